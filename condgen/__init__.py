@@ -1,0 +1,50 @@
+"""condgen: train and run your own DALL-E 2.
+
+    import condgen
+
+    model = condgen.load()
+    for painting in condgen.generate("a red circle above a blue square", n=4, seed=1):
+        painting.save("out")
+
+Importing this package imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["CondgenError", "evaluate", "generate", "load", "train"]
+
+if TYPE_CHECKING:
+    from condgen.evaluation import evaluate
+    from condgen.recipes import train
+
+
+def __getattr__(name: str) -> Any:
+    if name == "train":
+        from condgen.recipes import train
+
+        return train
+    if name == "evaluate":
+        from condgen.evaluation import evaluate
+
+        return evaluate
+    if name == "CondgenError":
+        from condgen.contracts import CondgenError
+
+        return CondgenError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load(path_or_name=None):
+    """Loads a model: a path, a name that `condgen list` shows, or nothing for the one in the package."""
+    from condgen.models import find
+    from condgen.pipeline import TextToImage
+
+    return TextToImage.load(find(path_or_name))
+
+
+def generate(prompts, n=1, seed=0, model=None, **knobs):
+    """Paints prompts with a model (see `load`); yields paintings. `knobs` are the model's own dials."""
+    return load(model).generate(prompts, n=n, seed=seed, **knobs)

@@ -1,0 +1,79 @@
+"""The model card: what a model is, what it learned from, how it was made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+
+def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -> str:
+    """Markdown with the header that model hubs read.
+
+    Args:
+        model: the TextToImage.
+        recipe: name of its recipe.
+        base: the config of the recipe as it stands in the table.
+        config: the config of the run.
+        metrics: `metrics.jsonl` of the run.
+        pictures: number of training pictures.
+    """
+    header = yaml.safe_dump(
+        {"library_name": "condgen", "pipeline_tag": "text-to-image", "tags": ["unclip", "text-to-image"]},
+        sort_keys=False,
+    )
+    stages = _stages(metrics)
+    lines = [
+        "---",
+        header.strip(),
+        "---",
+        "",
+        f"# {model.name}",
+        "",
+        f"A text-to-image stack (CLIP, priors {', '.join(model.priors)}, diffusion decoder) at {model.size} x "
+        f"{model.size} pixels, trained from scratch by condgen's recipe `{recipe}`.",
+        "",
+        f"- **Data**: {model.about.get('data')}, {pictures:,} training pictures.",
+        "- **Weights**: safetensors, 16 bits; computed with 32.",
+        f"- **Command**: `{command(recipe, base, config)}`",
+        "",
+        "| stage | images seen | training minutes |",
+        "|---|---|---|",
+        *[f"| {s} | {line['images']:,} | {line.get('seconds', 0) / 60:.1f} |" for s, line in stages.items()],
+        "",
+        "## Config",
+        "",
+        "```yaml",
+        yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False).strip(),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def command(recipe: str, base, config) -> str:
+    """The command that trains this again, without the fields that are as the recipe has them."""
+    before, own = _flat(asdict(base)), _flat(asdict(config))
+    changed = {k: v for k, v in own.items() if before[k] != v and k not in ("stage", "data")}
+    flags = [f"--{k} {json.dumps(v) if isinstance(v, (list, tuple)) else v}" for k, v in changed.items()]
+    data = ["--data DATA"] if config.data else []
+    return " ".join([f"condgen train {recipe} -o RUN", *data, *flags])
+
+
+def _flat(config: dict, prefix: str = "") -> dict:
+    out = {}
+    for key, value in config.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return out
+
+
+def _stages(metrics: Path) -> dict[str, dict]:
+    last: dict[str, dict] = {}
+    if metrics.is_file():
+        for line in metrics.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            if "seconds" in entry:
+                last[entry["stage"]] = entry
+    return last

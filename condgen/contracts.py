@@ -1,0 +1,109 @@
+"""The words every room shares: what a batch holds, what can be trained, what can paint, what went wrong.
+
+Legend, used in every docstring of the package:
+
+    B  pictures or captions in a batch      C, H, W  channels, height, width of a picture
+    L  tokens of a caption                  D        width of the shared embedding space
+    pictures inside: float, (B, C, H, W), in [-1, 1]; at the edges PIL or uint8
+    text_embed, image_embed: (B, D), unit length; z: image_embed after the normaliser (mean 0, sd 1 per dimension)
+    x_t = (1 - t) x_0 + t eps: t = 0 is the picture, t = 1 is noise; sigma = t / (1 - t)
+    guidance w: null + w (conditional - null); w = 1 is off
+
+Importing this module imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Batch = dict[str, "Tensor"]
+"""A plain dict of tensors (Accelerate leaves a dataclass batch on the CPU without a word)."""
+
+
+class CondgenError(Exception):
+    """Something the user can mend. The message names what was given, what was expected and what to do next.
+
+    The command line prints it without a traceback and exits with 2; the studio shows it as a message.
+    """
+
+
+class CondgenWarning(UserWarning):
+    """Something the user should know but need not mend."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One dial of a sampler: command-line flags and studio sliders are built from it.
+
+    Args:
+        name: keyword of `sample`.
+        default: value when nothing is said.
+        low, high: inclusive range.
+        kind: `int` or `float`.
+        help: one line for people.
+    """
+
+    name: str
+    default: float
+    low: float
+    high: float
+    kind: Literal["int", "float"]
+    help: str
+
+    def check(self, value: float) -> float | int:
+        """Returns the value in its kind, or raises `CondgenError` when it is no number or out of range."""
+        expected = f"a{'n integer' if self.kind == 'int' else ' number'} from {self.low:g} to {self.high:g}"
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise CondgenError(f"{self.name} must be {expected}, got {value!r}.") from None
+        if not self.low <= number <= self.high or (self.kind == "int" and number != int(number)):
+            raise CondgenError(f"{self.name} must be {expected}, got {value}.")
+        return int(number) if self.kind == "int" else number
+
+
+def check_knobs(knobs: Iterable[Knob], values: dict[str, float]) -> dict[str, float]:
+    """Fills in defaults and checks ranges; a name that is not among the knobs is an error."""
+    by_name = {knob.name: knob for knob in knobs}
+    if unknown := sorted(set(values) - set(by_name)):
+        raise CondgenError(f"This model has no dial {', '.join(unknown)}; it has {', '.join(sorted(by_name))}.")
+    return {name: knob.check(values.get(name, knob.default)) for name, knob in by_name.items()}
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """Anything the one loop can train: a module with its objective.
+
+    `turns` names the optimisers in the order they step (one, or two for a GAN).
+    """
+
+    turns: tuple[str, ...]
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        """The parameters that the optimiser of this turn owns; turns share none."""
+        ...
+
+    def loss(self, batch: Batch, turn: str) -> dict[str, Tensor]:
+        """A dict with the scalar `loss` and any further scalars worth plotting."""
+        ...
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """cond -> picture.
+
+    `knobs` names what may be turned when sampling. `sample` is a generator: it yields the current estimate of the
+    pictures, (B, C, H, W) in [-1, 1], after every step; the last one is the result.
+    """
+
+    knobs: tuple[Knob, ...]
+
+    def sample(self, cond: Batch, rng: list[torch.Generator], **knobs: float) -> Iterator[Tensor]:
+        """Paints `len(rng)` pictures. Picture i draws its noise from generator i alone, whatever the batch."""
+        ...

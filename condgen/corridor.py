@@ -1,0 +1,262 @@
+"""One training run of the whole corridor: data, encoder, priors, decoder, model, each kept on disk when done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condgen.contracts import CondgenError
+from condgen.data.captions import CaptionedPictures
+from condgen.data.views import Views, to_float
+from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
+from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.tokenizer import Tokenizer
+from condgen.encoders.training import ClipTraining
+from condgen.nn.normaliser import Normaliser, NormaliserConfig
+from condgen.nn.storage import fingerprint, load_part, save_part
+from condgen.paintings import grid
+from condgen.pipeline import PRIORS, TextToImage, to_pil
+from condgen.priors.diffusion import DiffusionPriorTraining
+from condgen.priors.network import PriorConfig
+from condgen.priors.regression import RegressionTraining
+from condgen.training.loop import Fit, FitConfig
+from condgen.training.run import Display, RunFolder, drive
+
+TRAINING = {"regression": RegressionTraining, "diffusion": DiffusionPriorTraining}
+
+
+class CorridorRun:
+    """Args:
+    name, recipe: which recipe, and its line of the table.
+    root: the run's folder.
+    config: a `recipes.Corridor`.
+    """
+
+    def __init__(self, name: str, recipe, root: Path, config, bound: Callable[[str, FitConfig, int], FitConfig]):
+        self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
+        self.parts = root / "parts"
+
+    def train(self) -> Path:
+        """All stages that are not done yet; gives the model's folder (or the run's, when one stage was asked for)."""
+        self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config))
+        wanted = self.config.stage
+        stages = ("clip", "prior", "decoder") if wanted == "all" else (wanted,)
+        names = [n for s in stages for n in ([f"prior {k}" for k in self.config.prior.kinds] if s == "prior" else [s])]
+        torch.manual_seed(self.config.seed)
+        with Display(names) as self.display:
+            for stage in stages:
+                getattr(self, f"train_{stage}")()
+        return self.export() if wanted in ("all", "decoder") else self.root
+
+    # the data
+
+    @cached_property
+    def data(self) -> CaptionedPictures:
+        c, p = self.config, self.config.pictures
+        if not c.data:
+            from condgen.data.scenes import scenes
+
+            return scenes(p.scenes, c.seed, p.size, negatives=p.negatives)
+        from condgen.data.sources import Columns, load_captions
+
+        return load_captions(
+            c.data, p.size, columns=Columns(p.image, p.text, p.split), split=p.use, how=p.how, max_bad=p.max_bad,
+            where=p.where,
+        )  # fmt: skip
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        folder = self.parts / "tokenizer"
+        if not (folder / "words.json").exists():
+            used = self.data.captions[self.data.captions >= 0]
+            texts = [self.data.texts[i] for i in np.unique(used)]
+            Tokenizer.train(texts, self.config.clip.context, self.config.clip.vocab).save(folder)
+        return Tokenizer.load(folder)
+
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        return self.tokenizer.encode(self.data.texts)
+
+    def views(self, batch: int, **more) -> Views:
+        return Views(self.data, self.tokens, batch, self.config.seed, **more)
+
+    # the encoder
+
+    def train_clip(self) -> None:
+        if self._is_done("clip"):
+            return
+        shape = {k: v for k, v in asdict(self.config.clip).items() if k not in ("vocab", "context")}
+        clip = CLIP(CLIPConfig(self.config.pictures.size, self.tokenizer.vocab, self.tokenizer.context, **shape))
+        objective = self.config.clip_objective
+        fit = Fit(
+            ClipTraining(clip, objective),
+            self.views(self.config.fit_clip.batch, negatives=objective.negatives),
+            self.bound("clip", self.config.fit_clip, 1),
+            self.config.seed,
+        )
+        for _ in drive(fit, self.run, "clip", self.display):
+            pass
+        fit.model.load_state_dict(fit.trained())
+        save_part(clip.cpu(), self.parts / "clip")
+
+    def _is_done(self, part: str) -> bool:
+        """Whether a part is there; a stage that is asked for by name trains on when it is given more time."""
+        if self.config.stage == "all" and (self.parts / part / "model.safetensors").exists():
+            self.display.show(part.replace("_", " "), 1.0, "done")
+            return True
+        return False
+
+    @cached_property
+    def clip(self) -> CLIP:
+        if not (self.parts / "clip" / "model.safetensors").exists():
+            raise CondgenError(f"{self.root} holds no encoder yet. Train it first: --stage clip.")
+        return load_part(CLIP, CLIPConfig, self.parts / "clip")
+
+    @cached_property
+    def space(self) -> dict:
+        """What the other parts must know of the encoder."""
+        c = self.clip.config
+        return {"embed_dim": c.embed_dim, "vocab": c.vocab, "context": c.context, "space": fingerprint(self.clip)}
+
+    @cached_property
+    def image_embed(self) -> Tensor:
+        """(N, D) embeddings of the training pictures."""
+        return _in_chunks(lambda i: self.clip.embed_image(to_float(self.data.images[i])), len(self.data))
+
+    @cached_property
+    def text_embed(self) -> Tensor:
+        """(T, D) embeddings of the texts."""
+        return _in_chunks(lambda i: self.clip.embed_text(torch.from_numpy(self.tokens[i])), len(self.tokens))
+
+    @cached_property
+    def normaliser(self) -> Normaliser:
+        folder = self.parts / "normaliser"
+        if not (folder / "model.safetensors").exists():
+            save_part(Normaliser.fit(self.image_embed, self.space["space"]), folder)
+        return load_part(Normaliser, NormaliserConfig, folder)
+
+    # the priors
+
+    def train_prior(self) -> None:
+        kinds = self.config.prior.kinds
+        for kind in kinds:
+            if kind not in TRAINING:
+                raise CondgenError(f"There is no prior {kind!r} to train; choose from {', '.join(TRAINING)}.")
+            if not self._is_done(f"prior_{kind}"):
+                self._train_one_prior(kind, len(kinds))
+
+    def _train_one_prior(self, kind: str, siblings: int) -> None:
+        s = self.config.prior
+        prior = PRIORS[kind](PriorConfig(**self.space, width=s.width, depth=s.depth, heads=s.heads))
+        views = self.views(self.config.fit_prior.batch).without_images()
+        views.cache("image_embed", self.image_embed, per="picture").cache("text_embed", self.text_embed, per="text")
+        fit = Fit(
+            TRAINING[kind](prior, self.normaliser),
+            views,
+            self.bound("prior", self.config.fit_prior, siblings),
+            self.config.seed,
+        )
+        for _ in drive(fit, self.run, f"prior {kind}", self.display):
+            pass
+        fit.model.load_state_dict(fit.trained())
+        save_part(prior.cpu(), self.parts / f"prior_{kind}")
+
+    @cached_property
+    def priors(self) -> dict[str, torch.nn.Module]:
+        there = [kind for kind in self.config.prior.kinds if (self.parts / f"prior_{kind}" / "config.json").exists()]
+        return {kind: load_part(PRIORS[kind], PriorConfig, self.parts / f"prior_{kind}") for kind in there}
+
+    # the decoder
+
+    def train_decoder(self) -> None:
+        if self._is_done("decoder"):
+            return
+        shape = {"size": self.config.pictures.size} | self.space | asdict(self.config.decoder)
+        decoder = DiffusionDecoder(DiffusionDecoderConfig(**shape))
+        some = to_float(self.data.images[:5000])
+        decoder.mean.copy_(some.mean((0, 2, 3), keepdim=True)[0])
+        decoder.sd.copy_(some.std((0, 2, 3), keepdim=True)[0].clamp(min=0.05))
+        objective = self.config.decoder_objective
+        views = self.views(self.config.fit_decoder.batch, shift=self.config.pictures.shift)
+        if objective.told == "image":
+            views.cache("z", self.normaliser(self.image_embed), per="picture")
+        else:
+            views.cache("z", self.normaliser(self.text_embed), per="text")
+        fit = Fit(
+            DecoderTraining(decoder, objective), views, self.bound("decoder", self.config.fit_decoder, 1),
+            self.config.seed,
+        )  # fmt: skip
+        milestones = [(k / self.config.watch) ** 1.5 for k in range(1, self.config.watch + 1)]
+        for step in drive(fit, self.run, "decoder", self.display, milestones):
+            self._watch(fit, step)
+        fit.model.load_state_dict(fit.trained())
+        save_part(decoder.cpu(), self.parts / "decoder")
+
+    def _watch(self, fit: Fit, step) -> None:
+        """Paints a sheet and measures, with the running mean of the weights."""
+        shadow = DecoderTraining(DiffusionDecoder(fit.model.decoder.config), self.config.decoder_objective)
+        shadow.load_state_dict({k: v.cpu() for k, v in fit.trained().items()})
+        model = self._model(shadow.decoder)
+        with torch.random.fork_rng(devices=[]):
+            sheet(model, self.prompts).save(self.root / "samples" / f"decoder-{step.images:09d}.png")
+            if not self.config.data:
+                from condgen.evaluation import scene_eval
+
+                for side in ("seen", "held_out"):
+                    scores, _ = scene_eval(model, side == "held_out", prompts=12, pictures=1)
+                    told = {f"{side}/{k}": v for k, v in scores.items()}
+                    self.run.log("decoder", step.images, told | {"seconds": step.seconds})
+                    self.display.say(f"{step.images:,} images, {side}: " + _told(scores))
+
+    @property
+    def prompts(self) -> list[str]:
+        """What the sample sheets show: the recipe's examples, then captions of the training data."""
+        own = [self.data.texts[i] for i in self.data.captions[:64, 0]]
+        return list(dict.fromkeys([*self.recipe.examples, *own]))[:24]
+
+    # the model
+
+    def _model(self, decoder: DiffusionDecoder) -> TextToImage:
+        about = {
+            "name": self.name if self.name != "captions" else self.root.resolve().name,
+            "recipe": self.name,
+            "data": self.data.name,
+            "size": self.config.pictures.size,
+            "examples": self.prompts[:8],
+        }
+        return TextToImage(self.clip, self.tokenizer, self.normaliser, self.priors, decoder, about)
+
+    def export(self) -> Path:
+        """Writes `model/`: the parts as they are, with 16-bit weights, and a card."""
+        from condgen.card import write_card
+
+        folder = self.root / "model"
+        model = self._model(load_part(DiffusionDecoder, DiffusionDecoderConfig, self.parts / "decoder"))
+        card = write_card(
+            model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data)
+        )
+        model.save(folder, card)
+        sheet(TextToImage.load(folder), self.prompts).save(folder / "sheet.png")
+        self.display.say(f"The model is {folder}. Try it: condgen generate {self.prompts[0]!r} --model {folder}")
+        return folder
+
+
+def sheet(model: TextToImage, prompts: list[str], seed: int = 0):
+    """A labelled sheet, one picture a prompt."""
+    *_, last = model.paint(prompts, [seed + i for i in range(len(prompts))])
+    return grid(to_pil(last.images), prompts, columns=8, cell=128)
+
+
+def _told(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+
+
+@torch.inference_mode()
+def _in_chunks(embed: Callable[[slice], Tensor], n: int, size: int = 512) -> Tensor:
+    return torch.cat([embed(slice(i, i + size)) for i in range(0, n, size)]).clone()

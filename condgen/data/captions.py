@@ -1,0 +1,60 @@
+"""Captioned pictures in memory: one table of distinct texts, and for every picture the texts that are true of it.
+
+Sources (`sources`, `scenes`) fill it, `views` draws batches from it. Texts are stored once because the contrastive
+loss must know which captions of a batch are equal: equal index, equal text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class CaptionedPictures:
+    """N square pictures and T distinct texts.
+
+    Args:
+        images: uint8 (N, 3, S, S).
+        texts: the T distinct texts.
+        captions: int64 (N, C), indices into `texts`; unused places are -1, the first is always used.
+        negatives: int64 (T, M), for every text the indices of wrong captions that look like it, -1 where there is
+            none; None when the source cannot make any.
+        name: what this data is called in messages and model cards.
+    """
+
+    images: np.ndarray
+    texts: list[str]
+    captions: np.ndarray
+    negatives: np.ndarray | None = None
+    name: str = "pictures"
+
+
+    def __post_init__(self) -> None:
+        n, channels, height, width = self.images.shape
+        if self.images.dtype != np.uint8 or channels != 3 or height != width:
+            raise ValueError(f"images must be uint8 (N, 3, S, S), got {self.images.dtype} {self.images.shape}")
+        if self.captions.shape[0] != n or (n and (self.captions[:, 0] < 0).any()):
+            raise ValueError("every picture needs at least one caption, in the first column")
+        if n and self.captions.max() >= len(self.texts):
+            raise ValueError("a caption index points past the table of texts")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> int:
+        """Edge length S of the pictures."""
+        return self.images.shape[-1]
+
+
+def intern_captions(captions: list[list[str]]) -> tuple[list[str], np.ndarray]:
+    """Turns lists of captions per picture into (distinct texts, index table padded with -1)."""
+    table: dict[str, int] = {}
+    width = max((len(own) for own in captions), default=1)
+    index = np.full((len(captions), max(width, 1)), -1, np.int64)
+    for row, own in enumerate(captions):
+        for column, text in enumerate(dict.fromkeys(own)):
+            index[row, column] = table.setdefault(text, len(table))
+    return list(table), index

@@ -1,0 +1,178 @@
+"""Picture files that nobody vouches for, made into RGB and into square arrays.
+
+PIL alone decodes, and only the formats named here. The size is read from the header before a pixel is decoded, EXIF
+orientation is applied, 16-bit values are scaled (PIL would clip them to white), transparency is laid over a
+background, and an animation gives its first frame.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from condgen.contracts import CondgenError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+MAX_PIXELS = 64_000_000
+WHITE = (255, 255, 255)
+
+RGB = tuple[int, int, int]
+
+
+class PictureError(CondgenError):
+    """A picture that cannot be used.
+
+    Args:
+        reason: `missing file`, `corrupt picture`, `too large picture` or `unknown range of values`.
+        message: the sentence for people; names the picture and what to do.
+        detail: what was found, in a few words.
+    """
+
+    def __init__(self, reason: str, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.reason, self.detail = reason, detail
+
+
+def open_picture(source: str | os.PathLike[str] | bytes, *, background: RGB = WHITE, name: str = "") -> Image.Image:
+    """Opens one picture.
+
+    Args:
+        source: path of a file, or the bytes of one.
+        background: RGB, 0 to 255, shown where the picture is transparent.
+        name: what messages call the picture; the path where it is empty.
+
+    Returns:
+        The first frame, upright, as a PIL picture of mode RGB.
+
+    Raises:
+        PictureError: a `CondgenError` that names the picture, what is wrong with it and what to do.
+    """
+    return decode(source, background=background, name=name)[0]
+
+
+def decode(
+    source: str | os.PathLike[str] | bytes, *, background: RGB = WHITE, name: str = ""
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """Like `open_picture`, and tells what was odd about it: 16-bit, CMYK, palette, 1-bit, alpha, animated."""
+    name = name or ("the picture" if isinstance(source, bytes) else os.fspath(source))
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
+            _check_size(picture, name)
+            odd = _oddities(picture)
+            picture.load()
+            rgb = _over(_eight_bit(_upright(picture), name), background)
+            return rgb, (*odd, "animated") if _is_animated(picture) else odd
+    except CondgenError:
+        raise
+    except FileNotFoundError:
+        raise PictureError("missing file", f"{name} is not there. Check the path.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(name, f"more than {MAX_PIXELS}") from None
+    except UnidentifiedImageError:
+        raise _corrupt(name, f"none of {', '.join(FORMATS)}") from None
+    except Exception as error:  # a decoder fed with arbitrary bytes may raise nearly anything
+        raise _corrupt(name, f"{type(error).__name__}: {error}".splitlines()[0][:200]) from None
+
+
+def fit(
+    picture: Image.Image, size: int, how: Literal["crop", "pad"] = "crop", *, background: RGB = WHITE
+) -> np.ndarray:
+    """Makes an RGB picture square.
+
+    Args:
+        picture: mode RGB, any size.
+        size: edge length S in pixels.
+        how: `crop` keeps the largest centred square; `pad` keeps everything and fills up with the background.
+
+    Returns:
+        uint8 (3, S, S). Resampling is antialiased (Lanczos); where the edge is S already, no pixel is changed.
+    """
+    if size < 1 or how not in ("crop", "pad"):
+        raise CondgenError(f"A picture is fitted to a size >= 1 by 'crop' or 'pad', got size {size} and {how!r}.")
+    width, height = picture.size
+    if how == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        box = (left, top, left + side, top + side)
+        square = picture.crop(box) if side == size else picture.resize((size, size), Image.Resampling.LANCZOS, box)
+    else:
+        side = max(width, height)
+        inner = (max(1, round(width * size / side)), max(1, round(height * size / side)))
+        square = Image.new("RGB", (size, size), background)
+        shrunk = picture if side == size else picture.resize(inner, Image.Resampling.LANCZOS)
+        square.paste(shrunk, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    return np.ascontiguousarray(np.asarray(square, np.uint8).transpose(2, 0, 1))
+
+
+def _corrupt(name: str, what: str) -> PictureError:
+    message = f"{name} is not a picture that can be read ({what}). Replace it, or save it anew as PNG or JPEG."
+    return PictureError("corrupt picture", message, what)
+
+
+def _too_large(name: str, pixels: str) -> PictureError:
+    limit = f"{MAX_PIXELS // 1_000_000} million"
+    message = f"{name} has {pixels} pixels; the limit is {limit}. Make it smaller."
+    return PictureError("too large picture", message, f"{pixels} pixels")
+
+
+def _check_size(picture: Image.Image, name: str) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise _too_large(name, f"{width} x {height}")
+
+
+def _oddities(picture: Image.Image) -> tuple[str, ...]:
+    """Names what is unusual; must be asked before the pixels are loaded (loading clears the file's layout)."""
+    deep = picture.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
+    found = {
+        "16-bit": deep,
+        "CMYK": picture.mode == "CMYK",
+        "palette": picture.mode in ("P", "PA"),
+        "1-bit": picture.mode == "1",
+        "alpha": picture.has_transparency_data,
+    }
+    return tuple(name for name, true in found.items() if true)
+
+
+def _is_animated(picture: Image.Image) -> bool:
+    try:
+        # Cameras write a preview as a second frame (MPO); that is no animation.
+        return picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
+    except Exception:  # the second frame is broken; the first, which we use, was read
+        return True
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation; a broken EXIF block is no reason to lose the picture."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:
+        return picture
+
+
+def _eight_bit(picture: Image.Image, name: str) -> Image.Image:
+    """Scales 16-bit grey by 1/257, so that 65535 becomes 255; other modes pass."""
+    if picture.mode != "F" and not picture.mode.startswith("I"):
+        return picture
+    values = np.asarray(picture)
+    if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
+        message = f"{name} holds numbers that are neither 8 nor 16 bits wide. Save it as an 8-bit or 16-bit PNG."
+        raise PictureError("unknown range of values", message)
+    grey = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    clear = picture.info.get("transparency")
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _over(picture: Image.Image, background: RGB) -> Image.Image:
+    """Lays what is transparent over the background; returns mode RGB."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    canvas = Image.new("RGBA", picture.size, (*background, 255))
+    return Image.alpha_composite(canvas, picture.convert("RGBA")).convert("RGB")

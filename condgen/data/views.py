@@ -1,0 +1,101 @@
+"""Batches from captioned pictures. Batch number k of a seed is always the same, so that a run can go on anywhere."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condgen.contracts import Batch
+from condgen.data.captions import CaptionedPictures
+
+
+def to_float(images: np.ndarray | Tensor) -> Tensor:
+    """uint8 (..., H, W) -> float in [-1, 1]."""
+    return torch.as_tensor(images).float() / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """float in [-1, 1] -> uint8, rounded, on the CPU; values outside are clipped."""
+    return ((images.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+class Views:
+    """Draws batch k: every picture once an epoch in a seeded order, with one of its captions.
+
+    Args:
+        data: the pictures.
+        tokens: int64 (T, L), the encoded texts of `data`.
+        batch: pictures in a batch, per process.
+        seed: fixes order and choice of captions.
+        negatives: wrong captions to add for every picture, where the data has any.
+        shift: largest random shift in pixels, the border repeated: a mild augmentation for small collections.
+        rank, world: this process and how many there are; each takes its own part of every global batch.
+    """
+
+    def __init__(
+        self,
+        data: CaptionedPictures,
+        tokens: np.ndarray,
+        batch: int,
+        seed: int,
+        negatives: int = 0,
+        shift: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        self.data, self.tokens, self.batch, self.seed, self.shift = data, torch.as_tensor(tokens), batch, seed, shift
+        self.negatives = negatives if data.negatives is not None else 0
+        self.with_images = True
+        self._cached: dict[str, tuple[Tensor, str]] = {}
+        self.rank, self.world = rank, world
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
+
+    def cache(self, name: str, values: Tensor, per: Literal["picture", "text"]) -> Views:
+        """Adds precomputed rows to every batch, one for each picture (N, ...) or text (T, ...); never changed here."""
+        self._cached[name] = (values, per)
+        return self
+
+    def without_images(self) -> Views:
+        """Leaves the pictures out of the batches, for what trains on embeddings alone."""
+        self.with_images = False
+        return self
+
+    def __call__(self, step: int) -> Batch:
+        """Batch `step`, counted from 0."""
+        rng = np.random.default_rng((self.seed, step, self.rank))
+        first = (step * self.world + self.rank) * self.batch
+        rows = np.array([self._row(k) for k in range(first, first + self.batch)])
+        captions = self.data.captions[rows]
+        chosen = (rng.random(len(rows)) * (captions >= 0).sum(1)).astype(int)
+        text_id = captions[np.arange(len(rows)), chosen]
+        out = {
+            "tokens": self.tokens[text_id],
+            "text_id": torch.from_numpy(text_id),
+            "true_ids": torch.from_numpy(captions),
+        }
+        if self.with_images:
+            out["image"] = to_float(self._shifted(self.data.images[rows], rng))
+        if self.negatives and self.data.negatives is not None:
+            wrong = rng.permuted(self.data.negatives[text_id], axis=1)
+            wrong = np.take_along_axis(wrong, np.argsort(wrong < 0, axis=1, kind="stable"), 1)[:, : self.negatives]
+            out |= {"negative_id": torch.from_numpy(wrong), "negative_tokens": self.tokens[wrong.clip(0)]}
+        for name, (values, per) in self._cached.items():
+            out[name] = values[rows if per == "picture" else text_id]
+        return out
+
+    def _row(self, k: int) -> int:
+        epoch, place = divmod(k, len(self.data))
+        if self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng((self.seed, epoch, 7)).permutation(len(self.data)))
+        return int(self._order[1][place])
+
+    def _shifted(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if not self.shift:
+            return images
+        s, size = self.shift, images.shape[-1]
+        padded = np.pad(images, ((0, 0), (0, 0), (s, s), (s, s)), mode="edge")
+        corners = rng.integers(0, 2 * s + 1, (len(images), 2))
+        return np.stack([p[:, y : y + size, x : x + size] for p, (y, x) in zip(padded, corners)])

@@ -1,0 +1,1 @@
+"""A condition to a picture."""

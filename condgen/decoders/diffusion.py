@@ -1,0 +1,133 @@
+"""The diffusion decoder: paints what an image embedding and the words say, starting from noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from condgen.contracts import Batch, Knob, check_knobs
+from condgen.diffusion.guidance import Guided
+from condgen.diffusion.precondition import OBJECTIVES, denoising_loss
+from condgen.diffusion.sampling import sample
+from condgen.nn.conditioning import ConditionDrop, ImageAndWords, condition, say_nothing
+from condgen.nn.unet import UNet, UNetConfig
+
+
+@dataclass(frozen=True)
+class DiffusionDecoderConfig:
+    """Shape of a decoder.
+
+    Args:
+        size: edge of the pictures.
+        embed_dim, vocab, context: of the encoder whose embeddings and tokens it reads.
+        space: fingerprint of that encoder.
+        objective: what the network is asked for, `x` or `edm`; see `diffusion.precondition`.
+        channels, blocks, depth, heads: of the U-Net.
+        width: of the condition tokens.
+        word_depth: attention blocks over the words.
+        guidance: default guidance scale when sampling.
+        steps: default number of steps.
+    """
+
+    size: int = 32
+    embed_dim: int = 128
+    vocab: int = 64
+    context: int = 12
+    space: str = ""
+    objective: Literal["x", "edm"] = "x"
+    channels: tuple[int, ...] = (48, 128)
+    blocks: int = 1
+    depth: int = 2
+    heads: int = 4
+    width: int = 128
+    word_depth: int = 2
+    guidance: float = 2.0
+    steps: int = 12
+
+
+class DiffusionDecoder(nn.Module):
+    """cond -> picture by denoising.
+
+    The pictures' channel means and deviations are part of the model: inside, data has mean 0 and sd 1.
+    """
+
+    def __init__(self, config: DiffusionDecoderConfig):
+        super().__init__()
+        self.config = config
+        self.objective = OBJECTIVES[config.objective]()
+        self.said = ImageAndWords(
+            config.embed_dim, config.vocab, config.context, config.width, config.heads, config.word_depth
+        )
+        shape = UNetConfig(config.size, config.channels, config.blocks, config.depth, config.heads)
+        self.unet = UNet(shape, config.width, self.said.length)
+        self.register_buffer("mean", torch.zeros(3, 1, 1))
+        self.register_buffer("sd", torch.ones(3, 1, 1))
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """What may be turned when sampling."""
+        return (
+            Knob("guidance", self.config.guidance, 0, 20, "float", "how closely to follow the prompt; 1 is off"),
+            Knob("steps", self.config.steps, 1, 200, "int", "denoising steps"),
+        )
+
+    def network(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        """The bare network; `objective` says what its output means."""
+        return self.unet(x_t, t, self.said(cond))
+
+    def denoise(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        """x_0 from x_t, both (B, 3, S, S) with sd 1."""
+        return self.objective.denoise(self.network, x_t, t, cond)
+
+    def sample(self, cond: Batch, rng: list[torch.Generator], **knobs: float) -> Iterator[Tensor]:
+        """Yields the picture so far, (B, 3, S, S) in [-1, 1], after every step; the last one is the result."""
+        dials = check_knobs(self.knobs, knobs)
+        guided = Guided(self.denoise, say_nothing, dials["guidance"])
+        shape = (3, self.config.size, self.config.size)
+        for x in sample(guided, shape, cond, rng, int(dials["steps"]), device=self.mean.device):
+            yield (x * self.sd + self.mean).clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class DecoderObjective:
+    """How a decoder is trained: what is dropped, see `nn.conditioning.ConditionDrop`, and what it is told.
+
+    Args:
+        both, z, words, noise: see ConditionDrop.
+        told: `image`, the embedding of the picture itself, or `text`, the embedding of its caption (the paper's
+            ablation of the prior).
+    """
+
+    both: float = 0.1
+    z: float = 0.2
+    words: float = 0.3
+    noise: float = 0.15
+    told: Literal["image", "text"] = "image"
+
+
+class DecoderTraining(nn.Module):
+    """A Trainable around a diffusion decoder.
+
+    A batch holds `image` (B, 3, S, S), `z` (B, D) and `tokens` (B, L).
+    """
+
+    turns = ("decoder",)
+
+    def __init__(self, decoder: DiffusionDecoder, objective: DecoderObjective):
+        super().__init__()
+        self.decoder = decoder
+        drop = {name: value for name, value in asdict(objective).items() if name != "told"}
+        self.drop = ConditionDrop(**drop)
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        return self.parameters()
+
+    def loss(self, batch: Batch, turn: str = "decoder") -> dict[str, Tensor]:
+        decoder = self.decoder
+        x_0 = (batch["image"] - decoder.mean) / decoder.sd
+        cond = self.drop(condition(batch["z"], batch["tokens"]))
+        return {"loss": denoising_loss(decoder.objective, decoder.network, x_0, cond)}

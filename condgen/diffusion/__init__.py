@@ -1,0 +1,1 @@
+"""Noise: what the network is asked for, guidance, sampling. It serves vectors and pictures alike."""

@@ -1,0 +1,109 @@
+"""Words to numbers: a byte-pair tokenizer trained on one's own captions and saved with the model."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from condgen.contracts import CondgenError
+from condgen.nn.storage import read_json, write_json
+
+PAD, UNKNOWN, END = 0, 1, 2
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*", re.UNICODE)
+
+
+def clean(text: str) -> str:
+    """NFKC, lone surrogates and control characters replaced by spaces, white space folded, lower case."""
+    text = unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode("utf-8"))
+    return " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).split()).lower()
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, cleaned."""
+    return _WORD.findall(clean(text))
+
+
+class Tokenizer:
+    """Captions to token ids of a fixed length.
+
+    Args:
+        backend: a `tokenizers.Tokenizer`.
+        context: tokens a caption may have, L; longer ones are cut.
+        words: all words of the captions it was trained on.
+    """
+
+    def __init__(self, backend, context: int, words: Iterable[str]):
+        self.backend, self.context, self.words = backend, context, frozenset(words)
+
+    @classmethod
+    def train(cls, captions: Iterable[str], context: int = 0, vocab: int = 4096) -> Tokenizer:
+        """Learns byte pairs from captions.
+
+        Args:
+            captions: the texts; frequent words become one token.
+            context: tokens a caption may have; 0 takes what 99.5 % of the captions need, plus the end mark.
+            vocab: at most so many tokens.
+        """
+        from tokenizers import Tokenizer as Backend
+        from tokenizers import models, pre_tokenizers, trainers
+
+        texts = [clean(text) for text in captions]
+        backend = Backend(models.BPE(unk_token="<unknown>"))
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
+        )
+        special = ["<pad>", "<unknown>", "<end>"]
+        backend.train_from_iterator(
+            texts, trainers.BpeTrainer(vocab_size=vocab, special_tokens=special, show_progress=False)
+        )
+        if context == 0:
+            lengths = np.array([len(e.ids) for e in backend.encode_batch(texts)] or [1])
+            context = int(np.quantile(lengths, 0.995, method="higher")) + 1
+        return cls(backend, context, {word for text in texts for word in words_of(text)})
+
+    @property
+    def vocab(self) -> int:
+        """Number of token ids."""
+        return self.backend.get_vocab_size()
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """int64 (B, L): tokens, the end mark, then padding; a text too long loses its last tokens, not its end mark."""
+        out = np.full((len(texts), self.context), PAD, np.int64)
+        for row, encoding in enumerate(self.backend.encode_batch([clean(text) for text in texts])):
+            ids = [*encoding.ids[: self.context - 1], END]
+            out[row, : len(ids)] = ids
+        return out
+
+    def cut(self, text: str) -> str | None:
+        """The part of a text that fits, or None when all of it does."""
+        encoding = self.backend.encode(clean(text))
+        if len(encoding.ids) < self.context:
+            return None
+        return clean(text)[: encoding.offsets[self.context - 2][1]]
+
+    def unseen(self, text: str) -> list[str]:
+        """Words that were in no caption of the training data, in order."""
+        return [word for word in dict.fromkeys(words_of(text)) if word not in self.words]
+
+    def save(self, folder: Path) -> None:
+        """Writes `tokenizer.json` and `words.json`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.backend.save(str(folder / "tokenizer.json"))
+        write_json(folder / "words.json", {"context": self.context, "words": sorted(self.words)})
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        """Reads what `save` wrote."""
+        from tokenizers import Tokenizer as Backend
+
+        about = read_json(folder / "words.json")
+        path = folder / "tokenizer.json"
+        try:
+            backend = Backend.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise CondgenError(f"{path} is missing or damaged ({error}). Copy or export the model again.") from None
+        return cls(backend, about["context"], about["words"])

@@ -1,0 +1,99 @@
+"""What a CLIP learns from: matching captions to pictures, telling swapped captions apart, reading the caption back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condgen.contracts import Batch
+from condgen.encoders.clip import CLIP, MAX_SCALE
+from condgen.encoders.tokenizer import PAD
+from condgen.losses import info_nce
+from condgen.nn.layers import Block
+
+
+@dataclass(frozen=True)
+class ClipObjective:
+    """Weights of the parts.
+
+    Args:
+        negatives: wrong captions a picture is shown beside the batch's own; 0 is off.
+        caption: weight of reading the caption back from the image embedding; 0 is off.
+    """
+
+    negatives: int = 2
+    caption: float = 0.5
+
+
+class CaptionReader(nn.Module):
+    """Predicts every token of the caption from the image embedding, all places at once.
+
+    Reading in parallel, not left to right: a left-to-right reader learns which shape follows which colour, and so that
+    a combination it never saw is wrong.
+
+    References:
+        Image Captioners Are Scalable Vision Learners Too (Tschannen et al., 2023), parallel prediction
+    """
+
+    def __init__(self, clip: CLIP, tokens: int = 4):
+        super().__init__()
+        config, width = clip.config, clip.config.text_width
+        self.tokens = tokens
+        self.spread = nn.Linear(config.embed_dim, tokens * width)
+        self.query = nn.Parameter(torch.randn(1, config.context, width) * 0.5)
+        self.block = Block(width, config.heads, context_width=width)
+        self.out = nn.Linear(width, config.vocab)
+
+    def forward(self, image_embed: Tensor) -> Tensor:
+        """(B, D) -> logits (B, L, vocab)."""
+        context = self.spread(image_embed * math.sqrt(image_embed.shape[1])).unflatten(1, (self.tokens, -1))
+        return self.out(self.block(self.query.expand(len(image_embed), -1, -1), context=context))
+
+
+class ClipTraining(nn.Module):
+    """A Trainable around a CLIP.
+
+    A batch holds `image` (B, 3, S, S), `tokens` (B, L), `text_id` (B,), `true_ids` (B, C) with -1 for none, and
+    optionally `negative_tokens` (B, M, L) with `negative_id` (B, M), -1 for none.
+    """
+
+    turns = ("clip",)
+
+    def __init__(self, clip: CLIP, objective: ClipObjective):
+        super().__init__()
+        self.clip, self.objective = clip, objective
+        self.reader = CaptionReader(clip) if objective.caption else None
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        return self.parameters()
+
+    def loss(self, batch: Batch, turn: str = "clip") -> dict[str, Tensor]:
+        if self.training:
+            with torch.no_grad():  # the parameter itself, so that it can come back down
+                self.clip.log_scale.clamp_(max=math.log(MAX_SCALE))
+        image_embed = self.clip.embed_image(batch["image"])
+        matches = _is_true(batch["true_ids"], batch["text_id"])
+        texts, negatives, negative_ok = batch["tokens"], None, None
+        if "negative_tokens" in batch and self.objective.negatives:
+            ids = batch["negative_id"].flatten()
+            negative_ok = (ids >= 0)[None] & ~_is_true(batch["true_ids"], ids)
+            texts = torch.cat([texts, batch["negative_tokens"].flatten(0, 1)])
+        embeds = self.clip.embed_text(texts)
+        text_embed, negatives = embeds[: len(image_embed)], embeds[len(image_embed) :]
+        contrast = info_nce(image_embed, text_embed, self.clip.scale, matches, negatives, negative_ok)
+        parts = {"loss": contrast, "contrast": contrast, "scale": self.clip.scale.detach()}
+        if self.reader is not None:
+            logits = self.reader(image_embed)
+            caption = F.cross_entropy(logits.flatten(0, 1), batch["tokens"].flatten(), ignore_index=PAD)
+            parts |= {"loss": contrast + self.objective.caption * caption, "caption": caption}
+        return parts
+
+
+def _is_true(true_ids: Tensor, text_ids: Tensor) -> Tensor:
+    """bool (B, K): whether text k is among the captions of picture i; true_ids (B, C), text_ids (K,)."""
+    return (true_ids[:, :, None] == text_ids[None, None, :]).any(1)

@@ -1,0 +1,65 @@
+"""Pure maths: tensors in, scalars out. No weights, no data, no state."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy to several right answers, each weighted alike.
+
+    Args:
+        logits: (B, K).
+        targets: bool (B, K), the right answers of every row; rows with none are left out of the mean.
+    """
+    weights = targets.float()
+    count = weights.sum(1)
+    loss = -(weights * F.log_softmax(logits, 1)).sum(1) / count.clamp(min=1)
+    return loss.sum() / (count > 0).sum().clamp(min=1)
+
+
+def info_nce(
+    image_embed: Tensor,
+    text_embed: Tensor,
+    scale: Tensor,
+    matches: Tensor,
+    negative_embed: Tensor | None = None,
+    negative_ok: Tensor | None = None,
+) -> Tensor:
+    """Symmetric contrastive loss with several positives a row.
+
+    Equal captions in one batch are no negatives of each other: `matches` says which texts are true of which picture,
+    and the target is uniform over them. With one match a row this is CLIP's loss.
+
+    Args:
+        image_embed: unit length, (B, D).
+        text_embed: unit length, (B, D).
+        scale: inverse temperature, scalar.
+        matches: bool (B, B), [i, j] whether text j is true of picture i.
+        negative_embed: (K, D), texts that are offered to the pictures only, as further wrong answers.
+        negative_ok: bool (B, K), whether negative k may be held against picture i (it may be true of it).
+
+    References:
+        Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
+        Supervised Contrastive Learning (Khosla et al., 2020), for several positives
+        When and why vision-language models behave like bags-of-words (Yuksekgonul et al., 2023), for swapped captions
+    """
+    logits = scale * image_embed @ text_embed.T  # (B, B)
+    text_to_image = soft_cross_entropy(logits.T, matches.T)
+    if negative_embed is not None and negative_ok is not None and negative_embed.numel():
+        hard = (scale * image_embed @ negative_embed.T).masked_fill(~negative_ok, float("-inf"))
+        logits = torch.cat([logits, hard], 1)
+        matches = torch.cat([matches, torch.zeros_like(negative_ok)], 1)
+        logits = logits.masked_fill(torch.isinf(logits), torch.finfo(logits.dtype).min / 2)
+    return (soft_cross_entropy(logits, matches) + text_to_image) / 2
+
+
+def weighted_mse(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Mean over the batch of weight_b times the mean squared error of sample b.
+
+    Args:
+        predicted: (B, ...). target: (B, ...). weight: (B,).
+    """
+    return (weight * (predicted - target).pow(2).flatten(1).mean(1)).mean()

@@ -1,0 +1,60 @@
+"""Finding models on disk, without loading them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from pathlib import Path
+
+from condgen.contracts import CondgenError
+
+DEFAULT = "scenes32"
+INDEX = "model_index.json"
+ASSETS = Path(__file__).parent / "assets"
+
+
+def folders() -> list[Path]:
+    """Where models are looked for: the package, `models/` here, and the folders of $CONDGEN_MODELS."""
+    extra = [Path(p) for p in os.environ.get("CONDGEN_MODELS", "").split(os.pathsep) if p]
+    return [ASSETS, Path("models"), *extra]
+
+
+def found() -> dict[str, Path]:
+    """Every model by name; the first folder wins."""
+    models: dict[str, Path] = {}
+    for folder in folders():
+        for index in sorted(folder.glob(f"*/{INDEX}")):
+            models.setdefault(index.parent.name, index.parent)
+    return models
+
+
+def find(path_or_name: str | Path | None = None) -> Path:
+    """The folder of a model: a path to it, to a training run that exported one, or a name that `found` lists.
+
+    Raises:
+        CondgenError: there is none; the message names what there is.
+    """
+    wanted = str(path_or_name or DEFAULT)
+    models = found()
+    if wanted in models:
+        return models[wanted]
+    path = Path(wanted)
+    for place in (path, path / "model"):
+        if (place / INDEX).is_file():
+            return place
+    if path.exists():
+        what = "a folder without" if path.is_dir() else "a file, not a folder with"
+        raise CondgenError(f"{wanted} is {what} {INDEX}. Give the `model` folder of a finished training run.")
+    close = difflib.get_close_matches(wanted, models, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    there = ", ".join(sorted(models)) or "none"
+    raise CondgenError(f"There is no model {wanted!r}.{hint} Models found: {there}; or give a path.")
+
+
+def about(folder: Path) -> dict:
+    """What the index of a model says; {} when it cannot be read."""
+    try:
+        return json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,95 @@
+"""Bricks with weights: attention, transformer blocks, residual convolutions. No loss, no data."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head attention with normalised queries and keys, which keeps high learning rates stable.
+
+    References:
+        Scaling Vision Transformers to 22 Billion Parameters (Dehghani et al., 2023), for the normalisation
+    """
+
+    def __init__(self, width: int, heads: int, context_width: int | None = None):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.context_kv = nn.Linear(context_width, 2 * width) if context_width else None
+        self.q_norm = nn.RMSNorm(width // heads, eps=1e-6)
+        self.k_norm = nn.RMSNorm(width // heads, eps=1e-6)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """Every token looks at all tokens of x and, where there is a context, at all of its tokens too.
+
+        Args:
+            x: (B, N, width). context: (B, K, context_width).
+            mask: bool (B, N + K) or (B, N) without context, False for tokens nobody may look at.
+        """
+        q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, -1))
+        if context is not None and self.context_kv is not None:
+            more_k, more_v = (self._split(part) for part in self.context_kv(context).chunk(2, -1))
+            k, v = torch.cat([k, more_k], 2), torch.cat([v, more_v], 2)
+        seen = None if mask is None else mask[:, None, None, :]
+        out = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=seen)
+        return self.out(out.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, width / heads)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention, then a two-layer perceptron."""
+
+    def __init__(self, width: int, heads: int, context_width: int | None = None, expand: int = 4):
+        super().__init__()
+        self.norm_1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads, context_width)
+        self.norm_2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, expand * width), nn.GELU(), nn.Linear(expand * width, width))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        x = x + self.attention(self.norm_1(x), mask, context)
+        return x + self.mlp(self.norm_2(x))
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions with group norm; a condition vector scales and shifts the second norm where there is one.
+
+    References:
+        Diffusion Models Beat GANs on Image Synthesis (Dhariwal, Nichol, 2021), adaptive group norm
+    """
+
+    def __init__(self, in_channels: int, channels: int, cond_width: int | None = None):
+        super().__init__()
+        self.norm_1 = nn.GroupNorm(_groups(in_channels), in_channels)
+        self.conv_1 = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.norm_2 = nn.GroupNorm(_groups(channels), channels)
+        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulate = nn.Linear(cond_width, 2 * channels) if cond_width else None
+        self.skip = nn.Conv2d(in_channels, channels, 1) if in_channels != channels else nn.Identity()
+        nn.init.zeros_(self.conv_2.weight)
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        h = self.norm_2(self.conv_1(F.silu(self.norm_1(x))))
+        if self.modulate is not None and cond is not None:
+            scale, shift = self.modulate(cond)[:, :, None, None].chunk(2, 1)
+            h = h * (1 + scale) + shift
+        return self.skip(x) + self.conv_2(F.silu(h))
+
+
+def _groups(channels: int) -> int:
+    return math.gcd(8, channels)
+
+
+def waves(t: Tensor, width: int) -> Tensor:
+    """Sinusoidal features of a scalar in [0, 1]: (B,) -> (B, width)."""
+    frequencies = torch.exp(torch.linspace(0, math.log(1000.0), width // 2, device=t.device))
+    angles = t.float()[:, None] * frequencies[None]
+    return torch.cat([angles.sin(), angles.cos()], 1)

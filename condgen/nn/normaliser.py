@@ -1,0 +1,46 @@
+"""Embeddings to unit variance and back, with statistics of the training embeddings and the name of their space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class NormaliserConfig:
+    """Args:
+    dim: width of the embeddings, D.
+    space: fingerprint of the encoder that made them.
+    """
+
+    dim: int
+    space: str
+
+
+class Normaliser(nn.Module):
+    """image_embed -> z with mean 0 and sd 1 in every dimension, and back to unit vectors."""
+
+    def __init__(self, config: NormaliserConfig):
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.zeros(config.dim))
+        self.register_buffer("sd", torch.ones(config.dim))
+
+    @classmethod
+    def fit(cls, image_embed: Tensor, space: str) -> Normaliser:
+        """Statistics of (N, D) training embeddings."""
+        normaliser = cls(NormaliserConfig(image_embed.shape[1], space))
+        normaliser.mean.copy_(image_embed.mean(0))
+        normaliser.sd.copy_(image_embed.std(0).clamp(min=1e-4))
+        return normaliser
+
+    def forward(self, image_embed: Tensor) -> Tensor:
+        """(B, D) -> z; a new tensor, the embedding is not changed."""
+        return (image_embed - self.mean) / self.sd
+
+    def back(self, z: Tensor) -> Tensor:
+        """z -> unit vectors (B, D)."""
+        return F.normalize(z * self.sd + self.mean, dim=-1)

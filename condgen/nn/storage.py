@@ -1,0 +1,132 @@
+"""Parts on disk: a folder with `config.json` and `model.safetensors`, read strictly and without pickle.
+
+diffusers' ModelMixin would do the writing, but its reading only warns about a missing tensor and leaves it on the
+`meta` device, and importing it costs more than painting a picture; so these few lines are ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from condgen.contracts import CondgenError
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+C = TypeVar("C")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON through a temporary file, so that a crash leaves the old file or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON; `CondgenError` names the file when it is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CondgenError(f"{path} cannot be read ({error.strerror}). The model folder is not complete.") from None
+    except ValueError as error:
+        raise CondgenError(f"{path} is not JSON ({error}). Copy or export the model again.") from None
+
+
+def config_from(cls: type[C], values: dict[str, Any], path: Path) -> C:
+    """Builds a config dataclass; an unknown or missing field is a `CondgenError` that names it."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    needed = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING}
+    unknown, missing = sorted(set(values) - names), sorted(needed - set(values))
+    if unknown or missing:
+        told = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
+        raise CondgenError(f"{path} does not describe a {cls.__name__} ({'; '.join(told)}). Another condgen wrote it?")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def save_part(module: nn.Module, folder: Path, half: bool = False) -> None:
+    """Writes a module whose `config` is a dataclass: `config.json` with its class, `model.safetensors`.
+
+    Args:
+        half: store floating-point weights with 16 bits; reading turns them back into 32.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / CONFIG, {"class": type(module).__name__, **dataclasses.asdict(module.config)})
+    tensors = module.state_dict()
+    if half:
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    save_tensors(tensors, folder / WEIGHTS)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Writes a flat dict of tensors through a temporary file."""
+    temporary = path.with_name(path.name + ".tmp")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+    os.replace(temporary, path)
+
+
+def load_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module:
+    """Reads what `save_part` wrote, in evaluation mode.
+
+    Raises:
+        CondgenError: a file is missing or damaged, the part is of another class, or a tensor is missing, extra or of
+            another shape; the message names the file and the tensor.
+    """
+    values = read_json(folder / CONFIG)
+    if (found := values.pop("class", None)) != cls.__name__:
+        raise CondgenError(f"{folder / CONFIG} holds a {found}, expected a {cls.__name__}.")
+    module = cls(config_from(config_cls, values, folder / CONFIG))
+    load_weights(module, folder / WEIGHTS)
+    return module.eval()
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fills a module from a safetensors file, strictly; see `load_part` for the errors."""
+    tensors = read_tensors(path)
+    expected = module.state_dict()
+    faults = [f"missing {name}" for name in expected if name not in tensors]
+    faults += [f"unexpected {name}" for name in tensors if name not in expected]
+    faults += [
+        f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected
+        if name in tensors and tensors[name].shape != expected[name].shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise CondgenError(f"{path} does not fit its config.json: {'; '.join(faults[:5])}{more}.")
+    module.load_state_dict(tensors)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file; `CondgenError` when it is missing or cut short."""
+    if not path.is_file():
+        raise CondgenError(f"{path} is missing. The model folder is not complete; copy or export it again.")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CondgenError(
+            f"{path} is damaged ({error}; {path.stat().st_size:,} bytes). Copy or export the model again."
+        ) from None
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Sixteen hex digits that name the weights and the config: the space that an encoder's embeddings live in."""
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(module.config), sort_keys=True).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def parameter_count(path: Path) -> int:
+    """How many numbers a safetensors file holds, read from its header alone."""
+    with safe_open(path, "pt") as file:
+        return sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())  # noqa: SIM118

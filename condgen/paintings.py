@@ -1,0 +1,177 @@
+"""A picture that knows how it was made: its recipe travels as PNG text and can be replayed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+
+from condgen.contracts import CondgenError
+
+KEY = "condgen"
+
+
+@dataclass(frozen=True)
+class Painting:
+    """One picture.
+
+    Args:
+        image: PIL, RGB.
+        recipe: prompt, seed, prior, dials, size, model and model_id: all it takes to paint it again.
+        clip_score: cosine of picture and prompt in the model's own space.
+        ms: time it took.
+    """
+
+    image: Image.Image
+    recipe: dict
+    clip_score: float
+    ms: float
+
+    @property
+    def prompt(self) -> str:
+        return self.recipe["prompt"]
+
+    @property
+    def seed(self) -> int:
+        return self.recipe["seed"]
+
+    def png(self) -> bytes:
+        """The PNG with its recipe: `parameters`, the string other programs read, and `condgen`, JSON of ours."""
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("parameters", parameters(self.recipe))
+        text.add_itxt(KEY, json.dumps(self.recipe, ensure_ascii=True, sort_keys=True))
+        buffer = io.BytesIO()
+        self.image.save(buffer, "PNG", pnginfo=text)
+        return buffer.getvalue()
+
+    @property
+    def file_name(self) -> str:
+        """From prompt and seed, safe on every file system."""
+        return f"{slug(self.prompt)}-{self.seed}.png"
+
+    def save(self, folder: Path | str) -> Path:
+        """Writes the PNG into a folder, which is made if missing; gives its path.
+
+        A picture of another recipe with the same name is kept: the new one gets a number.
+        """
+        folder = make_folder(folder)
+        data, path, number = self.png(), folder / self.file_name, 1
+        while path.exists() and path.read_bytes() != data:
+            number += 1
+            path = folder / f"{Path(self.file_name).stem}-{number}.png"
+        write_bytes(path, data)
+        return path
+
+
+def parameters(recipe: dict) -> str:
+    """The recipe as the widely read one-string form."""
+    rest = {k: v for k, v in recipe.items() if k != "prompt"}
+    names = {"steps": "Steps", "guidance": "CFG scale", "seed": "Seed", "model": "Model", "model_id": "Model hash"}
+    facts = ", ".join(f"{names.get(k, k)}: {v}" for k, v in rest.items() if k != "size")
+    return f"{recipe['prompt']}\n{facts}, Size: {recipe['size']}x{recipe['size']}"
+
+
+def read_recipe(path: Path | str) -> dict:
+    """The recipe in a PNG.
+
+    Raises:
+        CondgenError: no such file, no picture, or no recipe of ours in it.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as picture:
+            text = getattr(picture, "text", {}).get(KEY)
+    except OSError as error:
+        raise CondgenError(f"{path} is no readable picture ({error.strerror or 'unknown format'}).") from None
+    except ValueError as error:
+        raise CondgenError(f"{path} is no sound picture ({error}).") from None
+    if not text:
+        raise CondgenError(f"{path} carries no recipe. Only PNG files that condgen wrote can be replayed.")
+    try:
+        recipe = json.loads(text)
+        if not {"prompt", "seed", "prior", "model", "model_id"} <= set(recipe):
+            raise ValueError("a field is missing")
+    except (ValueError, TypeError, KeyError):
+        raise CondgenError(f"The recipe in {path} is damaged.") from None
+    return recipe
+
+
+def slug(text: str, limit: int = 60) -> str:
+    """A short ASCII file name for any text; what does not fit is told apart by a hash."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    short = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+    if short and len(short) <= limit and re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") == short:
+        return short
+    return f"{short[:limit].strip('-') or 'picture'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+def make_folder(folder: Path | str) -> Path:
+    """Makes a folder that can be written to, or raises `CondgenError`."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied")
+        probe = folder / f".condgen-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CondgenError(f"The folder {folder} cannot be written ({error.strerror}). Choose another with -o.") from None
+    return folder
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CondgenError(f"{path} could not be written ({error.strerror}).") from None
+
+
+def grid(pictures: list[Image.Image], labels: list[str], columns: int = 0, cell: int = 160) -> Image.Image:
+    """A sheet of pictures with a line of text under each.
+
+    Args:
+        pictures: all square.
+        labels: one for each; '' for none.
+        columns: 0 makes the sheet about square.
+        cell: edge of a picture on the sheet in pixels; small pictures are enlarged without smoothing.
+    """
+    columns = columns or min(len(pictures), max(1, round(len(pictures) ** 0.5 * 1.2)))
+    rows = -(-len(pictures) // columns)
+    font = ImageFont.load_default(size=11)
+    wrapped = [_wrap(label, font, cell - 4) for label in labels]
+    text_height = 14 * max([len(lines) for lines in wrapped] or [0]) + 4
+    pad = 6
+    sheet = Image.new("RGB", (pad + columns * (cell + pad), pad + rows * (cell + text_height + pad)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (picture, lines) in enumerate(zip(pictures, wrapped)):
+        x, y = pad + i % columns * (cell + pad), pad + i // columns * (cell + text_height + pad)
+        smooth = Image.Resampling.LANCZOS if picture.width > cell else Image.Resampling.NEAREST
+        sheet.paste(picture.convert("RGB").resize((cell, cell), smooth), (x, y))
+        draw.rectangle((x, y, x + cell - 1, y + cell - 1), outline=(210, 210, 210))
+        for k, line in enumerate(lines):
+            draw.text((x + 2, y + cell + 2 + 14 * k), line, fill=(40, 40, 40), font=font)
+    return sheet
+
+
+def _wrap(text: str, font, width: int, most: int = 3) -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    if len(lines) > most:
+        lines = [*lines[: most - 1], lines[most - 1] + " ..."]
+    return lines

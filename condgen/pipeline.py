@@ -1,0 +1,304 @@
+"""The corridor in use: prompt -> text embedding -> image embedding -> picture, each stage callable alone.
+
+    model = load()                                   # the model that comes with the package
+    for painting in model.generate(["a red circle above a blue square"], n=2, seed=7):
+        painting.save("out")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs
+from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
+from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.tokenizer import Tokenizer, clean
+from condgen.nn.conditioning import condition
+from condgen.nn.normaliser import Normaliser, NormaliserConfig
+from condgen.nn.storage import fingerprint, load_part, read_json, save_part, write_json
+from condgen.paintings import Painting
+from condgen.priors.diffusion import DiffusionPrior
+from condgen.priors.network import PriorConfig
+from condgen.priors.regression import RegressionPrior
+
+FORMAT = 1
+INDEX = "model_index.json"
+MAX_PROMPT = 2000
+PRIORS: dict[str, type[nn.Module]] = {"regression": RegressionPrior, "diffusion": DiffusionPrior}
+
+
+@dataclass(frozen=True)
+class Text:
+    """Prompts inside: `tokens` int64 (B, L), `embed` unit vectors (B, D)."""
+
+    tokens: Tensor
+    embed: Tensor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where painting stands: `step` of `steps`, and the pictures so far, (B, 3, S, S) in [-1, 1]."""
+
+    step: int
+    steps: int
+    images: Tensor
+
+
+class TextToImage:
+    """Encoder, priors and decoder of one space.
+
+    Args:
+        clip, tokenizer, normaliser, decoder: the parts.
+        priors: by name; the first is the default. `none`, the text embedding fed straight in, is always there.
+        about: what `model_index.json` says beyond the parts.
+        model_id: sixteen hex digits that name the weights.
+
+    Raises:
+        CondgenError: a part was trained on embeddings of another encoder.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        tokenizer: Tokenizer,
+        normaliser: Normaliser,
+        priors: dict[str, nn.Module],
+        decoder: DiffusionDecoder,
+        about: dict | None = None,
+        model_id: str = "",
+    ):
+        self.clip, self.tokenizer, self.normaliser, self.decoder = clip, tokenizer, normaliser, decoder
+        self.priors, self.about, self.model_id = priors, about or {}, model_id
+        parts = {"normaliser": normaliser, "decoder": decoder} | {f"prior {k}": v for k, v in priors.items()}
+        spaces = {name: part.config.space for name, part in parts.items()}
+        if len(set(spaces.values())) > 1:
+            told = ", ".join(f"{name}: {space}" for name, space in spaces.items())
+            raise CondgenError(f"The parts live in different embedding spaces ({told}). Train them on one encoder.")
+        for part in (clip, normaliser, decoder, *priors.values()):
+            part.eval()
+
+    @property
+    def name(self) -> str:
+        return self.about.get("name", "model")
+
+    @property
+    def size(self) -> int:
+        """Edge of the pictures."""
+        return self.decoder.config.size
+
+    @property
+    def device(self) -> torch.device:
+        return self.normaliser.mean.device
+
+    def to(self, device: torch.device | str) -> TextToImage:
+        """Moves every part."""
+        for part in (self.clip, self.normaliser, self.decoder, *self.priors.values()):
+            part.to(device)
+        return self
+
+    @property
+    def default_prior(self) -> str:
+        return next(iter(self.priors), "none")
+
+    def knobs(self, prior: str | None = None) -> tuple[Knob, ...]:
+        """Every dial of the decoder and of the chosen prior."""
+        return (*self.decoder.knobs, *self._prior_knobs(prior))
+
+    def _prior_knobs(self, prior: str | None) -> tuple[Knob, ...]:
+        name = prior or self.default_prior
+        if name == "none":
+            return ()
+        if name not in self.priors:
+            raise CondgenError(f"This model has no prior {name!r}; it has {', '.join([*self.priors, 'none'])}.")
+        return self.priors[name].knobs
+
+    @torch.inference_mode()
+    def embed_text(self, prompts: list[str]) -> Text:
+        """Encodes prompts; warns of words never seen and of prompts that are too long.
+
+        Raises:
+            CondgenError: a prompt is empty or no text.
+        """
+        for prompt in prompts:
+            self._check_prompt(prompt)
+        with warnings.catch_warnings():
+            tokens = torch.from_numpy(self.tokenizer.encode([prompt[:MAX_PROMPT] for prompt in prompts]))
+        tokens = tokens.to(self.device)
+        return Text(tokens, self.clip.embed_text(tokens))
+
+    def _check_prompt(self, prompt: str) -> None:
+        if not isinstance(prompt, str):
+            raise CondgenError(f"A prompt must be text, got {type(prompt).__name__}.")
+        if not clean(prompt):
+            raise CondgenError("The prompt is empty. Say what to paint, for example: a red circle above a blue square.")
+        if (kept := self.tokenizer.cut(prompt[:MAX_PROMPT])) is not None or len(prompt) > MAX_PROMPT:
+            kept = kept or clean(prompt[:MAX_PROMPT])
+            told = kept if len(kept) <= 80 else "..." + kept[-77:]
+            warnings.warn(
+                f"The prompt of {len(prompt):,} characters was cut to the first {len(kept):,}, after: {told!r}",
+                CondgenWarning,
+                stacklevel=4,
+            )
+            prompt = kept
+        if unseen := self.tokenizer.unseen(prompt):
+            told = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")
+            warnings.warn(f"The model never saw these words: {told}", CondgenWarning, stacklevel=4)
+
+    @torch.inference_mode()
+    def draw_embed(self, text: Text, rng: list[torch.Generator], prior: str | None = None, **knobs: float) -> Tensor:
+        """Text to z, the normalised image embedding, (B, D)."""
+        self._prior_knobs(prior)
+        if (prior or self.default_prior) == "none":
+            check_knobs((), knobs)
+            return self.normaliser(text.embed)
+        drawn = self.priors[prior or self.default_prior].draw(text.embed, text.tokens, rng, self.normaliser, **knobs)
+        return drawn
+
+    def draw_image(
+        self, z: Tensor, text: Text, rng: list[torch.Generator], use_z=True, use_words=True, **knobs: float
+    ) -> Iterator[Tensor]:
+        """Image embedding and words to pictures: yields the picture so far, (B, 3, S, S) in [-1, 1]."""
+        return self.decoder.sample(condition(z, text.tokens, use_z, use_words), rng, **knobs)
+
+    def paint(
+        self, prompts: list[str], seeds: list[int], prior: str | None = None, use_z=True, use_words=True, **knobs: float
+    ) -> Iterator[Progress]:
+        """Paints prompt i with seed i in one batch; yields after every step."""
+        dials = check_knobs(self.knobs(prior), knobs)
+        of_prior = {knob.name for knob in self._prior_knobs(prior)}
+        text = self.embed_text(prompts)
+        rng = [generator(seed) for seed in seeds]
+        z = self.draw_embed(text, rng, prior, **{k: v for k, v in dials.items() if k in of_prior})
+        decoder_dials = {k: v for k, v in dials.items() if k not in of_prior}
+        steps = int(dials["steps"])
+        frames = self.draw_image(z, text, rng, use_z, use_words, **decoder_dials)
+        for step, images in enumerate(frames, 1):
+            yield Progress(min(step, steps), steps, images)
+
+    def generate(
+        self, prompts: list[str] | str, n: int = 1, seed: int = 0, prior: str | None = None, **knobs: float
+    ) -> Iterator[Painting]:
+        """Paints every prompt n times; picture i has seed `seed + i`.
+
+        Each picture is painted alone, so that its bytes depend on nothing but prompt, seed, dials and weights.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else prompts
+        if not 1 <= n <= 10_000:
+            raise CondgenError(f"The number of pictures must be from 1 to 10000, got {n}.")
+        generator(seed)
+        dials = check_knobs(self.knobs(prior), knobs)
+        for prompt in prompts:
+            for own in range(seed, seed + n):
+                *_, (_, painting) = self.watch(prompt, own, prior, **dials)
+                yield painting
+
+    def watch(
+        self, prompt: str, seed: int, prior: str | None = None, **knobs: float
+    ) -> Iterator[tuple[Progress, Painting | None]]:
+        """Paints one picture and yields every step; the last comes with the finished painting."""
+        began = time.perf_counter()
+        dials = check_knobs(self.knobs(prior), knobs)
+        for progress in self.paint([prompt], [seed], prior, **dials):
+            yield progress, None
+        ms = (time.perf_counter() - began) * 1000
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CondgenWarning)
+            score = self.clip_score(progress.images, self.embed_text([prompt]))[0].item()
+        recipe = {
+            "prompt": prompt,
+            "seed": seed,
+            "prior": prior or self.default_prior,
+            **dials,
+            "size": self.size,
+            "model": self.name,
+            "model_id": self.model_id,
+        }
+        yield progress, Painting(to_pil(progress.images)[0], recipe, score, ms)
+
+    @torch.inference_mode()
+    def clip_score(self, images: Tensor, text: Text) -> Tensor:
+        """Cosine of picture i and prompt i, (B,)."""
+        return (self.clip.embed_image(images.clamp(-1, 1)) * text.embed).sum(1)
+
+    def save(self, folder: Path | str, card: str = "", half: bool = True) -> None:
+        """Writes the model directory; `half` stores weights with 16 bits (they are computed with 32).
+
+        Args:
+            folder: made if missing.
+            card: text of the model card, `README.md`.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_part(self.clip, folder / "clip", half)
+        self.tokenizer.save(folder / "tokenizer")
+        save_part(self.normaliser, folder / "normaliser")
+        for name, prior in self.priors.items():
+            save_part(prior, folder / f"prior_{name}", half)
+        save_part(self.decoder, folder / "decoder", half)
+        if card:
+            (folder / "README.md").write_text(card, encoding="utf-8")
+        index = {"_class_name": "TextToImage", "format": FORMAT, "priors": list(self.priors)} | self.about
+        write_json(folder / INDEX, index)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> TextToImage:
+        """Reads a model directory, without network and without pickle.
+
+        Raises:
+            CondgenError: something is missing, damaged or of another kind; the message names the file.
+        """
+        folder = Path(folder)
+        index = read_json(folder / INDEX)
+        if index.get("_class_name") != "TextToImage" or index.get("format") != FORMAT:
+            raise CondgenError(
+                f"{folder / INDEX} describes a {index.get('_class_name')} of format {index.get('format')}, expected a "
+                f"TextToImage of format {FORMAT}."
+            )
+        unknown = [name for name in index["priors"] if name not in PRIORS]
+        if unknown:
+            raise CondgenError(f"{folder / INDEX} names unknown priors: {', '.join(unknown)}.")
+        return cls(
+            load_part(CLIP, CLIPConfig, folder / "clip"),
+            Tokenizer.load(folder / "tokenizer"),
+            load_part(Normaliser, NormaliserConfig, folder / "normaliser"),
+            {name: load_part(PRIORS[name], PriorConfig, folder / f"prior_{name}") for name in index["priors"]},
+            load_part(DiffusionDecoder, DiffusionDecoderConfig, folder / "decoder"),
+            about={k: v for k, v in index.items() if k not in ("_class_name", "format", "priors")},
+            model_id=_hash_of(folder),
+        )
+
+
+def generator(seed: int) -> torch.Generator:
+    """The generator that a seed names; `CondgenError` when it is no integer from 0 to 2**63 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise CondgenError(f"A seed must be an integer from 0 to 2**63 - 1, got {seed!r}.")
+    return torch.Generator().manual_seed(seed)
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) in [-1, 1] -> PIL pictures."""
+    pixels = ((images.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return [Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()) for picture in pixels]
+
+
+def space_of(clip: CLIP) -> str:
+    """The name of an encoder's embedding space."""
+    return fingerprint(clip)
+
+
+def _hash_of(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*/*")):
+        if file.suffix in (".safetensors", ".json"):
+            digest.update(file.relative_to(folder).as_posix().encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

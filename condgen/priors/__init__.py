@@ -1,0 +1,1 @@
+"""Text embedding to image embedding."""

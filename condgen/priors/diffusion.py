@@ -1,0 +1,90 @@
+"""The diffusion prior: draws one of the image embeddings that a caption can mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from condgen.contracts import Batch, Knob, check_knobs
+from condgen.diffusion.guidance import Guided
+from condgen.diffusion.precondition import XPrediction, denoising_loss
+from condgen.diffusion.sampling import sample
+from condgen.nn.layers import waves
+from condgen.nn.normaliser import Normaliser
+from condgen.priors.network import PriorConfig, PriorNetwork
+
+DROP = 0.1
+
+
+class DiffusionPrior(nn.Module):
+    """text -> z by denoising; the network predicts the clean z.
+
+    References:
+        Hierarchical Text-Conditional Image Generation with CLIP Latents (Ramesh et al., 2022), section 2.2
+    """
+
+    knobs = (
+        Knob("prior_steps", 10, 1, 200, "int", "denoising steps of the prior"),
+        Knob("prior_guidance", 1.0, 0, 10, "float", "guidance of the prior; 1 is off"),
+        Knob("best_of", 2, 1, 64, "int", "embeddings to draw; the one most similar to the text is kept"),
+    )
+
+    def __init__(self, config: PriorConfig):
+        super().__init__()
+        self.config = config
+        self.objective = XPrediction(mean=0.0, sd=1.2)
+        self.network = PriorNetwork(config, extra=2)
+
+    def predict(self, z_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        time = waves(t, self.config.embed_dim)
+        return self.network(cond["text_embed"], cond["tokens"], cond["told"], z_t, time)
+
+    @torch.inference_mode()
+    def draw(
+        self, text_embed: Tensor, tokens: Tensor, rng: list[torch.Generator], normaliser: Normaliser, **knobs: float
+    ) -> Tensor:
+        """z for B captions, (B, D); caption i draws from generator i alone."""
+        dials = check_knobs(self.knobs, knobs)
+        n = int(dials["best_of"])
+        told = torch.ones(len(text_embed), dtype=torch.bool, device=text_embed.device)
+        cond = {"text_embed": text_embed, "tokens": tokens, "told": told}
+        guided = Guided(self._denoise, _withhold, dials["prior_guidance"])
+        shape = (self.config.embed_dim,)
+        draws = []
+        for _ in range(n):
+            *_, z = sample(guided, shape, cond, rng, int(dials["prior_steps"]), device=text_embed.device)
+            draws.append(z)
+        z = torch.stack(draws, 1)  # (B, n, D)
+        similarity = (normaliser.back(z) * text_embed[:, None]).sum(-1)
+        return z[torch.arange(len(z), device=z.device), similarity.argmax(1)]
+
+    def _denoise(self, z_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        return self.objective.denoise(self.predict, z_t, t, cond)
+
+
+def _withhold(cond: Batch) -> Batch:
+    return cond | {"told": torch.zeros_like(cond["told"])}
+
+
+class DiffusionPriorTraining(nn.Module):
+    """A Trainable: denoising of z, the caption withheld from a tenth of the samples.
+
+    A batch holds `text_embed` (B, D), `image_embed` (B, D) and `tokens` (B, L).
+    """
+
+    turns = ("prior",)
+
+    def __init__(self, prior: DiffusionPrior, normaliser: Normaliser):
+        super().__init__()
+        self.prior, self.normaliser = prior, normaliser
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        return self.prior.parameters()
+
+    def loss(self, batch: Batch, turn: str = "prior") -> dict[str, Tensor]:
+        z = self.normaliser(batch["image_embed"])
+        told = torch.rand(len(z), device=z.device) >= DROP
+        cond = {"text_embed": batch["text_embed"], "tokens": batch["tokens"], "told": told}
+        return {"loss": denoising_loss(self.prior.objective, self.prior.predict, z, cond)}

@@ -1,0 +1,258 @@
+"""The table: name -> data + model + training. The only file that knows every class of the corridor.
+
+    train("scenes32", "runs/scenes")                         # the model of the package
+    train("captions", "runs/mine", RECIPES["captions"].config("small", data="my/folder"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from condgen.contracts import CondgenError
+from condgen.decoders.diffusion import DecoderObjective
+from condgen.encoders.training import ClipObjective
+from condgen.training.loop import FitConfig
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What to train on.
+
+    Args:
+        size: edge of the pictures, a power of two from 16.
+        scenes: how many scenes to draw, when the data is scenes.
+        negatives: wrong captions for scenes: none; seen, made of combinations that training may see; all.
+        image, text, split: names of the columns; empty guesses.
+        use: which split to train on.
+        where: keep only rows with these values, e.g. `vendor=noto`.
+        how: how pictures that are not square become so.
+        max_bad: share of unusable rows above which training refuses.
+        shift: largest random shift in pixels while the decoder trains.
+    """
+
+    size: int = 32
+    scenes: int = 80_000
+    negatives: Literal["none", "seen", "all"] = "seen"
+    image: str = ""
+    text: str = ""
+    split: str = ""
+    use: str = "train"
+    where: str = ""
+    how: Literal["crop", "pad"] = "crop"
+    max_bad: float = 0.01
+    shift: int = 0
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """See `encoders.clip.CLIPConfig`; vocab 0 takes at most 4096 tokens, context 0 what the captions need."""
+
+    embed_dim: int = 128
+    image_width: int = 32
+    text_width: int = 128
+    depth: int = 2
+    heads: int = 4
+    pool: Literal["flatten", "mean", "end"] = "flatten"
+    vocab: int = 4096
+    context: int = 0
+
+
+@dataclass(frozen=True)
+class PriorShape:
+    """Args:
+    kinds: priors to train; the first is the default of the model.
+    width, depth, heads: of their transformers.
+    """
+
+    kinds: tuple[str, ...] = ("regression", "diffusion")
+    width: int = 128
+    depth: int = 3
+    heads: int = 4
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    """See `decoders.diffusion.DiffusionDecoderConfig`."""
+
+    objective: Literal["x", "edm"] = "x"
+    channels: tuple[int, ...] = (48, 96)
+    blocks: int = 1
+    depth: int = 2
+    heads: int = 4
+    width: int = 128
+    word_depth: int = 2
+    guidance: float = 2.0
+    steps: int = 12
+
+
+@dataclass(frozen=True)
+class Corridor:
+    """Everything that fixes a run.
+
+    Args:
+        data: folder or parquet of captioned pictures; empty for scenes, which are drawn.
+        seed: of data, weights and noise.
+        minutes: bound of the whole run, shared out over the stages; 0 sets none.
+        images: bound on the pictures that every stage sees; 0 sets none.
+        stage: train only this one.
+        watch: how often to paint a sample sheet and to measure, over the decoder's run.
+    """
+
+    data: str = ""
+    seed: int = 0
+    minutes: float = 0.0
+    images: int = 0
+    stage: Literal["all", "clip", "prior", "decoder"] = "all"
+    watch: int = 12
+    pictures: Pictures = field(default_factory=Pictures)
+    clip: ClipShape = field(default_factory=ClipShape)
+    clip_objective: ClipObjective = field(default_factory=ClipObjective)
+    prior: PriorShape = field(default_factory=PriorShape)
+    decoder: DecoderShape = field(default_factory=DecoderShape)
+    decoder_objective: DecoderObjective = field(default_factory=DecoderObjective)
+    fit_clip: FitConfig = field(
+        default_factory=lambda: FitConfig(images=300_000, batch=64, lr=1e-3, weight_decay=0.05, beta_2=0.98)
+    )
+    fit_prior: FitConfig = field(default_factory=lambda: FitConfig(images=400_000, batch=256, lr=1e-3))
+    fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(images=1_200_000, batch=32, lr=2e-3))
+
+
+SHARES = {"clip": 0.2, "prior": 0.05, "decoder": 0.75}
+"""How `minutes` is shared out over the stages."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A line of the table."""
+
+    family: str
+    help: str
+    base: Corridor
+    sizes: dict[str, Callable[[Corridor], Corridor]] = field(default_factory=dict)
+    needs_data: bool = False
+    examples: tuple[str, ...] = ()
+
+    def config(self, size: str | None = None, **changes) -> Corridor:
+        """The config of this recipe in one of its sizes; `changes` replace fields of `Corridor`.
+
+        Raises:
+            CondgenError: the recipe has no such size.
+        """
+        config = self.base
+        if size is not None:
+            if size not in self.sizes:
+                told = f"it has {', '.join(self.sizes)}" if self.sizes else "it has one size"
+                raise CondgenError(f"This recipe has no size {size!r}; {told}.")
+            config = self.sizes[size](config)
+        return replace(config, **changes)
+
+
+def _tiny(c: Corridor) -> Corridor:
+    return replace(c, pictures=replace(c.pictures, size=32))
+
+
+def _small(c: Corridor) -> Corridor:
+    return replace(
+        c,
+        pictures=replace(c.pictures, size=64, shift=2),
+        clip=replace(c.clip, embed_dim=192, image_width=32, text_width=192),
+        decoder=replace(c.decoder, channels=(32, 64, 128), depth=2),
+        fit_decoder=replace(c.fit_decoder, batch=32, lr=1e-3),
+    )
+
+
+def _base(c: Corridor) -> Corridor:
+    return replace(
+        c,
+        pictures=replace(c.pictures, size=64, shift=2),
+        clip=replace(c.clip, embed_dim=256, image_width=64, text_width=256, depth=4, heads=8),
+        prior=replace(c.prior, width=256, depth=6, heads=8),
+        decoder=replace(c.decoder, channels=(64, 128, 256), blocks=2, depth=4, heads=8, width=256),
+        fit_clip=replace(c.fit_clip, images=4_000_000, batch=256, lr=5e-4),
+        fit_prior=replace(c.fit_prior, images=2_000_000, lr=5e-4),
+        fit_decoder=replace(c.fit_decoder, images=6_000_000, batch=128, lr=5e-4),
+    )
+
+
+_SCENES = Corridor()
+_CAPTIONS = Corridor(clip_objective=ClipObjective(negatives=0))
+
+RECIPES: dict[str, Recipe] = {
+    "scenes32": Recipe(
+        "words to picture",
+        "coloured shapes at 32 px, drawn here; the model of the package",
+        _SCENES,
+        examples=(
+            "a red circle above a blue square",
+            "three green triangles",
+            "a large pink cross",
+            "a yellow diamond left of a purple circle",
+            "a small orange triangle",
+            "four cyan squares",
+        ),
+    ),
+    "nouns32": Recipe(
+        "words to picture",
+        "pixel-art characters at 32 px; --data is the folder of the nouns",
+        replace(_CAPTIONS, fit_clip=replace(_CAPTIONS.fit_clip, images=800_000)),
+        needs_data=True,
+    ),
+    "captions": Recipe(
+        "words to picture",
+        "your own captioned pictures; --data is their folder or parquet",
+        _CAPTIONS,
+        sizes={"tiny": _tiny, "small": _small, "base": _base},
+        needs_data=True,
+    ),
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe by name; `CondgenError` names those there are."""
+    import difflib
+
+    if name in RECIPES:
+        return RECIPES[name]
+    close = difflib.get_close_matches(name, RECIPES, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise CondgenError(f"There is no recipe {name!r}.{hint} Recipes: {', '.join(RECIPES)}.")
+
+
+def train(recipe: str, out: Path | str, config: Corridor | None = None) -> Path:
+    """Trains encoder, priors and decoder in order and exports the model; gives its folder.
+
+    The same call again goes on from the last checkpoint.
+
+    Args:
+        recipe: a name from RECIPES.
+        out: the run's folder: config, metrics, curves, sample sheets, checkpoints, and at the end `model/`.
+        config: by default that of the recipe.
+
+    Raises:
+        CondgenError: unknown recipe, no data, unusable data, or a folder of another run.
+    """
+    from condgen.corridor import CorridorRun
+
+    chosen = find_recipe(recipe)
+    config = config or chosen.config()
+    if chosen.needs_data and not config.data:
+        raise CondgenError(f"The recipe {recipe} needs captioned pictures: give their folder or parquet with --data.")
+    if not chosen.needs_data and config.data:
+        raise CondgenError(f"The recipe {recipe} draws its own data. For {config.data} use the recipe captions.")
+    size = config.pictures.size
+    if size < 16 or size & (size - 1):
+        raise CondgenError(f"pictures.size must be a power of two from 16, got {size}.")
+    return CorridorRun(recipe, chosen, Path(out), config, partial(bounded, config)).train()
+
+
+def bounded(config: Corridor, stage: str, fit: FitConfig, parts: int = 1) -> FitConfig:
+    """The fit of a stage under the run's `minutes` and `images`; `parts` trainings share the stage's time."""
+    minutes = config.minutes * SHARES[stage] / parts if config.minutes else fit.minutes
+    images = min(fit.images, config.images) if config.images else fit.images
+    if config.minutes and not config.images:
+        images = 10**12  # time alone decides, and the learning rate follows it
+    return replace(fit, minutes=minutes, images=images)

@@ -1,0 +1,203 @@
+"""The one loop. It trains any Trainable and knows none.
+
+    fit = Fit(model, views, FitConfig(images=100_000), seed=0)
+    for step in fit:            # yields after the update
+        if step.count % 100 == 0:
+            print(step.images, step.losses)
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from condgen.contracts import Batch, CondgenError, Trainable
+from condgen.training import checkpoint
+from condgen.training.ema import PowerEma
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long and how fast.
+
+    Args:
+        images: pictures to see (the unit of every schedule); the run ends there.
+        minutes: or after so many minutes of training, whichever comes first; 0 sets no limit. The learning rate
+            follows whichever is further along.
+        batch: pictures in a batch, per process.
+        lr: peak learning rate.
+        warmup: share of the run over which it rises.
+        decay_from: share of the run after which it falls linearly to zero.
+        weight_decay: of AdamW, on matrices only.
+        beta_2: of AdamW; the first is 0.9.
+        clip: largest norm of the gradient.
+        ema: gamma of the running mean of the weights; 0 keeps none.
+    """
+
+    images: int = 500_000
+    minutes: float = 0.0
+    batch: int = 64
+    lr: float = 1e-3
+    warmup: float = 0.02
+    decay_from: float = 0.5
+    weight_decay: float = 0.01
+    beta_2: float = 0.99
+    clip: float = 1.0
+    ema: float = 12.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step left behind; `seconds` counts training time alone, over all sittings."""
+
+    count: int
+    images: int
+    progress: float
+    lr: float
+    losses: dict[str, float]
+    seconds: float
+
+
+class _Objective(nn.Module):
+    """Makes `loss` the forward, so that distributed wrappers see one plain call."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, turn: str):
+        return self.model.loss(batch, turn)
+
+
+class Fit:
+    """One training run of one Trainable: iterate to train, `save` and `resume` at any step.
+
+    Args:
+        model: an nn.Module that keeps the Trainable contract.
+        draw: step -> batch on the CPU.
+        config: see FitConfig.
+        seed: of everything random in the model; step k of a seed is always the same.
+        accelerator: Accelerate's; by default one for this machine in its own precision.
+    """
+
+    def __init__(
+        self,
+        model: Trainable,
+        draw: Callable[[int], Batch],
+        config: FitConfig,
+        seed: int = 0,
+        accelerator: Accelerator | None = None,
+    ):
+        self.accelerator = accelerator or Accelerator()
+        self.model, self.draw, self.config, self.seed = model, draw, config, seed
+        optimisers = [self._optimiser(list(model.parameters_of(turn))) for turn in model.turns]
+        self.objective, *prepared = self.accelerator.prepare(_Objective(model), *optimisers)
+        self.optimisers = dict(zip(model.turns, prepared))
+        self.ema = PowerEma(model, config.ema) if config.ema else None
+        self.count, self.seconds, self.skipped = 0, 0.0, 0
+
+    def _optimiser(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self.config.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, self.config.beta_2), fused=True)
+
+    @property
+    def images(self) -> int:
+        return self.count * self.config.batch * self.accelerator.num_processes
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, in [0, 1]."""
+        by_time = self.seconds / (60 * self.config.minutes) if self.config.minutes else 0.0
+        return min(1.0, max(self.images / self.config.images, by_time))
+
+    @property
+    def lr(self) -> float:
+        """Linear rise, plateau, linear fall to zero."""
+        c, p = self.config, self.progress
+        rise = min(1.0, (p + 1e-3) / max(c.warmup, 1e-9))
+        return c.lr * min(rise, (1 - p) / max(1 - c.decay_from, 1e-9), 1.0)
+
+    def __iter__(self) -> Iterator[Step]:
+        self.model.train()
+        while self.progress < 1:
+            began = time.perf_counter()
+            losses = self._step()
+            self.seconds += time.perf_counter() - began
+            yield Step(self.count, self.images, self.progress, self.lr, losses, self.seconds)
+            self.model.train()
+
+    def _step(self) -> dict[str, float]:
+        rank = self.accelerator.process_index
+        torch.manual_seed((self.seed * 1_000_003 + self.count) * 1009 + rank)
+        batch = {k: v.to(self.accelerator.device, non_blocking=True) for k, v in self.draw(self.count).items()}
+        losses: dict[str, float] = {}
+        lr = self.lr
+        for turn, optimiser in self.optimisers.items():
+            for other in self.optimisers.values():
+                other.zero_grad(set_to_none=True)
+            with self.accelerator.autocast():
+                parts = self.objective(batch, turn)
+            if not math.isfinite(parts["loss"].item()):
+                self._skip(turn)
+                continue
+            self.accelerator.backward(parts["loss"])
+            self.accelerator.clip_grad_norm_(list(self.model.parameters_of(turn)), self.config.clip)
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+            optimiser.step()
+            losses |= {name if name != "loss" else f"loss/{turn}": value.item() for name, value in parts.items()}
+        self.count += 1
+        if self.ema:
+            self.ema.update(self.model, self.count)
+        return losses
+
+    def _skip(self, turn: str) -> None:
+        self.skipped += 1
+        if self.skipped > 20:
+            raise CondgenError(
+                f"The loss of {turn} was not finite {self.skipped} times; the last good checkpoint is kept. "
+                "Lower the learning rate (--lr), or look at the data with `condgen data check`."
+            )
+
+    def trained(self) -> dict[str, torch.Tensor]:
+        """The weights to use: the running mean where there is one."""
+        return dict(self.ema.mean if self.ema else self.model.state_dict())
+
+    def save(self, folder: Path) -> None:
+        """Writes a checkpoint of everything that the next step needs."""
+        if not self.accelerator.is_main_process:
+            return
+        tensors = {"model": self.model.state_dict()} | ({"ema": self.ema.state_dict()} if self.ema else {})
+        optimisers = {turn: optimiser.state_dict() for turn, optimiser in self.optimisers.items()}
+        state = {"count": self.count, "seconds": self.seconds, "skipped": self.skipped, "seed": self.seed}
+        checkpoint.save(folder, self.count, tensors, optimisers, state)
+
+    def resume(self, folder: Path) -> list[Path]:
+        """Goes on from the newest checkpoint that verifies, where there is one; returns damaged newer ones."""
+        place, damaged = checkpoint.newest(folder)
+        if place is None:
+            return damaged
+        tensors, optimisers, state = checkpoint.load(place)
+        try:
+            self.model.load_state_dict(tensors["model"])
+        except RuntimeError as error:
+            raise CondgenError(
+                f"{place} belongs to another architecture ({str(error).splitlines()[-1].strip()}). "
+                "Choose another output folder, or give the options that the run began with."
+            ) from None
+        if self.ema:
+            self.ema.load_state_dict(tensors["ema"])
+        for turn, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(optimisers[turn])
+        self.count, self.seconds, self.skipped = state["count"], state["seconds"], state["skipped"]
+        return damaged

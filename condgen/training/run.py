@@ -1,0 +1,184 @@
+"""A run on disk and on screen: config, metrics, curves, sample sheets, checkpoints, one progress display."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+from condgen.contracts import CondgenError, CondgenWarning
+from condgen.training.loop import Fit, Step
+
+MAY_CHANGE = ("minutes", "images", "stage", "fit_clip", "fit_prior", "fit_decoder", "watch")
+"""Config entries that a resumed run may give anew; any other is part of what the run is."""
+
+
+class RunFolder:
+    """The folder of one training run.
+
+    Args:
+        root: made if missing.
+        config: the resolved config; written as `config.yaml`, and held against the one that is there.
+
+    Raises:
+        CondgenError: the folder belongs to a run with other data or another architecture.
+    """
+
+    def __init__(self, root: Path, config: dict):
+        self.root = root
+        self._tensorboard = None
+        try:
+            (root / "samples").mkdir(parents=True, exist_ok=True)
+            self._check(config)
+            (root / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        except OSError as error:
+            raise CondgenError(f"The folder {root} cannot be written ({error.strerror}). Choose another.") from None
+
+    def _check(self, config: dict) -> None:
+        path = self.root / "config.yaml"
+        if not path.exists():
+            if any(child.name != "samples" for child in self.root.iterdir()):
+                raise CondgenError(f"{self.root} is not empty and holds no run of condgen. Choose another folder.")
+            return
+        before, now = _flat(yaml.safe_load(path.read_text()) or {}), _flat(config)
+        changed = [k for k in sorted(before | now) if before.get(k) != now.get(k)]
+        told = [f"{k}: {before.get(k)} -> {now.get(k)}" for k in changed]
+        if fixed := [t for t, k in zip(told, changed) if k.split(".")[0] not in MAY_CHANGE]:
+            raise CondgenError(
+                f"{self.root} holds a run with other settings ({'; '.join(fixed)}). Give the settings it began with, "
+                "or another output folder."
+            )
+        if told:
+            warnings.warn(f"Going on with changed settings: {'; '.join(told)}", CondgenWarning, stacklevel=3)
+
+    def log(self, stage: str, images: int, values: dict[str, float]) -> None:
+        """Adds a line to `metrics.jsonl` and points to the tensorboard curves; a tracker that fails is told once."""
+        line = {"stage": stage, "images": images, "time": round(time.time(), 1)} | values
+        with open(self.root / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._tensorboard is False:
+            return
+        try:
+            if self._tensorboard is None:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._tensorboard = SummaryWriter(str(self.root / "tensorboard"))
+            for name, value in values.items():
+                self._tensorboard.add_scalar(f"{stage}/{name}", value, images)
+        except Exception as error:
+            self._tensorboard = False
+            warnings.warn(f"Tensorboard is off: {error}", CondgenWarning, stacklevel=2)
+
+
+def _flat(config: dict, prefix: str = "") -> dict:
+    out = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            out |= _flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+class Display:
+    """One progress display for all stages: bars with ETA on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, stages: Sequence[str]):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal
+        columns = (
+            TextColumn("{task.description:>18}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(), TextColumn("{task.fields[told]}"),
+        )  # fmt: skip
+        self.progress = Progress(*columns, console=self.console, disable=not self.live)
+        self.tasks = {stage: self.progress.add_task(stage, total=1.0, told="waiting") for stage in stages}
+        self._said = 0.0
+
+    def __enter__(self) -> Display:
+        self.progress.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.progress.__exit__(*error)
+
+    def show(self, stage: str, done: float, told: str) -> None:
+        """Moves the bar of a stage to `done` in [0, 1]."""
+        self.progress.update(self.tasks[stage], completed=done, told=told)
+        if not self.live and (time.monotonic() - self._said > 30 or done >= 1):
+            self._said = time.monotonic()
+            print(f"{stage}: {done:.1%} {told}", file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        """A line above the bars."""
+        self.console.print(text, highlight=False)
+
+
+def drive(
+    fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Sequence[float] = (), save_every: float = 60
+) -> Iterator[Step]:
+    """Trains to the end from the last checkpoint, and yields at the milestones (shares of the run) and at the end.
+
+    Metrics are logged every five seconds, checkpoints written every `save_every` seconds; an interrupt finishes the
+    step, writes one more and is raised again.
+    """
+    folder = run.root / "checkpoints" / stage
+    for broken in fit.resume(folder):
+        display.say(f"{broken} is damaged and was passed over; going on from the one before.")
+    ahead = [m for m in milestones if m > fit.progress]
+    logged = saved = time.monotonic()
+    began, first = time.monotonic(), fit.images
+    with _Interrupts() as interrupts:
+        for step in fit:
+            now = time.monotonic()
+            if now - logged > 5 or step.progress >= 1:
+                logged = now
+                speed = (step.images - first) / max(now - began, 1e-9)
+                run.log(stage, step.images, {**step.losses, "lr": step.lr, "images_per_s": speed,
+                                             "seconds": step.seconds})  # fmt: skip
+                display.show(stage, step.progress, _told(step, speed))
+            if now - saved > save_every or interrupts.asked or step.progress >= 1:
+                fit.save(folder)
+                saved = time.monotonic()
+            if interrupts.asked:
+                raise KeyboardInterrupt(interrupts.asked)
+            if (ahead and step.progress >= ahead[0]) or step.progress >= 1:
+                ahead = [m for m in ahead if m > step.progress]
+                yield step
+
+
+def _told(step: Step, speed: float) -> str:
+    left = step.seconds / max(step.progress, 1e-9) * (1 - step.progress)
+    clock = f"{int(left // 3600)}:{int(left % 3600 // 60):02}:{int(left % 60):02}"
+    loss = next((f"{v:.4f}" for k, v in step.losses.items() if k.startswith("loss")), "-")
+    return f"{step.images:,} images, {speed:.0f}/s, loss {loss}, {clock} left"
+
+
+class _Interrupts:
+    """Holds SIGINT and SIGTERM back until the step is done; a second one leaves at once."""
+
+    asked: int | None = None
+
+    def __enter__(self) -> _Interrupts:
+        try:
+            self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread: nobody sends us signals
+            self._before = {}
+        return self
+
+    def _ask(self, number, frame) -> None:
+        if self.asked:
+            raise KeyboardInterrupt(number)
+        self.asked = number
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
