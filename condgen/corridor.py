@@ -63,7 +63,8 @@ class CorridorRun:
             from condgen.data.scenes import scenes
 
             return scenes(p.scenes, c.seed, p.size, negatives=p.negatives)
-        from condgen.data.sources import Columns, load_captions
+        from condgen.data.rows import Columns
+        from condgen.data.sources import load_captions
 
         return load_captions(
             c.data, p.size, columns=Columns(p.image, p.text, p.split), split=p.use, how=p.how, max_bad=p.max_bad,

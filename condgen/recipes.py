@@ -198,7 +198,7 @@ RECIPES: dict[str, Recipe] = {
     "nouns32": Recipe(
         "words to picture",
         "pixel-art characters at 32 px; --data is the folder of the nouns",
-        replace(_CAPTIONS, fit_clip=replace(_CAPTIONS.fit_clip, images=800_000)),
+        _CAPTIONS,
         needs_data=True,
     ),
     "captions": Recipe(

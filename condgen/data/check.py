@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
-from condgen.data.sources import GUESSED, Columns, Row, Source, Tally, files_below, open_source, read
+from condgen.data.rows import GUESSED, Columns, Row, Source, files_below, open_source
+from condgen.data.sources import Tally, read
 
 if TYPE_CHECKING:
     from PIL import Image

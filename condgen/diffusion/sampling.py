@@ -1,7 +1,12 @@
-"""From noise to samples: diffusers' schedulers driven along x_t = (1 - t) x_0 + t eps."""
+"""From noise to samples along x_t = (1 - t) x_0 + t eps.
+
+The default solver is written out here, because importing a diffusers scheduler takes as long as importing torch, and
+the first picture should not wait for it; a test holds it to diffusers' own. The other solvers are diffusers'.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -10,23 +15,72 @@ from torch import Tensor
 from condgen.contracts import Batch, CondgenError
 from condgen.diffusion.precondition import Denoiser
 
+T_MAX = 0.999
+SOLVERS = ("dpm++", "unipc", "euler")
 
-def scheduler(name: str = "dpm++"):
-    """A diffusers scheduler for this path: `dpm++` (second order, multistep), `unipc`, or `euler`."""
-    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 1.0}
-    if name == "dpm++":
-        from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
-        return DPMSolverMultistepScheduler(**flow)
-    if name == "unipc":
-        from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+def levels(steps: int) -> list[float]:
+    """Noise levels t from almost 1 to 0, evenly spaced: steps + 1 numbers."""
+    return [T_MAX * (1 - i / steps) for i in range(steps + 1)]
 
-        return UniPCMultistepScheduler(**flow)
-    if name == "euler":
-        from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
-        return FlowMatchEulerDiscreteScheduler()
-    raise CondgenError(f"There is no scheduler {name!r}; choose dpm++, unipc or euler.")
+class DPMSolverPP2M:
+    """Second-order multistep solver in the data prediction.
+
+    References:
+        DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models (Lu et al., 2022), Algorithm 2
+    """
+
+    def __init__(self, steps: int):
+        self.t = levels(steps)
+        self._before: tuple[Tensor, float] | None = None  # D and lambda of the step before
+
+    def step(self, i: int, x_t: Tensor, x_0: Tensor) -> Tensor:
+        """From level i to level i + 1, given the denoiser's estimate at level i."""
+        t, s = self.t[i], self.t[i + 1]
+        if s == 0:
+            return x_0
+        now, then = _log_snr(t), _log_snr(s)
+        h, d = then - now, x_0
+        if self._before is not None:
+            x_0_before, before = self._before
+            d = x_0 + (x_0 - x_0_before) * (h / (now - before)) / 2
+        self._before = (x_0, now)
+        return s / t * x_t - (1 - s) * math.expm1(-h) * d
+
+
+def _log_snr(t: float) -> float:
+    return math.log((1 - t) / t)
+
+
+class DiffusersSolver:
+    """A diffusers scheduler driven over the same levels: `unipc` or `euler`."""
+
+    def __init__(self, name: str, steps: int):
+        if name == "unipc":
+            from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+
+            self.plan = UniPCMultistepScheduler(
+                use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=1.0
+            )
+            self.plan.set_timesteps(steps)
+        else:
+            from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+            self.plan = FlowMatchEulerDiscreteScheduler()
+            self.plan.set_timesteps(sigmas=levels(steps)[:-1])
+        self.t = [float(sigma) for sigma in self.plan.sigmas]
+
+    def step(self, i: int, x_t: Tensor, x_0: Tensor) -> Tensor:
+        velocity = (x_t - x_0) / self.t[i]
+        return self.plan.step(velocity, self.plan.timesteps[i], x_t).prev_sample
+
+
+def solver_of(name: str, steps: int) -> DPMSolverPP2M | DiffusersSolver:
+    """A solver for one run of so many steps; `CondgenError` when there is none of that name."""
+    if name not in SOLVERS:
+        raise CondgenError(f"There is no solver {name!r}; choose {', '.join(SOLVERS)}.")
+    return DPMSolverPP2M(steps) if name == "dpm++" else DiffusersSolver(name, steps)
 
 
 def noise(shape: tuple[int, ...], rng: list[torch.Generator]) -> Tensor:
@@ -44,7 +98,7 @@ def sample(
     solver: str = "dpm++",
     device: torch.device | str = "cpu",
 ) -> Iterator[Tensor]:
-    """Yields the denoiser's estimate of x_0 after every step, and last the sample itself, (B, *shape) each.
+    """Yields the denoiser's estimate of x_0 at every step but the last, and then the sample: `steps` times (B, *shape).
 
     Args:
         denoise: may be guided.
@@ -52,14 +106,12 @@ def sample(
         cond: B conditions.
         rng: B generators on the CPU.
         steps: calls of the denoiser.
-        solver: see `scheduler`.
+        solver: one of SOLVERS.
     """
-    plan = scheduler(solver)
-    plan.set_timesteps(steps, device=device)
+    plan = solver_of(solver, steps)
     x_t = noise(shape, rng).to(device)
-    for i, timestep in enumerate(plan.timesteps):
-        t = plan.sigmas[i].to(device=device, dtype=x_t.dtype)
-        x_0 = denoise(x_t, t.expand(len(x_t)), cond)
-        yield x_0
-        x_t = plan.step((x_t - x_0) / t, timestep, x_t).prev_sample
-    yield x_t
+    for i in range(steps):
+        t = torch.full((len(x_t),), plan.t[i], device=device, dtype=x_t.dtype)
+        x_0 = denoise(x_t, t, cond)
+        x_t = plan.step(i, x_t, x_0)
+        yield x_0 if i + 1 < steps else x_t

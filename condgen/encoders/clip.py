@@ -121,8 +121,8 @@ class CLIP(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """Inverse temperature, at most 100."""
-        return self.log_scale.clamp(max=math.log(MAX_SCALE)).exp()
+        """Inverse temperature; training keeps the parameter where this is at most MAX_SCALE."""
+        return self.log_scale.exp()
 
     def embed_image(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) in [-1, 1] -> unit vectors (B, D)."""

@@ -17,7 +17,8 @@ from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.check import check
-from condgen.data.sources import Columns, load_captions
+from condgen.data.rows import Columns
+from condgen.data.sources import load_captions
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 GOOD = {"red.png": (255, 0, 0), "green.png": (0, 255, 0), "blue.png": (0, 0, 255)}

@@ -17,7 +17,9 @@ from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data import sources
-from condgen.data.sources import Columns, clean, load_captions
+from condgen.data.rows import Columns, hashed_split, named_split
+from condgen.data.sources import load_captions
+from condgen.data.tables import clean
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -153,6 +155,25 @@ def test_subfolders_hold_more_of_the_same(tmp_path):
     assert sizes == [6, 6, 1]
 
 
+@pytest.mark.parametrize("form", [jsonl_lists, sidecars, struct_shards])
+def test_reading_twice_gives_the_same_arrays(form, tmp_path):
+    folder = form(tmp_path / "data")
+    first, second = (load_captions(folder, 4, split="all") for _ in range(2))
+    assert np.array_equal(first.images, second.images) and np.array_equal(first.captions, second.captions)
+    assert first.texts == second.texts
+
+
+@pytest.mark.parametrize("form", [jsonl_lists, csv_lists])
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(form, tmp_path):
+    plain = load_captions(form(tmp_path / "plain"), 4, split="all")
+    path = next(form(tmp_path / "windows").glob("metadata.*"))
+    lines = path.read_text("utf-8-sig").splitlines()
+    path.write_bytes(b"\xef\xbb\xbf" + "".join(f"{line}\r\n" for line in lines).encode())
+    windows = load_captions(tmp_path / "windows", 4, split="all")
+    assert np.array_equal(plain.images, windows.images) and captions_of(plain) == captions_of(windows)
+    assert windows.texts == [text for own in CAPTIONS.values() for text in own]
+
+
 def test_hidden_files_are_left_alone(tmp_path):
     sidecars(tmp_path)
     (tmp_path / "._red.png").write_bytes(b"what a Mac leaves behind")
@@ -170,8 +191,8 @@ def test_without_splits_a_fixed_hash_divides_95_to_5(tmp_path):
     assert sorted(train.texts + test.texts) == sorted(every.texts)
     assert len(load_captions(write_parquet(tmp_path / "other.parquet", many(200)[::-1]), 4, split="test")) == len(test)
     # The rule is part of the data format: it may never change.
-    assert [i for i in range(100) if sources._hashed_split(f"{i:04}.png") == "test"] == [5, 24, 30, 31, 57, 85]
-    assert 440 < [sources._hashed_split(str(i)) for i in range(10_000)].count("test") < 560
+    assert [i for i in range(100) if hashed_split(f"{i:04}.png") == "test"] == [5, 24, 30, 31, 57, 85]
+    assert 440 < [hashed_split(str(i)) for i in range(10_000)].count("test") < 560
 
 
 def test_a_split_column_goes_before_the_names_of_files(tmp_path):
@@ -218,7 +239,7 @@ def test_names_of_folders_tell_the_split(form, tmp_path):
 
 @pytest.mark.parametrize("name", ["testament", "trains", "validator", "evaluate"])
 def test_a_name_that_only_begins_like_a_split_is_none(name):
-    assert sources._named_split(Path(name) / "a.parquet", own=True) == ""
+    assert named_split(Path(name) / "a.parquet", own=True) == ""
 
 
 # Columns and filters --------------------------------------------------------------------------------------------------

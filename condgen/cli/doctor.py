@@ -1,0 +1,188 @@
+"""`condgen doctor`: looks at everything condgen stands on, and names the cure of what it finds."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from condgen import __version__
+from condgen.cli.terminal import human, show_json
+from condgen.contracts import CondgenError
+
+HELP = "look for faults: installation, device, models; exit code 1 if there is one"
+PARTNERS = {"torchvision": "torchvision", "open_clip": "open-clip-torch"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, what was seen, whether it is as it should be, and what to do if not."""
+
+    name: str
+    seen: str
+    ok: bool = True
+    cure: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Only how to print it."""
+    parser.add_argument("--json", action="store_true", help="as JSON on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when all is well, 1 when there is a fault."""
+    found = []
+    for finding in examine():
+        found.append(finding)
+        if not args.json:
+            print(f"{'ok   ' if finding.ok else 'FAULT'} {finding.name}: {finding.seen}", flush=True)
+            if finding.cure:
+                print(f"      {finding.cure}")
+    ok = all(finding.ok for finding in found)
+    if args.json:
+        show_json({"ok": ok, "findings": [asdict(finding) for finding in found]})
+    return 0 if ok else 1
+
+
+def examine() -> Iterator[Finding]:
+    """Every finding, the cheap ones first; models are tried only where torch works."""
+    yield Finding("condgen", f"{__version__} in {Path(__file__).parents[1]}")
+    yield python()
+    yield machine()
+    yield working_folder()
+    yield from dependencies()
+    computes = device()
+    yield computes
+    if not computes.ok:
+        return
+    yield precision()
+    yield from (partner(module, package) for module, package in PARTNERS.items())
+    yield from models()
+
+
+def python() -> Finding:
+    """3.11 or newer."""
+    cure = "" if sys.version_info >= (3, 11) else "condgen needs Python 3.11 or newer."
+    return Finding("python", f"{platform.python_version()} at {sys.executable}", not cure, cure)
+
+
+def machine() -> Finding:
+    """System, cores that may be used, memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        memory = human(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        memory = "unknown"
+    return Finding("machine", f"{platform.platform()}, {cores} cores, {memory} of memory")
+
+
+def working_folder() -> Finding:
+    """Whether pictures can be written here."""
+    try:
+        with tempfile.TemporaryFile(dir="."):
+            return Finding("folder", f"{Path.cwd()} can be written")
+    except OSError as error:
+        return Finding("folder", f"{Path.cwd()}: {error.strerror}", False, "Go to another folder, or always give -o.")
+
+
+def dependencies() -> Iterator[Finding]:
+    """Every dependency: the installed version and whether it is in range."""
+    from packaging.requirements import Requirement
+
+    for line in _requirements():
+        need = Requirement(line)
+        if need.marker and not need.marker.evaluate({"extra": ""}):
+            continue
+        install = f'pip install "{str(need).split(";")[0].strip()}"'
+        try:
+            version = metadata.version(need.name)
+        except metadata.PackageNotFoundError:
+            yield Finding(need.name, "not installed", False, install)
+            continue
+        fits = need.specifier.contains(version, prereleases=True)
+        seen = f"{version}, {'in' if fits else 'outside of'} {need.specifier or 'any version'}"
+        yield Finding(need.name, seen, fits, "" if fits else install)
+
+
+def _requirements() -> list[str]:
+    """What the installed package says it needs; beside a checkout, what its pyproject.toml says."""
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    if project.is_file():
+        import tomllib
+
+        return tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
+    try:
+        return metadata.requires("condgen") or []
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def device() -> Finding:
+    """Whether torch can be imported, and what it can compute on."""
+    try:
+        import torch
+    except Exception as error:
+        return Finding("torch", _first_line(error), False, "Install torch again: pip install --force-reinstall torch")
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        there = f"CUDA {torch.version.cuda}: {names} (--device cuda)"
+    else:
+        built = f"built for CUDA {torch.version.cuda}, no GPU in reach" if torch.version.cuda else "built without CUDA"
+        there = f"CPU with {torch.get_num_threads()} threads, {built}"
+    return Finding("device", f"torch {torch.__version__}, {there}")
+
+
+def precision() -> Finding:
+    """Which numbers are computed with, and why not the shorter ones."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.is_bf16_supported():
+        return Finding("precision", "fp32 on the CPU; the GPU can do bf16 (train with ACCELERATE_MIXED_PRECISION=bf16)")
+    return Finding("precision", "fp32; bf16 is up to 100 times slower on CPUs without units for it")
+
+
+def partner(module: str, package: str) -> Finding:
+    """torchvision and open_clip: optional, but broken when built for another torch than the one beside them."""
+    if importlib.util.find_spec(module) is None:
+        return Finding(module, "not installed (optional)")
+    try:
+        importlib.import_module(module)
+        return Finding(module, metadata.version(package))
+    except Exception as error:
+        return Finding(
+            module,
+            f"does not fit the torch beside it ({_first_line(error)})",
+            False,
+            "It was built for another torch. Install them together, from one index, and let the resolver choose: "
+            "pip install --force-reinstall torch torchvision open-clip-torch "
+            "--index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple",
+        )
+
+
+def models() -> Iterator[Finding]:
+    """Every model that is found: whether it loads, strictly."""
+    from condgen.models import found
+    from condgen.pipeline import TextToImage
+
+    there = found()
+    if not there:
+        yield Finding("models", "none found", cure="Train one (condgen train scenes32 -o runs/scenes32).")
+    for name, folder in there.items():
+        try:
+            model = TextToImage.load(folder)
+        except CondgenError as error:
+            yield Finding(f"model {name}", str(error), False, f"Copy or export it again, or remove {folder}.")
+        else:
+            yield Finding(f"model {name}", f"loads, {model.size} x {model.size}, {model.model_id}, {folder}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

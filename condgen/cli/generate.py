@@ -1,0 +1,166 @@
+"""`condgen generate PROMPT...`: pictures with their recipe inside, and a labelled sheet of them."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from condgen.cli.terminal import say
+from condgen.contracts import CondgenError
+
+HELP = "paint pictures from prompts"
+DIALS = (
+    ("--guidance", "W", float, "how closely to follow the prompt; 1 is off"),
+    ("--steps", "K", int, "denoising steps"),
+    ("--best-of", "N", int, "embeddings the prior draws; the one most similar to the text is kept"),
+    ("--prior-steps", "K", int, "denoising steps of the prior"),
+    ("--prior-guidance", "W", float, "guidance of the prior; 1 is off"),
+)
+MOST_ON_SHEET = 200
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Dials that are not given stay as the model has them; `condgen info MODEL` lists ranges and defaults."""
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to paint")
+    parser.add_argument("--prompts-file", type=Path, metavar="FILE", help="prompts, one a line")
+    add_model_arguments(parser)
+    parser.add_argument("-n", type=int, default=1, metavar="N", help="pictures of every prompt (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first picture of a prompt; then +1 (default 0)")
+    parser.add_argument("--prior", metavar="P", help="a prior of the model, or `none`: the text embedding as it is")
+    for flag, metavar, kind, text in DIALS:
+        parser.add_argument(flag, type=kind, metavar=metavar, help=text)
+    parser.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder, made if missing (default out)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a picture on stdout")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--model` and `--device`."""
+    parser.add_argument("--model", metavar="M", help="a name that `condgen list` shows, or a path")
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, mps")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Everything that can be refused without the model is refused before torch is imported."""
+    from condgen.models import find
+
+    prompts = read_prompts(args.prompts, args.prompts_file)
+    check_folder(args.out)
+    model = load_model(find(args.model), args.device)
+    names = [flag.strip("-").replace("-", "_") for flag, *_ in DIALS]
+    dials = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    paintings = model.generate(prompts, n=args.n, seed=args.seed, prior=args.prior, **dials)
+    total = len(prompts) * args.n
+    shown = []
+    with progress(paintings, total) as paintings:
+        for painting in paintings:
+            tell(painting, painting.save(args.out), args.json)
+            if len(shown) < MOST_ON_SHEET:
+                shown.append((painting.image, label(painting.prompt, painting.seed)))
+    if total > 1:
+        say(f"sheet: {save_sheet(shown, total, args.out)}")
+    return 0
+
+
+def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
+    """The prompts of the command line, then those of the file, whose empty lines are skipped.
+
+    Raises:
+        CondgenError: there is none, one is empty or no text, or the file cannot be read.
+    """
+    prompts = list(prompts)
+    if file is not None:
+        try:
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
+        except OSError as error:
+            raise CondgenError(f"{file} cannot be read ({error.strerror}).") from None
+        except ValueError:
+            raise CondgenError(f"{file} is not UTF-8 text. Expected prompts, one a line.") from None
+        prompts += [line for line in lines if line.strip()]
+    if not prompts:
+        where = f"{file} holds no prompt" if file else "There is no prompt"
+        raise CondgenError(f"{where}. Say what to paint, for example: condgen generate 'a red circle'.")
+    for prompt in prompts:
+        if all(unicodedata.category(c)[0] in "CZ" for c in unicodedata.normalize("NFKC", prompt)):
+            raise CondgenError("The prompt is empty. Say what to paint, for example: a red circle above a blue square.")
+        if any("\ud800" <= c <= "\udfff" for c in prompt):
+            raise CondgenError(f"The prompt {prompt!r} is not UTF-8 text.")
+    return prompts
+
+
+def check_folder(folder: Path) -> None:
+    """Raises `CondgenError` when pictures could not be written there; makes nothing yet."""
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "may not be written" if there.is_dir() else "is a file"
+        raise CondgenError(f"The folder {folder} cannot be written ({there} {why}). Choose another with -o.")
+
+
+def load_model(folder: Path, device: str):
+    """The model, on its device."""
+    import torch
+
+    from condgen.pipeline import TextToImage
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise CondgenError(f"There is no device {device!r} here ({reason}). Try --device cpu.") from None
+    return TextToImage.load(folder).to(device)
+
+
+def tell(painting, path: Path, as_json: bool) -> None:
+    """A line on stdout about one picture."""
+    score, ms = round(painting.clip_score, 4), round(painting.ms, 1)
+    if as_json:
+        line = {"prompt": painting.prompt, "seed": painting.seed, "path": str(path), "clip_score": score, "ms": ms}
+        print(json.dumps(line), flush=True)
+    else:
+        print(f"{path}  seed {painting.seed}  clip score {score:.3f}  {ms:.0f} ms", flush=True)
+
+
+@contextmanager
+def progress(items: Iterable, total: int) -> Iterator[Iterable]:
+    """The same items; on a terminal under a bar with the time left, which goes away at the end."""
+    if not sys.stderr.isatty():
+        yield items
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("painting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    # rich would take lines for stdout to its own console: right on a terminal, wrong for a pipe
+    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+        yield bar.track(items, total=total)
+
+
+def label(prompt: str, seed: int) -> str:
+    """What stands under a picture of the sheet."""
+    short = prompt if len(prompt) <= 60 else f"{prompt[:57]}..."
+    return f"{short}, seed {seed}"
+
+
+def save_sheet(shown: list[tuple], total: int, folder: Path) -> Path:
+    """Writes `grid.png`; a file that is there already is kept, and the new one gets a number."""
+    from condgen.paintings import grid, write_bytes
+
+    if total > len(shown):
+        say(f"The sheet shows the first {len(shown)} of {total} pictures.")
+    buffer = io.BytesIO()
+    grid([image for image, _ in shown], [text for _, text in shown]).save(buffer, "PNG")
+    path, number = folder / "grid.png", 1
+    while path.exists() and path.read_bytes() != buffer.getvalue():
+        number += 1
+        path = folder / f"grid-{number}.png"
+    write_bytes(path, buffer.getvalue())
+    return path

@@ -1,0 +1,61 @@
+"""`condgen list`: what can be trained, and what can paint."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from condgen.cli.terminal import bytes_of, human, show_json, table
+
+HELP = "list recipes and models"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Only how to print it."""
+    parser.add_argument("--json", action="store_true", help="as JSON on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints recipes by family, then the models that were found."""
+    recipes, models = recipe_rows(), model_rows()
+    if args.json:
+        show_json({"recipes": recipes, "models": models})
+        return 0
+    print("\n".join([*recipe_lines(recipes), "", *model_lines(models)]))
+    return 0
+
+
+def recipe_rows() -> list[dict]:
+    """name, family, sizes and help of every recipe."""
+    from condgen.recipes import RECIPES
+
+    return [{"name": n, "family": r.family, "sizes": list(r.sizes), "help": r.help} for n, r in RECIPES.items()]
+
+
+def recipe_lines(rows: list[dict]) -> list[str]:
+    """Recipes for people, by family."""
+    lines = ["Recipes (condgen train NAME -o runs/NAME):"]
+    for family in dict.fromkeys(row["family"] for row in rows):
+        lines += [f"  {family}", *table([(r["name"], r["help"]) for r in rows if r["family"] == family], indent=4)]
+    return lines
+
+
+def model_rows() -> list[dict]:
+    """name, path, size on disk and what the index says of every model."""
+    from condgen.models import about, found
+
+    return [_model_row(name, folder, about(folder)) for name, folder in found().items()]
+
+
+def _model_row(name: str, folder: Path, index: object) -> dict:
+    index = index if isinstance(index, dict) else {}
+    kept = {key: index.get(key) for key in ("recipe", "data", "size", "priors")}
+    return {"name": name, "path": str(folder), "bytes": bytes_of(folder)} | kept
+
+
+def model_lines(rows: list[dict]) -> list[str]:
+    """Models for people."""
+    if not rows:
+        return ["No models found. Train one: condgen train scenes32 -o runs/scenes32."]
+    shown = [(r["name"], f"{r['size']} px" if r["size"] else "", human(r["bytes"]), r["path"]) for r in rows]
+    return ["Models (condgen generate PROMPT --model NAME):", *table(shown)]

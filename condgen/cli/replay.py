@@ -1,0 +1,73 @@
+"""`condgen replay FILE.png`: paints a picture again from the recipe inside it, and says whether it is the same."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+from condgen.cli.generate import add_model_arguments, check_folder, load_model
+from condgen.cli.terminal import show_json
+from condgen.contracts import CondgenError
+
+HELP = "paint a picture again from the recipe in its file; exit code 0 if equal, 1 if not"
+NOT_DIALS = ("prompt", "seed", "prior", "size", "model", "model_id")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model is found by the name in the recipe, or given."""
+    parser.add_argument("file", type=Path, metavar="FILE.png", help="a picture that condgen wrote")
+    parser.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder, made if missing (default out)")
+    add_model_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when the new picture equals the file byte for byte, 1 when not."""
+    from condgen.models import find
+    from condgen.paintings import read_recipe
+
+    recipe = read_recipe(args.file)
+    for name in ("prompt", "prior", "model", "model_id"):
+        if not isinstance(recipe[name], str):
+            raise CondgenError(f"The recipe in {args.file} is damaged: {name} is {recipe[name]!r}.")
+    check_folder(args.out)
+    folder = find(args.model or recipe["model"])
+    model = load_model(folder, args.device)
+    if model.model_id != recipe["model_id"]:
+        raise CondgenError(
+            f"{args.file} was painted by {recipe['model']} with the weights {recipe['model_id']}, but {folder} holds "
+            f"the weights {model.model_id}. Give the right model with --model."
+        )
+    dials = {name: value for name, value in recipe.items() if name not in NOT_DIALS}
+    (painting,) = model.generate(recipe["prompt"], seed=recipe["seed"], prior=recipe["prior"], **dials)
+    before = args.file.read_bytes()
+    path = painting.save(args.out)
+    return _tell(args, path, painting, before)
+
+
+def _tell(args: argparse.Namespace, path: Path, painting, before: bytes) -> int:
+    equal = painting.png() == before
+    difference = 0 if equal else largest_difference(before, painting.image)
+    if args.json:
+        told = {"file": str(args.file), "path": str(path), "equal": equal, "largest_difference": difference}
+        show_json(told | {"recipe": painting.recipe})
+    elif equal:
+        print(f"{path} equals {args.file} byte for byte.")
+    elif difference == 0:
+        print(f"{path} has the pixels of {args.file}, but other bytes.")
+    else:
+        by = "" if difference is None else f": values differ by up to {difference} of 255"
+        print(f"{path} differs from {args.file}{by}.")
+    return 0 if equal else 1
+
+
+def largest_difference(before: bytes, image) -> int | None:
+    """Between the pixels of two pictures, 0 to 255; None when their sizes differ."""
+    from PIL import Image, ImageChops
+
+    with Image.open(io.BytesIO(before)) as picture:
+        old = picture.convert("RGB")
+    if old.size != image.size:
+        return None
+    return max(high for _, high in ImageChops.difference(old, image).getextrema())

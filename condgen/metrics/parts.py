@@ -1,0 +1,217 @@
+"""Which layers is this picture made of? A judge without learned parts, for pictures composed of known layers.
+
+A picture is explained by a stack: of each part one layer, or none, laid over each other from the bottom to the top. The
+stack is found by least squares, one part after the other while the rest is held fixed. A layer competes by how much of
+the picture's error it takes away where it is seen, so that large and small layers are weighed alike, and so that none is
+an answer: it takes away nothing. Generated pictures are often a little soft: softened layers are tried beside sharp.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+NOUNS_ORDER = ("background", "body", "accessory", "head", "glasses")
+SWEEPS = 2  # rounds over all parts; a third changes fewer than one picture in a hundred
+MIN_GAIN = 1e-3  # squared error, colours in [0, 1], summed over the picture: above what rounding makes up
+TWIN_STEP = 16 / 255  # two colours that differ by less in every channel are hard to tell apart
+TWIN_SHARE = 0.05  # two layers that differ in fewer of their pixels are near twins
+
+
+class PartsJudge:
+    """Names the layers that pictures are composed of.
+
+    Args:
+        layers: for each part, bottom first, its layers as uint8 RGBA (K, S, S, 4), not premultiplied.
+        names: for each part, what its K layers are called; only kept for the reader.
+        blurs: standard deviations in pixels of the softness to try; 0 is sharp.
+        max_error: root mean square error in levels of 255, over the pixels where a part is seen, beyond which the part
+            is not recognised. Noise of standard deviation s alone makes an error of s.
+    """
+
+    def __init__(
+        self,
+        layers: dict[str, Tensor],
+        names: dict[str, Sequence[str]] | None = None,
+        blurs: Sequence[float] = (0.0, 0.5, 0.7),
+        max_error: float = 30.0,
+    ):
+        self.order = tuple(layers)
+        self.names = names or {}
+        self.max_error = max_error
+        sharp = {part: _premultiplied(torch.as_tensor(rgba)) for part, rgba in layers.items()}
+        self.side = next(iter(sharp.values())).shape[-1]
+        if any(rgba.shape[1:] != (4, self.side, self.side) for rgba in sharp.values()):
+            raise ValueError(f"layers must be square RGBA of one size, (K, {self.side}, {self.side}, 4) for every part")
+        self._shelves = [{part: _split(_soften(rgba, blur)) for part, rgba in sharp.items()} for blur in blurs]
+        self._sharp = {part: _split(rgba) for part, rgba in sharp.items()}
+
+    @classmethod
+    def from_parquet(cls, path: str | Path, order: Sequence[str] = NOUNS_ORDER, **options) -> PartsJudge:
+        """From a table with columns image (RGBA), part, index, name. `order` names the parts to use, bottom first."""
+        import numpy as np
+        import pyarrow.parquet as pq
+        from PIL import Image
+
+        rows = sorted(pq.read_table(path).to_pylist(), key=lambda row: row["index"])
+        layers, names = {}, {}
+        for part in order:
+            own = [row for row in rows if row["part"] == part]
+            if [row["index"] for row in own] != list(range(len(own))) or not own:
+                raise ValueError(f"{path}: the indices of part {part!r} must be 0, 1, 2, ... without gaps")
+            pictures = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGBA") for row in own]
+            layers[part] = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
+            names[part] = [row["name"] for row in own]
+        return cls(layers, names, **options)
+
+    def explain(self, pictures: Tensor, batch: int = 512) -> dict[str, Tensor]:
+        """The layer that each picture shows, for every part.
+
+        Args:
+            pictures: uint8 (N, 3, S, S), tensor or array.
+            batch: pictures worked on at a time; the answer does not depend on it.
+
+        Returns:
+            int64 (N,) for each part: the layer's index, or -1 where no layer is seen or none fits well enough.
+        """
+        pictures = torch.as_tensor(pictures).cpu()
+        if pictures.dtype != torch.uint8 or pictures.shape[1:] != (3, self.side, self.side):
+            wanted = f"uint8 (N, 3, {self.side}, {self.side})"
+            raise ValueError(f"pictures must be {wanted}, got {pictures.dtype} {tuple(pictures.shape)}")
+        found = [self._explain(some.flatten(2).float() / 255) for some in pictures.split(batch)]
+        return {part: torch.cat([one[part] for one in found]) for part in self.order}
+
+    def name(self, pictures: Tensor, part: str) -> Tensor:
+        """`explain` for one part: int64 (N,), -1 where it is not recognised."""
+        return self.explain(pictures)[part]
+
+    def score(self, pictures: Tensor, wanted: dict[str, Tensor]) -> dict[str, float]:
+        """How many pictures show the layers that were asked for.
+
+        Args:
+            pictures: uint8 (N, 3, S, S).
+            wanted: for each part that was asked for, the index of its layer, (N,).
+
+        Returns:
+            shares of the N pictures: for each part, those with the right layer; `all`, those with every part right;
+            `<part>_refused`, those in which no layer of the part was recognised (they count as wrong).
+        """
+        found = self.explain(pictures)
+        wanted = {part: torch.as_tensor(index).cpu() for part, index in wanted.items()}
+        if any(index.shape != (len(pictures),) for index in wanted.values()):
+            raise ValueError(f"wanted needs one index for each of the {len(pictures)} pictures")
+        right = {part: (found[part] == index) & (index >= 0) for part, index in wanted.items()}
+        right["all"] = torch.stack(list(right.values())).all(0)
+        right |= {f"{part}_refused": found[part] < 0 for part in wanted}
+        return {key: hits.float().mean().item() for key, hits in right.items()}
+
+    def differences(self, part: str) -> Tensor:
+        """Share of the pixels in which two layers of a part differ, (K, K), of those that either of them covers.
+
+        Covered against clear counts as different. Pixels that every layer of a higher part covers are left out.
+        """
+        above = self.order[self.order.index(part) + 1 :]
+        hidden = [self._sharp[higher][1][:-1].amin(0) > 0.5 for higher in above]
+        seen = ~torch.stack(hidden).any(0) if hidden else True
+        colour, alpha = (each[:-1] for each in self._sharp[part])
+        covers = (alpha > 0.5) & seen
+        rows = []
+        for i in range(len(colour)):
+            far = (colour - colour[i]).abs().amax(1, keepdim=True) > TWIN_STEP
+            differ = (far & covers & covers[i]) | (covers ^ covers[i])
+            rows.append(differ.sum((1, 2)) / (covers | covers[i]).sum((1, 2)).clamp(min=1))
+        return torch.stack(rows)
+
+    @cached_property
+    def twins(self) -> dict[str, list[tuple[int, int]]]:
+        """For each part, the pairs of layers that are nearly the same: a right answer among them is partly luck."""
+        close = {part: (self.differences(part) < TWIN_SHARE).triu(1).nonzero().tolist() for part in self.order}
+        return {part: [tuple(pair) for pair in pairs] for part, pairs in close.items()}
+
+    def _explain(self, x: Tensor) -> dict[str, Tensor]:
+        """x: (N, 3, P) in [0, 1], P pixels. The best stack over all blurs, with what fits badly refused."""
+        canvas = x.mean(2, keepdim=True).expand_as(x)
+        best, least = {}, torch.full((len(x),), torch.inf)
+        for shelf in self._shelves:
+            stack, error = self._fit(x, canvas, shelf)
+            better = error < least
+            best = {part: torch.where(better, stack[part], best.get(part, stack[part])) for part in self.order}
+            least = torch.minimum(error, least)
+        return best
+
+    def _fit(self, x: Tensor, canvas: Tensor, shelf: dict) -> tuple[dict[str, Tensor], Tensor]:
+        """Coordinate descent from an empty stack. Returns the layers (-1: none) and the squared error, (N,)."""
+        chosen = {part: torch.full((len(x),), len(shelf[part][0]) - 1) for part in self.order}
+        placed = {part: tuple(each[chosen[part]] for each in shelf[part]) for part in self.order}
+        for _ in range(SWEEPS):
+            for i, part in enumerate(self.order):
+                below, _ = _lay([placed[p] for p in self.order[:i]], canvas)
+                above, clear = _lay([placed[p] for p in self.order[i + 1 :]], torch.zeros_like(x))
+                chosen[part] = _gains(x - above, below, clear, *shelf[part]).argmax(1)
+                placed[part] = tuple(each[chosen[part]] for each in shelf[part])
+        error = (x - _lay(list(placed.values()), canvas)[0]).square().mean(1, keepdim=True)
+        clear = torch.ones_like(error)
+        for part in reversed(self.order):
+            seen = clear * placed[part][1]
+            clear = clear - seen
+            rms = 255 * ((error * seen).sum((1, 2)) / seen.sum((1, 2)).clamp(min=1e-6)).sqrt()
+            none = len(shelf[part][0]) - 1
+            chosen[part] = torch.where((chosen[part] == none) | (rms > self.max_error), -1, chosen[part])
+        return chosen, error.sum((1, 2))
+
+
+def _premultiplied(rgba: Tensor) -> Tensor:
+    """uint8 (K, S, S, 4) to float (K + 1, 4, S, S) in [0, 1], colour times alpha; the last layer is clear: none."""
+    rgba = rgba.permute(0, 3, 1, 2).float() / 255
+    rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], 1)
+    return F.pad(rgba, (0, 0, 0, 0, 0, 0, 0, 1))
+
+
+def _soften(pictures: Tensor, blur: float) -> Tensor:
+    """Gaussian blur of (K, C, S, S) by a standard deviation in pixels; the border is continued."""
+    if blur == 0:
+        return pictures
+    reach = max(1, round(4 * blur))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / blur) ** 2)
+    kernel = torch.outer(kernel, kernel) / kernel.sum() ** 2
+    flat = F.pad(pictures.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
+    return F.conv2d(flat, kernel[None, None]).view_as(pictures)
+
+
+def _split(rgba: Tensor) -> tuple[Tensor, Tensor]:
+    """(K, 4, S, S) to colour (K, 3, P) and alpha (K, 1, P)."""
+    return rgba[:, :3].flatten(2), rgba[:, 3:].flatten(2)
+
+
+def _lay(layers: list[tuple[Tensor, Tensor]], under: Tensor) -> tuple[Tensor, Tensor]:
+    """Lay premultiplied (colour, alpha) over `under` (N, 3, P). Returns that and how much shines through, (N, 1, P)."""
+    clear = torch.ones_like(under[:, :1])
+    for colour, alpha in layers:
+        under, clear = colour + (1 - alpha) * under, clear * (1 - alpha)
+    return under, clear
+
+
+def _gains(x: Tensor, below: Tensor, clear: Tensor, colour: Tensor, alpha: Tensor) -> Tensor:
+    """How much squared error each of K layers takes away when it is laid over `below`, (N, K); more is better.
+
+    With d = x - clear * below and a layer that adds h = clear * (colour - alpha * below), that is |d|^2 - |d - h|^2 =
+    2 <d, h> - |h|^2, which falls into products of matrices.
+    """
+    d, under = clear * (x - clear * below), clear * below
+    inner = _dot(d, colour) - _dot((d * below).sum(1), alpha)
+    square = _dot(clear**2, colour.square().sum(1)) - 2 * _dot(clear * under, colour * alpha)
+    square = square + _dot(under.square().sum(1), alpha**2)
+    gains = 2 * inner - square
+    gains[:, -1] = MIN_GAIN
+    return gains
+
+
+def _dot(pictures: Tensor, layers: Tensor) -> Tensor:
+    """Inner product of every picture (N, ...) with every layer (K, ...): (N, K)."""
+    return pictures.flatten(1) @ layers.flatten(1).T

@@ -1,0 +1,238 @@
+"""The studio: a page where a model is used, and the API behind it.
+
+    build("scenes32").launch()                         # or, with safe settings: launch(build())
+
+    from gradio_client import Client
+    pictures, seed, archive, _ = Client("http://127.0.0.1:7860").predict(prompt="a red circle", api_name="/paint")
+"""
+
+from __future__ import annotations
+
+import html
+import inspect
+import logging
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from condgen.contracts import CondgenError, Knob
+from condgen.models import find
+from condgen.pipeline import TextToImage
+from condgen.studio import look, session
+
+log = logging.getLogger("condgen.studio")
+RANDOM = -1
+
+
+def build(model: TextToImage | str | None = None) -> gr.Blocks:
+    """The studio of a model: a loaded one, a path or name (see `condgen list`), or None for the one in the package."""
+    if not isinstance(model, TextToImage):
+        model = TextToImage.load(find(model))
+    return Studio(model).page
+
+
+def launch(page: gr.Blocks, **options: Any) -> None:
+    """Starts the server with what every studio needs: our look, small uploads, no tracebacks to visitors."""
+    page.launch(
+        theme=look.theme(),
+        css=look.CSS,
+        max_file_size="5mb",
+        show_error=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        footer_links=["api", "settings", "runs"],
+        **options,
+    )
+
+
+class Studio:
+    """Components and what they do; `page` is the whole.
+
+    Args:
+        model: paints; one order at a time.
+    """
+
+    def __init__(self, model: TextToImage):
+        self.model, self.easel = model, session.Easel(model)
+        with gr.Blocks(title="condgen studio", analytics_enabled=False, delete_cache=(3600, 86400)) as self.page:
+            self._header()
+            with gr.Row():
+                with gr.Column(scale=3, min_width=320, elem_classes=["pixels"] if model.size < 128 else []):
+                    self._stage()
+                with gr.Column(scale=2, min_width=280):
+                    self._settings()
+                    self._recipe()
+            self._connect()
+        self.page.queue(max_size=32, api_open=False)
+
+    def _header(self) -> None:
+        model, examples = self.model, session.examples_of(self.model)
+        about = f"{html.escape(model.name)} · {model.size} × {model.size} pixels"
+        gr.HTML(f"<h1>condgen studio</h1><p>{about}</p>", elem_id="title")
+        with gr.Row(elem_id="prompt-row"):
+            hint = examples[0] if examples else "Say what to paint"
+            self.prompt = gr.Textbox(
+                label="Prompt", placeholder=hint, show_label=False, container=False, scale=5, elem_id="prompt"
+            )
+            self.go = gr.Button("Paint", variant="primary", scale=1, elem_id="paint")
+            self.stop = gr.Button("Stop", variant="stop", scale=1, elem_id="stop", visible=False)
+        if examples:
+            gr.Examples([[text] for text in examples], self.prompt, label="Try", elem_id="examples", api_visibility="private")
+
+    def _stage(self) -> None:
+        self.canvas = gr.HTML(look.resting(), label="Progress", elem_id="canvas")
+        self.pictures = gr.Gallery(
+            label="Pictures",
+            show_label=False,
+            columns=2,
+            object_fit="contain",
+            height="auto",
+            interactive=False,
+            buttons=["download", "fullscreen"],
+            elem_id="pictures",
+        )
+        self.archive = gr.DownloadButton("Download all (zip)", size="sm", elem_id="archive")
+
+    def _settings(self) -> None:
+        model = self.model
+        self.count = gr.Slider(1, session.MOST, value=4, step=1, label="Pictures")
+        with gr.Group():
+            with gr.Row():
+                self.seed = gr.Number(RANDOM, label="Seed", info="-1 draws one", min_width=120)
+                self.last_seed = gr.Textbox(  # text, for a page cannot hold every seed as a number
+                    label="Last seed",
+                    info="of the first picture",
+                    placeholder="none yet",
+                    interactive=False,
+                    min_width=120,
+                    elem_id="last-seed",
+                )
+            with gr.Row():
+                self.reuse = gr.Button("Reuse last seed", size="sm", min_width=120)
+                self.random = gr.Button("Random seed", size="sm", min_width=120)
+        own = {knob.name for knob in model.knobs()}
+        sliders = {name: self._slider(knob, name in own) for name, knob in session.dials_of(model).items()}
+        self.sliders = sliders
+        self.prior = gr.Dropdown(
+            session.priors_of(model),
+            value=model.default_prior,
+            label="Prior",
+            info="how words become an image embedding; none: the text embedding itself",
+        )
+
+    @staticmethod
+    def _slider(knob: Knob, visible: bool) -> gr.Slider:
+        step = 1 if knob.kind == "int" else 0.1
+        label = knob.name.replace("_", " ").capitalize()
+        return gr.Slider(
+            knob.low, knob.high, value=knob.default, step=step, label=label, info=knob.help, visible=visible
+        )
+
+    def _recipe(self) -> None:
+        with gr.Accordion("Recipe of a picture", open=False):
+            self.upload = gr.File(label="A PNG that condgen painted", file_types=[".png"], height=120)
+            self.recipe = gr.JSON(label="Recipe", elem_id="recipe")
+
+    def _connect(self) -> None:
+        start = [self.prompt.submit, self.go.click]
+        asked = [self.prompt, self.count, self.seed, self.prior, *self.sliders.values()]
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        buttons = [self.go, self.stop]
+        gr.on(start, lambda: _buttons(True), None, buttons, **quick)
+        painting = gr.on(
+            start,
+            self._paint_function(),
+            asked,
+            [self.pictures, self.last_seed, self.archive, self.canvas],
+            api_name="paint",
+            api_description="Paints a prompt. Gives the pictures, the seed of the first, a zip and a line of text.",
+            preprocess=False,  # raw values, so that `session.check` is the one gate
+            show_progress="minimal",
+            show_progress_on=[self.canvas],
+            concurrency_id="paint",
+            concurrency_limit=1,
+        )
+        painting.then(lambda: _buttons(False), None, buttons, **quick)
+        self.stop.click(self._stopped, None, [*buttons, self.canvas], cancels=[painting], **quick)
+        self.prior.input(self._offer, self.prior, list(self.sliders.values()), **quick)
+        self.reuse.click(None, self.last_seed, self.seed, js=f"(last) => last ? Number(last) : {RANDOM}", api_visibility="private")
+        self.random.click(None, None, self.seed, js=f"() => {RANDOM}", api_visibility="private")
+        filled = [self.prompt, self.count, self.seed, self.prior, *self.sliders.values()]
+        self.upload.upload(self._open, self.upload, [self.recipe, *filled], api_visibility="private")
+
+    def _paint_function(self):
+        """`paint` with one parameter for each dial of the model, so that the API names them."""
+
+        def paint(prompt, count, seed, prior, *dials):
+            with plainly():
+                knobs = dict(zip(self.sliders, dials, strict=True))
+                order = session.check(self.model, prompt, count, seed, prior, knobs)
+                for view in self.easel.paint(order):
+                    yield self._show(view)
+
+        names = ["prompt", "count", "seed", "prior", *self.sliders]
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        paint.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+        return paint
+
+    def _show(self, view: session.View) -> tuple:
+        for note in view.notes:
+            gr.Warning(_text(note), title="Note")
+        pictures = [(str(one.path), one.caption) for one in view.done]
+        archive = str(view.archive) if view.archive else None
+        return pictures, str(view.order.seed), archive, look.canvas(view)
+
+    def _stopped(self) -> tuple:
+        return *_buttons(False), look.line("Stopped. Pictures that were finished are kept.")
+
+    def _offer(self, prior: str) -> list:
+        """Shows the dials that count with a prior, each with the range it has there."""
+        return self._dials({knob.name: knob for knob in self.model.knobs(prior)}, {})
+
+    def _dials(self, own: dict[str, Knob], values: dict[str, float]) -> list:
+        updates = []
+        for name in self.sliders:
+            if knob := own.get(name):
+                value = {"value": values[name]} if name in values else {}
+                updates.append(gr.update(visible=True, minimum=knob.low, maximum=knob.high, **value))
+            else:
+                updates.append(gr.update(visible=False))
+        return updates
+
+    def _open(self, path: str) -> list:
+        """Shows the recipe in an uploaded picture and fills the controls with it."""
+        with plainly():
+            recipe, order, notes = session.open_recipe(self.model, Path(path))
+            for note in notes:
+                gr.Warning(_text(note), title="Note")
+            if order is None:
+                return [recipe, *[gr.skip()] * (4 + len(self.sliders))]
+            own = {knob.name: knob for knob in self.model.knobs(order.prior)}
+            return [recipe, order.prompt, order.count, order.seed, order.prior, *self._dials(own, order.knobs)]
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Turns errors into messages for people; what nobody foresaw goes to the log under an id."""
+    try:
+        yield
+    except CondgenError as error:
+        raise gr.Error(_text(str(error)), title="Please check", print_exception=False) from None
+    except Exception:
+        number = secrets.token_hex(4)
+        log.exception("error %s", number)
+        message = f"Something went wrong (error {number}). The log of the studio says more."
+        raise gr.Error(message, print_exception=False) from None
+
+
+def _text(message: str) -> str:
+    """Toasts read HTML, and a message can quote what a stranger typed."""
+    return html.escape(message, quote=False)
+
+
+def _buttons(busy: bool) -> tuple:
+    return gr.update(visible=not busy), gr.update(visible=busy)

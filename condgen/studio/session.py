@@ -1,0 +1,281 @@
+"""What the studio does, without the web page: checking what is asked, painting it step by step, reading recipes."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import tempfile
+import threading
+import time
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs
+from condgen.encoders.tokenizer import clean
+from condgen.paintings import Painting, read_recipe, slug, write_bytes
+from condgen.pipeline import MAX_PROMPT, TextToImage, to_pil
+
+MOST = 16
+RATE = 6.0
+"""Views per second that are sent to the page; a step more often than that is not shown."""
+SEEDS = 2**63
+DRAWN = 10**6
+"""Seeds that are drawn stay below this: enough to choose from, short enough to read."""
+EXACT = 2**53
+"""A web page keeps whole numbers exact below this."""
+SCENES = (
+    "a red circle above a blue square",
+    "a large green triangle",
+    "three purple diamonds",
+    "a yellow cross left of a pink circle",
+    "a small orange square",
+    "a cyan diamond and a red triangle",
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request that has been checked: `count` pictures, picture i with seed `seed + i`."""
+
+    prompt: str
+    count: int
+    seed: int
+    prior: str
+    knobs: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A picture that is done: its PNG, with the recipe inside, and what is said of it."""
+
+    path: Path
+    seed: int
+    clip_score: float
+
+    @property
+    def caption(self) -> str:
+        return f"seed {self.seed} · match {self.clip_score:.2f}"
+
+
+@dataclass(frozen=True)
+class View:
+    """What there is to see at one moment.
+
+    Args:
+        order: what is being painted.
+        step, steps: of the picture being painted.
+        frame: that picture so far; None when all are done.
+        done: finished pictures; `archive` is a zip of them.
+        notes: warnings to show now.
+        seconds: since painting began.
+    """
+
+    order: Order
+    step: int
+    steps: int
+    frame: Image.Image | None
+    done: tuple[Finished, ...]
+    archive: Path | None
+    notes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def over(self) -> bool:
+        return len(self.done) == self.order.count
+
+    @property
+    def fraction(self) -> float:
+        """How much is painted, in [0, 1]."""
+        now = 0.0 if self.frame is None or self.step == self.steps else self.step / self.steps
+        return min((len(self.done) + now) / self.order.count, 1.0)
+
+    @property
+    def text(self) -> str:
+        """One line: 'picture 2 of 4, step 7 of 12', or what was painted."""
+        count, seed = self.order.count, self.order.seed
+        if not self.over:
+            return f"picture {len(self.done) + 1} of {count}, step {self.step} of {self.steps}"
+        told = f"1 picture, seed {seed}" if count == 1 else f"{count} pictures, seeds {seed} to {seed + count - 1}"
+        return f"{told}, {self.seconds:.1f} s"
+
+
+def priors_of(model: TextToImage) -> list[str]:
+    """Names to choose from; the default comes first."""
+    return [*model.priors, "none"]
+
+
+def dials_of(model: TextToImage) -> dict[str, Knob]:
+    """Every dial that some prior or the decoder turns, by name; of equal names the default prior's."""
+    dials: dict[str, Knob] = {}
+    for prior in priors_of(model):
+        for knob in model.knobs(prior):
+            dials.setdefault(knob.name, knob)
+    return dials
+
+
+def examples_of(model: TextToImage) -> list[str]:
+    """Prompts to try: those the model brings, else scenes whose every word it knows."""
+    own = model.about.get("examples")
+    if isinstance(own, list) and own:
+        return [text for text in own if isinstance(text, str)]
+    return [text for text in SCENES if not model.tokenizer.unseen(text)]
+
+
+def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, knobs: dict[str, Any]) -> Order:
+    """The one gate: everything that is asked of the studio, by page or by API, passes here.
+
+    Args:
+        prompt: text of at most MAX_PROMPT characters.
+        count: pictures, 1 to MOST.
+        seed: of the first picture; -1 draws one.
+        prior: one of `priors_of`.
+        knobs: dials by name; those that only another prior has are left out, missing ones get their default.
+
+    Raises:
+        CondgenError: something is of the wrong kind or out of range; the message names it.
+    """
+    if not isinstance(prompt, str):
+        raise CondgenError(f"The prompt must be text, got {_short(prompt)}.")
+    if len(prompt) > MAX_PROMPT:
+        raise CondgenError(f"The prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are allowed.")
+    prompt = prompt.encode("utf-8", "replace").decode("utf-8").strip()
+    if not clean(prompt):
+        raise CondgenError("The prompt is empty. Say what to paint, for example: a red circle above a blue square.")
+    count = _whole("The number of pictures", count, 1, MOST)
+    seed = _whole("The seed", seed, -1, SEEDS - count)
+    if not isinstance(prior, str) or prior not in priors_of(model):
+        raise CondgenError(f"The prior must be one of {', '.join(priors_of(model))}, got {_short(prior)}.")
+    offered, own = dials_of(model), {knob.name: knob for knob in model.knobs(prior)}
+    asked = {name: value for name, value in knobs.items() if name in own or name not in offered}
+    for name, value in asked.items():
+        _check_number(f"{name}", value)
+    values = check_knobs(own.values(), asked)
+    return Order(prompt, count, secrets.randbelow(DRAWN) if seed == -1 else seed, prior, values)
+
+
+def _check_number(what: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
+        raise CondgenError(f"{what} must be a number, got {_short(value)}.")
+
+
+def _whole(what: str, value: Any, low: int, high: int) -> int:
+    _check_number(what, value)
+    if not low <= value <= high or value != int(value):
+        raise CondgenError(f"{what} must be a whole number from {low} to {high}, got {_short(value)}.")
+    return int(value)
+
+
+def _short(value: Any) -> str:
+    try:
+        told = repr(value)
+    except ValueError:  # an int of thousands of digits
+        return f"a {type(value).__name__} of enormous size"
+    return told if len(told) <= 60 else told[:57] + "..."
+
+
+class Easel:
+    """Paints orders with one model, one at a time.
+
+    Args:
+        model: the model; nothing else may use it meanwhile.
+    """
+
+    def __init__(self, model: TextToImage):
+        self.model = model
+        self._lock = threading.Lock()
+
+    def paint(self, order: Order) -> Iterator[View]:
+        """Yields views while painting, the last with everything done. Closing the generator stops within a step.
+
+        The files stay in a new folder in `scratch`; who serves them clears them away.
+        """
+        began = time.perf_counter()
+        shown, done, archive = -1.0, (), None
+        with self._lock:
+            folder = Path(tempfile.mkdtemp(prefix="painting-", dir=scratch()))
+            for seed in range(order.seed, order.seed + order.count):
+                for progress, painting, notes in self._watch(order, seed):
+                    now = time.perf_counter()
+                    if painting is not None:
+                        done += (Finished(painting.save(folder), seed, painting.clip_score),)
+                        archive = pack([one.path for one in done], folder / f"{slug(order.prompt)}.zip")
+                    elif now - shown < 1 / RATE and not notes:
+                        continue
+                    shown = now
+                    frame = None if len(done) == order.count else to_pil(progress.images)[0]
+                    yield View(order, progress.step, progress.steps, frame, done, archive, notes, now - began)
+
+    def _watch(self, order: Order, seed: int) -> Iterator[tuple[Any, Painting | None, tuple[str, ...]]]:
+        """The model's own steps, each with what it warned of; only the first picture of an order warns."""
+        with closing(self.model.watch(order.prompt, seed, order.prior, **order.knobs)) as frames:
+            while True:
+                # not around the yield: the list of filters belongs to the whole process
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always", CondgenWarning)
+                    step = next(frames, None)
+                if step is None:
+                    return
+                notes = tuple(str(w.message) for w in caught if issubclass(w.category, CondgenWarning))
+                yield *step, notes if seed == order.seed else ()
+
+
+def scratch() -> Path:
+    """The folder for pictures: Gradio's cache, which it serves from and clears away."""
+    folder = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def pack(files: list[Path], path: Path) -> Path:
+    """Writes files into a zip, stored as they are, for a PNG does not get smaller; an old zip stays whole until then."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for file in files:
+            archive.write(file, file.name)
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def open_recipe(model: TextToImage, path: Path) -> tuple[dict, Order | None, list[str]]:
+    """Reads the recipe in an uploaded PNG.
+
+    Returns:
+        The recipe; the order that paints it again, None when this model cannot; and notes for the user.
+
+    Raises:
+        CondgenError: the file has no recipe; the message does not tell where the file lies.
+    """
+    try:
+        recipe = read_recipe(path)
+        if not isinstance(recipe, dict):
+            raise CondgenError(f"The recipe in {path} is damaged.")
+    except CondgenError as error:
+        raise CondgenError(str(error).replace(str(path), path.name)) from None
+    except (Image.DecompressionBombError, SyntaxError, RecursionError) as error:
+        raise CondgenError(f"{path.name} is no sound picture ({type(error).__name__}).") from None
+    notes = []
+    if recipe["model_id"] != model.model_id:
+        notes.append(
+            f"This picture was painted by another model, {_short(recipe['model'])}; {model.name} will paint it anew."
+        )
+    prior = recipe["prior"]
+    if prior not in priors_of(model):
+        notes.append(f"This model has no prior {_short(prior)}; {model.default_prior} is used instead.")
+        prior = model.default_prior
+    knobs = {name: recipe[name] for name in dials_of(model) if name in recipe}
+    try:
+        order = check(model, recipe["prompt"], 1, recipe["seed"], prior, knobs)
+    except CondgenError as error:
+        return recipe, None, [*notes, f"The settings of this picture were not taken over. {error}"]
+    if order.seed >= EXACT:
+        notes.append(f"The seed {order.seed} is too large for a web page; use `condgen generate` or the API.")
+        return recipe, None, notes
+    return recipe, order, notes

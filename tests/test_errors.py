@@ -1,0 +1,282 @@
+"""What the user can mend gives one clear line, exit code 2, no traceback, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+
+def refused(told: tuple[int, str, str], *words: str) -> str:
+    """Checks exit code and shape of the message, and that it names what it must."""
+    code, out, err = told
+    assert code == 2, (code, out, err)
+    last = err.splitlines()[-1]
+    assert last.startswith("condgen: error: ") and "Traceback" not in err and ".py" not in err
+    assert all(line.startswith("warning: ") for line in err.splitlines()[:-1])
+    assert not out
+    for word in words:
+        assert word in last, (word, last)
+    return last
+
+
+@pytest.fixture
+def broken(tiny_folder, tmp_path):
+    """A copy of the tiny model to damage."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "broken"))
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+# what was asked for
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "\u200b", "\n\t", "\u3000"])
+def test_empty_prompt(condgen, prompt):
+    refused(condgen("generate", "a red circle", prompt, "--model", "tiny"), "prompt is empty")
+    assert not Path("out").exists()
+
+
+def test_prompt_that_is_no_text(condgen):
+    refused(condgen("generate", "a \udcff circle", "--model", "tiny"), "UTF-8")
+
+
+@pytest.mark.parametrize(
+    "content, word", [(b"", "holds no prompt"), (b"\n \n", "holds no prompt"), (b"\x1f\x8b\x08\xff", "UTF-8")]
+)
+def test_prompts_file_without_prompts(condgen, content, word):
+    Path("prompts").write_bytes(content)
+    refused(condgen("generate", "--prompts-file", "prompts", "--model", "tiny"), "prompts", word)
+    refused(condgen("generate", "--prompts-file", "missing", "--model", "tiny"), "missing", "No such file")
+
+
+def test_no_prompt(condgen):
+    refused(condgen("generate"), "no prompt")
+
+
+def test_unknown_model(condgen):
+    refused(condgen("generate", "a dog", "--model", "tinny"), "'tinny'", "Did you mean tiny?")
+    refused(condgen("info", "tinny"), "Did you mean tiny?")
+    refused(condgen("evaluate", "tinny"), "Did you mean tiny?")
+
+
+def test_model_that_is_a_file_or_another_folder(condgen):
+    Path("weights.bin").touch()
+    refused(condgen("generate", "a dog", "--model", "weights.bin"), "weights.bin", "model_index.json")
+    refused(condgen("generate", "a dog", "--model", "."), "model_index.json")
+
+
+@pytest.mark.parametrize(
+    "argv, closest",
+    [
+        (["generat"], "generate"),
+        (["generate", "a dog", "--guidanse", "3"], "--guidance"),
+        (["generate", "a dog", "--guid", "3"], "--guidance"),
+        (["data", "check", ".", "--imagee=x"], "--image"),
+        (["data", "chek", "."], "check"),
+        (["train", "scene32"], "scenes32"),
+        (["train", "scenes32", "--fit_clip.lrr", "3"], "--fit_clip.lr"),
+        (["train", "scenes32", "--batch", "3"], "--fit_decoder.batch"),
+        (["train", "scenes32", "--minute=3"], "--minutes"),
+        (["train", "scenes32", "--sise", "tiny"], "--size"),
+    ],
+)
+def test_unknown_command_or_option(condgen, argv, closest):
+    refused(condgen(*argv), "Did you mean", closest)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("minuts: 3", ["unknown key minuts", "Did you mean minutes?"]),
+        ("fit_clip: {lrr: 3}", ["unknown key fit_clip.lrr", "Did you mean fit_clip.lr?"]),
+        ("fit_clip: 3", ["fit_clip"]),
+        ("minutes: many", ["minutes must be float", "many"]),
+        ("decoder: {channels: 3}", ["decoder.channels", "Lists are written"]),
+        ("stage: encoder", ["stage", "encoder"]),
+        ("- 1\n- 2", ["no config"]),
+        ("{", ["not YAML"]),
+        ("\x00", ["not YAML"]),
+    ],
+)
+def test_bad_config_file(condgen, monkeypatch, text, words):
+    monkeypatch.setattr("condgen.recipes.train", None)
+    Path("bad.yaml").write_text(text)
+    refused(condgen("train", "scenes32", "-o", "run", "--config", "bad.yaml"), *words)
+    assert not Path("run").exists()
+
+
+def test_bad_training_request(condgen):
+    refused(condgen("train"), "condgen train RECIPE")
+    refused(condgen("train", "scenes32"), "-o RUN")
+    refused(condgen("train", "scenes32", "-o", "run", "--config", "missing.yaml"), "missing.yaml", "No such file")
+    refused(condgen("train", "scenes32", "-o", "run", "--minutes", "many"), "minutes must be float")
+    refused(condgen("train", "scenes32", "-o", "run", "extra"), "'extra'")
+    refused(condgen("train", "captions", "-o", "run", "--size", "huge", "--data", "x"), "'huge'", "small")
+    refused(condgen("train", "captions", "-o", "run"), "--data")
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--steps", "0"], ["steps", "from 1 to 200"]),
+        (["--steps", "201"], ["steps", "201"]),
+        (["--steps", "2.5"], ["steps", "int"]),
+        (["--guidance", "nan"], ["guidance", "from 0 to 20"]),
+        (["--guidance", "much"], ["guidance", "float"]),
+        (["--best-of", "4"], ["best_of", "guidance, steps"]),
+        (["--prior", "diffusion", "--best-of", "65"], ["best_of", "from 1 to 64"]),
+        (["--prior", "difusion"], ["'difusion'", "diffusion"]),
+        (["-n", "0"], ["from 1"]),
+        (["--seed", "-1"], ["seed", "-1"]),
+        (["--seed", str(2**63)], ["seed", "2**63"]),
+        (["--device", "toaster"], ["'toaster'", "--device cpu"]),
+    ],
+)
+def test_dial_out_of_range(condgen, flags, words):
+    refused(condgen("generate", "a red circle", "--model", "tiny", *flags), *words)
+    assert not Path("out").exists()
+
+
+def test_output_folder_that_cannot_be_written(condgen):
+    Path("file").write_text("mine")
+    refused(condgen("generate", "a dog", "--model", "tiny", "-o", "file/out"), "file/out", "-o")
+    refused(condgen("generate", "a dog", "--model", "tiny", "-o", "file"), "cannot be written")
+    refused(condgen("evaluate", "tiny", "-o", "file/out"), "cannot be written")
+    refused(condgen("train", "scenes32", "-o", "file/run"), "file/run", "cannot be written")
+    assert Path("file").read_text() == "mine" and len(list(Path().iterdir())) == 1
+
+
+def test_full_disk_is_told_plainly(condgen, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device", "out/a.png")
+
+    monkeypatch.setattr("condgen.paintings.Painting.save", full)
+    assert condgen("generate", "a red circle", "--model", "tiny") == (
+        1, "", "condgen: out/a.png: No space left on device\n"
+    )  # fmt: skip
+
+
+def test_long_prompt_is_cut_with_a_warning_that_says_where(condgen):
+    words = " ".join(["red circle"] * 1000)[:9999] + "x"
+    code, out, err = condgen("generate", words, "--model", "tiny", "--json")
+    assert code == 0 and json.loads(out)["prompt"] == words
+    (warning,) = err.splitlines()
+    assert warning.startswith("warning: The prompt of 10,000 characters was cut to the first ")
+    kept = int(warning.split("to the first ")[1].split(",")[0])
+    assert 0 < kept < 200 and repr(words[:kept][-10:])[1:-1] in warning
+
+
+# models
+
+
+def test_truncated_weights(condgen, broken):
+    weights = broken / "decoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    refused(condgen("generate", "a red circle", "--model", broken), str(weights), "damaged")
+    refused(condgen("info", broken), str(weights), "damaged")
+    weights.unlink()
+    refused(condgen("generate", "a red circle", "--model", broken), str(weights), "missing")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("part", ["clip", "normaliser", "prior_regression", "prior_diffusion", "decoder"])
+@pytest.mark.parametrize("fault", ["missing", "unexpected", "shape"])
+def test_tensors_that_do_not_fit(condgen, broken, part, fault):
+    weights = broken / part / "model.safetensors"
+    tensors = load_file(weights)
+    name = min(tensors)
+    if fault == "missing":
+        del tensors[name]
+    elif fault == "unexpected":
+        name = "stray.weight"
+        tensors[name] = torch.zeros(3)
+    else:
+        tensors[name] = torch.zeros(*tensors[name].shape, 2)
+    save_file(tensors, weights)
+    refused(condgen("generate", "a red circle", "--model", broken), str(weights), name, fault)
+    assert not Path("out").exists()
+
+
+def test_index_of_another_format(condgen, broken):
+    index = broken / "model_index.json"
+    edit(index, format=2)
+    refused(condgen("generate", "a red circle", "--model", broken), str(index), "format 2")
+    edit(index, _class_name="StableDiffusionPipeline", format=1)
+    refused(condgen("generate", "a red circle", "--model", broken), str(index), "StableDiffusionPipeline")
+    refused(condgen("info", broken), str(index))
+    index.write_text("{")
+    refused(condgen("generate", "a red circle", "--model", broken), str(index), "not JSON")
+
+
+def test_index_with_a_wrong_prior(condgen, broken):
+    edit(broken / "model_index.json", priors=["autoregressive"])
+    refused(condgen("generate", "a red circle", "--model", broken), "autoregressive")
+    edit(broken / "model_index.json", priors=["regression"])
+    refused(condgen("generate", "a red circle", "--model", broken, "--prior", "diffusion"), "'diffusion'", "regression")
+
+
+def test_part_of_another_class_or_shape(condgen, broken):
+    edit(broken / "prior_regression" / "config.json", **{"class": "DiffusionPrior"})
+    refused(condgen("generate", "a red circle", "--model", broken), "RegressionPrior")
+    edit(broken / "prior_regression" / "config.json", **{"class": "RegressionPrior", "colour": 3})
+    refused(condgen("generate", "a red circle", "--model", broken), "unknown: colour")
+
+
+def test_mismatched_embedding_spaces(condgen, broken):
+    config = broken / "decoder" / "config.json"
+    own = json.loads(config.read_text())["space"]
+    edit(config, space="0123456789abcdef")
+    refused(condgen("generate", "a red circle", "--model", broken), own, "0123456789abcdef")
+
+
+def test_damaged_tokenizer(condgen, broken):
+    (broken / "tokenizer" / "tokenizer.json").write_text("{}")
+    refused(condgen("generate", "a red circle", "--model", broken), "tokenizer.json")
+
+
+# files
+
+
+def test_corrupt_picture(condgen):
+    condgen("generate", "a red circle", "--model", "tiny")
+    whole = Path("out/a-red-circle-0.png").read_bytes()
+    Path("half.png").write_bytes(whole[: len(whole) // 2])
+    Path("text.png").write_text("no picture")
+    for name in ("half.png", "text.png", "missing.png", "out"):
+        refused(condgen("replay", name, "-o", "again"), name)
+    assert not Path("again").exists()
+
+
+def test_picture_without_a_sound_recipe(condgen):
+    from PIL import PngImagePlugin
+
+    Image.new("RGB", (8, 8)).save("plain.png")
+    refused(condgen("replay", "plain.png"), "plain.png", "no recipe")
+    condgen("generate", "a red circle", "--model", "tiny")
+    from condgen.paintings import read_recipe
+
+    sound = read_recipe("out/a-red-circle-0.png")
+    for change in ({"prompt": 3}, {"seed": "x"}, {"prior": []}, {"steps": "many"}, {"zoom": 2}, {"model": "/nowhere"}):
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("condgen", json.dumps(sound | change))
+        Image.new("RGB", (32, 32)).save("bad.png", pnginfo=text)
+        refused(condgen("replay", "bad.png", "-o", "again"))
+    assert not Path("again").exists()
+
+
+def test_label_file_where_captions_are_expected(condgen):
+    labels = Path("train-labels-idx1-ubyte")
+    labels.write_bytes(struct.pack(">II", 2049, 10) + bytes(range(10)))
+    refused(condgen("data", "check", labels), "labels", "captions")
+    refused(condgen("train", "captions", "-o", "run", "--data", labels), "labels", "captions")
+    refused(condgen("evaluate", "tiny", "--data", labels), "labels", "captions")

@@ -1,0 +1,69 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from condgen.losses import info_nce, soft_cross_entropy, weighted_mse
+
+
+@pytest.fixture
+def embeds():
+    torch.manual_seed(0)
+    return F.normalize(torch.randn(6, 16), dim=1), F.normalize(torch.randn(6, 16), dim=1)
+
+
+def test_one_positive_is_clips_loss(embeds):
+    image, text = embeds
+    logits = 10 * image @ text.T
+    clip = (F.cross_entropy(logits, torch.arange(6)) + F.cross_entropy(logits.T, torch.arange(6))) / 2
+    torch.testing.assert_close(info_nce(image, text, torch.tensor(10.0), torch.eye(6, dtype=torch.bool)), clip)
+
+
+def test_equal_captions_are_no_negatives(embeds):
+    """Two pictures with one caption: a perfect encoder reaches the entropy of the target, and no gradient is left."""
+    one = F.normalize(torch.randn(1, 16), dim=1)
+    both = torch.cat([one, one, -one])
+    matches = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=torch.bool)
+    both.requires_grad_()
+    loss = info_nce(both, both.detach(), torch.tensor(100.0), matches)
+    loss.backward()
+    assert loss.item() == pytest.approx(2 / 3 * math.log(2), abs=1e-4)
+    assert both.grad.abs().max() < 1e-3
+
+
+def test_permuting_the_batch_changes_nothing(embeds):
+    image, text = embeds
+    matches = torch.rand(6, 6) < 0.3
+    matches |= torch.eye(6, dtype=torch.bool)
+    order = torch.randperm(6)
+    a = info_nce(image, text, torch.tensor(5.0), matches)
+    b = info_nce(image[order], text[order], torch.tensor(5.0), matches[order][:, order])
+    torch.testing.assert_close(a, b)
+
+
+def test_a_masked_negative_is_not_there(embeds):
+    image, text = embeds
+    eye, scale = torch.eye(6, dtype=torch.bool), torch.tensor(5.0)
+    plain = info_nce(image, text, scale, eye)
+    nothing = info_nce(image, text, scale, eye, image, torch.zeros(6, 6, dtype=torch.bool))
+    torch.testing.assert_close(nothing, plain)
+    assert info_nce(image, text, scale, eye, image, eye) > plain + 0.1
+
+
+def test_gradients_are_finite_with_masked_negatives(embeds):
+    image, text = (e.clone().requires_grad_() for e in embeds)
+    info_nce(image, text, torch.tensor(100.0), torch.eye(6, dtype=torch.bool), text, torch.rand(6, 6) < 0.5).backward()
+    assert image.grad.isfinite().all() and text.grad.isfinite().all()
+
+
+def test_soft_cross_entropy_leaves_out_rows_without_an_answer():
+    logits = torch.randn(3, 4)
+    targets = torch.zeros(3, 4, dtype=torch.bool)
+    targets[0, 1] = True
+    torch.testing.assert_close(soft_cross_entropy(logits, targets), F.cross_entropy(logits[:1], torch.tensor([1])))
+
+
+def test_weighted_mse_is_mse_at_weight_one():
+    a, b = torch.randn(5, 3, 4), torch.randn(5, 3, 4)
+    torch.testing.assert_close(weighted_mse(a, b, torch.ones(5)), F.mse_loss(a, b))

@@ -1,0 +1,45 @@
+"""A model that paints noise in no time: every part is there, none is trained."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+
+from condgen.data.grammar import COLOURS, SHAPES, Meaning, say
+from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
+from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.tokenizer import Tokenizer
+from condgen.nn.normaliser import Normaliser, NormaliserConfig
+from condgen.pipeline import PRIORS, TextToImage, space_of
+from condgen.priors.network import PriorConfig
+
+
+def tiny_captions() -> list[str]:
+    """Captions of scenes with every colour, shape and relation."""
+    kinds = [(colour, SHAPES[i % len(SHAPES)]) for i, colour in enumerate(COLOURS)]
+    pairs = list(pairwise(kinds))
+    captions = [say(Meaning((kind,), size=size)) for kind, size in zip(kinds, ("small", "large") * 4)]
+    captions += [say(Meaning(pair, relation=r)) for pair, r in zip(pairs, ("above", "below", "left of", "right of"))]
+    captions += [say(Meaning((kind,), number=n)) for kind, n in zip(kinds, (2, 3, 4, 2, 3))]
+    return [*captions, *(say(Meaning(pair)) for pair in pairs[:3])]
+
+
+def tiny_model() -> TextToImage:
+    """An untrained model, always the same."""
+    tokenizer = Tokenizer.train(tiny_captions())
+    sizes = {"vocab": tokenizer.vocab, "context": tokenizer.context, "embed_dim": 16}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        clip = CLIP(CLIPConfig(size=32, image_width=8, text_width=16, depth=1, heads=2, **sizes))
+        inside = sizes | {"space": space_of(clip)}
+        shape = PriorConfig(width=16, depth=1, heads=2, **inside)
+        priors = {name: kind(shape) for name, kind in PRIORS.items()}
+        decoder = DiffusionDecoder(
+            DiffusionDecoderConfig(channels=(16, 32), depth=1, heads=2, width=32, word_depth=1, steps=4, **inside)
+        )
+        for parameter in decoder.parameters():
+            if not parameter.any():  # layers that start at zero would paint grey, whatever is asked
+                torch.nn.init.normal_(parameter, std=0.3)
+        normaliser = Normaliser(NormaliserConfig(16, inside["space"]))
+    return TextToImage(clip, tokenizer, normaliser, priors, decoder, about={"name": "tiny"})

@@ -1,0 +1,232 @@
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from condgen.contracts import CondgenError, CondgenWarning
+from condgen.training import checkpoint
+from condgen.training.ema import PowerEma
+from condgen.training.loop import Fit, FitConfig
+from condgen.training.run import Display, RunFolder, drive
+
+
+class Line(nn.Module):
+    """The smallest Trainable: noisy regression, so that exact resume needs the random numbers too."""
+
+    turns = ("line",)
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.map = nn.Linear(4, 4)
+
+    def parameters_of(self, turn):
+        return self.parameters()
+
+    def loss(self, batch, turn):
+        x = batch["x"] + 0.1 * torch.randn_like(batch["x"])
+        return {"loss": (self.map(x) - batch["x"].flip(1)).square().mean()}
+
+
+class TwoTurns(Line):
+    turns = ("a", "b")
+
+    def __init__(self):
+        super().__init__()
+        self.other = nn.Linear(4, 4)
+
+    def parameters_of(self, turn):
+        return (self.map if turn == "a" else self.other).parameters()
+
+    def loss(self, batch, turn):
+        x = batch["x"] + 0.1 * torch.randn_like(batch["x"])
+        sign = 1 if turn == "a" else -1
+        return {"loss": sign * (self.map(x) - self.other(x)).tanh().square().mean()}
+
+
+def draw(step):
+    return {"x": torch.randn(8, 4, generator=torch.Generator().manual_seed(step))}
+
+
+def fit_of(kind=Line, **more):
+    return Fit(kind(), draw, FitConfig(**({"images": 800, "batch": 8, "lr": 1e-2} | more)), seed=5)
+
+
+def run(fit, steps):
+    for step in fit:
+        if step.count == steps:
+            return step
+    return step
+
+
+@pytest.mark.parametrize("kind", [Line, TwoTurns])
+def test_resume_is_exact(kind, tmp_path):
+    """k steps, stop, resume, k more steps equal 2 k steps, bit for bit: weights, mean and optimiser."""
+    straight = fit_of(kind)
+    run(straight, 20)
+    first = fit_of(kind)
+    run(first, 9)
+    first.save(tmp_path)
+    second = fit_of(kind)
+    assert second.resume(tmp_path) == [] and second.count == 9
+    run(second, 20)
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+        assert torch.equal(straight.ema.mean[name], second.ema.mean[name]), name
+
+
+def test_turns_touch_only_their_own():
+    fit = fit_of(TwoTurns, weight_decay=0.0)
+    before = {k: v.clone() for k, v in fit.model.state_dict().items()}
+    fit.optimisers = {"a": fit.optimisers["a"]}
+    run(fit, 1)
+    after = fit.model.state_dict()
+    assert torch.equal(before["other.weight"], after["other.weight"])
+    assert not torch.equal(before["map.weight"], after["map.weight"])
+
+
+def test_learning_rate_rises_stays_and_falls():
+    fit = fit_of(images=8000, warmup=0.1, decay_from=0.5, lr=1.0)
+    seen = []
+    for step in fit:
+        seen.append((step.progress, step.lr))
+    assert seen[10][1] < 0.2 and seen[-1][1] == pytest.approx(0, abs=1e-6)
+    assert all(lr == 1 for p, lr in seen if 0.1 < p < 0.5)
+    falling = [lr for p, lr in seen if p > 0.5]
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_it_learns_and_stops_where_it_was_told():
+    fit = fit_of(images=4000)
+    steps = list(fit)
+    assert steps[-1].images == 4000 and steps[-1].progress == 1
+    assert steps[-1].losses["loss/line"] < steps[0].losses["loss/line"] / 3
+
+
+def test_minutes_bound_a_run():
+    fit = fit_of(images=10**9, minutes=0.02)
+    steps = list(fit)
+    assert steps[-1].progress == 1 and 1.1 < steps[-1].seconds < 3
+
+
+def test_a_loss_that_is_not_finite_is_skipped_then_told():
+    class Bad(Line):
+        def loss(self, batch, turn):
+            return {"loss": self.map(batch["x"]).mean() * math.nan}
+
+    fit = fit_of(Bad)
+    before = fit.model.map.weight.clone()
+    with pytest.raises(CondgenError, match="not finite"):
+        list(fit)
+    assert torch.equal(before, fit.model.map.weight)
+
+
+def test_power_mean_covers_a_fixed_share_of_the_run():
+    """The mean of weights w_i = i is (gamma + 1) / (gamma + 2) n in the limit, whatever n."""
+    for n in (100, 1000):
+        module = nn.Linear(1, 1)
+        ema = PowerEma(module, gamma=12)
+        for i in range(1, n + 1):
+            with torch.no_grad():
+                module.weight.fill_(float(i))
+            ema.update(module, i)
+        assert ema.mean["weight"].item() / n == pytest.approx(13 / 14, abs=0.01)
+
+
+def test_first_mean_is_the_weights_themselves():
+    module = nn.Linear(2, 2)
+    ema = PowerEma(module)
+    with torch.no_grad():
+        module.weight.add_(1)
+    ema.update(module, 1)
+    torch.testing.assert_close(ema.mean["weight"], module.weight.detach())
+
+
+@pytest.fixture
+def saved(tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, step, {"model": {"w": torch.full((2,), float(step))}}, {}, {"count": step})
+    return tmp_path
+
+
+def test_old_checkpoints_are_pruned_and_nothing_is_left_aside(saved):
+    assert sorted(p.name for p in saved.iterdir()) == ["step-0000002", "step-0000003"]
+
+
+@pytest.mark.parametrize("harm", ["truncate", "remove", "manifest", "flip"])
+def test_a_damaged_checkpoint_is_passed_over(saved, harm):
+    folder = saved / "step-0000003"
+    file = folder / ("manifest.json" if harm == "manifest" else "model.safetensors")
+    data = file.read_bytes()
+    if harm == "remove":
+        file.unlink()
+    elif harm == "flip":
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    else:
+        file.write_bytes(data[: len(data) // 2])
+    place, damaged = checkpoint.newest(saved)
+    assert place is not None and place.name == "step-0000002" and damaged == [folder]
+    tensors, _, state = checkpoint.load(place)
+    assert tensors["model"]["w"].tolist() == [2, 2] and state["count"] == 2
+
+
+def test_a_checkpoint_half_written_is_not_seen(saved):
+    (saved / "tmp-0000009").mkdir()
+    (saved / "tmp-0000009" / "model.safetensors").write_bytes(b"half")
+    assert checkpoint.newest(saved)[0].name == "step-0000003"
+
+
+def test_a_checkpoint_of_another_shape_is_named(tmp_path):
+    fit = fit_of()
+    run(fit, 2)
+    fit.save(tmp_path)
+    other = fit_of(TwoTurns)
+    with pytest.raises(CondgenError, match="another architecture"):
+        other.resume(tmp_path)
+
+
+def test_drive_logs_saves_and_yields_at_milestones(tmp_path):
+    folder = RunFolder(tmp_path / "run", {"seed": 0})
+    with Display(["line"]) as display:
+        shares = [round(step.progress, 1) for step in drive(fit_of(), folder, "line", display, [0.3, 0.6])]
+    assert shares == [0.3, 0.6, 1.0]
+    lines = [json.loads(line) for line in (folder.root / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["stage"] == "line" and lines[-1]["images"] == 800 and "loss/line" in lines[-1]
+    assert list((folder.root / "checkpoints" / "line").glob("step-*"))
+    assert list((folder.root / "tensorboard").iterdir())
+
+
+def test_an_interrupt_finishes_the_step_and_saves(tmp_path):
+    import os
+    import signal
+
+    class Interrupted(Line):
+        def loss(self, batch, turn):
+            if self.count == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+            self.count += 1
+            return super().loss(batch, turn)
+
+        count = 0
+
+    folder = RunFolder(tmp_path / "run", {})
+    with Display(["line"]) as display, pytest.raises(KeyboardInterrupt) as stop:
+        list(drive(fit_of(Interrupted), folder, "line", display))
+    assert stop.value.args == (signal.SIGTERM,)
+    again = fit_of()
+    again.resume(folder.root / "checkpoints" / "line")
+    assert again.count == 6
+
+
+def test_a_run_folder_refuses_another_run(tmp_path):
+    RunFolder(tmp_path / "run", {"decoder": {"width": 8}, "minutes": 1})
+    with pytest.warns(CondgenWarning, match="minutes: 1 -> 2"):
+        RunFolder(tmp_path / "run", {"decoder": {"width": 8}, "minutes": 2})
+    with pytest.raises(CondgenError, match=r"decoder\.width: 8 -> 16"):
+        RunFolder(tmp_path / "run", {"decoder": {"width": 16}, "minutes": 2})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(CondgenError, match="not empty"):
+        RunFolder(tmp_path / "mine", {})
