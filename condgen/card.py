@@ -46,11 +46,17 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
         "## Config",
         "",
         "```yaml",
-        yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False).strip(),
+        yaml.safe_dump(_shareable(config), sort_keys=False).strip(),
         "```",
         "",
     ]
     return "\n".join(lines)
+
+
+def _shareable(config) -> dict:
+    """The config as plain values, without the path of the data on the machine that trained."""
+    plain = json.loads(json.dumps(asdict(config)))
+    return plain | {"data": "DATA" if plain["data"] else ""}
 
 
 def command(recipe: str, base, config) -> str:

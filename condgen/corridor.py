@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
@@ -48,11 +49,25 @@ class CorridorRun:
         wanted = self.config.stage
         stages = ("clip", "prior", "decoder") if wanted == "all" else (wanted,)
         names = [n for s in stages for n in ([f"prior {k}" for k in self.config.prior.kinds] if s == "prior" else [s])]
-        torch.manual_seed(self.config.seed)
+        self._take_over()
         with Display(names) as self.display:
             for stage in stages:
                 getattr(self, f"train_{stage}")()
         return self.export() if wanted in ("all", "decoder") else self.root
+
+    def _take_over(self) -> None:
+        """Copies the encoder and the priors of another run, where one is named and they are not here yet."""
+        if not self.config.start or self.parts.exists():
+            return
+        source = Path(self.config.start) / "parts"
+        if not (source / "clip").is_dir():
+            raise CondgenError(f"{self.config.start} is no run with a trained encoder; there is no {source / 'clip'}.")
+        aside = self.root / "parts.tmp"
+        shutil.rmtree(aside, ignore_errors=True)
+        for part in source.iterdir():
+            if part.name != "decoder":
+                shutil.copytree(part, aside / part.name)
+        aside.rename(self.parts)
 
     # the data
 
@@ -93,6 +108,7 @@ class CorridorRun:
         if self._is_done("clip"):
             return
         shape = {k: v for k, v in asdict(self.config.clip).items() if k not in ("vocab", "context")}
+        torch.manual_seed(self.config.seed)  # here, so that the first weights do not hang on what ran before
         clip = CLIP(CLIPConfig(self.config.pictures.size, self.tokenizer.vocab, self.tokenizer.context, **shape))
         objective = self.config.clip_objective
         fit = Fit(
@@ -154,6 +170,7 @@ class CorridorRun:
 
     def _train_one_prior(self, kind: str, siblings: int) -> None:
         s = self.config.prior
+        torch.manual_seed(self.config.seed)
         prior = PRIORS[kind](PriorConfig(**self.space, width=s.width, depth=s.depth, heads=s.heads))
         views = self.views(self.config.fit_prior.batch).without_images()
         views.cache("image_embed", self.image_embed, per="picture").cache("text_embed", self.text_embed, per="text")
@@ -179,6 +196,7 @@ class CorridorRun:
         if self._is_done("decoder"):
             return
         shape = {"size": self.config.pictures.size} | self.space | asdict(self.config.decoder)
+        torch.manual_seed(self.config.seed)
         decoder = DiffusionDecoder(DiffusionDecoderConfig(**shape))
         some = to_float(self.data.images[:5000])
         decoder.mean.copy_(some.mean((0, 2, 3), keepdim=True)[0])
@@ -239,9 +257,7 @@ class CorridorRun:
 
         folder = self.root / "model"
         model = self._model(load_part(DiffusionDecoder, DiffusionDecoderConfig, self.parts / "decoder"))
-        card = write_card(
-            model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data)
-        )
+        card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
         model.save(folder, card)
         sheet(TextToImage.load(folder), self.prompts).save(folder / "sheet.png")
         self.display.say(f"The model is {folder}. Try it: condgen generate {self.prompts[0]!r} --model {folder}")

@@ -123,7 +123,9 @@ def make_folder(folder: Path | str) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise CondgenError(f"The folder {folder} cannot be written ({error.strerror}). Choose another with -o.") from None
+        raise CondgenError(
+            f"The folder {folder} cannot be written ({error.strerror}). Choose another with -o."
+        ) from None
     return folder
 
 

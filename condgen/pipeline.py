@@ -1,8 +1,8 @@
 """The corridor in use: prompt -> text embedding -> image embedding -> picture, each stage callable alone.
 
-    model = load()                                   # the model that comes with the package
-    for painting in model.generate(["a red circle above a blue square"], n=2, seed=7):
-        painting.save("out")
+model = load()                                   # the model that comes with the package
+for painting in model.generate(["a red circle above a blue square"], n=2, seed=7):
+    painting.save("out")
 """
 
 from __future__ import annotations

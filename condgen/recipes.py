@@ -1,7 +1,7 @@
 """The table: name -> data + model + training. The only file that knows every class of the corridor.
 
-    train("scenes32", "runs/scenes")                         # the model of the package
-    train("captions", "runs/mine", RECIPES["captions"].config("small", data="my/folder"))
+train("scenes32", "runs/scenes")                         # the model of the package
+train("captions", "runs/mine", RECIPES["captions"].config("small", data="my/folder"))
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class Corridor:
         seed: of data, weights and noise.
         minutes: bound of the whole run, shared out over the stages; 0 sets none.
         images: bound on the pictures that every stage sees; 0 sets none.
-        stage: train only this one.
+        stage: train only this one; `minutes` are then all its own.
+        start: folder of another run whose encoder and priors to take over.
         watch: how often to paint a sample sheet and to measure, over the decoder's run.
     """
 
@@ -107,6 +108,7 @@ class Corridor:
     minutes: float = 0.0
     images: int = 0
     stage: Literal["all", "clip", "prior", "decoder"] = "all"
+    start: str = ""
     watch: int = 12
     pictures: Pictures = field(default_factory=Pictures)
     clip: ClipShape = field(default_factory=ClipShape)
@@ -117,8 +119,8 @@ class Corridor:
     fit_clip: FitConfig = field(
         default_factory=lambda: FitConfig(images=300_000, batch=64, lr=1e-3, weight_decay=0.05, beta_2=0.98)
     )
-    fit_prior: FitConfig = field(default_factory=lambda: FitConfig(images=400_000, batch=256, lr=1e-3))
-    fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(images=1_200_000, batch=32, lr=2e-3))
+    fit_prior: FitConfig = field(default_factory=lambda: FitConfig(images=150_000, batch=256, lr=1e-3))
+    fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(images=600_000, batch=32, lr=2e-3))
 
 
 SHARES = {"clip": 0.2, "prior": 0.05, "decoder": 0.75}
@@ -251,7 +253,8 @@ def train(recipe: str, out: Path | str, config: Corridor | None = None) -> Path:
 
 def bounded(config: Corridor, stage: str, fit: FitConfig, parts: int = 1) -> FitConfig:
     """The fit of a stage under the run's `minutes` and `images`; `parts` trainings share the stage's time."""
-    minutes = config.minutes * SHARES[stage] / parts if config.minutes else fit.minutes
+    share = SHARES[stage] if config.stage == "all" else 1.0
+    minutes = config.minutes * share / parts if config.minutes else fit.minutes
     images = min(fit.images, config.images) if config.images else fit.images
     if config.minutes and not config.images:
         images = 10**12  # time alone decides, and the learning rate follows it

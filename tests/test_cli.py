@@ -183,6 +183,13 @@ def test_replay_refuses_other_weights(condgen, tiny_folder):
     assert code == 2 and all(model_id in err for model_id in ids) and not Path("again").exists()
 
 
+def test_replay_without_its_model_says_which_to_give(condgen, monkeypatch):
+    condgen("generate", "a red circle", "--model", "tiny")
+    monkeypatch.delenv("CONDGEN_MODELS")
+    code, _, err = condgen("replay", "out/a-red-circle-0.png", "-o", "again")
+    assert code == 2 and "painted by tiny" in err and "--model" in err
+
+
 # what there is
 
 

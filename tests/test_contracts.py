@@ -6,11 +6,11 @@ import pkgutil
 
 import pytest
 import torch
-from tests.tiny import tiny_model
 
 import condgen
 from condgen.contracts import CondgenError, Decoder, Knob, Trainable, check_knobs
 from condgen.nn.conditioning import condition
+from tests.tiny import tiny_model
 
 S = 32
 

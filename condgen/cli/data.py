@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when training would take the data, 1 when not."""
     from condgen.data.check import check
-    from condgen.data.sources import Columns
+    from condgen.data.rows import Columns
 
     report = check(args.path, Columns(args.image, args.text, args.split), where=args.where)
     if args.json:

@@ -8,8 +8,9 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from condgen.cli.terminal import say
@@ -58,9 +59,9 @@ def run(args: argparse.Namespace) -> int:
     paintings = model.generate(prompts, n=args.n, seed=args.seed, prior=args.prior, **dials)
     total = len(prompts) * args.n
     shown = []
-    with progress(paintings, total) as paintings:
+    with progress(paintings, total) as (paintings, show):
         for painting in paintings:
-            tell(painting, painting.save(args.out), args.json)
+            show(line_of(painting, painting.save(args.out), args.json))
             if len(shown) < MOST_ON_SHEET:
                 shown.append((painting.image, label(painting.prompt, painting.seed)))
     if total > 1:
@@ -118,30 +119,31 @@ def load_model(folder: Path, device: str):
     return TextToImage.load(folder).to(device)
 
 
-def tell(painting, path: Path, as_json: bool) -> None:
-    """A line on stdout about one picture."""
+def line_of(painting, path: Path, as_json: bool) -> str:
+    """A line for stdout about one picture."""
     score, ms = round(painting.clip_score, 4), round(painting.ms, 1)
     if as_json:
-        line = {"prompt": painting.prompt, "seed": painting.seed, "path": str(path), "clip_score": score, "ms": ms}
-        print(json.dumps(line), flush=True)
-    else:
-        print(f"{path}  seed {painting.seed}  clip score {score:.3f}  {ms:.0f} ms", flush=True)
+        told = {"prompt": painting.prompt, "seed": painting.seed, "path": str(path), "clip_score": score, "ms": ms}
+        return json.dumps(told)
+    return f"{path}  seed {painting.seed}  clip score {score:.3f}  {ms:.0f} ms"
 
 
 @contextmanager
-def progress(items: Iterable, total: int) -> Iterator[Iterable]:
-    """The same items; on a terminal under a bar with the time left, which goes away at the end."""
+def progress(items: Iterable, total: int) -> Iterator[tuple[Iterable, Callable[[str], None]]]:
+    """The same items and a function that prints a result; on a terminal under a bar that goes away at the end."""
+    show = partial(print, flush=True)
     if not sys.stderr.isatty():
-        yield items
+        yield items, show
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("painting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    # rich would take lines for stdout to its own console: right on a terminal, wrong for a pipe
-    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        yield bar.track(items, total=total)
+    if sys.stdout.isatty():  # the results share the screen with the bar, which must step aside for them
+        show = partial(console.print, soft_wrap=True, markup=False, highlight=False)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        yield bar.track(items, total=total), show
 
 
 def label(prompt: str, seed: int) -> str:

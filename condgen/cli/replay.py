@@ -32,7 +32,12 @@ def run(args: argparse.Namespace) -> int:
         if not isinstance(recipe[name], str):
             raise CondgenError(f"The recipe in {args.file} is damaged: {name} is {recipe[name]!r}.")
     check_folder(args.out)
-    folder = find(args.model or recipe["model"])
+    try:
+        folder = find(args.model or recipe["model"])
+    except CondgenError as error:
+        raise CondgenError(
+            f"{args.file} was painted by {recipe['model']}. {error} Name the model with --model."
+        ) from None
     model = load_model(folder, args.device)
     if model.model_id != recipe["model_id"]:
         raise CondgenError(

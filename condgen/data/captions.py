@@ -30,7 +30,6 @@ class CaptionedPictures:
     negatives: np.ndarray | None = None
     name: str = "pictures"
 
-
     def __post_init__(self) -> None:
         n, channels, height, width = self.images.shape
         if self.images.dtype != np.uint8 or channels != 3 or height != width:

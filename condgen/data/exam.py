@@ -41,5 +41,3 @@ def _all(task: str) -> list[Meaning]:
     if task == "attribute_binding":
         return [Meaning((a, b)) for a, b in pairs if a[0] != b[0] and a[1] != b[1]]
     return [Meaning(pair, relation=relation) for pair in pairs for relation in RELATIONS]
-
-

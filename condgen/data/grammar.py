@@ -1,9 +1,9 @@
 """The words of scenes: captions, what they mean, what would be a wrong caption, and which combinations are held out.
 
-    a {small|large} {colour} {shape}         a {colour} {shape}
-    a {colour} {shape} and a {colour} {shape}
-    a {colour} {shape} {above|below|left of|right of} a {colour} {shape}
-    {two|three|four} {colour} {shape}s
+a {small|large} {colour} {shape}         a {colour} {shape}
+a {colour} {shape} and a {colour} {shape}
+a {colour} {shape} {above|below|left of|right of} a {colour} {shape}
+{two|three|four} {colour} {shape}s
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Meaning:
 
 
 def relation_of(a: Thing, b: Thing) -> str | None:
-    """How a lies to b, or None when that is not clear: at least 0.3 S apart on one axis, less than 0.3 S on the other."""
+    """How a lies to b: at least 0.3 S apart on one axis and less on the other; None when that is not so."""
     dx, dy = a.x - b.x, a.y - b.y
     if abs(dy) >= 0.3 > abs(dx):
         return "above" if dy < 0 else "below"
@@ -132,7 +132,7 @@ def is_held_out_meaning(meaning: Meaning) -> bool:
 
 
 def captions_of(things: list[Thing], rng: np.random.Generator) -> list[str]:
-    """Captions that are true of a scene: with and without size, both ways round a relation, half the time a plain 'and'."""
+    """Captions true of a scene: with and without size, both ways round a relation, half the time a plain 'and'."""
     if len(things) == 1:
         kind = things[0].kind
         return [say(Meaning((kind,), size=things[0].size)), say(Meaning((kind,)))]
@@ -149,7 +149,7 @@ def captions_of(things: list[Thing], rng: np.random.Generator) -> list[str]:
 
 
 def swaps_of(meaning: Meaning) -> dict[str, Meaning]:
-    """Wrong meanings with the same words: colours swapped, shapes swapped, relation turned round; size or number changed."""
+    """Wrong meanings in the same words: colours or shapes swapped, relation turned round; size or number changed."""
     if len(meaning.kinds) == 1:
         if meaning.number > 1:
             other = meaning.number % 4 + 1 if meaning.number < 4 else 2

@@ -217,6 +217,4 @@ def scenes(
                 table[row, column] = place.setdefault(text, len(place))
         texts = list(place)
         table = np.concatenate([table, np.full((len(texts) - len(table), table.shape[1]), -1, np.int64)])
-    return CaptionedPictures(
-        render(layout, size), texts, captions, table, name=f"scenes {size}x{size}"
-    )
+    return CaptionedPictures(render(layout, size), texts, captions, table, name=f"scenes {size}x{size}")

@@ -60,9 +60,7 @@ class DiffusersSolver:
         if name == "unipc":
             from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
-            self.plan = UniPCMultistepScheduler(
-                use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=1.0
-            )
+            self.plan = UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=1.0)
             self.plan.set_timesteps(steps)
         else:
             from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler

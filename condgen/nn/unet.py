@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -49,21 +50,17 @@ class UNet(nn.Module):
         self.bottom = size // 2 ** len(c)
         self.embed = nn.Sequential(nn.Linear(64 + width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.squeeze = nn.Linear(width, 32)
-        self.layout = nn.Sequential(
-            nn.Linear(32 * context, 256), nn.GELU(), nn.Linear(256, LAYOUT * self.bottom**2)
-        )
+        self.layout = nn.Sequential(nn.Linear(32 * context, 256), nn.GELU(), nn.Linear(256, LAYOUT * self.bottom**2))
         self.stem = nn.Conv2d(12, c[0], 3, padding=1)
         self.place = nn.ModuleList(nn.Conv2d(LAYOUT, channels, 1) for channels in c)
         self.down = nn.ModuleList(nn.ModuleList(ResBlock(k, k, width) for _ in range(config.blocks)) for k in c[:-1])
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(c, c[1:]))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(c))
         self.where = nn.Parameter(torch.randn(1, self.bottom**2, c[-1]) * 0.1)
         self.low = nn.ModuleList(ResBlock(c[-1], c[-1], width) for _ in range(config.depth))
         self.look = nn.ModuleList(Block(c[-1], config.heads, context_width=width) for _ in range(config.depth))
         self.up = nn.ModuleList(
-            nn.ModuleList(
-                ResBlock(b + a if i == 0 else a, a, width) for i in range(max(1, config.blocks - 1))
-            )
-            for a, b in zip(c, c[1:])
+            nn.ModuleList(ResBlock(b + a if i == 0 else a, a, width) for i in range(max(1, config.blocks - 1)))
+            for a, b in pairwise(c)
         )
         self.norm = nn.GroupNorm(8, c[0])
         self.out = nn.Conv2d(c[0], 12, 3, padding=1)

@@ -1,9 +1,9 @@
 """The studio: a page where a model is used, and the API behind it.
 
-    build("scenes32").launch()                         # or, with safe settings: launch(build())
+build("scenes32").launch()                         # or, with safe settings: launch(build())
 
-    from gradio_client import Client
-    pictures, seed, archive, _ = Client("http://127.0.0.1:7860").predict(prompt="a red circle", api_name="/paint")
+from gradio_client import Client
+pictures, seed, archive, _ = Client("http://127.0.0.1:7860").predict(prompt="a red circle", api_name="/paint")
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ class Studio:
             self.go = gr.Button("Paint", variant="primary", scale=1, elem_id="paint")
             self.stop = gr.Button("Stop", variant="stop", scale=1, elem_id="stop", visible=False)
         if examples:
-            gr.Examples([[text] for text in examples], self.prompt, label="Try", elem_id="examples", api_visibility="private")
+            gr.Examples(
+                [[text] for text in examples], self.prompt, label="Try", elem_id="examples", api_visibility="private"
+            )
 
     def _stage(self) -> None:
         self.canvas = gr.HTML(look.resting(), label="Progress", elem_id="canvas")
@@ -157,9 +159,12 @@ class Studio:
             concurrency_limit=1,
         )
         painting.then(lambda: _buttons(False), None, buttons, **quick)
+        painting.failure(lambda: look.line("The last request was not finished."), None, self.canvas, **quick)
         self.stop.click(self._stopped, None, [*buttons, self.canvas], cancels=[painting], **quick)
         self.prior.input(self._offer, self.prior, list(self.sliders.values()), **quick)
-        self.reuse.click(None, self.last_seed, self.seed, js=f"(last) => last ? Number(last) : {RANDOM}", api_visibility="private")
+        self.reuse.click(
+            None, self.last_seed, self.seed, js=f"(last) => last ? Number(last) : {RANDOM}", api_visibility="private"
+        )
         self.random.click(None, None, self.seed, js=f"() => {RANDOM}", api_visibility="private")
         filled = [self.prompt, self.count, self.seed, self.prior, *self.sliders.values()]
         self.upload.upload(self._open, self.upload, [self.recipe, *filled], api_visibility="private")

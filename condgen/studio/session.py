@@ -235,7 +235,7 @@ def scratch() -> Path:
 
 
 def pack(files: list[Path], path: Path) -> Path:
-    """Writes files into a zip, stored as they are, for a PNG does not get smaller; an old zip stays whole until then."""
+    """Writes files into a zip, stored as they are, for a PNG does not get smaller; an old zip is replaced at once."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for file in files:

@@ -1,9 +1,9 @@
 """The one loop. It trains any Trainable and knows none.
 
-    fit = Fit(model, views, FitConfig(images=100_000), seed=0)
-    for step in fit:            # yields after the update
-        if step.count % 100 == 0:
-            print(step.images, step.losses)
+fit = Fit(model, views, FitConfig(images=100_000), seed=0)
+for step in fit:            # yields after the update
+    if step.count % 100 == 0:
+        print(step.images, step.losses)
 """
 
 from __future__ import annotations

@@ -15,8 +15,14 @@ import yaml
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.training.loop import Fit, Step
 
-MAY_CHANGE = ("minutes", "images", "stage", "fit_clip", "fit_prior", "fit_decoder", "watch")
+MAY_CHANGE = ("minutes", "images", "stage", "start", "watch", "fit_clip", "fit_prior", "fit_decoder")
 """Config entries that a resumed run may give anew; any other is part of what the run is."""
+UNTOLD = ("stage", "start", "watch")
+"""Of these, the ones that do not touch the result: a change is not worth a word."""
+
+
+SAVE_EVERY = 60.0
+"""Seconds between checkpoints."""
 
 
 class RunFolder:
@@ -54,6 +60,7 @@ class RunFolder:
                 f"{self.root} holds a run with other settings ({'; '.join(fixed)}). Give the settings it began with, "
                 "or another output folder."
             )
+        told = [t for t, k in zip(told, changed) if k not in UNTOLD]
         if told:
             warnings.warn(f"Going on with changed settings: {'; '.join(told)}", CondgenWarning, stacklevel=3)
 
@@ -122,13 +129,11 @@ class Display:
         self.console.print(text, highlight=False)
 
 
-def drive(
-    fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Sequence[float] = (), save_every: float = 60
-) -> Iterator[Step]:
+def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Sequence[float] = ()) -> Iterator[Step]:
     """Trains to the end from the last checkpoint, and yields at the milestones (shares of the run) and at the end.
 
-    Metrics are logged every five seconds, checkpoints written every `save_every` seconds; an interrupt finishes the
-    step, writes one more and is raised again.
+    Metrics are logged every five seconds, checkpoints written every SAVE_EVERY seconds; an interrupt finishes the step,
+    writes one more and is raised again.
     """
     folder = run.root / "checkpoints" / stage
     for broken in fit.resume(folder):
@@ -145,7 +150,7 @@ def drive(
                 run.log(stage, step.images, {**step.losses, "lr": step.lr, "images_per_s": speed,
                                              "seconds": step.seconds})  # fmt: skip
                 display.show(stage, step.progress, _told(step, speed))
-            if now - saved > save_every or interrupts.asked or step.progress >= 1:
+            if now - saved >= SAVE_EVERY or interrupts.asked or step.progress >= 1:
                 fit.save(folder)
                 saved = time.monotonic()
             if interrupts.asked:

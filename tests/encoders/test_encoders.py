@@ -3,12 +3,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tiny import tiny_captions
 
 from condgen.contracts import CondgenError
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import END, PAD, Tokenizer, clean, words_of
 from condgen.encoders.training import ClipObjective, ClipTraining
+from tests.tiny import tiny_captions
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,9 @@ def test_a_damaged_tokenizer_is_named(tokenizer, tmp_path):
 
 
 def config(**more):
-    return CLIPConfig(size=32, vocab=40, context=8, embed_dim=16, image_width=8, text_width=16, depth=1, heads=2, **more)
+    return CLIPConfig(
+        size=32, vocab=40, context=8, embed_dim=16, image_width=8, text_width=16, depth=1, heads=2, **more
+    )
 
 
 @pytest.mark.parametrize("size", [16, 32, 64])
@@ -121,7 +123,12 @@ def test_the_temperature_is_clamped_and_can_come_back():
 def test_a_negative_that_is_true_of_the_picture_is_not_held_against_it():
     training = ClipTraining(CLIP(config()), ClipObjective(negatives=1, caption=0)).eval()
     tokens, ids = torch.randint(2, 40, (2, 8)), torch.tensor([0, 1])
-    base = {"image": torch.rand(2, 3, 32, 32), "tokens": tokens, "text_id": ids, "true_ids": torch.tensor([[0, 2], [1, 2]])}
+    base = {
+        "image": torch.rand(2, 3, 32, 32),
+        "tokens": tokens,
+        "text_id": ids,
+        "true_ids": torch.tensor([[0, 2], [1, 2]]),
+    }
     plain = training.loss(base)["loss"]
     true_one = base | {"negative_tokens": tokens[:, None], "negative_id": torch.tensor([[2], [2]])}
     wrong_one = base | {"negative_tokens": tokens[:, None], "negative_id": torch.tensor([[7], [7]])}
