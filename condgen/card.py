@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -62,8 +63,8 @@ def _shareable(config) -> dict:
 def command(recipe: str, base, config) -> str:
     """The command that trains this again, without the fields that are as the recipe has them."""
     before, own = _flat(asdict(base)), _flat(asdict(config))
-    changed = {k: v for k, v in own.items() if before[k] != v and k not in ("stage", "data")}
-    flags = [f"--{k} {json.dumps(v) if isinstance(v, (list, tuple)) else v}" for k, v in changed.items()]
+    changed = {k: v for k, v in own.items() if before[k] != v and k not in ("stage", "data", "start")}
+    flags = [f"--{k} {shlex.quote(str(list(v) if isinstance(v, tuple) else v))}" for k, v in changed.items()]
     data = ["--data DATA"] if config.data else []
     return " ".join([f"condgen train {recipe} -o RUN", *data, *flags])
 

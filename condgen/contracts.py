@@ -61,7 +61,7 @@ class Knob:
         expected = f"a{'n integer' if self.kind == 'int' else ' number'} from {self.low:g} to {self.high:g}"
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise CondgenError(f"{self.name} must be {expected}, got {value!r}.") from None
         if not self.low <= number <= self.high or (self.kind == "int" and number != int(number)):
             raise CondgenError(f"{self.name} must be {expected}, got {value}.")

@@ -45,6 +45,7 @@ class CorridorRun:
 
     def train(self) -> Path:
         """All stages that are not done yet; gives the model's folder (or the run's, when one stage was asked for)."""
+        _ = self.data  # before anything is written: unusable data must leave no folder behind
         self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config))
         wanted = self.config.stage
         stages = ("clip", "prior", "decoder") if wanted == "all" else (wanted,)

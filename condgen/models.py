@@ -24,8 +24,9 @@ def found() -> dict[str, Path]:
     """Every model by name; the first folder wins."""
     models: dict[str, Path] = {}
     for folder in folders():
-        for index in sorted(folder.glob(f"*/{INDEX}")):
-            models.setdefault(index.parent.name, index.parent)
+        for pattern, up in ((f"*/{INDEX}", 0), (f"*/model/{INDEX}", 1)):
+            for index in sorted(folder.glob(pattern)):
+                models.setdefault(index.parents[up].name, index.parent)
     return models
 
 

@@ -45,7 +45,7 @@ class Painting:
     def png(self) -> bytes:
         """The PNG with its recipe: `parameters`, the string other programs read, and `condgen`, JSON of ours."""
         text = PngImagePlugin.PngInfo()
-        text.add_itxt("parameters", parameters(self.recipe))
+        text.add_itxt("parameters", parameters(self.recipe).encode("utf-8", "replace").decode())
         text.add_itxt(KEY, json.dumps(self.recipe, ensure_ascii=True, sort_keys=True))
         buffer = io.BytesIO()
         self.image.save(buffer, "PNG", pnginfo=text)
@@ -90,13 +90,13 @@ def read_recipe(path: Path | str) -> dict:
             text = getattr(picture, "text", {}).get(KEY)
     except OSError as error:
         raise CondgenError(f"{path} is no readable picture ({error.strerror or 'unknown format'}).") from None
-    except ValueError as error:
+    except (ValueError, Image.DecompressionBombError) as error:
         raise CondgenError(f"{path} is no sound picture ({error}).") from None
     if not text:
         raise CondgenError(f"{path} carries no recipe. Only PNG files that condgen wrote can be replayed.")
     try:
         recipe = json.loads(text)
-        if not {"prompt", "seed", "prior", "model", "model_id"} <= set(recipe):
+        if not isinstance(recipe, dict) or not {"prompt", "seed", "prior", "model", "model_id"} <= set(recipe):
             raise ValueError("a field is missing")
     except (ValueError, TypeError, KeyError):
         raise CondgenError(f"The recipe in {path} is damaged.") from None
@@ -169,7 +169,9 @@ def grid(pictures: list[Image.Image], labels: list[str], columns: int = 0, cell:
 
 def _wrap(text: str, font, width: int, most: int = 3) -> list[str]:
     lines: list[str] = []
-    for word in text.split():
+    longest = max(1, int(width / font.getlength("m")))
+    words = [word[i : i + longest] for word in text.split() for i in range(0, len(word), longest)]
+    for word in words:
         if lines and font.getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
         else:

@@ -83,6 +83,16 @@ class TextToImage:
         if len(set(spaces.values())) > 1:
             told = ", ".join(f"{name}: {space}" for name, space in spaces.items())
             raise CondgenError(f"The parts live in different embedding spaces ({told}). Train them on one encoder.")
+        if (space := next(iter(spaces.values()))) != space_of(clip):
+            raise CondgenError(
+                f"The encoder makes embeddings of space {space_of(clip)}, the other parts were trained on {space}. "
+                "The folder mixes two models; export it again."
+            )
+        if tokenizer.vocab > clip.config.vocab or tokenizer.context != clip.config.context:
+            raise CondgenError(
+                f"The tokenizer gives {tokenizer.context} of {tokenizer.vocab} tokens, the encoder reads "
+                f"{clip.config.context} of {clip.config.vocab}. The folder mixes two models; export it again."
+            )
         for part in (clip, normaliser, decoder, *priors.values()):
             part.eval()
 
@@ -130,9 +140,7 @@ class TextToImage:
         """
         for prompt in prompts:
             self._check_prompt(prompt)
-        with warnings.catch_warnings():
-            tokens = torch.from_numpy(self.tokenizer.encode([prompt[:MAX_PROMPT] for prompt in prompts]))
-        tokens = tokens.to(self.device)
+        tokens = torch.from_numpy(self.tokenizer.encode([prompt[:MAX_PROMPT] for prompt in prompts])).to(self.device)
         return Text(tokens, self.clip.embed_text(tokens))
 
     def _check_prompt(self, prompt: str) -> None:
@@ -195,6 +203,7 @@ class TextToImage:
         if not 1 <= n <= 10_000:
             raise CondgenError(f"The number of pictures must be from 1 to 10000, got {n}.")
         generator(seed)
+        generator(seed + n - 1)
         dials = check_knobs(self.knobs(prior), knobs)
         for prompt in prompts:
             for own in range(seed, seed + n):
@@ -230,15 +239,17 @@ class TextToImage:
         return (self.clip.embed_image(images.clamp(-1, 1)) * text.embed).sum(1)
 
     def save(self, folder: Path | str, card: str = "", half: bool = True) -> None:
-        """Writes the model directory; `half` stores weights with 16 bits (they are computed with 32).
+        """Writes the model directory.
 
         Args:
             folder: made if missing.
             card: text of the model card, `README.md`.
+            half: store priors and decoder with 16 bits; they are computed with 32. The encoder keeps its 32, for its
+                fingerprint names the space that all parts live in.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_part(self.clip, folder / "clip", half)
+        save_part(self.clip, folder / "clip")
         self.tokenizer.save(folder / "tokenizer")
         save_part(self.normaliser, folder / "normaliser")
         for name, prior in self.priors.items():
@@ -257,15 +268,7 @@ class TextToImage:
             CondgenError: something is missing, damaged or of another kind; the message names the file.
         """
         folder = Path(folder)
-        index = read_json(folder / INDEX)
-        if index.get("_class_name") != "TextToImage" or index.get("format") != FORMAT:
-            raise CondgenError(
-                f"{folder / INDEX} describes a {index.get('_class_name')} of format {index.get('format')}, expected a "
-                f"TextToImage of format {FORMAT}."
-            )
-        unknown = [name for name in index["priors"] if name not in PRIORS]
-        if unknown:
-            raise CondgenError(f"{folder / INDEX} names unknown priors: {', '.join(unknown)}.")
+        index = read_index(folder)
         return cls(
             load_part(CLIP, CLIPConfig, folder / "clip"),
             Tokenizer.load(folder / "tokenizer"),
@@ -273,7 +276,7 @@ class TextToImage:
             {name: load_part(PRIORS[name], PriorConfig, folder / f"prior_{name}") for name in index["priors"]},
             load_part(DiffusionDecoder, DiffusionDecoderConfig, folder / "decoder"),
             about={k: v for k, v in index.items() if k not in ("_class_name", "format", "priors")},
-            model_id=_hash_of(folder),
+            model_id=model_id_of(folder),
         )
 
 
@@ -295,7 +298,21 @@ def space_of(clip: CLIP) -> str:
     return fingerprint(clip)
 
 
-def _hash_of(folder: Path) -> str:
+def read_index(folder: Path) -> dict:
+    """`model_index.json`; `CondgenError` when it is missing or not of this kind."""
+    path = folder / INDEX
+    index = read_json(path)
+    if not isinstance(index, dict) or index.get("_class_name") != "TextToImage" or index.get("format") != FORMAT:
+        found = f"a {index.get('_class_name')} of format {index.get('format')}" if isinstance(index, dict) else "no model"
+        raise CondgenError(f"{path} describes {found}, expected a TextToImage of format {FORMAT}.")
+    names = index.get("priors")
+    if not isinstance(names, list) or not all(name in PRIORS for name in names):
+        raise CondgenError(f"{path} names priors {names!r}, expected some of {', '.join(PRIORS)}.")
+    return index
+
+
+def model_id_of(folder: Path) -> str:
+    """Sixteen hex digits that name all weights, configs and the tokenizer of a model folder."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*/*")):
         if file.suffix in (".safetensors", ".json"):

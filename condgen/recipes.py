@@ -26,7 +26,9 @@ class Pictures:
         size: edge of the pictures, a power of two from 16.
         scenes: how many scenes to draw, when the data is scenes.
         negatives: wrong captions for scenes: none; seen, made of combinations that training may see; all.
-        image, text, split: names of the columns; empty guesses.
+        image: name of the column of pictures; empty guesses.
+        text: name of the column of captions, or several with commas; empty guesses.
+        split: name of the column that tells the split; empty guesses.
         use: which split to train on.
         where: keep only rows with these values, e.g. `vendor=noto`.
         how: how pictures that are not square become so.
@@ -63,9 +65,13 @@ class ClipShape:
 
 @dataclass(frozen=True)
 class PriorShape:
-    """Args:
-    kinds: priors to train; the first is the default of the model.
-    width, depth, heads: of their transformers.
+    """Which priors, and of what shape.
+
+    Args:
+        kinds: priors to train, `regression`, `diffusion` or both; the first is the default of the model.
+        width: of their transformers.
+        depth: blocks of their transformers.
+        heads: of every attention.
     """
 
     kinds: tuple[str, ...] = ("regression", "diffusion")

@@ -27,6 +27,7 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
+    playwright.expect.set_options(timeout=20_000)
     with playwright.sync_playwright() as p:
         chromium = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
@@ -55,7 +56,7 @@ def prompt_of(page):
 
 
 def number(page, name):
-    return page.get_by_role("spinbutton", name=name, exact=True)
+    return page.get_by_role("spinbutton", name=re.compile(f"^(number input for )?{name}$"))
 
 
 def pictures_of(page):
@@ -63,7 +64,7 @@ def pictures_of(page):
 
 
 def says(page, pattern):
-    playwright.expect(page.locator("#canvas")).to_contain_text(re.compile(pattern), timeout=20_000)
+    playwright.expect(page.locator("#canvas")).to_contain_text(re.compile(pattern))
 
 
 def paint(page, prompt=PROMPT, count=1):
@@ -141,12 +142,12 @@ def test_mistakes_and_unseen_words_are_told(page):
 
 def test_dials_follow_the_prior(page):
     playwright.expect(number(page, "Best of")).to_be_hidden()
-    page.get_by_role("listbox", name="Prior").click()
+    page.get_by_role("combobox", name="Prior").click()
     page.get_by_role("option", name="diffusion").click()
     playwright.expect(number(page, "Best of")).to_be_visible()
     paint(page)
     says(page, "1 picture, seed")
-    page.get_by_role("listbox", name="Prior").click()
+    page.get_by_role("combobox", name="Prior").click()
     page.get_by_role("option", name="none").click()
     playwright.expect(number(page, "Best of")).to_be_hidden()
 

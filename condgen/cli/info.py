@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from condgen.cli.terminal import bytes_of, human, show_json, table
-from condgen.contracts import CondgenError
 
 HELP = "tell what a model is: parts, dials, space, metrics"
 SHOWN = ("name", "size", "priors", "recipe", "data")
@@ -38,14 +37,13 @@ def facts_of(folder: Path) -> dict:
         CondgenError: the index or a part is missing or damaged.
     """
     from condgen.nn.storage import CONFIG, read_json
-    from condgen.pipeline import INDEX
+    from condgen.pipeline import model_id_of, read_index
 
-    index = read_json(folder / INDEX)
-    if not isinstance(index, dict) or index.get("_class_name") != "TextToImage":
-        raise CondgenError(f"{folder / INDEX} does not describe a model of condgen.")
+    index = read_index(folder)
     parts = parts_of(folder)
     return {
         "name": index.get("name", folder.name),
+        "model_id": model_id_of(folder),
         "path": str(folder),
         "bytes": bytes_of(folder),
         "parameters": sum(part["parameters"] for part in parts.values()),
@@ -62,16 +60,11 @@ def facts_of(folder: Path) -> dict:
 
 def parts_of(folder: Path) -> dict[str, dict]:
     """Class, number of parameters and bytes of every part."""
-    from safetensors import SafetensorError
-
     from condgen.nn.storage import CONFIG, WEIGHTS, parameter_count, read_json
 
     parts = {}
     for weights in sorted(folder.glob(f"*/{WEIGHTS}")):
-        try:
-            count = parameter_count(weights)
-        except SafetensorError as error:
-            raise CondgenError(f"{weights} is damaged ({error}). Copy or export the model again.") from None
+        count = parameter_count(weights)
         name, kind = weights.parent.name, read_json(weights.parent / CONFIG).get("class")
         parts[name] = {"class": kind, "parameters": count, "bytes": weights.stat().st_size}
     return parts
@@ -104,6 +97,7 @@ def lines_of(facts: dict) -> list[str]:
         ("path", f"{facts['path']} ({human(facts['bytes'])})"),
         ("pictures", f"{facts['size']} x {facts['size']}"),
         ("priors", ", ".join(facts["priors"])),
+        ("model_id", facts["model_id"]),
         ("space", facts["space"]),
         *((key, index[key]) for key in ("recipe", "data") if index.get(key)),
         ("parameters", f"{facts['parameters']:,}"),

@@ -18,7 +18,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*", re.UNICODE)
 
 def clean(text: str) -> str:
     """NFKC, lone surrogates and control characters replaced by spaces, white space folded, lower case."""
-    text = unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode("utf-8"))
+    text = unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode())
     return " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).split()).lower()
 
 
@@ -106,4 +106,7 @@ class Tokenizer:
             backend = Backend.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise CondgenError(f"{path} is missing or damaged ({error}). Copy or export the model again.") from None
-        return cls(backend, about["context"], about["words"])
+        try:
+            return cls(backend, int(about["context"]), map(str, about["words"]))
+        except (TypeError, LookupError, ValueError):
+            raise CondgenError(f"{folder / 'words.json'} must hold `context` and `words`. Export it again.") from None

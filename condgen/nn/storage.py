@@ -80,10 +80,15 @@ def load_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module
         CondgenError: a file is missing or damaged, the part is of another class, or a tensor is missing, extra or of
             another shape; the message names the file and the tensor.
     """
-    values = read_json(folder / CONFIG)
-    if (found := values.pop("class", None)) != cls.__name__:
-        raise CondgenError(f"{folder / CONFIG} holds a {found}, expected a {cls.__name__}.")
-    module = cls(config_from(config_cls, values, folder / CONFIG))
+    path = folder / CONFIG
+    values = read_json(path)
+    found = values.pop("class", None) if isinstance(values, dict) else type(values).__name__
+    if found != cls.__name__:
+        raise CondgenError(f"{path} holds a {found}, expected a {cls.__name__}.")
+    try:
+        module = cls(config_from(config_cls, values, path))
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, LookupError) as error:
+        raise CondgenError(f"{path} does not describe a {cls.__name__} ({error}). Copy or export it again.") from None
     load_weights(module, folder / WEIGHTS)
     return module.eval()
 
@@ -127,6 +132,9 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def parameter_count(path: Path) -> int:
-    """How many numbers a safetensors file holds, read from its header alone."""
-    with safe_open(path, "pt") as file:
-        return sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())  # noqa: SIM118
+    """How many numbers a safetensors file holds, read from its header alone; errors as in `read_tensors`."""
+    try:
+        with safe_open(path, "pt") as file:
+            return sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CondgenError(f"{path} is missing or damaged ({error}). Copy or export the model again.") from None

@@ -166,7 +166,7 @@ class Fit:
         if self.skipped > 20:
             raise CondgenError(
                 f"The loss of {turn} was not finite {self.skipped} times; the last good checkpoint is kept. "
-                "Lower the learning rate (--lr), or look at the data with `condgen data check`."
+                f"Lower the learning rate (--fit_{turn}.lr), or look at the data with `condgen data check`."
             )
 
     def trained(self) -> dict[str, torch.Tensor]:

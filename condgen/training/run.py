@@ -126,7 +126,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line above the bars."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
 
 def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Sequence[float] = ()) -> Iterator[Step]:
