@@ -90,8 +90,14 @@ def priors_report(model, data: CaptionedPictures, n: int = 500) -> dict[str, dic
     for name in [*model.priors, "none"]:
         rng = [torch.Generator().manual_seed(i) for i in range(len(ids))]
         embed = model.normaliser.back(model.draw_embed(text, rng, name))
-        out[name] = prior_report(embed, image_embed, text.embed, torch.from_numpy(ids))
+        out[name] = prior_report(embed, image_embed, text.embed, same_text(data, n))
     return out
+
+
+def same_text(data: CaptionedPictures, n: int) -> Tensor:
+    """bool (n, n): whether the first caption of picture i is among the captions of picture j."""
+    own = data.captions[:n]
+    return torch.from_numpy((own[:, None, :1] == own[None, :, :]).any(-1))
 
 
 @torch.inference_mode()
@@ -151,11 +157,11 @@ def evaluate_captions(model, data: CaptionedPictures, pictures: int, told: Told,
     captions = [data.texts[i] for i in data.captions[:n, 0]]
     told(0.1, "encoder and priors")
     text, images = embed_texts(model, captions), embed_images(model, data.images[:n])
-    same = torch.from_numpy(data.captions[:n, 0][:, None] == data.captions[:n, 0][None])
+    same = same_text(data, n)
     report: dict = {"kind": "captions", "data": data.name, "pictures": n}
     report["retrieval"] = {
         "text to image R@1": retrieval_at_1(text, images, same),
-        "image to text R@1": retrieval_at_1(images, text, same),
+        "image to text R@1": retrieval_at_1(images, text, same.T),
     }
     report["prior"] = {"test": priors_report(model, data, n)}
     report["clip_score"] = {"true pictures": (images * text).sum(1).mean().item()}

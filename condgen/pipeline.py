@@ -303,8 +303,9 @@ def read_index(folder: Path) -> dict:
     path = folder / INDEX
     index = read_json(path)
     if not isinstance(index, dict) or index.get("_class_name") != "TextToImage" or index.get("format") != FORMAT:
-        found = f"a {index.get('_class_name')} of format {index.get('format')}" if isinstance(index, dict) else "no model"
-        raise CondgenError(f"{path} describes {found}, expected a TextToImage of format {FORMAT}.")
+        named = (index.get("_class_name"), index.get("format")) if isinstance(index, dict) else ("list", "unknown")
+        told = f"a {named[0]} of format {named[1]}, expected a TextToImage of format {FORMAT}"
+        raise CondgenError(f"{path} describes {told}.")
     names = index.get("priors")
     if not isinstance(names, list) or not all(name in PRIORS for name in names):
         raise CondgenError(f"{path} names priors {names!r}, expected some of {', '.join(PRIORS)}.")

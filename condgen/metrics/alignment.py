@@ -26,22 +26,21 @@ def retrieval_at_1(query: Tensor, gallery: Tensor, same: Tensor) -> float:
     return same[torch.arange(len(query)), best].float().mean().item()
 
 
-def prior_report(predicted: Tensor, image_embed: Tensor, text_embed: Tensor, text_id: Tensor) -> dict[str, float]:
+def prior_report(predicted: Tensor, image_embed: Tensor, text_embed: Tensor, same: Tensor) -> dict[str, float]:
     """What a prior is judged by, on pictures it never saw.
 
     Args:
         predicted: the prior's image embeddings for N captions, unit length, (N, D).
         image_embed: embeddings of the pictures that the captions belong to, (N, D).
         text_embed: embeddings of the captions, (N, D).
-        text_id: (N,), equal for equal captions.
+        same: bool (N, N), [i, j] whether caption i is among the captions of picture j.
 
     Returns:
         cosines to the true image embedding, to the caption and to an unrelated caption; recall at 1 of the picture
-        among the N (any picture with an equal caption is a hit); the variance of the predictions over that of the true
+        among the N (any picture with that caption is a hit); the variance of the predictions over that of the true
         embeddings (1 is right, 0 is collapse to the mean).
     """
     shifted = torch.roll(text_embed, len(text_embed) // 2, 0)
-    same = text_id[:, None] == text_id[None]
     return {
         "cos_true": (predicted * image_embed).sum(1).mean().item(),
         "cos_text": (predicted * text_embed).sum(1).mean().item(),

@@ -144,9 +144,8 @@ class Studio:
         asked = [self.prompt, self.count, self.seed, self.prior, *self.sliders.values()]
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         buttons = [self.go, self.stop]
-        gr.on(start, lambda: _buttons(True), None, buttons, **quick)
-        painting = gr.on(
-            start,
+        # one after the other: side by side, the buttons of a quick failure could be set before those of the start
+        painting = gr.on(start, lambda: _buttons(True), None, buttons, **quick).then(
             self._paint_function(),
             asked,
             [self.pictures, self.last_seed, self.archive, self.canvas],

@@ -12,14 +12,14 @@ def embeds():
 
 
 def test_a_perfect_prior(embeds):
-    report = prior_report(embeds, embeds, embeds, torch.arange(200))
+    report = prior_report(embeds, embeds, embeds, torch.eye(200).bool())
     assert report["cos_true"] == pytest.approx(1) and report["recall_at_1"] == 1
     assert report["variance_ratio"] == pytest.approx(1) and abs(report["cos_unrelated"]) < 0.05
 
 
 def test_a_collapsed_prior_is_seen(embeds):
     mean = F.normalize(embeds.mean(0, keepdim=True), dim=1).expand(200, -1)
-    report = prior_report(mean, embeds, embeds, torch.arange(200))
+    report = prior_report(mean, embeds, embeds, torch.eye(200).bool())
     assert report["variance_ratio"] < 1e-6 and report["recall_at_1"] < 0.02
 
 
