@@ -66,25 +66,27 @@ def _paint(model, prompts: list[str], seeds: list[int], **how) -> np.ndarray:
     return to_uint8(last.images)
 
 
-def scene_swaps(model, held_out: bool, n: int = 2000, seed: int = 1) -> dict[str, float]:
+def scene_swaps(clip, tokenizer, held_out: bool, n: int = 2000, seed: int = 1) -> dict[str, float]:
     """How often the encoder prefers a scene's caption to the one with colours, shapes or relation swapped."""
     layout, things = draw_scenes(n, seed + 10_000, held_out)
     rng = np.random.default_rng(seed)
     captions = [captions_of(scene, rng)[0] for scene in things]
-    image_embed = embed_images(model, render(layout, model.size))
-    text_embed = embed_texts(model, captions)
+    image_embed = embed_images(clip, render(layout, clip.config.size))
+    text_embed = embed_texts(clip, tokenizer, captions)
     out = {}
     for kind in ("colour", "shape", "relation", "size", "number"):
         wrong = [(i, say(swaps[kind])) for i, c in enumerate(captions) if kind in (swaps := swaps_of(parse(c)))]
         rows = [i for i, _ in wrong]
-        out[kind] = swap_accuracy(image_embed[rows], text_embed[rows], embed_texts(model, [t for _, t in wrong]))
+        out[kind] = swap_accuracy(
+            image_embed[rows], text_embed[rows], embed_texts(clip, tokenizer, [t for _, t in wrong])
+        )
     return out
 
 
 def priors_report(model, data: CaptionedPictures, n: int = 500) -> dict[str, dict[str, float]]:
     """`metrics.alignment.prior_report` of every prior of the model, on n pictures with their first caption."""
     ids = data.captions[:n, 0]
-    image_embed = embed_images(model, data.images[:n])
+    image_embed = embed_images(model.clip, data.images[:n])
     text = model.embed_text([data.texts[i] for i in ids])
     out = {}
     for name in [*model.priors, "none"]:
@@ -101,17 +103,17 @@ def same_text(data: CaptionedPictures, n: int) -> Tensor:
 
 
 @torch.inference_mode()
-def embed_images(model, images: np.ndarray) -> Tensor:
+def embed_images(clip, images: np.ndarray) -> Tensor:
     """uint8 (N, 3, S, S) -> unit vectors (N, D)."""
-    parts = [to_float(images[i : i + 256]).to(model.device) for i in range(0, len(images), 256)]
-    return torch.cat([model.clip.embed_image(part) for part in parts])
+    device = clip.log_scale.device
+    return torch.cat([clip.embed_image(to_float(images[i : i + 256]).to(device)) for i in range(0, len(images), 256)])
 
 
 @torch.inference_mode()
-def embed_texts(model, texts: list[str]) -> Tensor:
+def embed_texts(clip, tokenizer, texts: list[str]) -> Tensor:
     """Texts -> unit vectors (N, D), without the checks of a prompt."""
-    parts = [torch.from_numpy(model.tokenizer.encode(texts[i : i + 512])) for i in range(0, len(texts), 512)]
-    return torch.cat([model.clip.embed_text(part.to(model.device)) for part in parts])
+    parts = [torch.from_numpy(tokenizer.encode(texts[i : i + 512])) for i in range(0, len(texts), 512)]
+    return torch.cat([clip.embed_text(part.to(clip.log_scale.device)) for part in parts])
 
 
 ABLATION: dict[str, dict] = {
@@ -138,7 +140,7 @@ def evaluate_scenes(model, prompts: int, pictures: int, ablate: int, told: Told)
         report["scene_eval"][side], shown = scene_eval(model, held_out, prompts, pictures)
         examples += shown[:: max(1, len(shown) // 24)][:24]
         told(0.25 + 0.25 * k, f"encoder and priors, {side}")
-        report["swap_accuracy"][side] = scene_swaps(model, held_out)
+        report["swap_accuracy"][side] = scene_swaps(model.clip, model.tokenizer, held_out)
         data = scenes(500, 20_000, model.size, held_out, negatives="none")
         report["prior"][side] = priors_report(model, data)
     if ablate:
@@ -156,7 +158,8 @@ def evaluate_captions(model, data: CaptionedPictures, pictures: int, told: Told,
     n = min(n, len(data))
     captions = [data.texts[i] for i in data.captions[:n, 0]]
     told(0.1, "encoder and priors")
-    text, images = embed_texts(model, captions), embed_images(model, data.images[:n])
+    text = embed_texts(model.clip, model.tokenizer, captions)
+    images = embed_images(model.clip, data.images[:n])
     same = same_text(data, n)
     report: dict = {"kind": "captions", "data": data.name, "pictures": n}
     report["retrieval"] = {
@@ -170,7 +173,7 @@ def evaluate_captions(model, data: CaptionedPictures, pictures: int, told: Told,
     for i in range(pictures):
         told(0.4 + 0.6 * i / pictures, "painting test captions")
         painted = _paint(model, few, list(range(1000 * i, 1000 * i + len(few))))
-        scores.append((embed_images(model, painted) * text[: len(few)]).sum(1).mean().item())
+        scores.append((embed_images(model.clip, painted) * text[: len(few)]).sum(1).mean().item())
         shown += [(c, p, True) for c, p in zip(few, painted)] if i == 0 else []
     report["clip_score"]["painted"] = float(np.mean(scores))
     return report, shown[:48]

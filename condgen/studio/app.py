@@ -157,9 +157,10 @@ class Studio:
             concurrency_id="paint",
             concurrency_limit=1,
         )
-        painting.then(lambda: _buttons(False), None, buttons, **quick)
-        painting.failure(lambda: look.line("The last request was not finished."), None, self.canvas, **quick)
-        self.stop.click(self._stopped, None, [*buttons, self.canvas], cancels=[painting], **quick)
+        painting.success(lambda: _buttons(False), None, buttons, **quick)
+        painting.failure(lambda: _ended("The last request was not finished."), None, [*buttons, self.canvas], **quick)
+        stopped = "Stopped. Pictures that were finished are kept."
+        self.stop.click(lambda: _ended(stopped), None, [*buttons, self.canvas], cancels=[painting], **quick)
         self.prior.input(self._offer, self.prior, list(self.sliders.values()), **quick)
         self.reuse.click(
             None, self.last_seed, self.seed, js=f"(last) => last ? Number(last) : {RANDOM}", api_visibility="private"
@@ -189,9 +190,6 @@ class Studio:
         pictures = [(str(one.path), one.caption) for one in view.done]
         archive = str(view.archive) if view.archive else None
         return pictures, str(view.order.seed), archive, look.canvas(view)
-
-    def _stopped(self) -> tuple:
-        return *_buttons(False), look.line("Stopped. Pictures that were finished are kept.")
 
     def _offer(self, prior: str) -> list:
         """Shows the dials that count with a prior, each with the range it has there."""
@@ -240,3 +238,7 @@ def _text(message: str) -> str:
 
 def _buttons(busy: bool) -> tuple:
     return gr.update(visible=not busy), gr.update(visible=busy)
+
+
+def _ended(how: str) -> tuple:
+    return *_buttons(False), look.line(how)

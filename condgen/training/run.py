@@ -140,7 +140,7 @@ def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Se
         display.say(f"{broken} is damaged and was passed over; going on from the one before.")
     ahead = [m for m in milestones if m > fit.progress]
     logged = saved = time.monotonic()
-    began, first = time.monotonic(), fit.images
+    began, first, behind = time.monotonic(), fit.images, fit.progress
     with _Interrupts() as interrupts:
         for step in fit:
             now = time.monotonic()
@@ -149,7 +149,8 @@ def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Se
                 speed = (step.images - first) / max(now - began, 1e-9)
                 run.log(stage, step.images, {**step.losses, "lr": step.lr, "images_per_s": speed,
                                              "seconds": step.seconds})  # fmt: skip
-                display.show(stage, step.progress, _told(step, speed))
+                left = (now - began) / max(step.progress - behind, 1e-9) * (1 - step.progress)
+                display.show(stage, step.progress, _told(step, speed, left))
             if now - saved >= SAVE_EVERY or interrupts.asked or step.progress >= 1:
                 fit.save(folder)
                 saved = time.monotonic()
@@ -160,8 +161,7 @@ def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Se
                 yield step
 
 
-def _told(step: Step, speed: float) -> str:
-    left = step.seconds / max(step.progress, 1e-9) * (1 - step.progress)
+def _told(step: Step, speed: float, left: float) -> str:
     clock = f"{int(left // 3600)}:{int(left % 3600 // 60):02}:{int(left % 60):02}"
     loss = next((f"{v:.4f}" for k, v in step.losses.items() if k.startswith("loss")), "-")
     return f"{step.images:,} images, {speed:.0f}/s, loss {loss}, {clock} left"

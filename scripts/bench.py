@@ -1,0 +1,117 @@
+"""How fast is it here? Time to the first picture, painting, and training of every stage.
+
+    python scripts/bench.py --threads 2 --json
+
+Each figure is the best of three; ratios are taken within one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+
+def best(call: Callable[[], object], times: int = 3) -> float:
+    """Seconds, the best of a few."""
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - began)
+    return min(taken)
+
+
+def command(*words: str) -> Callable[[], object]:
+    return lambda: subprocess.run([sys.executable, *words], check=True, capture_output=True)
+
+
+def starting() -> dict[str, float]:
+    """What a user waits for: the help, and the first picture, beside torch alone."""
+    torch = best(command("-c", "import torch"))
+    ready = best(command("-c", "import condgen; m = condgen.load(); m.embed_text(['a red circle'])"))
+    with tempfile.TemporaryDirectory() as out:
+        first = best(command("-m", "condgen", "generate", "a red circle above a blue square", "-o", out))
+    return {
+        "help_s": best(command("-m", "condgen", "--help")),
+        "import_torch_s": torch,
+        "ready_to_sample_s": ready,
+        "ready_over_torch": ready / torch,
+        "first_picture_s": first,
+    }
+
+
+def painting() -> dict[str, float]:
+    """Milliseconds a picture, one at a time and in a batch."""
+    import condgen
+
+    model = condgen.load()
+    next(model.generate("a red circle"))
+    one = best(lambda: next(model.generate("a red circle above a blue square")))
+    many = best(lambda: list(model.paint(["a red circle above a blue square"] * 64, list(range(64)))))
+    return {"one_ms": one * 1000, "batch_of_64_ms": many / 64 * 1000}
+
+
+def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
+    """Pictures a second of the encoder and of the decoder."""
+    import torch
+
+    from condgen.decoders.diffusion import DecoderObjective, DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
+    from condgen.encoders.clip import CLIP, CLIPConfig
+    from condgen.encoders.training import ClipObjective, ClipTraining
+    from condgen.recipes import RECIPES
+    from condgen.training.loop import Fit, FitConfig
+
+    config = RECIPES[recipe].config(size)
+    edge, context, vocab = config.pictures.size, 16, 1000
+    shape = {k: v for k, v in vars(config.clip).items() if k not in ("vocab", "context")}
+    clip = CLIP(CLIPConfig(edge, vocab, context, **shape))
+    decoder = DiffusionDecoder(
+        DiffusionDecoderConfig(edge, config.clip.embed_dim, vocab, context, **vars(config.decoder))
+    )
+    models = {
+        "clip": (ClipTraining(clip, ClipObjective(negatives=0)), config.fit_clip.batch),
+        "decoder": (DecoderTraining(decoder, DecoderObjective()), config.fit_decoder.batch),
+    }
+    told = {}
+    for name, (model, batch) in models.items():
+        ids = torch.arange(batch)
+        given = {
+            "image": torch.rand(batch, 3, edge, edge) * 2 - 1, "tokens": torch.randint(3, vocab, (batch, context)),
+            "text_id": ids, "true_ids": ids[:, None], "z": torch.randn(batch, config.clip.embed_dim),
+        }  # fmt: skip
+        fit = Fit(model, lambda step, given=given: given, FitConfig(images=batch * (steps + 2), batch=batch))
+        seen = list(fit)
+        told[f"{name}_images_per_s"] = batch * steps / (seen[-1].seconds - seen[1].seconds)
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves its own choice")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    report = {"starting": starting()}
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    report["machine"] = {"threads": torch.get_num_threads(), "gpu": torch.cuda.is_available()}
+    report["painting"] = painting()
+    for recipe, size in (("scenes32", None), ("captions", "tiny"), ("captions", "small")):
+        report[f"training {recipe} {size or ''}".strip()] = training(recipe, size)
+    if args.json:
+        print(json.dumps(report, indent=2))
+        return
+    for group, figures in report.items():
+        print(group)
+        for name, value in figures.items():
+            print(f"  {name:24} {value:,.2f}" if isinstance(value, float) else f"  {name:24} {value}")
+
+
+if __name__ == "__main__":
+    main()
