@@ -15,7 +15,9 @@ from pathlib import Path
 from condgen.data.scenes import scenes
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.evaluation import SIDES, embed_images, embed_texts, markdown, same_text, scene_swaps
+from condgen.evaluation import markdown
+from condgen.evaluation.embeds import embed_images, embed_texts, same_text
+from condgen.evaluation.scenes import SIDES, scene_swaps
 from condgen.metrics.alignment import retrieval_at_1
 from condgen.nn.storage import load_part
 from condgen.recipes import RECIPES, Corridor, train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 
 import pytest
 from test_studio import PROMPT, colourful_model, count_steps, serving
@@ -18,9 +19,17 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    model = colourful_model()
-    count_steps(model)
+def model():
+    return colourful_model()
+
+
+@pytest.fixture(scope="module")
+def steps(model):
+    return count_steps(model)
+
+
+@pytest.fixture(scope="module")
+def address(model, steps, tmp_path_factory):
     with serving(tmp_path_factory.mktemp("gradio"), model) as url:
         yield url
 
@@ -131,6 +140,33 @@ def test_preview_progress_and_stop_keep_what_is_finished(page):
     says(page, "1 picture, seed")
 
 
+def test_enter_while_painting_does_not_paint_twice(page, steps):
+    number(page, "Steps").fill("100")
+    before = len(steps)
+    paint(page, count=2)
+    says(page, "picture 1 of 2")
+    prompt_of(page).press("Enter")
+    says(page, "2 pictures, seeds")
+    page.wait_for_timeout(700)
+    assert 2 * 100 <= len(steps) - before < 3 * 100
+    playwright.expect(page.get_by_role("button", name="Paint", exact=True)).to_be_visible()
+
+
+def test_leaving_the_page_stops_painting(browser, address, steps):
+    page = browser.new_page()
+    page.goto(address)
+    number(page, "Steps").fill("200")
+    paint(page, count=16)
+    says(page, "picture 1 of 16")
+    page.close()
+    deadline = time.monotonic() + 20
+    while (seen := len(steps)) is not None and time.monotonic() < deadline:
+        time.sleep(0.7)
+        if len(steps) == seen:
+            return
+    pytest.fail("it still paints for nobody")
+
+
 def test_mistakes_and_unseen_words_are_told(page):
     paint(page, "   ")
     playwright.expect(page.get_by_test_id("toast-body")).to_contain_text("The prompt is empty")
@@ -166,12 +202,12 @@ def test_recipe_of_a_picture_fills_the_controls(page, tmp_path):
 
 
 def test_nothing_in_a_recipe_runs(page, tmp_path):
-    model = colourful_model()
-    model.about["name"] = "<img src=x onerror=alert(1)>"
-    model.model_id = "another"
+    other = colourful_model()
+    other.about["name"] = "<img src=x onerror=alert(1)>"
+    other.model_id = "another"
     page.on("dialog", lambda dialog: pytest.fail("a recipe ran code"))
     page.get_by_role("button", name="Recipe of a picture").click()
-    page.locator("input[type=file]").set_input_files(next(iter(model.generate("a red circle"))).save(tmp_path))
+    page.locator("input[type=file]").set_input_files(next(iter(other.generate("a red circle"))).save(tmp_path))
     playwright.expect(page.get_by_test_id("toast-body")).to_contain_text("painted by another model, '<img")
 
 

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pictures", type=int, default=4, metavar="N", help="pictures of every prompt (default 4)")
     parser.add_argument("--prompts", type=int, default=50, metavar="N", help="prompts of every task (default 50)")
     parser.add_argument("--ablate", type=int, default=20, metavar="N", help="prompts of every ablation; 0 for none")
+    parser.add_argument("--parts", default="", metavar="FILE", help="parquet of the layers that pictures are made of")
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     folder = find(args.model)
     from condgen.evaluation import evaluate, markdown
 
-    chosen = {name: getattr(args, name) for name in ("out", "data", "split", "prompts", "pictures", "ablate")}
+    chosen = {name: getattr(args, name) for name in ("out", "data", "split", "prompts", "pictures", "ablate", "parts")}
     with telling() as told:
         report = evaluate(folder, **chosen, told=told)
     print(json.dumps(report, indent=2) if args.json else markdown(report))

@@ -1,0 +1,37 @@
+"""The judge of captioned pictures: retrieval, the priors, CLIP scores, on pictures that training never saw."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from condgen.data.captions import CaptionedPictures
+from condgen.evaluation.embeds import Example, Told, embed_images, embed_texts, paint, priors_report, same_text
+from condgen.metrics.alignment import retrieval_at_1
+
+
+def evaluate_captions(
+    model, data: CaptionedPictures, pictures: int, told: Told, n: int = 500
+) -> tuple[dict, list[Example]]:
+    """The report of a model of captioned pictures, on pictures it never saw."""
+    n = min(n, len(data))
+    captions = [data.texts[i] for i in data.captions[:n, 0]]
+    told(0.1, "encoder and priors")
+    text = embed_texts(model.clip, model.tokenizer, captions)
+    images = embed_images(model.clip, data.images[:n])
+    same = same_text(data, n)
+    report: dict = {"kind": "captions", "data": data.name, "pictures": n}
+    report["retrieval"] = {
+        "text to image R@1": retrieval_at_1(text, images, same),
+        "image to text R@1": retrieval_at_1(images, text, same.T),
+    }
+    report["prior"] = {"test": priors_report(model, data, n)}
+    report["clip_score"] = {"true pictures": (images * text).sum(1).mean().item()}
+    shown, scores = [], []
+    few = captions[: min(n, 64)]
+    for i in range(pictures):
+        told(0.4 + 0.6 * i / pictures, "painting test captions")
+        painted = paint(model, few, list(range(1000 * i, 1000 * i + len(few))))
+        scores.append((embed_images(model.clip, painted) * text[: len(few)]).sum(1).mean().item())
+        shown += [(c, p, True) for c, p in zip(few, painted)] if i == 0 else []
+    report["clip_score"]["painted"] = float(np.mean(scores))
+    return report, shown[:48]

@@ -1,0 +1,57 @@
+"""What every judge needs: embeddings of pictures and texts, painted pictures, the report of the priors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condgen.data.captions import CaptionedPictures
+from condgen.data.views import to_float, to_uint8
+from condgen.metrics.alignment import prior_report
+
+Told = Callable[[float, str], None]
+"""Called with the share that is done and a line about it."""
+Example = tuple[str, np.ndarray, bool]
+"""A picture for the sheet: caption, uint8 (3, S, S), whether it is right."""
+
+
+@torch.inference_mode()
+def embed_images(clip, images: np.ndarray) -> Tensor:
+    """uint8 (N, 3, S, S) -> unit vectors (N, D)."""
+    device = clip.log_scale.device
+    return torch.cat([clip.embed_image(to_float(images[i : i + 256]).to(device)) for i in range(0, len(images), 256)])
+
+
+@torch.inference_mode()
+def embed_texts(clip, tokenizer, texts: list[str]) -> Tensor:
+    """Texts -> unit vectors (N, D), without the checks of a prompt."""
+    parts = [torch.from_numpy(tokenizer.encode(texts[i : i + 512])) for i in range(0, len(texts), 512)]
+    return torch.cat([clip.embed_text(part.to(clip.log_scale.device)) for part in parts])
+
+
+def paint(model, prompts: list[str], seeds: list[int], **how) -> np.ndarray:
+    """Prompt i with seed i, as uint8 (N, 3, S, S); `how` goes to the model's `paint`."""
+    *_, last = model.paint(prompts, seeds, **how)
+    return to_uint8(last.images)
+
+
+def same_text(data: CaptionedPictures, n: int) -> Tensor:
+    """bool (n, n): whether the first caption of picture i is among the captions of picture j."""
+    own = data.captions[:n]
+    return torch.from_numpy((own[:, None, :1] == own[None, :, :]).any(-1))
+
+
+def priors_report(model, data: CaptionedPictures, n: int = 500) -> dict[str, dict[str, float]]:
+    """`metrics.alignment.prior_report` of every prior of the model, on n pictures with their first caption."""
+    ids = data.captions[:n, 0]
+    image_embed = embed_images(model.clip, data.images[:n])
+    text = model.embed_text([data.texts[i] for i in ids])
+    out = {}
+    for name in [*model.priors, "none"]:
+        rng = [torch.Generator().manual_seed(i) for i in range(len(ids))]
+        embed = model.normaliser.back(model.draw_embed(text, rng, name))
+        out[name] = prior_report(embed, image_embed, text.embed, same_text(data, n))
+    return out

@@ -1,0 +1,99 @@
+"""The judge of scenes: SceneEval on seen and on held-out combinations, the swap test, the ablation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from condgen.data.detector import detect
+from condgen.data.exam import questions
+from condgen.data.grammar import captions_of, parse, say, swaps_of
+from condgen.data.scenes import draw_scenes, render, scenes
+from condgen.evaluation.embeds import Example, Told, embed_images, embed_texts, paint, priors_report
+from condgen.metrics.alignment import swap_accuracy
+from condgen.metrics.composition import TASKS, is_exact, passes, score
+
+BATCH = 64
+SIDES = {"seen": False, "held_out": True}
+
+
+def scene_eval(
+    model, held_out: bool, prompts: int = 50, pictures: int = 4, seed: int = 0, **how
+) -> tuple[dict[str, float], list[Example]]:
+    """SceneEval: the six tasks, judged by the detector.
+
+    Args:
+        model: a TextToImage of scenes.
+        held_out: ask for combinations that training never showed.
+        prompts: per task, at most.
+        pictures: per prompt.
+        seed: of prompts and noise.
+        how: passed to `paint`: prior, use_z, use_words, dials.
+
+    Returns:
+        (scores, examples): see `metrics.composition.score`; (caption, uint8 (3, S, S), passed), one a prompt.
+    """
+    asked = [(task, m) for task in TASKS for m in questions(task, prompts, held_out, seed)]
+    jobs = [(task, m, seed + i) for task, m in asked for i in range(pictures)]
+    results, examples = [], []
+    for start in range(0, len(jobs), BATCH):
+        part = jobs[start : start + BATCH]
+        painted = paint(model, [say(m) for _, m, _ in part], [s for *_, s in part], **how)
+        for (task, meaning, own), picture, seen in zip(part, painted, detect(painted)):
+            results.append((task, passes(task, meaning, seen), bool(seen) and is_exact(meaning, seen)))
+            if own == seed:
+                examples.append((say(meaning), picture, results[-1][1]))
+    return score(results), examples
+
+
+def scene_swaps(clip, tokenizer, held_out: bool, n: int = 2000, seed: int = 1) -> dict[str, float]:
+    """How often the encoder prefers a scene's caption to the one with colours, shapes or relation swapped."""
+    layout, things = draw_scenes(n, seed + 10_000, held_out)
+    rng = np.random.default_rng(seed)
+    captions = [captions_of(scene, rng)[0] for scene in things]
+    image_embed = embed_images(clip, render(layout, clip.config.size))
+    text_embed = embed_texts(clip, tokenizer, captions)
+    out = {}
+    for kind in ("colour", "shape", "relation", "size", "number"):
+        wrong = [(i, say(swaps[kind])) for i, c in enumerate(captions) if kind in (swaps := swaps_of(parse(c)))]
+        rows = [i for i, _ in wrong]
+        out[kind] = swap_accuracy(
+            image_embed[rows], text_embed[rows], embed_texts(clip, tokenizer, [t for _, t in wrong])
+        )
+    return out
+
+
+ABLATION: dict[str, dict] = {
+    "full stack": {},
+    "diffusion prior": {"prior": "diffusion"},
+    "text embedding fed zero-shot": {"prior": "none"},
+    "image embedding alone (no words)": {"use_words": False},
+    "text embedding zero-shot, no words": {"prior": "none", "use_words": False},
+    "words alone (no image embedding)": {"use_z": False},
+    "no guidance": {"guidance": 1.0},
+    "guidance 3": {"guidance": 3.0},
+    "6 steps": {"steps": 6},
+    "24 steps": {"steps": 24},
+}
+"""How the corridor is cut short, one way at a time."""
+
+
+def evaluate_scenes(model, prompts: int, pictures: int, ablate: int, told: Told) -> tuple[dict, list]:
+    """The whole report of a model of scenes, and examples for the sheet."""
+    report: dict = {"kind": "scenes", "scene_eval": {}, "swap_accuracy": {}, "prior": {}, "ablation": {}}
+    examples = []
+    for k, (side, held_out) in enumerate(SIDES.items()):
+        told(0.05 + 0.25 * k, f"SceneEval, {side}")
+        report["scene_eval"][side], shown = scene_eval(model, held_out, prompts, pictures)
+        examples += shown[:: max(1, len(shown) // 24)][:24]
+        told(0.25 + 0.25 * k, f"encoder and priors, {side}")
+        report["swap_accuracy"][side] = scene_swaps(model.clip, model.tokenizer, held_out)
+        data = scenes(500, 20_000, model.size, held_out, negatives="none")
+        report["prior"][side] = priors_report(model, data)
+    if ablate:
+        for k, (name, how) in enumerate(ABLATION.items()):
+            if how.get("prior", "none") not in (*model.priors, "none"):
+                continue
+            told(0.55 + 0.45 * k / len(ABLATION), f"ablation: {name}")
+            scores = {side: scene_eval(model, held, ablate, 1, 1, **how)[0] for side, held in SIDES.items()}
+            report["ablation"][name] = {f"{s} {x}": scores[s][x] for s in SIDES for x in ("overall", "exact")}
+    return report, examples

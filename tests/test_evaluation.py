@@ -1,0 +1,117 @@
+"""The judge as a whole, on models that are known: one that paints the truth, and one that knows nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from condgen.contracts import CondgenError
+from condgen.data.grammar import parse, relation_of
+from condgen.data.scenes import draw_scenes, render, scenes
+from condgen.data.views import to_float
+from condgen.evaluation import evaluate, markdown, scene_eval
+from condgen.evaluation.captions import evaluate_captions
+from condgen.evaluation.embeds import same_text
+from condgen.metrics.composition import TASKS, is_exact
+from condgen.pipeline import Progress, TextToImage
+from tests.tiny import tiny_model
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+class Truth:
+    """Paints a true render of every prompt, from a pool of scenes."""
+
+    def __init__(self):
+        layout, self.things = draw_scenes(30_000, 1, None)
+        self.layout = layout
+
+    def paint(self, prompts, seeds):
+        rows = [next(i for i, t in enumerate(self.things) if _fits(parse(p), t)) for p in prompts]
+        yield Progress(1, 1, to_float(render(self.layout[np.array(rows)], 32)))
+
+
+def _fits(meaning, things):
+    if meaning.relation and relation_of(*things[:2] if len(things) > 1 else things * 2) is None:
+        return False
+    return is_exact(meaning, things)
+
+
+def test_a_painter_of_the_truth_gets_full_marks():
+    truth = Truth()
+    for held_out in (False, True):
+        scores, examples = scene_eval(truth, held_out, prompts=6, pictures=2)
+        assert set(scores) == {*TASKS, "overall", "exact"}
+        assert min(scores.values()) == 1 and all(ok for *_, ok in examples)
+
+
+def test_a_painter_of_something_else_does_not():
+    truth = Truth()
+
+    class Deaf(Truth):
+        def paint(self, prompts, seeds):
+            return truth.paint(prompts[1:] + prompts[:1], seeds)
+
+    scores, _ = scene_eval(Deaf(), False, prompts=6, pictures=1)
+    assert scores["overall"] < 0.6 and scores["exact"] < 0.3
+
+
+def test_an_untrained_model_scores_near_nothing_and_the_report_is_written(tmp_path):
+    model = tiny_model()
+    model.about["recipe"] = "scenes32"
+    report = evaluate(model, out=tmp_path, prompts=2, pictures=1, ablate=1)
+    assert report["scene_eval"]["seen"]["overall"] < 0.3
+    assert set(report["prior"]["held_out"]) == {"regression", "diffusion", "none"}
+    assert set(report["ablation"]) >= {"full stack", "text embedding fed zero-shot", "words alone (no image embedding)"}
+    assert report["prior"]["seen"]["none"]["cos_text"] == pytest.approx(1, abs=1e-4)
+    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(report))
+    assert "| seen |" in (tmp_path / "report.md").read_text() and (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_captioned_pictures_are_judged_on_retrieval_too():
+    data = scenes(40, 3, negatives="none")
+    report, shown = evaluate_captions(tiny_model(), data, 1, lambda *_: None)
+    assert 0 <= report["retrieval"]["text to image R@1"] <= 1 and len(shown) == 40
+    assert -1 <= report["clip_score"]["painted"] <= 1
+    assert "text to image R@1" in markdown({"model": "m", "model_id": "0", **report})
+
+
+def test_same_text_knows_all_captions_of_a_picture():
+    data = scenes(60, 3, negatives="none")
+    same = same_text(data, 60)
+    for i, j in ((0, 0), (3, 7), (11, 2)):
+        first = data.texts[data.captions[i, 0]]
+        assert same[i, j].item() == (first in {data.texts[k] for k in data.captions[j] if k >= 0})
+    assert torch.diagonal(same).all()
+
+
+def test_the_judge_says_what_it_lacks():
+    with pytest.raises(CondgenError, match="--data"):
+        evaluate(tiny_model())
+    with pytest.raises(CondgenError, match="--data"):
+        evaluate(tiny_model(), parts="parts.parquet")
+
+
+@pytest.mark.skipif(not (SHARED / "nouns").exists(), reason="the nouns are not here")
+def test_parts_are_judged_on_every_test_table():
+    from condgen.evaluation.parts import evaluate_parts
+
+    nouns = SHARED / "nouns"
+    report, shown = evaluate_parts(tiny_model(), nouns, nouns / "parts.parquet", 4, 1, 2, lambda *_: None)
+    assert set(report["parts"]) == {"test_comp", "test_iid"} and report["parts"]["test_iid"]["all"] == 0
+    assert len(shown) == 8 and "full stack" in report["parts_ablation"]
+
+
+SHIPPED = Path(__file__).resolve().parents[1] / "condgen" / "assets" / "scenes32"
+
+
+@pytest.mark.skipif(not SHIPPED.exists(), reason="the model is not trained yet")
+def test_the_model_in_the_package_paints_what_it_is_told():
+    """A small SceneEval, so that the shipped weights and the code that reads them cannot drift apart."""
+    model = TextToImage.load(SHIPPED)
+    assert sum(f.stat().st_size for f in SHIPPED.rglob("*")) < 16e6
+    seen, _ = scene_eval(model, False, prompts=10, pictures=1)
+    held_out, _ = scene_eval(model, True, prompts=10, pictures=1)
+    assert seen["overall"] >= 0.9 and held_out["overall"] >= 0.75
