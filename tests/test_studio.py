@@ -6,6 +6,8 @@ import json
 import logging
 import math
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +30,7 @@ from condgen.pipeline import TextToImage
 from condgen.studio import serve
 from condgen.studio.session import MOST, SCENES, Easel, check, examples_of, open_recipe
 
+ROOT = Path(__file__).parent.parent
 PROMPT = "a red circle above a blue square"
 
 
@@ -118,46 +121,19 @@ def test_gate_leaves_out_dials_of_another_prior(model):
     assert order_of(model, prior="diffusion", best_of=3).knobs["best_of"] == 3
 
 
-BAD = [
-    {"prompt": ""},
-    {"prompt": " \n\x00"},
-    {"prompt": None},
-    {"prompt": 5},
-    {"prompt": ["a"]},
-    {"prompt": "a" * 2001},
-    {"count": 0},
-    {"count": MOST + 1},
-    {"count": 1.5},
-    {"count": "3"},
-    {"count": True},
-    {"count": None},
-    {"seed": -2},
-    {"seed": 0.5},
-    {"seed": "7"},
-    {"seed": 2**63},
-    {"seed": 10**400},
-    {"seed": None},
-    {"prior": "oracle"},
-    {"prior": None},
-    {"prior": ["none"]},
-    {"steps": 0},
-    {"steps": 1e9},
-    {"steps": 2.5},
-    {"steps": "12"},
-    {"steps": None},
-    {"guidance": -1},
-    {"guidance": True},
-    {"guidance": [2]},
-    {"guidance": 10**400},
-    {"prior": "diffusion", "best_of": 65},
-]
+REFUSED = {
+    "prompt": ("", " \n\x00", None, 5, ["a"], "a" * 2001),
+    "count": (0, MOST + 1, 1.5, "3", True, None),
+    "seed": (-2, 0.5, "7", 2**63, 10**400, None),
+    "prior": ("oracle", None, ["none"]),
+    "steps": (0, 1e9, 2.5, "12", None),
+    "guidance": (-1, True, [2], 10**400),
+}
+BAD = [{name: value} for name, values in REFUSED.items() for value in values] + [{"prior": "diffusion", "best_of": 65}]
+WORSE = [{"guidance": math.nan}, {"guidance": math.inf}, {"seed": math.nan}, {"seed": 10**5000}, {"sharpness": 1}]
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [*BAD, {"guidance": math.nan}, {"guidance": math.inf}, {"seed": math.nan}, {"seed": 10**5000}, {"sharpness": 1}],
-    ids=",".join,
-)
+@pytest.mark.parametrize("bad", BAD + WORSE, ids=",".join)
 def test_gate_refuses(model, bad):
     with pytest.raises(CondgenError) as error:
         order_of(model, **bad)
@@ -323,18 +299,37 @@ def test_credentials():
 
 def test_wrong_flags_end_with_a_message(capsys):
     assert serve.main(["--host", "0.0.0.0"]) == 2
+    assert serve.main(["--host", "192.0.2.1", "--no-auth"]) == 2
     assert serve.main(["--model", "no-such-model"]) == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert serve.main(["--port", str(taken.getsockname()[1])]) == 2
     told = capsys.readouterr().err
-    assert "--no-auth" in told and "no-such-model" in told and "Traceback" not in told
+    assert told.count("cannot listen") == 2 and "--no-auth" in told and "no-such-model" in told
+    assert "Traceback" not in told
 
 
 def test_help_imports_nothing_heavy():
     code = "import runpy, sys; sys.argv = ['app.py', '--help']\ntry: runpy.run_path('app.py', run_name='__main__')\n"
     code += "except SystemExit as e: print(e.code, [m for m in ('torch', 'gradio') if m in sys.modules])"
-    root = Path(__file__).parent.parent
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert told.stdout.endswith("0 []\n") and "--share" in told.stdout
+
+
+def test_app_serves_a_saved_model_and_leaves_nothing_behind(model, tmp_path):
+    model.save(tmp_path / "model")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment.pop("GRADIO_TEMP_DIR", None)
+    command = [sys.executable, str(ROOT / "app.py"), "--model", str(tmp_path / "model")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as app:
+        try:
+            url = app.stdout.readline().split("open at ")[1].split()[0]
+            client = Client(url, verbose=False, download_files=str(tmp_path / "down"))
+            assert client.predict(prompt=PROMPT, count=1, seed=3, api_name="/paint")[1] == "3"
+        finally:
+            app.send_signal(signal.SIGINT)
+            app.wait(30)
+    assert app.returncode == 0 and not list(tmp_path.glob("condgen-studio-*"))
 
 
 # the API

@@ -36,7 +36,7 @@ def address(model, steps, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright.expect.set_options(timeout=20_000)
+    playwright.expect.set_options(timeout=60_000)
     with playwright.sync_playwright() as p:
         chromium = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
@@ -52,7 +52,7 @@ def page(browser, address):
     page.on("request", lambda request: None if request.url.startswith(ours) else foreign.append(request.url))
     page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     page.goto(address)
     prompt_of(page).wait_for()
     yield page
@@ -159,7 +159,7 @@ def test_leaving_the_page_stops_painting(browser, address, steps):
     paint(page, count=16)
     says(page, "picture 1 of 16")
     page.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (seen := len(steps)) is not None and time.monotonic() < deadline:
         time.sleep(0.7)
         if len(steps) == seen:

@@ -68,7 +68,7 @@ class WordEncoder(nn.Module):
     def __init__(self, vocab: int, context: int, width: int, heads: int, depth: int):
         super().__init__()
         self.token = nn.Embedding(vocab, width)
-        self.place = nn.Parameter(torch.randn(1, context, width) * 0.1)
+        self.place = nn.Parameter(torch.randn(1, context, width) * 0.5)  # as large as the tokens
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.token.weight, std=0.5)

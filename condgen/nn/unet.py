@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from condgen.nn.conditioning import Said
 from condgen.nn.layers import Block, ResBlock, waves
 
-LAYOUT = 16  # channels of the layout map
+LAYOUT = 32  # channels of the layout map
 
 
 @dataclass(frozen=True)
@@ -34,28 +34,50 @@ class UNetConfig:
     heads: int = 4
 
 
+class Layout(nn.Module):
+    """What goes where: a small map, read from the condition alone, before any noise is looked at.
+
+    Every place asks the words and the image embedding what belongs there, and the other places what they took.
+    """
+
+    def __init__(self, width: int, edge: int, own: int = 64, depth: int = 3, heads: int = 4):
+        super().__init__()
+        self.edge = edge
+        self.where = nn.Parameter(torch.randn(1, edge**2, own) * 0.5)
+        self.blocks = nn.ModuleList(Block(own, heads, context_width=width) for _ in range(depth))
+        self.out = nn.Sequential(nn.LayerNorm(own), nn.Linear(own, LAYOUT))
+
+    def forward(self, said: Said) -> Tensor:
+        """-> (B, LAYOUT, edge, edge)"""
+        places = torch.ones(len(said.seen), self.edge**2, dtype=torch.bool, device=said.seen.device)
+        mask = torch.cat([places, said.seen], 1)
+        h = self.where.expand(len(places), -1, -1)
+        for block in self.blocks:
+            h = block(h, mask, said.tokens)
+        return self.out(h).transpose(1, 2).unflatten(2, (self.edge, self.edge))
+
+
 class UNet(nn.Module):
     """(x (B, 3, S, S), t (B,), Said) -> (B, 3, S, S).
 
     Two by two pixels are folded into channels first: a quarter of the cost of full resolution. A layout map, made from
-    all condition tokens at once, is added at every level: it says what goes where before attention has learned to.
+    the condition alone, is added at every level; it can be given, so that it need not be made anew.
 
     References:
         simple diffusion (Hoogeboom et al., 2023), for the transformer at the lowest level
     """
 
-    def __init__(self, config: UNetConfig, width: int, context: int):
+    def __init__(self, config: UNetConfig, width: int):
         super().__init__()
         c, size = config.channels, config.size
         self.bottom = size // 2 ** len(c)
         self.embed = nn.Sequential(nn.Linear(64 + width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.squeeze = nn.Linear(width, 32)
-        self.layout = nn.Sequential(nn.Linear(32 * context, 256), nn.GELU(), nn.Linear(256, LAYOUT * self.bottom**2))
+        self.layout = Layout(width, self.bottom)
         self.stem = nn.Conv2d(12, c[0], 3, padding=1)
         self.place = nn.ModuleList(nn.Conv2d(LAYOUT, channels, 1) for channels in c)
         self.down = nn.ModuleList(nn.ModuleList(ResBlock(k, k, width) for _ in range(config.blocks)) for k in c[:-1])
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(c))
-        self.where = nn.Parameter(torch.randn(1, self.bottom**2, c[-1]) * 0.1)
+        self.where = nn.Parameter(torch.randn(1, self.bottom**2, c[-1]) * 0.5)
         self.low = nn.ModuleList(ResBlock(c[-1], c[-1], width) for _ in range(config.depth))
         self.look = nn.ModuleList(Block(c[-1], config.heads, context_width=width) for _ in range(config.depth))
         self.up = nn.ModuleList(
@@ -67,10 +89,9 @@ class UNet(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, t: Tensor, said: Said) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, said: Said, layout: Tensor | None = None) -> Tensor:
         cond = self.embed(torch.cat([waves(t, 64), said.vector], 1))
-        layout = self.layout(self.squeeze(said.tokens * said.seen[..., None]).flatten(1))
-        layout = layout.unflatten(1, (LAYOUT, self.bottom, self.bottom))
+        layout = self.layout(said) if layout is None else layout
         h = self.stem(F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last))
         skips = []
         for level, blocks in enumerate(self.down):

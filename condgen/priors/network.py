@@ -44,7 +44,7 @@ class PriorNetwork(nn.Module):
         width = config.width
         self.scale = math.sqrt(config.embed_dim)
         self.token = nn.Embedding(config.vocab, width)
-        self.place = nn.Parameter(torch.randn(1, config.context + 2 + extra, width) * 0.1)
+        self.place = nn.Parameter(torch.randn(1, config.context + 2 + extra, width) * 0.5)
         self.text = nn.Linear(config.embed_dim, width)
         self.extra = nn.ModuleList(nn.Linear(config.embed_dim, width) for _ in range(extra))
         self.query = nn.Parameter(torch.randn(1, 1, width) * 0.02)

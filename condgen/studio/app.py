@@ -1,9 +1,11 @@
 """The studio: a page where a model is used, and the API behind it.
 
-build("scenes32").launch()                         # or, with safe settings: launch(build())
+    launch(build("scenes32"))
 
-from gradio_client import Client
-pictures, seed, archive, _ = Client("http://127.0.0.1:7860").predict(prompt="a red circle", api_name="/paint")
+    from gradio_client import Client
+    pictures, seed, archive, _ = Client("http://127.0.0.1:7860").predict(prompt="a red circle", api_name="/paint")
+
+Gradio is imported here and in `look`, nowhere else.
 """
 
 from __future__ import annotations

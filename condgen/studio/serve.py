@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import socket
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from condgen.contracts import CondgenError
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    flags = argparse.ArgumentParser(description="Opens the condgen studio in this machine's browser.")
+    flags = argparse.ArgumentParser(description="Serves the condgen studio: a page where a model paints.")
     flags.add_argument("--model", help="a path, or a name that `condgen list` shows; default: the one in the package")
     flags.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine only")
     flags.add_argument("--port", type=int, help="default: the first free one from 7860")
@@ -55,22 +58,47 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def check_address(host: str, port: int | None) -> None:
+    """Refuses an address that is not this machine's, or a port that is taken, before anything is loaded."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port or 0), family=family).close()
+    except (OSError, OverflowError) as error:
+        place = host if port is None else f"{host}, port {port}"
+        raise CondgenError(f"The studio cannot listen on {place} ({error}). Try another --host or --port.") from None
+
+
+@contextmanager
+def own_cache() -> Iterator[None]:
+    """A private folder for the pictures that are served, gone afterwards; $GRADIO_TEMP_DIR names another one."""
+    if os.environ.get("GRADIO_TEMP_DIR"):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="condgen-studio-", ignore_cleanup_errors=True) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["GRADIO_TEMP_DIR"]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Builds and runs the studio until it is interrupted; gives the exit status."""
     args = parser().parse_args(argv)
     try:
         auth = credentials(args.auth)
         check_exposure(args.host, args.share, auth, args.no_auth)
-        with tempfile.TemporaryDirectory(prefix="condgen-studio-") as folder:
-            os.environ.setdefault("GRADIO_TEMP_DIR", folder)
+        check_address(args.host, args.port)
+        with own_cache():
             from condgen.studio.app import build, launch
 
             page = build(args.model)
-            launch(page, server_name=args.host, server_port=args.port, share=args.share, auth=auth)
+            host = f"[{args.host}]" if ":" in args.host else args.host
+            network = {"server_name": host, "server_port": args.port, "share": args.share, "auth": auth}
+            launch(page, **network, prevent_thread_lock=True, quiet=True)
+            print(f"The studio is open at {page.share_url or page.local_url} (Ctrl-C closes it)", flush=True)
+            page.block_thread()
     except CondgenError as error:
         print(error, file=sys.stderr)
-        return 2
-    except OSError as error:  # the port is taken
-        print(f"The studio could not start: {error}", file=sys.stderr)
         return 2
     return 0

@@ -71,8 +71,8 @@ class View:
 
     Args:
         order: what is being painted.
-        step, steps: of the picture being painted.
-        frame: that picture so far; None when all are done.
+        step, steps: of the picture being painted; step 0 when one was just finished.
+        frame: the last that was seen of it; None when all are done.
         done: finished pictures; `archive` is a zip of them.
         notes: warnings to show now.
         seconds: since painting began.
@@ -94,8 +94,7 @@ class View:
     @property
     def fraction(self) -> float:
         """How much is painted, in [0, 1]."""
-        now = 0.0 if self.frame is None or self.step == self.steps else self.step / self.steps
-        return min((len(self.done) + now) / self.order.count, 1.0)
+        return (len(self.done) + self.step / self.steps) / self.order.count
 
     @property
     def text(self) -> str:
@@ -156,7 +155,7 @@ def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, kn
     offered, own = dials_of(model), {knob.name: knob for knob in model.knobs(prior)}
     asked = {name: value for name, value in knobs.items() if name in own or name not in offered}
     for name, value in asked.items():
-        _check_number(f"{name}", value)
+        _check_number(name, value)
     values = check_knobs(own.values(), asked)
     return Order(prompt, count, secrets.randbelow(DRAWN) if seed == -1 else seed, prior, values)
 
@@ -211,7 +210,8 @@ class Easel:
                         continue
                     shown = now
                     frame = None if len(done) == order.count else to_pil(progress.images)[0]
-                    yield View(order, progress.step, progress.steps, frame, done, archive, notes, now - began)
+                    step = 0 if painting is not None else progress.step
+                    yield View(order, step, progress.steps, frame, done, archive, notes, now - began)
 
     def _watch(self, order: Order, seed: int) -> Iterator[tuple[Any, Painting | None, tuple[str, ...]]]:
         """The model's own steps, each with what it warned of; only the first picture of an order warns."""

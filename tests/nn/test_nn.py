@@ -63,7 +63,7 @@ def test_drop_rates_are_per_sample_and_as_asked():
 
 @pytest.mark.parametrize("size, channels", [(16, (8, 16)), (32, (8, 16)), (64, (8, 16, 24))])
 def test_unet_keeps_the_shape_and_every_weight_learns(size, channels, said):
-    unet = UNet(UNetConfig(size, channels, heads=2), 32, said.length)
+    unet = UNet(UNetConfig(size, channels, heads=2), 32)
     torch.nn.init.normal_(unet.out.weight, std=0.1)
     out = unet(torch.randn(2, 3, size, size), torch.rand(2), said(some(2)))
     assert out.shape == (2, 3, size, size)
@@ -75,7 +75,7 @@ def test_unet_keeps_the_shape_and_every_weight_learns(size, channels, said):
 
 
 def test_evaluation_is_repeatable(said):
-    unet = UNet(UNetConfig(16, (8, 16), heads=2), 32, said.length).eval()
+    unet = UNet(UNetConfig(16, (8, 16), heads=2), 32).eval()
     x, t, cond = torch.randn(2, 3, 16, 16), torch.rand(2), said(some(2))
     torch.testing.assert_close(unet(x, t, cond), unet(x, t, cond), rtol=0, atol=0)
 
