@@ -59,13 +59,10 @@ class Knob:
     def check(self, value: float) -> float | int:
         """Returns the value in its kind, or raises `CondgenError` when it is no number or out of range."""
         expected = f"a{'n integer' if self.kind == 'int' else ' number'} from {self.low:g} to {self.high:g}"
-        try:
-            number = float(value)
-        except (TypeError, ValueError, OverflowError):
-            raise CondgenError(f"{self.name} must be {expected}, got {value!r}.") from None
-        if not self.low <= number <= self.high or (self.kind == "int" and number != int(number)):
-            raise CondgenError(f"{self.name} must be {expected}, got {value}.")
-        return int(number) if self.kind == "int" else number
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not self.low <= value <= self.high or (self.kind == "int" and value != int(value)):
+            raise CondgenError(f"{self.name} must be {expected}, got {str(value)[:40]!r}.")
+        return int(value) if self.kind == "int" else float(value)
 
 
 def check_knobs(knobs: Iterable[Knob], values: dict[str, float]) -> dict[str, float]:

@@ -98,7 +98,7 @@ def read_recipe(path: Path | str) -> dict:
         recipe = json.loads(text)
         if not isinstance(recipe, dict) or not {"prompt", "seed", "prior", "model", "model_id"} <= set(recipe):
             raise ValueError("a field is missing")
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, RecursionError):
         raise CondgenError(f"The recipe in {path} is damaged.") from None
     return recipe
 

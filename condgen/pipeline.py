@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs
 from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
-from condgen.encoders.tokenizer import Tokenizer, clean
+from condgen.encoders.tokenizer import Tokenizer, clean, words_of
 from condgen.nn.conditioning import condition
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
 from condgen.nn.storage import fingerprint, load_part, read_json, save_part, write_json
@@ -148,6 +148,7 @@ class TextToImage:
             raise CondgenError(f"A prompt must be text, got {type(prompt).__name__}.")
         if not clean(prompt):
             raise CondgenError("The prompt is empty. Say what to paint, for example: a red circle above a blue square.")
+        given = prompt
         if (kept := self.tokenizer.cut(prompt[:MAX_PROMPT])) is not None or len(prompt) > MAX_PROMPT:
             kept = kept or clean(prompt[:MAX_PROMPT])
             told = kept if len(kept) <= 80 else "..." + kept[-77:]
@@ -157,7 +158,8 @@ class TextToImage:
                 stacklevel=4,
             )
             prompt = kept
-        if unseen := self.tokenizer.unseen(prompt):
+        whole = set(words_of(given))  # a word cut in two was not asked for
+        if unseen := [word for word in self.tokenizer.unseen(prompt) if word in whole]:
             told = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")
             warnings.warn(f"The model never saw these words: {told}", CondgenWarning, stacklevel=4)
 
@@ -200,8 +202,8 @@ class TextToImage:
         Each picture is painted alone, so that its bytes depend on nothing but prompt, seed, dials and weights.
         """
         prompts = [prompts] if isinstance(prompts, str) else prompts
-        if not 1 <= n <= 10_000:
-            raise CondgenError(f"The number of pictures must be from 1 to 10000, got {n}.")
+        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 10_000:
+            raise CondgenError(f"The number of pictures must be an integer from 1 to 10000, got {str(n)[:40]!r}.")
         generator(seed)
         generator(seed + n - 1)
         dials = check_knobs(self.knobs(prior), knobs)
