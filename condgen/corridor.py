@@ -250,7 +250,9 @@ class CorridorRun:
             "size": self.config.pictures.size,
             "examples": self.prompts[:8],
         }
-        return TextToImage(self.clip, self.tokenizer, self.normaliser, self.priors, decoder, about)
+        # a decoder that was told texts paints texts: no prior stands between
+        priors = self.priors if self.config.decoder_objective.told == "image" else {}
+        return TextToImage(self.clip, self.tokenizer, self.normaliser, priors, decoder, about)
 
     def export(self) -> Path:
         """Writes `model/`: the parts as they are, with 16-bit weights, and a card."""

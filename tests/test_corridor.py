@@ -173,4 +173,4 @@ def test_every_size_builds(size):
         cond = {"z": torch.zeros(1, 128), "has_z": torch.ones(1).bool(), "tokens": torch.ones(1, 12).long(),
                 "has_words": torch.ones(1).bool()}  # fmt: skip
         x = torch.zeros(1, 3, config.pictures.size, config.pictures.size)
-        assert decoder.network(x, torch.ones(1), cond).shape == x.shape
+        assert decoder.denoise(x, torch.ones(1), decoder.read(cond)).shape == x.shape

@@ -70,6 +70,20 @@ def test_an_untrained_model_scores_near_nothing_and_the_report_is_written(tmp_pa
     assert "| seen |" in (tmp_path / "report.md").read_text() and (tmp_path / "sheet.png").stat().st_size > 1000
 
 
+def test_scores_go_into_the_card_once(tmp_path):
+    from condgen.evaluation.report import SCORES, record
+
+    tiny_model().save(tmp_path, card="# tiny\n\nwords\n")
+    report = {"model": "tiny", "model_id": "0", "scene_eval": {"seen": {"overall": 0.5}}}
+    for overall in (0.5, 0.75):
+        report["scene_eval"]["seen"]["overall"] = overall
+        record(tmp_path, report)
+    card = (tmp_path / "README.md").read_text()
+    assert card.startswith("# tiny\n\nwords") and card.count(SCORES) == 1 and "0.750" in card and "0.500" not in card
+    TextToImage.load(tmp_path)
+    assert json.loads((tmp_path / "model_index.json").read_text())["metrics"] == {"scene_eval": report["scene_eval"]}
+
+
 def test_captioned_pictures_are_judged_on_retrieval_too():
     data = scenes(40, 3, negatives="none")
     report, shown = evaluate_captions(tiny_model(), data, 1, lambda *_: None)

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=int, default=50, metavar="N", help="prompts of every task (default 50)")
     parser.add_argument("--ablate", type=int, default=20, metavar="N", help="prompts of every ablation; 0 for none")
     parser.add_argument("--parts", default="", metavar="FILE", help="parquet of the layers that pictures are made of")
+    parser.add_argument("--card", action="store_true", help="write the scores into the model's card, too")
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 
 
@@ -40,6 +41,10 @@ def run(args: argparse.Namespace) -> int:
     chosen = {name: getattr(args, name) for name in ("out", "data", "split", "prompts", "pictures", "ablate", "parts")}
     with telling() as told:
         report = evaluate(folder, **chosen, told=told)
+    if args.card:
+        from condgen.evaluation.report import record
+
+        record(folder, report)
     print(json.dumps(report, indent=2) if args.json else markdown(report))
     return 0
 

@@ -76,20 +76,23 @@ class DiffusionDecoder(nn.Module):
             Knob("steps", self.config.steps, 1, 200, "int", "denoising steps"),
         )
 
-    def network(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
-        """The bare network; `objective` says what its output means."""
-        return self.unet(x_t, t, self.said(cond))
+    def read(self, cond: Batch) -> Batch:
+        """Encodes a condition once for all noise levels: its vector, tokens and layout map."""
+        said = self.said(cond)
+        return said | {"layout": self.unet.layout(said)}
 
-    def denoise(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
-        """x_0 from x_t, both (B, 3, S, S) with sd 1."""
-        return self.objective.denoise(self.network, x_t, t, cond)
+    def denoise(self, x_t: Tensor, t: Tensor, said: Batch) -> Tensor:
+        """x_0 from x_t, both (B, 3, S, S) with sd 1, given what `read` made of the condition."""
+        return self.objective.denoise(self.unet, x_t, t, said)
 
     def sample(self, cond: Batch, rng: list[torch.Generator], **knobs: float) -> Iterator[Tensor]:
         """Yields the picture so far, (B, 3, S, S) in [-1, 1], after every step; the last one is the result."""
         dials = check_knobs(self.knobs, knobs)
-        guided = Guided(self.denoise, say_nothing, dials["guidance"])
+        with torch.inference_mode():
+            said, nothing = self.read(cond), self.read(say_nothing(cond))
+        guided = Guided(self.denoise, lambda _: nothing, dials["guidance"])
         shape = (3, self.config.size, self.config.size)
-        for x in sample(guided, shape, cond, rng, int(dials["steps"]), device=self.mean.device):
+        for x in sample(guided, shape, said, rng, int(dials["steps"]), device=self.mean.device):
             yield (x * self.sd + self.mean).clamp(-1, 1)
 
 
@@ -138,11 +141,11 @@ class DecoderTraining(nn.Module):
         decoder = self.decoder
         x_0 = (batch["image"] - decoder.mean) / decoder.sd
         cond = self.drop(condition(batch["z"], batch["tokens"]))
-        said = decoder.said(cond)
-        layout = decoder.unet.layout(said)
-        denoising = denoising_loss(decoder.objective, lambda x, t, _: decoder.unet(x, t, said, layout), x_0, cond)
+        said = decoder.read(cond)
+        denoising = denoising_loss(decoder.objective, decoder.unet, x_0, said)
         if self.guess is None:
             return {"loss": denoising}
+        layout = said["layout"]
         coarse = F.pixel_unshuffle(F.adaptive_avg_pool2d(x_0, 2 * layout.shape[-1]), 2)
         placing = F.mse_loss(self.guess(layout), coarse)
         return {"loss": denoising + self.layout * placing, "denoising": denoising, "layout": placing}

@@ -10,6 +10,8 @@ from PIL import Image
 from condgen.evaluation.embeds import Example
 from condgen.paintings import grid, make_folder, write_bytes
 
+SCORES = "## Scores"
+
 
 def write(out: Path, report: dict, shown: list[Example]) -> None:
     """Writes `report.json`, `report.md` and `sheet.png` into a folder."""
@@ -19,6 +21,17 @@ def write(out: Path, report: dict, shown: list[Example]) -> None:
     pictures = [Image.fromarray(picture.transpose(1, 2, 0)) for _, picture, _ in shown]
     labels = [("" if ok else "(wrong) ") + caption for caption, _, ok in shown]
     grid(pictures, labels, columns=8, cell=128).save(out / "sheet.png")
+
+
+def record(folder: Path, report: dict) -> None:
+    """Writes the scores into a model folder: the last section of its card, and `metrics` of its index."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8") if card.exists() else f"# {report['model']}\n"
+    text = text.split(SCORES)[0].rstrip()
+    write_bytes(card, f"{text}\n\n{SCORES}\n\n{markdown(report, 2)}".encode())
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index["metrics"] = {k: v for k, v in report.items() if k in ("scene_eval", "swap_accuracy", "retrieval", "parts")}
+    write_bytes(folder / "model_index.json", (json.dumps(index, indent=2) + "\n").encode())
 
 
 def markdown(report: dict, level: int = 1) -> str:

@@ -80,17 +80,10 @@ class WordEncoder(nn.Module):
         return self.norm(h) * seen[..., None]
 
 
-@dataclass(frozen=True)
-class Said:
-    """An encoded condition: `vector` (B, width), `tokens` (B, K, width), `seen` bool (B, K)."""
-
-    vector: Tensor
-    tokens: Tensor
-    seen: Tensor
-
-
 class ImageAndWords(nn.Module):
     """Encodes a condition: z becomes one vector and a few tokens, the words one token each.
+
+    What comes out is a batch again: `vector` (B, width), `tokens` (B, K, width), `seen` bool (B, K).
 
     References:
         Hierarchical Text-Conditional Image Generation with CLIP Latents (Ramesh et al., 2022), section 2.1
@@ -105,11 +98,15 @@ class ImageAndWords(nn.Module):
         self.to_tokens = nn.Linear(embed_dim, z_tokens * width)
         self.words = WordEncoder(vocab, context, width, heads, depth)
 
-    def forward(self, cond: Batch) -> Said:
+    def forward(self, cond: Batch) -> Batch:
         z = torch.where(cond["has_z"][:, None], cond["z"], self.null_z)
         z_tokens = self.to_tokens(z).unflatten(1, (self.z_tokens, -1))
         seen = (cond["tokens"] != PAD) & cond["has_words"][:, None]
         # a row without words still needs something to look at inside the word encoder
         words = self.words(cond["tokens"], seen | ~cond["has_words"][:, None]) * seen[..., None]
         always = torch.ones(z_tokens.shape[:2], dtype=torch.bool, device=z.device)
-        return Said(self.to_vector(z), torch.cat([z_tokens, words], 1), torch.cat([always, seen], 1))
+        return {
+            "vector": self.to_vector(z),
+            "tokens": torch.cat([z_tokens, words], 1),
+            "seen": torch.cat([always, seen], 1),
+        }

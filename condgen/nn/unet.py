@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.nn.conditioning import Said
+from condgen.contracts import Batch
 from condgen.nn.layers import Block, ResBlock, waves
 
 LAYOUT = 32  # channels of the layout map
@@ -47,21 +47,22 @@ class Layout(nn.Module):
         self.blocks = nn.ModuleList(Block(own, heads, context_width=width) for _ in range(depth))
         self.out = nn.Sequential(nn.LayerNorm(own), nn.Linear(own, LAYOUT))
 
-    def forward(self, said: Said) -> Tensor:
+    def forward(self, said: Batch) -> Tensor:
         """-> (B, LAYOUT, edge, edge)"""
-        places = torch.ones(len(said.seen), self.edge**2, dtype=torch.bool, device=said.seen.device)
-        mask = torch.cat([places, said.seen], 1)
+        places = torch.ones(len(said["seen"]), self.edge**2, dtype=torch.bool, device=said["seen"].device)
+        mask = torch.cat([places, said["seen"]], 1)
         h = self.where.expand(len(places), -1, -1)
         for block in self.blocks:
-            h = block(h, mask, said.tokens)
+            h = block(h, mask, said["tokens"])
         return self.out(h).transpose(1, 2).unflatten(2, (self.edge, self.edge))
 
 
 class UNet(nn.Module):
-    """(x (B, 3, S, S), t (B,), Said) -> (B, 3, S, S).
+    """(x (B, 3, S, S), t (B,), an encoded condition) -> (B, 3, S, S).
 
-    Two by two pixels are folded into channels first: a quarter of the cost of full resolution. A layout map, made from
-    the condition alone, is added at every level; it can be given, so that it need not be made anew.
+    Two by two pixels are folded into channels first: a quarter of the cost of full resolution. A layout map is added at
+    every level; it is made from the condition alone, so `layout` runs once for all noise levels and comes with the
+    encoded condition.
 
     References:
         simple diffusion (Hoogeboom et al., 2023), for the transformer at the lowest level
@@ -89,9 +90,9 @@ class UNet(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, t: Tensor, said: Said, layout: Tensor | None = None) -> Tensor:
-        cond = self.embed(torch.cat([waves(t, 64), said.vector], 1))
-        layout = self.layout(said) if layout is None else layout
+    def forward(self, x: Tensor, t: Tensor, said: Batch) -> Tensor:
+        cond = self.embed(torch.cat([waves(t, 64), said["vector"]], 1))
+        layout = said["layout"]
         h = self.stem(F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last))
         skips = []
         for level, blocks in enumerate(self.down):
@@ -111,12 +112,12 @@ class UNet(nn.Module):
         here = self.place[level](layout)
         return h + (here if here.shape[-1] == h.shape[-1] else F.interpolate(here, size=h.shape[-2:]))
 
-    def _bottom(self, h: Tensor, cond: Tensor, said: Said) -> Tensor:
+    def _bottom(self, h: Tensor, cond: Tensor, said: Batch) -> Tensor:
         pixels = torch.ones(len(h), self.bottom**2, dtype=torch.bool, device=h.device)
-        mask = torch.cat([pixels, said.seen], 1)
+        mask = torch.cat([pixels, said["seen"]], 1)
         for convolve, look in zip(self.low, self.look):
             h = convolve(h, cond)
             seq = h.flatten(2).transpose(1, 2) + self.where  # (B, N, C)
-            h = look(seq, mask, said.tokens).transpose(1, 2).unflatten(2, (self.bottom, self.bottom))
+            h = look(seq, mask, said["tokens"]).transpose(1, 2).unflatten(2, (self.bottom, self.bottom))
             h = h.contiguous(memory_format=torch.channels_last)
         return h

@@ -42,11 +42,11 @@ def test_dropped_halves_leave_no_trace(said):
     for flags, same in (({"has_words": False}, "z"), ({"has_z": False}, "tokens")):
         off = {name: torch.full((4,), value) for name, value in flags.items()}
         x, y = said(a | off), said(b | {same: a[same]} | off)
-        torch.testing.assert_close(x.tokens, y.tokens)
-        torch.testing.assert_close(x.vector, y.vector)
+        torch.testing.assert_close(x["tokens"], y["tokens"])
+        torch.testing.assert_close(x["vector"], y["vector"])
     x, y = said(say_nothing(a)), said(say_nothing(b))
-    torch.testing.assert_close(x.tokens, y.tokens)
-    assert x.seen[:, 4:].sum() == 0
+    torch.testing.assert_close(x["tokens"], y["tokens"])
+    assert x["seen"][:, 4:].sum() == 0
 
 
 def test_drop_rates_are_per_sample_and_as_asked():
@@ -64,19 +64,22 @@ def test_drop_rates_are_per_sample_and_as_asked():
 @pytest.mark.parametrize("size, channels", [(16, (8, 16)), (32, (8, 16)), (64, (8, 16, 24))])
 def test_unet_keeps_the_shape_and_every_weight_learns(size, channels, said):
     unet = UNet(UNetConfig(size, channels, heads=2), 32)
+    told = said(some(2))
+    told["layout"] = unet.layout(told)
     torch.nn.init.normal_(unet.out.weight, std=0.1)
-    out = unet(torch.randn(2, 3, size, size), torch.rand(2), said(some(2)))
+    out = unet(torch.randn(2, 3, size, size), torch.rand(2), told)
     assert out.shape == (2, 3, size, size)
     for block in unet.modules():
         if hasattr(block, "conv_2"):
             torch.nn.init.normal_(block.conv_2.weight, std=0.1)
-    unet(torch.randn(2, 3, size, size), torch.rand(2), said(some(2))).square().sum().backward()
+    unet(torch.randn(2, 3, size, size), torch.rand(2), told | {"layout": unet.layout(told)}).square().sum().backward()
     assert not [name for name, p in unet.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
 
 
 def test_evaluation_is_repeatable(said):
     unet = UNet(UNetConfig(16, (8, 16), heads=2), 32).eval()
     x, t, cond = torch.randn(2, 3, 16, 16), torch.rand(2), said(some(2))
+    cond["layout"] = unet.layout(cond)
     torch.testing.assert_close(unet(x, t, cond), unet(x, t, cond), rtol=0, atol=0)
 
 
