@@ -126,7 +126,7 @@ class Corridor:
         default_factory=lambda: FitConfig(images=300_000, batch=64, lr=1e-3, weight_decay=0.05, beta_2=0.98)
     )
     fit_prior: FitConfig = field(default_factory=lambda: FitConfig(images=150_000, batch=256, lr=1e-3))
-    fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(images=600_000, batch=64, lr=2e-3))
+    fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(images=600_000, batch=32, lr=1.5e-3))
 
 
 SHARES = {"clip": 0.2, "prior": 0.05, "decoder": 0.75}

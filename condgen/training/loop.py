@@ -23,6 +23,10 @@ from condgen.training import checkpoint
 from condgen.training.ema import PowerEma
 
 
+COUNTERS = ("count", "images", "seconds", "skipped")
+"""What a run has behind it: optimiser steps, pictures, seconds of training, batches left out."""
+
+
 @dataclass(frozen=True)
 class FitConfig:
     """How long and how fast.
@@ -101,7 +105,7 @@ class Fit:
         self.objective, *prepared = self.accelerator.prepare(_Objective(model), *optimisers)
         self.optimisers = dict(zip(model.turns, prepared))
         self.ema = PowerEma(model, config.ema) if config.ema else None
-        self.count, self.seconds, self.skipped = 0, 0.0, 0
+        self.count, self.images, self.seconds, self.skipped = 0, 0, 0.0, 0
 
     def _optimiser(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         groups = [
@@ -109,10 +113,6 @@ class Fit:
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, self.config.beta_2), fused=True)
-
-    @property
-    def images(self) -> int:
-        return self.count * self.config.batch * self.accelerator.num_processes
 
     @property
     def progress(self) -> float:
@@ -157,6 +157,7 @@ class Fit:
             optimiser.step()
             losses |= {name if name != "loss" else f"loss/{turn}": value.item() for name, value in parts.items()}
         self.count += 1
+        self.images += self.config.batch * self.accelerator.num_processes
         if self.ema:
             self.ema.update(self.model, self.count)
         return losses
@@ -179,7 +180,7 @@ class Fit:
             return
         tensors = {"model": self.model.state_dict()} | ({"ema": self.ema.state_dict()} if self.ema else {})
         optimisers = {turn: optimiser.state_dict() for turn, optimiser in self.optimisers.items()}
-        state = {"count": self.count, "seconds": self.seconds, "skipped": self.skipped, "seed": self.seed}
+        state = {name: getattr(self, name) for name in COUNTERS}
         checkpoint.save(folder, self.count, tensors, optimisers, state)
 
     def resume(self, folder: Path) -> list[Path]:
@@ -199,5 +200,6 @@ class Fit:
             self.ema.load_state_dict(tensors["ema"])
         for turn, optimiser in self.optimisers.items():
             optimiser.load_state_dict(optimisers[turn])
-        self.count, self.seconds, self.skipped = state["count"], state["seconds"], state["skipped"]
+        for name in COUNTERS:
+            setattr(self, name, state[name])
         return damaged
