@@ -22,7 +22,6 @@ from condgen.contracts import Batch, CondgenError, Trainable
 from condgen.training import checkpoint
 from condgen.training.ema import PowerEma
 
-
 COUNTERS = ("count", "images", "seconds", "skipped")
 """What a run has behind it: optimiser steps, pictures, seconds of training, batches left out."""
 
