@@ -366,6 +366,14 @@ def test_evaluate_hands_its_options_on(condgen, monkeypatch, tiny_folder):
     monkeypatch.setattr("condgen.evaluation.evaluate", evaluate)
     code, out, err = condgen("evaluate", "tiny", "--prompts", 3, "--pictures", 2, "-o", "report", "--json")
     assert code == 0 and json.loads(out)["model"] == "tiny" and "50% half" in err
-    chosen = {"out": Path("report"), "data": "", "split": "test", "prompts": 3, "pictures": 2, "ablate": 20}
+    chosen = {
+        "out": Path("report"),
+        "data": "",
+        "split": "test",
+        "prompts": 3,
+        "pictures": 2,
+        "ablate": 20,
+        "parts": "",
+    }
     assert calls == [(tiny_folder, chosen)]
     assert "| test | 0.500 |" in condgen("evaluate", "tiny")[1]
