@@ -9,6 +9,9 @@ from pathlib import Path
 
 import yaml
 
+LICENCE_OF_SCENES = "MIT, as condgen itself; the training pictures are drawn by it."
+LICENCE_OF_DATA = "that of the training pictures applies; name it here before you share the model."
+
 
 def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -> str:
     """Markdown with the header that model hubs read.
@@ -37,7 +40,8 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
         f"{model.size} pixels, trained from scratch by condgen's recipe `{recipe}`.",
         "",
         f"- **Data**: {model.about.get('data')}, {pictures:,} training pictures.",
-        "- **Weights**: safetensors, 16 bits; computed with 32.",
+        f"- **Licence**: {LICENCE_OF_SCENES if not config.data else LICENCE_OF_DATA}",
+        "- **Weights**: safetensors; encoder 32 bits, priors and decoder 16, computed with 32.",
         f"- **Command**: `{command(recipe, base, config)}`",
         "",
         "| stage | images seen | training minutes |",
