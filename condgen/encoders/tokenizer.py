@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from condgen.contracts import CondgenError
+from condgen.nn.conditioning import PAD
 from condgen.nn.storage import read_json, write_json
 
-PAD, UNKNOWN, END = 0, 1, 2
+UNKNOWN, END = 1, 2
+_SPECIAL = re.compile("<(?:pad|unknown|end)>")  # in a caption they are no words: the backend would take them for marks
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*", re.UNICODE)
 
 
 def clean(text: str) -> str:
     """NFKC, lone surrogates and control characters replaced by spaces, white space folded, lower case."""
     text = unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode())
-    return " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).split()).lower()
+    text = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).lower()
+    return " ".join(_SPECIAL.sub(" ", text).split())
 
 
 def words_of(text: str) -> list[str]:

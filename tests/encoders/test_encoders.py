@@ -57,6 +57,12 @@ def test_any_text_can_be_encoded(text):
     assert set(tokenizer.unseen(text)) <= set(words_of(text))
 
 
+@pytest.mark.parametrize("text", ["<END>", "a red <pad> circle", "<<end>>", "<e<end>nd>", "\uff1cend\uff1e"])
+def test_marks_of_the_tokenizer_cannot_be_typed(tokenizer, text):
+    ids = tokenizer.encode([text])[0].tolist()
+    assert ids.count(END) == 1 and PAD not in ids[: ids.index(END)]
+
+
 def test_lone_surrogates_and_nul_do_no_harm(tokenizer):
     assert tokenizer.encode(["\ud800 a red\x00 circle"]).shape[0] == 1
 
