@@ -19,9 +19,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs
+from condgen.data.views import to_uint8
 from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer, clean, words_of
+from condgen.models import INDEX
 from condgen.nn.conditioning import condition
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
 from condgen.nn.storage import fingerprint, load_part, read_json, save_part, write_json
@@ -31,7 +33,6 @@ from condgen.priors.network import PriorConfig
 from condgen.priors.regression import RegressionPrior
 
 FORMAT = 1
-INDEX = "model_index.json"
 MAX_PROMPT = 2000
 PRIORS: dict[str, type[nn.Module]] = {"regression": RegressionPrior, "diffusion": DiffusionPrior}
 
@@ -291,8 +292,7 @@ def generator(seed: int) -> torch.Generator:
 
 def to_pil(images: Tensor) -> list[Image.Image]:
     """(B, 3, H, W) in [-1, 1] -> PIL pictures."""
-    pixels = ((images.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return [Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()) for picture in pixels]
+    return [Image.fromarray(picture) for picture in to_uint8(images).transpose(0, 2, 3, 1).copy()]
 
 
 def space_of(clip: CLIP) -> str:

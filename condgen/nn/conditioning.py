@@ -92,7 +92,6 @@ class ImageAndWords(nn.Module):
     def __init__(self, embed_dim: int, vocab: int, context: int, width: int, heads: int, depth: int, z_tokens: int = 4):
         super().__init__()
         self.z_tokens = z_tokens
-        self.length = z_tokens + context
         self.null_z = nn.Parameter(torch.zeros(embed_dim))
         self.to_vector = nn.Sequential(nn.Linear(embed_dim, width), nn.SiLU(), nn.Linear(width, width))
         self.to_tokens = nn.Linear(embed_dim, z_tokens * width)
