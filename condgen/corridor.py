@@ -22,7 +22,7 @@ from condgen.encoders.training import ClipTraining
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
 from condgen.nn.storage import fingerprint, load_part, save_part
 from condgen.paintings import grid
-from condgen.pipeline import PRIORS, TextToImage, to_pil
+from condgen.pipeline import PRIORS, TextToImage, generator, to_pil
 from condgen.priors.diffusion import DiffusionPriorTraining
 from condgen.priors.network import PriorConfig
 from condgen.priors.regression import RegressionTraining
@@ -191,6 +191,17 @@ class CorridorRun:
         there = [kind for kind in self.config.prior.kinds if (self.parts / f"prior_{kind}" / "config.json").exists()]
         return {kind: load_part(PRIORS[kind], PriorConfig, self.parts / f"prior_{kind}") for kind in there}
 
+    @cached_property
+    def guess(self) -> Tensor:
+        """(T, D) what the first prior makes of the texts."""
+        prior, embed, tokens = next(iter(self.priors.values())), self.text_embed, torch.from_numpy(self.tokens)
+
+        def draw(i: slice) -> Tensor:
+            rng = [generator(self.config.seed + k) for k in range(*i.indices(len(embed)))]
+            return prior.draw(embed[i], tokens[i], rng, self.normaliser)
+
+        return _in_chunks(draw, len(embed))
+
     # the decoder
 
     def train_decoder(self) -> None:
@@ -206,6 +217,8 @@ class CorridorRun:
         views = self.views(self.config.fit_decoder.batch, shift=self.config.pictures.shift)
         if objective.told == "image":
             views.cache("z", self.normaliser(self.image_embed), per="picture")
+            if objective.guessed and self.priors:
+                views.cache("guess", self.guess, per="text")
         else:
             views.cache("z", self.normaliser(self.text_embed), per="text")
         fit = Fit(

@@ -123,10 +123,10 @@ class Corridor:
     decoder: DecoderShape = field(default_factory=DecoderShape)
     decoder_objective: DecoderObjective = field(default_factory=DecoderObjective)
     fit_clip: FitConfig = field(
-        default_factory=lambda: FitConfig(images=300_000, batch=64, lr=1e-3, weight_decay=0.05, beta_2=0.98)
+        default_factory=lambda: FitConfig(images=150_000, batch=64, lr=1e-3, weight_decay=0.05, beta_2=0.98)
     )
     fit_prior: FitConfig = field(default_factory=lambda: FitConfig(images=150_000, batch=256, lr=1e-3))
-    fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(images=600_000, batch=32, lr=1.5e-3))
+    fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(images=600_000, batch=32, lr=3e-3))
 
 
 SHARES = {"clip": 0.2, "prior": 0.05, "decoder": 0.75}
@@ -169,7 +169,7 @@ def _small(c: Corridor) -> Corridor:
         pictures=replace(c.pictures, size=64, shift=2),
         clip=replace(c.clip, embed_dim=192, image_width=32, text_width=192),
         decoder=replace(c.decoder, channels=(32, 64, 128), depth=2),
-        fit_decoder=replace(c.fit_decoder, batch=32, lr=1e-3),
+        fit_decoder=replace(c.fit_decoder, lr=2e-3),
     )
 
 
@@ -182,7 +182,7 @@ def _base(c: Corridor) -> Corridor:
         decoder=replace(c.decoder, channels=(64, 128, 256), blocks=2, depth=4, heads=8, width=256),
         fit_clip=replace(c.fit_clip, images=4_000_000, batch=256, lr=5e-4),
         fit_prior=replace(c.fit_prior, images=2_000_000, lr=5e-4),
-        fit_decoder=replace(c.fit_decoder, images=6_000_000, batch=128, lr=5e-4),
+        fit_decoder=replace(c.fit_decoder, images=6_000_000, batch=128, lr=1e-3),
     )
 
 

@@ -12,8 +12,6 @@ import re
 import zlib
 from dataclasses import dataclass
 
-import numpy as np
-
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "pink")
 SHAPES = ("circle", "square", "triangle", "diamond", "cross")
 RELATIONS = ("above", "below", "left of", "right of")
@@ -131,21 +129,18 @@ def is_held_out_meaning(meaning: Meaning) -> bool:
     return meaning.relation is not None and is_held_out_relation(meaning.kinds[0], meaning.relation, meaning.kinds[1])
 
 
-def captions_of(things: list[Thing], rng: np.random.Generator) -> list[str]:
-    """Captions true of a scene: with and without size, both ways round a relation, half the time a plain 'and'."""
+def captions_of(things: list[Thing]) -> list[str]:
+    """Captions true of a scene: with and without size; both ways round a relation, and both ways round an 'and'."""
+    a, b = things[0], things[-1]
     if len(things) == 1:
-        kind = things[0].kind
-        return [say(Meaning((kind,), size=things[0].size)), say(Meaning((kind,)))]
-    if things[0].kind == things[1].kind:
-        return [say(Meaning((things[0].kind,), number=len(things)))]
-    a, b = things
-    first, second = (a, b) if rng.random() < 0.5 else (b, a)
-    plain = say(Meaning((first.kind, second.kind)))
-    if (relation := relation_of(a, b)) is None:
-        return [plain]
-    there = Meaning((a.kind, b.kind), relation=relation)
-    back = Meaning((b.kind, a.kind), relation=INVERSE[relation])
-    return [say(there), say(back), *([plain] if rng.random() < 0.5 else [])]
+        return [say(Meaning((a.kind,), size=a.size)), say(Meaning((a.kind,)))]
+    if a.kind == b.kind:
+        return [say(Meaning((a.kind,), number=len(things)))]
+    there, back = (a.kind, b.kind), (b.kind, a.kind)
+    meanings = [Meaning(there), Meaning(back)]
+    if relation := relation_of(a, b):
+        meanings = [Meaning(there, relation=relation), Meaning(back, relation=INVERSE[relation]), *meanings]
+    return [say(meaning) for meaning in meanings]
 
 
 def swaps_of(meaning: Meaning) -> dict[str, Meaning]:

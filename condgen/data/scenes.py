@@ -119,7 +119,7 @@ def render(layout: Layout, size: int) -> np.ndarray:
     return out
 
 
-def draw_layout(n: int, rng: np.random.Generator, mix: tuple[float, float, float] = (0.25, 0.55, 0.2)) -> Layout:
+def draw_layout(n: int, rng: np.random.Generator, mix: tuple[float, float, float] = (0.15, 0.55, 0.3)) -> Layout:
     """Draws n scenes: singles, pairs (85 % of them in a clear relation) and groups of two to four, in the shares `mix`.
 
     Shapes lie inside the canvas and do not touch: their bounding boxes are at least 1/32 of the canvas apart.
@@ -205,8 +205,7 @@ def scenes(
             combinations that training may see; `all`.
     """
     layout, things = draw_scenes(n, seed, held_out)
-    rng = np.random.default_rng((seed, 1))
-    texts, captions = intern_captions([captions_of(scene, rng) for scene in things])
+    texts, captions = intern_captions([captions_of(scene) for scene in things])
     table = None
     if negatives != "none":
         wrong = [negatives_of(text, allow_held_out=negatives == "all") for text in texts]

@@ -103,16 +103,18 @@ class DecoderObjective:
     Args:
         both, z, words, noise: see ConditionDrop.
         layout: weight of the layout loss, see DecoderTraining; 0 is off.
+        guessed: share of the samples that are told the prior's guess of the embedding and not the picture's own.
         told: `image`, the embedding of the picture itself, or `text`, the embedding of its caption (the paper's
             ablation of the prior).
     """
 
     both: float = 0.1
-    z: float = 0.2
-    words: float = 0.3
+    z: float = 0.1
+    words: float = 0.2
     noise: float = 0.15
     told: Literal["image", "text"] = "image"
     layout: float = 1.0
+    guessed: float = 0.4
 
 
 class DecoderTraining(nn.Module):
@@ -122,16 +124,19 @@ class DecoderTraining(nn.Module):
     the mean of all pictures that the condition allows. Denoising teaches the same only at the highest noise, a tenth
     of the samples, and there was late to learn which colour belongs above which.
 
-    A batch holds `image` (B, 3, S, S), `z` (B, D) and `tokens` (B, L).
+    Where a caption leaves open what goes where, a prior's guess lies between the embeddings of all pictures it allows,
+    and so where no picture's own embedding lies. A decoder must have seen such guesses to paint well from them.
+
+    A batch holds `image` (B, 3, S, S), `z` (B, D), `tokens` (B, L), and `guess` (B, D) where there is a prior.
     """
 
     turns = ("decoder",)
 
     def __init__(self, decoder: DiffusionDecoder, objective: DecoderObjective):
         super().__init__()
-        self.decoder, self.layout = decoder, objective.layout
+        self.decoder, self.layout, self.guessed = decoder, objective.layout, objective.guessed
         self.guess = nn.Conv2d(LAYOUT, 12, 1) if objective.layout else None
-        drop = {name: value for name, value in asdict(objective).items() if name not in ("told", "layout")}
+        drop = {name: value for name, value in asdict(objective).items() if name in ("both", "z", "words", "noise")}
         self.drop = ConditionDrop(**drop)
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
@@ -140,7 +145,11 @@ class DecoderTraining(nn.Module):
     def loss(self, batch: Batch, turn: str = "decoder") -> dict[str, Tensor]:
         decoder = self.decoder
         x_0 = (batch["image"] - decoder.mean) / decoder.sd
-        cond = self.drop(condition(batch["z"], batch["tokens"]))
+        z = batch["z"]
+        if self.guessed and "guess" in batch:
+            guessed = torch.rand(len(z), 1, device=z.device) < self.guessed
+            z = torch.where(guessed, batch["guess"], z)
+        cond = self.drop(condition(z, batch["tokens"]))
         said = decoder.read(cond)
         denoising = denoising_loss(decoder.objective, decoder.unet, x_0, said)
         if self.guess is None:

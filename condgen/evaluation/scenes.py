@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from condgen.data.detector import detect
 from condgen.data.exam import questions
 from condgen.data.grammar import captions_of, parse, say, swaps_of
@@ -48,8 +46,7 @@ def scene_eval(
 def scene_swaps(clip, tokenizer, held_out: bool, n: int = 2000, seed: int = 1) -> dict[str, float]:
     """How often the encoder prefers a scene's caption to the one with colours, shapes or relation swapped."""
     layout, things = draw_scenes(n, seed + 10_000, held_out)
-    rng = np.random.default_rng(seed)
-    captions = [captions_of(scene, rng)[0] for scene in things]
+    captions = [captions_of(scene)[0] for scene in things]
     image_embed = embed_images(clip, render(layout, clip.config.size))
     text_embed = embed_texts(clip, tokenizer, captions)
     out = {}

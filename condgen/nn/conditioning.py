@@ -34,8 +34,8 @@ class ConditionDrop:
     """
 
     both: float = 0.1
-    z: float = 0.2
-    words: float = 0.3
+    z: float = 0.1
+    words: float = 0.2
     noise: float = 0.15
 
     def __call__(self, cond: Batch) -> Batch:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -21,6 +22,7 @@ from torch import nn
 from condgen.contracts import Batch, CondgenError, Trainable
 from condgen.training import checkpoint
 from condgen.training.ema import PowerEma
+from condgen.training.muon import Muon, matrices_of
 
 COUNTERS = ("count", "images", "seconds", "skipped")
 """What a run has behind it: optimiser steps, pictures, seconds of training, batches left out."""
@@ -38,7 +40,8 @@ class FitConfig:
         lr: peak learning rate.
         warmup: share of the run over which it rises.
         decay_from: share of the run after which it falls linearly to zero.
-        weight_decay: of AdamW, on matrices only.
+        optimiser: `muon` for the weights of linear layers and convolutions and AdamW for the rest, or `adamw` for all.
+        weight_decay: decoupled, on matrices only.
         beta_2: of AdamW; the first is 0.9.
         clip: largest norm of the gradient.
         ema: gamma of the running mean of the weights; 0 keeps none.
@@ -50,6 +53,7 @@ class FitConfig:
     lr: float = 1e-3
     warmup: float = 0.02
     decay_from: float = 0.5
+    optimiser: Literal["muon", "adamw"] = "muon"
     weight_decay: float = 0.01
     beta_2: float = 0.99
     clip: float = 1.0
@@ -100,18 +104,25 @@ class Fit:
     ):
         self.accelerator = accelerator or Accelerator()
         self.model, self.draw, self.config, self.seed = model, draw, config, seed
-        optimisers = [self._optimiser(list(model.parameters_of(turn))) for turn in model.turns]
-        self.objective, *prepared = self.accelerator.prepare(_Objective(model), *optimisers)
-        self.optimisers = dict(zip(model.turns, prepared))
+        self.objective = self.accelerator.prepare(_Objective(model))
+        self.optimisers = {turn: self._optimisers(list(model.parameters_of(turn))) for turn in model.turns}
         self.ema = PowerEma(model, config.ema) if config.ema else None
         self.count, self.images, self.seconds, self.skipped = 0, 0, 0.0, 0
 
-    def _optimiser(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    def _optimisers(self, parameters: list[nn.Parameter]) -> list[torch.optim.Optimizer]:
+        c = self.config
+        matrices = matrices_of(self.model) if c.optimiser == "muon" else set()
+        rest = [p for p in parameters if p not in matrices]
         groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self.config.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            {"params": [p for p in rest if p.ndim >= 2], "weight_decay": c.weight_decay},
+            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, self.config.beta_2), fused=True)
+        optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, lr=c.lr, betas=(0.9, c.beta_2), fused=True)
+        ]
+        if own := [p for p in parameters if p in matrices]:
+            optimisers.append(Muon(own, c.lr, weight_decay=c.weight_decay))
+        return [self.accelerator.prepare(optimiser) for optimiser in optimisers]
 
     @property
     def progress(self) -> float:
@@ -141,9 +152,8 @@ class Fit:
         batch = {k: v.to(self.accelerator.device, non_blocking=True) for k, v in self.draw(self.count).items()}
         losses: dict[str, float] = {}
         lr = self.lr
-        for turn, optimiser in self.optimisers.items():
-            for other in self.optimisers.values():
-                other.zero_grad(set_to_none=True)
+        for turn, optimisers in self.optimisers.items():
+            self.model.zero_grad(set_to_none=True)
             with self.accelerator.autocast():
                 parts = self.objective(batch, turn)
             if not math.isfinite(parts["loss"].item()):
@@ -151,9 +161,10 @@ class Fit:
                 continue
             self.accelerator.backward(parts["loss"])
             self.accelerator.clip_grad_norm_(list(self.model.parameters_of(turn)), self.config.clip)
-            for group in optimiser.param_groups:
-                group["lr"] = lr
-            optimiser.step()
+            for optimiser in optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = lr
+                optimiser.step()
             losses |= {name if name != "loss" else f"loss/{turn}": value.item() for name, value in parts.items()}
         self.count += 1
         self.images += self.config.batch * self.accelerator.num_processes
@@ -178,7 +189,7 @@ class Fit:
         if not self.accelerator.is_main_process:
             return
         tensors = {"model": self.model.state_dict()} | ({"ema": self.ema.state_dict()} if self.ema else {})
-        optimisers = {turn: optimiser.state_dict() for turn, optimiser in self.optimisers.items()}
+        optimisers = {turn: [own.state_dict() for own in some] for turn, some in self.optimisers.items()}
         state = {name: getattr(self, name) for name in COUNTERS}
         checkpoint.save(folder, self.count, tensors, optimisers, state)
 
@@ -197,8 +208,9 @@ class Fit:
             ) from None
         if self.ema:
             self.ema.load_state_dict(tensors["ema"])
-        for turn, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(optimisers[turn])
+        for turn, some in self.optimisers.items():
+            for own, state_of in zip(some, optimisers[turn], strict=True):
+                own.load_state_dict(state_of)
         for name in COUNTERS:
             setattr(self, name, state[name])
         return damaged

@@ -1,0 +1,25 @@
+import pytest
+import torch
+
+from condgen.decoders.diffusion import DecoderObjective, DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
+
+
+def looked_at(guessed: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """bool (B,): whose loss hangs on the picture's own embedding, and whose on the prior's guess."""
+    torch.manual_seed(0)
+    shape = DiffusionDecoderConfig(size=16, embed_dim=8, vocab=9, context=5, channels=(8, 16), width=16)
+    training = DecoderTraining(DiffusionDecoder(shape), DecoderObjective(both=0, z=0, guessed=guessed))
+    torch.nn.init.normal_(training.decoder.unet.out.weight, std=0.1)
+    z, guess = torch.randn(16, 8, requires_grad=True), torch.randn(16, 8, requires_grad=True)
+    image, tokens = torch.rand(16, 3, 16, 16) * 2 - 1, torch.randint(1, 9, (16, 5))
+    loss = training.loss({"image": image, "tokens": tokens, "z": z, "guess": guess})["loss"]
+    found = torch.autograd.grad(loss, [z, guess], allow_unused=True)
+    own, other = (torch.zeros(16, 8) if g is None else g for g in found)
+    return own.any(1), other.any(1)
+
+
+@pytest.mark.parametrize("guessed", [0.0, 0.5, 1.0])
+def test_a_sample_is_told_its_own_embedding_or_the_guess(guessed):
+    own, other = looked_at(guessed)
+    assert (own ^ other).all()
+    assert other.all() == (guessed == 1.0) and own.all() == (guessed == 0.0)
