@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -59,15 +60,24 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
 
 
 def _shareable(config) -> dict:
-    """The config as plain values, without the path of the data on the machine that trained."""
+    """The config as plain values, without paths on the machine that trained."""
     plain = json.loads(json.dumps(asdict(config)))
-    return plain | {"data": "DATA" if plain["data"] else ""}
+    return plain | {"data": "DATA" if plain["data"] else "", "start": _folder_name(config.start)}
+
+
+def _folder_name(path: str) -> str:
+    return Path(path).resolve().name if path else ""
 
 
 def command(recipe: str, base, config) -> str:
-    """The command that trains this again, without the fields that are as the recipe has them."""
-    before, own = _flat(asdict(base)), _flat(asdict(config))
-    changed = {k: v for k, v in own.items() if before[k] != v and k not in ("stage", "data", "start")}
+    """The command that trains this again, without the fields that are as the recipe has them.
+
+    A run that started from another names the folder of that one, and its stage, for `minutes` are all its own then;
+    without a start the stage is but the last of several commands.
+    """
+    before, own = _flat(asdict(base)), _flat(asdict(config)) | {"start": _folder_name(config.start)}
+    unsaid = ("data",) if config.start else ("data", "stage")
+    changed = {k: v for k, v in own.items() if before[k] != v and k not in unsaid}
     flags = [f"--{k} {shlex.quote(str(list(v) if isinstance(v, tuple) else v))}" for k, v in changed.items()]
     data = ["--data DATA"] if config.data else []
     return " ".join([f"condgen train {recipe} -o RUN", *data, *flags])
@@ -81,10 +91,12 @@ def _flat(config: dict, prefix: str = "") -> dict:
 
 
 def _stages(metrics: Path) -> dict[str, dict]:
+    """The last entry of every stage; a line that a crash tore is passed over."""
     last: dict[str, dict] = {}
     if metrics.is_file():
-        for line in metrics.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            if "seconds" in entry:
-                last[entry["stage"]] = entry
+        for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict) and {"stage", "images", "seconds"} <= entry.keys():
+                    last[entry["stage"]] = entry
     return last

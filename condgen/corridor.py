@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,14 +23,12 @@ from condgen.encoders.training import ClipTraining
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
 from condgen.nn.storage import fingerprint, load_part, save_part
 from condgen.paintings import grid
-from condgen.pipeline import PRIORS, TextToImage, generator, to_pil
-from condgen.priors.diffusion import DiffusionPriorTraining
+from condgen.pipeline import PRIORS, TextToImage, to_pil
 from condgen.priors.network import PriorConfig
-from condgen.priors.regression import RegressionTraining
-from condgen.training.loop import Fit, FitConfig
+from condgen.rehearsal import TRAINING, rehearse
+from condgen.training import checkpoint
+from condgen.training.loop import Fit, FitConfig, progress_of
 from condgen.training.run import Display, RunFolder, drive
-
-TRAINING = {"regression": RegressionTraining, "diffusion": DiffusionPriorTraining}
 
 
 class CorridorRun:
@@ -42,19 +41,31 @@ class CorridorRun:
     def __init__(self, name: str, recipe, root: Path, config, bound: Callable[[str, FitConfig, int], FitConfig]):
         self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
         self.parts = root / "parts"
+        self.trained = False  # whether this sitting has changed a part
 
     def train(self) -> Path:
         """All stages that are not done yet; gives the model's folder (or the run's, when one stage was asked for)."""
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise CondgenError("The corridor trains in one process so far. Start it without a launcher.")
+        rehearse(self.config)
         _ = self.data  # before anything is written: unusable data must leave no folder behind
-        self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config))
         wanted = self.config.stage
         stages = ("clip", "prior", "decoder") if wanted == "all" else (wanted,)
         names = [n for s in stages for n in ([f"prior {k}" for k in self.config.prior.kinds] if s == "prior" else [s])]
+        if wanted == "all" and self._is_there("decoder") and (short := [n for n in names if self._wants_more(n)]):
+            raise CondgenError(
+                f"{self.root} is finished, and the bounds given now ask for more of {short[0]}. Train a stage on with "
+                "--stage clip, prior or decoder, or choose another folder."
+            )
+        self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config))
         self._take_over()
         with Display(names) as self.display:
             for stage in stages:
                 getattr(self, f"train_{stage}")()
-        return self.export() if wanted in ("all", "decoder") else self.root
+        if wanted not in ("all", "decoder"):
+            return self.root
+        model = self.root / "model"
+        return self.export() if self.trained or not model.exists() else model  # what it was judged by stays in its card
 
     def _take_over(self) -> None:
         """Copies the encoder and the priors of another run, where one is named and they are not here yet."""
@@ -120,15 +131,49 @@ class CorridorRun:
         )
         for _ in drive(fit, self.run, "clip", self.display):
             pass
-        fit.model.load_state_dict(fit.trained())
-        save_part(clip.cpu(), self.parts / "clip")
+        before = fingerprint(self.clip) if (self.parts / "clip" / "model.safetensors").exists() else None
+        save_part(self._finish(fit).clip, self.parts / "clip")
+        self.__dict__.pop("clip", None)
+        if before not in (None, fingerprint(self.clip)):
+            self._forget_the_old_space()
 
-    def _is_done(self, part: str) -> bool:
-        """Whether a part is there; a stage that is asked for by name trains on when it is given more time."""
-        if self.config.stage == "all" and (self.parts / part / "model.safetensors").exists():
-            self.display.show(part.replace("_", " "), 1.0, "done")
+    def _finish(self, fit: Fit):
+        """The model with the weights to use, back on the CPU with all its parts."""
+        self.trained = True
+        fit.model.load_state_dict(fit.trained())
+        return fit.model.cpu()
+
+    def _forget_the_old_space(self) -> None:
+        """Takes away what was trained on an encoder that is no more."""
+        self.display.say("The encoder is another one now: normaliser, priors and decoder begin anew.")
+        for folder in self.parts.iterdir():
+            if folder.name not in ("clip", "tokenizer"):
+                shutil.rmtree(folder)
+        for folder in (self.root / "checkpoints").iterdir():
+            if folder.name != "clip":
+                shutil.rmtree(folder)
+
+    def _is_done(self, stage: str) -> bool:
+        """Whether a stage has nothing to do; one that is asked for by name always looks for itself."""
+        if self.config.stage == "all" and self._is_there(stage) and not self._wants_more(stage):
+            self.display.show(stage, 1.0, "done")
             return True
         return False
+
+    def _is_there(self, stage: str) -> bool:
+        return (self.parts / stage.replace(" ", "_") / "model.safetensors").exists()
+
+    def _wants_more(self, stage: str) -> bool:
+        """Whether a trained stage is short of the bounds that are given now; of a stage taken over nothing is known."""
+        place, _ = checkpoint.newest(self.root / "checkpoints" / stage)
+        if place is None:
+            return False
+        kind = stage.split()[0]
+        fit = self.bound(
+            kind, getattr(self.config, f"fit_{kind}"), len(self.config.prior.kinds) if kind == "prior" else 1
+        )
+        state = checkpoint.read_state(place)
+        return progress_of(fit, state["images"], state["seconds"]) < 1
 
     @cached_property
     def clip(self) -> CLIP:
@@ -164,9 +209,7 @@ class CorridorRun:
     def train_prior(self) -> None:
         kinds = self.config.prior.kinds
         for kind in kinds:
-            if kind not in TRAINING:
-                raise CondgenError(f"There is no prior {kind!r} to train; choose from {', '.join(TRAINING)}.")
-            if not self._is_done(f"prior_{kind}"):
+            if not self._is_done(f"prior {kind}"):
                 self._train_one_prior(kind, len(kinds))
 
     def _train_one_prior(self, kind: str, siblings: int) -> None:
@@ -183,8 +226,7 @@ class CorridorRun:
         )
         for _ in drive(fit, self.run, f"prior {kind}", self.display):
             pass
-        fit.model.load_state_dict(fit.trained())
-        save_part(prior.cpu(), self.parts / f"prior_{kind}")
+        save_part(self._finish(fit).prior, self.parts / f"prior_{kind}")
 
     @cached_property
     def priors(self) -> dict[str, torch.nn.Module]:
@@ -193,14 +235,9 @@ class CorridorRun:
 
     @cached_property
     def guess(self) -> Tensor:
-        """(T, D) what the first prior makes of the texts."""
-        prior, embed, tokens = next(iter(self.priors.values())), self.text_embed, torch.from_numpy(self.tokens)
-
-        def draw(i: slice) -> Tensor:
-            rng = [generator(self.config.seed + k) for k in range(*i.indices(len(embed)))]
-            return prior.draw(embed[i], tokens[i], rng, self.normaliser)
-
-        return _in_chunks(draw, len(embed))
+        """(T, D) what one pass of regression makes of the texts; it needs no random numbers."""
+        prior, embed, tokens = self.priors["regression"], self.text_embed, torch.from_numpy(self.tokens)
+        return _in_chunks(lambda i: prior.draw(embed[i], tokens[i], [], self.normaliser), len(embed))
 
     # the decoder
 
@@ -217,7 +254,7 @@ class CorridorRun:
         views = self.views(self.config.fit_decoder.batch, shift=self.config.pictures.shift)
         if objective.told == "image":
             views.cache("z", self.normaliser(self.image_embed), per="picture")
-            if objective.guessed and self.priors:
+            if objective.guessed and "regression" in self.priors:
                 views.cache("guess", self.guess, per="text")
         else:
             views.cache("z", self.normaliser(self.text_embed), per="text")
@@ -228,8 +265,7 @@ class CorridorRun:
         milestones = [(k / self.config.watch) ** 1.5 for k in range(1, self.config.watch + 1)]
         for step in drive(fit, self.run, "decoder", self.display, milestones):
             self._watch(fit, step)
-        fit.model.load_state_dict(fit.trained())
-        save_part(decoder.cpu(), self.parts / "decoder")
+        save_part(self._finish(fit).decoder, self.parts / "decoder")
 
     def _watch(self, fit: Fit, step) -> None:
         """Paints a sheet and measures, with the running mean of the weights."""
@@ -263,6 +299,9 @@ class CorridorRun:
             "size": self.config.pictures.size,
             "examples": self.prompts[:8],
         }
+        if self.config.data:
+            own = ("image", "text", "split", "where", "how")
+            about["pictures"] = {name: getattr(self.config.pictures, name) for name in own}
         # a decoder that was told texts paints texts: no prior stands between
         priors = self.priors if self.config.decoder_objective.told == "image" else {}
         return TextToImage(self.clip, self.tokenizer, self.normaliser, priors, decoder, about)

@@ -102,7 +102,8 @@ class Corridor:
     Args:
         data: folder or parquet of captioned pictures; empty for scenes, which are drawn.
         seed: of data, weights and noise.
-        minutes: bound of the whole run, shared out over the stages; 0 sets none.
+        minutes: bound on the training of the whole run, shared out over the stages; 0 sets none. Data, sample sheets
+            and their measuring come on top.
         images: bound on the pictures that every stage sees; 0 sets none.
         stage: train only this one; `minutes` are then all its own.
         start: folder of another run whose encoder and priors to take over.
@@ -129,7 +130,7 @@ class Corridor:
     fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(images=600_000, batch=32, lr=3e-3))
 
 
-SHARES = {"clip": 0.2, "prior": 0.05, "decoder": 0.75}
+SHARES = {"clip": 0.15, "prior": 0.1, "decoder": 0.75}
 """How `minutes` is shared out over the stages."""
 
 
@@ -254,14 +255,18 @@ def train(recipe: str, out: Path | str, config: Corridor | None = None) -> Path:
     size = config.pictures.size
     if size < 16 or size & (size - 1):
         raise CondgenError(f"pictures.size must be a power of two from 16, got {size}.")
-    return CorridorRun(recipe, chosen, Path(out), config, partial(bounded, config)).train()
+    return CorridorRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen)).train()
 
 
-def bounded(config: Corridor, stage: str, fit: FitConfig, parts: int = 1) -> FitConfig:
-    """The fit of a stage under the run's `minutes` and `images`; `parts` trainings share the stage's time."""
+def bounded(config: Corridor, recipe: Recipe, stage: str, fit: FitConfig, parts: int = 1) -> FitConfig:
+    """The fit of a stage under the run's `minutes` and `images`; `parts` trainings share the stage's time.
+
+    Under `minutes` time alone decides and the learning rate follows it, unless a number of pictures was given too.
+    """
     share = SHARES[stage] if config.stage == "all" else 1.0
     minutes = config.minutes * share / parts if config.minutes else fit.minutes
     images = min(fit.images, config.images) if config.images else fit.images
-    if config.minutes and not config.images:
-        images = 10**12  # time alone decides, and the learning rate follows it
+    usual = [recipe.base, *(size(recipe.base) for size in recipe.sizes.values())]
+    if config.minutes and not config.images and fit.images in [getattr(c, f"fit_{stage}").images for c in usual]:
+        images = 10**12
     return replace(fit, minutes=minutes, images=images)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.scenes import draw_scenes, render
 from condgen.pipeline import TextToImage
 from condgen.recipes import RECIPES, bounded, train
@@ -156,11 +156,17 @@ def test_a_recipe_says_what_it_lacks(tmp_path):
 
 
 def test_minutes_are_shared_out():
-    config = replace(small(), minutes=20.0)
-    minutes = [bounded(config, s, f, p).minutes * p for s, f, p in (
-        ("clip", config.fit_clip, 1), ("prior", config.fit_prior, 2), ("decoder", config.fit_decoder, 1))]  # fmt: skip
-    assert sum(minutes) == pytest.approx(20)
-    assert bounded(replace(small(), images=10), "clip", config.fit_clip).images == 10
+    recipe = RECIPES["scenes32"]
+    config = recipe.config(minutes=20.0)
+    fits = [
+        (bounded(config, recipe, s, f, p), p) for s, f, p in (
+            ("clip", config.fit_clip, 1), ("prior", config.fit_prior, 2), ("decoder", config.fit_decoder, 1))
+    ]  # fmt: skip
+    assert sum(fit.minutes * parts for fit, parts in fits) == pytest.approx(20)
+    assert all(fit.images > 10**9 for fit, _ in fits)  # time alone decides
+    few = replace(config.fit_clip, images=64)
+    assert bounded(config, recipe, "clip", few).images == 64  # unless a number was given
+    assert bounded(replace(config, minutes=0.0, images=10), recipe, "clip", config.fit_clip).images == 10
 
 
 @pytest.mark.parametrize("size", RECIPES["captions"].sizes)
@@ -174,3 +180,83 @@ def test_every_size_builds(size):
                 "has_words": torch.ones(1).bool()}  # fmt: skip
         x = torch.zeros(1, 3, config.pictures.size, config.pictures.size)
         assert decoder.denoise(x, torch.ones(1), decoder.read(cond)).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"decoder": {"channels": (10, 20)}}, "--decoder"),
+        ({"decoder": {"channels": ()}}, "--decoder"),
+        ({"decoder": {"heads": 7}}, "--decoder"),
+        ({"decoder": {"steps": 0}}, "steps"),
+        ({"clip": {"heads": 7}}, "--clip"),
+        ({"prior": {"kinds": ("none",)}}, "--prior.kinds"),
+        ({"prior": {"kinds": ()}}, "--prior.kinds"),
+        ({"prior": {"heads": 5}}, "--prior"),
+        ({"fit_clip": {"images": 0}}, "--fit_clip.images"),
+        ({"fit_decoder": {"batch": -4}}, "--fit_decoder.batch"),
+        ({"fit_prior": {"lr": float("nan")}}, "--fit_prior.lr"),
+        ({"pictures": {"scenes": 0}}, "--pictures.scenes"),
+        ({"images": -5}, "--images"),
+        ({"minutes": -1.0}, "--minutes"),
+        ({"seed": -1}, "--seed"),
+    ],
+)
+def test_a_config_that_cannot_be_leaves_no_folder(changes, told, tmp_path):
+    config = small()
+    for name, value in changes.items():
+        value = replace(getattr(config, name), **value) if isinstance(value, dict) else value
+        config = replace(config, **{name: value})
+    with pytest.raises(CondgenError, match=told):
+        train("scenes32", tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_great_seed_is_a_seed(tmp_path):
+    assert train("scenes32", tmp_path / "run", small(seed=10**18, stage="clip"))
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CondgenError, match="one process"):
+        train("scenes32", tmp_path / "run", small())
+
+
+def test_a_finished_run_is_not_silently_asked_for_more(run):
+    root, model = run
+    (model / "README.md").write_text((model / "README.md").read_text() + "scores\n")
+    card = (model / "README.md").read_text()
+    assert train("scenes32", root, small()) == model
+    assert (model / "README.md").read_text() == card  # nothing was trained, so nothing is written
+    more = replace(small(), fit_decoder=replace(small().fit_decoder, images=640))
+    with pytest.raises(CondgenError, match="--stage"):
+        train("scenes32", root, more)
+    assert "images: 640" not in (root / "config.yaml").read_text()
+
+
+def test_a_stage_trained_short_goes_on_with_the_whole_run(tmp_path):
+    root = tmp_path / "run"
+    train("scenes32", root, small(stage="clip", images=32))
+    with pytest.warns(CondgenWarning, match="settings"):
+        assert train("scenes32", root, small()).is_dir()
+    seen = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+    assert max(line["images"] for line in seen if line["stage"] == "clip") == 64
+
+
+def test_another_encoder_takes_its_followers_with_it(tmp_path):
+    """Once the encoder has moved on, whatever was trained on the old one begins anew and fits the new one."""
+    root = tmp_path / "run"
+    train("scenes32", root, small())
+    longer = replace(small(), fit_clip=replace(small().fit_clip, images=96))
+    with pytest.warns(CondgenWarning, match="settings"):
+        train("scenes32", root, replace(longer, stage="clip"))
+    assert {p.name for p in (root / "parts").iterdir()} == {"clip", "tokenizer"}
+    model = train("scenes32", root, longer)
+    assert next(TextToImage.load(model).generate("a red circle")).image.size == (32, 32)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_the_whole_corridor_on_a_gpu(tmp_path):
+    model = TextToImage.load(train("scenes32", tmp_path / "run", small())).to("cuda")
+    assert next(model.generate("a red circle")).image.size == (32, 32)

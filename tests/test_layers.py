@@ -10,12 +10,12 @@ import condgen
 ROOT = Path(condgen.__file__).parent
 FLOORS = {
     "contracts": 0, "losses": 0,
-    "nn": 1, "diffusion": 1, "paintings": 1, "models": 1,
+    "nn": 1, "diffusion": 1, "paintings": 1, "models": 1, "words": 1,
     "encoders": 2, "priors": 2, "decoders": 2, "data": 2, "metrics": 2, "training": 2,
     "pipeline": 3, "evaluation": 3, "card": 3,
-    "corridor": 4,
-    "recipes": 5,
-    "cli": 6, "studio": 6,
+    "rehearsal": 4, "corridor": 5,
+    "recipes": 6,
+    "cli": 7, "studio": 7,
 }  # fmt: skip
 SHARED = {("diffusion", "nn")}
 """Noise may use bricks; nothing else crosses a floor sideways."""

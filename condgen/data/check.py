@@ -10,7 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from condgen.data.rows import GUESSED, Columns, Row, Source, files_below, open_source
-from condgen.data.sources import Tally, read
+from condgen.data.sources import Tally, printable, read
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,7 +63,7 @@ class Report:
     def lines(self) -> list[str]:
         """The report for people, as plain text."""
         words = [f"{self.captions[f'words_{which}']:g}" for which in ("min", "median", "max")]
-        return [
+        lines = [
             f"{self.path}: {self.usable} of {self.total} rows usable, {self.pictures} pictures ({self.form})",
             *(f"  columns: {chosen}" for chosen in self.columns),
             f"  captions: {self.captions['count']}, {self.captions['distinct']} distinct, "
@@ -74,6 +74,7 @@ class Report:
             *self._listed("worth knowing, still used", self.notes),
             "Ready for training." if self.ok() else f"Not ready: training takes at most {LIMIT:.0%} of unusable rows.",
         ]
+        return [printable(line) for line in lines]
 
     def _listed(self, title: str, counts: dict[str, int]) -> list[str]:
         lines = [f"  {title}:"] if counts else []

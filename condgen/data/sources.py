@@ -35,6 +35,11 @@ from condgen.data.rows import GUESSED, Columns, Row, Source, expected_rows, in_s
 from condgen.data.tables import FORMS
 
 
+def printable(text: str) -> str:
+    """A line without anything that could steer a terminal or fail to print: names come from the data."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 @dataclass
 class Tally:
     """Counts by reason, and the first ten examples of each."""
@@ -45,8 +50,7 @@ class Tally:
     def add(self, reason: str, example: str) -> None:
         self.counts[reason] = self.counts.get(reason, 0) + 1
         if len(own := self.examples.setdefault(reason, [])) < 10:
-            # Names come from the data: nothing in them may steer a terminal or fail to print.
-            own.append("".join(letter if letter.isprintable() else "?" for letter in example[:200]))
+            own.append(printable(example[:200]))
 
     def total(self) -> int:
         return sum(self.counts.values())
@@ -129,7 +133,8 @@ def _judge(source: Source, found: _Gathered, max_bad: float) -> None:
         listed = "\n  ".join(bad.lines(most=3))
         raise CondgenError(
             f"{path}: {bad.total()} of {total} rows cannot be used (the limit is {max_bad:.3g} of them):\n  {listed}\n"
-            f"`condgen data check {path}` shows more. Mend them, or raise max_bad to leave them out."
+            f"`condgen data check {path}` shows more. Mend them, or let more be left out "
+            "(train: --pictures.max_bad SHARE)."
         )
     if bad.total():
         message = f"{path}: {bad.total()} of {total} rows left out: {'; '.join(bad.lines(most=3))}"

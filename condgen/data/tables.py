@@ -7,6 +7,7 @@ import difflib
 import json
 import os
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from condgen import words
 from condgen.contracts import CondgenError
 
 IMAGE = ("image", "file_name", "picture", "img", "filename", "file", "path", "image_path", "jpg", "png", "webp")
@@ -57,19 +59,24 @@ def choose_columns(
         labels = [name for name in names if name.lower() in LABELS]
         what = f"'{labels[0]}' looks like labels, not captions" if labels else "none of them is known to hold captions"
         raise CondgenError(
-            f"{path} has the columns {there}; {what}. Name the column of captions with columns.text. {FORMS}"
+            f"{path} has the columns {there}; {what}. Name the column of captions ({_options('text')}). {FORMS}"
         )
     if not image:
         raise CondgenError(
-            f"{path} has the columns {there}; name the one that holds pictures with columns.image. {FORMS}"
+            f"{path} has the columns {there}; name the one that holds pictures ({_options('image')}). {FORMS}"
         )
     some = [caption for record in islice(records(path, texts), 50) for caption in captions_of(record or {}, texts)]
     if some and not text and all(re.fullmatch(r"[-+.\d]+", caption) for caption in some):
         raise CondgenError(
             f"{path}: the column '{texts[0]}' looks like labels: it holds only numbers ({', '.join(some[:3])} ...), "
-            f"not captions. If these are the captions, say so with columns.text='{texts[0]}'. {FORMS}"
+            f"not captions. If these are the captions, say so ({_options('text', texts[0])}). {FORMS}"
         )
     return Table(path, image, texts, split, named)
+
+
+def _options(which: str, name: str = "NAME") -> str:
+    """How the two verbs that read data are told a column."""
+    return f"train: --pictures.{which} {shlex.quote(name)}, data check: --{which} {shlex.quote(name)}"
 
 
 def _choose(wanted: str, guesses: Iterable[str], names: list[str], what: str, path: Path) -> str:
@@ -197,7 +204,9 @@ def captions_of(record: dict, columns: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def clean(text: str) -> str:
-    """A caption on one line: NFC, single spaces, no NUL, no lone surrogates."""
+    """A caption on one line: NFC, single spaces, no NUL, no lone surrogates; "" where a model would read nothing."""
+    if not words.clean(text):
+        return ""
     text = text.encode("utf-8", "replace").decode().replace("\0", " ")
     return " ".join(unicodedata.normalize("NFC", text).split())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,17 +11,10 @@ import numpy as np
 from condgen.contracts import CondgenError
 from condgen.nn.conditioning import PAD
 from condgen.nn.storage import read_json, write_json
+from condgen.words import clean
 
 UNKNOWN, END = 1, 2
-_SPECIAL = re.compile("<(?:pad|unknown|end)>")  # in a caption they are no words: the backend would take them for marks
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*", re.UNICODE)
-
-
-def clean(text: str) -> str:
-    """NFKC, lone surrogates and control characters replaced by spaces, white space folded, lower case."""
-    text = unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode())
-    text = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).lower()
-    return " ".join(_SPECIAL.sub(" ", text).split())
 
 
 def words_of(text: str) -> list[str]:

@@ -1,4 +1,8 @@
-"""Checkpoints that are whole or not there: written aside, hashed, renamed into place, older ones pruned after."""
+"""Checkpoints that are whole or not there: written aside, hashed, renamed into place, older ones pruned after.
+
+step-0000200            a checkpoint
+damaged-step-0000300    one that did not verify, renamed so that nobody takes it for a checkpoint
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from condgen.contracts import CondgenError
@@ -28,7 +33,10 @@ def save(
         tensors: file name (no ending) -> flat dict of tensors, written as safetensors.
         optimisers: name -> optimiser state, written by torch, read with `weights_only=True`.
         state: counters, as JSON.
-        keep: how many of the newest to keep.
+        keep: how many to keep, this one and the newest of the others; and as many damaged ones.
+
+    Raises:
+        CondgenError: the disk is full or the folder cannot be written; earlier checkpoints are untouched.
     """
     root.mkdir(parents=True, exist_ok=True)
     aside, place = root / f"tmp-{step:07d}", root / f"step-{step:07d}"
@@ -46,25 +54,45 @@ def save(
                 os.fsync(handle.fileno())
         shutil.rmtree(place, ignore_errors=True)
         aside.rename(place)
-    except OSError as error:
+    except (OSError, SafetensorError, RuntimeError) as error:  # of ours, safetensors and torch when a disk is full
         shutil.rmtree(aside, ignore_errors=True)
+        told = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise CondgenError(
-            f"Checkpoint {place} could not be written ({error.strerror or error}). Earlier ones are untouched; free "
-            "some space and give the same command again."
+            f"Checkpoint {place} could not be written ({told}). Earlier ones are untouched; free some space and give "
+            "the same command again."
         ) from None
-    for old in sorted(root.glob("step-*"))[:-keep]:
+    others = sorted((old for old in root.glob("step-*") if old != place), reverse=True)
+    for old in [*others[keep - 1 :], *sorted(root.glob("damaged-*"), reverse=True)[keep:]]:
         shutil.rmtree(old, ignore_errors=True)
     return place
 
 
 def newest(root: Path) -> tuple[Path | None, list[Path]]:
-    """The newest checkpoint that verifies, and the newer ones that do not."""
+    """The newest checkpoint that verifies, and the newer ones that did not, where they are now: renamed `damaged-...`.
+
+    Raises:
+        CondgenError: a damaged one cannot be renamed.
+    """
     damaged = []
     for folder in sorted(root.glob("step-*"), reverse=True):
         if verify(folder):
             return folder, damaged
-        damaged.append(folder)
+        damaged.append(_put_aside(folder))
     return None, damaged
+
+
+def _put_aside(folder: Path) -> Path:
+    place = folder.with_name(f"damaged-{folder.name}")
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        folder.rename(place)
+    except FileNotFoundError:  # another process of this run was faster
+        pass
+    except OSError as error:
+        raise CondgenError(
+            f"{folder} is damaged and cannot be renamed ({error.strerror}). Delete it and give the same command again."
+        ) from None
+    return place
 
 
 def verify(folder: Path) -> bool:
@@ -72,15 +100,20 @@ def verify(folder: Path) -> bool:
     try:
         hashes = json.loads((folder / MANIFEST).read_text())
         return bool(hashes) and all(_hash(folder / name) == value for name, value in hashes.items())
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):  # the last: JSON, but no table of hashes
         return False
+
+
+def read_state(folder: Path) -> dict:
+    """The counters of a checkpoint alone."""
+    return json.loads((folder / "state.json").read_text())
 
 
 def load(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any], dict]:
     """What `save` was given: tensors, optimisers, state."""
     tensors = {file.stem: load_file(file) for file in folder.glob("*.safetensors")}
     optimisers = torch.load(folder / "optimisers.pt", weights_only=True, map_location="cpu")
-    return tensors, optimisers, json.loads((folder / "state.json").read_text())
+    return tensors, optimisers, read_state(folder)
 
 
 def _hash(file: Path) -> str:

@@ -31,10 +31,6 @@ class PowerEma:
         for name in set(now) - set(floating):
             self.mean[name].copy_(now[name])
 
-    def copy_to(self, module: nn.Module) -> None:
-        """Puts the mean into a module of the same shape."""
-        module.load_state_dict(self.mean)
-
     def state_dict(self) -> dict[str, Tensor]:
         return self.mean
 

@@ -24,6 +24,7 @@ from condgen.training import checkpoint
 from condgen.training.ema import PowerEma
 from condgen.training.muon import Muon, matrices_of
 
+REMEDY = "Lower the learning rate (--fit_STAGE.lr), or look at the data with `condgen data check`."
 COUNTERS = ("count", "images", "seconds", "skipped")
 """What a run has behind it: optimiser steps, pictures, seconds of training, batches left out."""
 
@@ -41,7 +42,7 @@ class FitConfig:
         warmup: share of the run over which it rises.
         decay_from: share of the run after which it falls linearly to zero.
         optimiser: `muon` for the weights of linear layers and convolutions and AdamW for the rest, or `adamw` for all.
-        weight_decay: decoupled, on matrices only.
+        weight_decay: decoupled, on parameters of two and more dimensions.
         beta_2: of AdamW; the first is 0.9.
         clip: largest norm of the gradient.
         ema: gamma of the running mean of the weights; 0 keeps none.
@@ -83,6 +84,16 @@ class _Objective(nn.Module):
         return self.model.loss(batch, turn)
 
 
+def _precision() -> str:
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+
+
+def progress_of(config: FitConfig, images: int, seconds: float) -> float:
+    """Share of a run that so many pictures and seconds of training are, in [0, 1]."""
+    by_time = seconds / (60 * config.minutes) if config.minutes else 0.0
+    return min(1.0, max(images / config.images, by_time))
+
+
 class Fit:
     """One training run of one Trainable: iterate to train, `save` and `resume` at any step.
 
@@ -91,7 +102,7 @@ class Fit:
         draw: step -> batch on the CPU.
         config: see FitConfig.
         seed: of everything random in the model; step k of a seed is always the same.
-        accelerator: Accelerate's; by default one for this machine in its own precision.
+        accelerator: Accelerate's; by default one for this machine: bfloat16 on a GPU that can, else single precision.
     """
 
     def __init__(
@@ -102,7 +113,7 @@ class Fit:
         seed: int = 0,
         accelerator: Accelerator | None = None,
     ):
-        self.accelerator = accelerator or Accelerator()
+        self.accelerator = accelerator or Accelerator(mixed_precision=_precision())
         self.model, self.draw, self.config, self.seed = model, draw, config, seed
         self.objective = self.accelerator.prepare(_Objective(model))
         self.optimisers = {turn: self._optimisers(list(model.parameters_of(turn))) for turn in model.turns}
@@ -127,8 +138,7 @@ class Fit:
     @property
     def progress(self) -> float:
         """Share of the run that is done, in [0, 1]."""
-        by_time = self.seconds / (60 * self.config.minutes) if self.config.minutes else 0.0
-        return min(1.0, max(self.images / self.config.images, by_time))
+        return progress_of(self.config, self.images, self.seconds)
 
     @property
     def lr(self) -> float:
@@ -145,10 +155,14 @@ class Fit:
             self.seconds += time.perf_counter() - began
             yield Step(self.count, self.images, self.progress, self.lr, losses, self.seconds)
             self.model.train()
+        if 2 * self.skipped > self.count:
+            raise CondgenError(
+                f"Of {self.count} steps {self.skipped} were left out, for their loss was not finite. {REMEDY}"
+            )
 
     def _step(self) -> dict[str, float]:
         rank = self.accelerator.process_index
-        torch.manual_seed((self.seed * 1_000_003 + self.count) * 1009 + rank)
+        torch.manual_seed(((self.seed * 1_000_003 + self.count) * 1009 + rank) % 2**63)
         batch = {k: v.to(self.accelerator.device, non_blocking=True) for k, v in self.draw(self.count).items()}
         losses: dict[str, float] = {}
         lr = self.lr
@@ -160,7 +174,10 @@ class Fit:
                 self._skip(turn)
                 continue
             self.accelerator.backward(parts["loss"])
-            self.accelerator.clip_grad_norm_(list(self.model.parameters_of(turn)), self.config.clip)
+            norm = self.accelerator.clip_grad_norm_(list(self.model.parameters_of(turn)), self.config.clip)
+            if not math.isfinite(norm):
+                self._skip(turn)
+                continue
             for optimiser in optimisers:
                 for group in optimiser.param_groups:
                     group["lr"] = lr
@@ -176,8 +193,8 @@ class Fit:
         self.skipped += 1
         if self.skipped > 20:
             raise CondgenError(
-                f"The loss of {turn} was not finite {self.skipped} times; the last good checkpoint is kept. "
-                f"Lower the learning rate (--fit_{turn}.lr), or look at the data with `condgen data check`."
+                f"The loss of {turn} or its gradient was not finite {self.skipped} times; the last good checkpoint is "
+                f"kept. {REMEDY}"
             )
 
     def trained(self) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -17,6 +18,8 @@ from condgen.training.loop import Fit, Step
 
 MAY_CHANGE = ("minutes", "images", "stage", "start", "watch", "fit_clip", "fit_prior", "fit_decoder")
 """Config entries that a resumed run may give anew; any other is part of what the run is."""
+FIXED = ("optimiser", "ema", "weight_decay", "beta_2")
+"""Of a `fit_`, the fields that may not: the state in its checkpoints is of their making."""
 UNTOLD = ("stage", "start", "watch")
 """Of these, the ones that do not touch the result: a change is not worth a word."""
 
@@ -33,29 +36,33 @@ class RunFolder:
         config: the resolved config; written as `config.yaml`, and held against the one that is there.
 
     Raises:
-        CondgenError: the folder belongs to a run with other data or another architecture.
+        CondgenError: the folder belongs to a run with other data or another architecture, or holds other things (it
+            is left as it was), or it cannot be written.
     """
 
     def __init__(self, root: Path, config: dict):
         self.root = root
         self._tensorboard = None
         try:
-            (root / "samples").mkdir(parents=True, exist_ok=True)
             self._check(config)
-            (root / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+            root.mkdir(parents=True, exist_ok=True)
+            aside = root / "config.yaml.tmp"  # renamed, so that a crash leaves the old file or the new one
+            aside.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+            os.replace(aside, root / "config.yaml")
+            (root / "samples").mkdir(exist_ok=True)
         except OSError as error:
             raise CondgenError(f"The folder {root} cannot be written ({error.strerror}). Choose another.") from None
 
     def _check(self, config: dict) -> None:
         path = self.root / "config.yaml"
         if not path.exists():
-            if any(child.name != "samples" for child in self.root.iterdir()):
+            if self.root.exists() and any(child.name != "config.yaml.tmp" for child in self.root.iterdir()):
                 raise CondgenError(f"{self.root} is not empty and holds no run of condgen. Choose another folder.")
             return
-        before, now = _flat(yaml.safe_load(path.read_text()) or {}), _flat(config)
+        before, now = _flat(_read(path)), _flat(config)
         changed = [k for k in sorted(before | now) if before.get(k) != now.get(k)]
         told = [f"{k}: {before.get(k)} -> {now.get(k)}" for k in changed]
-        if fixed := [t for t, k in zip(told, changed) if k.split(".")[0] not in MAY_CHANGE]:
+        if fixed := [t for t, k in zip(told, changed) if not _may_change(k)]:
             raise CondgenError(
                 f"{self.root} holds a run with other settings ({'; '.join(fixed)}). Give the settings it began with, "
                 "or another output folder."
@@ -83,13 +90,31 @@ class RunFolder:
             warnings.warn(f"Tensorboard is off: {error}", CondgenWarning, stacklevel=2)
 
 
+def _read(path: Path) -> dict:
+    """The `config.yaml` of a run."""
+    told = "Put a sound copy of it back, or choose another output folder."
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise CondgenError(f"{path} is not YAML ({' '.join(str(error).split())}). {told}") from None
+    if not isinstance(config, dict):
+        raise CondgenError(f"{path} holds no config of a run (expected lines such as `seed: 0`). {told}")
+    return config
+
+
+def _may_change(key: str) -> bool:
+    """Whether a resumed run may give `fit_clip.lr` or the like anew."""
+    part, _, name = key.partition(".")
+    return part in MAY_CHANGE and name not in FIXED
+
+
 def _flat(config: dict, prefix: str = "") -> dict:
     out = {}
     for key, value in config.items():
         if isinstance(value, dict):
             out |= _flat(value, f"{prefix}{key}.")
         else:
-            out[prefix + key] = list(value) if isinstance(value, tuple) else value
+            out[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return out
 
 
@@ -103,8 +128,8 @@ class Display:
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal
         columns = (
-            TextColumn("{task.description:>18}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(), TextColumn("{task.fields[told]}"),
+            TextColumn("{task.description:>18}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(), TextColumn("{task.fields[told]}", markup=False),
         )  # fmt: skip
         self.progress = Progress(*columns, console=self.console, disable=not self.live)
         self.tasks = {stage: self.progress.add_task(stage, total=1.0, told="waiting") for stage in stages}
@@ -125,8 +150,8 @@ class Display:
             print(f"{stage}: {done:.1%} {told}", file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
-        """A line above the bars."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        """A line above the bars, letter by letter: a caption may hold what rich would read as markup."""
+        self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Sequence[float] = ()) -> Iterator[Step]:
@@ -137,7 +162,8 @@ def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Se
     """
     folder = run.root / "checkpoints" / stage
     for broken in fit.resume(folder):
-        display.say(f"{broken} is damaged and was passed over; going on from the one before.")
+        then = "going on from the one before" if fit.count else "no other is whole, so this stage begins again"
+        display.say(f"A checkpoint was damaged, and is now {broken}; {then}.")
     ahead = [m for m in milestones if m > fit.progress]
     logged = saved = time.monotonic()
     began, first, behind = time.monotonic(), fit.images, fit.progress

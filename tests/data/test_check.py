@@ -58,11 +58,13 @@ def faulty(at: Path) -> tuple[Path, dict[str, int]]:
     outside = ("../secret.png", str(at.parent / "secret.png"), "a/../../secret.png", "..\\secret.png", "C:\\a.png")
     rows = [row(name, f"a {name[:-4]} square") for name in GOOD]
     rows += [row(name) for name in ("none.png", "half.png", "huge.png", *outside, None, 7, "nul\0.png", "a" * 300)]
-    rows += [row("alone.png", text) for text in (" \n", None, [], [None, ""])] + [row("red.png", "a red square")]
+    rows += [row("alone.png", text) for text in (" \n", None, [], [None, ""], "\u200b", "<pad>")] + [
+        row("red.png", "a red square")
+    ]
     folder = write(at, pictures, rows)
     with (folder / "metadata.jsonl").open("a") as file:
         file.write('\n{"file_name": "red.png", \n[1]\n' + "[" * 100_000 + "\n")
-    expected = {"missing file": 5, "no caption": 4, "outside the folder": len(outside), "broken metadata line": 3}
+    expected = {"missing file": 5, "no caption": 6, "outside the folder": len(outside), "broken metadata line": 3}
     ones = ("corrupt picture", "too large picture", "duplicate row", "picture absent from metadata")
     return folder, expected | dict.fromkeys(ones, 1)
 
@@ -102,8 +104,9 @@ def test_examples_stop_at_ten(tmp_path):
 
 
 def test_names_from_the_data_cannot_steer_a_terminal(tmp_path):
-    report = check(write(tmp_path, {"a.png": png()}, [row("a.png"), row("\x1b[2J\ud800.png")]))
+    report = check(write(tmp_path, {"a.png": png()}, [row("a.png", split="\x1b\ud800"), row("\x1b[2J\ud800.png")]))
     assert report.examples["missing file"] == ["?[2J?.png"]
+    assert all(line.isprintable() for line in report.lines()) and "by a column: ??: 1" in "".join(report.lines())
 
 
 def test_what_is_odd_is_a_note_and_stays_usable(tmp_path):
@@ -147,6 +150,7 @@ def test_sidecars(tmp_path):
         "a": b"a red square\n\nred\n",
         "empty": b"\n",
         "latin": b"caf\xe9",
+        "nothing": "\u200b\n\u00ad".encode(),
         "lone": b"x",
         "no": None,
     }.items():
@@ -155,7 +159,7 @@ def test_sidecars(tmp_path):
         if text is not None:
             (tmp_path / f"{name}.txt").write_bytes(text)
     report = check(tmp_path)
-    assert report.form == "sidecars" and report.usable == 1 and report.bad == {"no caption": 3}
+    assert report.form == "sidecars" and report.usable == 1 and report.bad == {"no caption": 4}
     assert report.examples["no caption"][2] == "no.png (no no.txt beside it)"
     assert report.examples["text without a picture"] == ["lone.txt"]
     with pytest.raises(CondgenError, match="no columns"):
@@ -167,7 +171,7 @@ def test_the_report_is_json_and_text(report_of_faults):
     again = json.loads(json.dumps(report.as_dict()))
     assert again["bad"] == expected and again["columns"] == ["picture file_name, captions text, split (none)"]
     text = "\n".join(report.lines())
-    for part in (*expected, "3 of 24 rows usable", "4 x 4: 3", "Not ready"):
+    for part in (*expected, "3 of 26 rows usable", "4 x 4: 3", "Not ready"):
         assert part in text
 
 

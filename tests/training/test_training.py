@@ -1,8 +1,10 @@
 import json
 import math
+import shutil
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from condgen.contracts import CondgenError, CondgenWarning
@@ -155,21 +157,62 @@ def test_old_checkpoints_are_pruned_and_nothing_is_left_aside(saved):
     assert sorted(p.name for p in saved.iterdir()) == ["step-0000002", "step-0000003"]
 
 
-@pytest.mark.parametrize("harm", ["truncate", "remove", "manifest", "flip"])
+@pytest.mark.parametrize("harm", ["truncate", "remove", "manifest", "list", "flip"])
 def test_a_damaged_checkpoint_is_passed_over(saved, harm):
     folder = saved / "step-0000003"
-    file = folder / ("manifest.json" if harm == "manifest" else "model.safetensors")
+    file = folder / ("manifest.json" if harm in ("manifest", "list") else "model.safetensors")
     data = file.read_bytes()
     if harm == "remove":
         file.unlink()
+    elif harm == "list":
+        file.write_text("[1]")
     elif harm == "flip":
         file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     else:
         file.write_bytes(data[: len(data) // 2])
     place, damaged = checkpoint.newest(saved)
-    assert place is not None and place.name == "step-0000002" and damaged == [folder]
+    assert place is not None and place.name == "step-0000002"
+    assert damaged == [saved / "damaged-step-0000003"] and damaged[0].is_dir() and not folder.exists()
+    assert checkpoint.newest(saved) == (place, [])
     tensors, _, state = checkpoint.load(place)
     assert tensors["model"]["w"].tolist() == [2, 2] and state["count"] == 2
+
+
+def damage(root):
+    for file in root.glob("step-*/manifest.json"):
+        file.unlink()
+
+
+def test_what_was_just_written_is_never_pruned(saved):
+    """Where all are damaged and training begins again, its lower steps live."""
+    damage(saved)
+    assert checkpoint.newest(saved)[0] is None
+    assert checkpoint.save(saved, 1, {}, {}, {"count": 1}) == checkpoint.newest(saved)[0]
+    for step in (7, 8):  # nobody asked for the newest in between
+        checkpoint.save(saved, step, {}, {}, {})
+    checkpoint.save(saved, 2, {}, {}, {})
+    assert sorted(p.name for p in saved.glob("step-*")) == ["step-0000002", "step-0000008"]
+
+
+def test_few_damaged_checkpoints_are_kept(tmp_path):
+    for step in range(1, 6):
+        checkpoint.save(tmp_path, step, {}, {}, {})
+        damage(tmp_path)
+        checkpoint.newest(tmp_path)
+    checkpoint.save(tmp_path, 6, {}, {}, {})
+    names = ["damaged-step-0000004", "damaged-step-0000005", "step-0000006"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+
+
+@pytest.mark.parametrize("error", [OSError(28, "disk full"), SafetensorError("disk full"), RuntimeError("disk full")])
+def test_a_full_disk_leaves_the_earlier_checkpoints(saved, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(checkpoint, "save_file", fail)
+    with pytest.raises(CondgenError, match=r"step-0000004 could not be written \(disk full\)"):
+        checkpoint.save(saved, 4, {"model": {}}, {}, {})
+    assert sorted(p.name for p in saved.iterdir()) == ["step-0000002", "step-0000003"]
 
 
 def test_a_checkpoint_half_written_is_not_seen(saved):
@@ -196,6 +239,44 @@ def test_drive_logs_saves_and_yields_at_milestones(tmp_path):
     assert lines[-1]["stage"] == "line" and lines[-1]["images"] == 800 and "loss/line" in lines[-1]
     assert list((folder.root / "checkpoints" / "line").glob("step-*"))
     assert list((folder.root / "tensorboard").iterdir())
+
+
+def test_drive_says_what_it_goes_on_from(tmp_path, capsys):
+    folder = RunFolder(tmp_path / "run", {})
+    place = folder.root / "checkpoints" / "line"
+    fit = fit_of()
+    for steps in (20, 40):
+        run(fit, steps)
+        fit.save(place)
+
+    def told():
+        with Display(["line"]) as display:
+            list(drive(fit_of(), folder, "line", display))
+        return capsys.readouterr().err
+
+    (place / "step-0000040" / "manifest.json").unlink()
+    err = told()
+    assert "damaged-step-0000040; going on from the one before" in err
+    for other in place.glob("damaged-*"):
+        shutil.rmtree(other)
+    damage(place)
+    err = told()
+    assert err.count("this stage begins again") == 2 and "going on" not in err
+    assert checkpoint.newest(place)[0].name == "step-0000100"
+
+
+def test_foreign_text_is_said_letter_by_letter(capsys):
+    with Display(["[/b]"]) as display:
+        display.say("try 'a [/b] [red]cat[/red] :smile:'")
+    assert "try 'a [/b] [red]cat[/red] :smile:'" in capsys.readouterr().err
+
+
+def test_bars_show_foreign_text(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with Display(["[/b]"]) as display:
+        display.show("[/b]", 0.5, "[/i]")
+    err = capsys.readouterr().err
+    assert "[/b]" in err and "[/i]" in err
 
 
 def test_an_interrupt_finishes_the_step_and_saves(tmp_path):
@@ -226,7 +307,49 @@ def test_a_run_folder_refuses_another_run(tmp_path):
         RunFolder(tmp_path / "run", {"decoder": {"width": 8}, "minutes": 2})
     with pytest.raises(CondgenError, match=r"decoder\.width: 8 -> 16"):
         RunFolder(tmp_path / "run", {"decoder": {"width": 16}, "minutes": 2})
+
+
+def test_a_folder_of_other_things_is_left_as_it_was(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(CondgenError, match="not empty"):
         RunFolder(tmp_path / "mine", {})
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_keeps_its_optimiser_and_its_mean(tmp_path):
+    """Its checkpoints hold their state and that of no other."""
+    config = {"fit_clip": {"optimiser": "muon", "ema": 12.0, "lr": 1e-3}}
+    RunFolder(tmp_path, config)
+    before = (tmp_path / "config.yaml").read_bytes()
+    for change in ({"optimiser": "adamw"}, {"ema": 0.0}):
+        with pytest.raises(CondgenError, match=rf"fit_clip\.{next(iter(change))}: "):
+            RunFolder(tmp_path, {"fit_clip": config["fit_clip"] | change})
+    assert (tmp_path / "config.yaml").read_bytes() == before
+    with pytest.warns(CondgenWarning, match=r"fit_clip\.lr"):
+        RunFolder(tmp_path, {"fit_clip": config["fit_clip"] | {"lr": 2e-3}})
+
+
+@pytest.mark.parametrize("content", [b"seed: [1", b"", b"seed", b"- 1", b"a: \xff", b"\0\0\0", b"seed: 0\n? [1]"])
+def test_a_broken_config_is_named(tmp_path, content):
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(CondgenError, match=r"config\.yaml .*another output folder"):
+        RunFolder(tmp_path, {"seed": 0})
+    assert (tmp_path / "config.yaml").read_bytes() == content
+
+
+def test_a_config_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    RunFolder(tmp_path / "run", {"minutes": 1})
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("condgen.training.run.os.replace", crash)
+    with pytest.raises(KeyboardInterrupt), pytest.warns(CondgenWarning):
+        RunFolder(tmp_path / "run", {"minutes": 2})
+    with pytest.raises(KeyboardInterrupt):
+        RunFolder(tmp_path / "other", {})
+    monkeypatch.undo()
+    assert (tmp_path / "run" / "config.yaml").read_text() == "minutes: 1\n"
+    RunFolder(tmp_path / "other", {})  # what a crash left is no reason to refuse
+    assert sorted(p.name for p in (tmp_path / "other").iterdir()) == ["config.yaml", "samples"]

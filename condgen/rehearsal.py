@@ -1,0 +1,87 @@
+"""A config tried out before anything is written: numbers in range, and every part built and called, without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import torch
+from torch import nn
+
+from condgen.contracts import Batch, CondgenError, check_knobs
+from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
+from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.training import ClipTraining
+from condgen.nn.normaliser import Normaliser, NormaliserConfig
+from condgen.pipeline import PRIORS
+from condgen.priors.diffusion import DiffusionPriorTraining
+from condgen.priors.network import PriorConfig
+from condgen.priors.regression import RegressionTraining
+
+TRAINING: dict[str, Callable[[nn.Module, Normaliser], nn.Module]] = {
+    "regression": RegressionTraining,
+    "diffusion": DiffusionPriorTraining,
+}
+"""How a prior of each kind is trained."""
+
+
+def rehearse(config) -> None:
+    """Raises `CondgenError` for a `recipes.Corridor` that cannot be trained; the message names the option."""
+    _check_numbers(config)
+    if not config.prior.kinds or (unknown := [kind for kind in config.prior.kinds if kind not in TRAINING]):
+        told = f"no prior {unknown[0]!r} to train" if config.prior.kinds else "no prior to train in an empty list"
+        raise CondgenError(f"--prior.kinds: there is {told}; choose from {', '.join(TRAINING)}.")
+    for option, build in _parts(config).items():
+        try:
+            with torch.device("meta"):
+                training, batch = build()
+                training.loss(batch)
+        except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
+            told = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise CondgenError(f"The options --{option}.* do not fit together: {told}.") from None
+
+
+def _check_numbers(config) -> None:
+    least = {"seed": 0, "minutes": 0, "images": 0, "watch": 0, "pictures.scenes": 1, "pictures.shift": 0}
+    for stage in ("clip", "prior", "decoder"):
+        least |= {f"fit_{stage}.{name}": low for name, low in (("images", 1), ("minutes", 0), ("batch", 1), ("ema", 0))}
+        least |= {f"fit_{stage}.{name}": 0 for name in ("warmup", "decay_from", "weight_decay")}
+        least |= {f"fit_{stage}.{name}": 1e-12 for name in ("lr", "clip")}
+    for option, low in least.items():
+        value = config
+        for name in option.split("."):
+            value = getattr(value, name)
+        if not low <= value < 2**63:  # also refuses what is not a number
+            raise CondgenError(f"--{option} is {value}; it must be at least {low:g}.")
+
+
+def _parts(config) -> dict[str, Callable[[], tuple[nn.Module, Batch]]]:
+    """By the name of its options: what builds a training and a batch for it."""
+    n, length, vocab, edge, width = 2, 4, 8, config.pictures.size, config.clip.embed_dim
+    space = {"embed_dim": width, "vocab": vocab, "context": length}
+
+    def tokens() -> torch.Tensor:
+        return torch.ones(n, length, dtype=torch.long)
+
+    def clip() -> tuple[nn.Module, Batch]:
+        shape = asdict(config.clip) | {"vocab": vocab, "context": length}
+        batch = {"image": torch.zeros(n, 3, edge, edge), "tokens": tokens()}
+        ids = torch.zeros(n, 1, dtype=torch.long)
+        training = ClipTraining(CLIP(CLIPConfig(edge, **shape)), config.clip_objective)
+        return training, batch | {"text_id": ids[:, 0], "true_ids": ids}
+
+    def prior(kind: str) -> tuple[nn.Module, Batch]:
+        shape = {k: v for k, v in asdict(config.prior).items() if k != "kinds"}
+        part = PRIORS[kind](PriorConfig(**space, **shape))
+        batch = {"text_embed": torch.zeros(n, width), "image_embed": torch.zeros(n, width), "tokens": tokens()}
+        ids = torch.zeros(n, 1, dtype=torch.long)
+        normaliser = Normaliser(NormaliserConfig(width, ""))
+        return TRAINING[kind](part, normaliser), batch | {"text_id": ids[:, 0], "true_ids": ids}
+
+    def decoder() -> tuple[nn.Module, Batch]:
+        part = DiffusionDecoder(DiffusionDecoderConfig(edge, **space, **asdict(config.decoder)))
+        check_knobs(part.knobs, {})
+        batch = {"image": torch.zeros(n, 3, edge, edge), "z": torch.zeros(n, width), "tokens": tokens()}
+        return DecoderTraining(part, config.decoder_objective), batch
+
+    return {"clip": clip, "prior": lambda: prior(config.prior.kinds[0]), "decoder": decoder}
