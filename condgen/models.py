@@ -36,15 +36,17 @@ def find(path_or_name: str | Path | None = None) -> Path:
     Raises:
         CondgenError: there is none; the message names what there is.
     """
-    wanted = str(path_or_name or DEFAULT)
+    wanted = DEFAULT if path_or_name is None else str(path_or_name)
+    if not wanted:
+        raise CondgenError("The name of the model is empty. Give one that `condgen list` shows, or a path.")
     models = found()
     if wanted in models:
         return models[wanted]
     path = Path(wanted)
     for place in (path, path / "model"):
-        if (place / INDEX).is_file():
+        if os.path.isfile(place / INDEX):
             return place
-    if path.exists():
+    if os.path.exists(path):
         what = "a folder without" if path.is_dir() else "a file, not a folder with"
         raise CondgenError(f"{wanted} is {what} {INDEX}. Give the `model` folder of a finished training run.")
     close = difflib.get_close_matches(wanted, models, n=1)

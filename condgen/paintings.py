@@ -47,9 +47,7 @@ class Painting:
         text = PngImagePlugin.PngInfo()
         text.add_itxt("parameters", parameters(self.recipe).encode("utf-8", "replace").decode())
         text.add_itxt(KEY, json.dumps(self.recipe, ensure_ascii=True, sort_keys=True))
-        buffer = io.BytesIO()
-        self.image.save(buffer, "PNG", pnginfo=text)
-        return buffer.getvalue()
+        return png_bytes(self.image, pnginfo=text)
 
     @property
     def file_name(self) -> str:
@@ -57,17 +55,8 @@ class Painting:
         return f"{slug(self.prompt)}-{self.seed}.png"
 
     def save(self, folder: Path | str) -> Path:
-        """Writes the PNG into a folder, which is made if missing; gives its path.
-
-        A picture of another recipe with the same name is kept: the new one gets a number.
-        """
-        folder = make_folder(folder)
-        data, path, number = self.png(), folder / self.file_name, 1
-        while path.exists() and path.read_bytes() != data:
-            number += 1
-            path = folder / f"{Path(self.file_name).stem}-{number}.png"
-        write_bytes(path, data)
-        return path
+        """Writes the PNG into a folder, which is made if missing; gives its path, see `write_beside`."""
+        return write_beside(make_folder(folder) / self.file_name, self.png())
 
 
 def parameters(recipe: dict) -> str:
@@ -122,10 +111,9 @@ def make_folder(folder: Path | str) -> Path:
         probe = folder / f".condgen-{os.getpid()}"
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise CondgenError(
-            f"The folder {folder} cannot be written ({error.strerror}). Choose another with -o."
-        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = getattr(error, "strerror", None) or error
+        raise CondgenError(f"The folder {str(folder)!r} cannot be written ({why}). Choose another with -o.") from None
     return folder
 
 
@@ -138,6 +126,26 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise CondgenError(f"{path} could not be written ({error.strerror}).") from None
+
+
+def write_beside(path: Path, data: bytes) -> Path:
+    """Writes a file and gives its path; what is there of that name is kept, and the new file gets a number.
+
+    A file with the same bytes is written anew; another file, or a folder, takes the name.
+    """
+    own, number = path, 1
+    while own.is_dir() or (own.exists() and own.read_bytes() != data):
+        number += 1
+        own = path.with_stem(f"{path.stem}-{number}")
+    write_bytes(own, data)
+    return own
+
+
+def png_bytes(image: Image.Image, **more) -> bytes:
+    """A picture as PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **more)
+    return buffer.getvalue()
 
 
 def grid(pictures: list[Image.Image], labels: list[str], columns: int = 0, cell: int = 160) -> Image.Image:

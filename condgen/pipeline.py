@@ -22,7 +22,7 @@ from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs
 from condgen.data.views import to_uint8
 from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
-from condgen.encoders.tokenizer import Tokenizer, clean, words_of
+from condgen.encoders.tokenizer import Tokenizer, words_of
 from condgen.models import INDEX
 from condgen.nn.conditioning import condition
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
@@ -31,6 +31,7 @@ from condgen.paintings import Painting
 from condgen.priors.diffusion import DiffusionPrior
 from condgen.priors.network import PriorConfig
 from condgen.priors.regression import RegressionPrior
+from condgen.words import clean
 
 FORMAT = 1
 MAX_PROMPT = 2000
@@ -132,35 +133,49 @@ class TextToImage:
             raise CondgenError(f"This model has no prior {name!r}; it has {', '.join([*self.priors, 'none'])}.")
         return self.priors[name].knobs
 
+    def _dials(self, prior: str | None, knobs: dict[str, float]) -> dict[str, float]:
+        """Every dial with its value, given or default.
+
+        Raises:
+            CondgenError: a value out of range, or a dial that the model does not have, or only with another prior.
+        """
+        own = self.knobs(prior)
+        for name in sorted(set(knobs) - {knob.name for knob in own}):
+            if others := [p for p in self.priors if name in {knob.name for knob in self._prior_knobs(p)}]:
+                raise CondgenError(
+                    f"The dial {name} belongs to --prior {others[0]}, but the prior is {prior or self.default_prior}. "
+                    "Choose that prior, or leave the dial out."
+                )
+        return check_knobs(own, knobs)
+
     @torch.inference_mode()
     def embed_text(self, prompts: list[str]) -> Text:
         """Encodes prompts; warns of words never seen and of prompts that are too long.
+
+        Of a prompt of more than MAX_PROMPT characters, so many of its cleaned text are read.
 
         Raises:
             CondgenError: a prompt is empty or no text.
         """
         for prompt in prompts:
-            self._check_prompt(prompt)
-        tokens = torch.from_numpy(self.tokenizer.encode([prompt[:MAX_PROMPT] for prompt in prompts])).to(self.device)
+            check_prompt(prompt)
+            self._warn(prompt)
+        tokens = torch.from_numpy(self.tokenizer.encode([_first(prompt) for prompt in prompts])).to(self.device)
         return Text(tokens, self.clip.embed_text(tokens))
 
-    def _check_prompt(self, prompt: str) -> None:
-        if not isinstance(prompt, str):
-            raise CondgenError(f"A prompt must be text, got {type(prompt).__name__}.")
-        if not clean(prompt):
-            raise CondgenError("The prompt is empty. Say what to paint, for example: a red circle above a blue square.")
-        given = prompt
-        if (kept := self.tokenizer.cut(prompt[:MAX_PROMPT])) is not None or len(prompt) > MAX_PROMPT:
-            kept = kept or clean(prompt[:MAX_PROMPT])
-            told = kept if len(kept) <= 80 else "..." + kept[-77:]
+    def _warn(self, prompt: str) -> None:
+        read = _first(prompt)
+        cut = self.tokenizer.cut(read)
+        if cut is not None or len(clean(read)) < len(clean(prompt)):
+            read = cut or read
+            told = read if len(read) <= 80 else "..." + read[-77:]
             warnings.warn(
-                f"The prompt of {len(prompt):,} characters was cut to the first {len(kept):,}, after: {told!r}",
+                f"The prompt of {len(prompt):,} characters was cut to the first {len(read):,}, after: {told!r}",
                 CondgenWarning,
                 stacklevel=4,
             )
-            prompt = kept
-        whole = set(words_of(given))  # a word cut in two was not asked for
-        if unseen := [word for word in self.tokenizer.unseen(prompt) if word in whole]:
+        whole = set(words_of(prompt))  # a word cut in two was not asked for
+        if unseen := [word for word in self.tokenizer.unseen(read) if word in whole]:
             told = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")
             warnings.warn(f"The model never saw these words: {told}", CondgenWarning, stacklevel=4)
 
@@ -184,7 +199,7 @@ class TextToImage:
         self, prompts: list[str], seeds: list[int], prior: str | None = None, use_z=True, use_words=True, **knobs: float
     ) -> Iterator[Progress]:
         """Paints prompt i with seed i in one batch; yields after every step."""
-        dials = check_knobs(self.knobs(prior), knobs)
+        dials = self._dials(prior, knobs)
         of_prior = {knob.name for knob in self._prior_knobs(prior)}
         text = self.embed_text(prompts)
         rng = [generator(seed) for seed in seeds]
@@ -202,12 +217,14 @@ class TextToImage:
 
         Each picture is painted alone, so that its bytes depend on nothing but prompt, seed, dials and weights.
         """
-        prompts = [prompts] if isinstance(prompts, str) else prompts
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        for prompt in prompts:
+            check_prompt(prompt)
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 10_000:
             raise CondgenError(f"The number of pictures must be an integer from 1 to 10000, got {str(n)[:40]!r}.")
         generator(seed)
         generator(seed + n - 1)
-        dials = check_knobs(self.knobs(prior), knobs)
+        dials = self._dials(prior, knobs)
         for prompt in prompts:
             for own in range(seed, seed + n):
                 *_, (_, painting) = self.watch(prompt, own, prior, **dials)
@@ -218,7 +235,7 @@ class TextToImage:
     ) -> Iterator[tuple[Progress, Painting | None]]:
         """Paints one picture and yields every step; the last comes with the finished painting."""
         began = time.perf_counter()
-        dials = check_knobs(self.knobs(prior), knobs)
+        dials = self._dials(prior, knobs)
         for progress in self.paint([prompt], [seed], prior, **dials):
             yield progress, None
         ms = (time.perf_counter() - began) * 1000
@@ -272,15 +289,29 @@ class TextToImage:
         """
         folder = Path(folder)
         index = read_index(folder)
+        parts = {name: load_part(*kinds, folder / name) for name, kinds in parts_of(index).items()}
         return cls(
-            load_part(CLIP, CLIPConfig, folder / "clip"),
+            parts["clip"],
             Tokenizer.load(folder / "tokenizer"),
-            load_part(Normaliser, NormaliserConfig, folder / "normaliser"),
-            {name: load_part(PRIORS[name], PriorConfig, folder / f"prior_{name}") for name in index["priors"]},
-            load_part(DiffusionDecoder, DiffusionDecoderConfig, folder / "decoder"),
+            parts["normaliser"],
+            {name: parts[f"prior_{name}"] for name in index["priors"]},
+            parts["decoder"],
             about={k: v for k, v in index.items() if k not in ("_class_name", "format", "priors")},
             model_id=model_id_of(folder),
         )
+
+
+def check_prompt(prompt: str) -> None:
+    """`CondgenError` when a prompt is no text, or holds nothing that a model reads."""
+    if not isinstance(prompt, str):
+        raise CondgenError(f"A prompt must be text, got {type(prompt).__name__}.")
+    if not clean(prompt):
+        raise CondgenError("The prompt is empty. Say what to paint, for example: a red circle above a blue square.")
+
+
+def _first(prompt: str) -> str:
+    """What is read of a prompt, however long: white space and marks that nobody reads must not crowd out its words."""
+    return prompt if len(prompt) <= MAX_PROMPT else clean(prompt)[:MAX_PROMPT]
 
 
 def generator(seed: int) -> torch.Generator:
@@ -309,9 +340,16 @@ def read_index(folder: Path) -> dict:
         told = f"a {named[0]} of format {named[1]}, expected a TextToImage of format {FORMAT}"
         raise CondgenError(f"{path} describes {told}.")
     names = index.get("priors")
-    if not isinstance(names, list) or not all(name in PRIORS for name in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) and name in PRIORS for name in names):
         raise CondgenError(f"{path} names priors {names!r}, expected some of {', '.join(PRIORS)}.")
     return index
+
+
+def parts_of(index: dict) -> dict[str, tuple[type[nn.Module], type]]:
+    """Folder -> (class, class of its config) of every part with weights that an index names."""
+    priors = {f"prior_{name}": (PRIORS[name], PriorConfig) for name in index["priors"]}
+    decoder = (DiffusionDecoder, DiffusionDecoderConfig)
+    return {"clip": (CLIP, CLIPConfig), "normaliser": (Normaliser, NormaliserConfig), **priors, "decoder": decoder}
 
 
 def model_id_of(folder: Path) -> str:

@@ -93,6 +93,7 @@ class DecoderShape:
     word_depth: int = 2
     guidance: float = 2.0
     steps: int = 12
+    solver: Literal["dpm++", "unipc", "euler"] = "dpm++"
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _small(c: Corridor) -> Corridor:
     return replace(
         c,
         pictures=replace(c.pictures, size=64, shift=2),
-        clip=replace(c.clip, embed_dim=192, image_width=32, text_width=192),
+        clip=replace(c.clip, embed_dim=192, image_width=16, text_width=192),
         decoder=replace(c.decoder, channels=(32, 64, 128), depth=2),
         fit_decoder=replace(c.fit_decoder, lr=2e-3),
     )
@@ -187,7 +188,9 @@ def _base(c: Corridor) -> Corridor:
     )
 
 
-_SCENES = Corridor()
+_SCENES = Corridor(
+    prior=PriorShape(kinds=("diffusion", "regression")), fit_prior=FitConfig(images=1_000_000, batch=256, lr=1e-3)
+)
 _CAPTIONS = Corridor(clip_objective=ClipObjective(negatives=0))
 
 RECIPES: dict[str, Recipe] = {

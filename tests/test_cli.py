@@ -132,6 +132,14 @@ def test_foreign_files_are_kept(condgen):
     assert sorted(Path("out").iterdir()) == before  # the same again adds nothing
 
 
+def test_a_folder_of_that_name_is_kept(condgen):
+    for name in ("grid.png", "a-red-circle-0.png"):
+        Path("out", name).mkdir(parents=True)
+    code, out, err = condgen("generate", "a red circle", "-n", 2, "--model", "tiny")
+    assert code == 0 and "out/a-red-circle-0-2.png" in out and "sheet: out/grid-2.png" in err
+    assert Path("out/grid.png").is_dir() and read_recipe("out/a-red-circle-0-2.png")["seed"] == 0
+
+
 def test_warnings_are_one_line_each_and_once(condgen):
     code, _, err = condgen("generate", "a red dog", "a blue dog", "-n", 2, "--model", "tiny")
     assert code == 0
@@ -364,12 +372,19 @@ def test_evaluate_hands_its_options_on(condgen, monkeypatch, tiny_folder):
         return {"model": "tiny", "model_id": "0", "prior": {"test": {"cosine": 0.5}}}
 
     monkeypatch.setattr("condgen.evaluation.evaluate", evaluate)
-    code, out, err = condgen("evaluate", "tiny", "--prompts", 3, "--pictures", 2, "-o", "report", "--json")
+    numbers = ["--prompts", 3, "--pictures", 2]
+    reading = ["--text", "words", "--split-column", "part", "--where", "", "--how", "pad"]
+    code, out, err = condgen("evaluate", "tiny", *numbers, *reading, "-o", "report", "--json")
     assert code == 0 and json.loads(out)["model"] == "tiny" and "50% half" in err
     chosen = {
         "out": Path("report"),
         "data": "",
         "split": "test",
+        "image": None,
+        "text": "words",
+        "split_column": "part",
+        "where": "",
+        "how": "pad",
         "prompts": 3,
         "pictures": 2,
         "ablate": 20,
@@ -377,3 +392,16 @@ def test_evaluate_hands_its_options_on(condgen, monkeypatch, tiny_folder):
     }
     assert calls == [(tiny_folder, chosen)]
     assert "| test | 0.500 |" in condgen("evaluate", "tiny")[1]
+
+
+def test_what_cannot_be_measured_is_null(condgen, tmp_path):
+    def refuse(number):
+        raise AssertionError(number)
+
+    data = captioned(tmp_path / "one", 1)
+    flags = ["--data", data, "--split", "all", "--pictures", 1, "-o", "report"]
+    code, out, err = condgen("evaluate", "tiny", *flags, "--json")
+    report = json.loads(out, parse_constant=refuse)
+    assert code == 0 and report["prior"]["test"]["none"]["variance_ratio"] is None and "degrees of freedom" not in err
+    assert json.loads(Path("report/report.json").read_text()) == report
+    assert "n/a" in Path("report/report.md").read_text()

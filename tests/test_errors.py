@@ -39,9 +39,12 @@ def edit(path: Path, **changes: object) -> None:
 # what was asked for
 
 
-@pytest.mark.parametrize("prompt", ["", "   ", "\u200b", "\n\t", "\u3000"])
+@pytest.mark.parametrize("prompt", ["", "   ", "\u200b", "\n\t", "\u3000", "<end>", "<PAD> <unknown>"])
 def test_empty_prompt(condgen, prompt):
     refused(condgen("generate", "a red circle", prompt, "--model", "tiny"), "prompt is empty")
+    if prompt.strip():
+        Path("prompts").write_text(f"a red circle\n{prompt}\n", encoding="utf-8")
+        refused(condgen("generate", "--prompts-file", "prompts", "--model", "tiny"), "prompt is empty")
     assert not Path("out").exists()
 
 
@@ -66,6 +69,12 @@ def test_unknown_model(condgen):
     refused(condgen("generate", "a dog", "--model", "tinny"), "'tinny'", "Did you mean tiny?")
     refused(condgen("info", "tinny"), "Did you mean tiny?")
     refused(condgen("evaluate", "tinny"), "Did you mean tiny?")
+    refused(condgen("info", "n" * 300), "There is no model")
+
+
+@pytest.mark.parametrize("argv", [["generate", "a dog", "--model", ""], ["info", ""], ["evaluate", ""]])
+def test_a_model_without_a_name_is_not_the_default(condgen, argv):
+    refused(condgen(*argv), "name of the model is empty")
 
 
 def test_model_that_is_a_file_or_another_folder(condgen):
@@ -133,13 +142,16 @@ def test_bad_training_request(condgen):
         (["--steps", "2.5"], ["steps", "int"]),
         (["--guidance", "nan"], ["guidance", "from 0 to 20"]),
         (["--guidance", "much"], ["guidance", "float"]),
-        (["--best-of", "4"], ["best_of", "guidance, steps"]),
+        (["--best-of", "4"], ["best_of", "--prior diffusion"]),
+        (["--prior", "none", "--prior-steps", "4"], ["prior_steps", "--prior diffusion"]),
         (["--prior", "diffusion", "--best-of", "65"], ["best_of", "from 1 to 64"]),
         (["--prior", "difusion"], ["'difusion'", "diffusion"]),
         (["-n", "0"], ["from 1"]),
         (["--seed", "-1"], ["seed", "-1"]),
         (["--seed", str(2**63)], ["seed", "2**63"]),
         (["--device", "toaster"], ["'toaster'", "--device cpu"]),
+        (["--device", "meta"], ["'meta'", "--device cpu"]),
+        (["--device", "hpu"], ["'hpu'", "--device cpu"]),
     ],
 )
 def test_dial_out_of_range(condgen, flags, words):
@@ -151,9 +163,17 @@ def test_output_folder_that_cannot_be_written(condgen):
     Path("file").write_text("mine")
     refused(condgen("generate", "a dog", "--model", "tiny", "-o", "file/out"), "file/out", "-o")
     refused(condgen("generate", "a dog", "--model", "tiny", "-o", "file"), "cannot be written")
+    for name in ("n" * 300, "deep/" + "ö" * 200, "nul\0"):
+        refused(condgen("generate", "a dog", "--model", "tiny", "-o", name), repr(name)[:20], "-o")
+        refused(condgen("evaluate", "tiny", "-o", name), repr(name)[:20], "-o")
     refused(condgen("evaluate", "tiny", "-o", "file/out"), "cannot be written")
     refused(condgen("train", "scenes32", "-o", "file/run"), "file/run", "cannot be written")
     assert Path("file").read_text() == "mine" and len(list(Path().iterdir())) == 1
+
+
+def test_report_where_a_folder_lies(condgen):
+    Path("report/sheet.png").mkdir(parents=True)
+    refused(condgen("evaluate", "tiny", "-o", "report"), "report/sheet.png", "folder", "-o")
 
 
 def test_full_disk_is_told_plainly(condgen, monkeypatch):
@@ -219,8 +239,10 @@ def test_index_of_another_format(condgen, broken):
 
 
 def test_index_with_a_wrong_prior(condgen, broken):
-    edit(broken / "model_index.json", priors=["autoregressive"])
-    refused(condgen("generate", "a red circle", "--model", broken), "autoregressive")
+    for wrong in ("autoregressive", {}, ["regression"]):
+        edit(broken / "model_index.json", priors=[wrong])
+        for argv in (["generate", "a red circle", "--model", broken], ["info", broken]):
+            refused(condgen(*argv), "model_index.json", str(wrong), "regression, diffusion")
     edit(broken / "model_index.json", priors=["regression"])
     refused(condgen("generate", "a red circle", "--model", broken, "--prior", "diffusion"), "'diffusion'", "regression")
 
@@ -230,6 +252,35 @@ def test_part_of_another_class_or_shape(condgen, broken):
     refused(condgen("generate", "a red circle", "--model", broken), "RegressionPrior")
     edit(broken / "prior_regression" / "config.json", **{"class": "RegressionPrior", "colour": 3})
     refused(condgen("generate", "a red circle", "--model", broken), "unknown: colour")
+
+
+@pytest.mark.parametrize(
+    "part, changes, words",
+    [
+        ("decoder", [], ["a list", "DiffusionDecoder"]),
+        ("decoder", {"channels": [10, 20]}, ["DiffusionDecoder", "divisible"]),
+        ("decoder", {"channels": 16}, ["channels", "tuple[int, ...]", "'16'"]),
+        ("decoder", {"objective": "zz"}, ["objective", "'x', 'edm'", "'zz'"]),
+        ("decoder", {"guidance": "x"}, ["guidance", "float", "'x'"]),
+        ("decoder", {"steps": 2.5}, ["steps", "int", "'2.5'"]),
+        ("clip", {"heads": 0}, ["CLIP", "zero"]),
+        ("prior_diffusion", {"heads": 0}, ["DiffusionPrior", "zero"]),
+        ("normaliser", {"space": None}, ["space", "str", "'None'"]),
+    ],
+)
+def test_damaged_config_of_a_part(condgen, broken, part, changes, words):
+    config = broken / part / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes if changes else changes))
+    told = refused(condgen("generate", "a red circle", "--model", broken), str(config), *words)
+    assert refused(condgen("info", broken)) == told
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("part", ["clip", "normaliser", "prior_regression", "prior_diffusion", "decoder", "tokenizer"])
+def test_deleted_part(condgen, broken, part):
+    shutil.rmtree(broken / part)
+    told = refused(condgen("generate", "a red circle", "--model", broken), str(broken / part))
+    assert refused(condgen("info", broken)) == told
 
 
 def test_mismatched_embedding_spaces(condgen, broken):
@@ -266,11 +317,14 @@ def test_picture_without_a_sound_recipe(condgen):
     from condgen.paintings import read_recipe
 
     sound = read_recipe("out/a-red-circle-0.png")
-    for change in ({"prompt": 3}, {"seed": "x"}, {"prior": []}, {"steps": "many"}, {"zoom": 2}, {"model": "/nowhere"}):
+    strange = [{"zoom": 2}, {"n": 5}, {"prompts": 3}, {"self": 1}, {"best_of": 2}]
+    for change in ({"prompt": 3}, {"seed": "x"}, {"prior": []}, {"steps": "many"}, {"model": "/nowhere"}, *strange):
         text = PngImagePlugin.PngInfo()
         text.add_itxt("condgen", json.dumps(sound | change))
         Image.new("RGB", (32, 32)).save("bad.png", pnginfo=text)
-        refused(condgen("replay", "bad.png", "-o", "again"))
+        told = refused(condgen("replay", "bad.png", "-o", "again"))
+        assert change not in strange or (f"holds {next(iter(change))}, " in told and "guidance, steps" in told)
+    refused(condgen("replay", "out/a-red-circle-0.png", "--model", "", "-o", "again"), "name of the model is empty")
     assert not Path("again").exists()
 
 
@@ -280,3 +334,72 @@ def test_label_file_where_captions_are_expected(condgen):
     refused(condgen("data", "check", labels), "labels", "captions")
     refused(condgen("train", "captions", "-o", "run", "--data", labels), "labels", "captions")
     refused(condgen("evaluate", "tiny", "--data", labels), "labels", "captions")
+
+
+# judging
+
+
+@pytest.fixture
+def no_painting(monkeypatch):
+    """Whatever is refused is refused before anything is painted."""
+    monkeypatch.setattr("condgen.pipeline.TextToImage.paint", None)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--prompts", 0], ["--prompts", -1], ["--pictures", 0], ["--pictures", -1], ["--ablate", -1]]
+)
+def test_judging_on_nothing(condgen, no_painting, flags):
+    refused(condgen("evaluate", "tiny", *flags, "-o", "report"), flags[0], f"'{flags[1]}'")
+    assert not Path("report").exists()
+
+
+def write_layers(path: Path, size: int = 32, first: int = 0, **columns: object) -> None:
+    """A parquet table with one plain layer of every part."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    Image.new("RGBA", (size, size), "red").save("layer.png")
+    image = {"bytes": Path("layer.png").read_bytes(), "path": ""}
+    parts = ("background", "body", "accessory", "head", "glasses")
+    rows = [{"image": image, "part": part, "index": first, "name": part} | columns for part in parts]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def write_questions(path: Path, **columns: object) -> None:
+    """A test table of three characters."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    Image.new("RGB", (32, 32), "red").save("picture.png")
+    row = {"image": {"bytes": Path("picture.png").read_bytes(), "path": ""}, "caption": "a red circle"}
+    rows = [row | {"head": 0, "glasses": 0} | columns for _ in range(3)]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def test_layers_that_cannot_judge(condgen, no_painting):
+    Path("data").mkdir()
+    write_questions(Path("data/test.parquet"))
+    write_layers(Path("gap.parquet"), first=1)
+    write_layers(Path("none.parquet"), image={"bytes": b"no picture", "path": ""})
+    write_layers(Path("text.parquet"), index="0")
+    write_layers(Path("large.parquet"), size=64)
+    for name, word in (
+        ("missing.parquet", "missing.parquet"),
+        ("picture.png", "no table of layers"),
+        ("data/test.parquet", "no table of layers"),
+        ("gap.parquet", "without gaps"),
+        ("none.parquet", "no table of layers"),
+        ("text.parquet", "no table of layers"),
+        ("large.parquet", "64 x 64"),
+    ):
+        refused(condgen("evaluate", "tiny", "--data", "data", "--parts", name), name, word)
+    refused(condgen("evaluate", "tiny", "--parts", "gap.parquet"), "--data")
+
+
+@pytest.mark.parametrize("change", [{"caption": "<end>", "text": "a red circle"}, {"head": None}, {"glasses": "round"}])
+def test_questions_that_cannot_be_judged(condgen, no_painting, change):
+    Path("data").mkdir()
+    write_layers(Path("layers.parquet"))
+    write_questions(Path("data/test_a.parquet"))
+    write_questions(Path("data/test_b.parquet"), **change)
+    refused(condgen("evaluate", "tiny", "--data", "data", "--parts", "layers.parquet"), "test_b.parquet, row 1")

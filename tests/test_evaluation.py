@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from condgen.contracts import CondgenError
 from condgen.data.grammar import parse, relation_of
 from condgen.data.scenes import draw_scenes, render, scenes
 from condgen.data.views import to_float
 from condgen.evaluation import evaluate, markdown, scene_eval
-from condgen.evaluation.captions import evaluate_captions
+from condgen.evaluation.captions import evaluate_captions, read_pictures
 from condgen.evaluation.embeds import same_text
+from condgen.evaluation.scenes import pictures_judged
 from condgen.metrics.composition import TASKS, is_exact
 from condgen.pipeline import Progress, TextToImage
 from tests.tiny import tiny_model
@@ -58,16 +60,34 @@ def test_a_painter_of_something_else_does_not():
     assert scores["overall"] < 0.6 and scores["exact"] < 0.3
 
 
+def test_every_picture_has_a_seed_of_its_own_and_is_counted():
+    asked = []
+
+    class Blank:
+        def paint(self, prompts, seeds):
+            asked.extend(zip(prompts, seeds))
+            yield Progress(1, 1, torch.ones(len(prompts), 3, 32, 32))
+
+    _, examples = scene_eval(Blank(), True, prompts=8, pictures=3, seed=5)
+    seeds = [seed for _, seed in asked]
+    assert seeds == list(range(5, 5 + len(asked)))
+    judged = pictures_judged(True, 8, 3, 5)
+    assert sum(judged.values()) == len(asked) and judged["colours"] == 18 and judged["position"] == 24
+    assert [caption for caption, *_ in examples] == [caption for caption, _ in asked[::3]]
+
+
 def test_an_untrained_model_scores_near_nothing_and_the_report_is_written(tmp_path):
     model = tiny_model()
     model.about["recipe"] = "scenes32"
     report = evaluate(model, out=tmp_path, prompts=2, pictures=1, ablate=1)
     assert report["scene_eval"]["seen"]["overall"] < 0.3
+    assert report["pictures_judged"]["held_out"] == dict.fromkeys(TASKS, 2)
     assert set(report["prior"]["held_out"]) == {"regression", "diffusion", "none"}
     assert set(report["ablation"]) >= {"full stack", "text embedding fed zero-shot", "words alone (no image embedding)"}
     assert report["prior"]["seen"]["none"]["cos_text"] == pytest.approx(1, abs=1e-4)
     assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(report))
-    assert "| seen |" in (tmp_path / "report.md").read_text() and (tmp_path / "sheet.png").stat().st_size > 1000
+    told = (tmp_path / "report.md").read_text()
+    assert "| seen |" in told and "| held_out | 2 | 2 |" in told and (tmp_path / "sheet.png").stat().st_size > 1000
 
 
 def test_scores_go_into_the_card_once(tmp_path):
@@ -92,6 +112,25 @@ def test_captioned_pictures_are_judged_on_retrieval_too():
     assert "text to image R@1" in markdown({"model": "m", "model_id": "0", **report})
 
 
+def test_pictures_are_read_as_those_of_the_training(tmp_path):
+    names = ("a", "b", "c")
+    for name in names:
+        Image.new("RGB", (16, 8), "red").save(tmp_path / f"{name}.png")
+    lines = ["picture,words,other,part,maker"]
+    lines += [f"{name}.png,one {name},two {name},test,{'me' if name == 'c' else 'you'}" for name in names]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    model = tiny_model()
+    model.about["pictures"] = {"image": "picture", "text": "words", "split": "part", "where": "maker=you", "how": "pad"}
+    own = read_pictures(model, str(tmp_path), "test", {})
+    assert own.texts == ["one a", "one b"] and (own.images[0, :, 0] == 255).all()
+    other = read_pictures(model, str(tmp_path), "test", {"text": "other", "where": "", "how": "crop", "image": None})
+    assert other.texts == ["two a", "two b", "two c"] and not (other.images[0, :, 0] == 255).all()
+    for about in (None, [], {"text": 3}):
+        model.about["pictures"] = about
+        with pytest.raises(CondgenError, match="columns"):
+            read_pictures(model, str(tmp_path), "test", {})
+
+
 def test_same_text_knows_all_captions_of_a_picture():
     data = scenes(60, 3, negatives="none")
     same = same_text(data, 60)
@@ -110,10 +149,11 @@ def test_the_judge_says_what_it_lacks():
 
 @pytest.mark.skipif(not (SHARED / "nouns").exists(), reason="the nouns are not here")
 def test_parts_are_judged_on_every_test_table():
-    from condgen.evaluation.parts import evaluate_parts
+    from condgen.evaluation.parts import evaluate_parts, read_exam
 
     nouns = SHARED / "nouns"
-    report, shown = evaluate_parts(tiny_model(), nouns, nouns / "parts.parquet", 4, 1, 2, lambda *_: None)
+    exam = read_exam(nouns, nouns / "parts.parquet", 4, 32)
+    report, shown = evaluate_parts(tiny_model(), exam, 1, 2, lambda *_: None)
     assert set(report["parts"]) == {"test_comp", "test_iid"} and report["parts"]["test_iid"]["all"] == 0
     assert len(shown) == 8 and "full stack" in report["parts_ablation"]
 

@@ -41,6 +41,13 @@ def test_any_prompt_makes_a_safe_name(text):
     assert name.isascii() and 0 < len(name) <= 80 and not set(name) & set('/\\:*?"<>| .\n\x00')
 
 
+@pytest.mark.parametrize("folder", ["nul\0", "n" * 300])
+def test_a_folder_that_cannot_be_named_is_refused(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CondgenError, match="cannot be written"):
+        painting().save(folder)
+
+
 def test_long_and_foreign_prompts_keep_apart():
     assert slug("a" * 200) != slug("a" * 201) and slug("猫") != slug("犬") and slug("a red circle") == "a-red-circle"
 
@@ -102,6 +109,26 @@ def test_painting_in_a_batch_is_the_same_picture(model):
 def test_progress_comes_every_step(model):
     frames = list(model.watch("a red circle", 0, steps=3))
     assert [p.step for p, _ in frames] == [1, 2, 3, 3] and frames[-1][1] is not None
+
+
+@pytest.mark.parametrize("empty", ["", "<end>", " <pad> \u200b", None])
+def test_nothing_is_painted_where_one_prompt_is_empty(model, monkeypatch, empty):
+    monkeypatch.setattr(model, "watch", None)
+    with pytest.raises(CondgenError, match=r"prompt is empty|must be text"):
+        next(model.generate(["a red circle", empty]))
+
+
+@pytest.mark.parametrize("filler", [" ", "\n", "\u200b", "<end>"])
+def test_what_nobody_reads_does_not_crowd_out_the_words(model, recwarn, filler):
+    padded = next(model.generate(filler * 3000 + "a red circle", steps=1))
+    assert padded.image.tobytes() == next(model.generate("a red circle", steps=1)).image.tobytes() and not recwarn
+
+
+def test_a_dial_of_another_prior_is_named(model):
+    with pytest.raises(CondgenError, match="best_of belongs to --prior diffusion, but the prior is regression"):
+        next(model.generate("a red circle", best_of=3))
+    with pytest.raises(CondgenError, match="no dial zoom"):
+        next(model.generate("a red circle", zoom=3))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 1.5, "7", None, True])

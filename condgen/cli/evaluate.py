@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from condgen.cli.generate import check_folder
-from condgen.cli.terminal import say
+from condgen.cli.terminal import say, show_json
 
 HELP = "judge a model: does it paint what the words say?"
+READING = ("image", "text", "split_column", "where", "how")
+CHOSEN = ("out", "data", "split", *READING, "prompts", "pictures", "ablate", "parts")
+TRAINED = " (default as in the training)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, metavar="REPORT", help="folder for report.json, report.md, sheet.png")
     parser.add_argument("--data", default="", metavar="PATH", help="captioned pictures to judge on; scenes need none")
     parser.add_argument("--split", default="test", help="which part of the data (default test)")
+    for name, what in (("image", "picture"), ("text", "captions"), ("split-column", "split")):
+        parser.add_argument(f"--{name}", metavar="COLUMN", help=f"column of the {what}; '' guesses{TRAINED}")
+    parser.add_argument("--where", metavar="COLUMN=VALUE", help=f"judge only such rows; several with commas{TRAINED}")
+    parser.add_argument("--how", choices=("crop", "pad"), help=f"how pictures become square{TRAINED}")
     parser.add_argument("--pictures", type=int, default=4, metavar="N", help="pictures of every prompt (default 4)")
     parser.add_argument("--prompts", type=int, default=50, metavar="N", help="prompts of every task (default 50)")
     parser.add_argument("--ablate", type=int, default=20, metavar="N", help="prompts of every ablation; 0 for none")
@@ -38,14 +44,17 @@ def run(args: argparse.Namespace) -> int:
     folder = find(args.model)
     from condgen.evaluation import evaluate, markdown
 
-    chosen = {name: getattr(args, name) for name in ("out", "data", "split", "prompts", "pictures", "ablate", "parts")}
+    chosen = {name: getattr(args, name) for name in CHOSEN}
     with telling() as told:
         report = evaluate(folder, **chosen, told=told)
     if args.card:
         from condgen.evaluation.report import record
 
         record(folder, report)
-    print(json.dumps(report, indent=2) if args.json else markdown(report))
+    if args.json:
+        show_json(report)
+    else:
+        print(markdown(report))
     return 0
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from condgen.cli.terminal import say
 from condgen.contracts import CondgenError
+from condgen.words import clean
 
 HELP = "paint pictures from prompts"
 DIALS = (
@@ -25,6 +24,8 @@ DIALS = (
     ("--prior-guidance", "W", float, "guidance of the prior; 1 is off"),
 )
 MOST_ON_SHEET = 200
+LONGEST_NAME = 255
+"""What common file systems take."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +89,7 @@ def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
         where = f"{file} holds no prompt" if file else "There is no prompt"
         raise CondgenError(f"{where}. Say what to paint, for example: condgen generate 'a red circle'.")
     for prompt in prompts:
-        if all(unicodedata.category(c)[0] in "CZ" for c in unicodedata.normalize("NFKC", prompt)):
+        if not clean(prompt):
             raise CondgenError("The prompt is empty. Say what to paint, for example: a red circle above a blue square.")
         if any("\ud800" <= c <= "\udfff" for c in prompt):
             raise CondgenError(f"The prompt {prompt!r} is not UTF-8 text.")
@@ -98,7 +99,10 @@ def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
 def check_folder(folder: Path) -> None:
     """Raises `CondgenError` when pictures could not be written there; makes nothing yet."""
     there = folder.absolute()
-    while not there.exists() and there != there.parent:
+    if any("\0" in part or len(part.encode("utf-8", "replace")) > LONGEST_NAME for part in there.parts):
+        told = f"a name has no NUL and at most {LONGEST_NAME} bytes"
+        raise CondgenError(f"The folder {str(folder)[:60]!r} cannot be made ({told}). Choose another with -o.")
+    while not os.path.exists(there) and there != there.parent:
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         why = "may not be written" if there.is_dir() else "is a file"
@@ -112,8 +116,8 @@ def load_model(folder: Path, device: str):
     from condgen.pipeline import TextToImage
 
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # a device without memory, such as meta, has nothing to give back
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise CondgenError(f"There is no device {device!r} here ({reason}). Try --device cpu.") from None
     return TextToImage.load(folder).to(device)
@@ -153,16 +157,10 @@ def label(prompt: str, seed: int) -> str:
 
 
 def save_sheet(shown: list[tuple], total: int, folder: Path) -> Path:
-    """Writes `grid.png`; a file that is there already is kept, and the new one gets a number."""
-    from condgen.paintings import grid, write_bytes
+    """Writes `grid.png`, see `paintings.write_beside`."""
+    from condgen.paintings import grid, png_bytes, write_beside
 
     if total > len(shown):
         say(f"The sheet shows the first {len(shown)} of {total} pictures.")
-    buffer = io.BytesIO()
-    grid([image for image, _ in shown], [text for _, text in shown]).save(buffer, "PNG")
-    path, number = folder / "grid.png", 1
-    while path.exists() and path.read_bytes() != buffer.getvalue():
-        number += 1
-        path = folder / f"grid-{number}.png"
-    write_bytes(path, buffer.getvalue())
-    return path
+    sheet = grid([image for image, _ in shown], [text for _, text in shown])
+    return write_beside(folder / "grid.png", png_bytes(sheet))

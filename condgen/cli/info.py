@@ -9,7 +9,6 @@ from pathlib import Path
 from condgen.cli.terminal import bytes_of, human, show_json, table
 
 HELP = "tell what a model is: parts, dials, space, metrics"
-SHOWN = ("name", "size", "priors", "recipe", "data")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,11 +35,14 @@ def facts_of(folder: Path) -> dict:
     Raises:
         CondgenError: the index or a part is missing or damaged.
     """
-    from condgen.nn.storage import CONFIG, read_json
+    from condgen.encoders.tokenizer import Tokenizer
     from condgen.pipeline import model_id_of, read_index
 
     index = read_index(folder)
-    parts = parts_of(folder)
+    modules = modules_of(folder, index)
+    Tokenizer.load(folder / "tokenizer")
+    parts = sizes_of(folder, modules)
+    dials = {name.replace("_", " "): module.knobs for name, module in modules.items() if hasattr(module, "knobs")}
     return {
         "name": index.get("name", folder.name),
         "model_id": model_id_of(folder),
@@ -48,45 +50,37 @@ def facts_of(folder: Path) -> dict:
         "bytes": bytes_of(folder),
         "parameters": sum(part["parameters"] for part in parts.values()),
         "parts": parts,
-        "size": read_json(folder / "decoder" / CONFIG).get("size"),
-        "priors": [*index.get("priors", []), "none"],
-        "dials": dials_of(folder, index.get("priors", [])),
-        "space": read_json(folder / "normaliser" / CONFIG).get("space"),
+        "size": modules["decoder"].config.size,
+        "priors": [*index["priors"], "none"],
+        "dials": {name: [asdict(knob) for knob in knobs] for name, knobs in dials.items()},
+        "space": modules["normaliser"].config.space,
         "recipe": index.get("recipe"),
         "metrics": index.get("metrics"),
         "index": index,
     }
 
 
-def parts_of(folder: Path) -> dict[str, dict]:
-    """Class, number of parameters and bytes of every part."""
-    from condgen.nn.storage import CONFIG, WEIGHTS, parameter_count, read_json
-
-    parts = {}
-    for weights in sorted(folder.glob(f"*/{WEIGHTS}")):
-        count = parameter_count(weights)
-        name, kind = weights.parent.name, read_json(weights.parent / CONFIG).get("class")
-        parts[name] = {"class": kind, "parameters": count, "bytes": weights.stat().st_size}
-    return parts
-
-
-def dials_of(folder: Path, priors: list[str]) -> dict[str, list[dict]]:
-    """The dials of the decoder and of every prior, with range and default.
-
-    They are asked of modules on the meta device, which hold no numbers.
-    """
+def modules_of(folder: Path, index: dict) -> dict:
+    """Every part by the name of its folder, on the meta device: shape and dials without numbers."""
     import torch
 
-    from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
-    from condgen.nn.storage import CONFIG, config_from, read_json
-    from condgen.pipeline import PRIORS
+    from condgen.nn.storage import build_part
+    from condgen.pipeline import parts_of
 
-    path = folder / "decoder" / CONFIG
-    values = {name: value for name, value in read_json(path).items() if name != "class"}
     with torch.device("meta"):
-        decoder = DiffusionDecoder(config_from(DiffusionDecoderConfig, values, path))
-    dials = {"decoder": decoder.knobs} | {f"prior {name}": PRIORS[name].knobs for name in priors if name in PRIORS}
-    return {part: [asdict(knob) for knob in knobs] for part, knobs in dials.items()}
+        return {name: build_part(*kinds, folder / name) for name, kinds in parts_of(index).items()}
+
+
+def sizes_of(folder: Path, modules: dict) -> dict[str, dict]:
+    """Class, number of parameters and bytes of every part, from the headers of the weights."""
+    from condgen.nn.storage import WEIGHTS, parameter_count
+
+    sizes = {}
+    for name, module in modules.items():
+        weights = folder / name / WEIGHTS
+        count = parameter_count(weights)
+        sizes[name] = {"class": type(module).__name__, "parameters": count, "bytes": weights.stat().st_size}
+    return sizes
 
 
 def lines_of(facts: dict) -> list[str]:

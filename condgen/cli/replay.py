@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
             raise CondgenError(f"The recipe in {args.file} is damaged: {name} is {recipe[name]!r}.")
     check_folder(args.out)
     try:
-        folder = find(args.model or recipe["model"])
+        folder = find(recipe["model"] if args.model is None else args.model)
     except CondgenError as error:
         raise CondgenError(
             f"{args.file} was painted by {recipe['model']}. {error} Name the model with --model."
@@ -45,6 +45,12 @@ def run(args: argparse.Namespace) -> int:
             f"the weights {model.model_id}. Give the right model with --model."
         )
     dials = {name: value for name, value in recipe.items() if name not in NOT_DIALS}
+    known = [knob.name for knob in model.knobs(recipe["prior"])]
+    if strange := sorted(set(dials) - set(known)):
+        raise CondgenError(
+            f"The recipe in {args.file} holds {', '.join(strange)}, which {folder} cannot turn; its dials are "
+            f"{', '.join(known)}. Another program changed the file."
+        )
     (painting,) = model.generate(recipe["prompt"], seed=recipe["seed"], prior=recipe["prior"], **dials)
     before = args.file.read_bytes()
     path = painting.save(args.out)

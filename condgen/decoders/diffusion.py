@@ -32,6 +32,7 @@ class DiffusionDecoderConfig:
         word_depth: attention blocks over the words.
         guidance: default guidance scale when sampling.
         steps: default number of steps.
+        solver: `dpm++`, ours; `unipc` and `euler` are diffusers'. See `diffusion.sampling`.
     """
 
     size: int = 32
@@ -48,6 +49,7 @@ class DiffusionDecoderConfig:
     word_depth: int = 2
     guidance: float = 2.0
     steps: int = 12
+    solver: Literal["dpm++", "unipc", "euler"] = "dpm++"
 
 
 class DiffusionDecoder(nn.Module):
@@ -92,7 +94,8 @@ class DiffusionDecoder(nn.Module):
             said, nothing = self.read(cond), self.read(say_nothing(cond))
         guided = Guided(self.denoise, lambda _: nothing, dials["guidance"])
         shape = (3, self.config.size, self.config.size)
-        for x in sample(guided, shape, said, rng, int(dials["steps"]), device=self.mean.device):
+        steps, solver = int(dials["steps"]), self.config.solver
+        for x in sample(guided, shape, said, rng, steps, solver, device=self.mean.device):
             yield (x * self.sd + self.mean).clamp(-1, 1)
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from condgen.contracts import CondgenError
-from condgen.evaluation.captions import evaluate_captions
+from condgen.evaluation.captions import evaluate_captions, read_pictures
 from condgen.evaluation.embeds import Told
-from condgen.evaluation.parts import evaluate_parts
-from condgen.evaluation.report import markdown, write
+from condgen.evaluation.parts import evaluate_parts, read_exam
+from condgen.evaluation.report import check_out, finite, markdown, write
 from condgen.evaluation.scenes import evaluate_scenes, scene_eval
 
 __all__ = ["evaluate", "markdown", "scene_eval"]
@@ -22,7 +22,9 @@ __all__ = ["evaluate", "markdown", "scene_eval"]
 
 def evaluate(
     model, out: Path | str | None = None, data: str = "", split: str = "test", prompts: int = 50, pictures: int = 4,
-    ablate: int = 20, parts: str = "", told: Told = lambda share, what: None,
+    ablate: int = 20, parts: str = "", image: str | None = None, text: str | None = None,
+    split_column: str | None = None, where: str | None = None, how: str | None = None,
+    told: Told = lambda share, what: None,
 ) -> dict:  # fmt: skip
     """Judges a model.
 
@@ -35,30 +37,45 @@ def evaluate(
         pictures: per prompt.
         ablate: prompts (per task, or per table of parts) for each line of the ablation; 0 leaves it out.
         parts: `parts.parquet`, to judge pictures made of known layers by their head and glasses.
+        image, text, split_column, where, how: how `data` is read, see `data.sources.load_captions`; None as the
+            model's own training pictures were, an empty name guesses.
         told: called with progress.
 
     Returns:
-        the report, as written to `report.json`.
-    """
-    if not hasattr(model, "paint"):
-        from condgen import load
+        the report, as written to `report.json`; a number that cannot be told is None.
 
-        model = load(model)
+    Raises:
+        CondgenError: a number out of range, or no, missing or unusable data; before anything is painted.
+    """
+    for name, value, least in (("prompts", prompts, 1), ("pictures", pictures, 1), ("ablate", ablate, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise CondgenError(f"--{name} must be an integer from {least}, got {str(value)[:40]!r}.")
+    if out is not None:
+        check_out(Path(out))
     if parts and not data:
         raise CondgenError("To judge parts, give the folder of the test tables with --data.")
-    if not data and model.about.get("recipe", "").startswith("scenes"):
+    model = model if hasattr(model, "paint") else _load(model)
+    if data:
+        asked = {"image": image, "text": text, "split": split_column, "where": where, "how": how}
+        known = read_pictures(model, data, split, asked)
+        exam = read_exam(Path(data), Path(parts), prompts, model.size) if parts else None
+        report, shown = evaluate_captions(model, known, pictures, told)
+        if exam is not None:
+            more, shown = evaluate_parts(model, exam, pictures, ablate, told)
+            report |= more
+    elif str(model.about.get("recipe")).startswith("scenes"):
         report, shown = evaluate_scenes(model, prompts, pictures, ablate, told)
     else:
-        if not data:
-            raise CondgenError(f"{model.name} does not paint scenes: give captioned pictures to judge on with --data.")
-        from condgen.data.sources import load_captions
-
-        report, shown = evaluate_captions(model, load_captions(data, model.size, split=split), pictures, told)
-        if parts:
-            more, shown = evaluate_parts(model, Path(data), Path(parts), prompts, pictures, ablate, told)
-            report |= more
-    report = {"model": model.name, "model_id": model.model_id} | report
+        raise CondgenError(f"{model.name} does not paint scenes: give captioned pictures to judge on with --data.")
+    report = finite({"model": model.name, "model_id": model.model_id} | report)
     told(1.0, "done")
     if out is not None:
         write(Path(out), report, shown)
     return report
+
+
+def _load(path_or_name: Path | str):
+    from condgen.models import find
+    from condgen.pipeline import TextToImage
+
+    return TextToImage.load(find(path_or_name))

@@ -5,8 +5,28 @@ from __future__ import annotations
 import numpy as np
 
 from condgen.data.captions import CaptionedPictures
+from condgen.data.rows import Columns
+from condgen.data.sources import load_captions
 from condgen.evaluation.embeds import Example, Told, embed_images, embed_texts, paint, priors_report, same_text
 from condgen.metrics.alignment import retrieval_at_1
+
+READ = {"image": "", "text": "", "split": "", "where": "", "how": "crop"}
+
+
+def read_pictures(model, data: str, split: str, asked: dict[str, str | None]) -> CaptionedPictures:
+    """The pictures to judge on, read as those of the training were where nothing else is asked for.
+
+    Args:
+        model: a TextToImage; `about["pictures"]`, where it is there, tells how those of its training were read.
+        data, split: see `load_captions`.
+        asked: the keys of READ, where `split` is a column; None as in the training.
+    """
+    trained = model.about.get("pictures")
+    trained = trained if isinstance(trained, dict) else {}
+    chosen = READ | {name: trained[name] for name in READ if isinstance(trained.get(name), str)}
+    chosen |= {name: value for name, value in asked.items() if value is not None}
+    columns = Columns(chosen["image"], chosen["text"], chosen["split"])
+    return load_captions(data, model.size, columns=columns, split=split, how=chosen["how"], where=chosen["where"])
 
 
 def evaluate_captions(

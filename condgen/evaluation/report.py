@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from pathlib import Path
 
 from PIL import Image
 
+from condgen.contracts import CondgenError
 from condgen.evaluation.embeds import Example
-from condgen.paintings import grid, make_folder, write_bytes
+from condgen.paintings import grid, make_folder, png_bytes, write_bytes
 
 SCORES = "## Scores"
+FILES = ("report.json", "report.md", "sheet.png")
+KEPT = ("scene_eval", "pictures_judged", "swap_accuracy", "retrieval", "parts")
+
+
+def finite(value):
+    """The same report with None in the place of numbers that are none: JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_out(out: Path) -> None:
+    """`CondgenError` where a report could not be written because a folder has the name of one of its files."""
+    if taken := [name for name in FILES if os.path.isdir(out / name)]:
+        raise CondgenError(f"{out / taken[0]} is a folder; the report goes there. Move it, or choose another with -o.")
 
 
 def write(out: Path, report: dict, shown: list[Example]) -> None:
-    """Writes `report.json`, `report.md` and `sheet.png` into a folder."""
+    """Writes FILES into a folder."""
     make_folder(out)
-    write_bytes(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
-    write_bytes(out / "report.md", markdown(report).encode())
     pictures = [Image.fromarray(picture.transpose(1, 2, 0)) for _, picture, _ in shown]
     labels = [("" if ok else "(wrong) ") + caption for caption, _, ok in shown]
-    grid(pictures, labels, columns=8, cell=128).save(out / "sheet.png")
+    sheet = png_bytes(grid(pictures, labels, columns=8, cell=128))
+    told = (json.dumps(report, indent=2) + "\n").encode(), markdown(report).encode(), sheet
+    for name, data in zip(FILES, told):
+        write_bytes(out / name, data)
 
 
 def record(folder: Path, report: dict) -> None:
@@ -30,7 +49,7 @@ def record(folder: Path, report: dict) -> None:
     text = text.split(SCORES)[0].rstrip()
     write_bytes(card, f"{text}\n\n{SCORES}\n\n{markdown(report, 2)}".encode())
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    index["metrics"] = {k: v for k, v in report.items() if k in ("scene_eval", "swap_accuracy", "retrieval", "parts")}
+    index["metrics"] = {k: v for k, v in report.items() if k in KEPT}
     write_bytes(folder / "model_index.json", (json.dumps(index, indent=2) + "\n").encode())
 
 
@@ -51,9 +70,16 @@ def markdown(report: dict, level: int = 1) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(rows: dict[str, dict[str, float]]) -> list[str]:
+def _table(rows: dict[str, dict[str, float | None]]) -> list[str]:
     columns = list(dict.fromkeys(c for row in rows.values() for c in row))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(f"{row[c]:.3f}" if c in row else "" for c in columns) + " |")
+        lines.append(f"| {name} | " + " | ".join(_cell(row[c]) if c in row else "" for c in columns) + " |")
     return [*lines, ""]
+
+
+def _cell(value: float | None) -> str:
+    """Shares have three digits, numbers of pictures are whole, and what cannot be said is n/a."""
+    if value is None:
+        return "n/a"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -24,23 +24,28 @@ def scene_eval(
         held_out: ask for combinations that training never showed.
         prompts: per task, at most.
         pictures: per prompt.
-        seed: of prompts and noise.
+        seed: of the prompts, and of the noise of the first picture; every further picture has the next one.
         how: passed to `paint`: prior, use_z, use_words, dials.
 
     Returns:
         (scores, examples): see `metrics.composition.score`; (caption, uint8 (3, S, S), passed), one a prompt.
     """
     asked = [(task, m) for task in TASKS for m in questions(task, prompts, held_out, seed)]
-    jobs = [(task, m, seed + i) for task, m in asked for i in range(pictures)]
+    jobs = [job for job in asked for _ in range(pictures)]
     results, examples = [], []
     for start in range(0, len(jobs), BATCH):
         part = jobs[start : start + BATCH]
-        painted = paint(model, [say(m) for _, m, _ in part], [s for *_, s in part], **how)
-        for (task, meaning, own), picture, seen in zip(part, painted, detect(painted)):
+        painted = paint(model, [say(m) for _, m in part], [seed + start + i for i in range(len(part))], **how)
+        for k, ((task, meaning), picture, seen) in enumerate(zip(part, painted, detect(painted)), start):
             results.append((task, passes(task, meaning, seen), bool(seen) and is_exact(meaning, seen)))
-            if own == seed:
+            if k % pictures == 0:
                 examples.append((say(meaning), picture, results[-1][1]))
     return score(results), examples
+
+
+def pictures_judged(held_out: bool, prompts: int, pictures: int, seed: int = 0) -> dict[str, int]:
+    """How many pictures of every task `scene_eval` judges: some tasks have few combinations to ask for."""
+    return {task: pictures * len(questions(task, prompts, held_out, seed)) for task in TASKS}
 
 
 def scene_swaps(clip, tokenizer, held_out: bool, n: int = 2000, seed: int = 1) -> dict[str, float]:
@@ -61,7 +66,9 @@ def scene_swaps(clip, tokenizer, held_out: bool, n: int = 2000, seed: int = 1) -
 
 ABLATION: dict[str, dict] = {
     "full stack": {},
+    "regression prior": {"prior": "regression"},
     "diffusion prior": {"prior": "diffusion"},
+    "diffusion prior, best of 8": {"prior": "diffusion", "best_of": 8},
     "text embedding fed zero-shot": {"prior": "none"},
     "image embedding alone (no words)": {"use_words": False},
     "text embedding zero-shot, no words": {"prior": "none", "use_words": False},
@@ -76,11 +83,13 @@ ABLATION: dict[str, dict] = {
 
 def evaluate_scenes(model, prompts: int, pictures: int, ablate: int, told: Told) -> tuple[dict, list]:
     """The whole report of a model of scenes, and examples for the sheet."""
-    report: dict = {"kind": "scenes", "scene_eval": {}, "swap_accuracy": {}, "prior": {}, "ablation": {}}
+    report: dict = {"kind": "scenes"}
+    report |= {name: {} for name in ("scene_eval", "pictures_judged", "swap_accuracy", "prior", "ablation")}
     examples = []
     for k, (side, held_out) in enumerate(SIDES.items()):
         told(0.05 + 0.25 * k, f"SceneEval, {side}")
         report["scene_eval"][side], shown = scene_eval(model, held_out, prompts, pictures)
+        report["pictures_judged"][side] = pictures_judged(held_out, prompts, pictures)
         examples += shown[:: max(1, len(shown) // 24)][:24]
         told(0.25 + 0.25 * k, f"encoder and priors, {side}")
         report["swap_accuracy"][side] = scene_swaps(model.clip, model.tokenizer, held_out)

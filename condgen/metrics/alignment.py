@@ -38,7 +38,7 @@ def prior_report(predicted: Tensor, image_embed: Tensor, text_embed: Tensor, sam
     Returns:
         cosines to the true image embedding, to the caption and to an unrelated caption; recall at 1 of the picture
         among the N (any picture with that caption is a hit); the variance of the predictions over that of the true
-        embeddings (1 is right, 0 is collapse to the mean).
+        embeddings (1 is right, 0 is collapse to the mean; NaN where N is 1).
     """
     shifted = torch.roll(text_embed, len(text_embed) // 2, 0)
     return {
@@ -46,5 +46,5 @@ def prior_report(predicted: Tensor, image_embed: Tensor, text_embed: Tensor, sam
         "cos_text": (predicted * text_embed).sum(1).mean().item(),
         "cos_unrelated": (predicted * shifted).sum(1).mean().item(),
         "recall_at_1": retrieval_at_1(predicted, image_embed, same),
-        "variance_ratio": (predicted.var(0).sum() / image_embed.var(0).sum()).item(),
+        "variance_ratio": (predicted.var(0, correction=0).sum() / image_embed.var(0, correction=0).sum()).item(),
     }

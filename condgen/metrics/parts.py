@@ -13,9 +13,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+
+from condgen.contracts import CondgenError
 
 NOUNS_ORDER = ("background", "body", "accessory", "head", "glasses")
 SWEEPS = 3  # rounds over all parts; with two, one true picture in some thousands is still badly explained
@@ -54,21 +58,18 @@ class PartsJudge:
 
     @classmethod
     def from_parquet(cls, path: str | Path, order: Sequence[str] = NOUNS_ORDER, **options) -> PartsJudge:
-        """From a table with columns image (RGBA), part, index, name. `order` names the parts to use, bottom first."""
-        import numpy as np
-        import pyarrow.parquet as pq
-        from PIL import Image
+        """From a table with columns image (RGBA), part, index, name. `order` names the parts to use, bottom first.
 
-        rows = sorted(pq.read_table(path).to_pylist(), key=lambda row: row["index"])
-        layers, names = {}, {}
-        for part in order:
-            own = [row for row in rows if row["part"] == part]
-            if [row["index"] for row in own] != list(range(len(own))) or not own:
-                raise ValueError(f"{path}: the indices of part {part!r} must be 0, 1, 2, ... without gaps")
-            pictures = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGBA") for row in own]
-            layers[part] = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-            names[part] = [row["name"] for row in own]
-        return cls(layers, names, **options)
+        Raises:
+            CondgenError: the file is missing or no such table.
+        """
+        try:
+            layers, names = _read_layers(path, order)
+            return cls(layers, names, **options)
+        except (OSError, ValueError, TypeError, LookupError, Image.DecompressionBombError) as error:
+            raise CondgenError(
+                f"{path} is no table of layers ({error}). Expected a parquet with the columns image, part, index, name."
+            ) from None
 
     def explain(self, pictures: Tensor, batch: int = 512) -> dict[str, Tensor]:
         """The layer that each picture shows, for every part.
@@ -164,6 +165,22 @@ class PartsJudge:
             none = len(shelf[part][0]) - 1
             chosen[part] = torch.where((chosen[part] == none) | (rms > self.max_error), -1, chosen[part])
         return chosen, error.sum((1, 2))
+
+
+def _read_layers(path: str | Path, order: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    """For each part its layers, uint8 (K, S, S, 4), and their names."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(path, columns=["image", "part", "index", "name"]).to_pylist()
+    layers, names = {}, {}
+    for part in order:
+        own = sorted((row for row in rows if row["part"] == part), key=lambda row: row["index"])
+        if [row["index"] for row in own] != list(range(len(own))) or not own:
+            raise ValueError(f"the indices of part {part!r} must be 0, 1, 2, ... without gaps")
+        pictures = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGBA") for row in own]
+        layers[part] = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
+        names[part] = [row["name"] for row in own]
+    return layers, names
 
 
 def _premultiplied(rgba: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -42,14 +42,31 @@ def read_json(path: Path) -> Any:
 
 
 def config_from(cls: type[C], values: dict[str, Any], path: Path) -> C:
-    """Builds a config dataclass; an unknown or missing field is a `CondgenError` that names it."""
+    """Builds a config dataclass; a field that is unknown, missing or of another type is a `CondgenError`."""
     names = {field.name for field in dataclasses.fields(cls)}
     needed = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING}
     unknown, missing = sorted(set(values) - names), sorted(needed - set(values))
     if unknown or missing:
         told = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
         raise CondgenError(f"{path} does not describe a {cls.__name__} ({'; '.join(told)}). Another condgen wrote it?")
+    kinds = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if field.name in values and not _is_a(kinds[field.name], value := values[field.name]):
+            raise CondgenError(
+                f"{path} does not describe a {cls.__name__}: {field.name} must be {field.type}, got "
+                f"{str(value)[:40]!r}. Copy or export it again."
+            )
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _is_a(kind: Any, value: Any) -> bool:
+    """Whether a value read from JSON is of the annotated type: a plain one, a Literal, or a tuple of equal ones."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, list) and all(_is_a(get_args(kind)[0], one) for one in value)
+    kind = int | float if kind is float else kind
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def save_part(module: nn.Module, folder: Path, half: bool = False) -> None:
@@ -73,12 +90,11 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     os.replace(temporary, path)
 
 
-def load_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module:
-    """Reads what `save_part` wrote, in evaluation mode.
+def build_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module:
+    """The module that `config.json` describes, without its weights; under `torch.device("meta")` it costs nothing.
 
     Raises:
-        CondgenError: a file is missing or damaged, the part is of another class, or a tensor is missing, extra or of
-            another shape; the message names the file and the tensor.
+        CondgenError: `config.json` is missing or damaged, or describes another class; the message names the file.
     """
     path = folder / CONFIG
     values = read_json(path)
@@ -86,9 +102,19 @@ def load_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module
     if found != cls.__name__:
         raise CondgenError(f"{path} holds a {found}, expected a {cls.__name__}.")
     try:
-        module = cls(config_from(config_cls, values, path))
+        return cls(config_from(config_cls, values, path))
     except (TypeError, ValueError, ArithmeticError, RuntimeError, LookupError) as error:
         raise CondgenError(f"{path} does not describe a {cls.__name__} ({error}). Copy or export it again.") from None
+
+
+def load_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module:
+    """Reads what `save_part` wrote, in evaluation mode.
+
+    Raises:
+        CondgenError: a file is missing or damaged, the part is of another class, or a tensor is missing, extra or of
+            another shape; the message names the file and the tensor.
+    """
+    module = build_part(cls, config_cls, folder)
     load_weights(module, folder / WEIGHTS)
     return module.eval()
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from condgen.contracts import CondgenError
 from condgen.metrics.parts import PartsJudge
 
 NOUNS = Path(__file__).resolve().parents[3] / "shared" / "data" / "nouns"
@@ -192,7 +193,7 @@ def test_from_parquet_reads_layers_by_index(tmp_path):
     assert torch.equal(judge.name(compose(layers, chosen), "head"), chosen["head"])
     assert judge.names["head"][:2] == ["head 0", "head 1"]
     write_parts(tmp_path / "gaps.parquet", layers, first_index=1)
-    with pytest.raises(ValueError, match="without gaps"):
+    with pytest.raises(CondgenError, match=r"gaps\.parquet.*without gaps"):
         PartsJudge.from_parquet(tmp_path / "gaps.parquet", order=tuple(layers))
 
 
