@@ -6,7 +6,7 @@ import torch
 from condgen.contracts import CondgenError
 from condgen.diffusion.guidance import Guided
 from condgen.diffusion.precondition import EDM, OBJECTIVES, XPrediction, add_noise, denoising_loss
-from condgen.diffusion.sampling import SOLVERS, levels, noise, sample
+from condgen.diffusion.sampling import SHIFT, SOLVERS, levels, noise, sample
 
 
 def generators(n, first=0):
@@ -71,7 +71,7 @@ def test_dpm_solver_equals_diffusers(steps):
 
     denoise = lambda x, t, c: torch.tanh(x) * (1 - t[:, None]) + 0.3  # noqa: E731
     ours = last(sample(denoise, (6,), {}, generators(1), steps))
-    plan = DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=1.0)
+    plan = DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=SHIFT)
     plan.set_timesteps(steps)
     x = noise((6,), generators(1))
     for i, timestep in enumerate(plan.timesteps):
