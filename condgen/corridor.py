@@ -126,16 +126,22 @@ class CorridorRun:
         fit = Fit(
             ClipTraining(clip, objective),
             self.views(self.config.fit_clip.batch, negatives=objective.negatives),
-            self.bound("clip", self.config.fit_clip, 1),
+            self._fit("clip"),
             self.config.seed,
         )
         for _ in drive(fit, self.run, "clip", self.display):
             pass
-        before = fingerprint(self.clip) if (self.parts / "clip" / "model.safetensors").exists() else None
-        save_part(self._finish(fit).clip, self.parts / "clip")
-        self.__dict__.pop("clip", None)
+        place = self.parts / "clip"
+        before = fingerprint(load_part(CLIP, CLIPConfig, place)) if self._is_there("clip") else None
+        save_part(self._finish(fit).clip, place)
         if before not in (None, fingerprint(self.clip)):
             self._forget_the_old_space()
+
+    def _fit(self, stage: str) -> FitConfig:
+        """The bounds of a stage; the priors share the time of theirs."""
+        kind = stage.split()[0]
+        siblings = len(self.config.prior.kinds) if kind == "prior" else 1
+        return self.bound(kind, getattr(self.config, f"fit_{kind}"), siblings)
 
     def _finish(self, fit: Fit):
         """The model with the weights to use, back on the CPU with all its parts."""
@@ -168,16 +174,12 @@ class CorridorRun:
         place, _ = checkpoint.newest(self.root / "checkpoints" / stage)
         if place is None:
             return False
-        kind = stage.split()[0]
-        fit = self.bound(
-            kind, getattr(self.config, f"fit_{kind}"), len(self.config.prior.kinds) if kind == "prior" else 1
-        )
         state = checkpoint.read_state(place)
-        return progress_of(fit, state["images"], state["seconds"]) < 1
+        return progress_of(self._fit(stage), state["images"], state["seconds"]) < 1
 
     @cached_property
     def clip(self) -> CLIP:
-        if not (self.parts / "clip" / "model.safetensors").exists():
+        if not self._is_there("clip"):
             raise CondgenError(f"{self.root} holds no encoder yet. Train it first: --stage clip.")
         return load_part(CLIP, CLIPConfig, self.parts / "clip")
 
@@ -207,12 +209,11 @@ class CorridorRun:
     # the priors
 
     def train_prior(self) -> None:
-        kinds = self.config.prior.kinds
-        for kind in kinds:
+        for kind in self.config.prior.kinds:
             if not self._is_done(f"prior {kind}"):
-                self._train_one_prior(kind, len(kinds))
+                self._train_one_prior(kind)
 
-    def _train_one_prior(self, kind: str, siblings: int) -> None:
+    def _train_one_prior(self, kind: str) -> None:
         s = self.config.prior
         torch.manual_seed(self.config.seed)
         prior = PRIORS[kind](PriorConfig(**self.space, width=s.width, depth=s.depth, heads=s.heads))
@@ -221,7 +222,7 @@ class CorridorRun:
         fit = Fit(
             TRAINING[kind](prior, self.normaliser),
             views,
-            self.bound("prior", self.config.fit_prior, siblings),
+            self._fit(f"prior {kind}"),
             self.config.seed,
         )
         for _ in drive(fit, self.run, f"prior {kind}", self.display):
@@ -259,7 +260,7 @@ class CorridorRun:
         else:
             views.cache("z", self.normaliser(self.text_embed), per="text")
         fit = Fit(
-            DecoderTraining(decoder, objective), views, self.bound("decoder", self.config.fit_decoder, 1),
+            DecoderTraining(decoder, objective), views, self._fit("decoder"),
             self.config.seed,
         )  # fmt: skip
         milestones = [(k / self.config.watch) ** 1.5 for k in range(1, self.config.watch + 1)]

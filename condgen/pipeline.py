@@ -31,7 +31,7 @@ from condgen.paintings import Painting
 from condgen.priors.diffusion import DiffusionPrior
 from condgen.priors.network import PriorConfig
 from condgen.priors.regression import RegressionPrior
-from condgen.words import clean
+from condgen.words import check_prompt, clean
 
 FORMAT = 1
 MAX_PROMPT = 2000
@@ -299,14 +299,6 @@ class TextToImage:
             about={k: v for k, v in index.items() if k not in ("_class_name", "format", "priors")},
             model_id=model_id_of(folder),
         )
-
-
-def check_prompt(prompt: str) -> None:
-    """`CondgenError` when a prompt is no text, or holds nothing that a model reads."""
-    if not isinstance(prompt, str):
-        raise CondgenError(f"A prompt must be text, got {type(prompt).__name__}.")
-    if not clean(prompt):
-        raise CondgenError("The prompt is empty. Say what to paint, for example: a red circle above a blue square.")
 
 
 def _first(prompt: str) -> str:

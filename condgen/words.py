@@ -1,9 +1,11 @@
-"""What of a text a model reads: the one notion of clean text that captions and prompts share."""
+"""What of a text a model reads: the one notion of clean and of empty text that captions and prompts share."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+
+from condgen.contracts import CondgenError
 
 _SPECIAL = re.compile("<(?:pad|unknown|end)>")  # in a caption they are no words: the backend would take them for marks
 
@@ -13,3 +15,11 @@ def clean(text: str) -> str:
     text = unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode())
     text = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).lower()
     return " ".join(_SPECIAL.sub(" ", text).split())
+
+
+def check_prompt(prompt: str) -> None:
+    """`CondgenError` when a prompt is no text, or holds nothing that a model reads."""
+    if not isinstance(prompt, str):
+        raise CondgenError(f"A prompt must be text, got {type(prompt).__name__}.")
+    if not clean(prompt):
+        raise CondgenError("The prompt is empty. Say what to paint, for example: a red circle above a blue square.")

@@ -2,10 +2,10 @@
 
     python scripts/ablate_decoder.py runs/scenes runs/decoders --minutes 4
 
-The first folder is a run with a trained encoder and priors, which all variations share; each sees
-the same pictures in the same order, with one thread, at a learning rate that does not fall. The error is that of x_0
-under the running mean of the weights, in units of the data's variance, on scenes that training never saw. Running it
-again goes on where it stopped.
+The first folder is a run with a trained encoder and priors, which all variations share; each sees the same
+pictures in the same order, with one thread, at a learning rate that does not fall. The error is that of x_0 under the
+running mean of the weights, in units of the data's variance, on scenes that training never saw. Running it again goes
+on where it stopped.
 """
 
 from __future__ import annotations
@@ -54,18 +54,17 @@ def variations(start: Path, minutes: float) -> dict[str, Corridor]:
 
 @torch.inference_mode()
 def judge(model: TextToImage, n: int = 768) -> dict[str, float]:
-    """Errors told the picture's own embedding, and told the prior's guess, both with the words."""
+    """Errors told the picture's own embedding, and told what the model's prior draws, both with the words."""
     data = scenes(n, 30_000, model.size, negatives="none")
     decoder: DiffusionDecoder = model.decoder
-    rng = torch.Generator().manual_seed(0)
     own = data.captions[:, 1] >= 0
     text = model.embed_text([data.texts[c[k]] for c, k in zip(data.captions, own.astype(int))])
     told = {
         "own embedding": model.normaliser(embed_images(model.clip, data.images)),
-        "prior's guess": model.draw_embed(text, [generator(i) for i in range(n)]),
+        "drawn by the prior": model.draw_embed(text, [generator(i) for i in range(n)]),
     }
     x_0 = (to_float(data.images) - decoder.mean) / decoder.sd
-    eps = torch.randn(x_0.shape, generator=rng)
+    eps = torch.randn(x_0.shape, generator=generator(0))
     row = {}
     for name, z in told.items():
         for level in LEVELS:

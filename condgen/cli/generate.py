@@ -13,7 +13,7 @@ from pathlib import Path
 
 from condgen.cli.terminal import say
 from condgen.contracts import CondgenError
-from condgen.words import clean
+from condgen.words import check_prompt
 
 HELP = "paint pictures from prompts"
 DIALS = (
@@ -89,8 +89,7 @@ def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
         where = f"{file} holds no prompt" if file else "There is no prompt"
         raise CondgenError(f"{where}. Say what to paint, for example: condgen generate 'a red circle'.")
     for prompt in prompts:
-        if not clean(prompt):
-            raise CondgenError("The prompt is empty. Say what to paint, for example: a red circle above a blue square.")
+        check_prompt(prompt)
         if any("\ud800" <= c <= "\udfff" for c in prompt):
             raise CondgenError(f"The prompt {prompt!r} is not UTF-8 text.")
     return prompts
