@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from condgen import ranks
 from condgen.contracts import CondgenError
 from condgen.data.captions import CaptionedPictures
 from condgen.data.views import Views, to_float
@@ -44,10 +44,15 @@ class CorridorRun:
         self.trained = False  # whether this sitting has changed a part
 
     def train(self) -> Path:
-        """All stages that are not done yet; gives the model's folder (or the run's, when one stage was asked for)."""
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise CondgenError("The corridor trains in one process so far. Start it without a launcher.")
+        """All stages that are not done yet; gives the model's folder (or the run's, when one stage was asked for).
+
+        Several processes, where a launcher has started them, train as one: each takes its part of every batch, and the
+        first alone writes.
+        """
         rehearse(self.config)
+        ranks.join()
+        for stage in ("clip", "prior", "decoder"):  # now, not when its turn comes
+            ranks.split(getattr(self.config, f"fit_{stage}").batch, ranks.rank(), ranks.world())
         _ = self.data  # before anything is written: unusable data must leave no folder behind
         wanted = self.config.stage
         stages = ("clip", "prior", "decoder") if wanted == "all" else (wanted,)
@@ -58,14 +63,18 @@ class CorridorRun:
                 "--stage clip, prior or decoder, or choose another folder."
             )
         self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config))
-        self._take_over()
+        with ranks.first_alone():
+            self._take_over()
         with Display(names) as self.display:
             for stage in stages:
                 getattr(self, f"train_{stage}")()
         if wanted not in ("all", "decoder"):
             return self.root
         model = self.root / "model"
-        return self.export() if self.trained or not model.exists() else model  # what it was judged by stays in its card
+        with ranks.first_alone():  # a model that is there keeps in its card what it was judged by
+            if not ranks.rank() and (self.trained or not model.exists()):
+                self.export()
+        return model
 
     def _take_over(self) -> None:
         """Copies the encoder and the priors of another run, where one is named and they are not here yet."""
@@ -100,25 +109,30 @@ class CorridorRun:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
+        return Tokenizer.load(self.parts / "tokenizer")
+
+    def _train_tokenizer(self) -> None:
         folder = self.parts / "tokenizer"
-        if not (folder / "words.json").exists():
-            used = self.data.captions[self.data.captions >= 0]
-            texts = [self.data.texts[i] for i in np.unique(used)]
-            Tokenizer.train(texts, self.config.clip.context, self.config.clip.vocab).save(folder)
-        return Tokenizer.load(folder)
+        with ranks.first_alone():
+            if not (folder / "words.json").exists():
+                used = self.data.captions[self.data.captions >= 0]
+                texts = [self.data.texts[i] for i in np.unique(used)]
+                Tokenizer.train(texts, self.config.clip.context, self.config.clip.vocab).save(folder)
 
     @cached_property
     def tokens(self) -> np.ndarray:
         return self.tokenizer.encode(self.data.texts)
 
     def views(self, batch: int, **more) -> Views:
-        return Views(self.data, self.tokens, batch, self.config.seed, **more)
+        split = {"rank": ranks.rank(), "world": ranks.world()}
+        return Views(self.data, self.tokens, batch, self.config.seed, **more, **split)
 
     # the encoder
 
     def train_clip(self) -> None:
         if self._is_done("clip"):
             return
+        self._train_tokenizer()
         shape = {k: v for k, v in asdict(self.config.clip).items() if k not in ("vocab", "context")}
         torch.manual_seed(self.config.seed)  # here, so that the first weights do not hang on what ran before
         clip = CLIP(CLIPConfig(self.config.pictures.size, self.tokenizer.vocab, self.tokenizer.context, **shape))
@@ -132,10 +146,12 @@ class CorridorRun:
         for _ in drive(fit, self.run, "clip", self.display):
             pass
         place = self.parts / "clip"
-        before = fingerprint(load_part(CLIP, CLIPConfig, place)) if self._is_there("clip") else None
-        save_part(self._finish(fit).clip, place)
-        if before not in (None, fingerprint(self.clip)):
-            self._forget_the_old_space()
+        with ranks.first_alone():
+            if not ranks.rank():
+                before = fingerprint(load_part(CLIP, CLIPConfig, place)) if self._is_there("clip") else None
+                save_part(self._finish(fit).clip, place)
+                if before not in (None, fingerprint(self.clip)):
+                    self._forget_the_old_space()
 
     def _fit(self, stage: str) -> FitConfig:
         """The bounds of a stage; the priors share the time of theirs."""
@@ -201,10 +217,13 @@ class CorridorRun:
 
     @cached_property
     def normaliser(self) -> Normaliser:
-        folder = self.parts / "normaliser"
-        if not (folder / "model.safetensors").exists():
-            save_part(Normaliser.fit(self.image_embed, self.space["space"]), folder)
-        return load_part(Normaliser, NormaliserConfig, folder)
+        return load_part(Normaliser, NormaliserConfig, self.parts / "normaliser")
+
+    def _fit_normaliser(self) -> None:
+        folder, image_embed = self.parts / "normaliser", self.image_embed
+        with ranks.first_alone():
+            if not (folder / "model.safetensors").exists():
+                save_part(Normaliser.fit(image_embed, self.space["space"]), folder)
 
     # the priors
 
@@ -217,6 +236,7 @@ class CorridorRun:
         s = self.config.prior
         torch.manual_seed(self.config.seed)
         prior = PRIORS[kind](PriorConfig(**self.space, width=s.width, depth=s.depth, heads=s.heads))
+        self._fit_normaliser()
         views = self.views(self.config.fit_prior.batch).without_images()
         views.cache("image_embed", self.image_embed, per="picture").cache("text_embed", self.text_embed, per="text")
         fit = Fit(
@@ -227,7 +247,9 @@ class CorridorRun:
         )
         for _ in drive(fit, self.run, f"prior {kind}", self.display):
             pass
-        save_part(self._finish(fit).prior, self.parts / f"prior_{kind}")
+        with ranks.first_alone():
+            if not ranks.rank():
+                save_part(self._finish(fit).prior, self.parts / f"prior_{kind}")
 
     @cached_property
     def priors(self) -> dict[str, torch.nn.Module]:
@@ -248,6 +270,7 @@ class CorridorRun:
         shape = {"size": self.config.pictures.size} | self.space | asdict(self.config.decoder)
         torch.manual_seed(self.config.seed)
         decoder = DiffusionDecoder(DiffusionDecoderConfig(**shape))
+        self._fit_normaliser()
         some = to_float(self.data.images[:5000])
         decoder.mean.copy_(some.mean((0, 2, 3), keepdim=True)[0])
         decoder.sd.copy_(some.std((0, 2, 3), keepdim=True)[0].clamp(min=0.05))
@@ -266,7 +289,9 @@ class CorridorRun:
         milestones = [(k / self.config.watch) ** 1.5 for k in range(1, self.config.watch + 1)]
         for step in drive(fit, self.run, "decoder", self.display, milestones):
             self._watch(fit, step)
-        save_part(self._finish(fit).decoder, self.parts / "decoder")
+        with ranks.first_alone():
+            if not ranks.rank():
+                save_part(self._finish(fit).decoder, self.parts / "decoder")
 
     def _watch(self, fit: Fit, step) -> None:
         """Paints a sheet and measures, with the running mean of the weights."""
@@ -274,7 +299,8 @@ class CorridorRun:
         shadow.load_state_dict({k: v.cpu() for k, v in fit.trained().items()})
         model = self._model(shadow.decoder)
         with torch.random.fork_rng(devices=[]):
-            sheet(model, self.prompts).save(self.root / "samples" / f"decoder-{step.images:09d}.png")
+            if not ranks.rank():
+                sheet(model, self.prompts).save(self.root / "samples" / f"decoder-{step.images:09d}.png")
             if not self.config.data:
                 from condgen.evaluation import scene_eval
 
@@ -332,4 +358,9 @@ def _told(scores: dict[str, float]) -> str:
 
 @torch.inference_mode()
 def _in_chunks(embed: Callable[[slice], Tensor], n: int, size: int = 512) -> Tensor:
-    return torch.cat([embed(slice(i, i + size)) for i in range(0, n, size)]).clone()
+    """(n, D), in chunks, the processes sharing the work."""
+
+    def rows(own: slice) -> Tensor:
+        return torch.cat([embed(slice(i, min(i + size, own.stop))) for i in range(own.start, own.stop, size)])
+
+    return ranks.shared_out(rows, n).clone()

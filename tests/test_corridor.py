@@ -216,12 +216,6 @@ def test_a_great_seed_is_a_seed(tmp_path):
     assert train("scenes32", tmp_path / "run", small(seed=10**18, stage="clip"))
 
 
-def test_several_processes_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(CondgenError, match="one process"):
-        train("scenes32", tmp_path / "run", small())
-
-
 def test_a_finished_run_is_not_silently_asked_for_more(run):
     root, model = run
     (model / "README.md").write_text((model / "README.md").read_text() + "scores\n")

@@ -80,11 +80,14 @@ def test_every_picture_has_a_seed_of_its_own_and_is_counted():
 def test_an_untrained_model_scores_near_nothing_and_the_report_is_written(tmp_path):
     model = tiny_model()
     model.about["recipe"] = "scenes32"
-    report = evaluate(model, out=tmp_path, prompts=2, pictures=1, ablate=1)
+    other = tiny_model()
+    other.about["name"], other.model_id = "other", "cafe"
+    report = evaluate(model, out=tmp_path, prompts=2, pictures=1, ablate=1, against=[other])
     assert report["scene_eval"]["seen"]["overall"] < 0.3
     assert report["pictures_judged"]["held_out"] == dict.fromkeys(TASKS, 2)
     assert set(report["prior"]["held_out"]) == {"regression", "diffusion", "none"}
     assert set(report["ablation"]) >= {"full stack", "text embedding fed zero-shot", "words alone (no image embedding)"}
+    assert report["ablation"]["other (cafe)"] == report["ablation"]["full stack"]
     assert report["prior"]["seen"]["none"]["cos_text"] == pytest.approx(1, abs=1e-4)
     assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(report))
     told = (tmp_path / "report.md").read_text()
@@ -146,6 +149,8 @@ def test_the_judge_says_what_it_lacks():
         evaluate(tiny_model())
     with pytest.raises(CondgenError, match="--data"):
         evaluate(tiny_model(), parts="parts.parquet")
+    with pytest.raises(CondgenError, match="--against"):
+        evaluate(tiny_model(), against=[tiny_model()], data="pictures")
 
 
 @pytest.mark.skipif(not (SHARED / "nouns").exists(), reason="the nouns are not here")

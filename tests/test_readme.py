@@ -44,10 +44,11 @@ def test_the_python_blocks_run(tmp_path):
     assert list((tmp_path / "out").glob("*.png"))
 
 
-@pytest.mark.parametrize("line", [line for line in lines("text") if line.startswith("condgen ")])
+@pytest.mark.parametrize("line", [line for line in lines("text") if re.search(r"(^|-m )condgen ", line)])
 def test_the_longer_commands_are_understood(line, tmp_path):
     """What trains for minutes is not run here, but every verb and option of it must exist."""
-    words = shlex.split(line)[1:]
+    words = shlex.split(line)
+    words = words[words.index("condgen") + 1 :]
     if words[0] == "train":
         run([sys.executable, "-m", "condgen", *words, "--print_config"], tmp_path)
         return

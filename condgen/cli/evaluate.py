@@ -13,7 +13,7 @@ from condgen.cli.terminal import say, show_json
 
 HELP = "judge a model: does it paint what the words say?"
 READING = ("image", "text", "split_column", "where", "how")
-CHOSEN = ("out", "data", "split", *READING, "prompts", "pictures", "ablate", "parts")
+CHOSEN = ("out", "data", "split", *READING, "prompts", "pictures", "ablate", "against", "parts")
 TRAINED = " (default as in the training)"
 
 
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pictures", type=int, default=4, metavar="N", help="pictures of every prompt (default 4)")
     parser.add_argument("--prompts", type=int, default=50, metavar="N", help="prompts of every task (default 50)")
     parser.add_argument("--ablate", type=int, default=20, metavar="N", help="prompts of every ablation; 0 for none")
+    parser.add_argument("--against", action="append", default=[], metavar="MODEL", help="a model to ablate against")
     parser.add_argument("--parts", default="", metavar="FILE", help="parquet of the layers that pictures are made of")
     parser.add_argument("--card", action="store_true", help="write the scores into the model's card, too")
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the report as Markdown or JSON."""
+    from condgen import ranks
     from condgen.models import find
 
     if args.out is not None:
@@ -45,8 +47,14 @@ def run(args: argparse.Namespace) -> int:
     from condgen.evaluation import evaluate, markdown
 
     chosen = {name: getattr(args, name) for name in CHOSEN}
-    with telling() as told:
-        report = evaluate(folder, **chosen, told=told)
+    ranks.join()
+    try:
+        with telling(ranks.rank() > 0) as told:
+            report = evaluate(folder, **chosen, told=told)
+        if ranks.rank():
+            return 0
+    finally:
+        ranks.leave()
     if args.card:
         from condgen.evaluation.report import record
 
@@ -59,8 +67,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def telling() -> Iterator[Callable[[float, str], None]]:
-    """A function for progress: moves a bar on a terminal, writes lines elsewhere."""
+def telling(quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
+    """A function for progress: moves a bar on a terminal, writes lines elsewhere; or does nothing."""
+    if quiet:
+        yield lambda share, what: None
+        return
     if not sys.stderr.isatty():
         yield lambda share, what: say(f"{share:.0%} {what}")
         return

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from condgen.contracts import Batch
 from condgen.data.captions import CaptionedPictures
+from condgen.ranks import split
 
 
 def to_float(images: np.ndarray | Tensor) -> Tensor:
@@ -28,11 +29,15 @@ class Views:
     Args:
         data: the pictures.
         tokens: int64 (T, L), the encoded texts of `data`.
-        batch: pictures in a batch, per process.
+        batch: pictures in a batch, over all processes.
         seed: fixes order and choice of captions.
         negatives: wrong captions to add for every picture, where the data has any.
         shift: largest random shift in pixels, the border repeated: a mild augmentation for small collections.
-        rank, world: this process and how many there are; each takes its own part of every global batch.
+        rank, world: this process and how many there are; each takes its own part of every batch, and the parts
+            together are the batch that a single process would have drawn.
+
+    Raises:
+        CondgenError: the batch cannot be split evenly.
     """
 
     def __init__(
@@ -50,7 +55,7 @@ class Views:
         self.negatives = negatives if data.negatives is not None else 0
         self.with_images = True
         self._cached: dict[str, tuple[Tensor, str]] = {}
-        self.rank, self.world = rank, world
+        self.own = split(batch, rank, world)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
     def cache(self, name: str, values: Tensor, per: Literal["picture", "text"]) -> Views:
@@ -65,11 +70,10 @@ class Views:
 
     def __call__(self, step: int) -> Batch:
         """Batch `step`, counted from 0."""
-        rng = np.random.default_rng((self.seed, step, self.rank))
-        first = (step * self.world + self.rank) * self.batch
-        rows = np.array([self._row(k) for k in range(first, first + self.batch)])
+        rng = np.random.default_rng((self.seed, step, 0))  # draws for the whole batch, however it is split
+        rows = np.array([self._row(k) for k in range(step * self.batch, (step + 1) * self.batch)])[self.own]
         captions = self.data.captions[rows]
-        chosen = (rng.random(len(rows)) * (captions >= 0).sum(1)).astype(int)
+        chosen = (rng.random(self.batch)[self.own] * (captions >= 0).sum(1)).astype(int)
         text_id = captions[np.arange(len(rows)), chosen]
         out = {
             "tokens": self.tokens[text_id],
@@ -79,8 +83,10 @@ class Views:
         if self.with_images:
             out["image"] = to_float(self._shifted(self.data.images[rows], rng))
         if self.negatives and self.data.negatives is not None:
-            wrong = rng.permuted(self.data.negatives[text_id], axis=1)
-            wrong = np.take_along_axis(wrong, np.argsort(wrong < 0, axis=1, kind="stable"), 1)[:, : self.negatives]
+            wrong = self.data.negatives[text_id]
+            lots = rng.random((self.batch, wrong.shape[1]))[self.own]
+            lots[wrong < 0] = 1.0  # places without a text come last
+            wrong = np.take_along_axis(wrong, np.argsort(lots, axis=1), 1)[:, : self.negatives]
             out |= {"negative_id": torch.from_numpy(wrong), "negative_tokens": self.tokens[wrong.clip(0)]}
         for name, (values, per) in self._cached.items():
             out[name] = values[rows if per == "picture" else text_id]
@@ -97,5 +103,5 @@ class Views:
             return images
         s, size = self.shift, images.shape[-1]
         padded = np.pad(images, ((0, 0), (0, 0), (s, s), (s, s)), mode="edge")
-        corners = rng.integers(0, 2 * s + 1, (len(images), 2))
+        corners = rng.integers(0, 2 * s + 1, (self.batch, 2))[self.own]
         return np.stack([p[:, y : y + size, x : x + size] for p, (y, x) in zip(padded, corners)])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from condgen import ranks
 from condgen.contracts import Batch
 from condgen.encoders.clip import CLIP, MAX_SCALE
 from condgen.encoders.tokenizer import PAD
@@ -24,10 +26,17 @@ class ClipObjective:
     Args:
         negatives: wrong captions a picture is shown beside the batch's own; 0 is off.
         caption: weight of reading the caption back from the image embedding; 0 is off.
+        chunk: pictures, or captions, that go through a tower at a time, in every process; 0 is all. A chunk is embedded
+            without keeping what its gradient needs, and once more, with the same random numbers, when that comes back:
+            memory for one chunk, a contrastive loss over the whole batch, the gradients those of one piece.
+
+    References:
+        Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup (Gao et al., 2021), for chunks
     """
 
     negatives: int = 2
     caption: float = 0.5
+    chunk: int = 0
 
 
 class CaptionReader(nn.Module):
@@ -76,22 +85,36 @@ class ClipTraining(nn.Module):
         if self.training:
             with torch.no_grad():  # the parameter itself, so that it can come back down
                 self.clip.log_scale.clamp_(max=math.log(MAX_SCALE))
-        image_embed = self.clip.embed_image(batch["image"])
-        matches = _is_true(batch["true_ids"], batch["text_id"])
+        image_embed = self._in_chunks(self.clip.embed_image, batch["image"])
+        true_ids = ranks.gathered(batch["true_ids"])
+        matches = _is_true(true_ids, ranks.gathered(batch["text_id"]))
         texts, negatives, negative_ok = batch["tokens"], None, None
         if "negative_tokens" in batch and self.objective.negatives:
-            ids = batch["negative_id"].flatten()
-            negative_ok = (ids >= 0)[None] & ~_is_true(batch["true_ids"], ids)
+            ids = ranks.gathered(batch["negative_id"].flatten())
+            negative_ok = (ids >= 0)[None] & ~_is_true(true_ids, ids)
             texts = torch.cat([texts, batch["negative_tokens"].flatten(0, 1)])
-        embeds = self.clip.embed_text(texts)
-        text_embed, negatives = embeds[: len(image_embed)], embeds[len(image_embed) :]
-        contrast = info_nce(image_embed, text_embed, self.clip.scale, matches, negatives, negative_ok)
+        embeds = self._in_chunks(self.clip.embed_text, texts)
+        own = len(image_embed)
+        text_embed, negatives = ranks.gathered(embeds[:own]), ranks.gathered(embeds[own:])
+        contrast = info_nce(ranks.gathered(image_embed), text_embed, self.clip.scale, matches, negatives, negative_ok)
         parts = {"loss": contrast, "contrast": contrast, "scale": self.clip.scale.detach()}
         if self.reader is not None:
-            logits = self.reader(image_embed)
-            caption = F.cross_entropy(logits.flatten(0, 1), batch["tokens"].flatten(), ignore_index=PAD)
+            wrong = self._in_chunks(self._caption_errors, image_embed, batch["tokens"]).sum()
+            caption = wrong / ranks.mean((batch["tokens"] != PAD).sum().float())
             parts |= {"loss": contrast + self.objective.caption * caption, "caption": caption}
         return parts
+
+    def _caption_errors(self, image_embed: Tensor, tokens: Tensor) -> Tensor:
+        """Cross-entropy of every token, (B, L), 0 at padding."""
+        logits = self.reader(image_embed).transpose(1, 2)  # (B, vocab, L)
+        return F.cross_entropy(logits, tokens, ignore_index=PAD, reduction="none")
+
+    def _in_chunks(self, compute: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+        size = self.objective.chunk
+        if not size or len(rows[0]) <= size:
+            return compute(*rows)
+        parts = zip(*(x.split(size) for x in rows))
+        return torch.cat([checkpoint(compute, *part, use_reentrant=False) for part in parts])
 
 
 def _is_true(true_ids: Tensor, text_ids: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ known layers, whether they show the right ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from condgen import ranks
 from condgen.contracts import CondgenError
 from condgen.evaluation.captions import evaluate_captions, read_pictures
 from condgen.evaluation.embeds import Told
@@ -22,7 +24,7 @@ __all__ = ["evaluate", "markdown", "scene_eval"]
 
 def evaluate(
     model, out: Path | str | None = None, data: str = "", split: str = "test", prompts: int = 50, pictures: int = 4,
-    ablate: int = 20, parts: str = "", image: str | None = None, text: str | None = None,
+    ablate: int = 20, against: Sequence = (), parts: str = "", image: str | None = None, text: str | None = None,
     split_column: str | None = None, where: str | None = None, how: str | None = None,
     told: Told = lambda share, what: None,
 ) -> dict:  # fmt: skip
@@ -36,6 +38,8 @@ def evaluate(
         prompts: per task of SceneEval, or captions of every table of parts.
         pictures: per prompt.
         ablate: prompts (per task, or per table of parts) for each line of the ablation; 0 leaves it out.
+        against: other models of scenes, as TextToImage, paths or names, each a line of the ablation: one whose decoder
+            was told texts, for instance.
         parts: `parts.parquet`, to judge pictures made of known layers by their head and glasses.
         image, text, split_column, where, how: how `data` is read, see `data.sources.load_captions`; None as the
             model's own training pictures were, an empty name guesses.
@@ -54,7 +58,9 @@ def evaluate(
         check_out(Path(out))
     if parts and not data:
         raise CondgenError("To judge parts, give the folder of the test tables with --data.")
-    model = model if hasattr(model, "paint") else _load(model)
+    model, *others = (one if hasattr(one, "paint") else _load(one) for one in (model, *against))
+    if others and (data or not ablate):
+        raise CondgenError("--against adds lines to the ablation of scenes: leave --data out, and --ablate above 0.")
     if data:
         asked = {"image": image, "text": text, "split": split_column, "where": where, "how": how}
         known = read_pictures(model, data, split, asked)
@@ -64,12 +70,12 @@ def evaluate(
             more, shown = evaluate_parts(model, exam, pictures, ablate, told)
             report |= more
     elif str(model.about.get("recipe")).startswith("scenes"):
-        report, shown = evaluate_scenes(model, prompts, pictures, ablate, told)
+        report, shown = evaluate_scenes(model, prompts, pictures, ablate, told, others)
     else:
         raise CondgenError(f"{model.name} does not paint scenes: give captioned pictures to judge on with --data.")
     report = finite({"model": model.name, "model_id": model.model_id} | report)
     told(1.0, "done")
-    if out is not None:
+    if out is not None and not ranks.rank():
         write(Path(out), report, shown)
     return report
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from condgen import ranks
 from condgen.data.captions import CaptionedPictures
 from condgen.data.views import to_float, to_uint8
 from condgen.metrics.alignment import prior_report
@@ -22,7 +23,12 @@ Example = tuple[str, np.ndarray, bool]
 def embed_images(clip, images: np.ndarray) -> Tensor:
     """uint8 (N, 3, S, S) -> unit vectors (N, D)."""
     device = clip.log_scale.device
-    return torch.cat([clip.embed_image(to_float(images[i : i + 256]).to(device)) for i in range(0, len(images), 256)])
+
+    def embed(own: slice) -> Tensor:
+        parts = torch.as_tensor(images[own]).split(256)
+        return torch.cat([clip.embed_image(to_float(part).to(device)) for part in parts])
+
+    return ranks.shared_out(embed, len(images))
 
 
 @torch.inference_mode()
@@ -33,9 +39,13 @@ def embed_texts(clip, tokenizer, texts: list[str]) -> Tensor:
 
 
 def paint(model, prompts: list[str], seeds: list[int], **how) -> np.ndarray:
-    """Prompt i with seed i, as uint8 (N, 3, S, S); `how` goes to the model's `paint`."""
-    *_, last = model.paint(prompts, seeds, **how)
-    return to_uint8(last.images)
+    """Prompt i with seed i, as uint8 (N, 3, S, S), the processes sharing the work; `how` is for `model.paint`."""
+
+    def painted(own: slice) -> Tensor:
+        *_, last = model.paint(prompts[own], seeds[own], **how)
+        return torch.from_numpy(to_uint8(last.images))
+
+    return ranks.shared_out(painted, len(prompts)).numpy()
 
 
 def same_text(data: CaptionedPictures, n: int) -> Tensor:

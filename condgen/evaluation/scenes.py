@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from condgen.data.detector import detect
 from condgen.data.exam import questions
 from condgen.data.grammar import captions_of, parse, say, swaps_of
@@ -81,8 +83,10 @@ ABLATION: dict[str, dict] = {
 """How the corridor is cut short, one way at a time."""
 
 
-def evaluate_scenes(model, prompts: int, pictures: int, ablate: int, told: Told) -> tuple[dict, list]:
-    """The whole report of a model of scenes, and examples for the sheet."""
+def evaluate_scenes(
+    model, prompts: int, pictures: int, ablate: int, told: Told, others: Sequence = ()
+) -> tuple[dict, list]:
+    """The whole report of a model of scenes, and examples for the sheet; `others` are lines of its ablation."""
     report: dict = {"kind": "scenes"}
     report |= {name: {} for name in ("scene_eval", "pictures_judged", "swap_accuracy", "prior", "ablation")}
     examples = []
@@ -96,10 +100,11 @@ def evaluate_scenes(model, prompts: int, pictures: int, ablate: int, told: Told)
         data = scenes(500, 20_000, model.size, held_out, negatives="none")
         report["prior"][side] = priors_report(model, data)
     if ablate:
-        for k, (name, how) in enumerate(ABLATION.items()):
-            if how.get("prior", "none") not in (*model.priors, "none"):
-                continue
-            told(0.55 + 0.45 * k / len(ABLATION), f"ablation: {name}")
-            scores = {side: scene_eval(model, held, ablate, 1, 1, **how)[0] for side, held in SIDES.items()}
+        own = (*model.priors, "none")
+        lines = [(name, model, how) for name, how in ABLATION.items() if how.get("prior", "none") in own]
+        lines += [(f"{other.name} ({other.model_id})", other, {}) for other in others]
+        for k, (name, judged, how) in enumerate(lines):
+            told(0.55 + 0.45 * k / len(lines), f"ablation: {name}")
+            scores = {side: scene_eval(judged, held, ablate, 1, 1, **how)[0] for side, held in SIDES.items()}
             report["ablation"][name] = {f"{s} {x}": scores[s][x] for s in SIDES for x in ("overall", "exact")}
     return report, examples

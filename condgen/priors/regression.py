@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from condgen import ranks
 from condgen.contracts import Batch, Knob, check_knobs
 from condgen.losses import info_nce
 from condgen.nn.normaliser import Normaliser
@@ -58,7 +59,8 @@ class RegressionTraining(nn.Module):
     def loss(self, batch: Batch, turn: str = "prior") -> dict[str, Tensor]:
         z = self.prior.network(batch["text_embed"], batch["tokens"])
         mse = F.mse_loss(z, self.normaliser(batch["image_embed"]))
-        same = batch["text_id"][:, None] == batch["text_id"][None]
+        text_id = ranks.gathered(batch["text_id"])
         scale = torch.tensor(SCALE, device=z.device)
-        contrast = info_nce(self.normaliser.back(z), batch["image_embed"], scale, same)
+        guessed, true = ranks.gathered(self.normaliser.back(z)), ranks.gathered(batch["image_embed"])
+        contrast = info_nce(guessed, true, scale, text_id[:, None] == text_id[None])
         return {"loss": mse + CONTRAST * contrast, "mse": mse, "contrast": contrast}

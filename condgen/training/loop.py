@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
+from condgen import ranks
 from condgen.contracts import Batch, CondgenError, Trainable
 from condgen.training import checkpoint
 from condgen.training.ema import PowerEma
@@ -37,7 +38,7 @@ class FitConfig:
         images: pictures to see (the unit of every schedule); the run ends there.
         minutes: or after so many minutes of training, whichever comes first; 0 sets no limit. The learning rate
             follows whichever is further along.
-        batch: pictures in a batch, per process.
+        batch: pictures in a batch, over all processes.
         lr: peak learning rate.
         warmup: share of the run over which it rises.
         decay_from: share of the run after which it falls linearly to zero.
@@ -99,10 +100,11 @@ class Fit:
 
     Args:
         model: an nn.Module that keeps the Trainable contract.
-        draw: step -> batch on the CPU.
+        draw: step -> batch on the CPU; with several processes, this one's part of it.
         config: see FitConfig.
         seed: of everything random in the model; step k of a seed is always the same.
-        accelerator: Accelerate's; by default one for this machine: bfloat16 on a GPU that can, else single precision.
+        accelerator: Accelerate's; by default one for this machine: bfloat16 on a GPU that can, else single precision;
+            and for all processes that a launcher has started.
     """
 
     def __init__(
@@ -113,7 +115,11 @@ class Fit:
         seed: int = 0,
         accelerator: Accelerator | None = None,
     ):
-        self.accelerator = accelerator or Accelerator(mixed_precision=_precision())
+        self.accelerator = accelerator or Accelerator(
+            mixed_precision=_precision(),
+            # a turn of several leaves the others' weights without gradient
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=len(model.turns) > 1)],
+        )
         self.model, self.draw, self.config, self.seed = model, draw, config, seed
         self.objective = self.accelerator.prepare(_Objective(model))
         self.optimisers = {turn: self._optimisers(list(model.parameters_of(turn))) for turn in model.turns}
@@ -152,7 +158,7 @@ class Fit:
         while self.progress < 1:
             began = time.perf_counter()
             losses = self._step()
-            self.seconds += time.perf_counter() - began
+            self.seconds = ranks.largest(self.seconds + time.perf_counter() - began)
             yield Step(self.count, self.images, self.progress, self.lr, losses, self.seconds)
             self.model.train()
         if 2 * self.skipped > self.count:
@@ -170,7 +176,7 @@ class Fit:
             self.model.zero_grad(set_to_none=True)
             with self.accelerator.autocast():
                 parts = self.objective(batch, turn)
-            if not math.isfinite(parts["loss"].item()):
+            if ranks.largest(not math.isfinite(parts["loss"].item())):
                 self._skip(turn)
                 continue
             self.accelerator.backward(parts["loss"])
@@ -184,7 +190,7 @@ class Fit:
                 optimiser.step()
             losses |= {name if name != "loss" else f"loss/{turn}": value.item() for name, value in parts.items()}
         self.count += 1
-        self.images += self.config.batch * self.accelerator.num_processes
+        self.images += self.config.batch
         if self.ema:
             self.ema.update(self.model, self.count)
         return losses

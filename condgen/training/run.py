@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from condgen import ranks
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.training.loop import Fit, Step
 
@@ -26,10 +27,12 @@ UNTOLD = ("stage", "start", "watch")
 
 SAVE_EVERY = 60.0
 """Seconds between checkpoints."""
+ECHO = 3.0
+"""Seconds within which a second signal is a launcher's copy of the first."""
 
 
 class RunFolder:
-    """The folder of one training run.
+    """The folder of one training run. Of several processes only the first writes into it.
 
     Args:
         root: made if missing.
@@ -45,6 +48,9 @@ class RunFolder:
         self._tensorboard = None
         try:
             self._check(config)
+            ranks.wait()
+            if ranks.rank():
+                return
             root.mkdir(parents=True, exist_ok=True)
             aside = root / "config.yaml.tmp"  # renamed, so that a crash leaves the old file or the new one
             aside.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -73,6 +79,8 @@ class RunFolder:
 
     def log(self, stage: str, images: int, values: dict[str, float]) -> None:
         """Adds a line to `metrics.jsonl` and points to the tensorboard curves; a tracker that fails is told once."""
+        if ranks.rank():
+            return
         line = {"stage": stage, "images": images, "time": round(time.time(), 1)} | values
         with open(self.root / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -119,13 +127,16 @@ def _flat(config: dict, prefix: str = "") -> dict:
 
 
 class Display:
-    """One progress display for all stages: bars with ETA on a terminal, a line now and then elsewhere."""
+    """One progress display for all stages: bars with ETA on a terminal, a line now and then elsewhere.
+
+    Of several processes only the first shows anything.
+    """
 
     def __init__(self, stages: Sequence[str]):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, quiet=ranks.rank() > 0)
         self.live = self.console.is_terminal
         columns = (
             TextColumn("{task.description:>18}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
@@ -145,7 +156,7 @@ class Display:
     def show(self, stage: str, done: float, told: str) -> None:
         """Moves the bar of a stage to `done` in [0, 1]."""
         self.progress.update(self.tasks[stage], completed=done, told=told)
-        if not self.live and (time.monotonic() - self._said > 30 or done >= 1):
+        if not self.live and not self.console.quiet and (time.monotonic() - self._said > 30 or done >= 1):
             self._said = time.monotonic()
             print(f"{stage}: {done:.1%} {told}", file=sys.stderr, flush=True)
 
@@ -177,11 +188,13 @@ def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Se
                                              "seconds": step.seconds})  # fmt: skip
                 left = (now - began) / max(step.progress - behind, 1e-9) * (1 - step.progress)
                 display.show(stage, step.progress, _told(step, speed, left))
-            if now - saved >= SAVE_EVERY or interrupts.asked or step.progress >= 1:
+            asked = int(ranks.largest(interrupts.asked or 0))  # all stop after the same step
+            if now - saved >= SAVE_EVERY or asked or step.progress >= 1:
                 fit.save(folder)
                 saved = time.monotonic()
-            if interrupts.asked:
-                raise KeyboardInterrupt(interrupts.asked)
+            if asked:
+                ranks.wait()  # whoever leaves first makes the launcher send signals to the rest
+                raise KeyboardInterrupt(asked)
             if (ahead and step.progress >= ahead[0]) or step.progress >= 1:
                 ahead = [m for m in ahead if m > step.progress]
                 yield step
@@ -194,9 +207,13 @@ def _told(step: Step, speed: float, left: float) -> str:
 
 
 class _Interrupts:
-    """Holds SIGINT and SIGTERM back until the step is done; a second one leaves at once."""
+    """Holds SIGINT and SIGTERM back until the step is done; a second one leaves at once.
+
+    A launcher hands on to its processes what the terminal has sent them already: so soon, the second is the first.
+    """
 
     asked: int | None = None
+    when: float = 0.0
 
     def __enter__(self) -> _Interrupts:
         try:
@@ -206,9 +223,9 @@ class _Interrupts:
         return self
 
     def _ask(self, number, frame) -> None:
-        if self.asked:
+        if self.asked and time.monotonic() - self.when > (ECHO if ranks.world() > 1 else 0):
             raise KeyboardInterrupt(number)
-        self.asked = number
+        self.asked, self.when = self.asked or number, time.monotonic()
 
     def __exit__(self, *error) -> None:
         for number, handler in self._before.items():

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 import torch
 
+from condgen.contracts import CondgenError
 from condgen.data.captions import CaptionedPictures, intern_captions
 from condgen.data.scenes import scenes
 from condgen.data.views import Views, to_float, to_uint8
@@ -47,10 +49,19 @@ def test_negatives_come_with_their_tokens():
         assert set(wrong) - {-1} <= allowed and len(set(wrong) - {-1}) == min(2, len(allowed))
 
 
-def test_processes_share_an_epoch_out():
-    parts = [views(rank=r, world=2)[0] for r in (0, 1)]
-    sums = [{p.sum().item() for k in range(3) for p in part(k)["image"]} for part in parts]
-    assert not sums[0] & sums[1]
+def test_the_parts_of_processes_are_the_batch_of_one():
+    for more in ({}, {"negatives": 2, "shift": 2}):
+        whole = views(**more)[0]
+        parts = [views(rank=r, world=2, **more)[0] for r in (0, 1)]
+        for step in (0, 3, 9):
+            one, halves = whole(step), [part(step) for part in parts]
+            for name, value in one.items():
+                assert torch.equal(torch.cat([half[name] for half in halves]), value), name
+
+
+def test_a_batch_that_cannot_be_split_is_refused():
+    with pytest.raises(CondgenError, match="multiple of 3"):
+        views(batch=8, world=3)
 
 
 def test_cached_rows_belong_to_their_picture_and_text():

@@ -1,0 +1,139 @@
+"""Two processes train as one: the same gradients, exact resume, one run folder, a clean stop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from condgen import ranks
+from condgen.pipeline import TextToImage
+from tests.training.two_processes import trainables, whole_batch
+
+HERE = Path(__file__).resolve().parents[2]
+
+
+def launched(*words, processes=2) -> subprocess.Popen:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    own = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    return subprocess.Popen(
+        [*command, "-m", *map(str, words)], env=own, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finished(process: subprocess.Popen) -> str:
+    try:
+        out, err = process.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # the launcher takes its processes along
+        raise
+    assert process.returncode == 0, err[-3000:]
+    return out
+
+
+class AsInTwoProcesses:
+    """Random numbers for a whole batch: the first half drawn as process 0 would, the second as process 1 would."""
+
+    def __init__(self, monkeypatch):
+        self.generators = [torch.Generator().manual_seed(100 + rank) for rank in (0, 1)]
+        randn, rand = torch.randn, torch.rand
+        monkeypatch.setattr(torch, "randn", lambda *shape, **_: self.draw(randn, shape))
+        monkeypatch.setattr(torch, "rand", lambda *shape, **_: self.draw(rand, shape))
+        monkeypatch.setattr(torch, "randn_like", lambda x: self.draw(randn, x.shape))
+
+    def draw(self, how, shape):
+        half = (shape[0] // 2, *shape[1:])
+        return torch.cat([how(half, generator=generator) for generator in self.generators])
+
+
+def test_gradients_of_two_processes_are_those_of_one_with_the_joint_batch(tmp_path, monkeypatch):
+    finished(launched("tests.training.two_processes", "gradients", tmp_path))
+    found = load_file(tmp_path / "gradients.safetensors")
+    models, names = trainables(), set()
+    for name, trainable in models.items():
+        for turn in trainable.turns:
+            given = whole_batch()
+            with monkeypatch.context() as patch:
+                AsInTwoProcesses(patch)
+                trainable.zero_grad(set_to_none=True)
+                trainable.loss(given, turn)["loss"].backward()
+            for key, p in trainable.named_parameters():
+                if p.grad is not None:
+                    names.add(f"{name}/{turn}/{key}")
+                    scale = p.grad.abs().max().item() + 1e-3
+                    torch.testing.assert_close(
+                        found[f"{name}/{turn}/{key}"] / scale, p.grad / scale, rtol=0, atol=2e-5, msg=f"{name} {key}"
+                    )
+    assert names == set(found) and {"ClipTraining/clip/clip.log_scale", "chunks/clip/clip.log_scale"} <= names
+
+
+def test_chunks_leave_gradients_as_they_are():
+    models = trainables()
+    for name in ("ClipTraining", "chunks"):
+        models[name].loss(whole_batch())["loss"].backward()
+    whole, chunked = (dict(models[name].named_parameters()) for name in ("ClipTraining", "chunks"))
+    for key, p in whole.items():
+        torch.testing.assert_close(chunked[key].grad, p.grad, rtol=1e-4, atol=1e-6, msg=key)
+
+
+def test_resume_is_exact_on_two_processes(tmp_path):
+    finished(launched("tests.training.two_processes", "resume", tmp_path))
+
+
+CONFIG = {
+    "watch": 1,
+    "pictures": {"scenes": 96},
+    "clip": {"embed_dim": 16, "image_width": 8, "text_width": 16, "depth": 1, "heads": 2},
+    "prior": {"width": 16, "depth": 1, "heads": 2},
+    "decoder": {"channels": [8, 16], "depth": 1, "heads": 2, "width": 16, "word_depth": 1, "steps": 2},
+    "fit_clip": {"images": 64, "batch": 16},
+    "fit_prior": {"images": 64, "batch": 16},
+    "fit_decoder": {"images": 64, "batch": 16},
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(CONFIG))
+    return file
+
+
+def test_the_whole_corridor_on_two_processes(config, tmp_path):
+    out = finished(launched("condgen", "train", "scenes32", "-o", tmp_path / "run", "--config", config))
+    assert out.split() == [str(tmp_path / "run" / "model")]
+    model = TextToImage.load(tmp_path / "run" / "model")
+    assert next(model.generate("a red circle", steps=2)).image.size == (32, 32)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    last = [(line["stage"], line["images"]) for line in lines if "images_per_s" in line]
+    assert sorted(last) == [(s, 64) for s in ("clip", "decoder", "prior diffusion", "prior regression")]
+
+
+def test_a_stopped_run_goes_on_with_another_number_of_processes(config, tmp_path):
+    words = ("condgen", "train", "scenes32", "-o", tmp_path / "run", "--config", config, "--stage", "clip")
+    process = launched(*words, "--fit_clip.images", 10_000_000)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    [state] = [json.loads(p.read_text()) for p in (tmp_path / "run" / "checkpoints" / "clip").glob("step-*/state.json")]
+    assert state["count"] > 0 and state["images"] == 16 * state["count"]
+    more = state["images"] + 64
+    finished(launched(*words, "--fit_clip.images", more, processes=1))
+    states = [json.loads(p.read_text()) for p in (tmp_path / "run" / "checkpoints" / "clip").glob("step-*/state.json")]
+    assert max(s["images"] for s in states) == more
+
+
+def test_alone_everything_is_as_it_was():
+    x = torch.randn(3, 2, requires_grad=True)
+    assert ranks.gathered(x) is x and torch.equal(ranks.mean(x), x) and ranks.largest(2.5) == 2.5
+    assert torch.equal(ranks.shared_out(lambda own: torch.arange(7)[own], 7), torch.arange(7))
+    assert (ranks.rank(), ranks.world()) == (0, 1)

@@ -1,0 +1,90 @@
+"""Run by test_ranks.py in every process of a launcher: `gradients OUT` or `resume OUT`."""
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from condgen import ranks
+from condgen.encoders.training import ClipObjective, ClipTraining
+from condgen.training.loop import Fit, FitConfig
+from tests.test_contracts import TRAINABLES, batch, make
+from tests.tiny import tiny_model
+from tests.training.test_training import TwoTurns
+
+CONFIG = FitConfig(images=400, batch=4, lr=1e-2)
+
+
+def trainables() -> dict:
+    """Every Trainable of the package by name, and CLIP's with its batch in chunks; always the same weights."""
+    out = {}
+    for cls in TRAINABLES:
+        torch.manual_seed(1)
+        out[cls.__name__] = make(cls, tiny_model()).train()
+    torch.manual_seed(1)
+    out["chunks"] = ClipTraining(tiny_model().clip, ClipObjective(chunk=1)).train()
+    return out
+
+
+def whole_batch(step: int = 0) -> dict:
+    """Four pictures, others in every step."""
+    given = batch(tiny_model())
+    extra = torch.randn(given["z"].shape, generator=torch.Generator().manual_seed(step))
+    return {name: value.roll(step, 0) for name, value in given.items()} | {"guess": extra}
+
+
+def part_of(given: dict) -> dict:
+    """What this process sees of a batch."""
+    return {name: value.chunk(ranks.world())[ranks.rank()] for name, value in given.items()}
+
+
+def gradients(out: Path) -> None:
+    """Writes the gradient of every weight, as the wrapped model gives it."""
+    found = {}
+    for name, trainable in trainables().items():
+        fit = Fit(trainable, lambda step: part_of(whole_batch(step)), CONFIG)
+        for turn in trainable.turns:
+            trainable.zero_grad(set_to_none=True)
+            given = part_of(whole_batch())
+            torch.manual_seed(100 + ranks.rank())
+            fit.accelerator.backward(fit.objective(given, turn)["loss"])
+            own = {n: p.grad for n, p in trainable.named_parameters() if p.grad is not None}
+            for key, grad in own.items():
+                assert torch.equal(grad, ranks.mean(grad)), f"{name} {key} differs between the processes"
+            found |= {f"{name}/{turn}/{key}": grad for key, grad in own.items()}
+    if not ranks.rank():
+        save_file(found, out / "gradients.safetensors")
+
+
+def resume(out: Path) -> None:
+    """k steps, stop, resume and k more equal 2 k steps, bit for bit, in each process."""
+    for name in [*trainables(), "TwoTurns"]:
+
+        def fit(name=name):
+            model = TwoTurns() if name == "TwoTurns" else trainables()[name]
+            return Fit(model, lambda s: part_of(whole_batch(s) | {"x": whole_batch(s)["z"][:, :4]}), CONFIG, seed=5)
+
+        straight, first, second = fit(), fit(), fit()
+        run(straight, 6)
+        run(first, 3)
+        first.save(out / name)
+        ranks.wait()
+        assert second.resume(out / name) == [] and second.count == 3
+        run(second, 6)
+        for key, value in straight.model.state_dict().items():
+            assert torch.equal(value, second.model.state_dict()[key]), f"{name} {key}"
+            assert torch.equal(straight.ema.mean[key], second.ema.mean[key]), f"{name} {key}"
+
+
+def run(fit: Fit, steps: int) -> None:
+    for step in fit:
+        if step.count == steps:
+            return
+
+
+if __name__ == "__main__":
+    ranks.join()
+    assert ranks.world() == 2
+    {"gradients": gradients, "resume": resume}[sys.argv[1]](Path(sys.argv[2]))
+    ranks.leave()
