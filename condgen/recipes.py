@@ -131,7 +131,7 @@ class Corridor:
     fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(images=600_000, batch=32, lr=3e-3))
 
 
-SHARES = {"clip": 0.15, "prior": 0.1, "decoder": 0.75}
+SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
 """How `minutes` is shared out over the stages."""
 
 

@@ -38,6 +38,9 @@ def variations(start: Path, minutes: float) -> dict[str, Corridor]:
     def fit(**changes) -> Corridor:
         return replace(base, fit_decoder=replace(base.fit_decoder, **changes))
 
+    def shape(**changes) -> Corridor:
+        return replace(base, decoder=replace(base.decoder, **changes))
+
     def objective(**changes) -> Corridor:
         return replace(base, decoder_objective=replace(base.decoder_objective, **changes))
 
@@ -46,7 +49,10 @@ def variations(start: Path, minutes: float) -> dict[str, Corridor]:
         "AdamW at 1.5e-3": fit(optimiser="adamw", lr=1.5e-3),
         "AdamW at 3e-3": fit(optimiser="adamw", lr=3e-3),
         "batch 64": fit(batch=64),
-        "EDM's preconditioning": replace(base, decoder=replace(base.decoder, objective="edm")),
+        "EDM's preconditioning": shape(objective="edm"),
+        "channels 32 64": shape(channels=(32, 64)),
+        "channels 48 64, depth 1": shape(channels=(48, 64), depth=1),
+        "channels 64 64, depth 1": shape(channels=(64, 64), depth=1),
         "no layout loss": objective(layout=0.0),
         "never told the prior's guess": objective(guessed=0.0),
     }
@@ -87,7 +93,7 @@ def main() -> None:
     torch.set_num_threads(1)
     table = {}
     for name, config in variations(args.start, args.minutes).items():
-        folder = args.out / name.replace(" ", "_").replace("'", "")
+        folder = args.out / name.replace(" ", "_").replace("'", "").replace(",", "")
         model = TextToImage.load(train("scenes32", folder, config))
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         table[name] = {"pictures": lines[-1]["images"]} | judge(model)

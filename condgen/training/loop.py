@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from torch import nn
 
 from condgen import ranks
@@ -120,6 +120,11 @@ class Fit:
             # a turn of several leaves the others' weights without gradient
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=len(model.turns) > 1)],
         )
+        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            raise CondgenError(
+                "Weights split over processes (FSDP, DeepSpeed) cannot be trained here yet. Launch with torchrun, or "
+                "with a config of Accelerate that leaves them whole."
+            )
         self.model, self.draw, self.config, self.seed = model, draw, config, seed
         self.objective = self.accelerator.prepare(_Objective(model))
         self.optimisers = {turn: self._optimisers(list(model.parameters_of(turn))) for turn in model.turns}
