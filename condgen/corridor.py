@@ -22,7 +22,7 @@ from condgen.encoders.tokenizer import Tokenizer
 from condgen.encoders.training import ClipTraining
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
 from condgen.nn.storage import fingerprint, load_part, save_part
-from condgen.paintings import grid
+from condgen.paintings import grid, png_bytes, write_bytes
 from condgen.pipeline import PRIORS, TextToImage, to_pil
 from condgen.priors.network import PriorConfig
 from condgen.rehearsal import TRAINING, rehearse
@@ -41,7 +41,7 @@ class CorridorRun:
     def __init__(self, name: str, recipe, root: Path, config, bound: Callable[[str, FitConfig, int], FitConfig]):
         self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
         self.parts = root / "parts"
-        self.trained = False  # whether this sitting has changed a part
+        self.exported = root / "exported"  # an empty file, there while `model/` holds the parts as they are
 
     def train(self) -> Path:
         """All stages that are not done yet; gives the model's folder (or the run's, when one stage was asked for).
@@ -62,7 +62,7 @@ class CorridorRun:
                 f"{self.root} is finished, and the bounds given now ask for more of {short[0]}. Train a stage on with "
                 "--stage clip, prior or decoder, or choose another folder."
             )
-        self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config))
+        self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config), self.config.save_every)
         with ranks.first_alone():
             self._take_over()
         with Display(names) as self.display:
@@ -70,9 +70,9 @@ class CorridorRun:
                 getattr(self, f"train_{stage}")()
         if wanted not in ("all", "decoder"):
             return self.root
-        model = self.root / "model"
-        with ranks.first_alone():  # a model that is there keeps in its card what it was judged by
-            if not ranks.rank() and (self.trained or not model.exists()):
+        model = self.root / "model"  # not written anew without need: what it was judged by stays in its card
+        with ranks.first_alone():
+            if not ranks.rank() and not (model.exists() and self.exported.exists()):
                 self.export()
         return model
 
@@ -161,7 +161,7 @@ class CorridorRun:
 
     def _finish(self, fit: Fit):
         """The model with the weights to use, back on the CPU with all its parts."""
-        self.trained = True
+        self.exported.unlink(missing_ok=True)
         fit.model.load_state_dict(fit.trained())
         return fit.model.cpu()
 
@@ -300,7 +300,8 @@ class CorridorRun:
         model = self._model(shadow.decoder)
         with torch.random.fork_rng(devices=[]):
             if not ranks.rank():
-                sheet(model, self.prompts).save(self.root / "samples" / f"decoder-{step.images:09d}.png")
+                place = self.root / "samples" / f"decoder-{step.images:09d}.png"
+                write_bytes(place, png_bytes(sheet(model, self.prompts)))
             if not self.config.data:
                 from condgen.evaluation import scene_eval
 
@@ -341,7 +342,8 @@ class CorridorRun:
         model = self._model(load_part(DiffusionDecoder, DiffusionDecoderConfig, self.parts / "decoder"))
         card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
         model.save(folder, card)
-        sheet(TextToImage.load(folder), self.prompts).save(folder / "sheet.png")
+        write_bytes(folder / "sheet.png", png_bytes(sheet(TextToImage.load(folder), self.prompts)))
+        self.exported.touch()
         self.display.say(f"The model is {folder}. Try it: condgen generate {self.prompts[0]!r} --model {folder}")
         return folder
 

@@ -26,7 +26,7 @@ from condgen.encoders.tokenizer import Tokenizer, words_of
 from condgen.models import INDEX
 from condgen.nn.conditioning import condition
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
-from condgen.nn.storage import fingerprint, load_part, read_json, save_part, write_json
+from condgen.nn.storage import fingerprint, load_part, read_json, save_part, whole, write_json
 from condgen.paintings import Painting
 from condgen.priors.diffusion import DiffusionPrior
 from condgen.priors.network import PriorConfig
@@ -276,7 +276,8 @@ class TextToImage:
             save_part(prior, folder / f"prior_{name}", half)
         save_part(self.decoder, folder / "decoder", half)
         if card:
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            with whole(folder / "README.md") as file:
+                file.write_text(card, encoding="utf-8")
         index = {"_class_name": "TextToImage", "format": FORMAT, "priors": list(self.priors)} | self.about
         write_json(folder / INDEX, index)
 

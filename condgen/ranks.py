@@ -78,6 +78,11 @@ def largest(value: float) -> float:
     return _reduced(torch.tensor(value, dtype=torch.float64), dist.ReduceOp.MAX).item() if world() > 1 else value
 
 
+def everywhere(holds: bool) -> bool:
+    """Whether it is so in every process."""
+    return not largest(not holds)
+
+
 def mean(x: Tensor) -> Tensor:
     """Of the tensors that the processes hold, without gradient."""
     return _reduced(x.detach().clone(), dist.ReduceOp.SUM) / world() if world() > 1 else x.detach()

@@ -109,6 +109,7 @@ class Corridor:
         stage: train only this one; `minutes` are then all its own.
         start: folder of another run whose encoder and priors to take over.
         watch: how often to paint a sample sheet and to measure, over the decoder's run.
+        save_every: seconds between checkpoints.
     """
 
     data: str = ""
@@ -118,6 +119,7 @@ class Corridor:
     stage: Literal["all", "clip", "prior", "decoder"] = "all"
     start: str = ""
     watch: int = 8
+    save_every: float = 60.0
     pictures: Pictures = field(default_factory=Pictures)
     clip: ClipShape = field(default_factory=ClipShape)
     clip_objective: ClipObjective = field(default_factory=ClipObjective)

@@ -1,8 +1,9 @@
-"""How fast is it here? Time to the first picture, painting, and training of every stage.
+"""How fast is it here? Time to the first picture, painting, training of every stage, and what its checkpoints cost.
 
     python scripts/bench.py --threads 2 --json
 
-Each figure is the best of three; ratios are taken within one run.
+Each figure is the best of three, but of checkpoints the worst; ratios are taken within one run. $TMPDIR names the disk
+that checkpoints are tried on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def best(call: Callable[[], object], times: int = 3) -> float:
@@ -57,7 +59,7 @@ def painting() -> dict[str, float]:
 
 
 def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
-    """Pictures a second of the encoder and of the decoder."""
+    """Pictures a second of the encoder and of the decoder, and the share of the time that checkpoints take."""
     import torch
 
     from condgen.decoders.diffusion import DecoderObjective, DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
@@ -87,21 +89,27 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
         fit = Fit(model, lambda step, given=given: given, FitConfig(images=batch * (steps + 2), batch=batch))
         seen = list(fit)
         told[f"{name}_images_per_s"] = batch * steps / (seen[-1].seconds - seen[1].seconds)
+        with tempfile.TemporaryDirectory() as place:
+            taken = max(best(lambda fit=fit, place=place: fit.save(Path(place)), times=1) for _ in range(3))
+        told[f"{name}_checkpoint_s"] = taken
+        told[f"{name}_checkpoint_share"] = taken / (config.save_every + taken)
     return told
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves its own choice")
+    parser.add_argument("--only", choices=("training",), help="leave the rest out")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    report = {"starting": starting()}
+    report = {} if args.only else {"starting": starting()}
     import torch
 
     if args.threads:
         torch.set_num_threads(args.threads)
     report["machine"] = {"threads": torch.get_num_threads(), "gpu": torch.cuda.is_available()}
-    report["painting"] = painting()
+    if not args.only:
+        report["painting"] = painting()
     for recipe, size in (("scenes32", None), ("captions", "tiny"), ("captions", "small")):
         report[f"training {recipe} {size or ''}".strip()] = training(recipe, size)
     if args.json:
@@ -110,7 +118,7 @@ def main() -> None:
     for group, figures in report.items():
         print(group)
         for name, value in figures.items():
-            print(f"  {name:24} {value:,.2f}" if isinstance(value, float) else f"  {name:24} {value}")
+            print(f"  {name:24} {value:,.4g}" if isinstance(value, float) else f"  {name:24} {value}")
 
 
 if __name__ == "__main__":

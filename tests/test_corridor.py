@@ -87,11 +87,10 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(run, tmp_path, monkey
         return step(self)
 
     root = tmp_path / "stopped"
-    monkeypatch.setattr("condgen.training.run.SAVE_EVERY", 0.0)
     monkeypatch.setattr(Fit, "_step", interrupted)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            train("scenes32", root, small())
+            train("scenes32", root, small(save_every=0.0))
     model = train("scenes32", root, small())
     for part in ("clip", "prior_regression", "decoder"):
         a, b = ((folder / part / "model.safetensors").read_bytes() for folder in (run[1], model))

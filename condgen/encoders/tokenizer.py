@@ -10,7 +10,7 @@ import numpy as np
 
 from condgen.contracts import CondgenError
 from condgen.nn.conditioning import PAD
-from condgen.nn.storage import read_json, write_json
+from condgen.nn.storage import read_json, whole, write_json
 from condgen.words import clean
 
 UNKNOWN, END = 1, 2
@@ -86,8 +86,8 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json` and `words.json`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.backend.save(str(folder / "tokenizer.json"))
+        with whole(folder / "tokenizer.json") as file:
+            file.write_text(self.backend.to_str(pretty=True), encoding="utf-8")
         write_json(folder / "words.json", {"context": self.context, "words": sorted(self.words)})
 
     @classmethod

@@ -10,6 +10,8 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -24,11 +26,31 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 C = TypeVar("C")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON through a temporary file, so that a crash leaves the old file or the new one."""
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to write in the place of `path`, renamed when it is done: a crash leaves the old file or the new one.
+
+    Raises:
+        CondgenError: the disk is full or the folder cannot be written; what was there is untouched.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            temporary.unlink()
+        told = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise CondgenError(f"{path} could not be written ({told}). Mend that and give the command again.") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, whole or not at all."""
+    with whole(path) as file:
+        file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -75,7 +97,6 @@ def save_part(module: nn.Module, folder: Path, half: bool = False) -> None:
     Args:
         half: store floating-point weights with 16 bits; reading turns them back into 32.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIG, {"class": type(module).__name__, **dataclasses.asdict(module.config)})
     tensors = module.state_dict()
     if half:
@@ -84,10 +105,9 @@ def save_part(module: nn.Module, folder: Path, half: bool = False) -> None:
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes a flat dict of tensors through a temporary file."""
-    temporary = path.with_name(path.name + ".tmp")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
-    os.replace(temporary, path)
+    """Writes a flat dict of tensors, whole or not at all."""
+    with whole(path) as file:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
 
 
 def build_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module:

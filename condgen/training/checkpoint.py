@@ -1,6 +1,7 @@
 """Checkpoints that are whole or not there: written aside, hashed, renamed into place, older ones pruned after.
 
 step-0000200            a checkpoint
+tmp-0000300             one that is being written, or that a crash cut short
 damaged-step-0000300    one that did not verify, renamed so that nobody takes it for a checkpoint
 """
 
@@ -38,22 +39,22 @@ def save(
     Raises:
         CondgenError: the disk is full or the folder cannot be written; earlier checkpoints are untouched.
     """
-    root.mkdir(parents=True, exist_ok=True)
     aside, place = root / f"tmp-{step:07d}", root / f"step-{step:07d}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    for half in root.glob("tmp-*"):  # of a process that was killed
+        shutil.rmtree(half, ignore_errors=True)
     try:
+        aside.mkdir(parents=True)
         for name, flat in tensors.items():
             save_file({k: v.detach().cpu().contiguous() for k, v in flat.items()}, aside / f"{name}.safetensors")
         torch.save(optimisers, aside / "optimisers.pt")
         (aside / "state.json").write_text(json.dumps(state))
         hashes = {file.name: _hash(file) for file in sorted(aside.iterdir())}
         (aside / MANIFEST).write_text(json.dumps(hashes, indent=2))
-        for file in aside.iterdir():
-            with open(file, "rb+") as handle:
-                os.fsync(handle.fileno())
+        for written in (*aside.iterdir(), aside):
+            _sync(written)
         shutil.rmtree(place, ignore_errors=True)
         aside.rename(place)
+        _sync(root)
     except (OSError, SafetensorError, RuntimeError) as error:  # of ours, safetensors and torch when a disk is full
         shutil.rmtree(aside, ignore_errors=True)
         told = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -114,6 +115,15 @@ def load(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, An
     tensors = {file.stem: load_file(file) for file in folder.glob("*.safetensors")}
     optimisers = torch.load(folder / "optimisers.pt", weights_only=True, map_location="cpu")
     return tensors, optimisers, read_state(folder)
+
+
+def _sync(path: Path) -> None:
+    """Sees to it that a file, or the names in a folder, are on the disk and not only in its cache."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _hash(file: Path) -> str:

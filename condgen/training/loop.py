@@ -26,8 +26,10 @@ from condgen.training.ema import PowerEma
 from condgen.training.muon import Muon, matrices_of
 
 REMEDY = "Lower the learning rate (--fit_STAGE.lr), or look at the data with `condgen data check`."
-COUNTERS = ("count", "images", "seconds", "skipped")
-"""What a run has behind it: optimiser steps, pictures, seconds of training, batches left out."""
+COUNTERS = ("count", "images", "seconds", "skipped", "in_a_row")
+"""What a run has behind it: steps, pictures, seconds of training, steps left out, and how many of these just now."""
+PATIENCE = 10
+"""So many steps left out in a row end a run."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step left behind; `seconds` counts training time alone, over all sittings."""
+    """What one optimiser step left behind; `seconds` counts training time alone, `skipped` the steps that were left
+    out, both over all sittings.
+    """
 
     count: int
     images: int
@@ -72,6 +76,21 @@ class Step:
     lr: float
     losses: dict[str, float]
     seconds: float
+    skipped: int
+
+
+class NotFinite(CondgenError):
+    """Too many steps in a row had to be left out.
+
+    Args:
+        message: what happened, and to which turn.
+        step: number of the last of these steps, counted from 1.
+        batch: what it saw, to be looked at.
+    """
+
+    def __init__(self, message: str, step: int, batch: Batch):
+        super().__init__(message)
+        self.step, self.batch = step, batch
 
 
 class _Objective(nn.Module):
@@ -129,7 +148,8 @@ class Fit:
         self.objective = self.accelerator.prepare(_Objective(model))
         self.optimisers = {turn: self._optimisers(list(model.parameters_of(turn))) for turn in model.turns}
         self.ema = PowerEma(model, config.ema) if config.ema else None
-        self.count, self.images, self.seconds, self.skipped = 0, 0, 0.0, 0
+        self.count, self.images, self.seconds = 0, 0, 0.0
+        self.skipped, self.in_a_row = 0, 0
 
     def _optimisers(self, parameters: list[nn.Parameter]) -> list[torch.optim.Optimizer]:
         c = self.config
@@ -164,7 +184,7 @@ class Fit:
             began = time.perf_counter()
             losses = self._step()
             self.seconds = ranks.largest(self.seconds + time.perf_counter() - began)
-            yield Step(self.count, self.images, self.progress, self.lr, losses, self.seconds)
+            yield Step(self.count, self.images, self.progress, self.lr, losses, self.seconds, self.skipped)
             self.model.train()
         if 2 * self.skipped > self.count:
             raise CondgenError(
@@ -176,37 +196,49 @@ class Fit:
         torch.manual_seed(((self.seed * 1_000_003 + self.count) * 1009 + rank) % 2**63)
         batch = {k: v.to(self.accelerator.device, non_blocking=True) for k, v in self.draw(self.count).items()}
         losses: dict[str, float] = {}
-        lr = self.lr
-        for turn, optimisers in self.optimisers.items():
-            self.model.zero_grad(set_to_none=True)
-            with self.accelerator.autocast():
-                parts = self.objective(batch, turn)
-            if ranks.largest(not math.isfinite(parts["loss"].item())):
-                self._skip(turn)
-                continue
-            self.accelerator.backward(parts["loss"])
-            norm = self.accelerator.clip_grad_norm_(list(self.model.parameters_of(turn)), self.config.clip)
-            if not math.isfinite(norm):
-                self._skip(turn)
-                continue
-            for optimiser in optimisers:
-                for group in optimiser.param_groups:
-                    group["lr"] = lr
-                optimiser.step()
-            losses |= {name if name != "loss" else f"loss/{turn}": value.item() for name, value in parts.items()}
+        left_out = [turn for turn in self.optimisers if not self._turn(turn, batch, losses)]
         self.count += 1
         self.images += self.config.batch
+        self.in_a_row = self.in_a_row + 1 if left_out else 0
+        self.skipped += bool(left_out)
+        if self.in_a_row >= PATIENCE:
+            told = f"The loss of {left_out[-1]} or its gradient was not finite {self.in_a_row} times in a row"
+            raise NotFinite(f"{told}, last in step {self.count}. {REMEDY}", self.count, batch)
         if self.ema:
             self.ema.update(self.model, self.count)
         return losses
 
-    def _skip(self, turn: str) -> None:
-        self.skipped += 1
-        if self.skipped > 20:
-            raise CondgenError(
-                f"The loss of {turn} or its gradient was not finite {self.skipped} times; the last good checkpoint is "
-                f"kept. {REMEDY}"
-            )
+    def _turn(self, turn: str, batch: Batch, losses: dict[str, float]) -> bool:
+        """One update of one turn, which adds to `losses`; where loss or gradient is not finite nothing is changed.
+
+        A turn that is left out leaves the others alone: turns share no parameters.
+        """
+        buffers = [buffer.clone() for buffer in self.model.buffers()]  # a forward may move them, a bad one spoil them
+        self.model.zero_grad(set_to_none=True)
+        with self.accelerator.autocast():
+            parts = self.objective(batch, turn)
+        finite = ranks.everywhere(math.isfinite(parts["loss"].item()))
+        if finite:
+            self.accelerator.backward(parts["loss"])
+            norm = self.accelerator.clip_grad_norm_(list(self.model.parameters_of(turn)), self.config.clip)
+            finite = ranks.everywhere(math.isfinite(norm))
+        if not finite:
+            self.model.zero_grad(set_to_none=True)
+            for buffer, before in zip(self.model.buffers(), buffers):
+                buffer.copy_(before)
+            return False
+        lr = self.lr
+        for optimiser in self.optimisers[turn]:
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+            optimiser.step()
+        losses |= {name if name != "loss" else f"loss/{turn}": value.item() for name, value in parts.items()}
+        return True
+
+    @property
+    def sound(self) -> bool:
+        """Whether the last step was whole and the weights are finite: what a checkpoint to go on from should hold."""
+        return not self.in_a_row and all(bool(p.isfinite().all()) for p in self.model.parameters())
 
     def trained(self) -> dict[str, torch.Tensor]:
         """The weights to use: the running mean where there is one."""
@@ -240,5 +272,5 @@ class Fit:
             for own, state_of in zip(some, optimisers[turn], strict=True):
                 own.load_state_dict(state_of)
         for name in COUNTERS:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, 0))  # a checkpoint from before a counter was there has none
         return damaged

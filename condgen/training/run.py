@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from condgen import ranks
-from condgen.contracts import CondgenError, CondgenWarning
-from condgen.training.loop import Fit, Step
+from condgen.contracts import Batch, CondgenError, CondgenWarning
+from condgen.training import checkpoint
+from condgen.training.loop import Fit, NotFinite, Step
 
-MAY_CHANGE = ("minutes", "images", "stage", "start", "watch", "fit_clip", "fit_prior", "fit_decoder")
+MAY_CHANGE = ("minutes", "images", "stage", "start", "watch", "save_every", "fit_clip", "fit_prior", "fit_decoder")
 """Config entries that a resumed run may give anew; any other is part of what the run is."""
 FIXED = ("optimiser", "ema", "weight_decay", "beta_2")
 """Of a `fit_`, the fields that may not: the state in its checkpoints is of their making."""
-UNTOLD = ("stage", "start", "watch")
+UNTOLD = ("stage", "start", "watch", "save_every")
 """Of these, the ones that do not touch the result: a change is not worth a word."""
 
 
-SAVE_EVERY = 60.0
-"""Seconds between checkpoints."""
 ECHO = 3.0
 """Seconds within which a second signal is a launcher's copy of the first."""
 
@@ -37,14 +41,16 @@ class RunFolder:
     Args:
         root: made if missing.
         config: the resolved config; written as `config.yaml`, and held against the one that is there.
+        save_every: seconds between checkpoints.
 
     Raises:
         CondgenError: the folder belongs to a run with other data or another architecture, or holds other things (it
             is left as it was), or it cannot be written.
     """
 
-    def __init__(self, root: Path, config: dict):
-        self.root = root
+    def __init__(self, root: Path, config: dict, save_every: float = 60.0):
+        self.root, self.save_every = root, save_every
+        self._metrics = True
         self._tensorboard = None
         try:
             self._check(config)
@@ -78,24 +84,66 @@ class RunFolder:
             warnings.warn(f"Going on with changed settings: {'; '.join(told)}", CondgenWarning, stacklevel=3)
 
     def log(self, stage: str, images: int, values: dict[str, float]) -> None:
-        """Adds a line to `metrics.jsonl` and points to the tensorboard curves; a tracker that fails is told once."""
+        """Adds a line to `metrics.jsonl` and points to the tensorboard curves.
+
+        Neither is worth a training run: one that fails is told once, and off from then on.
+        """
         if ranks.rank():
             return
         line = {"stage": stage, "images": images, "time": round(time.time(), 1)} | values
-        with open(self.root / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        if self._metrics:
+            try:
+                _append(self.root / "metrics.jsonl", json.dumps(line) + "\n")
+            except OSError as error:
+                self._metrics = False
+                warnings.warn(f"{self.root / 'metrics.jsonl'} is off: {error.strerror}", CondgenWarning, stacklevel=2)
         if self._tensorboard is False:
             return
         try:
             if self._tensorboard is None:
-                from torch.utils.tensorboard import SummaryWriter
-
-                self._tensorboard = SummaryWriter(str(self.root / "tensorboard"))
+                self._tensorboard = _curves(self.root / "tensorboard")
             for name, value in values.items():
                 self._tensorboard.add_scalar(f"{stage}/{name}", value, images)
         except Exception as error:
             self._tensorboard = False
             warnings.warn(f"Tensorboard is off: {error}", CondgenWarning, stacklevel=2)
+
+    def keep_batch(self, stage: str, step: int, batch: Batch) -> str:
+        """Writes what a step saw to `faults/`, in the place of what an earlier one of the stage did.
+
+        Returns:
+            A sentence that says where it is, or that it could not be written.
+        """
+        name = stage.replace(" ", "_") + (f"-process-{ranks.rank()}" if ranks.world() > 1 else "")
+        place = self.root / "faults" / f"{name}-step-{step:07d}.safetensors"
+        try:
+            place.parent.mkdir(exist_ok=True)
+            for old in place.parent.glob(f"{name}-step-*"):
+                old.unlink()
+            save_file({key: value.detach().cpu().contiguous().clone() for key, value in batch.items()}, place)
+        except (OSError, SafetensorError) as error:
+            return f"The batch of step {step} could not be written to {place} ({error})."
+        return f"The batch of step {step} is in {place}."
+
+
+def _curves(folder: Path):
+    """Tensorboard's writer, whose thread keeps its tracebacks to itself: the next point raises the same error."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    before = threading.excepthook
+    threading.excepthook = lambda args: type(args.thread).__module__.startswith("tensorboard") or before(args)
+    return SummaryWriter(str(folder))
+
+
+def _append(path: Path, line: str) -> None:
+    """Adds a line whole or not at all: half a line would spoil the next one, too."""
+    data = line.encode()
+    with open(path, "ab", buffering=0) as file:
+        end = file.tell()
+        written = file.write(data)
+        if written < len(data):
+            file.truncate(end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _read(path: Path) -> dict:
@@ -168,8 +216,11 @@ class Display:
 def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Sequence[float] = ()) -> Iterator[Step]:
     """Trains to the end from the last checkpoint, and yields at the milestones (shares of the run) and at the end.
 
-    Metrics are logged every five seconds, checkpoints written every SAVE_EVERY seconds; an interrupt finishes the step,
-    writes one more and is raised again.
+    Metrics are logged every five seconds, checkpoints written every `run.save_every` seconds while training is sound;
+    an interrupt finishes the step, writes one more and is raised again.
+
+    Raises:
+        CondgenError: too many steps in a row had to be left out, or a checkpoint could not be written.
     """
     folder = run.root / "checkpoints" / stage
     for broken in fit.resume(folder):
@@ -178,18 +229,19 @@ def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Se
     ahead = [m for m in milestones if m > fit.progress]
     logged = saved = time.monotonic()
     began, first, behind = time.monotonic(), fit.images, fit.progress
-    with _Interrupts() as interrupts:
+    with _Interrupts() as interrupts, _explained(fit, run, stage):
         for step in fit:
             now = time.monotonic()
             if now - logged > 5 or step.progress >= 1:
                 logged = now
                 speed = (step.images - first) / max(now - began, 1e-9)
                 run.log(stage, step.images, {**step.losses, "lr": step.lr, "images_per_s": speed,
-                                             "seconds": step.seconds})  # fmt: skip
+                                             "seconds": step.seconds, "skipped": step.skipped})  # fmt: skip
                 left = (now - began) / max(step.progress - behind, 1e-9) * (1 - step.progress)
                 display.show(stage, step.progress, _told(step, speed, left))
             asked = int(ranks.largest(interrupts.asked or 0))  # all stop after the same step
-            if now - saved >= SAVE_EVERY or asked or step.progress >= 1:
+            due = now - saved >= run.save_every or asked
+            if step.progress >= 1 or (due and fit.sound):
                 fit.save(folder)
                 saved = time.monotonic()
             if asked:
@@ -200,10 +252,22 @@ def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Se
                 yield step
 
 
+@contextmanager
+def _explained(fit: Fit, run: RunFolder, stage: str) -> Iterator[None]:
+    """Completes the message of a run that stops for loss or gradient: where the batch is, and where to go on."""
+    try:
+        yield
+    except NotFinite as error:
+        place, _ = checkpoint.newest(run.root / "checkpoints" / stage)
+        then = f"The same command goes on from {place}, which is kept." if place else "No checkpoint was written yet."
+        raise CondgenError(f"{error} {run.keep_batch(stage, error.step, error.batch)} {then}") from None
+
+
 def _told(step: Step, speed: float, left: float) -> str:
     clock = f"{int(left // 3600)}:{int(left % 3600 // 60):02}:{int(left % 60):02}"
     loss = next((f"{v:.4f}" for k, v in step.losses.items() if k.startswith("loss")), "-")
-    return f"{step.images:,} images, {speed:.0f}/s, loss {loss}, {clock} left"
+    skipped = f", {step.skipped} steps left out" if step.skipped else ""
+    return f"{step.images:,} images, {speed:.0f}/s, loss {loss}, {clock} left{skipped}"
 
 
 class _Interrupts:
