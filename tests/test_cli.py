@@ -16,7 +16,7 @@ from PIL import Image
 from condgen.paintings import read_recipe
 
 ROOT = Path(__file__).parents[1]
-VERBS = ("generate", "replay", "list", "info", "train", "evaluate", "data", "doctor")
+VERBS = ("generate", "replay", "list", "info", "train", "evaluate", "embed", "data", "doctor")
 HEAVY = {"torch", "jsonargparse", "gradio", "diffusers", "numpy", "PIL", "rich"}
 NOT_FOR_PAINTING = {"gradio", "open_clip", "torchvision", "transformers", "jsonargparse", "accelerate", "tensorboard"}
 

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def telling() -> Iterator[Callable[[float, str], None]]:
+def telling(doing: str = "judging") -> Iterator[Callable[[float, str], None]]:
     """A function for progress: moves a bar on a terminal, writes lines elsewhere."""
     if not sys.stderr.isatty():
         yield lambda share, what: say(f"{share:.0%} {what}")
@@ -69,5 +69,5 @@ def telling() -> Iterator[Callable[[float, str], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("judging", total=1.0)
+        task = bar.add_task(doing, total=1.0)
         yield lambda share, what: bar.update(task, completed=share, description=what)

@@ -18,6 +18,9 @@ from condgen.data import shards
 from condgen.data.rows import GUESSED, Columns, Row, Source, row_of, wanted_columns
 from condgen.data.tables import Table, choose, conditions_of, locate, parquet_slice, readable
 
+BLOCK_BYTES = 32_000_000
+"""Bytes of a block, about, however few its rows: pictures may be of any size."""
+
 
 class Feed(Protocol):
     """One shard, or one object with rows."""
@@ -61,7 +64,7 @@ class _Rows:
     def scan(self, size: int) -> Iterator[tuple[int, int, list[Row]]]:
         place, block, first = 0, [], 0
         for at, fresh, record in self._records(size):
-            if block and (len(block) == size or fresh):
+            if block and (len(block) == size or fresh or at - place > BLOCK_BYTES):
                 yield place, first, block
                 first, block = first + len(block), []
             place = at if not block else place
@@ -131,11 +134,12 @@ class _Shard(_Rows):
 
         with readable(self.table.path), pq.ParquetFile(self.table.path, buffer_size=1 << 20) as file:
             for group in range(file.num_row_groups):
-                fresh = True
+                about = file.metadata.row_group(group)
+                most, number = max(1, BLOCK_BYTES * about.num_rows // max(about.total_byte_size, 1)), 0
                 for batch in file.iter_batches(1024, row_groups=[group], columns=self.light):
                     for record in batch.to_pylist():
-                        yield 0, fresh, record
-                        fresh = False
+                        yield 0, number % min(most, size) == 0, record
+                        number += 1
 
     def _fetch(self, place: int, first: int, count: int) -> list[dict | None]:
         if self.tar:

@@ -12,6 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from condgen.contracts import CondgenError
+
+
+def share(batch: int, rank: int, world: int) -> slice:
+    """The rows of a batch that are process `rank`'s, of `world`; `CondgenError` when it cannot be split evenly."""
+    if batch % world:
+        raise CondgenError(f"A batch of {batch} cannot be split over {world} processes. Choose a multiple of {world}.")
+    return slice(rank * batch // world, (rank + 1) * batch // world)
+
 
 @dataclass(frozen=True)
 class Window:

@@ -23,7 +23,7 @@ from torch import Tensor
 from condgen.contracts import Batch, CondgenError
 from condgen.data.captions import CaptionedPictures
 from condgen.data.feeds import Feed, open_feeds
-from condgen.data.order import BlockOrder, Window
+from condgen.data.order import BlockOrder, Window, share
 from condgen.data.pictures import RGB, WHITE, PictureError, decode, fit
 from condgen.data.rows import GUESSED, Columns, Row, Source, in_split, open_source, split_name
 from condgen.data.sources import Tally, judge, load_captions, progress
@@ -122,7 +122,8 @@ class Stream:
         """Sixteen hex digits that name the data: shards, what of them is used and how pictures are cut."""
         used = [(block.feed, block.place, block.first, block.rows, block.usable) for block in self.blocks]
         marks = [(feed.name, feed.mark) for feed in self.feeds]
-        chosen = [self.split, self.size, self.how, list(self.background), [t.text for t in self.source.tables]]
+        chosen = [self.split, self.size, self.how, list(self.background)]
+        chosen += [[table.image, *table.text] for table in self.source.tables]
         text = json.dumps([used, marks, chosen, self.source.where], default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -175,6 +176,12 @@ class Stream:
             if low >= high:
                 return
             yield from self.read(number, range(low, high))
+
+    def some(self, most: int) -> np.ndarray:
+        """About so many pictures from all over the data, uint8 (n, 3, S, S)."""
+        each = 32
+        blocks = np.unique(np.linspace(0, len(self.blocks) - 1, max(1, most // each)).astype(int))
+        return np.stack([s.image for b in blocks for s in self.read(b, range(min(each, self.blocks[b].usable)))])
 
     def _is_used(self, row: Row) -> bool:
         return row.kept and in_split(row.split, self.split) and not row.fault
@@ -304,11 +311,12 @@ class ShardViews:
     Args:
         stream: the pictures.
         encode: texts -> int64 (B, L), the tokens.
-        batch: pictures in a batch, per process.
+        batch: pictures in a batch, over all processes.
         seed: fixes order and choice of captions.
         shift: largest random shift in pixels, the border repeated.
         buffer: pictures to shuffle among; 0 takes as many as fit into BUFFER_BYTES. Two such windows are in memory.
-        rank, world: this process and how many there are; each decodes only what is its own.
+        rank, world: this process and how many there are; each decodes and gives its own part of every batch, and the
+            parts together are the batch that a single process would have drawn.
         threads: that read and decode; their number changes nothing but speed.
     """
 
@@ -325,7 +333,7 @@ class ShardViews:
         threads: int = 2,
     ):
         self.stream, self.encode, self.batch, self.seed, self.shift = stream, encode, batch, seed, shift
-        self.rank, self.world = rank, world
+        self.own = share(batch, rank, world)
         counts = np.array([block.usable for block in stream.blocks])
         self.order = BlockOrder(counts, buffer or default_buffer(stream.size), seed)
         self._derived: dict[str, Callable[[Batch], Tensor]] = {}
@@ -340,18 +348,19 @@ class ShardViews:
 
     def __call__(self, step: int) -> Batch:
         """Batch `step`, counted from 0."""
-        rng = np.random.default_rng((self.seed, step, self.rank))
-        first = (step * self.world + self.rank) * self.batch
+        rng = np.random.default_rng((self.seed, step, 0))  # draws for the whole batch, however it is split
         images, numbers, captions = [], [], []
-        for window, places in self.order.windows(first, self.batch):
+        first, count = step * self.batch + self.own.start, self.own.stop - self.own.start
+        for window, places in self.order.windows(first, count):
             held = self._hold(window)
             slots = held.slot[places.start : places.stop]
             images.append(held.images[slots])
             numbers.append(held.numbers[slots])
             captions += [held.captions[slot] for slot in slots]
-        out = _words(captions, rng, self.encode, self.stream.width)
+        out = _words(captions, rng.random(self.batch)[self.own], self.encode, self.stream.width)
+        corners = rng.integers(0, 2 * self.shift + 1, (self.batch, 2))[self.own]
         out["row"] = torch.from_numpy(np.concatenate(numbers))
-        out["image"] = to_float(shifted(np.concatenate(images), self.shift, rng))
+        out["image"] = to_float(shifted(np.concatenate(images), self.shift, corners))
         for name, make in self._derived.items():
             with torch.no_grad():
                 out[name] = make(out)
@@ -370,8 +379,9 @@ class ShardViews:
         return self._held
 
     def _begin(self, window: Window) -> _Held:
-        owner = np.arange(window.first, window.last) // self.batch % self.world
-        return _Held(window, np.flatnonzero(owner == self.rank), self.stream, self._pool)
+        place = np.arange(window.first, window.last) % self.batch
+        mine = np.flatnonzero((place >= self.own.start) & (place < self.own.stop))
+        return _Held(window, mine, self.stream, self._pool)
 
     def _forget(self) -> None:
         if self._next is not None:
@@ -387,11 +397,11 @@ class ShardViews:
 
 
 def _words(
-    captions: list[tuple[str, ...]], rng: np.random.Generator, encode: Callable[[list[str]], np.ndarray], width: int
+    captions: list[tuple[str, ...]], draw: np.ndarray, encode: Callable[[list[str]], np.ndarray], width: int
 ) -> Batch:
-    """The part of a batch that speaks of texts: one of the captions of every picture, and the numbers of all."""
+    """The part of a batch that speaks of texts: one of every picture, drawn by (B,) in [0, 1), and all numbers."""
     counts = np.array([len(own) for own in captions])
-    chosen = (rng.random(len(captions)) * counts).astype(int)
+    chosen = (draw * counts).astype(int)
     true_ids = np.full((len(captions), width), -1, np.int64)
     for row, own in enumerate(captions):
         true_ids[row, : len(own)] = [text_number(text) for text in own]

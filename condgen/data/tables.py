@@ -163,7 +163,8 @@ def parquet_slice(path: Path, names: Iterable[str], first: int, count: int) -> l
             group, before = group + 1, before + sizes[group]
         skip = first - before
         for batch in file.iter_batches(64, row_groups=[group][: len(sizes) - group], columns=list(names)):
-            found += batch.slice(skip, count - len(found)).to_pylist()
+            if skip < batch.num_rows:
+                found += batch.slice(skip, count - len(found)).to_pylist()
             skip = max(0, skip - batch.num_rows)
             if len(found) == count:
                 return found

@@ -22,13 +22,10 @@ def to_uint8(images: Tensor) -> np.ndarray:
     return ((images.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
-def shifted(images: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, C, H, W), each moved by up to `most` pixels on both axes, the border repeated."""
-    if not most:
-        return images
+def shifted(images: np.ndarray, most: int, corners: np.ndarray) -> np.ndarray:
+    """(B, C, H, W) cut out anew at `corners` (B, 2), 0 to 2 `most`, of the pictures with their border repeated."""
     size = images.shape[-1]
     padded = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)), mode="edge")
-    corners = rng.integers(0, 2 * most + 1, (len(images), 2))
     return np.stack([p[:, y : y + size, x : x + size] for p, (y, x) in zip(padded, corners)])
 
 
@@ -87,7 +84,7 @@ class Views:
             "true_ids": torch.from_numpy(captions),
         }
         if self.with_images:
-            out["image"] = to_float(shifted(self.data.images[rows], self.shift, rng))
+            out["image"] = to_float(self._shifted(self.data.images[rows], rng))
         if self.negatives and self.data.negatives is not None:
             wrong = rng.permuted(self.data.negatives[text_id], axis=1)
             wrong = np.take_along_axis(wrong, np.argsort(wrong < 0, axis=1, kind="stable"), 1)[:, : self.negatives]
@@ -101,3 +98,8 @@ class Views:
         if self._order[0] != epoch:
             self._order = (epoch, np.random.default_rng((self.seed, epoch, 7)).permutation(len(self.data)))
         return int(self._order[1][place])
+
+    def _shifted(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if not self.shift:
+            return images
+        return shifted(images, self.shift, rng.integers(0, 2 * self.shift + 1, (len(images), 2)))

@@ -106,22 +106,24 @@ def test_an_epoch_shows_every_picture_once_with_its_own_caption(folder, views_of
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_processes_share_the_samples_out_and_lose_none(folder, views_of, world):
-    """The union of the ranks is the batch of one process, whatever their number, over the border of epochs."""
+def test_the_parts_of_processes_are_the_batch_of_one(folder, views_of, world):
+    """And so none is lost and none comes twice, over the border of epochs too."""
     stream = open_stream(folder)
-    whole = views_of(stream, batch=6)
-    parts = [views_of(stream, batch=6 // world, rank=rank, world=world) for rank in range(world)]
+    whole = views_of(stream, shift=1)
+    parts = [views_of(stream, rank=rank, world=world, shift=1) for rank in range(world)]
     seen = []
-    for step in range(35):
-        united = [shade for part in parts for shade in shades(part(step))]
-        assert united == shades(whole(step))
-        seen += united
-    assert Counter(seen[: 2 * N]) == dict.fromkeys(range(N), 2)
+    for step in range(30):
+        one, united = whole(step), [part(step) for part in parts]
+        for name, value in one.items():
+            assert torch.equal(torch.cat([part[name] for part in united]), value), name
+        seen += [row for part in united for row in part["row"].tolist()]
+    assert Counter(seen) == dict.fromkeys(range(N), 2)
+    with pytest.raises(CondgenError, match="multiple of 4"):
+        views_of(stream, world=4)
 
 
 def test_training_goes_on_anywhere_with_the_same_batches(folder, views_of):
     stream = open_stream(folder)
-    straight = [views_of(stream)(0)]
     views = views_of(stream, threads=1)
     straight = [views(step) for step in range(40)]
     for begin in (7, 14, 15, 31):
@@ -215,6 +217,17 @@ def test_shards_stream_as_they_load(tmp_path):
         assert all((sample.image == whole.images[i]).all() for i, sample in enumerate(read))
 
 
+@pytest.mark.parametrize("write", [write_shards, write_parquet])
+def test_blocks_of_large_pictures_have_few_rows(tmp_path, monkeypatch, write):
+    folder = write_shards(tmp_path, N, 45) if write is write_shards else write_parquet(tmp_path, "bytes", 45)
+    whole = open_stream(folder)
+    monkeypatch.setattr("condgen.data.feeds.BLOCK_BYTES", 500)
+    stream = open_stream(folder)
+    assert len(stream) == len(whole) == N and len(stream.blocks) > len(whole.blocks)
+    one, other = ([s.image.tobytes() for s in data.samples(0, N)] for data in (stream, whole))
+    assert one == other
+
+
 class Rows:
     """The least that a dataset can be."""
 
@@ -261,7 +274,7 @@ def with_bad(tmp_path, bad: set[int]) -> Path:
 
 def test_a_picture_that_cannot_be_decoded_is_replaced_by_its_neighbour(tmp_path, views_of):
     stream = open_stream(with_bad(tmp_path, {0, 1, 30, 89}), max_bad=0.05)
-    parts = [views_of(stream, batch=3, rank=rank, world=2) for rank in (0, 1)]
+    parts = [views_of(stream, rank=rank, world=2) for rank in (0, 1)]
     seen = Counter(s for step in range(15) for part in parts for s in shades(part(step)))
     assert seen == Counter([i for i in range(N) if i not in (0, 1, 30, 89)] + [2, 2, 29, 88])
     with pytest.raises(CondgenError, match=r"x\.tar/.*corrupt picture.*max_bad"):
