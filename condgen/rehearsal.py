@@ -43,6 +43,7 @@ def rehearse(config) -> None:
 
 def _check_numbers(config) -> None:
     least = {"seed": 0, "minutes": 0, "images": 0, "watch": 0, "pictures.scenes": 1, "pictures.shift": 0}
+    least |= {"pictures.buffer": 0}
     for stage in ("clip", "prior", "decoder"):
         least |= {f"fit_{stage}.{name}": low for name, low in (("images", 1), ("minutes", 0), ("batch", 1), ("ema", 0))}
         least |= {f"fit_{stage}.{name}": 0 for name in ("warmup", "decay_from", "weight_decay")}

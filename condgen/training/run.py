@@ -16,11 +16,11 @@ import yaml
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.training.loop import Fit, Step
 
-MAY_CHANGE = ("minutes", "images", "stage", "start", "watch", "fit_clip", "fit_prior", "fit_decoder")
+MAY_CHANGE = ("minutes", "images", "stage", "start", "embeds", "watch", "fit_clip", "fit_prior", "fit_decoder")
 """Config entries that a resumed run may give anew; any other is part of what the run is."""
 FIXED = ("optimiser", "ema", "weight_decay", "beta_2")
 """Of a `fit_`, the fields that may not: the state in its checkpoints is of their making."""
-UNTOLD = ("stage", "start", "watch")
+UNTOLD = ("stage", "start", "embeds", "watch")
 """Of these, the ones that do not touch the result: a change is not worth a word."""
 
 

@@ -203,7 +203,8 @@ def test_parquet_streams_as_it_loads(tmp_path, views_of, kind, group):
         assert [sample.number for sample in read] == list(range(len(stream)))
         assert all((sample.image == whole.images[i]).all() for i, sample in enumerate(read))
         assert [sample.captions[0] for sample in read] == [whole.texts[i] for i in whole.captions[:, 0]]
-    seen = [s for step in range(15) for s in shades(views_of(open_stream(folder))(step))]
+    views = views_of(open_stream(folder))
+    seen = [shade for step in range(15) for shade in shades(views(step))]
     assert sorted(seen) == list(range(N))
 
 
@@ -285,9 +286,10 @@ def test_a_picture_that_cannot_be_decoded_is_replaced_by_its_neighbour(tmp_path,
 
 def test_a_block_without_a_picture_is_refused(tmp_path, views_of):
     stream = open_stream(with_bad(tmp_path, set(range(8, 16))), max_bad=0.5)
+    views = views_of(stream)
     with pytest.raises(CondgenError, match="none can be decoded"):
         for step in range(15):
-            views_of(stream)(step)
+            views(step)
 
 
 def test_rows_without_captions_count_before_training(tmp_path):
@@ -305,10 +307,10 @@ def test_shards_that_change_or_vanish_are_named(folder, views_of):
     with pytest.raises(CondgenError, match=r"s-\d+\.tar is not there"):
         for step in range(15):
             views(step)
-    write_shards(folder, 10, 2)
+    views = views_of(open_stream_of_more(folder))
     with pytest.raises(CondgenError, match=r"s-\d+\.tar"):
         for step in range(15):
-            views_of(open_stream_of_more(folder))(step)
+            views(step)
 
 
 def open_stream_of_more(folder: Path) -> Stream:
