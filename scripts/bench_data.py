@@ -69,7 +69,8 @@ def main() -> None:
             began = time.perf_counter()
             make(folder, args.samples, args.each, args.size)
             size = sum(file.stat().st_size for file in folder.iterdir())
-            print(f"made {args.samples:,} samples, {size / 1e9:.2f} GB, in {time.perf_counter() - began:.0f} s")
+            seconds = time.perf_counter() - began
+            print(f"made {args.samples:,} samples, {size / 1e9:.2f} GB, in {seconds:.0f} s", flush=True)
         stream_all(folder, args)
     finally:
         if args.folder is None:
@@ -81,22 +82,22 @@ def stream_all(folder: Path, args: argparse.Namespace) -> None:
     from condgen.data.rows import open_source
     from condgen.data.stream import ShardViews, Stream
 
-    print(f"everything imported: {resident():.0f} MB")
+    print(f"everything imported: {resident():.0f} MB", flush=True)
     began = time.perf_counter()
     stream = Stream(open_source(folder), args.size, split="all")
     seconds = time.perf_counter() - began
-    print(f"looked through {len(stream):,} samples in {seconds:.1f} s ({len(stream) / seconds:,.0f}/s): "
-          f"{resident():.0f} MB, {len(stream.texts):,} captions kept")  # fmt: skip
+    print(f"looked through {len(stream):,} samples in {seconds:.1f} s ({len(stream) / seconds:,.0f} a second): "
+          f"{resident():.0f} MB, {len(stream.texts):,} captions kept", flush=True)  # fmt: skip
     views = ShardViews(stream, lambda texts: np.zeros((len(texts), 16), np.int64), args.batch, 0, threads=args.threads)
     marks = [10**k for k in range(4, 10) if 10**k < len(stream)] + [len(stream)]
-    began, steps = time.perf_counter(), len(stream) // args.batch
-    print(f"{'samples':>10} {'per second':>11} {'MB now':>8} {'MB peak':>8}")
+    began, worked, steps = time.perf_counter(), time.process_time(), len(stream) // args.batch
+    print(f"{'samples':>10} {'a second':>10} {'a CPU second':>13} {'MB now':>8} {'MB peak':>8}")
     for step in range(steps):
         views(step)
         seen = (step + 1) * args.batch
         if marks and (seen >= marks[0] or step == steps - 1):
-            rate = seen / (time.perf_counter() - began)
-            print(f"{seen:>10,} {rate:>11,.0f} {resident():>8.0f} {peak():>8.0f}", flush=True)
+            rate, own = seen / (time.perf_counter() - began), seen / (time.process_time() - worked)
+            print(f"{seen:>10,} {rate:>10,.0f} {own:>13,.0f} {resident():>8.0f} {peak():>8.0f}", flush=True)
             marks.pop(0)
     views.close()
 
