@@ -62,11 +62,12 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
 def _shareable(config) -> dict:
     """The config as plain values, without paths on the machine that trained."""
     plain = json.loads(json.dumps(asdict(config)))
-    return plain | {"data": "DATA" if plain["data"] else "", "start": _folder_name(config.start)}
+    return plain | {"data": "DATA" if plain["data"] else "", **_folder_names(config)}
 
 
-def _folder_name(path: str) -> str:
-    return Path(path).resolve().name if path else ""
+def _folder_names(config) -> dict[str, str]:
+    paths = {"start": config.start, "embeds": config.embeds}
+    return {name: Path(path).resolve().name if path else "" for name, path in paths.items()}
 
 
 def command(recipe: str, base, config) -> str:
@@ -75,7 +76,7 @@ def command(recipe: str, base, config) -> str:
     A run that started from another names the folder of that one, and its stage, for `minutes` are all its own then;
     without a start the stage is but the last of several commands.
     """
-    before, own = _flat(asdict(base)), _flat(asdict(config)) | {"start": _folder_name(config.start)}
+    before, own = _flat(asdict(base)), _flat(asdict(config)) | _folder_names(config)
     unsaid = ("data",) if config.start else ("data", "stage")
     changed = {k: v for k, v in own.items() if before[k] != v and k not in unsaid}
     flags = [f"--{k} {shlex.quote(str(list(v) if isinstance(v, tuple) else v))}" for k, v in changed.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +14,13 @@ import torch
 from torch import Tensor
 
 from condgen import ranks
-from condgen.contracts import CondgenError
+from condgen.contracts import Batch, CondgenError
 from condgen.data.captions import CaptionedPictures
+from condgen.data.embeds import Embeds, EmbedViews
+from condgen.data.stream import ShardViews, Stream, open_pictures
 from condgen.data.views import Views, to_float
 from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
+from condgen.embedding import digest_of, embed
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.encoders.training import ClipTraining
@@ -30,6 +34,9 @@ from condgen.training import checkpoint
 from condgen.training.loop import Fit, FitConfig, progress_of
 from condgen.training.run import Display, RunFolder, drive
 
+EMBEDDING = "embeddings"
+"""What the display calls the work between the stages."""
+
 
 class CorridorRun:
     """Args:
@@ -42,6 +49,7 @@ class CorridorRun:
         self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
         self.parts = root / "parts"
         self.exported = root / "exported"  # an empty file, there while `model/` holds the parts as they are
+        self.reading = ExitStack()  # the threads that read a stream for the stage at work
 
     def train(self) -> Path:
         """All stages that are not done yet; gives the model's folder (or the run's, when one stage was asked for).
@@ -53,8 +61,9 @@ class CorridorRun:
         ranks.join()
         for stage in ("clip", "prior", "decoder"):  # now, not when its turn comes
             ranks.split(getattr(self.config, f"fit_{stage}").batch, ranks.rank(), ranks.world())
-        _ = self.data  # before anything is written: unusable data must leave no folder behind
         wanted = self.config.stage
+        if not (self.config.embeds and wanted == "prior"):  # priors need no pictures then
+            _ = self.data  # before anything is written: unusable data must leave no folder behind
         stages = ("clip", "prior", "decoder") if wanted == "all" else (wanted,)
         names = [n for s in stages for n in ([f"prior {k}" for k in self.config.prior.kinds] if s == "prior" else [s])]
         if wanted == "all" and self._is_there("decoder") and (short := [n for n in names if self._wants_more(n)]):
@@ -65,7 +74,9 @@ class CorridorRun:
         self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config), self.config.save_every)
         with ranks.first_alone():
             self._take_over()
-        with Display(names) as self.display:
+        if self.config.embeds and wanted != "clip":
+            self._check_embeds()
+        with Display([*names, EMBEDDING] if self._embeds_itself() else names) as self.display, self.reading:
             for stage in stages:
                 getattr(self, f"train_{stage}")()
         if wanted not in ("all", "decoder"):
@@ -93,18 +104,18 @@ class CorridorRun:
     # the data
 
     @cached_property
-    def data(self) -> CaptionedPictures:
+    def data(self) -> CaptionedPictures | Stream:
         c, p = self.config, self.config.pictures
         if not c.data:
             from condgen.data.scenes import scenes
 
             return scenes(p.scenes, c.seed, p.size, negatives=p.negatives)
         from condgen.data.rows import Columns
-        from condgen.data.sources import load_captions
 
-        return load_captions(
-            c.data, p.size, columns=Columns(p.image, p.text, p.split), split=p.use, how=p.how, max_bad=p.max_bad,
-            where=p.where,
+        stream = "shards" if c.embeds and p.stream == "auto" else p.stream  # embeddings of shards are those of a stream
+        return open_pictures(
+            c.data, p.size, stream=stream, columns=Columns(p.image, p.text, p.split), split=p.use, how=p.how,
+            max_bad=p.max_bad, where=p.where,
         )  # fmt: skip
 
     @cached_property
@@ -115,17 +126,27 @@ class CorridorRun:
         folder = self.parts / "tokenizer"
         with ranks.first_alone():
             if not (folder / "words.json").exists():
-                used = self.data.captions[self.data.captions >= 0]
-                texts = [self.data.texts[i] for i in np.unique(used)]
-                Tokenizer.train(texts, self.config.clip.context, self.config.clip.vocab).save(folder)
+                Tokenizer.train(self._texts(), self.config.clip.context, self.config.clip.vocab).save(folder)
+
+    def _texts(self) -> list[str]:
+        """What the tokenizer learns from: the captions that are used, of a stream a sample of them."""
+        if isinstance(self.data, Stream):
+            return self.data.texts
+        return [self.data.texts[i] for i in np.unique(self.data.captions[self.data.captions >= 0])]
 
     @cached_property
     def tokens(self) -> np.ndarray:
         return self.tokenizer.encode(self.data.texts)
 
-    def views(self, batch: int, **more) -> Views:
-        split = {"rank": ranks.rank(), "world": ranks.world()}
-        return Views(self.data, self.tokens, batch, self.config.seed, **more, **split)
+    def views(self, batch: int, negatives: int = 0, shift: int = 0) -> Views | ShardViews:
+        """Batches for one stage; those of the stage before read no more."""
+        seed, own = self.config.seed, (ranks.rank(), ranks.world())
+        if not isinstance(self.data, Stream):
+            return Views(self.data, self.tokens, batch, seed, negatives, shift, *own)
+        self.reading.close()
+        views = ShardViews(self.data, self.tokenizer.encode, batch, seed, shift, self.config.pictures.buffer, *own)
+        self.reading.callback(views.close)
+        return views
 
     # the encoder
 
@@ -174,6 +195,7 @@ class CorridorRun:
         for folder in (self.root / "checkpoints").iterdir():
             if folder.name != "clip":
                 shutil.rmtree(folder)
+        shutil.rmtree(self.root / "embeds", ignore_errors=True)
 
     def _is_done(self, stage: str) -> bool:
         """Whether a stage has nothing to do; one that is asked for by name always looks for itself."""
@@ -205,9 +227,49 @@ class CorridorRun:
         c = self.clip.config
         return {"embed_dim": c.embed_dim, "vocab": c.vocab, "context": c.context, "space": fingerprint(self.clip)}
 
+    def _embeds_itself(self) -> bool:
+        """Whether embeddings are made and kept on the way, because the pictures do not fit into memory."""
+        if self.config.embeds or self.config.stage == "clip":
+            return False
+        return isinstance(self.data, Stream)
+
+    def _check_embeds(self) -> None:
+        """Refuses embeddings of another encoder now, and not after hours of training one."""
+        if self.config.stage == "all" and (not self._is_there("clip") or self._wants_more("clip")):
+            raise CondgenError(
+                f"{self.config.embeds} holds embeddings of an encoder, and this run would only now train one. Start "
+                "from the run that has it (--start RUN), or leave --embeds out."
+            )
+        _ = self.embeds
+
+    @cached_property
+    def embeds(self) -> Embeds | None:
+        """Embeddings on disk: those that are given, or those of a stream; None for pictures in memory.
+
+        Raises:
+            CondgenError: they are those of another encoder.
+        """
+        if self.config.embeds:
+            embeds = Embeds(self.config.embeds)
+            embeds.check(self.space["space"])
+            return embeds
+        if not self._embeds_itself():
+            return None
+
+        def told(share: float, what: str) -> None:
+            self.display.show(EMBEDDING, share, what)
+
+        with ranks.first_alone():
+            made = embed(self.clip, self.tokenizer, self.data, self.root / "embeds", told)
+        told(1.0, "done")
+        return made
+
     @cached_property
     def image_embed(self) -> Tensor:
         """(N, D) embeddings of the training pictures."""
+        if self.embeds is not None:
+            self.embeds.check(self.space["space"], digest_of(self.data))
+            return self.embeds.image(torch.arange(len(self.data)))
         return _in_chunks(lambda i: self.clip.embed_image(to_float(self.data.images[i])), len(self.data))
 
     @cached_property
@@ -220,10 +282,13 @@ class CorridorRun:
         return load_part(Normaliser, NormaliserConfig, self.parts / "normaliser")
 
     def _fit_normaliser(self) -> None:
-        folder, image_embed = self.parts / "normaliser", self.image_embed
+        folder, space, given = self.parts / "normaliser", self.space["space"], self.embeds
+        image_embed = self.image_embed if given is None else None
         with ranks.first_alone():
             if not (folder / "model.safetensors").exists():
-                save_part(Normaliser.fit(image_embed, self.space["space"]), folder)
+                known = given is not None
+                made = Normaliser.of(given.mean, given.sd, space) if known else Normaliser.fit(image_embed, space)
+                save_part(made, folder)
 
     # the priors
 
@@ -237,11 +302,9 @@ class CorridorRun:
         torch.manual_seed(self.config.seed)
         prior = PRIORS[kind](PriorConfig(**self.space, width=s.width, depth=s.depth, heads=s.heads))
         self._fit_normaliser()
-        views = self.views(self.config.fit_prior.batch).without_images()
-        views.cache("image_embed", self.image_embed, per="picture").cache("text_embed", self.text_embed, per="text")
         fit = Fit(
             TRAINING[kind](prior, self.normaliser),
-            views,
+            self._prior_views(),
             self._fit(f"prior {kind}"),
             self.config.seed,
         )
@@ -250,6 +313,13 @@ class CorridorRun:
         with ranks.first_alone():
             if not ranks.rank():
                 save_part(self._finish(fit).prior, self.parts / f"prior_{kind}")
+
+    def _prior_views(self) -> Views | EmbedViews:
+        batch = self.config.fit_prior.batch
+        if self.embeds is not None:
+            return EmbedViews(self.embeds, batch, self.config.seed, rank=ranks.rank(), world=ranks.world())
+        views = self.views(batch).without_images()
+        return views.cache("image_embed", self.image_embed, "picture").cache("text_embed", self.text_embed, "text")
 
     @cached_property
     def priors(self) -> dict[str, torch.nn.Module]:
@@ -271,17 +341,10 @@ class CorridorRun:
         torch.manual_seed(self.config.seed)
         decoder = DiffusionDecoder(DiffusionDecoderConfig(**shape))
         self._fit_normaliser()
-        some = to_float(self.data.images[:5000])
+        some = to_float(self.data.some(512) if isinstance(self.data, Stream) else self.data.images[:5000])
         decoder.mean.copy_(some.mean((0, 2, 3), keepdim=True)[0])
         decoder.sd.copy_(some.std((0, 2, 3), keepdim=True)[0].clamp(min=0.05))
-        objective = self.config.decoder_objective
-        views = self.views(self.config.fit_decoder.batch, shift=self.config.pictures.shift)
-        if objective.told == "image":
-            views.cache("z", self.normaliser(self.image_embed), per="picture")
-            if objective.guessed and "regression" in self.priors:
-                views.cache("guess", self.guess, per="text")
-        else:
-            views.cache("z", self.normaliser(self.text_embed), per="text")
+        objective, views = self.config.decoder_objective, self._decoder_views()
         fit = Fit(
             DecoderTraining(decoder, objective), views, self._fit("decoder"),
             self.config.seed,
@@ -292,6 +355,30 @@ class CorridorRun:
         with ranks.first_alone():
             if not ranks.rank():
                 save_part(self._finish(fit).decoder, self.parts / "decoder")
+
+    def _decoder_views(self) -> Views | ShardViews:
+        """Pictures with what the decoder is told of them, see `DecoderObjective`."""
+        objective = self.config.decoder_objective
+        guessed = objective.told == "image" and objective.guessed and "regression" in self.priors
+        views = self.views(self.config.fit_decoder.batch, shift=self.config.pictures.shift)
+        if isinstance(views, Views):
+            if objective.told == "text":
+                return views.cache("z", self.normaliser(self.text_embed), per="text")
+            views.cache("z", self.normaliser(self.image_embed), per="picture")
+            return views.cache("guess", self.guess, per="text") if guessed else views
+        embeds, normaliser = self.embeds, self.normaliser
+        embeds.check(self.space["space"], self.data.digest)
+
+        def of_text(batch: Batch) -> Tensor:
+            return embeds.text(batch["row"], batch["caption"])
+
+        if objective.told == "text":
+            return views.derive("z", lambda batch: normaliser(of_text(batch)))
+        views.derive("z", lambda batch: normaliser(embeds.image(batch["row"])))
+        if guessed:
+            prior = self.priors["regression"]
+            views.derive("guess", lambda batch: prior.draw(of_text(batch), batch["tokens"], [], normaliser).clone())
+        return views
 
     def _watch(self, fit: Fit, step) -> None:
         """Paints a sheet and measures, with the running mean of the weights."""
@@ -314,7 +401,8 @@ class CorridorRun:
     @property
     def prompts(self) -> list[str]:
         """What the sample sheets show: the recipe's examples, then captions of the training data."""
-        own = [self.data.texts[i] for i in self.data.captions[:64, 0]]
+        data = self.data
+        own = data.texts[:64] if isinstance(data, Stream) else [data.texts[i] for i in data.captions[:64, 0]]
         return list(dict.fromkeys([*self.recipe.examples, *own]))[:24]
 
     # the model

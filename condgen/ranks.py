@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import pairwise
 
 import torch
@@ -23,7 +24,8 @@ def join() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
-        PartialState(cpu=not torch.cuda.is_available())  # else it looks for no others on a machine without a GPU
+        # without a GPU it must be told, or it looks for no others; they wait while the first embeds a large stream
+        PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
 
 
 def leave() -> None:

@@ -34,6 +34,9 @@ class Pictures:
         how: how pictures that are not square become so.
         max_bad: share of unusable rows above which training refuses.
         shift: largest random shift in pixels while the decoder trains.
+        stream: read shards (.tar, .parquet) while training, in place of all into memory: where the pictures would take
+            more than 2 GB there, always, or never.
+        buffer: pictures of a stream to shuffle among; 0 takes as many as fit into 256 MB. Two such windows are held.
     """
 
     size: int = 32
@@ -47,6 +50,8 @@ class Pictures:
     how: Literal["crop", "pad"] = "crop"
     max_bad: float = 0.01
     shift: int = 0
+    stream: Literal["auto", "always", "never"] = "auto"
+    buffer: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,13 +106,14 @@ class Corridor:
     """Everything that fixes a run.
 
     Args:
-        data: folder or parquet of captioned pictures; empty for scenes, which are drawn.
+        data: captioned pictures, a folder, a file or shards; empty for scenes, which are drawn.
         seed: of data, weights and noise.
         minutes: bound on the training of the whole run, shared out over the stages; 0 sets none. Data, sample sheets
             and their measuring come on top.
         images: bound on the pictures that every stage sees; 0 sets none.
         stage: train only this one; `minutes` are then all its own.
         start: folder of another run whose encoder and priors to take over.
+        embeds: folder that `condgen embed` wrote with this encoder; priors and decoder train from it.
         watch: how often to paint a sample sheet and to measure, over the decoder's run.
         save_every: seconds between checkpoints.
     """
@@ -118,6 +124,7 @@ class Corridor:
     images: int = 0
     stage: Literal["all", "clip", "prior", "decoder"] = "all"
     start: str = ""
+    embeds: str = ""
     watch: int = 8
     save_every: float = 60.0
     pictures: Pictures = field(default_factory=Pictures)
@@ -217,7 +224,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "captions": Recipe(
         "words to picture",
-        "your own captioned pictures; --data is their folder or parquet",
+        "your own captioned pictures; --data is their folder, file or shards",
         _CAPTIONS,
         sizes={"tiny": _tiny, "small": _small, "base": _base},
         needs_data=True,
@@ -253,8 +260,8 @@ def train(recipe: str, out: Path | str, config: Corridor | None = None) -> Path:
 
     chosen = find_recipe(recipe)
     config = config or chosen.config()
-    if chosen.needs_data and not config.data:
-        raise CondgenError(f"The recipe {recipe} needs captioned pictures: give their folder or parquet with --data.")
+    if chosen.needs_data and not config.data and not (config.embeds and config.stage == "prior"):
+        raise CondgenError(f"The recipe {recipe} needs captioned pictures: give their folder or shards with --data.")
     if not chosen.needs_data and config.data:
         raise CondgenError(f"The recipe {recipe} draws its own data. For {config.data} use the recipe captions.")
     size = config.pictures.size

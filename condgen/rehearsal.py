@@ -42,8 +42,8 @@ def rehearse(config) -> None:
 
 
 def _check_numbers(config) -> None:
-    least = dict.fromkeys(("seed", "minutes", "images", "watch", "save_every", "pictures.shift"), 0)
-    least |= {"pictures.scenes": 1, "clip_objective.chunk": 0}
+    least = dict.fromkeys(("seed", "minutes", "images", "watch", "save_every", "clip_objective.chunk"), 0)
+    least |= {"pictures.scenes": 1, "pictures.shift": 0, "pictures.buffer": 0}
     for stage in ("clip", "prior", "decoder"):
         least |= {f"fit_{stage}.{name}": low for name, low in (("images", 1), ("minutes", 0), ("batch", 1), ("ema", 0))}
         least |= {f"fit_{stage}.{name}": 0 for name in ("warmup", "decay_from", "weight_decay")}

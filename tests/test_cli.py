@@ -16,7 +16,7 @@ from PIL import Image
 from condgen.paintings import read_recipe
 
 ROOT = Path(__file__).parents[1]
-VERBS = ("generate", "replay", "list", "info", "train", "evaluate", "data", "doctor")
+VERBS = ("generate", "replay", "list", "info", "train", "evaluate", "embed", "data", "doctor")
 HEAVY = {"torch", "jsonargparse", "gradio", "diffusers", "numpy", "PIL", "rich"}
 NOT_FOR_PAINTING = {"gradio", "open_clip", "torchvision", "transformers", "jsonargparse", "accelerate", "tensorboard"}
 
@@ -388,6 +388,7 @@ def test_evaluate_hands_its_options_on(condgen, monkeypatch, tiny_folder):
         "prompts": 3,
         "pictures": 2,
         "ablate": 20,
+        "against": [],
         "parts": "",
     }
     assert calls == [(tiny_folder, chosen)]

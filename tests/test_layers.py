@@ -13,7 +13,7 @@ FLOORS = {
     "nn": 1, "diffusion": 1, "paintings": 1, "models": 1, "words": 1, "ranks": 1,
     "encoders": 2, "priors": 2, "decoders": 2, "data": 2, "metrics": 2, "training": 2,
     "pipeline": 3, "card": 3,
-    "evaluation": 4, "rehearsal": 4,
+    "evaluation": 4, "rehearsal": 4, "embedding": 4,
     "corridor": 5,
     "recipes": 6,
     "cli": 7, "studio": 7,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from condgen.cli.terminal import show_json
 
@@ -16,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "read every row, open every picture, and count what training could not use; exit code 1 when not ready"
     check = actions.add_parser("check", help=text, description=f"{text[0].upper()}{text[1:]}.")
     check.set_defaults(run=run, parser=check)
-    check.add_argument("path", type=Path, metavar="PATH", help="a folder, a parquet file or a metadata file")
+    check.add_argument("path", metavar="PATH", help="a folder, a metadata file or shards (.parquet, .tar)")
     for name, what in (("image", "picture"), ("text", "captions"), ("split", "split")):
         check.add_argument(f"--{name}", default="", metavar="COLUMN", help=f"column of the {what}; guessed if missing")
     check.add_argument("--where", default="", metavar="COLUMN=VALUE", help="keep only such rows; several with commas")

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = {name: getattr(args, name) for name in CHOSEN}
     ranks.join()
     try:
-        with telling(ranks.rank() > 0) as told:
+        with telling(quiet=ranks.rank() > 0) as told:
             report = evaluate(folder, **chosen, told=told)
         if ranks.rank():
             return 0
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def telling(quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
+def telling(doing: str = "judging", quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
     """A function for progress: moves a bar on a terminal, writes lines elsewhere; or does nothing."""
     if quiet:
         yield lambda share, what: None
@@ -80,5 +80,5 @@ def telling(quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("judging", total=1.0)
+        task = bar.add_task(doing, total=1.0)
         yield lambda share, what: bar.update(task, completed=share, description=what)

@@ -110,16 +110,21 @@ def check_folder(folder: Path) -> None:
 
 def load_model(folder: Path, device: str):
     """The model, on its device."""
-    import torch
-
     from condgen.pipeline import TextToImage
+
+    check_device(device)
+    return TextToImage.load(folder).to(device)
+
+
+def check_device(device: str) -> None:
+    """Raises `CondgenError` when nothing can be computed there."""
+    import torch
 
     try:
         torch.zeros(1, device=device).item()  # a device without memory, such as meta, has nothing to give back
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise CondgenError(f"There is no device {device!r} here ({reason}). Try --device cpu.") from None
-    return TextToImage.load(folder).to(device)
 
 
 def line_of(painting, path: Path, as_json: bool) -> str:

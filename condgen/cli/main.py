@@ -14,7 +14,7 @@ import os
 import sys
 
 from condgen import __version__
-from condgen.cli import data, doctor, evaluate, generate, info, listing, replay
+from condgen.cli import data, doctor, embed, evaluate, generate, info, listing, replay
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
 from condgen.contracts import CondgenError
 
@@ -25,6 +25,7 @@ VERBS = {
     "info": info,
     "train": None,  # parses its own arguments: they are the fields of the recipe's config
     "evaluate": evaluate,
+    "embed": embed,
     "data": data,
     "doctor": doctor,
 }

@@ -24,7 +24,7 @@ class Report:
 
     Args:
         path: what was looked at.
-        form: `metadata`, `parquet` or `sidecars`.
+        form: `metadata`, `parquet`, `shards` or `sidecars`.
         columns: which columns were used; one line for every choice that some table led to.
         total: rows, and pictures that no row names.
         usable: rows that training would use.
@@ -121,7 +121,7 @@ def check(path: str | os.PathLike[str], columns: Columns = GUESSED, *, split: st
     """Reads every row and opens every picture once, with the reader that training uses, and counts.
 
     Args:
-        path: a folder, a parquet file or a metadata file, as for `load_captions`.
+        path: a folder, a metadata file, a shard or a pattern, as for `load_captions`.
         columns: names of the columns, guessed where empty.
         split: the split to look at; `all` looks at everything.
         where: keeps rows by their columns: `vendor=noto,heldout_pair=false`.

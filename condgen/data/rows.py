@@ -16,8 +16,10 @@ from typing import Literal
 
 from condgen.contracts import CondgenError
 from condgen.data.pictures import SUFFIXES
+from condgen.data.shards import shard_files
 from condgen.data.tables import (
     FORMS,
+    SHARDS,
     SPLIT,
     Table,
     captions_of,
@@ -87,13 +89,13 @@ class Source:
         home: the folder to which keys are relative.
         pictures: the picture files in the folder.
         by_name: whether names of files or folders tell the split, where no column does.
-        left_out: parquet files that tell no split, by name or column, although the names of others do.
+        left_out: shards that tell no split, by name or column, although the names of others do.
         where: (column, value) pairs that a row must equal.
     """
 
     path: Path
     home: Path
-    form: Literal["metadata", "parquet", "sidecars"]
+    form: Literal["metadata", "parquet", "shards", "sidecars"]
     tables: tuple[Table, ...] = ()
     pictures: tuple[Path, ...] = ()
     by_name: bool = False
@@ -120,18 +122,26 @@ class Source:
 def open_source(path: str | os.PathLike[str], columns: Columns = GUESSED, where: str = "") -> Source:
     """Finds out in which form the data is and which columns hold what; opens no picture.
 
+    Args:
+        path: a folder, a metadata file, a shard, or a pattern that names shards, see `shards.shard_files`.
+        columns, where: see `sources.load_captions`.
+
     Raises:
         CondgenError: nothing there that can be read, labels in the place of captions, or a column that is not there.
     """
+    named_files = shard_files(os.fspath(path))
     path = Path(path).expanduser()
-    if not path.exists():
+    if named_files is not None:
+        home, files = Path(os.path.commonpath([file.parent for file in named_files])), named_files
+    elif not path.exists():
         raise CondgenError(f"{path} is not there. {FORMS}")
-    home, files = (path, files_below(path)) if path.is_dir() else (path.parent, [path])
+    else:
+        home, files = (path, files_below(path)) if path.is_dir() else (path.parent, [path])
     pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
     form, tables = _form(path, files, pictures)
     named = {file: named_split(file.relative_to(home), own=bool(tables)) for file in tables or pictures}
     by_name = any(name and not name.startswith("train") for name in named.values())
-    left_out = [file for file in tables if form == "parquet" and by_name and not named[file]]
+    left_out = [file for file in tables if form in ("parquet", "shards") and by_name and not named[file]]
     left_out = [file for file in left_out if not {columns.split, *SPLIT}.intersection(column_names(file))]
     conditions = conditions_of(where)
     if form == "sidecars" and (conditions or columns != GUESSED):
@@ -155,12 +165,14 @@ def files_below(folder: Path) -> list[Path]:
 
 def _form(path: Path, files: list[Path], pictures: list[Path]) -> tuple[str, list[Path]]:
     """The form of the data and its tables."""
-    tables = [file for file in files if file.suffix.lower() in (".jsonl", ".csv", ".parquet")]
-    shards = [file for file in tables if file.suffix.lower() == ".parquet"]
+    tables = [file for file in files if file.suffix.lower() in (".jsonl", ".csv", *SHARDS)]
+    shards = [file for file in tables if file.suffix.lower() in SHARDS]
     if meta := [file for file in tables if file.stem == "metadata" or (file == path and file not in shards)]:
         if twice := [file for file, after in pairwise(meta) if file.parent == after.parent]:
             raise CondgenError(f"{twice[0].parent} has more than one metadata file. Keep one of them.")
         return "metadata", meta
+    if tars := [file for file in shards if file.suffix.lower() == ".tar"]:
+        return "shards", tars  # tables of the same names beside them tell of their making, and hold no pictures
     if shards:
         return "parquet", shards
     if any(file.with_suffix(".txt").is_file() for file in pictures):
@@ -269,17 +281,25 @@ def _sidecar_row(source: Source, picture: Path) -> Row:
 
 
 def _table_rows(source: Source, table: Table) -> Iterator[Row]:
-    wanted = (table.image, *table.text, table.split, *(column for column, _ in source.where))
+    for number, record in enumerate(records(table.path, wanted_columns(source, table)), 1):
+        yield row_of(source, table, number, record)
+
+
+def wanted_columns(source: Source, table: Table) -> tuple[str, ...]:
+    """The columns of a table that its rows are made of; "" where there is none."""
+    return (table.image, *table.text, table.split, *(column for column, _ in source.where))
+
+
+def row_of(source: Source, table: Table, number: int, record: dict | None) -> Row:
+    """What record `number` of a table says, counted from 1."""
     place = table.path.relative_to(source.home)
-    for number, record in enumerate(records(table.path, wanted), 1):
-        if record is None:
-            yield Row(f"{place.as_posix()}:{number}", fault="broken metadata line", kept=not source.where)
-            continue
-        key, picture, fault = locate(record.get(table.image), source.home, place, number)
-        captions = captions_of(record, table.text)
-        if table.split:
-            split = split_name(str(record.get(table.split) or ""))
-        else:
-            split = table.named if source.by_name else hashed_split(key)
-        kept = all(matches(record.get(column), value) for column, value in source.where)
-        yield Row(key, picture, captions, split, fault or ("" if captions else "no caption"), kept=kept)
+    if record is None:
+        return Row(f"{place.as_posix()}:{number}", fault="broken metadata line", kept=not source.where)
+    key, picture, fault = locate(record.get(table.image), source.home, place, number)
+    captions = captions_of(record, table.text)
+    if table.split:
+        split = split_name(str(record.get(table.split) or ""))
+    else:
+        split = table.named if source.by_name else hashed_split(key)
+    kept = all(matches(record.get(column), value) for column, value in source.where)
+    return Row(key, picture, captions, split, fault or ("" if captions else "no caption"), kept=kept)

@@ -2,6 +2,7 @@
 
     folder/metadata.jsonl, .csv or .parquet   `file_name`, `text`; several captions: a list, or several rows of one file
     shards/*.parquet, or one .parquet         `image` = struct(bytes, path), bytes or a path; and a text column
+    shards/*.tar, "shards-{00..99}.tar"       webdataset: a.jpg + a.txt or a.json in it; see `shards`
     folder/a.png + folder/a.txt               every line of a.txt that is not empty is a caption
 
 Subfolders may hold more of the same. Splits come from the first of these that is there:
@@ -23,7 +24,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -33,6 +34,8 @@ from condgen.data.captions import CaptionedPictures, intern_captions
 from condgen.data.pictures import RGB, WHITE, PictureError, decode, fit
 from condgen.data.rows import GUESSED, Columns, Row, Source, expected_rows, in_split, open_source, rows, split_name
 from condgen.data.tables import FORMS
+
+T = TypeVar("T")
 
 
 def printable(text: str) -> str:
@@ -101,7 +104,7 @@ def load_captions(
     """Reads captioned pictures into memory; the forms and the rule for splits are at the top of this module.
 
     Args:
-        path: a folder, a parquet file or a metadata file.
+        path: a folder, a metadata file, a shard, or a pattern that names shards.
         size: edge length S of the pictures, in pixels.
         columns: names of the columns, guessed where empty.
         split: `train`, `test`, another split that the data has, or `all`.
@@ -120,15 +123,15 @@ def load_captions(
     found = _Gathered()
     for row, picture, oddities in read(source, split, background=background):
         found.add(row, None if picture is None else fit(picture, size, how, background=background), oddities)
-    _judge(source, found, max_bad)
+    judge(source, found.bad, found.odd, found.total, max_bad)
     images = np.frombuffer(found.pixels, np.uint8).reshape(-1, 3, size, size)
     texts, index = intern_captions(found.captions)
     return CaptionedPictures(images, texts, index, name=source.name)
 
 
-def _judge(source: Source, found: _Gathered, max_bad: float) -> None:
-    """Refuses data with too many bad rows; warns of what was left out or cut short."""
-    path, bad, odd, total = source.path, found.bad, found.odd, found.total
+def judge(source: Source, bad: Tally, odd: Tally, total: int, max_bad: float) -> None:
+    """Refuses data with too many bad rows among `total`; warns of what was left out or cut short."""
+    path = source.path
     if bad.total() > max_bad * total or bad.total() == total:
         listed = "\n  ".join(bad.lines(most=3))
         raise CondgenError(
@@ -161,7 +164,7 @@ def read(
     """
     split, seen, splits = split_name(split), {}, set()
     found = 0
-    for row in _progress(rows(source, split), expected_rows(source, split)):
+    for row in progress(rows(source, split), expected_rows(source, split)):
         splits.add(row.split)
         # A row too broken to tell its split counts in any of them.
         if row.kept and (in_split(row.split, split) or (row.fault and not row.split)):
@@ -206,8 +209,8 @@ def _opened(row: Row, seen: dict[Path, Row], background: RGB) -> tuple[Row, Imag
     return row, picture, oddities
 
 
-def _progress(items: Iterable[Row], total: int) -> Iterator[Row]:
-    """Passes rows on; after two seconds of work a bar appears on stderr, and goes when the work is done."""
+def progress(items: Iterable[T], total: int, doing: str = "reading pictures") -> Iterator[T]:
+    """Passes things on; after two seconds of work a bar appears on stderr, and goes when the work is done."""
     start, bar = time.monotonic(), None
     try:
         for number, item in enumerate(items, 1):
@@ -217,7 +220,7 @@ def _progress(items: Iterable[Row], total: int) -> Iterator[Row]:
                 from rich.progress import Progress
 
                 bar = Progress(console=Console(stderr=True), transient=True)
-                task = bar.add_task("reading pictures", total=total)
+                task = bar.add_task(doing, total=total or None)
                 bar.start()
             if bar is not None:
                 bar.update(task, completed=number)

@@ -1,4 +1,4 @@
-"""Tables of captioned pictures, .jsonl, .csv and .parquet: their columns, their rows one by one, and their cells."""
+"""Tables of captioned pictures, .jsonl, .csv, .parquet and .tar: their columns, their rows, and their cells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -17,20 +17,23 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from condgen import words
 from condgen.contracts import CondgenError
+from condgen.data import shards
 
 IMAGE = ("image", "file_name", "picture", "img", "filename", "file", "path", "image_path", "jpg", "png", "webp")
 TEXT = ("text", "captions", "caption", "texts", "prompts", "prompt", "descriptions", "description", "txt", "alt_text")
 SPLIT = ("split", "subset")
+SHARDS = (".parquet", ".tar")
 LABELS = ("label", "labels", "class", "classes", "category", "target", "fine_label", "coarse_label", "digit")
 FORMS = (
     "Expected a folder with metadata.jsonl, .csv or .parquet (columns file_name and text), "
-    "parquet files with the columns image and text, or pictures with a .txt of captions beside each (a.png, a.txt)."
+    "parquet files with the columns image and text, webdataset shards (.tar), or pictures with a .txt of captions "
+    "beside each (a.png, a.txt)."
 )
 
 
 @dataclass(frozen=True)
 class Table:
-    """A metadata file or a parquet shard and the columns chosen in it; `named` is the split its name tells, or ""."""
+    """A metadata file or shard and the columns chosen in it; `named` is the split that its name tells, or ""."""
 
     path: Path
     image: str
@@ -45,13 +48,30 @@ class Table:
 def choose_columns(
     path: Path, image: str, text: str, split: str, *, conditions: tuple[tuple[str, str], ...], named: str
 ) -> Table:
-    """Chooses the columns of a table, by name or, where that is empty, by guess."""
-    names = column_names(path)
-    beside = path.stem == "metadata" or path.suffix.lower() != ".parquet"
+    """Chooses the columns of a table file, by name or, where that is empty, by guess."""
+
+    def first(columns: Iterable[str]) -> Iterator[dict | None]:
+        return records(path, columns)
+
+    return choose(path, column_names(path), first, (image, text, split), conditions, named)
+
+
+def choose(
+    path: Path,
+    names: list[str],
+    rows: Callable[[Iterable[str]], Iterable[dict | None]],
+    wanted: tuple[str, str, str],
+    conditions: tuple[tuple[str, str], ...] = (),
+    named: str = "",
+) -> Table:
+    """As `choose_columns`, of any table: what it is called, its columns, what gives its rows; image, text, split."""
+    image, text, split = wanted
+    beside = path.stem == "metadata" or path.suffix.lower() not in SHARDS
     image = _choose(image, ("file_name", *IMAGE) if beside else IMAGE, names, "picture", path)
     split = _choose(split, SPLIT, names, "split", path)
-    wanted = [part.strip() for part in text.split(",")]
-    texts = tuple(name for part in wanted if (name := _choose(part, TEXT, names, "captions", path)))
+    guesses = ("txt", *TEXT) if path.suffix.lower() == ".tar" else TEXT
+    parts = [part.strip() for part in text.split(",")]
+    texts = tuple(name for part in parts if (name := _choose(part, guesses, names, "captions", path)))
     for column, _ in conditions:
         _choose(column, (), names, "filter", path)
     there = ", ".join(names) or "none"
@@ -65,7 +85,7 @@ def choose_columns(
         raise CondgenError(
             f"{path} has the columns {there}; name the one that holds pictures ({_options('image')}). {FORMS}"
         )
-    some = [caption for record in islice(records(path, texts), 50) for caption in captions_of(record or {}, texts)]
+    some = [caption for record in islice(rows(texts), 50) for caption in captions_of(record or {}, texts)]
     if some and not text and all(re.fullmatch(r"[-+.\d]+", caption) for caption in some):
         raise CondgenError(
             f"{path}: the column '{texts[0]}' looks like labels: it holds only numbers ({', '.join(some[:3])} ...), "
@@ -101,7 +121,7 @@ def conditions_of(where: str) -> tuple[tuple[str, str], ...]:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Turns what goes wrong inside a table into a `CondgenError` that names it."""
     try:
         yield
@@ -112,9 +132,12 @@ def _readable(path: Path) -> Iterator[None]:
 
 def records(path: Path, wanted: Iterable[str]) -> Iterator[dict | None]:
     """Yields the rows of a table as dicts, None for one that cannot be read; parquet gives only the wanted columns."""
-    with _readable(path):
+    with readable(path):
         if path.suffix.lower() == ".parquet":
             yield from _parquet_records(path, [name for name in dict.fromkeys(wanted) if name])
+        elif path.suffix.lower() == ".tar":
+            kept = [name for name in dict.fromkeys(wanted) if name]
+            yield from (record for _, record in shards.samples(path, kept, pictures="image" in kept))
         else:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 yield from _csv_records(file) if path.suffix.lower() == ".csv" else _jsonl_records(file)
@@ -126,6 +149,26 @@ def _parquet_records(path: Path, names: list[str]) -> Iterator[dict]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(16, columns=names):
             yield from batch.to_pylist()
+
+
+def parquet_slice(path: Path, names: Iterable[str], first: int, count: int) -> list[dict]:
+    """Rows `first` to `first + count` of a parquet file, which must lie in one row group; no other group is read."""
+    import pyarrow.parquet as pq
+
+    found: list[dict] = []
+    with readable(path), pq.ParquetFile(path, buffer_size=1 << 20) as file:
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        group, before = 0, 0
+        while group < len(sizes) and first >= before + sizes[group]:
+            group, before = group + 1, before + sizes[group]
+        skip = first - before
+        for batch in file.iter_batches(64, row_groups=[group][: len(sizes) - group], columns=list(names)):
+            if skip < batch.num_rows:
+                found += batch.slice(skip, count - len(found)).to_pylist()
+            skip = max(0, skip - batch.num_rows)
+            if len(found) == count:
+                return found
+    raise CondgenError(f"{path} has changed: it had {first + count} rows and more. Start anew, with the data at rest.")
 
 
 def _csv_records(file: Iterable[str]) -> Iterator[dict | None]:
@@ -144,10 +187,11 @@ def _jsonl_records(file: Iterable[str]) -> Iterator[dict | None]:
 
 
 def column_names(path: Path) -> list[str]:
-    """The columns of a table; of a jsonl file those of the first thousand lines."""
-    if path.suffix.lower() == ".jsonl":
-        return list(dict.fromkeys(name for record in islice(records(path, ()), 1000) for name in record or ()))
-    with _readable(path):
+    """The columns of a table; of jsonl and of shards those of the first thousand lines or hundred samples."""
+    if path.suffix.lower() in (".jsonl", ".tar"):
+        some = islice(records(path, ()), 1000 if path.suffix.lower() == ".jsonl" else 100)
+        return list(dict.fromkeys(name for record in some for name in record or ()))
+    with readable(path):
         if path.suffix.lower() == ".csv":
             with path.open(encoding="utf-8-sig", newline="") as file:
                 return next(csv.reader(file), [])
@@ -157,7 +201,9 @@ def column_names(path: Path) -> list[str]:
 
 
 def row_count(path: Path) -> int:
-    """About how many rows a table has: its lines where it is text."""
+    """About how many rows a table has: its lines where it is text, none where only reading it would tell."""
+    if path.suffix.lower() == ".tar":
+        return 0
     if path.suffix.lower() == ".parquet":
         import pyarrow.parquet as pq
 

@@ -23,6 +23,13 @@ def to_uint8(images: Tensor) -> np.ndarray:
     return ((images.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
+def shifted(images: np.ndarray, most: int, corners: np.ndarray) -> np.ndarray:
+    """(B, C, H, W) cut out anew at `corners` (B, 2), 0 to 2 `most`, of the pictures with their border repeated."""
+    size = images.shape[-1]
+    padded = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)), mode="edge")
+    return np.stack([p[:, y : y + size, x : x + size] for p, (y, x) in zip(padded, corners)])
+
+
 class Views:
     """Draws batch k: every picture once an epoch in a seeded order, with one of its captions.
 
@@ -101,7 +108,4 @@ class Views:
     def _shifted(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if not self.shift:
             return images
-        s, size = self.shift, images.shape[-1]
-        padded = np.pad(images, ((0, 0), (0, 0), (s, s), (s, s)), mode="edge")
-        corners = rng.integers(0, 2 * s + 1, (self.batch, 2))[self.own]
-        return np.stack([p[:, y : y + size, x : x + size] for p, (y, x) in zip(padded, corners)])
+        return shifted(images, self.shift, rng.integers(0, 2 * self.shift + 1, (self.batch, 2))[self.own])

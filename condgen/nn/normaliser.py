@@ -32,9 +32,14 @@ class Normaliser(nn.Module):
     @classmethod
     def fit(cls, image_embed: Tensor, space: str) -> Normaliser:
         """Statistics of (N, D) training embeddings."""
-        normaliser = cls(NormaliserConfig(image_embed.shape[1], space))
-        normaliser.mean.copy_(image_embed.mean(0))
-        normaliser.sd.copy_(image_embed.std(0).clamp(min=1e-4))
+        return cls.of(image_embed.mean(0), image_embed.std(0).clamp(min=1e-4), space)
+
+    @classmethod
+    def of(cls, mean: Tensor, sd: Tensor, space: str) -> Normaliser:
+        """Statistics that are known already, (D,) each."""
+        normaliser = cls(NormaliserConfig(len(mean), space))
+        normaliser.mean.copy_(mean)
+        normaliser.sd.copy_(sd)
         return normaliser
 
     def forward(self, image_embed: Tensor) -> Tensor:

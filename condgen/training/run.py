@@ -23,14 +23,12 @@ from condgen.contracts import Batch, CondgenError, CondgenWarning
 from condgen.training import checkpoint
 from condgen.training.loop import Fit, NotFinite, Step
 
-MAY_CHANGE = ("minutes", "images", "stage", "start", "watch", "save_every", "fit_clip", "fit_prior", "fit_decoder")
-"""Config entries that a resumed run may give anew; any other is part of what the run is."""
+UNTOLD = ("stage", "start", "embeds", "watch", "save_every")
+"""Config entries that do not touch the result: a resumed run may give them anew without a word."""
+MAY_CHANGE = (*UNTOLD, "minutes", "images", "fit_clip", "fit_prior", "fit_decoder")
+"""Those that it may give anew; any other is part of what the run is."""
 FIXED = ("optimiser", "ema", "weight_decay", "beta_2")
 """Of a `fit_`, the fields that may not: the state in its checkpoints is of their making."""
-UNTOLD = ("stage", "start", "watch", "save_every")
-"""Of these, the ones that do not touch the result: a change is not worth a word."""
-
-
 ECHO = 3.0
 """Seconds within which a second signal is a launcher's copy of the first."""
 

@@ -1,0 +1,56 @@
+"""`condgen embed MODEL --data PATH -o OUT`: embeddings of pictures and captions, computed once and kept."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from condgen.cli.evaluate import telling
+from condgen.cli.generate import check_device, check_folder
+from condgen.cli.terminal import human, show_json
+from condgen.contracts import CondgenError
+
+HELP = "compute the embeddings of captioned pictures once, to train priors and decoders from"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to embed, and how it is read: the words of `condgen evaluate`."""
+    text = "a name that `condgen list` shows, a path, or a training run that has its encoder"
+    parser.add_argument("model", nargs="?", metavar="MODEL", help=text)
+    parser.add_argument("--data", default="", metavar="PATH", help="captioned pictures: a folder, a file, shards")
+    parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="folder; the same command again goes on with it")
+    parser.add_argument("--split", default="train", help="which part of the data (default train)")
+    for name, what in (("image", "picture"), ("text", "captions"), ("split-column", "split")):
+        parser.add_argument(f"--{name}", default="", metavar="COLUMN", help=f"column of the {what}; guessed if missing")
+    parser.add_argument("--where", default="", metavar="COLUMN=VALUE", help="keep only such rows; several with commas")
+    parser.add_argument("--how", choices=("crop", "pad"), default="crop", help="how pictures become square")
+    parser.add_argument("--max-bad", type=float, default=0.01, metavar="SHARE", help="of rows that may be unusable")
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, mps")
+    parser.add_argument("--json", action="store_true", help="what was written, as JSON on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the folder."""
+    if not args.data or args.out is None:
+        raise CondgenError("Give the pictures with --data PATH and the folder of the embeddings with -o OUT.")
+    check_folder(args.out)
+    from condgen.data.rows import Columns
+    from condgen.data.stream import open_pictures
+    from condgen.embedding import embed, load_encoder
+
+    clip, tokenizer = load_encoder(args.model)
+    data = open_pictures(
+        args.data, clip.config.size, stream="shards", columns=Columns(args.image, args.text, args.split_column),
+        split=args.split, how=args.how, max_bad=args.max_bad, where=args.where,
+    )  # fmt: skip
+    check_device(args.device)
+    with telling("embedding") as told:
+        embeds = embed(clip.to(args.device), tokenizer, data, args.out, told)
+    size = sum(file.stat().st_size for file in args.out.glob("embeds-*.safetensors"))
+    if args.json:
+        about = embeds.about
+        told = {"path": str(args.out), "pictures": len(embeds), "space": about.space, "embed_dim": about.embed_dim}
+        show_json(told | {"data": about.data, "digest": about.digest, "bytes": size})
+    else:
+        print(f"{args.out}  {len(embeds):,} pictures of {embeds.about.data}, space {embeds.about.space}, {human(size)}")
+    return 0

@@ -1,0 +1,243 @@
+"""webdataset shards: .tar files in which members of one name are one sample, `0001.jpg` + `0001.txt` + `0001.json`.
+
+A sample reads as a record like a row of any other table: `image`, the picture; `txt`, the lines of the text, each a
+caption; and the fields of the JSON. Nothing else is read: members of other kinds (.pickle, .pyd, .npy, .cls ...), links
+and devices are passed over, and nothing is ever unpacked to disk or unpickled.
+
+Only plain files and https are opened. Samples are read one by one, with no more than one of them in memory.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+import tarfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from condgen.contracts import CondgenError
+
+PICTURES = ("jpg", "jpeg", "png", "webp")
+MAX_PICTURE = 64_000_000
+MAX_TEXT = 1_000_000
+"""Bytes of a member; of larger ones nothing is read, and the sample counts as one without."""
+MAX_DOWNLOAD = 8_000_000_000
+"""Bytes of a shard that is fetched from elsewhere."""
+MAX_SHARDS = 100_000
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.I)
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+# Names ----------------------------------------------------------------------------------------------------------------
+
+
+def shard_files(spec: str) -> list[Path] | None:
+    """The files that a pattern names, or None where it is a path like any other.
+
+    Args:
+        spec: `data/shard-{0000..0123}.tar`, `data/*.tar`, or either (a range, no star) after https://.
+
+    Raises:
+        CondgenError: a scheme that is not https, a file of the range that is not there, a pattern without a file.
+    """
+    if os.path.exists(os.path.expanduser(spec)):
+        return None
+    scheme = _SCHEME.match(spec)
+    if scheme and len(scheme[1]) > 1:  # one letter is a drive
+        if not spec.lower().startswith("https://"):
+            raise CondgenError(
+                f"{spec[:80]!r} cannot be read: of the places elsewhere only https:// is opened, and commands "
+                f"({scheme[1]}:) never are. Download the shards, and give their folder."
+            )
+        return [fetch(url, cache_folder()) for url in _spread(spec)]
+    spec = os.path.expanduser(spec)
+    if _RANGE.search(spec):
+        files = [Path(name) for name in _spread(spec)]
+        if missing := [file for file in files if not file.is_file()]:
+            raise CondgenError(f"{missing[0]} is not there ({len(missing)} of the {len(files)} of {spec} are missing).")
+        return files
+    if glob.has_magic(spec):
+        files = sorted(Path(name) for name in glob.glob(spec, recursive=True) if os.path.isfile(name))
+        if not files:
+            raise CondgenError(f"{spec} fits no file. Put it in quotes, and check the folder.")
+        return files
+    return None
+
+
+def _spread(spec: str) -> list[str]:
+    """`a-{08..10}.tar` -> a-08.tar, a-09.tar, a-10.tar; several ranges in one name multiply."""
+    found = _RANGE.search(spec)
+    if not found:
+        return [spec]
+    low, high = int(found[1]), int(found[2])
+    if not 0 <= high - low < MAX_SHARDS:
+        raise CondgenError(f"{spec}: the range {found[0]} must rise, and by less than {MAX_SHARDS:,}.")
+    heads = [f"{spec[: found.start()]}{n:0{len(found[1])}}" for n in range(low, high + 1)]
+    tails = _spread(spec[found.end() :])
+    if len(heads) * len(tails) > MAX_SHARDS:
+        raise CondgenError(f"{spec} names more than {MAX_SHARDS:,} files.")
+    return [head + tail for head in heads for tail in tails]
+
+
+def cache_folder() -> Path:
+    """Where shards from elsewhere are kept: `$CONDGEN_CACHE`, or `~/.cache/condgen`, and there `shards`."""
+    return Path(os.environ.get("CONDGEN_CACHE") or Path.home() / ".cache" / "condgen") / "shards"
+
+
+def fetch(url: str, folder: Path) -> Path:
+    """Downloads a file once, whole or not at all, and gives its place; the next call finds it there.
+
+    Training reads shards in another order every epoch, from many places, so they are fetched and not streamed.
+
+    Raises:
+        CondgenError: the server does not answer with the file, it is larger than MAX_DOWNLOAD, or came cut short.
+    """
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    name = re.sub(r"[^\w.-]", "_", url.split("?")[0].rsplit("/", 1)[-1])[-80:]
+    place = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
+    if place.is_file():
+        return place
+    aside = place.with_name(f"{place.name}.{os.getpid()}.tmp")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(url, timeout=60) as answer, open(aside, "wb") as file:
+            if not answer.geturl().lower().startswith("https://"):
+                raise CondgenError(f"{url} leads to {answer.geturl()[:80]}, which is not https. It is not opened.")
+            _copy(answer, file, url)
+        os.replace(aside, place)
+    except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError) as error:
+        raise CondgenError(f"{url} cannot be fetched ({error}). Check the address, or download it yourself.") from None
+    finally:
+        aside.unlink(missing_ok=True)
+    return place
+
+
+def _copy(answer, file: BinaryIO, url: str) -> None:
+    promised, read = answer.headers.get("Content-Length"), 0
+    while chunk := answer.read(1 << 20):
+        read += len(chunk)
+        if read > MAX_DOWNLOAD:
+            raise CondgenError(f"{url} is larger than {MAX_DOWNLOAD:,} bytes. Cut it into smaller shards.")
+        file.write(chunk)
+    if promised is not None and promised.isdigit() and read != int(promised):
+        raise CondgenError(f"{url} came cut short: {read:,} of {promised} bytes. Try again.")
+
+
+# Samples --------------------------------------------------------------------------------------------------------------
+
+
+def samples(
+    path: Path, wanted: Collection[str] = (), start: int = 0, pictures: bool = True
+) -> Iterator[tuple[int, dict | None]]:
+    """Reads the samples of a shard one by one.
+
+    Args:
+        path: an uncompressed .tar.
+        wanted: the fields to keep; all where it is empty.
+        start: where to begin, a place that was yielded before.
+        pictures: whether to read the bytes of the pictures; where not, they are empty.
+
+    Yields:
+        (place of the sample in the file, record); the record is None where its JSON cannot be read.
+
+    Raises:
+        CondgenError: the file is missing, cut short, damaged, or no uncompressed .tar; the message names it.
+    """
+    with _readable(path), open(path, "rb") as file:
+        file.seek(start)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            key, place, parts = None, start, {}
+            for member in _members(tar, path):
+                own, kind = _split(member.name)
+                if own != key or kind in parts:
+                    if key is not None:
+                        yield place, _record(parts, wanted)
+                    key, place, parts = own, member.offset, {}
+                if kind in (*PICTURES, "txt", "json") and member.isreg() and not member.issparse():
+                    limit = MAX_PICTURE if kind in PICTURES else MAX_TEXT
+                    skip = member.size > limit or (kind in PICTURES and not pictures)
+                    content = b"" if skip else _content(file, member, path)
+                    parts[kind] = (f"{path.name}/{member.name}", content)
+            if key is not None:
+                yield place, _record(parts, wanted)
+            _check_end(file, tar.offset, path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what goes wrong inside a shard into a `CondgenError` that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise CondgenError(f"{path} is not there any more. Put it back, or give the folder as it is now.") from None
+    except OSError as error:
+        raise CondgenError(f"{path} cannot be read ({error.strerror or error}).") from None
+    except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError, MemoryError) as error:
+        raise _damaged(path, str(error) or type(error).__name__) from None
+
+
+def _damaged(path: Path, what: str) -> CondgenError:
+    return CondgenError(
+        f"{path} is no whole, uncompressed .tar ({what}): cut short, damaged, or packed. Copy it again, or unpack it."
+    )
+
+
+def _members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
+    while (member := tar.next()) is not None:
+        tar.members = []  # the library keeps every header, and a shard may have any number of them
+        if member.size < 0 or tar.offset < member.offset_data:
+            raise _damaged(path, "a size below zero")  # which would lead around in circles
+        if member.isfile():
+            yield member
+
+
+def _split(name: str) -> tuple[str, str]:
+    """`a/0001.seg.png` -> (`a/0001`, `seg.png`): the suffix begins at the first dot of the file's own name."""
+    folder, slash, own = name.rpartition("/")
+    stem, _, kind = own.partition(".")
+    return folder + slash + stem, kind.lower()
+
+
+def _content(file: BinaryIO, member: tarfile.TarInfo, path: Path) -> bytes:
+    file.seek(member.offset_data)
+    content = file.read(member.size)
+    if len(content) < member.size:
+        raise _damaged(path, "unexpected end of data")
+    return content
+
+
+def _record(parts: dict[str, tuple[str, bytes]], wanted: Collection[str]) -> dict | None:
+    record: dict = {}
+    if "json" in parts:
+        try:
+            record = json.loads(parts["json"][1])
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(record, dict):
+            return None
+    if "txt" in parts:
+        text = parts["txt"][1].decode("utf-8-sig", "replace")
+        record["txt"] = text.splitlines()
+    for kind in PICTURES:
+        if kind in parts:
+            record["image"] = dict(zip(("path", "bytes"), parts[kind]))
+            break
+    return {name: record.get(name) for name in wanted} if wanted else record
+
+
+def _check_end(file: BinaryIO, place: int, path: Path) -> None:
+    """A .tar ends with zeros; without them it was cut short, or a header in the middle is damaged."""
+    file.seek(place)
+    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise _damaged(path, f"no end mark at byte {place:,}")
+    while rest := file.read(1 << 20):
+        if rest.strip(b"\0"):
+            raise _damaged(path, f"more data after the end mark at byte {place:,}")

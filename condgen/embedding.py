@@ -1,0 +1,121 @@
+"""Computes the embeddings of captioned pictures once, so that priors and decoders can train without the encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from condgen.contracts import CondgenError
+from condgen.data.captions import CaptionedPictures
+from condgen.data.embeds import UNIT, About, Embeds, Unit, Writer
+from condgen.data.stream import Sample, Stream, text_number
+from condgen.data.views import to_float
+from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.tokenizer import Tokenizer
+from condgen.models import find
+from condgen.nn.storage import fingerprint, load_part
+
+PART = 64 * UNIT
+"""Pictures in a file."""
+
+
+def load_encoder(path_or_name: str | Path | None) -> tuple[CLIP, Tokenizer]:
+    """The encoder of a model, or of a training run that has one already, and its tokenizer."""
+    parts = Path(path_or_name or ".") / "parts"
+    folder = parts if path_or_name and (parts / "clip").is_dir() else find(path_or_name)
+    return load_part(CLIP, CLIPConfig, folder / "clip"), Tokenizer.load(folder / "tokenizer")
+
+
+def digest_of(data: Stream | CaptionedPictures) -> str:
+    """Names the pictures and how they were read."""
+    if isinstance(data, Stream):
+        return data.digest
+    digest = hashlib.sha256(data.images.tobytes() + data.captions.tobytes())
+    digest.update("\0".join(data.texts).encode("utf-8", "replace"))
+    return digest.hexdigest()[:16]
+
+
+def samples(data: Stream | CaptionedPictures, first: int, count: int) -> Iterator[Sample]:
+    """Pictures `first` to `first + count`, in their order."""
+    if isinstance(data, Stream):
+        yield from data.samples(first, count)
+        return
+    for number in range(first, min(first + count, len(data))):
+        captions = tuple(data.texts[i] for i in data.captions[number] if i >= 0)
+        yield Sample(data.images[number], captions, number)
+
+
+def embed(
+    clip: CLIP,
+    tokenizer: Tokenizer,
+    data: Stream | CaptionedPictures,
+    folder: Path | str,
+    told: Callable[[float, str], None] = lambda share, what: None,
+) -> Embeds:
+    """Writes the embeddings of all pictures and captions, see `data.embeds`; files that are finished are kept.
+
+    Args:
+        clip: on the device to compute on.
+        data: pictures of the size that it reads.
+        told: called with progress.
+
+    Raises:
+        CondgenError: pictures of another size; embeddings of another encoder or of other pictures in the folder; a disk
+            that is full.
+    """
+    if data.size != clip.config.size:
+        raise CondgenError(f"The encoder reads {clip.config.size} x {clip.config.size} pixels, not {data.size}.")
+    width = data.width if isinstance(data, Stream) else data.captions.shape[1]
+    c = clip.config
+    about = About(fingerprint(clip), data.name, digest_of(data), c.embed_dim, c.context, width)
+    writer, parts = Writer(Path(folder), about), range(-(-len(data) // PART))
+    missing = [part for part in parts if not writer.has(part)]
+    clock = _Clock(told, len(data), len(data) - sum(min(PART, len(data) - part * PART) for part in missing))
+    for part in missing:
+        units, own = [], samples(data, part * PART, PART)
+        while some := list(islice(own, UNIT)):
+            units.append(_unit(clip, tokenizer, some, width))
+            clock.add(len(some))
+        writer.write(part, units)
+    return writer.finish(len(parts))
+
+
+class _Clock:
+    """Tells now and then how many of all pictures are done, and how long the rest will take."""
+
+    def __init__(self, told: Callable[[float, str], None], total: int, done: int):
+        self.told, self.total, self.done, self.before = told, total, done, done
+        self.began = self.said = time.monotonic()
+
+    def add(self, pictures: int) -> None:
+        self.done += pictures
+        now = time.monotonic()
+        if now - self.said > 3:
+            self.said = now
+            left = timedelta(seconds=round((now - self.began) / (self.done - self.before) * (self.total - self.done)))
+            self.told(self.done / self.total, f"{self.done:,} of {self.total:,} pictures, {left} left")
+
+
+@torch.inference_mode()
+def _unit(clip: CLIP, tokenizer: Tokenizer, some: list[Sample], width: int) -> Unit:
+    device = clip.log_scale.device
+    texts = list(dict.fromkeys(text for sample in some for text in sample.captions))
+    place = {text: i for i, text in enumerate(texts)}
+    captions = torch.full((len(some), width), -1, dtype=torch.int32)
+    for row, sample in enumerate(some):
+        captions[row, : len(sample.captions)] = torch.tensor([place[text] for text in sample.captions])
+    tokens = torch.from_numpy(tokenizer.encode(texts))
+    images = to_float(torch.stack([torch.from_numpy(sample.image) for sample in some]))
+    return Unit(
+        clip.embed_image(images.to(device)).float().cpu(),
+        captions,
+        clip.embed_text(tokens.to(device)).float().cpu(),
+        tokens.int(),
+        torch.tensor([text_number(text) for text in texts]),
+    )
