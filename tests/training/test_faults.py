@@ -257,7 +257,7 @@ def test_a_second_signal_leaves_at_once(tmp_path, number):
     with pytest.raises(subprocess.TimeoutExpired):
         life.communicate(timeout=1)
     life.send_signal(number)
-    _, told = life.communicate(timeout=20)
+    _, told = life.communicate(timeout=120)
     assert life.returncode == 128 + number and "Traceback" not in told
     assert checkpoint.newest(tmp_path / "run" / "checkpoints" / "clip")[0].name == "step-0000003"
 
