@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Batch = dict[str, "Tensor"]
 """A plain dict of tensors (Accelerate leaves a dataclass batch on the CPU without a word)."""
 
+MAX_PIXELS = 64_000_000
+"""A picture whose header promises more is refused before a pixel is decoded."""
+
 
 class CondgenError(Exception):
     """Something the user can mend. The message names what was given, what was expected and what to do next.
@@ -35,6 +38,15 @@ class CondgenError(Exception):
 
 class CondgenWarning(UserWarning):
     """Something the user should know but need not mend."""
+
+
+def short(value: object) -> str:
+    """Any value in at most sixty characters, for messages."""
+    try:
+        told = repr(value)
+    except (ValueError, RecursionError):  # an int of thousands of digits, lists in lists in lists
+        return f"a {type(value).__name__} of enormous size"
+    return told if len(told) <= 60 else told[:57] + "..."
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ class Knob:
         expected = f"a{'n integer' if self.kind == 'int' else ' number'} from {self.low:g} to {self.high:g}"
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not self.low <= value <= self.high or (self.kind == "int" and value != int(value)):
-            raise CondgenError(f"{self.name} must be {expected}, got {str(value)[:40]!r}.")
+            raise CondgenError(f"{self.name} must be {expected}, got {short(value)}.")
         return int(value) if self.kind == "int" else float(value)
 
 

@@ -59,5 +59,5 @@ def about(folder: Path) -> dict:
     """What the index of a model says; {} when it cannot be read."""
     try:
         return json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}

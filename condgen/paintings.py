@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from condgen.contracts import CondgenError
+from condgen.contracts import MAX_PIXELS, CondgenError
 
 KEY = "condgen"
 
@@ -75,12 +75,14 @@ def read_recipe(path: Path | str) -> dict:
     """
     path = Path(path)
     try:
-        with Image.open(path) as picture:
-            text = getattr(picture, "text", {}).get(KEY)
+        with Image.open(path, formats=("PNG",)) as picture:
+            if picture.width * picture.height > MAX_PIXELS or picture.is_animated:
+                raise ValueError(f"{picture.width} x {picture.height} pixels, animated: {picture.is_animated}")
+            text = picture.text.get(KEY)  # decodes the pixels, for texts may stand behind them
     except OSError as error:
-        raise CondgenError(f"{path} is no readable picture ({error.strerror or 'unknown format'}).") from None
-    except (ValueError, Image.DecompressionBombError) as error:
-        raise CondgenError(f"{path} is no sound picture ({error}).") from None
+        raise CondgenError(f"{path} is no readable picture ({error.strerror or 'no PNG'}).") from None
+    except Exception as error:  # a decoder fed with arbitrary bytes may raise nearly anything
+        raise CondgenError(f"{path} is no sound picture ({str(error)[:200]}).") from None
     if not text:
         raise CondgenError(f"{path} carries no recipe. Only PNG files that condgen wrote can be replayed.")
     try:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs
+from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs, short
 from condgen.data.views import to_uint8
 from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
@@ -31,7 +31,7 @@ from condgen.paintings import Painting
 from condgen.priors.diffusion import DiffusionPrior
 from condgen.priors.network import PriorConfig
 from condgen.priors.regression import RegressionPrior
-from condgen.words import check_prompt, clean
+from condgen.words import check_prompts, clean
 
 FORMAT = 1
 MAX_PROMPT = 2000
@@ -95,6 +95,11 @@ class TextToImage:
                 f"The tokenizer gives {tokenizer.context} of {tokenizer.vocab} tokens, the encoder reads "
                 f"{clip.config.context} of {clip.config.vocab}. The folder mixes two models; export it again."
             )
+        if decoder.config.size != clip.config.size:
+            raise CondgenError(
+                f"The decoder paints {decoder.config.size} pixels, the encoder looks at {clip.config.size}. The folder "
+                "mixes two models; export it again."
+            )
         for part in (clip, normaliser, decoder, *priors.values()):
             part.eval()
 
@@ -129,8 +134,8 @@ class TextToImage:
         name = prior or self.default_prior
         if name == "none":
             return ()
-        if name not in self.priors:
-            raise CondgenError(f"This model has no prior {name!r}; it has {', '.join([*self.priors, 'none'])}.")
+        if not isinstance(name, str) or name not in self.priors:
+            raise CondgenError(f"This model has no prior {short(name)}; it has {', '.join([*self.priors, 'none'])}.")
         return self.priors[name].knobs
 
     def _dials(self, prior: str | None, knobs: dict[str, float]) -> dict[str, float]:
@@ -157,8 +162,8 @@ class TextToImage:
         Raises:
             CondgenError: a prompt is empty or no text.
         """
+        prompts = check_prompts(prompts)
         for prompt in prompts:
-            check_prompt(prompt)
             self._warn(prompt)
         tokens = torch.from_numpy(self.tokenizer.encode([_first(prompt) for prompt in prompts])).to(self.device)
         return Text(tokens, self.clip.embed_text(tokens))
@@ -217,11 +222,9 @@ class TextToImage:
 
         Each picture is painted alone, so that its bytes depend on nothing but prompt, seed, dials and weights.
         """
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        for prompt in prompts:
-            check_prompt(prompt)
+        prompts = check_prompts(prompts)
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 10_000:
-            raise CondgenError(f"The number of pictures must be an integer from 1 to 10000, got {str(n)[:40]!r}.")
+            raise CondgenError(f"The number of pictures must be an integer from 1 to 10000, got {short(n)}.")
         generator(seed)
         generator(seed + n - 1)
         dials = self._dials(prior, knobs)
@@ -310,7 +313,7 @@ def _first(prompt: str) -> str:
 def generator(seed: int) -> torch.Generator:
     """The generator that a seed names; `CondgenError` when it is no integer from 0 to 2**63 - 1."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise CondgenError(f"A seed must be an integer from 0 to 2**63 - 1, got {seed!r}.")
+        raise CondgenError(f"A seed must be an integer from 0 to 2**63 - 1, got {short(seed)}.")
     return torch.Generator().manual_seed(seed)
 
 
@@ -334,7 +337,9 @@ def read_index(folder: Path) -> dict:
         raise CondgenError(f"{path} describes {told}.")
     names = index.get("priors")
     if not isinstance(names, list) or not all(isinstance(name, str) and name in PRIORS for name in names):
-        raise CondgenError(f"{path} names priors {names!r}, expected some of {', '.join(PRIORS)}.")
+        raise CondgenError(f"{path} names priors {short(names)}, expected some of {', '.join(PRIORS)}.")
+    if not isinstance(index.get("name", ""), str):
+        raise CondgenError(f"{path} names the model {short(index['name'])}, expected a text.")
     return index
 
 
@@ -349,7 +354,7 @@ def model_id_of(folder: Path) -> str:
     """Sixteen hex digits that name all weights, configs and the tokenizer of a model folder."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*/*")):
-        if file.suffix in (".safetensors", ".json"):
+        if file.suffix in (".safetensors", ".json") and file.is_file():
             digest.update(file.relative_to(folder).as_posix().encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

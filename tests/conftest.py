@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 
@@ -13,6 +16,12 @@ def tiny_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "tiny"
     tiny_model().save(folder)
     return folder
+
+
+@pytest.fixture
+def broken(tiny_folder, tmp_path):
+    """A copy of the tiny model to damage."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "broken"))
 
 
 @pytest.fixture

@@ -26,12 +26,6 @@ def refused(told: tuple[int, str, str], *words: str) -> str:
     return last
 
 
-@pytest.fixture
-def broken(tiny_folder, tmp_path):
-    """A copy of the tiny model to damage."""
-    return Path(shutil.copytree(tiny_folder, tmp_path / "broken"))
-
-
 def edit(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 

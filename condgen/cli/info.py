@@ -62,13 +62,10 @@ def facts_of(folder: Path) -> dict:
 
 def modules_of(folder: Path, index: dict) -> dict:
     """Every part by the name of its folder, on the meta device: shape and dials without numbers."""
-    import torch
-
-    from condgen.nn.storage import build_part
+    from condgen.nn.storage import sketch_part
     from condgen.pipeline import parts_of
 
-    with torch.device("meta"):
-        return {name: build_part(*kinds, folder / name) for name, kinds in parts_of(index).items()}
+    return {name: sketch_part(*kinds, folder / name) for name, kinds in parts_of(index).items()}
 
 
 def sizes_of(folder: Path, modules: dict) -> dict[str, dict]:

@@ -35,6 +35,8 @@ TRAIN_HELP = "train a recipe: encoder, priors, decoder, model"
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and gives its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path that is printed need not be UTF-8
     try:
         with plain_warnings():
             code = _dispatch(argv)

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from condgen.contracts import CondgenError
+from condgen.words import printable
 
 
 def say(text: str) -> None:
     """One line on stderr; stdout is for results."""
-    print(" ".join(str(text).split("\n")), file=sys.stderr, flush=True)
+    print(printable(" ".join(str(text).split("\n"))), file=sys.stderr, flush=True)
 
 
 def show_json(value: object) -> None:
@@ -96,6 +97,6 @@ def human(size: float) -> str:
 
 def table(rows: Iterable[Iterable[object]], indent: int = 2) -> list[str]:
     """Rows as aligned text; the last column is as long as it is."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells)]
     return [" " * indent + "  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in cells]

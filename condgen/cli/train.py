@@ -121,7 +121,7 @@ def check_file(path: Path, names: list[str]) -> None:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CondgenError(f"{path} cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CondgenError(f"{path} is not YAML ({' '.join(str(error).split())}).") from None
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise CondgenError(f"{path} is no config. Expected lines such as `minutes: 10`.")

@@ -10,7 +10,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from condgen.data.rows import GUESSED, Columns, Row, Source, files_below, open_source
-from condgen.data.sources import Tally, printable, read
+from condgen.data.sources import Tally, read
+from condgen.words import printable
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 from condgen.contracts import CondgenError
 from condgen.data import shards
 from condgen.data.rows import GUESSED, Columns, Row, Source, row_of, wanted_columns
-from condgen.data.tables import Table, choose, conditions_of, locate, parquet_slice, readable
+from condgen.data.tables import Table, check_unpacked, choose, conditions_of, locate, parquet_slice, readable
 
 BLOCK_BYTES = 32_000_000
 """Bytes of a block, about, however few its rows: pictures may be of any size."""
@@ -133,6 +133,7 @@ class _Shard(_Rows):
         import pyarrow.parquet as pq
 
         with readable(self.table.path), pq.ParquetFile(self.table.path, buffer_size=1 << 20) as file:
+            check_unpacked(self.table.path, file.metadata, self.wanted)
             for group in range(file.num_row_groups):
                 about = file.metadata.row_group(group)
                 most, number = max(1, BLOCK_BYTES * about.num_rows // max(about.total_byte_size, 1)), 0

@@ -2,23 +2,26 @@
 
 PIL alone decodes, and only the formats named here. The size is read from the header before a pixel is decoded, EXIF
 orientation is applied, 16-bit values are scaled (PIL would clip them to white), transparency is laid over a
-background, and an animation gives its first frame.
+background, an animation gives its first frame, and texts that unpack to megabytes are left unread.
 """
 
 from __future__ import annotations
 
 import io
 import os
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from condgen.contracts import CondgenError
+from condgen.contracts import MAX_PIXELS, CondgenError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+ASIDE = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+"""The chunks of a PNG that PIL unpacks and no picture of ours needs."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-MAX_PIXELS = 64_000_000
 WHITE = (255, 255, 255)
 
 RGB = tuple[int, int, int]
@@ -61,12 +64,13 @@ def decode(
     """Like `open_picture`, and tells what was odd about it: 16-bit, CMYK, palette, 1-bit, alpha, animated."""
     name = name or ("the picture" if isinstance(source, bytes) else os.fspath(source))
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
-            _check_size(picture, name)
-            odd = _oddities(picture)
-            picture.load()
-            rgb = _over(_eight_bit(_upright(picture), name), background)
-            return rgb, (*odd, "animated") if _is_animated(picture) else odd
+        try:
+            return _first_frame(source, background, name)
+        except ValueError:  # what PIL says to texts in a PNG that unpack to megabytes; the picture may be sound
+            content = source if isinstance(source, bytes) else Path(source).read_bytes()
+            if not content.startswith(SIGNATURE):
+                raise
+            return _first_frame(_without_texts(content), background, name)
     except CondgenError:
         raise
     except FileNotFoundError:
@@ -77,6 +81,28 @@ def decode(
         raise _corrupt(name, f"none of {', '.join(FORMATS)}") from None
     except Exception as error:  # a decoder fed with arbitrary bytes may raise nearly anything
         raise _corrupt(name, f"{type(error).__name__}: {error}".splitlines()[0][:200]) from None
+
+
+def _first_frame(
+    source: str | os.PathLike[str] | bytes, background: RGB, name: str
+) -> tuple[Image.Image, tuple[str, ...]]:
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
+        _check_size(picture, name)
+        odd = _oddities(picture)
+        picture.load()
+        rgb = _over(_eight_bit(_upright(picture), name), background)
+        return rgb, (*odd, "animated") if _is_animated(picture) else odd
+
+
+def _without_texts(content: bytes) -> bytes:
+    """A PNG without its texts and its colour profile."""
+    kept, at = [content[: len(SIGNATURE)]], len(SIGNATURE)
+    while at < len(content):
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")  # length, kind, content, checksum
+        if content[at + 4 : at + 8] not in ASIDE:
+            kept.append(content[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def fit(

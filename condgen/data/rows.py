@@ -130,10 +130,10 @@ def open_source(path: str | os.PathLike[str], columns: Columns = GUESSED, where:
         CondgenError: nothing there that can be read, labels in the place of captions, or a column that is not there.
     """
     named_files = shard_files(os.fspath(path))
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if named_files is not None:
         home, files = Path(os.path.commonpath([file.parent for file in named_files])), named_files
-    elif not path.exists():
+    elif not os.path.exists(path):
         raise CondgenError(f"{path} is not there. {FORMS}")
     else:
         home, files = (path, files_below(path)) if path.is_dir() else (path.parent, [path])
@@ -269,14 +269,14 @@ def _split_of(source: Source, file: Path, key: str) -> str:
 def _sidecar_row(source: Source, picture: Path) -> Row:
     """The captions of a picture are the lines of the .txt beside it."""
     key = picture.relative_to(source.home).as_posix()
-    row = Row(key, picture, split=_split_of(source, picture, key))
-    try:
-        lines = picture.with_suffix(".txt").read_text("utf-8-sig").splitlines()
-    except FileNotFoundError:
+    row, text = Row(key, picture, split=_split_of(source, picture, key)), picture.with_suffix(".txt")
+    if not text.is_file():  # nor a pipe, on which one would wait for ever
         return replace(row, fault="no caption", detail=f"no {picture.stem}.txt beside it")
+    try:
+        lines = text.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         return replace(row, fault="no caption", detail=f"{picture.stem}.txt is no UTF-8 text: {error}")
-    captions = tuple(dict.fromkeys(text for line in lines if (text := clean(line))))
+    captions = tuple(dict.fromkeys(caption for line in lines if (caption := clean(line))))
     return replace(row, captions=captions, fault="" if captions else "no caption")
 
 

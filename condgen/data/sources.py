@@ -34,13 +34,9 @@ from condgen.data.captions import CaptionedPictures, intern_captions
 from condgen.data.pictures import RGB, WHITE, PictureError, decode, fit
 from condgen.data.rows import GUESSED, Columns, Row, Source, expected_rows, in_split, open_source, rows, split_name
 from condgen.data.tables import FORMS
+from condgen.words import printable
 
 T = TypeVar("T")
-
-
-def printable(text: str) -> str:
-    """A line without anything that could steer a terminal or fail to print: names come from the data."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 @dataclass

@@ -29,6 +29,8 @@ FORMS = (
     "parquet files with the columns image and text, webdataset shards (.tar), or pictures with a .txt of captions "
     "beside each (a.png, a.txt)."
 )
+MAX_UNPACKED, MAX_RATIO = 2**28, 100
+"""A column of one row group may unpack to so many bytes, or to so many times what it takes on disk."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,12 @@ def readable(path: Path) -> Iterator[None]:
     """Turns what goes wrong inside a table into a `CondgenError` that names it."""
     try:
         yield
-    except (OSError, ValueError, NotImplementedError, csv.Error) as error:  # pyarrow's errors are among these
+    except CondgenError:
+        raise
+    except Exception as error:  # pyarrow, fed with arbitrary bytes, raises nearly anything
         what = "is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else "cannot be read"
-        raise CondgenError(f"{path} {what} ({error}). Save it anew, tables of text as UTF-8.") from None
+        told = " ".join(str(error)[:300].split())
+        raise CondgenError(f"{path} {what} ({told}). Save it anew, tables of text as UTF-8.") from None
 
 
 def records(path: Path, wanted: Iterable[str]) -> Iterator[dict | None]:
@@ -147,6 +152,7 @@ def _parquet_records(path: Path, names: list[str]) -> Iterator[dict]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
+        check_unpacked(path, file.metadata, names)
         for batch in file.iter_batches(16, columns=names):
             yield from batch.to_pylist()
 
@@ -169,6 +175,18 @@ def parquet_slice(path: Path, names: Iterable[str], first: int, count: int) -> l
             if len(found) == count:
                 return found
     raise CondgenError(f"{path} has changed: it had {first + count} rows and more. Start anew, with the data at rest.")
+
+
+def check_unpacked(path: Path, metadata, names: list[str]) -> None:
+    """Refuses a parquet file that says it unpacks to very much more than it is; pictures hardly shrink."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            name, packed, unpacked = column.path_in_schema, column.total_compressed_size, column.total_uncompressed_size
+            if unpacked > max(MAX_UNPACKED, MAX_RATIO * packed) and {name, name.split(".")[0]} & set(names):
+                raise CondgenError(
+                    f"{path}: {packed:,} bytes of the column {name} would unpack to {unpacked:,}. No column of "
+                    "pictures or captions does that: the file is damaged, or made to fill the memory."
+                )
 
 
 def _csv_records(file: Iterable[str]) -> Iterator[dict | None]:
@@ -207,7 +225,8 @@ def row_count(path: Path) -> int:
     if path.suffix.lower() == ".parquet":
         import pyarrow.parquet as pq
 
-        return pq.read_metadata(path).num_rows
+        with readable(path):
+            return pq.read_metadata(path).num_rows
     with path.open("rb") as file:
         return sum(1 for _ in file)
 

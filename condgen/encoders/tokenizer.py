@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,8 @@ from condgen.nn.storage import read_json, whole, write_json
 from condgen.words import clean
 
 UNKNOWN, END = 1, 2
+MARKS = ["<pad>", "<unknown>", "<end>"]
+"""The first tokens, in the order of their ids."""
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*", re.UNICODE)
 
 
@@ -43,17 +46,11 @@ class Tokenizer:
             context: tokens a caption may have; 0 takes what 99.5 % of the captions need, plus the end mark.
             vocab: at most so many tokens.
         """
-        from tokenizers import Tokenizer as Backend
-        from tokenizers import models, pre_tokenizers, trainers
+        from tokenizers import trainers
 
-        texts = [clean(text) for text in captions]
-        backend = Backend(models.BPE(unk_token="<unknown>"))
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
-        )
-        special = ["<pad>", "<unknown>", "<end>"]
+        texts, backend = [clean(text) for text in captions], _untrained()
         backend.train_from_iterator(
-            texts, trainers.BpeTrainer(vocab_size=vocab, special_tokens=special, show_progress=False)
+            texts, trainers.BpeTrainer(vocab_size=vocab, special_tokens=MARKS, show_progress=False)
         )
         if context == 0:
             lengths = np.array([len(e.ids) for e in backend.encode_batch(texts)] or [1])
@@ -92,16 +89,47 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """Reads what `save` wrote."""
+        """Reads what `save` wrote.
+
+        Raises:
+            CondgenError: a file is missing or damaged, or the tokenizer is not of the kind that `train` makes.
+        """
         from tokenizers import Tokenizer as Backend
 
         about = read_json(folder / "words.json")
         path = folder / "tokenizer.json"
         try:
             backend = Backend.from_file(str(path))
+            ids = sorted(backend.get_vocab().values())
         except Exception as error:  # the library raises bare Exception
             raise CondgenError(f"{path} is missing or damaged ({error}). Copy or export the model again.") from None
+        marks = [backend.id_to_token(number) for number in range(len(MARKS))]
+        if marks != MARKS or ids != list(range(len(ids))) or _rules(backend) != _rules(_untrained()):
+            raise CondgenError(
+                f"{path} is no tokenizer of condgen: byte pairs of words, numbered from 0, {', '.join(MARKS)} first. "
+                "Copy or export the model again."
+            )
         try:
-            return cls(backend, int(about["context"]), map(str, about["words"]))
-        except (TypeError, LookupError, ValueError):
-            raise CondgenError(f"{folder / 'words.json'} must hold `context` and `words`. Export it again.") from None
+            words, context = frozenset(map(str, about["words"])), about["context"]
+        except (TypeError, LookupError):
+            words, context = frozenset(), None
+        if isinstance(context, bool) or not isinstance(context, int) or context < 1:
+            raise CondgenError(f"{folder / 'words.json'} must hold `context` and `words`. Export it again.")
+        return cls(backend, context, words)
+
+
+def _untrained():
+    """A backend that has learnt nothing yet."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, pre_tokenizers
+
+    backend = Backend(models.BPE(unk_token=MARKS[UNKNOWN]))
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
+    return backend
+
+
+def _rules(backend) -> dict:
+    """All that a backend does but for what it learnt; a foreign file could hold expressions that run for ever."""
+    told = json.loads(backend.to_str())
+    model = {name: value for name, value in told.pop("model").items() if name not in ("vocab", "merges")}
+    return {name: value for name, value in told.items() if name != "added_tokens"} | {"model": model}

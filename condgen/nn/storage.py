@@ -10,8 +10,10 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -19,10 +21,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from condgen.contracts import CondgenError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+MOST = {"size": 2**16, "channels": 64, "blocks": 1000, "depth": 1000, "word_depth": 1000}
+"""The largest value, or the longest list, of the config fields that say how much is built: a damaged one must not keep
+a computer busy for hours."""
 C = TypeVar("C")
 
 
@@ -59,8 +65,14 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CondgenError(f"{path} cannot be read ({error.strerror}). The model folder is not complete.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CondgenError(f"{path} is not JSON ({error}). Copy or export the model again.") from None
+
+
+@cache
+def _kinds(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields; reading them compiles the annotations, once is enough."""
+    return get_type_hints(cls)
 
 
 def config_from(cls: type[C], values: dict[str, Any], path: Path) -> C:
@@ -71,13 +83,20 @@ def config_from(cls: type[C], values: dict[str, Any], path: Path) -> C:
     if unknown or missing:
         told = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
         raise CondgenError(f"{path} does not describe a {cls.__name__} ({'; '.join(told)}). Another condgen wrote it?")
-    kinds = get_type_hints(cls)
+    kinds = _kinds(cls)
     for field in dataclasses.fields(cls):
         if field.name in values and not _is_a(kinds[field.name], value := values[field.name]):
             raise CondgenError(
                 f"{path} does not describe a {cls.__name__}: {field.name} must be {field.type}, got "
                 f"{str(value)[:40]!r}. Copy or export it again."
             )
+        if field.name in values and field.name in MOST:
+            much = len(value) if isinstance(value, list) else value
+            if much > MOST[field.name]:
+                raise CondgenError(
+                    f"{path} does not describe a {cls.__name__}: {field.name} is {str(value)[:40]}, too much by far. "
+                    "Copy or export it again."
+                )
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
@@ -87,7 +106,8 @@ def _is_a(kind: Any, value: Any) -> bool:
         return value in get_args(kind)
     if get_origin(kind) is tuple:
         return isinstance(value, list) and all(_is_a(get_args(kind)[0], one) for one in value)
-    kind = int | float if kind is float else kind
+    if kind is float:  # a huge integer is none, nor is what JSON calls NaN or Infinity
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
@@ -110,8 +130,26 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
 
 
+class _Unfilled(TorchFunctionMode):
+    """Leaves new weights unfilled and unscaled: on the meta device there is nothing to fill, and torch would import its
+    compiler, for more than a second, to find that out.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func.__name__ in ("normal_", "mul", "__mul__", "__rmul__"):
+            return args[0] if args else kwargs["tensor"]
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
+
+
+def sketch_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module:
+    """Like `build_part`, on the meta device: shapes without numbers, which cost nothing."""
+    with torch.device("meta"), _Unfilled():
+        return build_part(cls, config_cls, folder)
+
+
 def build_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module:
-    """The module that `config.json` describes, without its weights; under `torch.device("meta")` it costs nothing.
+    """The module that `config.json` describes, without its weights.
 
     Raises:
         CondgenError: `config.json` is missing or damaged, or describes another class; the message names the file.
@@ -134,14 +172,16 @@ def load_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module
         CondgenError: a file is missing or damaged, the part is of another class, or a tensor is missing, extra or of
             another shape; the message names the file and the tensor.
     """
+    sketch = sketch_part(cls, config_cls, folder)  # a config that promises more than the file holds takes no memory
+    tensors = read_tensors(folder / WEIGHTS)
+    check_weights(sketch, tensors, folder / WEIGHTS)
     module = build_part(cls, config_cls, folder)
-    load_weights(module, folder / WEIGHTS)
+    module.load_state_dict(tensors)
     return module.eval()
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Fills a module from a safetensors file, strictly; see `load_part` for the errors."""
-    tensors = read_tensors(path)
+def check_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Raises `CondgenError` where tensors, read from `path`, are not those of a module; see `load_part`."""
     expected = module.state_dict()
     faults = [f"missing {name}" for name in expected if name not in tensors]
     faults += [f"unexpected {name}" for name in tensors if name not in expected]
@@ -153,7 +193,6 @@ def load_weights(module: nn.Module, path: Path) -> None:
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise CondgenError(f"{path} does not fit its config.json: {'; '.join(faults[:5])}{more}.")
-    module.load_state_dict(tensors)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs
+from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs, short
 from condgen.encoders.tokenizer import clean
 from condgen.paintings import Painting, read_recipe, slug, write_bytes
 from condgen.pipeline import MAX_PROMPT, TextToImage, to_pil
@@ -142,7 +142,7 @@ def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, kn
         CondgenError: something is of the wrong kind or out of range; the message names it.
     """
     if not isinstance(prompt, str):
-        raise CondgenError(f"The prompt must be text, got {_short(prompt)}.")
+        raise CondgenError(f"The prompt must be text, got {short(prompt)}.")
     if len(prompt) > MAX_PROMPT:
         raise CondgenError(f"The prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are allowed.")
     prompt = prompt.encode("utf-8", "replace").decode("utf-8").strip()
@@ -151,7 +151,7 @@ def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, kn
     count = _whole("The number of pictures", count, 1, MOST)
     seed = _whole("The seed", seed, -1, SEEDS - count)
     if not isinstance(prior, str) or prior not in priors_of(model):
-        raise CondgenError(f"The prior must be one of {', '.join(priors_of(model))}, got {_short(prior)}.")
+        raise CondgenError(f"The prior must be one of {', '.join(priors_of(model))}, got {short(prior)}.")
     offered, own = dials_of(model), {knob.name: knob for knob in model.knobs(prior)}
     asked = {name: value for name, value in knobs.items() if name in own or name not in offered}
     for name, value in asked.items():
@@ -162,22 +162,14 @@ def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, kn
 
 def _check_number(what: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
-        raise CondgenError(f"{what} must be a number, got {_short(value)}.")
+        raise CondgenError(f"{what} must be a number, got {short(value)}.")
 
 
 def _whole(what: str, value: Any, low: int, high: int) -> int:
     _check_number(what, value)
     if not low <= value <= high or value != int(value):
-        raise CondgenError(f"{what} must be a whole number from {low} to {high}, got {_short(value)}.")
+        raise CondgenError(f"{what} must be a whole number from {low} to {high}, got {short(value)}.")
     return int(value)
-
-
-def _short(value: Any) -> str:
-    try:
-        told = repr(value)
-    except ValueError:  # an int of thousands of digits
-        return f"a {type(value).__name__} of enormous size"
-    return told if len(told) <= 60 else told[:57] + "..."
 
 
 class Easel:
@@ -259,16 +251,14 @@ def open_recipe(model: TextToImage, path: Path) -> tuple[dict, Order | None, lis
             raise CondgenError(f"The recipe in {path} is damaged.")
     except CondgenError as error:
         raise CondgenError(str(error).replace(str(path), path.name)) from None
-    except (Image.DecompressionBombError, SyntaxError, RecursionError) as error:
-        raise CondgenError(f"{path.name} is no sound picture ({type(error).__name__}).") from None
     notes = []
     if recipe["model_id"] != model.model_id:
         notes.append(
-            f"This picture was painted by another model, {_short(recipe['model'])}; {model.name} will paint it anew."
+            f"This picture was painted by another model, {short(recipe['model'])}; {model.name} will paint it anew."
         )
     prior = recipe["prior"]
     if prior not in priors_of(model):
-        notes.append(f"This model has no prior {_short(prior)}; {model.default_prior} is used instead.")
+        notes.append(f"This model has no prior {short(prior)}; {model.default_prior} is used instead.")
         prior = model.default_prior
     knobs = {name: recipe[name] for name in dials_of(model) if name in recipe}
     try:

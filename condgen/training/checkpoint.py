@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -111,10 +112,20 @@ def read_state(folder: Path) -> dict:
 
 
 def load(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any], dict]:
-    """What `save` was given: tensors, optimisers, state."""
-    tensors = {file.stem: load_file(file) for file in folder.glob("*.safetensors")}
-    optimisers = torch.load(folder / "optimisers.pt", weights_only=True, map_location="cpu")
-    return tensors, optimisers, read_state(folder)
+    """What `save` was given: tensors, optimisers, state.
+
+    Raises:
+        CondgenError: a file is not what `save` writes, although its hash is right; code in it is never run.
+    """
+    try:
+        tensors = {file.stem: load_file(file) for file in folder.glob("*.safetensors")}
+        optimisers = torch.load(folder / "optimisers.pt", weights_only=True, map_location="cpu")
+        return tensors, optimisers, read_state(folder)
+    except (OSError, ValueError, RuntimeError, LookupError, EOFError, SafetensorError, UnpicklingError) as error:
+        raise CondgenError(
+            f"{folder} is no checkpoint that condgen wrote ({type(error).__name__}). Delete it, and the same command "
+            "goes on from the one before."
+        ) from None
 
 
 def _sync(path: Path) -> None:

@@ -149,7 +149,7 @@ def _read(path: Path) -> dict:
     told = "Put a sound copy of it back, or choose another output folder."
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CondgenError(f"{path} is not YAML ({' '.join(str(error).split())}). {told}") from None
     if not isinstance(config, dict):
         raise CondgenError(f"{path} holds no config of a run (expected lines such as `seed: 0`). {told}")

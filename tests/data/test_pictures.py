@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from condgen.contracts import CondgenError
 from condgen.data.pictures import MAX_PIXELS, PictureError, decode, fit, open_picture
@@ -148,14 +148,11 @@ def test_the_header_alone_is_enough_to_refuse_a_bomb(edge):
 
 def test_what_is_no_picture_is_named(tmp_path):
     good = as_bytes(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)))
-    text = PngImagePlugin.PngInfo()
-    text.add_text("bomb", "a" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), zip=True)
     faults = {
         "empty.png": b"",
         "page.jpg": b"<html>404</html>",
         "half.png": good[: len(good) // 2],
         "half.jpg": as_bytes(Image.open(io.BytesIO(good)), "JPEG")[:900],
-        "text.png": as_bytes(Image.new("RGB", (1, 1)), pnginfo=text),
         "drawing.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",  # PIL would start Ghostscript
     }
     for name, content in faults.items():
