@@ -30,6 +30,7 @@ from condgen.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {"clip": "clip", "prior_diffusion": "prior", "prior_regression": "prior", "decoder": "decoder"}
+REASONS = ("No space left on device", "File too large", "bytes were free")
 STEPS = 60
 SMALL = {
     "watch": 1, "save_every": 0, "pictures.scenes": 96,
@@ -237,7 +238,8 @@ def fill(runs: Runs, n: int, disk: FileSystem | FileLimit) -> dict:
                 runs.compare(run, 0, told)
                 continue
             last = (told.strip().splitlines() or ["nothing"])[-1]
-            if "Traceback" in told or not last.startswith("condgen: ") or str(run) not in last:
+            clear = last.startswith("condgen: ") and str(run) in last and any(reason in last for reason in REASONS)
+            if "Traceback" in told or not clear:
                 raise Broken(f"On a disk of {size:,} bytes no clear message, but: {told[-2000:]}")
             full += 1
             there = runs.newest(run)

@@ -57,11 +57,13 @@ def save(
         aside.rename(place)
         _sync(root)
     except (OSError, SafetensorError, RuntimeError) as error:  # of ours, safetensors and torch when a disk is full
+        free = shutil.disk_usage(root).free if root.exists() else 0
         shutil.rmtree(aside, ignore_errors=True)
-        told = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        own = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        told = "torch names no reason" if isinstance(error, RuntimeError) else own
         raise CondgenError(
-            f"Checkpoint {place} could not be written ({told}). Earlier ones are untouched; free some space and give "
-            "the same command again."
+            f"Checkpoint {place} could not be written ({told}; {free:,} bytes were free). Earlier ones are untouched; "
+            "free some space and give the same command again."
         ) from None
     others = sorted((old for old in root.glob("step-*") if old != place), reverse=True)
     for old in [*others[keep - 1 :], *sorted(root.glob("damaged-*"), reverse=True)[keep:]]:
