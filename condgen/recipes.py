@@ -198,7 +198,9 @@ def _base(c: Corridor) -> Corridor:
 
 
 _SCENES = Corridor(
-    prior=PriorShape(kinds=("diffusion", "regression")), fit_prior=FitConfig(images=1_000_000, batch=256, lr=1e-3)
+    prior=PriorShape(kinds=("diffusion", "regression")),
+    decoder=DecoderShape(guidance=3.0),
+    fit_prior=FitConfig(images=1_000_000, batch=256, lr=1e-3),
 )
 _CAPTIONS = Corridor(clip_objective=ClipObjective(negatives=0))
 

@@ -76,7 +76,8 @@ ABLATION: dict[str, dict] = {
     "text embedding zero-shot, no words": {"prior": "none", "use_words": False},
     "words alone (no image embedding)": {"use_z": False},
     "no guidance": {"guidance": 1.0},
-    "guidance 3": {"guidance": 3.0},
+    "guidance 2": {"guidance": 2.0},
+    "guidance 5": {"guidance": 5.0},
     "6 steps": {"steps": 6},
     "24 steps": {"steps": 24},
 }
