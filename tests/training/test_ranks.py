@@ -87,6 +87,10 @@ def test_resume_is_exact_on_two_processes(tmp_path):
     finished(launched("tests.training.two_processes", "resume", tmp_path))
 
 
+def test_a_fault_in_one_process_is_left_out_by_both(tmp_path):
+    finished(launched("tests.training.two_processes", "fault", tmp_path))
+
+
 CONFIG = {
     "watch": 1,
     "pictures": {"scenes": 96},

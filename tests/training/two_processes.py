@@ -1,4 +1,4 @@
-"""Run by test_ranks.py in every process of a launcher: `gradients OUT` or `resume OUT`."""
+"""Run by test_ranks.py in every process of a launcher: `gradients OUT`, `resume OUT` or `fault OUT`."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from condgen.encoders.training import ClipObjective, ClipTraining
 from condgen.training.loop import Fit, FitConfig
 from tests.test_contracts import TRAINABLES, batch, make
 from tests.tiny import tiny_model
-from tests.training.test_training import TwoTurns
+from tests.training.test_training import Line, TwoTurns
 
 CONFIG = FitConfig(images=400, batch=4, lr=1e-2)
 
@@ -77,6 +77,25 @@ def resume(out: Path) -> None:
             assert torch.equal(straight.ema.mean[key], second.ema.mean[key]), f"{name} {key}"
 
 
+def fault(out: Path) -> None:
+    """A loss that is not finite in one process alone: both leave the step out, and go on with the same weights."""
+
+    class Faulty(Line):
+        def loss(self, batch, turn):
+            bad = ranks.rank() == 1 and batch["step"].item() == 2
+            return {"loss": super().loss(batch, turn)["loss"] * (float("nan") if bad else 1.0)}
+
+    fit = Fit(Faulty(), lambda step: {"x": whole_batch(step)["z"][:, :4], "step": torch.tensor(step)}, CONFIG)
+    skipped = []
+    for step in fit:
+        skipped.append(step.skipped)
+        if step.count == 5:
+            break
+    assert skipped == [0, 0, 1, 1, 1], skipped
+    for value in fit.model.state_dict().values():
+        assert torch.equal(value, ranks.mean(value))
+
+
 def run(fit: Fit, steps: int) -> None:
     for step in fit:
         if step.count == steps:
@@ -86,5 +105,5 @@ def run(fit: Fit, steps: int) -> None:
 if __name__ == "__main__":
     ranks.join()
     assert ranks.world() == 2
-    {"gradients": gradients, "resume": resume}[sys.argv[1]](Path(sys.argv[2]))
+    {"gradients": gradients, "resume": resume, "fault": fault}[sys.argv[1]](Path(sys.argv[2]))
     ranks.leave()
