@@ -1,7 +1,7 @@
 """Checkpoints that are whole or not there: written aside, hashed, renamed into place, older ones pruned after.
 
 step-0000200            a checkpoint
-tmp-0000300             one that is being written, or that a crash cut short
+tmp-...                 one that is being written or removed, or that a crash cut short
 damaged-step-0000300    one that did not verify, renamed so that nobody takes it for a checkpoint
 """
 
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -53,7 +54,8 @@ def save(
         (aside / MANIFEST).write_text(json.dumps(hashes, indent=2))
         for written in (*aside.iterdir(), aside):
             _sync(written)
-        shutil.rmtree(place, ignore_errors=True)
+        if place.exists():
+            _remove(place)
         aside.rename(place)
         _sync(root)
     except (OSError, SafetensorError, RuntimeError) as error:  # of ours, safetensors and torch when a disk is full
@@ -67,8 +69,15 @@ def save(
         ) from None
     others = sorted((old for old in root.glob("step-*") if old != place), reverse=True)
     for old in [*others[keep - 1 :], *sorted(root.glob("damaged-*"), reverse=True)[keep:]]:
-        shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):
+            _remove(old)
     return place
+
+
+def _remove(folder: Path) -> None:
+    """Takes its name from a checkpoint first: killed half-way, this leaves no half of one that is called whole."""
+    gone = folder.rename(folder.with_name(f"tmp-{folder.name}"))
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def newest(root: Path) -> tuple[Path | None, list[Path]]:
