@@ -199,7 +199,7 @@ def _base(c: Corridor) -> Corridor:
 
 _SCENES = Corridor(
     prior=PriorShape(kinds=("diffusion", "regression")),
-    decoder=DecoderShape(guidance=3.0),
+    decoder=DecoderShape(guidance=4.0),
     fit_prior=FitConfig(images=1_000_000, batch=256, lr=1e-3),
 )
 _CAPTIONS = Corridor(clip_objective=ClipObjective(negatives=0))

@@ -97,7 +97,7 @@ class Runs:
     def newest(self, run: Path) -> dict[str, int]:
         """The newest checkpoint of every stage; all that are there must be whole."""
         steps: dict[str, int] = {}
-        for place in run.glob("checkpoints/*/*step-*"):
+        for place in run.glob("checkpoints/*/[!t]*"):  # what is being written or removed is called tmp-...
             if not checkpoint.verify(place):
                 raise Broken(f"{place} is damaged")
             self.whole += 1
