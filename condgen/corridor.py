@@ -186,6 +186,12 @@ class CorridorRun:
         fit.model.load_state_dict(fit.trained())
         return fit.model.cpu()
 
+    def _keep(self, part: torch.nn.Module, name: str) -> None:
+        """Writes a trained part, which all processes find there afterwards."""
+        with ranks.first_alone():
+            if not ranks.rank():
+                save_part(part, self.parts / name)
+
     def _forget_the_old_space(self) -> None:
         """Takes away what was trained on an encoder that is no more."""
         self.display.say("The encoder is another one now: normaliser, priors and decoder begin anew.")
@@ -310,9 +316,7 @@ class CorridorRun:
         )
         for _ in drive(fit, self.run, f"prior {kind}", self.display):
             pass
-        with ranks.first_alone():
-            if not ranks.rank():
-                save_part(self._finish(fit).prior, self.parts / f"prior_{kind}")
+        self._keep(self._finish(fit).prior, f"prior_{kind}")
 
     def _prior_views(self) -> Views | EmbedViews:
         batch = self.config.fit_prior.batch
@@ -352,9 +356,7 @@ class CorridorRun:
         milestones = [(k / self.config.watch) ** 1.5 for k in range(1, self.config.watch + 1)]
         for step in drive(fit, self.run, "decoder", self.display, milestones):
             self._watch(fit, step)
-        with ranks.first_alone():
-            if not ranks.rank():
-                save_part(self._finish(fit).decoder, self.parts / "decoder")
+        self._keep(self._finish(fit).decoder, "decoder")
 
     def _decoder_views(self) -> Views | ShardViews:
         """Pictures with what the decoder is told of them, see `DecoderObjective`."""

@@ -115,7 +115,13 @@ def load_captions(
     Raises:
         CondgenError: no captioned pictures there, a column or split that is not there, or too many bad rows.
     """
-    source = open_source(path, columns, where)
+    return load(open_source(path, columns, where), size, split=split, how=how, background=background, max_bad=max_bad)
+
+
+def load(
+    source: Source, size: int, *, split: str, how: Literal["crop", "pad"], background: RGB, max_bad: float
+) -> CaptionedPictures:
+    """The same for a source that is open already."""
     found = _Gathered()
     for row, picture, oddities in read(source, split, background=background):
         found.add(row, None if picture is None else fit(picture, size, how, background=background), oddities)

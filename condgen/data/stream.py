@@ -26,7 +26,7 @@ from condgen.data.feeds import Feed, open_feeds
 from condgen.data.order import BlockOrder, Window
 from condgen.data.pictures import RGB, WHITE, PictureError, decode, fit
 from condgen.data.rows import GUESSED, Columns, Row, Source, in_split, open_source, split_name
-from condgen.data.sources import Tally, judge, load_captions, progress
+from condgen.data.sources import Tally, judge, load, progress
 from condgen.data.tables import FORMS
 from condgen.data.views import shifted, to_float
 from condgen.ranks import split
@@ -242,7 +242,7 @@ def open_pictures(
         streamed = Stream(source, size, **chosen)
         if stream != "auto" or len(streamed) * 3 * size * size > IN_MEMORY:
             return streamed
-    return load_captions(path, size, columns=columns, where=where, **chosen)
+    return load(source, size, **chosen)
 
 
 class _FewTexts:
@@ -359,9 +359,11 @@ class ShardViews:
             numbers.append(held.numbers[slots])
             captions += [held.captions[slot] for slot in slots]
         out = _words(captions, rng.random(self.batch)[self.own], self.encode, self.stream.width)
-        corners = rng.integers(0, 2 * self.shift + 1, (self.batch, 2))[self.own]
         out["row"] = torch.from_numpy(np.concatenate(numbers))
-        out["image"] = to_float(shifted(np.concatenate(images), self.shift, corners))
+        image = np.concatenate(images)
+        if self.shift:
+            image = shifted(image, self.shift, rng.integers(0, 2 * self.shift + 1, (self.batch, 2))[self.own])
+        out["image"] = to_float(image)
         for name, make in self._derived.items():
             with torch.no_grad():
                 out[name] = make(out)

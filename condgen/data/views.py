@@ -88,7 +88,10 @@ class Views:
             "true_ids": torch.from_numpy(captions),
         }
         if self.with_images:
-            out["image"] = to_float(self._shifted(self.data.images[rows], rng))
+            images = self.data.images[rows]
+            if self.shift:
+                images = shifted(images, self.shift, rng.integers(0, 2 * self.shift + 1, (self.batch, 2))[self.own])
+            out["image"] = to_float(images)
         if self.negatives and self.data.negatives is not None:
             wrong = self.data.negatives[text_id]
             lots = rng.random((self.batch, wrong.shape[1]))[self.own]
@@ -104,8 +107,3 @@ class Views:
         if self._order[0] != epoch:
             self._order = (epoch, np.random.default_rng((self.seed, epoch, 7)).permutation(len(self.data)))
         return int(self._order[1][place])
-
-    def _shifted(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if not self.shift:
-            return images
-        return shifted(images, self.shift, rng.integers(0, 2 * self.shift + 1, (self.batch, 2))[self.own])
