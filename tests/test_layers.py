@@ -10,9 +10,9 @@ import condgen
 ROOT = Path(condgen.__file__).parent
 FLOORS = {
     "contracts": 0, "losses": 0,
-    "nn": 1, "diffusion": 1, "paintings": 1, "models": 1, "words": 1, "ranks": 1,
+    "nn": 1, "diffusion": 1, "paintings": 1, "models": 1, "words": 1, "ranks": 1, "factors": 1,
     "encoders": 2, "priors": 2, "decoders": 2, "data": 2, "metrics": 2, "training": 2,
-    "pipeline": 3, "card": 3,
+    "pipeline": 3, "labelling": 3, "card": 3,
     "evaluation": 4, "rehearsal": 4, "embedding": 4,
     "corridor": 5,
     "recipes": 6,

@@ -1,8 +1,9 @@
-"""The order of data too large for memory: blocks in a seeded order, samples shuffled within windows of blocks.
+"""The order in which data is shown: a function of seed and place in the run alone.
 
-A window is a run of blocks with about `buffer` samples; nothing but windows is ever held. Where sample k of a run lies
-depends on the seed, the sizes of the blocks and k alone, so that training can go on at any step, on any number of
-processes, without replaying what came before. Within an epoch every sample comes once.
+Data in memory is shuffled anew every epoch (`Shuffled`). Of data too large for memory, blocks come in a seeded order
+and samples are shuffled within windows of blocks (`BlockOrder`): a window is a run of blocks with about `buffer`
+samples, and nothing but windows is ever held. So training can go on at any step, on any number of processes, without
+replaying what came before, and within an epoch every sample comes once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
+
+class Shuffled:
+    """The order of data in memory: each of n samples once an epoch, in an order that `seed` and the epoch fix."""
+
+    def __init__(self, n: int, seed: int):
+        self.n, self.seed = n, seed
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
+
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """int64 (count,): which samples come at the places `first` to `first + count` of the run."""
+        return np.array([self._row(k) for k in range(first, first + count)])
+
+    def _row(self, k: int) -> int:
+        epoch, place = divmod(k, self.n)
+        if self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng((self.seed, epoch, 7)).permutation(self.n))
+        return int(self._order[1][place])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from condgen.contracts import Batch
 from condgen.data.captions import CaptionedPictures
+from condgen.data.order import Shuffled
 from condgen.ranks import split
 
 
@@ -63,7 +64,7 @@ class Views:
         self.with_images = True
         self._cached: dict[str, tuple[Tensor, str]] = {}
         self.own = split(batch, rank, world)
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
+        self.order = Shuffled(len(data), seed)
 
     def cache(self, name: str, values: Tensor, per: Literal["picture", "text"]) -> Views:
         """Adds precomputed rows to every batch, one for each picture (N, ...) or text (T, ...); never changed here."""
@@ -78,7 +79,7 @@ class Views:
     def __call__(self, step: int) -> Batch:
         """Batch `step`, counted from 0."""
         rng = np.random.default_rng((self.seed, step, 0))  # draws for the whole batch, however it is split
-        rows = np.array([self._row(k) for k in range(step * self.batch, (step + 1) * self.batch)])[self.own]
+        rows = self.order.rows(step * self.batch, self.batch)[self.own]
         captions = self.data.captions[rows]
         chosen = (rng.random(self.batch)[self.own] * (captions >= 0).sum(1)).astype(int)
         text_id = captions[np.arange(len(rows)), chosen]
@@ -101,9 +102,3 @@ class Views:
         for name, (values, per) in self._cached.items():
             out[name] = values[rows if per == "picture" else text_id]
         return out
-
-    def _row(self, k: int) -> int:
-        epoch, place = divmod(k, len(self.data))
-        if self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng((self.seed, epoch, 7)).permutation(len(self.data)))
-        return int(self._order[1][place])

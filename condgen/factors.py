@@ -1,0 +1,73 @@
+"""What a labelled picture is labelled with: classes, attributes with names, and numbers.
+
+A label is the factor of that name; smiling yes or no is a factor of two values; an age is a factor without values, a
+real number. A picture's labels are one row of codes: the index of the value, or the number after standardising; where
+nothing is known of a factor, NaN.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+
+from condgen.contracts import CondgenError, short
+
+LABEL = "label"
+"""Name of the factor that is the picture's class."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One thing that is known of every picture, or of some.
+
+    Args:
+        name: as in `--set name=value`.
+        values: names of the values it can take, in the order of their codes; empty for a real number.
+        mean, sd: of a real number over the training pictures; codes have mean 0 and sd 1.
+        low, high: the range of a real number over the training pictures.
+    """
+
+    name: str
+    values: tuple[str, ...] = ()
+    mean: float = 0.0
+    sd: float = 1.0
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def levels(self) -> int:
+        """How many values it can take; 0 for a real number."""
+        return len(self.values)
+
+    def code(self, said: object) -> float:
+        """The code of what a person or a table says: a value's name, or a number.
+
+        Raises:
+            CondgenError: it is not among the values, whose nearest are named; or it is no finite number.
+        """
+        if self.values:
+            told = str(int(said)) if isinstance(said, float) and said.is_integer() else str(said)
+            if told in self.values:
+                return float(self.values.index(told))
+            folded = [value.casefold() for value in self.values]
+            if folded.count(told.casefold()) == 1:
+                return float(folded.index(told.casefold()))
+            close = difflib.get_close_matches(told.casefold(), folded, n=3, cutoff=0.5)
+            nearest = ", ".join(self.values[folded.index(one)] for one in close)
+            hint = f" Nearest: {nearest}." if nearest else ""
+            listed = ", ".join(self.values[:20]) + (", ..." if self.levels > 20 else "")
+            raise CondgenError(f"{self.name} has no value {short(said)}.{hint} It has {listed}.")
+        try:
+            number = float(said)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise CondgenError(f"{self.name} must be a number, got {short(said)}.") from None
+        if not math.isfinite(number):
+            raise CondgenError(f"{self.name} must be a finite number, got {short(said)}.")
+        return (number - self.mean) / self.sd
+
+    def told(self, code: float) -> str:
+        """A code for people: the name of the value, the number, or `unknown` for NaN."""
+        if math.isnan(code):
+            return "unknown"
+        return self.values[int(code)] if self.values else f"{code * self.sd + self.mean:.4g}"
