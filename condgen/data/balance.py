@@ -193,8 +193,8 @@ def check_labels(found: Arrays | LabelledRows, split: str = "all") -> tuple[Labe
         split: the split to look at.
 
     Returns:
-        The report, and a sheet with a few pictures of every class (or, where there is no label, of every value), at
-        most 64 of these; None where there is nothing to show.
+        The report, and a sheet with a few pictures of every class, at most 64 classes; where there is no label, of
+        every value, and every factor has an equal part of the rows. None where there is nothing to show.
     """
     counts = _Counts(found.factors)
     for seen in _array_rows(found, split) if isinstance(found, Arrays) else _rows(found, split):
@@ -261,13 +261,11 @@ def _report(found: Arrays | LabelledRows, counts: _Counts) -> LabelReport:
 def _sheet(counts: _Counts) -> Image.Image | None:
     names = [factor.name for factor in counts.factors]
     label = names.index(LABEL) if LABEL in names else None
-    rows = [
-        (i, value)
-        for i, factor in enumerate(counts.factors)
-        if label in (None, i)
-        for value in factor.values
-        if (i, value) in counts.shown
-    ][:ROWS]
+    chosen = [i for i, factor in enumerate(counts.factors) if factor.values and label in (None, i)]
+    rows: list[tuple[int, str]] = []
+    for i in chosen:
+        there = [(i, value) for value in counts.factors[i].values if (i, value) in counts.shown]
+        rows += there[: max(1, ROWS // len(chosen))]
     if not rows:
         return None
     pictures, texts = [], []
