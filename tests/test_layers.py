@@ -14,7 +14,7 @@ FLOORS = {
     "encoders": 2, "priors": 2, "decoders": 2, "data": 2, "metrics": 2, "training": 2,
     "painters": 3,
     "pipeline": 4, "labelling": 4, "card": 4,
-    "opening": 5,
+    "opening": 5, "synthesis": 5,
     "evaluation": 6, "rehearsal": 6, "embedding": 6,
     "corridor": 7,
     "recipes": 8,
