@@ -105,12 +105,13 @@ def lines_of(facts: dict) -> list[str]:
         ("name", facts["name"]),
         ("path", f"{facts['path']} ({human(facts['bytes'])})"),
         ("pictures", f"{facts['size']} x {facts['size']}{', grey' if facts.get('colours') == 1 else ''}"),
-        *((key, ", ".join(facts[key])) for key in ("priors",) if key in facts),
+        ("priors", ", ".join(facts.get("priors", ()))),
         ("model_id", facts["model_id"]),
-        *((key, facts[key]) for key in ("space",) if key in facts),
-        *((key, index[key]) for key in ("recipe", "data") if index.get(key)),
+        ("space", facts.get("space")),
+        *((key, index.get(key)) for key in ("recipe", "data")),
         ("parameters", f"{facts['parameters']:,}"),
     ]
+    head = [(what, told) for what, told in head if told]
     parts = [(n, f"{p['parameters']:,}", human(p["bytes"]), p["class"]) for n, p in facts["parts"].items()]
     factors = ["labels and attributes", *table(facts["factors"].items())] if "factors" in facts else []
     lines = [*table(head, indent=0), *factors, "parts", *table(parts), "dials", *_dial_lines(facts["dials"])]

@@ -192,9 +192,8 @@ def safe_names(names: Sequence[str]) -> list[str]:
         plain = "".join(
             c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in unicodedata.normalize("NFC", name)
         )
+        plain = plain.encode()[:100].decode("utf-8", "ignore")
         plain = re.sub(r"^[. ]+|[. ]+$", "_", plain)
-        while len(plain.encode()) > 100:
-            plain = plain[:-1]
         if not plain or plain.split(".")[0].casefold() in RESERVED:
             plain += "_"
         own, number = plain, 1
