@@ -1,4 +1,4 @@
-"""A model of labels that paints in no time; its decoder is a stand-in, to be registered before it is saved or loaded."""
+"""A model of labels that paints in no time; its decoder is a stand-in, and must be registered to be saved or loaded."""
 
 from __future__ import annotations
 
