@@ -18,13 +18,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs, short
+from condgen.contracts import CondgenError, CondgenWarning, Decoder, Knob, check_knobs, short, turned
 from condgen.data.views import to_uint8
+from condgen.decoders.cgan import CganConfig, CganDecoder
+from condgen.decoders.cvae import CvaeConfig, CvaeDecoder
 from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer, words_of
 from condgen.models import INDEX
-from condgen.nn.conditioning import condition
+from condgen.nn.conditioning import Reads, condition
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
 from condgen.nn.storage import fingerprint, load_part, read_json, save_part, whole, write_json
 from condgen.paintings import Painting
@@ -36,6 +38,12 @@ from condgen.words import check_prompts, clean
 FORMAT = 1
 MAX_PROMPT = 2000
 PRIORS: dict[str, type[nn.Module]] = {"regression": RegressionPrior, "diffusion": DiffusionPrior}
+DECODERS: dict[str, tuple[type[nn.Module], type[Reads]]] = {
+    "diffusion": (DiffusionDecoder, DiffusionDecoderConfig),
+    "cgan": (CganDecoder, CganConfig),
+    "cvae": (CvaeDecoder, CvaeConfig),
+}
+"""By kind: the decoder, and the class of its config."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ class TextToImage:
         tokenizer: Tokenizer,
         normaliser: Normaliser,
         priors: dict[str, nn.Module],
-        decoder: DiffusionDecoder,
+        decoder: Decoder,
         about: dict | None = None,
         model_id: str = "",
     ):
@@ -210,7 +218,7 @@ class TextToImage:
         rng = [generator(seed) for seed in seeds]
         z = self.draw_embed(text, rng, prior, **{k: v for k, v in dials.items() if k in of_prior})
         decoder_dials = {k: v for k, v in dials.items() if k not in of_prior}
-        steps = int(dials["steps"])
+        steps = int(dials.get("steps", 1))
         frames = self.draw_image(z, text, rng, use_z, use_words, **decoder_dials)
         for step, images in enumerate(frames, 1):
             yield Progress(min(step, steps), steps, images)
@@ -249,7 +257,7 @@ class TextToImage:
             "prompt": prompt,
             "seed": seed,
             "prior": prior or self.default_prior,
-            **dials,
+            **turned(self.knobs(prior), dials),
             "size": self.size,
             "model": self.name,
             "model_id": self.model_id,
@@ -281,7 +289,8 @@ class TextToImage:
         if card:
             with whole(folder / "README.md") as file:
                 file.write_text(card, encoding="utf-8")
-        index = {"_class_name": "TextToImage", "format": FORMAT, "priors": list(self.priors)} | self.about
+        own = {"priors": list(self.priors), "decoder": kind_of(self.decoder)}
+        index = {"_class_name": "TextToImage", "format": FORMAT} | own | self.about
         write_json(folder / INDEX, index)
 
     @classmethod
@@ -300,7 +309,7 @@ class TextToImage:
             parts["normaliser"],
             {name: parts[f"prior_{name}"] for name in index["priors"]},
             parts["decoder"],
-            about={k: v for k, v in index.items() if k not in ("_class_name", "format", "priors")},
+            about={k: v for k, v in index.items() if k not in ("_class_name", "format", "priors", "decoder")},
             model_id=model_id_of(folder),
         )
 
@@ -338,6 +347,8 @@ def read_index(folder: Path) -> dict:
     names = index.get("priors")
     if not isinstance(names, list) or not all(isinstance(name, str) and name in PRIORS for name in names):
         raise CondgenError(f"{path} names priors {short(names)}, expected some of {', '.join(PRIORS)}.")
+    if (kind := index.get("decoder", "diffusion")) not in [*DECODERS]:
+        raise CondgenError(f"{path} names the decoder {short(kind)}, expected one of {', '.join(DECODERS)}.")
     if not isinstance(index.get("name", ""), str):
         raise CondgenError(f"{path} names the model {short(index['name'])}, expected a text.")
     return index
@@ -346,8 +357,13 @@ def read_index(folder: Path) -> dict:
 def parts_of(index: dict) -> dict[str, tuple[type[nn.Module], type]]:
     """Folder -> (class, class of its config) of every part with weights that an index names."""
     priors = {f"prior_{name}": (PRIORS[name], PriorConfig) for name in index["priors"]}
-    decoder = (DiffusionDecoder, DiffusionDecoderConfig)
+    decoder = DECODERS[index.get("decoder", "diffusion")]
     return {"clip": (CLIP, CLIPConfig), "normaliser": (Normaliser, NormaliserConfig), **priors, "decoder": decoder}
+
+
+def kind_of(decoder: Decoder) -> str:
+    """The name of a decoder's kind in DECODERS."""
+    return next(kind for kind, (cls, _) in DECODERS.items() if type(decoder) is cls)
 
 
 def model_id_of(folder: Path) -> str:

@@ -13,11 +13,11 @@ FLOORS = {
     "nn": 1, "diffusion": 1, "paintings": 1, "models": 1, "words": 1, "ranks": 1, "factors": 1,
     "encoders": 2, "priors": 2, "decoders": 2, "data": 2, "metrics": 2, "training": 2,
     "pipeline": 3, "labelling": 3, "card": 3,
-    "evaluation": 4, "rehearsal": 4, "embedding": 4,
-    "corridor": 5,
-    "recipes": 6,
-    "cli": 7, "studio": 7,
-    "__init__": 8, "__main__": 8,
+    "painters": 4, "evaluation": 5, "rehearsal": 5, "embedding": 5,
+    "corridor": 6, "label_training": 6,
+    "recipes": 7,
+    "cli": 8, "studio": 8,
+    "__init__": 9, "__main__": 9,
 }  # fmt: skip
 SHARED = {("diffusion", "nn")}
 """Noise may use bricks; nothing else crosses a floor sideways."""
