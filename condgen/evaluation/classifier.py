@@ -93,10 +93,10 @@ class ClassifierRun:
         seed: of weights and order.
     """
 
-    images: int = 180_000
-    epochs: int = 40
+    images: int = 120_000
+    epochs: int = 15
     batch: int = 128
-    lr: float = 2e-3
+    lr: float = 4e-3
     shift: float = 0.08
     flip: bool = False
     seed: int = 0

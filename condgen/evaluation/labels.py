@@ -135,11 +135,11 @@ def read_labelled(
     Raises:
         CondgenError: there are none, or they cannot be read.
     """
-    from condgen.data.labels import open_labelled
-
     source = data or model.about.get("data")
     if not source or not isinstance(source, str):
         raise CondgenError(f"{model.name} does not say what it was trained on: name the pictures with --data.")
+    from condgen.data.labels import open_labelled
+
     trained = model.about.get("pictures")
     trained = trained if isinstance(trained, dict) else {}
     chosen = READ | {name: trained[name] for name in READ if isinstance(trained.get(name), str | list | tuple)}

@@ -26,7 +26,7 @@ def _nearest(x: Tensor, among: Tensor, k: int) -> tuple[Tensor, Tensor]:
     # products are fast, but between rows that are nearly the same all digits cancel: they choose, differences measure
     rows = torch.cdist(x, among, compute_mode="use_mm_for_euclid_dist").topk(k, 1, largest=False).indices
     distances = torch.stack([(x - among[own]).norm(dim=1) for own in rows.T], 1)
-    order = distances.argsort(1, stable=True)
+    order = distances.argsort(dim=1, stable=True)
     return distances.gather(1, order), rows.gather(1, order)
 
 
@@ -66,7 +66,7 @@ def coverage_report(real: Tensor, generated: Tensor, k: int = 5) -> dict[str, fl
     return {
         "precision": (inside > 0).double().mean().item(),
         "recall": torch.cat(recalled).double().mean().item(),
-        "density": (inside / k).double().mean().item(),
+        "density": inside.double().mean().item() / k,
         "coverage": torch.cat(covered).double().mean().item(),
     }
 
