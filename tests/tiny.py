@@ -10,7 +10,8 @@ from condgen.data.grammar import COLOURS, SHAPES, Meaning, say
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
-from condgen.pipeline import DECODERS, PRIORS, TextToImage, space_of
+from condgen.painters import DECODERS
+from condgen.pipeline import PRIORS, TextToImage, space_of
 from condgen.priors.network import PriorConfig
 
 

@@ -252,6 +252,8 @@ def open_recipe(model: TextToImage, path: Path) -> tuple[dict, Order | None, lis
             raise CondgenError(f"The recipe in {path} is damaged.")
     except CondgenError as error:
         raise CondgenError(str(error).replace(str(path), path.name)) from None
+    if "labels" in recipe:
+        return recipe, None, ["This picture was painted from labels; `condgen replay` paints it again."]
     notes = []
     if recipe["model_id"] != model.model_id:
         notes.append(
