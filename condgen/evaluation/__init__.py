@@ -110,12 +110,7 @@ def _check_kind(by_label: bool, words: dict[str, object], labels: dict[str, obje
 
 
 def _load(path_or_name: Path | str):
-    from condgen.models import about, find
-    from condgen.pipeline import TextToImage
+    from condgen.models import find
+    from condgen.opening import open_model
 
-    folder = find(path_or_name)
-    if about(folder).get("_class_name") == "LabelToImage":
-        from condgen.labelling import LabelToImage
-
-        return LabelToImage.load(folder)
-    return TextToImage.load(folder)
+    return open_model(find(path_or_name))

@@ -117,7 +117,7 @@ def evaluate_labels(
 
 
 READ = {"image": "", "label": "", "split_column": "", "how": "crop", "where": "", "name": ""}
-READ |= {"attributes": (), "names": ()}
+READ |= {"max_bad": 0.01, "attributes": (), "names": ()}
 """How labelled pictures are read, see `data.labels.open_labelled`."""
 
 
@@ -142,7 +142,7 @@ def read_labelled(
 
     trained = model.about.get("pictures")
     trained = trained if isinstance(trained, dict) else {}
-    chosen = READ | {name: trained[name] for name in READ if isinstance(trained.get(name), str | list | tuple)}
+    chosen = READ | {name: trained[name] for name in READ if isinstance(trained.get(name), str | list | float)}
     chosen |= {name: value for name, value in asked.items() if value is not None}
     chosen |= {name: tuple(chosen[name]) for name in ("attributes", "names")}
     try:

@@ -1,6 +1,5 @@
 """The independent classifier: what it learns, what it leaves alone, how it is kept."""
 
-import gzip
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from condgen.contracts import CondgenError, Trainable
 from condgen.data.labelled import LabelledPictures, coded
+from condgen.data.labels import open_labelled
 from condgen.evaluation.classifier import (
     Classifier,
     ClassifierConfig,
@@ -126,20 +126,8 @@ def test_flips_are_off_unless_asked_for():
     assert not torch.equal(features_of(plain, data.images), features_of(flipped, data.images))
 
 
-def fashion(part: str) -> LabelledPictures:
-    images, labels = (
-        np.frombuffer(gzip.decompress((FASHION / f"{part}-{name}-ubyte.gz").read_bytes()), np.uint8, offset=skip)
-        for name, skip in (("images-idx3", 16), ("labels-idx1", 8))
-    )
-    factor = Factor(LABEL, tuple(str(k) for k in range(10)))
-    return LabelledPictures(
-        images.reshape(-1, 1, 28, 28), (factor,), labels[:, None].astype(np.float32), "fashion-mnist"
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not FASHION.is_dir(), reason="Fashion-MNIST is not here")
 def test_clothes_are_told_apart_well_enough_to_judge_by():
-    test = fashion("t10k")
-    classifier = train_classifier(fashion("train"))
-    assert right(classifier, test) >= 0.92
+    train, test = (open_labelled(FASHION, split=split) for split in ("train", "test"))
+    assert right(train_classifier(train), test) >= 0.92

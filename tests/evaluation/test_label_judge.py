@@ -3,17 +3,23 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from painter import StandIn, StandInConfig, label_model
+from test_errors import refused
 
+from condgen import load
 from condgen.contracts import CondgenError
 from condgen.data.labelled import LabelledPictures
 from condgen.evaluation import evaluate, markdown
 from condgen.evaluation.classifier import ClassifierRun
 from condgen.evaluation.label_exam import aligned, never_seen, read_exam, said
 from condgen.evaluation.labels import evaluate_labels
+from condgen.evaluation.report import FILES
 from condgen.factors import Factor
+from condgen.painters import DECODERS
 from tests.evaluation.painters import Collapsed, Deaf, Noise, Painter, digits
 
 TRAIN, POOL, TEST = slice(0, 700), slice(700, 1300), slice(1300, None)
@@ -230,3 +236,52 @@ def test_what_cannot_be_judged_is_refused():
         evaluate(Painter(train), per_label=0)
     with pytest.raises(CondgenError, match="--data"):
         evaluate(Painter(train))
+
+
+# on the command line
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """The folder of an untrained model of digits, and a judge that learns for a moment."""
+    monkeypatch.setitem(DECODERS, "stand-in", (StandIn, StandInConfig))
+    monkeypatch.setattr("condgen.evaluation.labels.ClassifierRun", lambda: ClassifierRun(images=512))
+    model = label_model(factors=digits(slice(0, 1)).factors)
+    model.about |= {"data": "digits", "pictures": {"size": 8, "colours": 1, "how": "crop", "attributes": []}}
+    model.save(tmp_path / "digits", card="# digits\n")
+    return tmp_path / "digits"
+
+
+def test_a_model_of_labels_is_judged_on_its_own_data(condgen, stand_in):
+    flags = ("--per-label", 3, "--seeds", 2, "-o", "report", "--judge", "classifiers")
+    code, out, err = condgen("evaluate", stand_in, *flags, "--json", "--card")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report == json.loads(Path("report/report.json").read_text())
+    assert report["accuracy"]["overall"]["N"] == 30 and report["seeds"] == [0, 1] and report["data"] == "digits"
+    assert report["distances"][next(iter(report["distances"]))]["generated"] is None, "30 pictures are too few"
+    assert len(list(Path("classifiers").iterdir())) == 3, "of all pictures, and of as few as were painted, twice"
+    assert {file.name for file in Path("report").iterdir()} == {*FILES}
+    index = json.loads((stand_in / "model_index.json").read_text())
+    assert index["metrics"]["accuracy"] == report["accuracy"] and "## Scores" in (stand_in / "README.md").read_text()
+    assert load(stand_in).about["pictures"]["size"] == 8, "it still loads"
+
+
+def test_what_does_not_fit_a_model_of_labels_is_refused(condgen, stand_in):
+    Path("text.pth").write_text("no weights")
+    for flags, word in (
+        (("--parts", "parts.parquet", "--data", "digits"), "--parts"),
+        (("--text", "caption"), "--text"),
+        (("--seeds", "0"), "--seeds"),
+        (("--data", "missing"), "missing"),
+        (("--combined", "label,ink"), "no combinations"),
+        (("--inception", "text.pth"), "text.pth"),
+        (("--judge", "text.pth"), "text.pth"),
+    ):
+        refused(condgen("evaluate", stand_in, *flags), word)
+    refused(condgen("evaluate", "tiny", "--per-label", 5), "--per-label", "models of labels")
+    index = stand_in / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"data": "my digits"}))
+    refused(condgen("evaluate", stand_in), "my digits", "--data")
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"data": ""}))
+    refused(condgen("evaluate", stand_in), "--data")
