@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,7 +87,7 @@ class ClassifierRun:
         epochs: how often each is seen, at most.
         batch: pictures in a batch.
         lr: peak learning rate.
-        shift: largest random shift, as a share of the edge.
+        shift: largest random shift, as a share of the edge; a pixel at least, unless it is 0.
         flip: mirror every second picture.
         seed: of weights and order.
     """
@@ -97,7 +96,7 @@ class ClassifierRun:
     epochs: int = 15
     batch: int = 128
     lr: float = 4e-3
-    shift: float = 0.08
+    shift: float = 0.06
     flip: bool = False
     seed: int = 0
 
@@ -149,7 +148,7 @@ def train_classifier(
         torch.manual_seed(run.seed)
         training = ClassifierTraining(Classifier(config))
     batch = max(run.batch // ranks.world(), 1) * ranks.world()
-    shift = math.ceil(run.shift * data.size) if run.shift else 0
+    shift = max(1, round(run.shift * data.size)) if run.shift else 0
     views = LabelViews(data, batch, run.seed, shift, run.flip, ranks.rank(), ranks.world())
     images = max(min(run.images, run.epochs * len(data)), batch)
     fit = Fit(training, views, FitConfig(images=images, batch=batch, lr=run.lr), run.seed)
