@@ -19,12 +19,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from condgen.contracts import Batch, CondgenError, CondgenWarning, Decoder, Knob, check_knobs, short
+from condgen.canvas import (
+    DECODERS,
+    Progress,
+    generator,
+    index_of,
+    kind_of,
+    model_id_of,
+    seeds_from,
+    to_pil,
+    write_index,
+)
+from condgen.contracts import Batch, CondgenError, CondgenWarning, Decoder, Knob, check_knobs, short, turned
 from condgen.data.labelled import coded
 from condgen.factors import LABEL, Factor
 from condgen.models import INDEX, LABELS
 from condgen.nn.storage import load_part, save_part
-from condgen.painters import DECODERS, Progress, generator, index_of, model_id_of, seeds_from, to_pil, write_index
 from condgen.paintings import Painting
 
 Wanted = Mapping[str, object]
@@ -125,7 +135,7 @@ class LabelToImage:
                 said = asked[factor.name][1]
                 code = factor.code(said)
                 told[factor.name] = factor.told(code) if factor.values else float(said)  # type: ignore[arg-type]
-                if not factor.values and not factor.low <= told[factor.name] <= factor.high:
+                if not factor.values and not _within(factor, told[factor.name]):
                     text = f"The model saw {factor.name} from {factor.low:g} to {factor.high:g}, not {said}."
                     warnings.warn(text, CondgenWarning, stacklevel=3)
         return told
@@ -181,8 +191,15 @@ class LabelToImage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CondgenWarning)
             labels = self.read(wanted)
-        own = {"size": self.size, "model": self.name, "model_id": self.model_id}
-        yield progress, Painting(to_pil(progress.images)[0], {"labels": labels, "seed": seed, **dials, **own}, None, ms)
+        recipe = {
+            "labels": labels,
+            "seed": seed,
+            **turned(self.knobs, dials),
+            "size": self.size,
+            "model": self.name,
+            "model_id": self.model_id,
+        }
+        yield progress, Painting(to_pil(progress.images)[0], recipe, None, ms)
 
     def save(self, folder: Path | str, card: str = "", half: bool = True) -> None:
         """Writes the model directory.
@@ -195,8 +212,7 @@ class LabelToImage:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_part(self.decoder, folder / "decoder", half)
-        kind = next(name for name, (cls, _) in DECODERS.items() if type(self.decoder) is cls)
-        head = {"decoder": kind, "factors": [_written(factor) for factor in self.factors]}
+        head = {"decoder": kind_of(self.decoder), "factors": [_written(factor) for factor in self.factors]}
         write_index(folder, LABELS, head, {"size": self.size, "colours": self.colours} | self.about, card)
 
     @classmethod
@@ -216,6 +232,12 @@ class LabelToImage:
         )
 
 
+def _within(factor: Factor, number: float) -> bool:
+    """Whether training saw numbers like this one; a hundredth of the range beyond is no news."""
+    slack = (factor.high - factor.low) / 100
+    return factor.low - slack <= number <= factor.high + slack
+
+
 def span(factor: Factor, most: int = 20) -> str:
     """What a factor can be, for people: its values, or the range of its numbers."""
     if factor.values:
@@ -226,16 +248,13 @@ def span(factor: Factor, most: int = 20) -> str:
 def read_index(folder: Path) -> dict[str, Any]:
     """`model_index.json`; `CondgenError` when it is missing or not of this kind."""
     index = index_of(folder, LABELS)
-    kind = index.get("decoder")
-    if not isinstance(kind, str) or kind not in DECODERS:
-        raise CondgenError(f"{folder / INDEX} names the decoder {short(kind)}, expected one of {', '.join(DECODERS)}.")
     factors_of(index, folder / INDEX)
     return index
 
 
 def parts_of(index: dict[str, Any]) -> dict[str, tuple[type[nn.Module], type]]:
     """Folder -> (class, class of its config) of every part with weights that an index names."""
-    return {"decoder": DECODERS[index["decoder"]]}
+    return {"decoder": DECODERS[index.get("decoder", "diffusion")]}
 
 
 def factors_of(index: dict[str, Any], path: Path) -> tuple[Factor, ...]:

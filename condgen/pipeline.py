@@ -16,15 +16,24 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs, short
-from condgen.decoders.diffusion import DiffusionDecoder
+from condgen.canvas import (
+    DECODERS,
+    Progress,
+    generator,
+    index_of,
+    kind_of,
+    model_id_of,
+    seeds_from,
+    to_pil,
+    write_index,
+)
+from condgen.contracts import CondgenError, CondgenWarning, Decoder, Knob, check_knobs, short, turned
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer, words_of
 from condgen.models import INDEX, WORDS
 from condgen.nn.conditioning import condition
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
 from condgen.nn.storage import fingerprint, load_part, save_part
-from condgen.painters import DECODERS, Progress, generator, index_of, model_id_of, seeds_from, to_pil, write_index
 from condgen.paintings import Painting
 from condgen.priors.diffusion import DiffusionPrior
 from condgen.priors.network import PriorConfig
@@ -62,7 +71,7 @@ class TextToImage:
         tokenizer: Tokenizer,
         normaliser: Normaliser,
         priors: dict[str, nn.Module],
-        decoder: DiffusionDecoder,
+        decoder: Decoder,
         about: dict | None = None,
         model_id: str = "",
     ):
@@ -198,7 +207,7 @@ class TextToImage:
         rng = [generator(seed) for seed in seeds]
         z = self.draw_embed(text, rng, prior, **{k: v for k, v in dials.items() if k in of_prior})
         decoder_dials = {k: v for k, v in dials.items() if k not in of_prior}
-        steps = int(dials["steps"])
+        steps = int(dials.get("steps", 1))
         frames = self.draw_image(z, text, rng, use_z, use_words, **decoder_dials)
         for step, images in enumerate(frames, 1):
             yield Progress(min(step, steps), steps, images)
@@ -234,7 +243,7 @@ class TextToImage:
             "prompt": prompt,
             "seed": seed,
             "prior": prior or self.default_prior,
-            **dials,
+            **turned(self.knobs(prior), dials),
             "size": self.size,
             "model": self.name,
             "model_id": self.model_id,
@@ -263,7 +272,8 @@ class TextToImage:
         for name, prior in self.priors.items():
             save_part(prior, folder / f"prior_{name}", half)
         save_part(self.decoder, folder / "decoder", half)
-        write_index(folder, WORDS, {"priors": list(self.priors)}, self.about, card)
+        own = {"priors": list(self.priors), "decoder": kind_of(self.decoder)}
+        write_index(folder, WORDS, own, self.about, card)
 
     @classmethod
     def load(cls, folder: Path | str) -> TextToImage:
@@ -281,7 +291,7 @@ class TextToImage:
             parts["normaliser"],
             {name: parts[f"prior_{name}"] for name in index["priors"]},
             parts["decoder"],
-            about={k: v for k, v in index.items() if k not in ("_class_name", "format", "priors")},
+            about={k: v for k, v in index.items() if k not in ("_class_name", "format", "priors", "decoder")},
             model_id=model_id_of(folder),
         )
 
@@ -308,5 +318,5 @@ def read_index(folder: Path) -> dict:
 def parts_of(index: dict) -> dict[str, tuple[type[nn.Module], type]]:
     """Folder -> (class, class of its config) of every part with weights that an index names."""
     priors = {f"prior_{name}": (PRIORS[name], PriorConfig) for name in index["priors"]}
-    decoder = DECODERS["diffusion"]
+    decoder = DECODERS[index.get("decoder", "diffusion")]
     return {"clip": (CLIP, CLIPConfig), "normaliser": (Normaliser, NormaliserConfig), **priors, "decoder": decoder}

@@ -18,7 +18,11 @@ from condgen.words import check_prompt
 HELP = "paint pictures from prompts"
 DIALS = (
     ("--guidance", "W", float, "how closely to follow the prompt; 1 is off"),
+    ("--guidance-low", "T", float, "noise level from 0 to 1 below which nothing is guided"),
+    ("--guidance-high", "T", float, "noise level from 0 to 1 above which nothing is guided"),
     ("--steps", "K", int, "denoising steps"),
+    ("--temperature", "T", float, "sd of the code of a CVAE; smaller is safer and less varied"),
+    ("--truncation", "T", float, "bound of the noise of a GAN; smaller is safer and less varied"),
     ("--best-of", "N", int, "embeddings the prior draws; the one most similar to the text is kept"),
     ("--prior-steps", "K", int, "denoising steps of the prior"),
     ("--prior-guidance", "W", float, "guidance of the prior; 1 is off"),

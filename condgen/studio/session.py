@@ -112,11 +112,12 @@ def priors_of(model: TextToImage) -> list[str]:
 
 
 def dials_of(model: TextToImage) -> dict[str, Knob]:
-    """Every dial that some prior or the decoder turns, by name; of equal names the default prior's."""
+    """Every dial with a slider: what some prior or the decoder turns, by name; of equal names the default prior's."""
     dials: dict[str, Knob] = {}
     for prior in priors_of(model):
         for knob in model.knobs(prior):
-            dials.setdefault(knob.name, knob)
+            if not knob.advanced:
+                dials.setdefault(knob.name, knob)
     return dials
 
 
