@@ -213,8 +213,8 @@ def test_sample_dials_are_those_of_the_model(condgen, shoes):
 def test_replay_paints_labels_again(condgen, kind):
     from tiny import tiny_labels
 
-    tiny_labels(kind, colours=3 if kind == "cgan" else 1).save("models/any")
-    condgen("sample", "--model", "any", "--label", "Sneaker", "--set", "age=33.3", "--seed", 4)
+    tiny_labels(kind, colours=3 if kind == "cgan" else 1).save("models/shoes")
+    condgen("sample", "--model", "shoes", "--label", "Sneaker", "--set", "age=33.3", "--seed", 4)
     (picture,) = Path("out").iterdir()
     code, out, _ = condgen("replay", picture, "-o", "again", "--json")
     told = json.loads(out)
