@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from condgen import ranks
+from condgen.building import new_decoder, training_of
 from condgen.contracts import Batch, CondgenError
 from condgen.data.captions import CaptionedPictures
 from condgen.data.embeds import Embeds, EmbedViews
@@ -26,9 +27,9 @@ from condgen.encoders.tokenizer import Tokenizer
 from condgen.encoders.training import ClipTraining
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
 from condgen.nn.storage import fingerprint, load_part, save_part
-from condgen.painters import new_decoder, training_of
+from condgen.painters import DECODERS
 from condgen.paintings import grid, png_bytes, write_bytes
-from condgen.pipeline import DECODERS, PRIORS, TextToImage, to_pil
+from condgen.pipeline import PRIORS, TextToImage, to_pil
 from condgen.priors.network import PriorConfig
 from condgen.rehearsal import TRAINING, rehearse
 from condgen.training import checkpoint
@@ -342,9 +343,9 @@ class CorridorRun:
     def train_decoder(self) -> None:
         if self._is_done("decoder"):
             return
-        torch.manual_seed(self.config.seed)
         self._fit_normaliser()
         some = to_float(self.data.some(512) if isinstance(self.data, Stream) else self.data.images[:5000])
+        torch.manual_seed(self.config.seed)  # here, so that the first weights do not hang on what ran before
         decoder = new_decoder(self.config, {"size": self.config.pictures.size} | self.space, some)
         views = self._decoder_views()
         fit = Fit(training_of(self.config, decoder), views, self._fit("decoder"), self.config.seed)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from condgen import ranks
+from condgen.building import new_decoder, training_of
 from condgen.card import write_card
 from condgen.contracts import CondgenError
 from condgen.data.labelled import LabelledPictures, LabelViews
@@ -23,9 +24,8 @@ from condgen.data.views import to_float
 from condgen.factors import LABEL
 from condgen.labelling import LabelToImage
 from condgen.nn.storage import load_part, save_part
-from condgen.painters import new_decoder, training_of
+from condgen.painters import DECODERS, to_pil
 from condgen.paintings import grid, png_bytes, write_bytes
-from condgen.pipeline import DECODERS, to_pil
 from condgen.rehearsal import rehearse_labels
 from condgen.training import checkpoint
 from condgen.training.loop import Fit, FitConfig, progress_of

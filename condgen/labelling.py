@@ -19,7 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from condgen.canvas import (
+from condgen.contracts import Batch, CondgenError, CondgenWarning, Decoder, Knob, check_knobs, short, turned
+from condgen.data.labelled import coded
+from condgen.factors import LABEL, Factor
+from condgen.models import INDEX, LABELS
+from condgen.nn.storage import load_part, save_part
+from condgen.painters import (
     DECODERS,
     Progress,
     generator,
@@ -30,11 +35,6 @@ from condgen.canvas import (
     to_pil,
     write_index,
 )
-from condgen.contracts import Batch, CondgenError, CondgenWarning, Decoder, Knob, check_knobs, short, turned
-from condgen.data.labelled import coded
-from condgen.factors import LABEL, Factor
-from condgen.models import INDEX, LABELS
-from condgen.nn.storage import load_part, save_part
 from condgen.paintings import Painting
 
 Wanted = Mapping[str, object]
@@ -191,14 +191,8 @@ class LabelToImage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CondgenWarning)
             labels = self.read(wanted)
-        recipe = {
-            "labels": labels,
-            "seed": seed,
-            **turned(self.knobs, dials),
-            "size": self.size,
-            "model": self.name,
-            "model_id": self.model_id,
-        }
+        recipe = {"labels": labels, "seed": seed, **turned(self.knobs, dials)}
+        recipe |= {"size": self.size, "model": self.name, "model_id": self.model_id}
         yield progress, Painting(to_pil(progress.images)[0], recipe, None, ms)
 
     def save(self, folder: Path | str, card: str = "", half: bool = True) -> None:

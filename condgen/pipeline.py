@@ -16,7 +16,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from condgen.canvas import (
+from condgen.contracts import CondgenError, CondgenWarning, Decoder, Knob, check_knobs, short, turned
+from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.tokenizer import Tokenizer, words_of
+from condgen.models import INDEX, WORDS
+from condgen.nn.conditioning import condition
+from condgen.nn.normaliser import Normaliser, NormaliserConfig
+from condgen.nn.storage import fingerprint, load_part, save_part
+from condgen.painters import (
     DECODERS,
     Progress,
     generator,
@@ -27,13 +34,6 @@ from condgen.canvas import (
     to_pil,
     write_index,
 )
-from condgen.contracts import CondgenError, CondgenWarning, Decoder, Knob, check_knobs, short, turned
-from condgen.encoders.clip import CLIP, CLIPConfig
-from condgen.encoders.tokenizer import Tokenizer, words_of
-from condgen.models import INDEX, WORDS
-from condgen.nn.conditioning import condition
-from condgen.nn.normaliser import Normaliser, NormaliserConfig
-from condgen.nn.storage import fingerprint, load_part, save_part
 from condgen.paintings import Painting
 from condgen.priors.diffusion import DiffusionPrior
 from condgen.priors.network import PriorConfig
@@ -272,8 +272,8 @@ class TextToImage:
         for name, prior in self.priors.items():
             save_part(prior, folder / f"prior_{name}", half)
         save_part(self.decoder, folder / "decoder", half)
-        own = {"priors": list(self.priors), "decoder": kind_of(self.decoder)}
-        write_index(folder, WORDS, own, self.about, card)
+        head = {"priors": list(self.priors), "decoder": kind_of(self.decoder)}
+        write_index(folder, WORDS, head, self.about, card)
 
     @classmethod
     def load(cls, folder: Path | str) -> TextToImage:
@@ -312,6 +312,8 @@ def read_index(folder: Path) -> dict:
     names = index.get("priors")
     if not isinstance(names, list) or not all(isinstance(name, str) and name in PRIORS for name in names):
         raise CondgenError(f"{folder / INDEX} names priors {short(names)}, expected some of {', '.join(PRIORS)}.")
+    if (kind := index.get("decoder", "diffusion")) not in [*DECODERS]:
+        raise CondgenError(f"{folder / INDEX} names the decoder {short(kind)}, expected one of {', '.join(DECODERS)}.")
     return index
 
 

@@ -420,11 +420,12 @@ def train(recipe: str, out: Path | str, config: Corridor | ByLabel | None = None
         CondgenError: unknown recipe, no data, unusable data, or a folder of another run.
     """
     from condgen.corridor import CorridorRun
-    from condgen.label_training import LabelRun
 
     chosen = find_recipe(recipe)
     config = config or chosen.config()
     if isinstance(config, ByLabel):
+        from condgen.label_training import LabelRun
+
         if not config.data:
             raise CondgenError(f"The recipe {recipe} needs labelled pictures: give their folder or table with --data.")
         return LabelRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen)).train()

@@ -8,11 +8,11 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
+from condgen.building import SHAPES, new_decoder, training_of
 from condgen.contracts import Batch, CondgenError, check_knobs
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.training import ClipTraining
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
-from condgen.painters import SHAPES, new_decoder, training_of
 from condgen.pipeline import PRIORS
 from condgen.priors.diffusion import DiffusionPriorTraining
 from condgen.priors.network import PriorConfig

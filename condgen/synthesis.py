@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from condgen.canvas import generator
 from condgen.contracts import CondgenError, check_knobs, short
 from condgen.data.views import to_uint8
 from condgen.data.writing import Contents, place_of, writing
 from condgen.factors import LABEL
 from condgen.labelling import LabelToImage
+from condgen.painters import generator
 
 BATCH = 64
 MOST = 1_000_000

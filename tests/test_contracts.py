@@ -10,7 +10,7 @@ import torch
 import condgen
 from condgen.contracts import CondgenError, Decoder, Knob, Trainable, check_knobs
 from condgen.nn.conditioning import condition
-from condgen.pipeline import DECODERS as DECODER_KINDS
+from condgen.painters import DECODERS as DECODER_KINDS
 from tests.tiny import tiny_decoder, tiny_model
 
 S = 32
@@ -169,7 +169,7 @@ class TestDecoder:
 
     def test_it_trains_on_what_is_said(self, kind, reads):
         """Gradients reach every weight, over a few batches with parts of the condition dropped."""
-        from condgen.painters import training_of
+        from condgen.building import training_of
         from condgen.recipes import Corridor
 
         decoder = tiny_decoder(kind, READS[reads])

@@ -14,11 +14,11 @@ from PIL import Image
 from tiny import AGE, CLOTHES, LACES, tiny_labels
 
 import condgen
-from condgen.canvas import DECODERS, to_pil
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.writing import FORMATS, safe_names
 from condgen.factors import Factor
 from condgen.labelling import LabelToImage
+from condgen.painters import DECODERS, to_pil
 from condgen.paintings import parameters, read_recipe
 from condgen.pipeline import TextToImage
 from condgen.synthesis import pictures, write_set

@@ -12,7 +12,8 @@ from condgen.encoders.tokenizer import Tokenizer
 from condgen.factors import Factor
 from condgen.labelling import LabelToImage
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
-from condgen.pipeline import DECODERS, PRIORS, TextToImage, space_of
+from condgen.painters import DECODERS
+from condgen.pipeline import PRIORS, TextToImage, space_of
 from condgen.priors.network import PriorConfig
 
 CLOTHES = Factor("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))

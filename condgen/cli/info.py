@@ -35,8 +35,8 @@ def facts_of(folder: Path) -> dict:
     Raises:
         CondgenError: the index or a part is missing or damaged.
     """
-    from condgen.canvas import model_id_of
     from condgen.models import paints_labels
+    from condgen.painters import model_id_of
 
     index, modules, own = (of_labels if paints_labels(folder) else of_words)(folder)
     parts = sizes_of(folder, modules)
