@@ -54,6 +54,9 @@ class LabelToImage:
         CondgenError: the decoder was trained on other factors.
     """
 
+    TASK = "unconditional-image-generation"  # hubs know no task nearer to it
+    TAGS = ("label-to-image", "class-conditional")
+
     def __init__(self, decoder: Decoder, factors: Sequence[Factor], about: dict | None = None, model_id: str = ""):
         self.decoder, self.factors, self.about, self.model_id = decoder, tuple(factors), about or {}, model_id
         levels = tuple(factor.levels for factor in self.factors)
@@ -68,6 +71,11 @@ class LabelToImage:
     @property
     def name(self) -> str:
         return self.about.get("name", "model")
+
+    @property
+    def stack(self) -> str:
+        """What it is made of, for its card."""
+        return f"A {kind_of(self.decoder)} decoder told {', '.join(factor.name for factor in self.factors)},"
 
     @property
     def size(self) -> int:

@@ -77,9 +77,11 @@ def gaussian_nll(mean: Tensor, target: Tensor, log_sigma: Tensor) -> Tensor:
     return (scaled.pow(2) / 2 + log_sigma + math.log(2 * math.pi) / 2).flatten(1).sum(1).mean()
 
 
-def kl_normal(mean: Tensor, log_var: Tensor) -> Tensor:
-    """KL divergence of N(mean, exp log_var) from N(0, 1), in nats, element by element: (B, D) -> (B, D)."""
-    return (mean.pow(2) + log_var.exp() - 1 - log_var) / 2
+def kl_normal(mean: Tensor, log_var: Tensor, prior_mean: Tensor | float = 0.0, prior_log_var: Tensor | float = 0.0):
+    """KL divergence of N(mean, exp log_var) from a prior, N(0, 1) by default, in nats, element by element: (B, D)."""
+    apart = log_var - prior_log_var
+    distance = (mean - prior_mean).pow(2) * torch.exp(-torch.as_tensor(prior_log_var))
+    return (distance + apart.exp() - 1 - apart) / 2
 
 
 def adversarial(kind: str, real: Tensor, fake: Tensor, turn: str) -> Tensor:

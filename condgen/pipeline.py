@@ -65,6 +65,9 @@ class TextToImage:
         CondgenError: a part was trained on embeddings of another encoder.
     """
 
+    TASK = "text-to-image"
+    TAGS = ("unclip", "text-to-image")
+
     def __init__(
         self,
         clip: CLIP,
@@ -103,6 +106,12 @@ class TextToImage:
     @property
     def name(self) -> str:
         return self.about.get("name", "model")
+
+    @property
+    def stack(self) -> str:
+        """What it is made of, for its card."""
+        priors = f"priors {', '.join(self.priors)}, " if self.priors else ""
+        return f"A text-to-image stack (CLIP, {priors}{kind_of(self.decoder)} decoder)"
 
     @property
     def size(self) -> int:

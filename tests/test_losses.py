@@ -84,6 +84,9 @@ def test_kl_and_likelihood_are_those_of_torch_distributions():
     own = torch.distributions.Normal(mean, (log_var / 2).exp())
     kl = torch.distributions.kl_divergence(own, torch.distributions.Normal(0.0, 1.0))
     torch.testing.assert_close(kl_normal(mean, log_var), kl)
+    other_mean, other_log_var = torch.randn(2, 5, 7)
+    kl = torch.distributions.kl_divergence(own, torch.distributions.Normal(other_mean, (other_log_var / 2).exp()))
+    torch.testing.assert_close(kl_normal(mean, log_var, other_mean, other_log_var), kl)
     nll = -torch.distributions.Normal(mean, log_sigma.exp()).log_prob(x).sum(1).mean()
     torch.testing.assert_close(gaussian_nll(mean, x, log_sigma), nll)
 

@@ -46,7 +46,7 @@ class CganDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.said = reader(config)
-        self.generator = Grow(config.size, config.colours, config.channels, config.blocks, config.code, config.width)
+        self.generator = Grow(config, config.channels, config.blocks, config.code)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -84,6 +84,7 @@ class CganObjective:
     Args:
         loss: of the game: `rp`, `ns` or `hinge`, see `losses.adversarial`.
         gamma: weight of the penalties on the critic's slope at real (R1) and at painted pictures (R2); 0 is off.
+        penalised: share of the batch that the penalties are computed on; they cost as much as three passes.
         augment: largest share of the pictures that the critic sees changed (shifted, a patch cut out, brightness).
         augment_over: steps over which the share rises to it.
         mismatched: weight of real pictures under another's condition, which the critic is to find wrong.
@@ -96,6 +97,7 @@ class CganObjective:
 
     loss: Literal["rp", "ns", "hinge"] = "rp"
     gamma: float = 0.1
+    penalised: float = 0.25
     augment: float = 0.3
     augment_over: int = 2000
     mismatched: float = 0.0
@@ -120,7 +122,7 @@ class CganTraining(nn.Module):
         shape = decoder.config
         self.decoder, self.cgan, self.tell = decoder, cgan, objective
         self.said = reader(shape)
-        self.critic = Critic(shape.size, shape.colours, shape.channels, shape.blocks, shape.width)
+        self.critic = Critic(shape, shape.channels, shape.blocks)
         self.register_buffer("seen", torch.zeros(()))  # steps of the discriminator
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
@@ -136,41 +138,47 @@ class CganTraining(nn.Module):
             return self._generator(real, fake, cond) if turn == "generator" else self._critic(real, fake, cond)
 
     def _generator(self, real: Tensor, fake: Tensor, cond: Batch) -> dict[str, Tensor]:
-        both = self._judge(torch.cat([real, fake]), cond)
-        of_real, of_fake = both.chunk(2)
+        read = self.critic.read(self.said(cond))
+        with torch.no_grad():
+            of_real = self._judge(real, read)
+        of_fake = self._judge(fake, read)
         return {"loss": adversarial(self.cgan.loss, of_real, of_fake, "generator"), "diversity": diversity(fake, real)}
 
     def _critic(self, real: Tensor, fake: Tensor, cond: Batch) -> dict[str, Tensor]:
         own = self.cgan
         if self.training:
             self.seen += 1
-        images = torch.cat([real, fake.detach()]).requires_grad_(own.gamma > 0)
-        logits = self._judge(images, cond)
-        of_real, of_fake = logits.chunk(2)
+        read = self.critic.read(self.said(cond))
+        of_real, of_fake = self._judge(torch.cat([real, fake]), _twice(read)).chunk(2)
         loss = adversarial(own.loss, of_real, of_fake, "discriminator")
         right_real, right_fake = ((x > 0).float().mean() for x in (of_real, -of_fake))
         told = {"right_real": right_real, "right_fake": right_fake, "lead": (of_real - of_fake).mean().detach()}
         if own.mismatched:
-            wrong = self._judge(real, {name: value.roll(1, 0) for name, value in cond.items()})
+            wrong = self._judge(real, tuple(part.roll(1, 0) if torch.is_tensor(part) else part for part in read))
             loss = loss + own.mismatched * adversarial(own.loss, of_real, wrong, "discriminator")
         if own.gamma:
+            few = max(1, round(own.penalised * len(real)))
+            images = torch.cat([real[:few], fake[:few]]).requires_grad_(True)
+            logits = self._judge(images, _twice(part[:few] if torch.is_tensor(part) else part for part in read))
             slope = gradient_penalty(logits, images) * 2  # of R1 plus R2: the mean is over both halves
             loss = loss + own.gamma / 2 * slope
             told["slope"] = slope.detach()
         return {"loss": loss} | told
 
-    def _judge(self, images: Tensor, cond: Batch) -> Tensor:
-        """Logits of one batch of pictures, real and painted ones together; `cond` is repeated as often as it fits."""
-        times = len(images) // len(next(iter(cond.values())))
-        said = self.said(cond)
-        said = {name: value.repeat(times, *[1] * (value.ndim - 1)) for name, value in said.items()}
-        return self.critic(self._augmented(images), said)
+    def _judge(self, images: Tensor, read: tuple[Tensor, Tensor | float]) -> Tensor:
+        """Logits, (B,), of pictures under what the critic read of their conditions."""
+        return self.critic(self._augmented(images), *read)
 
     def _augmented(self, images: Tensor) -> Tensor:
         own = self.cgan
         if not own.augment:
             return images
         return augmented(images, own.augment * (self.seen / max(own.augment_over, 1)).clamp(max=1))
+
+
+def _twice(read: Iterable[Tensor | float]) -> tuple[Tensor | float, ...]:
+    """What was read of B conditions, for 2 B pictures."""
+    return tuple(torch.cat([part, part]) if torch.is_tensor(part) else part for part in read)
 
 
 @contextmanager

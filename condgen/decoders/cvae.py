@@ -1,4 +1,4 @@
-"""The conditional variational autoencoder: paints in one pass what is said, with a code drawn from a normal."""
+"""The conditional variational autoencoder: paints in one pass what is said, from a code that is drawn for it."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ class CvaeDecoder(nn.Module):
     """cond, code -> picture, and its partner in training, the encoder (picture, cond) -> code.
 
     The condition scales and shifts every block of both (FiLM), and the layout map read from it says what goes where.
+    Codes are drawn from a normal whose mean and sd are read from the condition: with one prior for all, the code of a
+    picture told its class, and what was said was hardly listened to.
 
     References:
         Learning Structured Output Representation using Deep Conditional Generative Models (Sohn et al., 2015)
@@ -54,13 +56,21 @@ class CvaeDecoder(nn.Module):
         self.config = config
         self.said = reader(config)
         self.encoder = Posterior(config)
-        self.generator = Grow(config.size, config.colours, config.channels, config.blocks, config.latent, config.width)
+        self.prior = nn.Linear(config.width, 2 * config.latent)
+        self.generator = Grow(config, config.channels, config.blocks, config.latent)
+        nn.init.zeros_(self.prior.weight)
+        nn.init.zeros_(self.prior.bias)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
         """What may be turned when sampling."""
         told = "sd of the code that is painted; smaller is safer and less varied"
         return (Knob("temperature", self.config.temperature, 0, 2, "float", told),)
+
+    def expect(self, said: Batch) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the codes of an encoded condition, each (B, latent)."""
+        mean, log_var = self.prior(said["vector"]).chunk(2, 1)
+        return mean, log_var.clamp(-6, 2)
 
     def paint(self, code: Tensor, said: Batch) -> Tensor:
         """(B, latent) codes and an encoded condition -> the mean picture, (B, C, S, S)."""
@@ -70,8 +80,10 @@ class CvaeDecoder(nn.Module):
     def sample(self, cond: Batch, rng: list[torch.Generator], **knobs: float) -> Iterator[Tensor]:
         """Yields the pictures, (B, C, S, S) in [-1, 1], once."""
         dials = check_knobs(self.knobs, knobs)
-        code = noise((self.config.latent,), rng).to(self.generator.start.weight.device)
-        yield self.paint(dials["temperature"] * code, self.said(cond)).clamp(-1, 1)
+        said = self.said(cond)
+        mean, log_var = self.expect(said)
+        drawn = noise((self.config.latent,), rng).to(mean.device)
+        yield self.paint(mean + dials["temperature"] * (log_var / 2).exp() * drawn, said).clamp(-1, 1)
 
 
 class Posterior(nn.Module):
@@ -145,7 +157,7 @@ class CvaeTraining(nn.Module):
         error = F.mse_loss(painted, image)
         log_sigma = error.clamp(min=1e-4).log() / 2 if own.sigma == "optimal" else error.new_tensor(math.log(0.1))
         nll = gaussian_nll(painted, image, log_sigma)
-        per_dimension = kl_normal(mean, log_var).mean(0)
+        per_dimension = kl_normal(mean, log_var, *decoder.expect(said)).mean(0)
         kl = per_dimension.sum()
         beta = own.beta
         if own.warmup and self.training:

@@ -60,7 +60,8 @@ def test_the_critic_is_told_what_was_said():
     training = CganTraining(tiny_decoder("cgan", READS), CganObjective(augment=0), DecoderObjective())
     given = batch()
     cond = {name: given[name] for name in ("codes", "has_codes")}
-    right, wrong = (training._judge(given["image"], c) for c in (cond, cond | {"codes": cond["codes"].roll(1, 0)}))
+    both = (cond, cond | {"codes": cond["codes"].roll(1, 0)})
+    right, wrong = (training._judge(given["image"], training.critic.read(training.said(c))) for c in both)
     assert not torch.allclose(right, wrong)
 
 
