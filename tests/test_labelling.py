@@ -15,6 +15,7 @@ from tiny import AGE, CLOTHES, LACES, tiny_labels
 
 import condgen
 from condgen.contracts import CondgenError, CondgenWarning
+from condgen.data.labels import open_labelled
 from condgen.data.writing import FORMATS, safe_names
 from condgen.factors import Factor
 from condgen.labelling import LabelToImage
@@ -288,6 +289,22 @@ def test_three_formats_hold_the_same_pictures(tmp_path, colours):
     assert len(rows) == 20 and rows[0]["label_name"] == "T-shirt/top" and rows[19]["label"] == 3
     assert [share for share, _ in told][-1] == 1 and told[0][1].startswith("2 of 20 pictures, ")
     assert sorted(path.name for path in tmp_path.rglob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("how", ["folder", "parquet"])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_a_data_set_can_be_trained_on(tmp_path, how, colours):
+    """What is written is what `open_labelled` reads: the same pictures under the same names."""
+    model = tiny_labels(colours=colours)
+    data = open_labelled(write_set(model, tmp_path / "set", 11, how), split="all")
+    assert (data.size, data.colours, len(data)) == (8, colours, 44)
+    names = data.factors[0].values
+    assert sorted(names) == sorted(name.replace("/", "_") if how == "folder" else name for name in CLOTHES.values)
+    for some in pictures(model, 11):
+        own = data.images[
+            data.labels == names.index(sorted(names, key=lambda n: n[:4] != CLOTHES.values[some.label][:4])[0])
+        ]
+        assert {image.tobytes() for image in own} == {image.tobytes() for image in some.images}
 
 
 def test_parquet_is_what_datasets_reads(model, tmp_path):
