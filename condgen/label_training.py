@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
@@ -181,8 +182,8 @@ class LabelRun:
         model.save(folder, card)
         write_bytes(folder / "sheet.png", png_bytes(sheet(LabelToImage.load(folder), self.shown)))
         self.exported.touch()
-        example = " --set ".join(f"{name}={value}" for name, value in self.shown[0].items())
-        self.display.say(f"The model is {folder}. Try it: condgen sample --model {folder} --set {example!r}")
+        example = shlex.join(f"{name}={value}" for name, value in self.shown[0].items())
+        self.display.say(f"The model is {folder}. Try it: condgen sample --model {folder} --set {example}")
         return folder
 
 
