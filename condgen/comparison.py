@@ -23,7 +23,7 @@ from condgen.data.views import to_float
 from condgen.evaluation.embeds import Told, paint
 from condgen.evaluation.labels import Quick, evaluate_labels, read_labelled
 from condgen.evaluation.report import cell, finite, table_of
-from condgen.evaluation.scenes import scene_eval
+from condgen.evaluation.scenes import pictures_judged, scene_eval
 from condgen.labelling import LabelToImage
 from condgen.models import find, found
 from condgen.opening import open_model
@@ -241,7 +241,8 @@ def _by_words(contestants, data, seeds, per_label, prompts, out, told: Told) -> 
         def quick(c=c, **dials) -> dict[str, float]:
             began = time.perf_counter()
             scores, _ = scene_eval(c.model, False, 8, 1, 1, **c.how, **dials)
-            return {"overall": scores["overall"], "seconds": time.perf_counter() - began}
+            took, n = time.perf_counter() - began, sum(pictures_judged(False, 8, 1, 1).values())
+            return {"overall": scores["overall"], "milliseconds a picture": 1000 * took / n, "N": n}
 
         costs[c.name] = _costs(c, quick)
     asked = list(RECIPES["scenes32"].examples)
@@ -309,7 +310,7 @@ EXPLAINED = {
 def _head(report: dict) -> list[str]:
     told = [f"{len(report['compared'])} models, {len(report['seeds'])} seeds."]
     if "judge" in report:
-        told += [f"Data: {report['data']}.", *[f"{name}: {_cell(value)}." for name, value in report["judge"].items()]]
+        told += [f"Data: {report['data']}.", *[f"{name}: {cell(value)}." for name, value in report["judge"].items()]]
     return told
 
 
@@ -341,17 +342,13 @@ def page(report: dict, drawn: dict[str, tuple[str, bytes]]) -> str:
         head = "".join(f"<th>{escape(column)}</th>" for column in ["", *columns])
         body = "".join(
             f"<tr><th>{escape(title)}</th>"
-            + "".join(f"<td>{escape(_cell(row.get(column, '')))}</td>" for column in columns)
+            + "".join(f"<td>{escape(cell(row.get(column, '')))}</td>" for column in columns)
             + "</tr>"
             for title, row in rows.items()
         )
         explained = f"<h2>{escape(name.replace('_', ' '))}</h2><p>{escape(EXPLAINED[name])}</p>"
         parts.append(f"{explained}<div class=wide><table><tr>{head}</tr>{body}</table></div>")
     return PAGE.format(title=escape(" · ".join(report["compared"])), body="\n".join(parts))
-
-
-def _cell(value: object) -> str:
-    return cell(value) if isinstance(value, int | float | None) else str(value)
 
 
 PAGE = """<!doctype html>

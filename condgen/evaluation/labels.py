@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -186,20 +187,20 @@ class Truth:
         for side, asked in exam.sides.items():
             real = exam.against[asked]
             table = {exam.factors[k].name: self._line(seen, k, asked, real) for k in exam.judged}
-            own = [self._hits(seen, k, asked, exam.codes) for k in exam.judged]
-            true = [self._hits(self.seen, k, real, exam.test.codes) for k in exam.judged]
+            own = [self.hits(seen, k, asked, exam.codes) for k in exam.judged]
+            true = [self.hits(self.seen, k, real, exam.test.codes) for k in exam.judged]
             table["all of them"] = _line(np.stack(own).all(0), np.stack(true).all(0))
             out[f"accuracy_{side}"] = table
         return out
 
     def _line(self, seen: np.ndarray, k: int, asked, real) -> dict:
-        own = self._hits(seen, k, asked, self.exam.codes)
-        true = self._hits(self.seen, k, real, self.exam.test.codes)
+        own = self.hits(seen, k, asked, self.exam.codes)
+        true = self.hits(self.seen, k, real, self.exam.test.codes)
         known = ~np.isnan(self.exam.codes[asked, k]), ~np.isnan(self.exam.test.codes[real, k])
         return _line(own[known[0]], true[known[1]])
 
     @staticmethod
-    def _hits(seen: np.ndarray, k: int, rows, codes: np.ndarray) -> np.ndarray:
+    def hits(seen: np.ndarray, k: int, rows, codes: np.ndarray) -> np.ndarray:
         """bool: whether factor k is seen as the codes say; what they do not say is right."""
         return (seen[rows, k] == codes[rows, k]) | np.isnan(codes[rows, k])
 
@@ -230,6 +231,47 @@ class Truth:
         return out
 
 
+class Quick:
+    """A small examination, for curves: what of a few pictures a label the judge recognises, and how far they lie.
+
+    Args:
+        train, test: real pictures, see `evaluate_labels`.
+        per_label: pictures of every label.
+        judge: folder to keep the classifier in.
+        seed: of the pictures; none that `evaluate_labels` paints by default.
+    """
+
+    def __init__(
+        self,
+        train: LabelledPictures,
+        test: LabelledPictures,
+        per_label: int = 30,
+        judge: Path | None = None,
+        seed: int = 7,
+    ):
+        self.train, self.test, self.per_label, self.judge, self.seed = train, test, per_label, judge, seed
+        self._known: tuple[Classifier, Truth] | None = None
+
+    def __call__(self, model, **dials: float) -> dict[str, float]:
+        """Shares and distances of a LabelToImage, and what a picture costs; `dials` are for `model.paint`."""
+        if self._known is None:
+            exam = read_exam(model.factors, self.train, self.test, self.per_label)
+            classifier = kept_classifier(exam.train, self.judge)
+            self._known = classifier, Truth(classifier, exam, {("frechet", "kernel"): partial(features_of, classifier)})
+        classifier, truth = self._known
+        exam = truth.exam
+        began = time.perf_counter()
+        painted = _painted(model, exam, self.seed, **dials)
+        took = time.perf_counter() - began
+        features = features_of(classifier, painted)
+        seen = seen_in(classifier, features)
+        shares = [truth.hits(seen, k, slice(None), exam.codes).mean() for k in exam.judged]
+        told = {"accuracy": float(np.mean(shares))} if shares else {}
+        if truth.held:
+            told["frechet"] = frechet_distance(features[exam.held], truth.held[("frechet", "kernel")])
+        return told | {"milliseconds a picture": 1000 * took / len(painted), "N": len(painted)}
+
+
 def right_of(seen: np.ndarray, codes: np.ndarray, factors: Sequence[Factor]) -> dict[str, float]:
     """For every factor with values, the share of the pictures of which it is known that show it; NaN where none is."""
     out = {}
@@ -240,13 +282,13 @@ def right_of(seen: np.ndarray, codes: np.ndarray, factors: Sequence[Factor]) -> 
     return out
 
 
-def _painted(model, exam: Exam, seed: int) -> np.ndarray:
+def _painted(model, exam: Exam, seed: int, **dials: float) -> np.ndarray:
     """uint8 (N, C, S, S). Picture i of seed s has seed 1,000,000 s + i, so that no two seeds share one."""
     wanted = [said(exam.factors, row) for row in exam.codes]
     starts = range(0, len(wanted), BATCH)
     parts = [wanted[k : k + BATCH] for k in starts]
     first = [seed * 1_000_000 + k for k in starts]
-    return np.concatenate([paint(model, part, [*range(k, k + len(part))]) for k, part in zip(first, parts)])
+    return np.concatenate([paint(model, part, [*range(k, k + len(part))], **dials) for k, part in zip(first, parts)])
 
 
 def _trained_on(painted: np.ndarray, exam: Exam, run: ClassifierRun, judge: Path | None) -> Report:

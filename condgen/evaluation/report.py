@@ -67,21 +67,22 @@ def markdown(report: dict, level: int = 1) -> str:
         if rows and all(isinstance(x, dict) for row in rows.values() for x in row.values()):
             lines.append(markdown(value, level + 1))
         elif rows:
-            lines += _table(rows)
+            lines += table_of(rows)
         else:
-            lines += _table({"": value})
+            lines += table_of({"": value})
     return "\n".join(lines) + "\n"
 
 
-def _table(rows: dict[str, dict[str, float | str | None]]) -> list[str]:
+def table_of(rows: dict[str, dict[str, float | str | None]]) -> list[str]:
+    """Lines of a Markdown table, one for each row and an empty one."""
     columns = list(dict.fromkeys(c for row in rows.values() for c in row))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(_cell(row[c]) if c in row else "" for c in columns) + " |")
+        lines.append(f"| {name} | " + " | ".join(cell(row[c]) if c in row else "" for c in columns) + " |")
     return [*lines, ""]
 
 
-def _cell(value: float | str | None) -> str:
+def cell(value: float | str | None) -> str:
     """Shares have three digits, small numbers three that count; counts are whole; what cannot be said is n/a."""
     if not isinstance(value, float):
         return "n/a" if value is None else str(value)
