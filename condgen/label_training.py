@@ -41,10 +41,20 @@ class LabelRun:
     root: the run's folder.
     config: a `recipes.ByLabel`.
     bound: gives the fit under the run's minutes and pictures.
+    measure: gives numbers about the model so far, which are logged at every sample sheet.
     """
 
-    def __init__(self, name: str, recipe, root: Path, config, bound: Callable[[str, FitConfig], FitConfig]):
+    def __init__(
+        self,
+        name: str,
+        recipe,
+        root: Path,
+        config,
+        bound: Callable[[str, FitConfig], FitConfig],
+        measure: Callable[[LabelToImage], dict[str, float]] | None = None,
+    ):
         self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
+        self.measure = measure
         self.part = root / "parts" / "decoder"
         self.exported = root / "exported"  # an empty file, there while `model/` holds the decoder as it is
 
@@ -118,8 +128,10 @@ class LabelRun:
             place = self.root / "samples" / f"decoder-{step.images:09d}.png"
             write_bytes(place, png_bytes(sheet(model, self.shown)))
             variety = self._variety(model)
-        self.run.log("decoder", step.images, {"variety": variety, "seconds": step.seconds})
+            more = self.measure(model) if self.measure else {}
+        self.run.log("decoder", step.images, {"variety": variety, "seconds": step.seconds} | more)
         told = f"{step.images:,} images: {place.name}, variety within a label {variety:.2f} of the real one"
+        told += "".join(f", {name} {value:.3f}" for name, value in more.items())
         if variety < COLLAPSED:
             told += " (the decoder paints nearly one picture a label: a collapse; see the sheet)"
         self.display.say(told)
@@ -138,13 +150,14 @@ class LabelRun:
         apart = [(x[::2] - x[1::2]).flatten(1).norm(dim=1).mean().item() for x in (last.images, real)]
         return apart[0] / max(apart[1], 1e-6)
 
-    def _said(self, row: int) -> dict[str, str]:
-        """What is known of a training picture, by names."""
+    def _said(self, row: int) -> dict[str, str | float]:
+        """What is known of a training picture: names of values, and numbers."""
         pairs = zip(self.data.factors, self.data.codes[row])
-        return {factor.name: factor.told(code) for factor, code in pairs if not math.isnan(code)}
+        known = [(factor, float(code)) for factor, code in pairs if not math.isnan(code)]
+        return {factor.name: factor.told(code) if factor.values else factor.number(code) for factor, code in known}
 
     @cached_property
-    def shown(self) -> list[dict[str, str]]:
+    def shown(self) -> list[dict[str, str | float]]:
         """What the sample sheets show: eight pictures of every label, or what some training pictures are."""
         label = next((factor for factor in self.data.factors if factor.name == LABEL), None)
         if label is not None and len(self.data.factors) == 1:
@@ -174,8 +187,8 @@ class LabelRun:
         return folder
 
 
-def sheet(model: LabelToImage, wanted: list[dict[str, str]], seed: int = 0):
+def sheet(model: LabelToImage, wanted: list[dict[str, str | float]], seed: int = 0):
     """A labelled sheet, one picture each; eight in a row."""
     *_, last = model.paint(wanted, [seed + i for i in range(len(wanted))])
-    labels = [", ".join(said.values()) for said in wanted]
+    labels = [", ".join(str(one) for one in said.values()) for said in wanted]
     return grid(to_pil(last.images), labels, columns=8, cell=96)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from condgen.contracts import CondgenError
 from condgen.decoders.cgan import CLASSIC, CganObjective
@@ -18,6 +18,9 @@ from condgen.decoders.cvae import CvaeObjective
 from condgen.decoders.telling import DecoderObjective
 from condgen.encoders.training import ClipObjective
 from condgen.training.loop import FitConfig
+
+if TYPE_CHECKING:
+    from condgen.labelling import LabelToImage
 
 
 @dataclass(frozen=True)
@@ -406,7 +409,12 @@ def find_recipe(name: str) -> Recipe:
     raise CondgenError(f"There is no recipe {name!r}.{hint} Recipes: {', '.join(RECIPES)}.")
 
 
-def train(recipe: str, out: Path | str, config: Corridor | ByLabel | None = None) -> Path:
+def train(
+    recipe: str,
+    out: Path | str,
+    config: Corridor | ByLabel | None = None,
+    measure: Callable[[LabelToImage], dict[str, float]] | None = None,
+) -> Path:
     """Trains encoder, priors and decoder in order, or a decoder by labels, and exports the model; gives its folder.
 
     The same call again goes on from the last checkpoint.
@@ -415,6 +423,7 @@ def train(recipe: str, out: Path | str, config: Corridor | ByLabel | None = None
         recipe: a name from RECIPES.
         out: the run's folder: config, metrics, curves, sample sheets, checkpoints, and at the end `model/`.
         config: by default that of the recipe.
+        measure: of recipes by label: gives numbers about the model so far, logged whenever a sample sheet is painted.
 
     Raises:
         CondgenError: unknown recipe, no data, unusable data, or a folder of another run.
@@ -428,7 +437,7 @@ def train(recipe: str, out: Path | str, config: Corridor | ByLabel | None = None
 
         if not config.data:
             raise CondgenError(f"The recipe {recipe} needs labelled pictures: give their folder or table with --data.")
-        return LabelRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen)).train()
+        return LabelRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen), measure).train()
     if chosen.needs_data and not config.data and not (config.embeds and config.stage == "prior"):
         raise CondgenError(f"The recipe {recipe} needs captioned pictures: give their folder or shards with --data.")
     if not chosen.needs_data and config.data:

@@ -418,6 +418,20 @@ def test_data_check_takes_columns(condgen, tmp_path):
     assert code == 2 and "wordz" in err
 
 
+def test_data_check_on_labels(condgen, tmp_path):
+    code, out, err = condgen("data", "check", "digits", "-o", "sheets/digits.png")
+    assert code == 0 and "label, 10 values:" in out and "Ready for training." in out and err == ""
+    assert Image.open("sheets/digits.png").width > 8 * 64
+    told = json.loads(condgen("data", "check", "digits", "--json")[1])
+    assert told["ready"] and told["form"] == "digits" and sum(told["values"]["label"]["3"].values()) == 183
+    folder = captioned(tmp_path / "said", 4)
+    (folder / "metadata.csv").write_text("image,wet,age\n" + "".join(f"{i}.png,{i % 2},{i / 2}\n" for i in range(4)))
+    code, out, _ = condgen("data", "check", folder, "--attributes", "wet, age")
+    assert code == 0 and "wet, 2 values:" in out and "age: a number, 0 to 1.5" in out
+    code, _, err = condgen("data", "check", folder, "--label", "wett")
+    assert code == 2 and "Did you mean 'wet'" in err
+
+
 # train
 
 

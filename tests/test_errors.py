@@ -390,7 +390,7 @@ def test_picture_without_a_sound_recipe(condgen):
 def test_label_file_where_captions_are_expected(condgen):
     labels = Path("train-labels-idx1-ubyte")
     labels.write_bytes(struct.pack(">II", 2049, 10) + bytes(range(10)))
-    refused(condgen("data", "check", labels), "labels", "captions")
+    refused(condgen("data", "check", labels), "labels", "no pictures beside them")
     refused(condgen("train", "captions", "-o", "run", "--data", labels), "labels", "captions")
     refused(condgen("evaluate", "tiny", "--data", labels), "labels", "captions")
 

@@ -142,7 +142,7 @@ class Column:
         training = training or [(number, 1) for number in numbers.values()]
         n = sum(count for _, count in training)
         mean = sum(number * (count / n) for number, count in training)
-        sd = math.sqrt(sum((number - mean) ** 2 * (count / n) for number, count in training))
+        sd = math.sqrt(sum((number - mean) * (number - mean) * (count / n) for number, count in training))
         if not math.isfinite(sd) or not math.isfinite(mean):
             raise CondgenError(f"{where}: the column {self.name!r} holds numbers of enormous size.")
         low, high = min(number for number, _ in training), max(number for number, _ in training)
