@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from condgen.evaluation.classifier import ClassifierRun, features_of, seen_in, train_classifier
 
 import condgen
 from condgen.contracts import CondgenError
 from condgen.data.labelled import LabelledPictures
 from condgen.data.labels import open_labelled
 from condgen.data.writing import Contents, writing
+from condgen.evaluation.classifier import ClassifierRun, features_of, seen_in, train_classifier
 from condgen.factors import LABEL
 from condgen.recipes import find_recipe
 from condgen.synthesis import pictures
