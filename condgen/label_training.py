@@ -22,7 +22,7 @@ from condgen.data.labelled import LabelledPictures, LabelViews
 from condgen.data.labels import open_labelled
 from condgen.data.views import to_float
 from condgen.factors import LABEL
-from condgen.labelling import LabelToImage
+from condgen.labelling import WEAK, LabelToImage
 from condgen.nn.storage import load_part, save_part
 from condgen.painters import DECODERS, to_pil
 from condgen.paintings import grid, png_bytes, write_bytes
@@ -55,7 +55,7 @@ class LabelRun:
     ):
         self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
         self.measure = measure
-        self.part = root / "parts" / "decoder"
+        self.part, self.weak = root / "parts" / "decoder", root / "parts" / WEAK
         self.exported = root / "exported"  # an empty file, there while `model/` holds the decoder as it is
 
     def train(self) -> Path:
@@ -124,6 +124,8 @@ class LabelRun:
         shadow = copy.deepcopy(fit.model).cpu()
         shadow.load_state_dict(fit.trained())
         model = self._model(shadow.decoder)
+        if 0 < self.config.weak <= step.progress < 1 and not (self.weak / "model.safetensors").exists():
+            save_part(shadow.decoder, self.weak)
         with torch.random.fork_rng(devices=[]):
             place = self.root / "samples" / f"decoder-{step.images:09d}.png"
             write_bytes(place, png_bytes(sheet(model, self.shown)))
@@ -177,7 +179,10 @@ class LabelRun:
     def export(self) -> Path:
         """Writes `model/`: the decoder as it is, with 16-bit weights, and a card."""
         folder = self.root / "model"
-        model = self._model(load_part(*DECODERS[self.config.kind], self.part))
+        decoder = load_part(*DECODERS[self.config.kind], self.part)
+        if self.weak.exists():
+            decoder.guide_by(load_part(*DECODERS[self.config.kind], self.weak))
+        model = self._model(decoder)
         card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
         model.save(folder, card)
         write_bytes(folder / "sheet.png", png_bytes(sheet(LabelToImage.load(folder), self.shown)))

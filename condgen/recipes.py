@@ -202,6 +202,8 @@ class ByLabel(Painter):
         images: bound on the pictures seen; 0 sets none.
         watch: how often to paint a sample sheet.
         save_every: seconds between checkpoints.
+        weak: share of the run after which the state of a diffusion decoder is kept, to guide by (autoguidance); it
+            doubles the model. 0 keeps none.
     """
 
     data: str = ""
@@ -210,6 +212,7 @@ class ByLabel(Painter):
     images: int = 0
     watch: int = 8
     save_every: float = 60.0
+    weak: float = 0.0
     pictures: Labelled = field(default_factory=Labelled)
 
 
@@ -309,6 +312,9 @@ def _base(c: Corridor) -> Corridor:
 _SCENES = Corridor(
     prior=PriorShape(kinds=("diffusion", "regression")),
     decoder=DecoderShape(guidance=4.0),
+    cgan=CganShape(channels=(48, 96)),
+    cvae=CvaeShape(channels=(48, 96), latent=64),
+    cgan_objective=CganObjective(mismatched=0.5),
     fit_prior=FitConfig(images=1_000_000, batch=256, lr=1e-3),
 )
 _CAPTIONS = Corridor(clip_objective=ClipObjective(negatives=0))
@@ -393,6 +399,16 @@ RECIPES: dict[str, Recipe] = {
         _CAPTIONS,
         sizes={"tiny": _tiny, "small": _small, "base": _base},
         needs_data=True,
+    ),
+    "scenes32-cgan": Recipe(
+        WORDS,
+        "the same by a conditional GAN; --start takes encoder and priors of another run",
+        _of_kind(_SCENES, "cgan"),
+    ),
+    "scenes32-cvae": Recipe(
+        WORDS,
+        "the same by a conditional VAE; --start takes encoder and priors of another run",
+        _of_kind(_SCENES, "cvae"),
     ),
     **_by_label(),
 }

@@ -114,3 +114,24 @@ def test_attributes_mixed_and_with_gaps(kind, tmp_path):
     for wanted in ({"smiling": "yes"}, {"age": 30}, {"smiling": "no", "age": 25.5}, {}):
         (painting,) = model.sample(wanted)
         assert painting.image.size == (16, 16)
+
+
+def test_a_decoder_can_be_guided_by_its_weak_version(tmp_path):
+    """At 1 it is off; beyond, pictures move away from the weak version's."""
+    config = replace(small("diffusion"), watch=4, weak=0.2, images=256)
+    folder = train("digits-diffusion", tmp_path / "run", config)
+    model = LabelToImage.load(folder)
+    assert "autoguidance" in {knob.name for knob in model.knobs} and (folder / "decoder_weak").is_dir()
+    wanted, seeds = [{"label": "3"}] * 4, [0, 1, 2, 3]
+    plain, off, on, weak = (
+        list(one.paint(wanted, seeds, **dials))[-1].images
+        for one, dials in (
+            (model, {"guidance": 1}),
+            (model, {"guidance": 1, "autoguidance": 1}),
+            (model, {"guidance": 1, "autoguidance": 3}),
+            (LabelToImage(model.weak, model.factors), {"guidance": 1}),
+        )
+    )
+    assert plain.equal(off) and (on - weak).norm() > (plain - weak).norm() > 0
+    with pytest.raises(CondgenError, match="--weak"):
+        train("digits-cgan", tmp_path / "other", replace(small("cgan"), weak=0.2))
