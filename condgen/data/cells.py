@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from condgen.contracts import CondgenError, short
-from condgen.data.arrays import checked_names
+from condgen.data.arrays import LONG, checked_names
 from condgen.data.tables import clean
 from condgen.factors import LABEL, Factor
 from condgen.words import printable
@@ -30,8 +30,6 @@ FEW = 32
 """So many different whole numbers are values; more are a real number."""
 MANY = 1000
 """So many different texts are no attribute."""
-LONG = 100
-"""Letters of a value's name."""
 GAPS = frozenset({"", "nan", "na", "n/a", "null"})
 
 
