@@ -348,7 +348,7 @@ def _by_label() -> dict[str, Recipe]:
     )
     cifar = replace(
         fashion,
-        pictures=Labelled(flip=True),
+        pictures=Labelled(flip=True, colours=3),
         decoder=DecoderShape(channels=(64, 128, 128), blocks=2, guidance=1.5),
         cgan=CganShape(channels=(64, 128, 128)),
         cvae=CvaeShape(channels=(64, 128, 128), latent=128),
