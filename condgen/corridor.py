@@ -30,7 +30,7 @@ from condgen.paintings import grid, png_bytes, write_bytes
 from condgen.pipeline import PRIORS, TextToImage, to_pil
 from condgen.priors.network import PriorConfig
 from condgen.rehearsal import TRAINING, rehearse
-from condgen.training import checkpoint
+from condgen.training import checkpoint, sharding
 from condgen.training.loop import Fit, FitConfig, progress_of
 from condgen.training.run import Display, RunFolder, drive
 
@@ -58,12 +58,17 @@ class CorridorRun:
         first alone writes.
         """
         rehearse(self.config)
+        sharding.asked()  # what is refused there is refused before anything is written
         ranks.join()
         for stage in ("clip", "prior", "decoder"):  # now, not when its turn comes
             ranks.split(getattr(self.config, f"fit_{stage}").batch, ranks.rank(), ranks.world())
         wanted = self.config.stage
+        digest = {}
         if not (self.config.embeds and wanted == "prior"):  # priors need no pictures then
-            _ = self.data  # before anything is written: unusable data must leave no folder behind
+            way = "stream" if isinstance(self.data, Stream) else "memory"
+            digest = {
+                way: digest_of(self.data)
+            }  # before anything is written: unusable data must leave no folder behind
         stages = ("clip", "prior", "decoder") if wanted == "all" else (wanted,)
         names = [n for s in stages for n in ([f"prior {k}" for k in self.config.prior.kinds] if s == "prior" else [s])]
         if wanted == "all" and self._is_there("decoder") and (short := [n for n in names if self._wants_more(n)]):
@@ -71,7 +76,7 @@ class CorridorRun:
                 f"{self.root} is finished, and the bounds given now ask for more of {short[0]}. Train a stage on with "
                 "--stage clip, prior or decoder, or choose another folder."
             )
-        self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config), self.config.save_every)
+        self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config), self.config.save_every, digest)
         with ranks.first_alone():
             self._take_over()
         if self.config.embeds and wanted != "clip":
@@ -166,11 +171,11 @@ class CorridorRun:
         )
         for _ in drive(fit, self.run, "clip", self.display):
             pass
-        place = self.parts / "clip"
+        trained, place = self._finish(fit).clip, self.parts / "clip"
         with ranks.first_alone():
             if not ranks.rank():
                 before = fingerprint(load_part(CLIP, CLIPConfig, place)) if self._is_there("clip") else None
-                save_part(self._finish(fit).clip, place)
+                save_part(trained, place)
                 if before not in (None, fingerprint(self.clip)):
                     self._forget_the_old_space()
 
@@ -183,8 +188,7 @@ class CorridorRun:
     def _finish(self, fit: Fit):
         """The model with the weights to use, back on the CPU with all its parts."""
         self.exported.unlink(missing_ok=True)
-        fit.model.load_state_dict(fit.trained())
-        return fit.model.cpu()
+        return fit.finished()
 
     def _keep(self, part: torch.nn.Module, name: str) -> None:
         """Writes a trained part, which all processes find there afterwards."""

@@ -9,6 +9,7 @@ from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from condgen.contracts import CondgenError
@@ -36,7 +37,8 @@ def digest_of(data: Stream | CaptionedPictures) -> str:
     """Names the pictures and how they were read."""
     if isinstance(data, Stream):
         return data.digest
-    digest = hashlib.sha256(data.images.tobytes() + data.captions.tobytes())
+    digest = hashlib.sha256(np.ascontiguousarray(data.images).reshape(-1))  # without a copy, for they may be large
+    digest.update(data.captions.tobytes())
     digest.update("\0".join(data.texts).encode("utf-8", "replace"))
     return digest.hexdigest()[:16]
 
