@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["CondgenError", "evaluate", "generate", "load", "train"]
+__all__ = ["CondgenError", "evaluate", "generate", "load", "sample", "train"]
 
 if TYPE_CHECKING:
     from condgen.evaluation import evaluate
@@ -38,13 +38,27 @@ def __getattr__(name: str) -> Any:
 
 
 def load(path_or_name=None):
-    """Loads a model: a path, a name that `condgen list` shows, or nothing for the one in the package."""
-    from condgen.models import find
-    from condgen.pipeline import TextToImage
+    """Loads a model: a path, a name that `condgen list` shows, or nothing for the one in the package.
 
-    return TextToImage.load(find(path_or_name))
+    What comes is a TextToImage or a LabelToImage, as the model's index says.
+    """
+    from condgen.models import find
+    from condgen.opening import open_model
+
+    return open_model(find(path_or_name))
 
 
 def generate(prompts, n=1, seed=0, model=None, **knobs):
     """Paints prompts with a model (see `load`); yields paintings. `knobs` are the model's own dials."""
-    return load(model).generate(prompts, n=n, seed=seed, **knobs)
+    from condgen.models import find
+    from condgen.pipeline import TextToImage
+
+    return TextToImage.load(find(model)).generate(prompts, n=n, seed=seed, **knobs)
+
+
+def sample(wanted, n=1, seed=0, *, model, **knobs):
+    """Paints labels with a model of labels: "Sneaker", {"smiling": 1, "age": 30}, or several; yields paintings."""
+    from condgen.labelling import LabelToImage
+    from condgen.models import find
+
+    return LabelToImage.load(find(model)).sample(wanted, n=n, seed=seed, **knobs)

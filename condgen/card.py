@@ -18,7 +18,7 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
     """Markdown with the header that model hubs read.
 
     Args:
-        model: the TextToImage.
+        model: the TextToImage or LabelToImage.
         recipe: name of its recipe.
         base: the config of the recipe as it stands in the table.
         config: the config of the run.
@@ -26,7 +26,7 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
         pictures: number of training pictures.
     """
     header = yaml.safe_dump(
-        {"library_name": "condgen", "pipeline_tag": "text-to-image", "tags": ["unclip", "text-to-image"]},
+        {"library_name": "condgen", "pipeline_tag": model.TASK, "tags": list(model.TAGS)},
         sort_keys=False,
     )
     stages = _stages(metrics)
@@ -37,12 +37,11 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
         "",
         f"# {model.name}",
         "",
-        f"A text-to-image stack (CLIP, priors {', '.join(model.priors)}, diffusion decoder) at {model.size} x "
-        f"{model.size} pixels, trained from scratch by condgen's recipe `{recipe}`.",
+        f"{model.stack} at {model.size} x {model.size} pixels, trained from scratch by condgen's recipe `{recipe}`.",
         "",
         f"- **Data**: {model.about.get('data')}, {pictures:,} training pictures.",
         f"- **Licence**: {LICENCE_OF_SCENES if not config.data else LICENCE_OF_DATA}",
-        "- **Weights**: safetensors; encoder 32 bits, priors and decoder 16, computed with 32.",
+        "- **Weights**: safetensors; an encoder has 32 bits, priors and decoder 16, computed with 32.",
         f"- **Command**: `{command(recipe, base, config)}`",
         "",
         "| stage | images seen | training minutes |",
@@ -66,7 +65,7 @@ def _shareable(config) -> dict:
 
 
 def _folder_names(config) -> dict[str, str]:
-    paths = {"start": config.start, "embeds": config.embeds}
+    paths = {name: getattr(config, name) for name in ("start", "embeds") if hasattr(config, name)}
     return {name: Path(path).resolve().name if path else "" for name, path in paths.items()}
 
 
@@ -77,10 +76,10 @@ def command(recipe: str, base, config) -> str:
     without a start the stage is but the last of several commands.
     """
     before, own = _flat(asdict(base)), _flat(asdict(config)) | _folder_names(config)
-    unsaid = ("data",) if config.start else ("data", "stage")
+    unsaid = ("data",) if own.get("start") else ("data", "stage")
     changed = {k: v for k, v in own.items() if before[k] != v and k not in unsaid}
     flags = [f"--{k} {shlex.quote(str(list(v) if isinstance(v, tuple) else v))}" for k, v in changed.items()]
-    data = ["--data DATA"] if config.data else []
+    data = ["--data DATA"] if config.data != base.data else []
     return " ".join([f"condgen train {recipe} -o RUN", *data, *flags])
 
 

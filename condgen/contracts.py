@@ -59,6 +59,7 @@ class Knob:
         low, high: inclusive range.
         kind: `int` or `float`.
         help: one line for people.
+        advanced: no slider of the studio, and not in a recipe while it stands at its default.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Knob:
     high: float
     kind: Literal["int", "float"]
     help: str
+    advanced: bool = False
 
     def check(self, value: float) -> float | int:
         """Returns the value in its kind, or raises `CondgenError` when it is no number or out of range."""
@@ -83,6 +85,12 @@ def check_knobs(knobs: Iterable[Knob], values: dict[str, float]) -> dict[str, fl
     if unknown := sorted(set(values) - set(by_name)):
         raise CondgenError(f"This model has no dial {', '.join(unknown)}; it has {', '.join(sorted(by_name))}.")
     return {name: knob.check(values.get(name, knob.default)) for name, knob in by_name.items()}
+
+
+def turned(knobs: Iterable[Knob], dials: dict[str, float]) -> dict[str, float]:
+    """The dials that a recipe tells: all but the advanced ones that stand at their default."""
+    quiet = {knob.name for knob in knobs if knob.advanced and dials.get(knob.name) == knob.default}
+    return {name: value for name, value in dials.items() if name not in quiet}
 
 
 @runtime_checkable

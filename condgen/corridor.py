@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,18 +15,19 @@ import torch
 from torch import Tensor
 
 from condgen import ranks
+from condgen.building import new_decoder, training_of
 from condgen.contracts import Batch, CondgenError
 from condgen.data.captions import CaptionedPictures
 from condgen.data.embeds import Embeds, EmbedViews
 from condgen.data.stream import ShardViews, Stream, open_pictures
 from condgen.data.views import Views, to_float
-from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
 from condgen.embedding import digest_of, embed
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.encoders.training import ClipTraining
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
 from condgen.nn.storage import fingerprint, load_part, save_part
+from condgen.painters import DECODERS
 from condgen.paintings import grid, png_bytes, write_bytes
 from condgen.pipeline import PRIORS, TextToImage, to_pil
 from condgen.priors.network import PriorConfig
@@ -345,18 +347,12 @@ class CorridorRun:
     def train_decoder(self) -> None:
         if self._is_done("decoder"):
             return
-        shape = {"size": self.config.pictures.size} | self.space | asdict(self.config.decoder)
-        torch.manual_seed(self.config.seed)
-        decoder = DiffusionDecoder(DiffusionDecoderConfig(**shape))
         self._fit_normaliser()
         some = to_float(self.data.some(512) if isinstance(self.data, Stream) else self.data.images[:5000])
-        decoder.mean.copy_(some.mean((0, 2, 3), keepdim=True)[0])
-        decoder.sd.copy_(some.std((0, 2, 3), keepdim=True)[0].clamp(min=0.05))
-        objective, views = self.config.decoder_objective, self._decoder_views()
-        fit = Fit(
-            DecoderTraining(decoder, objective), views, self._fit("decoder"),
-            self.config.seed,
-        )  # fmt: skip
+        torch.manual_seed(self.config.seed)  # here, so that the first weights do not hang on what ran before
+        decoder = new_decoder(self.config, {"size": self.config.pictures.size} | self.space, some)
+        views = self._decoder_views()
+        fit = Fit(training_of(self.config, decoder), views, self._fit("decoder"), self.config.seed)
         milestones = [(k / self.config.watch) ** 1.5 for k in range(1, self.config.watch + 1)]
         for step in drive(fit, self.run, "decoder", self.display, milestones):
             self._watch(fit, step)
@@ -388,8 +384,8 @@ class CorridorRun:
 
     def _watch(self, fit: Fit, step) -> None:
         """Paints a sheet and measures, with the running mean of the weights."""
-        shadow = DecoderTraining(DiffusionDecoder(fit.model.decoder.config), self.config.decoder_objective)
-        shadow.load_state_dict({k: v.cpu() for k, v in fit.trained().items()})
+        shadow = copy.deepcopy(fit.model).cpu()
+        shadow.load_state_dict(fit.trained())
         model = self._model(shadow.decoder)
         with torch.random.fork_rng(devices=[]):
             if not ranks.rank():
@@ -413,7 +409,7 @@ class CorridorRun:
 
     # the model
 
-    def _model(self, decoder: DiffusionDecoder) -> TextToImage:
+    def _model(self, decoder: torch.nn.Module) -> TextToImage:
         about = {
             "name": self.name if self.name != "captions" else self.root.resolve().name,
             "recipe": self.name,
@@ -433,7 +429,7 @@ class CorridorRun:
         from condgen.card import write_card
 
         folder = self.root / "model"
-        model = self._model(load_part(DiffusionDecoder, DiffusionDecoderConfig, self.parts / "decoder"))
+        model = self._model(load_part(*DECODERS[self.config.kind], self.parts / "decoder"))
         card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
         model.save(folder, card)
         write_bytes(folder / "sheet.png", png_bytes(sheet(TextToImage.load(folder), self.prompts)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -63,3 +65,62 @@ def weighted_mse(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         predicted: (B, ...). target: (B, ...). weight: (B,).
     """
     return (weight * (predicted - target).pow(2).flatten(1).mean(1)).mean()
+
+
+def gaussian_nll(mean: Tensor, target: Tensor, log_sigma: Tensor) -> Tensor:
+    """Negative log likelihood of a normal, in nats, summed over everything but the batch and averaged over that.
+
+    Args:
+        mean: (B, ...). target: (B, ...). log_sigma: scalar, or anything that broadcasts.
+    """
+    scaled = (target - mean) * (-log_sigma).exp()
+    return (scaled.pow(2) / 2 + log_sigma + math.log(2 * math.pi) / 2).flatten(1).sum(1).mean()
+
+
+def kl_normal(mean: Tensor, log_var: Tensor, prior_mean: Tensor | float = 0.0, prior_log_var: Tensor | float = 0.0):
+    """KL divergence of N(mean, exp log_var) from a prior, N(0, 1) by default, in nats, element by element: (B, D)."""
+    apart = log_var - prior_log_var
+    distance = (mean - prior_mean).pow(2) * torch.exp(-torch.as_tensor(prior_log_var))
+    return (distance + apart.exp() - 1 - apart) / 2
+
+
+def adversarial(kind: str, real: Tensor, fake: Tensor, turn: str) -> Tensor:
+    """The loss of one turn of the game, from logits.
+
+    Args:
+        kind: `rp`, relativistic and paired: each real one is held against a fake of the same condition; `ns`, the
+            classic that does not saturate; `hinge`.
+        real, fake: (B,) logits; with `ns` and `hinge` the generator's turn looks at `fake` alone.
+        turn: `discriminator` or `generator`.
+
+    References:
+        The relativistic discriminator (Jolicoeur-Martineau, 2019); The GAN is dead; long live the GAN! (Huang et al.,
+        2024), for `rp`
+        Generative Adversarial Nets (Goodfellow et al., 2014), for `ns`
+        Geometric GAN (Lim, Ye, 2017), for `hinge`
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    mine = turn == "discriminator"
+    if kind == "rp":
+        return F.softplus(fake - real if mine else real - fake).mean()
+    if kind == "ns":
+        return F.softplus(-real).mean() + F.softplus(fake).mean() if mine else F.softplus(-fake).mean()
+    if kind == "hinge":
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean() if mine else -fake.mean()
+    raise ValueError(f"there is no adversarial loss {kind!r}; choose rp, ns or hinge")
+
+
+def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """Mean squared length of the gradient of a discriminator's logits by the pictures: R1 on real ones, R2 on fakes.
+
+    Args:
+        logits: (B,), computed from `images` with a graph.
+        images: (B, C, H, W), with `requires_grad`.
+
+    References:
+        Which Training Methods for GANs do actually Converge? (Mescheder et al., 2018)
+    """
+    (slope,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return slope.float().pow(2).flatten(1).sum(1).mean()

@@ -12,6 +12,8 @@ from condgen.contracts import CondgenError
 DEFAULT = "scenes32"
 INDEX = "model_index.json"
 ASSETS = Path(__file__).parent / "assets"
+WORDS, LABELS = "TextToImage", "LabelToImage"
+"""What a model paints from, as the index names it."""
 
 
 def folders() -> list[Path]:
@@ -61,3 +63,9 @@ def about(folder: Path) -> dict:
         return json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
+
+
+def paints_labels(folder: Path) -> bool:
+    """Whether the index of a model says that it paints labels, not words."""
+    index = about(folder)
+    return isinstance(index, dict) and index.get("_class_name") == LABELS

@@ -23,20 +23,22 @@ class Painting:
     """One picture.
 
     Args:
-        image: PIL, RGB.
-        recipe: prompt, seed, prior, dials, size, model and model_id: all it takes to paint it again.
-        clip_score: cosine of picture and prompt in the model's own space.
+        image: PIL, RGB or L.
+        recipe: prompt and prior, or `labels` by name; seed, dials, size, model and model_id: all it takes to paint it
+            again.
+        clip_score: cosine of picture and prompt in the model's own space; None where there is no prompt.
         ms: time it took.
     """
 
     image: Image.Image
     recipe: dict
-    clip_score: float
+    clip_score: float | None
     ms: float
 
     @property
     def prompt(self) -> str:
-        return self.recipe["prompt"]
+        """What was asked for: the prompt, or the labels as text."""
+        return asked(self.recipe)
 
     @property
     def seed(self) -> int:
@@ -51,20 +53,33 @@ class Painting:
 
     @property
     def file_name(self) -> str:
-        """From prompt and seed, safe on every file system."""
-        return f"{slug(self.prompt)}-{self.seed}.png"
+        """From prompt or labels and seed, safe on every file system."""
+        labels = self.recipe.get("labels", {}).items()
+        told = " ".join(f"{v}" if k == "label" else f"{k} {_plain(v)}" for k, v in labels)
+        return f"{slug(told or self.prompt)}-{self.seed}.png"
 
     def save(self, folder: Path | str) -> Path:
         """Writes the PNG into a folder, which is made if missing; gives its path, see `write_beside`."""
         return write_beside(make_folder(folder) / self.file_name, self.png())
 
 
+def asked(recipe: dict) -> str:
+    """What a recipe asks for: the prompt, or `label: Sneaker, age: 30`."""
+    if "labels" not in recipe:
+        return recipe["prompt"]
+    return ", ".join(f"{name}: {_plain(value)}" for name, value in recipe["labels"].items()) or "anything"
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def parameters(recipe: dict) -> str:
     """The recipe as the widely read one-string form."""
-    rest = {k: v for k, v in recipe.items() if k != "prompt"}
+    rest = {k: v for k, v in recipe.items() if k not in ("prompt", "labels")}
     names = {"steps": "Steps", "guidance": "CFG scale", "seed": "Seed", "model": "Model", "model_id": "Model hash"}
     facts = ", ".join(f"{names.get(k, k)}: {v}" for k, v in rest.items() if k != "size")
-    return f"{recipe['prompt']}\n{facts}, Size: {recipe['size']}x{recipe['size']}"
+    return f"{asked(recipe)}\n{facts}, Size: {recipe['size']}x{recipe['size']}"
 
 
 def read_recipe(path: Path | str) -> dict:
@@ -87,8 +102,11 @@ def read_recipe(path: Path | str) -> dict:
         raise CondgenError(f"{path} carries no recipe. Only PNG files that condgen wrote can be replayed.")
     try:
         recipe = json.loads(text)
-        if not isinstance(recipe, dict) or not {"prompt", "seed", "prior", "model", "model_id"} <= set(recipe):
+        wanted = {"labels"} if "labels" in recipe else {"prompt", "prior"}
+        if not isinstance(recipe, dict) or not {"seed", "model", "model_id", *wanted} <= set(recipe):
             raise ValueError("a field is missing")
+        if not isinstance(recipe.get("labels", {}), dict):
+            raise ValueError("labels have names")
     except (ValueError, TypeError, RecursionError):
         raise CondgenError(f"The recipe in {path} is damaged.") from None
     return recipe

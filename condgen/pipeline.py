@@ -7,7 +7,6 @@ for painting in model.generate(["a red circle above a blue square"], n=2, seed=7
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,25 +14,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs, short
-from condgen.data.views import to_uint8
-from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
+from condgen.contracts import CondgenError, CondgenWarning, Decoder, Knob, check_knobs, short, turned
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer, words_of
-from condgen.models import INDEX
+from condgen.models import INDEX, WORDS
 from condgen.nn.conditioning import condition
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
-from condgen.nn.storage import fingerprint, load_part, read_json, save_part, whole, write_json
+from condgen.nn.storage import fingerprint, load_part, save_part
+from condgen.painters import (
+    DECODERS,
+    Progress,
+    generator,
+    index_of,
+    kind_of,
+    model_id_of,
+    seeds_from,
+    to_pil,
+    write_index,
+)
 from condgen.paintings import Painting
 from condgen.priors.diffusion import DiffusionPrior
 from condgen.priors.network import PriorConfig
 from condgen.priors.regression import RegressionPrior
 from condgen.words import check_prompts, clean
 
-FORMAT = 1
 MAX_PROMPT = 2000
 PRIORS: dict[str, type[nn.Module]] = {"regression": RegressionPrior, "diffusion": DiffusionPrior}
 
@@ -44,15 +50,6 @@ class Text:
 
     tokens: Tensor
     embed: Tensor
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where painting stands: `step` of `steps`, and the pictures so far, (B, 3, S, S) in [-1, 1]."""
-
-    step: int
-    steps: int
-    images: Tensor
 
 
 class TextToImage:
@@ -68,13 +65,16 @@ class TextToImage:
         CondgenError: a part was trained on embeddings of another encoder.
     """
 
+    TASK = "text-to-image"
+    TAGS = ("unclip", "text-to-image")
+
     def __init__(
         self,
         clip: CLIP,
         tokenizer: Tokenizer,
         normaliser: Normaliser,
         priors: dict[str, nn.Module],
-        decoder: DiffusionDecoder,
+        decoder: Decoder,
         about: dict | None = None,
         model_id: str = "",
     ):
@@ -106,6 +106,12 @@ class TextToImage:
     @property
     def name(self) -> str:
         return self.about.get("name", "model")
+
+    @property
+    def stack(self) -> str:
+        """What it is made of, for its card."""
+        priors = f"priors {', '.join(self.priors)}, " if self.priors else ""
+        return f"A text-to-image stack (CLIP, {priors}{kind_of(self.decoder)} decoder)"
 
     @property
     def size(self) -> int:
@@ -210,7 +216,7 @@ class TextToImage:
         rng = [generator(seed) for seed in seeds]
         z = self.draw_embed(text, rng, prior, **{k: v for k, v in dials.items() if k in of_prior})
         decoder_dials = {k: v for k, v in dials.items() if k not in of_prior}
-        steps = int(dials["steps"])
+        steps = int(dials.get("steps", 1))
         frames = self.draw_image(z, text, rng, use_z, use_words, **decoder_dials)
         for step, images in enumerate(frames, 1):
             yield Progress(min(step, steps), steps, images)
@@ -223,13 +229,10 @@ class TextToImage:
         Each picture is painted alone, so that its bytes depend on nothing but prompt, seed, dials and weights.
         """
         prompts = check_prompts(prompts)
-        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 10_000:
-            raise CondgenError(f"The number of pictures must be an integer from 1 to 10000, got {short(n)}.")
-        generator(seed)
-        generator(seed + n - 1)
+        seeds = seeds_from(seed, n)
         dials = self._dials(prior, knobs)
         for prompt in prompts:
-            for own in range(seed, seed + n):
+            for own in seeds:
                 *_, (_, painting) = self.watch(prompt, own, prior, **dials)
                 yield painting
 
@@ -249,7 +252,7 @@ class TextToImage:
             "prompt": prompt,
             "seed": seed,
             "prior": prior or self.default_prior,
-            **dials,
+            **turned(self.knobs(prior), dials),
             "size": self.size,
             "model": self.name,
             "model_id": self.model_id,
@@ -278,11 +281,8 @@ class TextToImage:
         for name, prior in self.priors.items():
             save_part(prior, folder / f"prior_{name}", half)
         save_part(self.decoder, folder / "decoder", half)
-        if card:
-            with whole(folder / "README.md") as file:
-                file.write_text(card, encoding="utf-8")
-        index = {"_class_name": "TextToImage", "format": FORMAT, "priors": list(self.priors)} | self.about
-        write_json(folder / INDEX, index)
+        head = {"priors": list(self.priors), "decoder": kind_of(self.decoder)}
+        write_index(folder, WORDS, head, self.about, card)
 
     @classmethod
     def load(cls, folder: Path | str) -> TextToImage:
@@ -300,7 +300,7 @@ class TextToImage:
             parts["normaliser"],
             {name: parts[f"prior_{name}"] for name in index["priors"]},
             parts["decoder"],
-            about={k: v for k, v in index.items() if k not in ("_class_name", "format", "priors")},
+            about={k: v for k, v in index.items() if k not in ("_class_name", "format", "priors", "decoder")},
             model_id=model_id_of(folder),
         )
 
@@ -310,18 +310,6 @@ def _first(prompt: str) -> str:
     return prompt if len(prompt) <= MAX_PROMPT else clean(prompt)[:MAX_PROMPT]
 
 
-def generator(seed: int) -> torch.Generator:
-    """The generator that a seed names; `CondgenError` when it is no integer from 0 to 2**63 - 1."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise CondgenError(f"A seed must be an integer from 0 to 2**63 - 1, got {short(seed)}.")
-    return torch.Generator().manual_seed(seed)
-
-
-def to_pil(images: Tensor) -> list[Image.Image]:
-    """(B, 3, H, W) in [-1, 1] -> PIL pictures."""
-    return [Image.fromarray(picture) for picture in to_uint8(images).transpose(0, 2, 3, 1).copy()]
-
-
 def space_of(clip: CLIP) -> str:
     """The name of an encoder's embedding space."""
     return fingerprint(clip)
@@ -329,32 +317,17 @@ def space_of(clip: CLIP) -> str:
 
 def read_index(folder: Path) -> dict:
     """`model_index.json`; `CondgenError` when it is missing or not of this kind."""
-    path = folder / INDEX
-    index = read_json(path)
-    if not isinstance(index, dict) or index.get("_class_name") != "TextToImage" or index.get("format") != FORMAT:
-        named = (index.get("_class_name"), index.get("format")) if isinstance(index, dict) else ("list", "unknown")
-        told = f"a {named[0]} of format {named[1]}, expected a TextToImage of format {FORMAT}"
-        raise CondgenError(f"{path} describes {told}.")
+    index = index_of(folder, WORDS)
     names = index.get("priors")
     if not isinstance(names, list) or not all(isinstance(name, str) and name in PRIORS for name in names):
-        raise CondgenError(f"{path} names priors {short(names)}, expected some of {', '.join(PRIORS)}.")
-    if not isinstance(index.get("name", ""), str):
-        raise CondgenError(f"{path} names the model {short(index['name'])}, expected a text.")
+        raise CondgenError(f"{folder / INDEX} names priors {short(names)}, expected some of {', '.join(PRIORS)}.")
+    if (kind := index.get("decoder", "diffusion")) not in [*DECODERS]:
+        raise CondgenError(f"{folder / INDEX} names the decoder {short(kind)}, expected one of {', '.join(DECODERS)}.")
     return index
 
 
 def parts_of(index: dict) -> dict[str, tuple[type[nn.Module], type]]:
     """Folder -> (class, class of its config) of every part with weights that an index names."""
     priors = {f"prior_{name}": (PRIORS[name], PriorConfig) for name in index["priors"]}
-    decoder = (DiffusionDecoder, DiffusionDecoderConfig)
+    decoder = DECODERS[index.get("decoder", "diffusion")]
     return {"clip": (CLIP, CLIPConfig), "normaliser": (Normaliser, NormaliserConfig), **priors, "decoder": decoder}
-
-
-def model_id_of(folder: Path) -> str:
-    """Sixteen hex digits that name all weights, configs and the tokenizer of a model folder."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*/*")):
-        if file.suffix in (".safetensors", ".json") and file.is_file():
-            digest.update(file.relative_to(folder).as_posix().encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from condgen.contracts import CondgenError
-from condgen.decoders.diffusion import DecoderObjective
+from condgen.decoders.cgan import CLASSIC, CganObjective
+from condgen.decoders.cvae import CvaeObjective
+from condgen.decoders.telling import DecoderObjective
 from condgen.encoders.training import ClipObjective
 from condgen.training.loop import FitConfig
 
@@ -87,7 +89,7 @@ class PriorShape:
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """See `decoders.diffusion.DiffusionDecoderConfig`."""
+    """Of a diffusion decoder, see `decoders.diffusion.DiffusionDecoderConfig`."""
 
     objective: Literal["x", "edm"] = "x"
     channels: tuple[int, ...] = (48, 96)
@@ -102,8 +104,115 @@ class DecoderShape:
 
 
 @dataclass(frozen=True)
-class Corridor:
-    """Everything that fixes a run.
+class CganShape:
+    """See `decoders.cgan.CganConfig`."""
+
+    channels: tuple[int, ...] = (32, 64)
+    blocks: int = 1
+    heads: int = 4
+    width: int = 128
+    word_depth: int = 2
+    code: int = 64
+    truncation: float = 4.0
+
+
+@dataclass(frozen=True)
+class CvaeShape:
+    """See `decoders.cvae.CvaeConfig`."""
+
+    channels: tuple[int, ...] = (32, 64)
+    blocks: int = 1
+    heads: int = 4
+    width: int = 128
+    word_depth: int = 2
+    latent: int = 32
+    temperature: float = 0.8
+
+
+FIT_CGAN = FitConfig(
+    images=300_000, batch=64, lr=1e-3, optimiser="adamw", weight_decay=0.0, beta_1=0.0, beta_2=0.99, clip=10.0
+)
+FIT_CVAE = FitConfig(images=300_000, batch=64, lr=2e-3)
+
+
+@dataclass(frozen=True)
+class Painter:
+    """What fixes a decoder and its training, whatever it is told.
+
+    Args:
+        kind: which decoder.
+        decoder, cgan, cvae: the shape of each kind.
+        decoder_objective: what it is told in training.
+        cgan_objective, cvae_objective: how these kinds are trained.
+        fit_decoder: how long and how fast.
+    """
+
+    kind: Literal["diffusion", "cgan", "cvae"] = "diffusion"
+    decoder: DecoderShape = field(default_factory=DecoderShape)
+    cgan: CganShape = field(default_factory=CganShape)
+    cvae: CvaeShape = field(default_factory=CvaeShape)
+    decoder_objective: DecoderObjective = field(default_factory=DecoderObjective)
+    cgan_objective: CganObjective = field(default_factory=CganObjective)
+    cvae_objective: CvaeObjective = field(default_factory=CvaeObjective)
+    fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(images=600_000, batch=32, lr=3e-3))
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What labelled pictures to train on, see `data.labels.open_labelled`.
+
+    Args:
+        size: edge of the pictures; 0 takes them as they are.
+        colours: channels, 1 or 3; 0 takes them as they are.
+        image: name of the column of pictures; empty guesses.
+        label: name of the column of the class; empty guesses.
+        attributes: names of further columns to paint by.
+        split: name of the column that tells the split; empty guesses.
+        use: which split to train on.
+        how: how pictures that are not square become so.
+        max_bad: share of unusable rows above which training refuses.
+        shift: largest random shift in pixels.
+        flip: mirror every second picture.
+    """
+
+    size: int = 0
+    colours: int = 0
+    image: str = ""
+    label: str = ""
+    attributes: tuple[str, ...] = ()
+    split: str = ""
+    use: str = "train"
+    how: Literal["crop", "pad"] = "crop"
+    max_bad: float = 0.01
+    shift: int = 0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class ByLabel(Painter):
+    """Everything that fixes a run from labels to pictures.
+
+    Args:
+        data: labelled pictures: `digits`, a folder, a table; see `data.labels.open_labelled`.
+        seed: of weights, order and noise.
+        minutes: bound on the training; 0 sets none.
+        images: bound on the pictures seen; 0 sets none.
+        watch: how often to paint a sample sheet.
+        save_every: seconds between checkpoints.
+    """
+
+    data: str = ""
+    seed: int = 0
+    minutes: float = 0.0
+    images: int = 0
+    watch: int = 8
+    save_every: float = 60.0
+    pictures: Labelled = field(default_factory=Labelled)
+
+
+@dataclass(frozen=True)
+class Corridor(Painter):
+    """Everything that fixes a run from words to pictures.
 
     Args:
         data: captioned pictures, a folder, a file or shards; empty for scenes, which are drawn.
@@ -131,13 +240,10 @@ class Corridor:
     clip: ClipShape = field(default_factory=ClipShape)
     clip_objective: ClipObjective = field(default_factory=ClipObjective)
     prior: PriorShape = field(default_factory=PriorShape)
-    decoder: DecoderShape = field(default_factory=DecoderShape)
-    decoder_objective: DecoderObjective = field(default_factory=DecoderObjective)
     fit_clip: FitConfig = field(
         default_factory=lambda: FitConfig(images=150_000, batch=64, lr=1e-3, weight_decay=0.05, beta_2=0.98)
     )
     fit_prior: FitConfig = field(default_factory=lambda: FitConfig(images=150_000, batch=256, lr=1e-3))
-    fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(images=600_000, batch=32, lr=3e-3))
 
 
 SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
@@ -150,13 +256,13 @@ class Recipe:
 
     family: str
     help: str
-    base: Corridor
+    base: Corridor | ByLabel
     sizes: dict[str, Callable[[Corridor], Corridor]] = field(default_factory=dict)
     needs_data: bool = False
     examples: tuple[str, ...] = ()
 
-    def config(self, size: str | None = None, **changes) -> Corridor:
-        """The config of this recipe in one of its sizes; `changes` replace fields of `Corridor`.
+    def config(self, size: str | None = None, **changes) -> Corridor | ByLabel:
+        """The config of this recipe in one of its sizes; `changes` replace its fields.
 
         Raises:
             CondgenError: the recipe has no such size.
@@ -204,9 +310,63 @@ _SCENES = Corridor(
 )
 _CAPTIONS = Corridor(clip_objective=ClipObjective(negatives=0))
 
+WORDS, LABELS = "words to picture", "label to picture"
+
+
+def _of_kind(config: Corridor | ByLabel, kind: str) -> Corridor | ByLabel:
+    """The same with another decoder, and the pace that suits it."""
+    pace = {"diffusion": config.fit_decoder, "cgan": FIT_CGAN, "cvae": FIT_CVAE}
+    return replace(config, kind=kind, fit_decoder=pace[kind])
+
+
+def _classic(c: ByLabel) -> ByLabel:
+    """A GAN as it was taught."""
+    fit = replace(c.fit_decoder, lr=2e-4, beta_1=0.5, beta_2=0.999, ema=0.0)
+    return replace(c, cgan_objective=CLASSIC, fit_decoder=fit)
+
+
+def _by_label() -> dict[str, Recipe]:
+    """Every kind of decoder for every collection."""
+    small = DecoderShape(channels=(32, 64), depth=1, guidance=1.5)
+    fashion = ByLabel(decoder=small, fit_decoder=FitConfig(images=300_000, batch=64, lr=2e-3))
+    digits = replace(
+        fashion,
+        data="digits",
+        decoder=replace(small, channels=(64,)),
+        cgan=CganShape(channels=(64,)),
+        cvae=CvaeShape(channels=(64,)),
+        fit_decoder=FitConfig(images=60_000, batch=64, lr=2e-3),
+    )
+    cifar = replace(
+        fashion,
+        pictures=Labelled(flip=True),
+        decoder=DecoderShape(channels=(64, 128, 128), blocks=2, guidance=1.5),
+        cgan=CganShape(channels=(64, 128, 128)),
+        cvae=CvaeShape(channels=(64, 128, 128), latent=128),
+    )
+    told = {
+        "digits": ("handwritten digits at 8 px, which come with scikit-learn", digits),
+        "fashion": ("Fashion-MNIST at 28 px; --data is its folder", fashion),
+        "cifar10": ("CIFAR-10 at 32 px; --data is its folder", cifar),
+        "labels": ("your own labelled pictures; --data is their folder or table", fashion),
+    }
+    names = {"diffusion": "a diffusion model", "cgan": "a conditional GAN", "cvae": "a conditional VAE"}
+    return {
+        f"{data}-{kind}": Recipe(
+            LABELS,
+            f"{what}, by {names[kind]}",
+            _of_kind(base, kind),
+            sizes={"modern": lambda c: c, "classic": _classic} if kind == "cgan" else {},
+            needs_data=not base.data,
+        )
+        for data, (what, base) in told.items()
+        for kind in names
+    }
+
+
 RECIPES: dict[str, Recipe] = {
     "scenes32": Recipe(
-        "words to picture",
+        WORDS,
         "coloured shapes at 32 px, drawn here; the model of the package",
         _SCENES,
         examples=(
@@ -219,18 +379,19 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "nouns32": Recipe(
-        "words to picture",
+        WORDS,
         "pixel-art characters at 32 px; --data is the folder of the nouns",
         _CAPTIONS,
         needs_data=True,
     ),
     "captions": Recipe(
-        "words to picture",
+        WORDS,
         "your own captioned pictures; --data is their folder, file or shards",
         _CAPTIONS,
         sizes={"tiny": _tiny, "small": _small, "base": _base},
         needs_data=True,
     ),
+    **_by_label(),
 }
 
 
@@ -245,8 +406,8 @@ def find_recipe(name: str) -> Recipe:
     raise CondgenError(f"There is no recipe {name!r}.{hint} Recipes: {', '.join(RECIPES)}.")
 
 
-def train(recipe: str, out: Path | str, config: Corridor | None = None) -> Path:
-    """Trains encoder, priors and decoder in order and exports the model; gives its folder.
+def train(recipe: str, out: Path | str, config: Corridor | ByLabel | None = None) -> Path:
+    """Trains encoder, priors and decoder in order, or a decoder by labels, and exports the model; gives its folder.
 
     The same call again goes on from the last checkpoint.
 
@@ -262,6 +423,12 @@ def train(recipe: str, out: Path | str, config: Corridor | None = None) -> Path:
 
     chosen = find_recipe(recipe)
     config = config or chosen.config()
+    if isinstance(config, ByLabel):
+        from condgen.label_training import LabelRun
+
+        if not config.data:
+            raise CondgenError(f"The recipe {recipe} needs labelled pictures: give their folder or table with --data.")
+        return LabelRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen)).train()
     if chosen.needs_data and not config.data and not (config.embeds and config.stage == "prior"):
         raise CondgenError(f"The recipe {recipe} needs captioned pictures: give their folder or shards with --data.")
     if not chosen.needs_data and config.data:
@@ -272,12 +439,12 @@ def train(recipe: str, out: Path | str, config: Corridor | None = None) -> Path:
     return CorridorRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen)).train()
 
 
-def bounded(config: Corridor, recipe: Recipe, stage: str, fit: FitConfig, parts: int = 1) -> FitConfig:
+def bounded(config: Corridor | ByLabel, recipe: Recipe, stage: str, fit: FitConfig, parts: int = 1) -> FitConfig:
     """The fit of a stage under the run's `minutes` and `images`; `parts` trainings share the stage's time.
 
     Under `minutes` time alone decides and the learning rate follows it, unless a number of pictures was given too.
     """
-    share = SHARES[stage] if config.stage == "all" else 1.0
+    share = SHARES[stage] if isinstance(config, Corridor) and config.stage == "all" else 1.0
     minutes = config.minutes * share / parts if config.minutes else fit.minutes
     images = min(fit.images, config.images) if config.images else fit.images
     usual = [recipe.base, *(size(recipe.base) for size in recipe.sizes.values())]

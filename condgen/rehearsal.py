@@ -8,8 +8,8 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
+from condgen.building import SHAPES, new_decoder, training_of
 from condgen.contracts import Batch, CondgenError, check_knobs
-from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.training import ClipTraining
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
@@ -27,24 +27,47 @@ TRAINING: dict[str, Callable[[nn.Module, Normaliser], nn.Module]] = {
 
 def rehearse(config) -> None:
     """Raises `CondgenError` for a `recipes.Corridor` that cannot be trained; the message names the option."""
-    _check_numbers(config)
+    _check_numbers(
+        config, ("clip", "prior", "decoder"), {"clip_objective.chunk": 0, "pictures.scenes": 1, "pictures.buffer": 0}
+    )
     if not config.prior.kinds or (unknown := [kind for kind in config.prior.kinds if kind not in TRAINING]):
         told = f"no prior {unknown[0]!r} to train" if config.prior.kinds else "no prior to train in an empty list"
         raise CondgenError(f"--prior.kinds: there is {told}; choose from {', '.join(TRAINING)}.")
-    for option, build in _parts(config).items():
+    _try_out(_parts(config))
+
+
+def rehearse_labels(config, size: int, colours: int, levels: tuple[int, ...]) -> None:
+    """Raises `CondgenError` for a `recipes.ByLabel` that cannot be trained on such pictures; it names the option."""
+    _check_numbers(config, ("decoder",))
+    if size < 8:
+        raise CondgenError(
+            f"Pictures of {size} x {size} pixels are too small. Ask for larger ones with --pictures.size."
+        )
+
+    def decoder() -> tuple[nn.Module, Batch]:
+        codes = torch.zeros(2, len(levels))
+        batch = {"image": torch.zeros(2, colours, size, size), "codes": codes, "has_codes": codes == 0}
+        return _decoder(config, {"size": size, "colours": colours, "levels": levels}), batch
+
+    _try_out({SHAPES[config.kind]: decoder})
+
+
+def _try_out(parts: dict[str, Callable[[], tuple[nn.Module, Batch]]]) -> None:
+    for option, build in parts.items():
         try:
             with torch.device("meta"):
                 training, batch = build()
-                training.loss(batch)
+                for turn in training.turns:
+                    training.loss(batch, turn)
         except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
             told = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             raise CondgenError(f"The options --{option}.* do not fit together: {told}.") from None
 
 
-def _check_numbers(config) -> None:
-    least = dict.fromkeys(("seed", "minutes", "images", "watch", "save_every", "clip_objective.chunk"), 0)
-    least |= {"pictures.scenes": 1, "pictures.shift": 0, "pictures.buffer": 0}
-    for stage in ("clip", "prior", "decoder"):
+def _check_numbers(config, stages: tuple[str, ...], more: dict[str, float] | None = None) -> None:
+    least = dict.fromkeys(("seed", "minutes", "images", "watch", "save_every", "pictures.shift"), 0) | (more or {})
+    least |= {"cgan_objective.gamma": 0, "cvae_objective.free_bits": 0, "cvae_objective.warmup": 0}
+    for stage in stages:
         least |= {f"fit_{stage}.{name}": low for name, low in (("images", 1), ("minutes", 0), ("batch", 1), ("ema", 0))}
         least |= {f"fit_{stage}.{name}": 0 for name in ("warmup", "decay_from", "weight_decay")}
         least |= {f"fit_{stage}.{name}": 1e-12 for name in ("lr", "clip")}
@@ -80,9 +103,15 @@ def _parts(config) -> dict[str, Callable[[], tuple[nn.Module, Batch]]]:
         return TRAINING[kind](part, normaliser), batch | {"text_id": ids[:, 0], "true_ids": ids}
 
     def decoder() -> tuple[nn.Module, Batch]:
-        part = DiffusionDecoder(DiffusionDecoderConfig(edge, **space, **asdict(config.decoder)))
-        check_knobs(part.knobs, {})
         batch = {"image": torch.zeros(n, 3, edge, edge), "z": torch.zeros(n, width), "tokens": tokens()}
-        return DecoderTraining(part, config.decoder_objective), batch
+        return _decoder(config, {"size": edge} | space), batch
 
-    return {"clip": clip, "prior": lambda: prior(config.prior.kinds[0]), "decoder": decoder}
+    own = SHAPES[config.kind]
+    return {"clip": clip, "prior": lambda: prior(config.prior.kinds[0]), own: decoder}
+
+
+def _decoder(config, reads: dict) -> nn.Module:
+    """The training of a decoder whose dials are all in range."""
+    part = new_decoder(config, reads)
+    check_knobs(part.knobs, {})
+    return training_of(config, part)

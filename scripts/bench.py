@@ -62,7 +62,8 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
     """Pictures a second of the encoder and of the decoder, and the share of the time that checkpoints take."""
     import torch
 
-    from condgen.decoders.diffusion import DecoderObjective, DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
+    from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
+    from condgen.decoders.telling import DecoderObjective
     from condgen.encoders.clip import CLIP, CLIPConfig
     from condgen.encoders.training import ClipObjective, ClipTraining
     from condgen.recipes import RECIPES
@@ -73,7 +74,9 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
     shape = {k: v for k, v in vars(config.clip).items() if k not in ("vocab", "context")}
     clip = CLIP(CLIPConfig(edge, vocab, context, **shape))
     decoder = DiffusionDecoder(
-        DiffusionDecoderConfig(edge, config.clip.embed_dim, vocab, context, **vars(config.decoder))
+        DiffusionDecoderConfig(
+            edge, embed_dim=config.clip.embed_dim, vocab=vocab, context=context, **vars(config.decoder)
+        )
     )
     models = {
         "clip": (ClipTraining(clip, ClipObjective(negatives=0)), config.fit_clip.batch),

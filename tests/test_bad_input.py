@@ -194,7 +194,7 @@ def test_row_10_a_config_that_asks_for_more_than_the_file_holds(model, tmp_path)
             TextToImage.load(tmp_path / "m")
         (tmp_path / "m" / part / "config.json").write_bytes(kept)
     edit(tmp_path / "m" / "decoder" / "config.json", size=33)
-    with pytest.raises(CondgenError, match="paints 33 pixels, the encoder looks at 32"):
+    with pytest.raises(CondgenError, match="pictures of 33 pixels cannot be halved"):
         TextToImage.load(tmp_path / "m")
 
 

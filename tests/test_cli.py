@@ -207,7 +207,7 @@ def test_info_reads_headers_only(condgen, monkeypatch):
     facts = json.loads(out)
     assert code == 0 and facts["name"] == "tiny" and facts["size"] == 32
     assert facts["priors"] == ["regression", "diffusion", "none"]
-    assert [dial["name"] for dial in facts["dials"]["decoder"]] == ["guidance", "steps"]
+    assert [dial["name"] for dial in facts["dials"]["decoder"]][:2] == ["guidance", "steps"]
     assert facts["dials"]["prior regression"] == [] and len(facts["dials"]["prior diffusion"]) == 3
     from tiny import tiny_model
 

@@ -10,9 +10,12 @@ import torch
 import condgen
 from condgen.contracts import CondgenError, Decoder, Knob, Trainable, check_knobs
 from condgen.nn.conditioning import condition
-from tests.tiny import tiny_model
+from condgen.painters import DECODERS as DECODER_KINDS
+from tests.tiny import tiny_decoder, tiny_model
 
 S = 32
+WORDS = {"embed_dim": 16, "vocab": tiny_model().tokenizer.vocab, "context": tiny_model().tokenizer.context}
+READS = {"words": WORDS, "image": {"embed_dim": 16}, "label": {"levels": (3,)}, "attributes": {"levels": (3, 0, 2)}}
 
 
 def classes(method: str) -> list[type]:
@@ -30,14 +33,18 @@ def classes(method: str) -> list[type]:
 
 def make(cls: type, model):
     """Builds a class from the parts of a model, by the names of its arguments."""
-    from condgen.decoders.diffusion import DecoderObjective
+    from condgen.decoders.cgan import CganObjective
+    from condgen.decoders.cvae import CvaeObjective
+    from condgen.decoders.telling import DecoderObjective
     from condgen.encoders.training import ClipObjective
 
     kind = "diffusion" if "Diffusion" in cls.__name__ else "regression"
+    painter = next((own for own in ("cgan", "cvae") if own in cls.__name__.lower()), "diffusion")
     objective = ClipObjective() if "Clip" in cls.__name__ else DecoderObjective()
+    decoder = tiny_decoder(painter, WORDS)
     parts = {
-        "clip": model.clip, "decoder": model.decoder, "normaliser": model.normaliser, "prior": model.priors[kind],
-        "objective": objective, "config": model.decoder.config,
+        "clip": model.clip, "decoder": decoder, "normaliser": model.normaliser, "prior": model.priors[kind],
+        "objective": objective, "config": decoder.config, "cgan": CganObjective(), "cvae": CvaeObjective(),
     }  # fmt: skip
     return cls(*(parts[name] for name in inspect.signature(cls).parameters))
 
@@ -55,11 +62,11 @@ def batch(model, n=4):
     }  # fmt: skip
 
 
-TRAINABLES, DECODERS = classes("parameters_of"), classes("denoise")
+TRAINABLES, DECODERS = classes("parameters_of"), classes("sample")
 
 
 def test_they_are_found():
-    assert len(TRAINABLES) >= 4 and len(DECODERS) >= 1
+    assert len(TRAINABLES) >= 6 and {cls for cls, _ in DECODER_KINDS.values()} == set(DECODERS)
 
 
 @pytest.mark.parametrize("cls", TRAINABLES, ids=lambda c: c.__name__)
@@ -106,39 +113,77 @@ class TestTrainable:
         assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
 
-@pytest.mark.parametrize("cls", DECODERS, ids=lambda c: c.__name__)
+def said(reads: str, n: int) -> dict[str, torch.Tensor]:
+    """A condition of n equal pictures."""
+    if "levels" in READS[reads]:
+        codes = torch.tensor([[2.0, 0.3, 1.0][: len(READS[reads]["levels"])]] * n)
+        return {"codes": codes, "has_codes": torch.ones_like(codes, dtype=torch.bool)}
+    words = torch.from_numpy(tiny_model().tokenizer.encode(["a red circle"] * n))
+    return condition(torch.ones(n, 16), words)
+
+
+@pytest.mark.parametrize("reads", READS)
+@pytest.mark.parametrize("kind", DECODER_KINDS)
 class TestDecoder:
-    def sample(self, cls, seeds, **knobs):
-        model = tiny_model()
-        decoder = make(cls, model).eval()
-        decoder.load_state_dict(model.decoder.state_dict())
+    def sample(self, kind, reads, seeds, **knobs):
+        decoder = tiny_decoder(kind, READS[reads])
         assert isinstance(decoder, Decoder)
-        n = len(seeds)
-        words = torch.from_numpy(model.tokenizer.encode(["a red circle"] * n))
-        z = torch.ones(n, 16)
-        return list(decoder.sample(condition(z, words), [torch.Generator().manual_seed(s) for s in seeds], **knobs))
+        rng = [torch.Generator().manual_seed(s) for s in seeds]
+        return list(decoder.sample(said(reads, len(seeds)), rng, **knobs))
 
-    def test_pictures_have_shape_and_range(self, cls):
-        frames = self.sample(cls, [0, 1], steps=3)
-        assert len(frames) == 3
-        assert all(f.shape == (2, 3, S, S) and f.min() >= -1 and f.max() <= 1 for f in frames)
+    @pytest.mark.parametrize("colours", [1, 3])
+    def test_pictures_have_shape_and_range(self, kind, reads, colours):
+        decoder = tiny_decoder(kind, READS[reads] | {"colours": colours})
+        *_, last = frames = list(decoder.sample(said(reads, 2), [torch.Generator().manual_seed(s) for s in (0, 1)]))
+        assert all(f.shape == (2, colours, S, S) and f.min() >= -1 and f.max() <= 1 for f in frames)
+        steps = {knob.name: knob.default for knob in decoder.knobs}.get("steps", 1)
+        assert len(frames) == steps and last.std() > 0
 
-    def test_a_seed_names_a_picture(self, cls):
-        many, one, other = (self.sample(cls, seeds, steps=2)[-1] for seeds in ([5, 6, 7], [6], [8]))
+    def test_a_seed_names_a_picture(self, kind, reads):
+        many, one, other = (self.sample(kind, reads, seeds)[-1] for seeds in ([5, 6, 7], [6], [8]))
         torch.testing.assert_close(many[1:2], one, atol=1e-4, rtol=1e-4)
         assert not torch.allclose(one, other, atol=1e-2)
 
-    def test_every_knob_turns_something(self, cls):
-        decoder = make(cls, tiny_model())
-        base = self.sample(cls, [0])[-1]
-        for knob in decoder.knobs:
-            turned = self.sample(cls, [0], **{knob.name: knob.low if knob.default != knob.low else knob.high})[-1]
+    def test_what_is_said_changes_the_picture(self, kind, reads):
+        from condgen.nn.conditioning import say_nothing
+
+        decoder = tiny_decoder(kind, READS[reads])
+        cond = said(reads, 1)
+        (*_, one), (*_, other) = (
+            list(decoder.sample(c, [torch.Generator().manual_seed(0)])) for c in (cond, say_nothing(cond))
+        )
+        assert not torch.allclose(one, other, atol=1e-3)
+
+    def test_every_knob_turns_something(self, kind, reads):
+        base = self.sample(kind, reads, [0])[-1]
+        for knob in tiny_decoder(kind, READS[reads]).knobs:
+            value = knob.low if knob.default != knob.low else knob.high
+            turned = self.sample(kind, reads, [0], **{knob.name: value})[-1]
             assert not torch.equal(turned, base), f"{knob.name} changes nothing"
 
-    def test_a_knob_out_of_range_or_unknown_is_refused(self, cls):
-        for wrong in ({"steps": 0}, {"steps": 2.5}, {"guidance": float("nan")}, {"brightness": 1}):
+    def test_a_knob_out_of_range_or_unknown_is_refused(self, kind, reads):
+        knob = tiny_decoder(kind, READS[reads]).knobs[-1]
+        for wrong in ({knob.name: knob.high + 1}, {knob.name: float("nan")}, {"brightness": 1}):
             with pytest.raises(CondgenError, match=next(iter(wrong))):
-                self.sample(cls, [0], **wrong)
+                self.sample(kind, reads, [0], **wrong)
+
+    def test_it_trains_on_what_is_said(self, kind, reads):
+        """Gradients reach every weight, over a few batches with parts of the condition dropped."""
+        from condgen.building import training_of
+        from condgen.recipes import Corridor
+
+        decoder = tiny_decoder(kind, READS[reads])
+        training = training_of(Corridor(kind=kind), decoder).train()
+        n = 8
+        given = {"image": torch.rand(n, 3, S, S) * 2 - 1, **said(reads, n)}
+        touched = set()
+        for step in range(8):
+            torch.manual_seed(step)
+            for turn in training.turns:
+                training.loss(given, turn)["loss"].backward()
+            touched |= {name for name, p in decoder.named_parameters() if p.grad is not None and p.grad.any()}
+        rows = {name for name, _ in decoder.named_parameters() if "said.words.token" in name}
+        assert not {name for name, _ in decoder.named_parameters()} - touched - rows
 
 
 def test_knobs_fill_in_defaults_and_name_the_range():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from condgen.building import new_decoder
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.scenes import draw_scenes, render
 from condgen.pipeline import TextToImage
@@ -170,10 +171,8 @@ def test_minutes_are_shared_out():
 
 @pytest.mark.parametrize("size", RECIPES["captions"].sizes)
 def test_every_size_builds(size):
-    from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
-
     config = RECIPES["captions"].config(size)
-    decoder = DiffusionDecoder(DiffusionDecoderConfig(size=config.pictures.size, **vars(config.decoder)))
+    decoder = new_decoder(config, {"size": config.pictures.size, "embed_dim": 128, "vocab": 64, "context": 12})
     with torch.no_grad():
         cond = {"z": torch.zeros(1, 128), "has_z": torch.ones(1).bool(), "tokens": torch.ones(1, 12).long(),
                 "has_words": torch.ones(1).bool()}  # fmt: skip

@@ -12,12 +12,14 @@ FLOORS = {
     "contracts": 0, "losses": 0,
     "nn": 1, "diffusion": 1, "paintings": 1, "models": 1, "words": 1, "ranks": 1, "factors": 1,
     "encoders": 2, "priors": 2, "decoders": 2, "data": 2, "metrics": 2, "training": 2,
-    "pipeline": 3, "labelling": 3, "card": 3,
-    "evaluation": 4, "rehearsal": 4, "embedding": 4,
-    "corridor": 5,
-    "recipes": 6,
-    "cli": 7, "studio": 7,
-    "__init__": 8, "__main__": 8,
+    "painters": 3,
+    "pipeline": 4, "labelling": 4, "card": 4,
+    "building": 4, "opening": 5, "synthesis": 5,
+    "evaluation": 6, "rehearsal": 6, "embedding": 6,
+    "corridor": 7, "label_training": 7,
+    "recipes": 8,
+    "cli": 9, "studio": 9,
+    "__init__": 10, "__main__": 10,
 }  # fmt: skip
 SHARED = {("diffusion", "nn")}
 """Noise may use bricks; nothing else crosses a floor sideways."""

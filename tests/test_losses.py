@@ -4,7 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from condgen.losses import info_nce, soft_cross_entropy, weighted_mse
+from condgen.losses import (
+    adversarial,
+    gaussian_nll,
+    gradient_penalty,
+    info_nce,
+    kl_normal,
+    soft_cross_entropy,
+    weighted_mse,
+)
 
 
 @pytest.fixture
@@ -67,3 +75,42 @@ def test_soft_cross_entropy_leaves_out_rows_without_an_answer():
 def test_weighted_mse_is_mse_at_weight_one():
     a, b = torch.randn(5, 3, 4), torch.randn(5, 3, 4)
     torch.testing.assert_close(weighted_mse(a, b, torch.ones(5)), F.mse_loss(a, b))
+
+
+def test_kl_and_likelihood_are_those_of_torch_distributions():
+    torch.manual_seed(0)
+    mean, log_var, x = torch.randn(5, 7), torch.randn(5, 7), torch.randn(5, 7)
+    log_sigma = torch.tensor(-0.3)
+    own = torch.distributions.Normal(mean, (log_var / 2).exp())
+    kl = torch.distributions.kl_divergence(own, torch.distributions.Normal(0.0, 1.0))
+    torch.testing.assert_close(kl_normal(mean, log_var), kl)
+    other_mean, other_log_var = torch.randn(2, 5, 7)
+    kl = torch.distributions.kl_divergence(own, torch.distributions.Normal(other_mean, (other_log_var / 2).exp()))
+    torch.testing.assert_close(kl_normal(mean, log_var, other_mean, other_log_var), kl)
+    nll = -torch.distributions.Normal(mean, log_sigma.exp()).log_prob(x).sum(1).mean()
+    torch.testing.assert_close(gaussian_nll(mean, x, log_sigma), nll)
+
+
+@pytest.mark.parametrize("kind", ["rp", "ns", "hinge"])
+def test_players_want_opposite_things(kind):
+    """The critic's loss falls as real ones rise above fakes, the generator's falls as fakes rise."""
+    real, fake = torch.tensor([1.5, 0.5]), torch.tensor([-1.0, 0.2], requires_grad=True)
+    (for_critic,) = torch.autograd.grad(adversarial(kind, real, fake, "discriminator"), fake)
+    (for_generator,) = torch.autograd.grad(adversarial(kind, real, fake, "generator"), fake)
+    assert (for_critic[1] > 0) and (for_generator < 0).all()
+
+
+def test_the_classic_game_is_binary_cross_entropy():
+    torch.manual_seed(0)
+    real, fake = torch.randn(2, 9)
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    expected = bce(real, torch.ones(9)) + bce(fake, torch.zeros(9))
+    torch.testing.assert_close(adversarial("ns", real, fake, "discriminator"), expected)
+    torch.testing.assert_close(adversarial("ns", real, fake, "generator"), bce(fake, torch.ones(9)))
+
+
+def test_the_penalty_is_the_squared_slope():
+    """Of a linear critic w . x it is |w|^2, whatever the pictures."""
+    torch.manual_seed(0)
+    w, images = torch.randn(3, 4, 4), torch.randn(6, 3, 4, 4, requires_grad=True)
+    torch.testing.assert_close(gradient_penalty((images * w).flatten(1).sum(1), images), w.pow(2).sum())

@@ -7,10 +7,10 @@ from itertools import pairwise
 import torch
 
 from condgen.data.grammar import COLOURS, SHAPES, Meaning, say
-from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
+from condgen.painters import DECODERS
 from condgen.pipeline import PRIORS, TextToImage, space_of
 from condgen.priors.network import PriorConfig
 
@@ -25,6 +25,19 @@ def tiny_captions() -> list[str]:
     return [*captions, *(say(Meaning(pair)) for pair in pairs[:3])]
 
 
+def tiny_decoder(kind: str, reads: dict, seed: int = 0) -> torch.nn.Module:
+    """An untrained decoder that paints something, always the same."""
+    cls, config = DECODERS[kind]
+    own = {"depth": 1, "steps": 4} if kind == "diffusion" else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        decoder = cls(config(**{"channels": (16, 32), "heads": 2, "width": 32, "word_depth": 1} | own | reads))
+        for parameter in decoder.parameters():
+            if not parameter.any():  # layers that start at zero would paint grey, whatever is asked
+                torch.nn.init.normal_(parameter, std=0.3)
+    return decoder.eval()
+
+
 def tiny_model() -> TextToImage:
     """An untrained model, always the same."""
     tokenizer = Tokenizer.train(tiny_captions())
@@ -35,11 +48,6 @@ def tiny_model() -> TextToImage:
         inside = sizes | {"space": space_of(clip)}
         shape = PriorConfig(width=16, depth=1, heads=2, **inside)
         priors = {name: kind(shape) for name, kind in PRIORS.items()}
-        decoder = DiffusionDecoder(
-            DiffusionDecoderConfig(channels=(16, 32), depth=1, heads=2, width=32, word_depth=1, steps=4, **inside)
-        )
-        for parameter in decoder.parameters():
-            if not parameter.any():  # layers that start at zero would paint grey, whatever is asked
-                torch.nn.init.normal_(parameter, std=0.3)
+        decoder = tiny_decoder("diffusion", inside)
         normaliser = Normaliser(NormaliserConfig(16, inside["space"]))
     return TextToImage(clip, tokenizer, normaliser, priors, decoder, about={"name": "tiny"})

@@ -18,7 +18,11 @@ from condgen.words import check_prompt
 HELP = "paint pictures from prompts"
 DIALS = (
     ("--guidance", "W", float, "how closely to follow the prompt; 1 is off"),
+    ("--guidance-low", "T", float, "noise level from 0 to 1 below which nothing is guided"),
+    ("--guidance-high", "T", float, "noise level from 0 to 1 above which nothing is guided"),
     ("--steps", "K", int, "denoising steps"),
+    ("--temperature", "T", float, "sd of the code of a CVAE; smaller is safer and less varied"),
+    ("--truncation", "T", float, "bound of the noise of a GAN; smaller is safer and less varied"),
     ("--best-of", "N", int, "embeddings the prior draws; the one most similar to the text is kept"),
     ("--prior-steps", "K", int, "denoising steps of the prior"),
     ("--prior-guidance", "W", float, "guidance of the prior; 1 is off"),
@@ -54,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
 
     prompts = read_prompts(args.prompts, args.prompts_file)
     check_folder(args.out)
-    model = load_model(find(args.model), args.device)
+    folder = find(args.model)
+    from condgen.pipeline import TextToImage
+
+    model = load_model(TextToImage.load, folder, args.device)
     names = [flag.strip("-").replace("-", "_") for flag, *_ in DIALS]
     dials = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     paintings = model.generate(prompts, n=args.n, seed=args.seed, prior=args.prior, **dials)
@@ -108,12 +115,10 @@ def check_folder(folder: Path) -> None:
         raise CondgenError(f"The folder {folder} cannot be written ({there} {why}). Choose another with -o.")
 
 
-def load_model(folder: Path, device: str):
-    """The model, on its device."""
-    from condgen.pipeline import TextToImage
-
+def load_model(load: Callable, folder: Path, device: str):
+    """The model that `load` reads from a folder, on its device."""
     check_device(device)
-    return TextToImage.load(folder).to(device)
+    return load(folder).to(device)
 
 
 def check_device(device: str) -> None:
@@ -160,11 +165,11 @@ def label(prompt: str, seed: int) -> str:
     return f"{short}, seed {seed}"
 
 
-def save_sheet(shown: list[tuple], total: int, folder: Path) -> Path:
-    """Writes `grid.png`, see `paintings.write_beside`."""
+def save_sheet(shown: list[tuple], total: int, folder: Path, columns: int = 0) -> Path:
+    """Writes `grid.png`, see `paintings.grid` and `paintings.write_beside`."""
     from condgen.paintings import grid, png_bytes, write_beside
 
     if total > len(shown):
         say(f"The sheet shows the first {len(shown)} of {total} pictures.")
-    sheet = grid([image for image, _ in shown], [text for _, text in shown])
+    sheet = grid([image for image, _ in shown], [text for _, text in shown], columns)
     return write_beside(folder / "grid.png", png_bytes(sheet))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from condgen.cli.terminal import bytes_of, human, show_json, table
 
-HELP = "tell what a model is: parts, dials, space, metrics"
+HELP = "tell what a model is: parts, dials, labels or space, metrics"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,12 +35,10 @@ def facts_of(folder: Path) -> dict:
     Raises:
         CondgenError: the index or a part is missing or damaged.
     """
-    from condgen.encoders.tokenizer import Tokenizer
-    from condgen.pipeline import model_id_of, read_index
+    from condgen.models import paints_labels
+    from condgen.painters import model_id_of
 
-    index = read_index(folder)
-    modules = modules_of(folder, index)
-    Tokenizer.load(folder / "tokenizer")
+    index, modules, own = (of_labels if paints_labels(folder) else of_words)(folder)
     parts = sizes_of(folder, modules)
     dials = {name.replace("_", " "): module.knobs for name, module in modules.items() if hasattr(module, "knobs")}
     return {
@@ -51,21 +49,41 @@ def facts_of(folder: Path) -> dict:
         "parameters": sum(part["parameters"] for part in parts.values()),
         "parts": parts,
         "size": modules["decoder"].config.size,
-        "priors": [*index["priors"], "none"],
         "dials": {name: [asdict(knob) for knob in knobs] for name, knobs in dials.items()},
-        "space": modules["normaliser"].config.space,
+        **own,
         "recipe": index.get("recipe"),
         "metrics": index.get("metrics"),
         "index": index,
     }
 
 
-def modules_of(folder: Path, index: dict) -> dict:
+def of_words(folder: Path) -> tuple[dict, dict, dict]:
+    """Index and parts of a model that paints words, and what only such a model has."""
+    from condgen.encoders.tokenizer import Tokenizer
+    from condgen.pipeline import parts_of, read_index
+
+    index = read_index(folder)
+    modules = sketches(folder, parts_of(index))
+    Tokenizer.load(folder / "tokenizer")
+    return index, modules, {"priors": [*index["priors"], "none"], "space": modules["normaliser"].config.space}
+
+
+def of_labels(folder: Path) -> tuple[dict, dict, dict]:
+    """Index and part of a model that paints labels, and what only such a model has."""
+    from condgen.labelling import factors_of, parts_of, read_index, span
+    from condgen.models import INDEX
+
+    index = read_index(folder)
+    modules = sketches(folder, parts_of(index))
+    factors = {factor.name: span(factor, most=100) for factor in factors_of(index, folder / INDEX)}
+    return index, modules, {"factors": factors, "colours": modules["decoder"].config.colours}
+
+
+def sketches(folder: Path, parts: dict) -> dict:
     """Every part by the name of its folder, on the meta device: shape and dials without numbers."""
     from condgen.nn.storage import sketch_part
-    from condgen.pipeline import parts_of
 
-    return {name: sketch_part(*kinds, folder / name) for name, kinds in parts_of(index).items()}
+    return {name: sketch_part(*kinds, folder / name) for name, kinds in parts.items()}
 
 
 def sizes_of(folder: Path, modules: dict) -> dict[str, dict]:
@@ -86,15 +104,17 @@ def lines_of(facts: dict) -> list[str]:
     head = [
         ("name", facts["name"]),
         ("path", f"{facts['path']} ({human(facts['bytes'])})"),
-        ("pictures", f"{facts['size']} x {facts['size']}"),
-        ("priors", ", ".join(facts["priors"])),
+        ("pictures", f"{facts['size']} x {facts['size']}{', grey' if facts.get('colours') == 1 else ''}"),
+        ("priors", ", ".join(facts.get("priors", ()))),
         ("model_id", facts["model_id"]),
-        ("space", facts["space"]),
-        *((key, index[key]) for key in ("recipe", "data") if index.get(key)),
+        ("space", facts.get("space")),
+        *((key, index.get(key)) for key in ("recipe", "data")),
         ("parameters", f"{facts['parameters']:,}"),
     ]
+    head = [(what, told) for what, told in head if told]
     parts = [(n, f"{p['parameters']:,}", human(p["bytes"]), p["class"]) for n, p in facts["parts"].items()]
-    lines = [*table(head, indent=0), "parts", *table(parts), "dials", *_dial_lines(facts["dials"])]
+    factors = ["labels and attributes", *table(facts["factors"].items())] if "factors" in facts else []
+    lines = [*table(head, indent=0), *factors, "parts", *table(parts), "dials", *_dial_lines(facts["dials"])]
     if isinstance(facts["metrics"], dict):
         lines += ["metrics", *table(facts["metrics"].items())]
     return lines

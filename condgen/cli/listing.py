@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from condgen.cli.terminal import bytes_of, human, show_json, table
+from condgen.models import LABELS
 
 HELP = "list recipes and models"
 
@@ -50,6 +51,7 @@ def model_rows() -> list[dict]:
 def _model_row(name: str, folder: Path, index: object) -> dict:
     index = index if isinstance(index, dict) else {}
     kept = {key: index.get(key) for key in ("recipe", "data", "size", "priors")}
+    kept["paints"] = "labels" if index.get("_class_name") == LABELS else "words"
     return {"name": name, "path": str(folder), "bytes": bytes_of(folder)} | kept
 
 
@@ -57,5 +59,9 @@ def model_lines(rows: list[dict]) -> list[str]:
     """Models for people."""
     if not rows:
         return ["No models found. Train one: condgen train scenes32 -o runs/scenes32."]
-    shown = [(r["name"], f"{r['size']} px" if r["size"] else "", human(r["bytes"]), r["path"]) for r in rows]
-    return ["Models (condgen generate PROMPT --model NAME):", *table(shown)]
+    lines = []
+    for paints, command in (("words", "generate PROMPT --model NAME"), ("labels", "sample --label L --model NAME")):
+        own = [row for row in rows if row["paints"] == paints]
+        shown = [(r["name"], f"{r['size']} px" if r["size"] else "", human(r["bytes"]), r["path"]) for r in own]
+        lines += [f"Models of {paints} (condgen {command}):", *table(shown)] if own else []
+    return lines

@@ -14,12 +14,13 @@ import os
 import sys
 
 from condgen import __version__
-from condgen.cli import data, doctor, embed, evaluate, generate, info, listing, replay
+from condgen.cli import data, doctor, embed, evaluate, generate, info, listing, replay, sample
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
 from condgen.contracts import CondgenError
 
 VERBS = {
     "generate": generate,
+    "sample": sample,
     "replay": replay,
     "list": listing,
     "info": info,
@@ -66,8 +67,9 @@ def _dispatch(argv: list[str]) -> int:
     if argv and not argv[0].startswith("-") and argv[0] not in VERBS:
         raise CondgenError(f"There is no command {argv[0]!r}.{hint(argv[0], VERBS)} Commands: {', '.join(VERBS)}.")
     args, unknown = _parser().parse_known_args(argv)
-    if unknown:
+    if unknown and not hasattr(args, "more"):
         args.parser.refuse(unknown)
+    args.more = unknown  # dials that are known once the model is
     return args.run(args)
 
 

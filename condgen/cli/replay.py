@@ -11,7 +11,7 @@ from condgen.cli.terminal import show_json
 from condgen.contracts import CondgenError
 
 HELP = "paint a picture again from the recipe in its file; exit code 0 if equal, 1 if not"
-NOT_DIALS = ("prompt", "seed", "prior", "size", "model", "model_id")
+NOT_DIALS = ("prompt", "labels", "seed", "prior", "size", "model", "model_id")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,8 @@ def run(args: argparse.Namespace) -> int:
     from condgen.paintings import read_recipe
 
     recipe = read_recipe(args.file)
-    for name in ("prompt", "prior", "model", "model_id"):
+    of_labels = "labels" in recipe
+    for name in ("model", "model_id", *(() if of_labels else ("prompt", "prior"))):
         if not isinstance(recipe[name], str):
             raise CondgenError(f"The recipe in {args.file} is damaged: {name} is {recipe[name]!r}.")
     check_folder(args.out)
@@ -38,20 +39,26 @@ def run(args: argparse.Namespace) -> int:
         raise CondgenError(
             f"{args.file} was painted by {recipe['model']}. {error} Name the model with --model."
         ) from None
-    model = load_model(folder, args.device)
+    from condgen.labelling import LabelToImage
+    from condgen.pipeline import TextToImage
+
+    model = load_model((LabelToImage if of_labels else TextToImage).load, folder, args.device)
     if model.model_id != recipe["model_id"]:
         raise CondgenError(
             f"{args.file} was painted by {recipe['model']} with the weights {recipe['model_id']}, but {folder} holds "
             f"the weights {model.model_id}. Give the right model with --model."
         )
     dials = {name: value for name, value in recipe.items() if name not in NOT_DIALS}
-    known = [knob.name for knob in model.knobs(recipe["prior"])]
+    known = [knob.name for knob in (model.knobs if of_labels else model.knobs(recipe["prior"]))]
     if strange := sorted(set(dials) - set(known)):
         raise CondgenError(
             f"The recipe in {args.file} holds {', '.join(strange)}, which {folder} cannot turn; its dials are "
             f"{', '.join(known)}. Another program changed the file."
         )
-    (painting,) = model.generate(recipe["prompt"], seed=recipe["seed"], prior=recipe["prior"], **dials)
+    if of_labels:
+        (painting,) = model.sample(recipe["labels"], seed=recipe["seed"], **dials)
+    else:
+        (painting,) = model.generate(recipe["prompt"], seed=recipe["seed"], prior=recipe["prior"], **dials)
     before = args.file.read_bytes()
     path = painting.save(args.out)
     return _tell(args, path, painting, before)
@@ -81,4 +88,4 @@ def largest_difference(before: bytes, image) -> int | None:
         old = picture.convert("RGB")
     if old.size != image.size:
         return None
-    return max(high for _, high in ImageChops.difference(old, image).getextrema())
+    return max(high for _, high in ImageChops.difference(old, image.convert("RGB")).getextrema())

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -47,11 +47,15 @@ class Columns:
         text: the captions, one column or several with commas between; lists are taken apart
             (guess: text, captions, caption ...).
         split: the split (guess: split, subset).
+        label: the class, of labelled pictures (guess: label, class ...).
+        attributes: what else is known of labelled pictures.
     """
 
     image: str = ""
     text: str = ""
     split: str = ""
+    label: str = ""
+    attributes: tuple[str, ...] = ()
 
 
 GUESSED = Columns()
@@ -69,6 +73,7 @@ class Row:
         fault: why the row cannot be used, "" where nothing is known against it.
         detail: more on the fault.
         kept: whether the filter `where` keeps the row.
+        cells: of a labelled picture, what its columns or its folder say, see `cells`.
     """
 
     key: str
@@ -78,11 +83,12 @@ class Row:
     fault: str = ""
     detail: str = ""
     kept: bool = True
+    cells: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the rows of one data set are: in tables, or in pictures with captions beside them.
+    """Where the rows of one data set are: in tables, in pictures with captions beside them, or in folders of classes.
 
     Args:
         path: what the user gave.
@@ -91,16 +97,20 @@ class Source:
         by_name: whether names of files or folders tell the split, where no column does.
         left_out: shards that tell no split, by name or column, although the names of others do.
         where: (column, value) pairs that a row must equal.
+        classes: names of the folders of classes, in their order.
+        above: whether these lie in folders of splits.
     """
 
     path: Path
     home: Path
-    form: Literal["metadata", "parquet", "shards", "sidecars"]
+    form: Literal["metadata", "parquet", "shards", "sidecars", "classes"]
     tables: tuple[Table, ...] = ()
     pictures: tuple[Path, ...] = ()
     by_name: bool = False
     left_out: tuple[str, ...] = ()
     where: tuple[tuple[str, str], ...] = ()
+    classes: tuple[str, ...] = ()
+    above: bool = False
 
     @property
     def name(self) -> str:
@@ -119,12 +129,23 @@ class Source:
 # Where the rows are ---------------------------------------------------------------------------------------------------
 
 
-def open_source(path: str | os.PathLike[str], columns: Columns = GUESSED, where: str = "") -> Source:
+def captioned(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...], named: str) -> Table:
+    """The table of captioned pictures that a file is."""
+    return choose_columns(file, columns.image, columns.text, columns.split, conditions=conditions, named=named)
+
+
+def open_source(
+    path: str | os.PathLike[str],
+    columns: Columns = GUESSED,
+    where: str = "",
+    choose: Callable[[Path, Columns, tuple[tuple[str, str], ...], str], Table] = captioned,
+) -> Source:
     """Finds out in which form the data is and which columns hold what; opens no picture.
 
     Args:
         path: a folder, a metadata file, a shard, or a pattern that names shards, see `shards.shard_files`.
         columns, where: see `sources.load_captions`.
+        choose: makes a table of a file: of captioned pictures, or of labelled ones.
 
     Raises:
         CondgenError: nothing there that can be read, labels in the place of captions, or a column that is not there.
@@ -146,11 +167,7 @@ def open_source(path: str | os.PathLike[str], columns: Columns = GUESSED, where:
     conditions = conditions_of(where)
     if form == "sidecars" and (conditions or columns != GUESSED):
         raise CondgenError(f"{path} holds pictures with .txt files, which have no columns to choose or to filter by.")
-    chosen = [
-        choose_columns(file, columns.image, columns.text, columns.split, conditions=conditions, named=named[file])
-        for file in tables
-        if file not in left_out
-    ]
+    chosen = [choose(file, columns, conditions, named[file]) for file in tables if file not in left_out]
     names = tuple(file.name for file in left_out)
     return Source(path, home, form, tuple(chosen), tuple(pictures), by_name, names, conditions)
 
@@ -177,7 +194,7 @@ def _form(path: Path, files: list[Path], pictures: list[Path]) -> tuple[str, lis
         return "parquet", shards
     if any(file.with_suffix(".txt").is_file() for file in pictures):
         return "sidecars", []
-    if labels := [file.name for file in files if _is_idx(file)]:
+    if labels := [file.name for file in files if is_idx(file)]:
         raise CondgenError(f"{path}: {labels[0]} looks like labels or pictures in idx form, without captions. {FORMS}")
     if tables:
         raise CondgenError(
@@ -192,7 +209,7 @@ def _form(path: Path, files: list[Path], pictures: list[Path]) -> tuple[str, lis
     raise CondgenError(f"{path} holds {there}. {FORMS}")
 
 
-def _is_idx(path: Path) -> bool:
+def is_idx(path: Path) -> bool:
     """Whether a file is of MNIST's idx form, packed or not: two zero bytes, then 8 for unsigned bytes."""
     if path.suffix != ".gz" and "idx" not in path.name:
         return False
@@ -218,10 +235,10 @@ def named_split(relative: Path, own: bool) -> str:
     return ""
 
 
-def hashed_split(key: str) -> str:
-    """The fixed rule for data without splits: 5 of 100 values of the key's SHA-256 are test."""
+def hashed_split(key: str, test: int = 5) -> str:
+    """The fixed rule for data without splits: `test` of 100 values of the key's SHA-256 are test."""
     number = int.from_bytes(hashlib.sha256(key.encode("utf-8", "replace")).digest()[:8], "big")
-    return "test" if number % 100 < 5 else "train"
+    return "test" if number % 100 < test else "train"
 
 
 def in_split(own: str, asked: str) -> bool:
@@ -236,6 +253,9 @@ def rows(source: Source, split: str = "all") -> Iterator[Row]:
     """All rows, in the order of the files. Parquet shards that belong to another split are not read."""
     if source.form == "sidecars":
         yield from (_sidecar_row(source, picture) for picture in source.pictures)
+        return
+    if source.form == "classes":
+        yield from (_class_row(source, picture) for picture in source.pictures)
         return
     named = set()
     for table in _tables(source, split):
@@ -280,6 +300,16 @@ def _sidecar_row(source: Source, picture: Path) -> Row:
     return replace(row, captions=captions, fault="" if captions else "no caption")
 
 
+def _class_row(source: Source, picture: Path) -> Row:
+    """The class of a picture is the folder that it lies in, below that of its split; its cell is the class's number."""
+    place = picture.relative_to(source.home)
+    folders, key = place.parts[source.above : -1], place.as_posix()
+    split = named_split(Path(place.parts[0]), own=True) if source.by_name else hashed_split(key)
+    if not folders:
+        return Row(key, picture, split=split, fault="picture outside the classes")
+    return Row(key, picture, split=split, cells=(source.classes.index(folders[0]),))
+
+
 def _table_rows(source: Source, table: Table) -> Iterator[Row]:
     for number, record in enumerate(records(table.path, wanted_columns(source, table)), 1):
         yield row_of(source, table, number, record)
@@ -287,7 +317,7 @@ def _table_rows(source: Source, table: Table) -> Iterator[Row]:
 
 def wanted_columns(source: Source, table: Table) -> tuple[str, ...]:
     """The columns of a table that its rows are made of; "" where there is none."""
-    return (table.image, *table.text, table.split, *(column for column, _ in source.where))
+    return (table.image, *table.text, *table.cells, table.split, *(column for column, _ in source.where))
 
 
 def row_of(source: Source, table: Table, number: int, record: dict | None) -> Row:
@@ -302,4 +332,5 @@ def row_of(source: Source, table: Table, number: int, record: dict | None) -> Ro
     else:
         split = table.named if source.by_name else hashed_split(key)
     kept = all(matches(record.get(column), value) for column, value in source.where)
-    return Row(key, picture, captions, split, fault or ("" if captions else "no caption"), kept=kept)
+    fault = fault or ("" if captions or table.cells else "no caption")
+    return Row(key, picture, captions, split, fault, kept=kept, cells=tuple(map(record.get, table.cells)))

@@ -198,7 +198,8 @@ def _opened(row: Row, seen: dict[Path, Row], background: RGB) -> tuple[Row, Imag
         if first.fault:
             return replace(row, fault=first.fault, detail=first.detail), None, ()
         if set(row.captions) <= set(first.captions):
-            return replace(row, fault="duplicate row", detail="same file, same caption"), None, ()
+            same = "same file, same caption" if row.captions else "same file"
+            return replace(row, fault="duplicate row", detail=same), None, ()
         seen[row.picture] = replace(first, captions=first.captions + row.captions)
         return row, None, ()
     picture, oddities = None, ()

@@ -35,13 +35,21 @@ MAX_UNPACKED, MAX_RATIO = 2**28, 100
 
 @dataclass(frozen=True)
 class Table:
-    """A metadata file or shard and the columns chosen in it; `named` is the split that its name tells, or ""."""
+    """A metadata file or shard and the columns chosen in it.
+
+    Args:
+        named: the split that its name tells, or "".
+        cells: the columns of the label and the attributes; where there are any, captions are not asked for.
+        label: whether the first of these is the label.
+    """
 
     path: Path
     image: str
     text: tuple[str, ...]
     split: str
     named: str
+    cells: tuple[str, ...] = ()
+    label: bool = False
 
 
 # Columns --------------------------------------------------------------------------------------------------------------
@@ -69,39 +77,39 @@ def choose(
     """As `choose_columns`, of any table: what it is called, its columns, what gives its rows; image, text, split."""
     image, text, split = wanted
     beside = path.stem == "metadata" or path.suffix.lower() not in SHARDS
-    image = _choose(image, ("file_name", *IMAGE) if beside else IMAGE, names, "picture", path)
-    split = _choose(split, SPLIT, names, "split", path)
+    image = pick(image, ("file_name", *IMAGE) if beside else IMAGE, names, "picture", path)
+    split = pick(split, SPLIT, names, "split", path)
     guesses = ("txt", *TEXT) if path.suffix.lower() == ".tar" else TEXT
     parts = [part.strip() for part in text.split(",")]
-    texts = tuple(name for part in parts if (name := _choose(part, guesses, names, "captions", path)))
+    texts = tuple(name for part in parts if (name := pick(part, guesses, names, "captions", path)))
     for column, _ in conditions:
-        _choose(column, (), names, "filter", path)
+        pick(column, (), names, "filter", path)
     there = ", ".join(names) or "none"
     if not texts:
         labels = [name for name in names if name.lower() in LABELS]
         what = f"'{labels[0]}' looks like labels, not captions" if labels else "none of them is known to hold captions"
         raise CondgenError(
-            f"{path} has the columns {there}; {what}. Name the column of captions ({_options('text')}). {FORMS}"
+            f"{path} has the columns {there}; {what}. Name the column of captions ({options('text')}). {FORMS}"
         )
     if not image:
         raise CondgenError(
-            f"{path} has the columns {there}; name the one that holds pictures ({_options('image')}). {FORMS}"
+            f"{path} has the columns {there}; name the one that holds pictures ({options('image')}). {FORMS}"
         )
     some = [caption for record in islice(rows(texts), 50) for caption in captions_of(record or {}, texts)]
     if some and not text and all(re.fullmatch(r"[-+.\d]+", caption) for caption in some):
         raise CondgenError(
             f"{path}: the column '{texts[0]}' looks like labels: it holds only numbers ({', '.join(some[:3])} ...), "
-            f"not captions. If these are the captions, say so ({_options('text', texts[0])}). {FORMS}"
+            f"not captions. If these are the captions, say so ({options('text', texts[0])}). {FORMS}"
         )
     return Table(path, image, texts, split, named)
 
 
-def _options(which: str, name: str = "NAME") -> str:
+def options(which: str, name: str = "NAME") -> str:
     """How the two verbs that read data are told a column."""
     return f"train: --pictures.{which} {shlex.quote(name)}, data check: --{which} {shlex.quote(name)}"
 
 
-def _choose(wanted: str, guesses: Iterable[str], names: list[str], what: str, path: Path) -> str:
+def pick(wanted: str, guesses: Iterable[str], names: list[str], what: str, path: Path) -> str:
     """The column that was named, else the first guess that is there, else ""."""
     if wanted and wanted not in names:
         close = difflib.get_close_matches(wanted, names, 1)

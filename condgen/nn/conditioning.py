@@ -1,12 +1,23 @@
-"""What is painted, as a part that is plugged in: an image embedding and the words of the caption.
+"""What is painted, as a part that is plugged in: an image embedding, the words of a caption, a label, attributes.
 
-The part owns what "nothing said" looks like and drops each of the two per sample in training, so that a decoder can
-later be guided, and works with either alone. A condition is a batch of
+A condition is a batch. Of a caption, either half of which may be missing, it holds
 
     z          (B, D)   image embedding after the normaliser
     has_z      (B,)     bool
     tokens     (B, L)   token ids, 0 is padding
     has_words  (B,)     bool
+
+and of a label or of attributes, A of them,
+
+    codes      (B, A)   the index of a value, or a standardised number, see `factors`
+    has_codes  (B, A)   bool, whether anything is said of it
+
+The part owns what "nothing said" looks like and drops what is said per sample in training, so that a decoder can later
+be guided, and works with some of it alone. Whatever was said, `reader` gives a module that turns it into
+
+    vector     (B, width)
+    tokens     (B, K, width)
+    seen       (B, K) bool, the tokens that anybody may look at
 """
 
 from __future__ import annotations
@@ -23,6 +34,33 @@ PAD = 0
 
 
 @dataclass(frozen=True)
+class Reads:
+    """What a decoder paints and what it reads, the part of its config that all decoders share.
+
+    Args:
+        size: edge of the pictures.
+        colours: channels of the pictures, 1 or 3.
+        embed_dim, vocab, context: of the encoder whose embeddings and tokens it reads; without words, vocab is 0.
+        space: fingerprint of that encoder.
+        levels: without an encoder, how many values each label or attribute has; 0 for a real number.
+        width: of the condition tokens.
+        heads: of every attention.
+        word_depth: attention blocks over the words.
+    """
+
+    size: int = 32
+    colours: int = 3
+    embed_dim: int = 0
+    vocab: int = 0
+    context: int = 0
+    space: str = ""
+    levels: tuple[int, ...] = ()
+    width: int = 128
+    heads: int = 4
+    word_depth: int = 2
+
+
+@dataclass(frozen=True)
 class ConditionDrop:
     """Shares of the training samples that lose part of their condition.
 
@@ -30,16 +68,25 @@ class ConditionDrop:
         both: nothing is said.
         z: only the words.
         words: only the image embedding.
+        each: of several attributes, each is left out.
         noise: sd of the noise on z in training, for z has unit variance and a prior errs.
     """
 
     both: float = 0.1
     z: float = 0.1
     words: float = 0.2
+    each: float = 0.1
     noise: float = 0.15
 
     def __call__(self, cond: Batch) -> Batch:
         """Draws what is dropped, per sample; gives a new batch."""
+        if "codes" in cond:
+            known = cond["has_codes"]
+            n, several = known.shape
+            known = known & (torch.rand(n, 1, device=known.device) >= self.both)
+            if several > 1:
+                known = known & (torch.rand(n, several, device=known.device) >= self.each)
+            return cond | {"has_codes": known}
         z = cond["z"]
         u = torch.rand(len(z), device=z.device)
         drop_both, drop_z = u < self.both, (self.both <= u) & (u < self.both + self.z)
@@ -52,14 +99,78 @@ class ConditionDrop:
 
 
 def condition(z: Tensor, tokens: Tensor, use_z: bool = True, use_words: bool = True) -> Batch:
-    """The condition of B pictures; either half can be left out."""
+    """The condition of B captions; either half can be left out."""
     on = torch.ones(len(z), dtype=torch.bool, device=z.device)
     return {"z": z, "has_z": on & use_z, "tokens": tokens, "has_words": on & use_words}
 
 
+def said_in(batch: Batch) -> Batch:
+    """The condition of a training batch, all of it."""
+    if "codes" in batch:
+        return {"codes": batch["codes"], "has_codes": batch["has_codes"]}
+    return condition(batch["z"], batch["tokens"])
+
+
 def say_nothing(cond: Batch) -> Batch:
     """The same batch with nothing said."""
-    return cond | {name: torch.zeros_like(cond[name]) for name in ("has_z", "has_words")}
+    return {name: torch.zeros_like(value) if name.startswith("has_") else value for name, value in cond.items()}
+
+
+def reader(reads: Reads) -> nn.Module:
+    """The part that reads a condition of the kind that `reads` describes."""
+    if reads.levels:
+        return Factors(reads.levels, reads.width)
+    if reads.vocab:
+        return ImageAndWords(reads.embed_dim, reads.vocab, reads.context, reads.width, reads.heads, reads.word_depth)
+    if reads.embed_dim:
+        return ImageOnly(reads.embed_dim, reads.width)
+    raise ValueError("a decoder must read something: embed_dim, vocab and levels are all missing")
+
+
+class Factors(nn.Module):
+    """Encodes labels and attributes: one token each, and their sum as the vector.
+
+    Args:
+        levels: how many values each has; 0 for a real number.
+    """
+
+    def __init__(self, levels: tuple[int, ...], width: int):
+        super().__init__()
+        self.levels = levels
+        self.values = nn.ModuleList(nn.Embedding(n, width) if n else nn.Linear(2, width) for n in levels)
+        self.unknown = nn.Parameter(torch.randn(len(levels), width) * 0.5)
+        self.to_vector = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        for table in self.values:
+            if isinstance(table, nn.Embedding):
+                nn.init.normal_(table.weight, std=0.5)
+
+    def forward(self, cond: Batch) -> Batch:
+        codes, known = cond["codes"], cond["has_codes"]
+        own = [self._one(i, codes[:, i] * known[:, i]) for i in range(len(self.levels))]
+        tokens = torch.where(known[..., None], torch.stack(own, 1), self.unknown)
+        return {"vector": self.to_vector(tokens.sum(1)), "tokens": tokens, "seen": torch.ones_like(known)}
+
+    def _one(self, i: int, codes: Tensor) -> Tensor:
+        if self.levels[i]:
+            return self.values[i](codes.long())
+        return self.values[i](torch.stack([codes, codes.abs()], 1))  # the second tells the middle from the ends
+
+
+class ImageOnly(nn.Module):
+    """Encodes an image embedding alone: one vector and a few tokens."""
+
+    def __init__(self, embed_dim: int, width: int, z_tokens: int = 4):
+        super().__init__()
+        self.z_tokens = z_tokens
+        self.null_z = nn.Parameter(torch.zeros(embed_dim))
+        self.to_vector = nn.Sequential(nn.Linear(embed_dim, width), nn.SiLU(), nn.Linear(width, width))
+        self.to_tokens = nn.Linear(embed_dim, z_tokens * width)
+
+    def forward(self, cond: Batch) -> Batch:
+        z = torch.where(cond["has_z"][:, None], cond["z"], self.null_z)
+        tokens = self.to_tokens(z).unflatten(1, (self.z_tokens, -1))
+        seen = torch.ones(tokens.shape[:2], dtype=torch.bool, device=z.device)
+        return {"vector": self.to_vector(z), "tokens": tokens, "seen": seen}
 
 
 class WordEncoder(nn.Module):
@@ -80,32 +191,24 @@ class WordEncoder(nn.Module):
         return self.norm(h) * seen[..., None]
 
 
-class ImageAndWords(nn.Module):
-    """Encodes a condition: z becomes one vector and a few tokens, the words one token each.
-
-    What comes out is a batch again: `vector` (B, width), `tokens` (B, K, width), `seen` bool (B, K).
+class ImageAndWords(ImageOnly):
+    """Encodes an image embedding and words, one token a word.
 
     References:
         Hierarchical Text-Conditional Image Generation with CLIP Latents (Ramesh et al., 2022), section 2.1
     """
 
     def __init__(self, embed_dim: int, vocab: int, context: int, width: int, heads: int, depth: int, z_tokens: int = 4):
-        super().__init__()
-        self.z_tokens = z_tokens
-        self.null_z = nn.Parameter(torch.zeros(embed_dim))
-        self.to_vector = nn.Sequential(nn.Linear(embed_dim, width), nn.SiLU(), nn.Linear(width, width))
-        self.to_tokens = nn.Linear(embed_dim, z_tokens * width)
+        super().__init__(embed_dim, width, z_tokens)
         self.words = WordEncoder(vocab, context, width, heads, depth)
 
     def forward(self, cond: Batch) -> Batch:
-        z = torch.where(cond["has_z"][:, None], cond["z"], self.null_z)
-        z_tokens = self.to_tokens(z).unflatten(1, (self.z_tokens, -1))
+        image = super().forward(cond)
         seen = (cond["tokens"] != PAD) & cond["has_words"][:, None]
         # a row without words still needs something to look at inside the word encoder
         words = self.words(cond["tokens"], seen | ~cond["has_words"][:, None]) * seen[..., None]
-        always = torch.ones(z_tokens.shape[:2], dtype=torch.bool, device=z.device)
         return {
-            "vector": self.to_vector(z),
-            "tokens": torch.cat([z_tokens, words], 1),
-            "seen": torch.cat([always, seen], 1),
+            "vector": image["vector"],
+            "tokens": torch.cat([image["tokens"], words], 1),
+            "seen": torch.cat([image["seen"], seen], 1),
         }

@@ -46,9 +46,11 @@ def whole(path: Path) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, OSError | SafetensorError):
+            raise
         told = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise CondgenError(f"{path} could not be written ({told}). Mend that and give the command again.") from None
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from condgen.contracts import Batch
 from condgen.nn.layers import Block, ResBlock, waves
-
-LAYOUT = 32  # channels of the layout map
+from condgen.nn.layout import LAYOUT, Layout, bottom_edge
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,7 @@ class UNetConfig:
         blocks: residual blocks a level on the way down (the way up has one fewer, at least one).
         depth: pairs of residual and attention block at the lowest level.
         heads: of every attention.
+        colours: channels of the pictures.
     """
 
     size: int = 32
@@ -32,33 +32,11 @@ class UNetConfig:
     blocks: int = 1
     depth: int = 2
     heads: int = 4
-
-
-class Layout(nn.Module):
-    """What goes where: a small map, read from the condition alone, before any noise is looked at.
-
-    Every place asks the words and the image embedding what belongs there, and the other places what they took.
-    """
-
-    def __init__(self, width: int, edge: int, own: int = 64, depth: int = 3, heads: int = 4):
-        super().__init__()
-        self.edge = edge
-        self.where = nn.Parameter(torch.randn(1, edge**2, own) * 0.5)
-        self.blocks = nn.ModuleList(Block(own, heads, context_width=width) for _ in range(depth))
-        self.out = nn.Sequential(nn.LayerNorm(own), nn.Linear(own, LAYOUT))
-
-    def forward(self, said: Batch) -> Tensor:
-        """-> (B, LAYOUT, edge, edge)"""
-        places = torch.ones(len(said["seen"]), self.edge**2, dtype=torch.bool, device=said["seen"].device)
-        mask = torch.cat([places, said["seen"]], 1)
-        h = self.where.expand(len(places), -1, -1)
-        for block in self.blocks:
-            h = block(h, mask, said["tokens"])
-        return self.out(h).transpose(1, 2).unflatten(2, (self.edge, self.edge))
+    colours: int = 3
 
 
 class UNet(nn.Module):
-    """(x (B, 3, S, S), t (B,), an encoded condition) -> (B, 3, S, S).
+    """(x (B, C, S, S), t (B,), an encoded condition) -> (B, C, S, S).
 
     Two by two pixels are folded into channels first: a quarter of the cost of full resolution. A layout map is added at
     every level; it is made from the condition alone, so `layout` runs once for all noise levels and comes with the
@@ -71,10 +49,10 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig, width: int):
         super().__init__()
         c, size = config.channels, config.size
-        self.bottom = size // 2 ** len(c)
+        self.bottom = bottom_edge(size, len(c))
         self.embed = nn.Sequential(nn.Linear(64 + width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.layout = Layout(width, self.bottom)
-        self.stem = nn.Conv2d(12, c[0], 3, padding=1)
+        self.stem = nn.Conv2d(4 * config.colours, c[0], 3, padding=1)
         self.place = nn.ModuleList(nn.Conv2d(LAYOUT, channels, 1) for channels in c)
         self.down = nn.ModuleList(nn.ModuleList(ResBlock(k, k, width) for _ in range(config.blocks)) for k in c[:-1])
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(c))
@@ -86,7 +64,7 @@ class UNet(nn.Module):
             for a, b in pairwise(c)
         )
         self.norm = nn.GroupNorm(8, c[0])
-        self.out = nn.Conv2d(c[0], 12, 3, padding=1)
+        self.out = nn.Conv2d(c[0], 4 * config.colours, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 

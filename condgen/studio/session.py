@@ -112,11 +112,12 @@ def priors_of(model: TextToImage) -> list[str]:
 
 
 def dials_of(model: TextToImage) -> dict[str, Knob]:
-    """Every dial that some prior or the decoder turns, by name; of equal names the default prior's."""
+    """Every dial with a slider: what some prior or the decoder turns, by name; of equal names the default prior's."""
     dials: dict[str, Knob] = {}
     for prior in priors_of(model):
         for knob in model.knobs(prior):
-            dials.setdefault(knob.name, knob)
+            if not knob.advanced:
+                dials.setdefault(knob.name, knob)
     return dials
 
 
@@ -251,6 +252,8 @@ def open_recipe(model: TextToImage, path: Path) -> tuple[dict, Order | None, lis
             raise CondgenError(f"The recipe in {path} is damaged.")
     except CondgenError as error:
         raise CondgenError(str(error).replace(str(path), path.name)) from None
+    if "labels" in recipe:
+        return recipe, None, ["This picture was painted from labels; `condgen replay` paints it again."]
     notes = []
     if recipe["model_id"] != model.model_id:
         notes.append(

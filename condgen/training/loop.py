@@ -46,7 +46,7 @@ class FitConfig:
         decay_from: share of the run after which it falls linearly to zero.
         optimiser: `muon` for the weights of linear layers and convolutions and AdamW for the rest, or `adamw` for all.
         weight_decay: decoupled, on parameters of two and more dimensions.
-        beta_2: of AdamW; the first is 0.9.
+        beta_1, beta_2: of AdamW.
         clip: largest norm of the gradient.
         ema: gamma of the running mean of the weights; 0 keeps none.
     """
@@ -59,6 +59,7 @@ class FitConfig:
     decay_from: float = 0.5
     optimiser: Literal["muon", "adamw"] = "muon"
     weight_decay: float = 0.01
+    beta_1: float = 0.9
     beta_2: float = 0.99
     clip: float = 1.0
     ema: float = 12.0
@@ -165,7 +166,7 @@ class Fit:
             {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ]
         optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(groups, lr=c.lr, betas=(0.9, c.beta_2), fused=True)
+            torch.optim.AdamW(groups, lr=c.lr, betas=(c.beta_1, c.beta_2), fused=True)
         ]
         if own := [p for p in parameters if p in matrices]:
             optimisers.append(Muon(own, c.lr, weight_decay=c.weight_decay))

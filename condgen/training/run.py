@@ -27,7 +27,7 @@ UNTOLD = ("stage", "start", "embeds", "watch", "save_every")
 """Config entries that do not touch the result: a resumed run may give them anew without a word."""
 MAY_CHANGE = (*UNTOLD, "minutes", "images", "fit_clip", "fit_prior", "fit_decoder")
 """Those that it may give anew; any other is part of what the run is."""
-FIXED = ("optimiser", "ema", "weight_decay", "beta_2")
+FIXED = ("optimiser", "ema", "weight_decay", "beta_1", "beta_2")
 """Of a `fit_`, the fields that may not: the state in its checkpoints is of their making."""
 ECHO = 3.0
 """Seconds within which a second signal is a launcher's copy of the first."""

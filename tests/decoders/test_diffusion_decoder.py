@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from condgen.decoders.diffusion import DecoderObjective, DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
+from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
+from condgen.decoders.telling import DecoderObjective
 from condgen.diffusion.sampling import SOLVERS
 from condgen.nn.conditioning import condition
 

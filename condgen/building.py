@@ -1,0 +1,40 @@
+"""Decoders of any kind and their training, built from a config."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from torch import Tensor, nn
+
+from condgen.decoders.cgan import CganDecoder, CganTraining
+from condgen.decoders.cvae import CvaeDecoder, CvaeTraining
+from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder
+from condgen.painters import DECODERS
+
+SHAPES = {"diffusion": "decoder", "cgan": "cgan", "cvae": "cvae"}
+"""Which field of a `recipes.Painter` holds the shape of a kind."""
+
+
+def new_decoder(config, reads: dict, some: Tensor | None = None) -> nn.Module:
+    """An untrained decoder.
+
+    Args:
+        config: a `recipes.Painter`.
+        reads: what it paints and reads, fields of `nn.conditioning.Reads`.
+        some: training pictures, (N, C, S, S) in [-1, 1]; a diffusion decoder takes mean and deviation from them.
+    """
+    cls, config_cls = DECODERS[config.kind]
+    decoder = cls(config_cls(**reads | asdict(getattr(config, SHAPES[config.kind]))))
+    if some is not None and isinstance(decoder, DiffusionDecoder):
+        decoder.mean.copy_(some.mean((0, 2, 3), keepdim=True)[0])
+        decoder.sd.copy_(some.std((0, 2, 3), keepdim=True)[0].clamp(min=0.05))
+    return decoder
+
+
+def training_of(config, decoder: nn.Module) -> nn.Module:
+    """The Trainable around a decoder; `.decoder` is the decoder."""
+    if isinstance(decoder, CganDecoder):
+        return CganTraining(decoder, config.cgan_objective, config.decoder_objective)
+    if isinstance(decoder, CvaeDecoder):
+        return CvaeTraining(decoder, config.cvae_objective, config.decoder_objective)
+    return DecoderTraining(decoder, config.decoder_objective)

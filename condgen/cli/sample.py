@@ -1,0 +1,212 @@
+"""`condgen sample --model M --label NAME`: pictures of labels and attributes, a sheet of them, or a data set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from condgen.cli.evaluate import telling
+from condgen.cli.generate import (
+    MOST_ON_SHEET,
+    add_model_arguments,
+    check_folder,
+    label,
+    load_model,
+    progress,
+    save_sheet,
+)
+from condgen.cli.terminal import Parser, say
+from condgen.contracts import CondgenError
+
+HELP = "paint pictures from labels and attributes"
+DIALS = "Further options are the model's own dials, which `condgen info MODEL` lists: --guidance W, --steps K, \
+--temperature T, --truncation R and so on, where it has them."
+SECONDS = 5.0
+"""Between two lines of progress."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model's own dials are not here: they are read when it is known, see `dials_of`."""
+    parser.epilog = DIALS
+    parser.set_defaults(more=[])
+    add_model_arguments(parser)
+    parser.add_argument("--label", action="append", default=[], metavar="NAME[,NAME]", help="what to paint")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="attributes, such as smiling=1"
+    )
+    parser.add_argument("--all-labels", action="store_true", help="every label of the model, and a sheet of them")
+    parser.add_argument("-n", type=int, metavar="N", help="pictures of every label (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first picture of a label; then +1 (default 0)")
+    parser.add_argument("--per-label", type=int, metavar="N", help="write a data set with N pictures of every label")
+    text = "of the data set: OUT/<label>/<index>.png (default), or one file"
+    parser.add_argument("--format", choices=("folder", "npz", "parquet"), help=text)
+    parser.add_argument(
+        "--batch", type=int, metavar="B", help="pictures of the data set painted at a time (default 64)"
+    )
+    parser.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder, made if missing (default out)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a picture, or one of the set, on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Everything that can be refused without the model is refused before torch is imported."""
+    also = pairs(args.set)
+    check(args)
+    folder = find_model(args.model)
+    if args.per_label is not None:
+        from condgen.data.writing import place_of
+
+        place_of(args.out, args.format or "folder")
+    from condgen.labelling import LabelToImage
+
+    model = load_model(LabelToImage.load, folder, args.device)
+    dials = dials_of(model.knobs, args.more, args.parser)
+    if args.per_label is not None:
+        return _write_set(args, model, also, dials)
+    return _paint(args, model, also, dials)
+
+
+def pairs(texts: list[str]) -> dict[str, str]:
+    """`smiling=1` and so on as a dict; `CondgenError` for what has no =, or a name that comes twice."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise CondgenError(f"--set {text} is not understood. Expected NAME=VALUE, several with spaces between.")
+        if name in found:
+            raise CondgenError(f"--set names {name} twice, as {found[name]!r} and {value!r}.")
+        found[name] = value
+    return found
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises `CondgenError` for options that do not go together, and a folder that cannot be written."""
+    if args.all_labels and args.label:
+        raise CondgenError("--all-labels paints every label: leave --label out, or name some with it alone.")
+    if args.per_label is not None and args.n is not None:
+        raise CondgenError("--per-label says how many pictures of a label there will be: leave -n out.")
+    for flag, value in (("--format", args.format), ("--batch", args.batch)):
+        if value is not None and args.per_label is None:
+            raise CondgenError(f"{flag} belongs to a data set: give --per-label N, too.")
+    is_file = args.per_label is not None and args.out.suffix.lower() == f".{args.format}"
+    check_folder(args.out.parent if is_file else args.out)
+
+
+def find_model(name: str | None) -> Path:
+    """The folder of a model; without a name, an error that lists the models of labels."""
+    from condgen.models import find, found, paints_labels
+
+    if name is not None:
+        return find(name)
+    there = ", ".join(known for known, folder in found().items() if paints_labels(folder))
+    hint = (
+        f"of these, {there}, or a path" if there else "a path; train one: condgen train digits-diffusion -o runs/digits"
+    )
+    raise CondgenError(f"Say which model paints: --model M, {hint}.")
+
+
+def dials_of(knobs: Iterable, more: list[str], parser: Parser) -> dict[str, float]:
+    """The values of the model's own dials among the arguments that nothing else took.
+
+    Raises:
+        CondgenError: the model has no such dial, or the value is no number.
+    """
+    knobs = list(knobs)
+    own = Parser(prog=parser.prog, add_help=False)
+    for knob in knobs:
+        kind = int if knob.kind == "int" else float
+        own.add_argument(f"--{knob.name.replace('_', '-')}", dest=knob.name, type=kind, default=argparse.SUPPRESS)
+        parser.add_argument(f"--{knob.name.replace('_', '-')}", help=knob.help)  # for `refuse` to suggest
+    values, unknown = own.parse_known_args(more)
+    if unknown:
+        try:
+            parser.refuse(unknown)
+        except CondgenError as error:
+            told = ", ".join(f"--{knob.name.replace('_', '-')}" for knob in knobs)
+            raise CondgenError(f"{error} This model's dials: {told}.") from None
+    return vars(values)
+
+
+def wishes(args: argparse.Namespace, model, also: dict[str, str]) -> list[dict]:
+    """What to paint, label by label; `CondgenError` when nothing is named."""
+    labels = labels_of(args, model)
+    if labels and "label" in also:
+        raise CondgenError("--set names a label, and so does --label: leave one of them out.")
+    if not labels and not also:
+        raise CondgenError(f"Say what to paint: --label NAME or --set NAME=VALUE. This model knows {model.told}.")
+    return [also | {"label": one} for one in labels] if labels else [also]
+
+
+def labels_of(args: argparse.Namespace, model) -> list[str]:
+    """The labels that are named; one that holds a comma itself counts as one."""
+    if args.all_labels:
+        if not model.labels:
+            raise CondgenError(
+                "The labels of this model are numbers, of which there is no list. Name some with --label."
+            )
+        return list(model.labels)
+    if not args.label:
+        return []
+    known = {name.casefold() for name in model.labels}
+    split = ([text] if text.casefold() in known else text.split(",") for text in args.label)
+    return [one.strip() for texts in split for one in texts]
+
+
+def _paint(args: argparse.Namespace, model, also: dict[str, str], dials: dict[str, float]) -> int:
+    wanted = wishes(args, model, also)
+    n = 1 if args.n is None else args.n
+    total, shown = len(wanted) * n, []
+    with progress(model.sample(wanted, n=n, seed=args.seed, **dials), total) as (paintings, show):
+        for painting in paintings:
+            show(line_of(painting, painting.save(args.out), args.json))
+            if len(shown) < MOST_ON_SHEET:
+                shown.append((painting.image, label(painting.prompt.removeprefix("label: "), painting.seed)))
+    if total > 1:
+        columns = n if 1 < n <= 20 and len(wanted) > 1 else 0
+        say(f"sheet: {save_sheet(shown, total, args.out, columns)}")
+    return 0
+
+
+def _write_set(args: argparse.Namespace, model, also: dict[str, str], dials: dict[str, float]) -> int:
+    from condgen.synthesis import BATCH, write_set
+
+    labels, how = labels_of(args, model), args.format or "folder"
+    batch = BATCH if args.batch is None else args.batch
+    if "label" in also:
+        raise CondgenError("--set names a label; name those of a data set with --label.")
+    with telling("painting") as told:
+        place = write_set(
+            model, args.out, args.per_label, how, labels, also, args.seed, batch, told=seldom(told), **dials
+        )
+    if args.json:
+        print(json.dumps({"path": str(place), "format": how, "labels": labels or list(model.labels),
+                          "per_label": args.per_label, "seed": args.seed}))  # fmt: skip
+    else:
+        print(place)
+    return 0
+
+
+def line_of(painting, path: Path, as_json: bool) -> str:
+    """A line for stdout about one picture."""
+    if as_json:
+        told = {"labels": painting.recipe["labels"], "seed": painting.seed, "path": str(path)}
+        return json.dumps(told | {"ms": round(painting.ms, 1)})
+    return f"{path}  {painting.prompt}  seed {painting.seed}  {painting.ms:.0f} ms"
+
+
+def seldom(told: Callable[[float, str], None]) -> Callable[[float, str], None]:
+    """The same where it moves a bar; a line only every few seconds, and at the end, where it writes lines."""
+    if sys.stderr.isatty():
+        return told
+    last = time.monotonic()
+
+    def sometimes(share: float, what: str) -> None:
+        nonlocal last
+        if share >= 1 or time.monotonic() - last >= SECONDS:
+            last = time.monotonic()
+            told(share, what)
+
+    return sometimes

@@ -1,0 +1,170 @@
+"""The conditional variational autoencoder: paints in one pass what is said, from a code that is drawn for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condgen.contracts import Batch, Knob, check_knobs
+from condgen.decoders.telling import DecoderObjective
+from condgen.diffusion.sampling import noise
+from condgen.losses import gaussian_nll, kl_normal
+from condgen.nn.conditioning import Reads, reader
+from condgen.nn.layers import ResBlock
+from condgen.nn.layout import bottom_edge
+from condgen.nn.towers import Grow
+
+
+@dataclass(frozen=True)
+class CvaeConfig(Reads):
+    """Shape of a decoder; what it paints and reads is `nn.conditioning.Reads`.
+
+    Args:
+        channels: of every level, the first at full resolution over two by two folded pixels; each further one halves.
+        blocks: residual blocks a level.
+        latent: length of the code.
+        temperature: default sd of the code when sampling.
+    """
+
+    channels: tuple[int, ...] = (32, 64)
+    blocks: int = 1
+    latent: int = 32
+    temperature: float = 0.8
+
+
+class CvaeDecoder(nn.Module):
+    """cond, code -> picture, and its partner in training, the encoder (picture, cond) -> code.
+
+    The condition scales and shifts every block of both (FiLM), and the layout map read from it says what goes where.
+    Codes are drawn from a normal whose mean and sd are read from the condition: with one prior for all, the code of a
+    picture told its class, and what was said was hardly listened to.
+
+    References:
+        Learning Structured Output Representation using Deep Conditional Generative Models (Sohn et al., 2015)
+        FiLM: Visual Reasoning with a General Conditioning Layer (Perez et al., 2018)
+    """
+
+    def __init__(self, config: CvaeConfig):
+        super().__init__()
+        self.config = config
+        self.said = reader(config)
+        self.encoder = Posterior(config)
+        self.prior = nn.Linear(config.width, 2 * config.latent)
+        self.generator = Grow(config, config.channels, config.blocks, config.latent)
+        nn.init.zeros_(self.prior.weight)
+        nn.init.zeros_(self.prior.bias)
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """What may be turned when sampling."""
+        told = "sd of the code that is painted; smaller is safer and less varied"
+        return (Knob("temperature", self.config.temperature, 0, 2, "float", told),)
+
+    def expect(self, said: Batch) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the codes of an encoded condition, each (B, latent)."""
+        mean, log_var = self.prior(said["vector"]).chunk(2, 1)
+        return mean, log_var.clamp(-6, 2)
+
+    def paint(self, code: Tensor, said: Batch) -> Tensor:
+        """(B, latent) codes and an encoded condition -> the mean picture, (B, C, S, S)."""
+        return self.generator(code, said)
+
+    @torch.inference_mode()
+    def sample(self, cond: Batch, rng: list[torch.Generator], **knobs: float) -> Iterator[Tensor]:
+        """Yields the pictures, (B, C, S, S) in [-1, 1], once."""
+        dials = check_knobs(self.knobs, knobs)
+        said = self.said(cond)
+        mean, log_var = self.expect(said)
+        drawn = noise((self.config.latent,), rng).to(mean.device)
+        yield self.paint(mean + dials["temperature"] * (log_var / 2).exp() * drawn, said).clamp(-1, 1)
+
+
+class Posterior(nn.Module):
+    """(picture (B, C, S, S), encoded condition) -> mean and log variance of the code, each (B, latent)."""
+
+    def __init__(self, config: CvaeConfig):
+        super().__init__()
+        c, edge = config.channels, bottom_edge(config.size, len(config.channels))
+        self.stem = nn.Conv2d(4 * config.colours, c[0], 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(ResBlock(k, k, config.width) for _ in range(config.blocks)) for k in c
+        )
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(c))
+        self.norm = nn.GroupNorm(math.gcd(8, c[-1]), c[-1])
+        self.out = nn.Linear(c[-1] * edge**2, 2 * config.latent)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, image: Tensor, said: Batch) -> tuple[Tensor, Tensor]:
+        h = self.stem(F.pixel_unshuffle(image, 2).contiguous(memory_format=torch.channels_last))
+        for level, blocks in enumerate(self.blocks):
+            h = self.shrink[level - 1](h) if level else h
+            for block in blocks:
+                h = block(h, said["vector"])
+        mean, log_var = self.out(F.silu(self.norm(h)).flatten(1)).chunk(2, 1)
+        return mean, log_var.clamp(-12, 4)
+
+
+@dataclass(frozen=True)
+class CvaeObjective:
+    """How a CVAE is trained.
+
+    Args:
+        sigma: sd of the pixels around the mean picture: `optimal`, the root of the batch's mean squared error, or
+            `fixed` at 0.1.
+        beta: weight of the KL divergence.
+        warmup: steps over which beta rises from 0; 0 is off.
+        free_bits: nats of every dimension of the code that cost nothing.
+
+    References:
+        Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2021), for the optimal sigma
+        Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016), for free bits
+    """
+
+    sigma: Literal["optimal", "fixed"] = "optimal"
+    beta: float = 1.0
+    warmup: int = 0
+    free_bits: float = 0.0
+
+
+class CvaeTraining(nn.Module):
+    """A Trainable around a CVAE: the negative evidence bound, summed over pixels and code, per pixel.
+
+    A batch holds `image` (B, C, S, S) and what was said, as for the diffusion decoder.
+    """
+
+    turns = ("decoder",)
+
+    def __init__(self, decoder: CvaeDecoder, cvae: CvaeObjective, objective: DecoderObjective):
+        super().__init__()
+        self.decoder, self.cvae, self.tell = decoder, cvae, objective
+        self.register_buffer("seen", torch.zeros(()))  # steps, for the warm-up
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        return self.parameters()
+
+    def loss(self, batch: Batch, turn: str = "decoder") -> dict[str, Tensor]:
+        image, decoder, own = batch["image"], self.decoder, self.cvae
+        said = decoder.said(self.tell(batch))
+        mean, log_var = decoder.encoder(image, said)
+        painted = decoder.paint(mean + (log_var / 2).exp() * torch.randn_like(mean), said)
+        error = F.mse_loss(painted, image)
+        log_sigma = error.clamp(min=1e-4).log() / 2 if own.sigma == "optimal" else error.new_tensor(math.log(0.1))
+        nll = gaussian_nll(painted, image, log_sigma)
+        per_dimension = kl_normal(mean, log_var, *decoder.expect(said)).mean(0)
+        kl = per_dimension.sum()
+        beta = own.beta
+        if own.warmup and self.training:
+            self.seen += 1
+            beta = own.beta * (self.seen / own.warmup).clamp(max=1)
+        cost = per_dimension.clamp(min=own.free_bits).sum() if own.free_bits else kl
+        active = (per_dimension > 0.01).sum().float()
+        loss = (nll + beta * cost) / image[0].numel()
+        told = {"nll": nll, "kl": kl, "sigma": log_sigma.exp(), "active": active}
+        return {"loss": loss} | {name: value.detach() for name, value in told.items()}

@@ -1,0 +1,180 @@
+"""One training run of the side door: labelled pictures, a decoder, a model, each kept on disk when done."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from condgen import ranks
+from condgen.building import new_decoder, training_of
+from condgen.card import write_card
+from condgen.contracts import CondgenError
+from condgen.data.labelled import LabelledPictures, LabelViews
+from condgen.data.labels import open_labelled
+from condgen.data.views import to_float
+from condgen.factors import LABEL
+from condgen.labelling import LabelToImage
+from condgen.nn.storage import load_part, save_part
+from condgen.painters import DECODERS, to_pil
+from condgen.paintings import grid, png_bytes, write_bytes
+from condgen.rehearsal import rehearse_labels
+from condgen.training import checkpoint
+from condgen.training.loop import Fit, FitConfig, progress_of
+from condgen.training.run import Display, RunFolder, drive
+
+COLLAPSED = 0.25
+"""Pictures of one label that differ by less than so much of what real ones do are one picture."""
+
+
+class LabelRun:
+    """Args:
+    name, recipe: which recipe, and its line of the table.
+    root: the run's folder.
+    config: a `recipes.ByLabel`.
+    bound: gives the fit under the run's minutes and pictures.
+    """
+
+    def __init__(self, name: str, recipe, root: Path, config, bound: Callable[[str, FitConfig], FitConfig]):
+        self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
+        self.part = root / "parts" / "decoder"
+        self.exported = root / "exported"  # an empty file, there while `model/` holds the decoder as it is
+
+    def train(self) -> Path:
+        """Trains what is not done yet; gives the model's folder."""
+        levels = tuple(factor.levels for factor in self.data.factors)  # bad data must leave no folder behind
+        rehearse_labels(self.config, self.data.size, self.data.colours, levels)
+        ranks.join()
+        ranks.split(self.config.fit_decoder.batch, ranks.rank(), ranks.world())
+        if self._is_there() and self._wants_more():
+            raise CondgenError(
+                f"{self.root} is finished, and the bounds given now ask for more. Choose another folder."
+            )
+        self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config), self.config.save_every)
+        with Display(["decoder"]) as self.display:
+            if self._is_there():
+                self.display.show("decoder", 1.0, "done")
+            else:
+                self._train(levels)
+        model = self.root / "model"
+        with ranks.first_alone():
+            if not ranks.rank() and not (model.exists() and self.exported.exists()):
+                self.export()
+        return model
+
+    def _is_there(self) -> bool:
+        return (self.part / "model.safetensors").exists()
+
+    def _wants_more(self) -> bool:
+        place, _ = checkpoint.newest(self.root / "checkpoints" / "decoder")
+        if place is None:
+            return False
+        state = checkpoint.read_state(place)
+        return progress_of(self.bound("decoder", self.config.fit_decoder), state["images"], state["seconds"]) < 1
+
+    @property
+    def reading(self) -> dict:
+        """How the data is read, arguments of `open_labelled`; a model keeps them for its judge."""
+        p = self.config.pictures
+        own = {"size": p.size, "colours": p.colours, "image": p.image, "label": p.label, "attributes": p.attributes}
+        return own | {"split_column": p.split, "how": p.how, "max_bad": p.max_bad}
+
+    @cached_property
+    def data(self) -> LabelledPictures:
+        return open_labelled(self.config.data, split=self.config.pictures.use, **self.reading)
+
+    def _train(self, levels: tuple[int, ...]) -> None:
+        c = self.config
+        torch.manual_seed(c.seed)
+        reads = {"size": self.data.size, "colours": self.data.colours, "levels": levels}
+        decoder = new_decoder(c, reads, to_float(self.data.images[:5000]))
+        own = (ranks.rank(), ranks.world())
+        views = LabelViews(self.data, c.fit_decoder.batch, c.seed, c.pictures.shift, c.pictures.flip, *own)
+        fit = Fit(training_of(c, decoder), views, self.bound("decoder", c.fit_decoder), c.seed)
+        milestones = [(k / c.watch) ** 1.5 for k in range(1, c.watch + 1)]
+        for step in drive(fit, self.run, "decoder", self.display, milestones):
+            if not ranks.rank():
+                self._watch(fit, step)
+        self.exported.unlink(missing_ok=True)
+        fit.model.load_state_dict(fit.trained())
+        with ranks.first_alone():
+            if not ranks.rank():
+                save_part(fit.model.cpu().decoder, self.part)
+
+    def _watch(self, fit: Fit, step) -> None:
+        """Paints a sheet with the running mean of the weights, and looks whether the pictures of a label differ."""
+        shadow = copy.deepcopy(fit.model).cpu()
+        shadow.load_state_dict(fit.trained())
+        model = self._model(shadow.decoder)
+        with torch.random.fork_rng(devices=[]):
+            place = self.root / "samples" / f"decoder-{step.images:09d}.png"
+            write_bytes(place, png_bytes(sheet(model, self.shown)))
+            variety = self._variety(model)
+        self.run.log("decoder", step.images, {"variety": variety, "seconds": step.seconds})
+        told = f"{step.images:,} images: {place.name}, variety within a label {variety:.2f} of the real one"
+        if variety < COLLAPSED:
+            told += " (the decoder paints nearly one picture a label: a collapse; see the sheet)"
+        self.display.say(told)
+
+    def _variety(self, model: LabelToImage) -> float:
+        """Mean distance of two painted pictures of one condition over that of two real ones, over some conditions."""
+        codes = np.nan_to_num(self.data.codes, nan=-1e9)
+        _, which, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+        several = np.flatnonzero(count > 1)[:16]
+        if not len(several):
+            return math.nan
+        pairs = np.stack([np.flatnonzero(which.ravel() == kind)[:2] for kind in several])
+        real = to_float(self.data.images[pairs.ravel()])
+        wanted = [self._said(row) for row in pairs.ravel()]
+        *_, last = model.paint(wanted, list(range(len(wanted))))
+        apart = [(x[::2] - x[1::2]).flatten(1).norm(dim=1).mean().item() for x in (last.images, real)]
+        return apart[0] / max(apart[1], 1e-6)
+
+    def _said(self, row: int) -> dict[str, str]:
+        """What is known of a training picture, by names."""
+        pairs = zip(self.data.factors, self.data.codes[row])
+        return {factor.name: factor.told(code) for factor, code in pairs if not math.isnan(code)}
+
+    @cached_property
+    def shown(self) -> list[dict[str, str]]:
+        """What the sample sheets show: eight pictures of every label, or what some training pictures are."""
+        label = next((factor for factor in self.data.factors if factor.name == LABEL), None)
+        if label is not None and len(self.data.factors) == 1:
+            return [{LABEL: value} for value in islice(label.values, 10) for _ in range(8)]
+        rows = np.random.default_rng(self.config.seed).permutation(len(self.data))[:64]
+        return [self._said(row) for row in rows]
+
+    def _model(self, decoder: torch.nn.Module) -> LabelToImage:
+        about = {
+            "name": self.root.resolve().name if self.name.startswith("labels-") else self.name,
+            "recipe": self.name,
+            "data": self.data.name,
+            "pictures": self.reading | {"attributes": list(self.config.pictures.attributes)},
+        }
+        return LabelToImage(decoder, self.data.factors, about)
+
+    def export(self) -> Path:
+        """Writes `model/`: the decoder as it is, with 16-bit weights, and a card."""
+        folder = self.root / "model"
+        model = self._model(load_part(*DECODERS[self.config.kind], self.part))
+        card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
+        model.save(folder, card)
+        write_bytes(folder / "sheet.png", png_bytes(sheet(LabelToImage.load(folder), self.shown)))
+        self.exported.touch()
+        example = " --set ".join(f"{name}={value}" for name, value in self.shown[0].items())
+        self.display.say(f"The model is {folder}. Try it: condgen sample --model {folder} --set {example!r}")
+        return folder
+
+
+def sheet(model: LabelToImage, wanted: list[dict[str, str]], seed: int = 0):
+    """A labelled sheet, one picture each; eight in a row."""
+    *_, last = model.paint(wanted, [seed + i for i in range(len(wanted))])
+    labels = [", ".join(said.values()) for said in wanted]
+    return grid(to_pil(last.images), labels, columns=8, cell=96)

@@ -1,0 +1,41 @@
+"""What goes where, read from a condition alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from condgen.contracts import Batch
+from condgen.nn.layers import Block
+
+LAYOUT = 32  # channels of the layout map
+
+
+def bottom_edge(size: int, levels: int) -> int:
+    """Edge of the lowest level; `ValueError` when pictures of this size cannot be halved so often."""
+    if size % 2**levels:
+        raise ValueError(f"pictures of {size} pixels cannot be halved {levels} times")
+    return size // 2**levels
+
+
+class Layout(nn.Module):
+    """What goes where: a small map, read from the condition alone, before any noise is looked at.
+
+    Every place asks the words and the image embedding what belongs there, and the other places what they took.
+    """
+
+    def __init__(self, width: int, edge: int, own: int = 64, depth: int = 3, heads: int = 4):
+        super().__init__()
+        self.edge = edge
+        self.where = nn.Parameter(torch.randn(1, edge**2, own) * 0.5)
+        self.blocks = nn.ModuleList(Block(own, heads, context_width=width) for _ in range(depth))
+        self.out = nn.Sequential(nn.LayerNorm(own), nn.Linear(own, LAYOUT))
+
+    def forward(self, said: Batch) -> Tensor:
+        """-> (B, LAYOUT, edge, edge)"""
+        places = torch.ones(len(said["seen"]), self.edge**2, dtype=torch.bool, device=said["seen"].device)
+        mask = torch.cat([places, said["seen"]], 1)
+        h = self.where.expand(len(places), -1, -1)
+        for block in self.blocks:
+            h = block(h, mask, said["tokens"])
+        return self.out(h).transpose(1, 2).unflatten(2, (self.edge, self.edge))
