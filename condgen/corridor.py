@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -188,9 +187,9 @@ class CorridorRun:
         return self.bound(kind, getattr(self.config, f"fit_{kind}"), siblings)
 
     def _finish(self, fit: Fit):
-        """The model with the weights to use, back on the CPU with all its parts."""
+        """The model with the weights to use, on the CPU with all its parts."""
         self.exported.unlink(missing_ok=True)
-        return fit.finished()
+        return fit.snapshot()
 
     def _keep(self, part: torch.nn.Module, name: str) -> None:
         """Writes a trained part, which all processes find there afterwards."""
@@ -384,9 +383,7 @@ class CorridorRun:
 
     def _watch(self, fit: Fit, step) -> None:
         """Paints a sheet and measures, with the running mean of the weights."""
-        shadow = copy.deepcopy(fit.model).cpu()
-        shadow.load_state_dict(fit.trained())
-        model = self._model(shadow.decoder)
+        model = self._model(fit.snapshot().decoder)
         with torch.random.fork_rng(devices=[]):
             if not ranks.rank():
                 place = self.root / "samples" / f"decoder-{step.images:09d}.png"

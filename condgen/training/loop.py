@@ -8,6 +8,7 @@ for step in fit:            # yields after the update
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -145,7 +146,9 @@ class Fit:
         self.objective, self.stand_ins = _Objective(model), {}
         self.sharded = plan is not None and ranks.world() > 1
         if self.sharded:
-            self.stand_ins = sharding.shard(self.objective, plan, self.accelerator.device)
+            self._plain = copy.deepcopy(model).cpu()
+            # players that take turns look into each other, so theirs are put together all at once
+            self.stand_ins = sharding.shard(self.objective, plan, self.accelerator.device, len(model.turns) == 1)
         else:
             self.objective = self.accelerator.prepare(self.objective)
         self.optimisers = {turn: self._optimisers(self._owned(turn)) for turn in model.turns}
@@ -258,13 +261,11 @@ class Fit:
         weights = self.ema.mean if self.ema else self.model.state_dict()
         return {name: sharding.whole(value) for name, value in weights.items()}
 
-    def finished(self) -> nn.Module:
-        """The model with the weights to use, whole and on the CPU, where training is over. Every process must ask."""
-        if self.sharded:
-            sharding.make_whole(self.model, sharding.gathered(self.trained()))
-            return self.model
-        self.model.load_state_dict(self.trained())
-        return self.model.cpu()
+    def snapshot(self) -> nn.Module:
+        """A copy of the model on the CPU, whole and with the weights to use. Every process must ask."""
+        model = self._plain if self.sharded else copy.deepcopy(self.model).cpu()
+        model.load_state_dict(self.trained())
+        return model.train(self.model.training)
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint of everything that the next step needs; the first process does, but every one must ask.

@@ -248,6 +248,8 @@ def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Se
     for broken in fit.resume(folder):
         then = "going on from the one before" if fit.count else "no other is whole, so this stage begins again"
         display.say(f"A checkpoint was damaged, and is now {broken}; {then}.")
+    if fit.sharded:
+        display.say(f"The weights of the {stage} are split over {ranks.world()} processes.")
     ahead = [m for m in milestones if m > fit.progress]
     logged = saved = time.monotonic()
     began, first, behind = time.monotonic(), fit.images, fit.progress

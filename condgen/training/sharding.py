@@ -59,11 +59,13 @@ def _is_on(name: str) -> bool:
     return os.environ.get(name, "false").lower() in ("true", "1")
 
 
-def shard(module: nn.Module, plan: FullyShardedDataParallelPlugin, device: torch.device) -> dict[nn.Parameter, Tensor]:
+def shard(
+    module: nn.Module, plan: FullyShardedDataParallelPlugin, device: torch.device, blocks: bool = True
+) -> dict[nn.Parameter, Tensor]:
     """Splits the weights of a module over all processes, in place.
 
-    Blocks of the classes that the plan names are put together when their turn comes, the rest with the whole. They are
-    put together in the precision they have; autocast lowers it as it does for whole weights.
+    With `blocks`, those of the classes that the plan names are put together one by one when they are called, the rest
+    with the whole. They are put together in the precision they have; autocast lowers it as it does for whole weights.
 
     Returns:
         Scalars, which cannot be split, each with what an optimiser may take in its place beside parts: see `stand_in`.
@@ -72,7 +74,7 @@ def shard(module: nn.Module, plan: FullyShardedDataParallelPlugin, device: torch
     scalars = {p for p in module.parameters() if not p.ndim}
     for p in scalars:
         p.data = p.data.to(device)
-    names = set(plan.transformer_cls_names_to_wrap or ())
+    names = set(plan.transformer_cls_names_to_wrap or ()) if blocks else set()
     inner = [m for m in module.modules() if type(m).__name__ in names]
     shared = {"mesh": mesh, "ignored_params": scalars, "mp_policy": MixedPrecisionPolicy(cast_forward_inputs=False)}
     for part in reversed(inner):  # the innermost first
@@ -123,11 +125,3 @@ def gathered(tree: Any) -> Any:
     if isinstance(tree, list | tuple):
         return type(tree)(gathered(value) for value in tree)
     return whole(tree).cpu() if isinstance(tree, Tensor) else tree
-
-
-def make_whole(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Puts whole tensors in the place of the parts; from then on the module is for saving, not for training."""
-    for name, value in state.items():
-        place, _, leaf = name.rpartition(".")
-        owner = module.get_submodule(place)
-        setattr(owner, leaf, nn.Parameter(value) if leaf in owner._parameters else value)

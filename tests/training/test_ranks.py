@@ -37,13 +37,13 @@ def launched(*words, processes=2, launcher=TORCHRUN, **more: str) -> subprocess.
     )
 
 
-def finished(process: subprocess.Popen) -> str:
+def finished(process: subprocess.Popen, says: str = "") -> str:
     try:
         out, err = process.communicate(timeout=240)
     except subprocess.TimeoutExpired:
         process.terminate()  # the launcher takes its processes along
         raise
-    assert process.returncode == 0, err[-3000:]
+    assert process.returncode == 0 and says in err, err[-3000:]
     return out
 
 
@@ -113,7 +113,7 @@ def test_split_weights_become_what_whole_ones_do(tmp_path):
     for name, found in told.items():
         assert 0.4 < found.pop("held") < 0.6, name
         moved = found.pop("moved")
-        assert max(found.values()) < 0.03 * moved, f"{name} {found}, of {moved}"
+        assert max(found.values()) < 0.1 * moved, f"{name} {found}, of {moved}"  # both optimisers enlarge rounding
     for name, model in trainables().items():
         if name == "chunks":
             continue
@@ -163,7 +163,7 @@ def config(tmp_path):
 @pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "split by Accelerate's config"])
 def test_the_whole_corridor_on_two_processes(launcher, config, tmp_path):
     words = ("condgen", "train", "scenes32", "-o", tmp_path / "run", "--config", config)
-    out = finished(launched(*words, launcher=launcher))
+    out = finished(launched(*words, launcher=launcher), "split over 2 processes" if launcher == ACCELERATE else "")
     assert out.split() == [str(tmp_path / "run" / "model")]
     model = TextToImage.load(tmp_path / "run" / "model")
     assert next(model.generate("a red circle", steps=2)).image.size == (32, 32)

@@ -109,7 +109,7 @@ def fault(out: Path) -> None:
 
 
 def furthest(one: dict, other: dict) -> float:
-    return max(float((value - other[key]).abs().max()) for key, value in one.items())
+    return max(float((value - other[key]).abs().max()) for key, value in one.items() if value.ndim)
 
 
 def split(out: Path) -> None:
@@ -139,9 +139,9 @@ def split(out: Path) -> None:
             "split, then whole": furthest(plain_on.trained(), straight),
             "whole, then split": furthest(after_plain.trained(), straight),
         }
-        finished = parts.finished()
-        assert all(type(p.data) is torch.Tensor for p in finished.parameters())
-        assert all(torch.equal(value, trained[key]) for key, value in finished.state_dict().items())
+        snapshot = parts.snapshot()
+        assert all(type(p.data) is torch.Tensor for p in snapshot.parameters())
+        assert all(torch.equal(value, trained[key]) for key, value in snapshot.state_dict().items())
     if not ranks.rank():
         (out / "deviations.json").write_text(json.dumps(told))
 
