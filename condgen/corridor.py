@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -32,7 +31,7 @@ from condgen.paintings import grid, png_bytes, write_bytes
 from condgen.pipeline import PRIORS, TextToImage, to_pil
 from condgen.priors.network import PriorConfig
 from condgen.rehearsal import TRAINING, rehearse
-from condgen.training import checkpoint
+from condgen.training import checkpoint, sharding
 from condgen.training.loop import Fit, FitConfig, progress_of
 from condgen.training.run import Display, RunFolder, drive
 
@@ -60,12 +59,17 @@ class CorridorRun:
         first alone writes.
         """
         rehearse(self.config)
+        sharding.asked()  # what is refused there is refused before anything is written
         ranks.join()
         for stage in ("clip", "prior", "decoder"):  # now, not when its turn comes
             ranks.split(getattr(self.config, f"fit_{stage}").batch, ranks.rank(), ranks.world())
         wanted = self.config.stage
+        digest = {}
         if not (self.config.embeds and wanted == "prior"):  # priors need no pictures then
-            _ = self.data  # before anything is written: unusable data must leave no folder behind
+            way = "stream" if isinstance(self.data, Stream) else "memory"
+            digest = {
+                way: digest_of(self.data)
+            }  # before anything is written: unusable data must leave no folder behind
         stages = ("clip", "prior", "decoder") if wanted == "all" else (wanted,)
         names = [n for s in stages for n in ([f"prior {k}" for k in self.config.prior.kinds] if s == "prior" else [s])]
         if wanted == "all" and self._is_there("decoder") and (short := [n for n in names if self._wants_more(n)]):
@@ -73,7 +77,7 @@ class CorridorRun:
                 f"{self.root} is finished, and the bounds given now ask for more of {short[0]}. Train a stage on with "
                 "--stage clip, prior or decoder, or choose another folder."
             )
-        self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config), self.config.save_every)
+        self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config), self.config.save_every, digest)
         with ranks.first_alone():
             self._take_over()
         if self.config.embeds and wanted != "clip":
@@ -168,11 +172,11 @@ class CorridorRun:
         )
         for _ in drive(fit, self.run, "clip", self.display):
             pass
-        place = self.parts / "clip"
+        trained, place = self._finish(fit).clip, self.parts / "clip"
         with ranks.first_alone():
             if not ranks.rank():
                 before = fingerprint(load_part(CLIP, CLIPConfig, place)) if self._is_there("clip") else None
-                save_part(self._finish(fit).clip, place)
+                save_part(trained, place)
                 if before not in (None, fingerprint(self.clip)):
                     self._forget_the_old_space()
 
@@ -183,10 +187,9 @@ class CorridorRun:
         return self.bound(kind, getattr(self.config, f"fit_{kind}"), siblings)
 
     def _finish(self, fit: Fit):
-        """The model with the weights to use, back on the CPU with all its parts."""
+        """The model with the weights to use, on the CPU with all its parts."""
         self.exported.unlink(missing_ok=True)
-        fit.model.load_state_dict(fit.trained())
-        return fit.model.cpu()
+        return fit.snapshot()
 
     def _keep(self, part: torch.nn.Module, name: str) -> None:
         """Writes a trained part, which all processes find there afterwards."""
@@ -380,9 +383,7 @@ class CorridorRun:
 
     def _watch(self, fit: Fit, step) -> None:
         """Paints a sheet and measures, with the running mean of the weights."""
-        shadow = copy.deepcopy(fit.model).cpu()
-        shadow.load_state_dict(fit.trained())
-        model = self._model(shadow.decoder)
+        model = self._model(fit.snapshot().decoder)
         with torch.random.fork_rng(devices=[]):
             if not ranks.rank():
                 place = self.root / "samples" / f"decoder-{step.images:09d}.png"

@@ -9,11 +9,13 @@ from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from condgen.contracts import CondgenError
 from condgen.data.captions import CaptionedPictures
 from condgen.data.embeds import UNIT, About, Embeds, Unit, Writer
+from condgen.data.labelled import LabelledPictures
 from condgen.data.stream import Sample, Stream, text_number
 from condgen.data.views import to_float
 from condgen.encoders.clip import CLIP, CLIPConfig
@@ -34,11 +36,15 @@ def load_encoder(path_or_name: str | Path | None) -> tuple[CLIP, Tokenizer]:
     return load_part(CLIP, CLIPConfig, folder / "clip"), Tokenizer.load(folder / "tokenizer")
 
 
-def digest_of(data: Stream | CaptionedPictures) -> str:
+def digest_of(data: Stream | CaptionedPictures | LabelledPictures) -> str:
     """Names the pictures and how they were read."""
     if isinstance(data, Stream):
         return data.digest
-    digest = hashlib.sha256(data.images.tobytes() + data.captions.tobytes())
+    digest = hashlib.sha256(np.ascontiguousarray(data.images).reshape(-1))  # without a copy, for they may be large
+    if isinstance(data, LabelledPictures):
+        digest.update(data.codes.tobytes() + repr(data.factors).encode("utf-8", "replace"))
+        return digest.hexdigest()[:16]
+    digest.update(data.captions.tobytes())
     digest.update("\0".join(data.texts).encode("utf-8", "replace"))
     return digest.hexdigest()[:16]
 

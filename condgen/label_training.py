@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import shlex
 from collections.abc import Callable
@@ -21,13 +20,14 @@ from condgen.contracts import CondgenError
 from condgen.data.labelled import LabelledPictures, LabelViews
 from condgen.data.labels import open_labelled
 from condgen.data.views import to_float
+from condgen.embedding import digest_of
 from condgen.factors import LABEL
 from condgen.labelling import WEAK, LabelToImage
 from condgen.nn.storage import load_part, save_part
 from condgen.painters import DECODERS, to_pil
 from condgen.paintings import grid, png_bytes, write_bytes
 from condgen.rehearsal import rehearse_labels
-from condgen.training import checkpoint
+from condgen.training import checkpoint, sharding
 from condgen.training.loop import Fit, FitConfig, progress_of
 from condgen.training.run import Display, RunFolder, drive
 
@@ -62,13 +62,15 @@ class LabelRun:
         """Trains what is not done yet; gives the model's folder."""
         levels = tuple(factor.levels for factor in self.data.factors)  # bad data must leave no folder behind
         rehearse_labels(self.config, self.data.size, self.data.colours, levels)
+        sharding.asked()
         ranks.join()
         ranks.split(self.config.fit_decoder.batch, ranks.rank(), ranks.world())
         if self._is_there() and self._wants_more():
             raise CondgenError(
                 f"{self.root} is finished, and the bounds given now ask for more. Choose another folder."
             )
-        self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config), self.config.save_every)
+        config, digest = {"recipe": self.name} | asdict(self.config), {"memory": digest_of(self.data)}
+        self.run = RunFolder(self.root, config, self.config.save_every, digest)
         with Display(["decoder"]) as self.display:
             if self._is_there():
                 self.display.show("decoder", 1.0, "done")
@@ -111,21 +113,20 @@ class LabelRun:
         fit = Fit(training_of(c, decoder), views, self.bound("decoder", c.fit_decoder), c.seed)
         milestones = [(k / c.watch) ** 1.5 for k in range(1, c.watch + 1)]
         for step in drive(fit, self.run, "decoder", self.display, milestones):
+            now = fit.snapshot()
             if not ranks.rank():
-                self._watch(fit, step)
+                self._watch(now.decoder, step)
         self.exported.unlink(missing_ok=True)
-        fit.model.load_state_dict(fit.trained())
+        trained = fit.snapshot()
         with ranks.first_alone():
             if not ranks.rank():
-                save_part(fit.model.cpu().decoder, self.part)
+                save_part(trained.decoder, self.part)
 
-    def _watch(self, fit: Fit, step) -> None:
+    def _watch(self, decoder: torch.nn.Module, step) -> None:
         """Paints a sheet with the running mean of the weights, and looks whether the pictures of a label differ."""
-        shadow = copy.deepcopy(fit.model).cpu()
-        shadow.load_state_dict(fit.trained())
-        model = self._model(shadow.decoder)
+        model = self._model(decoder)
         if 0 < self.config.weak <= step.progress < 1 and not (self.weak / "model.safetensors").exists():
-            save_part(shadow.decoder, self.weak)
+            save_part(decoder, self.weak)
         with torch.random.fork_rng(devices=[]):
             place = self.root / "samples" / f"decoder-{step.images:09d}.png"
             write_bytes(place, png_bytes(sheet(model, self.shown)))

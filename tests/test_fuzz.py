@@ -5,11 +5,13 @@ A few inputs run with the other tests. The long campaigns, one process each:
     CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k pictures
     CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k tables
     CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k labels
+    CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k shards
     CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k models
 
 Inputs are sound files that were damaged: bytes flipped, cut, doubled, spliced in from other files, numbers replaced by
-absurd ones, checksums mended so that a decoder comes to see the damage, JSON changed as a tree. An input that takes
-longer than LIMIT seconds ends the campaign; one that is stuck outside Python, or waits, ends the process.
+absurd ones, checksums mended so that a decoder comes to see the damage, JSON changed as a tree. Some are damaged
+slightly and behind their header, so that much is read of them. An input that takes longer than LIMIT seconds ends the
+campaign; one that is stuck outside Python, or waits, ends the process.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import re
 import resource
 import signal
 import struct
+import tarfile
 import warnings
 import zlib
 from collections import Counter
@@ -40,6 +43,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
+from tars import numbered
 
 from condgen.cli.info import facts_of, lines_of
 from condgen.cli.listing import _model_row, model_lines
@@ -48,8 +52,9 @@ from condgen.data.balance import LabelReport
 from condgen.data.check import check
 from condgen.data.labels import open_labelled
 from condgen.data.pictures import MAX_PIXELS, PictureError, fit, open_picture
-from condgen.data.rows import GUESSED, Columns
+from condgen.data.rows import GUESSED, Columns, open_source
 from condgen.data.sources import load_captions
+from condgen.data.stream import Stream
 from condgen.models import about
 from condgen.paintings import read_recipe
 
@@ -107,6 +112,10 @@ SPLINTERS = [b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"[" * 3000, b'{"a":' * 3000, 
 KINDS = ("flip", "set", "cut", "drop", "double", "insert", "number", "head", "splice", "zero", "word")
 SHARE = st.floats(0, 1, exclude_max=True)
 DAMAGE = st.lists(st.tuples(st.sampled_from(KINDS), SHARE, st.integers(0, 2**32 - 1)), min_size=1, max_size=6)
+SLIGHT = st.lists(
+    st.tuples(st.sampled_from(["flip", "set"]), st.floats(0.3, 1, exclude_max=True), st.integers(0, 2**32 - 1)),
+    min_size=1, max_size=2,
+)  # fmt: skip
 
 
 def damaged(content: bytes, damage: list[tuple[str, float, int]], others: list[bytes]) -> bytes:
@@ -180,23 +189,49 @@ def sound_pictures() -> list[bytes]:
 PICTURES = sound_pictures()
 
 
+def chunks_of(png: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    """Length as it is told, kind with content, checksum."""
+    found, at = [], 8
+    while at + 12 <= len(png):
+        end = at + 8 + int.from_bytes(png[at : at + 4], "big")
+        found.append((png[at : at + 4], png[at + 4 : end], png[end : end + 4]))
+        at = end + 4
+    return found
+
+
 def mended(content: bytes) -> bytes:
     """A PNG whose checksums are right, whatever was done to its chunks."""
     if not content.startswith(PICTURES[0][:8]):
         return content
-    kept, at = [content[:8]], 8
-    while at + 12 <= len(content):
-        length = int.from_bytes(content[at : at + 4], "big")
-        inner = content[at + 4 : at + 8 + length]
-        kept += [content[at : at + 4], inner, struct.pack(">I", zlib.crc32(inner))]
-        at += 12 + length
-    return b"".join(kept)
+    parts = [(length, inner, struct.pack(">I", zlib.crc32(inner))) for length, inner, _ in chunks_of(content)]
+    return content[:8] + b"".join(piece for part in parts for piece in part)
+
+
+def repainted(content: bytes, damage) -> bytes:
+    """A PNG that is sound as a file, with damage to its rows of pixels; others are damaged as they are."""
+    if not content.startswith(PICTURES[0][:8]):
+        return damaged(content, damage, PICTURES)
+    parts = [inner for _, inner, _ in chunks_of(content)]
+    rows = zlib.decompress(b"".join(inner[4:] for inner in parts if inner[:4] == b"IDAT"))
+    first = next(i for i, inner in enumerate(parts) if inner[:4] == b"IDAT")
+    rest = [inner for inner in parts[first:] if inner[:4] != b"IDAT"]
+    packed = b"IDAT" + zlib.compress(damaged(rows, damage, PICTURES))
+    whole = [struct.pack(">I", len(inner) - 4) + inner + bytes(4) for inner in (*parts[:first], packed, *rest)]
+    return mended(content[:8] + b"".join(whole))
 
 
 @campaign(250)
-@given(st.one_of(*[st.sampled_from(PICTURES)] * 9, st.binary(max_size=300)), DAMAGE, st.booleans())
-def test_pictures(outcomes, tmp_path_factory, content, damage, mend):
-    content = damaged(content, damage, PICTURES)
+@given(
+    st.one_of(*[st.sampled_from(PICTURES)] * 9, st.binary(max_size=300)),
+    st.one_of(
+        st.tuples(st.just(damaged), DAMAGE), st.tuples(st.just(damaged), SLIGHT),
+        st.tuples(st.just(repainted), DAMAGE), st.tuples(st.just(repainted), SLIGHT),
+    ),
+    st.booleans(),
+)  # fmt: skip
+def test_pictures(outcomes, tmp_path_factory, content, how, mend):
+    spoil, damage = how
+    content = repainted(content, damage) if spoil is repainted else damaged(content, damage, PICTURES)
     content = mended(content) if mend else content
     with in_time():
         try:
@@ -399,6 +434,72 @@ def test_labels(outcomes, home, names, which, damage, inside):
     finally:
         for name in names:
             (home / name).unlink(missing_ok=True)
+
+
+# shards
+
+
+def as_tar(members: list[tuple[str, bytes]], form: int) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=form) as tar:
+        for name, content in members:
+            about = tarfile.TarInfo(name)
+            about.size = len(content)
+            tar.addfile(about, io.BytesIO(content))
+    return file.getvalue()
+
+
+def sound_shards() -> list[bytes]:
+    """Small shards of every kind of member, in every dialect, short ones among them, for most of a tar is padding."""
+    told = json.dumps({"caption": ["one", "two"], "split": "train"}).encode()
+    several = [("a/1.jpg", PICTURES[7]), ("a/1.json", told), ("a/1.cls", b"3"), ("b.webp", PICTURES[11]),
+               ("b.txt", b"one\n\ntwo"), ("c.tif", PICTURES[20]), ("c.caption", b"x"), ("d.png", SMALL)]  # fmt: skip
+    odd = [(f"{'long' * 60}.png", SMALL), (f"{'long' * 60}.txt", b"x"), ("\u00fc.png", SMALL), ("\u00fc.txt", b"y")]
+    forms = (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)
+    shards = [as_tar(members, form) for members in (numbered(0, 1), numbered(0, 4), several, odd) for form in forms]
+    return [*shards, as_tar(several, tarfile.USTAR_FORMAT), as_tar([], tarfile.PAX_FORMAT)]
+
+
+SHARDS = sound_shards()
+
+
+def mended_tar(content: bytes) -> bytes:
+    """A tar whose headers have the checksums of what is in them, as far as one leads to the next."""
+    blocks, at = bytearray(content), 0
+    while at + 512 <= len(blocks) and any(header := blocks[at : at + 512]):
+        header[148:156] = b" " * 8
+        blocks[at + 148 : at + 156] = b"%06o\0 " % sum(header)
+        size = bytes(header[124:136]).strip(b" \0")
+        if not re.fullmatch(rb"[0-7]+", size):
+            break
+        at += 512 + -(-int(size, 8) // 512) * 512
+    return bytes(blocks)
+
+
+@campaign(150)
+@given(st.sampled_from(SHARDS), st.one_of(DAMAGE, SLIGHT), st.booleans())
+def test_shards(outcomes, tmp_path_factory, content, damage, mend):
+    content = damaged(content, damage, SHARDS)
+    path = tmp_path_factory.getbasetemp() / "x.tar"
+    path.write_bytes(mended_tar(content) if mend else content)
+    told = {}
+
+    def streamed() -> int:
+        stream = Stream(open_source(path), 4, split="all", max_bad=1)
+        return sum(sample.image.shape == (3, 4, 4) and all(sample.captions) for sample in stream.samples(0, 99))
+
+    with in_time():
+        for what, read in (("check", lambda: check(path, split="all")), ("stream", streamed),
+                           ("load", lambda: load_captions(path, 4, split="all", max_bad=1))):  # fmt: skip
+            try:
+                told[what] = read()
+            except CondgenError as error:
+                assert 20 < len(str(error)) < 5000 and "x.tar" in str(error), what
+    report, data, pictures = (told.get(what) for what in ("check", "load", "stream"))
+    assert (data is not None) == (report is not None and report.usable > 0), "the loader agrees with the check"
+    assert data is None or (data.images.shape == (len(data), 3, 4, 4) and len(data) == report.pictures)
+    assert pictures is None or report is not None, "what streams can be checked"
+    outcomes("shards", "read" if data is not None else "no usable row" if report is not None else "refused")
 
 
 # models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from test_corridor import small
 from condgen.contracts import CondgenError
 from condgen.data import stream as stream_module
 from condgen.data.scenes import draw_scenes, render
+from condgen.data.shards import samples
 from condgen.embedding import embed, load_encoder
 from condgen.paintings import png_bytes
 from condgen.pipeline import TextToImage
@@ -76,6 +78,29 @@ def test_a_streamed_run_goes_on_where_it_was_stopped_and_ends_the_same(shards, s
         with pytest.raises(KeyboardInterrupt):
             train("captions", tmp_path / "stopped", config(shards, save_every=0.0))
     assert weights(train("captions", tmp_path / "stopped", config(shards))) == straight
+
+
+@pytest.mark.parametrize("stream", ["always", "never"])
+def test_a_run_goes_on_with_the_data_it_began_with_only(stream, shards, tmp_path):
+    """Streamed or in memory; no embeddings are there that would know."""
+    shutil.copytree(shards, tmp_path / "tars")
+    asked = config(tmp_path / "tars", stage="clip", images=32)
+    asked = replace(asked, pictures=replace(asked.pictures, stream=stream))
+    train("captions", tmp_path / "run", asked)
+    train("captions", tmp_path / "run", asked)
+    before = (tmp_path / "run" / "data.json").read_bytes()
+    with open(tmp_path / "tars" / "train-1.tar", "r+b") as file:  # the end mark, and one sample less before it
+        whole = file.read()
+        place = [place for place, _ in samples(tmp_path / "tars" / "train-1.tar")][-1]
+        file.seek(place)
+        file.write(bytes(1024))
+        file.truncate()
+        assert file.tell() < len(whole)
+    with pytest.raises(CondgenError, match=r"data of .*run are not those .*another output folder"):
+        train("captions", tmp_path / "run", asked)
+    assert (tmp_path / "run" / "data.json").read_bytes() == before
+    (tmp_path / "tars" / "train-1.tar").write_bytes(whole)
+    train("captions", tmp_path / "run", replace(asked, fit_clip=replace(asked.fit_clip, lr=2e-3)))
 
 
 def test_priors_and_decoder_train_from_embeddings(shards, straight, tmp_path, monkeypatch):

@@ -407,6 +407,41 @@ def test_api_stop_works(client, steps):
     assert len(steps) - before == painted
 
 
+def test_who_finds_the_queue_full_is_told(tmp_path):
+    """One is served and 32 wait; the next is refused with the reason, and served once there is room."""
+    model, started, go_on = colourful_model(), threading.Event(), threading.Event()
+    watch = model.watch
+
+    def held(*args, **knobs):
+        started.set()
+        assert go_on.wait(60)
+        yield from watch(*args, **knobs)
+
+    model.watch = held
+    body = {"data": [PROMPT, 1, 3, "regression", 2, 1, 10, 1, 2]}
+    with serving(tmp_path, model) as url:
+
+        def ask() -> httpx.Response:
+            return httpx.post(f"{url}/gradio_api/call/paint", json=body)
+
+        first = ask()
+        assert started.wait(60)
+        assert [ask().status_code for _ in range(32)] == [200] * 32
+        refused = ask()
+        assert refused.status_code == 503 and "Queue is full. Max size is 32" in refused.text
+        client = Client(url, verbose=False, download_files=str(tmp_path / "down"))
+        with pytest.raises(Exception, match="Queue is full"):
+            client.predict(prompt=PROMPT, api_name="/paint")
+        go_on.set()
+        told = httpx.get(f"{url}/gradio_api/call/paint/{first.json()['event_id']}", timeout=60).text
+        assert "event: complete" in told
+        deadline = time.monotonic() + 60
+        while (reply := ask()).status_code == 503 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert reply.status_code == 200
+        assert client.predict(prompt=PROMPT, count=1, api_name="/paint")[0]
+
+
 def test_api_cannot_skip_the_queue_or_read_other_files(address):
     body = {"data": [PROMPT, 1, 3, "regression", 2, 4, 10, 1, 2]}
     assert httpx.post(f"{address}/gradio_api/run/paint", json=body).status_code >= 400

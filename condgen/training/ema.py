@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from condgen.training.sharding import like, local
+
 
 class PowerEma:
     """Averages the weights of step i with beta_i = (1 - 1/i)^(gamma + 1).
@@ -27,7 +29,8 @@ class PowerEma:
         beta = (1 - 1 / step) ** (self.gamma + 1)
         now = module.state_dict()
         floating = [name for name, value in now.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.mean[n] for n in floating], [now[n].detach() for n in floating], 1 - beta)
+        means, weights = ([local(of[name].detach()) for name in floating] for of in (self.mean, now))
+        torch._foreach_lerp_(means, weights, 1 - beta)
         for name in set(now) - set(floating):
             self.mean[name].copy_(now[name])
 
@@ -35,4 +38,4 @@ class PowerEma:
         return self.mean
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.mean = {name: value.to(self.mean[name].device) for name, value in state.items()}
+        self.mean = {name: like(value.to(self.mean[name].device), self.mean[name]) for name, value in state.items()}

@@ -8,6 +8,7 @@ for step in fit:            # yields after the update
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +17,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
 from condgen import ranks
 from condgen.contracts import Batch, CondgenError, Trainable
-from condgen.training import checkpoint
+from condgen.training import checkpoint, sharding
 from condgen.training.ema import PowerEma
 from condgen.training.muon import Muon, matrices_of
 
@@ -135,22 +136,29 @@ class Fit:
         seed: int = 0,
         accelerator: Accelerator | None = None,
     ):
+        plan = sharding.asked()  # before Accelerate looks for what may not be installed
         self.accelerator = accelerator or Accelerator(
             mixed_precision=_precision(),
             # a turn of several leaves the others' weights without gradient
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=len(model.turns) > 1)],
         )
-        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-            raise CondgenError(
-                "Weights split over processes (FSDP, DeepSpeed) cannot be trained here yet. Launch with torchrun, or "
-                "with a config of Accelerate that leaves them whole."
-            )
         self.model, self.draw, self.config, self.seed = model, draw, config, seed
-        self.objective = self.accelerator.prepare(_Objective(model))
-        self.optimisers = {turn: self._optimisers(list(model.parameters_of(turn))) for turn in model.turns}
+        self.objective, self.stand_ins = _Objective(model), {}
+        self.sharded = plan is not None and ranks.world() > 1
+        if self.sharded:
+            self._plain = copy.deepcopy(model).cpu()
+            # players that take turns look into each other, so theirs are put together all at once
+            self.stand_ins = sharding.shard(self.objective, plan, self.accelerator.device, len(model.turns) == 1)
+        else:
+            self.objective = self.accelerator.prepare(self.objective)
+        self.optimisers = {turn: self._optimisers(self._owned(turn)) for turn in model.turns}
         self.ema = PowerEma(model, config.ema) if config.ema else None
         self.count, self.images, self.seconds = 0, 0, 0.0
         self.skipped, self.in_a_row = 0, 0
+
+    def _owned(self, turn: str) -> list[nn.Parameter]:
+        """The parameters of a turn, as its optimisers see them."""
+        return [self.stand_ins.get(p, p) for p in self.model.parameters_of(turn)]
 
     def _optimisers(self, parameters: list[nn.Parameter]) -> list[torch.optim.Optimizer]:
         c = self.config
@@ -165,7 +173,7 @@ class Fit:
         ]
         if own := [p for p in parameters if p in matrices]:
             optimisers.append(Muon(own, c.lr, weight_decay=c.weight_decay))
-        return [self.accelerator.prepare(optimiser) for optimiser in optimisers]
+        return optimisers if self.sharded else [self.accelerator.prepare(optimiser) for optimiser in optimisers]
 
     @property
     def progress(self) -> float:
@@ -220,10 +228,11 @@ class Fit:
             parts = self.objective(batch, turn)
         finite = ranks.everywhere(math.isfinite(parts["loss"].item()))
         if finite:
-            self.accelerator.backward(parts["loss"])
-            norm = self.accelerator.clip_grad_norm_(list(self.model.parameters_of(turn)), self.config.clip)
+            self.backward(parts["loss"])
+            norm = sharding.whole(self.accelerator.clip_grad_norm_(self._owned(turn), self.config.clip))
             finite = ranks.everywhere(math.isfinite(norm))
         if not finite:
+            sharding.reshard(self.objective)
             self.model.zero_grad(set_to_none=True)
             for buffer, before in zip(self.model.buffers(), buffers):
                 buffer.copy_(before)
@@ -236,23 +245,42 @@ class Fit:
         losses |= {name if name != "loss" else f"loss/{turn}": value.item() for name, value in parts.items()}
         return True
 
+    def backward(self, loss: torch.Tensor) -> None:
+        """Leaves the gradients of the joint batch, the same in every process or each its parts."""
+        self.accelerator.backward(loss)
+        sharding.hand_over(self.stand_ins)
+
     @property
     def sound(self) -> bool:
         """Whether the last step was whole and the weights are finite: what a checkpoint to go on from should hold."""
-        return not self.in_a_row and all(bool(p.isfinite().all()) for p in self.model.parameters())
+        parts = (sharding.local(p) for p in self.model.parameters())
+        return not self.in_a_row and ranks.everywhere(all(bool(p.isfinite().all()) for p in parts))
 
     def trained(self) -> dict[str, torch.Tensor]:
-        """The weights to use: the running mean where there is one."""
-        return dict(self.ema.mean if self.ema else self.model.state_dict())
+        """The weights to use: the running mean where there is one. Every process must ask."""
+        weights = self.ema.mean if self.ema else self.model.state_dict()
+        return {name: sharding.whole(value) for name, value in weights.items()}
+
+    def snapshot(self) -> nn.Module:
+        """A copy of the model on the CPU, whole and with the weights to use. Every process must ask."""
+        model = self._plain if self.sharded else copy.deepcopy(self.model).cpu()
+        model.load_state_dict(self.trained())
+        return model.train(self.model.training)
 
     def save(self, folder: Path) -> None:
-        """Writes a checkpoint of everything that the next step needs."""
-        if not self.accelerator.is_main_process:
+        """Writes a checkpoint of everything that the next step needs; the first process does, but every one must ask.
+
+        It is the same however many processes there are and whether weights are split.
+        """
+        if not (self.sharded or self.accelerator.is_main_process):
             return
         tensors = {"model": self.model.state_dict()} | ({"ema": self.ema.state_dict()} if self.ema else {})
         optimisers = {turn: [own.state_dict() for own in some] for turn, some in self.optimisers.items()}
-        state = {name: getattr(self, name) for name in COUNTERS}
-        checkpoint.save(folder, self.count, tensors, optimisers, state)
+        if self.sharded:
+            tensors, optimisers = sharding.gathered(tensors), sharding.gathered(optimisers)
+        if self.accelerator.is_main_process:
+            state = {name: getattr(self, name) for name in COUNTERS}
+            checkpoint.save(folder, self.count, tensors, optimisers, state)
 
     def resume(self, folder: Path) -> list[Path]:
         """Goes on from the newest checkpoint that verifies, where there is one; returns damaged newer ones."""
@@ -260,8 +288,9 @@ class Fit:
         if place is None:
             return damaged
         tensors, optimisers, state = checkpoint.load(place)
+        own = self.model.state_dict()
         try:
-            self.model.load_state_dict(tensors["model"])
+            self.model.load_state_dict({k: sharding.like(v, own.get(k, v)) for k, v in tensors["model"].items()})
         except RuntimeError as error:
             raise CondgenError(
                 f"{place} belongs to another architecture ({str(error).splitlines()[-1].strip()}). "
@@ -270,8 +299,18 @@ class Fit:
         if self.ema:
             self.ema.load_state_dict(tensors["ema"])
         for turn, some in self.optimisers.items():
-            for own, state_of in zip(some, optimisers[turn], strict=True):
-                own.load_state_dict(state_of)
+            for optimiser, state_of in zip(some, optimisers[turn], strict=True):
+                optimiser.load_state_dict(self._parts(optimiser, state_of))
         for name in COUNTERS:
             setattr(self, name, state.get(name, 0))  # a checkpoint from before a counter was there has none
         return damaged
+
+    @staticmethod
+    def _parts(optimiser: torch.optim.Optimizer, state: dict) -> dict:
+        """The state of an optimiser with its tensors split as the parameters are; the number of steps is nobody's."""
+        owned = [p for group in optimiser.param_groups for p in group["params"]]
+        split = {
+            i: {k: v if k == "step" else sharding.like(v, owned[i]) for k, v in values.items()}
+            for i, values in state["state"].items()
+        }
+        return state | {"state": split}

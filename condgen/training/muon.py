@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from condgen.training.sharding import like, whole
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic that Newton and Schulz's iteration applies to the singular values; they end within [0.7, 1.2]."""
 
@@ -78,7 +80,7 @@ class Muon(torch.optim.Optimizer):
                 together[ahead.shape].append((p, ahead))
             for shape, some in together.items():
                 size = 0.2 * max(shape) ** 0.5  # the root mean square that Adam's updates have
-                for (p, _), update in zip(some, orthogonal(torch.stack([u for _, u in some]))):
+                for (p, _), update in zip(some, orthogonal(torch.stack([whole(u) for _, u in some]))):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(update.view_as(p), alpha=-group["lr"] * size)
+                    p.add_(like(update.view(p.shape), p), alpha=-group["lr"] * size)
         return loss

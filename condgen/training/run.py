@@ -40,25 +40,28 @@ class RunFolder:
         root: made if missing.
         config: the resolved config; written as `config.yaml`, and held against the one that is there.
         save_every: seconds between checkpoints.
+        data: the way that the data are read -> their digest, kept in `data.json`; what a run was begun with, by each
+            way, it goes on with.
 
     Raises:
         CondgenError: the folder belongs to a run with other data or another architecture, or holds other things (it
             is left as it was), or it cannot be written.
     """
 
-    def __init__(self, root: Path, config: dict, save_every: float = 60.0):
+    def __init__(self, root: Path, config: dict, save_every: float = 60.0, data: dict[str, str] | None = None):
         self.root, self.save_every = root, save_every
         self._metrics = True
         self._tensorboard = None
         try:
             self._check(config)
+            data = self._check_data(data or {})
             ranks.wait()
             if ranks.rank():
                 return
             root.mkdir(parents=True, exist_ok=True)
-            aside = root / "config.yaml.tmp"  # renamed, so that a crash leaves the old file or the new one
-            aside.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-            os.replace(aside, root / "config.yaml")
+            _write(root / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+            if data:
+                _write(root / "data.json", json.dumps(data))
             (root / "samples").mkdir(exist_ok=True)
         except OSError as error:
             raise CondgenError(f"The folder {root} cannot be written ({error.strerror}). Choose another.") from None
@@ -80,6 +83,20 @@ class RunFolder:
         told = [t for t, k in zip(told, changed) if k not in UNTOLD]
         if told:
             warnings.warn(f"Going on with changed settings: {'; '.join(told)}", CondgenWarning, stacklevel=3)
+
+    def _check_data(self, data: dict[str, str]) -> dict[str, str]:
+        """All that is known of the data now."""
+        try:
+            before = json.loads((self.root / "data.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # a run from before there was one, or a damaged one, which tells nothing
+            return data
+        before = before if isinstance(before, dict) else {}
+        if changed := [f"{before[way]} -> {own}" for way, own in data.items() if before.get(way, own) != own]:
+            raise CondgenError(
+                f"The data of {self.root} are not those that it began with ({changed[0]}): pictures or captions have "
+                "changed, or were added or lost. Give it the same data, or choose another output folder."
+            )
+        return before | data
 
     def log(self, stage: str, images: int, values: dict[str, float]) -> None:
         """Adds a line to `metrics.jsonl` and points to the tensorboard curves.
@@ -122,6 +139,13 @@ class RunFolder:
         except (OSError, SafetensorError) as error:
             return f"The batch of step {step} could not be written to {place} ({error})."
         return f"The batch of step {step} is in {place}."
+
+
+def _write(path: Path, text: str) -> None:
+    """Through a file that is renamed, so that a crash leaves the old one or the new one."""
+    aside = path.with_name(f"{path.name}.tmp")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
 
 
 def _curves(folder: Path):
@@ -224,6 +248,8 @@ def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Se
     for broken in fit.resume(folder):
         then = "going on from the one before" if fit.count else "no other is whole, so this stage begins again"
         display.say(f"A checkpoint was damaged, and is now {broken}; {then}.")
+    if fit.sharded:
+        display.say(f"The weights of the {stage} are split over {ranks.world()} processes.")
     ahead = [m for m in milestones if m > fit.progress]
     logged = saved = time.monotonic()
     began, first, behind = time.monotonic(), fit.images, fit.progress
@@ -238,7 +264,7 @@ def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Se
                 left = (now - began) / max(step.progress - behind, 1e-9) * (1 - step.progress)
                 display.show(stage, step.progress, _told(step, speed, left))
             asked = int(ranks.largest(interrupts.asked or 0))  # all stop after the same step
-            due = now - saved >= run.save_every or asked
+            due = asked or not ranks.everywhere(now - saved < run.save_every)  # and save after the same step
             if step.progress >= 1 or (due and fit.sound):
                 fit.save(folder)
                 saved = time.monotonic()

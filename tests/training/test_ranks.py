@@ -14,27 +14,36 @@ import yaml
 from safetensors.torch import load_file
 
 from condgen import ranks
+from condgen.cli.main import main
+from condgen.contracts import CondgenError
 from condgen.pipeline import TextToImage
-from tests.training.two_processes import trainables, whole_batch
+from condgen.training import sharding
+from condgen.training.loop import Fit
+from tests.training.two_processes import CONFIG as SMALL
+from tests.training.two_processes import SPLIT, trainables, whole_batch
 
 HERE = Path(__file__).resolve().parents[2]
 
 
-def launched(*words, processes=2) -> subprocess.Popen:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    own = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node")
+ACCELERATE = ("accelerate.commands.launch", "--config_file", "docs/fsdp.yaml", "--num_processes")
+
+
+def launched(*words, processes=2, launcher=TORCHRUN, **more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", *launcher, str(processes)]
+    own = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)} | more
     return subprocess.Popen(
         [*command, "-m", *map(str, words)], env=own, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def finished(process: subprocess.Popen) -> str:
+def finished(process: subprocess.Popen, says: str = "") -> str:
     try:
         out, err = process.communicate(timeout=240)
     except subprocess.TimeoutExpired:
         process.terminate()  # the launcher takes its processes along
         raise
-    assert process.returncode == 0, err[-3000:]
+    assert process.returncode == 0 and says in err, err[-3000:]
     return out
 
 
@@ -53,8 +62,12 @@ class AsInTwoProcesses:
         return torch.cat([how(half, generator=generator) for generator in self.generators])
 
 
-def test_gradients_of_two_processes_are_those_of_one_with_the_joint_batch(tmp_path, monkeypatch):
-    finished(launched("tests.training.two_processes", "gradients", tmp_path))
+weights = pytest.mark.parametrize("env", [{}, SPLIT], ids=["whole", "split"])
+
+
+@weights
+def test_gradients_of_two_processes_are_those_of_one_with_the_joint_batch(env, tmp_path, monkeypatch):
+    finished(launched("tests.training.two_processes", "gradients", tmp_path, **env))
     found = load_file(tmp_path / "gradients.safetensors")
     models, names = trainables(), set()
     for name, trainable in models.items():
@@ -87,8 +100,45 @@ def test_resume_is_exact_on_two_processes(tmp_path):
     finished(launched("tests.training.two_processes", "resume", tmp_path))
 
 
-def test_a_fault_in_one_process_is_left_out_by_both(tmp_path):
-    finished(launched("tests.training.two_processes", "fault", tmp_path))
+@weights
+def test_a_fault_in_one_process_is_left_out_by_both(env, tmp_path):
+    finished(launched("tests.training.two_processes", "fault", tmp_path, **env))
+
+
+def test_split_weights_become_what_whole_ones_do(tmp_path):
+    """Over every Trainable: trained, stopped, resumed with weights split and whole, in two processes and in one."""
+    finished(launched("tests.training.two_processes", "split", tmp_path))
+    told = json.loads((tmp_path / "deviations.json").read_text())
+    assert told.keys() == trainables().keys() - {"chunks"} | {"TwoTurns"}
+    for name, found in told.items():
+        assert 0.4 < found.pop("held") < 0.6, name
+        moved = found.pop("moved")
+        assert max(found.values()) < 0.1 * moved, f"{name} {found}, of {moved}"  # both optimisers enlarge rounding
+    for name, model in trainables().items():
+        if name == "chunks":
+            continue
+        alone = Fit(model, lambda step: whole_batch(step), SMALL, seed=5)
+        assert alone.resume(tmp_path / "split" / name) == [] and alone.count == 2
+        next(iter(alone))
+
+
+def test_what_is_not_supported_is_refused_before_anything_is_written(config, tmp_path, monkeypatch):
+    words = ("train", "scenes32", "-o", str(tmp_path / "run"), "--config", str(config))
+    for env, told in (
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "FSDP"),
+        (SPLIT | {"FSDP_VERSION": "1"}, "fsdp_version: 2"),
+        (SPLIT | {"FSDP_OFFLOAD_PARAMS": "true"}, "fsdp_offload_params: false"),
+        (SPLIT | {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "fsdp_activation_checkpointing: false"),
+        (SPLIT | {"FSDP_AUTO_WRAP_POLICY": "SIZE_BASED_WRAP"}, "TRANSFORMER_BASED_WRAP"),
+    ):
+        with monkeypatch.context() as patch:
+            for name, value in env.items():
+                patch.setenv(name, value)
+            with pytest.raises(CondgenError, match=r"docs/fsdp\.yaml") as error:
+                sharding.asked()
+            assert told in str(error.value)
+            assert main(list(words)) == 2 and not (tmp_path / "run").exists()
+    assert sharding.asked() is None
 
 
 CONFIG = {
@@ -110,8 +160,10 @@ def config(tmp_path):
     return file
 
 
-def test_the_whole_corridor_on_two_processes(config, tmp_path):
-    out = finished(launched("condgen", "train", "scenes32", "-o", tmp_path / "run", "--config", config))
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "split by Accelerate's config"])
+def test_the_whole_corridor_on_two_processes(launcher, config, tmp_path):
+    words = ("condgen", "train", "scenes32", "-o", tmp_path / "run", "--config", config)
+    out = finished(launched(*words, launcher=launcher), "split over 2 processes" if launcher == ACCELERATE else "")
     assert out.split() == [str(tmp_path / "run" / "model")]
     model = TextToImage.load(tmp_path / "run" / "model")
     assert next(model.generate("a red circle", steps=2)).image.size == (32, 32)

@@ -1,5 +1,7 @@
-"""Run by test_ranks.py in every process of a launcher: `gradients OUT`, `resume OUT` or `fault OUT`."""
+"""Run by test_ranks.py in every process of a launcher: `gradients OUT`, `resume OUT`, `fault OUT` or `split OUT`."""
 
+import json
+import os
 import sys
 from pathlib import Path
 
@@ -9,11 +11,17 @@ from safetensors.torch import save_file
 from condgen import ranks
 from condgen.encoders.training import ClipObjective, ClipTraining
 from condgen.training.loop import Fit, FitConfig
+from condgen.training.sharding import whole
 from tests.test_contracts import TRAINABLES, batch, make
 from tests.tiny import tiny_model
 from tests.training.test_training import Line, TwoTurns
 
 CONFIG = FitConfig(images=400, batch=4, lr=1e-2)
+SPLIT = {
+    "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_TRANSFORMER_CLS_TO_WRAP": "Block,ResBlock",
+}  # fmt: skip
+"""What Accelerate's launcher says to its processes where a config asks for FSDP."""
 
 
 def trainables() -> dict:
@@ -48,8 +56,8 @@ def gradients(out: Path) -> None:
             trainable.zero_grad(set_to_none=True)
             given = part_of(whole_batch())
             torch.manual_seed(100 + ranks.rank())
-            fit.accelerator.backward(fit.objective(given, turn)["loss"])
-            own = {n: p.grad for n, p in trainable.named_parameters() if p.grad is not None}
+            fit.backward(fit.objective(given, turn)["loss"])
+            own = {n: whole(p.grad) for n, p in trainable.named_parameters() if p.grad is not None}
             for key, grad in own.items():
                 assert torch.equal(grad, ranks.mean(grad)), f"{name} {key} differs between the processes"
             found |= {f"{name}/{turn}/{key}": grad for key, grad in own.items()}
@@ -57,15 +65,19 @@ def gradients(out: Path) -> None:
         save_file(found, out / "gradients.safetensors")
 
 
+NAMES = [*trainables(), "TwoTurns"]
+
+
+def fit_of(name: str) -> Fit:
+    """A training of one of NAMES, always the same."""
+    model = TwoTurns() if name == "TwoTurns" else trainables()[name]
+    return Fit(model, lambda s: part_of(whole_batch(s) | {"x": whole_batch(s)["z"][:, :4]}), CONFIG, seed=5)
+
+
 def resume(out: Path) -> None:
     """k steps, stop, resume and k more equal 2 k steps, bit for bit, in each process."""
-    for name in [*trainables(), "TwoTurns"]:
-
-        def fit(name=name):
-            model = TwoTurns() if name == "TwoTurns" else trainables()[name]
-            return Fit(model, lambda s: part_of(whole_batch(s) | {"x": whole_batch(s)["z"][:, :4]}), CONFIG, seed=5)
-
-        straight, first, second = fit(), fit(), fit()
+    for name in NAMES:
+        straight, first, second = fit_of(name), fit_of(name), fit_of(name)
         run(straight, 6)
         run(first, 3)
         first.save(out / name)
@@ -92,8 +104,46 @@ def fault(out: Path) -> None:
         if step.count == 5:
             break
     assert skipped == [0, 0, 1, 1, 1], skipped
-    for value in fit.model.state_dict().values():
+    for value in fit.trained().values():
         assert torch.equal(value, ranks.mean(value))
+
+
+def furthest(one: dict, other: dict) -> float:
+    return max(float((value - other[key]).abs().max()) for key, value in one.items() if value.ndim)
+
+
+def split(out: Path) -> None:
+    """Split weights become what whole ones do, and each goes on from the other's checkpoints; writes the deviations."""
+    told = {}
+    for name in (name for name in NAMES if name != "chunks"):
+        os.environ |= dict.fromkeys(SPLIT, "")
+        plain, plain_on = fit_of(name), fit_of(name)
+        os.environ |= SPLIT
+        parts, parts_on, after_plain = fit_of(name), fit_of(name), fit_of(name)
+        assert parts.sharded and not plain.sharded
+        held = sum(p.to_local().numel() for p in parts.model.parameters() if p.ndim)
+        began = {key: value.clone() for key, value in plain.model.state_dict().items()}
+        for fit, place in ((plain, "plain"), (parts, "split")):
+            run(fit, 2)
+            fit.save(out / place / name)
+            ranks.wait()
+            run(fit, 4)
+        for fit, place in ((parts_on, "split"), (plain_on, "split"), (after_plain, "plain")):
+            assert fit.resume(out / place / name) == [] and fit.count == 2
+            run(fit, 4)
+        trained, straight = parts.trained(), plain.trained()
+        assert all(torch.equal(value, trained[key]) for key, value in parts_on.trained().items()), name
+        total = sum(p.numel() for p in plain.model.parameters() if p.ndim)
+        told[name] = {"held": held / total, "moved": furthest(straight, began)} | {
+            "split": furthest(trained, straight),
+            "split, then whole": furthest(plain_on.trained(), straight),
+            "whole, then split": furthest(after_plain.trained(), straight),
+        }
+        snapshot = parts.snapshot()
+        assert all(type(p.data) is torch.Tensor for p in snapshot.parameters())
+        assert all(torch.equal(value, trained[key]) for key, value in snapshot.state_dict().items())
+    if not ranks.rank():
+        (out / "deviations.json").write_text(json.dumps(told))
 
 
 def run(fit: Fit, steps: int) -> None:
@@ -105,5 +155,5 @@ def run(fit: Fit, steps: int) -> None:
 if __name__ == "__main__":
     ranks.join()
     assert ranks.world() == 2
-    {"gradients": gradients, "resume": resume, "fault": fault}[sys.argv[1]](Path(sys.argv[2]))
+    {"gradients": gradients, "resume": resume, "fault": fault, "split": split}[sys.argv[1]](Path(sys.argv[2]))
     ranks.leave()
