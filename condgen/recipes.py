@@ -133,9 +133,9 @@ class CvaeShape:
 
 
 FIT_CGAN = FitConfig(
-    images=300_000, batch=64, lr=1e-3, optimiser="adamw", weight_decay=0.0, beta_1=0.0, beta_2=0.99, clip=10.0
+    images=300_000, batch=32, lr=1e-3, optimiser="adamw", weight_decay=0.0, beta_1=0.0, beta_2=0.99, clip=10.0
 )
-FIT_CVAE = FitConfig(images=300_000, batch=64, lr=2e-3)
+FIT_CVAE = FitConfig(images=400_000, batch=64, lr=4e-3)
 
 
 @dataclass(frozen=True)
@@ -337,7 +337,9 @@ def _classic(c: ByLabel) -> ByLabel:
 def _by_label() -> dict[str, Recipe]:
     """Every kind of decoder for every collection."""
     small = DecoderShape(channels=(32, 64), depth=1, guidance=1.5)
-    fashion = ByLabel(decoder=small, fit_decoder=FitConfig(images=300_000, batch=64, lr=2e-3))
+    fashion = ByLabel(
+        decoder=small, cvae=CvaeShape(latent=128), fit_decoder=FitConfig(images=300_000, batch=64, lr=2e-3)
+    )
     digits = replace(
         fashion,
         data="digits",
@@ -351,7 +353,7 @@ def _by_label() -> dict[str, Recipe]:
         pictures=Labelled(flip=True, colours=3),
         decoder=DecoderShape(channels=(64, 128, 128), blocks=2, guidance=1.5),
         cgan=CganShape(channels=(64, 128, 128)),
-        cvae=CvaeShape(channels=(64, 128, 128), latent=128),
+        cvae=CvaeShape(channels=(64, 128, 128), latent=256),
     )
     told = {
         "digits": ("handwritten digits at 8 px, which come with scikit-learn", digits),
