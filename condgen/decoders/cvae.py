@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from condgen import ranks
 from condgen.contracts import Batch, Knob, check_knobs
 from condgen.decoders.telling import DecoderObjective
 from condgen.diffusion.sampling import noise
@@ -154,10 +155,11 @@ class CvaeTraining(nn.Module):
         said = decoder.said(self.tell(batch))
         mean, log_var = decoder.encoder(image, said)
         painted = decoder.paint(mean + (log_var / 2).exp() * torch.randn_like(mean), said)
+        painted, image = ranks.gathered(painted), ranks.gathered(image)  # sigma is one for the batch of all processes
         error = F.mse_loss(painted, image)
         log_sigma = error.clamp(min=1e-4).log() / 2 if own.sigma == "optimal" else error.new_tensor(math.log(0.1))
         nll = gaussian_nll(painted, image, log_sigma)
-        per_dimension = kl_normal(mean, log_var, *decoder.expect(said)).mean(0)
+        per_dimension = ranks.gathered(kl_normal(mean, log_var, *decoder.expect(said))).mean(0)
         kl = per_dimension.sum()
         beta = own.beta
         if own.warmup and self.training:
