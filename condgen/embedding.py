@@ -20,7 +20,7 @@ from condgen.data.stream import Sample, Stream, text_number
 from condgen.data.views import to_float
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.models import find
+from condgen.models import find, paints_labels
 from condgen.nn.storage import fingerprint, load_part
 
 PART = 64 * UNIT
@@ -31,6 +31,8 @@ def load_encoder(path_or_name: str | Path | None) -> tuple[CLIP, Tokenizer]:
     """The encoder of a model, or of a training run that has one already, and its tokenizer."""
     parts = Path(path_or_name or ".") / "parts"
     folder = parts if path_or_name and (parts / "clip").is_dir() else find(path_or_name)
+    if paints_labels(folder):
+        raise CondgenError(f"{folder} paints labels and has no encoder. Give a model that paints words.")
     return load_part(CLIP, CLIPConfig, folder / "clip"), Tokenizer.load(folder / "tokenizer")
 
 

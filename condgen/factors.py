@@ -66,6 +66,10 @@ class Factor:
             raise CondgenError(f"{self.name} must be a finite number, got {short(said)}.")
         return (number - self.mean) / self.sd
 
+    def number(self, code: float) -> float:
+        """The real number that a code stands for, within the range of training; rounding must not leave it."""
+        return min(max(code * self.sd + self.mean, self.low), self.high)
+
     def told(self, code: float) -> str:
         """A code for people: the name of the value, the number, or `unknown` for NaN."""
         if math.isnan(code):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
@@ -21,7 +22,7 @@ from condgen.data.labels import open_labelled
 from condgen.data.views import to_float
 from condgen.embedding import digest_of
 from condgen.factors import LABEL
-from condgen.labelling import LabelToImage
+from condgen.labelling import WEAK, LabelToImage
 from condgen.nn.storage import load_part, save_part
 from condgen.painters import DECODERS, to_pil
 from condgen.paintings import grid, png_bytes, write_bytes
@@ -40,11 +41,21 @@ class LabelRun:
     root: the run's folder.
     config: a `recipes.ByLabel`.
     bound: gives the fit under the run's minutes and pictures.
+    measure: gives numbers about the model so far, which are logged at every sample sheet.
     """
 
-    def __init__(self, name: str, recipe, root: Path, config, bound: Callable[[str, FitConfig], FitConfig]):
+    def __init__(
+        self,
+        name: str,
+        recipe,
+        root: Path,
+        config,
+        bound: Callable[[str, FitConfig], FitConfig],
+        measure: Callable[[LabelToImage], dict[str, float]] | None = None,
+    ):
         self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
-        self.part = root / "parts" / "decoder"
+        self.measure = measure
+        self.part, self.weak = root / "parts" / "decoder", root / "parts" / WEAK
         self.exported = root / "exported"  # an empty file, there while `model/` holds the decoder as it is
 
     def train(self) -> Path:
@@ -114,12 +125,16 @@ class LabelRun:
     def _watch(self, decoder: torch.nn.Module, step) -> None:
         """Paints a sheet with the running mean of the weights, and looks whether the pictures of a label differ."""
         model = self._model(decoder)
+        if 0 < self.config.weak <= step.progress < 1 and not (self.weak / "model.safetensors").exists():
+            save_part(decoder, self.weak)
         with torch.random.fork_rng(devices=[]):
             place = self.root / "samples" / f"decoder-{step.images:09d}.png"
             write_bytes(place, png_bytes(sheet(model, self.shown)))
             variety = self._variety(model)
-        self.run.log("decoder", step.images, {"variety": variety, "seconds": step.seconds})
+            more = self.measure(model) if self.measure else {}
+        self.run.log("decoder", step.images, {"variety": variety, "seconds": step.seconds} | more)
         told = f"{step.images:,} images: {place.name}, variety within a label {variety:.2f} of the real one"
+        told += "".join(f", {name} {value:.3f}" for name, value in more.items())
         if variety < COLLAPSED:
             told += " (the decoder paints nearly one picture a label: a collapse; see the sheet)"
         self.display.say(told)
@@ -138,13 +153,14 @@ class LabelRun:
         apart = [(x[::2] - x[1::2]).flatten(1).norm(dim=1).mean().item() for x in (last.images, real)]
         return apart[0] / max(apart[1], 1e-6)
 
-    def _said(self, row: int) -> dict[str, str]:
-        """What is known of a training picture, by names."""
+    def _said(self, row: int) -> dict[str, str | float]:
+        """What is known of a training picture: names of values, and numbers."""
         pairs = zip(self.data.factors, self.data.codes[row])
-        return {factor.name: factor.told(code) for factor, code in pairs if not math.isnan(code)}
+        known = [(factor, float(code)) for factor, code in pairs if not math.isnan(code)]
+        return {factor.name: factor.told(code) if factor.values else factor.number(code) for factor, code in known}
 
     @cached_property
-    def shown(self) -> list[dict[str, str]]:
+    def shown(self) -> list[dict[str, str | float]]:
         """What the sample sheets show: eight pictures of every label, or what some training pictures are."""
         label = next((factor for factor in self.data.factors if factor.name == LABEL), None)
         if label is not None and len(self.data.factors) == 1:
@@ -164,18 +180,21 @@ class LabelRun:
     def export(self) -> Path:
         """Writes `model/`: the decoder as it is, with 16-bit weights, and a card."""
         folder = self.root / "model"
-        model = self._model(load_part(*DECODERS[self.config.kind], self.part))
+        decoder = load_part(*DECODERS[self.config.kind], self.part)
+        if self.weak.exists():
+            decoder.guide_by(load_part(*DECODERS[self.config.kind], self.weak))
+        model = self._model(decoder)
         card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
         model.save(folder, card)
         write_bytes(folder / "sheet.png", png_bytes(sheet(LabelToImage.load(folder), self.shown)))
         self.exported.touch()
-        example = " --set ".join(f"{name}={value}" for name, value in self.shown[0].items())
-        self.display.say(f"The model is {folder}. Try it: condgen sample --model {folder} --set {example!r}")
+        example = shlex.join(f"{name}={value}" for name, value in self.shown[0].items())
+        self.display.say(f"The model is {folder}. Try it: condgen sample --model {folder} --set {example}")
         return folder
 
 
-def sheet(model: LabelToImage, wanted: list[dict[str, str]], seed: int = 0):
+def sheet(model: LabelToImage, wanted: list[dict[str, str | float]], seed: int = 0):
     """A labelled sheet, one picture each; eight in a row."""
     *_, last = model.paint(wanted, [seed + i for i in range(len(wanted))])
-    labels = [", ".join(said.values()) for said in wanted]
+    labels = [", ".join(str(one) for one in said.values()) for said in wanted]
     return grid(to_pil(last.images), labels, columns=8, cell=96)

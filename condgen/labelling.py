@@ -41,6 +41,10 @@ Wanted = Mapping[str, object]
 """What is asked of a picture: {"label": "Sneaker"}, {"smiling": 1, "age": 30}; factors that are not named stay open."""
 
 
+WEAK = "decoder_weak"
+"""Folder of the weak version of a decoder."""
+
+
 class LabelToImage:
     """A decoder, and the factors that its codes stand for.
 
@@ -113,7 +117,14 @@ class LabelToImage:
     def to(self, device: torch.device | str) -> LabelToImage:
         """Moves the decoder."""
         self.decoder.to(device)
+        if self.weak is not None:
+            self.weak.to(device)
         return self
+
+    @property
+    def weak(self) -> nn.Module | None:
+        """The weak version of the decoder to guide by, where there is one."""
+        return getattr(self.decoder, "weak", None)
 
     def factor(self, name: object) -> Factor:
         """A factor by its name; `CondgenError` names the nearest, and what there is."""
@@ -143,7 +154,7 @@ class LabelToImage:
                 said = asked[factor.name][1]
                 code = factor.code(said)
                 told[factor.name] = factor.told(code) if factor.values else float(said)  # type: ignore[arg-type]
-                if not factor.values and not factor.low <= told[factor.name] <= factor.high:
+                if not factor.values and not _within(factor, told[factor.name]):
                     text = f"The model saw {factor.name} from {factor.low:g} to {factor.high:g}, not {said}."
                     warnings.warn(text, CondgenWarning, stacklevel=3)
         return told
@@ -214,7 +225,13 @@ class LabelToImage:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_part(self.decoder, folder / "decoder", half)
-        head = {"decoder": kind_of(self.decoder), "factors": [_written(factor) for factor in self.factors]}
+        if self.weak is not None:
+            save_part(self.weak, folder / WEAK, half)
+        head = {
+            "decoder": kind_of(self.decoder),
+            "weak": self.weak is not None,
+            "factors": [_written(factor) for factor in self.factors],
+        }
         write_index(folder, LABELS, head, {"size": self.size, "colours": self.colours} | self.about, card)
 
     @classmethod
@@ -226,12 +243,21 @@ class LabelToImage:
         """
         folder = Path(folder)
         index = read_index(folder)
+        parts = {name: load_part(*kinds, folder / name) for name, kinds in parts_of(index).items()}
+        if WEAK in parts:
+            parts["decoder"].guide_by(parts[WEAK])
         return cls(
-            load_part(*parts_of(index)["decoder"], folder / "decoder"),
+            parts["decoder"],
             factors_of(index, folder / INDEX),
-            about={k: v for k, v in index.items() if k not in ("_class_name", "format", "decoder", "factors")},
+            about={k: v for k, v in index.items() if k not in ("_class_name", "format", "decoder", "weak", "factors")},
             model_id=model_id_of(folder),
         )
+
+
+def _within(factor: Factor, number: float) -> bool:
+    """Whether training saw numbers like this one; a hundredth of the range beyond is no news."""
+    slack = (factor.high - factor.low) / 100
+    return factor.low - slack <= number <= factor.high + slack
 
 
 def span(factor: Factor, most: int = 20) -> str:
@@ -244,16 +270,14 @@ def span(factor: Factor, most: int = 20) -> str:
 def read_index(folder: Path) -> dict[str, Any]:
     """`model_index.json`; `CondgenError` when it is missing or not of this kind."""
     index = index_of(folder, LABELS)
-    kind = index.get("decoder")
-    if not isinstance(kind, str) or kind not in DECODERS:
-        raise CondgenError(f"{folder / INDEX} names the decoder {short(kind)}, expected one of {', '.join(DECODERS)}.")
     factors_of(index, folder / INDEX)
     return index
 
 
 def parts_of(index: dict[str, Any]) -> dict[str, tuple[type[nn.Module], type]]:
     """Folder -> (class, class of its config) of every part with weights that an index names."""
-    return {"decoder": DECODERS[index["decoder"]]}
+    own = DECODERS[index.get("decoder", "diffusion")]
+    return {"decoder": own} | ({WEAK: own} if index.get("weak") is True else {})
 
 
 def factors_of(index: dict[str, Any], path: Path) -> tuple[Factor, ...]:

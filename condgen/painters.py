@@ -82,6 +82,8 @@ def index_of(folder: Path, kind: str) -> dict[str, Any]:
         other = ELSEWHERE.get(named[0]) if isinstance(named[0], str) and named[0] != kind else None
         hint = f" It paints from {other[0]}: condgen {other[1]} --model {folder}." if other else ""
         raise CondgenError(f"{path} describes {told}.{hint}")
+    if (decoder := index.get("decoder", "diffusion")) not in [*DECODERS]:
+        raise CondgenError(f"{path} names the decoder {short(decoder)}, expected one of {', '.join(DECODERS)}.")
     if not isinstance(index.get("name", ""), str):
         raise CondgenError(f"{path} names the model {short(index['name'])}, expected a text.")
     return index

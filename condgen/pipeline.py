@@ -321,8 +321,6 @@ def read_index(folder: Path) -> dict:
     names = index.get("priors")
     if not isinstance(names, list) or not all(isinstance(name, str) and name in PRIORS for name in names):
         raise CondgenError(f"{folder / INDEX} names priors {short(names)}, expected some of {', '.join(PRIORS)}.")
-    if (kind := index.get("decoder", "diffusion")) not in [*DECODERS]:
-        raise CondgenError(f"{folder / INDEX} names the decoder {short(kind)}, expected one of {', '.join(DECODERS)}.")
     return index
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from condgen.contracts import CondgenError
 from condgen.decoders.cgan import CLASSIC, CganObjective
@@ -18,6 +18,9 @@ from condgen.decoders.cvae import CvaeObjective
 from condgen.decoders.telling import DecoderObjective
 from condgen.encoders.training import ClipObjective
 from condgen.training.loop import FitConfig
+
+if TYPE_CHECKING:
+    from condgen.labelling import LabelToImage
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,8 @@ class ByLabel(Painter):
         images: bound on the pictures seen; 0 sets none.
         watch: how often to paint a sample sheet.
         save_every: seconds between checkpoints.
+        weak: share of the run after which the state of a diffusion decoder is kept, to guide by (autoguidance); it
+            doubles the model. 0 keeps none.
     """
 
     data: str = ""
@@ -207,6 +212,7 @@ class ByLabel(Painter):
     images: int = 0
     watch: int = 8
     save_every: float = 60.0
+    weak: float = 0.0
     pictures: Labelled = field(default_factory=Labelled)
 
 
@@ -306,6 +312,9 @@ def _base(c: Corridor) -> Corridor:
 _SCENES = Corridor(
     prior=PriorShape(kinds=("diffusion", "regression")),
     decoder=DecoderShape(guidance=4.0),
+    cgan=CganShape(channels=(48, 96)),
+    cvae=CvaeShape(channels=(48, 96), latent=64),
+    cgan_objective=CganObjective(mismatched=0.5),
     fit_prior=FitConfig(images=1_000_000, batch=256, lr=1e-3),
 )
 _CAPTIONS = Corridor(clip_objective=ClipObjective(negatives=0))
@@ -339,7 +348,7 @@ def _by_label() -> dict[str, Recipe]:
     )
     cifar = replace(
         fashion,
-        pictures=Labelled(flip=True),
+        pictures=Labelled(flip=True, colours=3),
         decoder=DecoderShape(channels=(64, 128, 128), blocks=2, guidance=1.5),
         cgan=CganShape(channels=(64, 128, 128)),
         cvae=CvaeShape(channels=(64, 128, 128), latent=128),
@@ -391,6 +400,16 @@ RECIPES: dict[str, Recipe] = {
         sizes={"tiny": _tiny, "small": _small, "base": _base},
         needs_data=True,
     ),
+    "scenes32-cgan": Recipe(
+        WORDS,
+        "the same by a conditional GAN; --start takes encoder and priors of another run",
+        _of_kind(_SCENES, "cgan"),
+    ),
+    "scenes32-cvae": Recipe(
+        WORDS,
+        "the same by a conditional VAE; --start takes encoder and priors of another run",
+        _of_kind(_SCENES, "cvae"),
+    ),
     **_by_label(),
 }
 
@@ -406,7 +425,12 @@ def find_recipe(name: str) -> Recipe:
     raise CondgenError(f"There is no recipe {name!r}.{hint} Recipes: {', '.join(RECIPES)}.")
 
 
-def train(recipe: str, out: Path | str, config: Corridor | ByLabel | None = None) -> Path:
+def train(
+    recipe: str,
+    out: Path | str,
+    config: Corridor | ByLabel | None = None,
+    measure: Callable[[LabelToImage], dict[str, float]] | None = None,
+) -> Path:
     """Trains encoder, priors and decoder in order, or a decoder by labels, and exports the model; gives its folder.
 
     The same call again goes on from the last checkpoint.
@@ -415,6 +439,7 @@ def train(recipe: str, out: Path | str, config: Corridor | ByLabel | None = None
         recipe: a name from RECIPES.
         out: the run's folder: config, metrics, curves, sample sheets, checkpoints, and at the end `model/`.
         config: by default that of the recipe.
+        measure: of recipes by label: gives numbers about the model so far, logged whenever a sample sheet is painted.
 
     Raises:
         CondgenError: unknown recipe, no data, unusable data, or a folder of another run.
@@ -428,7 +453,7 @@ def train(recipe: str, out: Path | str, config: Corridor | ByLabel | None = None
 
         if not config.data:
             raise CondgenError(f"The recipe {recipe} needs labelled pictures: give their folder or table with --data.")
-        return LabelRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen)).train()
+        return LabelRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen), measure).train()
     if chosen.needs_data and not config.data and not (config.embeds and config.stage == "prior"):
         raise CondgenError(f"The recipe {recipe} needs captioned pictures: give their folder or shards with --data.")
     if not chosen.needs_data and config.data:

@@ -39,6 +39,11 @@ def rehearse(config) -> None:
 def rehearse_labels(config, size: int, colours: int, levels: tuple[int, ...]) -> None:
     """Raises `CondgenError` for a `recipes.ByLabel` that cannot be trained on such pictures; it names the option."""
     _check_numbers(config, ("decoder",))
+    if config.weak and (config.kind != "diffusion" or not 0 < config.weak < 1):
+        raise CondgenError(
+            f"--weak is {config.weak}: the share of the run, below 1, after which a diffusion decoder is kept to guide "
+            "by. Other decoders have no such guidance."
+        )
     if size < 8:
         raise CondgenError(
             f"Pictures of {size} x {size} pixels are too small. Ask for larger ones with --pictures.size."

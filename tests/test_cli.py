@@ -16,7 +16,7 @@ from PIL import Image
 from condgen.paintings import read_recipe
 
 ROOT = Path(__file__).parents[1]
-VERBS = ("generate", "replay", "list", "info", "train", "evaluate", "embed", "data", "doctor")
+VERBS = ("generate", "sample", "replay", "list", "info", "train", "evaluate", "embed", "data", "doctor")
 HEAVY = {"torch", "jsonargparse", "gradio", "diffusers", "numpy", "PIL", "rich"}
 NOT_FOR_PAINTING = {"gradio", "open_clip", "torchvision", "transformers", "jsonargparse", "accelerate", "tensorboard"}
 
@@ -51,7 +51,9 @@ def test_help_imports_nothing_heavy(tmp_path):
 
 def test_refusals_come_before_torch(tmp_path):
     (tmp_path / "file").touch()
-    for argv in (["generate", " "], ["generate", "a dog", "-o", "file/out"], ["generate", "a dog", "--model", "none"]):
+    for argv in (["generate", " "], ["generate", "a dog", "-o", "file/out"], ["generate", "a dog", "--model", "none"],
+                 ["sample", "--label", "a", "--model", "none"], ["sample", "--label", "a"],
+                 ["sample", "--set", "smiling", "--model", "none"]):  # fmt: skip
         assert not imported(argv, tmp_path) & HEAVY
 
 
@@ -152,6 +154,111 @@ def test_a_bar_is_shown_on_a_terminal(condgen, monkeypatch):
     assert code == 0 and all(json.loads(line) for line in out.splitlines())
 
 
+# sample
+
+
+@pytest.fixture
+def shoes(condgen):
+    """The folder of an untrained model of labels, which is found by its name."""
+    from tiny import tiny_labels
+
+    tiny_labels().save("models/shoes")
+    return Path("models/shoes")
+
+
+def test_sample_writes_pictures_with_recipes_and_a_sheet(condgen, shoes):
+    flags = ["--label", "sneaker,T-shirt/top", "--label", "Trouser", "--set", "laces=yes", "age=30"]
+    code, out, err = condgen("sample", "--model", "shoes", *flags, "-n", 2, "--seed", 5)
+    assert code == 0 and "sheet: out/grid.png" in err and len(out.splitlines()) == 6
+    assert out.startswith("out/sneaker-laces-yes-age-30-5.png  label: Sneaker, laces: yes, age: 30  seed 5  ")
+    recipe = read_recipe("out/t-shirt-top-laces-yes-age-30-6.png")
+    assert recipe["labels"] == {"label": "T-shirt/top", "laces": "yes", "age": 30.0} and recipe["seed"] == 6
+    with Image.open("out/trouser-laces-yes-age-30-5.png") as picture:
+        assert picture.size == (8, 8) and picture.mode == "L"
+
+
+def test_sample_json_is_one_object_a_picture_and_nothing_else(condgen, shoes):
+    code, out, _ = condgen("sample", "--model", shoes, "--set", "laces=no", "-n", 2, "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [(line["labels"], line["seed"]) for line in lines] == [
+        ({"laces": "no"}, 0),
+        ({"laces": "no"}, 1),
+    ]
+    assert all(set(line) == {"labels", "seed", "path", "ms"} and Path(line["path"]).is_file() for line in lines)
+
+
+def test_sample_all_labels_is_a_sheet_with_a_row_for_each(condgen, shoes):
+    code, out, _ = condgen("sample", "--model", "shoes", "--all-labels", "-n", 3)
+    assert code == 0 and len(out.splitlines()) == 12
+    with Image.open("out/grid.png") as sheet:
+        assert 3 * 160 < sheet.width < 4 * 160 and sheet.height > 4 * 160
+
+
+def test_sample_dials_are_those_of_the_model(condgen, shoes):
+    assert condgen("sample", "--model", "shoes", "--label", "Sneaker", "--temperature", "1.5")[0] == 0
+    assert read_recipe("out/sneaker-0.png")["temperature"] == 1.5
+    from tiny import tiny_labels
+
+    tiny_labels("diffusion", colours=3).save("models/slow")
+    assert (
+        condgen("sample", "--model", "slow", "--label", "Sneaker", "--steps", "2", "--guidance", "3", "-o", "b")[0] == 0
+    )
+    recipe = read_recipe("b/sneaker-0.png")
+    assert (recipe["steps"], recipe["guidance"]) == (2, 3.0) and "temperature" not in recipe
+    code, _, err = condgen("sample", "--model", "slow", "--label", "Sneaker", "--temperature", "1")
+    assert code == 2 and "no option --temperature" in err and "--guidance" in err
+
+
+@pytest.mark.parametrize("kind", ["cvae", "cgan", "diffusion"])
+def test_replay_paints_labels_again(condgen, kind):
+    from tiny import tiny_labels
+
+    tiny_labels(kind, colours=3 if kind == "cgan" else 1).save("models/shoes")
+    condgen("sample", "--model", "shoes", "--label", "Sneaker", "--set", "age=33.3", "--seed", 4)
+    (picture,) = Path("out").iterdir()
+    code, out, _ = condgen("replay", picture, "-o", "again", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["equal"] is True and Path(told["path"]).read_bytes() == picture.read_bytes()
+    tiny_labels(kind, colours=1 if kind == "cgan" else 3).save("other")
+    code, _, err = condgen("replay", picture, "--model", "other")
+    assert code == 2 and "Give the right model" in err
+
+
+def test_replay_tells_how_far_a_grey_picture_is_off(condgen, shoes):
+    from PIL import PngImagePlugin
+
+    condgen("sample", "--model", "shoes", "--label", "Sneaker", "-n", 2)
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("condgen", json.dumps(read_recipe("out/sneaker-0.png")))
+    with Image.open("out/sneaker-1.png") as picture:
+        picture.save("mixed.png", pnginfo=text)
+    code, out, _ = condgen("replay", "mixed.png", "-o", "again", "--json")
+    assert code == 1 and json.loads(out)["largest_difference"] > 0
+
+
+@pytest.mark.parametrize("how, place", [("folder", "set"), ("npz", "set/train.npz"), ("parquet", "set/train.parquet")])
+def test_sample_writes_data_sets(condgen, shoes, how, place):
+    flags = ["--per-label", 3, "--format", how, "--batch", 2, "--set", "laces=yes"]
+    code, out, err = condgen("sample", "--model", "shoes", *flags, "-o", "set")
+    assert code == 0 and out == f"{place}\n" and "100% 12 of 12 pictures" in err
+    if how == "folder":
+        names = {str(path.relative_to("set")) for path in Path("set").rglob("*.png")}
+        assert names == {
+            f"{label}/{i}.png" for label in ("T-shirt_top", "Trouser", "Sneaker", "Ankle boot") for i in range(3)
+        }
+        assert json.loads(Path("set/about.json").read_text())["also"] == {"laces": "yes"}
+    code, _, err = condgen("sample", "--model", "shoes", *flags, "-o", "set")
+    assert code == 2 and "is there already" in err
+
+
+def test_a_data_set_of_some_labels(condgen, shoes):
+    flags = ["--label", "Sneaker", "--per-label", 11, "--format", "folder", "--json"]
+    told = json.loads(condgen("sample", "--model", "shoes", *flags, "-o", "set")[1])
+    assert told == {"path": "set", "format": "folder", "labels": ["Sneaker"], "per_label": 11, "seed": 0}
+    assert sorted(path.name for path in Path("set/Sneaker").iterdir())[:2] == ["00.png", "01.png"]
+    assert [path.name for path in Path("set").iterdir() if path.is_dir()] == ["Sneaker"]
+
+
 # replay
 
 
@@ -224,8 +331,22 @@ def test_list(condgen, tiny_folder):
     assert [recipe["name"] for recipe in told["recipes"]] == list(RECIPES)
     tiny = next(model for model in told["models"] if model["name"] == "tiny")
     assert tiny["path"] == str(tiny_folder) and tiny["priors"] == ["regression", "diffusion"]
+    assert tiny["paints"] == "words"
     text = condgen("list")[1]
     assert "tiny" in text and all(name in text for name in RECIPES)
+
+
+def test_list_info_and_doctor_know_models_of_labels(condgen, shoes):
+    models = json.loads(condgen("list", "--json")[1])["models"]
+    assert {model["name"]: model["paints"] for model in models}["shoes"] == "labels"
+    assert "condgen sample --label" in condgen("list")[1]
+    facts = json.loads(condgen("info", "shoes", "--json")[1])
+    assert facts["factors"]["age"] == "18 to 90" and facts["colours"] == 1 and facts["size"] == 8
+    assert [dial["name"] for dial in facts["dials"]["decoder"]] == ["temperature"]
+    told = condgen("info", "shoes")[1]
+    assert "T-shirt/top, Trouser, Sneaker, Ankle boot" in told and "8 x 8, grey" in told and "--temperature" in told
+    findings = {f["name"]: f for f in json.loads(condgen("doctor", "--json")[1])["findings"]}
+    assert findings["model shoes"]["ok"] and facts["model_id"] in findings["model shoes"]["seen"]
 
 
 # doctor
@@ -295,6 +416,20 @@ def test_data_check_takes_columns(condgen, tmp_path):
     assert told["usable"] == 1 and told["splits"] == {"test": 1}
     code, _, err = condgen("data", "check", folder, "--text", "wordz")
     assert code == 2 and "wordz" in err
+
+
+def test_data_check_on_labels(condgen, tmp_path):
+    code, out, err = condgen("data", "check", "digits", "-o", "sheets/digits.png")
+    assert code == 0 and "label, 10 values:" in out and "Ready for training." in out and err == ""
+    assert Image.open("sheets/digits.png").width > 8 * 64
+    told = json.loads(condgen("data", "check", "digits", "--json")[1])
+    assert told["ready"] and told["form"] == "digits" and sum(told["values"]["label"]["3"].values()) == 183
+    folder = captioned(tmp_path / "said", 4)
+    (folder / "metadata.csv").write_text("image,wet,age\n" + "".join(f"{i}.png,{i % 2},{i / 2}\n" for i in range(4)))
+    code, out, _ = condgen("data", "check", folder, "--attributes", "wet, age")
+    assert code == 0 and "wet, 2 values:" in out and "age: a number, 0 to 1.5" in out
+    code, _, err = condgen("data", "check", folder, "--label", "wett")
+    assert code == 2 and "Did you mean 'wet'" in err
 
 
 # train

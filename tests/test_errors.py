@@ -190,6 +190,71 @@ def test_long_prompt_is_cut_with_a_warning_that_says_where(condgen):
     assert 0 < kept < 200 and repr(words[:kept][-10:])[1:-1] in warning
 
 
+# labels
+
+
+@pytest.fixture
+def shoes(condgen):
+    from tiny import tiny_labels
+
+    tiny_labels().save("models/shoes")
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        ([], ["--label NAME", "Ankle boot", "laces (no, yes)", "18 to 90"]),
+        (["--label", "Sneakers"], ["'Sneakers'", "Nearest: Sneaker"]),
+        (["--label", "Sneaker,"], ["no value ''"]),
+        (["--label", "Sneaker", "--set", "lace=1"], ["'lace'", "Did you mean laces?"]),
+        (["--label", "Sneaker", "--set", "laces=maybe"], ["laces has no value 'maybe'", "no, yes"]),
+        (["--set", "age=old"], ["age must be a number"]),
+        (["--set", "age"], ["--set age", "NAME=VALUE"]),
+        (["--set", "age=1", "age=2"], ["age twice"]),
+        (["--label", "Sneaker", "--set", "label=Trouser"], ["--label", "leave one"]),
+        (["--label", "Sneaker", "-n", "0"], ["from 1"]),
+        (["--label", "Sneaker", "--seed", "-1"], ["seed", "-1"]),
+        (["--label", "Sneaker", "--temperature", "3"], ["temperature", "from 0 to 2"]),
+        (["--label", "Sneaker", "--temperature", "hot"], ["temperature", "float"]),
+        (["--label", "Sneaker", "--guidance", "3"], ["no option --guidance", "--temperature"]),
+        (["--lable", "Sneaker"], ["Did you mean --label?"]),
+        (["--label", "Sneaker", "extra"], ["'extra'"]),
+        (["--label", "Sneaker", "--all-labels"], ["--all-labels"]),
+        (["--label", "Sneaker", "--format", "npz"], ["--format", "--per-label"]),
+        (["--per-label", "2", "-n", "2"], ["--per-label", "-n"]),
+        (["--per-label", "0"], ["pictures of a label", "from 1"]),
+        (["--per-label", "2", "--batch", "0"], ["pictures in a batch"]),
+        (["--per-label", "2", "--format", "tar"], ["tar", "parquet"]),
+        (["--per-label", "2", "--set", "label=Sneaker"], ["--label"]),
+        (["--label", "Sneaker", "--device", "toaster"], ["'toaster'", "--device cpu"]),
+    ],
+)
+def test_labels_that_cannot_be_painted(condgen, shoes, flags, words):
+    refused(condgen("sample", "--model", "shoes", *flags), *words)
+    assert not Path("out").exists()
+
+
+def test_a_model_of_words_paints_no_labels_and_the_other_way_round(condgen, shoes):
+    refused(condgen("sample", "--model", "tiny", "--label", "Sneaker"), "condgen generate PROMPT", "paints from words")
+    told = condgen("generate", "a dog", "--model", "shoes")
+    refused(told, "condgen sample --label NAME", "paints from labels")
+    refused(condgen("embed", "shoes", "--data", ".", "-o", "e"), "models/shoes", "has no encoder")
+    refused(condgen("sample", "--label", "Sneaker"), "--model M", "shoes")
+
+
+def test_labels_where_nothing_can_be_written(condgen, shoes):
+    Path("file").write_text("mine")
+    for more in ([], ["--per-label", 2], ["--per-label", 2, "--format", "npz"]):
+        refused(
+            condgen("sample", "--model", "shoes", "--label", "Sneaker", *more, "-o", "file/out"), "cannot be written"
+        )
+    refused(condgen("sample", "--model", "shoes", "--per-label", 2, "-o", "file"), "file")
+    Path("full").mkdir()
+    Path("full/mine").touch()
+    refused(condgen("sample", "--model", "shoes", "--per-label", 2, "-o", "full"), "full is there already")
+    assert Path("file").read_text() == "mine" and sorted(path.name for path in Path("full").iterdir()) == ["mine"]
+
+
 # models
 
 
@@ -325,7 +390,7 @@ def test_picture_without_a_sound_recipe(condgen):
 def test_label_file_where_captions_are_expected(condgen):
     labels = Path("train-labels-idx1-ubyte")
     labels.write_bytes(struct.pack(">II", 2049, 10) + bytes(range(10)))
-    refused(condgen("data", "check", labels), "labels", "captions")
+    refused(condgen("data", "check", labels), "labels", "no pictures beside them")
     refused(condgen("train", "captions", "-o", "run", "--data", labels), "labels", "captions")
     refused(condgen("evaluate", "tiny", "--data", labels), "labels", "captions")
 

@@ -4,6 +4,7 @@ A few inputs run with the other tests. The long campaigns, one process each:
 
     CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k pictures
     CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k tables
+    CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k labels
     CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k shards
     CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k models
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import faulthandler
+import gzip
 import io
 import json
 import os
@@ -46,9 +48,11 @@ from tars import numbered
 from condgen.cli.info import facts_of, lines_of
 from condgen.cli.listing import _model_row, model_lines
 from condgen.contracts import CondgenError
+from condgen.data.balance import LabelReport
 from condgen.data.check import check
+from condgen.data.labels import open_labelled
 from condgen.data.pictures import MAX_PIXELS, PictureError, fit, open_picture
-from condgen.data.rows import Columns, open_source
+from condgen.data.rows import GUESSED, Columns, open_source
 from condgen.data.sources import load_captions
 from condgen.data.stream import Stream
 from condgen.models import about
@@ -326,6 +330,34 @@ def home(tmp_path_factory):
     return folder
 
 
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Errors of ours may be raised, and tell something."""
+    try:
+        yield
+    except CondgenError as error:
+        assert 20 < len(str(error)) < 5000
+
+
+def loaded(place: Path, labelled: bool, split: str = "all", columns: Columns = GUESSED, where: str = ""):
+    """What training would read."""
+    if not labelled:
+        return load_captions(place, 4, max_bad=1, split=split, columns=columns, where=where)
+    named = {"image": columns.image, "split_column": columns.split, "where": where}
+    return open_labelled(place, 4, max_bad=1, split=split, **named)
+
+
+def agree(report, data) -> None:
+    """The loader takes what the check counts as usable."""
+    if report is not None:
+        assert json.dumps(report.as_dict()) and all(line.isprintable() for line in report.lines())
+    assert (data is not None) == (report is not None and report.usable > 0), "the loader agrees with the check"
+    if isinstance(report, LabelReport) and data is not None:
+        assert len(data) == report.usable and {factor.name for factor in data.factors} >= set(report.values)
+    elif data is not None:
+        assert len(data) == report.pictures > 0 and all(data.texts)
+
+
 @campaign(150)
 @given(FILES, st.one_of(st.just([]), DAMAGE), HOW)
 def test_tables(outcomes, home, file, damage, how):
@@ -335,21 +367,72 @@ def test_tables(outcomes, home, file, damage, how):
     told = {}
     try:
         with in_time():
-            for what, read in (("check", lambda: check(home, **how)),
-                               ("load", lambda: load_captions(home, 4, max_bad=1, **how))):  # fmt: skip
-                try:
-                    told[what] = read()
-                except CondgenError as error:
-                    assert 20 < len(str(error)) < 5000
-        report, data = told.get("check"), told.get("load")
-        if report is not None:
-            assert json.dumps(report.as_dict()) and all(line.isprintable() for line in report.lines())
-        assert (data is not None) == (report is not None and report.usable > 0), "the loader agrees with the check"
-        if data is not None:
-            assert len(data) == report.pictures > 0 and all(data.texts)
+            with refusals():
+                told["check"] = check(home, **how)
+            report = told.get("check")
+            with refusals():
+                told["load"] = loaded(home, isinstance(report, LabelReport), **how)
+        data = told.get("load")
+        agree(report, data)
         outcomes("tables", "read" if data is not None else "no usable row" if report is not None else "refused")
     finally:
         path.unlink()
+
+
+# labels
+
+
+def sound_labels() -> dict[str, bytes]:
+    """Pairs of idx files, CIFAR's batches, a table and the names of classes, a few pictures each."""
+    rng = np.random.default_rng(0)
+    pictures, labels = rng.integers(0, 256, (6, 4, 4), np.uint8).tobytes(), bytes(range(6))
+    images = struct.pack(">4B3I", 0, 0, 8, 3, 6, 4, 4) + pictures
+    classes = struct.pack(">4BI", 0, 0, 8, 1, 6) + labels
+    batch = b"".join(bytes([i]) + rng.integers(0, 256, 3072, np.uint8).tobytes() for i in range(6))
+    rows = [{"file_name": f"{name}.png", "label": name, "age": 0.5} for name in "ab"]
+    return {
+        "train-images-idx3-ubyte": images, "train-labels-idx1-ubyte": classes,
+        "train-images-idx3-ubyte.gz": gzip.compress(images), "train-labels-idx1-ubyte.gz": gzip.compress(classes),
+        "data_batch_1.bin": batch, "classes.txt": b"one\ntwo\n", "metadata.csv": as_csv(rows, "utf-8"),
+        "metadata.jsonl": as_jsonl(rows),
+    }  # fmt: skip
+
+
+LABELLED = sound_labels()
+TOGETHER = [
+    ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"],
+    ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"],
+    ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte", "classes.txt"], ["data_batch_1.bin"],
+    ["data_batch_1.bin", "classes.txt"], ["metadata.csv"], ["metadata.jsonl"],
+]  # fmt: skip
+
+
+@campaign(150)
+@given(st.sampled_from(TOGETHER), st.integers(0, 2), st.one_of(st.just([]), DAMAGE, DAMAGE), st.booleans())
+def test_labels(outcomes, home, names, which, damage, inside):
+    """Damage to one of the files that belong together; of packed ones also to what is packed."""
+    hurt = names[which % len(names)]
+    others = list(LABELLED.values())
+    try:
+        for name in names:
+            content = LABELLED[name]
+            if name == hurt and inside and name.endswith(".gz"):
+                content = gzip.compress(damaged(gzip.decompress(content), damage, others))
+            elif name == hurt:
+                content = damaged(content, damage, others)
+            (home / name).write_bytes(content)
+        told = {}
+        with in_time():
+            with refusals():
+                told["check"] = check(home)
+            report = told.get("check")
+            with refusals():
+                told["load"] = loaded(home, not hasattr(report, "captions"))
+        agree(report, told.get("load"))
+        outcomes("labels", "read" if "load" in told else "no usable row" if report is not None else "refused")
+    finally:
+        for name in names:
+            (home / name).unlink(missing_ok=True)
 
 
 # shards

@@ -10,7 +10,7 @@ import condgen
 ROOT = Path(condgen.__file__).parent
 FLOORS = {
     "contracts": 0, "losses": 0,
-    "nn": 1, "diffusion": 1, "paintings": 1, "models": 1, "words": 1, "ranks": 1, "factors": 1,
+    "nn": 1, "diffusion": 1, "paintings": 1, "plots": 1, "models": 1, "words": 1, "ranks": 1, "factors": 1,
     "encoders": 2, "priors": 2, "decoders": 2, "data": 2, "metrics": 2, "training": 2,
     "painters": 3,
     "pipeline": 4, "labelling": 4, "card": 4,
@@ -18,8 +18,9 @@ FLOORS = {
     "evaluation": 6, "rehearsal": 6, "embedding": 6,
     "corridor": 7, "label_training": 7,
     "recipes": 8,
-    "cli": 9, "studio": 9,
-    "__init__": 10, "__main__": 10,
+    "comparison": 9,
+    "cli": 10, "studio": 10,
+    "__init__": 11, "__main__": 11,
 }  # fmt: skip
 SHARED = {("diffusion", "nn")}
 """Noise may use bricks; nothing else crosses a floor sideways."""

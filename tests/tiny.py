@@ -9,10 +9,16 @@ import torch
 from condgen.data.grammar import COLOURS, SHAPES, Meaning, say
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
+from condgen.factors import Factor
+from condgen.labelling import LabelToImage
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
 from condgen.painters import DECODERS
 from condgen.pipeline import PRIORS, TextToImage, space_of
 from condgen.priors.network import PriorConfig
+
+CLOTHES = Factor("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))
+LACES = Factor("laces", ("no", "yes"))
+AGE = Factor("age", mean=40.0, sd=10.0, low=18.0, high=90.0)
 
 
 def tiny_captions() -> list[str]:
@@ -51,3 +57,11 @@ def tiny_model() -> TextToImage:
         decoder = tiny_decoder("diffusion", inside)
         normaliser = Normaliser(NormaliserConfig(16, inside["space"]))
     return TextToImage(clip, tokenizer, normaliser, priors, decoder, about={"name": "tiny"})
+
+
+def tiny_labels(
+    kind: str = "cvae", colours: int = 1, factors: tuple[Factor, ...] = (CLOTHES, LACES, AGE)
+) -> LabelToImage:
+    """An untrained model that paints labels, always the same."""
+    reads = {"size": 8, "colours": colours, "levels": tuple(factor.levels for factor in factors)}
+    return LabelToImage(tiny_decoder(kind, reads), factors, about={"name": "shoes", "recipe": "none", "data": "drawn"})

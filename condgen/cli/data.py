@@ -1,4 +1,4 @@
-"""`condgen data check PATH`: looks through captioned pictures before anybody trains on them."""
+"""`condgen data check PATH`: looks through captioned or labelled pictures before anybody trains on them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 from condgen.cli.terminal import show_json
 
-HELP = "look through captioned pictures before training on them"
+HELP = "look through captioned or labelled pictures before training on them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,9 +15,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "read every row, open every picture, and count what training could not use; exit code 1 when not ready"
     check = actions.add_parser("check", help=text, description=f"{text[0].upper()}{text[1:]}.")
     check.set_defaults(run=run, parser=check)
-    check.add_argument("path", metavar="PATH", help="a folder, a metadata file or shards (.parquet, .tar)")
-    for name, what in (("image", "picture"), ("text", "captions"), ("split", "split")):
+    check.add_argument(
+        "path",
+        metavar="PATH",
+        help="a folder, a metadata file or shards (.parquet, .tar); or folders of classes, idx files, 'digits' ...",
+    )
+    for name, what in (("image", "picture"), ("text", "captions"), ("split", "split"), ("label", "label")):
         check.add_argument(f"--{name}", default="", metavar="COLUMN", help=f"column of the {what}; guessed if missing")
+    check.add_argument(
+        "--attributes", default="", metavar="COLUMN,COLUMN", help="columns of attributes beside the label"
+    )
+    check.add_argument("-o", dest="out", default="", metavar="PNG", help="write a sheet: some pictures of every class")
     check.add_argument("--where", default="", metavar="COLUMN=VALUE", help="keep only such rows; several with commas")
     check.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 
@@ -27,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from condgen.data.check import check
     from condgen.data.rows import Columns
 
-    report = check(args.path, Columns(args.image, args.text, args.split), where=args.where)
+    attributes = tuple(name.strip() for name in args.attributes.split(",") if name.strip())
+    columns = Columns(args.image, args.text, args.split, args.label, attributes)
+    report = check(args.path, columns, where=args.where, sheet=args.out)
     if args.json:
         show_json(report.as_dict() | {"ready": report.ok()})
     else:

@@ -11,9 +11,10 @@ from pathlib import Path
 from condgen.cli.generate import check_folder
 from condgen.cli.terminal import say, show_json
 
-HELP = "judge a model: does it paint what the words say?"
+HELP = "judge a model: does it paint what the words or the label say?"
 READING = ("image", "text", "split_column", "where", "how")
-CHOSEN = ("out", "data", "split", *READING, "prompts", "pictures", "ablate", "against", "parts")
+OF_LABELS = ("per_label", "seeds", "judge", "combined", "inception")
+CHOSEN = ("out", "data", "split", *READING, "prompts", "pictures", "ablate", "against", "parts", *OF_LABELS)
 TRAINED = " (default as in the training)"
 
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Named as the arguments of `condgen.evaluation.evaluate`."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a name that `condgen list` shows, or a path")
     parser.add_argument("-o", "--out", type=Path, metavar="REPORT", help="folder for report.json, report.md, sheet.png")
-    parser.add_argument("--data", default="", metavar="PATH", help="captioned pictures to judge on; scenes need none")
+    parser.add_argument("--data", default="", metavar="PATH", help="pictures to judge on; scenes and labels need none")
     parser.add_argument("--split", default="test", help="which part of the data (default test)")
     for name, what in (("image", "picture"), ("text", "captions"), ("split-column", "split")):
         parser.add_argument(f"--{name}", metavar="COLUMN", help=f"column of the {what}; '' guesses{TRAINED}")
@@ -32,8 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ablate", type=int, default=20, metavar="N", help="prompts of every ablation; 0 for none")
     parser.add_argument("--against", action="append", default=[], metavar="MODEL", help="a model to ablate against")
     parser.add_argument("--parts", default="", metavar="FILE", help="parquet of the layers that pictures are made of")
+    labels = parser.add_argument_group("models of labels")
+    labels.add_argument("--per-label", type=int, default=100, metavar="N", help="pictures of a class (default 100)")
+    labels.add_argument("--seeds", type=int, default=3, metavar="K", help="paint them K times over (default 3)")
+    labels.add_argument("--judge", type=Path, metavar="FOLDER", help="keep classifiers here (default REPORT/judge)")
+    labels.add_argument("--combined", default=(), type=names, metavar="A,B", help="factors that are a combination")
+    labels.add_argument("--inception", type=Path, metavar="FILE", help="Inception weights, for FID")
     parser.add_argument("--card", action="store_true", help="write the scores into the model's card, too")
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name for name in text.split(",") if name)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,8 +53,9 @@ def run(args: argparse.Namespace) -> int:
     from condgen import ranks
     from condgen.models import find
 
-    if args.out is not None:
-        check_folder(args.out)
+    for folder in (args.out, args.judge):
+        if folder is not None:
+            check_folder(folder)
     folder = find(args.model)
     from condgen.evaluation import evaluate, markdown
 

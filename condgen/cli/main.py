@@ -14,7 +14,7 @@ import os
 import sys
 
 from condgen import __version__
-from condgen.cli import data, doctor, embed, evaluate, generate, info, listing, replay, sample
+from condgen.cli import compare, data, doctor, embed, evaluate, generate, info, listing, replay, sample
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
 from condgen.contracts import CondgenError
 
@@ -26,6 +26,7 @@ VERBS = {
     "info": info,
     "train": None,  # parses its own arguments: they are the fields of the recipe's config
     "evaluate": evaluate,
+    "compare": compare,
     "embed": embed,
     "data": data,
     "doctor": doctor,

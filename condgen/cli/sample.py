@@ -102,9 +102,7 @@ def find_model(name: str | None) -> Path:
     if name is not None:
         return find(name)
     there = ", ".join(known for known, folder in found().items() if paints_labels(folder))
-    hint = (
-        f"of these, {there}, or a path" if there else "a path; train one: condgen train digits-diffusion -o runs/digits"
-    )
+    hint = f"one of {there}, or a path" if there else "a path; train one: condgen train digits-diffusion -o runs/digits"
     raise CondgenError(f"Say which model paints: --model M, {hint}.")
 
 

@@ -11,13 +11,15 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, short
 from condgen.data.pictures import fit
 from condgen.data.rows import hashed_split, in_split, split_name
 from condgen.data.sources import progress
 from condgen.data.tables import clean
 from condgen.factors import Factor
 
+LONG = 100
+"""Letters of a value's name."""
 NAMES_BESIDE = ("class_names.txt", "classes.txt")
 """Files that name the classes 0, 1, 2 ..., one a line."""
 
@@ -162,9 +164,11 @@ def names_beside(folder: Path, files: Sequence[str] = NAMES_BESIDE) -> tuple[str
 
 
 def checked_names(names: Sequence[str], where: str) -> tuple[str, ...]:
-    """The names of classes, or `CondgenError` when two are the same."""
+    """The names of classes, or `CondgenError` when two are the same, or one is longer than a name is."""
+    if long := [name for name in names if len(name) > LONG]:
+        raise CondgenError(f"{where} names {short(long[0])}, {len(long[0])} letters long. A class has at most {LONG}.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise CondgenError(f"{where} names {twice[0]!r} twice. Every class needs a name of its own.")
+        raise CondgenError(f"{where} names {short(twice[0])} twice. Every class needs a name of its own.")
     return tuple(names)
 
 

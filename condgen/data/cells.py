@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from condgen.contracts import CondgenError, short
-from condgen.data.arrays import checked_names
+from condgen.data.arrays import LONG, checked_names
 from condgen.data.tables import clean
 from condgen.factors import LABEL, Factor
 from condgen.words import printable
@@ -30,8 +30,6 @@ FEW = 32
 """So many different whole numbers are values; more are a real number."""
 MANY = 1000
 """So many different texts are no attribute."""
-LONG = 100
-"""Letters of a value's name."""
 GAPS = frozenset({"", "nan", "na", "n/a", "null"})
 
 
@@ -142,7 +140,7 @@ class Column:
         training = training or [(number, 1) for number in numbers.values()]
         n = sum(count for _, count in training)
         mean = sum(number * (count / n) for number, count in training)
-        sd = math.sqrt(sum((number - mean) ** 2 * (count / n) for number, count in training))
+        sd = math.sqrt(sum((number - mean) * (number - mean) * (count / n) for number, count in training))
         if not math.isfinite(sd) or not math.isfinite(mean):
             raise CondgenError(f"{where}: the column {self.name!r} holds numbers of enormous size.")
         low, high = min(number for number, _ in training), max(number for number, _ in training)

@@ -1,22 +1,32 @@
-"""Looks through captioned pictures before anybody trains on them: what can be used, what cannot, and why."""
+"""Looks through pictures before anybody trains on them: what can be used, what cannot, and why.
+
+Captioned pictures are looked through here, labelled ones in `balance`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from condgen.contracts import CondgenError
+from condgen.data.arrays import Arrays
+from condgen.data.balance import LIMIT, LabelReport, check_labels
+from condgen.data.labelrows import LabelledRows, NothingLabelled
+from condgen.data.labels import find
 from condgen.data.rows import GUESSED, Columns, Row, Source, files_below, open_source
 from condgen.data.sources import Tally, read
+from condgen.data.tables import LABELS, column_names
+from condgen.paintings import make_folder, png_bytes, write_bytes
 from condgen.words import printable
 
 if TYPE_CHECKING:
     from PIL import Image
-
-LIMIT = 0.01
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,7 @@ class Report:
         sizes: number of pictures by `width x height` in pixels, the ten commonest.
         splits: usable rows by split; `(none)` where a row has none.
         split_rule: what tells the split.
+        labels: columns that look like labels, which are there besides the captions.
     """
 
     path: str
@@ -52,6 +63,7 @@ class Report:
     sizes: dict[str, int]
     splits: dict[str, int]
     split_rule: str
+    labels: list[str]
 
     def ok(self, max_bad: float = LIMIT) -> bool:
         """Whether training would take the data: something is usable, and at most this share of the rows is bad."""
@@ -71,6 +83,7 @@ class Report:
             f"words {words[0]} to {words[2]}, median {words[1]}",
             f"  sizes: {_counts(self.sizes)}",
             f"  splits by {self.split_rule}: {_counts(self.splits)}",
+            *(f"  there are labels too: --label {name} looks at these" for name in self.labels),
             *self._listed("cannot be used", self.bad),
             *self._listed("worth knowing, still used", self.notes),
             "Ready for training." if self.ok() else f"Not ready: training takes at most {LIMIT:.0%} of unusable rows.",
@@ -118,19 +131,54 @@ class _Counts:
         self.digests.setdefault(digest, row.key)
 
 
-def check(path: str | os.PathLike[str], columns: Columns = GUESSED, *, split: str = "all", where: str = "") -> Report:
+def check(
+    path: str | os.PathLike[str],
+    columns: Columns = GUESSED,
+    *,
+    split: str = "all",
+    where: str = "",
+    sheet: str | os.PathLike[str] = "",
+) -> Report | LabelReport:
     """Reads every row and opens every picture once, with the reader that training uses, and counts.
 
     Args:
-        path: a folder, a metadata file, a shard or a pattern, as for `load_captions`.
-        columns: names of the columns, guessed where empty.
+        path: a folder, a metadata file, a shard or a pattern, as for `load_captions`; or what `open_labelled` takes.
+        columns: names of the columns, guessed where empty. Where there are captions and labels, captions are looked
+            at, unless a label or an attribute is named.
         split: the split to look at; `all` looks at everything.
         where: keeps rows by their columns: `vendor=noto,heldout_pair=false`.
+        sheet: the PNG to write, with some pictures of every class.
 
     Raises:
-        CondgenError: there is nothing that could be read row by row.
+        CondgenError: there is nothing that could be read row by row, or no labels for the sheet.
     """
-    source = open_source(path, columns, where)
+    found = _opened(path, columns, where)
+    if isinstance(found, Source):
+        if sheet:
+            raise CondgenError(f"{path} has captions; a sheet shows pictures by their label. Name it (--label NAME).")
+        return _check_captions(found, split)
+    report, drawn = check_labels(found, split)
+    if sheet and drawn is not None:
+        file = Path(sheet)
+        make_folder(file.parent)
+        write_bytes(file, png_bytes(drawn))
+    return report
+
+
+def _opened(path: str | os.PathLike[str], columns: Columns, where: str) -> Source | Arrays | LabelledRows:
+    """What is there: captions, unless a label is named; else labels."""
+    if columns.label or columns.attributes:
+        return find(path, columns, where)
+    try:
+        return open_source(path, columns, where)
+    except CondgenError:
+        if not columns.text:
+            with suppress(NothingLabelled):
+                return find(path, columns, where, guess=False)
+        raise
+
+
+def _check_captions(source: Source, split: str) -> Report:
     counts = _Counts()
     for row, picture, oddities in read(source, split):
         counts.add(row, picture, oddities)
@@ -175,6 +223,10 @@ def _report(source: Source, counts: _Counts) -> Report:
         sizes=dict(counts.sizes.most_common(10)),
         splits=dict(counts.splits.most_common()),
         split_rule=source.rule,
+        labels=sorted(
+            {name for table in source.tables for name in column_names(table.path) if name.lower() in LABELS}
+            - {name for table in source.tables for name in table.text}
+        ),
     )
 
 

@@ -132,7 +132,7 @@ def find(
     names, word = checked_names(names, "names"), os.fspath(source)
     if word.startswith(HUB):
         return open_table(fetch_hub(word), columns, where, names, guess)
-    found = _table(word, columns)
+    found = None if word == DIGITS or word.startswith(TORCHVISION) else _table(word, columns)
     if found is not None:
         return open_table(found, columns, where, names, guess)
     if where or columns != GUESSED:
@@ -164,7 +164,7 @@ def _table(word: str, columns: Columns) -> str | Path | None:
     tables = (".csv", ".jsonl", *SHARDS)
     if path.is_file():
         return path if path.suffix.lower() in tables else None
-    if not path.is_dir() or word == DIGITS:
+    if not path.is_dir():
         return None
     files = [file for file in files_below(path) if file.suffix.lower() in tables]
     if any(file.stem == "metadata" or file.suffix.lower() in SHARDS for file in files):

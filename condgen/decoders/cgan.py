@@ -99,7 +99,7 @@ class CganObjective:
     gamma: float = 0.1
     penalised: float = 0.25
     augment: float = 0.3
-    augment_over: int = 2000
+    augment_over: int = 20_000
     mismatched: float = 0.0
 
 

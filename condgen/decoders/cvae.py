@@ -16,8 +16,9 @@ from condgen import ranks
 from condgen.contracts import Batch, Knob, check_knobs
 from condgen.decoders.telling import DecoderObjective
 from condgen.diffusion.sampling import noise
-from condgen.losses import gaussian_nll, kl_normal
+from condgen.losses import gaussian_nll
 from condgen.nn.conditioning import Reads, reader
+from condgen.nn.flow import Flow
 from condgen.nn.layers import ResBlock
 from condgen.nn.layout import bottom_edge
 from condgen.nn.towers import Grow
@@ -44,8 +45,9 @@ class CvaeDecoder(nn.Module):
     """cond, code -> picture, and its partner in training, the encoder (picture, cond) -> code.
 
     The condition scales and shifts every block of both (FiLM), and the layout map read from it says what goes where.
-    Codes are drawn from a normal whose mean and sd are read from the condition: with one prior for all, the code of a
-    picture told its class, and what was said was hardly listened to.
+    Codes are drawn from a prior that is read from the condition, a flow: with one normal for all, the code of a picture
+    told its class, and what was said was hardly listened to; with a normal for each condition, many codes that are
+    drawn are of no picture.
 
     References:
         Learning Structured Output Representation using Deep Conditional Generative Models (Sohn et al., 2015)
@@ -57,21 +59,14 @@ class CvaeDecoder(nn.Module):
         self.config = config
         self.said = reader(config)
         self.encoder = Posterior(config)
-        self.prior = nn.Linear(config.width, 2 * config.latent)
+        self.prior = Flow(config.latent, config.width)
         self.generator = Grow(config, config.channels, config.blocks, config.latent)
-        nn.init.zeros_(self.prior.weight)
-        nn.init.zeros_(self.prior.bias)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
         """What may be turned when sampling."""
-        told = "sd of the code that is painted; smaller is safer and less varied"
+        told = "sd of the noise that codes are drawn from; smaller is safer and less varied"
         return (Knob("temperature", self.config.temperature, 0, 2, "float", told),)
-
-    def expect(self, said: Batch) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of the codes of an encoded condition, each (B, latent)."""
-        mean, log_var = self.prior(said["vector"]).chunk(2, 1)
-        return mean, log_var.clamp(-6, 2)
 
     def paint(self, code: Tensor, said: Batch) -> Tensor:
         """(B, latent) codes and an encoded condition -> the mean picture, (B, C, S, S)."""
@@ -82,9 +77,8 @@ class CvaeDecoder(nn.Module):
         """Yields the pictures, (B, C, S, S) in [-1, 1], once."""
         dials = check_knobs(self.knobs, knobs)
         said = self.said(cond)
-        mean, log_var = self.expect(said)
-        drawn = noise((self.config.latent,), rng).to(mean.device)
-        yield self.paint(mean + dials["temperature"] * (log_var / 2).exp() * drawn, said).clamp(-1, 1)
+        drawn = dials["temperature"] * noise((self.config.latent,), rng).to(said["vector"].device)
+        yield self.paint(self.prior.from_normal(drawn, said["vector"]), said).clamp(-1, 1)
 
 
 class Posterior(nn.Module):
@@ -121,7 +115,7 @@ class CvaeObjective:
             `fixed` at 0.1.
         beta: weight of the KL divergence.
         warmup: steps over which beta rises from 0; 0 is off.
-        free_bits: nats of every dimension of the code that cost nothing.
+        free_bits: nats that cost nothing, for every dimension of the code, over all of them together.
 
     References:
         Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2021), for the optimal sigma
@@ -135,7 +129,8 @@ class CvaeObjective:
 
 
 class CvaeTraining(nn.Module):
-    """A Trainable around a CVAE: the negative evidence bound, summed over pixels and code, per pixel.
+    """A Trainable around a CVAE: the negative evidence bound, summed over pixels and code, per pixel. The divergence of
+    the encoder's normal from the prior is estimated by one code of each picture.
 
     A batch holds `image` (B, C, S, S) and what was said, as for the diffusion decoder.
     """
@@ -154,19 +149,21 @@ class CvaeTraining(nn.Module):
         image, decoder, own = batch["image"], self.decoder, self.cvae
         said = decoder.said(self.tell(batch))
         mean, log_var = decoder.encoder(image, said)
-        painted = decoder.paint(mean + (log_var / 2).exp() * torch.randn_like(mean), said)
+        eps = torch.randn_like(mean)
+        code = mean + (log_var / 2).exp() * eps
+        painted = decoder.paint(code, said)
         painted, image = ranks.gathered(painted), ranks.gathered(image)  # sigma is one for the batch of all processes
         error = F.mse_loss(painted, image)
         log_sigma = error.clamp(min=1e-4).log() / 2 if own.sigma == "optimal" else error.new_tensor(math.log(0.1))
         nll = gaussian_nll(painted, image, log_sigma)
-        per_dimension = ranks.gathered(kl_normal(mean, log_var, *decoder.expect(said))).mean(0)
-        kl = per_dimension.sum()
+        density = -(eps.pow(2) + log_var + math.log(2 * math.pi)).sum(1) / 2
+        kl = ranks.gathered(density - decoder.prior.log_prob(code, said["vector"])).mean()
         beta = own.beta
         if own.warmup and self.training:
             self.seen += 1
             beta = own.beta * (self.seen / own.warmup).clamp(max=1)
-        cost = per_dimension.clamp(min=own.free_bits).sum() if own.free_bits else kl
-        active = (per_dimension > 0.01).sum().float()
+        cost = kl.clamp(min=own.free_bits * mean.shape[1])
+        active = (mean.var(0) > 0.01).sum().float()
         loss = (nll + beta * cost) / image[0].numel()
         told = {"nll": nll, "kl": kl, "sigma": log_sigma.exp(), "active": active}
         return {"loss": loss} | {name: value.detach() for name, value in told.items()}

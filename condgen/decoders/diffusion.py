@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from condgen.contracts import Batch, Knob, check_knobs
 from condgen.decoders.telling import DecoderObjective
-from condgen.diffusion.guidance import Guided
-from condgen.diffusion.precondition import OBJECTIVES, denoising_loss
+from condgen.diffusion.guidance import Autoguided, Guided
+from condgen.diffusion.precondition import OBJECTIVES, Denoiser, denoising_loss
 from condgen.diffusion.sampling import sample
 from condgen.nn.conditioning import Reads, reader, say_nothing
 from condgen.nn.layout import LAYOUT
@@ -44,12 +44,14 @@ class DiffusionDecoderConfig(Reads):
 class DiffusionDecoder(nn.Module):
     """cond -> picture by denoising.
 
-    The pictures' channel means and deviations are part of the model: inside, data has mean 0 and sd 1.
+    The pictures' channel means and deviations are part of the model: inside, data has mean 0 and sd 1. `weak` is an
+    earlier state of the same decoder, where one was kept, to guide by; it is no part of the weights.
     """
 
     def __init__(self, config: DiffusionDecoderConfig):
         super().__init__()
         self.config = config
+        self._weak: list[DiffusionDecoder] = []  # in a list, so that it is no submodule
         self.objective = OBJECTIVES[config.objective]()
         self.said = reader(config)
         shape = UNetConfig(config.size, config.channels, config.blocks, config.depth, config.heads, config.colours)
@@ -60,12 +62,24 @@ class DiffusionDecoder(nn.Module):
     @property
     def knobs(self) -> tuple[Knob, ...]:
         """What may be turned when sampling."""
+        told = "guidance by the weak version of the decoder, in place of guidance; 1 is off"
+        weak = (Knob("autoguidance", 1.0, 0, 10, "float", told, True),) if self._weak else ()
         return (
             Knob("guidance", self.config.guidance, 0, 20, "float", "how closely to follow what is asked; 1 is off"),
             Knob("steps", self.config.steps, 1, 200, "int", "denoising steps"),
             Knob("guidance_low", 0.0, 0, 1, "float", "noise level below which nothing is guided", True),
             Knob("guidance_high", 1.0, 0, 1, "float", "noise level above which nothing is guided", True),
+            *weak,
         )
+
+    @property
+    def weak(self) -> DiffusionDecoder | None:
+        """An earlier state to guide by, if there is one."""
+        return self._weak[0] if self._weak else None
+
+    def guide_by(self, weak: DiffusionDecoder) -> None:
+        """Takes an earlier state of itself to be guided by."""
+        self._weak = [weak.eval()]
 
     def read(self, cond: Batch) -> Batch:
         """Encodes a condition once for all noise levels: its vector, tokens and layout map."""
@@ -81,8 +95,14 @@ class DiffusionDecoder(nn.Module):
         dials = check_knobs(self.knobs, knobs)
         with torch.inference_mode():
             said, nothing = self.read(cond), self.read(say_nothing(cond))
-        interval = (dials["guidance_low"], dials["guidance_high"])
-        guided = Guided(self.denoise, lambda _: nothing, dials["guidance"], *interval)
+            heard = self.weak.read(cond) if self.weak is not None else {}
+        guided: Denoiser
+        if self.weak is not None and dials["autoguidance"] != 1:
+            weak = self.weak
+            guided = Autoguided(self.denoise, lambda x_t, t, _: weak.denoise(x_t, t, heard), dials["autoguidance"])
+        else:
+            interval = (dials["guidance_low"], dials["guidance_high"])
+            guided = Guided(self.denoise, lambda _: nothing, dials["guidance"], *interval)
         shape = (self.config.colours, self.config.size, self.config.size)
         steps, solver = int(dials["steps"]), self.config.solver
         for x in sample(guided, shape, said, rng, steps, solver, device=self.mean.device):

@@ -3,7 +3,8 @@
 `evaluate` writes JSON, Markdown and a sheet of pictures. For models of scenes: SceneEval on seen and on held-out
 combinations, the swap test of the encoder, the prior report, the paper's ablation. For models of captioned pictures:
 retrieval, the prior report and CLIP scores, on pictures that training never saw; and where the pictures are composed of
-known layers, whether they show the right ones.
+known layers, whether they show the right ones. For models of labels: what an independent classifier sees, and how far
+the pictures are from real ones.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ def evaluate(
     model, out: Path | str | None = None, data: str = "", split: str = "test", prompts: int = 50, pictures: int = 4,
     ablate: int = 20, against: Sequence = (), parts: str = "", image: str | None = None, text: str | None = None,
     split_column: str | None = None, where: str | None = None, how: str | None = None,
+    per_label: int = 100, seeds: int = 3, judge: Path | str | None = None, combined: Sequence[str] = (),
+    inception: Path | str | None = None,
     told: Told = lambda share, what: None,
 ) -> dict:  # fmt: skip
     """Judges a model.
 
     Args:
-        model: a TextToImage, a path or a name.
+        model: a TextToImage or LabelToImage, a path or a name.
         out: folder for `report.json`, `report.md` and `sheet.png`; None writes nothing.
-        data: captioned pictures to judge on; needed unless the model paints scenes.
+        data: captioned pictures to judge on; needed unless the model paints scenes. Or labelled pictures, by default
+            those of the training.
         split: which part of `data`.
         prompts: per task of SceneEval, or captions of every table of parts.
         pictures: per prompt.
@@ -43,6 +47,9 @@ def evaluate(
         parts: `parts.parquet`, to judge pictures made of known layers by their head and glasses.
         image, text, split_column, where, how: how `data` is read, see `data.sources.load_captions`; None as the
             model's own training pictures were, an empty name guesses.
+        per_label, combined, inception: see `labels.evaluate_labels`.
+        seeds: how often the pictures of a model of labels are painted anew.
+        judge: folder to keep classifiers in; by default `judge` in the folder of the report.
         told: called with progress.
 
     Returns:
@@ -51,7 +58,8 @@ def evaluate(
     Raises:
         CondgenError: a number out of range, or no, missing or unusable data; before anything is painted.
     """
-    for name, value, least in (("prompts", prompts, 1), ("pictures", pictures, 1), ("ablate", ablate, 0)):
+    counts = (("prompts", prompts, 1), ("pictures", pictures, 1), ("ablate", ablate, 0))
+    for name, value, least in (*counts, ("per-label", per_label, 1), ("seeds", seeds, 1)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise CondgenError(f"--{name} must be an integer from {least}, got {str(value)[:40]!r}.")
     if out is not None:
@@ -59,9 +67,23 @@ def evaluate(
     if parts and not data:
         raise CondgenError("To judge parts, give the folder of the test tables with --data.")
     model, *others = (one if hasattr(one, "paint") else _load(one) for one in (model, *against))
-    if others and (data or not ablate):
+    by_label = hasattr(model, "factors")
+    _check_kind(
+        by_label, {"text": text, "parts": parts, "against": others},
+        {"per-label": per_label != 100, "seeds": seeds != 3, "judge": judge, "combined": combined,
+         "inception": inception},
+    )  # fmt: skip
+    if any(hasattr(other, "factors") for other in others) or (others and (data or not ablate)):
         raise CondgenError("--against adds lines to the ablation of scenes: leave --data out, and --ablate above 0.")
-    if data:
+    if by_label:
+        from condgen.evaluation import labels  # trains, and the other judges need not load that
+
+        asked = {"image": image, "split_column": split_column, "how": how, "where": where}
+        train, test = labels.read_labelled(model, data, split, asked)
+        place = judge or (Path(out) / "judge" if out is not None else None)
+        more = {"judge": place and Path(place), "combined": combined, "inception": inception and Path(inception)}
+        report, sheets = labels.evaluate_labels(model, train, test, per_label, range(seeds), told=told, **more)
+    elif data:
         asked = {"image": image, "text": text, "split": split_column, "where": where, "how": how}
         known = read_pictures(model, data, split, asked)
         exam = read_exam(Path(data), Path(parts), prompts, model.size) if parts else None
@@ -76,12 +98,19 @@ def evaluate(
     report = finite({"model": model.name, "model_id": model.model_id} | report)
     told(1.0, "done")
     if out is not None and not ranks.rank():
-        write(Path(out), report, shown)
+        write(Path(out), report, sheets if by_label else {"sheet": shown})
     return report
+
+
+def _check_kind(by_label: bool, words: dict[str, object], labels: dict[str, object]) -> None:
+    """Raises `CondgenError` where something is asked that a judge of this kind does not look at."""
+    if wrong := [f"--{name}" for name, given in (words if by_label else labels).items() if given]:
+        kind, other = ("labels", "captions") if by_label else ("captions", "labels")
+        raise CondgenError(f"{', '.join(wrong)} is for models of {other}; this model paints by {kind}. Leave it out.")
 
 
 def _load(path_or_name: Path | str):
     from condgen.models import find
-    from condgen.pipeline import TextToImage
+    from condgen.opening import open_model
 
-    return TextToImage.load(find(path_or_name))
+    return open_model(find(path_or_name))

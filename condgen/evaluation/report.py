@@ -14,8 +14,11 @@ from condgen.evaluation.embeds import Example
 from condgen.paintings import grid, make_folder, png_bytes, write_bytes
 
 SCORES = "## Scores"
-FILES = ("report.json", "report.md", "sheet.png")
-KEPT = ("scene_eval", "pictures_judged", "swap_accuracy", "retrieval", "parts")
+FILES = ("report.json", "report.md", "sheet.png", "neighbours.png")
+KEPT = (
+    *("scene_eval", "pictures_judged", "swap_accuracy", "retrieval", "parts"),
+    *("judge", "accuracy", "accuracy_seen", "accuracy_never_seen", "distances", "classifier_trained_on_generated"),
+)
 
 
 def finite(value):
@@ -31,15 +34,15 @@ def check_out(out: Path) -> None:
         raise CondgenError(f"{out / taken[0]} is a folder; the report goes there. Move it, or choose another with -o.")
 
 
-def write(out: Path, report: dict, shown: list[Example]) -> None:
-    """Writes FILES into a folder."""
+def write(out: Path, report: dict, sheets: dict[str, list[Example]]) -> None:
+    """Writes `report.json`, `report.md` and every sheet, as PNG of that name, into a folder."""
     make_folder(out)
-    pictures = [Image.fromarray(picture.transpose(1, 2, 0)) for _, picture, _ in shown]
-    labels = [("" if ok else "(wrong) ") + caption for caption, _, ok in shown]
-    sheet = png_bytes(grid(pictures, labels, columns=8, cell=128))
-    told = (json.dumps(report, indent=2) + "\n").encode(), markdown(report).encode(), sheet
-    for name, data in zip(FILES, told):
-        write_bytes(out / name, data)
+    write_bytes(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    write_bytes(out / "report.md", markdown(report).encode())
+    for name, shown in sheets.items():
+        pictures = [Image.fromarray(picture.transpose(1, 2, 0)) for _, picture, _ in shown]
+        labels = [("" if ok else "(wrong) ") + caption for caption, _, ok in shown]
+        write_bytes(out / f"{name}.png", png_bytes(grid(pictures, labels, columns=8, cell=128)))
 
 
 def record(folder: Path, report: dict) -> None:
@@ -64,22 +67,23 @@ def markdown(report: dict, level: int = 1) -> str:
         if rows and all(isinstance(x, dict) for row in rows.values() for x in row.values()):
             lines.append(markdown(value, level + 1))
         elif rows:
-            lines += _table(rows)
+            lines += table_of(rows)
         else:
-            lines += _table({"": value})
+            lines += table_of({"": value})
     return "\n".join(lines) + "\n"
 
 
-def _table(rows: dict[str, dict[str, float | None]]) -> list[str]:
+def table_of(rows: dict[str, dict[str, float | str | None]]) -> list[str]:
+    """Lines of a Markdown table, one for each row and an empty one."""
     columns = list(dict.fromkeys(c for row in rows.values() for c in row))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(_cell(row[c]) if c in row else "" for c in columns) + " |")
+        lines.append(f"| {name} | " + " | ".join(cell(row[c]) if c in row else "" for c in columns) + " |")
     return [*lines, ""]
 
 
-def _cell(value: float | None) -> str:
-    """Shares have three digits, numbers of pictures are whole, and what cannot be said is n/a."""
-    if value is None:
-        return "n/a"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
+def cell(value: float | str | None) -> str:
+    """Shares have three digits, small numbers three that count; counts are whole; what cannot be said is n/a."""
+    if not isinstance(value, float):
+        return "n/a" if value is None else str(value)
+    return f"{value:.3g}" if 0 < abs(value) < 0.01 else f"{value:.3f}"

@@ -133,6 +133,9 @@ def test_names_of_classes_come_from_the_caller_or_a_file(tmp_path):
     (tmp_path / "classes.txt").write_text("cat\ncat\n")
     with pytest.raises(CondgenError, match=r"classes\.txt names 'cat' twice"):
         open_labelled(tmp_path)
+    (tmp_path / "classes.txt").write_text("cat\n" + "x" * 5000)
+    with pytest.raises(CondgenError, match=r"classes\.txt names 'xx.*5000 letters long"):
+        open_labelled(tmp_path)
     (tmp_path / "classes.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(CondgenError, match=r"classes\.txt is no UTF-8 text"):
         open_labelled(tmp_path)

@@ -98,3 +98,23 @@ def test_waves_tell_noise_levels_apart():
     features = waves(torch.linspace(0, 1, 50), 64)
     distance = torch.cdist(features, features) + 10 * torch.eye(50)
     assert features.shape == (50, 64) and distance.min() > 0.1
+
+
+@pytest.mark.parametrize("layers", [0, 3])
+def test_a_flow_is_undone_exactly_and_its_density_is_the_change_of_variables(layers):
+    from condgen.nn.flow import Flow
+
+    torch.manual_seed(0)
+    flow = Flow(6, 5, layers, hidden=8).double()
+    code, vector = torch.randn(4, 6).double(), torch.randn(4, 5).double()
+    normal = torch.distributions.MultivariateNormal(torch.zeros(6).double(), torch.eye(6).double())
+    torch.testing.assert_close(flow.log_prob(code, vector), normal.log_prob(code))  # untrained it changes nothing
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x, log_det = flow.to_normal(code, vector)
+    torch.testing.assert_close(flow.from_normal(x, vector), code)
+    for i in range(4):
+        slope = torch.autograd.functional.jacobian(
+            lambda c, i=i: flow.to_normal(c[None], vector[i : i + 1])[0][0], code[i]
+        )
+        torch.testing.assert_close(torch.linalg.slogdet(slope)[1], log_det[i])

@@ -1,0 +1,46 @@
+"""`condgen compare RECIPE|MODEL ...`: which decoder, which prior? See `condgen.comparison`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from condgen.cli.evaluate import telling
+from condgen.cli.generate import check_folder
+from condgen.cli.terminal import show_json
+from condgen.contracts import CondgenError
+
+HELP = "train or take several models, judge them alike, and say in one report which does what"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Named as the arguments of `condgen.comparison.compare`."""
+    parser.add_argument("entries", nargs="+", metavar="RECIPE|MODEL", help="recipes by label to train, or models")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="REPORT", help="folder for report and runs")
+    parser.add_argument("--data", default="", metavar="PATH", help="labelled pictures (default: those of the models)")
+    parser.add_argument("--minutes", type=float, default=2.0, metavar="M", help="budget of every training (default 2)")
+    parser.add_argument("--seed", type=int, default=0, help="of every training (default 0)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="K", help="rounds of pictures to judge (default 3)")
+    parser.add_argument("--per-label", type=int, default=100, metavar="N", help="pictures of every label (default 100)")
+    parser.add_argument("--prompts", type=int, default=25, metavar="N", help="prompts of every task (default 25)")
+    parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the report as Markdown or JSON."""
+    check_folder(args.out)
+    for name, value in (("minutes", args.minutes), ("seeds", args.seeds), ("per-label", args.per_label)):
+        if not value > 0:
+            raise CondgenError(f"--{name} must be more than 0, got {value}.")
+    from condgen.comparison import compare
+
+    with telling("comparing") as told:
+        report = compare(
+            args.entries, args.out, args.data, args.minutes, args.seed, range(args.seeds), args.per_label,
+            args.prompts, told,
+        )  # fmt: skip
+    if args.json:
+        show_json(report)
+    else:
+        print((args.out / "report.md").read_text(encoding="utf-8"))
+    return 0

@@ -1,0 +1,76 @@
+"""A normal bent into another distribution, invertibly and as a condition says: the prior of codes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Flow(nn.Module):
+    """(codes (B, N), vector (B, width)) <-> normal numbers (B, N), by coupling layers after a shift and a stretch.
+
+    Each layer moves one half of the numbers by what the other half and the condition say, so it can be undone exactly.
+    Untrained it changes nothing.
+
+    Args:
+        size: N, even.
+        width: of the condition's vector.
+        layers: of couplings.
+        hidden: width of their perceptrons.
+
+    References:
+        Density estimation using Real NVP (Dinh et al., 2017)
+        Variational Lossy Autoencoder (Chen et al., 2017), for flows as priors of codes
+    """
+
+    def __init__(self, size: int, width: int, layers: int = 6, hidden: int = 128):
+        super().__init__()
+        if size % 2:
+            raise ValueError(f"the length of the code must be even, got {size}")
+        self.half = size // 2
+        self.affine = nn.Linear(width, 2 * size)
+        self.couplings = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(self.half + width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
+                nn.Linear(hidden, size),
+            )
+            for _ in range(layers)
+        )  # fmt: skip
+        for last in (self.affine, *(coupling[-1] for coupling in self.couplings)):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def log_prob(self, code: Tensor, vector: Tensor) -> Tensor:
+        """Log density of codes under the condition, in nats, (B,)."""
+        x, log_det = self.to_normal(code, vector)
+        normal = torch.distributions.Normal(0.0, 1.0, validate_args=False)
+        return normal.log_prob(x).sum(1) + log_det
+
+    def to_normal(self, code: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes to normal numbers, and the log of how much volume grows by that, (B,)."""
+        shift, log_scale = self._affine(vector)
+        x, log_det = (code - shift) * (-log_scale).exp(), -log_scale.sum(1)
+        for coupling in self.couplings:
+            still, moved = x.chunk(2, 1)
+            shift, log_scale = self._moves(coupling, still, vector)
+            x = torch.cat([(moved - shift) * (-log_scale).exp(), still], 1)
+            log_det = log_det - log_scale.sum(1)
+        return x, log_det
+
+    def from_normal(self, x: Tensor, vector: Tensor) -> Tensor:
+        """Normal numbers to codes: the exact inverse."""
+        for coupling in reversed(self.couplings):
+            moved, still = x.chunk(2, 1)
+            shift, log_scale = self._moves(coupling, still, vector)
+            x = torch.cat([still, moved * log_scale.exp() + shift], 1)
+        shift, log_scale = self._affine(vector)
+        return x * log_scale.exp() + shift
+
+    def _affine(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+        shift, log_scale = self.affine(vector).chunk(2, 1)
+        return shift, 2 * torch.tanh(log_scale)
+
+    @staticmethod
+    def _moves(coupling: nn.Module, still: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+        shift, log_scale = coupling(torch.cat([still, vector], 1)).chunk(2, 1)
+        return shift, 2 * torch.tanh(log_scale / 2)

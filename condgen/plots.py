@@ -1,0 +1,51 @@
+"""Curves as pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of one line, in order."""
+
+    name: str
+    x: list[float]
+    y: list[float]
+
+    def told(self) -> tuple[list[float], list[float]]:
+        """The points alone, for a report."""
+        return self.x, self.y
+
+
+def plot(curves: Sequence[Curve], x: str, y: str, log: bool = False) -> bytes:
+    """A PNG of several curves; b"" where there is no point to draw.
+
+    Args:
+        x, y: what the axes are.
+        log: a logarithmic x axis.
+    """
+    curves = [curve for curve in curves if curve.x]
+    if not curves:
+        return b""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), dpi=110)
+    for curve in curves:
+        axes.plot(curve.x, curve.y, marker="o", markersize=4, linewidth=1.5, label=curve.name)
+    if log:
+        axes.set_xscale("log")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    pyplot.close(figure)
+    return out.getvalue()

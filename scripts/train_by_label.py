@@ -1,0 +1,36 @@
+"""Trains a model of labels and paints a sheet with a row for every label.
+
+    python scripts/train_by_label.py runs/digits --minutes 1
+    python scripts/train_by_label.py runs/mine --recipe labels-cvae --data my/classes --minutes 10
+
+Without --recipe it learns the handwritten digits of scikit-learn, so nothing is downloaded. `condgen list` shows the
+recipes; the same command again goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import condgen
+from condgen.paintings import grid
+from condgen.recipes import find_recipe
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--recipe", default="digits-diffusion")
+    parser.add_argument("--data", help="a folder of class folders, a table, idx files; see condgen/data/labels.py")
+    parser.add_argument("--minutes", type=float, default=1.0)
+    args = parser.parse_args()
+    config = find_recipe(args.recipe).config(minutes=args.minutes, **({"data": args.data} if args.data else {}))
+    model = condgen.load(condgen.train(args.recipe, args.out, config))
+    paintings = list(model.sample(model.labels, n=8))
+    sheet = args.out / "labels.png"
+    grid([one.image for one in paintings], [one.recipe["labels"]["label"] for one in paintings], 8, 64).save(sheet)
+    print(f"{sheet}: {', '.join(model.labels)}, model {model.model_id}")
+
+
+if __name__ == "__main__":
+    main()

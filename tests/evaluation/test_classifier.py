@@ -1,0 +1,133 @@
+"""The independent classifier: what it learns, what it leaves alone, how it is kept."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from condgen.contracts import CondgenError, Trainable
+from condgen.data.labelled import LabelledPictures, coded
+from condgen.data.labels import open_labelled
+from condgen.evaluation.classifier import (
+    Classifier,
+    ClassifierConfig,
+    ClassifierRun,
+    ClassifierTraining,
+    features_of,
+    kept_classifier,
+    key_of,
+    seen_in,
+    train_classifier,
+)
+from condgen.factors import LABEL, Factor
+from tests.evaluation.painters import digits
+
+FASHION = Path(__file__).resolve().parents[3] / "shared" / "data" / "fashion-mnist"
+QUICK = ClassifierRun(images=2000)
+
+
+def right(classifier: Classifier, data: LabelledPictures) -> float:
+    return float((seen_in(classifier, features_of(classifier, data.images))[:, 0] == data.labels).mean())
+
+
+def test_digits_are_nearly_all_right_in_seconds():
+    assert right(train_classifier(digits(slice(0, 1437))), digits(slice(1437, None))) > 0.97
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 28, 32, 45, 64, 128])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_any_size_and_both_numbers_of_colours(size, colours):
+    torch.manual_seed(0)
+    classifier = Classifier(ClassifierConfig(size, colours, (10, 0, 3), channels=(8, 16, 16)))
+    training = ClassifierTraining(classifier)
+    assert isinstance(training, Trainable)
+    codes = np.array([[1, 0.5, 2], [math.nan, 0.1, 0], [3, math.nan, math.nan]], np.float32)
+    batch = {"image": torch.randn(3, colours, size, size)} | coded(codes)
+    training.loss(batch)["loss"].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in training.parameters())
+    seen = seen_in(classifier, features_of(classifier, np.zeros((4, colours, size, size), np.uint8)))
+    assert seen.shape == (4, 3) and (seen[:, 1] == -1).all() and (seen[:, 2] < 3).all()
+
+
+def test_a_label_that_is_missing_teaches_nothing():
+    torch.manual_seed(0)
+    classifier = Classifier(ClassifierConfig(8, 1, (10, 2), channels=(8, 8)))
+    training = ClassifierTraining(classifier)
+    images = torch.randn(4, 1, 8, 8)
+    codes = np.array([[1, 0], [2, math.nan], [3, 1], [math.nan, math.nan]], np.float32)
+    logits = classifier.logits(classifier.features(images))
+    first = torch.nn.functional.cross_entropy(logits[0][:3], torch.tensor([1, 2, 3]))
+    second = torch.nn.functional.cross_entropy(logits[1][[0, 2]], torch.tensor([0, 1]))
+    found = training.loss({"image": images} | coded(codes))
+    assert found["loss"].item() == pytest.approx((first + second).item(), rel=1e-5)
+    none = training.loss({"image": images} | coded(np.full((4, 2), np.nan, np.float32)))
+    assert none["loss"].item() == 0 and none["accuracy"].item() == 0
+
+
+def test_nothing_labelled_is_refused():
+    data = digits(slice(0, 20))
+    for codes, factors in ((np.full((20, 1), np.nan, np.float32), data.factors), (data.codes, (Factor("age"),))):
+        with pytest.raises(CondgenError, match="nothing to judge"):
+            train_classifier(replace(data, codes=codes, factors=factors), QUICK)
+
+
+def test_a_class_of_one_picture_is_no_obstacle():
+    data = digits(slice(0, 30))
+    codes = np.zeros_like(data.codes)
+    codes[7] = 1
+    one = replace(data, codes=codes, factors=(Factor(LABEL, ("many", "one")),))
+    assert right(train_classifier(one, QUICK), one) > 0.9
+
+
+def test_it_is_trained_once_and_kept(tmp_path, monkeypatch):
+    data = digits(slice(0, 200))
+    state = torch.get_rng_state()
+    again = train_classifier(data, QUICK)
+    assert torch.equal(state, torch.get_rng_state()), "nobody else's random numbers are touched"
+    first = kept_classifier(data, tmp_path, QUICK)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters())), "always the same"
+    monkeypatch.setattr("condgen.evaluation.classifier.train_classifier", None)
+    second = kept_classifier(data, tmp_path, QUICK)
+    assert torch.equal(features_of(first, data.images), features_of(second, data.images))
+    (place,) = tmp_path.iterdir()
+    assert place.name == f"classifier-{key_of(data, QUICK)}"
+    weights = place / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(CondgenError, match=r"model\.safetensors"):
+        kept_classifier(data, tmp_path, QUICK)
+
+
+def test_the_key_names_everything_that_matters():
+    data = digits(slice(0, 50))
+    other = data.images.copy()
+    other[3, 0, 2, 2] ^= 1
+    codes = data.codes.copy()
+    codes[4] = (codes[4] + 1) % 10
+    (own,) = data.factors
+    keys = [
+        key_of(data, QUICK),
+        key_of(replace(data, images=other), QUICK),
+        key_of(replace(data, codes=codes), QUICK),
+        key_of(replace(data, factors=(replace(own, values=own.values[::-1]),)), QUICK),
+        key_of(data, replace(QUICK, seed=1)),
+        key_of(replace(data, images=data.images.reshape(50, 1, 8, 8)[:, :, ::-1]), QUICK),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert keys[0] == key_of(digits(slice(0, 50)), QUICK) == key_of(replace(data, name="elsewhere"), QUICK)
+
+
+def test_flips_are_off_unless_asked_for():
+    assert not ClassifierRun().flip
+    data = digits(slice(0, 50))
+    plain, flipped = (train_classifier(data, replace(QUICK, flip=flip)) for flip in (False, True))
+    assert not torch.equal(features_of(plain, data.images), features_of(flipped, data.images))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FASHION.is_dir(), reason="Fashion-MNIST is not here")
+def test_clothes_are_told_apart_well_enough_to_judge_by():
+    train, test = (open_labelled(FASHION, split=split) for split in ("train", "test"))
+    assert right(train_classifier(train), test) >= 0.92
