@@ -69,7 +69,7 @@ weights = pytest.mark.parametrize("env", [{}, SPLIT], ids=["whole", "split"])
 def test_gradients_of_two_processes_are_those_of_one_with_the_joint_batch(env, tmp_path, monkeypatch):
     finished(launched("tests.training.two_processes", "gradients", tmp_path, **env))
     found = load_file(tmp_path / "gradients.safetensors")
-    models, names = trainables(), set()
+    models, names, largest = trainables(), set(), 0.0
     for name, trainable in models.items():
         for turn in trainable.turns:
             given = whole_batch()
@@ -81,9 +81,10 @@ def test_gradients_of_two_processes_are_those_of_one_with_the_joint_batch(env, t
                 if p.grad is not None:
                     names.add(f"{name}/{turn}/{key}")
                     scale = p.grad.abs().max().item() + 1e-3
-                    torch.testing.assert_close(
-                        found[f"{name}/{turn}/{key}"] / scale, p.grad / scale, rtol=0, atol=2e-5, msg=f"{name} {key}"
-                    )
+                    deviation = (found[f"{name}/{turn}/{key}"] - p.grad).abs().max().item() / scale
+                    assert deviation < 5e-5, f"{name} {key}"
+                    largest = max(largest, deviation)
+    print(f"largest deviation {largest:.1e} of a weight's largest gradient")
     assert names == set(found) and {"ClipTraining/clip/clip.log_scale", "chunks/clip/clip.log_scale"} <= names
 
 
@@ -113,7 +114,7 @@ def test_split_weights_become_what_whole_ones_do(tmp_path):
     for name, found in told.items():
         assert 0.4 < found.pop("held") < 0.6, name
         moved = found.pop("moved")
-        assert max(found.values()) < 0.1 * moved, f"{name} {found}, of {moved}"  # both optimisers enlarge rounding
+        assert max(found.values()) < 0.02 * moved, f"{name} {found}, of {moved}"  # both optimisers enlarge rounding
     for name, model in trainables().items():
         if name == "chunks":
             continue
