@@ -39,7 +39,7 @@ class LabelRun:
     """Args:
     name, recipe: which recipe, and its line of the table.
     root: the run's folder.
-    config: a `recipes.ByLabel`.
+    config: a `configs.ByLabel`.
     bound: gives the fit under the run's minutes and pictures.
     measure: gives numbers about the model so far, which are logged at every sample sheet.
     """
