@@ -25,7 +25,7 @@ from condgen.evaluation.labels import Quick, evaluate_labels, read_labelled
 from condgen.evaluation.report import cell, finite, table_of
 from condgen.evaluation.scenes import pictures_judged, scene_eval
 from condgen.labelling import LabelToImage
-from condgen.models import find, found
+from condgen.models import find, found, paints_labels
 from condgen.opening import open_model
 from condgen.painters import kind_of, to_pil
 from condgen.paintings import grid, make_folder, png_bytes, write_bytes
@@ -139,19 +139,16 @@ def compare(
     if len(set(entries)) < 2:
         raise CondgenError("Name at least two recipes or models to compare; `condgen list` shows them.")
     recipes = [entry for entry in entries if entry in RECIPES and entry not in found()]
-    for entry in set(entries) - set(recipes):
-        find(entry)
+    models = {entry: find(entry) for entry in entries if entry not in recipes}
     check_recipes(recipes, data)
-    make_folder(out)
-    contestants = []
-    for entry in entries:
-        if entry in recipes:
-            contestants += _entered(entry, _trained(entry, out, data, minutes, seed))
-        else:
-            contestants += _entered(entry, find(entry))
-    by_label = {isinstance(c.model, LabelToImage) for c in contestants}
+    by_label = {paints_labels(folder) for folder in models.values()} | {True for _ in recipes}
     if len(by_label) > 1:
         raise CondgenError("Some of these paint from labels and others from words: nothing can be asked of all.")
+    make_folder(out)
+    contestants: list[Contestant] = []
+    for entry in dict.fromkeys(entries):
+        folder = models.get(entry) or _trained(entry, out, data, minutes, seed)
+        contestants += _entered(entry, folder, {c.name for c in contestants})
     judged = _by_label if by_label.pop() else _by_words
     report, sheet = judged(contestants, data, tuple(seeds), per_label, prompts, out, told)
     report = finite({"compared": [c.name for c in contestants], "seeds": list(seeds)} | report)
@@ -187,11 +184,12 @@ def _trained(recipe: str, out: Path, data: str, minutes: float, seed: int) -> Pa
     return train(recipe, out / "runs" / recipe, config, measure)
 
 
-def _entered(entry: str, folder: Path) -> list[Contestant]:
-    """The contestants that a model folder stands for."""
+def _entered(entry: str, folder: Path, taken: set[str]) -> list[Contestant]:
+    """The contestants that a model folder stands for; where a name is taken, the whole path tells them apart."""
     model = open_model(folder)
     run = folder.parent if (folder.parent / "metrics.jsonl").is_file() else None
     name = entry if entry in RECIPES or entry in found() else (run or folder).name
+    name = entry if any(one == name or one.startswith(f"{name},") for one in taken) else name
     if isinstance(model, LabelToImage):
         return [Contestant(name, model, run=run)]
     return [Contestant(f"{name}, {prior} prior", model, prior, run) for prior in model.priors]
