@@ -389,7 +389,7 @@ def test_emoji_on_white_by_vendor():
 
 def test_names_in_the_data_do_not_fill_a_message(tmp_path):
     """Found by fuzzing: a split of thousands of letters."""
-    paint(tmp_path)
+    paint(tmp_path, ["red"])
     for record, told in (
         ({"file_name": "red.png", "text": "a", "split": "a" * 9000}, r"Splits there.* a{57}\.\.\.\. Choose"),
         ({f"{i:03}" * 900: "b" for i in range(99)}, "000000.* and 79 more;"),
