@@ -6,20 +6,21 @@ from dataclasses import asdict
 
 from torch import Tensor, nn
 
+from condgen.configs import Painter
 from condgen.decoders.cgan import CganDecoder, CganTraining
 from condgen.decoders.cvae import CvaeDecoder, CvaeTraining
 from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder
 from condgen.painters import DECODERS
 
 SHAPES = {"diffusion": "decoder", "cgan": "cgan", "cvae": "cvae"}
-"""Which field of a `recipes.Painter` holds the shape of a kind."""
+"""Which field of a `configs.Painter` holds the shape of a kind."""
 
 
-def new_decoder(config, reads: dict, some: Tensor | None = None) -> nn.Module:
+def new_decoder(config: Painter, reads: dict, some: Tensor | None = None) -> nn.Module:
     """An untrained decoder.
 
     Args:
-        config: a `recipes.Painter`.
+        config: which kind, and its shape.
         reads: what it paints and reads, fields of `nn.conditioning.Reads`.
         some: training pictures, (N, C, S, S) in [-1, 1]; a diffusion decoder takes mean and deviation from them.
     """
@@ -31,7 +32,7 @@ def new_decoder(config, reads: dict, some: Tensor | None = None) -> nn.Module:
     return decoder
 
 
-def training_of(config, decoder: nn.Module) -> nn.Module:
+def training_of(config: Painter, decoder: nn.Module) -> nn.Module:
     """The Trainable around a decoder; `.decoder` is the decoder."""
     if isinstance(decoder, CganDecoder):
         return CganTraining(decoder, config.cgan_objective, config.decoder_objective)

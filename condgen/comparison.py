@@ -25,7 +25,7 @@ from condgen.evaluation.labels import Quick, evaluate_labels, read_labelled
 from condgen.evaluation.report import cell, finite, table_of
 from condgen.evaluation.scenes import pictures_judged, scene_eval
 from condgen.labelling import LabelToImage
-from condgen.models import find, found
+from condgen.models import find, found, paints_labels
 from condgen.opening import open_model
 from condgen.painters import kind_of, to_pil
 from condgen.paintings import grid, make_folder, png_bytes, write_bytes
@@ -33,8 +33,13 @@ from condgen.plots import Curve, plot
 from condgen.recipes import LABELS, RECIPES, train
 
 FILES = ("report.json", "report.md", "report.html", "side_by_side.png", "time.png", "cost.png")
-STEPS = (1, 2, 4, 8, 12, 24)
-"""Denoising steps that quality is measured at, where a model has that dial."""
+TURNED = {
+    "steps": (1, 2, 4, 8, 12, 24),
+    "guidance": (1.0, 1.5, 2.0, 3.0),
+    "temperature": (0.2, 0.4, 0.6, 0.8, 1.0),
+    "truncation": (0.5, 1.0, 2.0, 4.0),
+}
+"""Dials that quality is measured at other settings of, where a model has them; the first says what a picture costs."""
 SHOWN = 10
 """Labels or prompts on the sheet."""
 SCORES = (
@@ -134,19 +139,16 @@ def compare(
     if len(set(entries)) < 2:
         raise CondgenError("Name at least two recipes or models to compare; `condgen list` shows them.")
     recipes = [entry for entry in entries if entry in RECIPES and entry not in found()]
-    for entry in set(entries) - set(recipes):
-        find(entry)
+    models = {entry: find(entry) for entry in entries if entry not in recipes}
     check_recipes(recipes, data)
-    make_folder(out)
-    contestants = []
-    for entry in entries:
-        if entry in recipes:
-            contestants += _entered(entry, _trained(entry, out, data, minutes, seed))
-        else:
-            contestants += _entered(entry, find(entry))
-    by_label = {isinstance(c.model, LabelToImage) for c in contestants}
+    by_label = {paints_labels(folder) for folder in models.values()} | {True for _ in recipes}
     if len(by_label) > 1:
         raise CondgenError("Some of these paint from labels and others from words: nothing can be asked of all.")
+    make_folder(out)
+    contestants: list[Contestant] = []
+    for entry in dict.fromkeys(entries):
+        folder = models.get(entry) or _trained(entry, out, data, minutes, seed)
+        contestants += _entered(entry, folder, {c.name for c in contestants})
     judged = _by_label if by_label.pop() else _by_words
     report, sheet = judged(contestants, data, tuple(seeds), per_label, prompts, out, told)
     report = finite({"compared": [c.name for c in contestants], "seeds": list(seeds)} | report)
@@ -182,11 +184,12 @@ def _trained(recipe: str, out: Path, data: str, minutes: float, seed: int) -> Pa
     return train(recipe, out / "runs" / recipe, config, measure)
 
 
-def _entered(entry: str, folder: Path) -> list[Contestant]:
-    """The contestants that a model folder stands for."""
+def _entered(entry: str, folder: Path, taken: set[str]) -> list[Contestant]:
+    """The contestants that a model folder stands for; where a name is taken, the whole path tells them apart."""
     model = open_model(folder)
     run = folder.parent if (folder.parent / "metrics.jsonl").is_file() else None
     name = entry if entry in RECIPES or entry in found() else (run or folder).name
+    name = entry if any(one == name or one.startswith(f"{name},") for one in taken) else name
     if isinstance(model, LabelToImage):
         return [Contestant(name, model, run=run)]
     return [Contestant(f"{name}, {prior} prior", model, prior, run) for prior in model.priors]
@@ -205,12 +208,12 @@ def _by_label(contestants, data, seeds, per_label, prompts, out, told: Told) -> 
         rows[c.name] = summary(report)
         confused[c.name] = {name: line["generated"] for name, line in report.get("accuracy", {}).items()}
         confused.setdefault("real test pictures", {n: x["real"] for n, x in report.get("accuracy", {}).items()})
-        costs[c.name] = _costs(c, partial(quick, c.model))
+        costs[c.name] = _turned(c, partial(quick, c.model))
         head = report["judge"]
     labels = [{f.name: value} for f in contestants[0].model.factors[:1] for value in f.values[:SHOWN]]
     labels = labels or [{}]
     report = {"kind": "labels", "data": test.name, "judge": head, "models": _facts(contestants), "scores": rows}
-    report |= {"accuracy": confused, "cost": costs}
+    report |= {"accuracy": confused, "dials": costs}
     report["time"] = {c.name: c.curve("accuracy").told() for c in contestants}
     return report, side_by_side(contestants, labels, [", ".join(one.values()) or "anything" for one in labels])
 
@@ -244,9 +247,9 @@ def _by_words(contestants, data, seeds, per_label, prompts, out, told: Told) -> 
             took, n = time.perf_counter() - began, sum(pictures_judged(False, 8, 1, 1).values())
             return {"overall": scores["overall"], "milliseconds a picture": 1000 * took / n, "N": n}
 
-        costs[c.name] = _costs(c, quick)
+        costs[c.name] = _turned(c, quick)
     asked = list(RECIPES["scenes32"].examples)
-    report = {"kind": "words", "models": _facts(contestants), **sides, "cost": costs}
+    report = {"kind": "words", "models": _facts(contestants), **sides, "dials": costs}
     report["time"] = {c.name: c.curve("seen/overall").told() for c in contestants}
     return report, side_by_side(contestants, asked, asked)
 
@@ -255,11 +258,13 @@ def _facts(contestants: Sequence[Contestant]) -> dict[str, dict]:
     return {c.name: c.facts() for c in contestants}
 
 
-def _costs(c: Contestant, quick: Callable[..., dict[str, float]]) -> dict[str, dict]:
-    """Quality at several numbers of steps, or once where there are none to choose."""
-    if "steps" in {knob.name for knob in c.knobs}:
-        return {f"{steps} steps": quick(steps=steps) for steps in STEPS}
-    return {"one pass": quick()}
+def _turned(c: Contestant, quick: Callable[..., dict[str, float]]) -> dict[str, dict]:
+    """Quality with the dials as they are, and with one of them turned."""
+    own = {knob.name for knob in c.knobs}
+    rows = {"as it is": quick()}
+    return rows | {
+        f"{name} {value:g}": quick(**{name: value}) for name in TURNED if name in own for value in TURNED[name]
+    }
 
 
 def side_by_side(contestants: Sequence[Contestant], asked: list, captions: list[str], each: int = 3) -> Image.Image:
@@ -278,8 +283,9 @@ def _write(out: Path, report: dict, sheet: Image.Image) -> None:
     measure = "accuracy" if report["kind"] == "labels" else "overall"
     time_curves = [Curve(name, *points) for name, points in report["time"].items() if points[0]]
     cost_curves = [
-        Curve(name, [row["milliseconds a picture"] for row in rows.values()], [row[measure] for row in rows.values()])
-        for name, rows in report["cost"].items()
+        Curve(name, [row["milliseconds a picture"] for row in own], [row[measure] for row in own])
+        for name, rows in report["dials"].items()
+        for own in [[row for how, row in rows.items() if how.startswith("steps")] or [rows["as it is"]]]
     ]
     drawn = {
         "side_by_side.png": ("The same wishes and seeds", png_bytes(sheet)),
@@ -301,7 +307,7 @@ EXPLAINED = {
     "models": "What was trained, and for how long.",
     "scores": "Each model judged alike, means over the seeds; *real* is what real pictures get in the model's place.",
     "accuracy": "Of the pictures of each label, the share that the judge recognises.",
-    "cost": "A smaller examination with other numbers of steps: what a picture costs, and what it is worth.",
+    "dials": "A smaller examination with one dial turned: what a picture costs, and what it is worth.",
     "scene_eval_seen": "SceneEval on combinations that training showed.",
     "scene_eval_held_out": "SceneEval on combinations that it never showed.",
 }
@@ -316,9 +322,9 @@ def _head(report: dict) -> list[str]:
 
 def _tables(report: dict) -> dict[str, dict[str, dict]]:
     """Title -> rows of every table of the report."""
-    tables = {name: report[name] for name in EXPLAINED if report.get(name) and name != "cost"}
-    cost = {f"{name}, {how}": row for name, rows in report["cost"].items() for how, row in rows.items()}
-    return tables | {"cost": cost}
+    tables = {name: report[name] for name in EXPLAINED if report.get(name) and name != "dials"}
+    turned = {f"{name}, {how}": row for name, rows in report["dials"].items() for how, row in rows.items()}
+    return tables | {"dials": turned}
 
 
 def markdown(report: dict, drawn: dict[str, str]) -> str:

@@ -43,7 +43,7 @@ class CorridorRun:
     """Args:
     name, recipe: which recipe, and its line of the table.
     root: the run's folder.
-    config: a `recipes.Corridor`.
+    config: a `configs.Corridor`.
     """
 
     def __init__(self, name: str, recipe, root: Path, config, bound: Callable[[str, FitConfig, int], FitConfig]):

@@ -39,7 +39,7 @@ class LabelRun:
     """Args:
     name, recipe: which recipe, and its line of the table.
     root: the run's folder.
-    config: a `recipes.ByLabel`.
+    config: a `configs.ByLabel`.
     bound: gives the fit under the run's minutes and pictures.
     measure: gives numbers about the model so far, which are logged at every sample sheet.
     """
@@ -135,7 +135,7 @@ class LabelRun:
         self.run.log("decoder", step.images, {"variety": variety, "seconds": step.seconds} | more)
         told = f"{step.images:,} images: {place.name}, variety within a label {variety:.2f} of the real one"
         told += "".join(f", {name} {value:.3f}" for name, value in more.items())
-        if variety < COLLAPSED:
+        if variety < COLLAPSED and step.progress > 0.5:  # before, most decoders paint means
             told += " (the decoder paints nearly one picture a label: a collapse; see the sheet)"
         self.display.say(told)
 

@@ -15,9 +15,9 @@ class Curve:
     x: list[float]
     y: list[float]
 
-    def told(self) -> tuple[list[float], list[float]]:
-        """The points alone, for a report."""
-        return self.x, self.y
+    def told(self) -> list[list[float]]:
+        """The points alone, for a report: all x, all y."""
+        return [self.x, self.y]
 
 
 def plot(curves: Sequence[Curve], x: str, y: str, log: bool = False) -> bytes:

@@ -10,247 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from condgen.configs import ByLabel, CganShape, Corridor, CvaeShape, DecoderShape, Labelled, PriorShape
 from condgen.contracts import CondgenError
 from condgen.decoders.cgan import CLASSIC, CganObjective
-from condgen.decoders.cvae import CvaeObjective
-from condgen.decoders.telling import DecoderObjective
 from condgen.encoders.training import ClipObjective
 from condgen.training.loop import FitConfig
 
 if TYPE_CHECKING:
     from condgen.labelling import LabelToImage
 
-
-@dataclass(frozen=True)
-class Pictures:
-    """What to train on.
-
-    Args:
-        size: edge of the pictures, a power of two from 16.
-        scenes: how many scenes to draw, when the data is scenes.
-        negatives: wrong captions for scenes: none; seen, made of combinations that training may see; all.
-        image: name of the column of pictures; empty guesses.
-        text: name of the column of captions, or several with commas; empty guesses.
-        split: name of the column that tells the split; empty guesses.
-        use: which split to train on.
-        where: keep only rows with these values, e.g. `vendor=noto`.
-        how: how pictures that are not square become so.
-        max_bad: share of unusable rows above which training refuses.
-        shift: largest random shift in pixels while the decoder trains.
-        stream: read shards (.tar, .parquet) while training, in place of all into memory: where the pictures would take
-            more than 2 GB there, always, or never.
-        buffer: pictures of a stream to shuffle among; 0 takes as many as fit into 256 MB. Two such windows are held.
-    """
-
-    size: int = 32
-    scenes: int = 80_000
-    negatives: Literal["none", "seen", "all"] = "seen"
-    image: str = ""
-    text: str = ""
-    split: str = ""
-    use: str = "train"
-    where: str = ""
-    how: Literal["crop", "pad"] = "crop"
-    max_bad: float = 0.01
-    shift: int = 0
-    stream: Literal["auto", "always", "never"] = "auto"
-    buffer: int = 0
-
-
-@dataclass(frozen=True)
-class ClipShape:
-    """See `encoders.clip.CLIPConfig`; vocab 0 takes at most 4096 tokens, context 0 what the captions need."""
-
-    embed_dim: int = 128
-    image_width: int = 32
-    text_width: int = 128
-    depth: int = 2
-    heads: int = 4
-    pool: Literal["flatten", "mean", "end"] = "flatten"
-    vocab: int = 4096
-    context: int = 0
-
-
-@dataclass(frozen=True)
-class PriorShape:
-    """Which priors, and of what shape.
-
-    Args:
-        kinds: priors to train, `regression`, `diffusion` or both; the first is the default of the model.
-        width: of their transformers.
-        depth: blocks of their transformers.
-        heads: of every attention.
-    """
-
-    kinds: tuple[str, ...] = ("regression", "diffusion")
-    width: int = 128
-    depth: int = 3
-    heads: int = 4
-
-
-@dataclass(frozen=True)
-class DecoderShape:
-    """Of a diffusion decoder, see `decoders.diffusion.DiffusionDecoderConfig`."""
-
-    objective: Literal["x", "edm"] = "x"
-    channels: tuple[int, ...] = (48, 96)
-    blocks: int = 1
-    depth: int = 2
-    heads: int = 4
-    width: int = 128
-    word_depth: int = 2
-    guidance: float = 2.0
-    steps: int = 12
-    solver: Literal["dpm++", "unipc", "euler"] = "dpm++"
-
-
-@dataclass(frozen=True)
-class CganShape:
-    """See `decoders.cgan.CganConfig`."""
-
-    channels: tuple[int, ...] = (32, 64)
-    blocks: int = 1
-    heads: int = 4
-    width: int = 128
-    word_depth: int = 2
-    code: int = 64
-    truncation: float = 4.0
-
-
-@dataclass(frozen=True)
-class CvaeShape:
-    """See `decoders.cvae.CvaeConfig`."""
-
-    channels: tuple[int, ...] = (32, 64)
-    blocks: int = 1
-    heads: int = 4
-    width: int = 128
-    word_depth: int = 2
-    latent: int = 32
-    temperature: float = 0.8
-
-
 FIT_CGAN = FitConfig(
-    images=300_000, batch=64, lr=1e-3, optimiser="adamw", weight_decay=0.0, beta_1=0.0, beta_2=0.99, clip=10.0
+    images=300_000, batch=32, lr=1e-3, optimiser="adamw", weight_decay=0.0, beta_1=0.0, beta_2=0.99, clip=10.0
 )
-FIT_CVAE = FitConfig(images=300_000, batch=64, lr=2e-3)
-
-
-@dataclass(frozen=True)
-class Painter:
-    """What fixes a decoder and its training, whatever it is told.
-
-    Args:
-        kind: which decoder.
-        decoder, cgan, cvae: the shape of each kind.
-        decoder_objective: what it is told in training.
-        cgan_objective, cvae_objective: how these kinds are trained.
-        fit_decoder: how long and how fast.
-    """
-
-    kind: Literal["diffusion", "cgan", "cvae"] = "diffusion"
-    decoder: DecoderShape = field(default_factory=DecoderShape)
-    cgan: CganShape = field(default_factory=CganShape)
-    cvae: CvaeShape = field(default_factory=CvaeShape)
-    decoder_objective: DecoderObjective = field(default_factory=DecoderObjective)
-    cgan_objective: CganObjective = field(default_factory=CganObjective)
-    cvae_objective: CvaeObjective = field(default_factory=CvaeObjective)
-    fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(images=600_000, batch=32, lr=3e-3))
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """What labelled pictures to train on, see `data.labels.open_labelled`.
-
-    Args:
-        size: edge of the pictures; 0 takes them as they are.
-        colours: channels, 1 or 3; 0 takes them as they are.
-        image: name of the column of pictures; empty guesses.
-        label: name of the column of the class; empty guesses.
-        attributes: names of further columns to paint by.
-        split: name of the column that tells the split; empty guesses.
-        use: which split to train on.
-        how: how pictures that are not square become so.
-        max_bad: share of unusable rows above which training refuses.
-        shift: largest random shift in pixels.
-        flip: mirror every second picture.
-    """
-
-    size: int = 0
-    colours: int = 0
-    image: str = ""
-    label: str = ""
-    attributes: tuple[str, ...] = ()
-    split: str = ""
-    use: str = "train"
-    how: Literal["crop", "pad"] = "crop"
-    max_bad: float = 0.01
-    shift: int = 0
-    flip: bool = False
-
-
-@dataclass(frozen=True)
-class ByLabel(Painter):
-    """Everything that fixes a run from labels to pictures.
-
-    Args:
-        data: labelled pictures: `digits`, a folder, a table; see `data.labels.open_labelled`.
-        seed: of weights, order and noise.
-        minutes: bound on the training; 0 sets none.
-        images: bound on the pictures seen; 0 sets none.
-        watch: how often to paint a sample sheet.
-        save_every: seconds between checkpoints.
-        weak: share of the run after which the state of a diffusion decoder is kept, to guide by (autoguidance); it
-            doubles the model. 0 keeps none.
-    """
-
-    data: str = ""
-    seed: int = 0
-    minutes: float = 0.0
-    images: int = 0
-    watch: int = 8
-    save_every: float = 60.0
-    weak: float = 0.0
-    pictures: Labelled = field(default_factory=Labelled)
-
-
-@dataclass(frozen=True)
-class Corridor(Painter):
-    """Everything that fixes a run from words to pictures.
-
-    Args:
-        data: captioned pictures, a folder, a file or shards; empty for scenes, which are drawn.
-        seed: of data, weights and noise.
-        minutes: bound on the training of the whole run, shared out over the stages; 0 sets none. Data, sample sheets
-            and their measuring come on top.
-        images: bound on the pictures that every stage sees; 0 sets none.
-        stage: train only this one; `minutes` are then all its own.
-        start: folder of another run whose encoder and priors to take over.
-        embeds: folder that `condgen embed` wrote with this encoder; priors and decoder train from it.
-        watch: how often to paint a sample sheet and to measure, over the decoder's run.
-        save_every: seconds between checkpoints.
-    """
-
-    data: str = ""
-    seed: int = 0
-    minutes: float = 0.0
-    images: int = 0
-    stage: Literal["all", "clip", "prior", "decoder"] = "all"
-    start: str = ""
-    embeds: str = ""
-    watch: int = 8
-    save_every: float = 60.0
-    pictures: Pictures = field(default_factory=Pictures)
-    clip: ClipShape = field(default_factory=ClipShape)
-    clip_objective: ClipObjective = field(default_factory=ClipObjective)
-    prior: PriorShape = field(default_factory=PriorShape)
-    fit_clip: FitConfig = field(
-        default_factory=lambda: FitConfig(images=150_000, batch=64, lr=1e-3, weight_decay=0.05, beta_2=0.98)
-    )
-    fit_prior: FitConfig = field(default_factory=lambda: FitConfig(images=150_000, batch=256, lr=1e-3))
-
+FIT_CVAE = FitConfig(images=400_000, batch=64, lr=4e-3)
 
 SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
 """How `minutes` is shared out over the stages."""
@@ -337,7 +111,9 @@ def _classic(c: ByLabel) -> ByLabel:
 def _by_label() -> dict[str, Recipe]:
     """Every kind of decoder for every collection."""
     small = DecoderShape(channels=(32, 64), depth=1, guidance=1.5)
-    fashion = ByLabel(decoder=small, fit_decoder=FitConfig(images=300_000, batch=64, lr=2e-3))
+    fashion = ByLabel(
+        decoder=small, cvae=CvaeShape(latent=128), fit_decoder=FitConfig(images=300_000, batch=64, lr=2e-3)
+    )
     digits = replace(
         fashion,
         data="digits",
@@ -351,7 +127,7 @@ def _by_label() -> dict[str, Recipe]:
         pictures=Labelled(flip=True, colours=3),
         decoder=DecoderShape(channels=(64, 128, 128), blocks=2, guidance=1.5),
         cgan=CganShape(channels=(64, 128, 128)),
-        cvae=CvaeShape(channels=(64, 128, 128), latent=128),
+        cvae=CvaeShape(channels=(64, 128, 128), latent=256),
     )
     told = {
         "digits": ("handwritten digits at 8 px, which come with scikit-learn", digits),

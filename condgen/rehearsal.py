@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from condgen.building import SHAPES, new_decoder, training_of
+from condgen.configs import ByLabel, Corridor
 from condgen.contracts import Batch, CondgenError, check_knobs
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.training import ClipTraining
@@ -25,8 +26,8 @@ TRAINING: dict[str, Callable[[nn.Module, Normaliser], nn.Module]] = {
 """How a prior of each kind is trained."""
 
 
-def rehearse(config) -> None:
-    """Raises `CondgenError` for a `recipes.Corridor` that cannot be trained; the message names the option."""
+def rehearse(config: Corridor) -> None:
+    """Raises `CondgenError` for a config that cannot be trained; the message names the option."""
     _check_numbers(
         config, ("clip", "prior", "decoder"), {"clip_objective.chunk": 0, "pictures.scenes": 1, "pictures.buffer": 0}
     )
@@ -36,8 +37,8 @@ def rehearse(config) -> None:
     _try_out(_parts(config))
 
 
-def rehearse_labels(config, size: int, colours: int, levels: tuple[int, ...]) -> None:
-    """Raises `CondgenError` for a `recipes.ByLabel` that cannot be trained on such pictures; it names the option."""
+def rehearse_labels(config: ByLabel, size: int, colours: int, levels: tuple[int, ...]) -> None:
+    """Raises `CondgenError` for a config that cannot be trained on such pictures; it names the option."""
     _check_numbers(config, ("decoder",))
     if config.weak and (config.kind != "diffusion" or not 0 < config.weak < 1):
         raise CondgenError(

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from condgen.configs import Corridor
 from condgen.data.scenes import scenes
 from condgen.data.views import to_float
 from condgen.decoders.diffusion import DiffusionDecoder
@@ -26,7 +27,7 @@ from condgen.evaluation import markdown
 from condgen.evaluation.embeds import embed_images
 from condgen.nn.conditioning import condition
 from condgen.pipeline import TextToImage, generator
-from condgen.recipes import RECIPES, Corridor, train
+from condgen.recipes import RECIPES, train
 
 LEVELS = (0.97, 0.85, 0.6)
 

@@ -12,6 +12,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from condgen.configs import Corridor
 from condgen.data.scenes import scenes
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
@@ -20,7 +21,7 @@ from condgen.evaluation.embeds import embed_images, embed_texts, same_text
 from condgen.evaluation.scenes import SIDES, scene_swaps
 from condgen.metrics.alignment import retrieval_at_1
 from condgen.nn.storage import load_part
-from condgen.recipes import RECIPES, Corridor, train
+from condgen.recipes import RECIPES, train
 
 
 def variations(images: int) -> dict[str, Corridor]:

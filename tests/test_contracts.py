@@ -170,7 +170,7 @@ class TestDecoder:
     def test_it_trains_on_what_is_said(self, kind, reads):
         """Gradients reach every weight, over a few batches with parts of the condition dropped."""
         from condgen.building import training_of
-        from condgen.recipes import Corridor
+        from condgen.configs import Corridor
 
         decoder = tiny_decoder(kind, READS[reads])
         training = training_of(Corridor(kind=kind), decoder).train()

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from condgen.configs import CganShape, CvaeShape, DecoderShape
 from condgen.contracts import CondgenError
 from condgen.labelling import LabelToImage
-from condgen.recipes import LABELS, RECIPES, CganShape, CvaeShape, DecoderShape, train
+from condgen.recipes import LABELS, RECIPES, train
 from condgen.training.loop import Fit
 
 KINDS = ("diffusion", "cgan", "cvae")

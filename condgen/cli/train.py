@@ -64,7 +64,7 @@ def read_config(recipe: str, base, files: list[Path], fields: list[str]):
     """The recipe's config, changed by YAML files and then by options.
 
     Args:
-        base: a frozen tree of dataclasses, `recipes.Corridor`.
+        base: a frozen tree of dataclasses, `configs.Corridor`.
         files: YAML; the `config.yaml` of a run will do.
         fields: options, `--fit_clip.lr 1e-3` and so on; `--help` and `--print_config` end the program.
 
