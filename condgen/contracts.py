@@ -49,6 +49,12 @@ def short(value: object) -> str:
     return told if len(told) <= 60 else told[:57] + "..."
 
 
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Names from somebody's file for a message, `none` for none: at most so many, each in at most sixty characters."""
+    told = [name if len(name) <= 60 else name[:57] + "..." for name in names]
+    return (", ".join(told[:most]) or "none") + (f" and {len(told) - most} more" if len(told) > most else "")
+
+
 @dataclass(frozen=True)
 class Knob:
     """One dial of a sampler: command-line flags and studio sliders are built from it.

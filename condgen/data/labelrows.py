@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from condgen.contracts import CondgenError, CondgenWarning
+from condgen.contracts import CondgenError, CondgenWarning, listed
 from condgen.data.arrays import names_beside
 from condgen.data.cells import Coder, Column, names_in_schema
 from condgen.data.pictures import SUFFIXES
@@ -139,8 +139,8 @@ def open_table(
     cells, label = source.tables[0].cells, source.tables[0].label
     if other := next((table for table in source.tables if table.cells != cells), None):
         raise CondgenError(
-            f"{other.path} has the labels {', '.join(other.cells)}, but {source.tables[0].path} has "
-            f"{', '.join(cells)}. Name the columns that both have ({options('label')})."
+            f"{other.path} has the labels {listed(other.cells)}, but {source.tables[0].path} has "
+            f"{listed(cells)}. Name the columns that both have ({options('label')})."
         )
     found = [Column(name, label and i == 0) for i, name in enumerate(cells)]
     for table in source.tables:
@@ -172,7 +172,7 @@ def open_table(
 def _choose(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...], named: str, *, guess: bool) -> Table:
     """The table of labelled pictures that a file is."""
     names = column_names(file)
-    there = ", ".join(names) or "none"
+    there = listed(names)
     beside = file.stem == "metadata" or file.suffix.lower() not in SHARDS
     image = pick(columns.image, ("file_name", *IMAGE) if beside else IMAGE, names, "picture", file)
     split = pick(columns.split, SPLIT, names, "split", file)
@@ -226,11 +226,11 @@ def _survey(source: Source, table: Table, found: list[Column]) -> None:
 
 def _tell_guess(source: Source, chosen: list[str], left: list[str]) -> None:
     if not chosen:
-        there = ", ".join(left)
+        there = listed(left)
         raise CondgenError(
             f"{source.path}: none of the columns {there} can be an attribute. Name the label ({options('label')})."
         )
-    message = f"{source.path}: no column of labels, so taken as attributes: {', '.join(chosen)}" + (
-        f"; left alone: {', '.join(left)}." if left else "."
+    message = f"{source.path}: no column of labels, so taken as attributes: {listed(chosen)}" + (
+        f"; left alone: {listed(left)}." if left else "."
     )
     warnings.warn(message, CondgenWarning, stacklevel=2)

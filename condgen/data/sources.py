@@ -29,7 +29,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from PIL import Image
 
-from condgen.contracts import CondgenError, CondgenWarning
+from condgen.contracts import CondgenError, CondgenWarning, listed
 from condgen.data.captions import CaptionedPictures, intern_captions
 from condgen.data.pictures import RGB, WHITE, PictureError, decode, fit
 from condgen.data.rows import GUESSED, Columns, Row, Source, expected_rows, in_split, open_source, rows, split_name
@@ -184,7 +184,7 @@ def _empty(source: Source, split: str, splits: set[str]) -> CondgenError:
     where = ",".join("=".join(pair) for pair in source.where)
     return CondgenError(
         f"{source.path} has no rows in the split '{split}'{f' with {where}' if where else ''}. Splits there, told by "
-        f"{source.rule}: {', '.join(sorted(splits - {''})) or 'none'}. Choose one of them or 'all'"
+        f"{source.rule}: {listed(sorted(splits - {''}))}. Choose one of them or 'all'"
         f"{', and check the values of the filter' if where else ''}."
     )
 

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from condgen import words
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, listed
 from condgen.data import shards
 
 IMAGE = ("image", "file_name", "picture", "img", "filename", "file", "path", "image_path", "jpg", "png", "webp")
@@ -84,7 +84,7 @@ def choose(
     texts = tuple(name for part in parts if (name := pick(part, guesses, names, "captions", path)))
     for column, _ in conditions:
         pick(column, (), names, "filter", path)
-    there = ", ".join(names) or "none"
+    there = listed(names)
     if not texts:
         labels = [name for name in names if name.lower() in LABELS]
         what = f"'{labels[0]}' looks like labels, not captions" if labels else "none of them is known to hold captions"
@@ -98,7 +98,7 @@ def choose(
     some = [caption for record in islice(rows(texts), 50) for caption in captions_of(record or {}, texts)]
     if some and not text and all(re.fullmatch(r"[-+.\d]+", caption) for caption in some):
         raise CondgenError(
-            f"{path}: the column '{texts[0]}' looks like labels: it holds only numbers ({', '.join(some[:3])} ...), "
+            f"{path}: the column '{texts[0]}' looks like labels: it holds only numbers ({listed(some[:3])} ...), "
             f"not captions. If these are the captions, say so ({options('text', texts[0])}). {FORMS}"
         )
     return Table(path, image, texts, split, named)
@@ -113,8 +113,8 @@ def pick(wanted: str, guesses: Iterable[str], names: list[str], what: str, path:
     """The column that was named, else the first guess that is there, else ""."""
     if wanted and wanted not in names:
         close = difflib.get_close_matches(wanted, names, 1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise CondgenError(f"{path} has no column '{wanted}' ({what}); it has {', '.join(names) or 'none'}.{hint}")
+        hint = f" Did you mean '{listed(close)}'?" if close else ""
+        raise CondgenError(f"{path} has no column '{wanted}' ({what}); it has {listed(names)}.{hint}")
     there = {name.lower(): name for name in reversed(names)}
     return wanted or next((there[guess] for guess in guesses if guess in there), "")
 

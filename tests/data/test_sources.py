@@ -385,3 +385,16 @@ def test_emoji_on_white_by_vendor():
     assert 50 < len(data) < 300 and (data.captions[:, 2] >= 0).all()
     corners = data.images[:, :, 0, 0]
     assert (corners == 255).all(axis=1).mean() > 0.9, "transparent corners must be white, not black"
+
+
+def test_names_in_the_data_do_not_fill_a_message(tmp_path):
+    """Found by fuzzing: a split of thousands of letters."""
+    paint(tmp_path, ["red"])
+    for record, told in (
+        ({"file_name": "red.png", "text": "a", "split": "a" * 9000}, r"Splits there.* a{57}\.\.\.\. Choose"),
+        ({f"{i:03}" * 900: "b" for i in range(99)}, "000000.* and 79 more;"),
+    ):
+        (tmp_path / "metadata.jsonl").write_text(json.dumps(record) + "\n")
+        with pytest.raises(CondgenError, match=told) as error:
+            load_captions(tmp_path, 4, split="train")
+        assert len(str(error.value)) < 2500
