@@ -39,7 +39,7 @@ def launched(*words, processes=2, launcher=TORCHRUN, **more: str) -> subprocess.
 
 def finished(process: subprocess.Popen, says: str = "") -> str:
     try:
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=600)
     except subprocess.TimeoutExpired:
         process.terminate()  # the launcher takes its processes along
         raise
