@@ -79,7 +79,7 @@ class LabelToImage:
     @property
     def stack(self) -> str:
         """What it is made of, for its card."""
-        return f"A {kind_of(self.decoder)} decoder told {', '.join(factor.name for factor in self.factors)},"
+        return f"A decoder ({kind_of(self.decoder)}) that is told {', '.join(factor.name for factor in self.factors)},"
 
     @property
     def size(self) -> int:

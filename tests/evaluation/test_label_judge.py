@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from painter import StandIn, StandInConfig, label_model
 from test_errors import refused
 
 from condgen import load
@@ -19,8 +18,8 @@ from condgen.evaluation.label_exam import aligned, never_seen, read_exam, said
 from condgen.evaluation.labels import evaluate_labels
 from condgen.evaluation.report import FILES
 from condgen.factors import Factor
-from condgen.painters import DECODERS
 from tests.evaluation.painters import Collapsed, Deaf, Noise, Painter, digits
+from tests.tiny import tiny_labels
 
 TRAIN, POOL, TEST = slice(0, 700), slice(700, 1300), slice(1300, None)
 QUICK = ClassifierRun(images=5000)
@@ -244,9 +243,8 @@ def test_what_cannot_be_judged_is_refused():
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
     """The folder of an untrained model of digits, and a judge that learns for a moment."""
-    monkeypatch.setitem(DECODERS, "stand-in", (StandIn, StandInConfig))
     monkeypatch.setattr("condgen.evaluation.labels.ClassifierRun", lambda: ClassifierRun(images=512))
-    model = label_model(factors=digits(slice(0, 1)).factors)
+    model = tiny_labels(factors=digits(slice(0, 1)).factors)
     model.about |= {"data": "digits", "pictures": {"size": 8, "colours": 1, "how": "crop", "attributes": []}}
     model.save(tmp_path / "digits", card="# digits\n")
     return tmp_path / "digits"
