@@ -39,7 +39,7 @@ def launched(*words, processes=2, launcher=TORCHRUN, **more: str) -> subprocess.
 
 def finished(process: subprocess.Popen, says: str = "") -> str:
     try:
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=600)
     except subprocess.TimeoutExpired:
         process.terminate()  # the launcher takes its processes along
         raise
@@ -176,11 +176,11 @@ def test_the_whole_corridor_on_two_processes(launcher, config, tmp_path):
 def test_a_stopped_run_goes_on_with_another_number_of_processes(config, tmp_path):
     words = ("condgen", "train", "scenes32", "-o", tmp_path / "run", "--config", config, "--stage", "clip")
     process = launched(*words, "--fit_clip.images", 10_000_000)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     [state] = [json.loads(p.read_text()) for p in (tmp_path / "run" / "checkpoints" / "clip").glob("step-*/state.json")]
     assert state["count"] > 0 and state["images"] == 16 * state["count"]
     more = state["images"] + 64
