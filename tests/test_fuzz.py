@@ -543,8 +543,9 @@ def with_header(content: bytes, place: float, how: int, value) -> bytes:
     """A safetensors file with a change in its header, whose length is right."""
     size = struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8 : 8 + size])
-    names = sorted(header)
-    own = header[names[int(place * len(names))]]
+    names = sorted(header) if isinstance(header, dict) else []
+    own = header[names[int(place * len(names))]] if names else {}  # earlier changes may have left nothing
+    own = own if isinstance(own, dict) else {}
     if how % 5 == 0 and "dtype" in own:
         own["dtype"] = ["F64", "F16", "BF16", "I64", "U8", "BOOL", "F8_E4M3", "F8_E8M0", "F4", "C64", "X"][how % 11]
     elif how % 5 == 1 and "shape" in own:

@@ -328,7 +328,11 @@ def test_app_serves_a_saved_model_and_leaves_nothing_behind(model, tmp_path):
             assert client.predict(prompt=PROMPT, count=1, seed=3, api_name="/paint")[1] == "3"
         finally:
             app.send_signal(signal.SIGINT)
-            app.wait(30)
+            try:
+                app.wait(30)
+            except subprocess.TimeoutExpired:  # or leaving the block would wait for ever
+                app.kill()
+                raise
     assert app.returncode == 0 and not list(tmp_path.glob("condgen-studio-*"))
 
 
