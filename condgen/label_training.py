@@ -132,8 +132,10 @@ class LabelRun:
             write_bytes(place, png_bytes(sheet(model, self.shown)))
             variety = self._variety(model)
             more = self.measure(model) if self.measure else {}
-        self.run.log("decoder", step.images, {"variety": variety, "seconds": step.seconds} | more)
-        told = f"{step.images:,} images: {place.name}, variety within a label {variety:.2f} of the real one"
+        own = {} if math.isnan(variety) else {"variety": variety}  # no two training pictures may be of one kind
+        self.run.log("decoder", step.images, own | {"seconds": step.seconds} | more)
+        told = f"{step.images:,} images: {place.name}"
+        told += f", variety within a label {variety:.2f} of the real one" if own else ""
         told += "".join(f", {name} {value:.3f}" for name, value in more.items())
         if variety < COLLAPSED and step.progress > 0.5:  # before, most decoders paint means
             told += " (the decoder paints nearly one picture a label: a collapse; see the sheet)"
