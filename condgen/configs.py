@@ -105,7 +105,7 @@ class CganShape:
     width: int = 128
     word_depth: int = 2
     code: int = 64
-    truncation: float = 4.0
+    truncation: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class CvaeShape:
     width: int = 128
     word_depth: int = 2
     latent: int = 32
-    temperature: float = 0.8
+    temperature: float = 0.6
 
 
 @dataclass(frozen=True)

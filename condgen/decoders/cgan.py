@@ -32,7 +32,7 @@ class CganConfig(Reads):
     channels: tuple[int, ...] = (32, 64)
     blocks: int = 1
     code: int = 64
-    truncation: float = 4.0
+    truncation: float = 1.5
 
 
 class CganDecoder(nn.Module):

@@ -38,7 +38,7 @@ class CvaeConfig(Reads):
     channels: tuple[int, ...] = (32, 64)
     blocks: int = 1
     latent: int = 32
-    temperature: float = 0.8
+    temperature: float = 0.6
 
 
 class CvaeDecoder(nn.Module):

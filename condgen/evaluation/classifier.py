@@ -92,7 +92,7 @@ class ClassifierRun:
         seed: of weights and order.
     """
 
-    images: int = 120_000
+    images: int = 300_000
     epochs: int = 15
     batch: int = 128
     lr: float = 4e-3
