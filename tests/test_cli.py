@@ -525,6 +525,11 @@ def test_evaluate_hands_its_options_on(condgen, monkeypatch, tiny_folder):
         "ablate": 20,
         "against": [],
         "parts": "",
+        "per_label": 100,
+        "seeds": 3,
+        "judge": None,
+        "combined": (),
+        "inception": None,
     }
     assert calls == [(tiny_folder, chosen)]
     assert "| test | 0.500 |" in condgen("evaluate", "tiny")[1]
