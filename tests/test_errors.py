@@ -318,6 +318,7 @@ def test_part_of_another_class_or_shape(condgen, broken):
     [
         ("decoder", [], ["a list", "DiffusionDecoder"]),
         ("decoder", {"channels": [10, 20]}, ["DiffusionDecoder", "divisible"]),
+        ("decoder", {"width": 2**63}, ["DiffusionDecoder", "Overflow"]),
         ("decoder", {"channels": 16}, ["channels", "tuple[int, ...]", "'16'"]),
         ("decoder", {"objective": "zz"}, ["objective", "'x', 'edm'", "'zz'"]),
         ("decoder", {"guidance": "x"}, ["guidance", "float", "'x'"]),

@@ -164,7 +164,8 @@ def build_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Modul
     try:
         return cls(config_from(config_cls, values, path))
     except (TypeError, ValueError, ArithmeticError, RuntimeError, LookupError) as error:
-        raise CondgenError(f"{path} does not describe a {cls.__name__} ({error}). Copy or export it again.") from None
+        told = (str(error).splitlines() or [type(error).__name__])[0]  # torch may add where in its own code it was
+        raise CondgenError(f"{path} does not describe a {cls.__name__} ({told}). Copy or export it again.") from None
 
 
 def load_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module:
