@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, Knob
+from condgen.data.labelled import LabelledPictures
 from condgen.data.views import to_float
 from condgen.evaluation.embeds import Told, paint
 from condgen.evaluation.labels import Quick, evaluate_labels, read_labelled
@@ -110,6 +111,33 @@ class Contestant:
         return Curve(self.name, [x for x, _ in points], [y for _, y in points])
 
 
+class LabelExam:
+    """The pictures and the small examination that all models of labels share, read once the first model is there.
+
+    Args:
+        data: where the pictures are; '' for what the model knows of itself.
+        judge: folder to keep the classifier in.
+    """
+
+    def __init__(self, data: str, judge: Path):
+        self.data, self.judge = data, judge
+        self._known: Quick | None = None
+
+    def _read(self, model: LabelToImage) -> Quick:
+        if self._known is None:
+            self._known = Quick(*read_labelled(model, self.data, "test", {}), judge=self.judge)
+        return self._known
+
+    def pictures(self, model: LabelToImage) -> tuple[LabelledPictures, LabelledPictures]:
+        """Training and test pictures."""
+        known = self._read(model)
+        return known.train, known.test
+
+    def quick(self, model: LabelToImage, **dials: float) -> dict[str, float]:
+        """See `evaluation.labels.Quick`."""
+        return self._read(model)(model, **dials)
+
+
 def compare(
     entries: Sequence[str], out: Path | str, data: str = "", minutes: float = 2.0, seed: int = 0,
     seeds: Sequence[int] = (0, 1, 2), per_label: int = 100, prompts: int = 25, told: Told = lambda share, what: None,
@@ -145,12 +173,15 @@ def compare(
     if len(by_label) > 1:
         raise CondgenError("Some of these paint from labels and others from words: nothing can be asked of all.")
     make_folder(out)
+    exam = LabelExam(data, out / "judge")
     contestants: list[Contestant] = []
     for entry in dict.fromkeys(entries):
-        folder = models.get(entry) or _trained(entry, out, data, minutes, seed)
+        folder = models.get(entry) or _trained(entry, out, minutes, seed, exam)
         contestants += _entered(entry, folder, {c.name for c in contestants})
-    judged = _by_label if by_label.pop() else _by_words
-    report, sheet = judged(contestants, data, tuple(seeds), per_label, prompts, out, told)
+    if by_label.pop():
+        report, sheet = _by_label(contestants, exam, tuple(seeds), per_label, told)
+    else:
+        report, sheet = _by_words(contestants, data, tuple(seeds), prompts, told)
     report = finite({"compared": [c.name for c in contestants], "seeds": list(seeds)} | report)
     _write(out, report, sheet)
     told(1.0, "done")
@@ -171,17 +202,10 @@ def check_recipes(recipes: Sequence[str], data: str) -> None:
         raise CondgenError(f"The recipes learn from different data ({', '.join(sorted(own))}): name one with --data.")
 
 
-def _trained(recipe: str, out: Path, data: str, minutes: float, seed: int) -> Path:
+def _trained(recipe: str, out: Path, minutes: float, seed: int, exam: LabelExam) -> Path:
     base = RECIPES[recipe].config()
-    config = replace(base, data=data or base.data, minutes=minutes, seed=seed, watch=6)
-    quick: list[Quick] = []
-
-    def measure(model: LabelToImage) -> dict[str, float]:
-        if not quick:
-            quick.append(Quick(*read_labelled(model, data, "test", {}), judge=out / "judge"))
-        return quick[0](model)
-
-    return train(recipe, out / "runs" / recipe, config, measure)
+    config = replace(base, data=exam.data or base.data, minutes=minutes, seed=seed, watch=6)
+    return train(recipe, out / "runs" / recipe, config, exam.quick)
 
 
 def _entered(entry: str, folder: Path, taken: set[str]) -> list[Contestant]:
@@ -195,20 +219,19 @@ def _entered(entry: str, folder: Path, taken: set[str]) -> list[Contestant]:
     return [Contestant(f"{name}, {prior} prior", model, prior, run) for prior in model.priors]
 
 
-def _by_label(contestants, data, seeds, per_label, prompts, out, told: Told) -> tuple[dict, Image.Image]:
-    train_set, test = read_labelled(contestants[0].model, data, "test", {})
-    quick = Quick(train_set, test, judge=out / "judge")
+def _by_label(contestants, exam: LabelExam, seeds, per_label, told: Told) -> tuple[dict, Image.Image]:
+    train_set, test = exam.pictures(contestants[0].model)
     rows, confused, costs = {}, {}, {}
     for k, c in enumerate(contestants):
 
         def own(share: float, what: str, k: int = k, name: str = c.name) -> None:
             told((k + share) / len(contestants), f"{name}: {what}")
 
-        report, _ = evaluate_labels(c.model, train_set, test, per_label, seeds, out / "judge", told=own)
+        report, _ = evaluate_labels(c.model, train_set, test, per_label, seeds, exam.judge, told=own)
         rows[c.name] = summary(report)
         confused[c.name] = {name: line["generated"] for name, line in report.get("accuracy", {}).items()}
         confused.setdefault("real test pictures", {n: x["real"] for n, x in report.get("accuracy", {}).items()})
-        costs[c.name] = _turned(c, partial(quick, c.model))
+        costs[c.name] = _turned(c, partial(exam.quick, c.model))
         head = report["judge"]
     labels = [{f.name: value} for f in contestants[0].model.factors[:1] for value in f.values[:SHOWN]]
     labels = labels or [{}]
@@ -228,7 +251,7 @@ def summary(report: dict) -> dict[str, float]:
     return line
 
 
-def _by_words(contestants, data, seeds, per_label, prompts, out, told: Told) -> tuple[dict, Image.Image]:
+def _by_words(contestants, data, seeds, prompts, told: Told) -> tuple[dict, Image.Image]:
     if data or any(not str(c.model.about.get("recipe")).startswith("scenes") for c in contestants):
         raise CondgenError("Only models of scenes can be compared by words: their pictures need no other judge.")
     sides: dict[str, dict[str, dict]] = {"scene_eval_seen": {}, "scene_eval_held_out": {}}

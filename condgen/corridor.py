@@ -31,9 +31,9 @@ from condgen.paintings import grid, png_bytes, write_bytes
 from condgen.pipeline import PRIORS, TextToImage, to_pil
 from condgen.priors.network import PriorConfig
 from condgen.rehearsal import TRAINING, rehearse
-from condgen.training import checkpoint, sharding
-from condgen.training.loop import Fit, FitConfig, progress_of
-from condgen.training.run import Display, RunFolder, drive
+from condgen.training import sharding
+from condgen.training.loop import Fit, FitConfig
+from condgen.training.run import Display, RunFolder, drive, milestones, wants_more
 
 EMBEDDING = "embeddings"
 """What the display calls the work between the stages."""
@@ -220,11 +220,7 @@ class CorridorRun:
 
     def _wants_more(self, stage: str) -> bool:
         """Whether a trained stage is short of the bounds that are given now; of a stage taken over nothing is known."""
-        place, _ = checkpoint.newest(self.root / "checkpoints" / stage)
-        if place is None:
-            return False
-        state = checkpoint.read_state(place)
-        return progress_of(self._fit(stage), state["images"], state["seconds"]) < 1
+        return wants_more(self.root, stage, self._fit(stage))
 
     @cached_property
     def clip(self) -> CLIP:
@@ -352,8 +348,7 @@ class CorridorRun:
         decoder = new_decoder(self.config, {"size": self.config.pictures.size} | self.space, some)
         views = self._decoder_views()
         fit = Fit(training_of(self.config, decoder), views, self._fit("decoder"), self.config.seed)
-        milestones = [(k / self.config.watch) ** 1.5 for k in range(1, self.config.watch + 1)]
-        for step in drive(fit, self.run, "decoder", self.display, milestones):
+        for step in drive(fit, self.run, "decoder", self.display, milestones(self.config.watch)):
             self._watch(fit, step)
         self._keep(self._finish(fit).decoder, "decoder")
 

@@ -27,9 +27,9 @@ from condgen.nn.storage import load_part, save_part
 from condgen.painters import DECODERS, to_pil
 from condgen.paintings import grid, png_bytes, write_bytes
 from condgen.rehearsal import rehearse_labels
-from condgen.training import checkpoint, sharding
-from condgen.training.loop import Fit, FitConfig, progress_of
-from condgen.training.run import Display, RunFolder, drive
+from condgen.training import sharding
+from condgen.training.loop import Fit, FitConfig
+from condgen.training.run import Display, RunFolder, drive, milestones, wants_more
 
 COLLAPSED = 0.25
 """Pictures of one label that differ by less than so much of what real ones do are one picture."""
@@ -86,11 +86,7 @@ class LabelRun:
         return (self.part / "model.safetensors").exists()
 
     def _wants_more(self) -> bool:
-        place, _ = checkpoint.newest(self.root / "checkpoints" / "decoder")
-        if place is None:
-            return False
-        state = checkpoint.read_state(place)
-        return progress_of(self.bound("decoder", self.config.fit_decoder), state["images"], state["seconds"]) < 1
+        return wants_more(self.root, "decoder", self.bound("decoder", self.config.fit_decoder))
 
     @property
     def reading(self) -> dict:
@@ -111,8 +107,7 @@ class LabelRun:
         own = (ranks.rank(), ranks.world())
         views = LabelViews(self.data, c.fit_decoder.batch, c.seed, c.pictures.shift, c.pictures.flip, *own)
         fit = Fit(training_of(c, decoder), views, self.bound("decoder", c.fit_decoder), c.seed)
-        milestones = [(k / c.watch) ** 1.5 for k in range(1, c.watch + 1)]
-        for step in drive(fit, self.run, "decoder", self.display, milestones):
+        for step in drive(fit, self.run, "decoder", self.display, milestones(c.watch)):
             now = fit.snapshot()
             if not ranks.rank():
                 self._watch(now.decoder, step)

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +157,7 @@ def read_labelled(
 
 
 class Truth:
-    """Real pictures as the judge sees them, computed once.
+    """Real pictures as the judge sees them, each thing computed once and when it is needed.
 
     Args:
         classifier: the judge.
@@ -169,10 +169,18 @@ class Truth:
         self.exam, self.extractors = exam, extractors
         self.seen = seen_in(classifier, features_of(classifier, exam.test.images))
         self.right = right_of(self.seen, exam.test.codes, exam.factors)
-        self.pixels = _pixels(exam.train.images)
         held = exam.test.images[exam.against]
-        self.near = closeness(_pixels(held), self.pixels)[0]
         self.held = {name: features(held) for name, features in extractors.items()} if len(held) >= FEWEST else {}
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """The training pictures, see `_pixels`."""
+        return _pixels(self.exam.train.images)
+
+    @cached_property
+    def near(self) -> Tensor:
+        """How close the test pictures that are held against come to training pictures."""
+        return closeness(_pixels(self.exam.test.images[self.exam.against]), self.pixels)[0]
 
     def accuracy(self, seen: np.ndarray) -> Report:
         """How often the judge sees what was asked, on every side, and how often on real pictures."""

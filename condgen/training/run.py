@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from condgen import ranks
 from condgen.contracts import Batch, CondgenError, CondgenWarning
 from condgen.training import checkpoint
-from condgen.training.loop import Fit, NotFinite, Step
+from condgen.training.loop import Fit, FitConfig, NotFinite, Step, progress_of
 
 UNTOLD = ("stage", "start", "embeds", "watch", "save_every")
 """Config entries that do not touch the result: a resumed run may give them anew without a word."""
@@ -274,6 +274,20 @@ def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Se
             if (ahead and step.progress >= ahead[0]) or step.progress >= 1:
                 ahead = [m for m in ahead if m > step.progress]
                 yield step
+
+
+def milestones(watch: int) -> list[float]:
+    """So many shares of a run at which to look at it, close together at first; the last is its end."""
+    return [(k / watch) ** 1.5 for k in range(1, watch + 1)]
+
+
+def wants_more(root: Path, stage: str, config: FitConfig) -> bool:
+    """Whether a stage of a run is short of the bounds given now; without a checkpoint nothing is known of it."""
+    place, _ = checkpoint.newest(root / "checkpoints" / stage)
+    if place is None:
+        return False
+    state = checkpoint.read_state(place)
+    return progress_of(config, state["images"], state["seconds"]) < 1
 
 
 @contextmanager
