@@ -131,10 +131,10 @@ def save_part(module: nn.Module, folder: Path, half: bool = False) -> None:
     save_tensors(tensors, folder / WEIGHTS)
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes a flat dict of tensors, whole or not at all."""
+def save_tensors(tensors: dict[str, Tensor], path: Path, tags: dict[str, str] | None = None) -> None:
+    """Writes a flat dict of tensors, whole or not at all; `tags` go into the header."""
     with whole(path) as file:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file, tags)
 
 
 class _Unfilled(TorchFunctionMode):
