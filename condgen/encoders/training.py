@@ -111,7 +111,7 @@ class ClipTraining(nn.Module):
         image_embed = self._in_chunks(self.clip.embed_image, batch["image"])
         true_ids, text_id = ranks.gathered(batch["true_ids"]), ranks.gathered(batch["text_id"])
         matches = self._matches(batch, true_ids, text_id)
-        texts, negatives, negative_ok = batch["tokens"], None, None
+        texts, negative_ok = batch["tokens"], None
         if "negative_tokens" in batch and self.objective.negatives:
             ids = ranks.gathered(batch["negative_id"].flatten())
             negative_ok = (ids >= 0)[None] & ~_is_true(true_ids, ids)
