@@ -96,7 +96,8 @@ class Foreign(nn.Module):
         """Pictures in [-1, 1] as the library's tower reads them."""
         c = self.config
         if images.shape[-1] != c.edge:
-            images = F.interpolate(images, (c.edge, c.edge), mode=c.resize, antialias=True).clamp(-1, 1)
+            for edges in ((images.shape[-2], c.edge), (c.edge, c.edge)):  # as PIL: one direction, then the other
+                images = F.interpolate(images, edges, mode=c.resize, antialias=True).clamp(-1, 1)
         if c.edge > c.size:
             start = round((c.edge - c.size) / 2)
             images = images[..., start : start + c.size, start : start + c.size]

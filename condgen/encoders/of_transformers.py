@@ -62,7 +62,8 @@ def load_transformers(folder: Path) -> tuple[OfTransformers, ForeignTokenizer]:
             it.
     """
     architecture, what = architecture_of(folder), f"The model in {folder}"
-    model = load_model(folder)
+    both = {"text_config", "vision_config"} <= set(architecture)
+    model = load_model(folder) if both else None
     if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
         kind = architecture["model_type"]
         raise CondgenError(f"{what} is of the kind {short(kind)}, which does not embed both pictures and texts.")

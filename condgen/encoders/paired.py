@@ -140,7 +140,7 @@ def pair(net: nn.Module, folder: Path, context: int = 0) -> tuple[Paired, Foreig
         c.size, c.embed_dim, tokenizer.vocab, length, tokenizer.pad, _pooling(folder, text, what), net.bias is not None,
         as_json(told), as_json(architecture),
     )  # fmt: skip
-    return Paired(config, net, text, _width(text, config)), tokenizer
+    return Paired(config, net, text, _width(text, config)).eval(), tokenizer
 
 
 def load_paired(folder: Path, tokenizer: Path) -> tuple[Paired, ForeignTokenizer]:
