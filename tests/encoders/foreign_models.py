@@ -52,9 +52,7 @@ def write_clip(folder: Path, **vision) -> None:
         text_config=text, vision_config=inner | {"image_size": SIZE, "patch_size": 8} | vision, projection_dim=DIM
     )
     CLIPModel(config).save_pretrained(folder)
-    CLIPImageProcessor(
-        size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}
-    ).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}).save_pretrained(folder)
 
 
 def write_siglip(folder: Path) -> None:
