@@ -118,6 +118,30 @@ class Trainable(Protocol):
 
 
 @runtime_checkable
+class Encoder(Protocol):
+    """Words and pictures to one space, a module; a tokenizer beside it turns texts into its tokens.
+
+    `config` tells `size` S, `embed_dim` D, `vocab` and `context` L. `log_scale` is the logarithm of the inverse
+    temperature, `bias` what the sigmoid loss adds to the logits, or None.
+    """
+
+    log_scale: nn.Parameter
+    bias: nn.Parameter | None
+
+    def embed_image(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in [-1, 1] -> unit vectors (B, D)."""
+        ...
+
+    def embed_text(self, tokens: Tensor) -> Tensor:
+        """int64 (B, L) -> unit vectors (B, D)."""
+        ...
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in [-1, 1] -> (B, F), what a probe looks at."""
+        ...
+
+
+@runtime_checkable
 class Decoder(Protocol):
     """cond -> picture.
 

@@ -58,6 +58,58 @@ def info_nce(
     return (soft_cross_entropy(logits, matches) + text_to_image) / 2
 
 
+def siglip(
+    image_embed: Tensor,
+    text_embed: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    matches: Tensor,
+    negative_embed: Tensor | None = None,
+    negative_ok: Tensor | None = None,
+) -> Tensor:
+    """Every pair of a picture and a text is a question of its own: do they match? A sum over texts, a mean over
+    pictures.
+
+    Args:
+        image_embed, text_embed, scale, matches, negative_embed, negative_ok: as for `info_nce`.
+        bias: added to the logits, scalar; most pairs do not match, and it starts by saying so.
+
+    References:
+        Sigmoid Loss for Language Image Pre-Training (Zhai et al., 2023)
+    """
+    logits = scale * image_embed @ text_embed.T + bias  # (B, B)
+    loss = F.softplus(torch.where(matches, -logits, logits)).sum()
+    if negative_embed is not None and negative_ok is not None and negative_embed.numel():
+        hard = scale * image_embed @ negative_embed.T + bias
+        loss = loss + (F.softplus(hard) * negative_ok).sum()
+    return loss / len(image_embed)
+
+
+def info_nce_floor(matches: Tensor, same: Tensor) -> Tensor:
+    """What `info_nce` cannot fall below for a batch: ln of how many answers look alike, mean over rows and columns.
+
+    A perfect encoder of ten classes still has a loss of some nats; a loss of 0 asks for texts that all differ.
+
+    Args:
+        matches: bool (B, B), see `info_nce`.
+        same: bool (B, B), whether texts i and j are equal: they have one embedding, whatever is matched.
+    """
+    alike = (matches.float() @ same.float()) > 0
+    rows, columns = alike.sum(1).clamp(min=1).float(), alike.sum(0).clamp(min=1).float()
+    return (rows.log().mean() + columns.log().mean()) / 2
+
+
+def siglip_floor(matches: Tensor, same: Tensor) -> Tensor:
+    """What `siglip` cannot fall below: equal texts of which only some match a picture are told apart by nobody.
+
+    Args:
+        matches, same: see `info_nce_floor`.
+    """
+    alike = same.float()
+    share = (matches.float() @ alike) / alike.sum(0)  # [i, j]: of the texts equal to j, how many match picture i
+    return -(torch.xlogy(share, share) + torch.xlogy(1 - share, 1 - share)).sum() / len(matches)
+
+
 def weighted_mse(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Mean over the batch of weight_b times the mean squared error of sample b.
 

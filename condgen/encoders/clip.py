@@ -1,8 +1,12 @@
-"""A small CLIP: pictures and captions to one space of unit vectors.
+"""CLIP: pictures and captions to one space of unit vectors.
 
-Images go through convolutions to a 4 x 4 grid, a few attention blocks, and one linear map of the whole grid; captions
-through attention blocks and a perceptron over the tokens *in their places*. Averaging the tokens instead loses which
-colour belongs to which shape; `pool` keeps both for comparison.
+Three towers for pictures. `grid`: convolutions to a 4 x 4 grid, a few attention blocks, and one linear map of the whole
+grid, which keeps what is where. `patch` and `resnet`: a backbone of `vision` and a linear map of its features.
+
+Two towers for captions. `words`: attention blocks and a perceptron over the tokens *in their places*; averaging the
+tokens instead loses which colour belongs to which shape, `pool` keeps both for comparison. `clip`: every token sees
+those before it, and the end mark is read, as in CLIP itself. `patch` with `clip` are CLIP part by part: such a model
+can be exported to open_clip and transformers.
 """
 
 from __future__ import annotations
@@ -16,7 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.encoders.tokenizer import END, PAD
+from condgen.encoders.vision import Backbone, BackboneConfig, plain_blocks
 from condgen.nn.layers import Block, ResBlock
+from condgen.nn.storage import added
 
 MAX_SCALE = 100.0
 
@@ -26,16 +32,20 @@ class CLIPConfig:
     """Shape of a CLIP.
 
     Args:
-        size: edge of the pictures, a power of two from 16.
+        size: edge of the pictures; for `grid` a power of two from 16.
         vocab: token ids of the tokenizer.
         context: tokens of a caption, L.
         embed_dim: width of the shared space, D.
-        image_width: channels at full resolution; doubles at every halving up to four times as many.
+        image_width: channels at full resolution; of `grid` they double at every halving up to four times as many.
         text_width: width of the text blocks.
         depth: attention blocks in each tower.
         heads: heads of every attention.
-        pool: how the text tower sums up: `flatten` keeps every token in its place, `mean` averages, `end` takes the
-            end mark.
+        pool: how the tower of `words` sums up: `flatten` keeps every token in its place, `mean` averages, `end` takes
+            the end mark.
+        image, text: which towers.
+        image_depth: blocks of the picture's tower where they are others than those of the text's; 0 is `depth`.
+        patch, stages, norm: of `patch` and `resnet`, see `vision.BackboneConfig`.
+        bias: whether the logits have a learned bias, for the sigmoid loss.
     """
 
     size: int = 32
@@ -47,9 +57,22 @@ class CLIPConfig:
     depth: int = 2
     heads: int = 4
     pool: Literal["flatten", "mean", "end"] = "flatten"
+    image: Literal["grid", "patch", "resnet"] = added("grid")
+    text: Literal["words", "clip"] = added("words")
+    image_depth: int = added(0)
+    patch: int = added(2)
+    stages: int = added(3)
+    norm: Literal["group", "batch"] = added("group")
+    bias: bool = added(False)
+
+    @property
+    def backbone(self) -> BackboneConfig:
+        """Of the towers `patch` and `resnet`."""
+        kind, depth = ("patch" if self.image == "patch" else "resnet"), self.image_depth or self.depth
+        return BackboneConfig(kind, self.size, self.image_width, depth, self.heads, self.patch, self.stages, self.norm)
 
 
-class ImageTower(nn.Module):
+class GridTower(nn.Module):
     """(B, 3, S, S) in [-1, 1] -> (B, D)."""
 
     def __init__(self, config: CLIPConfig):
@@ -63,21 +86,74 @@ class ImageTower(nn.Module):
             channels = wider
         self.stages = nn.Sequential(*stages)
         self.place = nn.Parameter(torch.randn(1, 16, channels) * 0.5)
-        self.blocks = nn.ModuleList(Block(channels, config.heads) for _ in range(config.depth))
+        depth = config.image_depth or config.depth
+        self.blocks = nn.ModuleList(Block(channels, config.heads) for _ in range(depth))
         self.norm = nn.LayerNorm(channels)
         self.out = nn.Sequential(
             nn.Linear(16 * channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, config.embed_dim)
         )
 
-    def forward(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 16 channels), the whole grid."""
         h = F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last)
         h = self.stages(self.stem(h)).flatten(2).transpose(1, 2) + self.place  # (B, 16, channels)
         for block in self.blocks:
             h = block(h)
-        return self.out(self.norm(h).flatten(1))
+        return self.norm(h).flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.out(self.features(images))
 
 
-class TextTower(nn.Module):
+class BackboneTower(nn.Module):
+    """(B, 3, S, S) in [-1, 1] -> (B, D): a backbone, and a linear map of its features."""
+
+    def __init__(self, config: CLIPConfig):
+        super().__init__()
+        self.backbone = Backbone(config.backbone)
+        self.out = projection(self.backbone.width, config.embed_dim)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, F), those of the backbone."""
+        return self.backbone(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.out(self.backbone(images))
+
+
+def projection(width: int, embed_dim: int) -> nn.Linear:
+    """The linear map into the shared space."""
+    out = nn.Linear(width, embed_dim, bias=False)
+    nn.init.normal_(out.weight, std=width**-0.5)
+    return out
+
+
+class CausalTextTower(nn.Module):
+    """(B, L) token ids -> (B, D), read at the end mark. What follows the mark is seen by nobody.
+
+    References:
+        Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
+    """
+
+    def __init__(self, config: CLIPConfig):
+        super().__init__()
+        width = config.text_width
+        self.token = nn.Embedding(config.vocab, width)
+        self.place = nn.Parameter(torch.randn(config.context, width) * 0.01)
+        self.blocks = plain_blocks(width, config.heads, config.depth)
+        self.norm = nn.LayerNorm(width)
+        self.out = projection(width, config.embed_dim)
+        nn.init.normal_(self.token.weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        h = self.token(tokens) + self.place[: tokens.shape[1]]
+        for block in self.blocks:
+            h = block(h, causal=True)
+        end = (tokens == END).int().argmax(1)
+        return self.out(self.norm(h[torch.arange(len(h), device=h.device), end]))
+
+
+class WordsTower(nn.Module):
     """(B, L) token ids -> (B, D)."""
 
     def __init__(self, config: CLIPConfig):
@@ -106,23 +182,29 @@ class TextTower(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Two towers and one temperature.
+    """Two towers, one temperature, and where the config asks for it a bias. Keeps the `Encoder` contract.
 
     References:
         Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
+        Sigmoid Loss for Language Image Pre-Training (Zhai et al., 2023), for the bias
     """
 
     def __init__(self, config: CLIPConfig):
         super().__init__()
         self.config = config
-        self.image = ImageTower(config)
-        self.text = TextTower(config)
+        self.image = (GridTower if config.image == "grid" else BackboneTower)(config)
+        self.text = (WordsTower if config.text == "words" else CausalTextTower)(config)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.bias = nn.Parameter(torch.tensor(0.0)) if config.bias else None
 
     @property
     def scale(self) -> Tensor:
         """Inverse temperature; training keeps the parameter where this is at most MAX_SCALE."""
         return self.log_scale.exp()
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in [-1, 1] -> (B, F), what the picture's tower knows before it maps into the shared space."""
+        return self.image.features(images)
 
     def embed_image(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) in [-1, 1] -> unit vectors (B, D)."""

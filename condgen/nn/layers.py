@@ -12,32 +12,37 @@ from torch import Tensor, nn
 class Attention(nn.Module):
     """Multi-head attention with normalised queries and keys, which keeps high learning rates stable.
 
+    Without `qk_norm` it is that of the first transformers, whose weights can go where theirs do.
+
     References:
         Scaling Vision Transformers to 22 Billion Parameters (Dehghani et al., 2023), for the normalisation
     """
 
-    def __init__(self, width: int, heads: int, context_width: int | None = None):
+    def __init__(self, width: int, heads: int, context_width: int | None = None, qk_norm: bool = True):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.context_kv = nn.Linear(context_width, 2 * width) if context_width else None
-        self.q_norm = nn.RMSNorm(width // heads, eps=1e-6)
-        self.k_norm = nn.RMSNorm(width // heads, eps=1e-6)
+        self.q_norm = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
         """Every token looks at all tokens of x and, where there is a context, at all of its tokens too.
 
         Args:
             x: (B, N, width). context: (B, K, context_width).
             mask: bool (B, N + K) or (B, N) without context, False for tokens nobody may look at.
+            causal: every token looks at itself and at those before it; without mask and context.
         """
         q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, -1))
         if context is not None and self.context_kv is not None:
             more_k, more_v = (self._split(part) for part in self.context_kv(context).chunk(2, -1))
             k, v = torch.cat([k, more_k], 2), torch.cat([v, more_v], 2)
         seen = None if mask is None else mask[:, None, None, :]
-        out = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=seen)
+        out = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=seen, is_causal=causal)
         return self.out(out.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -47,15 +52,17 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block: attention, then a two-layer perceptron."""
 
-    def __init__(self, width: int, heads: int, context_width: int | None = None, expand: int = 4):
+    def __init__(self, width: int, heads: int, context_width: int | None = None, expand: int = 4, qk_norm: bool = True):
         super().__init__()
         self.norm_1 = nn.LayerNorm(width)
-        self.attention = Attention(width, heads, context_width)
+        self.attention = Attention(width, heads, context_width, qk_norm)
         self.norm_2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, expand * width), nn.GELU(), nn.Linear(expand * width, width))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
-        x = x + self.attention(self.norm_1(x), mask, context)
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
+        x = x + self.attention(self.norm_1(x), mask, context, causal)
         return x + self.mlp(self.norm_2(x))
 
 

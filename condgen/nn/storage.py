@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from condgen.contracts import CondgenError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-MOST = {"size": 2**16, "channels": 64, "blocks": 1000, "depth": 1000, "word_depth": 1000}
+MOST = {"size": 2**16, "channels": 64, "blocks": 1000, "depth": 1000, "word_depth": 1000, "stages": 64}
 """The largest value, or the longest list, of the config fields that say how much is built: a damaged one must not keep
 a computer busy for hours."""
 C = TypeVar("C")
@@ -111,6 +111,11 @@ def _is_a(kind: Any, value: Any) -> bool:
     if kind is float:  # a huge integer is none, nor is what JSON calls NaN or Infinity
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def added(default: Any) -> Any:
+    """A field that came to a config after models were saved without it."""
+    return dataclasses.field(default=default, metadata={"added": True})
 
 
 def save_part(module: nn.Module, folder: Path, half: bool = False) -> None:
@@ -211,8 +216,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Sixteen hex digits that name the weights and the config: the space that an encoder's embeddings live in."""
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(module.config), sort_keys=True).encode())
+    """Sixteen hex digits that name the weights and the config: the space that an encoder's embeddings live in.
+
+    A field that was `added` does not count while it stands at its default, so that older names stay as they were.
+    """
+    new = {f.name: f.default for f in dataclasses.fields(module.config) if f.metadata.get("added")}
+    told = {k: v for k, v in dataclasses.asdict(module.config).items() if k not in new or v != new[k]}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())

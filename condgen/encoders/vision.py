@@ -1,0 +1,171 @@
+"""Pictures to features: the backbones that contrastive and self-supervised training share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condgen.contracts import CondgenError
+from condgen.nn.layers import Block
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Shape of a backbone.
+
+    Args:
+        kind: `patch`, a vision transformer; `resnet`, a residual network with the stem of small pictures.
+        size: edge S of the pictures.
+        width: of the transformer; of the residual network's first stage, each stage doubles it.
+        depth: blocks of the transformer, or of every stage.
+        heads: of the transformer's attention.
+        patch: edge of the squares of pixels that come in as one; 1 is no square for a residual network.
+        stages: of the residual network, each at half the edge of the one before.
+        norm: of the residual network. `group` norms a picture by itself, so that a batch may be split over chunks and
+            processes without a trace; `batch` is the classic.
+    """
+
+    kind: Literal["patch", "resnet"] = "resnet"
+    size: int = 32
+    width: int = 32
+    depth: int = 2
+    heads: int = 4
+    patch: int = 2
+    stages: int = 3
+    norm: Literal["group", "batch"] = "group"
+
+
+class Backbone(nn.Module):
+    """(B, 3, S, S) in [-1, 1] -> features (B, F).
+
+    Raises:
+        CondgenError: the pictures cannot be cut into such squares, or halved so often.
+    """
+
+    def __init__(self, config: BackboneConfig):
+        super().__init__()
+        self.config = config
+        if config.patch < 1 or config.size % config.patch:
+            raise CondgenError(f"Pictures of {config.size} pixels cannot be cut into squares of {config.patch}.")
+        self.body = (PatchTransformer if config.kind == "patch" else ResNet)(config)
+
+    @property
+    def width(self) -> int:
+        """Number of features F."""
+        return self.body.features
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.body(images)
+
+
+class PatchTransformer(nn.Module):
+    """A vision transformer: patches and a class token, which carries the features in the end.
+
+    Built like the picture tower of CLIP, part by part, so that weights can go there and come back.
+
+    References:
+        An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale (Dosovitskiy et al., 2021)
+        Scaling Language-Image Pre-training via Masking (Li et al., 2023), for leaving patches out
+    """
+
+    drop: float = 0.0
+    """Share of the patches that training leaves out, drawn anew for every picture."""
+
+    def __init__(self, config: BackboneConfig):
+        super().__init__()
+        width, n = config.width, (config.size // config.patch) ** 2
+        self.features = width
+        self.stem = nn.Conv2d(3, width, config.patch, stride=config.patch, bias=False)
+        self.token = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.place = nn.Parameter(torch.randn(n + 1, width) * width**-0.5)
+        self.norm_pre = nn.LayerNorm(width)
+        self.blocks = plain_blocks(width, config.heads, config.depth)
+        self.norm_post = nn.LayerNorm(width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.stem(images).flatten(2).transpose(1, 2) + self.place[1:]  # (B, n, width)
+        if self.training and self.drop:
+            kept = max(1, round(patches.shape[1] * (1 - self.drop)))
+            lots = torch.rand(patches.shape[:2], device=patches.device).topk(kept, dim=1).indices
+            patches = patches.gather(1, lots[..., None].expand(-1, -1, patches.shape[2]))
+        token = (self.token + self.place[0]).expand(len(images), 1, -1)
+        h = self.norm_pre(torch.cat([token, patches], 1))
+        for block in self.blocks:
+            h = block(h)
+        return self.norm_post(h[:, 0])
+
+
+def plain_blocks(width: int, heads: int, depth: int) -> nn.ModuleList:
+    """Transformer blocks as CLIP has them, with its first weights.
+
+    References:
+        Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
+    """
+    blocks = nn.ModuleList(Block(width, heads, qk_norm=False) for _ in range(depth))
+    into, out = width**-0.5, width**-0.5 * (2 * depth) ** -0.5
+    for block in blocks:
+        stds = ((block.attention.qkv, into), (block.attention.out, out), (block.mlp[0], (2 * width) ** -0.5))
+        for layer, std in (*stds, (block.mlp[2], out)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+    return blocks
+
+
+class ResNet(nn.Module):
+    """A residual network whose stem is one convolution: small pictures lose nothing before the first block.
+
+    References:
+        Deep Residual Learning for Image Recognition (He et al., 2016)
+    """
+
+    def __init__(self, config: BackboneConfig):
+        super().__init__()
+        edge, widths = config.size // config.patch, [config.width * 2**i for i in range(config.stages)]
+        if config.stages < 1 or edge < 2 ** (config.stages - 1):
+            raise CondgenError(
+                f"{edge} x {edge} places of {config.patch} pixels cannot be halved {config.stages - 1} times. Choose "
+                "fewer stages, or a smaller patch."
+            )
+        self.fold, self.features = config.patch, widths[-1]
+        self.stem = nn.Conv2d(3 * config.patch**2, widths[0], 3, padding=1, bias=False)
+        self.norm = norm_of(config.norm, widths[0])
+        stages, before = [], widths[0]
+        for level, width in enumerate(widths):
+            for k in range(config.depth):
+                stages.append(Residual(before, width, 2 if level and not k else 1, config.norm))
+                before = width
+        self.blocks = nn.Sequential(*stages)
+
+    def forward(self, images: Tensor) -> Tensor:
+        h = F.pixel_unshuffle(images, self.fold) if self.fold > 1 else images
+        h = F.relu(self.norm(self.stem(h.contiguous(memory_format=torch.channels_last))))
+        return self.blocks(h).mean((2, 3))
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside a shortcut; the second norm begins at zero, and so the block as its shortcut."""
+
+    def __init__(self, before: int, channels: int, stride: int, norm: Literal["group", "batch"]):
+        super().__init__()
+        self.conv_1 = nn.Conv2d(before, channels, 3, stride=stride, padding=1, bias=False)
+        self.norm_1 = norm_of(norm, channels)
+        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm_2 = norm_of(norm, channels)
+        same = stride == 1 and before == channels
+        self.short = None if same else nn.Conv2d(before, channels, 1, stride=stride, bias=False)
+        self.short_norm = None if same else norm_of(norm, channels)
+        nn.init.zeros_(self.norm_2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm_2(self.conv_2(F.relu(self.norm_1(self.conv_1(x)))))
+        return F.relu(h + (x if self.short is None else self.short_norm(self.short(x))))
+
+
+def norm_of(kind: Literal["group", "batch"], channels: int) -> nn.Module:
+    """A norm over groups of channels of every picture, or over the batch."""
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(math.gcd(8, channels), channels)
