@@ -253,7 +253,7 @@ def log_partition(features: Tensor, some: Tensor, temperature: float, pictures: 
 
 
 def spread(z: Tensor) -> Tensor:
-    """How far unit vectors (B, D) lie apart: their standard deviation over sqrt(1 / D); 0 is a collapse, 1 evenly about.
+    """How far unit vectors (B, D) lie apart: their sd over sqrt(1 / D). 0 is a collapse, 1 evenly about.
 
     References:
         Exploring Simple Siamese Representation Learning (Chen, He, 2021), section 4.1

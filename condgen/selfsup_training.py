@@ -9,22 +9,24 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen import ranks
 from condgen.contracts import Batch, CondgenError
 from condgen.data.anything import open_any
-from condgen.data.augment import augment
+from condgen.data.augment import DICE, augment
 from condgen.data.labelled import LabelledPictures
 from condgen.data.looks import Looks
 from condgen.data.views import to_float
 from condgen.encoder_training import EncoderRun, Sheet
-from condgen.encoders.selfsup import LOOKS, METHODS
+from condgen.encoders.selfsup import LOOKS, METHODS, check_queue
 from condgen.encoders.vision import Backbone, BackboneConfig
 from condgen.encoding import ImageEncoder
 from condgen.factors import LABEL
 from condgen.metrics.probes import accuracy, effective_rank, knn, spread
 from condgen.painters import to_pil
+from condgen.paintings import grid, png_bytes, write_bytes
 from condgen.rehearsal import rehearse_selfsup
 
 MOST_HELD, MOST_KNOWN = 5_000, 10_000
@@ -40,11 +42,13 @@ class SelfsupRun(EncoderRun):
 
     def prepare(self) -> None:
         c, n = self.config, len(self.data)
-        rehearse_selfsup(c, self.data.size, n)
+        rehearse_selfsup(c, self.data.size)
+        if c.method == "moco":
+            check_queue(c.objective, n)
         if c.fit_selfsup.batch > n:
             raise CondgenError(
-                f"A batch of {c.fit_selfsup.batch} pictures would hold some of the {n} twice. Choose a smaller one with "
-                "--fit_selfsup.batch."
+                f"A batch of {c.fit_selfsup.batch} pictures would hold some of the {n} twice. Choose a smaller one "
+                "with --fit_selfsup.batch."
             )
 
     # the data
@@ -88,28 +92,46 @@ class SelfsupRun(EncoderRun):
 
     # the judge
 
+    @property
+    def chooses(self) -> bool:
+        return self._opened[1] is not None
+
+    def begin(self) -> None:
+        """Shows what training looks at: sixteen pictures, each with seven looks at it."""
+        with ranks.first_alone():
+            if not ranks.rank():
+                images = to_float(self.data.images[:: max(1, len(self.data) // 16)][:16]).repeat_interleave(8, 0)
+                dice = torch.rand(len(images), DICE, generator=torch.Generator().manual_seed(self.config.seed))
+                looks = augment(images, dice, self.config.augment)
+                looks[::8] = images[::8]
+                sheet = grid(to_pil(looks), ["the picture", *[""] * 7] * 16, columns=8, cell=96)
+                write_bytes(self.root / "samples" / "looks.png", png_bytes(sheet))
+
     def judge(self, model: ImageEncoder) -> tuple[dict[str, float], Sheet | None]:
+        """Whether held-out pictures lie among training pictures of their class, and a sheet of who lies beside whom."""
         data, held = self._opened
         known = np.sort(np.random.default_rng((self.config.seed, 2)).permutation(len(data))[:MOST_KNOWN])
-        features = model.features(_coloured(data.images[known]))
+        features = F.normalize(model.features(_coloured(data.images[known])), dim=1)
         scores = {"spread": spread(features), "effective rank": effective_rank(features)}
         if scores["spread"] < COLLAPSED:
             self.display.say(
                 "The features of all pictures are nearly the same: a collapse. Lower the learning rate "
-                "(--fit_selfsup.lr), raise the temperature (--objective.temperature) or crop less (--augment.crop)."
+                "(--fit_selfsup.lr), or raise the temperature (--objective.temperature)."
             )
         if held is None:
-            return scores, self._looks
-        labels, asked = torch.from_numpy(data.labels[known]), model.features(_coloured(held.images))
-        found = knn(features, labels, asked, int(max(data.labels.max(), held.labels.max())) + 1)
-        return {"kNN": accuracy(found, torch.from_numpy(held.labels))} | scores, self._looks
+            near = (features[:8] @ features.T).fill_diagonal_(-2)  # not itself
+            return scores, self._neighbours(data.images[known[:8]], near, known)
+        labels, asked = torch.from_numpy(data.labels[known]), F.normalize(model.features(_coloured(held.images)), dim=1)
+        found = knn(features, labels, asked, max(data.labels.max(), held.labels.max()) + 1)
+        scores = {"kNN": accuracy(found, torch.from_numpy(held.labels))} | scores
+        return scores, self._neighbours(held.images[:8], asked[:8] @ features.T, known)
 
-    @cached_property
-    def _looks(self) -> Sheet:
-        """Pictures as training sees them, each beside itself."""
-        images = to_float(self.data.images[:32])
-        rng = np.random.default_rng(self.config.seed)
-        ...
+    def _neighbours(self, asked: np.ndarray, near: Tensor, known: np.ndarray) -> Sheet:
+        """Pictures (M, C, S, S), each in a row with the training pictures that lie nearest; near (M, K) to `known`."""
+        which = known[near.topk(min(7, near.shape[1]), 1).indices.numpy()]
+        images = np.concatenate([asked[:, None], self.data.images[which]], 1)
+        told = ["a picture", *(f"{k}. nearest" for k in range(1, images.shape[1]))]
+        return to_pil(to_float(images.reshape(-1, *images.shape[2:]))), told * len(images)
 
 
 def _rows(data: LabelledPictures, rows: np.ndarray) -> LabelledPictures:

@@ -88,8 +88,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the rows of one data set are: in tables, in pictures with captions beside them, in folders of classes, or in
-    pictures of which nothing is said.
+    """Where the rows of one data set are: in tables, in pictures with captions beside them, in folders of classes, or
+    in pictures of which nothing is said.
 
     Args:
         path: what the user gave.

@@ -97,6 +97,15 @@ class SimCLRTraining(nn.Module):
         return {"loss": nt_xent(z_1, z_2, self.temperature), "spread": spread(z_1.detach())}
 
 
+def check_queue(objective: SelfsupObjective, pictures: int) -> None:
+    """Raises `CondgenError` where MoCo's queue is longer than the data."""
+    if objective.queue > pictures:
+        raise CondgenError(
+            f"The queue of {objective.queue} keys is longer than the data, {pictures} pictures: it would hold pictures "
+            f"twice. Choose at most --objective.queue {pictures}."
+        )
+
+
 class MoCoTraining(nn.Module):
     """A Trainable: the first look finds the second, as a slow copy of the encoder sees it, among those in a queue.
 
@@ -121,11 +130,7 @@ class MoCoTraining(nn.Module):
 
     def __init__(self, backbone: Backbone, objective: SelfsupObjective, pictures: int):
         super().__init__()
-        if objective.queue > pictures:
-            raise CondgenError(
-                f"The queue of {objective.queue} keys is longer than the data, {pictures} pictures: it would hold "
-                f"pictures twice. Choose at most --objective.queue {pictures}."
-            )
+        check_queue(objective, pictures)
         self.encoder = Projected(backbone, objective)
         self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.temperature = objective.temperature or TEMPERATURES["moco"]
