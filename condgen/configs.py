@@ -221,6 +221,8 @@ class Corridor(Painter):
         images: bound on the pictures that every stage sees; 0 sets none.
         stage: train only this one; `minutes` are then all its own.
         start: folder of another run whose encoder and priors to take over.
+        encoder: the encoder to train priors and decoder on, in the place of one of its own: a model or run of condgen,
+            a folder of open_clip or transformers, local-dir:PATH, transformers:PATH or hf-hub:OWNER/NAME.
         embeds: folder that `condgen embed` wrote with this encoder; priors and decoder train from it.
         watch: how often to paint a sample sheet and to measure, over the decoder's run.
         save_every: seconds between checkpoints.
@@ -232,6 +234,7 @@ class Corridor(Painter):
     images: int = 0
     stage: Literal["all", "clip", "prior", "decoder"] = "all"
     start: str = ""
+    encoder: str = ""
     embeds: str = ""
     watch: int = 8
     save_every: float = 60.0

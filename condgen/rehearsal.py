@@ -140,8 +140,8 @@ def _parts(config) -> dict[str, Callable[[], tuple[nn.Module, Batch]]]:
         batch = {"image": torch.zeros(n, 3, edge, edge), "z": torch.zeros(n, width), "tokens": tokens()}
         return _decoder(config, {"size": edge} | space), batch
 
-    own = SHAPES[config.kind]
-    return {"clip": lambda: _clip(config), "prior": lambda: prior(config.prior.kinds[0]), own: decoder}
+    own = {} if config.encoder else {"clip": lambda: _clip(config)}
+    return own | {"prior": lambda: prior(config.prior.kinds[0]), SHAPES[config.kind]: decoder}
 
 
 def _clip(config: Corridor | Contrastive) -> tuple[nn.Module, Batch]:

@@ -14,7 +14,20 @@ import os
 import sys
 
 from condgen import __version__
-from condgen.cli import compare, data, doctor, embed, evaluate, generate, info, listing, replay, sample
+from condgen.cli import (
+    compare,
+    data,
+    doctor,
+    embed,
+    evaluate,
+    export,
+    generate,
+    importing,
+    info,
+    listing,
+    replay,
+    sample,
+)
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
 from condgen.contracts import CondgenError
 
@@ -28,6 +41,8 @@ VERBS = {
     "evaluate": evaluate,
     "compare": compare,
     "embed": embed,
+    "export": export,
+    "import": importing,
     "data": data,
     "doctor": doctor,
 }

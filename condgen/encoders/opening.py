@@ -14,8 +14,9 @@ from torch import nn
 from condgen.contracts import CondgenError
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.models import find, paints_labels
-from condgen.nn.storage import CONFIG, fingerprint, load_part, read_json, save_part
+from condgen.models import PICTURES, find, paints_labels
+from condgen.models import kind_of as kind_of_model
+from condgen.nn.storage import CONFIG, fingerprint, load_part, read_json, save_part, sketch_part
 
 if TYPE_CHECKING:
     from condgen.contracts import Encoder
@@ -47,6 +48,15 @@ def load_pair(folder: Path) -> tuple[Encoder, Tokenizer]:
 
         return load_paired(folder / "clip", folder / "tokenizer")
     return load_part(CLIP, CLIPConfig, folder / "clip"), Tokenizer.load(folder / "tokenizer")
+
+
+def sketch_pair(folder: Path) -> nn.Module:
+    """The net of `load_pair` without its numbers; of other libraries, which cost seconds to import, but the name."""
+    kind = kind_of(folder / "clip")
+    if kind != CLIP.__name__:
+        return type({"open_clip": "OpenClip", "transformers": "OfTransformers"}.get(kind, kind), (nn.Module,), {})()
+    Tokenizer.load(folder / "tokenizer")
+    return sketch_part(CLIP, CLIPConfig, folder / "clip")
 
 
 def save_pair(net: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
@@ -124,14 +134,16 @@ def _opened(name: str) -> tuple[Encoder, Tokenizer]:
         return _foreign(fetched(rest))
     if kind in ("local-dir", "transformers"):
         return _foreign(_folder(rest))
-    path = Path(name)
+    path = Path(name or "\0")
     if (path / "open_clip_config.json").is_file() or (path / CONFIG).is_file():
         return _foreign(path)
     if is_there(path / "parts"):
         return load_pair(path / "parts")
     folder = find(name)
-    if paints_labels(folder) or not is_there(folder):
-        raise CondgenError(f"{folder} has no encoder of words and pictures. Give {NAMES}.")
+    if paints_labels(folder):
+        raise CondgenError(f"{folder} paints labels and has no encoder. Give {NAMES}.")
+    if kind_of_model(folder) == PICTURES:
+        raise CondgenError(f"{folder} knows no words. Give {NAMES}.")
     return load_pair(folder)
 
 
@@ -154,6 +166,11 @@ def _foreign(folder: Path) -> tuple[Encoder, Tokenizer]:
         f"{folder} holds no encoder: neither open_clip_config.json, nor a config.json with a `model_type`. Give the "
         "folder that open_clip or transformers wrote."
     )
+
+
+def reads_size(net: Encoder, size: int) -> bool:
+    """Whether an encoder reads pictures of that edge: its own, or any where it scales them itself."""
+    return net.config.size == size or getattr(net, "resizes", False)
 
 
 def space_of(net: nn.Module) -> str:
