@@ -67,7 +67,8 @@ def siglip(
     negative_embed: Tensor | None = None,
     negative_ok: Tensor | None = None,
 ) -> Tensor:
-    """Every pair of a picture and a text is a question of its own: do they match? Summed over texts, mean over pictures.
+    """Every pair of a picture and a text is a question of its own: do they match? A sum over texts, a mean over
+    pictures.
 
     Args:
         image_embed, text_embed, scale, matches, negative_embed, negative_ok: as for `info_nce`.

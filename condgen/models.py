@@ -14,6 +14,8 @@ INDEX = "model_index.json"
 ASSETS = Path(__file__).parent / "assets"
 WORDS, LABELS = "TextToImage", "LabelToImage"
 """What a model paints from, as the index names it."""
+PAIRS, PICTURES = "TextImageEncoder", "ImageEncoder"
+"""What a model that paints nothing puts into its space: pictures and words, or pictures alone."""
 
 
 def folders() -> list[Path]:
@@ -65,7 +67,17 @@ def about(folder: Path) -> dict:
         return {}
 
 
+def kind_of(folder: Path) -> str:
+    """What the index of a model says that it is, one of the constants above; '' when it cannot be read."""
+    index = about(folder)
+    return str(index.get("_class_name", "")) if isinstance(index, dict) else ""
+
+
 def paints_labels(folder: Path) -> bool:
     """Whether the index of a model says that it paints labels, not words."""
-    index = about(folder)
-    return isinstance(index, dict) and index.get("_class_name") == LABELS
+    return kind_of(folder) == LABELS
+
+
+def encodes(folder: Path) -> bool:
+    """Whether the index of a model says that it embeds, and paints nothing."""
+    return kind_of(folder) in (PAIRS, PICTURES)

@@ -5,19 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condgen.models import paints_labels
+from condgen.models import LABELS, PAIRS, PICTURES, kind_of
 
 if TYPE_CHECKING:
+    from condgen.encoding import ImageEncoder
     from condgen.labelling import LabelToImage
     from condgen.pipeline import TextToImage
 
 
-def open_model(folder: Path) -> TextToImage | LabelToImage:
-    """A model that paints words, or one that paints labels; errors as in their `load`."""
-    if paints_labels(folder):
+def open_model(folder: Path) -> TextToImage | LabelToImage | ImageEncoder:
+    """A model that paints words, one that paints labels, or an encoder; errors as in their `load`."""
+    kind = kind_of(folder)
+    if kind == LABELS:
         from condgen.labelling import LabelToImage
 
         return LabelToImage.load(folder)
+    if kind in (PAIRS, PICTURES):
+        from condgen.encoding import ImageEncoder, TextImageEncoder
+
+        return (TextImageEncoder if kind == PAIRS else ImageEncoder).load(folder)
     from condgen.pipeline import TextToImage
 
     return TextToImage.load(folder)

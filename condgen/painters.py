@@ -16,7 +16,7 @@ from condgen.data.views import to_uint8
 from condgen.decoders.cgan import CganConfig, CganDecoder
 from condgen.decoders.cvae import CvaeConfig, CvaeDecoder
 from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
-from condgen.models import INDEX, LABELS, WORDS
+from condgen.models import INDEX, LABELS, PAIRS, PICTURES, WORDS
 from condgen.nn.conditioning import Reads
 from condgen.nn.storage import read_json, whole, write_json
 
@@ -28,8 +28,13 @@ DECODERS: dict[str, tuple[type[nn.Module], type[Reads]]] = {
     "cvae": (CvaeDecoder, CvaeConfig),
 }
 """What can paint: kind -> (class, class of its config)."""
-ELSEWHERE = {WORDS: ("words", "generate PROMPT"), LABELS: ("labels", "sample --label NAME")}
-"""What a model paints from, and the command for it."""
+ELSEWHERE = {
+    WORDS: ("paints from words", "generate PROMPT --model"),
+    LABELS: ("paints from labels", "sample --label NAME --model"),
+    PAIRS: ("embeds pictures and words, and paints nothing", "evaluate --data PATH"),
+    PICTURES: ("embeds pictures, and paints nothing", "evaluate --data PATH"),
+}
+"""What a model does, and a command for it."""
 
 
 def kind_of(decoder: Decoder) -> str:
@@ -80,7 +85,7 @@ def index_of(folder: Path, kind: str) -> dict[str, Any]:
         named = (index.get("_class_name"), index.get("format")) if isinstance(index, dict) else ("list", "unknown")
         told = f"a {named[0]} of format {named[1]}, expected a {kind} of format {FORMAT}"
         other = ELSEWHERE.get(named[0]) if isinstance(named[0], str) and named[0] != kind else None
-        hint = f" It paints from {other[0]}: condgen {other[1]} --model {folder}." if other else ""
+        hint = f" It {other[0]}: condgen {other[1]} {folder}." if other else ""
         raise CondgenError(f"{path} describes {told}.{hint}")
     if (decoder := index.get("decoder", "diffusion")) not in [*DECODERS]:
         raise CondgenError(f"{path} names the decoder {short(decoder)}, expected one of {', '.join(DECODERS)}.")

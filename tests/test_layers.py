@@ -13,7 +13,7 @@ FLOORS = {
     "nn": 1, "diffusion": 1, "paintings": 1, "plots": 1, "models": 1, "words": 1, "ranks": 1, "factors": 1,
     "encoders": 2, "priors": 2, "decoders": 2, "data": 2, "metrics": 2, "training": 2,
     "painters": 3, "configs": 3,
-    "pipeline": 4, "labelling": 4, "card": 4,
+    "pipeline": 4, "labelling": 4, "encoding": 4, "card": 4,
     "building": 4, "opening": 5, "synthesis": 5,
     "evaluation": 6, "rehearsal": 6, "embedding": 6,
     "corridor": 7, "label_training": 7,

@@ -6,7 +6,7 @@ loss must know which captions of a batch are equal: equal index, equal text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,8 @@ class CaptionedPictures:
         negatives: int64 (T, M), for every text the indices of wrong captions that look like it, -1 where there is
             none; None when the source cannot make any.
         name: what this data is called in messages and model cards.
+        labels: int64 (N,), the class of every picture, where one is known.
+        classes: names of the classes.
     """
 
     images: np.ndarray
@@ -29,6 +31,8 @@ class CaptionedPictures:
     captions: np.ndarray
     negatives: np.ndarray | None = None
     name: str = "pictures"
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n, channels, height, width = self.images.shape
@@ -46,6 +50,11 @@ class CaptionedPictures:
     def size(self) -> int:
         """Edge length S of the pictures."""
         return self.images.shape[-1]
+
+    def rows(self, which: np.ndarray) -> CaptionedPictures:
+        """Some of the pictures, with the same table of texts."""
+        labels = None if self.labels is None else self.labels[which]
+        return replace(self, images=self.images[which], captions=self.captions[which], labels=labels)
 
 
 def intern_captions(captions: list[list[str]]) -> tuple[list[str], np.ndarray]:

@@ -8,18 +8,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from condgen.contracts import CondgenError
-from condgen.data.arrays import Arrays
 from condgen.data.balance import LIMIT, LabelReport, check_labels
-from condgen.data.labelrows import LabelledRows, NothingLabelled
-from condgen.data.labels import find
-from condgen.data.rows import GUESSED, Columns, Row, Source, files_below, open_source
+from condgen.data.labels import open_either
+from condgen.data.rows import GUESSED, Columns, Row, Source, files_below
 from condgen.data.sources import Tally, read
 from condgen.data.tables import LABELS, column_names
 from condgen.paintings import make_folder, png_bytes, write_bytes
@@ -152,7 +149,7 @@ def check(
     Raises:
         CondgenError: there is nothing that could be read row by row, or no labels for the sheet.
     """
-    found = _opened(path, columns, where)
+    found = open_either(path, columns, where)
     if isinstance(found, Source):
         if sheet:
             raise CondgenError(f"{path} has captions; a sheet shows pictures by their label. Name it (--label NAME).")
@@ -163,19 +160,6 @@ def check(
         make_folder(file.parent)
         write_bytes(file, png_bytes(drawn))
     return report
-
-
-def _opened(path: str | os.PathLike[str], columns: Columns, where: str) -> Source | Arrays | LabelledRows:
-    """What is there: captions, unless a label is named; else labels."""
-    if columns.label or columns.attributes:
-        return find(path, columns, where)
-    try:
-        return open_source(path, columns, where)
-    except CondgenError:
-        if not columns.text:
-            with suppress(NothingLabelled):
-                return find(path, columns, where, guess=False)
-        raise
 
 
 def _check_captions(source: Source, split: str) -> Report:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from condgen.contracts import Batch
+from condgen.contracts import Batch, CondgenError
+from condgen.data.captions import CaptionedPictures, intern_captions
 from condgen.data.order import Shuffled
+from condgen.data.templates import class_captions
 from condgen.data.views import shifted, to_float
 from condgen.factors import LABEL, Factor
 from condgen.ranks import split
@@ -61,6 +64,26 @@ class LabelledPictures:
         if LABEL not in names:
             raise KeyError(LABEL)
         return self.codes[:, names.index(LABEL)].astype(np.int64)
+
+
+def captioned(data: LabelledPictures, templates: Sequence[str]) -> CaptionedPictures:
+    """Labelled pictures as captioned ones: every sentence about its class is true of a picture.
+
+    Pictures whose class is not known are left out; grey ones become RGB.
+
+    Args:
+        templates: sentences with a gap, see `templates`.
+
+    Raises:
+        CondgenError: there are no classes, or no two of them could be told apart by what is said.
+    """
+    label = next((factor for factor in data.factors if factor.name == LABEL), None)
+    if label is None:
+        raise CondgenError(f"{data.name} has no classes to make captions of. Name their column with --label.")
+    texts, index = intern_captions(class_captions(label.values, templates))
+    known = ~np.isnan(data.codes[:, [factor.name for factor in data.factors].index(LABEL)])
+    labels, images = data.labels[known], np.repeat(data.images[known], 3 // data.colours, axis=1)
+    return CaptionedPictures(images, texts, index[labels], None, data.name, labels, tuple(label.values))
 
 
 class LabelViews:

@@ -27,6 +27,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -40,7 +41,7 @@ from condgen.data.idx import idx_files, open_idx
 from condgen.data.known import DIGITS, HUB, TORCHVISION, fetch_hub, open_digits, open_torchvision
 from condgen.data.labelrows import LabelledRows, NothingLabelled, open_classes, open_table
 from condgen.data.pictures import SUFFIXES, fit
-from condgen.data.rows import GUESSED, Columns, files_below, is_idx
+from condgen.data.rows import GUESSED, Columns, Source, files_below, is_idx, open_source
 from condgen.data.shards import shard_files
 from condgen.data.sources import Tally, judge
 from condgen.data.tables import IMAGE, LABELS, SHARDS, column_names
@@ -154,6 +155,19 @@ def find(
     if names:
         raise CondgenError(f"{path} has folders of classes, which have their own names.")
     return open_classes(path)
+
+
+def open_either(path: str | os.PathLike[str], columns: Columns, where: str) -> Source | Arrays | LabelledRows:
+    """What is there, captioned or labelled: captions, unless a label is named; else labels. Reads no picture."""
+    if columns.label or columns.attributes:
+        return find(path, columns, where)
+    try:
+        return open_source(path, columns, where)
+    except CondgenError:
+        if not columns.text:
+            with suppress(NothingLabelled):
+                return find(path, columns, where, guess=False)
+        raise
 
 
 def _table(word: str, columns: Columns) -> str | Path | None:

@@ -41,6 +41,7 @@ class Views:
         seed: fixes order and choice of captions.
         negatives: wrong captions to add for every picture, where the data has any.
         shift: largest random shift in pixels, the border repeated: a mild augmentation for small collections.
+        flip: mirror every second picture; not where captions speak of left and right.
         rank, world: this process and how many there are; each takes its own part of every batch, and the parts
             together are the batch that a single process would have drawn.
 
@@ -58,8 +59,10 @@ class Views:
         shift: int = 0,
         rank: int = 0,
         world: int = 1,
+        flip: bool = False,
     ):
         self.data, self.tokens, self.batch, self.seed, self.shift = data, torch.as_tensor(tokens), batch, seed, shift
+        self.flip = flip
         self.negatives = negatives if data.negatives is not None else 0
         self.with_images = True
         self._cached: dict[str, tuple[Tensor, str]] = {}
@@ -92,7 +95,12 @@ class Views:
             images = self.data.images[rows]
             if self.shift:
                 images = shifted(images, self.shift, rng.integers(0, 2 * self.shift + 1, (self.batch, 2))[self.own])
+            if self.flip:
+                mirrored = rng.random(self.batch)[self.own] < 0.5
+                images = np.where(mirrored[:, None, None, None], images[..., ::-1], images)
             out["image"] = to_float(images)
+        if self.data.labels is not None:
+            out["label"] = torch.from_numpy(self.data.labels[rows])
         if self.negatives and self.data.negatives is not None:
             wrong = self.data.negatives[text_id]
             lots = rng.random((self.batch, wrong.shape[1]))[self.own]

@@ -69,9 +69,7 @@ class CLIPConfig:
     def backbone(self) -> BackboneConfig:
         """Of the towers `patch` and `resnet`."""
         kind, depth = ("patch" if self.image == "patch" else "resnet"), self.image_depth or self.depth
-        return BackboneConfig(
-            kind, self.size, self.image_width, depth, self.heads, self.patch, self.stages, self.norm
-        )
+        return BackboneConfig(kind, self.size, self.image_width, depth, self.heads, self.patch, self.stages, self.norm)
 
 
 class GridTower(nn.Module):

@@ -52,9 +52,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block: attention, then a two-layer perceptron."""
 
-    def __init__(
-        self, width: int, heads: int, context_width: int | None = None, expand: int = 4, qk_norm: bool = True
-    ):
+    def __init__(self, width: int, heads: int, context_width: int | None = None, expand: int = 4, qk_norm: bool = True):
         super().__init__()
         self.norm_1 = nn.LayerNorm(width)
         self.attention = Attention(width, heads, context_width, qk_norm)

@@ -44,7 +44,8 @@ class FitConfig:
         batch: pictures in a batch, over all processes.
         lr: peak learning rate.
         warmup: share of the run over which it rises.
-        decay_from: share of the run after which it falls linearly to zero.
+        decay_from: share of the run after which it falls to zero.
+        schedule: whether it falls along a line, or along half a cosine.
         optimiser: `muon` for the weights of linear layers and convolutions and AdamW for the rest, or `adamw` for all.
         weight_decay: decoupled, on parameters of two and more dimensions.
         beta_1, beta_2: of AdamW.
@@ -58,6 +59,7 @@ class FitConfig:
     lr: float = 1e-3
     warmup: float = 0.02
     decay_from: float = 0.5
+    schedule: Literal["linear", "cosine"] = "linear"
     optimiser: Literal["muon", "adamw"] = "muon"
     weight_decay: float = 0.01
     beta_1: float = 0.9
@@ -182,10 +184,11 @@ class Fit:
 
     @property
     def lr(self) -> float:
-        """Linear rise, plateau, linear fall to zero."""
+        """Linear rise, plateau, fall to zero."""
         c, p = self.config, self.progress
         rise = min(1.0, (p + 1e-3) / max(c.warmup, 1e-9))
-        return c.lr * min(rise, (1 - p) / max(1 - c.decay_from, 1e-9), 1.0)
+        left = min((1 - p) / max(1 - c.decay_from, 1e-9), 1.0)
+        return c.lr * min(rise, left if c.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2)
 
     def __iter__(self) -> Iterator[Step]:
         self.model.train()

@@ -304,6 +304,8 @@ def _explained(fit: Fit, run: RunFolder, stage: str) -> Iterator[None]:
 def _told(step: Step, speed: float, left: float) -> str:
     clock = f"{int(left // 3600)}:{int(left % 3600 // 60):02}:{int(left % 60):02}"
     loss = next((f"{v:.4f}" for k, v in step.losses.items() if k.startswith("loss")), "-")
+    if "floor" in step.losses:  # of a contrastive loss; without it people wonder why it does not converge
+        loss += f" (floor {step.losses['floor']:.4f})"
     skipped = f", {step.skipped} steps left out" if step.skipped else ""
     return f"{step.images:,} images, {speed:.0f}/s, loss {loss}, {clock} left{skipped}"
 
