@@ -22,11 +22,10 @@ from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.arrays import Arrays, coloured, squared
-from condgen.data.labelrows import LabelledRows, NothingLabelled
-from condgen.data.labels import find
+from condgen.data.labelrows import LabelledRows
+from condgen.data.labels import open_either
 from condgen.data.pictures import SUFFIXES, PictureError, decode, fit
-from condgen.data.rows import GUESSED, Columns, Row, Source, expected_rows, files_below, in_split, open_source, rows
-from condgen.data.rows import split_name as named
+from condgen.data.rows import GUESSED, Columns, Row, Source, expected_rows, files_below, in_split, rows, split_name
 from condgen.data.sources import Tally
 from condgen.data.tables import SHARDS
 from condgen.factors import LABEL, Factor
@@ -57,19 +56,6 @@ class Entry:
         return (self.captions[0] if self.captions else self.label) or self.file
 
 
-def opened(path: str | os.PathLike[str], columns: Columns = GUESSED, where: str = "") -> Source | Arrays | LabelledRows:
-    """What is there: captions, unless a label is named; else labels. Errors as in `open_source` and `labels.find`."""
-    if columns.label or columns.attributes:
-        return find(path, columns, where)
-    try:
-        return open_source(path, columns, where)
-    except CondgenError:
-        if not columns.text:
-            with suppress(NothingLabelled):
-                return find(path, columns, where, guess=False)
-        raise
-
-
 class Gallery:
     """The pictures of a path, N of them about.
 
@@ -91,7 +77,7 @@ class Gallery:
         split: str = "all",
         how: Literal["crop", "pad"] = "crop",
     ):
-        self.path, self.split, self.how = os.fspath(path), named(split), how
+        self.path, self.split, self.how = os.fspath(path), split_name(split), how
         self.bad = Tally()
         """What was left out, by reason, once the pictures were read."""
         found = _found(self.path, columns, where)
@@ -243,13 +229,13 @@ class Gallery:
 
 
 def _found(path: str, columns: Columns, where: str) -> Source | Arrays | LabelledRows:
-    """As `opened`; a folder that holds nothing but pictures is one, whatever it is not."""
-    folder = Path(path).expanduser()
-    if not folder.is_dir() or columns != GUESSED or where:
-        return opened(path, columns, where)
+    """What is there; a folder that holds pictures and no table is one of pictures, where it is nothing else."""
     try:
-        return opened(path, columns, where)
+        return open_either(path, columns, where)
     except CondgenError:
+        folder = Path(path).expanduser()
+        if not folder.is_dir() or columns != GUESSED or where:
+            raise
         files = files_below(folder)
         pictures = tuple(file for file in files if file.suffix.lower() in SUFFIXES)
         if not pictures or any(file.suffix.lower() in (".jsonl", ".csv", *SHARDS) for file in files):
