@@ -50,7 +50,8 @@ class Pictures:
 
 @dataclass(frozen=True)
 class ClipShape:
-    """See `encoders.clip.CLIPConfig`; vocab 0 takes at most 4096 tokens, context 0 what the captions need."""
+    """See `encoders.clip.CLIPConfig`; vocab is the most that the tokenizer may learn, context 0 what the captions
+    need."""
 
     embed_dim: int = 128
     image_width: int = 32
@@ -60,6 +61,13 @@ class ClipShape:
     pool: Literal["flatten", "mean", "end"] = "flatten"
     vocab: int = 4096
     context: int = 0
+    image: Literal["grid", "patch", "resnet"] = "grid"
+    text: Literal["words", "clip"] = "words"
+    image_depth: int = 0
+    patch: int = 2
+    stages: int = 3
+    norm: Literal["group", "batch"] = "group"
+    bias: bool = False
 
 
 @dataclass(frozen=True)
@@ -233,3 +241,37 @@ class Corridor(Painter):
         default_factory=lambda: FitConfig(images=150_000, batch=64, lr=1e-3, weight_decay=0.05, beta_2=0.98)
     )
     fit_prior: FitConfig = field(default_factory=lambda: FitConfig(images=150_000, batch=256, lr=1e-3))
+
+
+@dataclass(frozen=True)
+class Contrastive:
+    """Everything that fixes a run of contrastive training, pictures and words to one space.
+
+    Args:
+        data: captioned pictures, a folder, a file or shards; or labelled ones, of which captions are made.
+        seed: of weights, order and what is held out.
+        minutes: bound on the training; 0 sets none.
+        images: bound on the pictures seen; 0 sets none.
+        label: name of the column of the class, to learn from classes where there are captions too.
+        templates: sentences about a class, as 'a photo of a {}'; empty takes those that come with condgen.
+        val: name of the split to choose the best state by; empty holds out a twentieth of the training pictures, at
+            most 5,000. A stream has nothing held out unless a split is named.
+        flip: mirror every second picture; not where captions speak of left and right.
+        watch: how often to judge the state so far.
+        save_every: seconds between checkpoints.
+    """
+
+    data: str = ""
+    seed: int = 0
+    minutes: float = 0.0
+    images: int = 0
+    label: str = ""
+    templates: tuple[str, ...] = ()
+    val: str = ""
+    flip: bool = False
+    watch: int = 10
+    save_every: float = 60.0
+    pictures: Pictures = field(default_factory=Pictures)
+    clip: ClipShape = field(default_factory=ClipShape)
+    clip_objective: ClipObjective = field(default_factory=ClipObjective)
+    fit_clip: FitConfig = field(default_factory=FitConfig)

@@ -12,7 +12,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condgen.configs import ByLabel, CganShape, Corridor, CvaeShape, DecoderShape, Labelled, PriorShape
+from condgen.configs import (
+    ByLabel,
+    CganShape,
+    ClipShape,
+    Contrastive,
+    Corridor,
+    CvaeShape,
+    DecoderShape,
+    Labelled,
+    Pictures,
+    PriorShape,
+)
 from condgen.contracts import CondgenError
 from condgen.decoders.cgan import CLASSIC, CganObjective
 from condgen.encoders.training import ClipObjective
@@ -30,18 +41,21 @@ SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
 """How `minutes` is shared out over the stages."""
 
 
+Config = Corridor | ByLabel | Contrastive
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A line of the table."""
 
     family: str
     help: str
-    base: Corridor | ByLabel
-    sizes: dict[str, Callable[[Corridor], Corridor]] = field(default_factory=dict)
+    base: Config
+    sizes: dict[str, Callable[[Config], Config]] = field(default_factory=dict)
     needs_data: bool = False
     examples: tuple[str, ...] = ()
 
-    def config(self, size: str | None = None, **changes) -> Corridor | ByLabel:
+    def config(self, size: str | None = None, **changes) -> Config:
         """The config of this recipe in one of its sizes; `changes` replace its fields.
 
         Raises:
@@ -93,7 +107,32 @@ _SCENES = Corridor(
 )
 _CAPTIONS = Corridor(clip_objective=ClipObjective(negatives=0))
 
-WORDS, LABELS = "words to picture", "label to picture"
+WORDS, LABELS, ENCODERS = "words to picture", "label to picture", "encoders"
+
+
+_CLIP = Contrastive(
+    clip=ClipShape(image="resnet", text="clip", image_width=32, image_depth=1),
+    clip_objective=ClipObjective(negatives=0, caption=0.0),
+    fit_clip=FitConfig(
+        images=2_000_000, batch=128, lr=1e-3, weight_decay=0.05, beta_2=0.98, decay_from=0.0, schedule="cosine"
+    ),
+)
+
+
+def _patch(c: Contrastive) -> Contrastive:
+    """Towers that can be exported to open_clip and transformers."""
+    shape = replace(c.clip, image="patch", image_width=128, text_width=128, depth=4, image_depth=0, patch=4)
+    return replace(c, clip=shape)
+
+
+def _patch_base(c: Contrastive) -> Contrastive:
+    """The same at the size of ViT-S, for GPUs."""
+    shape = ClipShape(
+        image="patch", text="clip", image_width=384, text_width=384, embed_dim=384, depth=12, heads=6, patch=16,
+        vocab=32_000, context=0,
+    )  # fmt: skip
+    fit = replace(c.fit_clip, images=100_000_000, batch=1024, lr=5e-4, optimiser="adamw")
+    return replace(c, pictures=Pictures(size=224), clip=shape, fit_clip=fit)
 
 
 def _of_kind(config: Corridor | ByLabel, kind: str) -> Corridor | ByLabel:
@@ -187,6 +226,13 @@ RECIPES: dict[str, Recipe] = {
         _of_kind(_SCENES, "cvae"),
     ),
     **_by_label(),
+    "clip": Recipe(
+        ENCODERS,
+        "pictures and words to one space; --data is captioned or labelled pictures",
+        _CLIP,
+        sizes={"patch": _patch, "base": _patch_base},
+        needs_data=True,
+    ),
 }
 
 
@@ -204,7 +250,7 @@ def find_recipe(name: str) -> Recipe:
 def train(
     recipe: str,
     out: Path | str,
-    config: Corridor | ByLabel | None = None,
+    config: Config | None = None,
     measure: Callable[[LabelToImage], dict[str, float]] | None = None,
 ) -> Path:
     """Trains encoder, priors and decoder in order, or a decoder by labels, and exports the model; gives its folder.
@@ -224,6 +270,12 @@ def train(
 
     chosen = find_recipe(recipe)
     config = config or chosen.config()
+    if isinstance(config, Contrastive):
+        from condgen.clip_training import ClipRun
+
+        if not config.data:
+            raise CondgenError(f"The recipe {recipe} needs pictures with captions or labels: give them with --data.")
+        return ClipRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen)).train()
     if isinstance(config, ByLabel):
         from condgen.label_training import LabelRun
 
@@ -240,7 +292,7 @@ def train(
     return CorridorRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen)).train()
 
 
-def bounded(config: Corridor | ByLabel, recipe: Recipe, stage: str, fit: FitConfig, parts: int = 1) -> FitConfig:
+def bounded(config: Config, recipe: Recipe, stage: str, fit: FitConfig, parts: int = 1) -> FitConfig:
     """The fit of a stage under the run's `minutes` and `images`; `parts` trainings share the stage's time.
 
     Under `minutes` time alone decides and the learning rate follows it, unless a number of pictures was given too.

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from condgen.building import SHAPES, new_decoder, training_of
-from condgen.configs import ByLabel, Corridor
+from condgen.configs import ByLabel, Contrastive, Corridor, Painter
 from condgen.contracts import Batch, CondgenError, check_knobs
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.training import ClipTraining
@@ -35,6 +35,12 @@ def rehearse(config: Corridor) -> None:
         told = f"no prior {unknown[0]!r} to train" if config.prior.kinds else "no prior to train in an empty list"
         raise CondgenError(f"--prior.kinds: there is {told}; choose from {', '.join(TRAINING)}.")
     _try_out(_parts(config))
+
+
+def rehearse_clip(config: Contrastive) -> None:
+    """Raises `CondgenError` for a contrastive run that cannot be trained; the message names the option."""
+    _check_numbers(config, ("clip",), {"clip_objective.chunk": 0, "clip_objective.negatives": 0, "pictures.buffer": 0})
+    _try_out({"clip": lambda: _clip(config)})
 
 
 def rehearse_labels(config: ByLabel, size: int, colours: int, levels: tuple[int, ...]) -> None:
@@ -72,7 +78,8 @@ def _try_out(parts: dict[str, Callable[[], tuple[nn.Module, Batch]]]) -> None:
 
 def _check_numbers(config, stages: tuple[str, ...], more: dict[str, float] | None = None) -> None:
     least = dict.fromkeys(("seed", "minutes", "images", "watch", "save_every", "pictures.shift"), 0) | (more or {})
-    least |= {"cgan_objective.gamma": 0, "cvae_objective.free_bits": 0, "cvae_objective.warmup": 0}
+    if isinstance(config, Painter):
+        least |= {"cgan_objective.gamma": 0, "cvae_objective.free_bits": 0, "cvae_objective.warmup": 0}
     for stage in stages:
         least |= {f"fit_{stage}.{name}": low for name, low in (("images", 1), ("minutes", 0), ("batch", 1), ("ema", 0))}
         least |= {f"fit_{stage}.{name}": 0 for name in ("warmup", "decay_from", "weight_decay")}
@@ -93,13 +100,6 @@ def _parts(config) -> dict[str, Callable[[], tuple[nn.Module, Batch]]]:
     def tokens() -> torch.Tensor:
         return torch.ones(n, length, dtype=torch.long)
 
-    def clip() -> tuple[nn.Module, Batch]:
-        shape = asdict(config.clip) | {"vocab": vocab, "context": length}
-        batch = {"image": torch.zeros(n, 3, edge, edge), "tokens": tokens()}
-        ids = torch.zeros(n, 1, dtype=torch.long)
-        training = ClipTraining(CLIP(CLIPConfig(edge, **shape)), config.clip_objective)
-        return training, batch | {"text_id": ids[:, 0], "true_ids": ids}
-
     def prior(kind: str) -> tuple[nn.Module, Batch]:
         shape = {k: v for k, v in asdict(config.prior).items() if k != "kinds"}
         part = PRIORS[kind](PriorConfig(**space, **shape))
@@ -113,7 +113,17 @@ def _parts(config) -> dict[str, Callable[[], tuple[nn.Module, Batch]]]:
         return _decoder(config, {"size": edge} | space), batch
 
     own = SHAPES[config.kind]
-    return {"clip": clip, "prior": lambda: prior(config.prior.kinds[0]), own: decoder}
+    return {"clip": lambda: _clip(config), "prior": lambda: prior(config.prior.kinds[0]), own: decoder}
+
+
+def _clip(config: Corridor | Contrastive) -> tuple[nn.Module, Batch]:
+    n, length, vocab, edge = 2, 4, 8, config.pictures.size
+    shape = asdict(config.clip) | {"vocab": vocab, "context": length}
+    shape["bias"] = shape["bias"] or config.clip_objective.loss == "siglip"
+    ids = torch.zeros(n, 1, dtype=torch.long)
+    batch = {"image": torch.zeros(n, 3, edge, edge), "tokens": torch.ones(n, length, dtype=torch.long)}
+    training = ClipTraining(CLIP(CLIPConfig(edge, **shape)), config.clip_objective)
+    return training, batch | {"text_id": ids[:, 0], "true_ids": ids, "label": ids[:, 0]}
 
 
 def _decoder(config, reads: dict) -> nn.Module:

@@ -340,7 +340,9 @@ def _kept(path: Path, about: dict[str, Any], gallery: Gallery) -> Vectors | None
         kept = Vectors.read(path)
         if kept.about == about:
             return kept
-        why = "the pictures have changed" if kept.about.get("space") == about["space"] else "they are of another encoder"
+        why = (
+            "the pictures have changed" if kept.about.get("space") == about["space"] else "they are of another encoder"
+        )
     except CondgenError:
         why = "their file is damaged"
     warnings.warn(f"The embeddings of {gallery.name} are computed anew: {why}.", CondgenWarning, stacklevel=4)

@@ -16,11 +16,12 @@ FLOORS = {
     "pipeline": 4, "labelling": 4, "encoding": 4, "card": 4,
     "building": 4, "opening": 5, "synthesis": 5,
     "evaluation": 6, "rehearsal": 6, "embedding": 6,
-    "corridor": 7, "label_training": 7, "searching": 7,
-    "recipes": 8,
-    "comparison": 9,
-    "cli": 10, "studio": 10,
-    "__init__": 11, "__main__": 11,
+    "corridor": 7, "label_training": 7, "encoder_training": 7, "searching": 7,
+    "clip_training": 8, "selfsup_training": 8,
+    "recipes": 9,
+    "comparison": 10,
+    "cli": 11, "studio": 11,
+    "__init__": 12, "__main__": 12,
 }  # fmt: skip
 SHARED = {("diffusion", "nn")}
 """Noise may use bricks; nothing else crosses a floor sideways."""

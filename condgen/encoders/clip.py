@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from condgen.contracts import CondgenError
 from condgen.encoders.tokenizer import END, PAD
 from condgen.encoders.vision import Backbone, BackboneConfig, plain_blocks
 from condgen.nn.layers import Block, ResBlock
@@ -77,6 +78,10 @@ class GridTower(nn.Module):
 
     def __init__(self, config: CLIPConfig):
         super().__init__()
+        if config.size < 16 or config.size & (config.size - 1):
+            raise CondgenError(
+                f"The picture tower `grid` reads sizes that are powers of two from 16, not {config.size}."
+            )
         width = config.image_width
         self.stem = nn.Conv2d(12, width, 3, padding=1)
         stages, channels = [], width

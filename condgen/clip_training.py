@@ -1,0 +1,188 @@
+"""One run of contrastive training: captioned or labelled pictures to a CLIP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from condgen import ranks
+from condgen.contracts import Batch, CondgenError
+from condgen.data.captions import CaptionedPictures
+from condgen.data.labelled import captioned
+from condgen.data.labels import open_either, open_labelled
+from condgen.data.rows import Columns, Source
+from condgen.data.stream import ShardViews, Stream, open_pictures
+from condgen.data.templates import class_captions, templates_of
+from condgen.data.views import Views, to_float
+from condgen.encoder_training import EncoderRun, Sheet
+from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.tokenizer import Tokenizer
+from condgen.encoders.training import ClipTraining
+from condgen.encoding import TextImageEncoder
+from condgen.evaluation.embeds import same_text
+from condgen.metrics.alignment import retrieval_at_1
+from condgen.painters import to_pil
+from condgen.rehearsal import rehearse_clip
+
+MOST_HELD = 5000
+"""Pictures held out of training to choose the best state by, at most."""
+MOST_RETRIEVED = 1000
+"""Pictures among which captions look for theirs while training."""
+
+
+class ClipRun(EncoderRun):
+    """Args: see `EncoderRun`; config is a `configs.Contrastive`."""
+
+    stage = "clip"
+
+    def prepare(self) -> None:
+        rehearse_clip(self.config)
+        if self.config.clip_objective.positives == "label" and getattr(self.data, "labels", None) is None:
+            raise CondgenError(f"{self.data.name} has no labels: choose --clip_objective.positives text or pair.")
+        _ = self.held_out
+
+    # the data
+
+    def reading(self) -> dict[str, Any]:
+        p = self.config.pictures
+        own = {name: getattr(p, name) for name in ("image", "text", "split", "where", "how")}
+        return own | {"label": self.config.label, "templates": list(self.templates)}
+
+    @cached_property
+    def templates(self) -> tuple[str, ...]:
+        """What is said of a class, of labelled pictures."""
+        return tuple(self.config.templates) or templates_of(self.config.data)
+
+    def open_split(self, split: str) -> CaptionedPictures | Stream:
+        """Captioned pictures as they are; labelled ones with sentences about their class."""
+        c, p = self.config, self.config.pictures
+        columns = Columns(p.image, p.text, p.split, c.label)
+        labelled = c.label or c.templates or not isinstance(open_either(c.data, columns, p.where), Source)
+        if not labelled:
+            return open_pictures(
+                c.data, p.size, stream=p.stream, columns=columns, split=split, how=p.how, max_bad=p.max_bad,
+                where=p.where,
+            )  # fmt: skip
+        data = open_labelled(
+            c.data, p.size, 3, split=split, image=p.image, label=c.label, split_column=p.split, how=p.how,
+            max_bad=p.max_bad, where=p.where,
+        )  # fmt: skip
+        return captioned(data, self.templates)
+
+    @cached_property
+    def _opened(self) -> tuple[CaptionedPictures | Stream, CaptionedPictures | None]:
+        """Pictures to train on, and those held out: of the split that is named, else some of the first."""
+        data, val = self.open_split(self.config.pictures.use), self.config.val
+        if val:
+            held = self.open_split(val)
+            if isinstance(held, Stream):
+                raise CondgenError(
+                    f"The split {val} is too large to be read into memory. Name a smaller one with --val."
+                )
+            return data, held
+        if isinstance(data, Stream):
+            return data, None
+        order = np.random.default_rng((self.config.seed, 1)).permutation(len(data))
+        n = min(MOST_HELD, len(data) // 20)
+        if n < 2:
+            return data, None
+        return data.rows(np.sort(order[n:])), data.rows(np.sort(order[:n]))
+
+    @property
+    def data(self) -> CaptionedPictures | Stream:
+        return self._opened[0]
+
+    @property
+    def held_out(self) -> CaptionedPictures | None:
+        """Pictures to choose the best state by."""
+        return self._opened[1]
+
+    # the training
+
+    def begin(self) -> None:
+        folder = self.root / "parts" / "tokenizer"
+        with ranks.first_alone():
+            if not (folder / "words.json").exists():
+                Tokenizer.train(self._texts(), self.config.clip.context, self.config.clip.vocab).save(folder)
+        self.tokenizer = Tokenizer.load(folder)
+
+    def _texts(self) -> list[str]:
+        data = self.data
+        if isinstance(data, Stream):
+            return data.texts
+        return [data.texts[i] for i in np.unique(data.captions[data.captions >= 0])]
+
+    def trainable(self) -> ClipTraining:
+        c = self.config
+        torch.manual_seed(c.seed)
+        shape = asdict(c.clip) | {"vocab": self.tokenizer.vocab, "context": self.tokenizer.context}
+        sigmoid = c.clip_objective.loss == "siglip"
+        clip = CLIP(CLIPConfig(c.pictures.size, **shape | {"bias": shape["bias"] or sigmoid}))
+        if sigmoid:  # one pair in a batch's row belongs together, and the first loss is that of saying so
+            with torch.no_grad():
+                clip.log_scale.fill_(math.log(10))
+                clip.bias.fill_(-math.log(max(c.fit_clip.batch - 1, 1)))
+        return ClipTraining(clip, c.clip_objective)
+
+    def views(self) -> Callable[[int], Batch]:
+        c, own = self.config, (ranks.rank(), ranks.world())
+        batch, p = c.fit_clip.batch, c.pictures
+        if not isinstance(self.data, Stream):
+            tokens = self.tokenizer.encode(self.data.texts)
+            return Views(self.data, tokens, batch, c.seed, c.clip_objective.negatives, p.shift, *own, flip=c.flip)
+        views = ShardViews(self.data, self.tokenizer.encode, batch, c.seed, p.shift, p.buffer, *own)
+        self.reading_on.callback(views.close)
+        return views
+
+    def train(self) -> Path:
+        with ExitStack() as self.reading_on:  # the threads that read a stream
+            return super().train()
+
+    def model(self, trained: ClipTraining, about: dict[str, Any]) -> TextImageEncoder:
+        return TextImageEncoder(trained.clip, self.tokenizer, about)
+
+    # the judge
+
+    def judge(self, model: TextImageEncoder) -> tuple[dict[str, float], Sheet | None]:
+        held = self.held_out
+        if held is None:
+            return {}, None
+        if held.labels is not None:
+            return self._zero_shot(model, held)
+        n = min(MOST_RETRIEVED, len(held))
+        images = model.embed_image(to_float(held.images[:n]))
+        text = model.embed_text([held.texts[i] for i in held.captions[:n, 0]])
+        same = same_text(held, n)
+        scores = {
+            "text to image R@1": retrieval_at_1(text, images, same),
+            "image to text R@1": retrieval_at_1(images, text, same.T),
+        }
+        found = (images[:64] @ text.T).argmax(1)
+        labels = [held.texts[held.captions[i, 0]] for i in found]
+        right = [bool(same[j, i]) for i, j in enumerate(found)]
+        return {"R@1": sum(scores.values()) / 2} | scores, _sheet(held, labels, right)
+
+    def _zero_shot(self, model: TextImageEncoder, held: CaptionedPictures) -> tuple[dict[str, float], Sheet]:
+        """The share of pictures that lie closest to the mean of the sentences about their class."""
+        said = class_captions(held.classes, self.templates)
+        text = model.embed_text([sentence for own in said for sentence in own]).unflatten(0, (len(said), -1))
+        classes = F.normalize(text.mean(1), dim=-1)
+        found = (model.embed_image(to_float(held.images)) @ classes.T).argmax(1).numpy()
+        right = found == held.labels
+        names = [held.classes[k] for k in found[:64]]
+        return {"zero-shot": float(right.mean())}, _sheet(held, names, [bool(one) for one in right[:64]])
+
+
+def _sheet(held: CaptionedPictures, labels: list[str], right: list[bool]) -> Sheet:
+    """Pictures with the text that was found for them."""
+    told = [text if ok else f"(wrong) {text}" for text, ok in zip(labels, right)]
+    return to_pil(to_float(held.images[: len(told)])), told
