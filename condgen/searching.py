@@ -98,7 +98,7 @@ def search(
     Args:
         model: an encoder, or a model that paints words, whose encoder is taken; or a path or name of one.
         data: captioned pictures, labelled ones, or a folder of pictures, see `data.gallery.Gallery`.
-        queries: texts; pictures, as paths or PIL. A text that is the path of a picture is that picture, but for `Words`.
+        queries: texts, pictures as paths or PIL. A text that is the path of a picture is that picture; `Words` are not.
         n: pictures for each query; fewer where there are no more.
         split: which part of the data.
         how: how pictures become square, `crop` or `pad`; None as in the training.
@@ -230,7 +230,7 @@ class Finder:
         """
         pictures = self.gallery.pictures({hit.number for one in found for hit in one.hits})
         most = max(len(one.hits) for one in found) + 1
-        columns = min(most, 10) if len(found) > 1 else min(most, max(3, round(most**0.5 * 1.2)))
+        columns = min(most, 10) if len(found) > 1 else -(-most // max(1, round((most / 1.6) ** 0.5)))
         cells, labels = [], []
         for one, query in zip(found, queries):
             cells.append(tile(one.query, CELL) if one.kind == "text" else self._cell(picture_of(query)))
@@ -238,7 +238,7 @@ class Finder:
             for hit in one.hits:
                 there = pictures.get(hit.number)
                 cells.append(tile("gone", CELL) if there is None else self._cell(there))
-                labels.append(f"{hit.score:.3f} {hit.told or hit.file}")
+                labels.append(f"{hit.score:.3f} · {hit.told or hit.file}")
             blank = -len(cells) % columns
             cells += [None] * blank
             labels += [""] * blank

@@ -17,7 +17,8 @@ ON_SHEET = 50, 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to look for, and where."""
+    """What to look for, and where; queries behind an option come as `more`, for argparse takes them at one place."""
+    parser.set_defaults(more=[])
     parser.add_argument("model", metavar="MODEL", help="an encoder, or a model that paints words: a name or a path")
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="words, or the path of a picture")
     parser.add_argument("--text", action="append", default=[], metavar="WORDS", help="a query that is words")
@@ -57,9 +58,11 @@ def run(args: argparse.Namespace) -> int:
     """Prints the names of what was found, and writes the sheet."""
     from condgen.models import find
 
+    if any(word.startswith("-") for word in args.more):
+        args.parser.refuse(args.more)
     if not args.data:
         raise CondgenError("Say where to look: --data PATH, for example a folder of pictures.")
-    if not (args.queries or args.text or args.image):
+    if not (args.queries or args.more or args.text or args.image):
         raise CondgenError("There is no query. Give words, for example 'a red circle', or the path of a picture.")
     out = args.out or (None if args.json else Path("search.png"))
     if out is not None:
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     check_device(args.device)
     encoder = encoder_of(folder).to(args.device)
     finder = Finder(encoder, gallery_of(encoder, args.data, **reading(args)))
-    queries = [*args.queries, *map(Words, args.text), *map(Path, args.image)]
+    queries = [*args.queries, *args.more, *map(Words, args.text), *map(Path, args.image)]
     finder.check(queries, args.n)
     with telling("embedding") as told:
         finder.embed(args.cache, told)

@@ -25,7 +25,18 @@ from condgen.data.arrays import Arrays, coloured, squared
 from condgen.data.labelrows import LabelledRows
 from condgen.data.labels import open_either
 from condgen.data.pictures import SUFFIXES, PictureError, decode, fit
-from condgen.data.rows import GUESSED, Columns, Row, Source, expected_rows, files_below, in_split, rows, split_name
+from condgen.data.rows import (
+    GUESSED,
+    Columns,
+    Row,
+    Source,
+    expected_rows,
+    files_below,
+    in_split,
+    named_split,
+    rows,
+    split_name,
+)
 from condgen.data.sources import Tally
 from condgen.data.tables import SHARDS
 from condgen.factors import LABEL, Factor
@@ -240,7 +251,9 @@ def _found(path: str, columns: Columns, where: str) -> Source | Arrays | Labelle
         pictures = tuple(file for file in files if file.suffix.lower() in SUFFIXES)
         if not pictures or any(file.suffix.lower() in (".jsonl", ".csv", *SHARDS) for file in files):
             raise
-        return Source(folder, folder, "pictures", (), pictures)
+        splits = [named_split(file.relative_to(folder), own=False) for file in pictures]
+        by_name = any(split and not split.startswith("train") for split in splits)
+        return Source(folder, folder, "plain", (), pictures, by_name)
 
 
 def _label(factors: tuple[Factor, ...] | list[Factor], codes: list[float]) -> str:

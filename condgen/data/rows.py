@@ -88,8 +88,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the rows of one data set are: in tables, in pictures with captions beside them, in folders of classes, or in
-    a folder of pictures of which nothing is said.
+    """Where the rows of one data set are: in tables, in pictures with captions beside them, in folders of classes, or
+    in pictures of which nothing is said.
 
     Args:
         path: what the user gave.
@@ -104,7 +104,7 @@ class Source:
 
     path: Path
     home: Path
-    form: Literal["metadata", "parquet", "shards", "sidecars", "classes", "pictures"]
+    form: Literal["metadata", "parquet", "shards", "sidecars", "classes", "plain"]
     tables: tuple[Table, ...] = ()
     pictures: tuple[Path, ...] = ()
     by_name: bool = False
@@ -258,10 +258,9 @@ def rows(source: Source, split: str = "all") -> Iterator[Row]:
     if source.form == "classes":
         yield from (_class_row(source, picture) for picture in source.pictures)
         return
-    if source.form == "pictures":
-        for picture in source.pictures:
-            key = picture.relative_to(source.home).as_posix()
-            yield Row(key, picture, split=_split_of(source, picture, key))
+    if source.form == "plain":
+        pairs = ((picture, picture.relative_to(source.home).as_posix()) for picture in source.pictures)
+        yield from (Row(key, picture, split=_split_of(source, picture, key)) for picture, key in pairs)
         return
     named = set()
     for table in _tables(source, split):
