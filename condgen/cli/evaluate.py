@@ -11,10 +11,23 @@ from pathlib import Path
 from condgen.cli.generate import check_folder
 from condgen.cli.terminal import say, show_json
 
-HELP = "judge a model: does it paint what the words or the label say?"
+HELP = "judge a model: does it paint what the words or the label say, and what do its features know?"
 READING = ("image", "text", "split_column", "where", "how")
 OF_LABELS = ("per_label", "seeds", "judge", "combined", "inception")
-CHOSEN = ("out", "data", "split", *READING, "prompts", "pictures", "ablate", "against", "parts", *OF_LABELS)
+OF_FEATURES = ("features", "label", "templates", "train_pictures", "tune")
+CHOSEN = (
+    "out",
+    "data",
+    "split",
+    *READING,
+    "prompts",
+    "pictures",
+    "ablate",
+    "against",
+    "parts",
+    *OF_LABELS,
+    *OF_FEATURES,
+)
 TRAINED = " (default as in the training)"
 
 
@@ -31,14 +44,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pictures", type=int, default=4, metavar="N", help="pictures of every prompt (default 4)")
     parser.add_argument("--prompts", type=int, default=50, metavar="N", help="prompts of every task (default 50)")
     parser.add_argument("--ablate", type=int, default=20, metavar="N", help="prompts of every ablation; 0 for none")
-    parser.add_argument("--against", action="append", default=[], metavar="MODEL", help="a model to ablate against")
+    parser.add_argument("--against", action="append", default=[], metavar="MODEL", help="a model to judge beside it")
     parser.add_argument("--parts", default="", metavar="FILE", help="parquet of the layers that pictures are made of")
     labels = parser.add_argument_group("models of labels")
     labels.add_argument("--per-label", type=int, default=100, metavar="N", help="pictures of a class (default 100)")
-    labels.add_argument("--seeds", type=int, default=3, metavar="K", help="paint them K times over (default 3)")
+    labels.add_argument("--seeds", type=int, metavar="K", help="paint them K times (default 3); of features see --tune")
     labels.add_argument("--judge", type=Path, metavar="FOLDER", help="keep classifiers here (default REPORT/judge)")
     labels.add_argument("--combined", default=(), type=names, metavar="A,B", help="factors that are a combination")
     labels.add_argument("--inception", type=Path, metavar="FILE", help="Inception weights, for FID")
+    seen = parser.add_argument_group("encoders, and others by --features")
+    seen.add_argument("--features", action="store_true", help="judge what the model sees, not what it paints")
+    seen.add_argument("--label", metavar="COLUMN", help="column of the classes")
+    seen.add_argument(
+        "--template",
+        dest="templates",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="sentence for zero-shot, as 'a photo of a {}'; several, or those that go with the data",
+    )
+    seen.add_argument("--train-pictures", type=int, default=0, metavar="N", help="fit on N pictures; 0 for all")
+    seen.add_argument(
+        "--tune",
+        type=int,
+        default=20_000,
+        metavar="N",
+        help="pictures seen with 1, 10 and 100 %% of the labels, --seeds times (default 20000, once); 0 for none",
+    )
     parser.add_argument("--card", action="store_true", help="write the scores into the model's card, too")
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 

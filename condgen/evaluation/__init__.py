@@ -4,7 +4,7 @@
 combinations, the swap test of the encoder, the prior report, the paper's ablation. For models of captioned pictures:
 retrieval, the prior report and CLIP scores, on pictures that training never saw; and where the pictures are composed of
 known layers, whether they show the right ones. For models of labels: what an independent classifier sees, and how far
-the pictures are from real ones.
+the pictures are from real ones. For encoders, and for whatever else has features: what can be read off these.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ from condgen.evaluation.report import check_out, finite, markdown, write
 from condgen.evaluation.scenes import evaluate_scenes, scene_eval
 
 __all__ = ["evaluate", "markdown", "scene_eval"]
+TUNE = 20_000
+"""Pictures that an encoder is trained on with every share of the labels."""
 
 
 def evaluate(
     model, out: Path | str | None = None, data: str = "", split: str = "test", prompts: int = 50, pictures: int = 4,
     ablate: int = 20, against: Sequence = (), parts: str = "", image: str | None = None, text: str | None = None,
     split_column: str | None = None, where: str | None = None, how: str | None = None,
-    per_label: int = 100, seeds: int = 3, judge: Path | str | None = None, combined: Sequence[str] = (),
-    inception: Path | str | None = None,
+    per_label: int = 100, seeds: int | None = None, judge: Path | str | None = None, combined: Sequence[str] = (),
+    inception: Path | str | None = None, features: bool = False, label: str | None = None,
+    templates: Sequence[str] = (), train_pictures: int = 0, tune: int = TUNE,
     told: Told = lambda share, what: None,
 ) -> dict:  # fmt: skip
     """Judges a model.
 
     Args:
-        model: a TextToImage or LabelToImage, a path or a name.
+        model: an encoder, a TextToImage or LabelToImage, a path or a name.
         out: folder for `report.json`, `report.md` and `sheet.png`; None writes nothing.
         data: captioned pictures to judge on; needed unless the model paints scenes. Or labelled pictures, by default
             those of the training.
@@ -42,13 +45,20 @@ def evaluate(
         prompts: per task of SceneEval, or captions of every table of parts.
         pictures: per prompt.
         ablate: prompts (per task, or per table of parts) for each line of the ablation; 0 leaves it out.
-        against: other models of scenes, as TextToImage, paths or names, each a line of the ablation: one whose decoder
-            was told texts, for instance.
+        against: other models, paths or names: of scenes, each a line of the ablation, one whose decoder was told texts
+            for instance; where features are judged, each a line of their tables.
         parts: `parts.parquet`, to judge pictures made of known layers by their head and glasses.
         image, text, split_column, where, how: how `data` is read, see `data.sources.load_captions`; None as the
             model's own training pictures were, an empty name guesses.
         per_label, combined, inception: see `labels.evaluate_labels`.
-        seeds: how often the pictures of a model of labels are painted anew.
+        seeds: how often the pictures of a model of labels are painted anew, by default 3; how often some of the labels
+            are drawn for a new head, by default once.
+        features: judge what the model sees in pictures, see `eyes.features_of`, and not what it paints; so encoders
+            always are. `data` holds labelled pictures, with a training and a test split, or captioned ones.
+        label: column of the classes.
+        templates: sentences with a gap for a class, `a photo of a {}`; by default those that go with the data.
+        train_pictures: of the training pictures, probes are fitted on at most so many; 0 for all.
+        tune: pictures that an encoder sees when it is trained on 1, 10 and 100 % of the labels; 0 leaves that out.
         judge: folder to keep classifiers in; by default `judge` in the folder of the report.
         told: called with progress.
 
@@ -58,48 +68,68 @@ def evaluate(
     Raises:
         CondgenError: a number out of range, or no, missing or unusable data; before anything is painted.
     """
-    counts = (("prompts", prompts, 1), ("pictures", pictures, 1), ("ablate", ablate, 0))
-    for name, value, least in (*counts, ("per-label", per_label, 1), ("seeds", seeds, 1)):
+    counts = (("prompts", prompts, 1), ("pictures", pictures, 1), ("ablate", ablate, 0), ("per-label", per_label, 1))
+    counts += (("seeds", 3 if seeds is None else seeds, 1), ("train-pictures", train_pictures, 0), ("tune", tune, 0))
+    for name, value, least in counts:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise CondgenError(f"--{name} must be an integer from {least}, got {str(value)[:40]!r}.")
     if out is not None:
         check_out(Path(out))
     if parts and not data:
         raise CondgenError("To judge parts, give the folder of the test tables with --data.")
-    model, *others = (one if hasattr(one, "paint") else _load(one) for one in (model, *against))
-    by_label = hasattr(model, "factors")
-    _check_kind(
-        by_label, {"text": text, "parts": parts, "against": others},
-        {"per-label": per_label != 100, "seeds": seeds != 3, "judge": judge, "combined": combined,
-         "inception": inception},
-    )  # fmt: skip
-    if any(hasattr(other, "factors") for other in others) or (others and (data or not ablate)):
-        raise CondgenError("--against adds lines to the ablation of scenes: leave --data out, and --ablate above 0.")
-    if by_label:
+    model, *others = (_load(one) if one is None or isinstance(one, str | Path) else one for one in (model, *against))
+    asked = {"image": image, "split_column": split_column, "how": how, "where": where}
+    by_features = features or hasattr(model, "embed_image")
+    by_label = not by_features and hasattr(model, "factors")
+    of_labels = {"per-label": per_label != 100, "judge": judge, "combined": combined, "inception": inception}
+    of_features = {"label": label, "template": templates, "train-pictures": train_pictures, "tune": tune != TUNE}
+    if by_features:
+        _refuse("what models paint", "features", {"parts": parts} | of_labels)
+    else:
+        _refuse("features (--features)", "what it paints", of_features)
+        _check_kind(by_label, {"text": text, "parts": parts, "against": others}, {"seeds": seeds} | of_labels)
+        if any(hasattr(other, "factors") for other in others) or (others and (data or not ablate)):
+            raise CondgenError(
+                "--against adds lines to the ablation of scenes: leave --data out, and --ablate above 0."
+            )
+    sheets, drawn = {}, {}
+    if by_features:
+        from condgen.evaluation import representations  # trains, and the other judges need not load that
+
+        what = representations.Asked(data, split, asked | {"label": label, "text": text}, train_pictures)
+        report, sheets, drawn = representations.evaluate_features(
+            [model, *others], what, templates, tune, seeds or 1, told
+        )
+    elif by_label:
         from condgen.evaluation import labels  # trains, and the other judges need not load that
 
-        asked = {"image": image, "split_column": split_column, "how": how, "where": where}
         train, test = labels.read_labelled(model, data, split, asked)
         place = judge or (Path(out) / "judge" if out is not None else None)
         more = {"judge": place and Path(place), "combined": combined, "inception": inception and Path(inception)}
-        report, sheets = labels.evaluate_labels(model, train, test, per_label, range(seeds), told=told, **more)
+        report, sheets = labels.evaluate_labels(model, train, test, per_label, range(seeds or 3), told=told, **more)
     elif data:
         asked = {"image": image, "text": text, "split": split_column, "where": where, "how": how}
         known = read_pictures(model, data, split, asked)
         exam = read_exam(Path(data), Path(parts), prompts, model.size) if parts else None
-        report, shown = evaluate_captions(model, known, pictures, told)
+        report, sheets["sheet"] = evaluate_captions(model, known, pictures, told)
         if exam is not None:
-            more, shown = evaluate_parts(model, exam, pictures, ablate, told)
+            more, sheets["sheet"] = evaluate_parts(model, exam, pictures, ablate, told)
             report |= more
     elif str(model.about.get("recipe")).startswith("scenes"):
-        report, shown = evaluate_scenes(model, prompts, pictures, ablate, told, others)
+        report, sheets["sheet"] = evaluate_scenes(model, prompts, pictures, ablate, told, others)
     else:
         raise CondgenError(f"{model.name} does not paint scenes: give captioned pictures to judge on with --data.")
     report = finite({"model": model.name, "model_id": model.model_id} | report)
     told(1.0, "done")
     if out is not None and not ranks.rank():
-        write(Path(out), report, sheets if by_label else {"sheet": shown})
+        write(Path(out), report, sheets, drawn)
     return report
+
+
+def _refuse(other: str, this: str, given: dict[str, object]) -> None:
+    """Raises `CondgenError` where something is asked that is for judging something else."""
+    if wrong := [f"--{name}" for name, value in given.items() if value]:
+        raise CondgenError(f"{', '.join(wrong)} is for judging {other}; judged here is {this}. Leave it out.")
 
 
 def _check_kind(by_label: bool, words: dict[str, object], labels: dict[str, object]) -> None:
@@ -113,4 +143,7 @@ def _load(path_or_name: Path | str):
     from condgen.models import find
     from condgen.opening import open_model
 
-    return open_model(find(path_or_name))
+    folder = find(path_or_name)
+    model = open_model(folder)
+    model.path = folder
+    return model

@@ -13,20 +13,23 @@ from condgen.metrics.alignment import retrieval_at_1
 READ = {"image": "", "text": "", "split": "", "where": "", "how": "crop"}
 
 
-def read_pictures(model, data: str, split: str, asked: dict[str, str | None]) -> CaptionedPictures:
+def read_pictures(model, data: str, split: str, asked: dict[str, str | None], size: int = 0) -> CaptionedPictures:
     """The pictures to judge on, read as those of the training were where nothing else is asked for.
 
     Args:
-        model: a TextToImage; `about["pictures"]`, where it is there, tells how those of its training were read.
+        model: one that knows words; `about["pictures"]`, where it is there, tells how those of its training were read.
         data, split: see `load_captions`.
         asked: the keys of READ, where `split` is a column; None as in the training.
+        size: edge of the pictures; 0 is that of the model.
     """
     trained = model.about.get("pictures")
     trained = trained if isinstance(trained, dict) else {}
     chosen = READ | {name: trained[name] for name in READ if isinstance(trained.get(name), str)}
     chosen |= {name: value for name, value in asked.items() if value is not None}
     columns = Columns(chosen["image"], chosen["text"], chosen["split"])
-    return load_captions(data, model.size, columns=columns, split=split, how=chosen["how"], where=chosen["where"])
+    return load_captions(
+        data, size or model.size, columns=columns, split=split, how=chosen["how"], where=chosen["where"]
+    )
 
 
 def evaluate_captions(

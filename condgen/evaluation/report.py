@@ -14,10 +14,11 @@ from condgen.evaluation.embeds import Example
 from condgen.paintings import grid, make_folder, png_bytes, write_bytes
 
 SCORES = "## Scores"
-FILES = ("report.json", "report.md", "sheet.png", "neighbours.png")
+FILES = ("report.json", "report.md", "sheet.png", "neighbours.png", "space.png")
 KEPT = (
     *("scene_eval", "pictures_judged", "swap_accuracy", "retrieval", "parts"),
     *("judge", "accuracy", "accuracy_seen", "accuracy_never_seen", "distances", "classifier_trained_on_generated"),
+    *("features", "collapse", "new_head"),
 )
 
 
@@ -34,15 +35,17 @@ def check_out(out: Path) -> None:
         raise CondgenError(f"{out / taken[0]} is a folder; the report goes there. Move it, or choose another with -o.")
 
 
-def write(out: Path, report: dict, sheets: dict[str, list[Example]]) -> None:
-    """Writes `report.json`, `report.md` and every sheet, as PNG of that name, into a folder."""
+def write(out: Path, report: dict, sheets: dict[str, list[Example]], pictures: dict[str, bytes] | None = None) -> None:
+    """Writes `report.json`, `report.md` and every sheet and picture, as PNG of that name, into a folder."""
     make_folder(out)
     write_bytes(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     write_bytes(out / "report.md", markdown(report).encode())
     for name, shown in sheets.items():
-        pictures = [Image.fromarray(picture.transpose(1, 2, 0)) for _, picture, _ in shown]
+        cells = [Image.fromarray(picture.transpose(1, 2, 0)) for _, picture, _ in shown]
         labels = [("" if ok else "(wrong) ") + caption for caption, _, ok in shown]
-        write_bytes(out / f"{name}.png", png_bytes(grid(pictures, labels, columns=8, cell=128)))
+        write_bytes(out / f"{name}.png", png_bytes(grid(cells, labels, columns=8, cell=128)))
+    for name, png in (pictures or {}).items():
+        write_bytes(out / f"{name}.png", png)
 
 
 def record(folder: Path, report: dict) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+ROWS = 1024
+"""So many rows of a table of similarities are held at a time."""
 
 
 def swap_accuracy(image_embed: Tensor, true_embed: Tensor, wrong_embed: Tensor) -> float:
@@ -15,15 +20,74 @@ def swap_accuracy(image_embed: Tensor, true_embed: Tensor, wrong_embed: Tensor) 
     return ((image_embed * true_embed).sum(1) > (image_embed * wrong_embed).sum(1)).float().mean().item()
 
 
-def retrieval_at_1(query: Tensor, gallery: Tensor, same: Tensor) -> float:
-    """Share of queries whose nearest gallery entry is a right one.
+def wrong_before(query: Tensor, gallery: Tensor, same: Tensor) -> Tensor:
+    """Of every query the number of wrong entries that are as near as its nearest right one, int64 (N,).
+
+    A tie counts as wrong: an encoder that makes one vector of everything finds nothing.
 
     Args:
         query: unit vectors (N, D). gallery: unit vectors (M, D).
         same: bool (N, M), every right entry; entries with an equal text are all right.
+
+    Returns:
+        0 where the nearest of all is a right one; M where no entry is right.
     """
-    best = (query @ gallery.T).argmax(1)
-    return same[torch.arange(len(query)), best].float().mean().item()
+    near = query @ gallery.T
+    best = near.masked_fill(~same, -torch.inf).amax(1, keepdim=True)
+    return ((near >= best) & ~same).sum(1)
+
+
+def retrieval_at_1(query: Tensor, gallery: Tensor, same: Tensor) -> float:
+    """Share of queries whose nearest gallery entry is a right one; arguments as in `wrong_before`."""
+    return (wrong_before(query, gallery, same) == 0).float().mean().item()
+
+
+def retrieval(
+    query: Tensor, gallery: Tensor, query_keys: Tensor, gallery_keys: Tensor, at: Sequence[int] = (1, 5, 10)
+) -> dict[str, float]:
+    """Share of queries with a right entry among their k nearest, and what chance would find.
+
+    Some rows of the table of all pairs are held at a time.
+
+    Args:
+        query: unit vectors (N, D). gallery: unit vectors (M, D).
+        query_keys, gallery_keys: int64 (N, A) and (M, B), the numbers of the texts that are true of each, -1 for none;
+            an entry is right where it shares one with the query.
+        at: values of k.
+
+    Returns:
+        `R@k`, and `chance R@k`: that of an order at random, exactly, whatever number of right entries each query has.
+    """
+    keys, order = gallery_keys.flatten().sort()
+    owner = order // gallery_keys.shape[1]
+    wrong, right = [], []
+    for rows, own in zip(query.split(ROWS), query_keys.split(ROWS)):
+        same = _sharing(own, keys, owner, len(gallery)).to(query.device)
+        wrong.append(wrong_before(rows, gallery, same))
+        right.append(same.sum(1))
+    wrong, right = torch.cat(wrong), torch.cat(right)
+    found = {f"R@{k}": (wrong < k).double().mean().item() for k in at}
+    return found | {f"chance R@{k}": chance_within(right, len(gallery), k) for k in at}
+
+
+def _sharing(own: Tensor, keys: Tensor, owner: Tensor, entries: int) -> Tensor:
+    """bool (R, entries): which entries hold one of the keys (R, A); `keys` are sorted, `owner` says whose each is."""
+    same = torch.zeros(len(own), entries, dtype=torch.bool)
+    for column in own.T.contiguous().cpu():
+        first, last = torch.searchsorted(keys.cpu(), column), torch.searchsorted(keys.cpu(), column, right=True)
+        count = torch.where(column >= 0, last - first, 0)
+        rows = torch.repeat_interleave(torch.arange(len(own)), count)
+        place = torch.arange(len(rows)) - torch.repeat_interleave(count.cumsum(0) - count, count)
+        same[rows, owner.cpu()[first[rows] + place]] = True
+    return same
+
+
+def chance_within(right: Tensor, entries: int, k: int) -> float:
+    """Mean chance that one of `right` entries, int64 (N,), is among the first k of so many in an order at random."""
+    missed = torch.ones(len(right), dtype=torch.float64)
+    for drawn in range(min(k, entries)):
+        missed = missed * ((entries - right.cpu() - drawn).clamp(min=0) / (entries - drawn))
+    return (1 - missed).mean().item()
 
 
 def prior_report(predicted: Tensor, image_embed: Tensor, text_embed: Tensor, same: Tensor) -> dict[str, float]:

@@ -109,11 +109,15 @@ class Critic(nn.Module):
         return self.said(said["vector"]), self.place(said)
 
     def forward(self, image: Tensor, match: Tensor, place: Tensor | float) -> Tensor:
+        phi = self.phi(image, place)
+        return self.real(phi)[:, 0] + (phi * match).sum(1) / math.sqrt(phi.shape[1])
+
+    def phi(self, image: Tensor, place: Tensor | float) -> Tensor:
+        """Its features of a picture, (B, features), which both of its questions are answered from."""
         h = self.stem(F.pixel_unshuffle(image, 2).contiguous(memory_format=torch.channels_last))
         for level, blocks in enumerate(self.blocks):
             h = self.shrink[level - 1](F.leaky_relu(h, 0.2)) if level else h
             for block in blocks:
                 h = block(h)
         h = self.after(h + place)
-        phi = F.leaky_relu(self.features(F.leaky_relu(h, 0.2).flatten(1)), 0.2)
-        return self.real(phi)[:, 0] + (phi * match).sum(1) / math.sqrt(phi.shape[1])
+        return F.leaky_relu(self.features(F.leaky_relu(h, 0.2).flatten(1)), 0.2)

@@ -1,0 +1,240 @@
+"""Whatever has features, as one module: pictures in, features out. And what every such module is held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from condgen import ranks
+from condgen.contracts import Batch, CondgenError
+from condgen.data.views import to_float
+from condgen.decoders.cgan import CganDecoder, CganObjective, CganTraining
+from condgen.decoders.cvae import CvaeDecoder
+from condgen.decoders.telling import DecoderObjective
+from condgen.encoding import ROWS, ImageEncoder, TextImageEncoder
+from condgen.nn.conditioning import Reads, say_nothing
+from condgen.painters import kind_of
+from condgen.training import checkpoint
+
+CRITIC = (
+    "Its critic is kept in the checkpoints of its training run: give the folder of the run, not a copy of the model."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the tables.
+
+    Args:
+        name: what it is called there.
+        eyes: its features.
+        words: the same model where it knows words.
+    """
+
+    name: str
+    eyes: Eyes
+    words: TextImageEncoder | None = None
+
+
+class Eyes(nn.Module):
+    """(B, C, S, S) in [-1, 1] -> (B, F).
+
+    Args:
+        size, colours: S and C.
+    """
+
+    net: nn.Module | None = None
+    """What has weights, and a `config` from which it can be built anew."""
+
+    def __init__(self, size: int, colours: int):
+        super().__init__()
+        self.size, self.colours = size, colours
+
+    def untrained(self, seed: int = 0) -> Eyes | None:
+        """The same architecture with the weights that training begins with; None where it cannot be built anew."""
+        if self.net is None:
+            return None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                fresh = self._anew()
+            except (TypeError, ValueError, AttributeError, CondgenError):  # a network of somebody else's
+                return None
+        old = self.net.state_dict()
+        new = {name: value.to(old[name].device) for name, value in fresh.net.state_dict().items() if name in old}
+        if len(new) < len(old) or all(torch.equal(new[name], value) for name, value in old.items()):
+            return None  # it has read the trained weights again
+        return fresh.eval()
+
+    def _anew(self) -> Eyes:
+        return type(self)(type(self.net)(self.net.config))
+
+
+class Pixels(Eyes):
+    """The pictures themselves."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+
+class OfEncoder(Eyes):
+    """The features of an encoder, before any map into a shared space."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__(net.config.size, 3)
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net.features(images) if hasattr(self.net, "features") else self.net(images)
+
+
+class OfPosterior(Eyes):
+    """The mean of the code that the encoder of a CVAE reads off a picture, with nothing said about it."""
+
+    def __init__(self, net: CvaeDecoder):
+        super().__init__(net.config.size, net.config.colours)
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net.encoder(images, self.net.said(nothing(self.net.config, images)))[0]
+
+
+class OfCritic(Eyes):
+    """What the critic of a cGAN sees in a picture, with nothing said about it, before it judges."""
+
+    def __init__(self, net: CganTraining):
+        super().__init__(net.decoder.config.size, net.decoder.config.colours)
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        _, place = self.net.critic.read(self.net.said(nothing(self.net.decoder.config, images)))
+        return self.net.critic.phi(images, place)
+
+    def _anew(self) -> Eyes:
+        return OfCritic(_with_critic(CganDecoder(self.net.decoder.config)))
+
+
+def _with_critic(decoder: CganDecoder) -> CganTraining:
+    return CganTraining(decoder, CganObjective(), DecoderObjective())
+
+
+def nothing(reads: Reads, images: Tensor) -> Batch:
+    """A condition that says nothing, one for each picture."""
+    n, device = len(images), images.device
+    if reads.levels:
+        codes = torch.zeros(n, len(reads.levels), device=device)
+        return {"codes": codes, "has_codes": codes > 0}
+    cond = {
+        "z": torch.zeros(n, reads.embed_dim, device=device),
+        "has_z": torch.zeros(n, dtype=torch.bool, device=device),
+        "tokens": torch.zeros(n, reads.context, dtype=torch.int64, device=device),
+        "has_words": torch.zeros(n, dtype=torch.bool, device=device),
+    }
+    return say_nothing(cond)
+
+
+def features_of(model) -> Eyes:
+    """What a model sees in pictures, as a module to call with them, or to train on.
+
+    Args:
+        model: an encoder, or the network of one; a TextToImage, of which it is the encoder; a LabelToImage whose
+            decoder is a CVAE, of which it is the mean of the posterior, or a cGAN, of which it is the critic.
+
+    Raises:
+        CondgenError: it has no features; or a critic that is not there.
+    """
+    if isinstance(model, ImageEncoder):
+        return OfEncoder(model.net).eval()
+    if hasattr(model, "clip"):
+        return OfEncoder(model.clip).eval()
+    decoder = getattr(model, "decoder", None)
+    if isinstance(decoder, CvaeDecoder):
+        return OfPosterior(decoder).eval()
+    if isinstance(decoder, CganDecoder):
+        return OfCritic(_critic_of(model)).eval()
+    if decoder is not None:
+        raise CondgenError(
+            f"{model.name} paints by {kind_of(decoder)} and has no encoder, posterior or critic whose features could "
+            "be judged."
+        )
+    return OfEncoder(model).eval()
+
+
+def _critic_of(model) -> CganTraining:
+    """The training of a cGAN as its last checkpoint has it."""
+    path = getattr(model, "path", None)
+    kept = sorted((Path(path).parent / "checkpoints" / "decoder").glob("step-*"), reverse=True) if path else []
+    place = next((folder for folder in kept if checkpoint.verify(folder)), None)
+    if place is None:
+        raise CondgenError(f"{model.name} is a GAN, and where it lies there is no critic beside it. {CRITIC}")
+    training = _with_critic(model.decoder)
+    tensors = checkpoint.load(place)[0].get("model", {})
+    try:
+        training.load_state_dict(tensors)
+    except RuntimeError as error:
+        told = str(error).splitlines()[-1].strip()
+        raise CondgenError(f"{place} holds another network than {model.name} ({told}). {CRITIC}") from None
+    return training
+
+
+def words_of(model) -> TextImageEncoder | None:
+    """The model as an encoder of pictures and words, where it is one."""
+    if isinstance(model, TextImageEncoder):
+        return model
+    if hasattr(model, "clip"):
+        return TextImageEncoder(model.clip, model.tokenizer, {"name": model.name}, model.model_id)
+    return None
+
+
+def rows_of(models: list, size: int = 0, colours: int = 0) -> tuple[list[Row], list[str]]:
+    """The lines of the tables: every model, every architecture among them with random weights, and raw pixels.
+
+    Args:
+        size, colours: of the raw pixels; 0 as the first model reads them.
+
+    Returns:
+        (rows, notes): what could not be had.
+    """
+    rows, seen, notes = [], {}, []
+    for model in models:
+        name = model.name if model.name not in {row.name for row in rows} else f"{model.name} ({model.model_id[:8]})"
+        rows.append(Row(name, features_of(model), words_of(model)))
+    for row in list(rows):
+        net = row.eyes.net
+        shape = (type(row.eyes), type(net), getattr(net, "config", None) or net.decoder.config)
+        if shape in seen:
+            continue
+        seen[shape] = row.name
+        fresh = row.eyes.untrained()
+        if fresh is None:
+            notes.append(f"The network of {row.name} cannot be built anew: there is no control with random weights.")
+            continue
+        words = TextImageEncoder(fresh.net, row.words.tokenizer) if row.words else None
+        rows.append(Row(f"random network ({row.name})", fresh, words))
+    first = rows[0].eyes
+    return [*rows, Row("raw pixels", Pixels(size or first.size, colours or first.colours))], notes
+
+
+@torch.no_grad()
+def see(eyes: Eyes, images, device: torch.device | str = "cpu", done=lambda n: None) -> Tensor:
+    """Features of pictures, uint8 (N, C, S, S) -> float32 (N, F) on the CPU; `done` is told of every part.
+
+    Raises:
+        CondgenError: some are no numbers.
+    """
+    eyes = eyes.to(device)
+
+    def compute(own: slice) -> Tensor:
+        parts = []
+        for part in torch.as_tensor(images[own]).split(ROWS):
+            parts.append(eyes(to_float(part).to(device)).flatten(1).float().cpu())
+            done(len(part))
+        return torch.cat(parts)
+
+    features = ranks.shared_out(compute, len(images))
+    if not features.isfinite().all():
+        raise CondgenError("The network makes features that are no finite numbers: its weights are damaged.")
+    return features

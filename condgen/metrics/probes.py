@@ -1,0 +1,235 @@
+"""What can be read off features (nearest neighbours, a linear probe, zero-shot), and whether they have collapsed.
+
+Features in, numbers out. Probes are fitted on the features of training pictures and told on those of others. Whatever
+is measured of an encoder says little without the same of raw pixels and of a random network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROWS = 1024
+"""So many rows of a table of similarities are held at a time."""
+STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+"""Strengths of the penalty that a probe chooses among, the strongest first."""
+
+
+def accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Share of the predictions that are right; both int64 (N,)."""
+    return (predicted.cpu() == labels.cpu()).double().mean().item()
+
+
+def accuracy_by_class(predicted: Tensor, labels: Tensor, classes: int) -> list[float]:
+    """The same for every class alone; NaN where none has that label."""
+    labels = labels.cpu()
+    right = (predicted.cpu() == labels).double()
+    counts = torch.bincount(labels, minlength=classes)
+    return (torch.bincount(labels, weights=right, minlength=classes) / counts).tolist()
+
+
+# Nearest neighbours ---------------------------------------------------------------------------------------------------
+
+
+def knn(
+    features: Tensor, labels: Tensor, asked: Tensor, classes: int, k: int = 200, temperature: float = 0.1
+) -> Tensor:
+    """What the k nearest training pictures vote for, each with the weight exp(cosine / temperature).
+
+    Args:
+        features, labels: of the training pictures, (N, F) and int64 (N,) below `classes`.
+        asked: features (M, F).
+        k: neighbours; all there are where that is fewer.
+
+    Returns:
+        int64 (M,).
+
+    References:
+        Unsupervised Feature Learning via Non-Parametric Instance Discrimination (Wu et al., 2018), section 3.4
+    """
+    known, k = F.normalize(features, dim=1), min(k, len(features))
+    predicted = []
+    for rows in asked.split(ROWS):
+        near, which = (F.normalize(rows, dim=1) @ known.T).topk(k, 1, sorted=False)
+        votes = near.new_zeros(len(rows), classes).scatter_add_(1, labels[which], ((near - 1) / temperature).exp())
+        predicted.append(votes.argmax(1))
+    return torch.cat(predicted)
+
+
+# The linear probe -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A multinomial logistic regression on features.
+
+    Args:
+        weight, bias: of the features as they are, (K, F) and (K,).
+        strength: of its penalty.
+        tried: strength -> accuracy on the validation part; empty where none was to be chosen.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    strength: float
+    tried: dict[float, float]
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """(M, F) -> the likeliest class, int64 (M,)."""
+        return self.logits(features).argmax(1)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(M, F) -> (M, K)."""
+        return features @ self.weight.T + self.bias
+
+
+def linear_probe(
+    features: Tensor, labels: Tensor, classes: int, strengths: Sequence[float] = STRENGTHS, seed: int = 0,
+    held: float = 0.1, steps: int = 100,
+) -> Probe:  # fmt: skip
+    """Fits a probe on standardised features.
+
+    Args:
+        features, labels: (N, F) and int64 (N,) below `classes`.
+        strengths: of the penalty strength / 2 |weight|^2 beside the mean cross-entropy. The one that is best on a part
+            that is held out of these pictures is taken, and the probe is fitted anew on all of them.
+        seed: of the choice of that part.
+        held: its share.
+        steps: of L-BFGS, for every strength.
+    """
+    mean, sd = features.mean(0), features.std(0, correction=0)
+    sd = torch.where(sd > 1e-6 * sd.max().clamp(min=1e-30), sd, torch.inf)  # what is always the same tells nothing
+    x, rows = (features - mean) / sd, None
+    tried: dict[float, float] = {}
+    strength = strengths[0]
+    if len(strengths) > 1 and (rows := _held_out(labels, held, seed)) is not None:
+        own = torch.ones(len(x), dtype=torch.bool)
+        own[rows] = False
+        seen, unseen, solution, falls = x[own], x[rows], None, 0
+        for one in sorted(strengths, reverse=True):
+            solution = _fit(seen, labels[own], classes, one, steps, solution)
+            tried[one] = accuracy((unseen @ solution[:-1] + solution[-1]).argmax(1), labels[rows])
+            falls = falls + 1 if tried[one] < max(tried.values()) else 0
+            if falls == 2:
+                break
+        strength = max(tried, key=lambda one: (tried[one], one))
+    solution = _fit(x, labels, classes, strength, 2 * steps)
+    weight = (solution[:-1] / sd[:, None]).T.contiguous()
+    return Probe(weight, solution[-1] - weight @ mean, strength, tried)
+
+
+def _held_out(labels: Tensor, share: float, seed: int) -> Tensor | None:
+    """Rows for validation, of every class its share; None where there are too few to choose anything by."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
+    rows = [own[: round(share * len(own))] for own in (order[labels[order] == one] for one in labels.unique())]
+    held = torch.cat(rows)
+    return held if len(held) >= 10 else None
+
+
+def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, start: Tensor | None = None) -> Tensor:
+    """Weights and, in the last row, the bias: (F + 1, K)."""
+    solution = x.new_zeros(x.shape[1] + 1, classes) if start is None else start.clone()
+    solution.requires_grad_(True)
+    optimiser = torch.optim.LBFGS(
+        [solution], max_iter=steps, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-5
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = F.cross_entropy(torch.addmm(solution[-1], x, solution[:-1]), labels)
+        loss = loss + strength / 2 * solution[:-1].square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimiser.step(closure)
+    return solution.detach()
+
+
+# Zero-shot ------------------------------------------------------------------------------------------------------------
+
+
+def class_embeddings(text_embed: Tensor) -> Tensor:
+    """Unit embeddings of T sentences about each of K classes, (K, T, D) -> their mean direction, unit, (K, D)."""
+    return F.normalize(text_embed.mean(1), dim=-1)
+
+
+def zero_shot(image_embed: Tensor, classes: Tensor) -> Tensor:
+    """Unit embeddings of pictures (N, D) and of classes (K, D) -> the nearest class, int64 (N,)."""
+    return (image_embed @ classes.T).argmax(1)
+
+
+# Collapse -------------------------------------------------------------------------------------------------------------
+
+
+def effective_rank(features: Tensor) -> float:
+    """exp of the entropy of the singular values as shares of their sum: 1 to min(N, F).
+
+    References:
+        RankMe: Assessing the Downstream Performance of Pretrained Self-Supervised Representations by Their Rank
+        (Garrido et al., 2023)
+    """
+    x = features.double()
+    gram = x.T @ x if x.shape[0] > x.shape[1] else x @ x.T
+    values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    return torch.special.entr(values / values.sum().clamp(min=1e-30)).sum().exp().item()
+
+
+def spread(features: Tensor) -> float:
+    """Mean sd of the dimensions of unit features, times the root of their number: 0 in one point, 1 all around.
+
+    References:
+        Exploring Simple Siamese Representation Learning (Chen, He, 2021), section 4.1
+    """
+    unit = F.normalize(features.double(), dim=1)
+    return unit.std(0, correction=0).mean().item() * math.sqrt(unit.shape[1])
+
+
+def alignment(x: Tensor, y: Tensor) -> float:
+    """Mean squared distance of pairs that belong together, unit vectors (N, D) each: 0 is best, 2 is chance.
+
+    References:
+        Understanding Contrastive Representation Learning through Alignment and Uniformity on the Hypersphere (Wang,
+        Isola, 2020)
+    """
+    return (x - y).double().square().sum(1).mean().item()
+
+
+def alignment_within(features: Tensor, labels: Tensor) -> float:
+    """The same for unit features (N, D) and every pair of two of one class; NaN where there is no such pair."""
+    classes, count = labels.unique(return_inverse=True)[1], torch.unique(labels, return_counts=True)[1].double()
+    x = features.double()
+    sums = x.new_zeros(len(count), x.shape[1]).index_add_(0, classes, x)
+    squares = x.new_zeros(len(count)).index_add_(0, classes, x.square().sum(1))
+    # sum over pairs of |a - b|^2 = n sum |a|^2 - |sum a|^2
+    apart = (count * squares - sums.square().sum(1)).sum()
+    return (apart / (count * (count - 1) / 2).sum()).item()
+
+
+def uniformity(features: Tensor, t: float = 2.0) -> float:
+    """log of the mean of exp(-t |x - y|^2) over all pairs of unit features (N, D): 0 in one point; even on a sphere of
+    many dimensions -2 t. References: see `alignment`.
+    """
+    total, n, length = 0.0, len(features), features.square().sum(1)
+    for rows, own in zip(features.split(ROWS), length.split(ROWS)):  # features that are all 0 have no length, nor apart
+        apart = own[:, None] + length - 2 * rows @ features.T
+        total = total + (-t * apart).exp().sum(dtype=torch.float64)
+    return ((total - n) / (n * (n - 1))).clamp(min=1e-300).log().item()
+
+
+def collapse_report(features: Tensor, labels: Tensor | None = None) -> dict[str, float]:
+    """Whether features still tell pictures apart.
+
+    Args:
+        features: (N, F).
+        labels: int64 (N,); without them there is no alignment.
+    """
+    unit = F.normalize(features, dim=1)
+    report = {"width": features.shape[1], "effective rank": effective_rank(features), "spread": spread(features)}
+    report["uniformity"] = uniformity(unit)
+    return report | ({} if labels is None else {"alignment": alignment_within(unit, labels)})
