@@ -19,6 +19,7 @@ from condgen.cli import (
     data,
     doctor,
     embed,
+    encode,
     evaluate,
     export,
     generate,
@@ -27,6 +28,7 @@ from condgen.cli import (
     listing,
     replay,
     sample,
+    search,
 )
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
 from condgen.contracts import CondgenError
@@ -40,6 +42,8 @@ VERBS = {
     "train": None,  # parses its own arguments: they are the fields of the recipe's config
     "evaluate": evaluate,
     "compare": compare,
+    "search": search,
+    "encode": encode,
     "embed": embed,
     "export": export,
     "import": importing,
