@@ -42,7 +42,8 @@ def rehearse(config: Corridor) -> None:
 def rehearse_clip(config: Contrastive) -> None:
     """Raises `CondgenError` for a contrastive run that cannot be trained; the message names the option."""
     _check_numbers(config, ("clip",), {"clip_objective.chunk": 0, "clip_objective.negatives": 0, "pictures.buffer": 0})
-    _try_out({"clip": lambda: _clip(config)})
+    if not config.encoder:
+        _try_out({"clip": lambda: _clip(config)})
 
 
 def rehearse_selfsup(config: SelfSupervised, size: int) -> None:

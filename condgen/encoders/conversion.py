@@ -372,8 +372,7 @@ def imported(folder: Path) -> tuple[nn.Module, Tokenizer | ForeignTokenizer, str
         return net, tokenizer, "its tokenizer is not one that condgen trains"
     architecture = json.loads(net.config.architecture)
     try:
-        shape = (_shape_of_open_clip if source == "open_clip" else _shape_of_transformers)(architecture)
-        config = CLIPConfig(image="patch", text="clip", context=own.context, **shape)
+        config = _config_of(architecture, source, own.context)
         made = CLIP(config)
         made.load_state_dict(tensors_here(config, net.model.state_dict(), source, own.vocab))
     except (LookupError, TypeError, ValueError, RuntimeError, CondgenError):
@@ -394,25 +393,21 @@ def _agree(made: CLIP, own: Tokenizer, net: nn.Module, tokenizer: ForeignTokeniz
     return all((a - b).abs().max() <= CLOSE for a, b in zip(here, there))
 
 
-def _shape_of_open_clip(told: dict) -> dict:
-    vision, text = told["vision_cfg"], told["text_cfg"]
-    heads = vision["width"] // vision.get("head_width", 64)
-    if heads != text.get("heads", 8):
+def _config_of(told: dict, source: str, context: int) -> CLIPConfig:
+    """The CLIP that a library's description of a model amounts to; ValueError where none does."""
+    if source == "open_clip":
+        v, t, bias = told["vision_cfg"], told["text_cfg"], told.get("init_logit_bias") is not None
+        image = (v["image_size"], v["patch_size"], v["width"], v["layers"], v["width"] // v.get("head_width", 64))
+        text = (t["vocab_size"], t["width"], t["layers"], t.get("heads", 8), told["embed_dim"])
+    else:
+        v, t, bias = told["vision_config"], told["text_config"], False
+        names = ("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+        image = tuple(v[name] for name in names)
+        text = (*(t[name] for name in ("vocab_size", *names[2:])), told["projection_dim"])
+    (size, patch, image_width, image_depth, heads), (vocab, text_width, depth, text_heads, dim) = image, text
+    if heads != text_heads:
         raise ValueError
-    return {
-        "size": vision["image_size"], "image_width": vision["width"], "image_depth": vision["layers"],
-        "patch": vision["patch_size"], "heads": heads, "depth": text["layers"], "text_width": text["width"],
-        "vocab": text["vocab_size"], "embed_dim": told["embed_dim"], "bias": told.get("init_logit_bias") is not None,
-    }  # fmt: skip
-
-
-def _shape_of_transformers(told: dict) -> dict:
-    vision, text = told["vision_config"], told["text_config"]
-    heads = vision["num_attention_heads"]
-    if heads != text["num_attention_heads"]:
-        raise ValueError
-    return {
-        "size": vision["image_size"], "image_width": vision["hidden_size"], "image_depth": vision["num_hidden_layers"],
-        "patch": vision["patch_size"], "heads": heads, "depth": text["num_hidden_layers"],
-        "text_width": text["hidden_size"], "vocab": text["vocab_size"], "embed_dim": told["projection_dim"],
-    }  # fmt: skip
+    return CLIPConfig(
+        size, vocab, context, dim, image_width, text_width, depth, heads, image="patch", text="clip", patch=patch,
+        image_depth=0 if image_depth == depth else image_depth, bias=bias,
+    )  # fmt: skip

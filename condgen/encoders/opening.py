@@ -101,28 +101,20 @@ def is_there(folder: Path) -> bool:
     return (folder / "clip" / CONFIG).is_file() or (folder / "clip" / "open_clip_config.json").is_file()
 
 
-def open_encoder(name: str | Path, text: str = "", context: int = 0) -> tuple[Encoder, Tokenizer]:
-    """An encoder by name, and its tokenizer: see NAMES.
+def with_text(net: Encoder, text: str, context: int = 0, bias: bool = False) -> tuple[Encoder, Tokenizer]:
+    """The picture tower of an encoder beside a text model, `transformers:PATH`; see `paired.pair`."""
+    from condgen.encoders.paired import pair
 
-    Args:
-        text: `transformers:PATH`, a text model to put beside its picture tower, see `paired.pair`.
-        context: tokens of a text, for that text model; 0 takes what it reads, at most 77.
+    return pair(net, _folder(text.removeprefix("transformers:")), context, bias)
+
+
+def open_encoder(name: str | Path) -> tuple[Encoder, Tokenizer]:
+    """An encoder by name, and its tokenizer: see NAMES.
 
     Raises:
         CondgenError: there is no such encoder, or it is damaged; the message says what was looked for.
     """
-    net, tokenizer = _opened(str(name))
-    return with_text(net, text, context) if text else (net, tokenizer)
-
-
-def with_text(net: Encoder, text: str, context: int = 0) -> tuple[Encoder, Tokenizer]:
-    """The picture tower of an encoder beside a text model, `transformers:PATH`; errors as in `paired.pair`."""
-    from condgen.encoders.paired import pair
-
-    return pair(net, _folder(text.removeprefix("transformers:")), context)
-
-
-def _opened(name: str) -> tuple[Encoder, Tokenizer]:
+    name = str(name)
     kind, _, rest = name.partition(":")
     if kind == "open_clip":
         from condgen.encoders.of_open_clip import new_open_clip

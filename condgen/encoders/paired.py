@@ -115,13 +115,14 @@ class Paired(nn.Module):
         return self.image.features(images)
 
 
-def pair(net: nn.Module, folder: Path, context: int = 0) -> tuple[Paired, ForeignTokenizer]:
+def pair(net: nn.Module, folder: Path, context: int = 0, bias: bool = False) -> tuple[Paired, ForeignTokenizer]:
     """The picture tower of an encoder beside the text model of a folder; their map into one space is new.
 
     Args:
         net: the encoder, which is used up.
         folder: a model of transformers with its tokenizer.
         context: tokens of a text; 0 takes what the text model reads, at most 77.
+        bias: whether the logits get a bias, where the encoder has none.
 
     Raises:
         CondgenError: the folder holds no such model, or the encoder is of a kind that cannot be saved.
@@ -137,8 +138,8 @@ def pair(net: nn.Module, folder: Path, context: int = 0) -> tuple[Paired, Foreig
     c = net.config
     told = {"class": type(net).__name__} | dataclasses.asdict(c)
     config = PairedConfig(
-        c.size, c.embed_dim, tokenizer.vocab, length, tokenizer.pad, _pooling(folder, text, what), net.bias is not None,
-        as_json(told), as_json(architecture),
+        c.size, c.embed_dim, tokenizer.vocab, length, tokenizer.pad, _pooling(folder, text, what),
+        bias or net.bias is not None, as_json(told), as_json(architecture),
     )  # fmt: skip
     return Paired(config, net, text, _width(text, config)).eval(), tokenizer
 

@@ -39,7 +39,7 @@ def write_tokenizer(folder: Path, kind: str = "clip") -> int:
     return backend.get_vocab_size()
 
 
-def write_clip(folder: Path, **vision) -> None:
+def write_clip(folder: Path, size: int = SIZE) -> None:
     """A CLIP of transformers with its tokenizer and preprocessor."""
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
@@ -47,12 +47,13 @@ def write_clip(folder: Path, **vision) -> None:
     torch.manual_seed(1)
     inner = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     text = inner | {"vocab_size": vocab, "max_position_embeddings": CONTEXT, "eos_token_id": 2, "bos_token_id": 1}
-    text |= {"eos_token_id": 2, "pad_token_id": 2}
+    text |= {"pad_token_id": 2}
     config = CLIPConfig(
-        text_config=text, vision_config=inner | {"image_size": SIZE, "patch_size": 8} | vision, projection_dim=DIM
+        text_config=text, vision_config=inner | {"image_size": size, "patch_size": 8}, projection_dim=DIM
     )
     CLIPModel(config).save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}).save_pretrained(folder)
+    edges = {"height": size, "width": size}
+    CLIPImageProcessor(size={"shortest_edge": size}, crop_size=edges).save_pretrained(folder)
 
 
 def write_siglip(folder: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from condgen.contracts import CondgenError, Encoder
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.locking import freeze, tower_of
-from condgen.encoders.opening import load_pair, open_encoder, save_pair, space_of
+from condgen.encoders.opening import load_pair, open_encoder, save_pair, space_of, with_text
 from condgen.encoders.training import ClipObjective, ClipTraining
 from condgen.encoding import TextImageEncoder
 from condgen.nn.conditioning import PAD
@@ -36,7 +36,7 @@ def folders(tmp_path_factory):
 
 def opened(folders, kind):
     if kind == "paired":
-        return open_encoder(folders / "clip", text=f"transformers:{folders / 'bert'}")
+        return with_text(open_encoder(folders / "clip")[0], f"transformers:{folders / 'bert'}")
     return open_encoder(folders / kind)
 
 
@@ -277,9 +277,9 @@ def test_a_timm_tower_can_be_saved(tmp_path):
 # what is refused
 
 
-def refused(name, match, **more):
+def refused(name, match):
     with pytest.raises(CondgenError, match=match) as error:
-        open_encoder(name, **more)
+        open_encoder(name)
     assert "\n" not in str(error.value)
 
 
@@ -336,7 +336,8 @@ def test_wrong_folders_are_refused(folders, tmp_path):
     refused(f"transformers:{folders / 'bert'}", "'bert', which does not embed both")
     (tmp_path / "config.json").write_text("{}")
     refused(f"transformers:{tmp_path}", "holds no encoder")
-    refused(folders / "clip", "no folder", text="transformers:nowhere")
+    with pytest.raises(CondgenError, match="no folder 'nowhere'"):
+        with_text(open_encoder(folders / "clip")[0], "transformers:nowhere")
     (tmp_path / "config.json").write_text("[")
     refused(f"transformers:{tmp_path}", "not JSON")
 
