@@ -273,7 +273,7 @@ def rows(source: Source, split: str = "all") -> Iterator[Row]:
             if picture not in named:
                 key = picture.relative_to(source.home).as_posix()
                 own = "" if any(table.split for table in source.tables) else _split_of(source, picture, key)
-                yield Row(key, split=own, fault="picture absent from metadata", kept=not source.where)
+                yield Row(key, picture, split=own, fault="picture absent from metadata", kept=not source.where)
 
 
 def _tables(source: Source, split: str) -> list[Table]:
