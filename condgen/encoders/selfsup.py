@@ -191,7 +191,7 @@ class InstanceTraining(nn.Module):
         self.temperature = objective.temperature or TEMPERATURES["instance"]
         self.momentum, self.sampled = objective.bank_momentum, objective.noise > 0
         self.register_buffer("bank", F.normalize(torch.randn(pictures, objective.dim), dim=1))
-        self.register_buffer("log_z", torch.tensor(math.nan))  # of the noise contrast: estimated once, then kept
+        self.register_buffer("log_z", torch.tensor(math.inf))  # of the noise contrast: inf until it is estimated
         self._fresh: tuple[Tensor, Tensor, Tensor] | None = None
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
@@ -201,7 +201,7 @@ class InstanceTraining(nn.Module):
         z, index, log_z = self.encoder(batch["view_1"]), batch["index"], self.log_z
         if self.sampled:
             noise = ranks.gathered(batch["noise"]).flatten()
-            if log_z.isnan():
+            if log_z.isinf():
                 own = log_partition(z.detach(), self.bank[noise], self.temperature, len(self.bank))
                 log_z = ranks.mean(own.exp()).log()
             loss = instance_nce(z, self.bank, index, noise, self.temperature, log_z)
