@@ -189,7 +189,6 @@ def evaluate_features(
 
 def _by_class(rows, asked, templates, images, seeds, told, device) -> tuple[dict, dict[str, bytes]]:
     read = cache(asked.read)
-    told(0.0, "reading pictures")
     train, test, factor, name = read(rows[0].eyes.size, rows[0].eyes.colours)
     classes, truth = factor.levels, torch.from_numpy(test.labels)
     largest = np.bincount(test.labels).max() / len(test)

@@ -136,7 +136,12 @@ def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, s
     solution = x.new_zeros(x.shape[1] + 1, classes) if start is None else start.clone()
     solution.requires_grad_(True)
     optimiser = torch.optim.LBFGS(
-        [solution], max_iter=steps, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-5
+        [solution],
+        max_iter=steps,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
     )
 
     def closure() -> Tensor:
