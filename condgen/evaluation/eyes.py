@@ -32,11 +32,13 @@ class Row:
         name: what it is called there.
         eyes: its features.
         words: the same model where it knows words.
+        control: whether it is there to hold the others against.
     """
 
     name: str
     eyes: Eyes
     words: TextImageEncoder | None = None
+    control: bool = True
 
 
 class Eyes(nn.Module):
@@ -206,7 +208,7 @@ def rows_of(models: list, size: int = 0, colours: int = 0) -> tuple[list[Row], l
     rows, shapes, notes = [], set(), []
     for model in models:
         name = model.name if model.name not in {row.name for row in rows} else f"{model.name} ({model.model_id[:8]})"
-        rows.append(Row(name, features_of(model), words_of(model)))
+        rows.append(Row(name, features_of(model), words_of(model), control=False))
     for row in [row for row in rows if row.eyes.net is not None]:
         shape = (type(row.eyes), type(row.eyes.net), row.eyes.config)
         if shape in shapes:

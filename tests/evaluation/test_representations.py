@@ -192,7 +192,7 @@ def test_pixels_are_judged_as_scikit_learn_judges_them():
     x, asked = (scale.transform(data.images.reshape(len(data), -1) / 127.5) for data in (train, test))
     report, *_ = judged(tiny_encoder())
     line = report["features"]["raw pixels"]
-    other = LogisticRegression(C=1 / (line["strength"] * len(x)), max_iter=2000).fit(x, train.labels)
+    other = LogisticRegression(C=1 / (line["penalty"] * len(x)), max_iter=2000).fit(x, train.labels)
     assert line["linear probe"] == pytest.approx(other.score(asked, test.labels), abs=0.012)
     assert report["counts"]["training pictures"] == len(train) and report["counts"]["test pictures"] == len(test)
     by_class = [line["raw pixels"] for line in report["linear_probe_by_class"].values()]
@@ -237,7 +237,7 @@ def test_training_on_labels_helps_and_leaves_the_encoder_alone():
     frozen = (probe(asked).numpy() == test[1]).mean()
     counted = []
     trained = tune(eyes, probe, train, test, 6400, done=counted.append)
-    assert trained > frozen + 0.02 and sum(counted) == 6400
+    assert trained > frozen + 0.1 and sum(counted) == 6400
     assert all(torch.equal(value, before[name]) for name, value in eyes.state_dict().items())
     assert tune(eyes, probe, train, test, 640) == tune(eyes, probe, train, test, 640)
 
