@@ -14,11 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["CondgenError", "evaluate", "generate", "load", "sample", "train"]
+__all__ = ["CondgenError", "encode", "evaluate", "generate", "load", "sample", "search", "train"]
 
 if TYPE_CHECKING:
     from condgen.evaluation import evaluate
     from condgen.recipes import train
+    from condgen.searching import encode, search
 
 
 def __getattr__(name: str) -> Any:
@@ -30,6 +31,10 @@ def __getattr__(name: str) -> Any:
         from condgen.evaluation import evaluate
 
         return evaluate
+    if name in ("encode", "search"):
+        from condgen import searching
+
+        return getattr(searching, name)
     if name == "CondgenError":
         from condgen.contracts import CondgenError
 
@@ -40,7 +45,8 @@ def __getattr__(name: str) -> Any:
 def load(path_or_name=None):
     """Loads a model: a path, a name that `condgen list` shows, or nothing for the one in the package.
 
-    What comes is a TextToImage or a LabelToImage, as the model's index says.
+    What comes is a TextToImage, a LabelToImage, a TextImageEncoder or an ImageEncoder, as the model's index says; its
+    `path` is the folder that it was read from.
     """
     from condgen.models import find
     from condgen.opening import open_model

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from condgen import ranks
 from condgen.contracts import Batch, CondgenError
@@ -28,8 +27,8 @@ from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.encoders.training import ClipTraining
 from condgen.encoding import TextImageEncoder
-from condgen.evaluation.embeds import same_text
-from condgen.metrics.alignment import retrieval_at_1
+from condgen.metrics.alignment import retrieval
+from condgen.metrics.probes import accuracy, class_embeddings, zero_shot
 from condgen.painters import to_pil
 from condgen.rehearsal import rehearse_clip
 
@@ -159,27 +158,26 @@ class ClipRun(EncoderRun):
         if held.labels is not None:
             return self._zero_shot(model, held)
         n = min(MOST_RETRIEVED, len(held))
-        images = model.embed_image(to_float(held.images[:n]))
-        text = model.embed_text([held.texts[i] for i in held.captions[:n, 0]])
-        same = same_text(held, n)
+        images, keys = model.embed_image(to_float(held.images[:n])), torch.from_numpy(held.captions[:n])
+        firsts = keys[:, :1]
+        text = model.embed_text([held.texts[i] for i in firsts[:, 0]])
         scores = {
-            "text to image R@1": retrieval_at_1(text, images, same),
-            "image to text R@1": retrieval_at_1(images, text, same.T),
+            "text to image R@1": retrieval(text, images, firsts, keys, at=(1,))["R@1"],
+            "image to text R@1": retrieval(images, text, keys, firsts, at=(1,))["R@1"],
         }
         found = (images[:64] @ text.T).argmax(1)
-        labels = [held.texts[held.captions[i, 0]] for i in found]
-        right = [bool(same[j, i]) for i, j in enumerate(found)]
+        right = (keys[:64] == firsts[found]).any(1).tolist()
+        labels = [held.texts[i] for i in firsts[found, 0]]
         return {"R@1": sum(scores.values()) / 2} | scores, _sheet(held, labels, right)
 
     def _zero_shot(self, model: TextImageEncoder, held: CaptionedPictures) -> tuple[dict[str, float], Sheet]:
         """The share of pictures that lie closest to the mean of the sentences about their class."""
         said = class_captions(held.classes, self.templates)
         text = model.embed_text([sentence for own in said for sentence in own]).unflatten(0, (len(said), -1))
-        classes = F.normalize(text.mean(1), dim=-1)
-        found = (model.embed_image(to_float(held.images)) @ classes.T).argmax(1).numpy()
-        right = found == held.labels
+        found = zero_shot(model.embed_image(to_float(held.images)), class_embeddings(text))
+        right = (found == torch.from_numpy(held.labels))[:64].tolist()
         names = [held.classes[k] for k in found[:64]]
-        return {"zero-shot": float(right.mean())}, _sheet(held, names, [bool(one) for one in right[:64]])
+        return {"zero-shot": accuracy(found, torch.from_numpy(held.labels))}, _sheet(held, names, right)
 
 
 def _sheet(held: CaptionedPictures, labels: list[str], right: list[bool]) -> Sheet:

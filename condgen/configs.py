@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from condgen.data.augment import Augment
 from condgen.decoders.cgan import CganObjective
 from condgen.decoders.cvae import CvaeObjective
 from condgen.decoders.telling import DecoderObjective
+from condgen.encoders.selfsup import SelfsupObjective
 from condgen.encoders.training import ClipObjective
 from condgen.training.loop import FitConfig
 
@@ -275,3 +277,74 @@ class Contrastive:
     clip: ClipShape = field(default_factory=ClipShape)
     clip_objective: ClipObjective = field(default_factory=ClipObjective)
     fit_clip: FitConfig = field(default_factory=FitConfig)
+
+
+@dataclass(frozen=True)
+class AnyPictures:
+    """What pictures to look at, see `data.anything.open_any`.
+
+    Args:
+        size: edge of the pictures; 0 takes them as they are.
+        colours: channels, 1 or 3; 0 takes them as they are.
+        image: name of the column of pictures; empty guesses.
+        text: name of the column of captions, where they tell which pictures there are.
+        label: name of the column of the class, which is only judged by; empty guesses.
+        split: name of the column that tells the split; empty guesses.
+        use: which split to train on.
+        where: keep only rows with these values, e.g. `vendor=noto`.
+        how: how pictures that are not square become so.
+        max_bad: share of unusable rows above which training refuses.
+    """
+
+    size: int = 0
+    colours: int = 0
+    image: str = ""
+    text: str = ""
+    label: str = ""
+    split: str = ""
+    use: str = "train"
+    where: str = ""
+    how: Literal["crop", "pad"] = "crop"
+    max_bad: float = 0.01
+
+
+@dataclass(frozen=True)
+class BackboneShape:
+    """See `encoders.vision.BackboneConfig`."""
+
+    kind: Literal["patch", "resnet"] = "resnet"
+    width: int = 24
+    depth: int = 1
+    heads: int = 4
+    patch: int = 2
+    stages: int = 3
+    norm: Literal["group", "batch"] = "group"
+
+
+@dataclass(frozen=True)
+class SelfSupervised:
+    """Everything that fixes a run of self-supervised training, pictures alone to a backbone.
+
+    Args:
+        data: pictures: a folder of them, or labelled or captioned ones in any form.
+        seed: of weights, order, what happens to the pictures, and what is held out.
+        minutes: bound on the training; 0 sets none.
+        images: bound on the pictures seen; 0 sets none.
+        method: `instance`, every picture a class of its own; `simclr`, two looks at a picture find each other in the
+            batch; `moco`, among those in a queue.
+        watch: how often to judge the state so far.
+        save_every: seconds between checkpoints.
+    """
+
+    data: str = ""
+    seed: int = 0
+    minutes: float = 0.0
+    images: int = 0
+    method: Literal["instance", "simclr", "moco"] = "simclr"
+    watch: int = 10
+    save_every: float = 60.0
+    pictures: AnyPictures = field(default_factory=AnyPictures)
+    augment: Augment = field(default_factory=Augment)
+    backbone: BackboneShape = field(default_factory=BackboneShape)
+    objective: SelfsupObjective = field(default_factory=SelfsupObjective)
+    fit_selfsup: FitConfig = field(default_factory=FitConfig)

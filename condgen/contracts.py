@@ -118,6 +118,22 @@ class Trainable(Protocol):
 
 
 @runtime_checkable
+class Remembers(Protocol):
+    """A Trainable that also learns by heart: a bank, a queue.
+
+    `memory` names buffers that hold it. They are saved and resumed as weights are, but not averaged, and `loss` leaves
+    them alone: the loop calls `remember` after an update, and not where a step was left out. Every process must come
+    to the same memory.
+    """
+
+    memory: tuple[str, ...]
+
+    def remember(self) -> None:
+        """Takes in what the last `loss` saw."""
+        ...
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """Words and pictures to one space, a module; a tokenizer beside it turns texts into its tokens.
 

@@ -84,7 +84,7 @@ def embed(
     about = About(fingerprint(clip), data.name, digest_of(data), c.embed_dim, c.context, width)
     writer, parts = Writer(Path(folder), about), range(-(-len(data) // PART))
     missing = [part for part in parts if not writer.has(part)]
-    clock = _Clock(told, len(data), len(data) - sum(min(PART, len(data) - part * PART) for part in missing))
+    clock = Clock(told, len(data), len(data) - sum(min(PART, len(data) - part * PART) for part in missing))
     for part in missing:
         units, own = [], samples(data, part * PART, PART)
         while some := list(islice(own, UNIT)):
@@ -94,8 +94,8 @@ def embed(
     return writer.finish(len(parts))
 
 
-class _Clock:
-    """Tells now and then how many of all pictures are done, and how long the rest will take."""
+class Clock:
+    """Tells now and then how many of all pictures are done, and how long the rest will take; `total` may be a guess."""
 
     def __init__(self, told: Callable[[float, str], None], total: int, done: int):
         self.told, self.total, self.done, self.before = told, total, done, done
@@ -106,6 +106,9 @@ class _Clock:
         now = time.monotonic()
         if now - self.said > 3:
             self.said = now
+            if self.done > self.total:
+                self.told(0.0, f"{self.done:,} pictures")
+                return
             left = timedelta(seconds=round((now - self.began) / (self.done - self.before) * (self.total - self.done)))
             self.told(self.done / self.total, f"{self.done:,} of {self.total:,} pictures, {left} left")
 

@@ -28,8 +28,8 @@ Sheet = tuple[list, list[str]]
 class EncoderRun:
     """What runs of encoders share; a subclass says what is trained, on what, and how it is judged.
 
-    The state that is exported is the best one by the first number of `judge`, the last one where nothing is judged: the
-    loss of a contrastive run goes on falling after what it is for has got worse.
+    The state that is exported is the best one by the first number of `judge`, the last one where that cannot choose:
+    the loss of a contrastive run goes on falling after what it is for has got worse.
 
     Args:
         name, recipe: which recipe, and its line of the table.
@@ -39,6 +39,8 @@ class EncoderRun:
     """
 
     stage: str
+    chooses: bool = True
+    """Whether `judge` tells which state is the better one; else the last is exported."""
     data: Any
     """The training pictures, opened when they are first asked for."""
 
@@ -116,8 +118,9 @@ class EncoderRun:
             told += f" ({place.name})"
         if scores:
             self.run.log(self.stage, step.images, scores | {"seconds": step.seconds})
-        if next(iter(scores.values()), float("inf")) >= self._best_so_far():
-            told += "; the best so far" if scores else ""
+        chooses = self.chooses and bool(scores)
+        if not chooses or next(iter(scores.values())) >= self._best_so_far():
+            told += "; the best so far" if chooses else ""
             self.model(trained, self._about({"validation": scores | {"images": step.images}})).save(self.best)
         self.display.say(f"{step.images:,} images{told}")
 

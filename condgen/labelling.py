@@ -61,6 +61,9 @@ class LabelToImage:
     TASK = "unconditional-image-generation"  # hubs know no task nearer to it
     TAGS = ("label-to-image", "class-conditional")
 
+    path: Path | None = None
+    """The folder that it was read from."""
+
     def __init__(self, decoder: Decoder, factors: Sequence[Factor], about: dict | None = None, model_id: str = ""):
         self.decoder, self.factors, self.about, self.model_id = decoder, tuple(factors), about or {}, model_id
         levels = tuple(factor.levels for factor in self.factors)
@@ -246,12 +249,14 @@ class LabelToImage:
         parts = {name: load_part(*kinds, folder / name) for name, kinds in parts_of(index).items()}
         if WEAK in parts:
             parts["decoder"].guide_by(parts[WEAK])
-        return cls(
+        model = cls(
             parts["decoder"],
             factors_of(index, folder / INDEX),
             about={k: v for k, v in index.items() if k not in ("_class_name", "format", "decoder", "weak", "factors")},
             model_id=model_id_of(folder),
         )
+        model.path = folder
+        return model
 
 
 def _within(factor: Factor, number: float) -> bool:

@@ -176,3 +176,86 @@ def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
     """
     (slope,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return slope.float().pow(2).flatten(1).sum(1).mean()
+
+
+def nt_xent(z_1: Tensor, z_2: Tensor, temperature: float) -> Tensor:
+    """Normalised cross-entropy of two views: each view must find the other of its picture among all views but itself.
+
+    Args:
+        z_1, z_2: unit length, (B, D); row i of both is of picture i.
+
+    References:
+        A Simple Framework for Contrastive Learning of Visual Representations (Chen et al., 2020)
+    """
+    z = torch.cat([z_1, z_2])
+    logits = (z @ z.T / temperature).fill_diagonal_(float("-inf"))
+    return F.cross_entropy(logits, torch.arange(len(z), device=z.device).roll(len(z_1)))
+
+
+def queue_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float, same: Tensor | None = None) -> Tensor:
+    """Each query must find its key among keys of other pictures that were kept from before.
+
+    Args:
+        query, key: unit length, (B, D); row i of both is of picture i.
+        queue: unit length, (K, D).
+        same: bool (B, K), whether key k of the queue is of picture i itself, and so no wrong answer.
+
+    References:
+        Momentum Contrast for Unsupervised Visual Representation Learning (He et al., 2020)
+    """
+    wrong = query @ queue.T
+    if same is not None:
+        wrong = wrong.masked_fill(same, float("-inf"))
+    logits = torch.cat([(query * key).sum(1, keepdim=True), wrong], 1) / temperature
+    return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
+
+
+def instance_softmax(features: Tensor, bank: Tensor, index: Tensor, temperature: float) -> Tensor:
+    """Every picture a class of its own, whose weight is what the bank keeps of it: cross-entropy over all pictures.
+
+    Args:
+        features: unit length, (B, D).
+        bank: unit length, (N, D).
+        index: int64 (B,), the rows of the bank that are these pictures'.
+
+    References:
+        Unsupervised Feature Learning via Non-Parametric Instance Discrimination (Wu et al., 2018), Eq. 2
+    """
+    return F.cross_entropy(features @ bank.T / temperature, index)
+
+
+def instance_nce(
+    features: Tensor, bank: Tensor, index: Tensor, noise: Tensor, temperature: float, log_z: Tensor
+) -> Tensor:
+    """The same from a sample of the bank: each picture's own row is told from rows drawn at random (noise contrast).
+
+    P(i | v) = exp(v . bank_i / temperature) / Z, and h = P / (P + M / N) is the chance that row i is the picture's own
+    and not one of the M drawn; the loss is -log h of the own row less the sum of log (1 - h) over those drawn.
+
+    Args:
+        features, bank, index: as for `instance_softmax`.
+        noise: int64 (M,), rows of the bank drawn evenly, the same for all pictures.
+        log_z: scalar, the logarithm of Z; see `log_partition`.
+
+    References:
+        Unsupervised Feature Learning via Non-Parametric Instance Discrimination (Wu et al., 2018), Eqs. 4 to 7
+    """
+    chance = math.log(len(noise) / len(bank))
+    own = (features * bank[index]).sum(1) / temperature - log_z - chance
+    drawn = features @ bank[noise].T / temperature - log_z - chance
+    return -(F.logsigmoid(own) + F.logsigmoid(-drawn).sum(1)).mean()
+
+
+def log_partition(features: Tensor, some: Tensor, temperature: float, pictures: int) -> Tensor:
+    """Estimates log Z of `instance_nce` from rows of the bank drawn evenly, (M, D), averaged over the features."""
+    logits = features @ some.T / temperature
+    return torch.logsumexp(logits.flatten(), 0) - math.log(logits.numel()) + math.log(pictures)
+
+
+def spread(z: Tensor) -> Tensor:
+    """How far unit vectors (B, D) lie apart: their sd over sqrt(1 / D). 0 is a collapse, 1 evenly about.
+
+    References:
+        Exploring Simple Siamese Representation Learning (Chen, He, 2021), section 4.1
+    """
+    return z.std(0).mean() * math.sqrt(z.shape[1])

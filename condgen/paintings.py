@@ -168,11 +168,21 @@ def png_bytes(image: Image.Image, **more) -> bytes:
     return buffer.getvalue()
 
 
-def grid(pictures: list[Image.Image], labels: list[str], columns: int = 0, cell: int = 160) -> Image.Image:
+def tile(text: str, cell: int = 160) -> Image.Image:
+    """A text in the place of a picture on a sheet."""
+    font, picture = ImageFont.load_default(size=14), Image.new("RGB", (cell, cell), (245, 245, 245))
+    lines = _wrap(text, font, cell - 20, most=7)
+    draw = ImageDraw.Draw(picture)
+    for k, line in enumerate(lines):
+        draw.text((10, cell / 2 - 9 * len(lines) + 18 * k), line, fill=(40, 40, 40), font=font)
+    return picture
+
+
+def grid(pictures: list[Image.Image | None], labels: list[str], columns: int = 0, cell: int = 160) -> Image.Image:
     """A sheet of pictures with a line of text under each.
 
     Args:
-        pictures: all square.
+        pictures: all square; None leaves a place empty.
         labels: one for each; '' for none.
         columns: 0 makes the sheet about square.
         cell: edge of a picture on the sheet in pixels; small pictures are enlarged without smoothing.
@@ -186,6 +196,8 @@ def grid(pictures: list[Image.Image], labels: list[str], columns: int = 0, cell:
     sheet = Image.new("RGB", (pad + columns * (cell + pad), pad + rows * (cell + text_height + pad)), "white")
     draw = ImageDraw.Draw(sheet)
     for i, (picture, lines) in enumerate(zip(pictures, wrapped)):
+        if picture is None:
+            continue
         x, y = pad + i % columns * (cell + pad), pad + i // columns * (cell + text_height + pad)
         smooth = Image.Resampling.LANCZOS if picture.width > cell else Image.Resampling.NEAREST
         sheet.paste(picture.convert("RGB").resize((cell, cell), smooth), (x, y))

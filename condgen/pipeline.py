@@ -68,6 +68,9 @@ class TextToImage:
     TASK = "text-to-image"
     TAGS = ("unclip", "text-to-image")
 
+    path: Path | None = None
+    """The folder that it was read from."""
+
     def __init__(
         self,
         clip: CLIP,
@@ -170,25 +173,9 @@ class TextToImage:
         """
         prompts = check_prompts(prompts)
         for prompt in prompts:
-            self._warn(prompt)
-        tokens = torch.from_numpy(self.tokenizer.encode([_first(prompt) for prompt in prompts])).to(self.device)
+            warn_of(self.tokenizer, prompt)
+        tokens = torch.from_numpy(self.tokenizer.encode([first_of(prompt) for prompt in prompts])).to(self.device)
         return Text(tokens, self.clip.embed_text(tokens))
-
-    def _warn(self, prompt: str) -> None:
-        read = _first(prompt)
-        cut = self.tokenizer.cut(read)
-        if cut is not None or len(clean(read)) < len(clean(prompt)):
-            read = cut or read
-            told = read if len(read) <= 80 else "..." + read[-77:]
-            warnings.warn(
-                f"The prompt of {len(prompt):,} characters was cut to the first {len(read):,}, after: {told!r}",
-                CondgenWarning,
-                stacklevel=4,
-            )
-        whole = set(words_of(prompt))  # a word cut in two was not asked for
-        if unseen := [word for word in self.tokenizer.unseen(read) if word in whole]:
-            told = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")
-            warnings.warn(f"The model never saw these words: {told}", CondgenWarning, stacklevel=4)
 
     @torch.inference_mode()
     def draw_embed(self, text: Text, rng: list[torch.Generator], prior: str | None = None, **knobs: float) -> Tensor:
@@ -294,7 +281,7 @@ class TextToImage:
         folder = Path(folder)
         index = read_index(folder)
         parts = {name: load_part(*kinds, folder / name) for name, kinds in parts_of(index).items()}
-        return cls(
+        model = cls(
             parts["clip"],
             Tokenizer.load(folder / "tokenizer"),
             parts["normaliser"],
@@ -303,11 +290,31 @@ class TextToImage:
             about={k: v for k, v in index.items() if k not in ("_class_name", "format", "priors", "decoder")},
             model_id=model_id_of(folder),
         )
+        model.path = folder
+        return model
 
 
-def _first(prompt: str) -> str:
+def first_of(prompt: str) -> str:
     """What is read of a prompt, however long: white space and marks that nobody reads must not crowd out its words."""
     return prompt if len(prompt) <= MAX_PROMPT else clean(prompt)[:MAX_PROMPT]
+
+
+def warn_of(tokenizer: Tokenizer, prompt: str) -> None:
+    """Warns of words that a tokenizer never saw, and of a prompt that is too long."""
+    read = first_of(prompt)
+    cut = tokenizer.cut(read)
+    if cut is not None or len(clean(read)) < len(clean(prompt)):
+        read = cut or read
+        told = read if len(read) <= 80 else "..." + read[-77:]
+        warnings.warn(
+            f"The prompt of {len(prompt):,} characters was cut to the first {len(read):,}, after: {told!r}",
+            CondgenWarning,
+            stacklevel=4,
+        )
+    whole = set(words_of(prompt))  # a word cut in two was not asked for
+    if unseen := [word for word in tokenizer.unseen(read) if word in whole]:
+        told = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")
+        warnings.warn(f"The model never saw these words: {told}", CondgenWarning, stacklevel=4)
 
 
 def space_of(clip: CLIP) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condgen.configs import (
+    BackboneShape,
     ByLabel,
     CganShape,
     ClipShape,
@@ -23,6 +24,7 @@ from condgen.configs import (
     Labelled,
     Pictures,
     PriorShape,
+    SelfSupervised,
 )
 from condgen.contracts import CondgenError
 from condgen.decoders.cgan import CLASSIC, CganObjective
@@ -41,7 +43,7 @@ SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
 """How `minutes` is shared out over the stages."""
 
 
-Config = Corridor | ByLabel | Contrastive
+Config = Corridor | ByLabel | Contrastive | SelfSupervised
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,17 @@ def _patch_base(c: Contrastive) -> Contrastive:
     )  # fmt: skip
     fit = replace(c.fit_clip, images=100_000_000, batch=1024, lr=5e-4, optimiser="adamw")
     return replace(c, pictures=Pictures(size=224), clip=shape, fit_clip=fit)
+
+
+_SELFSUP = SelfSupervised(
+    fit_selfsup=FitConfig(images=5_000_000, batch=256, lr=3e-3, decay_from=0.0, schedule="cosine")
+)
+
+
+def _resnet18(c: SelfSupervised) -> SelfSupervised:
+    """A ResNet-18 whose stem leaves small pictures whole, for GPUs."""
+    fit = replace(c.fit_selfsup, images=10_000_000, batch=512)
+    return replace(c, backbone=BackboneShape(width=64, depth=2, patch=1, stages=4), fit_selfsup=fit)
 
 
 def _of_kind(config: Corridor | ByLabel, kind: str) -> Corridor | ByLabel:
@@ -233,6 +246,13 @@ RECIPES: dict[str, Recipe] = {
         sizes={"patch": _patch, "base": _patch_base},
         needs_data=True,
     ),
+    "selfsup": Recipe(
+        ENCODERS,
+        "pictures alone to features, by --method simclr, moco or instance; --data is pictures of any kind",
+        _SELFSUP,
+        sizes={"small": lambda c: c, "resnet18": _resnet18},
+        needs_data=True,
+    ),
 }
 
 
@@ -276,6 +296,12 @@ def train(
         if not config.data:
             raise CondgenError(f"The recipe {recipe} needs pictures with captions or labels: give them with --data.")
         return ClipRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen)).train()
+    if isinstance(config, SelfSupervised):
+        from condgen.selfsup_training import SelfsupRun
+
+        if not config.data:
+            raise CondgenError(f"The recipe {recipe} needs pictures: give their folder or table with --data.")
+        return SelfsupRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen)).train()
     if isinstance(config, ByLabel):
         from condgen.label_training import LabelRun
 

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from condgen.building import SHAPES, new_decoder, training_of
-from condgen.configs import ByLabel, Contrastive, Corridor, Painter
+from condgen.configs import ByLabel, Contrastive, Corridor, Painter, SelfSupervised
 from condgen.contracts import Batch, CondgenError, check_knobs
 from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.selfsup import SimCLRTraining
 from condgen.encoders.training import ClipTraining
+from condgen.encoders.vision import Backbone, BackboneConfig
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
 from condgen.pipeline import PRIORS
 from condgen.priors.diffusion import DiffusionPriorTraining
@@ -41,6 +43,23 @@ def rehearse_clip(config: Contrastive) -> None:
     """Raises `CondgenError` for a contrastive run that cannot be trained; the message names the option."""
     _check_numbers(config, ("clip",), {"clip_objective.chunk": 0, "clip_objective.negatives": 0, "pictures.buffer": 0})
     _try_out({"clip": lambda: _clip(config)})
+
+
+def rehearse_selfsup(config: SelfSupervised, size: int) -> None:
+    """Raises `CondgenError` for a self-supervised run that cannot be trained on such pictures; it names the option."""
+    counts = {f"objective.{name}": low for name, low in (("dim", 1), ("hidden", 0), ("queue", 1), ("noise", 0))}
+    least = counts | dict.fromkeys(("objective.chunk", "objective.temperature", "augment.jitter"), 0)
+    _check_numbers(config, ("selfsup",), least)
+    _check_shares(config, ("objective.key_momentum", "objective.bank_momentum", "augment.grey", "augment.erase"))
+    if not 0 < config.augment.crop <= 1:
+        raise CondgenError(f"--augment.crop is {config.augment.crop}; it is a share of the area, above 0 and up to 1.")
+
+    def training() -> tuple[nn.Module, Batch]:
+        backbone = Backbone(BackboneConfig(size=size, **asdict(config.backbone)))
+        views = torch.zeros(2, 1, size, size)
+        return SimCLRTraining(backbone, config.objective), {"view_1": views, "view_2": views}
+
+    _try_out({"backbone": training})
 
 
 def rehearse_labels(config: ByLabel, size: int, colours: int, levels: tuple[int, ...]) -> None:
@@ -77,7 +96,9 @@ def _try_out(parts: dict[str, Callable[[], tuple[nn.Module, Batch]]]) -> None:
 
 
 def _check_numbers(config, stages: tuple[str, ...], more: dict[str, float] | None = None) -> None:
-    least = dict.fromkeys(("seed", "minutes", "images", "watch", "save_every", "pictures.shift"), 0) | (more or {})
+    least = dict.fromkeys(("seed", "minutes", "images", "watch", "save_every"), 0) | (more or {})
+    if hasattr(config.pictures, "shift"):
+        least["pictures.shift"] = 0
     if isinstance(config, Painter):
         least |= {"cgan_objective.gamma": 0, "cvae_objective.free_bits": 0, "cvae_objective.warmup": 0}
     for stage in stages:
@@ -90,6 +111,13 @@ def _check_numbers(config, stages: tuple[str, ...], more: dict[str, float] | Non
             value = getattr(value, name)
         if not low <= value < 2**63:  # also refuses what is not a number
             raise CondgenError(f"--{option} is {value}; it must be at least {low:g}.")
+
+
+def _check_shares(config, options: tuple[str, ...]) -> None:
+    for option in options:
+        part, name = option.split(".")
+        if not 0 <= (value := getattr(getattr(config, part), name)) <= 1:
+            raise CondgenError(f"--{option} is {value}; it is a share, from 0 to 1.")
 
 
 def _parts(config) -> dict[str, Callable[[], tuple[nn.Module, Batch]]]:

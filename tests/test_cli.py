@@ -16,7 +16,8 @@ from PIL import Image
 from condgen.paintings import read_recipe
 
 ROOT = Path(__file__).parents[1]
-VERBS = ("generate", "sample", "replay", "list", "info", "train", "evaluate", "embed", "data", "doctor")
+VERBS = ("generate", "sample", "replay", "list", "info", "train", "evaluate", "search", "encode", "embed", "data",
+         "doctor")  # fmt: skip
 HEAVY = {"torch", "jsonargparse", "gradio", "diffusers", "numpy", "PIL", "rich"}
 NOT_FOR_PAINTING = {"gradio", "open_clip", "torchvision", "transformers", "jsonargparse", "accelerate", "tensorboard"}
 

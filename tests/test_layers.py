@@ -16,7 +16,7 @@ FLOORS = {
     "pipeline": 4, "labelling": 4, "encoding": 4, "card": 4,
     "building": 4, "opening": 5, "synthesis": 5,
     "evaluation": 6, "rehearsal": 6, "embedding": 6,
-    "corridor": 7, "label_training": 7, "encoder_training": 7,
+    "corridor": 7, "label_training": 7, "encoder_training": 7, "searching": 7,
     "clip_training": 8, "selfsup_training": 8,
     "recipes": 9,
     "comparison": 10,

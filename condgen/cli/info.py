@@ -1,4 +1,4 @@
-"""`condgen info MODEL`: what a model is, from its files; no weights are loaded."""
+"""`condgen info MODEL`: what a model is, from its files; of a model that paints, no weights are loaded."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def facts_of(folder: Path) -> dict:
     Raises:
         CondgenError: the index or a part is missing or damaged.
     """
-    from condgen.models import paints_labels
+    from condgen.models import encodes, paints_labels
     from condgen.painters import model_id_of
 
-    index, modules, own = (of_labels if paints_labels(folder) else of_words)(folder)
+    index, modules, own = (of_encoder if encodes(folder) else of_labels if paints_labels(folder) else of_words)(folder)
     parts = sizes_of(folder, modules)
     dials = {name.replace("_", " "): module.knobs for name, module in modules.items() if hasattr(module, "knobs")}
     return {
@@ -48,7 +48,6 @@ def facts_of(folder: Path) -> dict:
         "bytes": bytes_of(folder),
         "parameters": sum(part["parameters"] for part in parts.values()),
         "parts": parts,
-        "size": modules["decoder"].config.size,
         "dials": {name: [asdict(knob) for knob in knobs] for name, knobs in dials.items()},
         **own,
         "recipe": index.get("recipe"),
@@ -65,7 +64,8 @@ def of_words(folder: Path) -> tuple[dict, dict, dict]:
     index = read_index(folder)
     modules = sketches(folder, parts_of(index))
     Tokenizer.load(folder / "tokenizer")
-    return index, modules, {"priors": [*index["priors"], "none"], "space": modules["normaliser"].config.space}
+    own = {"priors": [*index["priors"], "none"], "space": modules["normaliser"].config.space}
+    return index, modules, {"size": modules["decoder"].config.size} | own
 
 
 def of_labels(folder: Path) -> tuple[dict, dict, dict]:
@@ -76,7 +76,21 @@ def of_labels(folder: Path) -> tuple[dict, dict, dict]:
     index = read_index(folder)
     modules = sketches(folder, parts_of(index))
     factors = {factor.name: span(factor, most=100) for factor in factors_of(index, folder / INDEX)}
-    return index, modules, {"factors": factors, "colours": modules["decoder"].config.colours}
+    shape = modules["decoder"].config
+    return index, modules, {"size": shape.size, "factors": factors, "colours": shape.colours}
+
+
+def of_encoder(folder: Path) -> tuple[dict, dict, dict]:
+    """Index and net of an encoder, and what only such a model has. Its weights are read, for they name its space."""
+    from condgen.encoding import TextImageEncoder
+    from condgen.models import about
+    from condgen.opening import open_model
+
+    encoder = open_model(folder)
+    own = {"size": encoder.size, "knows": "pictures", "space": encoder.space}
+    if isinstance(encoder, TextImageEncoder):
+        own |= {"knows": "pictures and words", "embed_dim": encoder.embed_dim, "context": encoder.tokenizer.context}
+    return about(folder), {encoder.PART: encoder.net}, own
 
 
 def sketches(folder: Path, parts: dict) -> dict:
@@ -92,9 +106,9 @@ def sizes_of(folder: Path, modules: dict) -> dict[str, dict]:
 
     sizes = {}
     for name, module in modules.items():
-        weights = folder / name / WEIGHTS
-        count = parameter_count(weights)
-        sizes[name] = {"class": type(module).__name__, "parameters": count, "bytes": weights.stat().st_size}
+        files = sorted((folder / name).glob("*.safetensors")) or [folder / name / WEIGHTS]
+        count, size = sum(map(parameter_count, files)), sum(file.stat().st_size for file in files)
+        sizes[name] = {"class": type(module).__name__, "parameters": count, "bytes": size}
     return sizes
 
 
@@ -106,6 +120,9 @@ def lines_of(facts: dict) -> list[str]:
         ("path", f"{facts['path']} ({human(facts['bytes'])})"),
         ("pictures", f"{facts['size']} x {facts['size']}{', grey' if facts.get('colours') == 1 else ''}"),
         ("priors", ", ".join(facts.get("priors", ()))),
+        ("knows", facts.get("knows")),
+        ("embed_dim", facts.get("embed_dim")),
+        ("context", facts.get("context")),
         ("model_id", facts["model_id"]),
         ("space", facts.get("space")),
         *((key, index.get(key)) for key in ("recipe", "data")),
@@ -114,7 +131,8 @@ def lines_of(facts: dict) -> list[str]:
     head = [(what, told) for what, told in head if told]
     parts = [(n, f"{p['parameters']:,}", human(p["bytes"]), p["class"]) for n, p in facts["parts"].items()]
     factors = ["labels and attributes", *table(facts["factors"].items())] if "factors" in facts else []
-    lines = [*table(head, indent=0), *factors, "parts", *table(parts), "dials", *_dial_lines(facts["dials"])]
+    lines = [*table(head, indent=0), *factors, "parts", *table(parts)]
+    lines += ["dials", *_dial_lines(facts["dials"])] if facts["dials"] else []
     if isinstance(facts["metrics"], dict):
         lines += ["metrics", *table(facts["metrics"].items())]
     return lines

@@ -1,4 +1,4 @@
-"""`condgen list`: what can be trained, and what can paint."""
+"""`condgen list`: what can be trained, what can paint, and what can search."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import argparse
 from pathlib import Path
 
 from condgen.cli.terminal import bytes_of, human, show_json, table
-from condgen.models import LABELS
+from condgen.models import LABELS, PAIRS, PICTURES
 
 HELP = "list recipes and models"
+KINDS = {
+    "words": ("Models of words", "generate PROMPT --model NAME"),
+    "labels": ("Models of labels", "sample --label L --model NAME"),
+    "": ("Encoders", "search NAME --data PATH QUERY"),
+}
+"""What a model paints, nothing or something: a title, and a command."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +57,8 @@ def model_rows() -> list[dict]:
 def _model_row(name: str, folder: Path, index: object) -> dict:
     index = index if isinstance(index, dict) else {}
     kept = {key: index.get(key) for key in ("recipe", "data", "size", "priors")}
-    kept["paints"] = "labels" if index.get("_class_name") == LABELS else "words"
+    kept["kind"] = kind = index.get("_class_name")
+    kept["paints"] = "labels" if kind == LABELS else "" if kind in (PAIRS, PICTURES) else "words"
     return {"name": name, "path": str(folder), "bytes": bytes_of(folder)} | kept
 
 
@@ -60,8 +67,8 @@ def model_lines(rows: list[dict]) -> list[str]:
     if not rows:
         return ["No models found. Train one: condgen train scenes32 -o runs/scenes32."]
     lines = []
-    for paints, command in (("words", "generate PROMPT --model NAME"), ("labels", "sample --label L --model NAME")):
+    for paints, (title, command) in KINDS.items():
         own = [row for row in rows if row["paints"] == paints]
         shown = [(r["name"], f"{r['size']} px" if r["size"] else "", human(r["bytes"]), r["path"]) for r in own]
-        lines += [f"Models of {paints} (condgen {command}):", *table(shown)] if own else []
+        lines += [f"{title} (condgen {command}):", *table(shown)] if own else []
     return lines

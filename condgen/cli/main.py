@@ -14,7 +14,7 @@ import os
 import sys
 
 from condgen import __version__
-from condgen.cli import compare, data, doctor, embed, evaluate, generate, info, listing, replay, sample
+from condgen.cli import compare, data, doctor, embed, encode, evaluate, generate, info, listing, replay, sample, search
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
 from condgen.contracts import CondgenError
 
@@ -27,6 +27,8 @@ VERBS = {
     "train": None,  # parses its own arguments: they are the fields of the recipe's config
     "evaluate": evaluate,
     "compare": compare,
+    "search": search,
+    "encode": encode,
     "embed": embed,
     "data": data,
     "doctor": doctor,

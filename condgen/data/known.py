@@ -51,7 +51,7 @@ def open_torchvision(word: str, names: tuple[str, ...] = ()) -> Arrays:
         from torchvision import datasets
     except ImportError as error:
         raise CondgenError(f"{word} needs torchvision ({error}). pip install torchvision") from None
-    home = cache_folder().parent / "torchvision"
+    home = cache_folder("torchvision")
     try:
         both = [
             (split, getattr(datasets, kind)(str(home), train=split == "train", download=True))

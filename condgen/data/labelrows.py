@@ -32,6 +32,10 @@ class NothingLabelled(CondgenError):
     """There is nothing that looks like labelled pictures."""
 
 
+class NoClasses(CondgenError):
+    """There are pictures, but not in several folders."""
+
+
 @dataclass(frozen=True)
 class LabelledRows:
     """Labelled pictures row by row, found but not read.
@@ -92,7 +96,8 @@ def open_classes(path: Path) -> LabelledRows:
     The folders at the top are splits when all of them that hold folders of pictures have names of splits.
 
     Raises:
-        CondgenError: fewer than two classes.
+        NoClasses: fewer than two classes.
+        CondgenError: two with one name.
     """
     pictures = tuple(file for file in files_below(path) if file.suffix.lower() in SUFFIXES)
     tops = {file.relative_to(path).parts[0]: len(file.relative_to(path).parts) for file in pictures}
@@ -101,7 +106,7 @@ def open_classes(path: Path) -> LabelledRows:
     used = {file.relative_to(path).parts[above] for file in pictures if len(file.relative_to(path).parts) > above + 1}
     if len(used) < 2:
         there = f"pictures of one class only ({printable(next(iter(used)))})" if used else "no folders of pictures"
-        raise CondgenError(f"{path} has {there}. Expected one folder for every class, with its pictures inside.")
+        raise NoClasses(f"{path} has {there}. Expected one folder for every class, with its pictures inside.")
     homes = [path / top for top in tops] if above else [path]
     folders = {folder.name for home in homes for folder in home.iterdir() if folder.is_dir()}
     empty = sorted(printable(name) for name in folders - used if not name.startswith((".", "__MACOSX")))

@@ -108,7 +108,7 @@ def open_labelled(
         images, codes = found.read(split)
         images = np.ascontiguousarray(coloured(squared(images, size, how, found.path), colours))
     else:
-        images, codes = _gather(found, split, size, colours, how, max_bad)
+        images, codes = gather(found, split, size, colours, how, max_bad)
     data = LabelledPictures(images, found.factors, codes, name or found.name)
     _tell(found.path, split, data)
     return data
@@ -252,15 +252,16 @@ class _Stack:
         return self._grown(self.colours)
 
 
-def _gather(
+def gather(
     found: LabelledRows, split: str, size: int, colours: int, how: Literal["crop", "pad"], max_bad: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures and codes of the rows of a split that can be used."""
     stack, bad, odd, codes, total = _Stack(size, colours, how, found.path), Tally(), Tally(), [], 0
     for row, picture, oddities, own in found.each(split):
         total += 1
-        if row.fault or picture is None:
+        if row.fault:
             bad.add(row.fault, f"{row.key} ({row.detail})" if row.detail else row.key)
+        if picture is None:  # or more captions of a picture that was there before
             continue
         stack.add(row.key, picture)
         codes.append(own)

@@ -88,7 +88,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the rows of one data set are: in tables, in pictures with captions beside them, or in folders of classes.
+    """Where the rows of one data set are: in tables, in pictures with captions beside them, in folders of classes, or
+    in pictures of which nothing is said.
 
     Args:
         path: what the user gave.
@@ -103,7 +104,7 @@ class Source:
 
     path: Path
     home: Path
-    form: Literal["metadata", "parquet", "shards", "sidecars", "classes"]
+    form: Literal["metadata", "parquet", "shards", "sidecars", "classes", "plain"]
     tables: tuple[Table, ...] = ()
     pictures: tuple[Path, ...] = ()
     by_name: bool = False
@@ -257,6 +258,10 @@ def rows(source: Source, split: str = "all") -> Iterator[Row]:
     if source.form == "classes":
         yield from (_class_row(source, picture) for picture in source.pictures)
         return
+    if source.form == "plain":
+        pairs = ((picture, picture.relative_to(source.home).as_posix()) for picture in source.pictures)
+        yield from (Row(key, picture, split=_split_of(source, picture, key)) for picture, key in pairs)
+        return
     named = set()
     for table in _tables(source, split):
         for row in _table_rows(source, table):
@@ -268,7 +273,7 @@ def rows(source: Source, split: str = "all") -> Iterator[Row]:
             if picture not in named:
                 key = picture.relative_to(source.home).as_posix()
                 own = "" if any(table.split for table in source.tables) else _split_of(source, picture, key)
-                yield Row(key, split=own, fault="picture absent from metadata", kept=not source.where)
+                yield Row(key, picture, split=own, fault="picture absent from metadata", kept=not source.where)
 
 
 def _tables(source: Source, split: str) -> list[Table]:

@@ -84,9 +84,12 @@ def _spread(spec: str) -> list[str]:
     return [head + tail for head in heads for tail in tails]
 
 
-def cache_folder() -> Path:
-    """Where shards from elsewhere are kept: `$CONDGEN_CACHE`, or `~/.cache/condgen`, and there `shards`."""
-    return Path(os.environ.get("CONDGEN_CACHE") or Path.home() / ".cache" / "condgen") / "shards"
+def cache_folder(of: str = "shards") -> Path:
+    """Where something is kept that could be had again: `$CONDGEN_CACHE`, `$XDG_CACHE_HOME/condgen` or
+    `~/.cache/condgen`, and there a folder for each kind.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("CONDGEN_CACHE") or Path(home) / "condgen") / of
 
 
 def fetch(url: str, folder: Path) -> Path:

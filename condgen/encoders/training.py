@@ -148,6 +148,8 @@ class ClipTraining(nn.Module):
         scale = self.clip.log_scale.exp()
         if self.objective.loss == "infonce":
             loss = info_nce(image_embed, text_embed, scale, matches, wrong, ok)
+            if self.clip.bias is not None:  # moves nothing here, but processes wait for the gradient of every weight
+                loss = loss + 0 * self.clip.bias
             return loss, info_nce_floor(matches, same)
         loss = siglip(image_embed, text_embed, scale, self.clip.bias, matches, wrong, ok)
         return loss, siglip_floor(matches, same)

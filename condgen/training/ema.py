@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
@@ -14,20 +16,22 @@ class PowerEma:
     Args:
         module: whose parameters and buffers to follow.
         gamma: the higher, the shorter the memory; 12 weighs roughly the last 7 % of the run.
+        without: names in the module's state to leave out.
 
     References:
         Analyzing and Improving the Training Dynamics of Diffusion Models (Karras et al., 2024), Eq. 3
     """
 
-    def __init__(self, module: nn.Module, gamma: float = 12.0):
+    def __init__(self, module: nn.Module, gamma: float = 12.0, without: Collection[str] = ()):
         self.gamma = gamma
-        self.mean = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        state = module.state_dict().items()
+        self.mean = {name: value.detach().clone() for name, value in state if name not in without}
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         """Takes in the weights after optimiser step `step`, counted from 1."""
         beta = (1 - 1 / step) ** (self.gamma + 1)
-        now = module.state_dict()
+        now = {name: value for name, value in module.state_dict().items() if name in self.mean}
         floating = [name for name, value in now.items() if value.is_floating_point()]
         means, weights = ([local(of[name].detach()) for name in floating] for of in (self.mean, now))
         torch._foreach_lerp_(means, weights, 1 - beta)

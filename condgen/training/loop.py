@@ -19,9 +19,10 @@ from typing import Literal
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from condgen import ranks
-from condgen.contracts import Batch, CondgenError, Trainable
+from condgen.contracts import Batch, CondgenError, Remembers, Trainable
 from condgen.training import checkpoint, sharding
 from condgen.training.ema import PowerEma
 from condgen.training.muon import Muon, matrices_of
@@ -145,6 +146,7 @@ class Fit:
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=len(model.turns) > 1)],
         )
         self.model, self.draw, self.config, self.seed = model, draw, config, seed
+        self.memory = set(model.memory) if isinstance(model, Remembers) else set()
         self.objective, self.stand_ins = _Objective(model), {}
         self.sharded = plan is not None and ranks.world() > 1
         if self.sharded:
@@ -152,9 +154,12 @@ class Fit:
             # players that take turns look into each other, so theirs are put together all at once
             self.stand_ins = sharding.shard(self.objective, plan, self.accelerator.device, len(model.turns) == 1)
         else:
+            # all processes change a memory alike: it need not be sent from the first to the others at every step
+            own = [f"model.{name}" for name in self.memory]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.objective, own)
             self.objective = self.accelerator.prepare(self.objective)
         self.optimisers = {turn: self._optimisers(self._owned(turn)) for turn in model.turns}
-        self.ema = PowerEma(model, config.ema) if config.ema else None
+        self.ema = PowerEma(model, config.ema, self.memory) if config.ema else None
         self.count, self.images, self.seconds = 0, 0, 0.0
         self.skipped, self.in_a_row = 0, 0
 
@@ -225,7 +230,8 @@ class Fit:
 
         A turn that is left out leaves the others alone: turns share no parameters.
         """
-        buffers = [buffer.clone() for buffer in self.model.buffers()]  # a forward may move them, a bad one spoil them
+        moved = [buffer for name, buffer in self.model.named_buffers() if name not in self.memory]
+        before = [buffer.clone() for buffer in moved]  # a forward may move them, a bad one spoil them
         self.model.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
             parts = self.objective(batch, turn)
@@ -237,14 +243,16 @@ class Fit:
         if not finite:
             sharding.reshard(self.objective)
             self.model.zero_grad(set_to_none=True)
-            for buffer, before in zip(self.model.buffers(), buffers):
-                buffer.copy_(before)
+            for buffer, sound in zip(moved, before):
+                buffer.copy_(sound)
             return False
         lr = self.lr
         for optimiser in self.optimisers[turn]:
             for group in optimiser.param_groups:
                 group["lr"] = lr
             optimiser.step()
+        if isinstance(self.model, Remembers):
+            self.model.remember()
         losses |= {name if name != "loss" else f"loss/{turn}": value.item() for name, value in parts.items()}
         return True
 
@@ -261,7 +269,7 @@ class Fit:
 
     def trained(self) -> dict[str, torch.Tensor]:
         """The weights to use: the running mean where there is one. Every process must ask."""
-        weights = self.ema.mean if self.ema else self.model.state_dict()
+        weights = self.model.state_dict() | (self.ema.mean if self.ema else {})
         return {name: sharding.whole(value) for name, value in weights.items()}
 
     def snapshot(self) -> nn.Module:

@@ -1,0 +1,82 @@
+"""Pictures for those who only look: labelled or captioned ones in any form, or a folder with nothing but pictures.
+
+Labels are kept where there are any, to judge by; captions are not looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from condgen.contracts import CondgenError
+from condgen.data.labelled import LabelledPictures
+from condgen.data.labelrows import LabelledRows, NoClasses, NothingLabelled
+from condgen.data.labels import find, gather, open_labelled
+from condgen.data.pictures import SUFFIXES
+from condgen.data.rows import Columns, Source, files_below, named_split, open_source
+from condgen.factors import LABEL
+
+
+def open_any(
+    path: str | os.PathLike[str],
+    size: int = 0,
+    colours: int = 0,
+    *,
+    split: str = "train",
+    image: str = "",
+    text: str = "",
+    label: str = "",
+    split_column: str = "",
+    how: Literal["crop", "pad"] = "crop",
+    max_bad: float = 0.01,
+    where: str = "",
+) -> LabelledPictures:
+    """Reads pictures into memory, with their classes where they have some, without any factors where they have none.
+
+    Splits of a folder with nothing but pictures are told as those of pictures with captions, see `sources`.
+
+    Args:
+        text: the column of captions, only where the data must be taken for captioned pictures.
+        path and the rest: see `labels.open_labelled`.
+
+    Raises:
+        CondgenError: nothing there that can be read, or too many bad rows.
+    """
+    if not text:
+        try:
+            find(path, Columns(image, "", split_column, label), where, guess=False)
+        except (NothingLabelled, NoClasses):
+            if label:
+                raise
+        else:
+            return open_labelled(
+                path, size, colours, split=split, image=image, label=label, split_column=split_column, how=how,
+                max_bad=max_bad, where=where,
+            )  # fmt: skip
+    try:
+        source = open_source(path, Columns(image, text, split_column), where)
+    except CondgenError:
+        source = _folder(Path(path).expanduser())
+        if source is None or image or text or split_column or where:
+            raise
+    rows = LabelledRows(source, (), {})
+    images, _ = gather(rows, split, size, colours, how, max_bad)
+    return LabelledPictures(images, (), np.zeros((len(images), 0), np.float32), source.name)
+
+
+def _folder(path: Path) -> Source | None:
+    """A folder with nothing but pictures; None where there are none."""
+    pictures = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
+    if not pictures:
+        return None
+    named = [named_split(file.relative_to(path), own=False) for file in pictures]
+    by_name = any(name and not name.startswith("train") for name in named)
+    return Source(path, path, "plain", (), tuple(pictures), by_name)
+
+
+def classes_of(data: LabelledPictures) -> tuple[str, ...]:
+    """The names of the classes; none where the pictures have no label."""
+    return next((factor.values for factor in data.factors if factor.name == LABEL), ())

@@ -1,0 +1,235 @@
+"""Backbones that learn from pictures alone: two looks at one picture belong together, looks at different ones do not.
+
+They differ in where the different ones come from: the batch (SimCLR), a queue of what a slow copy of the encoder said
+of earlier batches (MoCo), or a memory of every picture of the data (instance discrimination). Queue and memory are part
+of the state: the same in every process, saved with it, and changed by `remember` alone.
+
+Every loss is that of the joint batch of all processes, and with pictures in chunks that of one piece, as long as the
+norms look at one picture at a time (group norm, the default, and layer norm). Batch norms see the pictures of one chunk
+of one process; with chunks they also take every picture into their running statistics twice.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from condgen import ranks
+from condgen.contracts import Batch, CondgenError
+from condgen.encoders.vision import Backbone
+from condgen.losses import instance_nce, instance_softmax, log_partition, nt_xent, queue_nce, spread
+
+
+@dataclass(frozen=True)
+class SelfsupObjective:
+    """How a backbone is trained.
+
+    Args:
+        temperature: of the softmax; 0 takes what suits the method, see TEMPERATURES.
+        dim: width D of the unit vectors that are compared.
+        hidden: width of the hidden layer between features and these; 0 is none, a linear map.
+        key_momentum: of MoCo's slow copy, how much of it stays at every step.
+        queue: keys that MoCo holds.
+        bank_momentum: of instance discrimination, how much of what is remembered of a picture stays when it is seen.
+        noise: of instance discrimination, wrong answers drawn for every picture of the batch; all of them serve every
+            picture. 0 takes the whole memory, the exact softmax.
+        chunk: pictures that go through the encoder at a time, in every process; 0 is all. See `ClipObjective`.
+    """
+
+    temperature: float = 0.0
+    dim: int = 128
+    hidden: int = 256
+    key_momentum: float = 0.99
+    queue: int = 4096
+    bank_momentum: float = 0.5
+    noise: int = 0
+    chunk: int = 0
+
+
+class Projected(nn.Module):
+    """Pictures (B, C, S, S), C 1 or 3 -> unit vectors (B, D), through a backbone and a head that is left behind."""
+
+    def __init__(self, backbone: Backbone, objective: SelfsupObjective):
+        super().__init__()
+        self.backbone, self.chunk = backbone, objective.chunk
+        between = [nn.Linear(backbone.width, objective.hidden), nn.ReLU()] if objective.hidden else []
+        self.head = nn.Sequential(*between, nn.Linear(objective.hidden or backbone.width, objective.dim))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.chunk or len(images) <= self.chunk:
+            return self._embed(images)
+        if not torch.is_grad_enabled():
+            return torch.cat([self._embed(part) for part in images.split(self.chunk)])
+        return torch.cat([checkpoint(self._embed, part, use_reentrant=False) for part in images.split(self.chunk)])
+
+    def _embed(self, images: Tensor) -> Tensor:
+        return F.normalize(self.head(self.backbone(images.expand(-1, 3, -1, -1))).float(), dim=1)
+
+
+class SimCLRTraining(nn.Module):
+    """A Trainable: the two looks at a picture find each other in the batch, which holds `view_1` and `view_2`.
+
+    References:
+        A Simple Framework for Contrastive Learning of Visual Representations (Chen et al., 2020)
+    """
+
+    turns = ("selfsup",)
+
+    def __init__(self, backbone: Backbone, objective: SelfsupObjective):
+        super().__init__()
+        self.encoder = Projected(backbone, objective)
+        self.temperature = objective.temperature or TEMPERATURES["simclr"]
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        return self.encoder.parameters()
+
+    def loss(self, batch: Batch, turn: str = "selfsup") -> dict[str, Tensor]:
+        z = self.encoder(torch.cat([batch["view_1"], batch["view_2"]]))
+        z_1, z_2 = (ranks.gathered(part) for part in z.chunk(2))
+        return {"loss": nt_xent(z_1, z_2, self.temperature), "spread": spread(z_1.detach())}
+
+
+def check_queue(objective: SelfsupObjective, pictures: int) -> None:
+    """Raises `CondgenError` where MoCo's queue is longer than the data."""
+    if objective.queue > pictures:
+        raise CondgenError(
+            f"The queue of {objective.queue} keys is longer than the data, {pictures} pictures: it would hold pictures "
+            f"twice. Choose at most --objective.queue {pictures}."
+        )
+
+
+class MoCoTraining(nn.Module):
+    """A Trainable: the first look finds the second, as a slow copy of the encoder sees it, among those in a queue.
+
+    A batch holds `view_1`, `view_2` and `index`, the numbers of the pictures: what the queue holds of a picture itself
+    is no wrong answer. The queue is a ring that takes batches of any size; it begins with vectors of no picture.
+
+    Args:
+        backbone: to train.
+        objective: see there.
+        pictures: how many there are.
+
+    Raises:
+        CondgenError: the queue is longer than the data.
+
+    References:
+        Momentum Contrast for Unsupervised Visual Representation Learning (He et al., 2020)
+        Improved Baselines with Momentum Contrastive Learning (Chen et al., 2020), for the head
+    """
+
+    turns = ("selfsup",)
+    memory = ("queue", "queued", "place")
+
+    def __init__(self, backbone: Backbone, objective: SelfsupObjective, pictures: int):
+        super().__init__()
+        check_queue(objective, pictures)
+        self.encoder = Projected(backbone, objective)
+        self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.temperature = objective.temperature or TEMPERATURES["moco"]
+        self.momentum = objective.key_momentum
+        self.register_buffer("queue", F.normalize(torch.randn(objective.queue, objective.dim), dim=1))
+        self.register_buffer("queued", torch.full((objective.queue,), -1))  # numbers of the pictures
+        self.register_buffer("place", torch.zeros((), dtype=torch.long))  # where the next key goes
+        self._fresh: tuple[Tensor, Tensor] | None = None
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        return self.encoder.parameters()
+
+    def loss(self, batch: Batch, turn: str = "selfsup") -> dict[str, Tensor]:
+        query = self.encoder(batch["view_1"])
+        with torch.no_grad():
+            key = self.key_encoder(batch["view_2"])
+        same = batch["index"][:, None] == self.queued
+        self._fresh = (ranks.gathered(key), ranks.gathered(batch["index"]))
+        loss = queue_nce(query, key, self.queue, self.temperature, same)
+        return {"loss": loss, "spread": spread(query.detach())}
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Moves the slow copy towards the encoder, and puts the last batch's keys in the place of the oldest."""
+        for slow, fast in zip(self.key_encoder.parameters(), self.encoder.parameters()):
+            slow.mul_(self.momentum).add_(fast.detach(), alpha=1 - self.momentum)
+        if self._fresh is None:
+            return
+        size = len(self.queue)
+        key, index = (x[-size:] for x in self._fresh)
+        places = (self.place + torch.arange(len(key), device=key.device)) % size
+        self.queue[places], self.queued[places] = key, index
+        self.place.copy_((self.place + len(key)) % size)
+        self._fresh = None
+
+
+class InstanceTraining(nn.Module):
+    """A Trainable: every picture is a class of its own, and what is remembered of it is the weight of its class.
+
+    A batch holds `view_1`, `index`, the numbers of the pictures, and, where wrong answers are drawn, `noise`
+    int64 (B, M): rows of the memory; those of the whole batch serve every picture.
+
+    Args:
+        backbone: to train.
+        objective: see there.
+        pictures: how many there are, N.
+
+    References:
+        Unsupervised Feature Learning via Non-Parametric Instance Discrimination (Wu et al., 2018)
+    """
+
+    turns = ("selfsup",)
+    memory = ("bank", "log_z")
+
+    def __init__(self, backbone: Backbone, objective: SelfsupObjective, pictures: int):
+        super().__init__()
+        self.encoder = Projected(backbone, objective)
+        self.temperature = objective.temperature or TEMPERATURES["instance"]
+        self.momentum, self.sampled = objective.bank_momentum, objective.noise > 0
+        self.register_buffer("bank", F.normalize(torch.randn(pictures, objective.dim), dim=1))
+        self.register_buffer("log_z", torch.tensor(math.nan))  # of the noise contrast: estimated once, then kept
+        self._fresh: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        return self.encoder.parameters()
+
+    def loss(self, batch: Batch, turn: str = "selfsup") -> dict[str, Tensor]:
+        z, index, log_z = self.encoder(batch["view_1"]), batch["index"], self.log_z
+        if self.sampled:
+            noise = ranks.gathered(batch["noise"]).flatten()
+            if log_z.isnan():
+                own = log_partition(z.detach(), self.bank[noise], self.temperature, len(self.bank))
+                log_z = ranks.mean(own.exp()).log()
+            loss = instance_nce(z, self.bank, index, noise, self.temperature, log_z)
+        else:
+            loss = instance_softmax(z, self.bank, index, self.temperature)
+        self._fresh = (ranks.gathered(z.detach()), ranks.gathered(index), log_z)
+        return {"loss": loss, "spread": spread(z.detach())}
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Moves what is remembered of the last batch's pictures; of one that was there twice, by its last look."""
+        if self._fresh is None:
+            return
+        z, index, log_z = self._fresh
+        again = (index[:, None] == index).triu(1).any(1)
+        z, index = z[~again], index[~again]
+        self.bank[index] = F.normalize(self.momentum * self.bank[index] + (1 - self.momentum) * z, dim=1)
+        self.log_z.copy_(log_z)
+        self._fresh = None
+
+
+Method = Literal["instance", "simclr", "moco"]
+METHODS: dict[Method, Callable[[Backbone, SelfsupObjective, int], nn.Module]] = {
+    "instance": InstanceTraining,
+    "simclr": lambda backbone, objective, pictures: SimCLRTraining(backbone, objective),
+    "moco": MoCoTraining,
+}
+"""(backbone, objective, how many pictures there are) -> Trainable."""
+TEMPERATURES: dict[Method, float] = {"instance": 0.1, "simclr": 0.2, "moco": 0.2}
+LOOKS: dict[Method, int] = {"instance": 1, "simclr": 2, "moco": 2}
+"""Views of every picture in a batch."""
