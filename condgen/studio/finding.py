@@ -79,7 +79,8 @@ class Finding:
                 self.count = gr.Slider(1, MOST, value=12, step=1, label="Pictures")
             self.told = gr.Textbox(show_label=False, container=False, interactive=False, elem_id="told")
             self.found = gr.Gallery(
-                label="Found", show_label=False, columns=4, object_fit="contain", height="auto", interactive=False,
+                label="Found", show_label=False, columns=4, object_fit="contain",
+                format="png", height="auto", interactive=False,
                 elem_id="found", elem_classes=["pixels"] if encoder.size < 128 else [],
             )  # fmt: skip
             gr.on(
