@@ -41,6 +41,7 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
         "",
         f"- **Data**: {model.about.get('data')}, {pictures:,} training pictures.",
         f"- **Licence**: {LICENCE_OF_SCENES if not config.data else LICENCE_OF_DATA}",
+        *_brought(config),
         "- **Weights**: safetensors; an encoder has 32 bits, priors and decoder 16, computed with 32.",
         f"- **Command**: `{command(recipe, base, config)}`",
         "",
@@ -66,7 +67,21 @@ def _shareable(config) -> dict:
 
 def _folder_names(config) -> dict[str, str]:
     paths = {name: getattr(config, name) for name in ("start", "embeds") if hasattr(config, name)}
-    return {name: Path(path).resolve().name if path else "" for name, path in paths.items()}
+    names = {name: Path(path).resolve().name if path else "" for name, path in paths.items()}
+    return names | {n: _encoder_name(getattr(config, n)) for n in ("encoder", "text") if hasattr(config, n)}
+
+
+def _brought(config) -> list[str]:
+    """A line about what was not trained from nothing."""
+    names = [_encoder_name(getattr(config, name)) for name in ("encoder", "text") if getattr(config, name, "")]
+    return [f"- **Brought along**: {', '.join(names)}, whose own licence holds too."] if names else []
+
+
+def _encoder_name(name: str) -> str:
+    """`transformers:/home/me/clip` -> `transformers:clip`; what is no path stays."""
+    kind, colon, path = name.rpartition(":")
+    local = not colon or kind in ("local-dir", "transformers")
+    return f"{kind}{colon}{Path(path).name}" if local else name
 
 
 def command(recipe: str, base, config) -> str:

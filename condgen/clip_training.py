@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from condgen import ranks
-from condgen.contracts import Batch, CondgenError
+from condgen.contracts import Batch, CondgenError, Encoder
 from condgen.data.captions import CaptionedPictures
 from condgen.data.labelled import captioned
 from condgen.data.labels import open_either, open_labelled
@@ -24,6 +24,8 @@ from condgen.data.templates import class_captions, templates_of
 from condgen.data.views import Views, to_float
 from condgen.encoder_training import EncoderRun, Sheet
 from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.locking import freeze
+from condgen.encoders.opening import is_there, load_pair, open_encoder, reads_size, save_pair, with_text
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.encoders.training import ClipTraining
 from condgen.encoding import TextImageEncoder
@@ -45,6 +47,7 @@ class ClipRun(EncoderRun):
 
     def prepare(self) -> None:
         rehearse_clip(self.config)
+        self.found = self._brought()
         if self.config.clip_objective.positives == "label" and getattr(self.data, "labels", None) is None:
             raise CondgenError(f"{self.data.name} has no labels: choose --clip_objective.positives text or pair.")
         _ = self.held_out
@@ -107,7 +110,40 @@ class ClipRun(EncoderRun):
 
     # the training
 
+    @property
+    def start(self) -> Path:
+        """Where the towers are kept that were brought along."""
+        return self.root / "parts" / "start"
+
+    def _brought(self) -> tuple[Encoder, Tokenizer] | None:
+        """The encoder that the config names, opened; None where it is new or here already.
+
+        Raises:
+            CondgenError: there is none of that name, or it cannot learn in this way from these pictures.
+        """
+        c = self.config
+        if not (c.encoder or c.text) or is_there(self.start):
+            return None
+        torch.manual_seed(c.seed)
+        sigmoid = c.clip_objective.loss == "siglip"
+        net, tokenizer = open_encoder(c.encoder) if c.encoder else (self._new(1, 1), None)
+        if c.text:
+            net, tokenizer = with_text(net, c.text, c.clip.context, sigmoid)
+            self._say_no(net)
+        if not reads_size(net, c.pictures.size):
+            raise CondgenError(f"The encoder reads {net.config.size} pixels: give --pictures.size {net.config.size}.")
+        ClipTraining(net, c.clip_objective)
+        return net, tokenizer
+
     def begin(self) -> None:
+        if self.config.encoder or self.config.text:
+            with ranks.first_alone():
+                if not is_there(self.start):
+                    aside = self.root / "parts" / "start.tmp"
+                    save_pair(*self.found, aside)
+                    aside.rename(self.start)
+            self.found, self.tokenizer = None, load_pair(self.start)[1]
+            return
         folder = self.root / "parts" / "tokenizer"
         with ranks.first_alone():
             if not (folder / "words.json").exists():
@@ -123,14 +159,25 @@ class ClipRun(EncoderRun):
     def trainable(self) -> ClipTraining:
         c = self.config
         torch.manual_seed(c.seed)
-        shape = asdict(c.clip) | {"vocab": self.tokenizer.vocab, "context": self.tokenizer.context}
-        sigmoid = c.clip_objective.loss == "siglip"
-        clip = CLIP(CLIPConfig(c.pictures.size, **shape | {"bias": shape["bias"] or sigmoid}))
-        if sigmoid:  # one pair in a batch's row belongs together, and the first loss is that of saying so
+        if c.encoder or c.text:
+            clip, _ = load_pair(self.start)
+        else:
+            clip = self._new(self.tokenizer.vocab, self.tokenizer.context)
+            self._say_no(clip)
+        return ClipTraining(freeze(clip, c.freeze), c.clip_objective)
+
+    def _new(self, vocab: int, context: int) -> CLIP:
+        """An encoder of the shape that the config asks for."""
+        shape = asdict(self.config.clip) | {"vocab": vocab, "context": context}
+        bias = shape["bias"] or self.config.clip_objective.loss == "siglip"
+        return CLIP(CLIPConfig(self.config.pictures.size, **shape | {"bias": bias}))
+
+    def _say_no(self, clip: Encoder) -> None:
+        """Of a sigmoid loss: one pair in a batch's row belongs together, and the first loss is that of saying so."""
+        if self.config.clip_objective.loss == "siglip":
             with torch.no_grad():
                 clip.log_scale.fill_(math.log(10))
-                clip.bias.fill_(-math.log(max(c.fit_clip.batch - 1, 1)))
-        return ClipTraining(clip, c.clip_objective)
+                clip.bias.fill_(-math.log(max(self.config.fit_clip.batch - 1, 1)))
 
     def views(self) -> Callable[[int], Batch]:
         c, own = self.config, (ranks.rank(), ranks.world())

@@ -221,6 +221,8 @@ class Corridor(Painter):
         images: bound on the pictures that every stage sees; 0 sets none.
         stage: train only this one; `minutes` are then all its own.
         start: folder of another run whose encoder and priors to take over.
+        encoder: the encoder to train priors and decoder on, in the place of one of its own: a model or run of condgen,
+            a folder of open_clip or transformers, local-dir:PATH, transformers:PATH or hf-hub:OWNER/NAME.
         embeds: folder that `condgen embed` wrote with this encoder; priors and decoder train from it.
         watch: how often to paint a sample sheet and to measure, over the decoder's run.
         save_every: seconds between checkpoints.
@@ -232,6 +234,7 @@ class Corridor(Painter):
     images: int = 0
     stage: Literal["all", "clip", "prior", "decoder"] = "all"
     start: str = ""
+    encoder: str = ""
     embeds: str = ""
     watch: int = 8
     save_every: float = 60.0
@@ -256,6 +259,12 @@ class Contrastive:
         images: bound on the pictures seen; 0 sets none.
         label: name of the column of the class, to learn from classes where there are captions too.
         templates: sentences about a class, as 'a photo of a {}'; empty takes those that come with condgen.
+        encoder: the encoder to go on with, in the place of new towers of the shape `clip`: a model or run of condgen, a
+            folder of open_clip or transformers, local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME, or
+            open_clip:ARCHITECTURE for new weights.
+        text: transformers:PATH, a text model such as BERT to put beside the picture tower; `clip.context` bounds its
+            tokens.
+        freeze: which tower stays as it is.
         val: name of the split to choose the best state by; empty holds out a twentieth of the training pictures, at
             most 5,000. A stream has nothing held out unless a split is named.
         flip: mirror every second picture; not where captions speak of left and right.
@@ -269,6 +278,9 @@ class Contrastive:
     images: int = 0
     label: str = ""
     templates: tuple[str, ...] = ()
+    encoder: str = ""
+    text: str = ""
+    freeze: Literal["none", "image", "text"] = "none"
     val: str = ""
     flip: bool = False
     watch: int = 10

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from condgen import ranks
 from condgen.building import new_decoder, training_of
-from condgen.contracts import Batch, CondgenError
+from condgen.contracts import Batch, CondgenError, Encoder
 from condgen.data.captions import CaptionedPictures
 from condgen.data.embeds import Embeds, EmbedViews
 from condgen.data.stream import ShardViews, Stream, open_pictures
 from condgen.data.views import Views, to_float
 from condgen.embedding import digest_of, embed
 from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.opening import is_there, load_pair, open_encoder, reads_size, save_pair
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.encoders.training import ClipTraining
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
@@ -44,10 +45,15 @@ class CorridorRun:
     name, recipe: which recipe, and its line of the table.
     root: the run's folder.
     config: a `configs.Corridor`.
+    given: an encoder of one's own with its tokenizer, where the config says so.
     """
 
-    def __init__(self, name: str, recipe, root: Path, config, bound: Callable[[str, FitConfig, int], FitConfig]):
+    def __init__(
+        self, name: str, recipe, root: Path, config, bound: Callable[[str, FitConfig, int], FitConfig],
+        given: tuple[Encoder, Tokenizer] | None = None,
+    ):  # fmt: skip
         self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
+        self.given, self.found = given, None
         self.parts = root / "parts"
         self.exported = root / "exported"  # an empty file, there while `model/` holds the parts as they are
         self.reading = ExitStack()  # the threads that read a stream for the stage at work
@@ -59,6 +65,7 @@ class CorridorRun:
         first alone writes.
         """
         rehearse(self.config)
+        self._check_encoder()
         sharding.asked()  # what is refused there is refused before anything is written
         ranks.join()
         for stage in ("clip", "prior", "decoder"):  # now, not when its turn comes
@@ -71,6 +78,8 @@ class CorridorRun:
                 way: digest_of(self.data)
             }  # before anything is written: unusable data must leave no folder behind
         stages = ("clip", "prior", "decoder") if wanted == "all" else (wanted,)
+        if self.config.encoder:
+            stages = tuple(stage for stage in stages if stage != "clip")
         names = [n for s in stages for n in ([f"prior {k}" for k in self.config.prior.kinds] if s == "prior" else [s])]
         if wanted == "all" and self._is_there("decoder") and (short := [n for n in names if self._wants_more(n)]):
             raise CondgenError(
@@ -80,6 +89,7 @@ class CorridorRun:
         self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config), self.config.save_every, digest)
         with ranks.first_alone():
             self._take_over()
+            self._take_encoder()
         if self.config.embeds and wanted != "clip":
             self._check_embeds()
         with Display([*names, EMBEDDING] if self._embeds_itself() else names) as self.display, self.reading:
@@ -107,6 +117,45 @@ class CorridorRun:
                 shutil.copytree(part, aside / part.name)
         aside.rename(self.parts)
 
+    def _check_encoder(self) -> None:
+        """Refuses what an encoder from elsewhere leaves nothing to do for, and opens it before anything is written."""
+        if not self.config.encoder:
+            return
+        if self.config.start or self.config.stage == "clip":
+            other = f"--start {self.config.start}" if self.config.start else "--stage clip"
+            raise CondgenError(f"--encoder brings a trained encoder along, and so does {other}: leave one out.")
+        if not self.given and not is_there(self.parts):
+            torch.manual_seed(self.config.seed)  # of an architecture by name
+            self.found = open_encoder(self.config.encoder)
+        net, tokenizer = self.given or self.found or self._pair
+        if not reads_size(net, self.config.pictures.size):
+            raise CondgenError(
+                f"The encoder {self.config.encoder} reads {net.config.size} x {net.config.size} pixels. Give "
+                f"--pictures.size {net.config.size}."
+            )
+        if tokenizer.vocab > net.config.vocab or tokenizer.context != net.config.context:
+            raise CondgenError(
+                f"The tokenizer gives {tokenizer.context} of {tokenizer.vocab} tokens, the encoder beside it reads "
+                f"{net.config.context} of {net.config.vocab}."
+            )
+
+    def _take_encoder(self) -> None:
+        """Copies the encoder that is named, where it is not here yet."""
+        if not self.config.encoder or self.given or is_there(self.parts):
+            return
+        aside = self.root / "parts.tmp"
+        shutil.rmtree(aside, ignore_errors=True)
+        save_pair(*self.found, aside)
+        aside.rename(self.parts)
+        self.found = None
+
+    @cached_property
+    def _pair(self) -> tuple[Encoder, Tokenizer]:
+        """The encoder that was trained here, or that was brought along, and its tokenizer."""
+        if not self._is_there("clip"):
+            raise CondgenError(f"{self.root} holds no encoder yet. Train it first: --stage clip.")
+        return self.given or load_pair(self.parts)
+
     # the data
 
     @cached_property
@@ -126,7 +175,8 @@ class CorridorRun:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer.load(self.parts / "tokenizer")
+        own = self.parts / "tokenizer"  # of an encoder trained here it is there first
+        return Tokenizer.load(own) if (own / "words.json").exists() and not self.given else self._pair[1]
 
     def _train_tokenizer(self) -> None:
         folder = self.parts / "tokenizer"
@@ -175,7 +225,7 @@ class CorridorRun:
         trained, place = self._finish(fit).clip, self.parts / "clip"
         with ranks.first_alone():
             if not ranks.rank():
-                before = fingerprint(load_part(CLIP, CLIPConfig, place)) if self._is_there("clip") else None
+                before = fingerprint(load_pair(self.parts)[0]) if self._is_there("clip") else None
                 save_part(trained, place)
                 if before not in (None, fingerprint(self.clip)):
                     self._forget_the_old_space()
@@ -216,6 +266,8 @@ class CorridorRun:
         return False
 
     def _is_there(self, stage: str) -> bool:
+        if stage == "clip":
+            return bool(self.given) or is_there(self.parts)
         return (self.parts / stage.replace(" ", "_") / "model.safetensors").exists()
 
     def _wants_more(self, stage: str) -> bool:
@@ -223,10 +275,8 @@ class CorridorRun:
         return wants_more(self.root, stage, self._fit(stage))
 
     @cached_property
-    def clip(self) -> CLIP:
-        if not self._is_there("clip"):
-            raise CondgenError(f"{self.root} holds no encoder yet. Train it first: --stage clip.")
-        return load_part(CLIP, CLIPConfig, self.parts / "clip")
+    def clip(self) -> Encoder:
+        return self._pair[0].eval()
 
     @cached_property
     def space(self) -> dict:
@@ -424,7 +474,7 @@ class CorridorRun:
         model = self._model(load_part(*DECODERS[self.config.kind], self.parts / "decoder"))
         card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
         model.save(folder, card)
-        write_bytes(folder / "sheet.png", png_bytes(sheet(TextToImage.load(folder), self.prompts)))
+        write_bytes(folder / "sheet.png", png_bytes(sheet(TextToImage.load(folder, self.given), self.prompts)))
         self.exported.touch()
         self.display.say(f"The model is {folder}. Try it: condgen generate {self.prompts[0]!r} --model {folder}")
         return folder

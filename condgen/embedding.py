@@ -12,28 +12,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, Encoder
 from condgen.data.captions import CaptionedPictures
 from condgen.data.embeds import UNIT, About, Embeds, Unit, Writer
 from condgen.data.labelled import LabelledPictures
 from condgen.data.stream import Sample, Stream, text_number
 from condgen.data.views import to_float
-from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.opening import open_encoder, reads_size
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.models import find, paints_labels
-from condgen.nn.storage import fingerprint, load_part
+from condgen.models import DEFAULT
+from condgen.nn.storage import fingerprint
 
 PART = 64 * UNIT
 """Pictures in a file."""
 
 
-def load_encoder(path_or_name: str | Path | None) -> tuple[CLIP, Tokenizer]:
-    """The encoder of a model, or of a training run that has one already, and its tokenizer."""
-    parts = Path(path_or_name or ".") / "parts"
-    folder = parts if path_or_name and (parts / "clip").is_dir() else find(path_or_name)
-    if paints_labels(folder):
-        raise CondgenError(f"{folder} paints labels and has no encoder. Give a model that paints words.")
-    return load_part(CLIP, CLIPConfig, folder / "clip"), Tokenizer.load(folder / "tokenizer")
+def load_encoder(path_or_name: str | Path | None) -> tuple[Encoder, Tokenizer]:
+    """The encoder of a model, of a training run that has one already, or of another library, and its tokenizer."""
+    return open_encoder(DEFAULT if path_or_name is None else path_or_name)
 
 
 def digest_of(data: Stream | CaptionedPictures | LabelledPictures) -> str:
@@ -60,7 +56,7 @@ def samples(data: Stream | CaptionedPictures, first: int, count: int) -> Iterato
 
 
 def embed(
-    clip: CLIP,
+    clip: Encoder,
     tokenizer: Tokenizer,
     data: Stream | CaptionedPictures,
     folder: Path | str,
@@ -70,14 +66,14 @@ def embed(
 
     Args:
         clip: on the device to compute on.
-        data: pictures of the size that it reads.
+        data: pictures of the size that it reads, or of any where it scales them itself.
         told: called with progress.
 
     Raises:
         CondgenError: pictures of another size; embeddings of another encoder or of other pictures in the folder; a disk
             that is full.
     """
-    if data.size != clip.config.size:
+    if not reads_size(clip, data.size):
         raise CondgenError(f"The encoder reads {clip.config.size} x {clip.config.size} pixels, not {data.size}.")
     width = data.width if isinstance(data, Stream) else data.captions.shape[1]
     c = clip.config
@@ -114,7 +110,7 @@ class Clock:
 
 
 @torch.inference_mode()
-def _unit(clip: CLIP, tokenizer: Tokenizer, some: list[Sample], width: int) -> Unit:
+def _unit(clip: Encoder, tokenizer: Tokenizer, some: list[Sample], width: int) -> Unit:
     device = clip.log_scale.device
     texts = list(dict.fromkeys(text for sample in some for text in sample.captions))
     place = {text: i for i, text in enumerate(texts)}

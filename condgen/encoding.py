@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.contracts import CondgenError, Encoder
-from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.clip import CLIP
+from condgen.encoders.opening import load_pair, save_pair
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.encoders.vision import Backbone, BackboneConfig
 from condgen.models import PAIRS, PICTURES
@@ -161,12 +162,11 @@ class TextImageEncoder(ImageEncoder):
         return self._in_chunks(self.net.embed_text, tokens)
 
     def _save_parts(self, folder: Path) -> None:
-        save_part(self.net, folder / self.PART)
-        self.tokenizer.save(folder / "tokenizer")
+        save_pair(self.net, self.tokenizer, folder)
 
     @classmethod
     def _load_parts(cls, folder: Path) -> tuple:
-        return load_part(CLIP, CLIPConfig, folder / cls.PART), Tokenizer.load(folder / "tokenizer")
+        return load_pair(folder)
 
 
 def start_tower(clip: CLIP, folder: Path | str) -> None:

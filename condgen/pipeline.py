@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError, CondgenWarning, Decoder, Knob, check_knobs, short, turned
-from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.contracts import CondgenError, CondgenWarning, Decoder, Encoder, Knob, check_knobs, short, turned
+from condgen.encoders.opening import can_be_saved, load_pair, reads_size, save_pair, space_of
 from condgen.encoders.tokenizer import Tokenizer, words_of
 from condgen.models import INDEX, WORDS
 from condgen.nn.conditioning import condition
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
-from condgen.nn.storage import fingerprint, load_part, save_part
+from condgen.nn.storage import load_part, save_part
 from condgen.painters import (
     DECODERS,
     Progress,
@@ -41,6 +41,10 @@ from condgen.priors.regression import RegressionPrior
 from condgen.words import check_prompts, clean
 
 MAX_PROMPT = 2000
+GIVEN = "given"
+"""In the place of an encoder that nobody but its owner can open."""
+HEAD = ("priors", "decoder", "encoder")
+"""What the index says of the parts."""
 PRIORS: dict[str, type[nn.Module]] = {"regression": RegressionPrior, "diffusion": DiffusionPrior}
 
 
@@ -56,7 +60,8 @@ class TextToImage:
     """Encoder, priors and decoder of one space.
 
     Args:
-        clip, tokenizer, normaliser, decoder: the parts.
+        clip, tokenizer: an encoder of any kind.
+        normaliser, decoder: the parts that live in its space.
         priors: by name; the first is the default. `none`, the text embedding fed straight in, is always there.
         about: what `model_index.json` says beyond the parts.
         model_id: sixteen hex digits that name the weights.
@@ -73,7 +78,7 @@ class TextToImage:
 
     def __init__(
         self,
-        clip: CLIP,
+        clip: Encoder,
         tokenizer: Tokenizer,
         normaliser: Normaliser,
         priors: dict[str, nn.Module],
@@ -98,7 +103,7 @@ class TextToImage:
                 f"The tokenizer gives {tokenizer.context} of {tokenizer.vocab} tokens, the encoder reads "
                 f"{clip.config.context} of {clip.config.vocab}. The folder mixes two models; export it again."
             )
-        if decoder.config.size != clip.config.size:
+        if not reads_size(clip, decoder.config.size):
             raise CondgenError(
                 f"The decoder paints {decoder.config.size} pixels, the encoder looks at {clip.config.size}. The folder "
                 "mixes two models; export it again."
@@ -262,32 +267,51 @@ class TextToImage:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_part(self.clip, folder / "clip")
-        self.tokenizer.save(folder / "tokenizer")
+        own = can_be_saved(self.clip)
+        if own:
+            save_pair(self.clip, self.tokenizer, folder)
         save_part(self.normaliser, folder / "normaliser")
         for name, prior in self.priors.items():
             save_part(prior, folder / f"prior_{name}", half)
         save_part(self.decoder, folder / "decoder", half)
         head = {"priors": list(self.priors), "decoder": kind_of(self.decoder)}
+        if not own:
+            head["encoder"] = GIVEN
         write_index(folder, WORDS, head, self.about, card)
 
     @classmethod
-    def load(cls, folder: Path | str) -> TextToImage:
+    def load(cls, folder: Path | str, encoder: tuple[Encoder, Tokenizer] | None = None) -> TextToImage:
         """Reads a model directory, without network and without pickle.
 
+        Args:
+            encoder: a net and its tokenizer, in the place of those in the folder; a model that was trained on an
+                encoder of your own has none and needs it.
+
         Raises:
-            CondgenError: something is missing, damaged or of another kind; the message names the file.
+            CondgenError: something is missing, damaged or of another kind; the message names the file. Or the encoder
+                that is given is another one than the model was trained on; the message names both spaces.
         """
         folder = Path(folder)
         index = read_index(folder)
         parts = {name: load_part(*kinds, folder / name) for name, kinds in parts_of(index).items()}
+        if encoder is None and index.get("encoder") == GIVEN:
+            raise CondgenError(
+                f"{folder} was trained on an encoder of your own, which is not in it: open it in Python with "
+                "TextToImage.load(folder, encoder=(net, tokenizer))."
+            )
+        clip, tokenizer = encoder or load_pair(folder)
+        if encoder and (space := parts["normaliser"].config.space) != space_of(clip):
+            raise CondgenError(
+                f"The encoder given makes embeddings of space {space_of(clip)}, {folder} was trained on {space}. Give "
+                "the net with the weights that it was trained on."
+            )
         model = cls(
-            parts["clip"],
-            Tokenizer.load(folder / "tokenizer"),
+            clip,
+            tokenizer,
             parts["normaliser"],
             {name: parts[f"prior_{name}"] for name in index["priors"]},
             parts["decoder"],
-            about={k: v for k, v in index.items() if k not in ("_class_name", "format", "priors", "decoder")},
+            about={k: v for k, v in index.items() if k not in ("_class_name", "format", *HEAD)},
             model_id=model_id_of(folder),
         )
         model.path = folder
@@ -317,11 +341,6 @@ def warn_of(tokenizer: Tokenizer, prompt: str) -> None:
         warnings.warn(f"The model never saw these words: {told}", CondgenWarning, stacklevel=4)
 
 
-def space_of(clip: CLIP) -> str:
-    """The name of an encoder's embedding space."""
-    return fingerprint(clip)
-
-
 def read_index(folder: Path) -> dict:
     """`model_index.json`; `CondgenError` when it is missing or not of this kind."""
     index = index_of(folder, WORDS)
@@ -332,7 +351,7 @@ def read_index(folder: Path) -> dict:
 
 
 def parts_of(index: dict) -> dict[str, tuple[type[nn.Module], type]]:
-    """Folder -> (class, class of its config) of every part with weights that an index names."""
+    """Folder -> (class, class of its config) of every part with weights that an index names, but for the encoder."""
     priors = {f"prior_{name}": (PRIORS[name], PriorConfig) for name in index["priors"]}
     decoder = DECODERS[index.get("decoder", "diffusion")]
-    return {"clip": (CLIP, CLIPConfig), "normaliser": (Normaliser, NormaliserConfig), **priors, "decoder": decoder}
+    return {"normaliser": (Normaliser, NormaliserConfig), **priors, "decoder": decoder}

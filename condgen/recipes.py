@@ -29,9 +29,12 @@ from condgen.configs import (
 from condgen.contracts import CondgenError
 from condgen.decoders.cgan import CLASSIC, CganObjective
 from condgen.encoders.training import ClipObjective
+from condgen.nn.storage import fingerprint
 from condgen.training.loop import FitConfig
 
 if TYPE_CHECKING:
+    from condgen.contracts import Encoder
+    from condgen.encoders.tokenizer import Tokenizer
     from condgen.labelling import LabelToImage
 
 FIT_CGAN = FitConfig(
@@ -272,6 +275,7 @@ def train(
     out: Path | str,
     config: Config | None = None,
     measure: Callable[[LabelToImage], dict[str, float]] | None = None,
+    encoder: tuple[Encoder, Tokenizer] | None = None,
 ) -> Path:
     """Trains encoder, priors and decoder in order, or a decoder by labels, and exports the model; gives its folder.
 
@@ -282,6 +286,8 @@ def train(
         out: the run's folder: config, metrics, curves, sample sheets, checkpoints, and at the end `model/`.
         config: by default that of the recipe.
         measure: of recipes by label: gives numbers about the model so far, logged whenever a sample sheet is painted.
+        encoder: of recipes from words to picture: a net of your own and its tokenizer, which keep the contract of
+            `contracts.Encoder`, to train priors and decoder on. `TextToImage.load` wants them again.
 
     Raises:
         CondgenError: unknown recipe, no data, unusable data, or a folder of another run.
@@ -290,6 +296,10 @@ def train(
 
     chosen = find_recipe(recipe)
     config = config or chosen.config()
+    if encoder:
+        if not isinstance(config, Corridor):
+            raise CondgenError(f"The recipe {recipe} trains no prior and no decoder on an encoder: leave it out.")
+        config = replace(config, encoder=f"given, of space {fingerprint(encoder[0])}")
     if isinstance(config, Contrastive):
         from condgen.clip_training import ClipRun
 
@@ -315,7 +325,7 @@ def train(
     size = config.pictures.size
     if size < 16 or size & (size - 1):
         raise CondgenError(f"pictures.size must be a power of two from 16, got {size}.")
-    return CorridorRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen)).train()
+    return CorridorRun(recipe, chosen, Path(out), config, partial(bounded, config, chosen), encoder).train()
 
 
 def bounded(config: Config, recipe: Recipe, stage: str, fit: FitConfig, parts: int = 1) -> FitConfig:
@@ -324,6 +334,8 @@ def bounded(config: Config, recipe: Recipe, stage: str, fit: FitConfig, parts: i
     Under `minutes` time alone decides and the learning rate follows it, unless a number of pictures was given too.
     """
     share = SHARES[stage] if isinstance(config, Corridor) and config.stage == "all" else 1.0
+    if share < 1 and config.encoder:
+        share /= 1 - SHARES["clip"]
     minutes = config.minutes * share / parts if config.minutes else fit.minutes
     images = min(fit.images, config.images) if config.images else fit.images
     usual = [recipe.base, *(size(recipe.base) for size in recipe.sizes.values())]

@@ -42,7 +42,8 @@ def rehearse(config: Corridor) -> None:
 def rehearse_clip(config: Contrastive) -> None:
     """Raises `CondgenError` for a contrastive run that cannot be trained; the message names the option."""
     _check_numbers(config, ("clip",), {"clip_objective.chunk": 0, "clip_objective.negatives": 0, "pictures.buffer": 0})
-    _try_out({"clip": lambda: _clip(config)})
+    if not config.encoder:
+        _try_out({"clip": lambda: _clip(config)})
 
 
 def rehearse_selfsup(config: SelfSupervised, size: int) -> None:
@@ -140,8 +141,8 @@ def _parts(config) -> dict[str, Callable[[], tuple[nn.Module, Batch]]]:
         batch = {"image": torch.zeros(n, 3, edge, edge), "z": torch.zeros(n, width), "tokens": tokens()}
         return _decoder(config, {"size": edge} | space), batch
 
-    own = SHAPES[config.kind]
-    return {"clip": lambda: _clip(config), "prior": lambda: prior(config.prior.kinds[0]), own: decoder}
+    own = {} if config.encoder else {"clip": lambda: _clip(config)}
+    return own | {"prior": lambda: prior(config.prior.kinds[0]), SHAPES[config.kind]: decoder}
 
 
 def _clip(config: Corridor | Contrastive) -> tuple[nn.Module, Batch]:

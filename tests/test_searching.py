@@ -1,4 +1,4 @@
-"""Search finds what an independent count finds, keeps what it computed and notices change; vectors come back as written."""
+"""Search finds what a count finds, keeps what it made and notices change; vectors come back as they were written."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ HELP = "compute the embeddings of captioned pictures once, to train priors and d
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to embed, and how it is read: the words of `condgen evaluate`."""
-    text = "a name that `condgen list` shows, a path, or a training run that has its encoder"
+    text = "a name that `condgen list` shows, a path, a training run that has its encoder, or an encoder of another "
+    text += "library: local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME"
     parser.add_argument("model", nargs="?", metavar="MODEL", help=text)
     parser.add_argument("--data", default="", metavar="PATH", help="captioned pictures: a folder, a file, shards")
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="folder; the same command again goes on with it")
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--where", default="", metavar="COLUMN=VALUE", help="keep only such rows; several with commas")
     parser.add_argument("--how", choices=("crop", "pad"), default="crop", help="how pictures become square")
     parser.add_argument("--max-bad", type=float, default=0.01, metavar="SHARE", help="of rows that may be unusable")
+    parser.add_argument("--size", type=int, metavar="S", help="edge of the pictures, where the encoder scales them")
     parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, mps")
     parser.add_argument("--json", action="store_true", help="what was written, as JSON on stdout")
 
@@ -40,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
     clip, tokenizer = load_encoder(args.model)
     data = open_pictures(
-        args.data, clip.config.size, stream="shards", columns=Columns(args.image, args.text, args.split_column),
+        args.data, args.size or clip.config.size, stream="shards",
+        columns=Columns(args.image, args.text, args.split_column),
         split=args.split, how=args.how, max_bad=args.max_bad, where=args.where,
     )  # fmt: skip
     check_device(args.device)

@@ -58,12 +58,13 @@ def facts_of(folder: Path) -> dict:
 
 def of_words(folder: Path) -> tuple[dict, dict, dict]:
     """Index and parts of a model that paints words, and what only such a model has."""
-    from condgen.encoders.tokenizer import Tokenizer
-    from condgen.pipeline import parts_of, read_index
+    from condgen.encoders.opening import sketch_pair
+    from condgen.pipeline import GIVEN, parts_of, read_index
 
     index = read_index(folder)
     modules = sketches(folder, parts_of(index))
-    Tokenizer.load(folder / "tokenizer")
+    if index.get("encoder") != GIVEN:
+        modules = {"clip": sketch_pair(folder)} | modules
     own = {"priors": [*index["priors"], "none"], "space": modules["normaliser"].config.space}
     return index, modules, {"size": modules["decoder"].config.size} | own
 

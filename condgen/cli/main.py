@@ -14,7 +14,22 @@ import os
 import sys
 
 from condgen import __version__
-from condgen.cli import compare, data, doctor, embed, encode, evaluate, generate, info, listing, replay, sample, search
+from condgen.cli import (
+    compare,
+    data,
+    doctor,
+    embed,
+    encode,
+    evaluate,
+    export,
+    generate,
+    importing,
+    info,
+    listing,
+    replay,
+    sample,
+    search,
+)
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
 from condgen.contracts import CondgenError
 
@@ -30,6 +45,8 @@ VERBS = {
     "search": search,
     "encode": encode,
     "embed": embed,
+    "export": export,
+    "import": importing,
     "data": data,
     "doctor": doctor,
 }

@@ -61,7 +61,7 @@ def open_any(
     try:
         source = open_source(path, Columns(image, text, split_column), where)
     except CondgenError:
-        source = _folder(Path(path).expanduser())
+        source = plain_folder(Path(path).expanduser())
         if source is None or image or text or split_column or where:
             raise
     rows = LabelledRows(source, (), {})
@@ -75,7 +75,7 @@ def _are_splits(found: Arrays | LabelledRows) -> bool:
     return bool(classes) and all(named_split(Path(name), own=True) for name in classes)
 
 
-def _folder(path: Path) -> Source | None:
+def plain_folder(path: Path) -> Source | None:
     """A folder with nothing but pictures; None where there are none."""
     pictures = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
     if not pictures:

@@ -50,11 +50,14 @@ def pictures_judged(held_out: bool, prompts: int, pictures: int, seed: int = 0) 
     return {task: pictures * len(questions(task, prompts, held_out, seed)) for task in TASKS}
 
 
-def scene_swaps(clip, tokenizer, held_out: bool, n: int = 2000, seed: int = 1) -> dict[str, float]:
-    """How often the encoder prefers a scene's caption to the one with colours, shapes or relation swapped."""
+def scene_swaps(clip, tokenizer, held_out: bool, n: int = 2000, seed: int = 1, size: int = 0) -> dict[str, float]:
+    """How often the encoder prefers a scene's caption to the one with colours, shapes or relation swapped.
+
+    Scenes are drawn at an edge of `size`, by default that which the encoder reads.
+    """
     layout, things = draw_scenes(n, seed + 10_000, held_out)
     captions = [captions_of(scene)[0] for scene in things]
-    image_embed = embed_images(clip, render(layout, clip.config.size))
+    image_embed = embed_images(clip, render(layout, size or clip.config.size))
     text_embed = embed_texts(clip, tokenizer, captions)
     out = {}
     for kind in ("colour", "shape", "relation", "size", "number"):
@@ -97,7 +100,7 @@ def evaluate_scenes(
         report["pictures_judged"][side] = pictures_judged(held_out, prompts, pictures)
         examples += shown[:: max(1, len(shown) // 24)][:24]
         told(0.25 + 0.25 * k, f"encoder and priors, {side}")
-        report["swap_accuracy"][side] = scene_swaps(model.clip, model.tokenizer, held_out)
+        report["swap_accuracy"][side] = scene_swaps(model.clip, model.tokenizer, held_out, size=model.size)
         data = scenes(500, 20_000, model.size, held_out, negatives="none")
         report["prior"][side] = priors_report(model, data)
     if ablate:

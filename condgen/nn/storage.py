@@ -131,10 +131,10 @@ def save_part(module: nn.Module, folder: Path, half: bool = False) -> None:
     save_tensors(tensors, folder / WEIGHTS)
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes a flat dict of tensors, whole or not at all."""
+def save_tensors(tensors: dict[str, Tensor], path: Path, tags: dict[str, str] | None = None) -> None:
+    """Writes a flat dict of tensors, whole or not at all; `tags` go into the header."""
     with whole(path) as file:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file, tags)
 
 
 class _Unfilled(TorchFunctionMode):
@@ -220,8 +220,12 @@ def fingerprint(module: nn.Module) -> str:
 
     A field that was `added` does not count while it stands at its default, so that older names stay as they were.
     """
-    new = {f.name: f.default for f in dataclasses.fields(module.config) if f.metadata.get("added")}
-    told = {k: v for k, v in dataclasses.asdict(module.config).items() if k not in new or v != new[k]}
+    told = module.config
+    if dataclasses.is_dataclass(told):
+        new = {f.name: f.default for f in dataclasses.fields(told) if f.metadata.get("added")}
+        told = {k: v for k, v in dataclasses.asdict(told).items() if k not in new or v != new[k]}
+    else:  # of somebody's own encoder
+        told = {name: getattr(told, name) for name in ("size", "embed_dim", "vocab", "context")}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())

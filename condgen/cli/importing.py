@@ -1,0 +1,37 @@
+"""`condgen import DIR -o MODEL`: an encoder of open_clip or transformers as a model of condgen."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from condgen.cli.generate import check_folder
+from condgen.cli.terminal import say
+from condgen.contracts import CondgenError
+
+HELP = "make an encoder of open_clip or transformers a model of condgen"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """From where and where to."""
+    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="folder that the library wrote")
+    parser.add_argument("-o", "--out", type=Path, metavar="MODEL", help="folder of the model, which is not there yet")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the model's folder."""
+    if args.folder is None or args.out is None:
+        raise CondgenError("Give the folder that the library wrote, and the folder of the model with -o MODEL.")
+    if args.out.exists():
+        raise CondgenError(f"{args.out} exists. Choose another folder, or delete this one.")
+    check_folder(args.out)
+    from condgen.encoders.conversion import imported
+    from condgen.encoding import TextImageEncoder
+
+    net, tokenizer, why = imported(args.folder)
+    name = args.out.resolve().name
+    about = {"name": name, "recipe": "import", "data": f"unknown, imported from {args.folder.resolve().name}"}
+    TextImageEncoder(net, tokenizer, about).save(args.out)
+    say(f"kept as it is, for {why}" if why else "converted to towers of condgen")
+    print(args.out)
+    return 0

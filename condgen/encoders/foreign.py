@@ -1,0 +1,287 @@
+"""Encoders of other libraries behind our two methods: how they are told pictures and tokens, whatever library it is.
+
+Pictures come as ours do, in [-1, 1] and of any edge; scaling and normalising happen inside. Token ids come one higher
+than the library counts them, so that 0 is padding here as everywhere in condgen; inside they are what the library's own
+tokenizer gives, padding included.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condgen.contracts import CondgenError
+from condgen.nn.conditioning import PAD
+
+CHUNK = 64
+"""Pictures that go through at a time where no gradient is asked for."""
+
+
+@dataclass(frozen=True)
+class ForeignConfig:
+    """What a net reads and gives, found by running it.
+
+    Args:
+        size: edge of the pictures that its tower reads.
+        embed_dim: width of the shared space, D.
+        vocab: token ids, padding among them.
+        context: tokens of a text, L.
+        pad: the library's own id of padding.
+        mean, std: of the three colours, in [0, 1].
+        edge: pictures are scaled to this edge, and the middle of `size` is cut out.
+        resize: how they are scaled.
+        architecture: the library's description of the net, as JSON.
+    """
+
+    size: int
+    embed_dim: int
+    vocab: int
+    context: int
+    pad: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    edge: int
+    resize: Literal["bicubic", "bilinear"]
+    architecture: str
+
+
+class Foreign(nn.Module):
+    """A net of another library. Keeps the `Encoder` contract; pictures may be of any edge.
+
+    Args:
+        model: the library's own module.
+        config: what it reads.
+    """
+
+    resizes = True
+    """Pictures of other sizes than `config.size` are scaled."""
+
+    def __init__(self, model: nn.Module, config: ForeignConfig):
+        super().__init__()
+        self.model, self.config = model, config
+        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+
+    @property
+    def log_scale(self) -> nn.Parameter:
+        return self.model.logit_scale
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        return getattr(self.model, "logit_bias", None)
+
+    def embed_image(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in [-1, 1] -> unit vectors (B, D)."""
+        return F.normalize(in_chunks(lambda some: self.project_image(self.prepare(some)), images), dim=-1)
+
+    def embed_text(self, tokens: Tensor) -> Tensor:
+        """int64 (B, L) -> unit vectors (B, D)."""
+        return F.normalize(self.project_text(restored(tokens, self.config.pad)), dim=-1)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in [-1, 1] -> (B, F), what the picture's tower knows before it maps into the shared space."""
+        return in_chunks(lambda some: self.image_features(self.prepare(some)), images)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Pictures in [-1, 1] as the library's tower reads them."""
+        c = self.config
+        if images.shape[-1] != c.edge:
+            for edges in ((images.shape[-2], c.edge), (c.edge, c.edge)):  # as PIL: one direction, then the other
+                images = F.interpolate(images, edges, mode=c.resize, antialias=True).clamp(-1, 1)
+        if c.edge > c.size:
+            start = round((c.edge - c.size) / 2)
+            images = images[..., start : start + c.size, start : start + c.size]
+        return ((images + 1) / 2 - self.mean) / self.std
+
+    def project_image(self, pixels: Tensor) -> Tensor:
+        """Normalised pictures (B, 3, size, size) -> (B, D), of any length."""
+        raise NotImplementedError
+
+    def project_text(self, ids: Tensor) -> Tensor:
+        """The library's ids (B, L) -> (B, D), of any length."""
+        raise NotImplementedError
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """Normalised pictures -> (B, F)."""
+        raise NotImplementedError
+
+
+def in_chunks(compute: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """All rows at once where gradients are asked for, else a few at a time: towers for large pictures need memory."""
+    if torch.is_grad_enabled() or len(rows) <= CHUNK:
+        return compute(rows)
+    return torch.cat([compute(part) for part in rows.split(CHUNK)])
+
+
+def restored(tokens: Tensor, pad: int) -> Tensor:
+    """Our token ids -> those of the library."""
+    return torch.where(tokens == PAD, pad, tokens - 1)
+
+
+class ForeignTokenizer:
+    """The tokenizer of another library: texts to its ids, each one higher, and 0 where it pads.
+
+    Args:
+        backend: what is saved with the model, and anything with `save_pretrained`; None where the library has its own.
+        ids_of: texts -> int64 (B, L), padded and cut.
+        count: text -> number of its ids, uncut.
+        context: L. vocab: ids, with the one for padding.
+        pad, end: the library's ids of padding and of the end mark.
+        marks: texts that stand for ids of the library; in a prompt they are no words.
+    """
+
+    words: frozenset[str] = frozenset()
+    """Nothing is known of the words that the encoder saw."""
+
+    def __init__(
+        self, backend, ids_of: Callable[[list[str]], Tensor], count: Callable[[str], int], context: int, vocab: int,
+        pad: int, end: int | None, marks: list[str],
+    ):  # fmt: skip
+        self.backend, self.context, self.vocab, self.pad = backend, context, vocab, pad
+        self._ids_of, self._count, self._end = ids_of, count, end
+        self._marks = re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))) or r"\b\B", re.I)
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """int64 (B, L): the library's ids plus one, 0 where it pads."""
+        if not texts:
+            return np.zeros((0, self.context), np.int64)
+        ids = np.asarray(self._ids_of([self._plain(text) for text in texts]), np.int64)
+        padding = np.logical_and.accumulate((ids == self.pad)[:, ::-1], axis=1)[:, ::-1].copy()
+        if self.pad == self._end:  # the first of them is the end mark
+            padding[np.arange(len(ids)), padding.argmax(1)] = False
+        return np.where(padding, PAD, ids + 1)
+
+    def cut(self, text: str) -> str | None:
+        """The part of a text that fits, or None when all of it does."""
+        text = self._plain(text)
+        if self._count(text) <= self.context:
+            return None
+        low, high = 0, len(text)  # as many letters fit, so many do not
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._count(text[:middle]) <= self.context else (low, middle)
+        return text[:low].rstrip()
+
+    def unseen(self, text: str) -> list[str]:
+        """Always none: nobody knows what such an encoder saw."""
+        return []
+
+    def save(self, folder: Path) -> None:
+        """Writes the library's own files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.backend is not None:
+            with hushed():
+                self.backend.save_pretrained(str(folder))
+
+    def _plain(self, text: str) -> str:
+        return self._marks.sub(" ", text.encode("utf-8", "replace").decode())
+
+
+def backend_tokenizer(folder: Path | str, context: int, vocab: int) -> ForeignTokenizer:
+    """The tokenizer of a local folder, in the layout of transformers.
+
+    Args:
+        context: L. vocab: ids that the net reads.
+
+    Raises:
+        CondgenError: there is none, it is damaged, or it has ids that the net does not know.
+    """
+    with library(f"The tokenizer in {folder}"):
+        from transformers import AutoTokenizer
+
+        backend = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    if backend.pad_token_id is None:
+        raise CondgenError(f"The tokenizer in {folder} has no token to pad with. Name one in tokenizer_config.json.")
+    if (highest := max(backend.get_vocab().values())) >= vocab:
+        raise CondgenError(f"The tokenizer in {folder} has ids up to {highest}, the net beside it reads {vocab}.")
+
+    def ids_of(texts: list[str]) -> Tensor:
+        told = {"padding": "max_length", "truncation": True, "max_length": context, "return_tensors": "pt"}
+        return backend(texts, **told).input_ids
+
+    def count(text: str) -> int:
+        return len(backend(text, verbose=False).input_ids)
+
+    marks = [str(mark) for mark in backend.all_special_tokens]
+    return ForeignTokenizer(
+        backend, ids_of, count, context, vocab + 1, backend.pad_token_id, backend.eos_token_id, marks
+    )
+
+
+def as_json(architecture: dict) -> str:
+    """A description as a text that is the same however it was written."""
+    return json.dumps(architecture, sort_keys=True)
+
+
+def square(size: object, what: str) -> int:
+    """An edge in pixels, from a number or a pair; `CondgenError` where the pictures are not square."""
+    edges = {size} if isinstance(size, int) else set(size)
+    if len(edges) != 1:
+        raise CondgenError(f"{what} reads pictures of {' x '.join(map(str, size))} pixels; condgen makes square ones.")
+    return int(edges.pop())
+
+
+def run_once(what: str, net: Foreign, tokenizer: ForeignTokenizer) -> int:
+    """Sends one picture and one text through a net, and gives the width D of its space.
+
+    Raises:
+        CondgenError: it fails, or its towers do not meet in one space.
+    """
+    with library(what), torch.inference_mode():
+        tokens = torch.from_numpy(tokenizer.encode(["a picture"]))
+        size = net.config.size
+        image, text = net.eval().embed_image(torch.zeros(1, 3, size, size)), net.embed_text(tokens)
+    if image.shape != text.shape or image.ndim != 2 or not (image.isfinite().all() and text.isfinite().all()):
+        raise CondgenError(f"{what} is no encoder: a picture gives {tuple(image.shape)}, a text {tuple(text.shape)}.")
+    return image.shape[1]
+
+
+@contextmanager
+def library(what: str) -> Iterator[None]:
+    """What other libraries raise, as one line of ours; their bars and reports are not shown."""
+    try:
+        with hushed():
+            yield
+    except CondgenError:
+        raise
+    except ImportError as error:
+        told = f"{what} needs a library that is missing or broken ({_line(error)}). See condgen doctor."
+        raise CondgenError(told) from None
+    except Exception as error:  # the libraries raise whatever they like
+        raise CondgenError(f"{what} cannot be used ({_line(error)}).") from None
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0].rstrip(".")[:300]
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Without the progress bars and reports of transformers, and without open_clip's remarks."""
+    import logging
+
+    from transformers.utils import logging as theirs
+
+    root, before, bars = logging.getLogger(), theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    level = root.level
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
+    root.setLevel(logging.ERROR)  # open_clip speaks through the root
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        theirs.set_verbosity(before)
+        if bars:
+            theirs.enable_progress_bar()
