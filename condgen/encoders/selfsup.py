@@ -28,7 +28,6 @@ from condgen.contracts import Batch, CondgenError
 from condgen.encoders.vision import Backbone
 from condgen.losses import instance_nce, instance_softmax, log_partition, nt_xent, queue_nce, spread
 
-
 ROWS = 512
 """Pictures that are looked at at a time, where no gradient is asked for."""
 
