@@ -1,4 +1,4 @@
-"""Opens the studio: python app.py [--model NAME] [--host ADDRESS] [--port N] [--share] [--auth NAME:PASSWORD]"""
+"""Opens the studio: python app.py [--model NAME] [--data PATH] [--host ADDRESS] [--port N] [--share]; see --help."""
 
 import sys
 

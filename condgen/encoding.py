@@ -7,6 +7,7 @@ encoder.embed_image(images) @ encoder.embed_text(["a photo of a dog", "a photo o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.contracts import Encoder
+from condgen.contracts import CondgenError, Encoder
+from condgen.encoders.clip import CLIP
 from condgen.encoders.opening import load_pair, save_pair
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.encoders.vision import Backbone, BackboneConfig
@@ -165,3 +167,36 @@ class TextImageEncoder(ImageEncoder):
     @classmethod
     def _load_parts(cls, folder: Path) -> tuple:
         return load_pair(folder)
+
+
+def start_tower(clip: CLIP, folder: Path | str) -> None:
+    """Gives CLIP's picture tower the weights of a backbone that learned from pictures alone, in place.
+
+    Args:
+        clip: with the picture tower `patch` or `resnet`.
+        folder: a model directory of `condgen train selfsup`.
+
+    Raises:
+        CondgenError: it holds no backbone by itself, or one of another kind or shape; the message names what differs.
+    """
+    trained = ImageEncoder.load(folder).net
+    own = getattr(clip.image, "backbone", None)
+    if own is None:
+        raise CondgenError(
+            f"{folder} holds a backbone of the kind {trained.config.kind}, and CLIP's picture tower is no such thing. "
+            f"Choose it with --clip.image {trained.config.kind}."
+        )
+    here, there = (_shape(backbone.config) for backbone in (own, trained))
+    if other := [f"{name} {there.get(name)}, not {here.get(name)}" for name in there if there[name] != here.get(name)]:
+        raise CondgenError(
+            f"The backbone of {folder} has another shape than CLIP's picture tower: {'; '.join(other)}. Give the tower "
+            "that shape with --clip.image, .image_width, .image_depth, .heads, .patch, .stages, .norm and "
+            "--pictures.size."
+        )
+    own.load_state_dict(trained.state_dict())
+
+
+def _shape(config: BackboneConfig) -> dict[str, Any]:
+    """What of a backbone's config its weights depend on."""
+    unused = ("stages", "norm") if config.kind == "patch" else ("heads",)
+    return {name: value for name, value in asdict(config).items() if name not in unused}

@@ -258,4 +258,4 @@ def spread(z: Tensor) -> Tensor:
     References:
         Exploring Simple Siamese Representation Learning (Chen, He, 2021), section 4.1
     """
-    return z.std(0).mean() * math.sqrt(z.shape[1])
+    return z.std(0, correction=0).mean() * math.sqrt(z.shape[1])

@@ -141,7 +141,7 @@ def _patch_base(c: Contrastive) -> Contrastive:
 
 
 _SELFSUP = SelfSupervised(
-    fit_selfsup=FitConfig(images=5_000_000, batch=256, lr=3e-3, decay_from=0.0, schedule="cosine")
+    fit_selfsup=FitConfig(images=5_000_000, batch=256, lr=1e-2, decay_from=0.0, schedule="cosine")
 )
 
 

@@ -25,10 +25,10 @@ from condgen.data.rows import GUESSED, Columns
 from condgen.data.shards import cache_folder
 from condgen.data.vectors import Vectors
 from condgen.data.views import to_float
-from condgen.embedding import Clock
+from condgen.embedding import Clock, load_encoder
 from condgen.encoding import ROWS, ImageEncoder, TextImageEncoder
-from condgen.models import find
-from condgen.opening import open_encoder
+from condgen.models import about, encodes, find
+from condgen.opening import open_model
 from condgen.paintings import grid, slug, tile
 from condgen.pipeline import TextToImage, first_of, warn_of
 from condgen.words import check_prompt
@@ -96,7 +96,8 @@ def search(
     """The pictures that are nearest to each query, by the cosine in the space of an encoder.
 
     Args:
-        model: an encoder, or a model that paints words, whose encoder is taken; or a path or name of one.
+        model: an encoder, or a model that paints words, whose encoder is taken; or a path or name of one, also of
+            another library, see `encoders.opening.NAMES`.
         data: captioned pictures, labelled ones, or a folder of pictures, see `data.gallery.Gallery`.
         queries: texts, pictures as paths or PIL. A text that is the path of a picture is that picture; `Words` are not.
         n: pictures for each query; fewer where there are no more.
@@ -251,18 +252,25 @@ class Finder:
 
 
 def encoder_of(model: object) -> ImageEncoder:
-    """The encoder of a model, or of the model that a path or name leads to.
+    """The encoder of a model, or of what a path or name leads to, which may be of another library.
 
     Raises:
-        CondgenError: it has none; else as in `open_encoder`.
+        CondgenError: it has none; else as in `opening.open_model`, `encoders.opening.open_encoder`.
     """
     if isinstance(model, ImageEncoder):
         return model
     if isinstance(model, TextToImage):
         return TextImageEncoder(model.clip, model.tokenizer, model.about, model.model_id)
-    if model is None or isinstance(model, str | Path):
-        return open_encoder(find(model))
-    raise CondgenError(f"A {type(model).__name__} has no encoder. Give an encoder, or a model that paints words.")
+    if model is not None and not isinstance(model, str | Path):
+        raise CondgenError(f"A {type(model).__name__} has no encoder. Give an encoder, or a model that paints words.")
+    folder = None
+    with suppress(CondgenError):  # a run that is not finished, or another library's
+        folder = find(model)
+    if folder is not None and encodes(folder):
+        return open_model(folder)
+    net, tokenizer = load_encoder(model)
+    told = about(folder) if folder is not None else {}
+    return TextImageEncoder(net, tokenizer, {"name": Path(str(model)).name} | (told if isinstance(told, dict) else {}))
 
 
 def gallery_of(

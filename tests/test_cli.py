@@ -529,10 +529,15 @@ def test_evaluate_hands_its_options_on(condgen, monkeypatch, tiny_folder):
         "against": [],
         "parts": "",
         "per_label": 100,
-        "seeds": 3,
+        "seeds": None,
         "judge": None,
         "combined": (),
         "inception": None,
+        "features": False,
+        "label": None,
+        "templates": [],
+        "train_pictures": 0,
+        "tune": 20_000,
     }
     assert calls == [(tiny_folder, chosen)]
     assert "| test | 0.500 |" in condgen("evaluate", "tiny")[1]

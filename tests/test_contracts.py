@@ -8,12 +8,14 @@ import pytest
 import torch
 
 import condgen
-from condgen.contracts import CondgenError, Decoder, Knob, Trainable, check_knobs
+from condgen.contracts import CondgenError, Decoder, Knob, Remembers, Trainable, check_knobs
 from condgen.nn.conditioning import condition
 from condgen.painters import DECODERS as DECODER_KINDS
-from tests.tiny import tiny_decoder, tiny_model
+from tests.tiny import tiny_backbone, tiny_decoder, tiny_model
 
 S = 32
+PICTURES = 7
+"""Of a data set that is learned by heart; no multiple of a batch."""
 WORDS = {"embed_dim": 16, "vocab": tiny_model().tokenizer.vocab, "context": tiny_model().tokenizer.context}
 READS = {"words": WORDS, "image": {"embed_dim": 16}, "label": {"levels": (3,)}, "attributes": {"levels": (3, 0, 2)}}
 
@@ -31,21 +33,25 @@ def classes(method: str) -> list[type]:
     return found
 
 
-def make(cls: type, model):
-    """Builds a class from the parts of a model, by the names of its arguments."""
+def make(cls: type, model, **others):
+    """Builds a class from the parts of a model, by the names of its arguments; `others` replace some."""
     from condgen.decoders.cgan import CganObjective
     from condgen.decoders.cvae import CvaeObjective
     from condgen.decoders.telling import DecoderObjective
+    from condgen.encoders.selfsup import SelfsupObjective
     from condgen.encoders.training import ClipObjective
 
     kind = "diffusion" if "Diffusion" in cls.__name__ else "regression"
     painter = next((own for own in ("cgan", "cvae") if own in cls.__name__.lower()), "diffusion")
     objective = ClipObjective() if "Clip" in cls.__name__ else DecoderObjective()
+    if cls.__module__.endswith("selfsup"):
+        objective = SelfsupObjective(dim=8, hidden=16, queue=PICTURES, temperature=0.1)
     decoder = tiny_decoder(painter, WORDS)
     parts = {
         "clip": model.clip, "decoder": decoder, "normaliser": model.normaliser, "prior": model.priors[kind],
         "objective": objective, "config": decoder.config, "cgan": CganObjective(), "cvae": CvaeObjective(),
-    }  # fmt: skip
+        "backbone": tiny_backbone(), "pictures": PICTURES,
+    } | others  # fmt: skip
     return cls(*(parts[name] for name in inspect.signature(cls).parameters))
 
 
@@ -59,6 +65,8 @@ def batch(model, n=4):
         "image": torch.rand(n, 3, S, S) * 2 - 1, "tokens": tokens, "text_id": ids, "true_ids": ids[:, None],
         "negative_tokens": tokens.flip(0)[:, None], "negative_id": ids.flip(0)[:, None],
         "image_embed": unit[0], "text_embed": unit[1], "z": torch.randn(n, 16),
+        "view_1": torch.rand(n, 1, 8, 8) * 2 - 1, "view_2": torch.rand(n, 1, 8, 8) * 2 - 1,
+        "index": torch.arange(n), "noise": torch.randint(PICTURES, (n, 2)),
     }  # fmt: skip
 
 
@@ -109,6 +117,8 @@ class TestTrainable:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            if isinstance(trainable, Remembers):
+                trainable.remember()
             losses.append(loss.item())
         assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 

@@ -9,8 +9,14 @@ from condgen.losses import (
     gaussian_nll,
     gradient_penalty,
     info_nce,
+    instance_nce,
+    instance_softmax,
     kl_normal,
+    log_partition,
+    nt_xent,
+    queue_nce,
     soft_cross_entropy,
+    spread,
     weighted_mse,
 )
 
@@ -114,3 +120,81 @@ def test_the_penalty_is_the_squared_slope():
     torch.manual_seed(0)
     w, images = torch.randn(3, 4, 4), torch.randn(6, 3, 4, 4, requires_grad=True)
     torch.testing.assert_close(gradient_penalty((images * w).flatten(1).sum(1), images), w.pow(2).sum())
+
+
+# self-supervision
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
+def test_nt_xent_is_its_definition(temperature):
+    """Chen et al., Eq. 1, view by view and pair by pair."""
+    torch.manual_seed(0)
+    z_1, z_2 = F.normalize(torch.randn(2, 5, 8), dim=2).double()
+    views, total = [*z_1, *z_2], 0.0
+    for i, z in enumerate(views):
+        other = (i + 5) % 10
+        rest = sum(math.exp(float(z @ v) / temperature) for k, v in enumerate(views) if k != i)
+        total += -math.log(math.exp(float(z @ views[other]) / temperature) / rest)
+    assert nt_xent(z_1, z_2, temperature).item() == pytest.approx(total / 10, rel=1e-6)
+    torch.testing.assert_close(nt_xent(z_2, z_1, temperature), nt_xent(z_1, z_2, temperature))
+
+
+def test_a_query_is_told_from_the_queue_but_not_from_itself():
+    torch.manual_seed(0)
+    query, key = F.normalize(torch.randn(2, 3, 8), dim=2)
+    queue = F.normalize(torch.randn(6, 8), dim=1)
+    total = 0.0
+    for q, k in zip(query, key):
+        right, wrong = math.exp(float(q @ k) / 0.2), sum(math.exp(float(q @ w) / 0.2) for w in queue)
+        total -= math.log(right / (right + wrong)) / 3
+    assert queue_nce(query, key, queue, 0.2).item() == pytest.approx(total, rel=1e-5)
+    same = torch.zeros(3, 6, dtype=torch.bool)
+    same[:, 4:] = True
+    torch.testing.assert_close(queue_nce(query, key, queue, 0.2, same), queue_nce(query, key, queue[:4], 0.2))
+
+
+@pytest.fixture
+def bank():
+    torch.manual_seed(0)
+    return F.normalize(torch.randn(4, 8), dim=1), F.normalize(torch.randn(50, 8), dim=1), torch.tensor([3, 0, 49, 7])
+
+
+def test_instance_discrimination_is_a_classifier_whose_weights_are_the_bank(bank):
+    features, rows, index = bank
+    classifier = torch.nn.Linear(8, 50, bias=False)
+    classifier.weight.data = rows / 0.1
+    expected = torch.nn.CrossEntropyLoss()(classifier(features), index)
+    torch.testing.assert_close(instance_softmax(features, rows, index, 0.1), expected)
+
+
+def test_noise_contrast_with_the_exact_partition_is_its_definition(bank):
+    """Wu et al., Eqs. 4 to 7, picture by picture."""
+    features, rows, index = bank
+    noise, m, n = torch.tensor([1, 3, 3, 20, 41]), 5, 50
+    scores = (features @ rows.T / 0.1).exp()
+    z = scores.sum(1).mean().item()
+
+    def h(i: int, v: int) -> float:
+        p = scores[v, i].item() / z
+        return p / (p + m / n)
+
+    losses = [-math.log(h(index[v], v)) - sum(math.log(1 - h(i, v)) for i in noise) for v in range(4)]
+    log_z = log_partition(features, rows, 0.1, n)  # drawn once each, the estimate is exact
+    assert log_z.item() == pytest.approx(math.log(z), rel=1e-5)
+    assert instance_nce(features, rows, index, noise, 0.1, log_z).item() == pytest.approx(sum(losses) / 4, rel=1e-4)
+
+
+def test_noise_contrast_finds_the_softmax_with_enough_noise(bank):
+    """With the whole bank drawn many times over, its gradient is that of the exact softmax with these partitions."""
+    features, rows, index = bank
+    f = features[:1].clone().requires_grad_()
+    log_z = torch.logsumexp(features[:1] @ rows.T / 0.1, 1)[0]
+    (by_noise,) = torch.autograd.grad(instance_nce(f, rows, index[:1], torch.arange(50).repeat(400), 0.1, log_z), f)
+    (exact,) = torch.autograd.grad(instance_softmax(f, rows, index[:1], 0.1), f)
+    torch.testing.assert_close(by_noise, exact, rtol=0.01, atol=0.01)
+
+
+def test_spread_is_nothing_in_a_point_and_one_all_around():
+    torch.manual_seed(0)
+    assert spread(F.normalize(torch.ones(9, 16), dim=1)) < 1e-6
+    assert spread(F.normalize(torch.randn(4000, 16), dim=1)).item() == pytest.approx(1, abs=0.02)

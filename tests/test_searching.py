@@ -1,4 +1,4 @@
-"""Search finds what an independent count finds, keeps what it computed and notices change; vectors come back as written."""
+"""Search finds what a count finds, keeps what it made and notices change; vectors come back as they were written."""
 
 from __future__ import annotations
 
@@ -107,6 +107,26 @@ def test_words_find_by_their_embedding(encoder, tmp_path):
     for found, own in zip(search(encoder, home, texts, n=12), scores.T):
         assert [home / hit.file for hit in found.hits] == [files[i] for i in np.argsort(-own)]
     assert len(search(encoder, home, "a red circle", n=1000)[0].hits) == 12
+
+
+def test_an_encoder_of_another_library_scores_as_that_library_does(tmp_path):
+    open_clip = pytest.importorskip("open_clip")
+    from tests.encoders.foreign_models import write_open_clip
+
+    home, files = tmp_path / "photos", []
+    for i, colour in enumerate(COLOURS):
+        files.append(home / f"{i}.png")
+        home.mkdir(exist_ok=True)
+        picture(i, colour, (32, 32)).save(files[-1])
+    write_open_clip(tmp_path / "foreign")
+    name, texts = f"local-dir:{tmp_path / 'foreign'}", ["a red circle", "three blue squares"]
+    clip, _, prepare = open_clip.create_model_and_transforms(name)
+    with torch.inference_mode():
+        images = clip.eval().encode_image(torch.stack([prepare(Image.open(file)) for file in files]), normalize=True)
+        words = clip.encode_text(open_clip.get_tokenizer(name)(texts), normalize=True)
+    for found, own in zip(search(name, home, texts), words @ images.T):
+        assert [hit.file for hit in found.hits] == [files[i].name for i in (-own).argsort()]
+        np.testing.assert_allclose([hit.score for hit in found.hits], own.sort(descending=True).values, atol=1e-5)
 
 
 def test_a_picture_finds_itself_first(encoder, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from condgen.data.grammar import COLOURS, SHAPES, Meaning, say
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
+from condgen.encoders.vision import Backbone, BackboneConfig
 from condgen.factors import Factor
 from condgen.labelling import LabelToImage
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
@@ -42,6 +43,13 @@ def tiny_decoder(kind: str, reads: dict, seed: int = 0) -> torch.nn.Module:
             if not parameter.any():  # layers that start at zero would paint grey, whatever is asked
                 torch.nn.init.normal_(parameter, std=0.3)
     return decoder.eval()
+
+
+def tiny_backbone() -> Backbone:
+    """An untrained backbone, always the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Backbone(BackboneConfig(size=8, width=8, depth=1, stages=2))
 
 
 def tiny_model() -> TextToImage:

@@ -17,7 +17,7 @@ HELP = "write the embeddings of texts and pictures, for other tools to read"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to encode, and where to."""
-    parser.add_argument("model", metavar="MODEL", help="an encoder, or a model that paints words: a name or a path")
+    parser.add_argument("model", metavar="MODEL", help="an encoder, or a model that paints words")
     text = "a text; - reads texts from stdin, one a line"
     parser.add_argument("--text", action="append", default=[], metavar="T", help=text)
     add_reading(parser)
@@ -28,19 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the file."""
-    from condgen.models import find
-
     if args.out is None or args.out.suffix not in (".npy", ".parquet") or args.out.is_dir():
         raise CondgenError("Say where to write the embeddings: -o e.parquet, or -o e.npy.")
     if not args.text and not args.data:
         raise CondgenError("There is nothing to encode. Give texts with --text, or pictures with --data PATH.")
     check_folder(args.out.parent)
     texts = texts_of(args.text)
-    folder = find(args.model)
     from condgen.searching import encode, encoder_of
 
     check_device(args.device)
-    encoder = encoder_of(folder).to(args.device)
+    encoder = encoder_of(args.model).to(args.device)
     with telling("encoding") as told:
         vectors = encode(encoder, texts, args.data, **reading(args), told=told)
     vectors.write(args.out)

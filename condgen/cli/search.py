@@ -19,7 +19,7 @@ ON_SHEET = 50, 200
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to look for, and where; queries behind an option come as `more`, for argparse takes them at one place."""
     parser.set_defaults(more=[])
-    parser.add_argument("model", metavar="MODEL", help="an encoder, or a model that paints words: a name or a path")
+    parser.add_argument("model", metavar="MODEL", help="an encoder, or a model that paints words")
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="words, or the path of a picture")
     parser.add_argument("--text", action="append", default=[], metavar="WORDS", help="a query that is words")
     parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a query that is a picture")
@@ -56,8 +56,6 @@ def reading(args: argparse.Namespace) -> dict:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the names of what was found, and writes the sheet."""
-    from condgen.models import find
-
     if any(word.startswith("-") for word in args.more):
         args.parser.refuse(args.more)
     if not args.data:
@@ -67,11 +65,10 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or (None if args.json else Path("search.png"))
     if out is not None:
         check_sheet(out)
-    folder = find(args.model)
     from condgen.searching import Finder, Words, encoder_of, gallery_of
 
     check_device(args.device)
-    encoder = encoder_of(folder).to(args.device)
+    encoder = encoder_of(args.model).to(args.device)
     finder = Finder(encoder, gallery_of(encoder, args.data, **reading(args)))
     queries = [*args.queries, *args.more, *map(Words, args.text), *map(Path, args.image)]
     finder.check(queries, args.n)

@@ -34,7 +34,7 @@ class Augment:
         erase: share of pictures of which a square, a tenth to a third of the area, becomes the picture's mean.
     """
 
-    crop: float = 0.2
+    crop: float = 0.4
     flip: bool = True
     jitter: float = 0.4
     grey: float = 0.2

@@ -21,10 +21,11 @@ import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
+from condgen.data.anything import plain_folder
 from condgen.data.arrays import Arrays, coloured, squared
 from condgen.data.labelrows import LabelledRows
 from condgen.data.labels import open_either
-from condgen.data.pictures import SUFFIXES, PictureError, decode, fit
+from condgen.data.pictures import PictureError, decode, fit
 from condgen.data.rows import (
     GUESSED,
     Columns,
@@ -33,7 +34,6 @@ from condgen.data.rows import (
     expected_rows,
     files_below,
     in_split,
-    named_split,
     rows,
     split_name,
 )
@@ -240,20 +240,15 @@ class Gallery:
 
 
 def _found(path: str, columns: Columns, where: str) -> Source | Arrays | LabelledRows:
-    """What is there; a folder that holds pictures and no table is one of pictures, where it is nothing else."""
+    """What is there; a folder with pictures is one of pictures, where it is nothing else."""
     try:
         return open_either(path, columns, where)
     except CondgenError:
         folder = Path(path).expanduser()
-        if not folder.is_dir() or columns != GUESSED or where:
+        source = plain_folder(folder) if columns == GUESSED and not where else None
+        if source is None or any(file.stem == "metadata" or file.suffix in SHARDS for file in files_below(folder)):
             raise
-        files = files_below(folder)
-        pictures = tuple(file for file in files if file.suffix.lower() in SUFFIXES)
-        if not pictures or any(file.suffix.lower() in (".jsonl", ".csv", *SHARDS) for file in files):
-            raise
-        splits = [named_split(file.relative_to(folder), own=False) for file in pictures]
-        by_name = any(split and not split.startswith("train") for split in splits)
-        return Source(folder, folder, "plain", (), pictures, by_name)
+        return source
 
 
 def _label(factors: tuple[Factor, ...] | list[Factor], codes: list[float]) -> str:

@@ -32,11 +32,13 @@ class Row:
         name: what it is called there.
         eyes: its features.
         words: the same model where it knows words.
+        control: whether it is there to hold the others against.
     """
 
     name: str
     eyes: Eyes
     words: TextImageEncoder | None = None
+    control: bool = True
 
 
 class Eyes(nn.Module):
@@ -44,33 +46,37 @@ class Eyes(nn.Module):
 
     Args:
         size, colours: S and C.
+        net: what has weights, and a `config` from which it can be built anew; None where nothing has.
     """
 
-    net: nn.Module | None = None
-    """What has weights, and a `config` from which it can be built anew."""
-
-    def __init__(self, size: int, colours: int):
+    def __init__(self, size: int, colours: int, net: nn.Module | None = None):
         super().__init__()
-        self.size, self.colours = size, colours
+        self.size, self.colours, self.net = size, colours, net
+
+    @property
+    def config(self) -> object:
+        """The shape of the network."""
+        return self.net.config
 
     def untrained(self, seed: int = 0) -> Eyes | None:
         """The same architecture with the weights that training begins with; None where it cannot be built anew."""
         if self.net is None:
             return None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            try:
-                fresh = self._anew()
-            except (TypeError, ValueError, AttributeError, CondgenError):  # a network of somebody else's
-                return None
-        old = self.net.state_dict()
-        new = {name: value.to(old[name].device) for name, value in fresh.net.state_dict().items() if name in old}
-        if len(new) < len(old) or all(torch.equal(new[name], value) for name, value in old.items()):
-            return None  # it has read the trained weights again
-        return fresh.eval()
+        built = []
+        for own in (seed, seed + 1):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(own)
+                try:
+                    built.append(self._anew())
+                except (TypeError, ValueError, AttributeError, CondgenError):  # a network of somebody else's
+                    return None
+        first, second = (fresh.net.state_dict() for fresh in built)
+        if all(torch.equal(value, second[name]) for name, value in first.items()):
+            return None  # nothing in it is random: it has read trained weights
+        return built[0].eval()
 
     def _anew(self) -> Eyes:
-        return type(self)(type(self.net)(self.net.config))
+        return type(self)(type(self.net)(self.config))
 
 
 class Pixels(Eyes):
@@ -84,8 +90,7 @@ class OfEncoder(Eyes):
     """The features of an encoder, before any map into a shared space."""
 
     def __init__(self, net: nn.Module):
-        super().__init__(net.config.size, 3)
-        self.net = net
+        super().__init__(net.config.size, 3, net)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.features(images) if hasattr(self.net, "features") else self.net(images)
@@ -95,26 +100,28 @@ class OfPosterior(Eyes):
     """The mean of the code that the encoder of a CVAE reads off a picture, with nothing said about it."""
 
     def __init__(self, net: CvaeDecoder):
-        super().__init__(net.config.size, net.config.colours)
-        self.net = net
+        super().__init__(net.config.size, net.config.colours, net)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net.encoder(images, self.net.said(nothing(self.net.config, images)))[0]
+        return self.net.encoder(images, self.net.said(nothing(self.config, images)))[0]
 
 
 class OfCritic(Eyes):
     """What the critic of a cGAN sees in a picture, with nothing said about it, before it judges."""
 
     def __init__(self, net: CganTraining):
-        super().__init__(net.decoder.config.size, net.decoder.config.colours)
-        self.net = net
+        super().__init__(net.decoder.config.size, net.decoder.config.colours, net)
+
+    @property
+    def config(self) -> object:
+        return self.net.decoder.config
 
     def forward(self, images: Tensor) -> Tensor:
-        _, place = self.net.critic.read(self.net.said(nothing(self.net.decoder.config, images)))
+        _, place = self.net.critic.read(self.net.said(nothing(self.config, images)))
         return self.net.critic.phi(images, place)
 
     def _anew(self) -> Eyes:
-        return OfCritic(_with_critic(CganDecoder(self.net.decoder.config)))
+        return OfCritic(_with_critic(CganDecoder(self.config)))
 
 
 def _with_critic(decoder: CganDecoder) -> CganTraining:
@@ -198,16 +205,15 @@ def rows_of(models: list, size: int = 0, colours: int = 0) -> tuple[list[Row], l
     Returns:
         (rows, notes): what could not be had.
     """
-    rows, seen, notes = [], {}, []
+    rows, shapes, notes = [], set(), []
     for model in models:
         name = model.name if model.name not in {row.name for row in rows} else f"{model.name} ({model.model_id[:8]})"
-        rows.append(Row(name, features_of(model), words_of(model)))
-    for row in list(rows):
-        net = row.eyes.net
-        shape = (type(row.eyes), type(net), getattr(net, "config", None) or net.decoder.config)
-        if shape in seen:
+        rows.append(Row(name, features_of(model), words_of(model), control=False))
+    for row in [row for row in rows if row.eyes.net is not None]:
+        shape = (type(row.eyes), type(row.eyes.net), row.eyes.config)
+        if shape in shapes:
             continue
-        seen[shape] = row.name
+        shapes.add(shape)
         fresh = row.eyes.untrained()
         if fresh is None:
             notes.append(f"The network of {row.name} cannot be built anew: there is no control with random weights.")

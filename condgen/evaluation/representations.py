@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condgen.contracts import CondgenError, CondgenWarning
+from condgen.contracts import CondgenError, CondgenWarning, listed
 from condgen.data.captions import CaptionedPictures
 from condgen.data.labelrows import NothingLabelled
 from condgen.data.labels import find, open_labelled
@@ -34,6 +34,7 @@ from condgen.evaluation.tuning import SHARES, some_of, tune
 from condgen.factors import LABEL, Factor
 from condgen.metrics.alignment import retrieval
 from condgen.metrics.probes import (
+    Probe,
     accuracy,
     accuracy_by_class,
     alignment,
@@ -170,15 +171,15 @@ def evaluate_features(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, notes = rows_of(list(models))
     report: dict = {"kind": "features", "notes": notes}
-    sheets, pictures = {}, {}
-    labelled = asked.labelled()
+    sheets, pictures, labelled = {}, {}, asked.labelled()
     if labelled:
-        more, pictures = _by_class(rows, asked, templates, images, seeds, told, device)
-        report |= more
+        judge = ByClass(rows, asked, templates, images, seeds, told, device)
+        report |= judge.report()
+        pictures["space"] = judge.space
     if asked.columns.get("text") or not labelled:
         more, sheets, drawn = _by_caption(rows, models[0], asked, told, device)
         report |= more
-        pictures = pictures or drawn
+        pictures = drawn | pictures
     for row in rows:
         row.eyes.cpu()
     return report, sheets, pictures
@@ -187,79 +188,106 @@ def evaluate_features(
 # Classes --------------------------------------------------------------------------------------------------------------
 
 
-def _by_class(rows, asked, templates, images, seeds, told, device) -> tuple[dict, dict[str, bytes]]:
-    read = cache(asked.read)
-    told(0.0, "reading pictures")
-    train, test, factor, name = read(rows[0].eyes.size, rows[0].eyes.colours)
-    classes, truth = factor.levels, torch.from_numpy(test.labels)
-    largest = np.bincount(test.labels).max() / len(test)
-    with_weights = sum(row.eyes.net is not None for row in rows) if images else 0
-    looks = len(rows) * (len(train) + len(test)) + with_weights * len(SHARES) * seeds * WITH_WEIGHTS * images
-    clock = Clock(told, looks)
-    report: dict = {"data": name, "counts": {
-        "training pictures": len(train), "test pictures": len(test), "classes": classes, "neighbours": NEIGHBOURS,
-        "temperature": TEMPERATURE, "standard error, at most": 0.5 / math.sqrt(len(test)),
-    }}  # fmt: skip
-    sentences = class_captions(factor.values, templates or templates_of(name)) if _speak(rows) else []
-    if sentences:
-        report["templates"] = [*(templates or templates_of(name))]
-        warn_of_unseen(rows[0].words, [one for own in sentences for one in own])
-    table: dict[str, dict] = {}
-    collapse, by_class, tuning, pictures = {}, {}, {}, {}
-    for row in rows:
-        train, test, *_ = read(row.eyes.size, row.eyes.colours)
-        y = torch.from_numpy(train.labels).to(device)
-        seen, asked_of = (
-            see(row.eyes, part.images, device, clock.of(f"{row.name}: features")).to(device) for part in (train, test)
-        )
-        clock.add(0, f"{row.name}: probes")
-        probe = linear_probe(seen, y, classes)
-        predicted = probe(asked_of)
-        voted = knn(seen, y, asked_of, classes, NEIGHBOURS, TEMPERATURE)
-        line = {"kNN": accuracy(voted, truth), "linear probe": accuracy(predicted, truth)}
-        if row.words:
-            line["zero-shot"] = accuracy(_named(row.words, sentences, test.images, device), truth)
-        table[row.name] = line | {"strength": probe.strength}
-        by_class[row.name] = accuracy_by_class(predicted, truth, classes)
-        collapse[row.name] = collapse_report(asked_of[:SHOWN], torch.from_numpy(test.labels[:SHOWN]).to(device))
-        if not pictures:
+class ByClass:
+    """What is known of each row about the classes of pictures.
+
+    Args:
+        asked, templates, images, seeds: see `evaluate_features`.
+        rows: of which.
+        device: to compute on.
+    """
+
+    def __init__(self, rows: list[Row], asked: Asked, templates: Sequence[str], images: int, seeds: int, told, device):
+        self.rows, self.images, self.seeds, self.device = rows, images, seeds, device
+        self.read = cache(asked.read)
+        train, test, self.factor, self.name = self.read(rows[0].eyes.size, rows[0].eyes.colours)
+        trained = sum(row.eyes.net is not None for row in rows) if images else 0
+        looks = len(rows) * (2 * len(train) + len(test)) + trained * len(SHARES) * seeds * WITH_WEIGHTS * images
+        self.clock = Clock(told, looks)
+        self.truth = torch.from_numpy(test.labels)
+        self.templates = [*(templates or templates_of(self.name))] if any(row.words for row in rows) else []
+        self.sentences = class_captions(self.factor.values, self.templates) if self.templates else []
+        for row in rows:
+            warn_of_unseen(row, [one for own in self.sentences for one in own])
+        largest = float(np.bincount(test.labels).max() / len(test))
+        self.chance = dict.fromkeys(("kNN", "linear probe", *(["zero-shot"] if self.sentences else [])), largest)
+        self.counts = {
+            "training pictures": len(train), "test pictures": len(test), "classes": self.factor.levels,
+            "neighbours": NEIGHBOURS, "temperature": TEMPERATURE, "standard error, at most": 0.5 / math.sqrt(len(test)),
+        }  # fmt: skip
+        self.space = b""
+
+    def report(self) -> dict:
+        """Every row in every table."""
+        table, collapse, by_class = {}, {}, {}
+        tuned: dict[str, dict] = {f"{share:.0%} of the labels": {} for share in SHARES}
+        for row in self.rows:
+            table[row.name], collapse[row.name], by_class[row.name], heads = self.judge(row)
+            for heading, line in zip(tuned, heads):
+                tuned[heading][row.name] = line
+        report = {"data": self.name, "counts": self.counts}
+        report |= {"templates": self.templates} if self.templates else {}
+        report |= {"features": table | {"the largest class": self.chance}, "collapse": collapse}
+        report |= {"new_head": tuned} if self.images else {}
+        shares = {value: {name: own[k] for name, own in by_class.items()} for k, value in enumerate(self.factor.values)}
+        return report | {"linear_probe_by_class": shares}
+
+    def judge(self, row: Row) -> tuple[dict, dict, list[float], list[dict]]:
+        """One line of each table: what probes know, collapse, the linear probe by class, a new head."""
+        train, test, *_ = self.read(row.eyes.size, row.eyes.colours)
+        classes, labels = self.factor.levels, torch.from_numpy(train.labels).to(self.device)
+        done = self.clock.of(f"{row.name}: features")
+        seen, unseen = (see(row.eyes, part.images, self.device, done).to(self.device) for part in (train, test))
+        if not self.space:
             few = np.random.default_rng(0).permutation(len(test))[:SPACE]
-            pictures["space"] = space_sheet(asked_of[few].cpu(), test.images[few], test.labels[few], factor.values)
-        if images:
-            for share in SHARES:
-                heading = f"{share:.0%} of the labels"
-                line = _tuned(row, probe, seen, asked_of, train, test, classes, share, images, seeds, clock)
-                tuning.setdefault(heading, {})[row.name] = line
-    chance = dict.fromkeys(("kNN", "linear probe", *(["zero-shot"] if sentences else [])), float(largest))
-    report["features"] = table | {"the largest class": chance}
-    report["collapse"] = collapse
-    if images:
-        report["new_head"] = tuning
-    report["linear_probe_by_class"] = {
-        value: {row: shares[k] for row, shares in by_class.items()} for k, value in enumerate(factor.values)
-    }
-    return report, pictures
+            self.space = space_sheet(unseen[few].cpu(), test.images[few], test.labels[few], self.factor.values)
+        voted = knn(seen, labels, unseen, classes, NEIGHBOURS, TEMPERATURE)
+        probe = linear_probe(seen, labels, classes)
+        predicted = probe(unseen)
+        self.clock.add(len(train), f"{row.name}: probes")
+        line = {"kNN": accuracy(voted, self.truth), "linear probe": accuracy(predicted, self.truth)}
+        if row.words:
+            line["zero-shot"] = accuracy(self._named(row.words, test.images), self.truth)
+        collapse = collapse_report(unseen[:SHOWN], self.truth[:SHOWN].to(self.device))
+        heads = [self._new_head(row, probe, seen, unseen, share) for share in SHARES] if self.images else []
+        line["penalty"] = probe.strength
+        return line, collapse, accuracy_by_class(predicted, self.truth, classes), heads
+
+    def _named(self, words: TextImageEncoder, images: np.ndarray) -> Tensor:
+        """Zero-shot: the class whose sentences are nearest, int64 (N,)."""
+        words.to(self.device)
+        flat = words.embed_text([one for own in self.sentences for one in own])
+        return zero_shot(_embedded(words, images), class_embeddings(flat.unflatten(0, (len(self.sentences), -1))))
+
+    def _new_head(self, row: Row, probe: Probe, seen: Tensor, unseen: Tensor, share: float) -> dict[str, float]:
+        """A new head on a share of the labels, with the rest frozen and trained: means over the seeds, and their sd."""
+        train, test, *_ = self.read(row.eyes.size, row.eyes.colours)
+        found: dict[str, list[float]] = {"frozen": [], "trained": []}
+        for seed in range(self.seeds):
+            own = some_of(train.labels, share, seed)
+            labels = torch.from_numpy(train.labels[own]).to(self.device)
+            head = probe if share == 1 else linear_probe(seen[own], labels, self.factor.levels, seed=seed)
+            found["frozen"].append(accuracy(head(unseen), self.truth))
+            if row.eyes.net is not None:
+                done = self.clock.of(f"{row.name}: training on {len(own):,} labels", WITH_WEIGHTS)
+                part, rest = (train.images[own], train.labels[own]), (test.images, test.labels)
+                found["trained"].append(tune(row.eyes, head, part, rest, self.images, seed, done))
+        line: dict[str, float] = {}
+        for name, scores in found.items():
+            line |= {name: float(np.mean(scores))} if scores else {}
+            line |= {f"sd {name}": float(np.std(scores, ddof=1))} if len(scores) > 1 else {}
+        return (
+            line | {"N": len(own), "seeds": self.seeds} | ({"pictures seen": self.images} if found["trained"] else {})
+        )
 
 
-def _speak(rows: Sequence[Row]) -> bool:
-    return any(row.words for row in rows)
-
-
-def warn_of_unseen(words: TextImageEncoder | None, texts: Sequence[str]) -> None:
+def warn_of_unseen(row: Row, texts: Sequence[str]) -> None:
     """Warns of words that an encoder never read in training."""
-    unseen = {word: None for text in texts for word in words.tokenizer.unseen(text)} if words else {}
-    if unseen:
-        some = ", ".join([*unseen][:10]) + (" ..." if len(unseen) > 10 else "")
-        text = f"{words.name} has never read these words of the templates and classes: {some}."
+    if row.control or row.words is None:
+        return
+    if unseen := {word: None for text in texts for word in row.words.tokenizer.unseen(text)}:
+        text = f"{row.name} has never read these words of the data: {listed(unseen, 10)}."
         warnings.warn(text, CondgenWarning, stacklevel=2)
-
-
-def _named(words: TextImageEncoder, sentences: list[list[str]], images: np.ndarray, device) -> Tensor:
-    """Zero-shot: the class whose sentences are nearest, int64 (N,)."""
-    words.to(device)
-    flat = words.embed_text([one for own in sentences for one in own])
-    classes = class_embeddings(flat.unflatten(0, (len(sentences), -1)))
-    return zero_shot(_embedded(words, images), classes)
 
 
 def _embedded(words: TextImageEncoder, images: np.ndarray) -> Tensor:
@@ -267,32 +295,11 @@ def _embedded(words: TextImageEncoder, images: np.ndarray) -> Tensor:
     return torch.cat([words.embed_image(to_float(part)) for part in torch.from_numpy(images).split(ROWS)])
 
 
-def _tuned(row, probe, seen, asked_of, train, test, classes, share, images, seeds, clock) -> dict[str, float]:
-    """A new head on a share of the labels: frozen and trained, means over the seeds with their sd."""
-    truth, found = torch.from_numpy(test.labels), {"frozen": [], "trained": []}
-    for seed in range(seeds):
-        own = some_of(train.labels, share, seed)
-        y = torch.from_numpy(train.labels[own]).to(seen.device)
-        head = probe if share == 1 else linear_probe(seen[own], y, classes, seed=seed)
-        found["frozen"].append(accuracy(head(asked_of), truth))
-        if row.eyes.net is not None:
-            part = (train.images[own], train.labels[own])
-            done = clock.of(f"{row.name}: training on {len(own):,} labels", WITH_WEIGHTS)
-            found["trained"].append(tune(row.eyes, head, part, (test.images, test.labels), images, seed, done))
-    line: dict[str, float] = {}
-    for name, scores in found.items():
-        if scores:
-            line[name] = float(np.mean(scores))
-            if seeds > 1:
-                line[f"sd {name}"] = float(np.std(scores, ddof=1))
-    return line | {"N": len(own), "seeds": seeds} | ({"pictures seen": images} if found["trained"] else {})
-
-
 # Captions -------------------------------------------------------------------------------------------------------------
 
 
 def _by_caption(rows, model, asked, told, device) -> tuple[dict, dict[str, list[Example]], dict[str, bytes]]:
-    if not _speak(rows):
+    if not any(row.words for row in rows):
         raise CondgenError(
             f"{asked.data} is read as captioned pictures, and {model.name} knows no words. Name the column of their "
             "classes with --label, or give labelled pictures."
@@ -305,7 +312,6 @@ def _by_caption(rows, model, asked, told, device) -> tuple[dict, dict[str, list[
     texts = [first.texts[i] for i in used]
     keys, own = torch.from_numpy(first.captions), torch.from_numpy(used)[:, None]
     clock = Clock(told, len(rows) * len(first))
-    warn_of_unseen(rows[0].words, texts)
     found, collapse, sheets, pictures = {}, {}, {}, {}
     for row in rows:
         data = read(row.eyes.size)
@@ -315,6 +321,7 @@ def _by_caption(rows, model, asked, told, device) -> tuple[dict, dict[str, list[
         collapse[row.name] = collapse_report(seen[:SHOWN])
         if row.words is None:
             continue
+        warn_of_unseen(row, texts)
         row.words.to(device)
         image, text = _embedded(row.words, data.images), row.words.embed_text(texts)
         count = {"pictures": len(image), "texts": len(text)}

@@ -19,7 +19,7 @@ from condgen.factors import LABEL, Factor
 from condgen.metrics.probes import Probe, accuracy
 from condgen.training.loop import Fit, FitConfig
 
-BATCH, LR = 64, 5e-4
+BATCH, LR = 64, 1e-3
 SHARES = (0.01, 0.1, 1.0)
 """Of the labels that are told."""
 
@@ -83,7 +83,7 @@ def tune(
     data = LabelledPictures(pictures, (factor,), labels.astype(np.float32)[:, None])
     device = next(eyes.parameters()).device
     training = Tuning(eyes.cpu(), probe, to_float(pictures[:2]))
-    views = LabelViews(data, BATCH, seed, max(1, data.size // 14), False, ranks.rank(), ranks.world())
+    views = LabelViews(data, BATCH, seed, data.size // 14, False, ranks.rank(), ranks.world())
     config = FitConfig(images=images, batch=BATCH, lr=LR, warmup=0.1, optimiser="adamw", ema=0)
     with torch.random.fork_rng(devices=[]):
         fit = Fit(training, views, config, seed)

@@ -17,7 +17,9 @@ from torch import Tensor
 ROWS = 1024
 """So many rows of a table of similarities are held at a time."""
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
-"""Strengths of the penalty that a probe chooses among, the strongest first."""
+"""Strengths of the penalty that a probe chooses among."""
+FEWEST = 10
+"""By fewer pictures nothing is chosen; the strongest penalty is taken then."""
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
@@ -104,31 +106,37 @@ def linear_probe(
     """
     mean, sd = features.mean(0), features.std(0, correction=0)
     sd = torch.where(sd > 1e-6 * sd.max().clamp(min=1e-30), sd, torch.inf)  # what is always the same tells nothing
-    x, rows = (features - mean) / sd, None
-    tried: dict[float, float] = {}
-    strength = strengths[0]
-    if len(strengths) > 1 and (rows := _held_out(labels, held, seed)) is not None:
-        own = torch.ones(len(x), dtype=torch.bool)
-        own[rows] = False
-        seen, unseen, solution, falls = x[own], x[rows], None, 0
-        for one in sorted(strengths, reverse=True):
-            solution = _fit(seen, labels[own], classes, one, steps, solution)
-            tried[one] = accuracy((unseen @ solution[:-1] + solution[-1]).argmax(1), labels[rows])
-            falls = falls + 1 if tried[one] < max(tried.values()) else 0
-            if falls == 2:
-                break
-        strength = max(tried, key=lambda one: (tried[one], one))
+    x = (features - mean) / sd
+    tried = _tried(x, labels, classes, sorted(strengths, reverse=True), _held_out(labels, held, seed), steps)
+    strength = max(tried, key=lambda one: (tried[one], one)) if tried else max(strengths)
     solution = _fit(x, labels, classes, strength, 2 * steps)
     weight = (solution[:-1] / sd[:, None]).T.contiguous()
     return Probe(weight, solution[-1] - weight @ mean, strength, tried)
 
 
-def _held_out(labels: Tensor, share: float, seed: int) -> Tensor | None:
-    """Rows for validation, of every class its share; None where there are too few to choose anything by."""
+def _tried(
+    x: Tensor, labels: Tensor, classes: int, strengths: Sequence[float], held: Tensor, steps: int
+) -> dict[float, float]:
+    """Strengths, the strongest first, with the accuracy on the rows held out; until it has fallen twice."""
+    if len(strengths) < 2 or len(held) < FEWEST:
+        return {}
+    own = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    own[held] = False
+    seen, unseen, solution, tried, falls = x[own], x[held], None, {}, 0
+    for strength in strengths:
+        solution = _fit(seen, labels[own], classes, strength, steps, solution)
+        tried[strength] = accuracy((unseen @ solution[:-1] + solution[-1]).argmax(1), labels[held])
+        falls = falls + 1 if tried[strength] < max(tried.values()) else 0
+        if falls == 2:
+            break
+    return tried
+
+
+def _held_out(labels: Tensor, share: float, seed: int) -> Tensor:
+    """Rows for validation, of every class its share."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
     rows = [own[: round(share * len(own))] for own in (order[labels[order] == one] for one in labels.unique())]
-    held = torch.cat(rows)
-    return held if len(held) >= 10 else None
+    return torch.cat(rows)
 
 
 def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, start: Tensor | None = None) -> Tensor:
@@ -136,7 +144,12 @@ def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, s
     solution = x.new_zeros(x.shape[1] + 1, classes) if start is None else start.clone()
     solution.requires_grad_(True)
     optimiser = torch.optim.LBFGS(
-        [solution], max_iter=steps, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-5
+        [solution],
+        max_iter=steps,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
     )
 
     def closure() -> Tensor:

@@ -5,7 +5,7 @@
     from gradio_client import Client
     pictures, seed, archive, _ = Client("http://127.0.0.1:7860").predict(prompt="a red circle", api_name="/paint")
 
-Gradio is imported here and in `look`, nowhere else.
+Gradio is imported here, in `finding` and in `look`, nowhere else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import html
 import inspect
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,37 @@ from typing import Any
 import gradio as gr
 
 from condgen.contracts import CondgenError, Knob
-from condgen.models import find
+from condgen.encoding import ImageEncoder
+from condgen.models import encodes, find
 from condgen.pipeline import TextToImage
-from condgen.studio import look, session
+from condgen.searching import Finder, encoder_of, gallery_of
+from condgen.studio import finding, look, session
 
 log = logging.getLogger("condgen.studio")
 RANDOM = -1
 
 
-def build(model: TextToImage | str | None = None) -> gr.Blocks:
-    """The studio of a model: a loaded one, a path or name (see `condgen list`), or None for the one in the package."""
+def build(
+    model: TextToImage | ImageEncoder | str | None = None,
+    data: str = "",
+    told: Callable[[float, str], None] = lambda share, what: None,
+) -> gr.Blocks:
+    """The studio of a model: a loaded one, a path or name (see `condgen list`), or None for the one in the package.
+
+    Args:
+        data: pictures; the page then finds some of them by words or by a picture, instead of painting.
+        told: called with progress while they are embedded.
+
+    Raises:
+        CondgenError: an encoder without data; else as in `TextToImage.load`, `searching.encoder_of`, `Gallery`.
+    """
+    if data:
+        encoder = encoder_of(model)
+        finder = Finder(encoder, gallery_of(encoder, data))
+        finder.embed(None, told)
+        return finding.Finding(finder, plainly).page
+    if isinstance(model, ImageEncoder) or (not isinstance(model, TextToImage) and encodes(find(model))):
+        raise CondgenError("An encoder paints nothing. Give it pictures to search, with --data PATH.")
     if not isinstance(model, TextToImage):
         model = TextToImage.load(find(model))
     return Studio(model).page

@@ -38,7 +38,8 @@ CSS = """
 #pictures .grid-container:not(:has(.gallery-item ~ .gallery-item)) { grid-template-columns: 1fr; }
 #pictures .grid-container:has(.gallery-item:nth-child(5)) { grid-template-columns: repeat(3, 1fr); }
 #pictures .grid-container:has(.gallery-item:nth-child(10)) { grid-template-columns: repeat(4, 1fr); }
-#pictures .caption-label { font-size: var(--text-xs); max-width: calc(100% - 0.5rem); left: auto; right: 0.25rem; }
+#pictures .caption-label, #found .caption-label { font-size: var(--text-xs); max-width: calc(100% - 0.5rem);
+  left: auto; right: 0.25rem; }
 
 @media (max-width: 600px) {
   #prompt-row { flex-direction: column; }

@@ -16,8 +16,11 @@ from condgen.contracts import CondgenError
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    flags = argparse.ArgumentParser(description="Serves the condgen studio: a page where a model paints.")
+    flags = argparse.ArgumentParser(description="Serves the condgen studio: a page where a model paints, or searches.")
     flags.add_argument("--model", help="a path, or a name that `condgen list` shows; default: the one in the package")
+    flags.add_argument(
+        "--data", default="", help="pictures: the page then searches them, with the encoder of the model"
+    )
     flags.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine only")
     flags.add_argument("--port", type=int, help="default: the first free one from 7860")
     flags.add_argument("--share", action="store_true", help="open a public link through gradio.live")
@@ -92,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         with own_cache():
             from condgen.studio.app import build, launch
 
-            page = build(args.model)
+            page = build(args.model, args.data, lambda share, what: print(f"{share:.0%} {what}", file=sys.stderr))
             host = f"[{args.host}]" if ":" in args.host else args.host
             network = {"server_name": host, "server_port": args.port, "share": args.share, "auth": auth}
             launch(page, **network, prevent_thread_lock=True, quiet=True)

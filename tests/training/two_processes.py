@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from condgen import ranks
+from condgen.encoders.selfsup import SelfsupObjective
 from condgen.encoders.training import ClipObjective, ClipTraining
 from condgen.training.loop import Fit, FitConfig
 from condgen.training.sharding import whole
@@ -26,7 +27,7 @@ SPLIT = {
 
 
 def trainables() -> dict:
-    """Every Trainable of the package by name, and CLIP's with its batch in chunks; always the same weights."""
+    """Every Trainable of the package by name, and some in other ways; always the same weights."""
     out = {}
     for cls in TRAINABLES:
         torch.manual_seed(1)
@@ -35,6 +36,10 @@ def trainables() -> dict:
     out["CganTraining"].cgan = replace(out["CganTraining"].cgan, penalised=1.0, augment=0.0)
     torch.manual_seed(1)
     out["chunks"] = ClipTraining(tiny_model().clip, ClipObjective(chunk=1)).train()
+    for name, objective in (("InstanceTraining", {"noise": 2}), ("SimCLRTraining", {"chunk": 1})):
+        cls, own = type(out[name]), SelfsupObjective(dim=8, hidden=16, **objective)
+        torch.manual_seed(1)
+        out[f"{name} {next(iter(objective))}"] = make(cls, tiny_model(), objective=own).train()
     return out
 
 
@@ -89,7 +94,9 @@ def resume(out: Path) -> None:
         run(second, 6)
         for key, value in straight.model.state_dict().items():
             assert torch.equal(value, second.model.state_dict()[key]), f"{name} {key}"
-            assert torch.equal(straight.ema.mean[key], second.ema.mean[key]), f"{name} {key}"
+            assert torch.equal(value, ranks.mean(value).to(value.dtype)), f"{name} {key}"
+        for key, value in straight.ema.mean.items():
+            assert torch.equal(value, second.ema.mean[key]), f"{name} {key}"
 
 
 def fault(out: Path) -> None:
@@ -118,7 +125,7 @@ def furthest(one: dict, other: dict) -> float:
 def split(out: Path) -> None:
     """Split weights become what whole ones do, and each goes on from the other's checkpoints; writes the deviations."""
     told = {}
-    for name in (name for name in NAMES if name != "chunks"):
+    for name in (name for name in NAMES if "chunk" not in name):
         os.environ |= dict.fromkeys(SPLIT, "")
         plain, plain_on = fit_of(name), fit_of(name)
         os.environ |= SPLIT
@@ -137,7 +144,8 @@ def split(out: Path) -> None:
         trained, straight = parts.trained(), plain.trained()
         assert all(torch.equal(value, trained[key]) for key, value in parts_on.trained().items()), name
         total = sum(p.numel() for p in plain.model.parameters() if p.ndim)
-        told[name] = {"held": held / total, "moved": furthest(straight, began)} | {
+        weights = {key: value for key, value in straight.items() if key not in plain.memory}
+        told[name] = {"held": held / total, "moved": furthest(weights, began)} | {
             "split": furthest(trained, straight),
             "split, then whole": furthest(plain_on.trained(), straight),
             "whole, then split": furthest(after_plain.trained(), straight),

@@ -1,0 +1,350 @@
+"""The judge of representations, on eyes that are known (truth, noise, pixels), and on networks of every kind."""
+
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from test_errors import refused
+
+from condgen.contracts import CondgenError
+from condgen.data.views import to_float
+from condgen.decoders.cgan import CganObjective, CganTraining
+from condgen.decoders.telling import DecoderObjective
+from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.tokenizer import Tokenizer
+from condgen.encoders.vision import Backbone, BackboneConfig
+from condgen.encoding import ImageEncoder, TextImageEncoder
+from condgen.evaluation import evaluate, markdown
+from condgen.evaluation.eyes import Eyes, Pixels, features_of, rows_of, see
+from condgen.evaluation.representations import Asked, evaluate_features
+from condgen.evaluation.space import space_sheet
+from condgen.evaluation.tuning import some_of, tune
+from condgen.labelling import LabelToImage
+from condgen.metrics.probes import linear_probe
+from condgen.training import checkpoint
+from tests.evaluation.painters import digits
+from tests.tiny import tiny_labels, tiny_model
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+TRAIN, TEST = digits(slice(0, 1400)), digits(slice(1400, None))
+
+
+def tiny_encoder(seed: int = 0, name: str = "tinysee") -> ImageEncoder:
+    """An untrained backbone for pictures of 8 x 8."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ImageEncoder(Backbone(BackboneConfig(size=8, width=8, depth=1, stages=2)), {"name": name}, "0" * 16)
+
+
+def tiny_clip(size: int = 8) -> TextImageEncoder:
+    """An untrained CLIP that has read the words for digits."""
+    tokenizer = Tokenizer.train([f"a handwritten {word}" for word in WORDS] + ["the red digit number"])
+    shape = {"vocab": tokenizer.vocab, "context": tokenizer.context, "embed_dim": 8, "text_width": 16, "heads": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = CLIP(CLIPConfig(size, image="resnet", image_width=8, depth=1, stages=2, text="clip", **shape))
+    return TextImageEncoder(net, tokenizer, {"name": "tinyclip"}, "1" * 16)
+
+
+class Knows(TextImageEncoder):
+    """Puts every digit and the words for it where the mean picture of that digit lies."""
+
+    def __init__(self):
+        own = tiny_clip()
+        super().__init__(own.net, own.tokenizer, {"name": "knows"}, "2" * 16)
+        pixels = to_float(TRAIN.images).flatten(1)
+        means = torch.stack([pixels[torch.from_numpy(TRAIN.labels) == k].mean(0) for k in range(10)])
+        self.middle = means.mean(0)
+        self.means = F.normalize(means - self.middle, dim=1)
+
+    def embed_image(self, images):
+        return F.normalize(images.mean(1).flatten(1) - self.middle, dim=1)
+
+    def embed_text(self, texts):
+        return self.means[[next(k for k, word in enumerate(WORDS) if word in text) for text in texts]]
+
+
+class Noise(Eyes):
+    """Numbers that have nothing to do with the pictures."""
+
+    def forward(self, images):
+        return torch.randn(len(images), 6)
+
+
+@pytest.fixture
+def models(tmp_path):
+    """A folder with both tiny encoders."""
+    tiny_encoder().save(tmp_path / "see")
+    tiny_clip().save(tmp_path / "clip")
+    return tmp_path
+
+
+# Eyes -----------------------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_model_has_its_features():
+    images = to_float(TRAIN.images[:5])
+    rgb = images.expand(-1, 3, -1, -1)
+    encoder, clip, cvae = tiny_encoder(), tiny_clip(), tiny_labels("cvae")
+    assert torch.equal(features_of(encoder)(rgb), encoder.net(rgb))
+    assert torch.equal(features_of(clip)(rgb), clip.net.features(rgb))
+    assert torch.equal(features_of(clip.net)(rgb), clip.net.features(rgb))
+    assert features_of(cvae)(images).shape == (5, cvae.decoder.config.latent)
+    whole = tiny_model()
+    wide = torch.zeros(2, 3, 32, 32)
+    assert torch.equal(features_of(whole)(wide), whole.clip.features(wide))
+    assert torch.equal(Pixels(8, 1)(images), images.flatten(1))
+    with pytest.raises(CondgenError, match="diffusion"):
+        features_of(tiny_labels("diffusion"))
+
+
+def test_the_posterior_is_told_no_label():
+    """Else the label would be read off its features, and not the picture."""
+    model = tiny_labels("cvae")
+    codes = torch.zeros(4, 3)
+    nothing = model.decoder.said({"codes": codes, "has_codes": torch.zeros(4, 3, dtype=torch.bool)})
+    images = to_float(TRAIN.images[:4])
+    assert torch.equal(features_of(model)(images), model.decoder.encoder(images, nothing)[0])
+
+
+def test_the_critic_of_a_gan_comes_from_its_run(tmp_path):
+    model = tiny_labels("cgan")
+    torch.manual_seed(3)
+    training = CganTraining(model.decoder, CganObjective(), DecoderObjective())
+    model.save(tmp_path / "model")
+    with pytest.raises(CondgenError, match="folder of the run"):
+        features_of(model)
+    model = LabelToImage.load(tmp_path / "model")
+    model.path = tmp_path / "model"
+    with pytest.raises(CondgenError, match="folder of the run"):
+        features_of(model)
+    checkpoint.save(tmp_path / "checkpoints" / "decoder", 5, {"model": training.state_dict()}, {}, {})
+    images = to_float(TRAIN.images[:4])
+    eyes = features_of(model)
+    phi = training.critic.phi(images, 0.0)
+    assert torch.equal(eyes(images), phi) and phi.std() > 0
+    match = torch.randn(4, phi.shape[1])
+    expected = training.critic.real(phi)[:, 0] + (phi * match).sum(1) / math.sqrt(phi.shape[1])
+    assert torch.equal(training.critic(images, match, 0.0), expected)
+    assert not torch.equal(eyes.untrained()(images), phi) and eyes.untrained()(images).shape == phi.shape
+    other = tiny_labels("cgan", factors=tiny_labels().factors[:1])
+    other.path = model.path
+    with pytest.raises(CondgenError, match="another network"):
+        features_of(other)
+
+
+def test_the_control_is_the_same_architecture_and_knows_nothing_of_the_training():
+    own, other = tiny_encoder(1), tiny_encoder(2)
+    images = to_float(TRAIN.images[:3]).expand(-1, 3, -1, -1)
+    before = features_of(own)(images)
+    first, second = features_of(own).untrained(), features_of(other).untrained()
+    assert torch.equal(first(images), second(images)) and not torch.equal(first(images), before)
+    assert torch.equal(features_of(own)(images), before), "the trained network is as it was"
+
+
+def test_who_brings_trained_weights_has_no_control():
+    class Stubborn(Backbone):
+        def __init__(self, config):
+            super().__init__(config)
+            self.load_state_dict(tiny_encoder().net.state_dict())
+
+    rows, notes = rows_of([ImageEncoder(Stubborn(tiny_encoder().net.config), {"name": "stubborn"})])
+    assert [row.name for row in rows] == ["stubborn", "raw pixels"] and "stubborn" in notes[0]
+
+
+def test_rows_have_one_control_for_each_architecture():
+    rows, notes = rows_of([tiny_encoder(), tiny_encoder(1), tiny_clip()])
+    names = [row.name for row in rows]
+    assert names[:3] == ["tinysee", f"tinysee ({'0' * 8})", "tinyclip"] and not notes
+    assert names[3:] == ["random network (tinysee)", "random network (tinyclip)", "raw pixels"]
+    assert [bool(row.words) for row in rows] == [False, False, True, False, True, False]
+
+
+def test_features_that_are_no_numbers_are_refused():
+    encoder = tiny_encoder()
+    encoder.net.body.stem.weight.data.fill_(math.nan)
+    with pytest.raises(CondgenError, match="finite"):
+        see(features_of(encoder), np.repeat(TRAIN.images[:3], 3, 1))
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+
+def judged(*models, **more):
+    report, sheets, pictures = evaluate_features(models, Asked("digits", "test", {}), images=0, **more)
+    return report, sheets, pictures
+
+
+def test_pixels_are_judged_as_scikit_learn_judges_them():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    from condgen.data.labels import open_labelled
+
+    train, test = (open_labelled("digits", 8, 3, split=split) for split in ("train", "test"))
+    scale = StandardScaler().fit(train.images.reshape(len(train), -1) / 127.5)
+    x, asked = (scale.transform(data.images.reshape(len(data), -1) / 127.5) for data in (train, test))
+    report, *_ = judged(tiny_encoder())
+    line = report["features"]["raw pixels"]
+    other = LogisticRegression(C=1 / (line["penalty"] * len(x)), max_iter=2000).fit(x, train.labels)
+    assert line["linear probe"] == pytest.approx(other.score(asked, test.labels), abs=0.012)
+    assert report["counts"]["training pictures"] == len(train) and report["counts"]["test pictures"] == len(test)
+    by_class = [line["raw pixels"] for line in report["linear_probe_by_class"].values()]
+    counts = np.bincount(test.labels)
+    assert np.dot(by_class, counts) / len(test) == pytest.approx(line["linear probe"])
+
+
+@pytest.mark.filterwarnings("ignore:.*has never read")
+def test_zero_shot_is_told_where_there_are_words():
+    report, _, pictures = judged(Knows(), tiny_encoder())
+    table = report["features"]
+    assert table["knows"]["zero-shot"] > 0.8 > 0.3 > table["random network (knows)"]["zero-shot"]
+    assert "zero-shot" not in table["tinysee"] and "zero-shot" not in table["raw pixels"]
+    assert table["the largest class"]["zero-shot"] < 0.2 and len(report["templates"]) >= 5
+    assert pictures["space"].startswith(b"\x89PNG")
+
+
+def test_noise_is_at_chance(monkeypatch):
+    torch.manual_seed(0)
+    encoder = tiny_encoder()
+    monkeypatch.setattr("condgen.evaluation.eyes.features_of", lambda model: Noise(8, 1))
+    report, *_ = judged(encoder)
+    line, chance = report["features"]["tinysee"], report["features"]["the largest class"]["kNN"]
+    error = report["counts"]["standard error, at most"]
+    assert max(line["kNN"], line["linear probe"]) < chance + 4 * error
+    assert report["features"]["raw pixels"]["kNN"] > 0.85
+
+
+def test_some_labels_are_some_of_every_class():
+    labels = np.repeat(np.arange(4), (100, 50, 3, 1))
+    rows = some_of(labels, 0.1, 0)
+    assert np.bincount(labels[rows]).tolist() == [10, 5, 1, 1] and (np.diff(rows) > 0).all()
+    assert not np.array_equal(rows, some_of(labels, 0.1, 1)) and len(some_of(labels, 1.0, 0)) == len(labels)
+
+
+def test_training_on_labels_helps_and_leaves_the_encoder_alone():
+    eyes = features_of(tiny_encoder())
+    train, test = ((np.repeat(data.images, 3, 1), data.labels) for data in (TRAIN, TEST))
+    before = {name: value.clone() for name, value in eyes.state_dict().items()}
+    seen, asked = see(eyes, train[0]), see(eyes, test[0])
+    probe = linear_probe(seen, torch.from_numpy(train[1]), 10)
+    frozen = (probe(asked).numpy() == test[1]).mean()
+    counted = []
+    trained = tune(eyes, probe, train, test, 6400, done=counted.append)
+    assert trained > frozen + 0.1 and sum(counted) == 6400
+    assert all(torch.equal(value, before[name]) for name, value in eyes.state_dict().items())
+    assert tune(eyes, probe, train, test, 640) == tune(eyes, probe, train, test, 640)
+
+
+def test_only_what_makes_features_is_trained():
+    from condgen.evaluation.tuning import Tuning
+    from condgen.metrics.probes import Probe
+
+    eyes = features_of(tiny_clip())
+    width = eyes(torch.zeros(1, 3, 8, 8)).shape[1]
+    training = Tuning(eyes, Probe(torch.randn(10, width), torch.zeros(10), 1.0, {}), torch.zeros(2, 3, 8, 8))
+    trained = {name for name, own in training.named_parameters() if own.requires_grad}
+    assert "head.weight" in trained and any("backbone" in name for name in trained)
+    assert not any("text" in name or "log_scale" in name or "image.out" in name for name in trained)
+
+
+def test_a_space_is_drawn_whatever_the_features():
+    images = TEST.images[:40]
+    collapsed = space_sheet(torch.ones(40, 5), images)
+    small = space_sheet(torch.randn(5, 3), np.repeat(images[:5], 3, 1), TEST.labels[:5], WORDS)
+    for png in (collapsed, small):
+        picture = Image.open(io.BytesIO(png))
+        assert picture.width > 2000 and len(picture.resize((50, 50)).getcolors(2500)) > 3
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_encoder_is_judged_by_the_command(condgen, models):
+    flags = ("--data", "digits", "--tune", 128, "--train-pictures", 400, "--seeds", 2)
+    code, out, _ = condgen("evaluate", models / "clip", "--against", models / "see", *flags, "-o", "report", "--json")
+    report = json.loads(out)
+    assert code == 0 and report["kind"] == "features" and report["counts"]["training pictures"] == 400
+    rows = ["tinyclip", "tinysee", "random network (tinyclip)", "random network (tinysee)", "raw pixels"]
+    assert [*report["features"]] == [*rows, "the largest class"] and [*report["collapse"]] == rows
+    assert report["features"]["raw pixels"]["kNN"] > 0.8
+    assert set(report["new_head"]) == {"1% of the labels", "10% of the labels", "100% of the labels"}
+    line = report["new_head"]["10% of the labels"]["tinyclip"]
+    assert line["N"] == 40 and line["seeds"] == 2 and {"frozen", "trained", "sd trained"} <= set(line)
+    assert "trained" not in report["new_head"]["100% of the labels"]["raw pixels"]
+    assert json.loads(Path("report/report.json").read_text()) == report
+    text = Path("report/report.md").read_text()
+    assert "## features" in text and "### 10% of the labels" in text and markdown(report) == text
+    assert Image.open("report/space.png").width > 2000
+
+
+def test_what_paints_is_judged_by_its_features_where_that_is_asked(condgen, models):
+    tiny_labels("cvae", factors=tiny_labels().factors[:1]).save("vae")
+    code, out, _ = condgen("evaluate", "vae", "--features", "--data", "digits", "--tune", 0, "--json")
+    report = json.loads(out)
+    assert code == 0 and "new_head" not in report
+    assert [*report["features"]] == ["shoes", "random network (shoes)", "raw pixels", "the largest class"]
+    assert report["features"]["raw pixels"]["kNN"] > 0.9
+
+
+@pytest.fixture
+def captioned(tmp_path):
+    """A folder of pictures in four colours, each with its caption, and a class."""
+    lines = ["file_name,text,kind,split"]
+    colours = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 220), "white": (250, 250, 250)}
+    for i in range(40):
+        word = [*colours][i % 4]
+        Image.new("RGB", (8, 8), colours[word]).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,a {word} digit,{word},{'test' if i >= 20 else 'train'}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_captioned_pictures_are_looked_for(condgen, models, captioned):
+    code, out, err = condgen("evaluate", models / "clip", "--data", captioned, "-o", "report", "--json")
+    report = json.loads(out)
+    assert code == 0 and report["counts"] == {"test pictures": 20, "texts": 4}
+    both = report["retrieval"]
+    line = both["tinyclip: text to picture"]
+    assert line["chance R@1"] == pytest.approx(0.25) and line["pictures"] == 20
+    assert both["tinyclip: picture to text"]["R@5"] == 1, "four texts are within five"
+    assert set(both) == {f"{n}: {way}" for n in ("tinyclip", "random network (tinyclip)")
+                         for way in ("text to picture", "picture to text")}  # fmt: skip
+    assert "alignment of picture and text" in report["collapse"]["tinyclip"]
+    assert "never read" in err and "green" in err
+    assert all((Image.open(f"report/{name}.png").width > 100) for name in ("sheet", "space"))
+
+
+def test_captions_and_classes_can_be_judged_together(condgen, models, captioned):
+    flags = ("--data", captioned, "--label", "kind", "--text", "text", "--tune", 0)
+    code, out, _ = condgen("evaluate", models / "clip", *flags, "--template", "a {} digit", "--json")
+    report = json.loads(out)
+    assert code == 0 and {"features", "retrieval"} <= set(report) and report["templates"] == ["a {} digit"]
+    assert report["features"]["raw pixels"]["linear probe"] == 1
+
+
+def test_what_cannot_be_judged_is_said(condgen, models, captioned):
+    clip, see_ = models / "clip", models / "see"
+    refused(condgen("evaluate", clip), "--data")
+    refused(condgen("evaluate", "tiny", "--features"), "--data")
+    refused(condgen("evaluate", see_, "--data", captioned), "knows no words", "--label")
+    refused(condgen("evaluate", clip, "--data", "digits", "--per-label", 5), "--per-label", "features")
+    refused(condgen("evaluate", "tiny", "--train-pictures", 5), "--train-pictures", "--features")
+    refused(condgen("evaluate", "tiny", "--label", "kind"), "--label", "--features")
+    refused(condgen("evaluate", clip, "--data", "digits", "--split", "train"), "--split train")
+    refused(condgen("evaluate", clip, "--data", "digits", "--tune", -1), "--tune")
+    refused(condgen("evaluate", clip, "--data", "digits", "--template", "a photo"), "template")
+    refused(condgen("evaluate", clip, "--data", "nowhere"), "nowhere")
+    refused(condgen("evaluate", clip, "--data", captioned, "--label", "colour"), "colour")
+
+
+def test_python_judges_what_is_given():
+    report = evaluate(tiny_encoder(), data="digits", train_pictures=200, tune=0)
+    assert report["model"] == "tinysee" and report["counts"]["training pictures"] == 200
+    json.dumps(report)
