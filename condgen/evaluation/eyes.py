@@ -45,7 +45,7 @@ class Eyes(nn.Module):
     """(B, C, S, S) in [-1, 1] -> (B, F).
 
     Args:
-        size, colours: S and C.
+        size, colours: S and C; 0 colours are as many as the pictures have.
         net: what has weights, and a `config` from which it can be built anew; None where nothing has.
     """
 
@@ -196,11 +196,9 @@ def words_of(model) -> TextImageEncoder | None:
     return None
 
 
-def rows_of(models: list, size: int = 0, colours: int = 0) -> tuple[list[Row], list[str]]:
-    """The lines of the tables: every model, every architecture among them with random weights, and raw pixels.
-
-    Args:
-        size, colours: of the raw pixels; 0 as the first model reads them.
+def rows_of(models: list) -> tuple[list[Row], list[str]]:
+    """The lines of the tables: every model, every architecture among them with random weights, and the raw pixels that
+    the first of them looks at.
 
     Returns:
         (rows, notes): what could not be had.
@@ -220,8 +218,7 @@ def rows_of(models: list, size: int = 0, colours: int = 0) -> tuple[list[Row], l
             continue
         words = TextImageEncoder(fresh.net, row.words.tokenizer) if row.words else None
         rows.append(Row(f"random network ({row.name})", fresh, words))
-    first = rows[0].eyes
-    return [*rows, Row("raw pixels", Pixels(size or first.size, colours or first.colours))], notes
+    return [*rows, Row("raw pixels", Pixels(rows[0].eyes.size, 0))], notes
 
 
 @torch.no_grad()
