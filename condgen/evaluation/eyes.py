@@ -22,6 +22,7 @@ from condgen.training import checkpoint
 CRITIC = (
     "Its critic is kept in the checkpoints of its training run: give the folder of the run, not a copy of the model."
 )
+PIXELS = 32
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,18 @@ class OfEncoder(Eyes):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.features(images) if hasattr(self.net, "features") else self.net(images)
+
+    def _anew(self) -> Eyes:
+        kind = type(self.net).__name__  # of other libraries, which cost seconds to import
+        if kind == "OpenClip":
+            from condgen.encoders.of_open_clip import empty_open_clip
+
+            return OfEncoder(empty_open_clip(self.config))
+        if kind == "OfTransformers":
+            from condgen.encoders.of_transformers import empty_transformers
+
+            return OfEncoder(empty_transformers(self.config))
+        return super()._anew()
 
 
 class OfPosterior(Eyes):
@@ -198,7 +211,7 @@ def words_of(model) -> TextImageEncoder | None:
 
 def rows_of(models: list) -> tuple[list[Row], list[str]]:
     """The lines of the tables: every model, every architecture among them with random weights, and the raw pixels that
-    the first of them looks at.
+    the first of them looks at, of pictures wider than PIXELS scaled to that.
 
     Returns:
         (rows, notes): what could not be had.
@@ -218,7 +231,7 @@ def rows_of(models: list) -> tuple[list[Row], list[str]]:
             continue
         words = TextImageEncoder(fresh.net, row.words.tokenizer) if row.words else None
         rows.append(Row(f"random network ({row.name})", fresh, words))
-    return [*rows, Row("raw pixels", Pixels(rows[0].eyes.size, 0))], notes
+    return [*rows, Row("raw pixels", Pixels(min(rows[0].eyes.size, PIXELS), 0))], notes
 
 
 @torch.no_grad()

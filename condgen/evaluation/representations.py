@@ -174,6 +174,8 @@ def evaluate_features(
         raise CondgenError("Features are judged on pictures: name labelled or captioned ones with --data.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, notes = rows_of(list(models))
+    for note in notes:
+        warnings.warn(note, CondgenWarning, stacklevel=2)
     report: dict = {"kind": "features", "notes": notes}
     words, captions = any(row.words for row in rows), asked.columns.get("text")
     if captions and not words:
