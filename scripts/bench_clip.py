@@ -4,8 +4,8 @@
     python scripts/bench_clip.py --device cuda --precision bf16 --size 32 --width 512 --depth 12 --batch 1024
 
 Steps of both are taken in turn, so that what else the computer does meets both alike. A repeat is the median of its
-steps; the ratio is taken within a repeat, and told with its least and its most. On one thread of the CPU, what counts is
-the time that the thread was given. `resnet` has no counterpart.
+steps; the ratio is taken within a repeat, and told with its least and its most. On one thread of the CPU, its own
+time counts. `resnet` has no counterpart.
 """
 
 from __future__ import annotations
