@@ -28,9 +28,10 @@ from condgen.encoders.locking import freeze
 from condgen.encoders.opening import is_there, load_pair, open_encoder, reads_size, save_pair, with_text
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.encoders.training import ClipTraining
-from condgen.encoding import TextImageEncoder
+from condgen.encoding import TextImageEncoder, start_tower
 from condgen.metrics.alignment import retrieval
 from condgen.metrics.probes import accuracy, class_embeddings, zero_shot
+from condgen.models import find
 from condgen.painters import to_pil
 from condgen.rehearsal import rehearse_clip
 
@@ -47,6 +48,8 @@ class ClipRun(EncoderRun):
 
     def prepare(self) -> None:
         rehearse_clip(self.config)
+        if self.config.start:
+            self._started(self._new(1, 1))
         self.found = self._brought()
         if self.config.clip_objective.positives == "label" and getattr(self.data, "labels", None) is None:
             raise CondgenError(f"{self.data.name} has no labels: choose --clip_objective.positives text or pair.")
@@ -164,6 +167,8 @@ class ClipRun(EncoderRun):
         else:
             clip = self._new(self.tokenizer.vocab, self.tokenizer.context)
             self._say_no(clip)
+        if c.start and not (self.root / "checkpoints" / self.stage).exists():
+            self._started(clip)
         return ClipTraining(freeze(clip, c.freeze), c.clip_objective)
 
     def _new(self, vocab: int, context: int) -> CLIP:
@@ -171,6 +176,12 @@ class ClipRun(EncoderRun):
         shape = asdict(self.config.clip) | {"vocab": vocab, "context": context}
         bias = shape["bias"] or self.config.clip_objective.loss == "siglip"
         return CLIP(CLIPConfig(self.config.pictures.size, **shape | {"bias": bias}))
+
+    def _started(self, clip: Encoder) -> None:
+        """Gives the picture tower the weights of a backbone that learned from pictures alone."""
+        if self.config.encoder:
+            raise CondgenError("--encoder brings its picture tower along, which --start would write over. Give one.")
+        start_tower(clip, find(self.config.start))
 
     def _say_no(self, clip: Encoder) -> None:
         """Of a sigmoid loss: one pair in a batch's row belongs together, and the first loss is that of saying so."""

@@ -264,6 +264,7 @@ class Contrastive:
             open_clip:ARCHITECTURE for new weights.
         text: transformers:PATH, a text model such as BERT to put beside the picture tower; `clip.context` bounds its
             tokens.
+        start: model or run of `condgen train selfsup`, whose backbone the picture tower begins with.
         freeze: which tower stays as it is.
         val: name of the split to choose the best state by; empty holds out a twentieth of the training pictures, at
             most 5,000. A stream has nothing held out unless a split is named.
@@ -280,6 +281,7 @@ class Contrastive:
     templates: tuple[str, ...] = ()
     encoder: str = ""
     text: str = ""
+    start: str = ""
     freeze: Literal["none", "image", "text"] = "none"
     val: str = ""
     flip: bool = False

@@ -20,7 +20,7 @@ from condgen.data.labelled import LabelledPictures
 from condgen.data.looks import Looks
 from condgen.data.views import to_float
 from condgen.encoder_training import EncoderRun, Sheet
-from condgen.encoders.selfsup import LOOKS, METHODS, check_queue
+from condgen.encoders.selfsup import LOOKS, METHODS, InstanceTraining, check_queue
 from condgen.encoders.vision import Backbone, BackboneConfig
 from condgen.encoding import ImageEncoder
 from condgen.factors import LABEL
@@ -79,7 +79,10 @@ class SelfsupRun(EncoderRun):
         c = self.config
         torch.manual_seed(c.seed)
         backbone = Backbone(BackboneConfig(size=self.data.size, **asdict(c.backbone)))
-        return METHODS[c.method](backbone, c.objective, len(self.data))
+        training = METHODS[c.method](backbone, c.objective, len(self.data))
+        if isinstance(training, InstanceTraining) and not (self.root / "checkpoints" / self.stage).exists():
+            training.look(self.data.images)
+        return training
 
     def views(self) -> Callable[[int], Batch]:
         c = self.config

@@ -16,8 +16,10 @@ from PIL import Image
 from condgen.paintings import read_recipe
 
 ROOT = Path(__file__).parents[1]
-VERBS = ("generate", "sample", "replay", "list", "info", "train", "evaluate", "search", "encode", "embed", "data",
-         "doctor")  # fmt: skip
+VERBS = (
+    "generate", "sample", "replay", "list", "info", "train", "evaluate", "search", "encode", "embed", "export",
+    "import", "data", "doctor",
+)  # fmt: skip
 HEAVY = {"torch", "jsonargparse", "gradio", "diffusers", "numpy", "PIL", "rich"}
 NOT_FOR_PAINTING = {"gradio", "open_clip", "torchvision", "transformers", "jsonargparse", "accelerate", "tensorboard"}
 
@@ -527,10 +529,15 @@ def test_evaluate_hands_its_options_on(condgen, monkeypatch, tiny_folder):
         "against": [],
         "parts": "",
         "per_label": 100,
-        "seeds": 3,
+        "seeds": None,
         "judge": None,
         "combined": (),
         "inception": None,
+        "features": False,
+        "label": None,
+        "templates": [],
+        "train_pictures": 0,
+        "tune": 20_000,
     }
     assert calls == [(tiny_folder, chosen)]
     assert "| test | 0.500 |" in condgen("evaluate", "tiny")[1]

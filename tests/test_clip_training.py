@@ -13,7 +13,8 @@ from condgen.clip_training import ClipRun
 from condgen.configs import ClipShape
 from condgen.contracts import CondgenError
 from condgen.encoders.training import ClipObjective
-from condgen.encoding import TextImageEncoder
+from condgen.encoders.vision import Backbone, BackboneConfig
+from condgen.encoding import ImageEncoder, TextImageEncoder
 from condgen.opening import open_model
 from condgen.recipes import RECIPES, train
 from condgen.training.loop import Fit
@@ -123,6 +124,21 @@ def test_any_number_of_pictures_and_texts_can_be_embedded(tmp_path):
     assert torch.equal(TextImageEncoder.load(tmp_path / "copy").embed_image(images), embeds)
     with pytest.raises(CondgenError, match="empty"):
         model.embed_text([" "])
+
+
+def test_a_backbone_that_learned_from_pictures_alone_starts_the_picture_tower(condgen, tmp_path):
+    torch.manual_seed(7)
+    backbone = Backbone(BackboneConfig("resnet", size=8, width=8, depth=1, patch=1, stages=2))
+    ImageEncoder(backbone).save(tmp_path / "pictures")
+    config = small(images=32, start=str(tmp_path / "pictures"))
+    config = replace(config, fit_clip=replace(config.fit_clip, lr=1e-12))
+    started = open_model(train("clip", tmp_path / "run", config)).net.image.backbone
+    for key, value in backbone.state_dict().items():
+        torch.testing.assert_close(started.state_dict()[key], value, msg=key)
+    code, _, err = condgen(
+        "train", "clip", "--data", "digits", "-o", tmp_path / "other", "--start", tmp_path / "pictures"
+    )
+    assert code == 2 and "another shape" in err and not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("words, told", [

@@ -59,7 +59,7 @@ def test_a_run_leaves_an_encoder_that_can_start_a_tower(tmp_path):
     assert model.embed_image(torch.rand(3, 3, 8, 8) * 2 - 1).shape == (3, 16)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     judged = [line["kNN"] for line in lines if "kNN" in line]
-    assert len(judged) == 2 and model.about["metrics"]["validation"]["kNN"] == max(judged) > 0.5
+    assert len(judged) == 2 and model.about["metrics"]["validation"]["kNN"] == max(judged) > 0.3
     assert any("spread" in line and "effective rank" in line for line in lines)
     assert (tmp_path / "run" / "samples" / "looks.png").is_file()
     assert "condgen train selfsup -o RUN" in (folder / "README.md").read_text()

@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 
 from condgen.contracts import CondgenError
+from condgen.data.arrays import Arrays
 from condgen.data.labelled import LabelledPictures
 from condgen.data.labelrows import LabelledRows, NoClasses, NothingLabelled
 from condgen.data.labels import find, gather, open_labelled
 from condgen.data.pictures import SUFFIXES
 from condgen.data.rows import Columns, Source, files_below, named_split, open_source
-from condgen.factors import LABEL
 
 
 def open_any(
@@ -36,7 +36,8 @@ def open_any(
 ) -> LabelledPictures:
     """Reads pictures into memory, with their classes where they have some, without any factors where they have none.
 
-    Splits of a folder with nothing but pictures are told as those of pictures with captions, see `sources`.
+    Splits of a folder with nothing but pictures are told as those of pictures with captions, see `sources`; its folders
+    are no classes where all of them are called like splits.
 
     Args:
         text: the column of captions, only where the data must be taken for captioned pictures.
@@ -47,11 +48,12 @@ def open_any(
     """
     if not text:
         try:
-            find(path, Columns(image, "", split_column, label), where, guess=False)
+            found = find(path, Columns(image, "", split_column, label), where, guess=False)
         except (NothingLabelled, NoClasses):
             if label:
                 raise
-        else:
+            found = None
+        if found is not None and not _are_splits(found):
             return open_labelled(
                 path, size, colours, split=split, image=image, label=label, split_column=split_column, how=how,
                 max_bad=max_bad, where=where,
@@ -67,6 +69,12 @@ def open_any(
     return LabelledPictures(images, (), np.zeros((len(images), 0), np.float32), source.name)
 
 
+def _are_splits(found: Arrays | LabelledRows) -> bool:
+    """Whether the folders of classes are train and test, with pictures of which nothing is said."""
+    classes = found.source.classes if isinstance(found, LabelledRows) else ()
+    return bool(classes) and all(named_split(Path(name), own=True) for name in classes)
+
+
 def plain_folder(path: Path) -> Source | None:
     """A folder with nothing but pictures; None where there are none."""
     pictures = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
@@ -75,8 +83,3 @@ def plain_folder(path: Path) -> Source | None:
     named = [named_split(file.relative_to(path), own=False) for file in pictures]
     by_name = any(name and not name.startswith("train") for name in named)
     return Source(path, path, "plain", (), tuple(pictures), by_name)
-
-
-def classes_of(data: LabelledPictures) -> tuple[str, ...]:
-    """The names of the classes; none where the pictures have no label."""
-    return next((factor.values for factor in data.factors if factor.name == LABEL), ())

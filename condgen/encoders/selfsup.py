@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ from condgen import ranks
 from condgen.contracts import Batch, CondgenError
 from condgen.encoders.vision import Backbone
 from condgen.losses import instance_nce, instance_softmax, log_partition, nt_xent, queue_nce, spread
+
+ROWS = 512
+"""Pictures that are looked at at a time, where no gradient is asked for."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,19 @@ class InstanceTraining(nn.Module):
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         return self.encoder.parameters()
+
+    @torch.no_grad()
+    def look(self, images: np.ndarray) -> None:
+        """Fills the bank with what the encoder sees in the pictures now, uint8 (N, C, S, S).
+
+        From vectors at random, every picture would first be drawn to a place of its own that has nothing to do with it,
+        for a whole epoch; a run of few epochs ends before it has got over that.
+        """
+        was = self.training
+        self.eval()
+        for rows in torch.arange(len(images)).split(ROWS):
+            self.bank[rows] = self.encoder(torch.as_tensor(images[rows]).float() / 127.5 - 1)
+        self.train(was)
 
     def loss(self, batch: Batch, turn: str = "selfsup") -> dict[str, Tensor]:
         z, index, log_z = self.encoder(batch["view_1"]), batch["index"], self.log_z

@@ -29,8 +29,11 @@ def test_a_folder_of_nothing_but_pictures(folder):
     with Image.open(folder / "0.png") as picture:
         assert (data.images[0].transpose(1, 2, 0) == np.asarray(picture)).all()
     assert open_any(folder, 8, 1, split="all").images.shape == (30, 1, 8, 8)
-    train, test = open_any(folder), open_any(folder, split="test")
-    assert len(train) + len(test) == 30 and len(test)
+    for i in range(30):
+        home = folder / ("train" if i < 20 else "test")
+        home.mkdir(exist_ok=True)
+        (folder / f"{i}.png").rename(home / f"{i}.png")
+    assert [len(open_any(folder, split=split)) for split in ("train", "test", "all")] == [20, 10, 30]
 
 
 def test_captions_tell_which_pictures_there_are(folder):
