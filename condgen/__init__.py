@@ -46,12 +46,12 @@ def load(path_or_name=None):
     """Loads a model: a path, a name that `condgen list` shows, or nothing for the one in the package.
 
     What comes is a TextToImage, a LabelToImage, a TextImageEncoder or an ImageEncoder, as the model's index says; its
-    `path` is the folder that it was read from.
+    `path` is the folder that it was read from. Encoders of other libraries are named by their folder, or as
+    local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME or open_clip:ARCHITECTURE.
     """
-    from condgen.models import find
-    from condgen.opening import open_model
+    from condgen.opening import open_named
 
-    return open_model(find(path_or_name))
+    return open_named(path_or_name)
 
 
 def generate(prompts, n=1, seed=0, model=None, **knobs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -48,8 +49,6 @@ class ClipRun(EncoderRun):
 
     def prepare(self) -> None:
         rehearse_clip(self.config)
-        if self.config.start:
-            self._started(self._new(1, 1))
         self.found = self._brought()
         if self.config.clip_objective.positives == "label" and getattr(self.data, "labels", None) is None:
             raise CondgenError(f"{self.data.name} has no labels: choose --clip_objective.positives text or pair.")
@@ -125,14 +124,17 @@ class ClipRun(EncoderRun):
             CondgenError: there is none of that name, or it cannot learn in this way from these pictures.
         """
         c = self.config
-        if not (c.encoder or c.text) or is_there(self.start):
+        if is_there(self.start) or not (c.encoder or c.text or c.start):
             return None
         torch.manual_seed(c.seed)
-        sigmoid = c.clip_objective.loss == "siglip"
         net, tokenizer = open_encoder(c.encoder) if c.encoder else (self._new(1, 1), None)
+        if c.start:
+            self._started(net)
         if c.text:
-            net, tokenizer = with_text(net, c.text, c.clip.context, sigmoid)
+            net, tokenizer = with_text(net, c.text, c.clip.context, bias=c.clip_objective.loss == "siglip")
             self._say_no(net)
+        elif not c.encoder:
+            return None  # its tokenizer is still to come
         if not reads_size(net, c.pictures.size):
             raise CondgenError(f"The encoder reads {net.config.size} pixels: give --pictures.size {net.config.size}.")
         ClipTraining(net, c.clip_objective)
@@ -143,6 +145,7 @@ class ClipRun(EncoderRun):
             with ranks.first_alone():
                 if not is_there(self.start):
                     aside = self.root / "parts" / "start.tmp"
+                    shutil.rmtree(aside, ignore_errors=True)
                     save_pair(*self.found, aside)
                     aside.rename(self.start)
             self.found, self.tokenizer = None, load_pair(self.start)[1]
@@ -167,8 +170,8 @@ class ClipRun(EncoderRun):
         else:
             clip = self._new(self.tokenizer.vocab, self.tokenizer.context)
             self._say_no(clip)
-        if c.start and not (self.root / "checkpoints" / self.stage).exists():
-            self._started(clip)
+            if c.start and not (self.root / "checkpoints" / self.stage).exists():
+                self._started(clip)
         return ClipTraining(freeze(clip, c.freeze), c.clip_objective)
 
     def _new(self, vocab: int, context: int) -> CLIP:

@@ -138,7 +138,8 @@ class Encoder(Protocol):
     """Words and pictures to one space, a module; a tokenizer beside it turns texts into its tokens.
 
     `config` tells `size` S, `embed_dim` D, `vocab` and `context` L. `log_scale` is the logarithm of the inverse
-    temperature, `bias` what the sigmoid loss adds to the logits, or None.
+    temperature, `bias` what the sigmoid loss adds to the logits, or None. One that scales pictures of any size itself
+    says so with `resizes = True`.
     """
 
     log_scale: nn.Parameter

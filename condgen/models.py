@@ -14,6 +14,8 @@ INDEX = "model_index.json"
 ASSETS = Path(__file__).parent / "assets"
 WORDS, LABELS = "TextToImage", "LabelToImage"
 """What a model paints from, as the index names it."""
+FOREIGN = ("open_clip", "local-dir", "transformers", "hf-hub")
+"""How the name of an encoder of another library begins, before a colon."""
 PAIRS, PICTURES = "TextImageEncoder", "ImageEncoder"
 """What a model that paints nothing puts into its space: pictures and words, or pictures alone."""
 
@@ -57,6 +59,17 @@ def find(path_or_name: str | Path | None = None) -> Path:
     hint = f" Did you mean {close[0]}?" if close else ""
     there = ", ".join(sorted(models)) or "none"
     raise CondgenError(f"There is no model {wanted!r}.{hint} Models found: {there}; or give a path.")
+
+
+def is_foreign(path_or_name: str | Path | None) -> bool:
+    """Whether this names an encoder of another library, as `encoders.opening.open_encoder` takes it."""
+    name = str(path_or_name or "")
+    if name.partition(":")[0] in FOREIGN and ":" in name:
+        return True
+    path = Path(name or "\0")
+    return not os.path.isfile(path / INDEX) and any(
+        os.path.isfile(path / config) for config in ("open_clip_config.json", "config.json")
+    )
 
 
 def about(folder: Path) -> dict:

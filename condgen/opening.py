@@ -5,12 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condgen.models import LABELS, PAIRS, PICTURES, kind_of
+from condgen.models import LABELS, PAIRS, PICTURES, find, is_foreign, kind_of
 
 if TYPE_CHECKING:
     from condgen.encoding import ImageEncoder
     from condgen.labelling import LabelToImage
     from condgen.pipeline import TextToImage
+
+
+def open_named(path_or_name: str | Path | None) -> TextToImage | LabelToImage | ImageEncoder:
+    """A model by path or name, see `models.find`, or an encoder of another library, see `encoders.opening`."""
+    if not is_foreign(path_or_name):
+        return open_model(find(path_or_name))
+    from condgen.encoders.opening import open_encoder
+    from condgen.encoding import TextImageEncoder
+
+    return TextImageEncoder(*open_encoder(path_or_name), {"name": Path(str(path_or_name)).name})
 
 
 def open_model(folder: Path) -> TextToImage | LabelToImage | ImageEncoder:

@@ -150,9 +150,9 @@ def precision() -> Finding:
 
 
 def partner(module: str, package: str) -> Finding:
-    """torchvision and open_clip: optional, but broken when built for another torch than the one beside them."""
+    """torchvision and open_clip, for encoders of other libraries: broken when built for another torch than is there."""
     if importlib.util.find_spec(module) is None:
-        return Finding(module, "not installed (optional)")
+        return Finding(module, "not installed; only encoders of other libraries need it")
     try:
         importlib.import_module(module)
         return Finding(module, metadata.version(package))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from condgen.cli.generate import check_folder
 from condgen.cli.terminal import say, show_json
+from condgen.contracts import CondgenError
 
 HELP = "judge a model: does it paint what the words or the label say, and what do its features know?"
 READING = ("image", "text", "split_column", "where", "how")
@@ -72,12 +73,15 @@ def names(text: str) -> tuple[str, ...]:
 def run(args: argparse.Namespace) -> int:
     """Prints the report as Markdown or JSON."""
     from condgen import ranks
-    from condgen.models import find
+    from condgen.models import find, is_foreign
 
     for folder in (args.out, args.judge):
         if folder is not None:
             check_folder(folder)
-    folder = find(args.model)
+    foreign = is_foreign(args.model)
+    if foreign and args.card:
+        raise CondgenError(f"{args.model} is no model of condgen, with a card to write into: leave --card out.")
+    folder = args.model if foreign else find(args.model)
     from condgen.evaluation import evaluate, markdown
 
     chosen = {name: getattr(args, name) for name in CHOSEN}

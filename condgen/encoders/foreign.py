@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -149,13 +150,15 @@ class ForeignTokenizer:
     ):  # fmt: skip
         self.backend, self.context, self.vocab, self.pad = backend, context, vocab, pad
         self._ids_of, self._count, self._end = ids_of, count, end
+        self._lock = Lock()  # the libraries' own cannot pad in two threads at a time
         self._marks = re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))) or r"\b\B", re.I)
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """int64 (B, L): the library's ids plus one, 0 where it pads."""
         if not texts:
             return np.zeros((0, self.context), np.int64)
-        ids = np.asarray(self._ids_of([self._plain(text) for text in texts]), np.int64)
+        with self._lock:
+            ids = np.asarray(self._ids_of([self._plain(text) for text in texts]), np.int64)
         padding = np.logical_and.accumulate((ids == self.pad)[:, ::-1], axis=1)[:, ::-1].copy()
         if self.pad == self._end:  # the first of them is the end mark
             padding[np.arange(len(ids)), padding.argmax(1)] = False

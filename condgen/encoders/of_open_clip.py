@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from condgen.contracts import CondgenError, short
 from condgen.encoders.foreign import Foreign, ForeignConfig, ForeignTokenizer, as_json, library, run_once, square
-from condgen.nn.storage import check_weights, read_json, read_tensors, save_tensors, write_json
+from condgen.nn.storage import CONFIG, check_weights, read_json, read_tensors, save_tensors, write_json
 
 INDEX = "open_clip_config.json"
 NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
@@ -96,7 +96,7 @@ def save_open_clip(net: OpenClip, tokenizer: ForeignTokenizer, folder: Path, wei
     tokenizer.save(folder)
     text = getattr(net.model, "text", None)
     if hasattr(text, "config"):
-        write_json(folder / "text" / "config.json", text.config.to_dict())
+        write_json(folder / "text" / CONFIG, text.config.to_dict())
     write_json(folder / INDEX, {"model_cfg": json.loads(c.architecture), "preprocess_cfg": preprocess})
 
 
@@ -129,11 +129,23 @@ def _built(architecture: dict, folder: Path | None = None) -> nn.Module:
             vision["timm_model_pretrained"] = False
         if text.get("hf_model_name"):
             text["hf_model_pretrained"] = False
-            if folder and (folder / "text" / "config.json").is_file():
-                text["hf_model_name"] = str(folder / "text")
+            if folder:
+                text["hf_model_name"] = _text_config(folder, text["hf_model_name"])
         custom = plan.pop("custom_text", False) or bool(text.get("hf_model_name"))
         kind = open_clip.CoCa if "multimodal_cfg" in plan else open_clip.CustomTextCLIP if custom else open_clip.CLIP
         return kind(**plan)
+
+
+def _text_config(folder: Path, name: str) -> str:
+    """Where the description of a text tower from transformers lies; open_clip would fetch it from the network."""
+    own = folder / "text"
+    place = own if (own / CONFIG).is_file() else Path(name)
+    if not (place / CONFIG).is_file():
+        raise CondgenError(
+            f"{folder / INDEX} names a text tower {short(name)}, whose description is not here. Put its {CONFIG} "
+            f"into {own}."
+        )
+    return str(place)
 
 
 def _named_as(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -140,10 +140,9 @@ def _check_kind(by_label: bool, words: dict[str, object], labels: dict[str, obje
 
 
 def _load(path_or_name: Path | str):
-    from condgen.models import find
-    from condgen.opening import open_model
+    from condgen.models import find, is_foreign
+    from condgen.opening import open_named
 
-    folder = find(path_or_name)
-    model = open_model(folder)
-    model.path = folder
+    model = open_named(path_or_name)
+    model.path = None if is_foreign(path_or_name) else find(path_or_name)
     return model

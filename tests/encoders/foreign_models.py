@@ -82,8 +82,8 @@ def write_bert(folder: Path) -> None:
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
 
 
-def write_open_clip(folder: Path, own_tokenizer: bool = True) -> None:
-    """A model in open_clip's `local-dir:` layout."""
+def write_open_clip(folder: Path, own_tokenizer: bool = True, bert: Path | None = None) -> None:
+    """A model in open_clip's `local-dir:` layout, with a text tower of its own or of transformers."""
     import json
 
     import open_clip
@@ -91,12 +91,16 @@ def write_open_clip(folder: Path, own_tokenizer: bool = True) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     text = {"width": 32, "heads": 2, "layers": 2, "context_length": CONTEXT}
-    if own_tokenizer:
+    if own_tokenizer and not bert:
         text |= {"vocab_size": write_tokenizer(folder), "hf_tokenizer_name": "here", "pool_type": "eos", "eos_id": 2}
     vision = {"image_size": SIZE, "patch_size": 8, "width": 32, "head_width": 16, "layers": 2}
     plan = {"embed_dim": DIM, "vision_cfg": vision, "text_cfg": text}
+    if bert:
+        write_tokenizer(folder, "bert")
+        text = {"hf_model_name": str(bert), "hf_model_pretrained": False, "hf_tokenizer_name": "here"}
+        plan["text_cfg"] = text | {"hf_proj_type": "linear", "hf_pooler_type": "mean_pooler", "context_length": CONTEXT}
     torch.manual_seed(4)
-    model = open_clip.CLIP(**plan)
+    model = (open_clip.CustomTextCLIP if bert else open_clip.CLIP)(**plan)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     looks = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "interpolation": "bilinear"}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": plan, "preprocess_cfg": looks}))

@@ -11,13 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import condgen as front
+from condgen.configs import ClipShape
 from condgen.contracts import CondgenError
 from condgen.data.scenes import scenes
 from condgen.embedding import embed, load_encoder
 from condgen.encoders.locking import tower_of
 from condgen.encoders.opening import load_pair, open_encoder, space_of
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.encoding import TextImageEncoder
+from condgen.encoding import ImageEncoder, TextImageEncoder
 from condgen.evaluation import scene_eval
 from condgen.pipeline import TextToImage
 from condgen.recipes import train
@@ -184,6 +186,30 @@ def test_a_locked_picture_tower_of_ours(bert, tmp_path):
     one, other = (TextImageEncoder.load(folder) for folder in (first, second))
     assert torch.equal(one.embed_image(images), other.embed_image(images)) and one.space != other.space
     assert train("clip", tmp_path / "second", config) == second
+
+
+def test_a_backbone_without_words_meets_a_text_tower(bert, tmp_path):
+    """Locked-tower training on features that were learned from pictures alone."""
+    from tests.test_selfsup_training import small as small_selfsup
+
+    first = train("selfsup", tmp_path / "first", small_selfsup())
+    backbone = ImageEncoder.load(first).net
+    b = backbone.config
+    shape = ClipShape(image=b.kind, text="clip", image_width=b.width, image_depth=b.depth, patch=b.patch, heads=b.heads,
+                      stages=b.stages, norm=b.norm, text_width=16, embed_dim=16, depth=1)  # fmt: skip
+    config = small_clip(start=str(first), text=f"transformers:{bert}", freeze="image")
+    config = replace(config, clip=shape, pictures=replace(config.pictures, size=b.size))
+    net = load_pair(train("clip", tmp_path / "second", config))[0]
+    images = torch.rand(4, 3, b.size, b.size)
+    assert torch.equal(net.eval().features(images), backbone.eval()(images))
+
+
+def test_other_libraries_are_judged_and_loaded_by_name(run, tmp_path):
+    name = f"transformers:{run[0] / 'gone'}"
+    encoder = front.load(name)
+    assert isinstance(encoder, TextImageEncoder) and encoder.size == 48
+    report = front.evaluate(name, data="digits", split="test", train_pictures=64, tune=0)
+    assert report["model_id"] == "" and len(report) > 2
 
 
 def test_contrastive_runs_refuse_before_they_write(run, tmp_path):

@@ -1,6 +1,7 @@
 """Encoders of other libraries: the same vectors as the library gives, saved and opened again, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -272,6 +273,18 @@ def test_a_timm_tower_can_be_saved(tmp_path):
     assert net.features(pictures()).shape == (3, 512)
     save_pair(net, tokenizer, tmp_path / "again")
     assert space_of(load_pair(tmp_path / "again")[0]) == space_of(net)
+
+
+def test_a_text_tower_inside_open_clip_is_carried_along(folders, tmp_path):
+    """open_clip would ask the network for its description."""
+    shutil.copytree(folders / "bert", tmp_path / "bert")
+    made.write_open_clip(tmp_path / "model", bert=tmp_path / "bert")
+    net, tokenizer = open_encoder(tmp_path / "model")
+    save_pair(net, tokenizer, tmp_path / "saved")
+    shutil.rmtree(tmp_path / "bert")
+    again, words = load_pair(tmp_path / "saved")
+    assert space_of(again) == space_of(net) and (words.encode(made.TEXTS) == tokenizer.encode(made.TEXTS)).all()
+    refused(tmp_path / "model", r"whose description is not here.*config\.json")
 
 
 # what is refused
