@@ -354,3 +354,16 @@ def test_python_judges_what_is_given():
     report = evaluate(tiny_encoder(), data="digits", train_pictures=200, tune=0)
     assert report["model"] == "tinysee" and report["counts"]["training pictures"] == 200
     json.dumps(report)
+
+
+@pytest.mark.filterwarnings("ignore:.*has never read")
+def test_an_encoder_of_another_library_has_its_control_too(tmp_path):
+    pytest.importorskip("transformers")
+    from tests.encoders.foreign_models import write_clip
+
+    write_clip(tmp_path / "theirs")
+    report = evaluate(str(tmp_path / "theirs"), data="digits", train_pictures=200, tune=64)
+    assert [*report["features"]][:3] == ["theirs", "random network (theirs)", "raw pixels"] and not report["notes"]
+    table = report["features"]
+    assert {"kNN", "linear probe", "zero-shot"} <= set(table["theirs"]) and table["theirs"]["linear probe"] > 0.3
+    assert report["new_head"]["100% of the labels"]["theirs"]["trained"] > 0.3
