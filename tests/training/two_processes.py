@@ -37,7 +37,7 @@ def trainables() -> dict:
     torch.manual_seed(1)
     out["chunks"] = ClipTraining(tiny_model().clip, ClipObjective(chunk=1)).train()
     for name, objective in (("InstanceTraining", {"noise": 2}), ("SimCLRTraining", {"chunk": 1})):
-        cls, own = type(out[name]), SelfsupObjective(dim=8, hidden=16, **objective)
+        cls, own = type(out[name]), SelfsupObjective(dim=8, hidden=16, temperature=0.1, **objective)
         torch.manual_seed(1)
         out[f"{name} {next(iter(objective))}"] = make(cls, tiny_model(), objective=own).train()
     return out
