@@ -344,6 +344,7 @@ def test_what_cannot_be_judged_is_said(condgen, models, captioned):
     refused(condgen("evaluate", "tiny", "--train-pictures", 5), "--train-pictures", "--features")
     refused(condgen("evaluate", "tiny", "--label", "kind"), "--label", "--features")
     refused(condgen("evaluate", clip, "--data", "digits", "--split", "train"), "--split train")
+    refused(condgen("evaluate", clip, "--data", "digits", "--split", "all"), "--split all")
     refused(condgen("evaluate", clip, "--data", "digits", "--tune", -1), "--tune")
     refused(condgen("evaluate", clip, "--data", "digits", "--template", "a photo"), "template")
     refused(condgen("evaluate", clip, "--data", "nowhere"), "nowhere")
