@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from condgen.decoders.cgan import CganDecoder, CganObjective, CganTraining
 from condgen.decoders.cvae import CvaeDecoder
 from condgen.decoders.telling import DecoderObjective
 from condgen.encoding import ROWS, ImageEncoder, TextImageEncoder
-from condgen.nn.conditioning import Reads, say_nothing
+from condgen.nn.conditioning import Reads, condition
 from condgen.painters import kind_of
 from condgen.training import checkpoint
 
@@ -23,6 +24,7 @@ CRITIC = (
     "Its critic is kept in the checkpoints of its training run: give the folder of the run, not a copy of the model."
 )
 PIXELS = 32
+"""The largest edge of pictures whose raw pixels are judged."""
 
 
 @dataclass(frozen=True)
@@ -147,13 +149,8 @@ def nothing(reads: Reads, images: Tensor) -> Batch:
     if reads.levels:
         codes = torch.zeros(n, len(reads.levels), device=device)
         return {"codes": codes, "has_codes": codes > 0}
-    cond = {
-        "z": torch.zeros(n, reads.embed_dim, device=device),
-        "has_z": torch.zeros(n, dtype=torch.bool, device=device),
-        "tokens": torch.zeros(n, reads.context, dtype=torch.int64, device=device),
-        "has_words": torch.zeros(n, dtype=torch.bool, device=device),
-    }
-    return say_nothing(cond)
+    z, tokens = torch.zeros(n, reads.embed_dim), torch.zeros(n, reads.context, dtype=torch.int64)
+    return condition(z.to(device), tokens.to(device), use_z=False, use_words=False)
 
 
 def features_of(model) -> Eyes:
@@ -190,7 +187,7 @@ def _critic_of(model) -> CganTraining:
     place = next((folder for folder in kept if checkpoint.verify(folder)), None)
     if place is None:
         raise CondgenError(f"{model.name} is a GAN, and where it lies there is no critic beside it. {CRITIC}")
-    training = _with_critic(model.decoder)
+    training = _with_critic(copy.deepcopy(model.decoder))  # in the checkpoint it has other weights than in the model
     tensors = checkpoint.load(place)[0].get("model", {})
     try:
         training.load_state_dict(tensors)

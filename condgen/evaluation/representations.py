@@ -10,7 +10,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 
@@ -95,8 +95,8 @@ class Asked:
 
     def read(self, size: int, colours: int) -> tuple[Split, Split, Factor, str]:
         """Training and test pictures whose class is known, the classes, and the name of the data."""
-        if self.split == "train":
-            raise CondgenError("--split train: probes are fitted on those pictures. Name another split to judge on.")
+        if self.split.startswith(("train", "all")):
+            raise CondgenError(f"--split {self.split}: probes are fitted on those pictures. Name one to judge on.")
         how = {name: self._of(name) for name in ("image", "label", "split_column", "where")}
         how["how"] = self._of("how") or "crop"
         train, test = (open_labelled(self.data, size, colours, split=split, **how) for split in ("train", self.split))
@@ -108,9 +108,11 @@ class Asked:
         if self.train_pictures and self.train_pictures < len(parts[0]):
             chosen = np.sort(np.random.default_rng(0).permutation(len(parts[0]))[: self.train_pictures])
             parts[0] = Split(parts[0].images[chosen], parts[0].labels[chosen])
-        if len(np.unique(parts[0].labels)) < 2 or not len(parts[1]):
+        seen = len(np.unique(parts[0].labels))
+        if seen < 2 or not len(parts[1]):
             raise CondgenError(
-                f"{test.name} has {len(parts[1])} test pictures, and fewer than two classes to train on."
+                f"{test.name} has {seen} classes to train on and {len(parts[1])} pictures in the split {self.split}. A "
+                "probe needs two classes, and pictures to be judged on."
             )
         return parts[0], parts[1], factor, test.name
 
@@ -177,6 +179,9 @@ def evaluate_features(
     for note in notes:
         warnings.warn(note, CondgenWarning, stacklevel=2)
     report: dict = {"kind": "features", "notes": notes}
+    trained = getattr(models[0], "about", {}).get("pictures")
+    if not asked.columns.get("how") and isinstance(trained, dict) and trained.get("how") in ("crop", "pad"):
+        asked = replace(asked, columns=asked.columns | {"how": trained["how"]})
     words, captions = any(row.words for row in rows), asked.columns.get("text")
     if captions and not words:
         raise CondgenError(
@@ -208,7 +213,10 @@ class ByClass:
         device: to compute on.
     """
 
-    def __init__(self, rows: list[Row], asked: Asked, templates: Sequence[str], images: int, seeds: int, told, device):
+    def __init__(
+        self, rows: list[Row], asked: Asked, templates: Sequence[str], images: int, seeds: int, told: Told,
+        device: torch.device | str,
+    ):  # fmt: skip
         self.rows, self.images, self.seeds, self.device = rows, images, seeds, device
         self.read = cache(asked.read)
         train, test, self.factor, self.name = self.read(rows[0].eyes.size, rows[0].eyes.colours)
@@ -253,7 +261,7 @@ class ByClass:
         done = self.clock.of(f"{row.name}: features")
         seen, unseen = (see(row.eyes, part.images, self.device, done).to(self.device) for part in (train, test))
         if not self.space:
-            few = np.random.default_rng(0).permutation(len(test))[:SPACE]
+            few = _some(len(test), SPACE)
             self.space = space_sheet(unseen[few].cpu(), test.images[few], test.labels[few], self.factor.values)
         voted = knn(seen, labels, unseen, classes, NEIGHBOURS, TEMPERATURE)
         probe = linear_probe(seen, labels, classes)
@@ -262,7 +270,8 @@ class ByClass:
         line = {"kNN": accuracy(voted, self.truth), "linear probe": accuracy(predicted, self.truth)}
         if row.words:
             line["zero-shot"] = accuracy(self._named(row.words, test.images), self.truth)
-        collapse = collapse_report(unseen[:SHOWN], self.truth[:SHOWN].to(self.device))
+        few = _some(len(test), SHOWN)
+        collapse = collapse_report(unseen[few], self.truth[few].to(self.device))
         heads = [self._new_head(row, probe, seen, unseen, share) for share in SHARES] if self.images else []
         line["penalty"] = probe.strength
         return line, collapse, accuracy_by_class(predicted, self.truth, classes), heads
@@ -295,6 +304,11 @@ class ByClass:
         )
 
 
+def _some(n: int, most: int) -> np.ndarray:
+    """So many of n rows at most, drawn alike wherever they are asked for: data may come class by class."""
+    return np.random.default_rng(0).permutation(n)[:most]
+
+
 def _trained_on(words: TextImageEncoder, name: str) -> list[str]:
     """The templates that an encoder was trained with, where it was on data of this name; else none."""
     read = words.about.get("pictures")
@@ -319,7 +333,10 @@ def _embedded(words: TextImageEncoder, images: np.ndarray) -> Tensor:
 # Captions -------------------------------------------------------------------------------------------------------------
 
 
-def _by_caption(rows, model, asked, told, device) -> tuple[dict, dict[str, list[Example]], dict[str, bytes]]:
+def _by_caption(
+    rows: list[Row], model, asked: Asked, told: Told, device: torch.device
+) -> tuple[dict, dict[str, list[Example]], dict[str, bytes]]:
+    """The report, the sheet and the space of captioned pictures; `model` tells how they are read."""
     columns = {"split": asked.columns.get("split_column")}
     columns |= {name: asked.columns.get(name) for name in ("image", "text", "where", "how")}
     read = cache(lambda size: read_pictures(model, asked.data, asked.split, columns, size))
@@ -334,7 +351,7 @@ def _by_caption(rows, model, asked, told, device) -> tuple[dict, dict[str, list[
         if row.eyes.colours == 1:  # captioned pictures are RGB
             continue
         seen = see(row.eyes, data.images, device, clock.of(f"{row.name}: features"))
-        collapse[row.name] = collapse_report(seen[:SHOWN])
+        collapse[row.name] = collapse_report(seen[_some(len(data), SHOWN)])
         if row.words is None:
             continue
         warn_of_unseen(row, texts)
@@ -347,7 +364,7 @@ def _by_caption(rows, model, asked, told, device) -> tuple[dict, dict[str, list[
         theirs = text[[place[int(number)] for number in data.captions[:, 0]]]
         collapse[row.name]["alignment of picture and text"] = alignment(image, theirs)
         if not pictures:
-            few = np.random.default_rng(0).permutation(len(data))[:SPACE]
+            few = _some(len(data), SPACE)
             pictures["space"] = space_sheet(seen[few], data.images[few])
             sheets["sheet"] = _found(text, image, data, used)
     counts = {"test pictures": len(first), "texts": len(texts)}

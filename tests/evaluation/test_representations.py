@@ -124,9 +124,11 @@ def test_the_critic_of_a_gan_comes_from_its_run(tmp_path):
     model.path = tmp_path / "model"
     with pytest.raises(CondgenError, match="folder of the run"):
         features_of(model)
-    checkpoint.save(tmp_path / "checkpoints" / "decoder", 5, {"model": training.state_dict()}, {}, {})
+    state = training.state_dict() | {"decoder.generator.out.bias": torch.full((4,), 7.0)}
+    checkpoint.save(tmp_path / "checkpoints" / "decoder", 5, {"model": state}, {}, {})
     images = to_float(TRAIN.images[:4])
     eyes = features_of(model)
+    assert not (model.decoder.generator.out.bias == 7).any(), "what paints is as it was"
     phi = training.critic.phi(images, 0.0)
     assert torch.equal(eyes(images), phi) and phi.std() > 0
     match = torch.randn(4, phi.shape[1])
@@ -344,6 +346,7 @@ def test_what_cannot_be_judged_is_said(condgen, models, captioned):
     refused(condgen("evaluate", "tiny", "--train-pictures", 5), "--train-pictures", "--features")
     refused(condgen("evaluate", "tiny", "--label", "kind"), "--label", "--features")
     refused(condgen("evaluate", clip, "--data", "digits", "--split", "train"), "--split train")
+    refused(condgen("evaluate", clip, "--data", "digits", "--split", "all"), "--split all")
     refused(condgen("evaluate", clip, "--data", "digits", "--tune", -1), "--tune")
     refused(condgen("evaluate", clip, "--data", "digits", "--template", "a photo"), "template")
     refused(condgen("evaluate", clip, "--data", "nowhere"), "nowhere")
