@@ -59,7 +59,8 @@ class ClipRun(EncoderRun):
     def reading(self) -> dict[str, Any]:
         p = self.config.pictures
         own = {name: getattr(p, name) for name in ("image", "text", "split", "where", "how")}
-        return own | {"label": self.config.label, "templates": list(self.templates)}
+        classes = getattr(self.data, "classes", ())
+        return own | ({"label": self.config.label, "templates": list(self.templates)} if classes else {})
 
     @cached_property
     def templates(self) -> tuple[str, ...]:

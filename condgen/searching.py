@@ -207,10 +207,11 @@ class Finder:
 
     def _known(self, query: Query) -> tuple[str, Literal["text", "picture"], np.ndarray]:
         """Name, kind and embedding of a query."""
-        if is_text(query):
-            return str(query), "text", embed_texts(self.encoder, [query])[0]
-        square = torch.from_numpy(fit(picture_of(query), self.encoder.size, self.gallery.how))
         name = str(getattr(query, "filename", "") or "a picture") if isinstance(query, Image.Image) else str(query)
+        name = name.encode("utf-8", "replace").decode()
+        if is_text(query):
+            return name, "text", embed_texts(self.encoder, [query])[0]
+        square = torch.from_numpy(fit(picture_of(query), self.encoder.size, self.gallery.how))
         return name, "picture", self.encoder.embed_image(to_float(square[None])).numpy()[0]
 
     def _hits(self, scores: np.ndarray, n: int) -> tuple[Hit, ...]:

@@ -217,6 +217,21 @@ def test_rows_that_name_one_file_are_one_picture(encoder, tmp_path):
     assert hit.captions == ("one", "two")
 
 
+def test_a_name_that_is_no_text_is_found_all_the_same(encoder, tmp_path):
+    home = folder_of(tmp_path / "photos")
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        picture(50, "red").save(home / name)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    finder, queries = Finder(encoder, Gallery(home)), [home / name, "a \udcff circle"]
+    found = finder.find(queries, n=1)
+    finder.sheet(found, queries)
+    (hit,) = found[0].hits
+    assert hit.file == "caf?.png" and hit.score == pytest.approx(1, abs=1e-5)
+    encode(encoder, ["a \udcff circle"], home).write(tmp_path / "e.npy")
+
+
 def test_bad_pictures_are_left_out_counted_and_told(encoder, tmp_path):
     home = folder_of(tmp_path / "photos")
     (home / "torn.png").write_bytes((home / "00-red.png").read_bytes()[:60])

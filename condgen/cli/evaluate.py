@@ -16,19 +16,8 @@ HELP = "judge a model: does it paint what the words or the label say, and what d
 READING = ("image", "text", "split_column", "where", "how")
 OF_LABELS = ("per_label", "seeds", "judge", "combined", "inception")
 OF_FEATURES = ("features", "label", "templates", "train_pictures", "tune")
-CHOSEN = (
-    "out",
-    "data",
-    "split",
-    *READING,
-    "prompts",
-    "pictures",
-    "ablate",
-    "against",
-    "parts",
-    *OF_LABELS,
-    *OF_FEATURES,
-)
+CHOSEN = ("out", "data", "split", *READING, "prompts", "pictures", "ablate", "against", "parts")
+CHOSEN += (*OF_LABELS, *OF_FEATURES)
 TRAINED = " (default as in the training)"
 
 

@@ -61,11 +61,6 @@ class Entry:
     captions: list[str] = field(default_factory=list)
     label: str = ""
 
-    @property
-    def told(self) -> str:
-        """What is said of it, in one line; its name where that is nothing."""
-        return (self.captions[0] if self.captions else self.label) or self.file
-
 
 class Gallery:
     """The pictures of a path, N of them about.
@@ -109,8 +104,8 @@ class Gallery:
     @property
     def place(self) -> str:
         """Eight hex digits that name where the pictures are and how they are read, whatever they show."""
-        here = self.path if isinstance(self.found, Arrays) else str(self.found.path.resolve())
-        return _digest([here, *self._asked], 8)
+        path = os.path.expanduser(self.path)  # or a word, which is the same everywhere
+        return _digest([os.path.abspath(path) if os.path.exists(path) else self.path, *self._asked], 8)
 
     @property
     def digest(self) -> str:
@@ -118,9 +113,9 @@ class Gallery:
         arrays their content.
         """
         if isinstance(self.found, Arrays):
-            parts = [(part.key, hashlib.sha256(np.ascontiguousarray(part.images())).hexdigest()) for part in
-                     self.found.parts]  # fmt: skip
-            return _digest([parts, [part.codes.tolist() for part in self.found.parts], *self._asked])
+            parts = self.found.parts
+            marks = [(part.key, hashlib.sha256(np.ascontiguousarray(part.images())).hexdigest()) for part in parts]
+            return _digest([marks, [part.codes.tolist() for part in parts], *self._asked])
         return _digest([[_mark(file) for file in self._files()], *self._asked])
 
     def _files(self) -> Iterator[Path]:
@@ -185,16 +180,16 @@ class Gallery:
             first += len(numbers)
 
     def _arrays(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
-        used = [np.unique(np.concatenate([part.codes[:, i] for part in self.found.parts])) for i in
-                range(len(self.found.columns))]  # fmt: skip
+        codes = np.concatenate([part.codes for part in self.found.parts])
+        used = [np.unique(column) for column in codes.T]
         for part, numbers, first in self._places():
             images, factors = part.images(), self.found.factors
             for at in range(0, len(numbers), AT_ONCE):
                 some = numbers[at : at + AT_ONCE]
                 squares = coloured(squared(images[some], size, self.how, self.path), 3)
                 for k, (number, square) in enumerate(zip(some, squares), first + at):
-                    codes = [float(np.searchsorted(own, code)) for own, code in zip(used, part.codes[number])]
-                    yield Entry(k, f"{part.key}:{number}", label=_label(factors, codes)), square
+                    own = [float(np.searchsorted(known, code)) for known, code in zip(used, part.codes[number])]
+                    yield Entry(k, f"{part.key}:{number}", label=_label(factors, own)), square
 
     def _rows(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
         def square(job: tuple[Entry, Row]) -> np.ndarray | PictureError:

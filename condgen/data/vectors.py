@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ COLUMNS = {
     "number": pa.int64(),
 }  # fmt: skip
 """What a row may say of its vector; `number` is the picture's place in its data."""
-EMPTY = (None, "", [])
 
 
 class Vectors:
@@ -50,7 +50,7 @@ class Vectors:
             about: what they all have in common.
         """
         chunks = [_lists(embeds[at : at + GROUP]) for at in range(0, len(embeds), GROUP)]
-        said = {name: [None if row.get(name) in EMPTY else row[name] for row in rows] for name in COLUMNS}
+        said = {name: [_sound(row.get(name)) for row in rows] for name in COLUMNS}
         columns: dict[str, Any] = {
             name: pa.array(values, COLUMNS[name]) for name, values in said.items() if any(v is not None for v in values)
         }
@@ -69,7 +69,7 @@ class Vectors:
             return {}
         return told if isinstance(told, dict) else {}
 
-    @property
+    @cached_property
     def embeds(self) -> np.ndarray:
         """float32 (N, D)."""
         flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in self.table["embedding"].chunks]
@@ -120,6 +120,15 @@ def check_name(path: Path) -> None:
     """Raises `CondgenError` where vectors cannot be written in the form that a name asks for."""
     if path.suffix not in (".npy", ".parquet"):
         raise CondgenError(f"Embeddings are written as .npy or .parquet, not as {path.name!r}. Give -o such a name.")
+
+
+def _sound(value: Any) -> Any:
+    """A value that a table can hold: None for what is empty, and text, such as the name of a file, that is UTF-8."""
+    if isinstance(value, str):
+        value = value.encode("utf-8", "replace").decode()
+    elif isinstance(value, list | tuple):
+        value = [_sound(one) for one in value]
+    return None if value in ("", []) else value
 
 
 def _lists(embeds: np.ndarray) -> pa.ListArray:

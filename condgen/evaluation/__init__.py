@@ -139,10 +139,7 @@ def _check_kind(by_label: bool, words: dict[str, object], labels: dict[str, obje
         raise CondgenError(f"{', '.join(wrong)} is for models of {other}; this model paints by {kind}. Leave it out.")
 
 
-def _load(path_or_name: Path | str):
-    from condgen.models import find, is_foreign
+def _load(path_or_name: Path | str | None):
     from condgen.opening import open_named
 
-    model = open_named(path_or_name)
-    model.path = None if is_foreign(path_or_name) else find(path_or_name)
-    return model
+    return open_named(path_or_name)

@@ -22,6 +22,7 @@ from condgen.training import checkpoint
 CRITIC = (
     "Its critic is kept in the checkpoints of its training run: give the folder of the run, not a copy of the model."
 )
+PIXELS = 32
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Eyes(nn.Module):
     """(B, C, S, S) in [-1, 1] -> (B, F).
 
     Args:
-        size, colours: S and C.
+        size, colours: S and C; 0 colours are as many as the pictures have.
         net: what has weights, and a `config` from which it can be built anew; None where nothing has.
     """
 
@@ -94,6 +95,18 @@ class OfEncoder(Eyes):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.features(images) if hasattr(self.net, "features") else self.net(images)
+
+    def _anew(self) -> Eyes:
+        kind = type(self.net).__name__  # of other libraries, which cost seconds to import
+        if kind == "OpenClip":
+            from condgen.encoders.of_open_clip import empty_open_clip
+
+            return OfEncoder(empty_open_clip(self.config))
+        if kind == "OfTransformers":
+            from condgen.encoders.of_transformers import empty_transformers
+
+            return OfEncoder(empty_transformers(self.config))
+        return super()._anew()
 
 
 class OfPosterior(Eyes):
@@ -196,11 +209,9 @@ def words_of(model) -> TextImageEncoder | None:
     return None
 
 
-def rows_of(models: list, size: int = 0, colours: int = 0) -> tuple[list[Row], list[str]]:
-    """The lines of the tables: every model, every architecture among them with random weights, and raw pixels.
-
-    Args:
-        size, colours: of the raw pixels; 0 as the first model reads them.
+def rows_of(models: list) -> tuple[list[Row], list[str]]:
+    """The lines of the tables: every model, every architecture among them with random weights, and the raw pixels that
+    the first of them looks at, of pictures wider than PIXELS scaled to that.
 
     Returns:
         (rows, notes): what could not be had.
@@ -220,8 +231,7 @@ def rows_of(models: list, size: int = 0, colours: int = 0) -> tuple[list[Row], l
             continue
         words = TextImageEncoder(fresh.net, row.words.tokenizer) if row.words else None
         rows.append(Row(f"random network ({row.name})", fresh, words))
-    first = rows[0].eyes
-    return [*rows, Row("raw pixels", Pixels(size or first.size, colours or first.colours))], notes
+    return [*rows, Row("raw pixels", Pixels(min(rows[0].eyes.size, PIXELS), 0))], notes
 
 
 @torch.no_grad()

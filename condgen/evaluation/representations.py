@@ -79,8 +79,12 @@ class Asked:
     columns: dict[str, str | None]
     train_pictures: int = 0
 
-    def labelled(self) -> bool:
-        """Whether to judge by classes: where a column of them is named, or there is one and no captions are named."""
+    def labelled(self, words: bool) -> bool:
+        """Whether to judge by classes: where a column of them is named, or there is one and no captions are named; and
+        where nobody knows words.
+        """
+        if not words:
+            return True
         if self.columns.get("label") or self.columns.get("text"):
             return bool(self.columns.get("label"))
         try:
@@ -164,19 +168,26 @@ def evaluate_features(
         some texts find.
 
     Raises:
-        CondgenError: see `eyes.features_of` and `Asked.read`; captioned pictures, and no model that knows words.
+        CondgenError: see `eyes.features_of` and `Asked.read`; captions are named, and no model knows words.
     """
     if not asked.data:
         raise CondgenError("Features are judged on pictures: name labelled or captioned ones with --data.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, notes = rows_of(list(models))
+    for note in notes:
+        warnings.warn(note, CondgenWarning, stacklevel=2)
     report: dict = {"kind": "features", "notes": notes}
-    sheets, pictures, labelled = {}, {}, asked.labelled()
+    words, captions = any(row.words for row in rows), asked.columns.get("text")
+    if captions and not words:
+        raise CondgenError(
+            f"--text {captions}: {rows[0].name} knows no words. Name the column of classes with --label."
+        )
+    sheets, pictures, labelled = {}, {}, asked.labelled(words)
     if labelled:
         judge = ByClass(rows, asked, templates, images, seeds, told, device)
         report |= judge.report()
         pictures["space"] = judge.space
-    if asked.columns.get("text") or not labelled:
+    if captions or not labelled:
         more, sheets, drawn = _by_caption(rows, models[0], asked, told, device)
         report |= more
         pictures = drawn | pictures
@@ -205,7 +216,10 @@ class ByClass:
         looks = len(rows) * (2 * len(train) + len(test)) + trained * len(SHARES) * seeds * WITH_WEIGHTS * images
         self.clock = Clock(told, looks)
         self.truth = torch.from_numpy(test.labels)
-        self.templates = [*(templates or templates_of(self.name))] if any(row.words for row in rows) else []
+        spoken = [row.words for row in rows if row.words]
+        self.templates = (
+            [*(templates or _trained_on(spoken[0], self.name) or templates_of(self.name))] if spoken else []
+        )
         self.sentences = class_captions(self.factor.values, self.templates) if self.templates else []
         for row in rows:
             warn_of_unseen(row, [one for own in self.sentences for one in own])
@@ -281,6 +295,13 @@ class ByClass:
         )
 
 
+def _trained_on(words: TextImageEncoder, name: str) -> list[str]:
+    """The templates that an encoder was trained with, where it was on data of this name; else none."""
+    read = words.about.get("pictures")
+    own = read.get("templates") if isinstance(read, dict) and words.about.get("data") == name else None
+    return own if isinstance(own, list) and all(isinstance(one, str) for one in own) else []
+
+
 def warn_of_unseen(row: Row, texts: Sequence[str]) -> None:
     """Warns of words that an encoder never read in training."""
     if row.control or row.words is None:
@@ -299,11 +320,6 @@ def _embedded(words: TextImageEncoder, images: np.ndarray) -> Tensor:
 
 
 def _by_caption(rows, model, asked, told, device) -> tuple[dict, dict[str, list[Example]], dict[str, bytes]]:
-    if not any(row.words for row in rows):
-        raise CondgenError(
-            f"{asked.data} is read as captioned pictures, and {model.name} knows no words. Name the column of their "
-            "classes with --label, or give labelled pictures."
-        )
     columns = {"split": asked.columns.get("split_column")}
     columns |= {name: asked.columns.get(name) for name in ("image", "text", "where", "how")}
     read = cache(lambda size: read_pictures(model, asked.data, asked.split, columns, size))
@@ -315,7 +331,7 @@ def _by_caption(rows, model, asked, told, device) -> tuple[dict, dict[str, list[
     found, collapse, sheets, pictures = {}, {}, {}, {}
     for row in rows:
         data = read(row.eyes.size)
-        if row.eyes.colours != 3:
+        if row.eyes.colours == 1:  # captioned pictures are RGB
             continue
         seen = see(row.eyes, data.images, device, clock.of(f"{row.name}: features"))
         collapse[row.name] = collapse_report(seen[:SHOWN])
@@ -340,8 +356,8 @@ def _by_caption(rows, model, asked, told, device) -> tuple[dict, dict[str, list[
 
 def _found(text: Tensor, image: Tensor, data: CaptionedPictures, used: np.ndarray) -> list[Example]:
     """What some texts find: the nearest pictures of each in a row, those under another text marked."""
-    shown = []
-    for i in np.random.default_rng(0).permutation(len(used))[:QUERIES]:
+    shown, first = [], np.flatnonzero(np.isin(used, data.captions[:, 0]))  # of several captions the plainest
+    for i in np.random.default_rng(0).permutation(first)[:QUERIES]:
         for j in (image @ text[i]).topk(min(NEAREST, len(image))).indices.tolist():
             right = used[i] in data.captions[j]
             told = data.texts[used[i]] if right else f"{data.texts[data.captions[j, 0]]} for: {data.texts[used[i]]}"

@@ -22,7 +22,7 @@ from condgen.encoders.vision import Backbone, BackboneConfig
 from condgen.encoding import ImageEncoder, TextImageEncoder
 from condgen.evaluation import evaluate, markdown
 from condgen.evaluation.eyes import Eyes, Pixels, features_of, rows_of, see
-from condgen.evaluation.representations import Asked, evaluate_features
+from condgen.evaluation.representations import Asked, ByClass, evaluate_features
 from condgen.evaluation.space import space_sheet
 from condgen.evaluation.tuning import some_of, tune
 from condgen.labelling import LabelToImage
@@ -187,7 +187,7 @@ def test_pixels_are_judged_as_scikit_learn_judges_them():
 
     from condgen.data.labels import open_labelled
 
-    train, test = (open_labelled("digits", 8, 3, split=split) for split in ("train", "test"))
+    train, test = (open_labelled("digits", 8, 1, split=split) for split in ("train", "test"))
     scale = StandardScaler().fit(train.images.reshape(len(train), -1) / 127.5)
     x, asked = (scale.transform(data.images.reshape(len(data), -1) / 127.5) for data in (train, test))
     report, *_ = judged(tiny_encoder())
@@ -207,6 +207,11 @@ def test_zero_shot_is_told_where_there_are_words():
     assert table["knows"]["zero-shot"] > 0.8 > 0.3 > table["random network (knows)"]["zero-shot"]
     assert "zero-shot" not in table["tinysee"] and "zero-shot" not in table["raw pixels"]
     assert table["the largest class"]["zero-shot"] < 0.2 and len(report["templates"]) >= 5
+    knows = Knows()
+    for data, templates in (("digits", ["a handwritten {}"]), ("emoji", report["templates"])):
+        knows.about |= {"data": data, "pictures": {"templates": ["a handwritten {}"]}}
+        judge = ByClass(rows_of([knows])[0], Asked("digits", "test", {}), (), 0, 1, lambda *_: None, "cpu")
+        assert judge.templates == templates, "those of the training, where it was on these data"
     assert pictures["space"].startswith(b"\x89PNG")
 
 
@@ -333,7 +338,8 @@ def test_what_cannot_be_judged_is_said(condgen, models, captioned):
     clip, see_ = models / "clip", models / "see"
     refused(condgen("evaluate", clip), "--data")
     refused(condgen("evaluate", "tiny", "--features"), "--data")
-    refused(condgen("evaluate", see_, "--data", captioned), "knows no words", "--label")
+    refused(condgen("evaluate", see_, "--data", captioned, "--text", "text"), "knows no words", "--label")
+    refused(condgen("evaluate", see_, "--data", "nowhere"), "nowhere")
     refused(condgen("evaluate", clip, "--data", "digits", "--per-label", 5), "--per-label", "features")
     refused(condgen("evaluate", "tiny", "--train-pictures", 5), "--train-pictures", "--features")
     refused(condgen("evaluate", "tiny", "--label", "kind"), "--label", "--features")
@@ -348,3 +354,16 @@ def test_python_judges_what_is_given():
     report = evaluate(tiny_encoder(), data="digits", train_pictures=200, tune=0)
     assert report["model"] == "tinysee" and report["counts"]["training pictures"] == 200
     json.dumps(report)
+
+
+@pytest.mark.filterwarnings("ignore:.*has never read")
+def test_an_encoder_of_another_library_has_its_control_too(tmp_path):
+    pytest.importorskip("transformers")
+    from tests.encoders.foreign_models import write_clip
+
+    write_clip(tmp_path / "theirs")
+    report = evaluate(str(tmp_path / "theirs"), data="digits", train_pictures=200, tune=64)
+    assert [*report["features"]][:3] == ["theirs", "random network (theirs)", "raw pixels"] and not report["notes"]
+    table = report["features"]
+    assert {"kNN", "linear probe", "zero-shot"} <= set(table["theirs"]) and table["theirs"]["linear probe"] > 0.3
+    assert report["new_head"]["100% of the labels"]["theirs"]["trained"] > 0.3
