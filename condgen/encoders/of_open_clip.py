@@ -61,14 +61,14 @@ def load_open_clip(folder: Path) -> tuple[OpenClip, ForeignTokenizer]:
     if not isinstance(index, dict) or not isinstance(index.get("model_cfg"), dict):
         raise CondgenError(f"{folder / INDEX} holds no `model_cfg`; it is not written by open_clip.")
     architecture, preprocess = index["model_cfg"], index.get("preprocess_cfg") or {}
-    path = _weights(folder)
+    path, tokenizer = _weights(folder), _tokenizer(architecture, folder)
     model = _built(architecture, folder)
     tensors = read_tensors(path)
     with library(f"{path}"):
         tensors = _named_as(model, tensors)
     check_weights(model, tensors, path)
     model.load_state_dict(tensors)
-    return _wrapped(model, architecture, preprocess, folder)
+    return _wrapped(model, tokenizer, architecture, preprocess, f"The model in {folder}")
 
 
 def new_open_clip(name: str) -> tuple[OpenClip, ForeignTokenizer]:
@@ -85,7 +85,8 @@ def new_open_clip(name: str) -> tuple[OpenClip, ForeignTokenizer]:
         close = difflib.get_close_matches(name, known, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise CondgenError(f"open_clip has no architecture {short(name)}.{hint} It knows {len(known)}.")
-    return _wrapped(_built(architecture), architecture, {}, None)
+    tokenizer = _tokenizer(architecture, None)  # first: it may need the network
+    return _wrapped(_built(architecture), tokenizer, architecture, {}, f"The architecture {name}")
 
 
 def save_open_clip(net: OpenClip, tokenizer: ForeignTokenizer, folder: Path, weights: str = NAMES[-1]) -> None:
@@ -165,14 +166,12 @@ def _named_as(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]
 
 
 def _wrapped(
-    model: nn.Module, architecture: dict, preprocess: dict, folder: Path | None
+    model: nn.Module, tokenizer: ForeignTokenizer, architecture: dict, preprocess: dict, what: str
 ) -> tuple[OpenClip, ForeignTokenizer]:
-    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
-
-    what = f"The model in {folder}" if folder else "The architecture"
     with library(what):
-        size = square(model.visual.image_size, what)
-        tokenizer = _tokenizer(model, architecture, folder)
+        from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
+        size, tokenizer.vocab = square(model.visual.image_size, what), model.vocab_size + 1
         p = merge_preprocess_dict(PreprocessCfg(), preprocess)
         edge = size  # open_clip's own preprocessing scales to `size` and cuts out the same
         how = "bilinear" if p["interpolation"] == "bilinear" else "bicubic"
@@ -184,11 +183,15 @@ def _wrapped(
     return OpenClip(model, ForeignConfig(**vars(config) | {"embed_dim": width})).eval(), tokenizer
 
 
-def _tokenizer(model: nn.Module, architecture: dict, folder: Path | None) -> ForeignTokenizer:
-    """The tokenizer that open_clip gives this model."""
+def _tokenizer(architecture: dict, folder: Path | None) -> ForeignTokenizer:
+    """The tokenizer that open_clip gives this model, whose number of ids is still to be told."""
+    with library(f"The tokenizer in {folder}" if folder else "The architecture's tokenizer"):
+        return _opened(architecture["text_cfg"], folder)
+
+
+def _opened(text: dict, folder: Path | None) -> ForeignTokenizer:
     import open_clip
 
-    text = architecture["text_cfg"]
     context = text.get("context_length", 77)
     more = dict(text.get("tokenizer_kwargs") or {})
     if name := text.get("hf_tokenizer_name") or text.get("hf_model_name"):
@@ -208,6 +211,4 @@ def _tokenizer(model: nn.Module, architecture: dict, folder: Path | None) -> For
         def count(words: str) -> int:
             return len(tokenizer.encode(words)) + 2
 
-    return ForeignTokenizer(
-        backend, tokenizer, count, context, model.vocab_size + 1, pad or 0, end, [str(mark) for mark in marks]
-    )
+    return ForeignTokenizer(backend, tokenizer, count, context, 0, pad or 0, end, [str(mark) for mark in marks])
