@@ -94,8 +94,8 @@ def info_nce_floor(matches: Tensor, same: Tensor) -> Tensor:
         matches: bool (B, B), see `info_nce`.
         same: bool (B, B), whether texts i and j are equal: they have one embedding, whatever is matched.
     """
-    alike = (matches.float() @ same.float()) > 0
-    rows, columns = alike.sum(1).clamp(min=1).float(), alike.sum(0).clamp(min=1).float()
+    alike = matches | same
+    rows, columns = alike.sum(1).float(), alike.sum(0).float()
     return (rows.log().mean() + columns.log().mean()) / 2
 
 
@@ -105,9 +105,11 @@ def siglip_floor(matches: Tensor, same: Tensor) -> Tensor:
     Args:
         matches, same: see `info_nce_floor`.
     """
-    alike = same.float()
-    share = (matches.float() @ alike) / alike.sum(0)  # [i, j]: of the texts equal to j, how many match picture i
-    return -(torch.xlogy(share, share) + torch.xlogy(1 - share, 1 - share)).sum() / len(matches)
+    count = same.sum(1).float()
+    share = 1 / count  # of the texts equal to its own, one matches a picture, or all of them do
+    entropy = -(torch.xlogy(share, share) + torch.xlogy(1 - share, 1 - share))
+    whole = (matches | ~same).all(1)
+    return (count * entropy).masked_fill(whole, 0.0).mean()
 
 
 def weighted_mse(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:

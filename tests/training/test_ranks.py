@@ -115,7 +115,7 @@ def test_split_weights_become_what_whole_ones_do(tmp_path):
     for name, found in told.items():
         assert 0.4 < found.pop("held") < 0.6, name
         moved = found.pop("moved")
-        assert max(found.values()) < 0.02 * moved, f"{name} {found}, of {moved}"  # both optimisers enlarge rounding
+        assert max(found.values()) < 0.05 * moved, f"{name} {found}, of {moved}"  # both optimisers enlarge rounding
     for name, model in trainables().items():
         if "chunk" in name:
             continue
