@@ -1,10 +1,12 @@
 """Memories of self-supervision: a queue and a bank, changed by what was seen and by nothing else."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from condgen.contracts import CondgenError, Remembers
+from condgen.data.views import to_float
 from condgen.encoders.selfsup import METHODS, InstanceTraining, MoCoTraining, SelfsupObjective
 from condgen.losses import instance_softmax
 from condgen.training.loop import Fit, FitConfig
@@ -86,6 +88,16 @@ def test_the_bank_moves_towards_what_was_seen_and_stays_on_the_sphere():
     torch.testing.assert_close(own.bank.norm(dim=1), torch.ones(10))
     own.remember()  # nothing was seen since
     assert torch.equal(own.bank[rest], before[rest])
+
+
+def test_a_first_look_fills_the_bank_with_what_the_encoder_sees():
+    torch.manual_seed(0)
+    instance = InstanceTraining(tiny_backbone(), SelfsupObjective(**SMALL), 5).train()
+    images = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), np.uint8)
+    instance.look(images)
+    with torch.no_grad():
+        torch.testing.assert_close(instance.bank, instance.encoder(to_float(images)))
+    assert instance.training
 
 
 def test_the_partition_is_estimated_once():
