@@ -73,6 +73,7 @@ class RunFolder:
                 raise CondgenError(f"{self.root} is not empty and holds no run of condgen. Choose another folder.")
             return
         before, now = _flat(_read(path)), _flat(config)
+        before = now | before if before.keys() <= now.keys() else before  # a field that came later told nothing then
         changed = [k for k in sorted(before | now) if before.get(k) != now.get(k)]
         told = [f"{k}: {before.get(k)} -> {now.get(k)}" for k in changed]
         if fixed := [t for t, k in zip(told, changed) if not _may_change(k)]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from condgen.data.augment import Augment
+from condgen.data.looks import Looks
 from condgen.data.scenes import scenes
 from condgen.data.views import Views
 from condgen.training.loop import COUNTERS, Fit, FitConfig
+from tests.test_contracts import PICTURES as FEW
 from tests.test_contracts import TRAINABLES, make
 from tests.tiny import tiny_model
 from tests.training.test_training import Line, TwoTurns, draw, run
@@ -22,6 +26,10 @@ def fresh_fit(cls, optimiser):
     if cls in (Line, TwoTurns):
         return Fit(cls(), draw, config, seed=5)
     model = tiny_model()
+    if cls.__module__.endswith("selfsup"):
+        images = np.random.default_rng(0).integers(0, 256, (FEW, 1, 8, 8), np.uint8)
+        torch.manual_seed(5)
+        return Fit(make(cls, model), Looks(images, BATCH, 5, Augment(), noise=2), config, seed=5)
     data = scenes(PICTURES, 0, model.size, negatives="seen")
     views = Views(data, model.tokenizer.encode(data.texts), BATCH, seed=5, negatives=2, shift=1)
     for name, rows, per in (
