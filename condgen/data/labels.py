@@ -261,7 +261,8 @@ def gather(
         total += 1
         if row.fault:
             bad.add(row.fault, f"{row.key} ({row.detail})" if row.detail else row.key)
-        if picture is None:  # or more captions of a picture that was there before
+            continue
+        if picture is None:  # more captions of a picture that was there before
             continue
         stack.add(row.key, picture)
         codes.append(own)

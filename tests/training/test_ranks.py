@@ -107,6 +107,7 @@ def test_a_fault_in_one_process_is_left_out_by_both(env, tmp_path):
     finished(launched("tests.training.two_processes", "fault", tmp_path, **env))
 
 
+@pytest.mark.slow
 def test_split_weights_become_what_whole_ones_do(tmp_path):
     """Over every Trainable: trained, stopped, resumed with weights split and whole, in two processes and in one."""
     finished(launched("tests.training.two_processes", "split", tmp_path))
