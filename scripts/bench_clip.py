@@ -24,18 +24,11 @@ from open_clip import ClipLoss
 from torch import Tensor, nn
 
 from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.conversion import tensors_there
 from condgen.encoders.tokenizer import END, PAD
 from condgen.encoders.training import ClipObjective, ClipTraining
 
 Step = Callable[[], float]
-BLOCK = {
-    "norm_1.weight": "ln_1.weight", "norm_1.bias": "ln_1.bias",
-    "attention.qkv.weight": "attn.in_proj_weight", "attention.qkv.bias": "attn.in_proj_bias",
-    "attention.out.weight": "attn.out_proj.weight", "attention.out.bias": "attn.out_proj.bias",
-    "norm_2.weight": "ln_2.weight", "norm_2.bias": "ln_2.bias",
-    "mlp.0.weight": "mlp.c_fc.weight", "mlp.0.bias": "mlp.c_fc.bias",
-    "mlp.2.weight": "mlp.c_proj.weight", "mlp.2.bias": "mlp.c_proj.bias",
-}  # fmt: skip
 
 
 def towers(args: argparse.Namespace, image: str = "patch") -> CLIPConfig:
@@ -58,24 +51,8 @@ def twin(clip: CLIP) -> OpenClip:
         text | {"layers": c.depth, "pool_type": "eos", "eos_id": END},
         output_dict=True,
     )
-    own, body = clip.state_dict(), "image.backbone.body"
-    weights = {
-        "logit_scale": own["log_scale"],
-        "visual.conv1.weight": own[f"{body}.stem.weight"],
-        "visual.class_embedding": own[f"{body}.token"],
-        "visual.positional_embedding": own[f"{body}.place"],
-        "visual.proj": own["image.out.weight"].T,
-        "token_embedding.weight": own["text.token.weight"],
-        "positional_embedding": own["text.place"],
-        "text_projection": own["text.out.weight"].T,
-    }
-    for ours, theirs in ((f"{body}.norm_pre", "visual.ln_pre"), (f"{body}.norm_post", "visual.ln_post"),
-                         ("text.norm", "ln_final")):  # fmt: skip
-        weights |= {f"{theirs}.{part}": own[f"{ours}.{part}"] for part in ("weight", "bias")}
-    for ours, theirs, depth in ((f"{body}.blocks", "visual.transformer", vision["layers"]),
-                                ("text.blocks", "transformer", c.depth)):  # fmt: skip
-        for i in range(depth):
-            weights |= {f"{theirs}.resblocks.{i}.{name}": own[f"{ours}.{i}.{part}"] for part, name in BLOCK.items()}
+    weights = tensors_there(clip, "open_clip", c.vocab)
+    weights["token_embedding.weight"] = clip.text.token.weight  # the order of the ids stays ours here
     other.load_state_dict(weights)
     return other
 

@@ -6,13 +6,14 @@ is measured of an encoder says little without the same of raw pixels and of a ra
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from condgen import losses
 
 ROWS = 1024
 """So many rows of a table of similarities are held at a time."""
@@ -200,13 +201,8 @@ def effective_rank(features: Tensor) -> float:
 
 
 def spread(features: Tensor) -> float:
-    """Mean sd of the dimensions of unit features, times the root of their number: 0 in one point, 1 all around.
-
-    References:
-        Exploring Simple Siamese Representation Learning (Chen, He, 2021), section 4.1
-    """
-    unit = F.normalize(features.double(), dim=1)
-    return unit.std(0, correction=0).mean().item() * math.sqrt(unit.shape[1])
+    """`losses.spread` of features of any length: 0 in one point, 1 all around."""
+    return losses.spread(F.normalize(features.double(), dim=1)).item()
 
 
 def alignment(x: Tensor, y: Tensor) -> float:
