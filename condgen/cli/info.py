@@ -135,7 +135,7 @@ def lines_of(facts: dict) -> list[str]:
     lines = [*table(head, indent=0), *factors, "parts", *table(parts)]
     lines += ["dials", *_dial_lines(facts["dials"])] if facts["dials"] else []
     if isinstance(facts["metrics"], dict):
-        lines += ["metrics", *table(facts["metrics"].items())]
+        lines += ["metrics", *table(_metric_rows(facts["metrics"]))]
     return lines
 
 
@@ -147,3 +147,16 @@ def _dial_lines(dials: dict[str, list[dict]]) -> list[str]:
             span = f"{knob['low']:g} to {knob['high']:g}, default {knob['default']:g}"
             rows.append((flag, span, part, knob["help"]))
     return table(rows)
+
+
+def _metric_rows(metrics: dict, before: str = "") -> list[tuple[str, str]]:
+    """Numbers that belong together in a line, named by the way to them."""
+    plain = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
+    told = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in plain.items()
+    )
+    rows = [(before, told)] if told else []
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            rows += _metric_rows(value, f"{before}, {name}" if before else name)
+    return rows
