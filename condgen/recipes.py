@@ -253,7 +253,7 @@ RECIPES: dict[str, Recipe] = {
         ENCODERS,
         "pictures alone to features, by --method simclr, moco or instance; --data is pictures of any kind",
         _SELFSUP,
-        sizes={"small": lambda c: c, "resnet18": _resnet18},
+        sizes={"resnet18": _resnet18},
         needs_data=True,
     ),
 }
