@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from condgen import ranks
@@ -19,6 +18,7 @@ from condgen.contracts import Batch, CondgenError, Encoder
 from condgen.data.captions import CaptionedPictures
 from condgen.data.labelled import captioned
 from condgen.data.labels import open_either, open_labelled
+from condgen.data.order import held_out
 from condgen.data.rows import Columns, Source
 from condgen.data.stream import ShardViews, Stream, open_pictures
 from condgen.data.templates import class_captions, templates_of
@@ -96,11 +96,8 @@ class ClipRun(EncoderRun):
             return data, held
         if isinstance(data, Stream):
             return data, None
-        order = np.random.default_rng((self.config.seed, 1)).permutation(len(data))
-        n = min(MOST_HELD, len(data) // 20)
-        if n < 2:
-            return data, None
-        return data.rows(np.sort(order[n:])), data.rows(np.sort(order[:n]))
+        parts = held_out(len(data), 20, MOST_HELD, self.config.seed)
+        return (data.rows(parts[0]), data.rows(parts[1])) if parts else (data, None)
 
     @property
     def data(self) -> CaptionedPictures | Stream:
@@ -154,14 +151,8 @@ class ClipRun(EncoderRun):
         folder = self.root / "parts" / "tokenizer"
         with ranks.first_alone():
             if not (folder / "words.json").exists():
-                Tokenizer.train(self._texts(), self.config.clip.context, self.config.clip.vocab).save(folder)
+                Tokenizer.train(self.data.used_texts, self.config.clip.context, self.config.clip.vocab).save(folder)
         self.tokenizer = Tokenizer.load(folder)
-
-    def _texts(self) -> list[str]:
-        data = self.data
-        if isinstance(data, Stream):
-            return data.texts
-        return [data.texts[i] for i in np.unique(data.captions[data.captions >= 0])]
 
     def trainable(self) -> ClipTraining:
         c = self.config

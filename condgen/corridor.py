@@ -182,13 +182,7 @@ class CorridorRun:
         folder = self.parts / "tokenizer"
         with ranks.first_alone():
             if not (folder / "words.json").exists():
-                Tokenizer.train(self._texts(), self.config.clip.context, self.config.clip.vocab).save(folder)
-
-    def _texts(self) -> list[str]:
-        """What the tokenizer learns from: the captions that are used, of a stream a sample of them."""
-        if isinstance(self.data, Stream):
-            return self.data.texts
-        return [self.data.texts[i] for i in np.unique(self.data.captions[self.data.captions >= 0])]
+                Tokenizer.train(self.data.used_texts, self.config.clip.context, self.config.clip.vocab).save(folder)
 
     @cached_property
     def tokens(self) -> np.ndarray:

@@ -18,6 +18,7 @@ from condgen.data.anything import open_any
 from condgen.data.augment import DICE, augment
 from condgen.data.labelled import LabelledPictures
 from condgen.data.looks import Looks
+from condgen.data.order import held_out
 from condgen.data.views import to_float
 from condgen.encoder_training import EncoderRun, Sheet
 from condgen.encoders.selfsup import LOOKS, METHODS, InstanceTraining, check_queue
@@ -62,12 +63,10 @@ class SelfsupRun(EncoderRun):
     def _opened(self) -> tuple[LabelledPictures, LabelledPictures | None]:
         """Pictures to train on, and some held out where there are labels to judge by."""
         data = open_any(self.config.data, split=self.config.pictures.use, **self.reading())
-        n = min(MOST_HELD, len(data) // 12)
-        if n < 2 or LABEL not in [factor.name for factor in data.factors]:
+        parts = held_out(len(data), 12, MOST_HELD, self.config.seed)
+        if parts is None or LABEL not in [factor.name for factor in data.factors]:
             return data, None
-        order = np.random.default_rng((self.config.seed, 1)).permutation(len(data))
-        held, kept = (np.sort(rows) for rows in (order[:n], order[n:]))
-        return _rows(data, kept), _rows(data, held)
+        return data.rows(parts[0]), data.rows(parts[1])
 
     @property
     def data(self) -> LabelledPictures:
@@ -135,10 +134,6 @@ class SelfsupRun(EncoderRun):
         images = np.concatenate([asked[:, None], self.data.images[which]], 1)
         told = ["a picture", *(f"{k}. nearest" for k in range(1, images.shape[1]))]
         return to_pil(to_float(images.reshape(-1, *images.shape[2:]))), told * len(images)
-
-
-def _rows(data: LabelledPictures, rows: np.ndarray) -> LabelledPictures:
-    return LabelledPictures(data.images[rows], data.factors, data.codes[rows], data.name)
 
 
 def _coloured(images: np.ndarray) -> Tensor:

@@ -51,6 +51,11 @@ class CaptionedPictures:
         """Edge length S of the pictures."""
         return self.images.shape[-1]
 
+    @property
+    def used_texts(self) -> list[str]:
+        """The texts that are used, for a tokenizer to learn from."""
+        return [self.texts[i] for i in np.unique(self.captions[self.captions >= 0])]
+
     def rows(self, which: np.ndarray) -> CaptionedPictures:
         """Some of the pictures, with the same table of texts."""
         labels = None if self.labels is None else self.labels[which]

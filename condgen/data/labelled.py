@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -52,6 +52,10 @@ class LabelledPictures:
     def colours(self) -> int:
         """Channels C of the pictures."""
         return self.images.shape[1]
+
+    def rows(self, which: np.ndarray) -> LabelledPictures:
+        """Some of the pictures."""
+        return replace(self, images=self.images[which], codes=self.codes[which])
 
     @property
     def labels(self) -> np.ndarray:

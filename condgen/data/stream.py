@@ -111,6 +111,11 @@ class Stream:
         self._lock = threading.Lock()
         self._scan()
 
+    @property
+    def used_texts(self) -> list[str]:
+        """A sample of the texts, for a tokenizer to learn from."""
+        return self.texts
+
     def __len__(self) -> int:
         return self.blocks[-1].start + self.blocks[-1].usable
 
