@@ -21,12 +21,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from condgen import ranks
 from condgen.contracts import Batch, CondgenError
 from condgen.encoders.vision import Backbone
 from condgen.losses import instance_nce, instance_softmax, log_partition, nt_xent, queue_nce, spread
+from condgen.nn.pieces import in_pieces
 
 ROWS = 512
 """Pictures that are looked at at a time, where no gradient is asked for."""
@@ -68,11 +68,7 @@ class Projected(nn.Module):
         self.head = nn.Sequential(*between, nn.Linear(objective.hidden or backbone.width, objective.dim))
 
     def forward(self, images: Tensor) -> Tensor:
-        if not self.chunk or len(images) <= self.chunk:
-            return self._embed(images)
-        if not torch.is_grad_enabled():
-            return torch.cat([self._embed(part) for part in images.split(self.chunk)])
-        return torch.cat([checkpoint(self._embed, part, use_reentrant=False) for part in images.split(self.chunk)])
+        return in_pieces(self._embed, self.chunk, images)
 
     def _embed(self, images: Tensor) -> Tensor:
         return F.normalize(self.head(self.backbone(images.expand(-1, 3, -1, -1))).float(), dim=1)

@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from condgen import ranks
 from condgen.contracts import Batch, CondgenError, Encoder
@@ -19,6 +18,7 @@ from condgen.encoders.tokenizer import PAD
 from condgen.encoders.vision import PatchTransformer
 from condgen.losses import info_nce, info_nce_floor, siglip, siglip_floor
 from condgen.nn.layers import Block
+from condgen.nn.pieces import in_pieces
 
 
 @dataclass(frozen=True)
@@ -160,11 +160,7 @@ class ClipTraining(nn.Module):
         return F.cross_entropy(logits, tokens, ignore_index=PAD, reduction="none")
 
     def _in_chunks(self, compute: Callable[..., Tensor], *rows: Tensor) -> Tensor:
-        size = self.objective.chunk
-        if not size or len(rows[0]) <= size:
-            return compute(*rows)
-        parts = zip(*(x.split(size) for x in rows))
-        return torch.cat([checkpoint(compute, *part, use_reentrant=False) for part in parts])
+        return in_pieces(compute, self.objective.chunk, *rows)
 
 
 def _is_true(true_ids: Tensor, text_ids: Tensor) -> Tensor:
