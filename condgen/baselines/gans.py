@@ -218,8 +218,9 @@ class GanCritic(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.real = nn.Linear(self.width, 1)
         read = config.categories + 2 * config.continuous
-        parts = (nn.Linear(self.width, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, read))
-        self.codes = nn.Sequential(*parts) if read else None
+        self.codes = None
+        if read:
+            self.codes = nn.Sequential(nn.Linear(self.width, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, read))
         if config.norm == "batch":
             _scaled_down(self)
 
