@@ -23,7 +23,6 @@ from condgen.data.rows import Columns, Source
 from condgen.data.stream import ShardViews, Stream, open_pictures
 from condgen.data.templates import class_captions, templates_of
 from condgen.data.views import Views, to_float
-from condgen.encoder_training import EncoderRun, Sheet
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.locking import freeze
 from condgen.encoders.opening import is_there, load_pair, open_encoder, reads_size, save_pair, with_text
@@ -35,6 +34,7 @@ from condgen.metrics.probes import accuracy, class_embeddings, zero_shot
 from condgen.models import find
 from condgen.painters import to_pil
 from condgen.rehearsal import rehearse_clip
+from condgen.single_run import Sheet, SingleRun
 
 MOST_HELD = 5000
 """Pictures held out of training to choose the best state by, at most."""
@@ -42,8 +42,8 @@ MOST_RETRIEVED = 1000
 """Pictures among which captions look for theirs while training."""
 
 
-class ClipRun(EncoderRun):
-    """Args: see `EncoderRun`; config is a `configs.Contrastive`."""
+class ClipRun(SingleRun):
+    """Args: see `SingleRun`; config is a `configs.Contrastive`."""
 
     stage = "clip"
 

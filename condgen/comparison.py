@@ -31,7 +31,8 @@ from condgen.opening import open_model
 from condgen.painters import kind_of, to_pil
 from condgen.paintings import grid, make_folder, png_bytes, write_bytes
 from condgen.plots import Curve, plot
-from condgen.recipes import LABELS, RECIPES, train
+from condgen.recipes import RECIPES, train
+from condgen.recipes.table import LABELS
 
 FILES = ("report.json", "report.md", "report.html", "side_by_side.png", "time.png", "cost.png")
 TURNED = {

@@ -134,6 +134,19 @@ class Remembers(Protocol):
 
 
 @runtime_checkable
+class Latent(Protocol):
+    """A space of codes that lies behind pictures: what the tools of `manifold` look at."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Pictures (N, C, S, S) in [-1, 1] -> codes (N, Z)."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes (N, Z) -> pictures (N, C, S, S) in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """Words and pictures to one space, a module; a tokenizer beside it turns texts into its tokens.
 

@@ -18,6 +18,8 @@ FOREIGN = ("open_clip", "local-dir", "transformers", "hf-hub")
 """How the name of an encoder of another library begins, before a colon."""
 PAIRS, PICTURES = "TextImageEncoder", "ImageEncoder"
 """What a model that paints nothing puts into its space: pictures and words, or pictures alone."""
+LATENTS, TRANSLATORS = "LatentModel", "Translator"
+"""Models without a condition: codes behind pictures, and picture to picture."""
 
 
 def folders() -> list[Path]:

@@ -16,7 +16,7 @@ from condgen.data.views import to_uint8
 from condgen.decoders.cgan import CganConfig, CganDecoder
 from condgen.decoders.cvae import CvaeConfig, CvaeDecoder
 from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
-from condgen.models import INDEX, LABELS, PAIRS, PICTURES, WORDS
+from condgen.models import INDEX, LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, WORDS
 from condgen.nn.conditioning import Reads
 from condgen.nn.storage import read_json, whole, write_json
 
@@ -33,6 +33,8 @@ ELSEWHERE = {
     LABELS: ("paints from labels", "sample --label NAME --model"),
     PAIRS: ("embeds pictures and words, and paints nothing", "evaluate --data PATH"),
     PICTURES: ("embeds pictures, and paints nothing", "evaluate --data PATH"),
+    LATENTS: ("paints from codes, and is told nothing", "sample --model"),
+    TRANSLATORS: ("turns pictures into pictures", "translate"),
 }
 """What a model does, and a command for it."""
 

@@ -20,7 +20,6 @@ from condgen.data.labelled import LabelledPictures
 from condgen.data.looks import Looks
 from condgen.data.order import held_out
 from condgen.data.views import to_float
-from condgen.encoder_training import EncoderRun, Sheet
 from condgen.encoders.selfsup import LOOKS, METHODS, InstanceTraining, check_queue
 from condgen.encoders.vision import Backbone, BackboneConfig
 from condgen.encoding import ImageEncoder
@@ -29,6 +28,7 @@ from condgen.metrics.probes import accuracy, effective_rank, knn, spread
 from condgen.painters import to_pil
 from condgen.paintings import grid, png_bytes, write_bytes
 from condgen.rehearsal import rehearse_selfsup
+from condgen.single_run import Sheet, SingleRun
 
 MOST_HELD, MOST_KNOWN = 5_000, 10_000
 """Pictures held out of training to choose the best state by, and pictures that vote on them, at most."""
@@ -36,8 +36,8 @@ COLLAPSED = 0.1
 """Features whose spread is below this tell no pictures apart."""
 
 
-class SelfsupRun(EncoderRun):
-    """Args: see `EncoderRun`; config is a `configs.SelfSupervised`."""
+class SelfsupRun(SingleRun):
+    """Args: see `SingleRun`; config is a `configs.SelfSupervised`."""
 
     stage = "selfsup"
 

@@ -10,7 +10,8 @@ from PIL import Image
 from condgen.configs import CganShape, CvaeShape, DecoderShape
 from condgen.contracts import CondgenError
 from condgen.labelling import LabelToImage
-from condgen.recipes import LABELS, RECIPES, train
+from condgen.recipes import RECIPES, train
+from condgen.recipes.table import LABELS
 from condgen.training.loop import Fit
 
 KINDS = ("diffusion", "cgan", "cvae")

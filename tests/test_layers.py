@@ -11,17 +11,17 @@ ROOT = Path(condgen.__file__).parent
 FLOORS = {
     "contracts": 0, "losses": 0,
     "nn": 1, "diffusion": 1, "paintings": 1, "plots": 1, "models": 1, "words": 1, "ranks": 1, "factors": 1,
-    "encoders": 2, "priors": 2, "decoders": 2, "data": 2, "metrics": 2, "training": 2,
+    "encoders": 2, "priors": 2, "decoders": 2, "baselines": 2, "data": 2, "metrics": 2, "training": 2,
     "painters": 3, "configs": 3,
-    "pipeline": 4, "labelling": 4, "encoding": 4, "card": 4,
+    "pipeline": 4, "labelling": 4, "encoding": 4, "latents": 4, "translating": 4, "card": 4,
     "building": 4, "opening": 5, "synthesis": 5,
-    "evaluation": 6, "rehearsal": 6, "embedding": 6,
-    "corridor": 7, "label_training": 7, "encoder_training": 7, "searching": 7,
-    "clip_training": 8, "selfsup_training": 8,
-    "recipes": 9,
-    "comparison": 10,
-    "cli": 11, "studio": 11,
-    "__init__": 12, "__main__": 12,
+    "manifold": 6, "rehearsal": 6, "embedding": 6, "evaluation": 7,
+    "corridor": 8, "label_training": 8, "single_run": 8, "searching": 8,
+    "clip_training": 9, "selfsup_training": 9, "autoencoder_training": 9, "gan_training": 9, "translation_training": 9,
+    "recipes": 10,
+    "comparison": 11, "shelf": 11,
+    "cli": 12, "studio": 12,
+    "__init__": 13, "__main__": 13,
 }  # fmt: skip
 SHARED = {("diffusion", "nn")}
 """Noise may use bricks; nothing else crosses a floor sideways."""

@@ -25,8 +25,8 @@ from condgen.training.loop import Fit, FitConfig, NotFinite, Step, progress_of
 
 UNTOLD = ("stage", "start", "embeds", "watch", "save_every")
 """Config entries that do not touch the result: a resumed run may give them anew without a word."""
-MAY_CHANGE = (*UNTOLD, "minutes", "images", "fit_clip", "fit_prior", "fit_decoder")
-"""Those that it may give anew; any other is part of what the run is."""
+MAY_CHANGE = (*UNTOLD, "minutes", "images")
+"""Those that it may give anew, and what begins with `fit_`; any other is part of what the run is."""
 FIXED = ("optimiser", "ema", "weight_decay", "beta_1", "beta_2")
 """Of a `fit_`, the fields that may not: the state in its checkpoints is of their making."""
 ECHO = 3.0
@@ -184,7 +184,7 @@ def _read(path: Path) -> dict:
 def _may_change(key: str) -> bool:
     """Whether a resumed run may give `fit_clip.lr` or the like anew."""
     part, _, name = key.partition(".")
-    return part in MAY_CHANGE and name not in FIXED
+    return part in MAY_CHANGE or (part.startswith("fit_") and name not in FIXED)
 
 
 def _flat(config: dict, prefix: str = "") -> dict:

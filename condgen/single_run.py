@@ -25,7 +25,7 @@ Sheet = tuple[list, list[str]]
 """PIL pictures and what stands below them."""
 
 
-class EncoderRun:
+class SingleRun:
     """What runs of encoders share; a subclass says what is trained, on what, and how it is judged.
 
     The state that is exported is the best one by the first number of `judge`, the last one where that cannot choose:

@@ -1,0 +1,1 @@
+"""Without a condition, or picture to picture: autoencoders, GANs, translation."""

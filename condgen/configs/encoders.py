@@ -1,0 +1,121 @@
+"""What fixes a run that ends in an encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from condgen.configs.pictures import AnyPictures, Pictures
+from condgen.data.augment import Augment
+from condgen.encoders.selfsup import SelfsupObjective
+from condgen.encoders.training import ClipObjective
+from condgen.training.loop import FitConfig
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """See `encoders.clip.CLIPConfig`; vocab is the most that the tokenizer may learn, context 0 what the captions
+    need."""
+
+    embed_dim: int = 128
+    image_width: int = 32
+    text_width: int = 128
+    depth: int = 2
+    heads: int = 4
+    pool: Literal["flatten", "mean", "end"] = "flatten"
+    vocab: int = 4096
+    context: int = 0
+    image: Literal["grid", "patch", "resnet"] = "grid"
+    text: Literal["words", "clip"] = "words"
+    image_depth: int = 0
+    patch: int = 2
+    stages: int = 3
+    norm: Literal["group", "batch"] = "group"
+    bias: bool = False
+
+
+@dataclass(frozen=True)
+class Contrastive:
+    """Everything that fixes a run of contrastive training, pictures and words to one space.
+
+    Args:
+        data: captioned pictures, a folder, a file or shards; or labelled ones, of which captions are made.
+        seed: of weights, order and what is held out.
+        minutes: bound on the training; 0 sets none.
+        images: bound on the pictures seen; 0 sets none.
+        label: name of the column of the class, to learn from classes where there are captions too.
+        templates: sentences about a class, as 'a photo of a {}'; empty takes those that come with condgen.
+        encoder: the encoder to go on with, in the place of new towers of the shape `clip`: a model or run of condgen, a
+            folder of open_clip or transformers, local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME, or
+            open_clip:ARCHITECTURE for new weights.
+        text: transformers:PATH, a text model such as BERT to put beside the picture tower; `clip.context` bounds its
+            tokens.
+        start: model or run of `condgen train selfsup`, whose backbone the picture tower begins with.
+        freeze: which tower stays as it is.
+        val: name of the split to choose the best state by; empty holds out a twentieth of the training pictures, at
+            most 5,000. A stream has nothing held out unless a split is named.
+        flip: mirror every second picture; not where captions speak of left and right.
+        watch: how often to judge the state so far.
+        save_every: seconds between checkpoints.
+    """
+
+    data: str = ""
+    seed: int = 0
+    minutes: float = 0.0
+    images: int = 0
+    label: str = ""
+    templates: tuple[str, ...] = ()
+    encoder: str = ""
+    text: str = ""
+    start: str = ""
+    freeze: Literal["none", "image", "text"] = "none"
+    val: str = ""
+    flip: bool = False
+    watch: int = 10
+    save_every: float = 60.0
+    pictures: Pictures = field(default_factory=Pictures)
+    clip: ClipShape = field(default_factory=ClipShape)
+    clip_objective: ClipObjective = field(default_factory=ClipObjective)
+    fit_clip: FitConfig = field(default_factory=FitConfig)
+
+
+@dataclass(frozen=True)
+class BackboneShape:
+    """See `encoders.vision.BackboneConfig`."""
+
+    kind: Literal["patch", "resnet"] = "resnet"
+    width: int = 24
+    depth: int = 1
+    heads: int = 4
+    patch: int = 2
+    stages: int = 3
+    norm: Literal["group", "batch"] = "group"
+
+
+@dataclass(frozen=True)
+class SelfSupervised:
+    """Everything that fixes a run of self-supervised training, pictures alone to a backbone.
+
+    Args:
+        data: pictures: a folder of them, or labelled or captioned ones in any form.
+        seed: of weights, order, what happens to the pictures, and what is held out.
+        minutes: bound on the training; 0 sets none.
+        images: bound on the pictures seen; 0 sets none.
+        method: `instance`, every picture a class of its own; `simclr`, two looks at a picture find each other in the
+            batch; `moco`, among those in a queue.
+        watch: how often to judge the state so far.
+        save_every: seconds between checkpoints.
+    """
+
+    data: str = ""
+    seed: int = 0
+    minutes: float = 0.0
+    images: int = 0
+    method: Literal["instance", "simclr", "moco"] = "simclr"
+    watch: int = 10
+    save_every: float = 60.0
+    pictures: AnyPictures = field(default_factory=AnyPictures)
+    augment: Augment = field(default_factory=Augment)
+    backbone: BackboneShape = field(default_factory=BackboneShape)
+    objective: SelfsupObjective = field(default_factory=SelfsupObjective)
+    fit_selfsup: FitConfig = field(default_factory=FitConfig)

@@ -1,0 +1,64 @@
+"""Recipes that end in an encoder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from condgen.configs import BackboneShape, ClipShape, Contrastive, Pictures, SelfSupervised
+from condgen.encoders.training import ClipObjective
+from condgen.recipes.table import ENCODERS as FAMILY
+from condgen.recipes.table import Recipe
+from condgen.training.loop import FitConfig
+
+_CLIP = Contrastive(
+    clip=ClipShape(image="resnet", text="clip", image_width=32, image_depth=1),
+    clip_objective=ClipObjective(negatives=0, caption=0.0),
+    fit_clip=FitConfig(
+        images=2_000_000, batch=128, lr=1e-3, weight_decay=0.05, beta_2=0.98, decay_from=0.0, schedule="cosine"
+    ),
+)
+
+
+def _patch(c: Contrastive) -> Contrastive:
+    """Towers that can be exported to open_clip and transformers."""
+    shape = replace(c.clip, image="patch", image_width=128, text_width=128, depth=4, image_depth=0, patch=4)
+    return replace(c, clip=shape)
+
+
+def _patch_base(c: Contrastive) -> Contrastive:
+    """The same at the size of ViT-S, for GPUs."""
+    shape = ClipShape(
+        image="patch", text="clip", image_width=384, text_width=384, embed_dim=384, depth=12, heads=6, patch=16,
+        vocab=32_000, context=0,
+    )  # fmt: skip
+    fit = replace(c.fit_clip, images=100_000_000, batch=1024, lr=5e-4, optimiser="adamw")
+    return replace(c, pictures=Pictures(size=224), clip=shape, fit_clip=fit)
+
+
+_SELFSUP = SelfSupervised(
+    fit_selfsup=FitConfig(images=5_000_000, batch=256, lr=1e-2, decay_from=0.0, schedule="cosine")
+)
+
+
+def _resnet18(c: SelfSupervised) -> SelfSupervised:
+    """A ResNet-18 whose stem leaves small pictures whole, for GPUs."""
+    fit = replace(c.fit_selfsup, images=10_000_000, batch=512)
+    return replace(c, backbone=BackboneShape(width=64, depth=2, patch=1, stages=4), fit_selfsup=fit)
+
+
+ENCODERS: dict[str, Recipe] = {
+    "clip": Recipe(
+        FAMILY,
+        "pictures and words to one space; --data is captioned or labelled pictures",
+        _CLIP,
+        sizes={"patch": _patch, "base": _patch_base},
+        needs_data=True,
+    ),
+    "selfsup": Recipe(
+        FAMILY,
+        "pictures alone to features, by --method simclr, moco or instance; --data is pictures of any kind",
+        _SELFSUP,
+        sizes={"resnet18": _resnet18},
+        needs_data=True,
+    ),
+}
