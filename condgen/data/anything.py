@@ -18,6 +18,7 @@ from condgen.data.labelrows import LabelledRows, NoClasses, NothingLabelled
 from condgen.data.labels import find, gather, open_labelled
 from condgen.data.pictures import SUFFIXES
 from condgen.data.rows import Columns, Source, files_below, named_split, open_source
+from condgen.factors import LABEL
 
 
 def open_any(
@@ -33,6 +34,7 @@ def open_any(
     how: Literal["crop", "pad"] = "crop",
     max_bad: float = 0.01,
     where: str = "",
+    without: str = "",
 ) -> LabelledPictures:
     """Reads pictures into memory, with their classes where they have some, without any factors where they have none.
 
@@ -41,11 +43,18 @@ def open_any(
 
     Args:
         text: the column of captions, only where the data must be taken for captioned pictures.
+        without: name of a class to leave out: what a model never saw is new to it. The class keeps its code.
         path and the rest: see `labels.open_labelled`.
 
     Raises:
-        CondgenError: nothing there that can be read, or too many bad rows.
+        CondgenError: nothing there that can be read, too many bad rows, or no such class to leave out.
     """
+    if without:
+        data = open_any(
+            path, size, colours, split=split, image=image, text=text, label=label, split_column=split_column, how=how,
+            max_bad=max_bad, where=where,
+        )  # fmt: skip
+        return data.rows(~of_class(data, without))
     if not text:
         try:
             found = find(path, Columns(image, "", split_column, label), where, guess=False)
@@ -67,6 +76,18 @@ def open_any(
     rows = LabelledRows(source, (), {})
     images, _ = gather(rows, split, size, colours, how, max_bad)
     return LabelledPictures(images, (), np.zeros((len(images), 0), np.float32), source.name)
+
+
+def of_class(data: LabelledPictures, name: str) -> np.ndarray:
+    """bool (N,): which pictures are of a class.
+
+    Raises:
+        CondgenError: the pictures have no classes, or none of that name; the nearest is named.
+    """
+    for codes, factor in zip(data.codes.T, data.factors):
+        if factor.name == LABEL:
+            return codes == factor.code(name)
+    raise CondgenError(f"{data.name} has no classes, and so none called {name!r}. Name their column with --label.")
 
 
 def _are_splits(found: Arrays | LabelledRows) -> bool:
