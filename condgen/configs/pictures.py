@@ -86,7 +86,7 @@ class AnyPictures:
         split: name of the column that tells the split; empty guesses.
         use: which split to train on.
         where: keep only rows with these values, e.g. `vendor=noto`.
-        without: name of a class to leave out, so that it can be shown to the model as something new.
+        without: classes to leave out, with commas between them.
         how: how pictures that are not square become so.
         max_bad: share of unusable rows above which training refuses.
     """

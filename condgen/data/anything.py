@@ -43,18 +43,12 @@ def open_any(
 
     Args:
         text: the column of captions, only where the data must be taken for captioned pictures.
-        without: name of a class to leave out: what a model never saw is new to it. The class keeps its code.
+        without: classes to leave out, with commas between them.
         path and the rest: see `labels.open_labelled`.
 
     Raises:
-        CondgenError: nothing there that can be read, too many bad rows, or no such class to leave out.
+        CondgenError: nothing there that can be read, or too many bad rows.
     """
-    if without:
-        data = open_any(
-            path, size, colours, split=split, image=image, text=text, label=label, split_column=split_column, how=how,
-            max_bad=max_bad, where=where,
-        )  # fmt: skip
-        return data.rows(~of_class(data, without))
     if not text:
         try:
             found = find(path, Columns(image, "", split_column, label), where, guess=False)
@@ -63,10 +57,13 @@ def open_any(
                 raise
             found = None
         if found is not None and not _are_splits(found):
-            return open_labelled(
+            data = open_labelled(
                 path, size, colours, split=split, image=image, label=label, split_column=split_column, how=how,
                 max_bad=max_bad, where=where,
             )  # fmt: skip
+            return left_out(data, without) if without else data
+    if without:
+        raise CondgenError(f"{path} has no classes of which {without} could be left out.")
     try:
         source = open_source(path, Columns(image, text, split_column), where)
     except CondgenError:
@@ -78,16 +75,21 @@ def open_any(
     return LabelledPictures(images, (), np.zeros((len(images), 0), np.float32), source.name)
 
 
-def of_class(data: LabelledPictures, name: str) -> np.ndarray:
-    """bool (N,): which pictures are of a class.
+def left_out(data: LabelledPictures, classes: str) -> LabelledPictures:
+    """The pictures that are of none of some classes, their names with commas between them.
 
     Raises:
-        CondgenError: the pictures have no classes, or none of that name; the nearest is named.
+        CondgenError: there are no classes, or none of a name; or nothing is left.
     """
-    for codes, factor in zip(data.codes.T, data.factors):
-        if factor.name == LABEL:
-            return codes == factor.code(name)
-    raise CondgenError(f"{data.name} has no classes, and so none called {name!r}. Name their column with --label.")
+    label = next((factor for factor in data.factors if factor.name == LABEL), None)
+    if label is None:
+        raise CondgenError(f"{data.name} has no classes of which {classes} could be left out.")
+    names = [classes] if classes in label.values else [name.strip() for name in classes.split(",")]
+    codes = [label.code(name) for name in names]
+    kept = ~np.isin(data.codes[:, data.factors.index(label)], codes)
+    if not kept.any():
+        raise CondgenError(f"Nothing of {data.name} is left without {classes}.")
+    return data.rows(np.flatnonzero(kept))
 
 
 def _are_splits(found: Arrays | LabelledRows) -> bool:

@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condgen.configs import ByLabel, Contrastive, Corridor, SelfSupervised
+from condgen.configs import Autoencoding, ByLabel, Contrastive, Corridor, SelfSupervised
 from condgen.contracts import CondgenError
 from condgen.nn.storage import fingerprint
+from condgen.recipes.autoencoders import AUTOENCODERS
 from condgen.recipes.encoders import ENCODERS
 from condgen.recipes.painting import PAINTING
 from condgen.recipes.table import Recipe
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
     from condgen.encoders.tokenizer import Tokenizer
     from condgen.labelling import LabelToImage
 
-RECIPES: dict[str, Recipe] = PAINTING | ENCODERS
+RECIPES: dict[str, Recipe] = PAINTING | ENCODERS | AUTOENCODERS
 RUNS: dict[type, tuple[str, str]] = {
     Corridor: ("captioned pictures", "condgen.corridor:CorridorRun"),
     ByLabel: ("labelled pictures", "condgen.label_training:LabelRun"),
     Contrastive: ("pictures with captions or labels", "condgen.clip_training:ClipRun"),
     SelfSupervised: ("pictures", "condgen.selfsup_training:SelfsupRun"),
+    Autoencoding: ("pictures", "condgen.autoencoder_training:AutoencoderRun"),
 }
 """Config of a recipe -> what it learns from, and the class of its run."""
 SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
