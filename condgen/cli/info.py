@@ -35,10 +35,11 @@ def facts_of(folder: Path) -> dict:
     Raises:
         CondgenError: the index or a part is missing or damaged.
     """
-    from condgen.models import encodes, paints_labels
+    from condgen.models import LABELS, PAIRS, PICTURES, TRANSLATORS, kind_of
     from condgen.painters import model_id_of
 
-    index, modules, own = (of_encoder if encodes(folder) else of_labels if paints_labels(folder) else of_words)(folder)
+    kinds = {LABELS: of_labels, PAIRS: of_encoder, PICTURES: of_encoder, TRANSLATORS: of_translator}
+    index, modules, own = kinds.get(kind_of(folder), of_words)(folder)
     parts = sizes_of(folder, modules)
     dials = {name.replace("_", " "): module.knobs for name, module in modules.items() if hasattr(module, "knobs")}
     return {
@@ -79,6 +80,16 @@ def of_labels(folder: Path) -> tuple[dict, dict, dict]:
     factors = {factor.name: span(factor, most=100) for factor in factors_of(index, folder / INDEX)}
     shape = modules["decoder"].config
     return index, modules, {"size": shape.size, "factors": factors, "colours": shape.colours}
+
+
+def of_translator(folder: Path) -> tuple[dict, dict, dict]:
+    """Index and generators of a translator, and what it translates."""
+    from condgen.translating import parts_of, read_index
+
+    index = read_index(folder)
+    modules = sketches(folder, parts_of(index))
+    size = next(iter(modules.values())).config.size
+    return index, modules, {"size": size, "translates": (" and " if len(modules) > 1 else " to ").join(index["sides"])}
 
 
 def of_encoder(folder: Path) -> tuple[dict, dict, dict]:
@@ -122,6 +133,7 @@ def lines_of(facts: dict) -> list[str]:
         ("pictures", f"{facts['size']} x {facts['size']}{', grey' if facts.get('colours') == 1 else ''}"),
         ("priors", ", ".join(facts.get("priors", ()))),
         ("knows", facts.get("knows")),
+        ("translates", facts.get("translates")),
         ("embed_dim", facts.get("embed_dim")),
         ("context", facts.get("context")),
         ("model_id", facts["model_id"]),

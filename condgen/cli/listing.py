@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 
 from condgen.cli.terminal import bytes_of, human, show_json, table
-from condgen.models import LABELS, PAIRS, PICTURES
+from condgen.models import LABELS, PAIRS, PICTURES, TRANSLATORS
 
 HELP = "list recipes and models"
 KINDS = {
     "words": ("Models of words", "generate PROMPT --model NAME"),
     "labels": ("Models of labels", "sample --label L --model NAME"),
+    "pictures": ("Translators", "translate NAME PATH"),
     "": ("Encoders", "search NAME --data PATH QUERY"),
 }
 """What a model paints, nothing or something: a title, and a command."""
@@ -58,7 +59,7 @@ def _model_row(name: str, folder: Path, index: object) -> dict:
     index = index if isinstance(index, dict) else {}
     kept = {key: index.get(key) for key in ("recipe", "data", "size", "priors")}
     kept["kind"] = kind = index.get("_class_name")
-    kept["paints"] = "labels" if kind == LABELS else "" if kind in (PAIRS, PICTURES) else "words"
+    kept["paints"] = {LABELS: "labels", TRANSLATORS: "pictures", PAIRS: "", PICTURES: ""}.get(kind, "words")
     return {"name": name, "path": str(folder), "bytes": bytes_of(folder)} | kept
 
 

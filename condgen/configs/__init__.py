@@ -3,6 +3,7 @@
 from condgen.configs.encoders import BackboneShape, ClipShape, Contrastive, SelfSupervised
 from condgen.configs.painting import ByLabel, CganShape, Corridor, CvaeShape, DecoderShape, Painter, PriorShape
 from condgen.configs.pictures import AnyPictures, Labelled, Pictures
+from condgen.configs.translation import Translating, TranslatorShape, TwoSides
 
 __all__ = [
     "AnyPictures",
@@ -19,4 +20,7 @@ __all__ = [
     "Pictures",
     "PriorShape",
     "SelfSupervised",
+    "Translating",
+    "TranslatorShape",
+    "TwoSides",
 ]

@@ -1,4 +1,4 @@
-"""Pairs that need no partner on disk: edges and grey of any pictures, scenes by day and by night, squares and circles."""
+"""Sides that are made here: edges and grey of any pictures, scenes by day and by night, squares and circles."""
 
 from __future__ import annotations
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from condgen.contracts import Batch
-from condgen.data.order import Shuffled
+from condgen.data.order import Shuffled, held_out
 from condgen.data.views import shifted, to_float
 from condgen.ranks import split
 
-DICE = 2
+DICE = 4
 """Numbers in [0, 1) that a batch holds for every picture, for what the training draws about it."""
 
 
@@ -50,6 +50,14 @@ class Unpaired:
         """Channels of a and of b."""
         return self.a.shape[1], self.b.shape[1]
 
+    def parted(self, share: int, most: int, seed: int) -> tuple[Unpaired, Unpaired] | None:
+        """One of `share` pictures is held out, at most so many of a side: (what is kept, what is held out); None where
+        there are too few of them."""
+        rows = [held_out(len(side), share, most, seed) for side in (self.a, self.b)]
+        if None in rows:
+            return None
+        return tuple(replace(self, a=self.a[of_a], b=self.b[of_b]) for of_a, of_b in zip(*rows))
+
 
 @dataclass
 class Pairs(Unpaired):
@@ -63,15 +71,11 @@ class Pairs(Unpaired):
     def __len__(self) -> int:
         return len(self.a)
 
-    def rows(self, which: np.ndarray) -> Pairs:
-        """Some of the pairs."""
-        return replace(self, a=self.a[which], b=self.b[which])
-
 
 class PairViews:
     """Draws batch k: every picture of a side once an epoch in a seeded order. Batch k of a seed is always the same.
 
-    A batch holds `a` (B, C, S, S) and `b` (B, K, S, S) in [-1, 1], and `dice` (B, 2), numbers evenly from 0 to 1. Of
+    A batch holds `a` (B, C, S, S) and `b` (B, K, S, S) in [-1, 1], and `dice` (B, 4), numbers evenly from 0 to 1. Of
     pairs, both are shifted and mirrored alike; of pictures without partners, the sides come in orders of their own.
 
     Args:

@@ -127,7 +127,8 @@ def draw_layout(
 ) -> Layout:
     """Draws n scenes: singles, pairs (85 % of them in a clear relation) and groups of two to four, in the shares `mix`.
 
-    All of them are of these `kinds`. Shapes lie inside the canvas and do not touch: their bounding boxes are at least 1/32 of the canvas apart.
+    All things are of these `kinds`. They lie inside the canvas and do not touch: their bounding boxes are at least
+    1/32 of the canvas apart.
     """
     kind = rng.choice(3, size=n, p=np.array(mix) / sum(mix))
     count = np.where(kind == 0, 1, np.where(kind == 1, 2, rng.integers(2, MOST + 1, n)))
