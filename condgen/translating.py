@@ -146,7 +146,7 @@ class Translator:
                 f"{self.size}, {self.size}); got {tuple(images.shape)}."
             )
         parts = recoloured(images, net.config.reads).split(ROWS)
-        return torch.cat([net(part.to(self.device)).float().cpu() for part in parts])
+        return torch.cat([net(part.to(self.device)).clamp(-1, 1).float().cpu() for part in parts])
 
     def translations(
         self, files: Iterable[Path | str], to: str = "", how: Literal["crop", "pad"] = "crop", edges: bool = False

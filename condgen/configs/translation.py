@@ -57,6 +57,7 @@ class TranslatorShape:
     blocks: int = 4
     norm: Literal["instance", "group"] = "instance"
     dropout: float = 0.0
+    residual: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -12,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-RES = os.environ.get("RES")
 Norm = Literal["instance", "group"]
 
 
@@ -28,6 +26,7 @@ class TranslatorConfig:
         blocks: of the ResNet, residual blocks at its lowest level.
         norm: over every channel of a picture by itself, or over groups of eighths of its channels.
         dropout: share of the features of the U-Net's way up that training leaves out.
+        residual: paint what changes, and add it to the picture; of as many channels on both sides.
     """
 
     size: int
@@ -37,6 +36,7 @@ class TranslatorConfig:
     blocks: int = 4
     norm: Norm = "instance"
     dropout: float = 0.0
+    residual: bool = False
 
 
 class UNet(nn.Module):
@@ -48,7 +48,7 @@ class UNet(nn.Module):
     leaves no checkerboard.
 
     Raises:
-        ValueError: the edge of the pictures is odd.
+        ValueError: the edge of the pictures is odd, or there is nothing to add a change to.
 
     References:
         U-Net: Convolutional Networks for Biomedical Image Segmentation (Ronneberger et al., 2015)
@@ -59,7 +59,7 @@ class UNet(nn.Module):
     def __init__(self, config: TranslatorConfig):
         super().__init__()
         c = self.config = config
-        _check_edge(c.size, 2)
+        _check(c, 2)
         edge, channels = c.size // 2, [c.width]
         while edge % 2 == 0 and edge > 2:
             edge //= 2
@@ -83,9 +83,7 @@ class UNet(nn.Module):
             for level, (above, below) in enumerate(pairwise(channels), 1)
         )
         last = c.width if len(channels) == 1 else 2 * c.width
-        self.out = nn.Sequential(
-            nn.ReLU(), _conv(last, c.width, c.norm), nn.ReLU(), _conv(c.width, 4 * c.colours, None)
-        )
+        self.out = nn.Sequential(nn.ReLU(), _conv(last, c.width, c.norm), nn.ReLU(), Unfold(c))
         started(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -95,7 +93,8 @@ class UNet(nn.Module):
         h = seen.pop()
         for up in reversed(self.up):
             h = torch.cat([up(h), seen.pop()], 1)
-        return torch.tanh(F.pixel_shuffle(self.out(h), 2))
+        changed = self.out(h)
+        return images + changed if self.config.residual else torch.tanh(changed)
 
 
 class ResNet(nn.Module):
@@ -105,7 +104,7 @@ class ResNet(nn.Module):
     are mirrored. Folding and growing are as in `UNet`.
 
     Raises:
-        ValueError: the edge of the pictures is no multiple of 4.
+        ValueError: the edge of the pictures is no multiple of 4, or there is nothing to add a change to.
 
     References:
         Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016)
@@ -115,7 +114,7 @@ class ResNet(nn.Module):
     def __init__(self, config: TranslatorConfig):
         super().__init__()
         c = self.config = config
-        _check_edge(c.size, 4)
+        _check(c, 4)
         low = 2 * c.width
         self.start = nn.Sequential(
             _conv(4 * c.reads, c.width, c.norm, "reflect"),
@@ -132,7 +131,7 @@ class ResNet(nn.Module):
             nn.Upsample(scale_factor=2.0),
             _conv(low, c.width, c.norm),
             nn.ReLU(),
-            _conv(c.width, 4 * c.colours, None, "reflect"),
+            Unfold(c, "reflect"),
         )
         started(self)
 
@@ -140,8 +139,29 @@ class ResNet(nn.Module):
         h = self.start(F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             h = h + block(h)
-        changed = F.pixel_shuffle(self.out(h), 2)
-        return images + changed if RES else torch.tanh(changed)
+        changed = self.out(h)
+        return images + changed if self.config.residual else torch.tanh(changed)
+
+
+class Unfold(nn.Module):
+    """Features (B, width, S / 2, S / 2) -> (B, K, S, S), two by two pixels out of every place. All four begin alike: at
+    random, they would be a checkerboard that training is long in smoothing.
+
+    References:
+        Checkerboard artifact free sub-pixel convolution (Aitken et al., 2017)
+    """
+
+    def __init__(self, config: TranslatorConfig, border: str = "zeros"):
+        super().__init__()
+        self.conv = nn.Conv2d(config.width, 4 * config.colours, 3, padding=1, padding_mode=border)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(h), 2)
+
+    @torch.no_grad()
+    def begin_alike(self) -> None:
+        """Gives all four the weights of the first."""
+        self.conv.weight.copy_(self.conv.weight[::4].repeat_interleave(4, 0))
 
 
 class PatchCritic(nn.Module):
@@ -186,6 +206,9 @@ def started(net: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.02)
             nn.init.zeros_(module.bias)
+    for module in net.modules():
+        if isinstance(module, Unfold):
+            module.begin_alike()
 
 
 def _conv(inside: int, outside: int, norm: Norm | None, border: str = "zeros") -> nn.Sequential:
@@ -199,9 +222,11 @@ def _norm(kind: Norm, channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(channels, channels, affine=False) if kind == "instance" else nn.GroupNorm(8, channels)
 
 
-def _check_edge(size: int, multiple: int) -> None:
-    if size < 8 or size % multiple:
-        raise ValueError(f"pictures have an edge of {size}; this net takes multiples of {multiple} from 8")
+def _check(config: TranslatorConfig, multiple: int) -> None:
+    if config.size < 8 or config.size % multiple:
+        raise ValueError(f"pictures have an edge of {config.size}; this net takes multiples of {multiple} from 8")
+    if config.residual and config.reads != config.colours:
+        raise ValueError(f"a change cannot be added from {config.reads} channels to {config.colours}: no residual")
 
 
 NETS: dict[str, type[nn.Module]] = {"unet": UNet, "resnet": ResNet}
