@@ -121,14 +121,25 @@ def weighted_mse(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return (weight * (predicted - target).pow(2).flatten(1).mean(1)).mean()
 
 
-def gaussian_nll(mean: Tensor, target: Tensor, log_sigma: Tensor) -> Tensor:
+def gaussian_nll(mean: Tensor, target: Tensor, log_sigma: Tensor, each: bool = False) -> Tensor:
     """Negative log likelihood of a normal, in nats, summed over everything but the batch and averaged over that.
 
     Args:
         mean: (B, ...). target: (B, ...). log_sigma: scalar, or anything that broadcasts.
+        each: gives that of every sample, (B,), in place of the mean.
     """
     scaled = (target - mean) * (-log_sigma).exp()
-    return (scaled.pow(2) / 2 + log_sigma + math.log(2 * math.pi) / 2).flatten(1).sum(1).mean()
+    nll = (scaled.pow(2) / 2 + log_sigma + math.log(2 * math.pi) / 2).flatten(1).sum(1)
+    return nll if each else nll.mean()
+
+
+def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
+    """Negative log likelihood of independent coins, in nats, summed over everything but the batch: (B,).
+
+    Args:
+        logits: (B, ...). target: (B, ...) in [0, 1]; between 0 and 1 it is the cross-entropy to a chance.
+    """
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
 
 
 def kl_normal(mean: Tensor, log_var: Tensor, prior_mean: Tensor | float = 0.0, prior_log_var: Tensor | float = 0.0):

@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condgen.models import LABELS, PAIRS, PICTURES, TRANSLATORS, find, is_foreign, kind_of
+from condgen.models import LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, find, is_foreign, kind_of
 
 if TYPE_CHECKING:
     from condgen.encoding import ImageEncoder
     from condgen.labelling import LabelToImage
+    from condgen.latents import LatentModel
     from condgen.pipeline import TextToImage
     from condgen.translating import Translator
 
+    Model = TextToImage | LabelToImage | LatentModel | ImageEncoder | Translator
 
-def open_named(path_or_name: str | Path | None) -> TextToImage | LabelToImage | ImageEncoder | Translator:
+
+def open_named(path_or_name: str | Path | None) -> Model:
     """A model by path or name, see `models.find`, or an encoder of another library, see `encoders.opening`."""
     if not is_foreign(path_or_name):
         return open_model(find(path_or_name))
@@ -24,13 +27,17 @@ def open_named(path_or_name: str | Path | None) -> TextToImage | LabelToImage | 
     return TextImageEncoder(*open_encoder(path_or_name), {"name": Path(str(path_or_name)).name})
 
 
-def open_model(folder: Path) -> TextToImage | LabelToImage | ImageEncoder | Translator:
-    """A model that paints words, one that paints labels, an encoder or a translator; errors as in their `load`."""
+def open_model(folder: Path) -> Model:
+    """A model that paints words, labels or neither, an encoder or a translator; errors as in their `load`."""
     kind = kind_of(folder)
     if kind == LABELS:
         from condgen.labelling import LabelToImage
 
         return LabelToImage.load(folder)
+    if kind == LATENTS:
+        from condgen.latents import LatentModel
+
+        return LatentModel.load(folder)
     if kind in (PAIRS, PICTURES):
         from condgen.encoding import ImageEncoder, TextImageEncoder
 

@@ -8,8 +8,9 @@ from dataclasses import asdict, replace
 import torch
 from torch import nn
 
+from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig, AutoencoderTraining
 from condgen.building import SHAPES, new_decoder, training_of, translation_of
-from condgen.configs import ByLabel, Contrastive, Corridor, Painter, SelfSupervised, Translating
+from condgen.configs import Autoencoding, ByLabel, Contrastive, Corridor, Painter, SelfSupervised, Translating
 from condgen.contracts import Batch, CondgenError, check_knobs
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.selfsup import SimCLRTraining
@@ -61,6 +62,23 @@ def rehearse_selfsup(config: SelfSupervised, size: int) -> None:
         return SimCLRTraining(backbone, config.objective), {"view_1": views, "view_2": views}
 
     _try_out({"backbone": training})
+
+
+def rehearse_autoencoder(config: Autoencoding, size: int, colours: int) -> None:
+    """Raises `CondgenError` for an autoencoder that cannot be trained on such pictures; it names the option."""
+    rising = ("strength", "beta", "warmup", "free_bits", "capacity", "capacity_over", "gamma")
+    least = {f"objective.{name}": 0 for name in rising} | {"components": 0, "autoencoder.fixed": 1e-6}
+    _check_numbers(config, ("autoencoder",), least)
+    if config.objective.noise == "masking":
+        _check_shares(config, ("objective.strength",))
+    if config.autoencoder.binary and config.autoencoder.likelihood != "bernoulli":
+        raise CondgenError("--autoencoder.binary makes pixels black or white: their likelihood is bernoulli.")
+
+    def training() -> tuple[nn.Module, Batch]:
+        net = Autoencoder(AutoencoderConfig(size, colours, **asdict(config.autoencoder)))
+        return AutoencoderTraining(net, config.objective), {"image": torch.zeros(2, colours, size, size)}
+
+    _try_out({"autoencoder": training})
 
 
 def rehearse_labels(config: ByLabel, size: int, colours: int, levels: tuple[int, ...]) -> None:

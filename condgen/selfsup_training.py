@@ -56,8 +56,8 @@ class SelfsupRun(SingleRun):
 
     def reading(self) -> dict[str, Any]:
         p = self.config.pictures
-        own = {name: getattr(p, name) for name in ("size", "colours", "image", "text", "label", "where", "how")}
-        return own | {"split_column": p.split, "max_bad": p.max_bad}
+        own = ("size", "colours", "image", "text", "label", "where", "without", "how")
+        return {name: getattr(p, name) for name in own} | {"split_column": p.split, "max_bad": p.max_bad}
 
     @cached_property
     def _opened(self) -> tuple[LabelledPictures, LabelledPictures | None]:

@@ -1,4 +1,4 @@
-"""One training run of an encoder: data, one stage, the best state by what it is good for, a model."""
+"""One training run of one stage: data, the best state by what it is good for, a model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -14,22 +14,32 @@ from condgen import models, ranks
 from condgen.card import write_card
 from condgen.contracts import Batch, CondgenError, Trainable
 from condgen.embedding import digest_of
-from condgen.encoding import ImageEncoder
 from condgen.opening import open_model
 from condgen.paintings import grid, png_bytes, write_bytes
 from condgen.training import sharding
 from condgen.training.loop import Fit, FitConfig
 from condgen.training.run import Display, RunFolder, drive, milestones, wants_more
 
+
+class Model(Protocol):
+    """What a run of one stage ends in."""
+
+    about: dict[str, Any]
+
+    def save(self, folder: Path | str, card: str = "") -> None:
+        """Writes the model directory, which `open_model` opens."""
+        ...
+
+
 Sheet = tuple[list, list[str]]
 """PIL pictures and what stands below them."""
 
 
 class SingleRun:
-    """What runs of encoders share; a subclass says what is trained, on what, and how it is judged.
+    """What runs of one stage share; a subclass says what is trained, on what, and how it is judged.
 
-    The state that is exported is the best one by the first number of `judge`, the last one where that cannot choose:
-    the loss of a contrastive run goes on falling after what it is for has got worse.
+    The state that is exported is the best one by the first number of `judge`, the last one where that cannot choose: a
+    loss may go on falling after what it is for has got worse.
 
     Args:
         name, recipe: which recipe, and its line of the table.
@@ -63,13 +73,17 @@ class SingleRun:
         """Batches, this process's part of them."""
         raise NotImplementedError
 
-    def model(self, trained: nn.Module, about: dict[str, Any]) -> ImageEncoder:
-        """The encoder in use, of what was trained."""
+    def model(self, trained: nn.Module, about: dict[str, Any]) -> Model:
+        """The model in use, of what was trained."""
         raise NotImplementedError
 
-    def judge(self, model: ImageEncoder) -> tuple[dict[str, float], Sheet | None]:
+    def judge(self, model: Model) -> tuple[dict[str, float], Sheet | None]:
         """Numbers on pictures held out of training, the first the higher the better, and a sheet to look at."""
         return {}, None
+
+    def finish(self, best: Model) -> Model:
+        """What is done to the model before it is exported."""
+        return best
 
     def train(self) -> Path:
         """Trains what is not done yet; gives the model's folder."""
@@ -142,7 +156,7 @@ class SingleRun:
         """Writes `model/`: the best state, and a card."""
         folder = self.root / "model"
         shutil.rmtree(folder, ignore_errors=True)
-        best = open_model(self.best if self.best.exists() else self.last)
+        best = self.finish(open_model(self.best if self.best.exists() else self.last))
         metrics = self.root / "metrics.jsonl"
         best.save(folder, write_card(best, self.name, self.recipe.base, self.config, metrics, len(self.data)))
         self.exported.touch()

@@ -35,6 +35,7 @@ def classes(method: str) -> list[type]:
 
 def make(cls: type, model, **others):
     """Builds a class from the parts of a model, by the names of its arguments; `others` replace some."""
+    from condgen.baselines.gans import Gan, GanConfig, GanObjective
     from condgen.baselines.translation import PairedObjective, UnpairedObjective
     from condgen.decoders.cgan import CganObjective
     from condgen.decoders.cvae import CvaeObjective
@@ -54,6 +55,8 @@ def make(cls: type, model, **others):
         "backbone": tiny_backbone(), "pictures": PICTURES,
         "a_to_b": tiny_translator(), "b_to_a": tiny_translator("resnet"),
         "paired": PairedObjective(critic=8), "unpaired": UnpairedObjective(critic=8, pool=PICTURES),
+        "gan": Gan(GanConfig(32, 3, code=6, width=4, norm="batch", categories=3, continuous=2)),
+        "rules": GanObjective(),
     } | others  # fmt: skip
     return cls(*(parts[name] for name in inspect.signature(cls).parameters))
 

@@ -35,11 +35,13 @@ def facts_of(folder: Path) -> dict:
     Raises:
         CondgenError: the index or a part is missing or damaged.
     """
-    from condgen.models import LABELS, PAIRS, PICTURES, TRANSLATORS, kind_of
+    from condgen.models import LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, kind_of
     from condgen.painters import model_id_of
 
-    kinds = {LABELS: of_labels, PAIRS: of_encoder, PICTURES: of_encoder, TRANSLATORS: of_translator}
-    index, modules, own = kinds.get(kind_of(folder), of_words)(folder)
+    ways = {LABELS: of_labels, LATENTS: of_codes, TRANSLATORS: of_translator} | dict.fromkeys(
+        (PAIRS, PICTURES), of_encoder
+    )
+    index, modules, own = ways.get(kind_of(folder), of_words)(folder)
     parts = sizes_of(folder, modules)
     dials = {name.replace("_", " "): module.knobs for name, module in modules.items() if hasattr(module, "knobs")}
     return {
@@ -92,6 +94,18 @@ def of_translator(folder: Path) -> tuple[dict, dict, dict]:
     return index, modules, {"size": size, "translates": (" and " if len(modules) > 1 else " to ").join(index["sides"])}
 
 
+def of_codes(folder: Path) -> tuple[dict, dict, dict]:
+    """Index and parts of a model that is told nothing, and what only such a model has."""
+    from condgen.latents import parts_of
+    from condgen.models import LATENTS
+    from condgen.painters import index_of
+
+    index = index_of(folder, LATENTS)
+    modules = sketches(folder, parts_of(index, folder))
+    shape = modules[index["net"]].config
+    return index, modules, {"size": shape.size, "colours": shape.colours, "latent": shape.latent}
+
+
 def of_encoder(folder: Path) -> tuple[dict, dict, dict]:
     """Index and net of an encoder, and what only such a model has. Its weights are read, for they name its space."""
     from condgen.encoding import TextImageEncoder
@@ -134,6 +148,7 @@ def lines_of(facts: dict) -> list[str]:
         ("priors", ", ".join(facts.get("priors", ()))),
         ("knows", facts.get("knows")),
         ("translates", facts.get("translates")),
+        ("latent", facts.get("latent")),
         ("embed_dim", facts.get("embed_dim")),
         ("context", facts.get("context")),
         ("model_id", facts["model_id"]),

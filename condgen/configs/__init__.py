@@ -1,5 +1,6 @@
 """Everything that fixes a run, a tree of plain values: each field is an option of the command line and a YAML key."""
 
+from condgen.configs.autoencoders import AutoencoderShape, Autoencoding
 from condgen.configs.encoders import BackboneShape, ClipShape, Contrastive, SelfSupervised
 from condgen.configs.painting import ByLabel, CganShape, Corridor, CvaeShape, DecoderShape, Painter, PriorShape
 from condgen.configs.pictures import AnyPictures, Labelled, Pictures
@@ -7,6 +8,8 @@ from condgen.configs.translation import Translating, TranslatorShape, TwoSides
 
 __all__ = [
     "AnyPictures",
+    "AutoencoderShape",
+    "Autoencoding",
     "BackboneShape",
     "ByLabel",
     "CganShape",

@@ -86,6 +86,7 @@ class AnyPictures:
         split: name of the column that tells the split; empty guesses.
         use: which split to train on.
         where: keep only rows with these values, e.g. `vendor=noto`.
+        without: classes to leave out, with commas between them.
         how: how pictures that are not square become so.
         max_bad: share of unusable rows above which training refuses.
     """
@@ -98,5 +99,6 @@ class AnyPictures:
     split: str = ""
     use: str = "train"
     where: str = ""
+    without: str = ""
     how: Literal["crop", "pad"] = "crop"
     max_bad: float = 0.01

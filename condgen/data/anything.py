@@ -18,6 +18,7 @@ from condgen.data.labelrows import LabelledRows, NoClasses, NothingLabelled
 from condgen.data.labels import find, gather, open_labelled
 from condgen.data.pictures import SUFFIXES
 from condgen.data.rows import Columns, Source, files_below, named_split, open_source
+from condgen.factors import LABEL
 
 
 def open_any(
@@ -33,6 +34,7 @@ def open_any(
     how: Literal["crop", "pad"] = "crop",
     max_bad: float = 0.01,
     where: str = "",
+    without: str = "",
 ) -> LabelledPictures:
     """Reads pictures into memory, with their classes where they have some, without any factors where they have none.
 
@@ -41,6 +43,7 @@ def open_any(
 
     Args:
         text: the column of captions, only where the data must be taken for captioned pictures.
+        without: classes to leave out, with commas between them.
         path and the rest: see `labels.open_labelled`.
 
     Raises:
@@ -54,10 +57,13 @@ def open_any(
                 raise
             found = None
         if found is not None and not _are_splits(found):
-            return open_labelled(
+            data = open_labelled(
                 path, size, colours, split=split, image=image, label=label, split_column=split_column, how=how,
                 max_bad=max_bad, where=where,
             )  # fmt: skip
+            return left_out(data, without) if without else data
+    if without:
+        raise CondgenError(f"{path} has no classes of which {without} could be left out.")
     try:
         source = open_source(path, Columns(image, text, split_column), where)
     except CondgenError:
@@ -67,6 +73,23 @@ def open_any(
     rows = LabelledRows(source, (), {})
     images, _ = gather(rows, split, size, colours, how, max_bad)
     return LabelledPictures(images, (), np.zeros((len(images), 0), np.float32), source.name)
+
+
+def left_out(data: LabelledPictures, classes: str) -> LabelledPictures:
+    """The pictures that are of none of some classes, their names with commas between them.
+
+    Raises:
+        CondgenError: there are no classes, or none of a name; or nothing is left.
+    """
+    label = next((factor for factor in data.factors if factor.name == LABEL), None)
+    if label is None:
+        raise CondgenError(f"{data.name} has no classes of which {classes} could be left out.")
+    names = [classes] if classes in label.values else [name.strip() for name in classes.split(",")]
+    codes = [label.code(name) for name in names]
+    kept = ~np.isin(data.codes[:, data.factors.index(label)], codes)
+    if not kept.any():
+        raise CondgenError(f"Nothing of {data.name} is left without {classes}.")
+    return data.rows(np.flatnonzero(kept))
 
 
 def _are_splits(found: Arrays | LabelledRows) -> bool:

@@ -12,7 +12,6 @@ from condgen.contracts import Batch, Knob, check_knobs
 from condgen.decoders.telling import DecoderObjective
 from condgen.diffusion.sampling import noise
 from condgen.losses import adversarial
-from condgen.nn import game
 from condgen.nn.conditioning import Reads, reader
 from condgen.nn.game import Game, Read, Rules
 from condgen.nn.towers import Critic, Grow
@@ -96,8 +95,8 @@ class CganObjective(Rules):
     mismatched: float = 0.0
 
 
-CLASSIC = CganObjective(**game.CLASSIC)
-"""As taught."""
+CLASSIC = CganObjective(loss="ns", gamma=0.0, augment=0.0)
+"""As taught: the non-saturating game, without penalties and augmentation."""
 
 
 class CganTraining(Game):

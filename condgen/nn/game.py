@@ -19,7 +19,7 @@ Read = tuple[Tensor | float, ...]
 
 @dataclass(frozen=True)
 class Rules:
-    """How a GAN is trained: the modern way by default, `CLASSIC` as it was taught.
+    """How a GAN is trained, the modern way by default.
 
     Args:
         loss: of the game: `rp`, `ns` or `hinge`, see `losses.adversarial`.
@@ -38,10 +38,6 @@ class Rules:
     penalised: float = 0.25
     augment: float = 0.3
     augment_over: int = 20_000
-
-
-CLASSIC = {"loss": "ns", "gamma": 0.0, "augment": 0.0}
-"""As taught: the non-saturating game, without penalties and augmentation."""
 
 
 class Game(nn.Module):

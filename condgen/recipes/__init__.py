@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condgen.configs import ByLabel, Contrastive, Corridor, SelfSupervised, Translating
+from condgen.configs import Autoencoding, ByLabel, Contrastive, Corridor, SelfSupervised, Translating
 from condgen.contracts import CondgenError
 from condgen.nn.storage import fingerprint
+from condgen.recipes.autoencoders import AUTOENCODERS
 from condgen.recipes.encoders import ENCODERS
 from condgen.recipes.painting import PAINTING
 from condgen.recipes.table import Recipe
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from condgen.encoders.tokenizer import Tokenizer
     from condgen.labelling import LabelToImage
 
-RECIPES: dict[str, Recipe] = PAINTING | ENCODERS | TRANSLATION
+RECIPES: dict[str, Recipe] = PAINTING | ENCODERS | AUTOENCODERS | TRANSLATION
 RUNS: dict[type, tuple[str, str]] = {
     Corridor: ("captioned pictures", "condgen.corridor:CorridorRun"),
     ByLabel: ("labelled pictures", "condgen.label_training:LabelRun"),
     Contrastive: ("pictures with captions or labels", "condgen.clip_training:ClipRun"),
     SelfSupervised: ("pictures", "condgen.selfsup_training:SelfsupRun"),
+    Autoencoding: ("pictures", "condgen.autoencoder_training:AutoencoderRun"),
     Translating: ("pictures of two kinds", "condgen.translation_training:TranslationRun"),
 }
 """Config of a recipe -> what it learns from, and the class of its run."""

@@ -1,0 +1,324 @@
+"""Autoencoders: a picture through a short code and back. Linear, of perceptrons, of convolutions; plain or variational.
+
+A plain one gives a code, a variational one a normal distribution of codes, and then it has a likelihood and can draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condgen import ranks
+from condgen.contracts import Batch
+from condgen.losses import bernoulli_nll, gaussian_nll, kl_normal
+from condgen.nn.layers import ResBlock
+from condgen.nn.layout import bottom_edge
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Shape of an autoencoder, and what its pixels are distributed as.
+
+    Args:
+        size, colours: of the pictures.
+        body: `linear`, `mlp` or `conv`.
+        latent: length Z of the code.
+        hidden: widths of the layers between picture and code, of `mlp`.
+        channels: of every level of `conv`, the first at full resolution over two by two folded pixels; each further one
+            halves.
+        blocks: residual blocks a level, of `conv`.
+        variational: whether a picture has a distribution of codes, N(mean, exp log_var), with the prior N(0, 1).
+        likelihood: of a pixel: `gaussian` around the decoded picture; `bernoulli`, the decoded picture is the chance of
+            white.
+        sigma: sd of the gaussian: `optimal`, the root of the mean squared error, tracked in training; `learned`, one
+            weight; `fixed`.
+        fixed: the sd where it is fixed, and where it starts.
+        binary: pictures are black and white: before anything else every pixel is drawn, its brightness the chance.
+
+    References:
+        Auto-Encoding Variational Bayes (Kingma, Welling, 2014)
+        Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2021), for sigma
+    """
+
+    size: int
+    colours: int
+    body: Literal["linear", "mlp", "conv"] = "conv"
+    latent: int = 32
+    hidden: tuple[int, ...] = (512, 256)
+    channels: tuple[int, ...] = (32, 64)
+    blocks: int = 1
+    variational: bool = False
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+    sigma: Literal["optimal", "learned", "fixed"] = "optimal"
+    fixed: float = 0.1
+    binary: bool = False
+
+
+class Autoencoder(nn.Module):
+    """Picture (B, C, S, S) in [-1, 1] -> code (B, Z) -> picture."""
+
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        if config.latent < 1:
+            raise ValueError(f"the code must have a number at least, got a length of {config.latent}")
+        self.config = config
+        out = config.latent * (2 if config.variational else 1)
+        into, out_of = {"linear": (Shadow, Cast), "mlp": (Perceptron, Painted), "conv": (Shrink, Rise)}[config.body]
+        self.encoder, self.decoder = into(config, out), out_of(config)
+        log_sigma = torch.tensor(math.log(config.fixed))
+        if config.sigma == "learned":
+            self.log_sigma = nn.Parameter(log_sigma)
+        else:
+            self.register_buffer("log_sigma", log_sigma)
+
+    @property
+    def variational(self) -> bool:
+        """Whether a picture has a distribution of codes."""
+        return self.config.variational
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean of the code, (B, Z), and its log variance, None where the code is one point."""
+        out = self.encoder(images)
+        if not self.variational:
+            return out, None
+        mean, log_var = out.chunk(2, 1)
+        return mean, log_var.clamp(-12, 4)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The code of a picture, or the mean of its distribution, (B, Z)."""
+        return self.posterior(images)[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The mean picture of a code, (B, C, S, S); of a gaussian it may leave [-1, 1] a little."""
+        out = self.decoder(z)
+        return 2 * torch.sigmoid(out) - 1 if self.config.likelihood == "bernoulli" else out
+
+    def log_likelihood(self, images: Tensor, z: Tensor) -> Tensor:
+        """log p(picture | code) in nats, summed over the pixels, (B,); of a density over [-1, 1] for a gaussian."""
+        out = self.decoder(z)
+        if self.config.likelihood == "bernoulli":
+            return -bernoulli_nll(out, (images + 1) / 2)
+        return -gaussian_nll(out, images, self.log_sigma, each=True)
+
+    def draw(self, rng: list[torch.Generator]) -> Tensor:
+        """Codes of the prior N(0, 1), one for each generator, (B, Z) on the CPU."""
+        return torch.stack([torch.randn(self.config.latent, generator=own) for own in rng])
+
+    def seen(self, images: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """The pictures as this model takes them: black and white by chance where it is `binary`, else as they are."""
+        if not self.config.binary:
+            return images
+        chance = (images + 1) / 2
+        lots = torch.rand(chance.shape, generator=rng, device="cpu" if rng else chance.device).to(chance.device)
+        return torch.where(lots < chance, 1.0, -1.0)
+
+
+class Shadow(nn.Module):
+    """The linear map into the code, of pictures less their mean."""
+
+    def __init__(self, config: AutoencoderConfig, out: int):
+        super().__init__()
+        pixels = config.colours * config.size**2
+        self.register_buffer("mean", torch.zeros(pixels))
+        self.map = nn.Linear(pixels, out, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.map(images.flatten(1) - self.mean)
+
+
+class Cast(nn.Module):
+    """The linear map out of the code; its bias is a picture."""
+
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        self.shape = (config.colours, config.size, config.size)
+        self.map = nn.Linear(config.latent, config.colours * config.size**2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.map(z).unflatten(1, self.shape)
+
+
+def _layers(widths: tuple[int, ...]) -> list[nn.Module]:
+    """Linear layers with a bend between two of them."""
+    layers: list[nn.Module] = []
+    for a, b in pairwise(widths):
+        layers += [nn.Linear(a, b), nn.SiLU()]
+    return layers[:-1]
+
+
+class Perceptron(nn.Module):
+    """Picture -> (B, out), by layers that are fully connected."""
+
+    def __init__(self, config: AutoencoderConfig, out: int):
+        super().__init__()
+        self.layers = nn.Sequential(*_layers((config.colours * config.size**2, *config.hidden, out)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images.flatten(1))
+
+
+class Painted(nn.Module):
+    """Code -> picture, by layers that are fully connected."""
+
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        self.shape = (config.colours, config.size, config.size)
+        self.layers = nn.Sequential(
+            *_layers((config.latent, *reversed(config.hidden), config.colours * config.size**2))
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z).unflatten(1, self.shape)
+
+
+class Shrink(nn.Module):
+    """Picture -> (B, out), by convolutions that halve it level by level."""
+
+    def __init__(self, config: AutoencoderConfig, out: int):
+        super().__init__()
+        c, edge = config.channels, bottom_edge(config.size, len(config.channels))
+        self.stem = nn.Conv2d(4 * config.colours, c[0], 3, padding=1)
+        self.blocks = nn.ModuleList(nn.ModuleList(ResBlock(k, k) for _ in range(config.blocks)) for k in c)
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(c))
+        self.norm = nn.GroupNorm(math.gcd(8, c[-1]), c[-1])
+        self.out = nn.Linear(c[-1] * edge**2, out)
+
+    def forward(self, images: Tensor) -> Tensor:
+        h = self.stem(F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last))
+        for level, blocks in enumerate(self.blocks):
+            h = self.shrink[level - 1](h) if level else h
+            for block in blocks:
+                h = block(h)
+        return self.out(F.silu(self.norm(h)).flatten(1))
+
+
+class Rise(nn.Module):
+    """Code -> picture: levels are doubled by repeating pixels and a convolution, which leaves no checkerboard."""
+
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        c, self.edge = config.channels, bottom_edge(config.size, len(config.channels))
+        self.start = nn.Linear(config.latent, c[-1] * self.edge**2)
+        self.blocks = nn.ModuleList(nn.ModuleList(ResBlock(k, k) for _ in range(config.blocks)) for k in reversed(c))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in reversed(list(pairwise(c))))
+        self.norm = nn.GroupNorm(math.gcd(8, c[0]), c[0])
+        self.out = nn.Conv2d(c[0], 4 * config.colours, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.start(z).unflatten(1, (-1, self.edge, self.edge)).contiguous(memory_format=torch.channels_last)
+        for level, blocks in enumerate(self.blocks):
+            h = self.up[level - 1](F.interpolate(h, scale_factor=2.0)) if level else h
+            for block in blocks:
+                h = block(h)
+        return F.pixel_shuffle(self.out(F.silu(self.norm(h))), 2)
+
+
+@dataclass(frozen=True)
+class AutoencoderObjective:
+    """How an autoencoder is trained.
+
+    Args:
+        noise: what is done to the picture that is encoded, while the clean one is to be decoded: `none`; `gaussian`,
+            noise is added; `masking`, pixels become black.
+        strength: sd of the noise in [-1, 1], or the share of the pixels that become black.
+        beta: weight of the KL divergence, of a variational one.
+        warmup: pictures over which beta rises from 0; 0 is off.
+        free_bits: nats a dimension that cost nothing.
+        capacity: nats that the KL divergence is drawn to, from 0 at first; 0 is off, and beta holds.
+        capacity_over: pictures over which the capacity rises.
+        gamma: weight of the distance from the capacity.
+
+    References:
+        Extracting and Composing Robust Features with Denoising Autoencoders (Vincent et al., 2008)
+        beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al., 2017)
+        Understanding disentangling in beta-VAE (Burgess et al., 2018), for the capacity
+        Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016), for free bits
+    """
+
+    noise: Literal["none", "gaussian", "masking"] = "none"
+    strength: float = 0.3
+    beta: float = 1.0
+    warmup: int = 0
+    free_bits: float = 0.0
+    capacity: float = 0.0
+    capacity_over: int = 200_000
+    gamma: float = 100.0
+
+
+class AutoencoderTraining(nn.Module):
+    """A Trainable around an autoencoder.
+
+    A plain one is trained on the mean squared error, or the Bernoulli likelihood; a variational one on the negative
+    evidence bound, summed over pixels and code. The loss is per pixel, so that one learning rate serves all sizes. A
+    batch holds `image` (B, C, S, S).
+    """
+
+    turns = ("autoencoder",)
+
+    def __init__(self, net: Autoencoder, objective: AutoencoderObjective):
+        super().__init__()
+        self.net, self.objective = net, objective
+        self.register_buffer("images_seen", torch.zeros(()))  # for what rises
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        return self.parameters()
+
+    def loss(self, batch: Batch, turn: str = "autoencoder") -> dict[str, Tensor]:
+        net, own = self.net, self.objective
+        image = net.seen(batch["image"])
+        mean, log_var = net.posterior(corrupted(image, own))
+        z = mean if log_var is None else mean + (log_var / 2).exp() * torch.randn_like(mean)
+        out = net.decoder(z)
+        # sigma and the capacity are about the batch of all processes
+        out, image, mean = ranks.gathered(out), ranks.gathered(image), ranks.gathered(mean)
+        if self.training:
+            self.images_seen += len(image)
+        if net.config.likelihood == "bernoulli":
+            nll, told = bernoulli_nll(out, (image + 1) / 2).mean(), {}
+        else:
+            error = F.mse_loss(out, image)
+            nll = self._gaussian(out, image, error) if net.variational else error * image[0].numel() / 2
+            told = {"mse": error, "sigma": net.log_sigma.exp()}
+        if log_var is None:
+            return {"loss": nll / image[0].numel()} | {name: value.detach() for name, value in told.items()}
+        kl = kl_normal(mean, ranks.gathered(log_var)).mean(0)  # (Z,)
+        told |= {"nll": nll, "kl": kl.sum(), "active": (mean.var(0) > 0.01).sum().float()}
+        cost = self._cost(kl.clamp(min=own.free_bits).sum())
+        return {"loss": (nll + cost) / image[0].numel()} | {name: value.detach() for name, value in told.items()}
+
+    def _gaussian(self, out: Tensor, image: Tensor, error: Tensor) -> Tensor:
+        """The negative log likelihood; an optimal sigma is that of the batch, and the net keeps a running mean."""
+        if self.net.config.sigma != "optimal":
+            return gaussian_nll(out, image, self.net.log_sigma)
+        log_sigma = error.clamp(min=1e-5).log() / 2
+        if self.training:
+            self.net.log_sigma.lerp_(log_sigma.detach(), 0.01)
+        return gaussian_nll(out, image, log_sigma)
+
+    def _cost(self, kl: Tensor) -> Tensor:
+        """What the KL divergence costs so far into the run."""
+        own = self.objective
+        if own.capacity:
+            return own.gamma * (kl - own.capacity * self._risen(own.capacity_over)).abs()
+        return own.beta * self._risen(own.warmup) * kl
+
+    def _risen(self, over: int) -> Tensor | float:
+        """How far something has risen, in [0, 1], that rises over so many pictures."""
+        return (self.images_seen / over).clamp(max=1) if over else 1.0
+
+
+def corrupted(images: Tensor, objective: AutoencoderObjective) -> Tensor:
+    """Pictures with the noise that a denoising autoencoder is to take away."""
+    if objective.noise == "gaussian":
+        return images + objective.strength * torch.randn_like(images)
+    if objective.noise == "masking":
+        kept = torch.rand_like(images[:, :1]) >= objective.strength
+        return torch.where(kept, images, -torch.ones_like(images))
+    return images

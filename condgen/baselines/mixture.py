@@ -1,0 +1,82 @@
+"""A sampler after the fact: a mixture of normals fitted to the codes of training pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """Shape of a mixture.
+
+    Args:
+        latent: length Z of the codes.
+        components: how many normals.
+    """
+
+    latent: int
+    components: int = 10
+
+
+class Mixture(nn.Module):
+    """Normals with full covariances. It makes an autoencoder generative that has no prior, and tells dense from empty
+    places of its space.
+
+    References:
+        From Variational to Deterministic Autoencoders (Ghosh et al., 2020), section 4
+    """
+
+    def __init__(self, config: MixtureConfig):
+        super().__init__()
+        self.config = config
+        k, z = config.components, config.latent
+        self.register_buffer("weights", torch.full((k,), 1 / k))
+        self.register_buffer("means", torch.zeros(k, z))
+        self.register_buffer("roots", torch.eye(z).expand(k, z, z).clone())  # Cholesky factors of the covariances
+
+    def draw(self, rng: list[torch.Generator]) -> Tensor:
+        """Codes, one for each generator, (B, Z) on the CPU."""
+        weights, means, roots = self.weights.cpu(), self.means.cpu(), self.roots.cpu()
+        drawn = []
+        for own in rng:
+            k = int(torch.multinomial(weights, 1, generator=own))
+            drawn.append(means[k] + roots[k] @ torch.randn(self.config.latent, generator=own))
+        return torch.stack(drawn)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log density of codes (N, Z) in nats, (N,)."""
+        normals = torch.distributions.MultivariateNormal(self.means, scale_tril=self.roots, validate_args=False)
+        return torch.logsumexp(self.weights.log() + normals.log_prob(z[:, None]), 1)
+
+
+def fit_mixture(codes: Tensor, components: int = 10, seed: int = 0, most: int = 20_000) -> Mixture:
+    """A mixture fitted by expectation-maximisation (scikit-learn).
+
+    Args:
+        codes: (N, Z), of training pictures.
+        components: at most so many; fewer where there are few codes.
+        seed: of the start, and of the choice where there are more than `most` codes.
+        most: codes to fit to.
+    """
+    from sklearn.mixture import GaussianMixture
+
+    values = codes.double().numpy()
+    if len(values) > most:
+        values = values[np.random.default_rng(seed).permutation(len(values))[:most]]
+    count = max(1, min(components, len(values) // (2 * values.shape[1])))
+    spread = max(float(values.var(0).mean()), 1e-12)
+    found = GaussianMixture(count, reg_covar=1e-4 * spread, random_state=seed, max_iter=50, init_params="k-means++")
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it has not converged: it is a sampler, not a truth
+        found.fit(values)
+    mixture = Mixture(MixtureConfig(values.shape[1], count))
+    mixture.weights.copy_(torch.from_numpy(found.weights_))
+    mixture.means.copy_(torch.from_numpy(found.means_))
+    mixture.roots.copy_(torch.linalg.cholesky(torch.from_numpy(found.covariances_)))
+    return mixture.eval()

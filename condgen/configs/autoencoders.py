@@ -1,0 +1,53 @@
+"""What fixes a run that ends in an autoencoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from condgen.baselines.autoencoders import AutoencoderObjective
+from condgen.configs.pictures import AnyPictures
+from condgen.training.loop import FitConfig
+
+
+@dataclass(frozen=True)
+class AutoencoderShape:
+    """See `baselines.autoencoders.AutoencoderConfig`."""
+
+    body: Literal["linear", "mlp", "conv"] = "conv"
+    latent: int = 32
+    hidden: tuple[int, ...] = (512, 256)
+    channels: tuple[int, ...] = (32, 64)
+    blocks: int = 1
+    variational: bool = False
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+    sigma: Literal["optimal", "learned", "fixed"] = "optimal"
+    fixed: float = 0.1
+    binary: bool = False
+
+
+@dataclass(frozen=True)
+class Autoencoding:
+    """Everything that fixes a run of an autoencoder.
+
+    Args:
+        data: pictures: `digits`, `scenes`, a folder of them, or labelled or captioned ones in any form.
+        seed: of weights, order, noise, and what is held out.
+        minutes: bound on the training; 0 sets none.
+        images: bound on the pictures seen; 0 sets none.
+        components: normals of the mixture that new codes are drawn from, fitted after training; 0 fits none.
+        watch: how often to judge the state so far.
+        save_every: seconds between checkpoints.
+    """
+
+    data: str = ""
+    seed: int = 0
+    minutes: float = 0.0
+    images: int = 0
+    components: int = 10
+    watch: int = 6
+    save_every: float = 60.0
+    pictures: AnyPictures = field(default_factory=AnyPictures)
+    autoencoder: AutoencoderShape = field(default_factory=AutoencoderShape)
+    objective: AutoencoderObjective = field(default_factory=AutoencoderObjective)
+    fit_autoencoder: FitConfig = field(default_factory=FitConfig)

@@ -1,0 +1,80 @@
+"""Recipes of autoencoders: linear, neural, convolutional, denoising, variational, with a weighted divergence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from condgen.baselines.autoencoders import AutoencoderObjective
+from condgen.configs import AutoencoderShape, Autoencoding
+from condgen.configs.pictures import AnyPictures
+from condgen.recipes.table import SPACES, Recipe
+from condgen.training.loop import FitConfig
+
+FIT = FitConfig(images=1_000_000, batch=128, lr=3e-3, weight_decay=0.0, decay_from=0.0, schedule="cosine")
+FIT_MLP = replace(FIT, optimiser="adamw", lr=1e-3, beta_2=0.999)
+"""Of layers that are fully connected: on their large matrices a step of Muon costs more than twenty of AdamW."""
+KINDS = {
+    "linear": "a linear autoencoder, which finds what PCA finds",
+    "ae": "an autoencoder of perceptrons",
+    "conv-ae": "a convolutional autoencoder",
+    "dae": "a denoising autoencoder, convolutional",
+    "vae": "a variational autoencoder of perceptrons",
+    "conv-vae": "a convolutional variational autoencoder",
+    "beta-vae": "a beta-VAE, whose codes are to come apart into what varies",
+}
+"""Name of a kind -> what it is."""
+COLLECTIONS = {
+    "digits": "handwritten digits at 8 px, which come with scikit-learn",
+    "fashion": "Fashion-MNIST at 28 px; --data is its folder",
+    "cifar10": "CIFAR-10 at 32 px; --data is its folder",
+    "scenes": "coloured shapes at 32 px, drawn here",
+    "pictures": "your own pictures; --data is their folder or table",
+}
+"""Name of a collection -> what it is."""
+OWN = {"digits": "digits", "scenes": "scenes"}
+"""Collections that need no --data."""
+CHANNELS = {"digits": (16,), "cifar10": (64, 128, 128)}
+LATENTS = {"digits": 8, "cifar10": 128, "scenes": 16}
+
+
+def _of_kind(collection: str, kind: str) -> Autoencoding:
+    """A kind of autoencoder for a collection."""
+    body = {"linear": "linear", "ae": "mlp", "vae": "mlp"}.get(kind, "conv")
+    beta = kind == "beta-vae"
+    shape = AutoencoderShape(
+        body=body,
+        latent=10 if beta else LATENTS.get(collection, 32),
+        channels=CHANNELS.get(collection, (16, 32)),
+        variational=kind.endswith("vae"),
+        sigma="fixed" if beta else "optimal",
+    )
+    noise = AutoencoderObjective(noise="gaussian", strength=0.5) if kind == "dae" else AutoencoderObjective()
+    fit = {"linear": replace(FIT, lr=2e-2, batch=256), "mlp": FIT_MLP, "conv": FIT}[body]
+    return Autoencoding(
+        data=OWN.get(collection, ""),
+        pictures=AnyPictures(colours=3) if collection == "cifar10" else AnyPictures(),
+        autoencoder=shape,
+        objective=AutoencoderObjective(beta=4.0) if beta else noise,
+        fit_autoencoder=fit,
+    )
+
+
+def _binary() -> Autoencoding:
+    """The VAE whose likelihood is told in nats: pixels are black or white."""
+    shape = AutoencoderShape(
+        body="mlp", latent=40, hidden=(512, 512), variational=True, likelihood="bernoulli", binary=True
+    )
+    return Autoencoding(autoencoder=shape, fit_autoencoder=replace(FIT_MLP, images=12_000_000))
+
+
+AUTOENCODERS: dict[str, Recipe] = {
+    f"{collection}-{kind}": Recipe(
+        SPACES, f"{what}, by {name}", _of_kind(collection, kind), needs_data=collection not in OWN
+    )
+    for collection, what in COLLECTIONS.items()
+    for kind, name in KINDS.items()
+} | {
+    "mnist-vae": Recipe(
+        SPACES, "MNIST made black and white by chance, by a VAE; --data is its folder", _binary(), needs_data=True
+    )
+}
