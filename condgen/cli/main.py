@@ -29,6 +29,7 @@ from condgen.cli import (
     replay,
     sample,
     search,
+    translate,
 )
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
 from condgen.contracts import CondgenError
@@ -36,6 +37,7 @@ from condgen.contracts import CondgenError
 VERBS = {
     "generate": generate,
     "sample": sample,
+    "translate": translate,
     "replay": replay,
     "list": listing,
     "info": info,
