@@ -84,6 +84,8 @@ def importance_weighted(
 def log_weights(space: Space, images: Tensor, samples: int, seed: int) -> tuple[Tensor, Tensor]:
     """log p(x | z) + log p(z) - log q(z | x) of codes drawn for each picture, (N, K); and the KL divergence, (N,)."""
     device, net = device_of(space), net_of(space)
+    if hasattr(net, "seen"):  # a model of black and white takes pixels as such by chance
+        images = net.seen(images, generator(seed))
     images = images.to(device)
     mean, log_var = net.posterior(images)
     eps = torch.stack([torch.randn(samples, mean.shape[1], generator=generator(seed + i)) for i in range(len(images))])
