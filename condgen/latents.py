@@ -7,7 +7,8 @@ model.sample(range(16))                  # new ones, a seed names each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from condgen.baselines.mixture import Mixture, MixtureConfig
 from condgen.contracts import CondgenError, short
 from condgen.models import INDEX, LATENTS
 from condgen.nn.storage import load_part, save_part
-from condgen.painters import generator, index_of, model_id_of, write_index
+from condgen.painters import generator, index_of, model_id_of, seeds_from, to_pil, write_index
+from condgen.paintings import Painting
 
 ROWS = 256
 """Pictures or codes that go through a network at a time."""
@@ -140,6 +142,14 @@ class LatentModel:
     def sample(self, seeds: Sequence[int]) -> Tensor:
         """New pictures, (N, C, S, S) in [-1, 1] on the CPU, one for each seed."""
         return self.decode(self.draw(seeds))
+
+    def paintings(self, n: int = 1, seed: int = 0) -> Iterator[Painting]:
+        """n new pictures with their recipe; picture i has seed `seed + i`, and is painted alone."""
+        for own in seeds_from(seed, n):
+            began = time.perf_counter()
+            image = to_pil(self.sample([own]))[0]
+            recipe = {"labels": {}, "seed": own, "size": self.size, "model": self.name, "model_id": self.model_id}
+            yield Painting(image, recipe, None, (time.perf_counter() - began) * 1000)
 
     def check_encodes(self) -> None:
         """Raises `CondgenError` where there is no way from pictures to codes."""

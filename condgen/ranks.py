@@ -90,6 +90,13 @@ def mean(x: Tensor) -> Tensor:
     return _reduced(x.detach().clone(), dist.ReduceOp.SUM) / world() if world() > 1 else x.detach()
 
 
+def joint_mean(x: Tensor) -> Tensor:
+    """The same with gradient, for a part of a model that looks at the whole batch: each process's loss is its own."""
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(x) / world() if world() > 1 else x
+
+
 def _reduced(x: Tensor, how) -> Tensor:
     there = x.cuda() if dist.get_backend() == "nccl" else x
     dist.all_reduce(there, how)

@@ -35,6 +35,7 @@ def classes(method: str) -> list[type]:
 
 def make(cls: type, model, **others):
     """Builds a class from the parts of a model, by the names of its arguments; `others` replace some."""
+    from condgen.baselines.gans import Gan, GanConfig, GanObjective
     from condgen.decoders.cgan import CganObjective
     from condgen.decoders.cvae import CvaeObjective
     from condgen.decoders.telling import DecoderObjective
@@ -51,6 +52,8 @@ def make(cls: type, model, **others):
         "clip": model.clip, "decoder": decoder, "normaliser": model.normaliser, "prior": model.priors[kind],
         "objective": objective, "config": decoder.config, "cgan": CganObjective(), "cvae": CvaeObjective(),
         "backbone": tiny_backbone(), "pictures": PICTURES,
+        "gan": Gan(GanConfig(32, 3, code=6, width=4, norm="batch", categories=3, continuous=2)),
+        "rules": GanObjective(),
     } | others  # fmt: skip
     return cls(*(parts[name] for name in inspect.signature(cls).parameters))
 

@@ -17,7 +17,7 @@ READING = ("image", "text", "split_column", "where", "how")
 OF_LABELS = ("per_label", "seeds", "judge", "combined", "inception")
 OF_FEATURES = ("features", "label", "templates", "train_pictures", "tune")
 CHOSEN = ("out", "data", "split", *READING, "prompts", "pictures", "ablate", "against", "parts")
-CHOSEN += (*OF_LABELS, *OF_FEATURES)
+CHOSEN += (*OF_LABELS, *OF_FEATURES, "importance")
 TRAINED = " (default as in the training)"
 
 
@@ -61,6 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pictures seen with 1, 10 and 100 %% of the labels, --seeds times (default 20000, once); 0 for none",
     )
+    text = "codes a picture for the likelihood of a VAE (default 50); 0 for none"
+    parser.add_argument("--importance", type=int, default=50, metavar="K", help=text)
     parser.add_argument("--card", action="store_true", help="write the scores into the model's card, too")
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 

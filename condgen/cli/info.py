@@ -35,10 +35,11 @@ def facts_of(folder: Path) -> dict:
     Raises:
         CondgenError: the index or a part is missing or damaged.
     """
-    from condgen.models import encodes, paints_labels
+    from condgen.models import LABELS, LATENTS, PAIRS, PICTURES, kind_of
     from condgen.painters import model_id_of
 
-    index, modules, own = (of_encoder if encodes(folder) else of_labels if paints_labels(folder) else of_words)(folder)
+    ways = {LABELS: of_labels, LATENTS: of_codes, PAIRS: of_encoder, PICTURES: of_encoder}
+    index, modules, own = ways.get(kind_of(folder), of_words)(folder)
     parts = sizes_of(folder, modules)
     dials = {name.replace("_", " "): module.knobs for name, module in modules.items() if hasattr(module, "knobs")}
     return {
@@ -79,6 +80,18 @@ def of_labels(folder: Path) -> tuple[dict, dict, dict]:
     factors = {factor.name: span(factor, most=100) for factor in factors_of(index, folder / INDEX)}
     shape = modules["decoder"].config
     return index, modules, {"size": shape.size, "factors": factors, "colours": shape.colours}
+
+
+def of_codes(folder: Path) -> tuple[dict, dict, dict]:
+    """Index and parts of a model that is told nothing, and what only such a model has."""
+    from condgen.latents import parts_of
+    from condgen.models import LATENTS
+    from condgen.painters import index_of
+
+    index = index_of(folder, LATENTS)
+    modules = sketches(folder, parts_of(index, folder))
+    shape = modules[index["net"]].config
+    return index, modules, {"size": shape.size, "colours": shape.colours, "latent": shape.latent}
 
 
 def of_encoder(folder: Path) -> tuple[dict, dict, dict]:
@@ -122,6 +135,7 @@ def lines_of(facts: dict) -> list[str]:
         ("pictures", f"{facts['size']} x {facts['size']}{', grey' if facts.get('colours') == 1 else ''}"),
         ("priors", ", ".join(facts.get("priors", ()))),
         ("knows", facts.get("knows")),
+        ("latent", facts.get("latent")),
         ("embed_dim", facts.get("embed_dim")),
         ("context", facts.get("context")),
         ("model_id", facts["model_id"]),

@@ -6,15 +6,18 @@ import argparse
 from pathlib import Path
 
 from condgen.cli.terminal import bytes_of, human, show_json, table
-from condgen.models import LABELS, PAIRS, PICTURES
+from condgen.models import LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, WORDS
 
 HELP = "list recipes and models"
 KINDS = {
     "words": ("Models of words", "generate PROMPT --model NAME"),
     "labels": ("Models of labels", "sample --label L --model NAME"),
+    "codes": ("Models of codes", "sample --model NAME"),
+    "pictures": ("Models of pictures", "translate NAME PICTURE"),
     "": ("Encoders", "search NAME --data PATH QUERY"),
 }
-"""What a model paints, nothing or something: a title, and a command."""
+"""What a model paints from, nothing or something: a title, and a command."""
+FROM = {WORDS: "words", LABELS: "labels", LATENTS: "codes", TRANSLATORS: "pictures", PAIRS: "", PICTURES: ""}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +61,7 @@ def _model_row(name: str, folder: Path, index: object) -> dict:
     index = index if isinstance(index, dict) else {}
     kept = {key: index.get(key) for key in ("recipe", "data", "size", "priors")}
     kept["kind"] = kind = index.get("_class_name")
-    kept["paints"] = "labels" if kind == LABELS else "" if kind in (PAIRS, PICTURES) else "words"
+    kept["paints"] = FROM.get(kind, "words") if isinstance(kind, str) else "words"
     return {"name": name, "path": str(folder), "bytes": bytes_of(folder)} | kept
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from functools import partial
 from pathlib import Path
 
 from condgen.cli.generate import add_model_arguments, check_folder, load_model
@@ -39,29 +40,41 @@ def run(args: argparse.Namespace) -> int:
         raise CondgenError(
             f"{args.file} was painted by {recipe['model']}. {error} Name the model with --model."
         ) from None
-    from condgen.labelling import LabelToImage
-    from condgen.pipeline import TextToImage
-
-    model = load_model((LabelToImage if of_labels else TextToImage).load, folder, args.device)
+    model = load_model(partial(opened, of_labels), folder, args.device)
     if model.model_id != recipe["model_id"]:
         raise CondgenError(
             f"{args.file} was painted by {recipe['model']} with the weights {recipe['model_id']}, but {folder} holds "
             f"the weights {model.model_id}. Give the right model with --model."
         )
     dials = {name: value for name, value in recipe.items() if name not in NOT_DIALS}
-    known = [knob.name for knob in (model.knobs if of_labels else model.knobs(recipe["prior"]))]
+    knobs = getattr(model, "knobs", ()) if of_labels else model.knobs(recipe["prior"])
+    known = [knob.name for knob in knobs]
     if strange := sorted(set(dials) - set(known)):
         raise CondgenError(
             f"The recipe in {args.file} holds {', '.join(strange)}, which {folder} cannot turn; its dials are "
-            f"{', '.join(known)}. Another program changed the file."
+            f"{', '.join(known) or 'none'}. Another program changed the file."
         )
-    if of_labels:
+    if hasattr(model, "paintings"):
+        (painting,) = model.paintings(seed=recipe["seed"])
+    elif of_labels:
         (painting,) = model.sample(recipe["labels"], seed=recipe["seed"], **dials)
     else:
         (painting,) = model.generate(recipe["prompt"], seed=recipe["seed"], prior=recipe["prior"], **dials)
     before = args.file.read_bytes()
     path = painting.save(args.out)
     return _tell(args, path, painting, before)
+
+
+def opened(of_labels: bool, folder: Path):
+    """The model in a folder, which must be one that paints words, or one that does not."""
+    from condgen.labelling import LabelToImage
+    from condgen.latents import LatentModel
+    from condgen.models import LATENTS, kind_of
+    from condgen.pipeline import TextToImage
+
+    if not of_labels:
+        return TextToImage.load(folder)
+    return (LatentModel if kind_of(folder) == LATENTS else LabelToImage).load(folder)
 
 
 def _tell(args: argparse.Namespace, path: Path, painting, before: bytes) -> int:

@@ -22,9 +22,11 @@ from condgen.cli.generate import (
 from condgen.cli.terminal import Parser, say
 from condgen.contracts import CondgenError
 
-HELP = "paint pictures from labels and attributes"
+HELP = "paint pictures from labels and attributes, or from nothing but a seed"
 DIALS = "Further options are the model's own dials, which `condgen info MODEL` lists: --guidance W, --steps K, \
 --temperature T, --truncation R and so on, where it has them."
+FEW = 16
+"""Pictures of a model that is told nothing."""
 SECONDS = 5.0
 """Between two lines of progress."""
 
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="attributes, such as smiling=1"
     )
     parser.add_argument("--all-labels", action="store_true", help="every label of the model, and a sheet of them")
-    parser.add_argument("-n", type=int, metavar="N", help="pictures of every label (default 1)")
+    parser.add_argument("-n", type=int, metavar="N", help="pictures of a label (default 1), or of nothing (default 16)")
     parser.add_argument("--seed", type=int, default=0, help="of the first picture of a label; then +1 (default 0)")
     parser.add_argument("--per-label", type=int, metavar="N", help="write a data set with N pictures of every label")
     text = "of the data set: OUT/<label>/<index>.png (default), or one file"
@@ -53,9 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Everything that can be refused without the model is refused before torch is imported."""
+    from condgen.models import LATENTS, kind_of
+
     also = pairs(args.set)
     check(args)
     folder = find_model(args.model)
+    if kind_of(folder) == LATENTS:
+        return _paint_codes(args, folder)
     if args.per_label is not None:
         from condgen.data.writing import place_of
 
@@ -97,11 +103,11 @@ def check(args: argparse.Namespace) -> None:
 
 def find_model(name: str | None) -> Path:
     """The folder of a model; without a name, an error that lists the models of labels."""
-    from condgen.models import find, found, paints_labels
+    from condgen.models import LABELS, LATENTS, find, found, kind_of
 
     if name is not None:
         return find(name)
-    there = ", ".join(known for known, folder in found().items() if paints_labels(folder))
+    there = ", ".join(known for known, folder in found().items() if kind_of(folder) in (LABELS, LATENTS))
     hint = f"one of {there}, or a path" if there else "a path; train one: condgen train digits-diffusion -o runs/digits"
     raise CondgenError(f"Say which model paints: --model M, {hint}.")
 
@@ -153,17 +159,37 @@ def labels_of(args: argparse.Namespace, model) -> list[str]:
     return [one.strip() for texts in split for one in texts]
 
 
+def _paint_codes(args: argparse.Namespace, folder: Path) -> int:
+    """Pictures of a model that is told nothing."""
+    asked = {"--label": args.label, "--set": args.set, "--all-labels": args.all_labels, "--per-label": args.per_label}
+    if wrong := [flag for flag, value in asked.items() if value]:
+        raise CondgenError(f"{folder} is told nothing when it paints: leave {', '.join(wrong)} out.")
+    if args.more:
+        args.parser.refuse(args.more)
+    from condgen.latents import LatentModel
+
+    model = load_model(LatentModel.load, folder, args.device)
+    total = FEW if args.n is None else args.n
+    return _save_all(args, model.paintings(total, args.seed), total)
+
+
 def _paint(args: argparse.Namespace, model, also: dict[str, str], dials: dict[str, float]) -> int:
     wanted = wishes(args, model, also)
     n = 1 if args.n is None else args.n
-    total, shown = len(wanted) * n, []
-    with progress(model.sample(wanted, n=n, seed=args.seed, **dials), total) as (paintings, show):
+    total = len(wanted) * n
+    columns = n if 1 < n <= 20 and len(wanted) > 1 else 0
+    return _save_all(args, model.sample(wanted, n=n, seed=args.seed, **dials), total, columns)
+
+
+def _save_all(args: argparse.Namespace, made: Iterable, total: int, columns: int = 0) -> int:
+    """Writes paintings and a sheet of them, and tells of each."""
+    shown = []
+    with progress(made, total) as (paintings, show):
         for painting in paintings:
             show(line_of(painting, painting.save(args.out), args.json))
             if len(shown) < MOST_ON_SHEET:
                 shown.append((painting.image, label(painting.prompt.removeprefix("label: "), painting.seed)))
     if total > 1:
-        columns = n if 1 < n <= 20 and len(wanted) > 1 else 0
         say(f"sheet: {save_sheet(shown, total, args.out, columns)}")
     return 0
 

@@ -6,6 +6,7 @@
     folder/train-images-idx3-ubyte       MNIST's idx files, also .gz: a folder of them, or one file; see `idx`
     folder/data_batch_1.bin              CIFAR's binary batches; see `cifar`
     digits                               scikit-learn's: 1,797 real pictures, 8 x 8, grey; nothing is downloaded
+    scenes                               single shapes whose factors are all known, drawn at any size; see `singles`
     torchvision:FashionMNIST             what torchvision knows, where there is network; see `known`
     hub:ylecun/mnist                     parquet files of a data set on the Hugging Face hub, where there is network
 
@@ -43,6 +44,7 @@ from condgen.data.labelrows import LabelledRows, NothingLabelled, open_classes, 
 from condgen.data.pictures import SUFFIXES, fit
 from condgen.data.rows import GUESSED, Columns, Source, files_below, is_idx, open_source
 from condgen.data.shards import shard_files
+from condgen.data.singles import SCENES, open_singles
 from condgen.data.sources import Tally, judge
 from condgen.data.tables import IMAGE, LABELS, SHARDS, column_names
 from condgen.factors import LABEL
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 FORMS = (
     "Expected a folder for every class (cat/a.png, dog/b.png), metadata.csv, .jsonl or parquet files with the columns "
     "image (or file_name) and label, idx files (train-images-idx3-ubyte, .gz or not), CIFAR's .bin files, or the word "
-    "'digits'."
+    "'digits' or 'scenes'."
 )
 
 
@@ -103,7 +105,7 @@ def open_labelled(
             f"and {how!r}."
         )
     columns = Columns(image, "", split_column, label, tuple(attributes))
-    found = find(source, columns, where, tuple(names))
+    found = find(source, columns, where, tuple(names), size=size)
     if isinstance(found, Arrays):
         images, codes = found.read(split)
         images = np.ascontiguousarray(coloured(squared(images, size, how, found.path), colours))
@@ -120,11 +122,12 @@ def find(
     where: str = "",
     names: tuple[str, ...] = (),
     guess: bool = True,
+    size: int = 0,
 ) -> Arrays | LabelledRows:
     """Finds out in which form the data is; reads labels, and no picture. See `open_labelled`.
 
     A word goes before a folder of that name, which is given as ./digits. Where `guess` is false, a table without a
-    label has no attributes either.
+    label has no attributes either. What is drawn is drawn with the edge `size`.
 
     Raises:
         NothingLabelled: there is nothing that looks like labelled pictures.
@@ -133,6 +136,10 @@ def find(
     names, word = checked_names(names, "names"), os.fspath(source)
     if word.startswith(HUB):
         return open_table(fetch_hub(word), columns, where, names, guess)
+    if word == SCENES:
+        if where or names or columns.image or columns.split:
+            raise CondgenError(f"{word} is drawn: a label and attributes can be chosen, and nothing else.")
+        return open_singles(size, columns.label, columns.attributes)
     found = None if word == DIGITS or word.startswith(TORCHVISION) else _table(word, columns)
     if found is not None:
         return open_table(found, columns, where, names, guess)

@@ -31,7 +31,7 @@ def evaluate(
     split_column: str | None = None, where: str | None = None, how: str | None = None,
     per_label: int = 100, seeds: int | None = None, judge: Path | str | None = None, combined: Sequence[str] = (),
     inception: Path | str | None = None, features: bool = False, label: str | None = None,
-    templates: Sequence[str] = (), train_pictures: int = 0, tune: int = TUNE,
+    templates: Sequence[str] = (), train_pictures: int = 0, tune: int = TUNE, importance: int = 50,
     told: Told = lambda share, what: None,
 ) -> dict:  # fmt: skip
     """Judges a model.
@@ -59,6 +59,7 @@ def evaluate(
         templates: sentences with a gap for a class, `a photo of a {}`; by default those that go with the data.
         train_pictures: of the training pictures, probes are fitted on at most so many; 0 for all.
         tune: pictures that an encoder sees when it is trained on 1, 10 and 100 % of the labels; 0 leaves that out.
+        importance: of VAEs: codes a picture for the importance-weighted likelihood; 0 leaves it out.
         judge: folder to keep classifiers in; by default `judge` in the folder of the report.
         told: called with progress.
 
@@ -70,6 +71,7 @@ def evaluate(
     """
     counts = (("prompts", prompts, 1), ("pictures", pictures, 1), ("ablate", ablate, 0), ("per-label", per_label, 1))
     counts += (("seeds", 3 if seeds is None else seeds, 1), ("train-pictures", train_pictures, 0), ("tune", tune, 0))
+    counts += (("importance", importance, 0),)
     for name, value, least in counts:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise CondgenError(f"--{name} must be an integer from {least}, got {str(value)[:40]!r}.")
@@ -81,14 +83,17 @@ def evaluate(
     asked = {"image": image, "split_column": split_column, "how": how, "where": where}
     by_features = features or hasattr(model, "embed_image")
     by_label = not by_features and hasattr(model, "factors")
+    by_codes = not by_features and hasattr(model, "decode")
     of_labels = {"per-label": per_label != 100, "judge": judge, "combined": combined, "inception": inception}
     of_features = {"label": label, "template": templates, "train-pictures": train_pictures, "tune": tune != TUNE}
     if by_features:
         _refuse("what models paint", "features", {"parts": parts} | of_labels)
     else:
         _refuse("features (--features)", "what it paints", of_features)
-        _check_kind(by_label, {"text": text, "parts": parts, "against": others}, {"seeds": seeds} | of_labels)
-        if any(hasattr(other, "factors") for other in others) or (others and (data or not ablate)):
+        _check_kind(
+            by_label or by_codes, {"text": text, "parts": parts, "against": others}, {"seeds": seeds} | of_labels
+        )
+        if not by_codes and any(hasattr(other, "factors") for other in others) or (others and (data or not ablate)):
             raise CondgenError(
                 "--against adds lines to the ablation of scenes: leave --data out, and --ablate above 0."
             )
@@ -107,6 +112,14 @@ def evaluate(
         place = judge or (Path(out) / "judge" if out is not None else None)
         more = {"judge": place and Path(place), "combined": combined, "inception": inception and Path(inception)}
         report, sheets = labels.evaluate_labels(model, train, test, per_label, range(seeds or 3), told=told, **more)
+    elif by_codes:
+        from condgen.evaluation import latents
+
+        train, test = latents.read_any(model, data, split, asked)
+        report = {"kind": "codes", "data": test.name}
+        if model.encodes:
+            more, sheets["sheet"] = latents.evaluate_autoencoder(model, train, test, importance, told)
+            report |= more
     elif data:
         asked = {"image": image, "text": text, "split": split_column, "where": where, "how": how}
         known = read_pictures(model, data, split, asked)

@@ -11,6 +11,8 @@ from condgen.recipes.table import SPACES, Recipe
 from condgen.training.loop import FitConfig
 
 FIT = FitConfig(images=1_000_000, batch=128, lr=3e-3, weight_decay=0.0, decay_from=0.0, schedule="cosine")
+FIT_MLP = replace(FIT, optimiser="adamw", lr=1e-3, beta_2=0.999)
+"""Of layers that are fully connected: on their large matrices a step of Muon costs more than twenty of AdamW."""
 KINDS = {
     "linear": "a linear autoencoder, which finds what PCA finds",
     "ae": "an autoencoder of perceptrons",
@@ -47,7 +49,7 @@ def _of_kind(collection: str, kind: str) -> Autoencoding:
         sigma="fixed" if beta else "optimal",
     )
     noise = AutoencoderObjective(noise="gaussian", strength=0.5) if kind == "dae" else AutoencoderObjective()
-    fit = replace(FIT, lr=2e-2, batch=256) if kind == "linear" else FIT
+    fit = {"linear": replace(FIT, lr=2e-2, batch=256), "mlp": FIT_MLP, "conv": FIT}[body]
     return Autoencoding(
         data=OWN.get(collection, ""),
         pictures=AnyPictures(colours=3) if collection == "cifar10" else AnyPictures(),
@@ -62,8 +64,7 @@ def _binary() -> Autoencoding:
     shape = AutoencoderShape(
         body="mlp", latent=40, hidden=(512, 512), variational=True, likelihood="bernoulli", binary=True
     )
-    fit = replace(FIT, images=12_000_000)
-    return Autoencoding(autoencoder=shape, fit_autoencoder=fit)
+    return Autoencoding(autoencoder=shape, fit_autoencoder=replace(FIT_MLP, images=12_000_000))
 
 
 AUTOENCODERS: dict[str, Recipe] = {

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from condgen.decoders.cgan import CganObjective, CganTraining, augmented, diversity, truncated
+from condgen.decoders.cgan import CganObjective, CganTraining, truncated
 from condgen.decoders.cvae import CvaeObjective, CvaeTraining
 from condgen.decoders.telling import DecoderObjective
+from condgen.nn.game import augmented, diversity
 from tests.tiny import tiny_decoder
 
 READS = {"size": 16, "colours": 1, "levels": (4,)}

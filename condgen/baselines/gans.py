@@ -1,0 +1,339 @@
+"""GANs without a condition: the plain one, DCGAN, and InfoGAN, whose codes mean something that nobody has named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condgen import ranks
+from condgen.contracts import Batch
+from condgen.diffusion.sampling import noise
+from condgen.losses import gaussian_nll
+from condgen.nn.game import Game, Read, Rules, Told
+
+START, MOST = 4, 8
+"""Least edge of the lowest level, and how many times the channels of the highest a level has at most."""
+HIDDEN = 128
+"""Width of the layer between the features of a critic and what it reads of the codes."""
+SHARPEST = -3.0
+"""Least log sigma with which a critic reads a continuous code."""
+
+
+@dataclass(frozen=True)
+class GanConfig:
+    """Shape of both players.
+
+    Args:
+        size: edge of the pictures.
+        colours: channels of the pictures, 1 or 3.
+        body: `mlp`, three hidden layers; `dcgan`, convolutions with strides. These halve the picture until its edge is
+            4 to 7, so the size must be such a number times a power of two.
+        code: length of the noise.
+        width: channels of the highest level of `dcgan`, each further one doubles them, up to eight times; hidden units
+            of the narrowest layer of `mlp`, the next ones have two and four times as many.
+        norm: of the critic: `none`, or `batch`, the classic. The generator always norms over the batch.
+        categories: values of a code that picks one of them; 0 for none.
+        continuous: number of codes from -1 to 1.
+    """
+
+    size: int = 32
+    colours: int = 3
+    body: Literal["mlp", "dcgan"] = "dcgan"
+    code: int = 100
+    width: int = 64
+    norm: Literal["none", "batch"] = "none"
+    categories: int = 0
+    continuous: int = 0
+
+    @property
+    def latent(self) -> int:
+        """Length Z of the vector that a picture is painted from, see `Codes`."""
+        return self.code + self.categories + self.continuous
+
+    @property
+    def halvings(self) -> int:
+        """How often `dcgan` halves the picture.
+
+        Raises:
+            ValueError: the edge it ends at is no whole number.
+        """
+        n = max(0, math.floor(math.log2(max(self.size, 1) / START)))
+        if n < 1 or self.size % 2**n:
+            raise ValueError(
+                f"pictures of {self.size} pixels cannot be halved down to {START} to {2 * START - 1}; take a power of "
+                "two from 8, or 28, with --pictures.size"
+            )
+        return n
+
+    @property
+    def channels(self) -> list[int]:
+        """Of every level of `dcgan`, the highest first."""
+        return [self.width * min(2**k, MOST) for k in range(self.halvings)]
+
+
+class Codes(NamedTuple):
+    """The parts of z (B, Z), in the order in which they lie side by side in it.
+
+    Args:
+        noise: (B, code), standard normal.
+        category: (B, categories), all zero but for a one.
+        continuous: (B, continuous), evenly from -1 to 1.
+    """
+
+    noise: Tensor
+    category: Tensor
+    continuous: Tensor
+
+    @classmethod
+    def of(cls, z: Tensor, config: GanConfig) -> Codes:
+        """Takes z apart."""
+        return cls(*z.split([config.code, config.categories, config.continuous], 1))
+
+    @classmethod
+    def from_even(cls, noise: Tensor, even: Tensor, config: GanConfig) -> Codes:
+        """From normal numbers (B, code), and numbers spread evenly over [0, 1), (B, 1 + continuous)."""
+        picked = (even[:, 0] * config.categories).long()
+        category = F.one_hot(picked, config.categories) if config.categories else noise.new_zeros(len(noise), 0)
+        return cls(noise, category.to(noise), 2 * even[:, 1:] - 1)
+
+    def joined(self) -> Tensor:
+        """(B, Z)"""
+        return torch.cat(self, 1)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over the batch of all processes together: what is learned does not hang on their number.
+
+    References:
+        Batch Normalization (Ioffe, Szegedy, 2015)
+    """
+
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5):
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.weight, self.bias = nn.Parameter(torch.empty(channels)), nn.Parameter(torch.zeros(channels))
+        nn.init.normal_(self.weight, 1.0, 0.02)
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, ...) -> the same."""
+        if not self.training or ranks.world() == 1:
+            return F.batch_norm(x, self.mean, self.var, self.weight, self.bias, self.training, self.momentum, self.eps)
+        axes = [0, *range(2, x.ndim)]
+        mean, square = ranks.joint_mean(torch.stack([x.float().mean(axes), x.float().square().mean(axes)]))
+        var, n = square - mean.square(), ranks.world() * x.numel() // x.shape[1]
+        with torch.no_grad():
+            self.mean.lerp_(mean, self.momentum)
+            self.var.lerp_(var * (n / (n - 1)), self.momentum)
+        return F.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
+
+
+def _scaled_down(module: nn.Module) -> None:
+    """First weights as in the paper on DCGAN; without norms they would let signals die away, layer by layer."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(part.weight, 0.0, 0.02)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+class Gan(nn.Module):
+    """A generator: z -> pictures. What z holds is said in `Codes`.
+
+    References:
+        Generative Adversarial Nets (Goodfellow et al., 2014), for `mlp`
+        Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks (Radford et al.,
+        2016), for `dcgan`
+    """
+
+    def __init__(self, config: GanConfig):
+        super().__init__()
+        self.config = config
+        size, colours, w = config.size, config.colours, config.width
+        if config.body == "mlp":
+            layers, before = [], config.latent
+            for k in (w, 2 * w, 4 * w):
+                layers += [nn.Linear(before, k, bias=False), BatchNorm(k), nn.ReLU()]
+                before = k
+            layers += [nn.Linear(before, colours * size**2), nn.Unflatten(1, (colours, size, size))]
+        else:
+            channels, edge = config.channels, size // 2**config.halvings
+            low = channels[-1]
+            layers = [nn.Linear(config.latent, low * edge**2, bias=False), nn.Unflatten(1, (low, edge, edge))]
+            layers += [BatchNorm(low), nn.ReLU()]
+            for a, b in zip(channels[:0:-1], channels[-2::-1]):
+                layers += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), BatchNorm(b), nn.ReLU()]
+            layers += [nn.ConvTranspose2d(channels[0], colours, 4, 2, 1)]
+        self.body = nn.Sequential(*layers, nn.Tanh())
+        _scaled_down(self)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.body(z)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(B, Z) -> (B, C, S, S) in [-1, 1]; in training mode the pictures of a batch hang on each other."""
+        return self(z)
+
+    def draw(self, rng: list[torch.Generator]) -> Tensor:
+        """z (len(rng), Z), each row from its own generator alone."""
+        normal = noise((self.config.code,), rng)
+        even = torch.stack([torch.rand(1 + self.config.continuous, generator=own) for own in rng])
+        return Codes.from_even(normal, even, self.config).joined()
+
+
+class GanCritic(nn.Module):
+    """Pictures -> (B, 1 + K): the logit, is it real?, and what it reads of the codes that it was painted from.
+
+    These are the logits of the category, and for every continuous code mean and log sigma of a normal.
+
+    References:
+        InfoGAN: Interpretable Representation Learning by Information Maximizing Generative Adversarial Nets (Chen et
+        al., 2016), for what is read
+    """
+
+    def __init__(self, config: GanConfig):
+        super().__init__()
+        self.config = config
+        pixels, w = config.colours * config.size**2, config.width
+        if config.body == "mlp":
+            layers, before = [nn.Flatten()], pixels
+            for k in (4 * w, 2 * w, w):
+                layers += [nn.Linear(before, k), *self._norm(k, layers), nn.LeakyReLU(0.2)]
+                before = k
+            self.width = w
+        else:
+            layers, before = [], config.colours
+            for k in config.channels:
+                layers += [nn.Conv2d(before, k, 4, 2, 1), *self._norm(k, layers), nn.LeakyReLU(0.2)]
+                before = k
+            self.width = before * (config.size // 2**config.halvings) ** 2
+            layers += [nn.Flatten()]
+        self.trunk = nn.Sequential(*layers)
+        self.real = nn.Linear(self.width, 1)
+        read = config.categories + 2 * config.continuous
+        self.codes = None
+        if read:
+            self.codes = nn.Sequential(nn.Linear(self.width, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, read))
+        if config.norm == "batch":
+            _scaled_down(self)
+
+    def _norm(self, channels: int, before: list[nn.Module]) -> list[nn.Module]:
+        """None where pixels come in."""
+        first = not any(isinstance(layer, nn.LeakyReLU) for layer in before)
+        return [] if first or self.config.norm == "none" else [BatchNorm(channels)]
+
+    def phi(self, images: Tensor) -> Tensor:
+        """Its features of pictures, (B, F), which all its answers come from."""
+        return self.trunk(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        phi = self.phi(images)
+        return self.real(phi) if self.codes is None else torch.cat([self.real(phi), self.codes(phi)], 1)
+
+    def category(self, images: Tensor) -> Tensor:
+        """Logits of the category that pictures seem to be painted from, (B, categories)."""
+        return self(images)[:, 1 : 1 + self.config.categories]
+
+
+@dataclass(frozen=True)
+class GanObjective(Rules):
+    """How a GAN is trained: the modern way by default, `CLASSIC` as it was taught; see `nn.game.Rules`.
+
+    Args:
+        loss: of the game: `rp`, `ns` or `hinge`, see `losses.adversarial`.
+        gamma: weight of the penalties on the critic's slope at real (R1) and at painted pictures (R2); 0 is off.
+        penalised: share of the batch that the penalties are computed on; they cost as much as three passes.
+        augment: largest share of the pictures that the critic sees changed (shifted, a patch cut out, brightness).
+        augment_over: steps over which the share rises to it.
+        category: weight of what pictures tell of the category they were painted from (mutual information).
+        continuous: the same of continuous codes.
+    """
+
+    category: float = 1.0
+    continuous: float = 0.1
+
+
+CLASSIC = GanObjective(loss="ns", gamma=0.0, augment=0.0)
+"""As taught: the non-saturating game, without penalties and augmentation."""
+
+
+class GanTraining(Game):
+    """A Trainable around a GAN, in two turns, on batches with `image` (B, C, S, S).
+
+    Both players are rewarded for what pictures tell of their codes: the generator paints so that they can be read, the
+    critic learns to read them, for what it reads with is its own. What is logged of it are lower bounds of the mutual
+    information of pictures and codes, in nats.
+
+    References: see `GanCritic`, section 5.
+    """
+
+    rules: GanObjective
+
+    def __init__(self, gan: Gan, rules: GanObjective):
+        super().__init__(rules)
+        self.gan, self.critic = gan, GanCritic(gan.config)
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        return (self.gan if turn == "generator" else self.critic).parameters()
+
+    def loss(self, batch: Batch, turn: str) -> dict[str, Tensor]:
+        real, shape = batch["image"], self.gan.config
+        normal = torch.randn(len(real), shape.code, device=real.device)
+        codes = Codes.from_even(normal, torch.rand(len(real), 1 + shape.continuous, device=real.device), shape)
+        with self.others_fixed(turn):
+            fake = self.gan(codes.joined())
+            if turn == "generator":
+                told, answers = self.play_generator(real, fake)
+            else:
+                told, _, answers = self.play_critic(real, fake)
+                told = self.penalised(told, real, fake)
+            return self._informed(told, answers[:, 1:], codes)
+
+    def judge(self, images: Tensor, read: Read = ()) -> Tensor:
+        return self.critic(self.augmented(images))
+
+    def judge_both(self, real: Tensor, fake: Tensor, read: Read) -> tuple[Tensor, Tensor]:
+        """Apart where the critic norms over the batch: in the generator's turn it sees painted pictures alone, too."""
+        if self.critic.config.norm == "batch":
+            return self.judge(real), self.judge(fake)
+        return super().judge_both(real, fake, read)
+
+    def _informed(self, told: Told, answers: Tensor, codes: Codes) -> Told:
+        """The same with what the answers tell of the codes."""
+        own, told = self.rules, dict(told)
+        if codes.category.shape[1]:
+            nats = category_nats(answers[:, : codes.category.shape[1]], codes.category)
+            told |= {"loss": told["loss"] - own.category * nats, "nats_category": nats.detach()}
+        if codes.continuous.shape[1]:
+            nats = continuous_nats(answers[:, codes.category.shape[1] :], codes.continuous)
+            told |= {"loss": told["loss"] - own.continuous * nats, "nats_continuous": nats.detach()}
+        return told
+
+
+def category_nats(logits: Tensor, category: Tensor) -> Tensor:
+    """Lower bound of the mutual information of pictures and category: log K less the cross-entropy, in nats.
+
+    Args:
+        logits: (B, K), read off the pictures.
+        category: (B, K), all zero but for a one; every value is drawn as often.
+    """
+    return math.log(category.shape[1]) - F.cross_entropy(logits, category)
+
+
+def continuous_nats(answers: Tensor, continuous: Tensor) -> Tensor:
+    """The same of codes from -1 to 1: their entropy less what normals around the means that were read leave, in nats.
+
+    Args:
+        answers: (B, 2 C), means, then log sigmas.
+        continuous: (B, C).
+    """
+    mean, log_sigma = answers.chunk(2, 1)
+    left = gaussian_nll(mean, continuous, log_sigma.clamp(min=SHARPEST))
+    return continuous.shape[1] * math.log(2) - left

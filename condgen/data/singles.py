@@ -1,0 +1,82 @@
+"""Scenes of one shape whose factors are all known: the data by the name `scenes`, drawn here.
+
+Every combination of shape, colour, size, x and y is there once, 61,440 in all, so that factors are uniform and
+independent, as a score of disentanglement wants them. A seeded shuffle puts 50,000 into train and the others into test:
+no picture is in both. All shapes of all sizes fit into the canvas at all places.
+
+References:
+    the layout of dSprites: Disentanglement testing Sprites dataset (Matthey, Higgins, Hassabis, Lerchner, 2017)
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from condgen.contracts import CondgenError
+from condgen.data.arrays import Arrays, Part
+from condgen.data.grammar import COLOURS, SHAPES
+from condgen.data.scenes import MOST, Layout, render
+from condgen.factors import LABEL
+
+SCENES = "scenes"
+SIZE = 32
+"""Edge in pixels where none is asked for."""
+TRAIN = 50_000
+RADII = np.linspace(0.12, 0.24, 6)
+"""As parts of the canvas."""
+PLACES = np.linspace(0.28, 0.72, 16)
+"""Of centres, as parts of the canvas: about a pixel apart at 32 pixels."""
+FACTORS: dict[str, tuple[str, ...]] = {
+    "shape": tuple(SHAPES),
+    "colour": tuple(COLOURS),
+    "size": tuple(f"{r:.3f}" for r in RADII),
+    "x": tuple(f"{x:.3f}" for x in PLACES),
+    "y": tuple(f"{y:.3f}" for y in PLACES),
+}
+"""What is known of every picture, and the values."""
+
+
+def open_singles(size: int = 0, label: str = "", attributes: tuple[str, ...] = ()) -> Arrays:
+    """The scenes, found but not drawn.
+
+    Args:
+        size: edge in pixels, from 16; 0 is SIZE.
+        label: the factor that is the class; where nothing at all is chosen, the shape.
+        attributes: further factors that are told.
+
+    Raises:
+        CondgenError: no such factor, one that is chosen twice, or pictures too small to tell shapes apart.
+    """
+    if size and size < 16:
+        raise CondgenError(f"Scenes are drawn from 16 pixels, got {size}.")
+    label = label or ("" if attributes else "shape")
+    chosen = [*filter(None, [label]), *attributes]
+    if unknown := [name for name in chosen if name not in FACTORS]:
+        raise CondgenError(f"The data {SCENES} has no factor {unknown[0]!r}; it has {', '.join(FACTORS)}.")
+    if twice := [name for name in chosen if chosen.count(name) > 1]:
+        raise CondgenError(f"The factor {twice[0]} of {SCENES} is chosen twice.")
+    told = [list(FACTORS).index(name) for name in chosen]
+    order = np.random.default_rng(0).permutation(np.prod([len(values) for values in FACTORS.values()]))
+    parts = []
+    for split, numbers in (("train", order[:TRAIN]), ("test", order[TRAIN:])):
+        codes = codes_of(numbers)
+        parts.append(Part(split, split, codes[:, told], partial(draw, codes, size or SIZE)))
+    columns = tuple(LABEL if name == label else name for name in chosen)
+    return Arrays(SCENES, SCENES, "drawn", columns, tuple(FACTORS[name] for name in chosen), tuple(parts))
+
+
+def codes_of(numbers: np.ndarray) -> np.ndarray:
+    """Numbers of combinations, int64 (N,), below the product of the levels -> the level of each factor, (N, 5)."""
+    return np.stack(np.unravel_index(numbers, [len(values) for values in FACTORS.values()]), axis=1).astype(np.int64)
+
+
+def draw(codes: np.ndarray, size: int = SIZE) -> np.ndarray:
+    """Levels of the factors, int64 (N, 5) -> pictures, uint8 (N, 3, size, size)."""
+    shape = np.full((len(codes), MOST), -1)
+    colour = np.zeros((len(codes), MOST), int)
+    x, y, r = (np.zeros((len(codes), MOST), np.float32) for _ in range(3))
+    shape[:, 0], colour[:, 0], r[:, 0] = codes[:, 0], codes[:, 1], RADII[codes[:, 2]]
+    x[:, 0], y[:, 0] = PLACES[codes[:, 3]], PLACES[codes[:, 4]]
+    return render(Layout(shape, colour, x, y, r), size)
