@@ -7,6 +7,7 @@ has learned the surface answers to steps along it and is deaf to steps off it.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -106,7 +107,8 @@ def of_decoder(net: nn.Module, codes: Tensor) -> Tensor:
     passes give all Jacobians, whatever the network is made of, in the memory of one.
     """
     columns = []
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch about itself, when it first moves forward
         for k in range(codes.shape[1]):
             step = torch.zeros_like(codes)
             step[:, k] = 1
