@@ -119,7 +119,7 @@ def holes(
             "distance to real codes": distance[name].mean().item(),
             "log density": density.log_prob(own).mean().item(),
             "lost when painted and read": (apart(again, own[:READ]) / z.std()).mean().item(),
-            "codes": float(len(own)),
+            "codes": len(own),
         }
     pictures = {"holes.png": _sheet(space, sources, distance), "map.png": _map(space, z, sources, in_hole)}
     return Holes(table, pictures, sources, in_hole)

@@ -75,7 +75,7 @@ def importance_weighted(
     numbers = {"likelihood": {"nats a picture": {
         "negative evidence bound": -elbo.mean().item(), f"NLL, at most (K = {samples})": nll.mean().item(),
         "standard error": (nll.std() / math.sqrt(len(nll))).item(), "KL": kl.mean().item(),
-        "pictures": float(len(nll)),
+        "pictures": len(nll),
     }}}  # fmt: skip
     return Likelihood(numbers, _drawn(as_float(images), nll, curve), nll.float(), elbo.float(), kl)
 

@@ -173,7 +173,7 @@ def _numbers(
         local_rank=rank, effective_rank=effective, largest_singular_value=values[:, 0],
         log_volume=values.clamp(min=1e-12).log().sum(1),
     )}}  # fmt: skip
-    numbers["surface"]["mean over pictures"]["pictures"] = float(len(values))
+    numbers["surface"]["mean over pictures"]["pictures"] = len(values)
     for what in along:
         ratio = along[what] / off[what].clamp(min=1e-12)
         row = mean_of(along_tangents=along[what], across=off[what], ratio=ratio)
