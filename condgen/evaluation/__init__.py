@@ -90,10 +90,11 @@ def evaluate(
         _refuse("what models paint", "features", {"parts": parts} | of_labels)
     else:
         _refuse("features (--features)", "what it paints", of_features)
-        _check_kind(
-            by_label or by_codes, {"text": text, "parts": parts, "against": others}, {"seeds": seeds} | of_labels
-        )
-        if not by_codes and any(hasattr(other, "factors") for other in others) or (others and (data or not ablate)):
+        if by_codes:
+            _refuse("models that are told something", "one that is told nothing", {"parts": parts, "against": others})
+        else:
+            _check_kind(by_label, {"text": text, "parts": parts, "against": others}, {"seeds": seeds} | of_labels)
+        if any(hasattr(other, "factors") for other in others) or (others and (data or not ablate)):
             raise CondgenError(
                 "--against adds lines to the ablation of scenes: leave --data out, and --ablate above 0."
             )
