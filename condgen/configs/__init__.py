@@ -5,6 +5,7 @@ from condgen.configs.encoders import BackboneShape, ClipShape, Contrastive, Self
 from condgen.configs.gans import Adversarial, GanShape
 from condgen.configs.painting import ByLabel, CganShape, Corridor, CvaeShape, DecoderShape, Painter, PriorShape
 from condgen.configs.pictures import AnyPictures, Labelled, Pictures
+from condgen.configs.translation import Translating, TranslatorShape, TwoSides
 
 __all__ = [
     "Adversarial",
@@ -25,4 +26,7 @@ __all__ = [
     "Pictures",
     "PriorShape",
     "SelfSupervised",
+    "Translating",
+    "TranslatorShape",
+    "TwoSides",
 ]

@@ -19,6 +19,7 @@ KEPT = (
     *("scene_eval", "pictures_judged", "swap_accuracy", "retrieval", "parts"),
     *("judge", "accuracy", "accuracy_seen", "accuracy_never_seen", "distances", "classifier_trained_on_generated"),
     *("features", "collapse", "new_head", "coverage", "variety", "categories"),
+    *("translation", "there_and_back", "attributes"),
 )
 
 
