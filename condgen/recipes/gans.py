@@ -17,7 +17,8 @@ KINDS = {
     "gan": ("a GAN of perceptrons", GanShape(body="mlp", width=128)),
     "dcgan": ("a GAN of convolutions (DCGAN)", GanShape()),
     "infogan": (
-        "a GAN whose codes can be read off its pictures (InfoGAN)", GanShape(code=16, hidden=256, categories=10, continuous=2)
+        "a GAN whose codes can be read off its pictures (InfoGAN)",
+        GanShape(code=16, hidden=256, categories=10, continuous=2),
     ),
 }  # fmt: skip
 """Name of a kind -> what it is, and its shape."""
