@@ -135,7 +135,9 @@ class BatchNorm(nn.Module):
         with torch.no_grad():
             self.mean.lerp_(mean, self.momentum)
             self.var.lerp_(var * (n / (n - 1)), self.momentum)
-        return F.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
+        scale = self.weight * (var + self.eps).rsqrt()
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        return (x - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)
 
 
 def _scaled_down(module: nn.Module) -> None:
