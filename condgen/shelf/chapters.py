@@ -153,7 +153,7 @@ def between(shelf: Shelf) -> list[str]:
             Half of one picture over half of another is no picture, but a double exposure; half way between two
             codes lies the code of something. **Can:** show that the codes follow the surface of pictures: the
             numbers say how far pictures on the way are from the nearest real one. **Cannot:** know a way where
-            there is none: between a shoe and a shirt something is painted that is neither.
+            there is none: between two kinds of things something is painted that is neither.
         """),
         "",
         *_tables(found),
@@ -326,7 +326,7 @@ def _quality(report: dict, side: str = "generated") -> dict[str, Any]:
     """What new pictures are like, in a line: distances, precision, recall, and what is missing."""
     line: dict[str, Any] = {}
     for name, row in report.get("distances", {}).items():
-        line.setdefault(name.split(" (")[0], row.get(side))
+        line[name] = row.get(side)
     for name in ("precision", "recall"):
         if name in report.get("coverage", {}):
             line[name] = report["coverage"][name].get(side)
