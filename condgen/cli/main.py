@@ -26,9 +26,11 @@ from condgen.cli import (
     importing,
     info,
     listing,
+    manifold,
     replay,
     sample,
     search,
+    translate,
 )
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
 from condgen.contracts import CondgenError
@@ -36,12 +38,14 @@ from condgen.contracts import CondgenError
 VERBS = {
     "generate": generate,
     "sample": sample,
+    "translate": translate,
     "replay": replay,
     "list": listing,
     "info": info,
     "train": None,  # parses its own arguments: they are the fields of the recipe's config
     "evaluate": evaluate,
     "compare": compare,
+    "manifold": manifold,
     "search": search,
     "encode": encode,
     "embed": embed,
