@@ -1,4 +1,4 @@
-"""Decoders of any kind and their training, built from a config."""
+"""Decoders of any kind, translators, and their training, built from a config."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from dataclasses import asdict
 
 from torch import Tensor, nn
 
-from condgen.configs import Painter
+from condgen.baselines.translation import PairedTraining, UnpairedTraining
+from condgen.configs import Painter, Translating
 from condgen.decoders.cgan import CganDecoder, CganTraining
 from condgen.decoders.cvae import CvaeDecoder, CvaeTraining
 from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder
+from condgen.nn.translators import NETS, TranslatorConfig
 from condgen.painters import DECODERS
 
 SHAPES = {"diffusion": "decoder", "cgan": "cgan", "cvae": "cvae"}
@@ -39,3 +41,16 @@ def training_of(config: Painter, decoder: nn.Module) -> nn.Module:
     if isinstance(decoder, CvaeDecoder):
         return CvaeTraining(decoder, config.cvae_objective, config.decoder_objective)
     return DecoderTraining(decoder, config.decoder_objective)
+
+
+def translation_of(config: Translating, reads: int, colours: int) -> nn.Module:
+    """The training of a translator for pictures of so many channels on either side, with its first weights."""
+
+    def net(before: int, after: int) -> nn.Module:
+        n = config.net
+        shape = TranslatorConfig(config.pictures.size, before, after, n.width, n.blocks, n.norm, n.dropout, n.residual)
+        return NETS[n.kind](shape)
+
+    if config.way == "paired":
+        return PairedTraining(net(reads, colours), config.paired)
+    return UnpairedTraining(net(reads, colours), net(colours, reads), config.unpaired)

@@ -16,6 +16,7 @@ from condgen.contracts import CondgenError, Encoder
 from condgen.data.captions import CaptionedPictures
 from condgen.data.embeds import UNIT, About, Embeds, Unit, Writer
 from condgen.data.labelled import LabelledPictures
+from condgen.data.pairs import Unpaired
 from condgen.data.stream import Sample, Stream, text_number
 from condgen.data.views import to_float
 from condgen.encoders.opening import open_encoder, reads_size
@@ -32,10 +33,13 @@ def load_encoder(path_or_name: str | Path | None) -> tuple[Encoder, Tokenizer]:
     return open_encoder(DEFAULT if path_or_name is None else path_or_name)
 
 
-def digest_of(data: Stream | CaptionedPictures | LabelledPictures) -> str:
+def digest_of(data: Stream | CaptionedPictures | LabelledPictures | Unpaired) -> str:
     """Names the pictures and how they were read."""
     if isinstance(data, Stream):
         return data.digest
+    if isinstance(data, Unpaired):
+        both = (np.ascontiguousarray(side) for side in (data.a, data.b))
+        return hashlib.sha256(b"".join(hashlib.sha256(side).digest() for side in both)).hexdigest()[:16]
     digest = hashlib.sha256(np.ascontiguousarray(data.images).reshape(-1))  # without a copy, for they may be large
     if isinstance(data, LabelledPictures):
         digest.update(data.codes.tobytes() + repr(data.factors).encode("utf-8", "replace"))

@@ -154,8 +154,8 @@ def adversarial(kind: str, real: Tensor, fake: Tensor, turn: str) -> Tensor:
 
     Args:
         kind: `rp`, relativistic and paired: each real one is held against a fake of the same condition; `ns`, the
-            classic that does not saturate; `hinge`.
-        real, fake: (B,) logits; with `ns` and `hinge` the generator's turn looks at `fake` alone.
+            classic that does not saturate; `hinge`; `ls`, least squares to 1 for real and to 0 for painted.
+        real, fake: (B,) logits; but for `rp` the generator's turn looks at `fake` alone.
         turn: `discriminator` or `generator`.
 
     References:
@@ -163,6 +163,7 @@ def adversarial(kind: str, real: Tensor, fake: Tensor, turn: str) -> Tensor:
         2024), for `rp`
         Generative Adversarial Nets (Goodfellow et al., 2014), for `ns`
         Geometric GAN (Lim, Ye, 2017), for `hinge`
+        Least Squares Generative Adversarial Networks (Mao et al., 2017), for `ls`
 
     Raises:
         ValueError: there is no such kind.
@@ -174,7 +175,9 @@ def adversarial(kind: str, real: Tensor, fake: Tensor, turn: str) -> Tensor:
         return F.softplus(-real).mean() + F.softplus(fake).mean() if mine else F.softplus(-fake).mean()
     if kind == "hinge":
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean() if mine else -fake.mean()
-    raise ValueError(f"there is no adversarial loss {kind!r}; choose rp, ns or hinge")
+    if kind == "ls":
+        return (real - 1).pow(2).mean() + fake.pow(2).mean() if mine else (fake - 1).pow(2).mean()
+    raise ValueError(f"there is no adversarial loss {kind!r}; choose rp, ns, hinge or ls")
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condgen.models import LABELS, LATENTS, PAIRS, PICTURES, find, is_foreign, kind_of
+from condgen.models import LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, find, is_foreign, kind_of
 
 if TYPE_CHECKING:
     from condgen.encoding import ImageEncoder
     from condgen.labelling import LabelToImage
     from condgen.latents import LatentModel
     from condgen.pipeline import TextToImage
+    from condgen.translating import Translator
+
+    Model = TextToImage | LabelToImage | LatentModel | ImageEncoder | Translator
 
 
-def open_named(path_or_name: str | Path | None) -> TextToImage | LabelToImage | ImageEncoder | LatentModel:
+def open_named(path_or_name: str | Path | None) -> Model:
     """A model by path or name, see `models.find`, or an encoder of another library, see `encoders.opening`."""
     if not is_foreign(path_or_name):
         return open_model(find(path_or_name))
@@ -24,8 +27,8 @@ def open_named(path_or_name: str | Path | None) -> TextToImage | LabelToImage | 
     return TextImageEncoder(*open_encoder(path_or_name), {"name": Path(str(path_or_name)).name})
 
 
-def open_model(folder: Path) -> TextToImage | LabelToImage | ImageEncoder | LatentModel:
-    """A model that paints words, labels or neither, or an encoder; errors as in their `load`."""
+def open_model(folder: Path) -> Model:
+    """A model that paints words, labels or neither, an encoder or a translator; errors as in their `load`."""
     kind = kind_of(folder)
     if kind == LABELS:
         from condgen.labelling import LabelToImage
@@ -39,6 +42,10 @@ def open_model(folder: Path) -> TextToImage | LabelToImage | ImageEncoder | Late
         from condgen.encoding import ImageEncoder, TextImageEncoder
 
         return (TextImageEncoder if kind == PAIRS else ImageEncoder).load(folder)
+    if kind == TRANSLATORS:
+        from condgen.translating import Translator
+
+        return Translator.load(folder)
     from condgen.pipeline import TextToImage
 
     return TextToImage.load(folder)

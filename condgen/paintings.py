@@ -102,6 +102,8 @@ def read_recipe(path: Path | str) -> dict:
         raise CondgenError(f"{path} carries no recipe. Only PNG files that condgen wrote can be replayed.")
     try:
         recipe = json.loads(text)
+        if isinstance(recipe, dict) and "translated" in recipe:
+            raise CondgenError(f"{path} was translated from another picture, not painted: see condgen translate.")
         wanted = {"labels"} if "labels" in recipe else {"prompt", "prior"}
         if not isinstance(recipe, dict) or not {"seed", "model", "model_id", *wanted} <= set(recipe):
             raise ValueError("a field is missing")

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from torch import nn
 
 from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig, AutoencoderTraining
-from condgen.building import SHAPES, new_decoder, training_of
-from condgen.configs import Autoencoding, ByLabel, Contrastive, Corridor, Painter, SelfSupervised
+from condgen.baselines.gans import Gan, GanConfig, GanTraining
+from condgen.building import SHAPES, new_decoder, training_of, translation_of
+from condgen.configs import (
+    Adversarial,
+    Autoencoding,
+    ByLabel,
+    Contrastive,
+    Corridor,
+    Painter,
+    SelfSupervised,
+    Translating,
+)
 from condgen.contracts import Batch, CondgenError, check_knobs
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.selfsup import SimCLRTraining
@@ -81,6 +91,20 @@ def rehearse_autoencoder(config: Autoencoding, size: int, colours: int) -> None:
     _try_out({"autoencoder": training})
 
 
+def rehearse_gan(config: Adversarial, size: int, colours: int) -> None:
+    """Raises `CondgenError` for a GAN that cannot be trained on such pictures; the message names the option."""
+    counts = dict.fromkeys(("gan.code", "gan.width"), 1) | dict.fromkeys(("gan.categories", "gan.continuous"), 0)
+    names = ("gamma", "augment_over", "category", "continuous")
+    _check_numbers(config, ("gan",), counts | {f"objective.{name}": 0 for name in names})
+    _check_shares(config, ("objective.penalised", "objective.augment"))
+
+    def training() -> tuple[nn.Module, Batch]:
+        gan = Gan(GanConfig(size, colours, **asdict(config.gan)))
+        return GanTraining(gan, config.objective), {"image": torch.zeros(2, colours, size, size)}
+
+    _try_out({"gan": training})
+
+
 def rehearse_labels(config: ByLabel, size: int, colours: int, levels: tuple[int, ...]) -> None:
     """Raises `CondgenError` for a config that cannot be trained on such pictures; it names the option."""
     _check_numbers(config, ("decoder",))
@@ -100,6 +124,23 @@ def rehearse_labels(config: ByLabel, size: int, colours: int, levels: tuple[int,
         return _decoder(config, {"size": size, "colours": colours, "levels": levels}), batch
 
     _try_out({SHAPES[config.kind]: decoder})
+
+
+def rehearse_translation(config: Translating, colours: tuple[int, int]) -> None:
+    """Raises `CondgenError` for a translator that cannot be trained on sides of so many channels."""
+    weights = ("paired.adversarial", "paired.l1", "unpaired.cycle", "unpaired.identity", "unpaired.pool")
+    least = dict.fromkeys(weights, 0) | {"pictures.drawn": 1, "net.width": 1, "net.blocks": 0}
+    _check_numbers(config, ("translation",), least | {"paired.critic": 1, "unpaired.critic": 1})
+    if not 0 <= config.net.dropout < 1:
+        raise CondgenError(f"--net.dropout is {config.net.dropout}; it is a share, from 0 to less than 1.")
+
+    def training() -> tuple[nn.Module, Batch]:
+        size = config.pictures.size
+        empty = replace(config, unpaired=replace(config.unpaired, pool=0))  # what is drawn from it needs numbers
+        a, b = (torch.zeros(2, channels, size, size) for channels in colours)
+        return translation_of(empty, *colours), {"a": a, "b": b, "dice": torch.zeros(2, 4)}
+
+    _try_out({"net": training})
 
 
 def _try_out(parts: dict[str, Callable[[], tuple[nn.Module, Batch]]]) -> None:

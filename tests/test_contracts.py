@@ -11,7 +11,7 @@ import condgen
 from condgen.contracts import CondgenError, Decoder, Knob, Remembers, Trainable, check_knobs
 from condgen.nn.conditioning import condition
 from condgen.painters import DECODERS as DECODER_KINDS
-from tests.tiny import tiny_backbone, tiny_decoder, tiny_model
+from tests.tiny import tiny_backbone, tiny_decoder, tiny_model, tiny_translator
 
 S = 32
 PICTURES = 7
@@ -35,7 +35,9 @@ def classes(method: str) -> list[type]:
 
 def make(cls: type, model, **others):
     """Builds a class from the parts of a model, by the names of its arguments; `others` replace some."""
+    from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig, AutoencoderObjective
     from condgen.baselines.gans import Gan, GanConfig, GanObjective
+    from condgen.baselines.translation import PairedObjective, UnpairedObjective
     from condgen.decoders.cgan import CganObjective
     from condgen.decoders.cvae import CvaeObjective
     from condgen.decoders.telling import DecoderObjective
@@ -47,13 +49,18 @@ def make(cls: type, model, **others):
     objective = ClipObjective() if "Clip" in cls.__name__ else DecoderObjective()
     if cls.__module__.endswith("selfsup"):
         objective = SelfsupObjective(dim=8, hidden=16, queue=PICTURES, temperature=0.1)
+    if cls.__module__.endswith("autoencoders"):
+        objective = AutoencoderObjective(noise="gaussian")
     decoder = tiny_decoder(painter, WORDS)
     parts = {
         "clip": model.clip, "decoder": decoder, "normaliser": model.normaliser, "prior": model.priors[kind],
         "objective": objective, "config": decoder.config, "cgan": CganObjective(), "cvae": CvaeObjective(),
         "backbone": tiny_backbone(), "pictures": PICTURES,
+        "a_to_b": tiny_translator(), "b_to_a": tiny_translator("resnet"),
+        "paired": PairedObjective(critic=8), "unpaired": UnpairedObjective(critic=8, pool=PICTURES),
         "gan": Gan(GanConfig(32, 3, code=6, width=4, norm="batch", categories=3, continuous=2)),
         "rules": GanObjective(),
+        "net": Autoencoder(AutoencoderConfig(32, 3, channels=(8, 16), latent=6, variational=True)),
     } | others  # fmt: skip
     return cls(*(parts[name] for name in inspect.signature(cls).parameters))
 
@@ -70,6 +77,7 @@ def batch(model, n=4):
         "image_embed": unit[0], "text_embed": unit[1], "z": torch.randn(n, 16),
         "view_1": torch.rand(n, 1, 8, 8) * 2 - 1, "view_2": torch.rand(n, 1, 8, 8) * 2 - 1,
         "index": torch.arange(n), "noise": torch.randint(PICTURES, (n, 2)),
+        "a": torch.rand(n, 3, 16, 16) * 2 - 1, "b": torch.rand(n, 3, 16, 16) * 2 - 1, "dice": torch.rand(n, 4),
     }  # fmt: skip
 
 

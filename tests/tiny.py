@@ -13,6 +13,7 @@ from condgen.encoders.vision import Backbone, BackboneConfig
 from condgen.factors import Factor
 from condgen.labelling import LabelToImage
 from condgen.nn.normaliser import Normaliser, NormaliserConfig
+from condgen.nn.translators import NETS, TranslatorConfig
 from condgen.painters import DECODERS
 from condgen.pipeline import PRIORS, TextToImage, space_of
 from condgen.priors.network import PriorConfig
@@ -50,6 +51,13 @@ def tiny_backbone() -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Backbone(BackboneConfig(size=8, width=8, depth=1, stages=2))
+
+
+def tiny_translator(kind: str = "unet", size: int = 16, reads: int = 3, colours: int = 3, seed: int = 0):
+    """An untrained generator, always the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return NETS[kind](TranslatorConfig(size, reads, colours, width=8, blocks=1))
 
 
 def tiny_model() -> TextToImage:

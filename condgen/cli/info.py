@@ -35,10 +35,12 @@ def facts_of(folder: Path) -> dict:
     Raises:
         CondgenError: the index or a part is missing or damaged.
     """
-    from condgen.models import LABELS, LATENTS, PAIRS, PICTURES, kind_of
+    from condgen.models import LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, kind_of
     from condgen.painters import model_id_of
 
-    ways = {LABELS: of_labels, LATENTS: of_codes, PAIRS: of_encoder, PICTURES: of_encoder}
+    ways = {LABELS: of_labels, LATENTS: of_codes, TRANSLATORS: of_translator} | dict.fromkeys(
+        (PAIRS, PICTURES), of_encoder
+    )
     index, modules, own = ways.get(kind_of(folder), of_words)(folder)
     parts = sizes_of(folder, modules)
     dials = {name.replace("_", " "): module.knobs for name, module in modules.items() if hasattr(module, "knobs")}
@@ -80,6 +82,16 @@ def of_labels(folder: Path) -> tuple[dict, dict, dict]:
     factors = {factor.name: span(factor, most=100) for factor in factors_of(index, folder / INDEX)}
     shape = modules["decoder"].config
     return index, modules, {"size": shape.size, "factors": factors, "colours": shape.colours}
+
+
+def of_translator(folder: Path) -> tuple[dict, dict, dict]:
+    """Index and generators of a translator, and what it translates."""
+    from condgen.translating import parts_of, read_index
+
+    index = read_index(folder)
+    modules = sketches(folder, parts_of(index))
+    size = next(iter(modules.values())).config.size
+    return index, modules, {"size": size, "translates": (" and " if len(modules) > 1 else " to ").join(index["sides"])}
 
 
 def of_codes(folder: Path) -> tuple[dict, dict, dict]:
@@ -135,6 +147,7 @@ def lines_of(facts: dict) -> list[str]:
         ("pictures", f"{facts['size']} x {facts['size']}{', grey' if facts.get('colours') == 1 else ''}"),
         ("priors", ", ".join(facts.get("priors", ()))),
         ("knows", facts.get("knows")),
+        ("translates", facts.get("translates")),
         ("latent", facts.get("latent")),
         ("embed_dim", facts.get("embed_dim")),
         ("context", facts.get("context")),

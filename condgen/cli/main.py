@@ -30,6 +30,7 @@ from condgen.cli import (
     replay,
     sample,
     search,
+    translate,
 )
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
 from condgen.contracts import CondgenError
@@ -37,6 +38,7 @@ from condgen.contracts import CondgenError
 VERBS = {
     "generate": generate,
     "sample": sample,
+    "translate": translate,
     "replay": replay,
     "list": listing,
     "info": info,

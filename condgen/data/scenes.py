@@ -119,15 +119,21 @@ def render(layout: Layout, size: int) -> np.ndarray:
     return out
 
 
-def draw_layout(n: int, rng: np.random.Generator, mix: tuple[float, float, float] = (0.15, 0.55, 0.3)) -> Layout:
+def draw_layout(
+    n: int,
+    rng: np.random.Generator,
+    mix: tuple[float, float, float] = (0.15, 0.55, 0.3),
+    kinds: tuple[str, ...] = SHAPES,
+) -> Layout:
     """Draws n scenes: singles, pairs (85 % of them in a clear relation) and groups of two to four, in the shares `mix`.
 
-    Shapes lie inside the canvas and do not touch: their bounding boxes are at least 1/32 of the canvas apart.
+    All things are of these `kinds`. They lie inside the canvas and do not touch: their bounding boxes are at least
+    1/32 of the canvas apart.
     """
     kind = rng.choice(3, size=n, p=np.array(mix) / sum(mix))
     count = np.where(kind == 0, 1, np.where(kind == 1, 2, rng.integers(2, MOST + 1, n)))
     related = (kind == 1) & (rng.random(n) < 0.85)
-    shape = rng.integers(0, len(SHAPES), (n, MOST))
+    shape = np.array([SHAPES.index(kind) for kind in kinds])[rng.integers(0, len(kinds), (n, MOST))]
     colour = rng.integers(0, len(COLOURS), (n, MOST))
     group = kind == 2
     shape[group], colour[group] = shape[group, :1], colour[group, :1]

@@ -4,7 +4,8 @@
 combinations, the swap test of the encoder, the prior report, the paper's ablation. For models of captioned pictures:
 retrieval, the prior report and CLIP scores, on pictures that training never saw; and where the pictures are composed of
 known layers, whether they show the right ones. For models of labels: what an independent classifier sees, and how far
-the pictures are from real ones. For encoders, and for whatever else has features: what can be read off these.
+the pictures are from real ones. For translators: how near they come to the
+truth, or what is lost there and back. For encoders, and for whatever else has features: what can be read off these.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def evaluate(
     """Judges a model.
 
     Args:
-        model: an encoder, a TextToImage or LabelToImage, a path or a name.
+        model: an encoder, a Translator, a TextToImage or LabelToImage, a path or a name.
         out: folder for `report.json`, `report.md` and `sheet.png`; None writes nothing.
         data: captioned pictures to judge on; needed unless the model paints scenes. Or labelled pictures, by default
             those of the training.
@@ -86,19 +87,28 @@ def evaluate(
     by_codes = not by_features and hasattr(model, "decode")
     of_labels = {"per-label": per_label != 100, "judge": judge, "combined": combined, "inception": inception}
     of_features = {"label": label, "template": templates, "train-pictures": train_pictures, "tune": tune != TUNE}
-    if by_features:
+    if hasattr(model, "translate"):
+        given = {"parts": parts, "against": others, "text": text, "image": image, "features": features}
+        given |= {"split-column": split_column, "where": where, "how": how, "seeds": seeds} | of_labels | of_features
+        _refuse("other models", "a translator", given)
+    elif by_features:
         _refuse("what models paint", "features", {"parts": parts} | of_labels)
     else:
         _refuse("features (--features)", "what it paints", of_features)
-        _check_kind(
-            by_label or by_codes, {"text": text, "parts": parts, "against": others}, {"seeds": seeds} | of_labels
-        )
-        if not by_codes and any(hasattr(other, "factors") for other in others) or (others and (data or not ablate)):
+        if by_codes:
+            _refuse("models that are told something", "one that is told nothing", {"parts": parts, "against": others})
+        else:
+            _check_kind(by_label, {"text": text, "parts": parts, "against": others}, {"seeds": seeds} | of_labels)
+        if any(hasattr(other, "factors") for other in others) or (others and (data or not ablate)):
             raise CondgenError(
                 "--against adds lines to the ablation of scenes: leave --data out, and --ablate above 0."
             )
     sheets, drawn = {}, {}
-    if by_features:
+    if hasattr(model, "translate"):
+        from condgen.evaluation.translation import evaluate_translation, read_sides
+
+        report, sheets = evaluate_translation(model, read_sides(model, data, split), told)
+    elif by_features:
         from condgen.evaluation import representations  # trains, and the other judges need not load that
 
         what = representations.Asked(data, split, asked | {"label": label, "text": text}, train_pictures)
@@ -113,13 +123,18 @@ def evaluate(
         more = {"judge": place and Path(place), "combined": combined, "inception": inception and Path(inception)}
         report, sheets = labels.evaluate_labels(model, train, test, per_label, range(seeds or 3), told=told, **more)
     elif by_codes:
-        from condgen.evaluation import latents
+        from condgen.evaluation import latents, samples  # trains, and the other judges need not load that
 
         train, test = latents.read_any(model, data, split, asked)
         report = {"kind": "codes", "data": test.name}
         if model.encodes:
             more, sheets["sheet"] = latents.evaluate_autoencoder(model, train, test, importance, told)
             report |= more
+        if not model.encodes or model.variational or model.mixture is not None:
+            place = judge or (Path(out) / "judge" if out is not None else None)
+            paths = {"judge": place and Path(place), "inception": inception and Path(inception)}
+            more, drawn_of = samples.evaluate_samples(model, train, test, range(seeds or 3), told=told, **paths)
+            report, sheets = report | more, sheets | drawn_of
     elif data:
         asked = {"image": image, "text": text, "split": split_column, "where": where, "how": how}
         known = read_pictures(model, data, split, asked)

@@ -67,7 +67,7 @@ class Game(nn.Module):
 
     def others_fixed(self, turn: str):
         """The player whose turn it is not stays as it is."""
-        return _fixed(self.parameters_of("discriminator" if turn == "generator" else "generator"))
+        return fixed(self.parameters_of("discriminator" if turn == "generator" else "generator"))
 
     def play_generator(self, real: Tensor, fake: Tensor, read: Read = ()) -> tuple[Told, Tensor]:
         """The loss of the generator's turn, and what the critic said of its pictures."""
@@ -114,7 +114,7 @@ def _twice(read: Iterable[Tensor | float]) -> Read:
 
 
 @contextmanager
-def _fixed(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+def fixed(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """Parameters of the player whose turn it is not: gradients pass through, none is kept."""
     those = [p for p in parameters if p.requires_grad]
     for p in those:

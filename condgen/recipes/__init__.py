@@ -14,13 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condgen.configs import Autoencoding, ByLabel, Contrastive, Corridor, SelfSupervised
+from condgen.configs import Adversarial, Autoencoding, ByLabel, Contrastive, Corridor, SelfSupervised, Translating
 from condgen.contracts import CondgenError
 from condgen.nn.storage import fingerprint
 from condgen.recipes.autoencoders import AUTOENCODERS
 from condgen.recipes.encoders import ENCODERS
+from condgen.recipes.gans import GANS
 from condgen.recipes.painting import PAINTING
 from condgen.recipes.table import Recipe
+from condgen.recipes.translation import TRANSLATION
 from condgen.training.loop import FitConfig
 
 if TYPE_CHECKING:
@@ -28,13 +30,15 @@ if TYPE_CHECKING:
     from condgen.encoders.tokenizer import Tokenizer
     from condgen.labelling import LabelToImage
 
-RECIPES: dict[str, Recipe] = PAINTING | ENCODERS | AUTOENCODERS
+RECIPES: dict[str, Recipe] = PAINTING | ENCODERS | AUTOENCODERS | GANS | TRANSLATION
 RUNS: dict[type, tuple[str, str]] = {
     Corridor: ("captioned pictures", "condgen.corridor:CorridorRun"),
     ByLabel: ("labelled pictures", "condgen.label_training:LabelRun"),
     Contrastive: ("pictures with captions or labels", "condgen.clip_training:ClipRun"),
     SelfSupervised: ("pictures", "condgen.selfsup_training:SelfsupRun"),
     Autoencoding: ("pictures", "condgen.autoencoder_training:AutoencoderRun"),
+    Adversarial: ("pictures", "condgen.gan_training:GanRun"),
+    Translating: ("pictures of two kinds", "condgen.translation_training:TranslationRun"),
 }
 """Config of a recipe -> what it learns from, and the class of its run."""
 SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
@@ -82,6 +86,7 @@ def train(
         raise CondgenError(f"The recipe {recipe} paints no labels, which could be measured: leave it out.")
     what, place = RUNS[type(config)]
     drawn = isinstance(config, Corridor) and config.embeds and config.stage == "prior"
+    drawn = drawn or (isinstance(config, Translating) and not chosen.needs_data)
     if (chosen.needs_data or not isinstance(config, Corridor)) and not config.data and not drawn:
         raise CondgenError(f"The recipe {recipe} needs {what}: give their folder, table or shards with --data.")
     if isinstance(config, Corridor):

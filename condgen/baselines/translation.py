@@ -1,0 +1,214 @@
+"""Translation of pictures: with partners to learn from (pix2pix), and without (CycleGAN)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condgen import ranks
+from condgen.contracts import Batch
+from condgen.losses import adversarial
+from condgen.nn.game import diversity, fixed
+from condgen.nn.translators import PatchCritic
+
+Game = Literal["ns", "ls", "hinge"]
+
+
+@dataclass(frozen=True)
+class PairedObjective:
+    """How a translation is learned from pairs.
+
+    Args:
+        loss: of the game, see `losses.adversarial`.
+        adversarial: weight of the game; 0 leaves the distance alone, whose pictures are soft where it cannot know.
+        l1: weight of the mean absolute distance of a pixel to the partner's.
+        critic: channels of the critic's first level.
+    """
+
+    loss: Game = "ns"
+    adversarial: float = 1.0
+    l1: float = 100.0
+    critic: int = 32
+
+
+@dataclass(frozen=True)
+class UnpairedObjective:
+    """How a translation is learned without pairs.
+
+    Args:
+        loss: of the games, see `losses.adversarial`.
+        cycle: weight of the mean absolute distance of a pixel to that of the picture translated there and back.
+        identity: weight of the distance of a picture to its translation into what it is already, as a share of
+            `cycle`; it keeps colours.
+        pool: pictures painted before that a critic is shown in the place of every second new one; 0 shows the new.
+        critic: channels of the first level of the critics.
+    """
+
+    loss: Game = "ls"
+    cycle: float = 10.0
+    identity: float = 0.5
+    pool: int = 50
+    critic: int = 32
+
+
+class PairedTraining(nn.Module):
+    """A Trainable around a generator, in two turns: a critic sees a picture beside its translation, or its partner.
+
+    A batch holds `a`, what is given, and `b`, its partner, see `data.pairs.PairViews`.
+
+    References:
+        Image-to-Image Translation with Conditional Adversarial Networks (Isola et al., 2017)
+    """
+
+    turns = ("discriminator", "generator")
+
+    def __init__(self, a_to_b: nn.Module, paired: PairedObjective):
+        super().__init__()
+        shape = a_to_b.config
+        self.a_to_b, self.paired = a_to_b, paired
+        self.critic = PatchCritic(shape.size, shape.reads + shape.colours, paired.critic)
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        return (self.a_to_b if turn == "generator" else self.critic).parameters()
+
+    def loss(self, batch: Batch, turn: str) -> dict[str, Tensor]:
+        a, b, own = batch["a"], batch["b"], self.paired
+        with fixed(self.parameters_of("discriminator" if turn == "generator" else "generator")):
+            fake = self.a_to_b(a)
+            if turn == "discriminator":
+                of_real, of_fake = self.critic(torch.cat([torch.cat([a, x], 1) for x in (b, fake)])).chunk(2)
+                return {"loss": adversarial(own.loss, of_real, of_fake, turn)} | right(own.loss, of_real, of_fake)
+            of_fake = self.critic(torch.cat([a, fake], 1))
+            distance = F.l1_loss(fake, b)
+            game = adversarial(own.loss, of_fake, of_fake, turn)
+            loss = own.adversarial * game + own.l1 * distance
+            return {"loss": loss, "game": game.detach(), "l1": distance.detach()}
+
+
+class UnpairedTraining(nn.Module):
+    """A Trainable around two generators, there and back, in two turns; a critic on either side.
+
+    What is translated there and back must be what it was, and what is there already must stay. Critics see every second
+    time a picture that was painted before, and the new one takes its place in the pool; so they do not forget.
+
+    A batch holds `a` and `b`, pictures of the two sides without partners, and `dice`, see `data.pairs.PairViews`.
+
+    Args:
+        a_to_b, b_to_a: generators for pictures of as many channels.
+
+    Raises:
+        ValueError: what is there already cannot stay, for the sides have another number of channels.
+
+    References:
+        Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks (Zhu et al., 2017)
+        Learning from Simulated and Unsupervised Images through Adversarial Training (Shrivastava et al., 2017), for the
+        pool
+    """
+
+    turns = ("discriminator", "generator")
+    memory = ("pool_a", "pool_b", "pooled")
+
+    def __init__(self, a_to_b: nn.Module, b_to_a: nn.Module, unpaired: UnpairedObjective):
+        super().__init__()
+        shape = a_to_b.config
+        if shape.reads != shape.colours and unpaired.identity:
+            raise ValueError(f"identity needs as many channels on both sides, not {shape.reads} and {shape.colours}")
+        self.a_to_b, self.b_to_a, self.unpaired = a_to_b, b_to_a, unpaired
+        self.critic_a = PatchCritic(shape.size, shape.reads, unpaired.critic)
+        self.critic_b = PatchCritic(shape.size, shape.colours, unpaired.critic)
+        for name, channels in (("pool_a", shape.reads), ("pool_b", shape.colours)):
+            self.register_buffer(name, torch.zeros(unpaired.pool, channels, shape.size, shape.size))
+        self.register_buffer("pooled", torch.zeros((), dtype=torch.long))  # how many the pools hold
+        self._fresh: tuple[Tensor, Tensor, int] | None = None
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        own = (self.a_to_b, self.b_to_a) if turn == "generator" else (self.critic_a, self.critic_b)
+        return [p for net in own for p in net.parameters()]
+
+    def loss(self, batch: Batch, turn: str) -> dict[str, Tensor]:
+        with fixed(self.parameters_of("discriminator" if turn == "generator" else "generator")):
+            return self._critics(batch) if turn == "discriminator" else self._generators(batch)
+
+    def _critics(self, batch: Batch) -> dict[str, Tensor]:
+        fakes = self.b_to_a(batch["b"]).detach(), self.a_to_b(batch["a"]).detach()
+        shown_a, shown_b = self._shown(*fakes, batch["dice"])
+        loss, told = torch.zeros((), device=shown_a.device), {}
+        for side, critic, fake in (("a", self.critic_a, shown_a), ("b", self.critic_b, shown_b)):
+            of_real, of_fake = critic(torch.cat([batch[side], fake])).chunk(2)
+            loss = loss + adversarial(self.unpaired.loss, of_real, of_fake, "discriminator") / 2
+            told |= {f"{name}_{side}": share for name, share in right(self.unpaired.loss, of_real, of_fake).items()}
+        return {"loss": loss} | told
+
+    def _generators(self, batch: Batch) -> dict[str, Tensor]:
+        a, b, own = batch["a"], batch["b"], self.unpaired
+        if own.identity:
+            (fake_b, same_b), (fake_a, same_a) = (
+                net(torch.cat(both)).chunk(2) for net, both in ((self.a_to_b, (a, b)), (self.b_to_a, (b, a)))
+            )
+            identity = F.l1_loss(same_a, a) + F.l1_loss(same_b, b)
+        else:
+            fake_b, fake_a, identity = self.a_to_b(a), self.b_to_a(b), torch.zeros((), device=a.device)
+        cycle = F.l1_loss(self.b_to_a(fake_b), a) + F.l1_loss(self.a_to_b(fake_a), b)
+        of_a, of_b = self.critic_a(fake_a), self.critic_b(fake_b)
+        game = sum(adversarial(own.loss, of_fake, of_fake, "generator") for of_fake in (of_a, of_b))
+        told = {"game": game, "cycle": cycle, "identity": identity, "diversity": diversity(fake_b, b)}
+        loss = game + own.cycle * (cycle + own.identity * identity)
+        return {"loss": loss} | {name: value.detach() for name, value in told.items()}
+
+    def _shown(self, fake_a: Tensor, fake_b: Tensor, dice: Tensor) -> list[Tensor]:
+        """What the critics are shown for these pictures; the pools come to hold the pictures of all processes."""
+        if not self.unpaired.pool:
+            return [fake_a, fake_b]
+        dice, held, out, pools = ranks.gathered(dice), int(self.pooled), [], []
+        own = slice(ranks.rank() * len(fake_a), (ranks.rank() + 1) * len(fake_a))
+        for pool, fake, lots in ((self.pool_a, fake_a, dice[:, :2]), (self.pool_b, fake_b, dice[:, 2:])):
+            shown, pool, now = drawn_from(pool, held, ranks.gathered(fake), lots)
+            out.append(shown[own])
+            pools.append(pool)
+        self._fresh = (*pools, now)
+        return out
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """The pools hold what the critics saw last."""
+        if self._fresh is None:
+            return
+        pool_a, pool_b, held = self._fresh
+        self.pool_a.copy_(pool_a)
+        self.pool_b.copy_(pool_b)
+        self.pooled.fill_(held)
+        self._fresh = None
+
+
+def drawn_from(pool: Tensor, held: int, fakes: Tensor, dice: Tensor) -> tuple[Tensor, Tensor, int]:
+    """What is shown in the place of new pictures, one after the other, the pool thereafter, and how many it holds.
+
+    While there is room, a new picture is shown and kept. Then, half the time, it takes the place of one of the pool,
+    which is shown; else it is shown, and not kept.
+
+    Args:
+        pool: (P, C, S, S), of which the first `held` are pictures.
+        fakes: (B, C, S, S).
+        dice: (B, 2), evenly from 0 to 1: whether to change, and with which.
+    """
+    shown, pool = fakes.clone(), pool.clone()
+    for i, (coin, place) in enumerate(dice.tolist()):
+        if held < len(pool):
+            pool[held] = fakes[i]
+            held += 1
+        elif coin < 0.5:
+            k = int(place * len(pool))
+            shown[i], pool[k] = pool[k].clone(), fakes[i]
+    return shown, pool, held
+
+
+def right(loss: Game, of_real: Tensor, of_fake: Tensor) -> dict[str, Tensor]:
+    """The share of real and of painted patches on the right side of the critic."""
+    between = 0.5 if loss == "ls" else 0.0
+    shares = {"right_real": of_real > between, "right_fake": of_fake < between}
+    return {name: is_right.float().mean() for name, is_right in shares.items()}

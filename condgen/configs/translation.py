@@ -1,0 +1,88 @@
+"""Runs from picture to picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from condgen.baselines.translation import PairedObjective, UnpairedObjective
+from condgen.training.loop import FitConfig
+
+
+@dataclass(frozen=True)
+class TwoSides:
+    """What pictures to translate between, see `data.two_sides.open_sides`.
+
+    Args:
+        origin: files; edges or grey of any pictures; scenes by day and by night; squares and circles.
+        size: edge of the pictures.
+        drawn: how many to draw of each side, when the data is drawn.
+        a: folder or table of the first side, below --data; empty looks for a, or trainA, or pictures side by side.
+        b: the same of the second side.
+        where_a: keep only such rows of the first table, e.g. `vendor=noto`.
+        where_b: the same of the second.
+        match: column of the tables that tells which rows are partners.
+        names: what the two sides are called, for `condgen translate --to NAME`.
+        use: which split to train on.
+        how: how pictures that are not square become so.
+        shift: largest random shift in pixels.
+        flip: mirror every second picture.
+    """
+
+    origin: Literal["files", "edges", "grey", "night", "shapes"] = "files"
+    size: int = 64
+    drawn: int = 10_000
+    a: str = ""
+    b: str = ""
+    where_a: str = ""
+    where_b: str = ""
+    match: str = ""
+    names: tuple[str, ...] = ()
+    use: str = "train"
+    how: Literal["crop", "pad"] = "crop"
+    shift: int = 2
+    flip: bool = True
+
+
+@dataclass(frozen=True)
+class TranslatorShape:
+    """See `nn.translators.TranslatorConfig`.
+
+    Args:
+        kind: `unet`, which sees the whole picture, or `resnet`, which sees about a block's neighbourhood.
+    """
+
+    kind: Literal["unet", "resnet"] = "unet"
+    width: int = 16
+    blocks: int = 4
+    norm: Literal["instance", "group"] = "instance"
+    dropout: float = 0.0
+    residual: bool = False
+
+
+@dataclass(frozen=True)
+class Translating:
+    """Everything that fixes a run from picture to picture.
+
+    Args:
+        data: pictures of two kinds: a folder with a/ and b/, pictures side by side, or the folder of tables.
+        seed: of weights, order, and what is drawn and held out.
+        minutes: bound on the training; 0 sets none.
+        images: bound on the pictures seen; 0 sets none.
+        way: learn from pairs, or from two heaps without partners.
+        watch: how often to judge the state so far.
+        save_every: seconds between checkpoints.
+    """
+
+    data: str = ""
+    seed: int = 0
+    minutes: float = 0.0
+    images: int = 0
+    way: Literal["paired", "unpaired"] = "paired"
+    watch: int = 10
+    save_every: float = 60.0
+    pictures: TwoSides = field(default_factory=TwoSides)
+    net: TranslatorShape = field(default_factory=TranslatorShape)
+    paired: PairedObjective = field(default_factory=PairedObjective)
+    unpaired: UnpairedObjective = field(default_factory=UnpairedObjective)
+    fit_translation: FitConfig = field(default_factory=FitConfig)

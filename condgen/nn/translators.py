@@ -1,0 +1,233 @@
+"""Pictures to pictures: two generators, and a critic that judges patch by patch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Norm = Literal["instance", "group"]
+
+
+@dataclass(frozen=True)
+class TranslatorConfig:
+    """Shape of a generator.
+
+    Args:
+        size: edge S of the pictures.
+        reads: channels of the pictures that come in, 1 or 3.
+        colours: channels of those that go out, 1 or 3.
+        width: channels of the first level; they double with every halving of the picture.
+        blocks: of the ResNet, residual blocks at its lowest level.
+        norm: over every channel of a picture by itself, or over groups of eighths of its channels.
+        dropout: share of the features of the U-Net's way up that training leaves out.
+        residual: paint what changes, and add it to the picture; of as many channels on both sides.
+    """
+
+    size: int
+    reads: int = 3
+    colours: int = 3
+    width: int = 32
+    blocks: int = 4
+    norm: Norm = "instance"
+    dropout: float = 0.0
+    residual: bool = False
+
+
+class UNet(nn.Module):
+    """(B, C, S, S) in [-1, 1] -> (B, K, S, S) in [-1, 1], down to the whole picture at a glance and up again; what a
+    level saw on the way down lies beside what comes from below.
+
+    The first halving folds two by two pixels into channels and the last unfolds them, so nothing is lost on the way;
+    halving goes on to two by two places, or to an odd edge. Pictures grow by repeating places and a convolution, which
+    leaves no checkerboard.
+
+    Raises:
+        ValueError: the edge of the pictures is odd, or there is nothing to add a change to.
+
+    References:
+        U-Net: Convolutional Networks for Biomedical Image Segmentation (Ronneberger et al., 2015)
+        Image-to-Image Translation with Conditional Adversarial Networks (Isola et al., 2017)
+        Deconvolution and Checkerboard Artifacts (Odena et al., 2016)
+    """
+
+    def __init__(self, config: TranslatorConfig):
+        super().__init__()
+        c = self.config = config
+        _check(c, 2)
+        edge, channels = c.size // 2, [c.width]
+        while edge % 2 == 0 and edge > 2:
+            edge //= 2
+            channels.append(min(2 * channels[-1], 8 * c.width))
+        self.stem = _conv(4 * c.reads, c.width, None)
+        self.down = nn.ModuleList(
+            nn.Sequential(
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(above, below, 4, stride=2, padding=1),
+                *([_norm(c.norm, below)] if level < len(channels) - 1 else []),  # the lowest sees too few places
+            )
+            for level, (above, below) in enumerate(pairwise(channels), 1)
+        )
+        self.up = nn.ModuleList(
+            nn.Sequential(
+                nn.ReLU(),
+                nn.Upsample(scale_factor=2.0),
+                _conv(below if level == len(channels) - 1 else 2 * below, above, c.norm),
+                nn.Dropout(c.dropout),
+            )
+            for level, (above, below) in enumerate(pairwise(channels), 1)
+        )
+        last = c.width if len(channels) == 1 else 2 * c.width
+        self.out = nn.Sequential(nn.ReLU(), _conv(last, c.width, c.norm), nn.ReLU(), Unfold(c))
+        started(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = [self.stem(F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last))]
+        for down in self.down:
+            seen.append(down(seen[-1]))
+        h = seen.pop()
+        for up in reversed(self.up):
+            h = torch.cat([up(h), seen.pop()], 1)
+        changed = self.out(h)
+        return images + changed if self.config.residual else torch.tanh(changed)
+
+
+class ResNet(nn.Module):
+    """(B, C, S, S) in [-1, 1] -> (B, K, S, S) in [-1, 1], by residual blocks at a quarter of the edge.
+
+    It sees no farther than its blocks reach, and so changes what things look like sooner than where they are. Borders
+    are mirrored. Folding and growing are as in `UNet`.
+
+    Raises:
+        ValueError: the edge of the pictures is no multiple of 4, or there is nothing to add a change to.
+
+    References:
+        Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016)
+        Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks (Zhu et al., 2017)
+    """
+
+    def __init__(self, config: TranslatorConfig):
+        super().__init__()
+        c = self.config = config
+        _check(c, 4)
+        low = 2 * c.width
+        self.start = nn.Sequential(
+            _conv(4 * c.reads, c.width, c.norm, "reflect"),
+            nn.ReLU(),
+            nn.Conv2d(c.width, low, 3, stride=2, padding=1),
+            _norm(c.norm, low),
+            nn.ReLU(),
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(_conv(low, low, c.norm, "reflect"), nn.ReLU(), _conv(low, low, c.norm, "reflect"))
+            for _ in range(c.blocks)
+        )
+        self.out = nn.Sequential(
+            nn.Upsample(scale_factor=2.0),
+            _conv(low, c.width, c.norm),
+            nn.ReLU(),
+            Unfold(c, "reflect"),
+        )
+        started(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        h = self.start(F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last))
+        for block in self.blocks:
+            h = h + block(h)
+        changed = self.out(h)
+        return images + changed if self.config.residual else torch.tanh(changed)
+
+
+class Unfold(nn.Module):
+    """Features (B, width, S / 2, S / 2) -> (B, K, S, S), two by two pixels out of every place. All four begin alike: at
+    random, they would be a checkerboard that training is long in smoothing.
+
+    References:
+        Checkerboard artifact free sub-pixel convolution (Aitken et al., 2017)
+    """
+
+    def __init__(self, config: TranslatorConfig, border: str = "zeros"):
+        super().__init__()
+        self.conv = nn.Conv2d(config.width, 4 * config.colours, 3, padding=1, padding_mode=border)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(h), 2)
+
+    @torch.no_grad()
+    def begin_alike(self) -> None:
+        """Gives all four the weights of the first."""
+        self.conv.weight.copy_(self.conv.weight[::4].repeat_interleave(4, 0))
+
+
+class PatchCritic(nn.Module):
+    """(B, C, S, S) -> logits (B, 1, H, W): does this patch look real? Every patch is judged by itself.
+
+    A patch has 16, 34 or 70 pixels an edge, by how often the picture is halved: once at 32 pixels, twice at 64, three
+    times from 128.
+
+    References:
+        Image-to-Image Translation with Conditional Adversarial Networks (Isola et al., 2017), the PatchGAN
+    """
+
+    def __init__(self, size: int, reads: int, width: int):
+        super().__init__()
+        halvings = patch_halvings(size)
+        self.net = nn.Sequential(nn.Conv2d(reads, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2))
+        for level in range(1, halvings + 1):
+            stride = 2 if level < halvings else 1
+            self.net.append(nn.Conv2d(width, 2 * width, 4, stride, padding=1))
+            self.net.extend([_norm("instance", 2 * width), nn.LeakyReLU(0.2)])
+            width *= 2
+        self.net.append(nn.Conv2d(width, 1, 4, padding=1))
+        started(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images.contiguous(memory_format=torch.channels_last))
+
+
+def patch_halvings(size: int) -> int:
+    """How often a critic of patches halves pictures of this edge."""
+    return max(1, min(3, int(math.log2(size)) - 4))
+
+
+def started(net: nn.Module) -> None:
+    """First weights as those of DCGAN and its heirs: normal, of sd 0.02, in place.
+
+    References:
+        Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks (Radford et al.,
+        2016)
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+    for module in net.modules():
+        if isinstance(module, Unfold):
+            module.begin_alike()
+
+
+def _conv(inside: int, outside: int, norm: Norm | None, border: str = "zeros") -> nn.Sequential:
+    """A 3x3 convolution, and what follows it."""
+    conv = nn.Conv2d(inside, outside, 3, padding=1, padding_mode=border)
+    return nn.Sequential(conv, *([_norm(norm, outside)] if norm else []))
+
+
+def _norm(kind: Norm, channels: int) -> nn.GroupNorm:
+    """With a group for every channel it is the instance norm, and keeps the layout that convolutions like."""
+    return nn.GroupNorm(channels, channels, affine=False) if kind == "instance" else nn.GroupNorm(8, channels)
+
+
+def _check(config: TranslatorConfig, multiple: int) -> None:
+    if config.size < 8 or config.size % multiple:
+        raise ValueError(f"pictures have an edge of {config.size}; this net takes multiples of {multiple} from 8")
+    if config.residual and config.reads != config.colours:
+        raise ValueError(f"a change cannot be added from {config.reads} channels to {config.colours}: no residual")
+
+
+NETS: dict[str, type[nn.Module]] = {"unet": UNet, "resnet": ResNet}
+"""Kind -> class of a generator; all are built from a TranslatorConfig."""

@@ -1,0 +1,81 @@
+"""Recipes from picture to picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from condgen.configs import Translating, TranslatorShape, TwoSides
+from condgen.recipes.table import TRANSLATION as FAMILY
+from condgen.recipes.table import Recipe
+from condgen.training.loop import FitConfig
+
+_FIT = FitConfig(
+    images=300_000, batch=8, lr=1e-3, optimiser="adamw", weight_decay=0.0, beta_1=0.5, beta_2=0.999, clip=1000.0
+)  # fmt: skip
+_PAIRED = Translating(fit_translation=_FIT)
+_UNPAIRED = Translating(
+    way="unpaired", net=TranslatorShape(kind="resnet"), fit_translation=replace(_FIT, images=150_000)
+)
+
+
+def _drawn(origin: str, base: Translating = _PAIRED) -> Translating:
+    """Of pairs that are made here, small enough to need no shifts."""
+    return replace(base, pictures=TwoSides(origin=origin, size=32, shift=0))
+
+
+def _emoji(a: str, where_a: str, where_b: str, names: tuple[str, str], base: Translating) -> Translating:
+    table = "emoji-base.parquet"
+    sides = TwoSides(a=a or table, b=table, where_a=where_a, where_b=where_b, match="base", names=names)
+    return replace(base, pictures=sides)
+
+
+def _classic(c: Translating) -> Translating:
+    """The nets and the pace of the papers, for GPUs."""
+    net = replace(c.net, width=64, blocks=6, dropout=0.5 if c.way == "paired" else 0.0)
+    paired, unpaired = replace(c.paired, critic=64), replace(c.unpaired, critic=64)
+    fit = replace(c.fit_translation, batch=1, lr=2e-4, ema=0.0, images=200 * 1000)
+    return replace(c, net=net, paired=paired, unpaired=unpaired, fit_translation=fit)
+
+
+_SIZES = {"classic": _classic}
+
+TRANSLATION: dict[str, Recipe] = {
+    "edges2picture": Recipe(
+        FAMILY, "edges to pictures: drawn scenes, or --data pictures of any kind", _drawn("edges"), _SIZES
+    ),
+    "grey2colour": Recipe(
+        FAMILY, "grey pictures to colours: drawn scenes, or --data pictures of any kind", _drawn("grey"), _SIZES
+    ),
+    "day2night": Recipe(FAMILY, "drawn scenes by day to the same by night", _drawn("night"), _SIZES),
+    "squares2circles": Recipe(
+        FAMILY, "drawn squares to circles and back, without pairs", _drawn("shapes", _UNPAIRED), _SIZES
+    ),
+    "lineart2colour": Recipe(
+        FAMILY,
+        "line art of emoji to colours; --data is the folder of the emoji",
+        _emoji("emoji-lineart.parquet", "vendor=emojitwo_bw", "vendor=emojitwo", ("lineart", "colour"), _PAIRED),
+        _SIZES,
+        needs_data=True,
+    ),
+    "noto2twemoji": Recipe(
+        FAMILY,
+        "emoji of one style to another and back, without pairs; --data is the folder of the emoji",
+        _emoji("", "vendor=noto", "vendor=twemoji", ("noto", "twemoji"), _UNPAIRED),
+        _SIZES,
+        needs_data=True,
+    ),
+    "pairs": Recipe(
+        FAMILY,
+        "your own pairs; --data is a folder with a/ and b/, or of pictures side by side",
+        _PAIRED,
+        _SIZES,
+        needs_data=True,
+    ),
+    "unpaired": Recipe(
+        FAMILY,
+        "your own two heaps of pictures, without pairs; --data is a folder with a/ and b/",
+        _UNPAIRED,
+        _SIZES,
+        needs_data=True,
+    ),
+}

@@ -1,0 +1,103 @@
+"""One training run of a translator: pictures of two kinds to one generator, or to two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from condgen import ranks
+from condgen.building import translation_of
+from condgen.contracts import Batch, CondgenError
+from condgen.data.pairs import Pairs, PairViews, Unpaired
+from condgen.data.two_sides import open_sides
+from condgen.evaluation.translation import scores_of, sheet_of
+from condgen.paintings import grid, png_bytes, write_bytes
+from condgen.rehearsal import rehearse_translation
+from condgen.single_run import Sheet, SingleRun
+from condgen.translating import BACK, THERE, Translator
+
+MOST_HELD = 200
+"""Pictures of each side held out of training to judge by, at most."""
+FEWEST = 500
+"""Of fewer pictures a critic soon knows every one."""
+
+
+class TranslationRun(SingleRun):
+    """Args: see `SingleRun`; config is a `configs.Translating`."""
+
+    stage = "translation"
+
+    def prepare(self) -> None:
+        c = self.config
+        if len(c.pictures.names) not in (0, 2) or len(set(self.data.sides)) < 2:
+            raise CondgenError(f"--pictures.names must be two names that differ, got {list(c.pictures.names)}.")
+        rehearse_translation(c, self.data.colours)
+
+    # the data
+
+    def reading(self) -> dict[str, Any]:
+        p = self.config.pictures
+        names = ("origin", "size", "a", "b", "where_a", "where_b", "match", "how")
+        return {name: getattr(p, name) for name in names} | {"names": list(p.names)}
+
+    @cached_property
+    def _opened(self) -> tuple[Unpaired, Unpaired | None]:
+        """Pictures to train on, and some held out to judge by."""
+        c, p = self.config, self.config.pictures
+        data = open_sides(c.data, c.way == "paired", p.use, c.seed, p.drawn, **self.reading())
+        if c.way == "paired" and not isinstance(data, Pairs):
+            raise CondgenError(f"{data.name} have no partners to learn from: choose --way unpaired.")
+        return data.parted(12, MOST_HELD, c.seed) or (data, None)
+
+    @property
+    def data(self) -> Unpaired:
+        return self._opened[0]
+
+    # the training
+
+    def trainable(self) -> nn.Module:
+        c, (reads, colours) = self.config, self.data.colours
+        torch.manual_seed(c.seed)
+        return translation_of(c, reads, colours)
+
+    def views(self) -> Callable[[int], Batch]:
+        c, p = self.config, self.config.pictures
+        return PairViews(self.data, c.fit_translation.batch, c.seed, p.shift, p.flip, ranks.rank(), ranks.world())
+
+    def model(self, trained: nn.Module, about: dict[str, Any]) -> Translator:
+        nets = {name: getattr(trained, name) for name in (THERE, BACK) if hasattr(trained, name)}
+        return Translator(nets, self.data.sides, about)
+
+    # the judge
+
+    @property
+    def chooses(self) -> bool:
+        return isinstance(self._opened[1], Pairs)
+
+    def begin(self) -> None:
+        """Shows what training looks at: sixteen pictures of each side, of pairs one above the other."""
+        with ranks.first_alone():
+            if not ranks.rank():
+                kept = [side[:: max(1, len(side) // 16)][:16] for side in (self.data.a, self.data.b)]
+                shown = [
+                    (x, name) for k in (0, 8) for side, name in zip(kept, self.data.sides) for x in side[k : k + 8]
+                ]
+                sheet = grid([picture(x) for x, _ in shown], [name for _, name in shown], columns=8, cell=96)
+                write_bytes(self.root / "samples" / "sides.png", png_bytes(sheet))
+
+    def judge(self, model: Translator) -> tuple[dict[str, float], Sheet | None]:
+        """How near held-out pictures come to their partners, or what is lost there and back; and a sheet of them."""
+        data, held = self._opened
+        images, labels = sheet_of(model, held or data)
+        return scores_of(model, held) if held else {}, ([picture(x) for x in images], labels)
+
+
+def picture(image: np.ndarray) -> Image.Image:
+    """uint8 (C, S, S) as a PIL picture."""
+    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
