@@ -1,5 +1,7 @@
 """Importance weights against probabilistic PCA, whose likelihood is known."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -41,7 +43,7 @@ def test_a_bound_of_fewer_is_no_better_on_the_same_codes():
     space = PPCA(wide=3.0)
     weights, kl = log_weights(space, on_plane(space, 50, 0.3), 64, 0)
     means = [bound(weights.double(), k).mean() for k in (1, 2, 8, 64)]
-    assert all(a <= b for a, b in zip(means, means[1:])), "Jensen"
+    assert all(a <= b for a, b in pairwise(means)), "Jensen"
     assert torch.allclose(bound(weights, 1), weights.mean(1)) and (kl > 0).all()
 
 
