@@ -14,8 +14,8 @@ from torch import Tensor
 from condgen.contracts import CondgenError, short
 from condgen.data.anything import left_out, open_any
 from condgen.data.arrays import coloured
-from condgen.data.labelled import LabelledPictures
 from condgen.data.known import DIGITS
+from condgen.data.labelled import LabelledPictures
 from condgen.data.labels import open_labelled
 from condgen.data.pictures import fit, open_picture
 from condgen.data.singles import SCENES
