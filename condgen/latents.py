@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
+from condgen.baselines.gans import Gan, GanConfig, GanCritic
 from condgen.baselines.mixture import Mixture, MixtureConfig
 from condgen.contracts import CondgenError, short
 from condgen.models import INDEX, LATENTS
@@ -25,9 +26,12 @@ from condgen.paintings import Painting
 
 ROWS = 256
 """Pictures or codes that go through a network at a time."""
-NETS: dict[str, tuple[type[nn.Module], type]] = {"autoencoder": (Autoencoder, AutoencoderConfig)}
+Kind = tuple[type[nn.Module], type]
+"""A class of nets and the class of its config."""
+NETS: dict[str, Kind] = {"autoencoder": (Autoencoder, AutoencoderConfig), "gan": (Gan, GanConfig)}
 """What can paint from a code: kind -> (class, class of its config)."""
-MIXTURE = "mixture"
+BESIDE: dict[str, Kind] = {"mixture": (Mixture, MixtureConfig), "critic": (GanCritic, GanConfig)}
+"""What may stand beside it."""
 
 
 class LatentModel:
@@ -38,6 +42,7 @@ class LatentModel:
         about: what `model_index.json` says beyond the parts.
         model_id: sixteen hex digits that name the weights.
         mixture: where new codes are drawn from, where the net has no prior of its own.
+        critic: of a GAN, for its features.
     """
 
     TASK = "unconditional-image-generation"
@@ -46,9 +51,11 @@ class LatentModel:
     """The folder that it was read from."""
 
     def __init__(
-        self, net: nn.Module, about: dict[str, Any] | None = None, model_id: str = "", mixture: Mixture | None = None
-    ):
+        self, net: nn.Module, about: dict[str, Any] | None = None, model_id: str = "", mixture: Mixture | None = None,
+        critic: GanCritic | None = None,
+    ):  # fmt: skip
         self.net, self.about, self.model_id, self.mixture = net.eval(), about or {}, model_id, mixture
+        self.critic = critic and critic.eval()
 
     @property
     def name(self) -> str:
@@ -68,7 +75,7 @@ class LatentModel:
     def stack(self) -> str:
         """What it is made of, for its card."""
         shape = self.net.config
-        kind = f"{'variational ' if self.variational else ''}{self.kind}"
+        kind = f"{'variational ' if self.variational else ''}{self.kind}" if self.encodes else self.kind.upper()
         return f"A {kind} (body {shape.body}, codes of {self.latent} numbers)"
 
     @property
@@ -102,7 +109,9 @@ class LatentModel:
 
     def to(self, device: torch.device | str) -> LatentModel:
         """Moves it."""
-        self.net.to(device)
+        for part in (self.net, self.critic):
+            if part is not None:
+                part.to(device)
         return self
 
     def encode(self, images: Tensor) -> Tensor:
@@ -168,9 +177,10 @@ class LatentModel:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_part(self.net, folder / self.kind)
-        if self.mixture is not None:
-            save_part(self.mixture, folder / MIXTURE)
-        head = {"net": self.kind, MIXTURE: self.mixture is not None}
+        beside = {name: part for name in BESIDE if (part := getattr(self, name)) is not None}
+        for name, part in beside.items():
+            save_part(part, folder / name)
+        head = {"net": self.kind} | {name: name in beside for name in BESIDE}
         write_index(folder, LATENTS, head, self.about, card)
 
     @classmethod
@@ -183,13 +193,13 @@ class LatentModel:
         folder = Path(folder)
         index = index_of(folder, LATENTS)
         parts = {name: load_part(*kinds, folder / name) for name, kinds in parts_of(index, folder).items()}
-        about = {name: value for name, value in index.items() if name not in ("_class_name", "format", "net", MIXTURE)}
-        model = cls(parts.pop(index["net"]), about, model_id_of(folder), parts.get(MIXTURE))
+        about = {name: value for name, value in index.items() if name not in ("_class_name", "format", "net", *BESIDE)}
+        model = cls(parts.pop(index["net"]), about, model_id_of(folder), **parts)
         model.path = folder
         return model
 
 
-def parts_of(index: dict, folder: Path) -> dict[str, tuple[type[nn.Module], type]]:
+def parts_of(index: dict, folder: Path) -> dict[str, Kind]:
     """Folder -> (class, class of its config) of every part that an index names.
 
     Raises:
@@ -198,4 +208,4 @@ def parts_of(index: dict, folder: Path) -> dict[str, tuple[type[nn.Module], type
     kind = index.get("net")
     if not isinstance(kind, str) or kind not in NETS:
         raise CondgenError(f"{folder / INDEX} names the net {short(kind)}, expected one of {', '.join(NETS)}.")
-    return {kind: NETS[kind]} | ({MIXTURE: (Mixture, MixtureConfig)} if index.get(MIXTURE) is True else {})
+    return {kind: NETS[kind]} | {name: kinds for name, kinds in BESIDE.items() if index.get(name) is True}

@@ -9,8 +9,18 @@ import torch
 from torch import nn
 
 from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig, AutoencoderTraining
+from condgen.baselines.gans import Gan, GanConfig, GanTraining
 from condgen.building import SHAPES, new_decoder, training_of, translation_of
-from condgen.configs import Autoencoding, ByLabel, Contrastive, Corridor, Painter, SelfSupervised, Translating
+from condgen.configs import (
+    Adversarial,
+    Autoencoding,
+    ByLabel,
+    Contrastive,
+    Corridor,
+    Painter,
+    SelfSupervised,
+    Translating,
+)
 from condgen.contracts import Batch, CondgenError, check_knobs
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.selfsup import SimCLRTraining
@@ -79,6 +89,20 @@ def rehearse_autoencoder(config: Autoencoding, size: int, colours: int) -> None:
         return AutoencoderTraining(net, config.objective), {"image": torch.zeros(2, colours, size, size)}
 
     _try_out({"autoencoder": training})
+
+
+def rehearse_gan(config: Adversarial, size: int, colours: int) -> None:
+    """Raises `CondgenError` for a GAN that cannot be trained on such pictures; the message names the option."""
+    counts = dict.fromkeys(("gan.code", "gan.width"), 1) | dict.fromkeys(("gan.categories", "gan.continuous"), 0)
+    names = ("gamma", "augment_over", "category", "continuous")
+    _check_numbers(config, ("gan",), counts | {f"objective.{name}": 0 for name in names})
+    _check_shares(config, ("objective.penalised", "objective.augment"))
+
+    def training() -> tuple[nn.Module, Batch]:
+        gan = Gan(GanConfig(size, colours, **asdict(config.gan)))
+        return GanTraining(gan, config.objective), {"image": torch.zeros(2, colours, size, size)}
+
+    _try_out({"gan": training})
 
 
 def rehearse_labels(config: ByLabel, size: int, colours: int, levels: tuple[int, ...]) -> None:

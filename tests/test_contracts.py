@@ -35,6 +35,7 @@ def classes(method: str) -> list[type]:
 
 def make(cls: type, model, **others):
     """Builds a class from the parts of a model, by the names of its arguments; `others` replace some."""
+    from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig, AutoencoderObjective
     from condgen.baselines.gans import Gan, GanConfig, GanObjective
     from condgen.baselines.translation import PairedObjective, UnpairedObjective
     from condgen.decoders.cgan import CganObjective
@@ -48,6 +49,8 @@ def make(cls: type, model, **others):
     objective = ClipObjective() if "Clip" in cls.__name__ else DecoderObjective()
     if cls.__module__.endswith("selfsup"):
         objective = SelfsupObjective(dim=8, hidden=16, queue=PICTURES, temperature=0.1)
+    if cls.__module__.endswith("autoencoders"):
+        objective = AutoencoderObjective(noise="gaussian")
     decoder = tiny_decoder(painter, WORDS)
     parts = {
         "clip": model.clip, "decoder": decoder, "normaliser": model.normaliser, "prior": model.priors[kind],
@@ -57,6 +60,7 @@ def make(cls: type, model, **others):
         "paired": PairedObjective(critic=8), "unpaired": UnpairedObjective(critic=8, pool=PICTURES),
         "gan": Gan(GanConfig(32, 3, code=6, width=4, norm="batch", categories=3, continuous=2)),
         "rules": GanObjective(),
+        "net": Autoencoder(AutoencoderConfig(32, 3, channels=(8, 16), latent=6, variational=True)),
     } | others  # fmt: skip
     return cls(*(parts[name] for name in inspect.signature(cls).parameters))
 

@@ -26,6 +26,7 @@ from condgen.cli import (
     importing,
     info,
     listing,
+    manifold,
     replay,
     sample,
     search,
@@ -44,6 +45,7 @@ VERBS = {
     "train": None,  # parses its own arguments: they are the fields of the recipe's config
     "evaluate": evaluate,
     "compare": compare,
+    "manifold": manifold,
     "search": search,
     "encode": encode,
     "embed": embed,

@@ -75,15 +75,15 @@ def run(args: argparse.Namespace) -> int:
     return _paint(args, model, also, dials)
 
 
-def pairs(texts: list[str]) -> dict[str, str]:
+def pairs(texts: list[str], flag: str = "--set") -> dict[str, str]:
     """`smiling=1` and so on as a dict; `CondgenError` for what has no =, or a name that comes twice."""
     found: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not name or not equals:
-            raise CondgenError(f"--set {text} is not understood. Expected NAME=VALUE, several with spaces between.")
+            raise CondgenError(f"{flag} {text} is not understood. Expected NAME=VALUE, several with spaces between.")
         if name in found:
-            raise CondgenError(f"--set names {name} twice, as {found[name]!r} and {value!r}.")
+            raise CondgenError(f"{flag} names {name} twice, as {found[name]!r} and {value!r}.")
         found[name] = value
     return found
 

@@ -2,11 +2,13 @@
 
 from condgen.configs.autoencoders import AutoencoderShape, Autoencoding
 from condgen.configs.encoders import BackboneShape, ClipShape, Contrastive, SelfSupervised
+from condgen.configs.gans import Adversarial, GanShape
 from condgen.configs.painting import ByLabel, CganShape, Corridor, CvaeShape, DecoderShape, Painter, PriorShape
 from condgen.configs.pictures import AnyPictures, Labelled, Pictures
 from condgen.configs.translation import Translating, TranslatorShape, TwoSides
 
 __all__ = [
+    "Adversarial",
     "AnyPictures",
     "AutoencoderShape",
     "Autoencoding",
@@ -18,6 +20,7 @@ __all__ = [
     "Corridor",
     "CvaeShape",
     "DecoderShape",
+    "GanShape",
     "Labelled",
     "Painter",
     "Pictures",

@@ -16,7 +16,7 @@ from condgen.data.pictures import fit
 from condgen.data.rows import hashed_split, in_split, split_name
 from condgen.data.sources import progress
 from condgen.data.tables import clean
-from condgen.factors import Factor
+from condgen.factors import LABEL, Factor
 
 LONG = 100
 """Letters of a value's name."""
@@ -55,7 +55,7 @@ class Arrays:
     Args:
         path: what the user gave.
         name: what the data is called.
-        form: `idx`, `cifar`, `digits` or `torchvision`.
+        form: `idx`, `cifar`, `digits`, `torchvision`, `drawn` or `dsprites`.
         columns: names of the A factors.
         names: for every factor the names of its codes 0, 1, 2 ...; empty where the numbers are the names.
         parts: the pictures.
@@ -170,6 +170,27 @@ def checked_names(names: Sequence[str], where: str) -> tuple[str, ...]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise CondgenError(f"{where} names {short(twice[0])} twice. Every class needs a name of its own.")
     return tuple(names)
+
+
+def choose(where: str, factors: Sequence[str], label: str, attributes: Sequence[str], usual: str) -> dict[str, str]:
+    """Which of many factors are told: the name that each has then -> the factor, the class first.
+
+    Args:
+        where: names the data in messages.
+        factors: those there are.
+        label: the one that is the class; where nothing at all is chosen it is `usual`.
+        attributes: further ones.
+
+    Raises:
+        CondgenError: there is no such factor, or one is chosen twice.
+    """
+    label = label or ("" if attributes else usual)
+    chosen = [*filter(None, [label]), *attributes]
+    if unknown := [name for name in chosen if name not in factors]:
+        raise CondgenError(f"{where} has no factor {short(unknown[0])}; it has {', '.join(factors)}.")
+    if twice := [name for name in chosen if chosen.count(name) > 1]:
+        raise CondgenError(f"The factor {twice[0]} of {where} is chosen twice.")
+    return {LABEL if name == label else name: name for name in chosen}
 
 
 def squared(images: np.ndarray, size: int, how: Literal["crop", "pad"], where: str) -> np.ndarray:

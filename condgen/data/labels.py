@@ -5,6 +5,7 @@
     shards/*.parquet                     `image`, `label`, and attributes: as metadata and shards with captions have it
     folder/train-images-idx3-ubyte       MNIST's idx files, also .gz: a folder of them, or one file; see `idx`
     folder/data_batch_1.bin              CIFAR's binary batches; see `cifar`
+    dsprites.npz                         dSprites as published, and files of its layout; see `dsprites`
     digits                               scikit-learn's: 1,797 real pictures, 8 x 8, grey; nothing is downloaded
     scenes                               single shapes whose factors are all known, drawn at any size; see `singles`
     torchvision:FashionMNIST             what torchvision knows, where there is network; see `known`
@@ -38,6 +39,7 @@ from PIL import Image
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.arrays import ASK_SIZE, Arrays, checked_names, coloured, squared
 from condgen.data.cifar import bin_files, open_cifar, refuse_pickles
+from condgen.data.dsprites import open_dsprites
 from condgen.data.idx import idx_files, open_idx
 from condgen.data.known import DIGITS, HUB, TORCHVISION, fetch_hub, open_digits, open_torchvision
 from condgen.data.labelrows import LabelledRows, NothingLabelled, open_classes, open_table
@@ -140,6 +142,10 @@ def find(
         if where or names or columns.image or columns.split:
             raise CondgenError(f"{word} is drawn: a label and attributes can be chosen, and nothing else.")
         return open_singles(size, columns.label, columns.attributes)
+    if word.lower().endswith(".npz") and Path(word).expanduser().is_file():
+        if where or names or columns.image or columns.split:
+            raise CondgenError(f"{word} is no table: a label and attributes can be chosen, and nothing else.")
+        return open_dsprites(Path(word).expanduser(), columns.label, columns.attributes)
     found = None if word == DIGITS or word.startswith(TORCHVISION) else _table(word, columns)
     if found is not None:
         return open_table(found, columns, where, names, guess)

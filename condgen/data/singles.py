@@ -15,10 +15,9 @@ from functools import partial
 import numpy as np
 
 from condgen.contracts import CondgenError
-from condgen.data.arrays import Arrays, Part
+from condgen.data.arrays import Arrays, Part, choose
 from condgen.data.grammar import COLOURS, SHAPES
 from condgen.data.scenes import MOST, Layout, render
-from condgen.factors import LABEL
 
 SCENES = "scenes"
 SIZE = 32
@@ -43,28 +42,22 @@ def open_singles(size: int = 0, label: str = "", attributes: tuple[str, ...] = (
 
     Args:
         size: edge in pixels, from 16; 0 is SIZE.
-        label: the factor that is the class; where nothing at all is chosen, the shape.
-        attributes: further factors that are told.
+        label, attributes: see `arrays.choose`; the class is the shape where nothing is chosen.
 
     Raises:
         CondgenError: no such factor, one that is chosen twice, or pictures too small to tell shapes apart.
     """
     if size and size < 16:
         raise CondgenError(f"Scenes are drawn from 16 pixels, got {size}.")
-    label = label or ("" if attributes else "shape")
-    chosen = [*filter(None, [label]), *attributes]
-    if unknown := [name for name in chosen if name not in FACTORS]:
-        raise CondgenError(f"The data {SCENES} has no factor {unknown[0]!r}; it has {', '.join(FACTORS)}.")
-    if twice := [name for name in chosen if chosen.count(name) > 1]:
-        raise CondgenError(f"The factor {twice[0]} of {SCENES} is chosen twice.")
-    told = [list(FACTORS).index(name) for name in chosen]
+    columns = choose(SCENES, tuple(FACTORS), label, attributes, "shape")
+    told = [list(FACTORS).index(name) for name in columns.values()]
     order = np.random.default_rng(0).permutation(np.prod([len(values) for values in FACTORS.values()]))
     parts = []
     for split, numbers in (("train", order[:TRAIN]), ("test", order[TRAIN:])):
         codes = codes_of(numbers)
         parts.append(Part(split, split, codes[:, told], partial(draw, codes, size or SIZE)))
-    columns = tuple(LABEL if name == label else name for name in chosen)
-    return Arrays(SCENES, SCENES, "drawn", columns, tuple(FACTORS[name] for name in chosen), tuple(parts))
+    names = tuple(FACTORS[name] for name in columns.values())
+    return Arrays(SCENES, SCENES, "drawn", tuple(columns), names, tuple(parts))
 
 
 def codes_of(numbers: np.ndarray) -> np.ndarray:

@@ -123,13 +123,18 @@ def evaluate(
         more = {"judge": place and Path(place), "combined": combined, "inception": inception and Path(inception)}
         report, sheets = labels.evaluate_labels(model, train, test, per_label, range(seeds or 3), told=told, **more)
     elif by_codes:
-        from condgen.evaluation import latents
+        from condgen.evaluation import latents, samples  # trains, and the other judges need not load that
 
         train, test = latents.read_any(model, data, split, asked)
         report = {"kind": "codes", "data": test.name}
         if model.encodes:
             more, sheets["sheet"] = latents.evaluate_autoencoder(model, train, test, importance, told)
             report |= more
+        if not model.encodes or model.variational or model.mixture is not None:
+            place = judge or (Path(out) / "judge" if out is not None else None)
+            paths = {"judge": place and Path(place), "inception": inception and Path(inception)}
+            more, drawn_of = samples.evaluate_samples(model, train, test, range(seeds or 3), told=told, **paths)
+            report, sheets = report | more, sheets | drawn_of
     elif data:
         asked = {"image": image, "text": text, "split": split_column, "where": where, "how": how}
         known = read_pictures(model, data, split, asked)

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from condgen.contracts import CondgenError
 from condgen.data.labelled import LabelledPictures
+from condgen.evaluation.against import FEWEST, Extractors, Report, held_against, neighbours, over_seeds, pixels, rgb
 from condgen.evaluation.classifier import (
     Classifier,
     ClassifierRun,
@@ -33,17 +33,12 @@ from condgen.evaluation.embeds import Example, Told, paint
 from condgen.evaluation.inception import Inception
 from condgen.evaluation.label_exam import Exam, like, read_exam, said
 from condgen.factors import Factor
-from condgen.metrics.distances import frechet_distance, kernel_distance, mmd_test
-from condgen.metrics.neighbours import closeness, coverage_report, memorisation
+from condgen.metrics.distances import frechet_distance
+from condgen.metrics.neighbours import closeness, memorisation
 
 BATCH = 100
-FEWEST = 12
-"""Sets of fewer pictures are not held against each other."""
 SHOWN = 24
-"""Levels of a table of confusions, labels on the sheet, pairs on the sheet of neighbours: at most so many."""
-Report = dict[str, dict]
-Extractors = dict[tuple[str, str], Callable[[np.ndarray], Tensor]]
-"""(name of the Fréchet distance, name of the kernel distance) -> pictures uint8 (N, C, S, S) to features (N, D)."""
+"""Levels of a table of confusions, and labels on the sheet, at most."""
 
 
 def evaluate_labels(
@@ -94,7 +89,7 @@ def evaluate_labels(
         told(at + 0.5 / len(seeds), "judging them")
         features = features_of(classifier, painted)
         seen = seen_in(classifier, features)
-        near, rows = closeness(_pixels(painted[exam.held]), truth.pixels)
+        near, rows = closeness(pixels(painted[exam.held]), truth.pixels)
         found = truth.accuracy(seen) | truth.distances(painted, seed)
         found["memorisation"] = {"memorised": memorisation(near, truth.near) | {"N": len(near)}}
         told(at + 0.6 / len(seeds), "a classifier trained on them")
@@ -103,7 +98,10 @@ def evaluate_labels(
         rounds.append(found)
         confusion.append(seen)
         if not sheets:
-            sheets = {"sheet": _sheet(exam, painted, seen), "neighbours": _neighbours(exam, painted, near, rows)}
+            sheets = {"sheet": _sheet(exam, painted, seen)}
+            sheets["neighbours"] = neighbours(
+                painted[exam.held], lambda i: _told(exam, exam.held[i]), exam.train.images, near, rows
+            )
     report: dict = {"kind": "labels", "data": exam.test.name, "seeds": list(seeds)}
     report["judge"] = {
         "features": space,
@@ -111,7 +109,7 @@ def evaluate_labels(
         "test pictures": len(exam.test),
         **{f"{name}, right on real test pictures": share for name, share in truth.right.items()},
     }
-    report |= _over_seeds(rounds)
+    report |= over_seeds(rounds)
     if len(exam.judged) == 1 and exam.factors[exam.judged[0]].levels <= SHOWN:
         report["confusion"] = _confusion(exam, np.concatenate(confusion), len(seeds))
     return report, sheets
@@ -174,13 +172,13 @@ class Truth:
 
     @cached_property
     def pixels(self) -> Tensor:
-        """The training pictures, see `_pixels`."""
-        return _pixels(self.exam.train.images)
+        """The training pictures, see `against.pixels`."""
+        return pixels(self.exam.train.images)
 
     @cached_property
     def near(self) -> Tensor:
         """How close the test pictures that are held against come to training pictures."""
-        return closeness(_pixels(self.exam.test.images[self.exam.against]), self.pixels)[0]
+        return closeness(pixels(self.exam.test.images[self.exam.against]), self.pixels)[0]
 
     def accuracy(self, seen: np.ndarray) -> Report:
         """How often the judge sees what was asked, on every side, and how often on real pictures."""
@@ -217,26 +215,7 @@ class Truth:
         if not self.held:
             return {}
         held, real = painted[self.exam.held], self.exam.train.images[self.exam.real(seed)]
-        out: Report = {"distances": {}}
-        for names, features in self.extractors.items():
-            both = {"generated": features(held), "real": features(real)}
-            truth = self.held[names]
-            frechet, kernel = names
-            count = {"N": len(held), "N real": len(real)}
-            out["distances"][frechet] = {side: frechet_distance(x, truth) for side, x in both.items()} | count
-            kernels = {side: kernel_distance(x, truth, seed=seed) for side, x in both.items()}
-            line = {side: mean for side, (mean, _) in kernels.items()}
-            out["distances"][kernel] = line | count | {"sd over subsets": kernels["generated"][1]}
-            if "two_sample_test" in out:
-                continue  # the rest in the features of the classifier alone
-            tests = {side: mmd_test(x, truth, seed=seed) for side, x in both.items()}
-            rows = zip(("mmd2", "p"), *tests.values())
-            out["two_sample_test"] = {name: {"generated": own, "real": floor} | count for name, own, floor in rows}
-            covers = {side: coverage_report(truth, x) for side, x in both.items()}
-            out["coverage"] = {
-                name: {side: covers[side][name] for side in covers} | count for name in covers["generated"]
-            }
-        return out
+        return held_against(self.held, held, real, self.extractors, seed)
 
 
 class Quick:
@@ -321,21 +300,6 @@ def _line(own: np.ndarray, true: np.ndarray) -> dict:
     return {"generated": shares[0], "real": shares[1], "N": len(own), "N real": len(true)}
 
 
-def _over_seeds(rounds: list[Report]) -> Report:
-    """Means over the seeds, and beside what was generated its standard deviation, for N - 1."""
-    out: Report = {}
-    for section, table in rounds[0].items():
-        out[section] = {name: {} for name in table}
-        for name, line in table.items():
-            for column in line:
-                values = [found[section][name][column] for found in rounds]
-                whole = all(isinstance(value, int) for value in values) and len(set(values)) == 1
-                out[section][name][column] = values[0] if whole else float(np.mean(values))
-                if column in ("generated", "pictures a second"):
-                    out[section][name]["sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-    return out
-
-
 def _confusion(exam: Exam, seen: np.ndarray, rounds: int) -> Report:
     """What was asked for, what was seen: shares of every row, over all seeds."""
     k = exam.judged[0]
@@ -347,16 +311,6 @@ def _confusion(exam: Exam, seen: np.ndarray, rounds: int) -> Report:
     }
 
 
-def _pixels(images: np.ndarray) -> Tensor:
-    """uint8 (N, C, S, S) -> float32 (N, C S S) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).flatten(1).float() / 255
-
-
-def _rgb(picture: np.ndarray) -> np.ndarray:
-    """uint8 (C, S, S) with three channels."""
-    return np.broadcast_to(picture, (3, *picture.shape[1:]))
-
-
 def _sheet(exam: Exam, painted: np.ndarray, seen: np.ndarray) -> list[Example]:
     """Eight pictures of every class, or of every side; what the judge sees otherwise is marked."""
     if len(exam.judged) == 1:
@@ -366,18 +320,8 @@ def _sheet(exam: Exam, painted: np.ndarray, seen: np.ndarray) -> list[Example]:
         rows = [i for own in exam.sides.values() for i in own[:SHOWN]]
     known = ~np.isnan(exam.codes) & [bool(factor.values) for factor in exam.factors]
     right = ((seen == exam.codes) | ~known).all(1)
-    return [(_told(exam, i), _rgb(painted[i]), bool(right[i])) for i in rows]
+    return [(_told(exam, i), rgb(painted[i]), bool(right[i])) for i in rows]
 
 
 def _told(exam: Exam, i: int) -> str:
     return ", ".join(factor.told(code) for factor, code in zip(exam.factors, exam.codes[i]) if not math.isnan(code))
-
-
-def _neighbours(exam: Exam, painted: np.ndarray, near: Tensor, rows: Tensor) -> list[Example]:
-    """The pictures that are nearest to a training picture, each beside it."""
-    out: list[Example] = []
-    for i in near.argsort()[:SHOWN].tolist():
-        own, there = exam.held[i], int(rows[i])
-        out.append((f"{_told(exam, own)}, closeness {near[i]:.2f}", _rgb(painted[own]), True))
-        out.append((f"training picture {there}", _rgb(exam.train.images[there]), True))
-    return out

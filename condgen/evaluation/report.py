@@ -14,11 +14,11 @@ from condgen.evaluation.embeds import Example
 from condgen.paintings import grid, make_folder, png_bytes, write_bytes
 
 SCORES = "## Scores"
-FILES = ("report.json", "report.md", "sheet.png", "neighbours.png", "space.png")
+FILES = ("report.json", "report.md", "sheet.png", "neighbours.png", "space.png", "samples.png")
 KEPT = (
     *("scene_eval", "pictures_judged", "swap_accuracy", "retrieval", "parts"),
     *("judge", "accuracy", "accuracy_seen", "accuracy_never_seen", "distances", "classifier_trained_on_generated"),
-    *("features", "collapse", "new_head"),
+    *("features", "collapse", "new_head", "coverage", "variety", "categories"),
     *("translation", "there_and_back", "attributes"),
 )
 

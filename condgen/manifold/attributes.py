@@ -215,7 +215,7 @@ def _numbers(
         for k in others:
             row[f"{held.factors[k].name} kept"] = float((seen[:, k] == codes[:, k]).mean())
         table[f"strength {strength:g}"] = row | {"change": apart(images[:, i], x).mean().item()}
-    right = {"pictures edited": float(len(x))}
+    right = {"pictures edited": len(x)}
     for k in (place, *others):
         right[f"{held.factors[k].name}, right on real pictures"] = float((real[:, k] == held.codes[few, k]).mean())
     return {"edited": table, "judge": {"held-out pictures": right}}

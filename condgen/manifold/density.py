@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from condgen.baselines.mixture import fit_mixture
 from condgen.contracts import CondgenError
 from condgen.manifold.spaces import Images, Space, codes_of, decoded, drawn, encoded, is_variational
-from condgen.manifold.study import Numbers, Study, Told, apart, evenly, figure_png, quiet, sheet
+from condgen.manifold.study import Numbers, Study, Told, apart, figure_png, quiet, sheet
 from condgen.metrics.neighbours import nearest
 
 NEAR = 5
@@ -34,17 +34,10 @@ class Density:
     """
 
     def __init__(self, codes: Tensor, seed: int = 0):
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.mixture import GaussianMixture
-
         self.middle, spread = codes.mean(0), codes.std(0, correction=0)
         self.spread = spread.clamp(min=1e-6 * spread.max().clamp(min=1e-12))
         self.codes = self._standard(codes)
-        few = self.codes[evenly(len(codes), MOST)].double().numpy()
-        parts = min(COMPONENTS, max(1, len(few) // (2 * codes.shape[1])))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            self.mixture = GaussianMixture(parts, reg_covar=1e-4, random_state=seed, max_iter=50).fit(few)
+        self.mixture = fit_mixture(self.codes, COMPONENTS, seed)
 
     def _standard(self, codes: Tensor) -> Tensor:
         return (codes - self.middle) / self.spread
@@ -55,7 +48,7 @@ class Density:
 
     def log_prob(self, codes: Tensor) -> Tensor:
         """Log density under the mixture, in nats, (N,)."""
-        return torch.from_numpy(self.mixture.score_samples(self._standard(codes).double().numpy()))
+        return self.mixture.log_prob(self._standard(codes))
 
 
 @dataclass(frozen=True)
@@ -126,7 +119,7 @@ def holes(
             "distance to real codes": distance[name].mean().item(),
             "log density": density.log_prob(own).mean().item(),
             "lost when painted and read": (apart(again, own[:READ]) / z.std()).mean().item(),
-            "codes": float(len(own)),
+            "codes": len(own),
         }
     pictures = {"holes.png": _sheet(space, sources, distance), "map.png": _map(space, z, sources, in_hole)}
     return Holes(table, pictures, sources, in_hole)

@@ -75,7 +75,7 @@ def importance_weighted(
     numbers = {"likelihood": {"nats a picture": {
         "negative evidence bound": -elbo.mean().item(), f"NLL, at most (K = {samples})": nll.mean().item(),
         "standard error": (nll.std() / math.sqrt(len(nll))).item(), "KL": kl.mean().item(),
-        "pictures": float(len(nll)),
+        "pictures": len(nll),
     }}}  # fmt: skip
     return Likelihood(numbers, _drawn(as_float(images), nll, curve), nll.float(), elbo.float(), kl)
 
@@ -84,6 +84,8 @@ def importance_weighted(
 def log_weights(space: Space, images: Tensor, samples: int, seed: int) -> tuple[Tensor, Tensor]:
     """log p(x | z) + log p(z) - log q(z | x) of codes drawn for each picture, (N, K); and the KL divergence, (N,)."""
     device, net = device_of(space), net_of(space)
+    if hasattr(net, "seen"):  # a model of black and white takes pixels as such by chance
+        images = net.seen(images, generator(seed))
     images = images.to(device)
     mean, log_var = net.posterior(images)
     eps = torch.stack([torch.randn(samples, mean.shape[1], generator=generator(seed + i)) for i in range(len(images))])

@@ -29,7 +29,7 @@ def realism(space: Space, images: Tensor, among: Images | None) -> dict[str, flo
     The first is small where the space knows such pictures, the second where there are such pictures; a soft picture is
     near to many, so both are lower bounds of how wrong a picture looks.
     """
-    row = {"pictures": float(len(images))}
+    row = {"pictures": len(images)}
     if encodes(space):
         row |= mean_of(to_its_reconstruction=apart(rebuilt(space, images), images))
     if among is not None:

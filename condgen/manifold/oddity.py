@@ -101,7 +101,7 @@ def novelty(
         found.append(scores(images, seed))
     table = {name: novelty_report(*(part[name] for part in found), false_alarms) for name in found[0]}
     counts = {"training": min(len(known), MOST), "for the threshold": len(halves[0]), "normal": len(halves[1])}
-    numbers = {"novelty": table, "pictures": {"": {k: float(n) for k, n in (counts | {"odd": len(odd)}).items()}}}
+    numbers = {"novelty": table, "pictures": {"": counts | {"odd": len(odd)}}}
     both = {name: (found[1][name], found[2][name]) for name in table}
     return Novelty(numbers, {"novelty.png": _sheet(as_float(halves[1]), as_float(odd), both, table)}, both)
 

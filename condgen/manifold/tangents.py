@@ -7,6 +7,7 @@ has learned the surface answers to steps along it and is deaf to steps off it.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -106,7 +107,8 @@ def of_decoder(net: nn.Module, codes: Tensor) -> Tensor:
     passes give all Jacobians, whatever the network is made of, in the memory of one.
     """
     columns = []
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch about itself, when it first moves forward
         for k in range(codes.shape[1]):
             step = torch.zeros_like(codes)
             step[:, k] = 1
@@ -171,7 +173,7 @@ def _numbers(
         local_rank=rank, effective_rank=effective, largest_singular_value=values[:, 0],
         log_volume=values.clamp(min=1e-12).log().sum(1),
     )}}  # fmt: skip
-    numbers["surface"]["mean over pictures"]["pictures"] = float(len(values))
+    numbers["surface"]["mean over pictures"]["pictures"] = len(values)
     for what in along:
         ratio = along[what] / off[what].clamp(min=1e-12)
         row = mean_of(along_tangents=along[what], across=off[what], ratio=ratio)

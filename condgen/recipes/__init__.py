@@ -14,11 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condgen.configs import Autoencoding, ByLabel, Contrastive, Corridor, SelfSupervised, Translating
+from condgen.configs import Adversarial, Autoencoding, ByLabel, Contrastive, Corridor, SelfSupervised, Translating
 from condgen.contracts import CondgenError
 from condgen.nn.storage import fingerprint
 from condgen.recipes.autoencoders import AUTOENCODERS
 from condgen.recipes.encoders import ENCODERS
+from condgen.recipes.gans import GANS
 from condgen.recipes.painting import PAINTING
 from condgen.recipes.table import Recipe
 from condgen.recipes.translation import TRANSLATION
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
     from condgen.encoders.tokenizer import Tokenizer
     from condgen.labelling import LabelToImage
 
-RECIPES: dict[str, Recipe] = PAINTING | ENCODERS | AUTOENCODERS | TRANSLATION
+RECIPES: dict[str, Recipe] = PAINTING | ENCODERS | AUTOENCODERS | GANS | TRANSLATION
 RUNS: dict[type, tuple[str, str]] = {
     Corridor: ("captioned pictures", "condgen.corridor:CorridorRun"),
     ByLabel: ("labelled pictures", "condgen.label_training:LabelRun"),
     Contrastive: ("pictures with captions or labels", "condgen.clip_training:ClipRun"),
     SelfSupervised: ("pictures", "condgen.selfsup_training:SelfsupRun"),
     Autoencoding: ("pictures", "condgen.autoencoder_training:AutoencoderRun"),
+    Adversarial: ("pictures", "condgen.gan_training:GanRun"),
     Translating: ("pictures of two kinds", "condgen.translation_training:TranslationRun"),
 }
 """Config of a recipe -> what it learns from, and the class of its run."""

@@ -49,7 +49,7 @@ def _of_kind(collection: str, kind: str) -> Autoencoding:
         sigma="fixed" if beta else "optimal",
     )
     noise = AutoencoderObjective(noise="gaussian", strength=0.5) if kind == "dae" else AutoencoderObjective()
-    fit = {"linear": replace(FIT, lr=2e-2, batch=256), "mlp": FIT_MLP, "conv": FIT}[body]
+    fit = {"linear": replace(FIT, lr=5e-2, batch=256), "mlp": FIT_MLP, "conv": FIT}[body]
     return Autoencoding(
         data=OWN.get(collection, ""),
         pictures=AnyPictures(colours=3) if collection == "cifar10" else AnyPictures(),

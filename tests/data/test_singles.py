@@ -65,7 +65,7 @@ def test_the_class_is_the_shape_and_the_size_is_free():
     "asked, told",
     [
         ({"size": 8}, "from 16"),
-        ({"attributes": ("hue",)}, "no factor 'hue'; it has shape, colour"),
+        ({"attributes": ("hue",)}, "no factor .hue.; it has shape, colour"),
         ({"label": "x", "attributes": ("x",)}, "chosen twice"),
         ({"where": "x=1"}, "scenes is drawn"),
         ({"split": "val"}, "no pictures in the split 'val'"),

@@ -1,0 +1,49 @@
+"""What fixes a run that ends in a GAN without a condition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from condgen.baselines.gans import GanObjective
+from condgen.configs.pictures import AnyPictures
+from condgen.training.loop import FitConfig
+
+
+@dataclass(frozen=True)
+class GanShape:
+    """See `baselines.gans.GanConfig`."""
+
+    body: Literal["mlp", "dcgan"] = "dcgan"
+    code: int = 100
+    width: int = 32
+    norm: Literal["none", "batch"] = "none"
+    categories: int = 0
+    continuous: int = 0
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """Everything that fixes a run of a GAN without a condition.
+
+    Args:
+        data: pictures: `digits`, `scenes`, a folder of them, or labelled or captioned ones in any form.
+        seed: of weights, order and codes.
+        minutes: bound on the training; 0 sets none.
+        images: bound on the pictures seen; 0 sets none.
+        flip: mirror every second picture.
+        watch: how often to look at the state so far.
+        save_every: seconds between checkpoints.
+    """
+
+    data: str = ""
+    seed: int = 0
+    minutes: float = 0.0
+    images: int = 0
+    flip: bool = False
+    watch: int = 6
+    save_every: float = 60.0
+    pictures: AnyPictures = field(default_factory=AnyPictures)
+    gan: GanShape = field(default_factory=GanShape)
+    objective: GanObjective = field(default_factory=GanObjective)
+    fit_gan: FitConfig = field(default_factory=FitConfig)

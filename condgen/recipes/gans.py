@@ -1,0 +1,61 @@
+"""Recipes of GANs without a condition: plain, DCGAN and InfoGAN, each as it was taught and as it is done now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from condgen.baselines.gans import CLASSIC, GanObjective
+from condgen.configs import Adversarial, GanShape
+from condgen.configs.pictures import AnyPictures
+from condgen.recipes.table import SPACES, Recipe
+from condgen.training.loop import FitConfig
+
+FIT = FitConfig(
+    images=1_000_000, batch=64, lr=1e-3, optimiser="adamw", weight_decay=0.0, beta_1=0.0, beta_2=0.99, clip=10.0
+)
+KINDS = {
+    "gan": ("a GAN of perceptrons", GanShape(body="mlp", width=128)),
+    "dcgan": ("a GAN of convolutions (DCGAN)", GanShape()),
+    "infogan": (
+        "a GAN whose codes can be read off its pictures (InfoGAN)", GanShape(code=62, categories=10, continuous=2)
+    ),
+}  # fmt: skip
+"""Name of a kind -> what it is, and its shape."""
+COLLECTIONS = {
+    "digits": ("handwritten digits at 8 px, which come with scikit-learn", Adversarial(data="digits")),
+    "fashion": ("Fashion-MNIST at 32 px; --data is its folder", Adversarial(pictures=AnyPictures(size=32))),
+    "cifar10": (
+        "CIFAR-10 at 32 px; --data is its folder", Adversarial(flip=True, pictures=AnyPictures(colours=3))
+    ),
+    "scenes": ("coloured shapes at 32 px, drawn here", Adversarial(data="scenes")),
+    "pictures": (
+        "your own pictures at 32 px; --data is their folder or table", Adversarial(pictures=AnyPictures(size=32))
+    ),
+}  # fmt: skip
+"""Name of a collection -> what it is, and how it is read."""
+
+
+def _of_kind(collection: str, base: Adversarial, kind: str, shape: GanShape) -> Adversarial:
+    """A kind of GAN for a collection."""
+    if collection == "digits" and shape.body == "dcgan":
+        shape = replace(shape, width=64)  # there is but one level
+    return replace(base, gan=shape, objective=GanObjective(augment_over=10_000), fit_gan=FIT)
+
+
+def _classic(c: Adversarial) -> Adversarial:
+    """As it was taught: batch normalisation in both players, the game that does not saturate, Adam, no mean."""
+    fit = replace(c.fit_gan, lr=2e-4, beta_1=0.5, beta_2=0.999, ema=0.0, warmup=0.0, decay_from=1.0)
+    return replace(c, gan=replace(c.gan, norm="batch"), objective=CLASSIC, fit_gan=fit)
+
+
+GANS: dict[str, Recipe] = {
+    f"{collection}-{kind}": Recipe(
+        SPACES,
+        f"{what}, by {name}",
+        _of_kind(collection, base, kind, shape),
+        sizes={"modern": lambda c: c, "classic": _classic},
+        needs_data=not base.data,
+    )
+    for collection, (what, base) in COLLECTIONS.items()
+    for kind, (name, shape) in KINDS.items()
+}

@@ -1,0 +1,151 @@
+"""How does the weight of the divergence trade reconstruction for disentanglement? Trains and scores small beta-VAEs.
+
+    python scripts/beta_sweep.py runs/beta
+    python scripts/beta_sweep.py runs/beta-nouns --data NOUNS --seeds 2
+
+All see the same number of pictures, by five seeds each, with a Bernoulli likelihood, by which beta means what it means
+in the literature; a minute a model on one thread. Beside them stand the divergence drawn to a capacity that rises, and
+PCA. Writes results.json, results.md and results.png. Running it again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from condgen import load
+from condgen.data.anything import open_any
+from condgen.data.views import to_float
+from condgen.evaluation.disentanglement import evaluate_disentanglement, read_factors
+from condgen.evaluation.report import markdown
+from condgen.paintings import write_bytes
+from condgen.recipes import RECIPES, train
+from condgen.training.loop import FitConfig
+
+LATENT = 10
+SHOWN = ("MIG", "DCI disentanglement", "FactorVAE score")
+
+
+class Pca:
+    """Principal components as a space of codes."""
+
+    name, latent = "PCA", LATENT
+
+    def __init__(self, data: str, seed: int):
+        from sklearn.decomposition import PCA
+
+        pictures = open_any(data)
+        self.size, self.colours, self.about = pictures.size, pictures.colours, {"data": data}
+        some = np.random.default_rng(seed).permutation(len(pictures))[:10_000]
+        self.fitted = PCA(LATENT, svd_solver="randomized", random_state=seed)
+        self.fitted.fit(to_float(pictures.images[some]).flatten(1).numpy())
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self.fitted.transform(images.flatten(1).numpy()))
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        flat = torch.from_numpy(self.fitted.inverse_transform(z.numpy())).float()
+        return flat.unflatten(1, (self.colours, self.size, self.size))
+
+
+def space_of(row: str, changes: dict, out: Path, args: argparse.Namespace, seed: int):
+    """The trained model of a row, or PCA."""
+    if row == "PCA":
+        return Pca(args.data, seed)
+    recipe = "scenes-beta-vae" if args.data == "scenes" else "pictures-beta-vae"
+    base = RECIPES[recipe].config()
+    shape = replace(base.autoencoder, body="mlp", hidden=(512, 256), latent=LATENT, likelihood="bernoulli")
+    fit = FitConfig(images=args.images, batch=64, lr=1e-3, optimiser="adamw", weight_decay=0.0, schedule="cosine",
+                    decay_from=0.5)  # fmt: skip
+    config = replace(base, data=args.data, seed=seed, autoencoder=shape, fit_autoencoder=fit, watch=1, components=0,
+                     objective=replace(base.objective, **changes))  # fmt: skip
+    return load(train(recipe, out / f"{row.replace(' ', '-')}-{seed}", config))
+
+
+def rows_of(args: argparse.Namespace) -> dict[str, dict]:
+    """Row -> what its objective is."""
+    rows: dict[str, dict] = {"PCA": {}} | {f"beta {beta:g}": {"beta": beta} for beta in args.betas}
+    annealed = {"capacity_over": int(0.7 * args.images), "gamma": args.gamma}
+    return rows | {f"capacity {nats:g}": {"capacity": nats} | annealed for nats in args.capacities}
+
+
+def draw(results: dict[str, dict[str, dict]]) -> bytes:
+    """A PNG: scores over the error, a dot for every seed, a line through the means of the betas."""
+    import io
+
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(SHOWN), figsize=(13, 4.2), dpi=110)
+    colours = pyplot.get_cmap("turbo")(np.linspace(0.05, 0.95, max(len(results), 2)))
+    for axes, name in zip(panels, SHOWN):
+        line = []
+        for colour, (row, seeds) in zip(colours, results.items()):
+            x, y = ([scores[key] for scores in seeds.values()] for key in ("mse", name))
+            marker = "o" if row.startswith("beta") else "s" if row == "PCA" else "^"
+            axes.scatter(x, y, s=22, color=colour, marker=marker, label=row)
+            line += [(np.mean(x), np.mean(y))] if marker == "o" else []
+        if line:
+            axes.plot(*zip(*line), color="grey", linewidth=1, zorder=0)
+        axes.set(xlabel="mean squared error of what comes back", ylabel=name, ylim=(0, 1))
+        axes.grid(alpha=0.3)
+    panels[-1].legend(fontsize=8)
+    figure.tight_layout()
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()
+
+
+def told(results: dict[str, dict[str, dict]]) -> str:
+    """Means over the seeds, and their sd, as Markdown."""
+    table = {}
+    for row, seeds in results.items():
+        columns = list(next(iter(seeds.values())))
+        values = {name: [scores[name] for scores in seeds.values()] for name in columns}
+        table[row] = {
+            name: f"{np.mean(own):.3g}" + (f" ± {np.std(own, ddof=1):.2g}" if len(own) > 1 and np.ptp(own) else "")
+            for name, own in values.items()
+        } | {"seeds": len(seeds)}
+    return markdown({"disentanglement": table}, 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", default="scenes", help="pictures with two factors or more")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=180_000, help="pictures that every model sees")
+    parser.add_argument("--betas", type=float, nargs="*", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--capacities", type=float, nargs="*", default=[12], help="in nats")
+    parser.add_argument("--gamma", type=float, default=30.0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    kept = args.out / "results.json"
+    results: dict[str, dict[str, dict]] = json.loads(kept.read_text()) if kept.exists() else {}
+    data = None
+    for seed in map(str, range(args.seeds)):  # a first answer after the first seed
+        for row, changes in rows_of(args).items():
+            if seed in results.get(row, {}):
+                continue
+            space = space_of(row, changes, args.out, args, int(seed))
+            data = read_factors(space, args.data) if data is None else data
+            found = evaluate_disentanglement(space, data, seed=int(seed))
+            if seed == "0":
+                found.save(args.out / row.replace(" ", "-"))
+            results.setdefault(row, {})[seed] = found.scores
+            write_bytes(kept, json.dumps(results, indent=1).encode())
+            write_bytes(args.out / "results.md", told(results).encode())
+            write_bytes(args.out / "results.png", draw(results))
+            print(row, seed, {name: round(found.scores[name], 3) for name in (*SHOWN, "mse")}, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Which class of Fashion-MNIST is new? Leaves every class out in turn, and asks three autoencoders to find it.
+
+    python scripts/novelty.py runs/novelty --data fashion-mnist --minutes 1.2
+
+Trains an autoencoder, a denoising and a variational one without each class, and writes the AUROC of every score as
+`novelty.json`, `novelty.md` and `novelty.png`, with sheets of the oddest pictures beside. Running it again goes on
+where it stopped. Other labelled pictures do as well; --classes and --kinds take some of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import condgen
+from condgen.data.anything import open_any
+from condgen.evaluation.report import table_of
+from condgen.manifold import novelty
+from condgen.manifold.reading import Pictures
+from condgen.paintings import slug, write_bytes
+from condgen.recipes import find_recipe
+
+KINDS = {"AE": "pictures-conv-ae", "DAE": "pictures-dae", "VAE": "pictures-conv-vae"}
+"""What is compared: name -> recipe."""
+
+
+def trained(recipe: str, out: Path, data: str, name: str, minutes: float, seed: int) -> Path:
+    """A model that never saw a class."""
+    base = find_recipe(recipe).config(data=data, minutes=minutes, seed=seed, watch=1)
+    return condgen.train(recipe, out, replace(base, pictures=replace(base.pictures, without=name)))
+
+
+def judged(model, name: str, folder: Path, false_alarms: float) -> dict[str, dict[str, float]]:
+    """Every score of one model, on the test pictures."""
+    found = novelty(model, *Pictures(model).odd(name), false_alarms)
+    found.save(folder)
+    return found.numbers["novelty"]
+
+
+def tables(rows: dict[str, dict[str, dict[str, dict[str, float]]]]) -> dict[str, dict[str, dict[str, float]]]:
+    """kind -> class -> score -> its numbers, as one table a measure: class -> `kind, score` -> number."""
+    out: dict[str, dict[str, dict[str, float]]] = {}
+    for measure in ("AUROC", "odd found", "false alarms"):
+        table = out.setdefault(measure, {})
+        for kind, classes in rows.items():
+            for name, scores in classes.items():
+                line = table.setdefault(name, {})
+                for score, numbers in scores.items():
+                    own = score if score == "nearest training picture" else f"{kind}, {score}"
+                    line[own] = numbers[measure]
+        every = dict.fromkeys(own for line in table.values() for own in line)
+        there = {own: [line[own] for line in table.values() if own in line] for own in every}
+        table["mean"] = {own: sum(values) / len(values) for own, values in there.items()}
+    return out
+
+
+def drawn(auroc: dict[str, dict[str, float]]) -> bytes:
+    """Bars of the AUROC of every class, one for each score, as PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    scores = [*auroc["mean"]]
+    figure, axes = pyplot.subplots(figsize=(13, 4.5), dpi=110)
+    for k, score in enumerate(scores):
+        places = [i + (k - len(scores) / 2) * 0.85 / len(scores) for i in range(len(auroc))]
+        axes.bar(places, [line.get(score, 0) for line in auroc.values()], 0.85 / len(scores), label=score)
+    axes.axhline(0.5, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(auroc)), [*auroc], rotation=20)
+    axes.set_ylabel("AUROC; by chance .5")
+    axes.set_ylim(0, 1)
+    axes.legend(fontsize=7, ncol=3, loc="lower right")
+    figure.tight_layout()
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()
+
+
+def write(out: Path, rows: dict, minutes: float) -> str:
+    """The three files; gives the Markdown."""
+    told = tables(rows)
+    lines = ["# What is new to an autoencoder", "", f"Each trained for {minutes:g} minutes without one class.", ""]
+    for measure, table in told.items():
+        lines += [f"## {measure}", "", *table_of(table)]
+    write_bytes(out / "novelty.json", (json.dumps({"minutes": minutes, "by_kind": rows} | told, indent=2)).encode())
+    write_bytes(out / "novelty.md", "\n".join(lines).encode())
+    write_bytes(out / "novelty.png", drawn(told["AUROC"]))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", required=True, help="labelled pictures")
+    parser.add_argument("--minutes", type=float, default=1.2, help="of every training (default 1.2)")
+    parser.add_argument("--classes", default="", help="names with commas between them (default all)")
+    parser.add_argument("--kinds", default=",".join(KINDS), help=f"of {', '.join(KINDS)}, with commas between them")
+    parser.add_argument("--false-alarms", type=float, default=0.05, help="share that the threshold is set by")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    labels = next(factor for factor in open_any(args.data, split="test").factors if factor.name == "label").values
+    kept = args.out / "scores.json"
+    done = json.loads(kept.read_text()) if kept.exists() else {}
+    for name in args.classes.split(",") if args.classes else labels:
+        for kind in args.kinds.split(","):
+            if name in done.get(kind, {}):
+                continue
+            run = args.out / "runs" / f"{kind.lower()}-without-{slug(name)}"
+            model = condgen.load(trained(KINDS[kind], run, args.data, name, args.minutes, args.seed))
+            sheet = args.out / "sheets" / f"{kind.lower()}-{slug(name)}"
+            done.setdefault(kind, {})[name] = judged(model, name, sheet, args.false_alarms)
+            write_bytes(kept, json.dumps(done, indent=2).encode())
+            write(args.out, done, args.minutes)
+    print(write(args.out, done, args.minutes))
+
+
+if __name__ == "__main__":
+    main()
