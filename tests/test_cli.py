@@ -17,7 +17,7 @@ from condgen.paintings import read_recipe
 
 ROOT = Path(__file__).parents[1]
 VERBS = (
-    "generate", "sample", "replay", "list", "info", "train", "evaluate", "search", "encode", "embed", "export",
+    "generate", "sample", "translate", "replay", "list", "info", "train", "evaluate", "search", "encode", "embed", "export",
     "import", "data", "doctor",
 )  # fmt: skip
 HEAVY = {"torch", "jsonargparse", "gradio", "diffusers", "numpy", "PIL", "rich"}
