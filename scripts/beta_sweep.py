@@ -36,10 +36,10 @@ class Pca:
 
     name, latent = "PCA", LATENT
 
-    def __init__(self, data: str, seed: int):
+    def __init__(self, data: str, size: int, seed: int):
         from sklearn.decomposition import PCA
 
-        pictures = open_any(data)
+        pictures = open_any(data, size)
         self.size, self.colours, self.about = pictures.size, pictures.colours, {"data": data}
         some = np.random.default_rng(seed).permutation(len(pictures))[:10_000]
         self.fitted = PCA(LATENT, svd_solver="randomized", random_state=seed)
@@ -56,14 +56,17 @@ class Pca:
 def space_of(row: str, changes: dict, out: Path, args: argparse.Namespace, seed: int):
     """The trained model of a row, or PCA."""
     if row == "PCA":
-        return Pca(args.data, seed)
+        return Pca(args.data, args.size, seed)
     recipe = "scenes-beta-vae" if args.data == "scenes" else "pictures-beta-vae"
     base = RECIPES[recipe].config()
-    shape = replace(base.autoencoder, body="mlp", hidden=(512, 256), latent=LATENT, likelihood="bernoulli")
-    fit = FitConfig(images=args.images, batch=64, lr=1e-3, optimiser="adamw", weight_decay=0.0, schedule="cosine",
-                    decay_from=0.5)  # fmt: skip
-    config = replace(base, data=args.data, seed=seed, autoencoder=shape, fit_autoencoder=fit, watch=1, components=0,
-                     objective=replace(base.objective, **changes))  # fmt: skip
+    shape = replace(base.autoencoder, body="mlp", hidden=(256, 128), latent=LATENT, likelihood="bernoulli")
+    fit = FitConfig(
+        images=args.images, batch=64, lr=2e-3, optimiser="adamw", weight_decay=0.0, schedule="cosine", decay_from=0.5
+    )
+    config = replace(
+        base, data=args.data, pictures=replace(base.pictures, size=args.size), seed=seed, autoencoder=shape,
+        fit_autoencoder=fit, watch=1, components=0, objective=replace(base.objective, **changes),
+    )  # fmt: skip
     return load(train(recipe, out / f"{row.replace(' ', '-')}-{seed}", config))
 
 
@@ -121,8 +124,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", default="scenes", help="pictures with two factors or more")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=180_000, help="pictures that every model sees")
-    parser.add_argument("--betas", type=float, nargs="*", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--images", type=int, default=300_000, help="pictures that every model sees")
+    parser.add_argument("--size", type=int, default=32, help="edge of the pictures")
+    parser.add_argument("--judged", type=int, default=5000, help="pictures that scores are told on")
+    parser.add_argument("--betas", type=float, nargs="*", default=[1, 2, 4, 8, 16])
     parser.add_argument("--capacities", type=float, nargs="*", default=[12], help="in nats")
     parser.add_argument("--gamma", type=float, default=30.0)
     args = parser.parse_args()
@@ -137,7 +142,7 @@ def main() -> None:
                 continue
             space = space_of(row, changes, args.out, args, int(seed))
             data = read_factors(space, args.data) if data is None else data
-            found = evaluate_disentanglement(space, data, seed=int(seed))
+            found = evaluate_disentanglement(space, data, n=args.judged, seed=int(seed))
             if seed == "0":
                 found.save(args.out / row.replace(" ", "-"))
             results.setdefault(row, {})[seed] = found.scores

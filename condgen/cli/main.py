@@ -30,6 +30,7 @@ from condgen.cli import (
     replay,
     sample,
     search,
+    shelf,
     translate,
 )
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
@@ -46,6 +47,7 @@ VERBS = {
     "evaluate": evaluate,
     "compare": compare,
     "manifold": manifold,
+    "shelf": shelf,
     "search": search,
     "encode": encode,
     "embed": embed,

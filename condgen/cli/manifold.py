@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from condgen.cli import disentangle
 from condgen.cli.evaluate import telling
 from condgen.cli.generate import check_device, check_folder
 from condgen.cli.terminal import say, show_json
@@ -301,6 +302,7 @@ TOOLS: dict[str, tuple[str, Callable, Callable]] = {
     "holes": ("draw codes, and look whether real pictures lie there", _holes_arguments, _holes),
     "novelty": ("tell pictures of a kind that the model never saw", _novelty_arguments, _novelty),
     "neighbours": ("find the nearest pictures by codes and by pixels", _neighbours_arguments, _neighbours),
+    "disentangle": (disentangle.HELP, disentangle.add_arguments, disentangle.use),
     "likelihood": ("bound how likely a VAE finds pictures, by importance weights", _likelihood_arguments, _likelihood),
 }
 """Name -> what it does, its arguments, and what to call with them."""

@@ -45,6 +45,32 @@ def open_dsprites(path: Path, label: str = "", attributes: tuple[str, ...] = ())
     Raises:
         CondgenError: another kind of file, a damaged one, or no such factor.
     """
+    codes, varied = _factors(path)
+    columns = choose(str(path), tuple(varied), label, attributes, "shape" if "shape" in varied else next(iter(varied)))
+    chosen = [varied[name] for name in columns.values()]
+    named = [name == "shape" and set(np.unique(codes[:, varied[name]])) <= {0, 1, 2} for name in columns.values()]
+    told = tuple(SHAPES if own else () for own in named)
+    order = np.random.default_rng(0).permutation(len(codes))
+    cut = max(1, round(TEST * len(codes)))
+    parts = tuple(
+        Part(split, split, codes[rows][:, chosen], partial(_pictures, path, rows))
+        for split, rows in (("train", np.sort(order[cut:])), ("test", np.sort(order[:cut])))
+    )
+    return Arrays(str(path), path.stem, "dsprites", tuple(columns), told, parts)
+
+
+def factors_of(path: Path) -> tuple[str, ...]:
+    """The names of the factors that vary; errors as of `open_dsprites`."""
+    return tuple(_factors(path)[1])
+
+
+def is_npz(word: str) -> bool:
+    """Whether it is the path of such a file."""
+    return word.lower().endswith(".npz") and Path(word).expanduser().is_file()
+
+
+def _factors(path: Path) -> tuple[np.ndarray, dict[str, int]]:
+    """The levels of all factors, int64 (N, K), and the columns of those that vary, by name."""
     with _member(path, PICTURES) as (_, shape, dtype):
         if len(shape) != 3 or shape[1] != shape[2] or dtype != np.uint8:
             raise ValueError(f"it is {dtype} {shape}, expected uint8 (N, S, S)")
@@ -56,17 +82,7 @@ def open_dsprites(path: Path, label: str = "", attributes: tuple[str, ...] = ())
     varied = {name: k for k, name in enumerate(names) if len(codes) and np.ptp(codes[:, k])}
     if not varied:
         raise CondgenError(f"{path}: none of the factors of its {shape[0]} pictures varies.")
-    columns = choose(str(path), tuple(varied), label, attributes, "shape" if "shape" in varied else next(iter(varied)))
-    chosen = [varied[name] for name in columns.values()]
-    named = names == COLUMNS and codes[:, 1].min() >= 0 and codes[:, 1].max() < len(SHAPES)
-    told = tuple(SHAPES if named and name == "shape" else () for name in columns.values())
-    order = np.random.default_rng(0).permutation(len(codes))
-    cut = max(1, round(TEST * len(codes)))
-    parts = tuple(
-        Part(split, split, codes[rows][:, chosen], partial(_pictures, path, rows))
-        for split, rows in (("train", np.sort(order[cut:])), ("test", np.sort(order[:cut])))
-    )
-    return Arrays(str(path), path.stem, "dsprites", tuple(columns), told, parts)
+    return codes, varied
 
 
 def _pictures(path: Path, rows: np.ndarray) -> np.ndarray:

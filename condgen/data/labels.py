@@ -39,14 +39,14 @@ from PIL import Image
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.arrays import ASK_SIZE, Arrays, checked_names, coloured, squared
 from condgen.data.cifar import bin_files, open_cifar, refuse_pickles
-from condgen.data.dsprites import open_dsprites
+from condgen.data.dsprites import factors_of, is_npz, open_dsprites
 from condgen.data.idx import idx_files, open_idx
 from condgen.data.known import DIGITS, HUB, TORCHVISION, fetch_hub, open_digits, open_torchvision
 from condgen.data.labelrows import LabelledRows, NothingLabelled, open_classes, open_table
 from condgen.data.pictures import SUFFIXES, fit
 from condgen.data.rows import GUESSED, Columns, Source, files_below, is_idx, open_source
 from condgen.data.shards import shard_files
-from condgen.data.singles import SCENES, open_singles
+from condgen.data.singles import FACTORS, SCENES, open_singles
 from condgen.data.sources import Tally, judge
 from condgen.data.tables import IMAGE, LABELS, SHARDS, column_names
 from condgen.factors import LABEL
@@ -142,7 +142,7 @@ def find(
         if where or names or columns.image or columns.split:
             raise CondgenError(f"{word} is drawn: a label and attributes can be chosen, and nothing else.")
         return open_singles(size, columns.label, columns.attributes)
-    if word.lower().endswith(".npz") and Path(word).expanduser().is_file():
+    if is_npz(word):
         if where or names or columns.image or columns.split:
             raise CondgenError(f"{word} is no table: a label and attributes can be chosen, and nothing else.")
         return open_dsprites(Path(word).expanduser(), columns.label, columns.attributes)
@@ -168,6 +168,14 @@ def find(
     if names:
         raise CondgenError(f"{path} has folders of classes, which have their own names.")
     return open_classes(path)
+
+
+def every_factor(source: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names of all factors of data that tells its class alone where nothing is asked; () of other data."""
+    word = os.fspath(source)
+    if word == SCENES:
+        return tuple(FACTORS)
+    return factors_of(Path(word).expanduser()) if is_npz(word) else ()
 
 
 def open_either(path: str | os.PathLike[str], columns: Columns, where: str) -> Source | Arrays | LabelledRows:

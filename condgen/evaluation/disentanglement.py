@@ -11,15 +11,17 @@ from torch import Tensor
 
 from condgen.contracts import CondgenError, listed
 from condgen.data.labelled import LabelledPictures
-from condgen.data.labels import open_labelled
-from condgen.data.singles import FACTORS, SCENES
+from condgen.data.labels import every_factor, open_labelled
 from condgen.evaluation.reconstruction import errors
 from condgen.factors import Factor
+from condgen.manifold.reading import Pictures
 from condgen.manifold.spaces import Space, as_float, encoded, is_variational, name_of, rebuilt
 from condgen.manifold.study import Study, Told, figure_png, quiet, sheet
 from condgen.manifold.traversal import traverse
 from condgen.metrics.disentanglement import BINS, INACTIVE, dci, entropies, factor_vae_score, mig, mutual_information
 
+READ = ("image", "split_column", "where", "how", "max_bad")
+"""What is taken over of how the pictures of the training were read."""
 FEWEST = 200
 """Pictures whose factors must be known."""
 QUANTILES = 10
@@ -54,19 +56,18 @@ def read_factors(
     Args:
         data: labelled pictures, see `data.labels`; by default those of the training.
         split: which part of them.
-        factors: columns; by default all of the scenes, and else what `data.labels` finds.
+        factors: columns; by default all of those that are known, see `labels.every_factor`, or that can be guessed.
         where: keeps rows of a table.
 
     Raises:
         CondgenError: nothing there that can be read, or it has no factors.
     """
-    about = getattr(space, "about", None) or {}
-    source = data or about.get("data")
-    if not source or not isinstance(source, str):
+    pictures = Pictures(space, data, split, {"where": where})
+    if not pictures.source or not isinstance(pictures.source, str):
         raise CondgenError(f"{name_of(space)} does not say what it was trained on: name pictures with --data.")
-    if source == SCENES and not factors:
-        factors = tuple(FACTORS)
-    return open_labelled(source, space.size, space.colours, split=split, attributes=tuple(factors), where=where)
+    how = {name: pictures.own[name] for name in READ if name in pictures.own}
+    chosen = tuple(factors) or every_factor(pictures.source)
+    return open_labelled(pictures.source, space.size, space.colours, split=split, attributes=chosen, **how)
 
 
 def evaluate_disentanglement(

@@ -6,16 +6,20 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from condgen import ranks
+from condgen.baselines.autoencoders import Autoencoder
+from condgen.baselines.gans import GanCritic
 from condgen.contracts import Batch, CondgenError
 from condgen.data.views import to_float
 from condgen.decoders.cgan import CganDecoder, CganObjective, CganTraining
 from condgen.decoders.cvae import CvaeDecoder
 from condgen.decoders.telling import DecoderObjective
 from condgen.encoding import ROWS, ImageEncoder, TextImageEncoder
+from condgen.latents import LatentModel
 from condgen.nn.conditioning import Reads, condition
 from condgen.painters import kind_of
 from condgen.training import checkpoint
@@ -139,6 +143,47 @@ class OfCritic(Eyes):
         return OfCritic(_with_critic(CganDecoder(self.config)))
 
 
+class OfCode(Eyes):
+    """The code of an autoencoder, its mean where there is a distribution."""
+
+    def __init__(self, net: Autoencoder):
+        super().__init__(net.config.size, net.config.colours, net)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net.encode(images)
+
+
+class OfGanCritic(Eyes):
+    """What the critic of a GAN sees in a picture, before it judges."""
+
+    def __init__(self, net: GanCritic):
+        super().__init__(net.config.size, net.config.colours, net)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net.phi(images)
+
+
+class Components(Eyes):
+    """Principal components of pictures: what a linear autoencoder with codes of that length can see.
+
+    Args:
+        images: uint8 (N, C, S, S), that they are fitted to.
+        n: how many.
+    """
+
+    def __init__(self, images: np.ndarray, n: int):
+        from sklearn.decomposition import PCA
+
+        super().__init__(images.shape[-1], images.shape[1])
+        pixels = to_float(images).flatten(1)
+        fitted = PCA(min(n, *pixels.shape), svd_solver="randomized", random_state=0).fit(pixels.numpy())
+        self.register_buffer("mean", torch.from_numpy(fitted.mean_).float())
+        self.register_buffer("basis", torch.from_numpy(fitted.components_.T.copy()).float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.flatten(1) - self.mean) @ self.basis
+
+
 def _with_critic(decoder: CganDecoder) -> CganTraining:
     return CganTraining(decoder, CganObjective(), DecoderObjective())
 
@@ -158,13 +203,16 @@ def features_of(model) -> Eyes:
 
     Args:
         model: an encoder, or the network of one; a TextToImage, of which it is the encoder; a LabelToImage whose
-            decoder is a CVAE, of which it is the mean of the posterior, or a cGAN, of which it is the critic.
+            decoder is a CVAE, of which it is the mean of the posterior, or a cGAN, of which it is the critic; an
+            autoencoder, of which it is the code; a GAN, of which it is the critic.
 
     Raises:
         CondgenError: it has no features; or a critic that is not there.
     """
     if isinstance(model, ImageEncoder):
         return OfEncoder(model.net).eval()
+    if isinstance(model, LatentModel):
+        return _eyes_of_latents(model).eval()
     if hasattr(model, "clip"):
         return OfEncoder(model.clip).eval()
     decoder = getattr(model, "decoder", None)
@@ -178,6 +226,18 @@ def features_of(model) -> Eyes:
             "be judged."
         )
     return OfEncoder(model).eval()
+
+
+def _eyes_of_latents(model: LatentModel) -> Eyes:
+    """The code of an autoencoder; the critic that is kept beside a GAN."""
+    if model.encodes:
+        return OfCode(model.net)
+    critic = getattr(model, "critic", None)
+    if critic is None:
+        raise CondgenError(
+            f"{model.name} is a GAN without its critic, whose features could be judged: export it again."
+        )
+    return OfGanCritic(critic)
 
 
 def _critic_of(model) -> CganTraining:

@@ -28,7 +28,7 @@ from condgen.data.views import to_float
 from condgen.encoding import ROWS, TextImageEncoder
 from condgen.evaluation.captions import read_pictures
 from condgen.evaluation.embeds import Example, Told
-from condgen.evaluation.eyes import Row, rows_of, see
+from condgen.evaluation.eyes import Components, OfCode, Row, rows_of, see
 from condgen.evaluation.space import space_sheet
 from condgen.evaluation.tuning import SHARES, some_of, tune
 from condgen.factors import LABEL, Factor
@@ -48,6 +48,8 @@ from condgen.metrics.probes import (
 NEIGHBOURS, TEMPERATURE = 200, 0.1
 SPACE, SHOWN, QUERIES, NEAREST = 800, 2000, 12, 8
 """Pictures in the picture of the space, those that a rank is taken of, rows and columns of the sheet of retrieval."""
+COMPONENTS_OF = 10_000
+"""Pictures that principal components are fitted to, at most."""
 WITH_WEIGHTS = 3
 """A training step costs as much as so many looks."""
 
@@ -217,8 +219,9 @@ class ByClass:
         self, rows: list[Row], asked: Asked, templates: Sequence[str], images: int, seeds: int, told: Told,
         device: torch.device | str,
     ):  # fmt: skip
-        self.rows, self.images, self.seeds, self.device = rows, images, seeds, device
         self.read = cache(asked.read)
+        rows = [*rows, *self._components(rows)]
+        self.rows, self.images, self.seeds, self.device = rows, images, seeds, device
         train, test, self.factor, self.name = self.read(rows[0].eyes.size, rows[0].eyes.colours)
         trained = sum(row.eyes.net is not None for row in rows) if images else 0
         looks = len(rows) * (2 * len(train) + len(test)) + trained * len(SHARES) * seeds * WITH_WEIGHTS * images
@@ -238,6 +241,16 @@ class ByClass:
             "neighbours": NEIGHBOURS, "temperature": TEMPERATURE, "standard error, at most": 0.5 / math.sqrt(len(test)),
         }  # fmt: skip
         self.space = b""
+
+    def _components(self, rows: list[Row]) -> list[Row]:
+        """Beside autoencoders PCA, of as many numbers as their codes have."""
+        found: dict[str, Row] = {}
+        for eyes in (row.eyes for row in rows if isinstance(row.eyes, OfCode) and not row.control):
+            images, n = self.read(eyes.size, eyes.colours)[0].images, eyes.config.latent
+            some = np.sort(_some(len(images), COMPONENTS_OF))
+            name = f"PCA, {n} numbers"
+            found[name] = found.get(name) or Row(name, Components(images[some], n))
+        return list(found.values())
 
     def report(self) -> dict:
         """Every row in every table."""

@@ -1,15 +1,19 @@
 """The judge of disentanglement, on spaces whose codes are known."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
+from condgen.cli.main import main
 from condgen.contracts import CondgenError
 from condgen.data.labelled import LabelledPictures
 from condgen.evaluation.disentanglement import evaluate_disentanglement, read_factors
 from condgen.factors import Factor
+from condgen.latents import LatentModel
 
 LEVELS = (3, 4, 8)
 
@@ -108,3 +112,23 @@ def test_factors_are_read_as_the_space_reads_pictures():
     space.about = {}
     with pytest.raises(CondgenError, match="--data"):
         read_factors(space)
+
+
+def test_the_command_line_scores_a_model(tmp_path, capsys):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Autoencoder(AutoencoderConfig(16, 3, "mlp", latent=3, hidden=(8,), variational=True))
+    LatentModel(net, {"name": "tiny", "data": "scenes"}).save(tmp_path / "model")
+    asked = ["manifold", "disentangle", str(tmp_path / "model"), "-n", "300", "-o", str(tmp_path / "out"), "--json"]
+    assert main(asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["disentanglement"]["tiny"]["N"] == 300 and list(told["factors"]) == [
+        "shape",
+        "colour",
+        "size",
+        "x",
+        "y",
+    ]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"information.png", "traversals.png"}
+    assert main([*asked, "--attributes", "x,hue"]) == 2
+    assert "no factor 'hue'" in capsys.readouterr().err

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 from test_errors import refused
 
+from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
+from condgen.baselines.gans import Gan, GanConfig, GanCritic
 from condgen.contracts import CondgenError
 from condgen.data.views import to_float
 from condgen.decoders.cgan import CganObjective, CganTraining
@@ -21,11 +23,12 @@ from condgen.encoders.tokenizer import Tokenizer
 from condgen.encoders.vision import Backbone, BackboneConfig
 from condgen.encoding import ImageEncoder, TextImageEncoder
 from condgen.evaluation import evaluate, markdown
-from condgen.evaluation.eyes import Eyes, Pixels, features_of, rows_of, see
+from condgen.evaluation.eyes import Components, Eyes, Pixels, features_of, rows_of, see
 from condgen.evaluation.representations import Asked, ByClass, evaluate_features
 from condgen.evaluation.space import space_sheet
 from condgen.evaluation.tuning import some_of, tune
 from condgen.labelling import LabelToImage
+from condgen.latents import LatentModel
 from condgen.metrics.probes import linear_probe
 from condgen.training import checkpoint
 from tests.evaluation.painters import digits
@@ -370,3 +373,76 @@ def test_an_encoder_of_another_library_has_its_control_too(tmp_path):
     table = report["features"]
     assert {"kNN", "linear probe", "zero-shot"} <= set(table["theirs"]) and table["theirs"]["linear probe"] > 0.3
     assert report["new_head"]["100% of the labels"]["theirs"]["trained"] > 0.3
+
+
+# Codes and critics ----------------------------------------------------------------------------------------------------
+
+
+def tiny_code(body: str = "mlp", variational: bool = True) -> LatentModel:
+    """An untrained autoencoder of digits."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        shape = AutoencoderConfig(8, 1, body, latent=6, hidden=(16,), channels=(8,), variational=variational)
+        return LatentModel(Autoencoder(shape), {"name": "tinycode"}, "3" * 16)
+
+
+def tiny_gan(body: str = "dcgan") -> LatentModel:
+    """An untrained GAN of digits, with its critic."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        shape = GanConfig(size=8, colours=1, body=body, width=8, norm="batch")
+        model = LatentModel(Gan(shape), {"name": "tinygan"}, "4" * 16)
+        model.critic = GanCritic(shape).eval()
+        return model
+
+
+def test_the_features_of_an_autoencoder_are_its_codes():
+    images = torch.from_numpy(TEST.images[:5])
+    for model in (tiny_code("mlp"), tiny_code("conv", variational=False), tiny_code("linear", variational=False)):
+        seen = see(features_of(model), images.numpy())
+        assert torch.allclose(seen, model.encode(to_float(images)), atol=1e-6)
+
+
+def test_the_features_of_a_gan_are_what_its_critic_judges_by():
+    images = torch.from_numpy(TEST.images[:5])
+    for body in ("dcgan", "mlp"):
+        model = tiny_gan(body)
+        seen = see(features_of(model), images.numpy())
+        assert torch.allclose(model.critic.real(seen), model.critic(to_float(images))[:, :1], atol=1e-5)
+    model.critic = None
+    with pytest.raises(CondgenError, match="without its critic"):
+        features_of(model)
+
+
+def test_principal_components_are_those_of_scikit_learn_and_what_a_linear_autoencoder_can_learn():
+    from sklearn.decomposition import PCA
+
+    pixels = to_float(torch.from_numpy(TRAIN.images)).flatten(1).numpy()
+    theirs = PCA(6, svd_solver="full").fit(pixels)
+    seen = see(Components(TRAIN.images, 6), TEST.images).numpy()
+    expected = theirs.transform(to_float(torch.from_numpy(TEST.images)).flatten(1).numpy())
+    assert np.abs(np.abs(seen) - np.abs(expected)).max() < 0.05  # signs are free
+    assert np.abs(np.corrcoef(seen.T, expected.T)[:6, 6:]).diagonal() == pytest.approx(1, abs=1e-3)
+
+
+def test_codes_are_judged_beside_pca_and_a_new_head_is_trained_on_them():
+    report, _, _ = evaluate_features([tiny_code(), tiny_gan()], Asked("digits", "test", {}), images=128)
+    rows = ["tinycode", "tinygan", "random network (tinycode)", "random network (tinygan)", "raw pixels"]
+    assert list(report["features"]) == [*rows, "PCA, 6 numbers", "the largest class"]
+    assert report["features"]["PCA, 6 numbers"]["linear probe"] > 0.75
+    for shares in report["new_head"].values():
+        assert (
+            "trained" in shares["tinycode"] and "trained" in shares["tinygan"] and "trained" not in shares["raw pixels"]
+        )
+
+
+def test_an_encoder_is_trained_with_its_head_and_its_decoder_left_alone():
+    model = tiny_code()
+    eyes = features_of(model)
+    before = {name: value.clone() for name, value in eyes.net.state_dict().items()}
+    labels = torch.from_numpy(TRAIN.labels)
+    probe = linear_probe(see(eyes, TRAIN.images), labels, 10)
+    frozen = (probe(see(eyes, TEST.images)) == torch.from_numpy(TEST.labels)).double().mean().item()
+    trained = tune(eyes, probe, (TRAIN.images, TRAIN.labels), (TEST.images, TEST.labels), images=6400)
+    assert trained > frozen
+    assert all(torch.equal(value, before[name]) for name, value in eyes.net.state_dict().items())
