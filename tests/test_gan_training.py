@@ -76,11 +76,24 @@ def test_equal_pictures_are_called_a_collapse(tmp_path):
     run.display = type("Display", (), {"say": lambda self, text: said.append(text)})()
     model = run.model(run.trainable(), {})
     real = run.real
-    model.sample = lambda seeds: real[:1].expand(len(seeds), -1, -1, -1)
+    model.decode = lambda z: real[:1].expand(len(z), -1, -1, -1)
     assert run.judge(model)[0] == {"variety": 0} and "collapse" in said[0] and "--objective.gamma" in said[0]
-    model.sample = lambda seeds: real
+    model.decode = lambda z: real
     assert run.judge(model)[0]["variety"] == pytest.approx(1) and len(said) == 1
     assert mean_distance(real) > 1
+
+
+def test_one_picture_for_every_category_is_called_a_collapse(tmp_path):
+    run = GanRun("digits-infogan", RECIPES["digits-infogan"], tmp_path, small(), lambda stage, fit: fit)
+    said = []
+    run.display = type("Display", (), {"say": lambda self, text: said.append(text)})()
+    model = run.model(run.trainable(), {})
+    real, shape = run.real, model.net.config
+    model.decode = lambda z: real[Codes.of(z, shape).category.argmax(1)]
+    found, _ = run.judge(model)
+    assert found["variety"] > 0.6 and found["variety_in_a_category"] == 0 and "collapse" in said[0]
+    model.decode = lambda z: real[torch.arange(len(z)) % len(real)]
+    assert run.judge(model)[0]["variety_in_a_category"] == pytest.approx(1, abs=0.05) and len(said) == 1
 
 
 def test_every_category_is_painted_with_the_same_other_codes():

@@ -234,10 +234,10 @@ class GanCritic(nn.Module):
             _scaled_down(self)
 
     def _level(self, layer: nn.Module, channels: int, before: list[nn.Module]) -> list[nn.Module]:
-        """A layer, its norm and its bend; no norm where pixels come in, and no bias that a norm would take away."""
+        """A layer, its norm and its bend; no norm where pixels come in. A bias that a norm takes away stays at zero."""
         if self.config.norm == "none" or not any(isinstance(part, nn.LeakyReLU) for part in before):
             return [layer, nn.LeakyReLU(0.2)]
-        layer.register_parameter("bias", None)
+        layer.bias.requires_grad_(False)
         return [layer, BatchNorm(channels), nn.LeakyReLU(0.2)]
 
     def phi(self, images: Tensor) -> Tensor:
