@@ -18,7 +18,7 @@ KINDS = {
     "dcgan": ("a GAN of convolutions (DCGAN)", GanShape()),
     "infogan": (
         "a GAN whose codes can be read off its pictures (InfoGAN)",
-        GanShape(code=16, hidden=256, categories=10, continuous=2),
+        GanShape(code=62, hidden=256, categories=10, continuous=2),
     ),
 }  # fmt: skip
 """Name of a kind -> what it is, and its shape."""
@@ -49,18 +49,20 @@ def _of_kind(collection: str, base: Adversarial, kind: str, shape: GanShape) -> 
 
 def _classic(c: Adversarial) -> Adversarial:
     """As it was taught: batch normalisation in both players, the game that does not saturate, Adam, no mean."""
-    fit = replace(c.fit_gan, lr=2e-4, beta_1=0.5, beta_2=0.999, ema=0.0, warmup=0.0, decay_from=1.0)
+    lr = 5e-4 if c.gan.categories else 2e-4
+    fit = replace(c.fit_gan, lr=lr, beta_1=0.5, beta_2=0.999, ema=0.0, warmup=0.0, decay_from=1.0)
     return replace(c, gan=replace(c.gan, norm="batch"), objective=CLASSIC, fit_gan=fit)
 
 
+def _recipe(collection: str, kind: str) -> Recipe:
+    """The modern way by default; but an InfoGAN of more than one level forgets its noise then, not so the classic."""
+    (what, base), (name, shape) = COLLECTIONS[collection], KINDS[kind]
+    modern = _of_kind(collection, base, kind, shape)
+    sizes = {"modern": lambda _: modern, "classic": lambda _: _classic(modern)}
+    usual = "classic" if kind == "infogan" and collection != "digits" else "modern"
+    return Recipe(SPACES, f"{what}, by {name}", sizes[usual](None), sizes=sizes, needs_data=not base.data)
+
+
 GANS: dict[str, Recipe] = {
-    f"{collection}-{kind}": Recipe(
-        SPACES,
-        f"{what}, by {name}",
-        _of_kind(collection, base, kind, shape),
-        sizes={"modern": lambda c: c, "classic": _classic},
-        needs_data=not base.data,
-    )
-    for collection, (what, base) in COLLECTIONS.items()
-    for kind, (name, shape) in KINDS.items()
+    f"{collection}-{kind}": _recipe(collection, kind) for collection in COLLECTIONS for kind in KINDS
 }
