@@ -118,6 +118,8 @@ def edit(
     place, factor = factor_of(known, attribute)
     wanted = factor.code(value)
     start = factor.code(against) if against else None
+    if not strengths:
+        raise CondgenError("There are no strengths to edit by. Name one at least.")
     if start == wanted:
         raise CondgenError(f"{short(value)} cannot be edited into itself: name something else after against.")
     if [f.name for f in held.factors] != [f.name for f in known.factors]:
