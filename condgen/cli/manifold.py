@@ -238,9 +238,7 @@ def _project(args, space, pictures, told):
 
 
 def _holes_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-n", type=count, default=2000, metavar="N", help="codes to draw from each source (default 2000)"
-    )
+    parser.add_argument("-n", type=count, default=2000, metavar="N", help="codes from each source (default 2000)")
     _false_alarms(parser, "codes of real pictures may count as in a hole")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")
 
