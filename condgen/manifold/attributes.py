@@ -143,8 +143,8 @@ def edit(
     numbers = _numbers(images, x, held.codes[asked], held, judge, (place, wanted), strengths)
     numbers["how_real"] = {f"strength {s:g}": realism(space, images[:, i], None) for i, s in enumerate(strengths)}
     few = evenly(len(x), SHOWN)
-    rows = [("", torch.cat([x[k : k + 1], images[k]]), ["the picture", *(f"{s:g}" for s in strengths)]) for k in few]
-    rows = [(f"to {value}" if not i else "", row, told) for i, (_, row, told) in enumerate(rows)]
+    told = ["the picture", *(f"{s:g}" for s in strengths)]
+    rows = [(f"{against or 'anything'} to {value}", torch.cat([x[k : k + 1], images[k]]), told) for k in few]
     return Edit(numbers, {"edit.png": sheet(rows)}, direction, images)
 
 
