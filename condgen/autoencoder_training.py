@@ -46,10 +46,7 @@ class AutoencoderRun(SingleRun):
     # the data
 
     def reading(self) -> dict[str, Any]:
-        p = self.config.pictures
-        names = ("size", "colours", "image", "text", "label", "where", "how", "without")
-        own = {name: getattr(p, name) for name in names}
-        return own | {"split_column": p.split, "max_bad": p.max_bad}
+        return self.config.pictures.reading()
 
     @cached_property
     def _opened(self) -> tuple[LabelledPictures, LabelledPictures | None]:

@@ -44,10 +44,7 @@ class GanRun(SingleRun):
     # the data
 
     def reading(self) -> dict[str, Any]:
-        p = self.config.pictures
-        names = ("size", "colours", "image", "text", "label", "where", "how", "without")
-        own = {name: getattr(p, name) for name in names}
-        return own | {"split_column": p.split, "max_bad": p.max_bad}
+        return self.config.pictures.reading()
 
     @cached_property
     def data(self) -> LabelledPictures:

@@ -55,9 +55,7 @@ class SelfsupRun(SingleRun):
     # the data
 
     def reading(self) -> dict[str, Any]:
-        p = self.config.pictures
-        own = ("size", "colours", "image", "text", "label", "where", "without", "how")
-        return {name: getattr(p, name) for name in own} | {"split_column": p.split, "max_bad": p.max_bad}
+        return self.config.pictures.reading()
 
     @cached_property
     def _opened(self) -> tuple[LabelledPictures, LabelledPictures | None]:

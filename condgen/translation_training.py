@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from torch import nn
 
 from condgen import ranks
 from condgen.building import translation_of
-from condgen.contracts import Batch, CondgenError
+from condgen.contracts import Batch, CondgenError, CondgenWarning
 from condgen.data.pairs import Pairs, PairViews, Unpaired
 from condgen.data.two_sides import open_sides
 from condgen.evaluation.translation import scores_of, sheet_of
@@ -38,6 +39,13 @@ class TranslationRun(SingleRun):
         if len(c.pictures.names) not in (0, 2) or len(set(self.data.sides)) < 2:
             raise CondgenError(f"--pictures.names must be two names that differ, got {list(c.pictures.names)}.")
         rehearse_translation(c, self.data.colours)
+        if (few := min(len(self.data.a), len(self.data.b))) < FEWEST:
+            warnings.warn(
+                f"There are {few} pictures to learn from. A critic soon knows so few by heart, and what is painted "
+                "gets worse on others: look at the sheets of what is held out.",
+                CondgenWarning,
+                stacklevel=2,
+            )
 
     # the data
 
@@ -45,6 +53,10 @@ class TranslationRun(SingleRun):
         p = self.config.pictures
         names = ("origin", "size", "a", "b", "where_a", "where_b", "match", "how")
         return {name: getattr(p, name) for name in names} | {"names": list(p.names)}
+
+    def _about(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        about = super()._about(metrics)
+        return about | {"pictures": about["pictures"] | {"given": bool(self.config.data)}}
 
     @cached_property
     def _opened(self) -> tuple[Unpaired, Unpaired | None]:

@@ -1,10 +1,10 @@
 """Which class of Fashion-MNIST is new? Leaves every class out in turn, and asks three autoencoders to find it.
 
-    python scripts/novelty.py runs/novelty --data fashion-mnist --minutes 1.2
+    python scripts/novelty.py runs/novelty --data fashion-mnist
 
-Trains an autoencoder, a denoising and a variational one without each class, and writes the AUROC of every score as
-`novelty.json`, `novelty.md` and `novelty.png`, with sheets of the oddest pictures beside. Running it again goes on
-where it stopped. Other labelled pictures do as well; --classes and --kinds take some of all.
+Trains an autoencoder, a denoising and a variational one of the same body without each class, and writes the AUROC of
+every score as `novelty.json`, `novelty.md` and `novelty.png`, with sheets of the oddest pictures beside. Running it
+again goes on where it stopped. Other labelled pictures do as well; --classes and --kinds take some of all.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from condgen.manifold.reading import Pictures
 from condgen.paintings import slug, write_bytes
 from condgen.recipes import find_recipe
 
-KINDS = {"AE": "pictures-conv-ae", "DAE": "pictures-dae", "VAE": "pictures-conv-vae"}
-"""What is compared: name -> recipe."""
+KINDS = {"AE": "pictures-ae", "DAE": "pictures-dae", "VAE": "pictures-vae"}
+"""What is compared: name -> recipe, of which only the body is not kept."""
 
 
-def trained(recipe: str, out: Path, data: str, name: str, minutes: float, seed: int) -> Path:
+def trained(recipe: str, out: Path, data: str, name: str, body: str, images: int, seed: int) -> Path:
     """A model that never saw a class."""
-    base = find_recipe(recipe).config(data=data, minutes=minutes, seed=seed, watch=1)
-    return condgen.train(recipe, out, replace(base, pictures=replace(base.pictures, without=name)))
+    base = find_recipe(recipe).config(data=data, images=images, seed=seed, watch=1)
+    shape, pictures = replace(base.autoencoder, body=body), replace(base.pictures, without=name)
+    return condgen.train(recipe, out, replace(base, autoencoder=shape, pictures=pictures))
 
 
-def judged(model, name: str, folder: Path, false_alarms: float) -> dict[str, dict[str, float]]:
+def judged(model, data: str, name: str, folder: Path, false_alarms: float) -> dict[str, dict[str, float]]:
     """Every score of one model, on the test pictures."""
-    found = novelty(model, *Pictures(model).odd(name), false_alarms)
+    found = novelty(model, *Pictures(model, data).odd(name), false_alarms)
     found.save(folder)
     return found.numbers["novelty"]
 
@@ -80,13 +81,13 @@ def drawn(auroc: dict[str, dict[str, float]]) -> bytes:
     return out.getvalue()
 
 
-def write(out: Path, rows: dict, minutes: float) -> str:
+def write(out: Path, rows: dict, how: str) -> str:
     """The three files; gives the Markdown."""
     told = tables(rows)
-    lines = ["# What is new to an autoencoder", "", f"Each trained for {minutes:g} minutes without one class.", ""]
+    lines = ["# What is new to an autoencoder", "", f"Each saw {how}, and none of one class.", ""]
     for measure, table in told.items():
         lines += [f"## {measure}", "", *table_of(table)]
-    write_bytes(out / "novelty.json", (json.dumps({"minutes": minutes, "by_kind": rows} | told, indent=2)).encode())
+    write_bytes(out / "novelty.json", (json.dumps({"seen": how, "by_kind": rows} | told, indent=2)).encode())
     write_bytes(out / "novelty.md", "\n".join(lines).encode())
     write_bytes(out / "novelty.png", drawn(told["AUROC"]))
     return "\n".join(lines)
@@ -96,26 +97,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", required=True, help="labelled pictures")
-    parser.add_argument("--minutes", type=float, default=1.2, help="of every training (default 1.2)")
+    parser.add_argument("--images", type=int, default=200_000, help="pictures every model sees (default 200000)")
+    parser.add_argument("--body", choices=("mlp", "conv"), default="mlp", help="of every model (default mlp)")
     parser.add_argument("--classes", default="", help="names with commas between them (default all)")
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"of {', '.join(KINDS)}, with commas between them")
     parser.add_argument("--false-alarms", type=float, default=0.05, help="share that the threshold is set by")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     labels = next(factor for factor in open_any(args.data, split="test").factors if factor.name == "label").values
-    kept = args.out / "scores.json"
+    how, kept = f"{args.images:,} pictures ({args.body})", args.out / "scores.json"
     done = json.loads(kept.read_text()) if kept.exists() else {}
     for name in args.classes.split(",") if args.classes else labels:
         for kind in args.kinds.split(","):
             if name in done.get(kind, {}):
                 continue
             run = args.out / "runs" / f"{kind.lower()}-without-{slug(name)}"
-            model = condgen.load(trained(KINDS[kind], run, args.data, name, args.minutes, args.seed))
+            model = condgen.load(trained(KINDS[kind], run, args.data, name, args.body, args.images, args.seed))
             sheet = args.out / "sheets" / f"{kind.lower()}-{slug(name)}"
-            done.setdefault(kind, {})[name] = judged(model, name, sheet, args.false_alarms)
+            done.setdefault(kind, {})[name] = judged(model, args.data, name, sheet, args.false_alarms)
             write_bytes(kept, json.dumps(done, indent=2).encode())
-            write(args.out, done, args.minutes)
-    print(write(args.out, done, args.minutes))
+            write(args.out, done, how)
+    print(write(args.out, done, how))
 
 
 if __name__ == "__main__":

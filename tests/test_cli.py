@@ -17,8 +17,8 @@ from condgen.paintings import read_recipe
 
 ROOT = Path(__file__).parents[1]
 VERBS = (
-    "generate", "sample", "replay", "list", "info", "train", "evaluate", "search", "encode", "embed", "export",
-    "import", "data", "doctor",
+    "generate", "sample", "translate", "replay", "list", "info", "train", "evaluate", "compare", "manifold", "shelf",
+    "search", "encode", "embed", "export", "import", "data", "doctor",
 )  # fmt: skip
 HEAVY = {"torch", "jsonargparse", "gradio", "diffusers", "numpy", "PIL", "rich"}
 NOT_FOR_PAINTING = {"gradio", "open_clip", "torchvision", "transformers", "jsonargparse", "accelerate", "tensorboard"}

@@ -55,9 +55,10 @@ def test_generators_keep_the_size_and_see_what_they_must(kind, size):
 @pytest.mark.parametrize("size, patch", [(32, 16), (64, 34), (128, 70), (256, 70)])
 def test_a_critic_judges_patches_of_the_papers_size(size, patch):
     critic = PatchCritic(size, 3, 8)
-    plain = nn.Sequential(*(m for m in critic.net if not isinstance(m, nn.GroupNorm)))  # norms look at all places
+    for norm in [m for m in critic.net.modules() if isinstance(m, nn.GroupNorm)]:
+        norm.forward = lambda x: x  # a norm looks at all places
     x = torch.rand(1, 3, size, size, requires_grad=True)
-    logits = plain(x)
+    logits = critic(x)
     middle = logits.shape[-1] // 2
     (slope,) = torch.autograd.grad(logits[0, 0, middle, middle], x)
     rows = slope.abs().sum((0, 1, 3)).nonzero()[:, 0]

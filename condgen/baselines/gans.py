@@ -37,6 +37,8 @@ class GanConfig:
         code: length of the noise.
         width: channels of the highest level of `dcgan`, each further one doubles them, up to eight times; hidden units
             of the narrowest layer of `mlp`, the next ones have two and four times as many.
+        hidden: of `dcgan`: units of a full layer between codes and lowest level, in both players, as InfoGAN has one; 0
+            for none.
         norm: of the critic: `none`, or `batch`, the classic. The generator always norms over the batch.
         categories: values of a code that picks one of them; 0 for none.
         continuous: number of codes from -1 to 1.
@@ -47,6 +49,7 @@ class GanConfig:
     body: Literal["mlp", "dcgan"] = "dcgan"
     code: int = 100
     width: int = 64
+    hidden: int = 0
     norm: Literal["none", "batch"] = "none"
     categories: int = 0
     continuous: int = 0
@@ -132,7 +135,9 @@ class BatchNorm(nn.Module):
         with torch.no_grad():
             self.mean.lerp_(mean, self.momentum)
             self.var.lerp_(var * (n / (n - 1)), self.momentum)
-        return F.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
+        scale = self.weight * (var + self.eps).rsqrt()
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        return (x - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)
 
 
 def _scaled_down(module: nn.Module) -> None:
@@ -165,8 +170,10 @@ class Gan(nn.Module):
             layers += [nn.Linear(before, colours * size**2), nn.Unflatten(1, (colours, size, size))]
         else:
             channels, edge = config.channels, size // 2**config.halvings
-            low = channels[-1]
-            layers = [nn.Linear(config.latent, low * edge**2, bias=False), nn.Unflatten(1, (low, edge, edge))]
+            low, layers, before = channels[-1], [], config.latent
+            if config.hidden:
+                layers, before = [nn.Linear(before, config.hidden), BatchNorm(config.hidden), nn.ReLU()], config.hidden
+            layers += [nn.Linear(before, low * edge**2, bias=False), nn.Unflatten(1, (low, edge, edge))]
             layers += [BatchNorm(low), nn.ReLU()]
             for a, b in zip(channels[:0:-1], channels[-2::-1]):
                 layers += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), BatchNorm(b), nn.ReLU()]
@@ -213,8 +220,10 @@ class GanCritic(nn.Module):
             for k in config.channels:
                 layers += [nn.Conv2d(before, k, 4, 2, 1), *self._norm(k, layers), nn.LeakyReLU(0.2)]
                 before = k
-            self.width = before * (config.size // 2**config.halvings) ** 2
-            layers += [nn.Flatten()]
+            self.width, layers = before * (config.size // 2**config.halvings) ** 2, [*layers, nn.Flatten()]
+            if k := config.hidden:
+                layers += [nn.Linear(self.width, k), *self._norm(k, layers), nn.LeakyReLU(0.2)]
+                self.width = k
         self.trunk = nn.Sequential(*layers)
         self.real = nn.Linear(self.width, 1)
         read = config.categories + 2 * config.continuous

@@ -33,7 +33,7 @@ class PairedObjective:
     loss: Game = "ns"
     adversarial: float = 1.0
     l1: float = 100.0
-    critic: int = 32
+    critic: int = 16
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class UnpairedObjective:
     cycle: float = 10.0
     identity: float = 0.5
     pool: int = 50
-    critic: int = 32
+    critic: int = 16
 
 
 class PairedTraining(nn.Module):

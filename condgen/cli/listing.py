@@ -20,6 +20,10 @@ KINDS = {
 FROM = {WORDS: "words", LABELS: "labels", LATENTS: "codes", TRANSLATORS: "pictures", PAIRS: "", PICTURES: ""}
 
 
+CROSSED = 4
+"""Kinds that so many collections have are listed once."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Only how to print it."""
     parser.add_argument("--json", action="store_true", help="as JSON on stdout")
@@ -43,11 +47,22 @@ def recipe_rows() -> list[dict]:
 
 
 def recipe_lines(rows: list[dict]) -> list[str]:
-    """Recipes for people, by family."""
+    """Recipes for people, by family; where each of several collections has each of several kinds, either once."""
     lines = ["Recipes (condgen train NAME -o runs/NAME):"]
     for family in dict.fromkeys(row["family"] for row in rows):
-        lines += [f"  {family}", *table([(r["name"], r["help"]) for r in rows if r["family"] == family], indent=4)]
+        own = [row for row in rows if row["family"] == family]
+        crossed = [row for row in own if _kind(row) and sum(_kind(row) == _kind(one) for one in own) >= CROSSED]
+        lines += [f"  {family}", *table([(r["name"], r["help"]) for r in own if r not in crossed], indent=4)]
+        if crossed:
+            kinds = {_kind(row): row["help"].rpartition(", by ")[2] for row in crossed}
+            collections = {row["name"].partition("-")[0]: row["help"].rpartition(", by ")[0] for row in crossed}
+            lines += ["    COLLECTION-KIND, as in " + crossed[0]["name"], *table(collections.items(), indent=6)]
+            lines += table([(f"-{kind}", told) for kind, told in kinds.items()], indent=6)
     return lines
+
+
+def _kind(row: dict) -> str:
+    return row["name"].partition("-")[2]
 
 
 def model_rows() -> list[dict]:

@@ -17,6 +17,7 @@ class GanShape:
     body: Literal["mlp", "dcgan"] = "dcgan"
     code: int = 100
     width: int = 32
+    hidden: int = 0
     norm: Literal["none", "batch"] = "none"
     categories: int = 0
     continuous: int = 0

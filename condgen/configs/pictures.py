@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -102,3 +102,9 @@ class AnyPictures:
     without: str = ""
     how: Literal["crop", "pad"] = "crop"
     max_bad: float = 0.01
+
+    def reading(self) -> dict[str, Any]:
+        """How the pictures are read, whatever the split: arguments of `data.anything.open_any`."""
+        own = asdict(self)
+        del own["use"]
+        return own | {"split_column": own.pop("split")}

@@ -55,7 +55,7 @@ class TranslatorShape:
     kind: Literal["unet", "resnet"] = "unet"
     width: int = 16
     blocks: int = 4
-    norm: Literal["instance", "group"] = "instance"
+    norm: Literal["instance", "group"] = "group"
     dropout: float = 0.0
     residual: bool = False
 

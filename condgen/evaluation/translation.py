@@ -40,10 +40,10 @@ def read_sides(model: Translator, data: str, split: str) -> Unpaired:
     trained = model.about.get("pictures")
     if not isinstance(trained, dict) or not isinstance(trained.get("origin"), str):
         raise CondgenError(f"{model.name} does not say how its pictures were read. Export it again.")
-    if not data and trained["origin"] == "files":
-        raise CondgenError(f"Name the pictures to judge {model.name} on with --data.")
     asked = trained | {"size": model.size, "names": model.sides}
-    paired = not model.both_ways or bool(asked.get("match")) or asked["origin"] == "night"
+    if asked.pop("given", True) and not data:
+        raise CondgenError(f"Name the pictures to judge {model.name} on with --data.")
+    paired = not model.both_ways or bool(asked.get("match")) or asked["origin"] not in ("files", "shapes")
     try:
         found = open_sides(data, paired, split, 0, DRAWN, **asked)
     except TypeError as error:
@@ -89,8 +89,9 @@ def evaluate_translation(
 
 def faithful(model: Translator, given: np.ndarray, wanted: np.ndarray, to: str = "") -> dict[str, dict[str, float]]:
     """How near translations, and the pictures as they are, come to their partners, uint8 (N, C, S, S)."""
-    x, y = to_float(given), to_float(wanted)
+    x = to_float(given)
     done = to_float(to_uint8(model.translate(x, to)))
+    y = recoloured(to_float(wanted), done.shape[1])
     tried = {"translated": done, NOTHING: recoloured(x, y.shape[1])}
     return {name: likeness(images, y) | {"N": len(y)} for name, images in tried.items()}
 

@@ -14,9 +14,11 @@ from torch import Tensor
 from condgen.contracts import CondgenError, short
 from condgen.data.anything import left_out, open_any
 from condgen.data.arrays import coloured
+from condgen.data.known import DIGITS
 from condgen.data.labelled import LabelledPictures
 from condgen.data.labels import open_labelled
 from condgen.data.pictures import fit, open_picture
+from condgen.data.singles import SCENES
 from condgen.factors import LABEL
 from condgen.manifold.spaces import Space, as_float, decoded, drawn, encodes, name_of
 from condgen.manifold.study import evenly
@@ -25,24 +27,31 @@ SEED = "seed:"
 READ = ("image", "text", "label", "split_column", "where", "how", "max_bad", "without", "attributes", "names")
 """How pictures are read, see `data.anything.open_any` and `data.labels.open_labelled`."""
 
+WORDS = (DIGITS, SCENES)
+"""Data that needs no place."""
+
 
 class Pictures:
     """Where a command's pictures come from.
 
     Args:
         space: whose size and colours they get, and whose `about` says what it was trained on and how that was read.
-        data: another place; '' for that of the training.
+        data: where they are; '' for what the training calls them, where that can be found.
         split: which part is asked about; what is fitted is fitted on `train`.
-        asked: some of READ, where they differ from the training.
+        asked: some of READ, where they are not read as in the training.
+        other: these are others than those of the training, and are not read as they were.
     """
 
-    def __init__(self, space: Space, data: str = "", split: str = "test", asked: dict[str, Any] | None = None):
+    def __init__(
+        self, space: Space, data: str = "", split: str = "test", asked: dict[str, Any] | None = None,
+        other: bool = False,
+    ):  # fmt: skip
         about = getattr(space, "about", {})
-        self.space, self.split = space, split
-        self.source = data or about.get("data") or ""
+        self.space, self.split, self.trained = space, split, about.get("data", "")
+        found = isinstance(self.trained, str) and (self.trained in WORDS or os.path.exists(self.trained))
+        self.source = data or (self.trained if found else "")
         told = about.get("pictures")
-        own = {name: told[name] for name in READ if name in told} if isinstance(told, dict) else {}
-        own = {} if data and data != about.get("data") else own  # other data has columns of its own
+        own = {name: told[name] for name in READ if name in told} if isinstance(told, dict) and not other else {}
         self.own = own | {name: value for name, value in (asked or {}).items() if value}
 
     @cached_property
@@ -56,8 +65,9 @@ class Pictures:
         return self._open(self.split, {name: value for name, value in self.own.items() if name != "without"})
 
     def _open(self, split: str, how: dict[str, Any]) -> LabelledPictures:
-        if not self.source or not isinstance(self.source, str):
-            raise CondgenError(f"{name_of(self.space)} does not say what it was trained on: name pictures with --data.")
+        if not self.source:
+            told = f"was trained on {self.trained}" if self.trained else "does not say what it was trained on"
+            raise CondgenError(f"{name_of(self.space)} {told}: say with --data where its pictures are.")
         shape = (self.space.size, self.space.colours)
         if how.get("attributes"):
             how = {name: value for name, value in how.items() if name not in ("text", "without")}
@@ -83,7 +93,7 @@ class Pictures:
             CondgenError: nothing says what is odd, or there are no pictures of it.
         """
         if path:
-            other = Pictures(self.space, path, self.split)
+            other = Pictures(self.space, path, self.split, other=True)
             return self.known.images, self.held.images, other.held.images
         name = name or self.own.get("without", "")
         if not name:

@@ -104,7 +104,7 @@ def of_decoder(net: nn.Module, codes: Tensor) -> Tensor:
     """The Jacobian of `decode` at every code: (N, Z) -> (N, P, Z).
 
     One number of all codes is moved at a time (forward mode): codes of a batch do not know of each other, so that Z
-    passes give all Jacobians, whatever the network is made of, in the memory of one.
+    passes give all Jacobians in the memory of one. torch's vmap would need Z times that, and knows no channels_last.
     """
     columns = []
     with torch.no_grad(), warnings.catch_warnings():

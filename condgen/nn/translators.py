@@ -24,7 +24,8 @@ class TranslatorConfig:
         colours: channels of those that go out, 1 or 3.
         width: channels of the first level; they double with every halving of the picture.
         blocks: of the ResNet, residual blocks at its lowest level.
-        norm: over every channel of a picture by itself, or over groups of eighths of its channels.
+        norm: over every channel of a picture by itself, as the papers have it, or over groups of an eighth of the
+            channels, which leaves more of what colour a picture has.
         dropout: share of the features of the U-Net's way up that training leaves out.
         residual: paint what changes, and add it to the picture; of as many channels on both sides.
     """
@@ -34,7 +35,7 @@ class TranslatorConfig:
     colours: int = 3
     width: int = 32
     blocks: int = 4
-    norm: Norm = "instance"
+    norm: Norm = "group"
     dropout: float = 0.0
     residual: bool = False
 
@@ -68,8 +69,7 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(
             nn.Sequential(
                 nn.LeakyReLU(0.2),
-                nn.Conv2d(above, below, 4, stride=2, padding=1),
-                *([_norm(c.norm, below)] if level < len(channels) - 1 else []),  # the lowest sees too few places
+                _conv(above, below, c.norm if level < len(channels) - 1 else None, 4, 2),  # too few places lowest
             )
             for level, (above, below) in enumerate(pairwise(channels), 1)
         )
@@ -117,14 +117,15 @@ class ResNet(nn.Module):
         _check(c, 4)
         low = 2 * c.width
         self.start = nn.Sequential(
-            _conv(4 * c.reads, c.width, c.norm, "reflect"),
+            _conv(4 * c.reads, c.width, c.norm, border="reflect"),
             nn.ReLU(),
-            nn.Conv2d(c.width, low, 3, stride=2, padding=1),
-            _norm(c.norm, low),
+            _conv(c.width, low, c.norm, 3, 2),
             nn.ReLU(),
         )
         self.blocks = nn.ModuleList(
-            nn.Sequential(_conv(low, low, c.norm, "reflect"), nn.ReLU(), _conv(low, low, c.norm, "reflect"))
+            nn.Sequential(
+                _conv(low, low, c.norm, border="reflect"), nn.ReLU(), _conv(low, low, c.norm, border="reflect")
+            )
             for _ in range(c.blocks)
         )
         self.out = nn.Sequential(
@@ -180,8 +181,7 @@ class PatchCritic(nn.Module):
         self.net = nn.Sequential(nn.Conv2d(reads, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2))
         for level in range(1, halvings + 1):
             stride = 2 if level < halvings else 1
-            self.net.append(nn.Conv2d(width, 2 * width, 4, stride, padding=1))
-            self.net.extend([_norm("instance", 2 * width), nn.LeakyReLU(0.2)])
+            self.net.extend([_conv(width, 2 * width, "instance", 4, stride), nn.LeakyReLU(0.2)])
             width *= 2
         self.net.append(nn.Conv2d(width, 1, 4, padding=1))
         started(self)
@@ -205,21 +205,24 @@ def started(net: nn.Module) -> None:
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.02)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     for module in net.modules():
         if isinstance(module, Unfold):
             module.begin_alike()
 
 
-def _conv(inside: int, outside: int, norm: Norm | None, border: str = "zeros") -> nn.Sequential:
-    """A 3x3 convolution, and what follows it."""
-    conv = nn.Conv2d(inside, outside, 3, padding=1, padding_mode=border)
-    return nn.Sequential(conv, *([_norm(norm, outside)] if norm else []))
+def _conv(
+    inside: int, outside: int, norm: Norm | None, kernel: int = 3, stride: int = 1, border: str = "zeros"
+) -> nn.Sequential:
+    """A convolution, and the norm that follows it; a norm over each channel by itself takes away any bias before it.
 
-
-def _norm(kind: Norm, channels: int) -> nn.GroupNorm:
-    """With a group for every channel it is the instance norm, and keeps the layout that convolutions like."""
-    return nn.GroupNorm(channels, channels, affine=False) if kind == "instance" else nn.GroupNorm(8, channels)
+    With a group for every channel it is the instance norm, and keeps the layout in memory that convolutions like.
+    """
+    groups = outside if norm == "instance" else math.gcd(8, outside)
+    biased = norm is None or groups < outside
+    conv = nn.Conv2d(inside, outside, kernel, stride, padding=1, padding_mode=border, bias=biased)
+    return nn.Sequential(conv, *([nn.GroupNorm(groups, outside, affine=norm == "group")] if norm else []))
 
 
 def _check(config: TranslatorConfig, multiple: int) -> None:

@@ -74,7 +74,7 @@ AUTOENCODERS: dict[str, Recipe] = {
     for collection, what in COLLECTIONS.items()
     for kind, name in KINDS.items()
 } | {
-    "mnist-vae": Recipe(
+    "mnist-binary-vae": Recipe(
         SPACES, "MNIST made black and white by chance, by a VAE; --data is its folder", _binary(), needs_data=True
     )
 }

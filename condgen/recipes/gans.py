@@ -17,12 +17,14 @@ KINDS = {
     "gan": ("a GAN of perceptrons", GanShape(body="mlp", width=128)),
     "dcgan": ("a GAN of convolutions (DCGAN)", GanShape()),
     "infogan": (
-        "a GAN whose codes can be read off its pictures (InfoGAN)", GanShape(code=62, categories=10, continuous=2)
+        "a GAN whose codes can be read off its pictures (InfoGAN)",
+        GanShape(code=16, hidden=256, categories=10, continuous=2),
     ),
 }  # fmt: skip
 """Name of a kind -> what it is, and its shape."""
 COLLECTIONS = {
     "digits": ("handwritten digits at 8 px, which come with scikit-learn", Adversarial(data="digits")),
+    "mnist": ("MNIST at 28 px; --data is its folder", Adversarial()),
     "fashion": ("Fashion-MNIST at 32 px; --data is its folder", Adversarial(pictures=AnyPictures(size=32))),
     "cifar10": (
         "CIFAR-10 at 32 px; --data is its folder", Adversarial(flip=True, pictures=AnyPictures(colours=3))
@@ -37,9 +39,12 @@ COLLECTIONS = {
 
 def _of_kind(collection: str, base: Adversarial, kind: str, shape: GanShape) -> Adversarial:
     """A kind of GAN for a collection."""
-    if collection == "digits" and shape.body == "dcgan":
-        shape = replace(shape, width=64)  # there is but one level
-    return replace(base, gan=shape, objective=GanObjective(augment_over=10_000), fit_gan=FIT)
+    rules = GanObjective(augment_over=10_000)
+    if kind == "infogan":  # the game that finds its feet first: codes are shared out early on
+        rules = replace(rules, loss="ns", gamma=0.05)
+    if collection == "digits":  # there is but one level
+        shape = replace(shape, **{"gan": {}, "dcgan": {"width": 64}, "infogan": {"code": 8, "hidden": 128}}[kind])
+    return replace(base, gan=shape, objective=rules, fit_gan=FIT)
 
 
 def _classic(c: Adversarial) -> Adversarial:

@@ -31,7 +31,7 @@ def _emoji(a: str, where_a: str, where_b: str, names: tuple[str, str], base: Tra
 
 def _classic(c: Translating) -> Translating:
     """The nets and the pace of the papers, for GPUs."""
-    net = replace(c.net, width=64, blocks=6, dropout=0.5 if c.way == "paired" else 0.0)
+    net = replace(c.net, width=64, blocks=6, norm="instance", dropout=0.5 if c.way == "paired" else 0.0)
     paired, unpaired = replace(c.paired, critic=64), replace(c.unpaired, critic=64)
     fit = replace(c.fit_translation, batch=1, lr=2e-4, ema=0.0, images=200 * 1000)
     return replace(c, net=net, paired=paired, unpaired=unpaired, fit_translation=fit)

@@ -16,6 +16,7 @@ from condgen.data.views import to_float
 from condgen.evaluation.disentanglement import evaluate_disentanglement, read_factors
 from condgen.evaluation.report import table_of
 from condgen.evaluation.translation import read_sides, sheet_of
+from condgen.gan_training import in_every_category
 from condgen.manifold.reading import Pictures
 from condgen.manifold.study import Study, sheet
 from condgen.painters import to_pil
@@ -216,14 +217,8 @@ def categories(shelf: Shelf) -> list[str]:
     """InfoGAN."""
     report, model = shelf.report("infogan"), shelf.model("infogan")
     own = report.get("categories") or {}
-    kept = model.net.config
-    shown = min(kept.categories, IN_A_ROW)
-    z = model.draw(range(8))
-    rows = []
-    for c in range(shown):
-        code = z.clone()
-        code[:, kept.code : kept.code + kept.categories] = torch.eye(kept.categories)[c]
-        rows.append((f"category {c}", model.decode(code), []))
+    painted = model.decode(in_every_category(model.draw(range(8)), model.net.config))
+    rows = [(f"category {c}", images, []) for c, images in enumerate(painted.split(8))]
     return [
         "## Codes that can be read off the picture: InfoGAN",
         "",
