@@ -23,7 +23,7 @@ def tiny_vae() -> LatentModel:
     """An untrained VAE of digits."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = Autoencoder(AutoencoderConfig(8, 1, "mlp", latent=10, hidden=(16,)))
+        net = Autoencoder(AutoencoderConfig(8, 1, "mlp", latent=10, hidden=(16,), variational=True))
     return LatentModel(net, {"name": "vae"}, "3" * 16)
 
 

@@ -54,10 +54,10 @@ def build(
         finder = Finder(encoder, gallery_of(encoder, data))
         finder.embed(None, told)
         return finding.Finding(finder, plainly).page
-    if isinstance(model, ImageEncoder) or (not isinstance(model, TextToImage) and encodes(find(model))):
-        raise CondgenError("An encoder paints nothing. Give it pictures to search, with --data PATH.")
-    if not isinstance(model, TextToImage | LatentModel):
+    if not isinstance(model, TextToImage | ImageEncoder | LatentModel):
         model = find(model)
+    if isinstance(model, ImageEncoder) or (isinstance(model, Path) and encodes(model)):
+        raise CondgenError("An encoder paints nothing. Give it pictures to search, with --data PATH.")
     if isinstance(model, LatentModel) or (isinstance(model, Path) and kind_of(model) == LATENTS):
         return latent.page_of(latent.shelf_of(model), plainly)
     return Studio(model if isinstance(model, TextToImage) else TextToImage.load(model), latent.shelf_of()).page
