@@ -325,7 +325,7 @@ def _quality(report: dict, side: str = "generated") -> dict[str, Any]:
     for name in ("precision", "recall"):
         if name in report.get("coverage", {}):
             line[name] = report["coverage"][name].get(side)
-    for name, row in report.get("collapse", {}).items():
+    for name, row in report.get("variety", {}).items():
         if "missing" in name:
             line[name] = row.get(side)
     return line
