@@ -5,7 +5,7 @@
     from gradio_client import Client
     pictures, seed, archive, _ = Client("http://127.0.0.1:7860").predict(prompt="a red circle", api_name="/paint")
 
-Gradio is imported here, in `finding` and in `look`, nowhere else.
+Gradio is imported here, in `finding`, `latent` and `look`, nowhere else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import inspect
 import logging
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +23,24 @@ import gradio as gr
 
 from condgen.contracts import CondgenError, Knob
 from condgen.encoding import ImageEncoder
-from condgen.models import encodes, find
+from condgen.latents import LatentModel
+from condgen.models import LATENTS, encodes, find, kind_of
 from condgen.pipeline import TextToImage
 from condgen.searching import Finder, encoder_of, gallery_of
-from condgen.studio import finding, look, session
+from condgen.studio import finding, latent, look, session
 
 log = logging.getLogger("condgen.studio")
 RANDOM = -1
 
 
 def build(
-    model: TextToImage | ImageEncoder | str | None = None,
+    model: TextToImage | ImageEncoder | LatentModel | str | None = None,
     data: str = "",
     told: Callable[[float, str], None] = lambda share, what: None,
 ) -> gr.Blocks:
     """The studio of a model: a loaded one, a path or name (see `condgen list`), or None for the one in the package.
+
+    Where models with codes are found, it has a tab for these; of such a model, it is that alone.
 
     Args:
         data: pictures; the page then finds some of them by words or by a picture, instead of painting.
@@ -51,11 +54,13 @@ def build(
         finder = Finder(encoder, gallery_of(encoder, data))
         finder.embed(None, told)
         return finding.Finding(finder, plainly).page
-    if isinstance(model, ImageEncoder) or (not isinstance(model, TextToImage) and encodes(find(model))):
+    if not isinstance(model, TextToImage | ImageEncoder | LatentModel):
+        model = find(model)
+    if isinstance(model, ImageEncoder) or (isinstance(model, Path) and encodes(model)):
         raise CondgenError("An encoder paints nothing. Give it pictures to search, with --data PATH.")
-    if not isinstance(model, TextToImage):
-        model = TextToImage.load(find(model))
-    return Studio(model).page
+    if isinstance(model, LatentModel) or (isinstance(model, Path) and kind_of(model) == LATENTS):
+        return latent.page_of(latent.shelf_of(model), plainly)
+    return Studio(model if isinstance(model, TextToImage) else TextToImage.load(model), latent.shelf_of()).page
 
 
 def launch(page: gr.Blocks, **options: Any) -> None:
@@ -77,25 +82,30 @@ class Studio:
 
     Args:
         model: paints; one order at a time.
+        shelf: models with codes, for a tab beside.
     """
 
-    def __init__(self, model: TextToImage):
+    def __init__(self, model: TextToImage, shelf: latent.Shelf):
         self.model, self.easel = model, session.Easel(model)
         with gr.Blocks(title="condgen studio", analytics_enabled=False, delete_cache=(3600, 86400)) as self.page:
-            self._header()
-            with gr.Row():
-                with gr.Column(scale=3, min_width=320, elem_classes=["pixels"] if model.size < 128 else []):
-                    self._stage()
-                with gr.Column(scale=2, min_width=280):
-                    self._settings()
-                    self._recipe()
+            about = f"{html.escape(model.name)} · {model.size} × {model.size} pixels"
+            gr.HTML(f"<h1>condgen studio</h1><p>{about}</p>", elem_id="title")
+            with gr.Tab("Paint") if shelf else nullcontext():
+                self._header()
+                with gr.Row():
+                    with gr.Column(scale=3, min_width=320, elem_classes=["pixels"] if model.size < 128 else []):
+                        self._stage()
+                    with gr.Column(scale=2, min_width=280):
+                        self._settings()
+                        self._recipe()
+            if shelf:
+                with gr.Tab("Latent space") as tab:
+                    latent.Latent(shelf, plainly, tab.select)
             self._connect()
         self.page.queue(max_size=32, api_open=False)
 
     def _header(self) -> None:
-        model, examples = self.model, session.examples_of(self.model)
-        about = f"{html.escape(model.name)} · {model.size} × {model.size} pixels"
-        gr.HTML(f"<h1>condgen studio</h1><p>{about}</p>", elem_id="title")
+        examples = session.examples_of(self.model)
         with gr.Row(elem_id="prompt-row"):
             hint = examples[0] if examples else "Say what to paint"
             self.prompt = gr.Textbox(

@@ -16,7 +16,8 @@ from condgen.contracts import CondgenError
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    flags = argparse.ArgumentParser(description="Serves the condgen studio: a page where a model paints, or searches.")
+    about = "Serves the condgen studio: a page where a model paints, searches, or shows its latent space."
+    flags = argparse.ArgumentParser(description=about)
     flags.add_argument("--model", help="a path, or a name that `condgen list` shows; default: the one in the package")
     flags.add_argument(
         "--data", default="", help="pictures: the page then searches them, with the encoder of the model"

@@ -149,25 +149,25 @@ def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, kn
     prompt = prompt.encode("utf-8", "replace").decode("utf-8").strip()
     if not clean(prompt):
         raise CondgenError("The prompt is empty. Say what to paint, for example: a red circle above a blue square.")
-    count = _whole("The number of pictures", count, 1, MOST)
-    seed = _whole("The seed", seed, -1, SEEDS - count)
+    count = whole("The number of pictures", count, 1, MOST)
+    seed = whole("The seed", seed, -1, SEEDS - count)
     if not isinstance(prior, str) or prior not in priors_of(model):
         raise CondgenError(f"The prior must be one of {', '.join(priors_of(model))}, got {short(prior)}.")
     offered, own = dials_of(model), {knob.name: knob for knob in model.knobs(prior)}
     asked = {name: value for name, value in knobs.items() if name in own or name not in offered}
     for name, value in asked.items():
-        _check_number(name, value)
+        check_number(name, value)
     values = check_knobs(own.values(), asked)
     return Order(prompt, count, secrets.randbelow(DRAWN) if seed == -1 else seed, prior, values)
 
 
-def _check_number(what: str, value: Any) -> None:
+def check_number(what: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
         raise CondgenError(f"{what} must be a number, got {short(value)}.")
 
 
-def _whole(what: str, value: Any, low: int, high: int) -> int:
-    _check_number(what, value)
+def whole(what: str, value: Any, low: int, high: int) -> int:
+    check_number(what, value)
     if not low <= value <= high or value != int(value):
         raise CondgenError(f"{what} must be a whole number from {low} to {high}, got {short(value)}.")
     return int(value)

@@ -446,3 +446,22 @@ def test_an_encoder_is_trained_with_its_head_and_its_decoder_left_alone():
     trained = tune(eyes, probe, (TRAIN.images, TRAIN.labels), (TEST.images, TEST.labels), images=6400)
     assert trained > frozen
     assert all(torch.equal(value, before[name]) for name, value in eyes.net.state_dict().items())
+
+
+def test_what_is_kept_on_disk_is_judged_by_the_command(condgen, tmp_path):
+    tiny_code().save(tmp_path / "code")
+    tiny_gan().save(tmp_path / "gan")
+    flags = ("--features", "--data", "digits", "--train-pictures", 300, "--json")
+    code, out, _ = condgen("evaluate", tmp_path / "gan", "--against", tmp_path / "code", *flags, "--tune", 128)
+    report = json.loads(out)
+    assert code == 0 and report["collapse"]["tinygan"]["width"] > report["collapse"]["tinycode"]["width"] == 6
+    everything = report["new_head"]["100% of the labels"]
+    for name in ("tinygan", "tinycode"):
+        assert everything[name]["frozen"] == report["features"][name]["linear probe"] and "trained" in everything[name]
+    code, out, _ = condgen("evaluate", tmp_path / "code", *flags, "--tune", 0)
+    again = json.loads(out)
+    assert code == 0 and "new_head" not in again and again["features"]["tinycode"] == report["features"]["tinycode"]
+    without = tiny_gan()
+    without.critic = None
+    without.save(tmp_path / "blind")
+    refused(condgen("evaluate", tmp_path / "blind", *flags), "without its critic")
