@@ -48,7 +48,7 @@ def translation_of(config: Translating, reads: int, colours: int) -> nn.Module:
 
     def net(before: int, after: int) -> nn.Module:
         n = config.net
-        shape = TranslatorConfig(config.pictures.size, before, after, n.width, n.blocks, n.norm, n.dropout, n.residual)
+        shape = TranslatorConfig(config.pictures.size, before, after, n.width, n.blocks, n.norm, n.dropout)
         return NETS[n.kind](shape)
 
     if config.way == "paired":

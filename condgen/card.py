@@ -42,7 +42,7 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
         f"- **Data**: {model.about.get('data')}, {pictures:,} training pictures.",
         f"- **Licence**: {LICENCE_OF_SCENES if not config.data else LICENCE_OF_DATA}",
         *_brought(config),
-        "- **Weights**: safetensors; an encoder has 32 bits, priors and decoder 16, computed with 32.",
+        "- **Weights**: safetensors; of priors, decoders and translators 16 bits, of all else 32; computed with 32.",
         f"- **Command**: `{command(recipe, base, config)}`",
         "",
         "| stage | images seen | training minutes |",

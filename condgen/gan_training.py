@@ -25,8 +25,8 @@ from condgen.single_run import Sheet, SingleRun
 
 LOOKED_AT, SHOWN = 256, 40
 """Pictures that tell how varied they are, and pictures on a sheet, below a row of real ones."""
-COLLAPSED = 0.6
-"""Pictures whose mean distance is below this share of that of real ones are too much alike."""
+COLLAPSED, ALIKE = 0.6, 0.3
+"""Pictures whose mean distance is below this share of that of real ones are too much alike; those of one category."""
 
 
 class GanRun(SingleRun):
@@ -73,15 +73,20 @@ class GanRun(SingleRun):
     # the judge
 
     def judge(self, model: LatentModel) -> tuple[dict[str, float], Sheet | None]:
-        """How varied painted pictures are against real ones, and a sheet of both."""
-        painted = model.sample(range(LOOKED_AT))
-        variety = mean_distance(painted) / max(mean_distance(self.real), 1e-6)
-        if variety < COLLAPSED:
+        """How varied painted pictures are against real ones, those of a category among themselves too, and a sheet."""
+        z = model.draw(range(LOOKED_AT))
+        painted, real = model.decode(z), max(mean_distance(self.real), 1e-6)
+        told = {"variety": mean_distance(painted) / real}
+        if categories := model.net.config.categories:
+            kinds = Codes.of(z, model.net.config).category.argmax(1)
+            each = [mean_distance(painted[kinds == k]) for k in range(categories) if (kinds == k).sum() > 1]
+            told["variety_in_a_category"] = sum(each) / max(len(each), 1) / real
+        if told["variety"] < COLLAPSED or told.get("variety_in_a_category", 1) < ALIKE:
             self.display.say(
                 "The pictures are too much alike: a collapse. Give the penalties on the critic more weight "
-                "(--objective.gamma), lower the learning rate (--fit_gan.lr), or take the size modern."
+                "(--objective.gamma), lower the learning rate (--fit_gan.lr), or take another --size."
             )
-        return {"variety": variety}, self._sheet(model, painted)
+        return told, self._sheet(model, painted)
 
     def _sheet(self, model: LatentModel, painted: Tensor) -> Sheet:
         """A row of real pictures, and painted ones; of an InfoGAN, a row for every category, with equal other codes."""

@@ -172,11 +172,12 @@ def png_bytes(image: Image.Image, **more) -> bytes:
 
 def tile(text: str, cell: int = 160) -> Image.Image:
     """A text in the place of a picture on a sheet."""
-    font, picture = ImageFont.load_default(size=14), Image.new("RGB", (cell, cell), (245, 245, 245))
-    lines = _wrap(text, font, cell - 20, most=7)
+    size, margin, step = (14, 10, 18) if cell > 100 else (11, 2, 14)
+    font, picture = ImageFont.load_default(size=size), Image.new("RGB", (cell, cell), (245, 245, 245))
+    lines = _wrap(text, font, cell - 2 * margin, most=min(7, cell // step))
     draw = ImageDraw.Draw(picture)
     for k, line in enumerate(lines):
-        draw.text((10, cell / 2 - 9 * len(lines) + 18 * k), line, fill=(40, 40, 40), font=font)
+        draw.text((margin, (cell - step * len(lines)) / 2 + step * k), line, fill=(40, 40, 40), font=font)
     return picture
 
 
@@ -212,7 +213,10 @@ def grid(pictures: list[Image.Image | None], labels: list[str], columns: int = 0
 def _wrap(text: str, font, width: int, most: int = 3) -> list[str]:
     lines: list[str] = []
     longest = max(1, int(width / font.getlength("m")))
-    words = [word[i : i + longest] for word in text.split() for i in range(0, len(word), longest)]
+    words: list[str] = []
+    for word in text.split():
+        fits = len(word) <= width and font.getlength(word) <= width
+        words += [word] if fits else [word[i : i + longest] for i in range(0, len(word), longest)]
     for word in words:
         if lines and font.getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"

@@ -93,9 +93,10 @@ def rehearse_autoencoder(config: Autoencoding, size: int, colours: int) -> None:
 
 def rehearse_gan(config: Adversarial, size: int, colours: int) -> None:
     """Raises `CondgenError` for a GAN that cannot be trained on such pictures; the message names the option."""
-    counts = dict.fromkeys(("gan.code", "gan.width"), 1) | dict.fromkeys(("gan.categories", "gan.continuous"), 0)
-    names = ("gamma", "augment_over", "category", "continuous")
-    _check_numbers(config, ("gan",), counts | {f"objective.{name}": 0 for name in names})
+    counts = {"gan.code": 1, "gan.width": 1, "gan.hidden": 0, "gan.categories": 0, "gan.continuous": 0}
+    least = counts | {"fit_gan.batch": 2}  # the generator norms over the batch
+    least |= {f"objective.{name}": 0 for name in ("gamma", "augment_over", "category", "continuous")}
+    _check_numbers(config, ("gan",), least)
     _check_shares(config, ("objective.penalised", "objective.augment"))
 
     def training() -> tuple[nn.Module, Batch]:
@@ -156,7 +157,7 @@ def _try_out(parts: dict[str, Callable[[], tuple[nn.Module, Batch]]]) -> None:
 
 
 def _check_numbers(config, stages: tuple[str, ...], more: dict[str, float] | None = None) -> None:
-    least = dict.fromkeys(("seed", "minutes", "images", "watch", "save_every"), 0) | (more or {})
+    least = dict.fromkeys(("seed", "minutes", "images", "watch", "save_every"), 0)
     if hasattr(config.pictures, "shift"):
         least["pictures.shift"] = 0
     if isinstance(config, Painter):
@@ -165,7 +166,7 @@ def _check_numbers(config, stages: tuple[str, ...], more: dict[str, float] | Non
         least |= {f"fit_{stage}.{name}": low for name, low in (("images", 1), ("minutes", 0), ("batch", 1), ("ema", 0))}
         least |= {f"fit_{stage}.{name}": 0 for name in ("warmup", "decay_from", "weight_decay")}
         least |= {f"fit_{stage}.{name}": 1e-12 for name in ("lr", "clip")}
-    for option, low in least.items():
+    for option, low in (least | (more or {})).items():
         value = config
         for name in option.split("."):
             value = getattr(value, name)

@@ -149,19 +149,20 @@ class Translator:
         return torch.cat([net(part.to(self.device)).clamp(-1, 1).float().cpu() for part in parts])
 
     def translations(
-        self, files: Iterable[Path | str], to: str = "", how: Literal["crop", "pad"] = "crop", edges: bool = False
+        self, files: Iterable[Path | str], to: str = "", how: Literal["crop", "pad"] | None = None, edges: bool = False
     ) -> Iterator[Translation]:
         """Translates picture files, one after the other.
 
         Args:
             to: one of `targets`.
-            how: how pictures that are not square become so.
+            how: how pictures that are not square become so; None as those of the training did.
             edges: translate their edges, see `data.drawn_pairs.edges`.
 
         Raises:
             CondgenError: there is no such target, or a file is no picture; the message names it.
         """
-        to = to or self.targets[0]
+        to, trained = to or self.targets[0], self.about.get("pictures")
+        how = how or ("pad" if isinstance(trained, dict) and trained.get("how") == "pad" else "crop")
         for source in map(Path, files):
             pixels = fit(open_picture(source), self.size, how)[None]
             given = recoloured(to_float(edges_of(pixels) if edges else pixels), self.net(to).config.reads)

@@ -52,7 +52,8 @@ def test_the_longer_commands_are_understood(line, tmp_path):
     if words[0] == "train":
         run([sys.executable, "-m", "condgen", *words, "--print_config"], tmp_path)
         return
-    told = run([sys.executable, "-m", "condgen", *words[: 2 if words[0] in ("data", "manifold") else 1], "--help"], tmp_path)
+    verb = words[: 2 if words[0] in ("data", "manifold") else 1]
+    told = run([sys.executable, "-m", "condgen", *verb, "--help"], tmp_path)
     for option in (word for word in words if word.startswith("-")):
         assert option in told
 

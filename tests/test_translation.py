@@ -312,8 +312,8 @@ def test_a_run_of_what_is_drawn_leaves_a_model_that_can_be_judged(recipe, tmp_pa
         assert report["translation"][f"to {model.sides[1]}"]["N"] == 500
     code, out, _ = condgen("info", folder)
     assert code == 0 and "translates" in out and model.sides[0] in out
-    code, out, err = condgen("evaluate", folder, "--seeds", "2")
-    assert code == 2 and "--seeds is for judging other models" in err
+    code, out, err = condgen("evaluate", folder, "--seeds", "2", "--importance", "9")
+    assert code == 2 and "--seeds, --importance is for judging other models" in err
 
 
 def pictures(folder: Path, n: int = 30) -> None:

@@ -212,17 +212,17 @@ class GanCritic(nn.Module):
         if config.body == "mlp":
             layers, before = [nn.Flatten()], pixels
             for k in (4 * w, 2 * w, w):
-                layers += [nn.Linear(before, k), *self._norm(k, layers), nn.LeakyReLU(0.2)]
+                layers += self._level(nn.Linear(before, k), k, layers)
                 before = k
             self.width = w
         else:
             layers, before = [], config.colours
             for k in config.channels:
-                layers += [nn.Conv2d(before, k, 4, 2, 1), *self._norm(k, layers), nn.LeakyReLU(0.2)]
+                layers += self._level(nn.Conv2d(before, k, 4, 2, 1), k, layers)
                 before = k
             self.width, layers = before * (config.size // 2**config.halvings) ** 2, [*layers, nn.Flatten()]
             if k := config.hidden:
-                layers += [nn.Linear(self.width, k), *self._norm(k, layers), nn.LeakyReLU(0.2)]
+                layers += self._level(nn.Linear(self.width, k), k, layers)
                 self.width = k
         self.trunk = nn.Sequential(*layers)
         self.real = nn.Linear(self.width, 1)
@@ -233,10 +233,12 @@ class GanCritic(nn.Module):
         if config.norm == "batch":
             _scaled_down(self)
 
-    def _norm(self, channels: int, before: list[nn.Module]) -> list[nn.Module]:
-        """None where pixels come in."""
-        first = not any(isinstance(layer, nn.LeakyReLU) for layer in before)
-        return [] if first or self.config.norm == "none" else [BatchNorm(channels)]
+    def _level(self, layer: nn.Module, channels: int, before: list[nn.Module]) -> list[nn.Module]:
+        """A layer, its norm and its bend; no norm where pixels come in. A bias that a norm takes away stays at zero."""
+        if self.config.norm == "none" or not any(isinstance(part, nn.LeakyReLU) for part in before):
+            return [layer, nn.LeakyReLU(0.2)]
+        layer.bias.requires_grad_(False)
+        return [layer, BatchNorm(channels), nn.LeakyReLU(0.2)]
 
     def phi(self, images: Tensor) -> Tensor:
         """Its features of pictures, (B, F), which all its answers come from."""

@@ -57,6 +57,13 @@ def numbers(text: str) -> tuple[float, ...]:
     return tuple(float(word) for word in names(text))
 
 
+def count(text: str) -> int:
+    """An integer from 1."""
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value
+
+
 def run(args: argparse.Namespace) -> int:
     """Prints the numbers, and writes the pictures."""
     from condgen.cli.sample import pairs
@@ -145,7 +152,7 @@ def _arithmetic_arguments(parser: argparse.ArgumentParser) -> None:
     text = "a class or value (colour=red) of the data, or pictures with commas between them; several"
     parser.add_argument("--plus", action="append", default=[], metavar="SET", help=text)
     parser.add_argument("--minus", action="append", default=[], metavar="SET", help="the same, taken away")
-    parser.add_argument("-n", type=int, default=100, metavar="N", help="pictures of a class (default 100)")
+    parser.add_argument("-n", type=count, default=100, metavar="N", help="pictures of a class (default 100)")
 
 
 def _arithmetic(args, space, pictures, told):
@@ -191,7 +198,7 @@ def classifier(known, folder: Path, told) -> Callable:
 def _jacobian_arguments(parser: argparse.ArgumentParser) -> None:
     _pictures_argument(parser, "64 of the data")
     text = "random directions across the surface to hold its tangents against (default 64)"
-    parser.add_argument("--across", type=int, default=64, metavar="M", help=text)
+    parser.add_argument("--across", type=count, default=64, metavar="M", help=text)
     text = "how far the sheet goes along a tangent, a pixel on the scale of -1 to 1 (default .1)"
     parser.add_argument("--eps", type=float, default=0.1, metavar="E", help=text)
 
@@ -231,7 +238,7 @@ def _project(args, space, pictures, told):
 
 
 def _holes_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", type=int, default=2000, metavar="N", help="codes to draw from each source (default 2000)")
+    parser.add_argument("-n", type=count, default=2000, metavar="N", help="codes from each source (default 2000)")
     _false_alarms(parser, "codes of real pictures may count as in a hole")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")
 
@@ -262,7 +269,7 @@ def _novelty(args, space, pictures, told):
 
 def _neighbours_arguments(parser: argparse.ArgumentParser) -> None:
     _pictures_argument(parser, "200 of the data")
-    parser.add_argument("-k", type=int, default=6, metavar="K", help="neighbours of each (default 6)")
+    parser.add_argument("-k", type=count, default=6, metavar="K", help="neighbours of each (default 6)")
 
 
 def _neighbours(args, space, pictures, told):
@@ -274,7 +281,7 @@ def _neighbours(args, space, pictures, told):
 
 def _likelihood_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=64, metavar="K", help="codes of every picture (default 64)")
-    parser.add_argument("-n", type=int, default=1000, metavar="N", help="pictures of the data (default 1000)")
+    parser.add_argument("-n", type=count, default=1000, metavar="N", help="pictures of the data (default 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the codes (default 0)")
 
 

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="pictures, or folders of them")
     parser.add_argument("--to", default="", metavar="NAME", help="side to translate to, of models that go both ways")
     parser.add_argument("--edges", action="store_true", help="translate the edges of the pictures, as edges2picture")
-    parser.add_argument("--how", choices=("crop", "pad"), default="crop", help="how pictures become square")
+    parser.add_argument("--how", choices=("crop", "pad"), help="how they become square (default as in the training)")
     parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, mps")
     parser.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder, made if missing (default out)")
     parser.add_argument("--json", action="store_true", help="one JSON object a picture on stdout")
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             if len(shown) < MOST_ON_SHEET:
                 shown += [(one.given, one.source.name), (one.image, f"to {one.to}")]
     if len(files) > 1:
-        say(f"sheet: {save_sheet(shown, max(len(shown), 2 * len(files)), args.out, columns=8)}")
+        say(f"sheet: {save_sheet(shown, 2 * len(files), args.out, columns=8)}")
     return 0
 
 

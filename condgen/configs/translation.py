@@ -57,7 +57,6 @@ class TranslatorShape:
     blocks: int = 4
     norm: Literal["instance", "group"] = "group"
     dropout: float = 0.0
-    residual: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -75,22 +76,22 @@ def _sky(layout: Layout, sun: tuple[np.ndarray, np.ndarray], size: int) -> tuple
     day += disc * (SUN[:, None, None] - day)
     night += disc * (1 - bite) * (MOON[:, None, None] - night)
     grid = np.arange(size, dtype=np.float32) + 0.5
-    for k in range(MOST):
-        if not (rows := np.flatnonzero(layout.shape[:, k] >= 0)).size:
-            continue
-        x, y, r = (c[rows, k] * size for c in (layout.x, layout.y, layout.r))
-        colour = PALETTE[layout.colour[rows, k]][:, :, None, None]
+    for rows, _, x, y, r, colour in _things(layout, size):
         away = np.hypot(grid[None, None] - x[:, None, None], grid[None, :, None] - y[:, None, None])
         light = 0.55 * np.exp(-((away / (1.6 * r[:, None, None])) ** 2))[:, None]
         night[rows] += light * (colour - night[rows])
-    for k in range(MOST):
-        if not (rows := np.flatnonzero(layout.shape[:, k] >= 0)).size:
-            continue
-        x, y, r = (c[rows, k] * size for c in (layout.x, layout.y, layout.r))
-        colour = PALETTE[layout.colour[rows, k]][:, :, None, None]
-        alpha = coverage(layout.shape[rows, k], x, y, r, size)[:, None]
-        inner = coverage(layout.shape[rows, k], x, y, 0.6 * r, size)[:, None]
+    for rows, shape, x, y, r, colour in _things(layout, size):
+        alpha, inner = (coverage(shape, x, y, radius, size)[:, None] for radius in (r, 0.6 * r))
         day[rows] += alpha * (colour - day[rows])
         night[rows] += alpha * (0.35 * colour - night[rows])
         night[rows] += inner * (colour - night[rows])
     return tuple(np.rint(images).clip(0, 255).astype(np.uint8) for images in (day, night))
+
+
+def _things(layout: Layout, size: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Of the first things of scenes, then the second ones and so on: which scenes have one, its shape, place and radius
+    in pixels, and its colour, ready for pictures."""
+    for k in range(MOST):
+        if (rows := np.flatnonzero(layout.shape[:, k] >= 0)).size:
+            place = (c[rows, k] * size for c in (layout.x, layout.y, layout.r))
+            yield rows, layout.shape[rows, k], *place, PALETTE[layout.colour[rows, k]][:, :, None, None]

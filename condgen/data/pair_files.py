@@ -126,13 +126,17 @@ def _there(path: str | Path) -> Path:
 
 
 def _is_table(asked: Asked) -> bool:
-    return any(Path(name).suffix.lower() in (".parquet", ".csv", ".jsonl") for name in (asked.a, asked.b))
+    return any(map(_names_table, (asked.a, asked.b)))
+
+
+def _names_table(name: str) -> bool:
+    return Path(name).suffix.lower() in (".parquet", ".csv", ".jsonl")
 
 
 def _side(path: Path, asked: Asked, side: str) -> list[_Found]:
     """The pictures of one side, a or b, in all splits."""
     name = getattr(asked, side)
-    if Path(name).suffix.lower() in (".parquet", ".csv", ".jsonl"):
+    if _names_table(name):
         return _rows_of(path / name, getattr(asked, f"where_{side}"), asked.match)
     folders = [(path / name, "")] if name else _folders(path, side)
     if not folders or not all(folder.is_dir() for folder, _ in folders):
@@ -162,11 +166,9 @@ def _files(path: Path, folders: list[tuple[Path, str]]) -> list[_Found]:
         for file in files_below(folder)
         if file.suffix.lower() in SUFFIXES
     ]
-    named = {file: told or named_split(file.relative_to(path), own=False) for file, _, told in places}
-    by_name = any(name and not name.startswith("train") for name in named.values())
+    named = [told or named_split(file.relative_to(path), own=False) for file, _, told in places]
     found: dict[str, _Found] = {}
-    for file, name, told in places:
-        split = (named[file] or "train") if by_name else hashed_split(name)
+    for (file, name, told), split in zip(places, _splits(named, [name for _, name, _ in places])):
         key = f"{told}/{name}" if told else name
         if key in found:
             raise CondgenError(f"{file} and {found[key].picture} have one name but for the suffix. Keep one of them.")
@@ -204,6 +206,13 @@ def _rows_of(table: Path, where: str, match: str) -> list[_Found]:
     return list(found.values())
 
 
+def _splits(named: list[str], keys: list[str]) -> list[str]:
+    """The split of every picture: as it is named where any is in another one than train, else by a hash of its key."""
+    if any(name and not name.startswith("train") for name in named):
+        return [name or "train" for name in named]
+    return [hashed_split(key) for key in keys]
+
+
 def _chosen(found: list[_Found], split: str, path: Path) -> list[bool]:
     """Which of them are in a split; `CondgenError` where none is."""
     chosen = [in_split(one.split, split) for one in found]
@@ -224,13 +233,8 @@ def _side_by_side(path: Path, asked: Asked, split: str) -> list[np.ndarray]:
     if not files:
         raise CondgenError(f"{path} holds no pictures of two sides. {FORMS}")
     named = [named_split(file.relative_to(path), own=False) for file in files]
-    by_name = any(name and not name.startswith("train") for name in named)
     keys = [file.relative_to(path).as_posix() for file in files]
-    found = [
-        _Found(key, (name or "train") if by_name else hashed_split(key), file)
-        for key, name, file in zip(keys, named, files)
-    ]
-
+    found = list(map(_Found, keys, _splits(named, keys), files))
     halves = [_halves(one, asked) for one, keep in zip(found, _chosen(found, split, path)) if keep]
     return [np.stack(side) for side in zip(*halves)]
 

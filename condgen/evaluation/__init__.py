@@ -4,8 +4,8 @@
 combinations, the swap test of the encoder, the prior report, the paper's ablation. For models of captioned pictures:
 retrieval, the prior report and CLIP scores, on pictures that training never saw; and where the pictures are composed of
 known layers, whether they show the right ones. For models of labels: what an independent classifier sees, and how far
-the pictures are from real ones. For translators: how near they come to the
-truth, or what is lost there and back. For encoders, and for whatever else has features: what can be read off these.
+the pictures are from real ones. For translators: how near they come to the truth, or what is lost there and back. For
+encoders, and for whatever else has features: what can be read off these.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ def evaluate(
     if hasattr(model, "translate"):
         given = {"parts": parts, "against": others, "text": text, "image": image, "features": features}
         given |= {"split-column": split_column, "where": where, "how": how, "seeds": seeds} | of_labels | of_features
+        given["importance"] = importance != 50
         _refuse("other models", "a translator", given)
     elif by_features:
         _refuse("what models paint", "features", {"parts": parts} | of_labels)

@@ -60,7 +60,7 @@ def evaluate_samples(
 
     Returns:
         (sections of the report, sheets): `samples` shows real pictures above new ones, `neighbours` those nearest to a
-        training picture, each beside it, `categories` eight pictures of every category.
+        training picture, each beside it.
 
     Raises:
         CondgenError: there are too few pictures to hold anything against.

@@ -45,12 +45,11 @@ def read_sides(model: Translator, data: str, split: str) -> Unpaired:
         raise CondgenError(f"Name the pictures to judge {model.name} on with --data.")
     paired = not model.both_ways or bool(asked.get("match")) or asked["origin"] not in ("files", "shapes")
     try:
-        found = open_sides(data, paired, split, 0, DRAWN, **asked)
+        return open_sides(data, paired, split, 0, DRAWN, **asked)
     except TypeError as error:
         raise CondgenError(
             f"{model.name} says how its pictures were read in other words than ours ({error})."
         ) from None
-    return found
 
 
 def evaluate_translation(

@@ -118,6 +118,8 @@ def edit(
     place, factor = factor_of(known, attribute)
     wanted = factor.code(value)
     start = factor.code(against) if against else None
+    if not strengths:
+        raise CondgenError("There are no strengths to edit by. Name one at least.")
     if start == wanted:
         raise CondgenError(f"{short(value)} cannot be edited into itself: name something else after against.")
     if [f.name for f in held.factors] != [f.name for f in known.factors]:
@@ -141,8 +143,8 @@ def edit(
     numbers = _numbers(images, x, held.codes[asked], held, judge, (place, wanted), strengths)
     numbers["how_real"] = {f"strength {s:g}": realism(space, images[:, i], None) for i, s in enumerate(strengths)}
     few = evenly(len(x), SHOWN)
-    rows = [("", torch.cat([x[k : k + 1], images[k]]), ["the picture", *(f"{s:g}" for s in strengths)]) for k in few]
-    rows = [(f"to {value}" if not i else "", row, told) for i, (_, row, told) in enumerate(rows)]
+    told = ["the picture", *(f"{s:g}" for s in strengths)]
+    rows = [(f"{against or 'anything'} to {value}", torch.cat([x[k : k + 1], images[k]]), told) for k in few]
     return Edit(numbers, {"edit.png": sheet(rows)}, direction, images)
 
 

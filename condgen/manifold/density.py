@@ -88,6 +88,8 @@ def holes(
         Resampled Priors for Variational Autoencoders (Bauer, Mnih, 2019), for holes
         From Variational to Deterministic Autoencoders (Ghosh et al., 2020), for mixtures fitted afterwards
     """
+    if not 0 < false_alarms < 1:
+        raise CondgenError(f"The share of false alarms lies between 0 and 1, got {false_alarms}.")
     told(0.0, "codes of real pictures")
     z, z_held = codes_of(space, known[:MOST], seed), codes_of(space, held[:MOST], seed + 1)
     if len(z) < 2 * NEAR or len(z_held) < 1 / false_alarms:

@@ -63,13 +63,13 @@ def importance_weighted(
     check_pictures(space, images)
     if samples < 1:
         raise CondgenError(f"There must be 1 sample or more, got {samples}.")
-    weights, kls, rows = [], [], max(1, AT_ONCE // samples)
+    rows = max(1, AT_ONCE // samples)
+    # made at once: results that are kept between the large tensors of each part would scatter memory, by gigabytes
+    weight, kl = torch.empty(len(images), samples, dtype=torch.float64), torch.empty(len(images))
     for k in range(0, len(images), rows):
         told(k / len(images), f"likelihood of {len(images):,} pictures, {samples} codes each")
-        weight, kl = log_weights(space, as_float(images[k : k + rows]), samples, seed + k)
-        weights.append(weight)
-        kls.append(kl)
-    weight, kl = torch.cat(weights).double(), torch.cat(kls)
+        part = slice(k, k + rows)
+        weight[part], kl[part] = log_weights(space, as_float(images[part]), samples, seed + k)
     curve = {k: -bound(weight, k).mean().item() for k in _counts(samples)}
     nll, elbo = -bound(weight, samples), weight.mean(1)
     numbers = {"likelihood": {"nats a picture": {

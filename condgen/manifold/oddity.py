@@ -10,7 +10,17 @@ from torch import Tensor
 from condgen.losses import kl_normal
 from condgen.manifold.likelihood import bound, log_weights
 from condgen.manifold.nearness import nearest_real
-from condgen.manifold.spaces import ROWS, Images, Space, as_float, decoded, encoded, is_variational, posterior
+from condgen.manifold.spaces import (
+    ROWS,
+    Images,
+    Space,
+    as_float,
+    check_pictures,
+    decoded,
+    encoded,
+    is_variational,
+    posterior,
+)
 from condgen.manifold.study import Study, Told, apart, quiet, sheet
 from condgen.metrics.novelty import novelty_report
 
@@ -58,6 +68,7 @@ class Scores:
 
     def __call__(self, images: Images, seed: int = 0) -> dict[str, Tensor]:
         """(N, C, S, S) -> scores (N,) by name."""
+        check_pictures(self.space, images)
         parts = [self._of(as_float(images[k : k + ROWS]), seed + k) for k in range(0, len(images), ROWS)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 

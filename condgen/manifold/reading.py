@@ -24,6 +24,8 @@ from condgen.manifold.spaces import Space, as_float, decoded, drawn, encodes, na
 from condgen.manifold.study import evenly
 
 SEED = "seed:"
+MOST = 10_000
+"""Odd pictures of other data that are looked at."""
 READ = ("image", "text", "label", "split_column", "where", "how", "max_bad", "without", "attributes", "names")
 """How pictures are read, see `data.anything.open_any` and `data.labels.open_labelled`."""
 
@@ -87,14 +89,14 @@ class Pictures:
 
         Args:
             name: class that is odd; by default what the training left out.
-            path: other data, whose pictures of the split are odd in its place.
+            path: other data, whose pictures are odd in its place: of all splits, for the training saw none.
 
         Raises:
             CondgenError: nothing says what is odd, or there are no pictures of it.
         """
         if path:
-            other = Pictures(self.space, path, self.split, other=True)
-            return self.known.images, self.held.images, other.held.images
+            other = Pictures(self.space, path, "all", other=True).held.images
+            return self.known.images, self.held.images, other[evenly(len(other), MOST).numpy()]
         name = name or self.own.get("without", "")
         if not name:
             raise CondgenError(

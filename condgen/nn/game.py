@@ -43,8 +43,10 @@ class Rules:
 class Game(nn.Module):
     """What the training of every GAN shares; a subclass owns the players and says how the critic judges.
 
-    What is logged is the health of the game: the share of real and of painted pictures on the right side of the critic,
-    the slopes, and the diversity, the mean distance of two painted pictures of the batch over that of two real ones.
+    What is logged is the health of the game. Of `rp`, where only differences of logits mean something, how often a real
+    picture is above the painted one of its pair (0.5: the critic cannot tell); of the others, the share of real and of
+    painted pictures on the right side of zero. Of all, by how much real ones lead, the slopes, and the diversity, the
+    mean distance of two painted pictures of the batch over that of two real ones.
     """
 
     turns = ("discriminator", "generator")
@@ -85,9 +87,11 @@ class Game(nn.Module):
         both = self.judge_both(real, fake, read)
         of_real, of_fake = (answers[:, 0] for answers in both)
         loss = adversarial(self.rules.loss, of_real, of_fake, "discriminator")
-        right_real, right_fake = ((x > 0).float().mean() for x in (of_real, -of_fake))
-        told = {"right_real": right_real, "right_fake": right_fake, "lead": (of_real - of_fake).mean().detach()}
-        return {"loss": loss} | told, *both
+        sides = {"right_real": of_real, "right_fake": -of_fake}
+        if self.rules.loss == "rp":
+            sides = {"right_pairs": of_real - of_fake}
+        told = {name: (x > 0).float().mean() for name, x in sides.items()}
+        return {"loss": loss} | told | {"lead": (of_real - of_fake).mean().detach()}, *both
 
     def penalised(self, told: Told, real: Tensor, fake: Tensor, read: Read = ()) -> Told:
         """The same with the penalties added."""

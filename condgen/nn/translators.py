@@ -27,7 +27,6 @@ class TranslatorConfig:
         norm: over every channel of a picture by itself, as the papers have it, or over groups of an eighth of the
             channels, which leaves more of what colour a picture has.
         dropout: share of the features of the U-Net's way up that training leaves out.
-        residual: paint what changes, and add it to the picture; of as many channels on both sides.
     """
 
     size: int
@@ -37,7 +36,6 @@ class TranslatorConfig:
     blocks: int = 4
     norm: Norm = "group"
     dropout: float = 0.0
-    residual: bool = False
 
 
 class UNet(nn.Module):
@@ -49,7 +47,7 @@ class UNet(nn.Module):
     leaves no checkerboard.
 
     Raises:
-        ValueError: the edge of the pictures is odd, or there is nothing to add a change to.
+        ValueError: the edge of the pictures is odd, or less than 8.
 
     References:
         U-Net: Convolutional Networks for Biomedical Image Segmentation (Ronneberger et al., 2015)
@@ -93,8 +91,7 @@ class UNet(nn.Module):
         h = seen.pop()
         for up in reversed(self.up):
             h = torch.cat([up(h), seen.pop()], 1)
-        changed = self.out(h)
-        return images + changed if self.config.residual else torch.tanh(changed)
+        return torch.tanh(self.out(h))
 
 
 class ResNet(nn.Module):
@@ -104,7 +101,7 @@ class ResNet(nn.Module):
     are mirrored. Folding and growing are as in `UNet`.
 
     Raises:
-        ValueError: the edge of the pictures is no multiple of 4, or there is nothing to add a change to.
+        ValueError: the edge of the pictures is no multiple of 4, or less than 8.
 
     References:
         Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016)
@@ -140,8 +137,7 @@ class ResNet(nn.Module):
         h = self.start(F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             h = h + block(h)
-        changed = self.out(h)
-        return images + changed if self.config.residual else torch.tanh(changed)
+        return torch.tanh(self.out(h))
 
 
 class Unfold(nn.Module):
@@ -228,8 +224,6 @@ def _conv(
 def _check(config: TranslatorConfig, multiple: int) -> None:
     if config.size < 8 or config.size % multiple:
         raise ValueError(f"pictures have an edge of {config.size}; this net takes multiples of {multiple} from 8")
-    if config.residual and config.reads != config.colours:
-        raise ValueError(f"a change cannot be added from {config.reads} channels to {config.colours}: no residual")
 
 
 NETS: dict[str, type[nn.Module]] = {"unet": UNet, "resnet": ResNet}

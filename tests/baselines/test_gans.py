@@ -85,10 +85,11 @@ def test_batch_norm_is_torchs():
 @pytest.mark.parametrize("turn, other", [("generator", "discriminator"), ("discriminator", "generator")])
 def test_a_turn_leaves_the_other_player_without_gradient(turn, other, rules):
     training = GanTraining(Gan(INFO), rules).train()
+    learned = [p.requires_grad for p in training.parameters()]
     training.loss({"image": torch.rand(6, 1, 8, 8)}, turn)["loss"].backward()
     assert any(p.grad is not None and p.grad.any() for p in training.parameters_of(turn))
     assert all(p.grad is None for p in training.parameters_of(other))
-    assert all(p.requires_grad for p in training.parameters())
+    assert [p.requires_grad for p in training.parameters()] == learned
 
 
 def test_what_is_read_of_codes_is_told_as_information():

@@ -1,0 +1,125 @@
+"""The judge of pictures that were asked for nothing, on models that are known: of truth, of copies, of one picture."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from condgen.baselines.gans import Codes, GanConfig
+from condgen.contracts import CondgenError
+from condgen.data.labelled import LabelledPictures
+from condgen.data.views import to_float
+from condgen.evaluation.classifier import ClassifierRun
+from condgen.evaluation.samples import evaluate_samples
+from tests.evaluation.painters import digits
+
+TRAIN, POOL, TEST = slice(0, 700), slice(700, 1250), slice(1250, None)
+QUICK = ClassifierRun(images=5000)
+
+
+class Pool:
+    """Its pictures are those of a pool, the code is the row."""
+
+    device, critic = torch.device("cpu"), None
+
+    def __init__(self, pool: LabelledPictures):
+        self.pool = pool
+
+    def draw(self, seeds):
+        return torch.tensor([np.random.default_rng(s).integers(len(self.pool)) for s in seeds])[:, None]
+
+    def decode(self, z):
+        return to_float(self.pool.images[z[:, 0].numpy()])
+
+
+class ByCategory(Pool):
+    """An InfoGAN that has found the classes under other names: category c is the class 3 c + 1 modulo ten."""
+
+    net = SimpleNamespace(config=GanConfig(8, 1, code=1, categories=10))
+
+    def __init__(self, pool: LabelledPictures):
+        super().__init__(pool)
+        known = [digits(part) for part in (TRAIN, TEST)]
+        images, labels = (np.concatenate([getattr(p, name) for p in known]) for name in ("images", "codes"))
+        self.seen = {i.tobytes(): int(c) for i, c in zip(images, labels[:, 0])}
+        self.critic = SimpleNamespace(category=self.category)
+
+    def draw(self, seeds):
+        rngs = [np.random.default_rng(s) for s in seeds]
+        even = torch.tensor([[rng.random()] for rng in rngs])
+        return Codes.from_even(torch.tensor([[rng.random()] for rng in rngs]), even, self.net.config).joined().float()
+
+    def decode(self, z):
+        noise, category, _ = Codes.of(z, self.net.config)
+        rows = [np.flatnonzero(self.pool.codes[:, 0] == (3 * c + 1) % 10) for c in category.argmax(1).tolist()]
+        return to_float(self.pool.images[[own[int(x * len(own))] for x, own in zip(noise[:, 0], rows)]])
+
+    def category(self, images):
+        shown = [self.seen[i.tobytes()] for i in (images * 127.5 + 127.5).round().byte().numpy()]
+        return torch.eye(10)[[(c - 1) * 7 % 10 for c in shown]]  # 7 undoes the 3
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Name of a model -> (report, sheets)."""
+    folder = tmp_path_factory.mktemp("judge")
+    train, test, pool = digits(TRAIN), digits(TEST), digits(POOL)
+    models = {"truth": Pool(pool), "copies": Pool(train), "one": Pool(pool.rows([0])), "kinds": ByCategory(pool)}
+    return {name: evaluate_samples(m, train, test, (0, 1), folder, run=QUICK) for name, m in models.items()}
+
+
+def of(judged, section: str, line: str, side: str = "generated") -> dict[str, float]:
+    """The same entry of every report; a line is named by its beginning."""
+    tables = {name: report[section] for name, (report, _) in judged.items()}
+    return {name: next(table[key] for key in table if key.startswith(line))[side] for name, table in tables.items()}
+
+
+def test_real_pictures_are_as_near_as_real_ones(judged):
+    for line in ("frechet", "kernel"):
+        found, floor = (of(judged, "distances", line, side) for side in ("generated", "real"))
+        assert found["truth"] < max(2 * floor["truth"], 0.02 * found["one"]), line
+    p = of(judged, "two_sample_test", "p")
+    assert p["one"] < 0.01 < p["truth"]
+    coverage, real = (of(judged, "coverage", "recall", side) for side in ("generated", "real"))
+    assert coverage["one"] < 0.05 < 0.8 * real["truth"] < coverage["truth"]
+
+
+def test_one_picture_again_and_again_is_told(judged):
+    distance, real = (of(judged, "variety", "mean distance", side) for side in ("generated", "real"))
+    assert distance["one"] == 0 and distance["truth"] == pytest.approx(real["truth"], rel=0.05)
+    missing = of(judged, "variety", "label: missing")
+    assert missing["one"] == 9 and missing["truth"] == missing["copies"] == 0
+    spread = of(judged, "variety", "label: entropy")
+    assert spread["one"] == 0 and spread["truth"] > 2.2
+    assert sorted(line["generated"] for line in judged["one"][0]["shares_of_label"].values()) == [0.0] * 9 + [1.0]
+
+
+def test_training_pictures_learned_by_heart_are_told(judged):
+    found = of(judged, "memorisation", "memorised")
+    assert found["copies"] == 1 and found["truth"] < 0.2
+    sheet = judged["copies"][1]["neighbours"]
+    assert all(np.array_equal(own[1], known[1]) for own, known in zip(sheet[::2], sheet[1::2]))
+
+
+def test_categories_are_named_after_the_classes_that_they_are(judged):
+    report, _ = judged["kinds"]
+    assert all(line["right"] == 1 for name, line in report["categories"].items() if "read off" in name)
+    assert all(line["right"] > 0.9 for name, line in report["categories"].items() if "painted" in name)
+    assert set(report["what_test_pictures_of_a_category_show"]) == {
+        f"category {c}, called {(3 * c + 1) % 10}" for c in range(10)
+    }
+    assert all("categories" not in judged[name][0] for name in ("truth", "one"))
+
+
+def test_pictures_without_classes_are_judged_by_a_network_that_has_learned_nothing():
+    train, test = (LabelledPictures(d.images, (), d.codes[:, :0], "bare") for d in map(digits, (TRAIN, TEST)))
+    report, _ = evaluate_samples(Pool(train), train, test, (0,))
+    assert report["samples_judged_by"]["features"].startswith("features: random network")
+    assert list(report["variety"]) == ["mean distance of two, in pixels from 0 to 1"]
+
+
+def test_too_few_pictures_are_refused():
+    train = digits(TRAIN)
+    with pytest.raises(CondgenError, match="has 700 training and 5 test pictures; 12"):
+        evaluate_samples(Pool(train), train, train.rows(range(5)))
