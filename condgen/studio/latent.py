@@ -193,12 +193,10 @@ class Latent:
                 self.told = gr.Textbox(show_label=False, container=False, interactive=False)
         with gr.Accordion("From one picture to another", open=True):
             with gr.Row():
-                self.first, self.first_picture = gr.Number(1, label="From seed"), gr.File(
-                    label="or from a picture", **files
-                )  # fmt: skip
-                self.second, self.second_picture = gr.Number(2, label="To seed"), gr.File(
-                    label="or to a picture", **files
-                )  # fmt: skip
+                self.first = gr.Number(1, label="From seed")
+                self.first_picture = gr.File(label="or from a picture", **files)
+                self.second = gr.Number(2, label="To seed")
+                self.second_picture = gr.File(label="or to a picture", **files)
                 self.steps = gr.Slider(*STEPS, value=9, step=1, label="Pictures")
             self.go = gr.Button("Interpolate", variant="primary")
             with gr.Row():
@@ -225,7 +223,7 @@ class Latent:
             chosen(self._choose, self.model, fitted, api_visibility="private", **alone).success(
                 **answer, api_visibility="private", **alone
             )
-        self.random.click(lambda: secrets.randbelow(DRAWN), None, self.seed, **quick).then(
+        self.random.click(lambda: (secrets.randbelow(DRAWN), None), None, [self.seed, self.picture], **quick).then(
             **answer, api_visibility="private", **alone
         )
         self.reset.click(lambda: [0] * SLIDERS, None, self.sliders, **quick).then(
