@@ -107,8 +107,8 @@ class Shelf:
         known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         if known.get("model_id") != model.model_id:
             self.told(self.share, f"{KINDS[name].title}: judging")
-            judge = {} if KINDS[name].scenes else {"judge": self.runs / "judge"}
-            known = evaluate(model, None, seeds=1, **judge) if judge else evaluate(model, None)
+            own = {} if KINDS[name].scenes else {"data": self.data, "judge": self.runs / "judge", "seeds": 1}
+            known = evaluate(model, None, **own)
             write_bytes(kept, json.dumps(finite(known), indent=1).encode())
         return known
 
@@ -130,7 +130,7 @@ class Shelf:
 
     def pictures(self, name: str) -> Pictures:
         """Where the pictures of a kind come from."""
-        return Pictures(self.model(name))
+        return Pictures(self.model(name), "" if KINDS[name].scenes else self.data)
 
     def shown(self, n: int = IN_A_ROW) -> Tensor:
         """Some of these, evenly spread."""
