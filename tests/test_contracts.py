@@ -51,17 +51,18 @@ def make(cls: type, model, **others):
         objective = SelfsupObjective(dim=8, hidden=16, queue=PICTURES, temperature=0.1)
     if cls.__module__.endswith("autoencoders"):
         objective = AutoencoderObjective(noise="gaussian")
-    decoder = tiny_decoder(painter, WORDS)
-    parts = {
-        "clip": model.clip, "decoder": decoder, "normaliser": model.normaliser, "prior": model.priors[kind],
-        "objective": objective, "config": decoder.config, "cgan": CganObjective(), "cvae": CvaeObjective(),
-        "backbone": tiny_backbone(), "pictures": PICTURES,
-        "a_to_b": tiny_translator(), "b_to_a": tiny_translator("resnet"),
-        "paired": PairedObjective(critic=8), "unpaired": UnpairedObjective(critic=8, pool=PICTURES),
-        "gan": Gan(GanConfig(32, 3, code=6, width=4, norm="batch", categories=3, continuous=2)),
-        "rules": GanObjective(),
-        "net": Autoencoder(AutoencoderConfig(32, 3, channels=(8, 16), latent=6, variational=True)),
-    } | others  # fmt: skip
+    with torch.random.fork_rng(devices=[]):  # what is drawn for others must not change the weights of this one
+        decoder = tiny_decoder(painter, WORDS)
+        parts = {
+            "clip": model.clip, "decoder": decoder, "normaliser": model.normaliser, "prior": model.priors[kind],
+            "objective": objective, "config": decoder.config, "cgan": CganObjective(), "cvae": CvaeObjective(),
+            "backbone": tiny_backbone(), "pictures": PICTURES,
+            "a_to_b": tiny_translator(), "b_to_a": tiny_translator("resnet"),
+            "paired": PairedObjective(critic=8), "unpaired": UnpairedObjective(critic=8, pool=PICTURES),
+            "gan": Gan(GanConfig(32, 3, code=6, width=4, norm="batch", categories=3, continuous=2)),
+            "rules": GanObjective(),
+            "net": Autoencoder(AutoencoderConfig(32, 3, channels=(8, 16), latent=6, variational=True)),
+        } | others  # fmt: skip
     return cls(*(parts[name] for name in inspect.signature(cls).parameters))
 
 
