@@ -9,9 +9,11 @@ from torch import Tensor
 
 from condgen.baselines.mixture import fit_mixture
 from condgen.contracts import CondgenError
-from condgen.manifold.spaces import Images, Space, codes_of, decoded, drawn, encoded, is_variational
+from condgen.manifold.spaces import Images, Space, check_encodes, codes_of, decoded, drawn, encoded, is_variational
 from condgen.manifold.study import Numbers, Study, Told, apart, figure_png, quiet, sheet
 from condgen.metrics.neighbours import nearest
+from condgen.metrics.novelty import check_share
+from condgen.painters import generator
 
 NEAR = 5
 """A code's density is told by the distance to its so many-th nearest code of a real picture."""
@@ -88,8 +90,9 @@ def holes(
         Resampled Priors for Variational Autoencoders (Bauer, Mnih, 2019), for holes
         From Variational to Deterministic Autoencoders (Ghosh et al., 2020), for mixtures fitted afterwards
     """
-    if not 0 < false_alarms < 1:
-        raise CondgenError(f"The share of false alarms lies between 0 and 1, got {false_alarms}.")
+    check_encodes(space)
+    generator(seed)
+    check_share(false_alarms)
     told(0.0, "codes of real pictures")
     z, z_held = codes_of(space, known[:MOST], seed), codes_of(space, held[:MOST], seed + 1)
     if len(z) < 2 * NEAR or len(z_held) < 1 / false_alarms:

@@ -15,6 +15,7 @@ from condgen.manifold.spaces import (
     Images,
     Space,
     as_float,
+    check_encodes,
     check_pictures,
     decoded,
     encoded,
@@ -22,7 +23,7 @@ from condgen.manifold.spaces import (
     posterior,
 )
 from condgen.manifold.study import Study, Told, apart, quiet, sheet
-from condgen.metrics.novelty import novelty_report
+from condgen.metrics.novelty import check_share, novelty_report
 
 MOST = 10_000
 """Training pictures that scores are fitted on."""
@@ -102,6 +103,8 @@ def novelty(
     Raises:
         CondgenError: no encoder, pictures that do not fit, or too few of them for so small a share.
     """
+    check_encodes(space)
+    check_share(false_alarms)
     told(0.0, f"codes of {min(len(known), MOST):,} training pictures")
     scores = Scores(space, known)
     order = torch.randperm(len(held), generator=torch.Generator().manual_seed(seed)).numpy()

@@ -26,6 +26,12 @@ def _together(normal: Tensor, odd: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return labels, np.r_[normal.double().numpy(), odd.double().numpy()]
 
 
+def check_share(false_alarms: float) -> None:
+    """Raises `CondgenError` where a share of false alarms is none."""
+    if not 0 < false_alarms < 1:
+        raise CondgenError(f"The share of false alarms lies between 0 and 1, got {false_alarms}.")
+
+
 def threshold(held: Tensor, false_alarms: float) -> float:
     """A score that normal pictures exceed with at most that chance.
 
@@ -43,8 +49,7 @@ def threshold(held: Tensor, false_alarms: float) -> float:
     References:
         Conformal Anomaly Detection (Laxhammar, 2014)
     """
-    if not 0 < false_alarms < 1:
-        raise CondgenError(f"The share of false alarms lies between 0 and 1, got {false_alarms}.")
+    check_share(false_alarms)
     k = math.ceil((len(held) + 1) * (1 - false_alarms) - 1e-9)
     if k > len(held):
         least = math.ceil(1 / false_alarms - 1)

@@ -16,7 +16,8 @@ def test_a_model_of_labels_paints_as_it_does_when_it_is_asked(kind, dials):
     assert space.encodes == (kind == "cvae") and drawn(space, [3]).shape == (1, space.latent)
     asked = model.condition([{"label": "Sneaker", "age": 40}])
     *_, last = model.decoder.sample(asked, rng=[torch.Generator().manual_seed(3)], **dials)
-    assert torch.allclose(decoded(space, drawn(space, [3])), last[-1], atol=1e-4), "a seed names a picture"
+    own = decoded(space, drawn(space, [3])).clamp(-1, 1)
+    assert torch.allclose(own, last, atol=1e-3), "a seed names a picture"  # the tails of the normal are cut off
     other = as_space(model, {"label": "Trouser", "age": 40})
     assert (decoded(space, drawn(space, [3])) - decoded(other, drawn(space, [3]))).abs().max() > 1e-3
 
