@@ -45,9 +45,9 @@ def __getattr__(name: str) -> Any:
 def load(path_or_name=None):
     """Loads a model: a path, a name that `condgen list` shows, or nothing for the one in the package.
 
-    What comes is a TextToImage, a LabelToImage, a TextImageEncoder, an ImageEncoder or a Translator, as the model's
-    index says; its `path` is the folder that it was read from. Encoders of other libraries are named by their folder,
-    or as local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME or open_clip:ARCHITECTURE.
+    What comes is a TextToImage, a LabelToImage, a LatentModel, a Translator, a TextImageEncoder or an ImageEncoder, as
+    the model's index says; its `path` is the folder that it was read from. Encoders of other libraries are named by
+    their folder, or as local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME or open_clip:ARCHITECTURE.
     """
     from condgen.opening import open_named
 
