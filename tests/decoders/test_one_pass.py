@@ -62,7 +62,7 @@ def test_the_critic_is_told_what_was_said():
     given = batch()
     cond = {name: given[name] for name in ("codes", "has_codes")}
     both = (cond, cond | {"codes": cond["codes"].roll(1, 0)})
-    right, wrong = (training._judge(given["image"], training.critic.read(training.said(c))) for c in both)
+    right, wrong = (training.judge(given["image"], training.critic.read(training.said(c))) for c in both)
     assert not torch.allclose(right, wrong)
 
 
