@@ -26,7 +26,10 @@ from condgen.evaluation.labels import Quick, evaluate_labels, read_labelled
 from condgen.evaluation.report import cell, finite, table_of
 from condgen.evaluation.scenes import pictures_judged, scene_eval
 from condgen.labelling import LabelToImage
+from condgen.models import LABELS as LABEL_MODELS
+from condgen.models import WORDS as WORD_MODELS
 from condgen.models import find, found, paints_labels
+from condgen.models import kind_of as models_kind
 from condgen.opening import open_model
 from condgen.painters import kind_of, to_pil
 from condgen.paintings import grid, make_folder, png_bytes, write_bytes
@@ -169,6 +172,8 @@ def compare(
         raise CondgenError("Name at least two recipes or models to compare; `condgen list` shows them.")
     recipes = [entry for entry in entries if entry in RECIPES and entry not in found()]
     models = {entry: find(entry) for entry in entries if entry not in recipes}
+    if odd := [entry for entry, folder in models.items() if models_kind(folder) not in (LABEL_MODELS, WORD_MODELS)]:
+        raise CondgenError(f"{odd[0]} paints neither from labels nor from words. Judge it with `condgen evaluate`.")
     check_recipes(recipes, data)
     by_label = {paints_labels(folder) for folder in models.values()} | {True for _ in recipes}
     if len(by_label) > 1:
@@ -193,8 +198,8 @@ def check_recipes(recipes: Sequence[str], data: str) -> None:
     """Raises `CondgenError` for recipes that cannot be compared, before the first is trained."""
     if wordy := [name for name in recipes if RECIPES[name].family != LABELS]:
         raise CondgenError(
-            f"{wordy[0]} paints from words, and takes longer to train than a comparison should. Train it first, and "
-            "compare the models of the runs."
+            f"{wordy[0]} does not paint from labels, and only such recipes are trained here. Train it first, and "
+            "compare the models of runs; `condgen shelf` puts those that are told nothing side by side."
         )
     own = {data or RECIPES[name].base.data for name in recipes}
     if "" in own:

@@ -70,9 +70,10 @@ def test_every_prior_of_a_model_of_words_is_a_contestant(tmp_path, monkeypatch):
     "entries, told",
     [
         (["digits-cvae"], "at least two"),
-        (["digits-cvae", "digits-gan"], "no model 'digits-gan'"),
+        (["digits-cvae", "digits-gun"], "no model 'digits-gun'"),
+        (["digits-cvae", "digits-gan"], "does not paint from labels"),
         (["digits-cvae", "fashion-cvae"], "--data"),
-        (["scenes32-cgan", "scenes32-cvae"], "paints from words"),
+        (["scenes32-cgan", "scenes32-cvae"], "does not paint from labels"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_made(entries, told, tmp_path):
