@@ -14,7 +14,7 @@ from condgen.contracts import CondgenError
 from condgen.paintings import make_folder, write_bytes
 from condgen.recipes.autoencoders import COLLECTIONS
 from condgen.shelf.chapters import CHAPTERS
-from condgen.shelf.stock import Shelf, Told, said
+from condgen.shelf.stock import LONGER, Shelf, Told, said
 
 PAGE = "shelf.md"
 
@@ -59,10 +59,10 @@ def _head(shelf: Shelf) -> list[str]:
         "# The shelf",
         "",
         said(f"""
-            Every idea on the way to text-to-picture that needs no text, each trained for {shelf.minutes:g} minutes
-            of CPU time on one machine, from one seed, and judged on pictures that it never saw. So short a training
-            shows what an idea does, not how good it can get; numbers of longer trainings are in
-            [results.md](results.md). This page is written by one command:
+            Every idea on the way to text-to-picture that needs no text, each trained for {shelf.minutes:g} minutes of
+            one thread (GANs of convolutions for {shelf.minutes * LONGER:g}), from one seed, and judged on pictures that
+            it never saw. So short a training shows what an idea does, not how good it can get; numbers of longer
+            trainings are in [results.md](results.md). This page is written by one command:
         """),
         "",
         "```bash",

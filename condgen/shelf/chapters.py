@@ -205,7 +205,7 @@ def games(shelf: Shelf) -> list[str]:
             likely it is; and nothing makes it paint everything: recall, and the classes that are missing, say how
             much of the data it paints. The classic and the modern DCGAN share their generator; the modern one has
             penalties on the critic's slope, augmentation, a game of pairs, a running mean of the weights, and no
-            batch normalisation.
+            batch norm in the critic.
         """),
         "",
         *table_of(table),
