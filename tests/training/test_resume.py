@@ -8,6 +8,7 @@ import torch
 
 from condgen.data.augment import Augment
 from condgen.data.looks import Looks
+from condgen.data.pairs import Pairs, PairViews
 from condgen.data.scenes import scenes
 from condgen.data.views import Views
 from condgen.training.loop import COUNTERS, Fit, FitConfig
@@ -30,6 +31,10 @@ def fresh_fit(cls, optimiser):
         images = np.random.default_rng(0).integers(0, 256, (FEW, 1, 8, 8), np.uint8)
         torch.manual_seed(5)
         return Fit(make(cls, model), Looks(images, BATCH, 5, Augment(), noise=2), config, seed=5)
+    if cls.__module__.endswith("translation"):
+        sides = np.random.default_rng(0).integers(0, 256, (2, PICTURES, 3, 16, 16), np.uint8)
+        torch.manual_seed(5)
+        return Fit(make(cls, model), PairViews(Pairs(*sides), BATCH, 5, 1, True), config, seed=5)
     data = scenes(PICTURES, 0, model.size, negatives="seen")
     views = Views(data, model.tokenizer.encode(data.texts), BATCH, seed=5, negatives=2, shift=1)
     for name, rows, per in (
