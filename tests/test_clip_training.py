@@ -17,7 +17,7 @@ from condgen.encoders.vision import Backbone, BackboneConfig
 from condgen.encoding import ImageEncoder, TextImageEncoder
 from condgen.opening import open_model
 from condgen.recipes import RECIPES, train
-from condgen.training.loop import Fit
+from tests.sittings import two_sittings
 
 
 def small(images=192, **changes):
@@ -66,22 +66,7 @@ def test_digits_are_learned_from_sentences_about_them(tmp_path):
 
 
 def test_stopped_in_the_middle_it_ends_where_it_would_have(tmp_path, monkeypatch):
-    whole = train("clip", tmp_path / "whole", small())
-    step, steps = Fit._step, []
-
-    def stopping(self):
-        if len(steps) == 3:
-            raise KeyboardInterrupt(2)
-        steps.append(1)
-        out = step(self)
-        self.save(tmp_path / "halves" / "checkpoints" / "clip")
-        return out
-
-    monkeypatch.setattr(Fit, "_step", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train("clip", tmp_path / "halves", small())
-    monkeypatch.setattr(Fit, "_step", step)
-    halves = train("clip", tmp_path / "halves", small())
+    whole, halves = two_sittings("clip", small(), "clip", tmp_path, monkeypatch, 3)
     weights = [(folder / "clip" / "model.safetensors").read_bytes() for folder in (whole, halves)]
     assert weights[0] == weights[1]
 

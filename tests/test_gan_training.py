@@ -18,7 +18,7 @@ from condgen.metrics.variety import mean_distance
 from condgen.recipes import RECIPES, train
 from condgen.recipes.gans import GANS
 from condgen.rehearsal import rehearse_gan
-from condgen.training.loop import Fit
+from tests.sittings import two_sittings
 
 
 def small(kind: str = "infogan", size: str | None = None, **changes):
@@ -49,22 +49,7 @@ def test_a_run_leaves_a_model_its_critic_and_sheets(kind, size, tmp_path):
 def test_stopped_in_the_middle_it_ends_where_it_would_have(size, tmp_path, monkeypatch):
     """Both players, their optimisers, how far augmentation has risen, and the running mean."""
     config = small("dcgan", size)
-    whole = train("digits-dcgan", tmp_path / "whole", config)
-    step, steps = Fit._step, []
-
-    def stopping(self):
-        if len(steps) == 2:
-            raise KeyboardInterrupt(2)
-        steps.append(1)
-        out = step(self)
-        self.save(tmp_path / "halves" / "checkpoints" / "gan")
-        return out
-
-    monkeypatch.setattr(Fit, "_step", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train("digits-dcgan", tmp_path / "halves", config)
-    monkeypatch.setattr(Fit, "_step", step)
-    halves = train("digits-dcgan", tmp_path / "halves", config)
+    whole, halves = two_sittings("digits-dcgan", config, "gan", tmp_path, monkeypatch)
     weights = [sorted(folder.rglob("*.safetensors")) for folder in (whole, halves)]
     assert len(weights[0]) == 2  # the generator's and the critic's
     assert [file.read_bytes() for file in weights[0]] == [file.read_bytes() for file in weights[1]]

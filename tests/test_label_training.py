@@ -12,7 +12,7 @@ from condgen.contracts import CondgenError
 from condgen.labelling import LabelToImage
 from condgen.recipes import RECIPES, train
 from condgen.recipes.table import LABELS
-from condgen.training.loop import Fit
+from tests.sittings import two_sittings
 
 KINDS = ("diffusion", "cgan", "cvae")
 
@@ -45,22 +45,7 @@ def test_a_run_leaves_a_model_that_paints_its_labels(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopped_in_the_middle_it_ends_where_it_would_have(kind, tmp_path, monkeypatch):
-    whole = train(f"digits-{kind}", tmp_path / "whole", small(kind))
-    step, steps = Fit._step, []
-
-    def stopping(self):
-        if len(steps) == 3:
-            raise KeyboardInterrupt(2)
-        steps.append(1)
-        out = step(self)
-        self.save(tmp_path / "halves" / "checkpoints" / "decoder")
-        return out
-
-    monkeypatch.setattr(Fit, "_step", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train(f"digits-{kind}", tmp_path / "halves", small(kind))
-    monkeypatch.setattr(Fit, "_step", step)
-    halves = train(f"digits-{kind}", tmp_path / "halves", small(kind))
+    whole, halves = two_sittings(f"digits-{kind}", small(kind), "decoder", tmp_path, monkeypatch, 3)
     a, b = ((f / "decoder" / "model.safetensors").read_bytes() for f in (whole, halves))
     assert a == b
 

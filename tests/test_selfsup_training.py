@@ -15,7 +15,7 @@ from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.selfsup import METHODS, SelfsupObjective
 from condgen.encoding import ImageEncoder, start_tower
 from condgen.recipes import RECIPES, train
-from condgen.training.loop import Fit
+from tests.sittings import two_sittings
 
 
 def small(method="simclr", **changes):
@@ -30,22 +30,7 @@ def small(method="simclr", **changes):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_stopped_in_the_middle_it_ends_where_it_would_have(method, tmp_path, monkeypatch):
-    whole = train("selfsup", tmp_path / "whole", small(method))
-    step, steps = Fit._step, []
-
-    def stopping(self):
-        if len(steps) == 2:
-            raise KeyboardInterrupt(2)
-        steps.append(1)
-        out = step(self)
-        self.save(tmp_path / "halves" / "checkpoints" / "selfsup")
-        return out
-
-    monkeypatch.setattr(Fit, "_step", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train("selfsup", tmp_path / "halves", small(method))
-    monkeypatch.setattr(Fit, "_step", step)
-    halves = train("selfsup", tmp_path / "halves", small(method))
+    whole, halves = two_sittings("selfsup", small(method), "selfsup", tmp_path, monkeypatch)
     states = [front.training.checkpoint.newest(f.parent / "checkpoints" / "selfsup")[0] for f in (whole, halves)]
     assert len({(state / "model.safetensors").read_bytes() for state in states}) == 1  # bank and queue, too
     a, b = ((f / "backbone" / "model.safetensors").read_bytes() for f in (whole, halves))

@@ -29,8 +29,8 @@ from condgen.losses import adversarial
 from condgen.nn.translators import NETS, PatchCritic, TranslatorConfig, patch_halvings
 from condgen.paintings import KEY, read_recipe
 from condgen.recipes import RECIPES, train
-from condgen.training.loop import Fit
 from condgen.translating import BACK, THERE, Translator, recoloured
+from tests.sittings import two_sittings
 from tests.tiny import tiny_translator
 
 # nets
@@ -369,22 +369,7 @@ def test_what_cannot_be_translated_is_said_in_a_line(tmp_path, condgen):
 @pytest.mark.parametrize("recipe", ["squares2circles", "day2night"])
 def test_stopped_in_the_middle_it_ends_where_it_would_have(recipe, tmp_path, monkeypatch):
     config = small(recipe, watch=1)
-    whole = train(recipe, tmp_path / "whole", config)
-    step, steps = Fit._step, []
-
-    def stopping(self):
-        if len(steps) == 4:
-            raise KeyboardInterrupt(2)
-        steps.append(1)
-        out = step(self)
-        self.save(tmp_path / "halves" / "checkpoints" / "translation")
-        return out
-
-    monkeypatch.setattr(Fit, "_step", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "halves", config)
-    monkeypatch.setattr(Fit, "_step", step)
-    halves = train(recipe, tmp_path / "halves", config)
+    whole, halves = two_sittings(recipe, config, "translation", tmp_path, monkeypatch, 4)
     states = [front.training.checkpoint.newest(f.parent / "checkpoints" / "translation")[0] for f in (whole, halves)]
     assert len({(state / "model.safetensors").read_bytes() for state in states}) == 1  # the pools, too
     assert len({(f / THERE / "model.safetensors").read_bytes() for f in (whole, halves)}) == 1

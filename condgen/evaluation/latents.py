@@ -17,6 +17,7 @@ from condgen.contracts import CondgenError
 from condgen.data.anything import open_any
 from condgen.data.labelled import LabelledPictures
 from condgen.data.views import to_float, to_uint8
+from condgen.evaluation.against import rgb
 from condgen.evaluation.embeds import Example, Told
 from condgen.evaluation.reconstruction import bound_of, errors
 from condgen.manifold.likelihood import importance_weighted
@@ -25,7 +26,8 @@ PCA_ON = 20_000
 """Training pictures that PCA is fitted to, at most."""
 SHOWN = 16
 """Pictures of each kind on the sheet."""
-READ = {"image": "", "split_column": "", "how": "crop", "where": "", "without": ""}
+READ = ("image", "text", "label", "split_column", "how", "where", "without")
+"""How pictures are read, see `data.anything.open_any`."""
 
 
 def read_any(model, data: str, split: str, asked: dict[str, str | None]) -> tuple[LabelledPictures, LabelledPictures]:
@@ -42,8 +44,7 @@ def read_any(model, data: str, split: str, asked: dict[str, str | None]) -> tupl
         raise CondgenError(f"{model.name} does not say what it was trained on: name the pictures with --data.")
     trained = model.about.get("pictures")
     trained = trained if isinstance(trained, dict) else {}
-    names = (*READ, "text", "label")
-    chosen = {name: trained[name] for name in names if isinstance(trained.get(name), str)}
+    chosen = {name: trained[name] for name in READ if isinstance(trained.get(name), str)}
     chosen |= {name: value for name, value in asked.items() if value is not None}
     without = chosen.pop("without", "")
     try:
@@ -99,7 +100,7 @@ def evaluate_autoencoder(
     shown: list[Example] = []
     for start in range(0, min(SHOWN, len(images)), 8):
         for name, some in (("picture", images), ("comes back", back)):
-            shown += [(name, picture, True) for picture in rgb(some[start : start + 8])]
+            shown += [(name, rgb(picture), True) for picture in to_uint8(some[start : start + 8])]
     return report, shown
 
 
@@ -110,11 +111,6 @@ def pca_back(known: Tensor, images: Tensor, latent: int) -> Tensor:
     fitted = PCA(latent, svd_solver="randomized", random_state=0).fit(known.flatten(1).numpy())
     back = fitted.inverse_transform(fitted.transform(images.flatten(1).numpy()))
     return torch.from_numpy(back).float().unflatten(1, images.shape[1:]).clamp(-1, 1)
-
-
-def rgb(images: Tensor) -> np.ndarray:
-    """(N, C, S, S) in [-1, 1] -> uint8 (N, 3, S, S)."""
-    return np.repeat(to_uint8(images), 3 // images.shape[1], axis=1)
 
 
 def _some(n: int, most: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from condgen.data.detector import Seen, detect
 from condgen.data.pairs import Pairs, Unpaired
 from condgen.data.two_sides import open_sides
 from condgen.data.views import to_float, to_uint8
+from condgen.evaluation.against import rgb
 from condgen.evaluation.embeds import Example, Told
 from condgen.metrics.similarity import psnr, ssim
 from condgen.translating import Translator, recoloured
@@ -83,7 +84,7 @@ def evaluate_translation(
                 done = to_uint8(model.translate(to_float(given), to))
                 for name, images in ((f"to {to}", done), (f"to {to}, {NOTHING}", given)):
                     report["attributes"][name] = attributes(given, images, SHAPES[to])
-    return report, {"sheet": [(label, _rgb(image), True) for image, label in zip(*sheet_of(model, data))]}
+    return report, {"sheet": [(label, rgb(image), True) for image, label in zip(*sheet_of(model, data))]}
 
 
 def faithful(model: Translator, given: np.ndarray, wanted: np.ndarray, to: str = "") -> dict[str, dict[str, float]]:
@@ -163,10 +164,6 @@ def _add(rows: dict[str, np.ndarray], images: list[np.ndarray], labels: list[str
         empty = IN_A_ROW - len(row)
         images += [*row, *[np.full_like(row[0], 255)] * empty]
         labels += [label] * len(row) + [""] * empty
-
-
-def _rgb(image: np.ndarray) -> np.ndarray:
-    return np.repeat(image, 3 // len(image), 0)
 
 
 def scores_of(model: Translator, data: Unpaired) -> dict[str, float]:

@@ -19,7 +19,7 @@ from condgen.manifold.reading import Pictures
 from condgen.manifold.study import Study
 from condgen.opening import open_model
 from condgen.paintings import make_folder, write_bytes
-from condgen.recipes import find_recipe, train
+from condgen.recipes import RECIPES, find_recipe, train
 
 FOLDER = "shelf"
 """Where the pictures of the page are, beside it."""
@@ -89,8 +89,9 @@ class Shelf:
     def recipe(self, name: str) -> str:
         """The recipe of a kind, for this collection."""
         kind = KINDS[name]
-        drawn = kind.recipe in ("edges2picture", "grey2colour", "day2night", "squares2circles")
-        return kind.recipe if drawn else f"{'scenes' if kind.scenes else self.collection}-{kind.recipe}"
+        return (
+            kind.recipe if kind.recipe in RECIPES else f"{'scenes' if kind.scenes else self.collection}-{kind.recipe}"
+        )
 
     def model(self, name: str) -> Any:
         """A kind, trained where it is not yet."""

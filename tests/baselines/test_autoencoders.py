@@ -29,7 +29,7 @@ from condgen.evaluation import evaluate
 from condgen.latents import LatentModel
 from condgen.losses import bernoulli_nll, gaussian_nll, kl_normal
 from condgen.recipes import RECIPES, train
-from condgen.training.loop import Fit
+from tests.sittings import two_sittings
 
 SMALL = {"hidden": (16,), "channels": (8,), "latent": 4}
 
@@ -206,22 +206,7 @@ def test_a_run_leaves_a_model_that_codes_decodes_and_draws(kind, tmp_path):
 
 
 def test_stopped_in_the_middle_it_ends_where_it_would_have(tmp_path, monkeypatch):
-    whole = train("digits-vae", tmp_path / "whole", small())
-    step, steps = Fit._step, []
-
-    def stopping(self):
-        if len(steps) == 2:
-            raise KeyboardInterrupt(2)
-        steps.append(1)
-        out = step(self)
-        self.save(tmp_path / "halves" / "checkpoints" / "autoencoder")
-        return out
-
-    monkeypatch.setattr(Fit, "_step", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train("digits-vae", tmp_path / "halves", small())
-    monkeypatch.setattr(Fit, "_step", step)
-    halves = train("digits-vae", tmp_path / "halves", small())
+    whole, halves = two_sittings("digits-vae", small(), "autoencoder", tmp_path, monkeypatch)
     assert len({(f / "autoencoder" / "model.safetensors").read_bytes() for f in (whole, halves)}) == 1
 
 
