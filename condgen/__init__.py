@@ -19,7 +19,7 @@ __all__ = ["CondgenError", "encode", "evaluate", "generate", "load", "sample", "
 if TYPE_CHECKING:
     from condgen.evaluation import evaluate
     from condgen.recipes import train
-    from condgen.searching import encode, search
+    from condgen.retrieval.search import encode, search
 
 
 def __getattr__(name: str) -> Any:
@@ -32,9 +32,9 @@ def __getattr__(name: str) -> Any:
 
         return evaluate
     if name in ("encode", "search"):
-        from condgen import searching
+        from condgen.retrieval import search
 
-        return getattr(searching, name)
+        return getattr(search, name)
     if name == "CondgenError":
         from condgen.contracts import CondgenError
 
@@ -49,22 +49,22 @@ def load(path_or_name=None):
     the model's index says; its `path` is the folder that it was read from. Encoders of other libraries are named by
     their folder, or as local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME or open_clip:ARCHITECTURE.
     """
-    from condgen.opening import open_named
+    from condgen.pipelines.auto import open_named
 
     return open_named(path_or_name)
 
 
 def generate(prompts, n=1, seed=0, model=None, **knobs):
     """Paints prompts with a model (see `load`); yields paintings. `knobs` are the model's own dials."""
-    from condgen.models import find
-    from condgen.pipeline import TextToImage
+    from condgen.files.registry import find
+    from condgen.pipelines.text_to_image import TextToImage
 
     return TextToImage.load(find(model)).generate(prompts, n=n, seed=seed, **knobs)
 
 
 def sample(wanted, n=1, seed=0, *, model, **knobs):
     """Paints labels with a model of labels: "Sneaker", {"smiling": 1, "age": 30}, or several; yields paintings."""
-    from condgen.labelling import LabelToImage
-    from condgen.models import find
+    from condgen.files.registry import find
+    from condgen.pipelines.class_to_image import LabelToImage
 
     return LabelToImage.load(find(model)).sample(wanted, n=n, seed=seed, **knobs)

@@ -19,14 +19,14 @@ import torch
 import torch.nn.functional as F
 
 from condgen.configs import Corridor
-from condgen.data.scenes import scenes
-from condgen.data.views import to_float
+from condgen.data.batches.captions import to_float
+from condgen.data.synthetic.scenes import scenes
 from condgen.decoders.diffusion import DiffusionDecoder
-from condgen.diffusion.precondition import add_noise
+from condgen.diffusion.objectives import add_noise
 from condgen.evaluation import markdown
-from condgen.evaluation.embeds import embed_images
+from condgen.evaluation.embed import embed_images
 from condgen.nn.conditioning import condition
-from condgen.pipeline import TextToImage, generator
+from condgen.pipelines.text_to_image import TextToImage, generator
 from condgen.recipes import RECIPES, train
 
 LEVELS = (0.97, 0.85, 0.6)

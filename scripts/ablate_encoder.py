@@ -13,14 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from condgen.configs import Corridor
-from condgen.data.scenes import scenes
+from condgen.data.synthetic.scenes import scenes
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.evaluation import markdown
-from condgen.evaluation.embeds import embed_images, embed_texts, same_text
+from condgen.evaluation.embed import embed_images, embed_texts, same_text
 from condgen.evaluation.scenes import SIDES, scene_swaps
-from condgen.metrics.alignment import retrieval_at_1
-from condgen.nn.storage import load_part
+from condgen.files.weights import load_part
+from condgen.metrics.retrieval import retrieval_at_1
 from condgen.recipes import RECIPES, train
 
 

@@ -18,13 +18,13 @@ import numpy as np
 
 import condgen
 from condgen.contracts import CondgenError
-from condgen.data.labelled import LabelledPictures
-from condgen.data.labels import open_labelled
-from condgen.data.writing import Contents, writing
+from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.export import Contents, writing
+from condgen.data.factors import LABEL
+from condgen.data.sources.labels import open_labelled
 from condgen.evaluation.classifier import ClassifierRun, features_of, seen_in, train_classifier
-from condgen.factors import LABEL
+from condgen.pipelines.synthetic_dataset import pictures
 from condgen.recipes import find_recipe
-from condgen.synthesis import pictures
 
 SEEN = 20_000
 """Pictures that a classifier sees while it trains, some often."""

@@ -62,12 +62,12 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
     """Pictures a second of the encoder and of the decoder, and the share of the time that checkpoints take."""
     import torch
 
+    from condgen.decoders.conditioning_dropout import DecoderObjective
     from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
-    from condgen.decoders.telling import DecoderObjective
     from condgen.encoders.clip import CLIP, CLIPConfig
-    from condgen.encoders.training import ClipObjective, ClipTraining
+    from condgen.encoders.clip_objective import ClipObjective, ClipTraining
     from condgen.recipes import RECIPES
-    from condgen.training.loop import Fit, FitConfig
+    from condgen.training.trainer import Fit, FitConfig
 
     config = RECIPES[recipe].config(size)
     edge, context, vocab = config.pictures.size, 16, 1000

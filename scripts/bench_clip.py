@@ -24,9 +24,9 @@ from open_clip import ClipLoss
 from torch import Tensor, nn
 
 from condgen.encoders.clip import CLIP, CLIPConfig
-from condgen.encoders.conversion import tensors_there
+from condgen.encoders.clip_objective import ClipObjective, ClipTraining
+from condgen.encoders.interop.convert import tensors_there
 from condgen.encoders.tokenizer import END, PAD
-from condgen.encoders.training import ClipObjective, ClipTraining
 
 Step = Callable[[], float]
 

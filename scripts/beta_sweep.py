@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from condgen import load
-from condgen.data.anything import open_any
-from condgen.data.views import to_float
+from condgen.data.batches.captions import to_float
+from condgen.data.sources.open_images import open_any
 from condgen.evaluation.disentanglement import evaluate_disentanglement, read_factors
 from condgen.evaluation.report import markdown
-from condgen.paintings import write_bytes
+from condgen.files.images import write_bytes
 from condgen.recipes import RECIPES, train
-from condgen.training.loop import FitConfig
+from condgen.training.trainer import FitConfig
 
 LATENT = 10
 SHOWN = ("MIG", "DCI disentanglement", "FactorVAE score")

@@ -16,11 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import condgen
-from condgen.data.anything import open_any
+from condgen.data.sources.open_images import open_any
 from condgen.evaluation.report import table_of
-from condgen.manifold import novelty
-from condgen.manifold.reading import Pictures
-from condgen.paintings import slug, write_bytes
+from condgen.files.images import slug, write_bytes
+from condgen.latent_space import novelty
+from condgen.latent_space.inputs import Pictures
 from condgen.recipes import find_recipe
 
 KINDS = {"AE": "pictures-ae", "DAE": "pictures-dae", "VAE": "pictures-vae"}

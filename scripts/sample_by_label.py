@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 import condgen
-from condgen.labelling import span
+from condgen.pipelines.class_to_image import span
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import condgen
-from condgen.paintings import grid
+from condgen.files.images import grid
 from condgen.recipes import find_recipe
 
 

@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; with mo
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """The folder of an untrained model named `tiny`; do not change it, copy it."""
-    from tiny import tiny_model
+    from tests.tiny import tiny_model
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     tiny_model().save(folder)

@@ -10,7 +10,7 @@ import torch
 import condgen
 from condgen.contracts import CondgenError, Decoder, Knob, Remembers, Trainable, check_knobs
 from condgen.nn.conditioning import condition
-from condgen.painters import DECODERS as DECODER_KINDS
+from condgen.pipelines.base import DECODERS as DECODER_KINDS
 from tests.tiny import tiny_backbone, tiny_decoder, tiny_model, tiny_translator
 
 S = 32
@@ -39,10 +39,10 @@ def make(cls: type, model, **others):
     from condgen.baselines.gans import Gan, GanConfig, GanObjective
     from condgen.baselines.translation import PairedObjective, UnpairedObjective
     from condgen.decoders.cgan import CganObjective
+    from condgen.decoders.conditioning_dropout import DecoderObjective
     from condgen.decoders.cvae import CvaeObjective
-    from condgen.decoders.telling import DecoderObjective
+    from condgen.encoders.clip_objective import ClipObjective
     from condgen.encoders.selfsup import SelfsupObjective
-    from condgen.encoders.training import ClipObjective
 
     kind = "diffusion" if "Diffusion" in cls.__name__ else "regression"
     painter = next((own for own in ("cgan", "cvae") if own in cls.__name__.lower()), "diffusion")
@@ -191,8 +191,8 @@ class TestDecoder:
 
     def test_it_trains_on_what_is_said(self, kind, reads):
         """Gradients reach every weight, over a few batches with parts of the condition dropped."""
-        from condgen.building import training_of
         from condgen.configs import Corridor
+        from condgen.tasks.build import training_of
 
         decoder = tiny_decoder(kind, READS[reads])
         training = training_of(Corridor(kind=kind), decoder).train()

@@ -174,7 +174,7 @@ def test_full_disk_is_told_plainly(condgen, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device", "out/a.png")
 
-    monkeypatch.setattr("condgen.paintings.Painting.save", full)
+    monkeypatch.setattr("condgen.files.images.Painting.save", full)
     assert condgen("generate", "a red circle", "--model", "tiny") == (
         1, "", "condgen: out/a.png: No space left on device\n"
     )  # fmt: skip
@@ -195,7 +195,7 @@ def test_long_prompt_is_cut_with_a_warning_that_says_where(condgen):
 
 @pytest.fixture
 def shoes(condgen):
-    from tiny import tiny_labels
+    from tests.tiny import tiny_labels
 
     tiny_labels().save("models/shoes")
 
@@ -374,7 +374,7 @@ def test_picture_without_a_sound_recipe(condgen):
     Image.new("RGB", (8, 8)).save("plain.png")
     refused(condgen("replay", "plain.png"), "plain.png", "no recipe")
     condgen("generate", "a red circle", "--model", "tiny")
-    from condgen.paintings import read_recipe
+    from condgen.files.images import read_recipe
 
     sound = read_recipe("out/a-red-circle-0.png")
     strange = [{"zoom": 2}, {"n": 5}, {"prompts": 3}, {"self": 1}, {"best_of": 2}]
@@ -402,7 +402,7 @@ def test_label_file_where_captions_are_expected(condgen):
 @pytest.fixture
 def no_painting(monkeypatch):
     """Whatever is refused is refused before anything is painted."""
-    monkeypatch.setattr("condgen.pipeline.TextToImage.paint", None)
+    monkeypatch.setattr("condgen.pipelines.text_to_image.TextToImage.paint", None)
 
 
 @pytest.mark.parametrize(

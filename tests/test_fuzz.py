@@ -43,20 +43,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
-from tars import numbered
 
 from condgen.cli.info import facts_of, lines_of
 from condgen.cli.listing import _model_row, model_lines
 from condgen.contracts import CondgenError
-from condgen.data.balance import LabelReport
-from condgen.data.check import check
-from condgen.data.labels import open_labelled
-from condgen.data.pictures import MAX_PIXELS, PictureError, fit, open_picture
-from condgen.data.rows import GUESSED, Columns, open_source
-from condgen.data.sources import load_captions
-from condgen.data.stream import Stream
-from condgen.models import about
-from condgen.paintings import read_recipe
+from condgen.data.audit.captions import check
+from condgen.data.audit.labels import LabelReport
+from condgen.data.sources.captions import load_captions
+from condgen.data.sources.images import MAX_PIXELS, PictureError, fit, open_picture
+from condgen.data.sources.labels import open_labelled
+from condgen.data.sources.rows import GUESSED, Columns, open_source
+from condgen.data.streaming.stream import Stream
+from condgen.files.images import read_recipe
+from condgen.files.registry import about
+from tests.tars import numbered
 
 INPUTS = int(os.environ.get("CONDGEN_FUZZ") or 0)
 LIMIT = 20
@@ -561,7 +561,7 @@ def with_header(content: bytes, place: float, how: int, value) -> bytes:
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
     """A folder of a model, and what belongs into it."""
-    from tiny import tiny_model
+    from tests.tiny import tiny_model
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     tiny_model().save(folder)
@@ -612,7 +612,7 @@ def test_models(outcomes, model_folder, which, changes):
 
 
 def _painted(folder: Path) -> str:
-    from condgen.pipeline import TextToImage
+    from condgen.pipelines.text_to_image import TextToImage
 
     try:
         model = TextToImage.load(folder)

@@ -22,15 +22,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_errors import edit, refused
 
 from condgen.contracts import CondgenError
-from condgen.data import tables
-from condgen.data.check import check
-from condgen.data.sources import load_captions
-from condgen.paintings import Painting
-from condgen.pipeline import TextToImage
+from condgen.data.audit.captions import check
+from condgen.data.sources import tables
+from condgen.data.sources.captions import load_captions
+from condgen.files.images import Painting
+from condgen.pipelines.text_to_image import TextToImage
 from condgen.training import checkpoint
+from tests.test_errors import edit, refused
 
 _ears: list[list[tuple[str, tuple]]] = []
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT

@@ -6,17 +6,17 @@ from itertools import pairwise
 
 import torch
 
-from condgen.data.grammar import COLOURS, SHAPES, Meaning, say
+from condgen.baselines.translation_nets import NETS, TranslatorConfig
+from condgen.data.factors import Factor
+from condgen.data.synthetic.grammar import COLOURS, SHAPES, Meaning, say
+from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.encoders.vision import Backbone, BackboneConfig
-from condgen.factors import Factor
-from condgen.labelling import LabelToImage
-from condgen.nn.normaliser import Normaliser, NormaliserConfig
-from condgen.nn.translators import NETS, TranslatorConfig
-from condgen.painters import DECODERS
-from condgen.pipeline import PRIORS, TextToImage, space_of
-from condgen.priors.network import PriorConfig
+from condgen.nn.embedding_normalizer import Normaliser, NormaliserConfig
+from condgen.pipelines.base import DECODERS
+from condgen.pipelines.class_to_image import LabelToImage
+from condgen.pipelines.text_to_image import PRIORS, TextToImage, space_of
+from condgen.priors.transformer import PriorConfig
 
 CLOTHES = Factor("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))
 LACES = Factor("laces", ("no", "yes"))

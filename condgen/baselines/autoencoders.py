@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen import ranks
+from condgen import distributed
 from condgen.contracts import Batch
 from condgen.losses import bernoulli_nll, gaussian_nll, kl_normal
 from condgen.nn.layers import ResBlock
-from condgen.nn.layout import bottom_edge
+from condgen.nn.layout_map import bottom_edge
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ class AutoencoderTraining(nn.Module):
         z = mean if log_var is None else mean + (log_var / 2).exp() * torch.randn_like(mean)
         out = net.decoder(z)
         # sigma and the capacity are about the batch of all processes
-        out, image, mean = ranks.gathered(out), ranks.gathered(image), ranks.gathered(mean)
+        out, image, mean = distributed.gathered(out), distributed.gathered(image), distributed.gathered(mean)
         if self.training:
             self.images_seen += len(image)
         if net.config.likelihood == "bernoulli":
@@ -288,7 +288,7 @@ class AutoencoderTraining(nn.Module):
             told = {"mse": error, "sigma": net.log_sigma.exp()}
         if log_var is None:
             return {"loss": nll / image[0].numel()} | {name: value.detach() for name, value in told.items()}
-        kl = kl_normal(mean, ranks.gathered(log_var)).mean(0)  # (Z,)
+        kl = kl_normal(mean, distributed.gathered(log_var)).mean(0)  # (Z,)
         told |= {"nll": nll, "kl": kl.sum(), "active": (mean.var(0) > 0.01).sum().float()}
         cost = self._cost(kl.clamp(min=own.free_bits).sum())
         return {"loss": (nll + cost) / image[0].numel()} | {name: value.detach() for name, value in told.items()}

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen import ranks
+from condgen import distributed
 from condgen.contracts import Batch
-from condgen.diffusion.sampling import noise
+from condgen.diffusion.samplers import noise
 from condgen.losses import gaussian_nll
-from condgen.nn.game import Game, Read, Rules, Told
+from condgen.nn.adversarial import Game, Read, Rules, Told
 
 START, MOST = 4, 8
 """Least edge of the lowest level, and how many times the channels of the highest a level has at most."""
@@ -127,11 +127,11 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, ...) -> the same."""
-        if not self.training or ranks.world() == 1:
+        if not self.training or distributed.world() == 1:
             return F.batch_norm(x, self.mean, self.var, self.weight, self.bias, self.training, self.momentum, self.eps)
         axes = [0, *range(2, x.ndim)]
-        mean, square = ranks.joint_mean(torch.stack([x.float().mean(axes), x.float().square().mean(axes)]))
-        var, n = square - mean.square(), ranks.world() * x.numel() // x.shape[1]
+        mean, square = distributed.joint_mean(torch.stack([x.float().mean(axes), x.float().square().mean(axes)]))
+        var, n = square - mean.square(), distributed.world() * x.numel() // x.shape[1]
         with torch.no_grad():
             self.mean.lerp_(mean, self.momentum)
             self.var.lerp_(var * (n / (n - 1)), self.momentum)

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen import ranks
+from condgen import distributed
+from condgen.baselines.translation_nets import PatchCritic
 from condgen.contracts import Batch
 from condgen.losses import adversarial
-from condgen.nn.game import diversity, fixed
-from condgen.nn.translators import PatchCritic
+from condgen.nn.adversarial import diversity, fixed
 
 Game = Literal["ns", "ls", "hinge"]
 
@@ -164,10 +164,10 @@ class UnpairedTraining(nn.Module):
         """What the critics are shown for these pictures; the pools come to hold the pictures of all processes."""
         if not self.unpaired.pool:
             return [fake_a, fake_b]
-        dice, held, out, pools = ranks.gathered(dice), int(self.pooled), [], []
-        own = slice(ranks.rank() * len(fake_a), (ranks.rank() + 1) * len(fake_a))
+        dice, held, out, pools = distributed.gathered(dice), int(self.pooled), [], []
+        own = slice(distributed.rank() * len(fake_a), (distributed.rank() + 1) * len(fake_a))
         for pool, fake, lots in ((self.pool_a, fake_a, dice[:, :2]), (self.pool_b, fake_b, dice[:, 2:])):
-            shown, pool, now = drawn_from(pool, held, ranks.gathered(fake), lots)
+            shown, pool, now = drawn_from(pool, held, distributed.gathered(fake), lots)
             out.append(shown[own])
             pools.append(pool)
         self._fresh = (*pools, now)

@@ -1,4 +1,4 @@
-"""`condgen compare RECIPE|MODEL ...`: which decoder, which prior? See `condgen.comparison`."""
+"""`condgen compare RECIPE|MODEL ...`: which decoder, which prior? See `condgen.evaluation.compare`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HELP = "train or take several models, judge them alike, and say in one report wh
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Named as the arguments of `condgen.comparison.compare`."""
+    """Named as the arguments of `condgen.evaluation.compare.compare`."""
     parser.add_argument("entries", nargs="+", metavar="RECIPE|MODEL", help="recipes by label to train, or models")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="REPORT", help="folder for report and runs")
     parser.add_argument("--data", default="", metavar="PATH", help="labelled pictures (default: those of the models)")
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     for name, value in (("minutes", args.minutes), ("seeds", args.seeds), ("per-label", args.per_label)):
         if not value > 0:
             raise CondgenError(f"--{name} must be more than 0, got {value}.")
-    from condgen.comparison import compare
+    from condgen.evaluation.compare import compare
 
     with telling("comparing") as told:
         report = compare(

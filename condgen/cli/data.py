@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when training would take the data, 1 when not."""
-    from condgen.data.check import check
-    from condgen.data.rows import Columns
+    from condgen.data.audit.captions import check
+    from condgen.data.sources.rows import Columns
 
     attributes = tuple(name.strip() for name in args.attributes.split(",") if name.strip())
     columns = Columns(args.image, args.text, args.split, args.label, attributes)

@@ -169,8 +169,8 @@ def partner(module: str, package: str) -> Finding:
 
 def models() -> Iterator[Finding]:
     """Every model that is found: whether it loads, strictly."""
-    from condgen.models import found
-    from condgen.opening import open_model
+    from condgen.files.registry import found
+    from condgen.pipelines.auto import open_model
 
     there = found()
     if not there:

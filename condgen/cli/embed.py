@@ -36,9 +36,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.data or args.out is None:
         raise CondgenError("Give the pictures with --data PATH and the folder of the embeddings with -o OUT.")
     check_folder(args.out)
-    from condgen.data.rows import Columns
-    from condgen.data.stream import open_pictures
-    from condgen.embedding import embed, load_encoder
+    from condgen.data.embeddings.compute import embed, load_encoder
+    from condgen.data.sources.rows import Columns
+    from condgen.data.streaming.stream import open_pictures
 
     clip, tokenizer = load_encoder(args.model)
     data = open_pictures(

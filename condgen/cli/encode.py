@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         raise CondgenError("There is nothing to encode. Give texts with --text, or pictures with --data PATH.")
     check_folder(args.out.parent)
     texts = texts_of(args.text)
-    from condgen.searching import encode, encoder_of
+    from condgen.retrieval.search import encode, encoder_of
 
     check_device(args.device)
     encoder = encoder_of(args.model).to(args.device)

@@ -74,8 +74,8 @@ def names(text: str) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the report as Markdown or JSON."""
-    from condgen import ranks
-    from condgen.models import find, is_foreign
+    from condgen import distributed
+    from condgen.files.registry import find, is_foreign
 
     for folder in (args.out, args.judge):
         if folder is not None:
@@ -87,14 +87,14 @@ def run(args: argparse.Namespace) -> int:
     from condgen.evaluation import evaluate, markdown
 
     chosen = {name: getattr(args, name) for name in CHOSEN}
-    ranks.join()
+    distributed.join()
     try:
-        with telling(quiet=ranks.rank() > 0) as told:
+        with telling(quiet=distributed.rank() > 0) as told:
             report = evaluate(folder, **chosen, told=told)
-        if ranks.rank():
+        if distributed.rank():
             return 0
     finally:
-        ranks.leave()
+        distributed.leave()
     if args.card:
         from condgen.evaluation.report import record
 

@@ -26,8 +26,8 @@ def run(args: argparse.Namespace) -> int:
     if args.to is None or args.out is None:
         raise CondgenError("Give the library with --to open_clip or transformers, and the folder with -o DIR.")
     check_folder(args.out)
-    from condgen.embedding import load_encoder
-    from condgen.encoders.conversion import export
+    from condgen.data.embeddings.compute import load_encoder
+    from condgen.encoders.interop.convert import export
 
     told = export(*load_encoder(args.model), args.to, args.out)
     if args.json:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from condgen.cli.terminal import say
 from condgen.contracts import CondgenError
-from condgen.words import check_prompt
+from condgen.text import check_prompt
 
 HELP = "paint pictures from prompts"
 DIALS = (
@@ -54,12 +54,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Everything that can be refused without the model is refused before torch is imported."""
-    from condgen.models import find
+    from condgen.files.registry import find
 
     prompts = read_prompts(args.prompts, args.prompts_file)
     check_folder(args.out)
     folder = find(args.model)
-    from condgen.pipeline import TextToImage
+    from condgen.pipelines.text_to_image import TextToImage
 
     model = load_model(TextToImage.load, folder, args.device)
     names = [flag.strip("-").replace("-", "_") for flag, *_ in DIALS]
@@ -167,7 +167,7 @@ def label(prompt: str, seed: int) -> str:
 
 def save_sheet(shown: list[tuple], total: int, folder: Path, columns: int = 0) -> Path:
     """Writes `grid.png`, see `paintings.grid` and `paintings.write_beside`."""
-    from condgen.paintings import grid, png_bytes, write_beside
+    from condgen.files.images import grid, png_bytes, write_beside
 
     if total > len(shown):
         say(f"The sheet shows the first {len(shown)} of {total} pictures.")

@@ -25,8 +25,8 @@ def run(args: argparse.Namespace) -> int:
     if args.out.exists():
         raise CondgenError(f"{args.out} exists. Choose another folder, or delete this one.")
     check_folder(args.out)
-    from condgen.encoders.conversion import imported
-    from condgen.encoding import TextImageEncoder
+    from condgen.encoders.interop.convert import imported
+    from condgen.pipelines.encoder import TextImageEncoder
 
     net, tokenizer, why = imported(args.folder)
     name = args.out.resolve().name

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the facts."""
-    from condgen.models import find
+    from condgen.files.registry import find
 
     facts = facts_of(find(args.model))
     if args.json:
@@ -35,8 +35,8 @@ def facts_of(folder: Path) -> dict:
     Raises:
         CondgenError: the index or a part is missing or damaged.
     """
-    from condgen.models import LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, kind_of
-    from condgen.painters import model_id_of
+    from condgen.files.registry import LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, kind_of
+    from condgen.pipelines.base import model_id_of
 
     ways = {LABELS: of_labels, LATENTS: of_codes, TRANSLATORS: of_translator} | dict.fromkeys(
         (PAIRS, PICTURES), of_encoder
@@ -61,8 +61,8 @@ def facts_of(folder: Path) -> dict:
 
 def of_words(folder: Path) -> tuple[dict, dict, dict]:
     """Index and parts of a model that paints words, and what only such a model has."""
-    from condgen.encoders.opening import sketch_pair
-    from condgen.pipeline import GIVEN, parts_of, read_index
+    from condgen.encoders.interop.load import sketch_pair
+    from condgen.pipelines.text_to_image import GIVEN, parts_of, read_index
 
     index = read_index(folder)
     modules = sketches(folder, parts_of(index))
@@ -74,8 +74,8 @@ def of_words(folder: Path) -> tuple[dict, dict, dict]:
 
 def of_labels(folder: Path) -> tuple[dict, dict, dict]:
     """Index and part of a model that paints labels, and what only such a model has."""
-    from condgen.labelling import factors_of, parts_of, read_index, span
-    from condgen.models import INDEX
+    from condgen.files.registry import INDEX
+    from condgen.pipelines.class_to_image import factors_of, parts_of, read_index, span
 
     index = read_index(folder)
     modules = sketches(folder, parts_of(index))
@@ -86,7 +86,7 @@ def of_labels(folder: Path) -> tuple[dict, dict, dict]:
 
 def of_translator(folder: Path) -> tuple[dict, dict, dict]:
     """Index and generators of a translator, and what it translates."""
-    from condgen.translating import parts_of, read_index
+    from condgen.pipelines.translator import parts_of, read_index
 
     index = read_index(folder)
     modules = sketches(folder, parts_of(index))
@@ -96,9 +96,9 @@ def of_translator(folder: Path) -> tuple[dict, dict, dict]:
 
 def of_codes(folder: Path) -> tuple[dict, dict, dict]:
     """Index and parts of a model that is told nothing, and what only such a model has."""
-    from condgen.latents import parts_of
-    from condgen.models import LATENTS
-    from condgen.painters import index_of
+    from condgen.files.registry import LATENTS
+    from condgen.pipelines.base import index_of
+    from condgen.pipelines.latent import parts_of
 
     index = index_of(folder, LATENTS)
     modules = sketches(folder, parts_of(index, folder))
@@ -108,9 +108,9 @@ def of_codes(folder: Path) -> tuple[dict, dict, dict]:
 
 def of_encoder(folder: Path) -> tuple[dict, dict, dict]:
     """Index and net of an encoder, and what only such a model has. Its weights are read, for they name its space."""
-    from condgen.encoding import TextImageEncoder
-    from condgen.models import about
-    from condgen.opening import open_model
+    from condgen.files.registry import about
+    from condgen.pipelines.auto import open_model
+    from condgen.pipelines.encoder import TextImageEncoder
 
     encoder = open_model(folder)
     own = {"size": encoder.size, "knows": "pictures", "space": encoder.space}
@@ -121,14 +121,14 @@ def of_encoder(folder: Path) -> tuple[dict, dict, dict]:
 
 def sketches(folder: Path, parts: dict) -> dict:
     """Every part by the name of its folder, on the meta device: shape and dials without numbers."""
-    from condgen.nn.storage import sketch_part
+    from condgen.files.weights import sketch_part
 
     return {name: sketch_part(*kinds, folder / name) for name, kinds in parts.items()}
 
 
 def sizes_of(folder: Path, modules: dict) -> dict[str, dict]:
     """Class, number of parameters and bytes of every part, from the headers of the weights."""
-    from condgen.nn.storage import WEIGHTS, parameter_count
+    from condgen.files.weights import WEIGHTS, parameter_count
 
     sizes = {}
     for name, module in modules.items():

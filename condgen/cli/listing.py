@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from condgen.cli.terminal import bytes_of, human, show_json, table
-from condgen.models import LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, WORDS
+from condgen.files.registry import LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, WORDS
 
 HELP = "list recipes and models"
 KINDS = {
@@ -67,7 +67,7 @@ def _kind(row: dict) -> str:
 
 def model_rows() -> list[dict]:
     """name, path, size on disk and what the index says of every model."""
-    from condgen.models import about, found
+    from condgen.files.registry import about, found
 
     return [_model_row(name, folder, about(folder)) for name, folder in found().items()]
 

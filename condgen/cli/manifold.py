@@ -20,7 +20,7 @@ SEARCHED = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One tool a question; each is the function of that name in `condgen.manifold`."""
+    """One tool a question; each is the function of that name in `condgen.latent_space`."""
     tools = parser.add_subparsers(title="tools", dest="tool", metavar="TOOL", required=True)
     for name, (text, add, use) in TOOLS.items():
         own = tools.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -70,13 +70,13 @@ def run(args: argparse.Namespace) -> int:
 
     check_folder(args.out)
     told = pairs(args.told, "--told")
-    from condgen.models import find
+    from condgen.files.registry import find
 
     folder = find(args.model)
     check_device(args.device)
-    from condgen.manifold.reading import Pictures
-    from condgen.manifold.spaces import as_space
-    from condgen.opening import open_model
+    from condgen.latent_space.adapters import as_space
+    from condgen.latent_space.inputs import Pictures
+    from condgen.pipelines.auto import open_model
 
     space = as_space(open_model(folder).to(args.device), told)
     pictures = Pictures(space, args.data, args.split, {"where": args.where, "attributes": args.attributes})
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
 def among(pictures):
     """Real pictures to measure by: of the training, where it is known what they are."""
-    from condgen.manifold.density import MOST
+    from condgen.latent_space.density import MOST
 
     return pictures.known.images[:MOST] if pictures.source else None
 
@@ -124,7 +124,7 @@ def _interpolate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _interpolate(args, space, pictures, told):
-    from condgen.manifold import interpolate
+    from condgen.latent_space import interpolate
 
     ends = pictures.named(_words(args, pictures, 6))
     if len(ends) % 2:
@@ -142,7 +142,7 @@ def _traverse_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _traverse(args, space, pictures, told):
-    from condgen.manifold import traverse
+    from condgen.latent_space import traverse
 
     start = pictures.named(_words(args, pictures, 1))
     return traverse(space, start, args.latents, args.range, args.steps, among(pictures))
@@ -156,7 +156,7 @@ def _arithmetic_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _arithmetic(args, space, pictures, told):
-    from condgen.manifold import arithmetic
+    from condgen.latent_space import arithmetic
 
     sides = [[pictures.set_of(word, args.n) for word in words] for words in (args.plus, args.minus)]
     return arithmetic(space, *sides, among(pictures))
@@ -177,7 +177,7 @@ def _edit_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _edit(args, space, pictures, told):
-    from condgen.manifold import edit
+    from condgen.latent_space import edit
 
     judge = None if args.judge is None else classifier(pictures.known, args.judge, told)
     return edit(
@@ -187,7 +187,7 @@ def _edit(args, space, pictures, told):
 
 def classifier(known, folder: Path, told) -> Callable:
     """A classifier of labelled pictures as a judge of edits."""
-    from condgen.data.views import to_uint8
+    from condgen.data.batches.captions import to_uint8
     from condgen.evaluation.classifier import ClassifierRun, features_of, kept_classifier, seen_in
 
     check_folder(folder)
@@ -204,7 +204,7 @@ def _jacobian_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _jacobian(args, space, pictures, told):
-    from condgen.manifold import jacobian
+    from condgen.latent_space import jacobian
 
     at = pictures.named(_words(args, pictures, 64))
     return jacobian(space, at, args.across, args.eps, among(pictures), told=told)
@@ -223,8 +223,8 @@ def _project_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _project(args, space, pictures, told):
-    from condgen.manifold import project, spoiled
-    from condgen.manifold.spaces import decoded, encodes
+    from condgen.latent_space import project, spoiled
+    from condgen.latent_space.adapters import decoded, encodes
 
     words = _words(args, pictures, 100)
     if not encodes(space) and not (args.pictures or args.more):
@@ -248,7 +248,7 @@ def _false_alarms(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def _holes(args, space, pictures, told):
-    from condgen.manifold import holes
+    from condgen.latent_space import holes
 
     return holes(space, pictures.known.images, pictures.held.images, args.n, args.false_alarms, args.seed, told)
 
@@ -261,7 +261,7 @@ def _novelty_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _novelty(args, space, pictures, told):
-    from condgen.manifold import novelty
+    from condgen.latent_space import novelty
 
     known, held, odd = pictures.odd(args.odd, args.against)
     return novelty(space, known, held, odd, args.false_alarms, told=told)
@@ -273,7 +273,7 @@ def _neighbours_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _neighbours(args, space, pictures, told):
-    from condgen.manifold import neighbours
+    from condgen.latent_space import neighbours
 
     words = _words(args, pictures, 200)
     return neighbours(space, pictures.named(words), pictures.known, args.k, pictures.labels_of(words))
@@ -286,7 +286,7 @@ def _likelihood_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _likelihood(args, space, pictures, told):
-    from condgen.manifold import importance_weighted
+    from condgen.latent_space import importance_weighted
 
     return importance_weighted(space, pictures.named(pictures.some(args.n)), args.samples, args.seed, told)
 

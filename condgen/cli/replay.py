@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when the new picture equals the file byte for byte, 1 when not."""
-    from condgen.models import find
-    from condgen.paintings import read_recipe
+    from condgen.files.images import read_recipe
+    from condgen.files.registry import find
 
     recipe = read_recipe(args.file)
     of_labels = "labels" in recipe
@@ -67,10 +67,10 @@ def run(args: argparse.Namespace) -> int:
 
 def opened(of_labels: bool, folder: Path):
     """The model in a folder, which must be one that paints words, or one that does not."""
-    from condgen.labelling import LabelToImage
-    from condgen.latents import LatentModel
-    from condgen.models import LATENTS, kind_of
-    from condgen.pipeline import TextToImage
+    from condgen.files.registry import LATENTS, kind_of
+    from condgen.pipelines.class_to_image import LabelToImage
+    from condgen.pipelines.latent import LatentModel
+    from condgen.pipelines.text_to_image import TextToImage
 
     if not of_labels:
         return TextToImage.load(folder)

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Everything that can be refused without the model is refused before torch is imported."""
-    from condgen.models import LATENTS, kind_of
+    from condgen.files.registry import LATENTS, kind_of
 
     also = pairs(args.set)
     check(args)
@@ -63,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
     if kind_of(folder) == LATENTS:
         return _paint_codes(args, folder)
     if args.per_label is not None:
-        from condgen.data.writing import place_of
+        from condgen.data.export import place_of
 
         place_of(args.out, args.format or "folder")
-    from condgen.labelling import LabelToImage
+    from condgen.pipelines.class_to_image import LabelToImage
 
     model = load_model(LabelToImage.load, folder, args.device)
     dials = dials_of(model.knobs, args.more, args.parser)
@@ -103,7 +103,7 @@ def check(args: argparse.Namespace) -> None:
 
 def find_model(name: str | None) -> Path:
     """The folder of a model; without a name, an error that lists the models of labels."""
-    from condgen.models import LABELS, LATENTS, find, found, kind_of
+    from condgen.files.registry import LABELS, LATENTS, find, found, kind_of
 
     if name is not None:
         return find(name)
@@ -166,7 +166,7 @@ def _paint_codes(args: argparse.Namespace, folder: Path) -> int:
         raise CondgenError(f"{folder} is told nothing when it paints: leave {', '.join(wrong)} out.")
     if args.more:
         args.parser.refuse(args.more)
-    from condgen.latents import LatentModel
+    from condgen.pipelines.latent import LatentModel
 
     model = load_model(LatentModel.load, folder, args.device)
     total = FEW if args.n is None else args.n
@@ -195,7 +195,7 @@ def _save_all(args: argparse.Namespace, made: Iterable, total: int, columns: int
 
 
 def _write_set(args: argparse.Namespace, model, also: dict[str, str], dials: dict[str, float]) -> int:
-    from condgen.synthesis import BATCH, write_set
+    from condgen.pipelines.synthetic_dataset import BATCH, write_set
 
     labels, how = labels_of(args, model), args.format or "folder"
     batch = BATCH if args.batch is None else args.batch

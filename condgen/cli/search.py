@@ -47,8 +47,8 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def reading(args: argparse.Namespace) -> dict:
-    """How pictures are read, as `searching.gallery_of` calls it."""
-    from condgen.data.rows import Columns
+    """How pictures are read, as `retrieval.search.gallery_of` calls it."""
+    from condgen.data.sources.rows import Columns
 
     columns = Columns(args.image_column, args.text_column, args.split_column, args.label_column)
     return {"split": args.split, "how": args.how, "columns": columns, "where": args.where}
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or (None if args.json else Path("search.png"))
     if out is not None:
         check_sheet(out)
-    from condgen.searching import Finder, Words, encoder_of, gallery_of
+    from condgen.retrieval.search import Finder, Words, encoder_of, gallery_of
 
     check_device(args.device)
     encoder = encoder_of(args.model).to(args.device)
@@ -98,7 +98,7 @@ def lines_of(found) -> list[str]:
 
 def write_sheet(finder, found: list, queries: list, path: Path) -> Path:
     """Writes the sheet, see `paintings.write_beside`; tells what it leaves out."""
-    from condgen.paintings import make_folder, png_bytes, write_beside
+    from condgen.files.images import make_folder, png_bytes, write_beside
 
     shown = found[: ON_SHEET[0]]
     each = max(1, ON_SHEET[1] // len(shown))

@@ -13,7 +13,7 @@ HELP = "train every baseline for a minute, and write one illustrated page about 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Named as the arguments of `condgen.shelf.make_shelf`."""
+    """Named as the arguments of `condgen.benchmarks.make_shelf`."""
     parser.add_argument("-o", "--out", type=Path, metavar="DOCS", help="folder of shelf.md and its pictures")
     parser.add_argument("--runs", type=Path, default=Path("runs/shelf"), help="of the trainings (default runs/shelf)")
     text = "pictures: digits, fashion, cifar10 or pictures (default digits)"
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         raise CondgenError(f"--minutes must be above 0, got {args.minutes:g}.")
     for folder in (args.out, args.runs):
         check_folder(folder)
-    from condgen.shelf import make_shelf
+    from condgen.benchmarks import make_shelf
 
     with telling("shelf") as told:
         chosen = (args.collection, args.data, args.minutes, args.seed, args.chapters)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from condgen.contracts import CondgenError
-from condgen.words import printable
+from condgen.text import printable
 
 
 def say(text: str) -> None:

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
         return 0
     if not argv or argv[0].startswith("-"):
         raise CondgenError(f"Give the recipe first: {USAGE}. See condgen train --help.")
-    from condgen import ranks, recipes
+    from condgen import distributed, recipes
 
     recipe = recipes.find_recipe(argv[0])
     own, fields = own_parser(argv[0]).parse_known_args(argv[1:])
@@ -34,12 +34,12 @@ def main(argv: list[str]) -> int:
         raise CondgenError("Say where the run goes: -o RUN. The same command again goes on with it.")
     try:
         place = recipes.train(argv[0], own.out, config)
-        if not ranks.rank():
+        if not distributed.rank():
             print(place)
     except KeyboardInterrupt as error:
         return stopped(error, "stopped; the same command goes on")
     finally:
-        ranks.leave()
+        distributed.leave()
     return 0
 
 

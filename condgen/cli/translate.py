@@ -27,12 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the files that were written, and makes a sheet: each picture, and beside it what became of it."""
-    from condgen.models import find
+    from condgen.files.registry import find
 
     check_folder(args.out)
     files = pictures_of(args.paths)
     folder = find(args.model)
-    from condgen.translating import Translator
+    from condgen.pipelines.translator import Translator
 
     check_device(args.device)
     model = Translator.load(folder).to(args.device)
@@ -57,8 +57,8 @@ def pictures_of(paths: list[Path]) -> list[Path]:
     Raises:
         CondgenError: a path is not there, or a folder holds no pictures.
     """
-    from condgen.data.pictures import SUFFIXES
-    from condgen.data.rows import files_below
+    from condgen.data.sources.images import SUFFIXES
+    from condgen.data.sources.rows import files_below
 
     files: list[Path] = []
     for path in paths:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from condgen.baselines.autoencoders import AutoencoderObjective
-from condgen.configs.pictures import AnyPictures
-from condgen.training.loop import FitConfig
+from condgen.configs.data import AnyPictures
+from condgen.training.trainer import FitConfig
 
 
 @dataclass(frozen=True)

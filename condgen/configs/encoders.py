@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from condgen.configs.pictures import AnyPictures, Pictures
-from condgen.data.augment import Augment
+from condgen.configs.data import AnyPictures, Pictures
+from condgen.data.batches.augment import Augment
+from condgen.encoders.clip_objective import ClipObjective
 from condgen.encoders.selfsup import SelfsupObjective
-from condgen.encoders.training import ClipObjective
-from condgen.training.loop import FitConfig
+from condgen.training.trainer import FitConfig
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from condgen.baselines.translation import PairedObjective, UnpairedObjective
-from condgen.training.loop import FitConfig
+from condgen.training.trainer import FitConfig
 
 
 @dataclass(frozen=True)

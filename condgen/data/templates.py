@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from condgen.contracts import CondgenError, short
-from condgen.data.tables import clean
+from condgen.data.sources.tables import clean
 
 GAP = "{}"
 

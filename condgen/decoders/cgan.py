@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from condgen.contracts import Batch, Knob, check_knobs
-from condgen.decoders.telling import DecoderObjective
-from condgen.diffusion.sampling import noise
+from condgen.decoders.conditioning_dropout import DecoderObjective
+from condgen.diffusion.samplers import noise
 from condgen.losses import adversarial
+from condgen.nn.adversarial import Game, Read, Rules
 from condgen.nn.conditioning import Reads, reader
-from condgen.nn.game import Game, Read, Rules
-from condgen.nn.towers import Critic, Grow
+from condgen.nn.generator import Critic, Grow
 
 
 @dataclass(frozen=True)

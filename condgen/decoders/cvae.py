@@ -12,16 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen import ranks
+from condgen import distributed
 from condgen.contracts import Batch, Knob, check_knobs
-from condgen.decoders.telling import DecoderObjective
-from condgen.diffusion.sampling import noise
+from condgen.decoders.conditioning_dropout import DecoderObjective
+from condgen.diffusion.samplers import noise
 from condgen.losses import gaussian_nll
 from condgen.nn.conditioning import Reads, reader
 from condgen.nn.flow import Flow
+from condgen.nn.generator import Grow
 from condgen.nn.layers import ResBlock
-from condgen.nn.layout import bottom_edge
-from condgen.nn.towers import Grow
+from condgen.nn.layout_map import bottom_edge
 
 
 @dataclass(frozen=True)
@@ -152,12 +152,15 @@ class CvaeTraining(nn.Module):
         eps = torch.randn_like(mean)
         code = mean + (log_var / 2).exp() * eps
         painted = decoder.paint(code, said)
-        painted, image = ranks.gathered(painted), ranks.gathered(image)  # sigma is one for the batch of all processes
+        painted, image = (
+            distributed.gathered(painted),
+            distributed.gathered(image),
+        )  # sigma is one for the batch of all processes
         error = F.mse_loss(painted, image)
         log_sigma = error.clamp(min=1e-4).log() / 2 if own.sigma == "optimal" else error.new_tensor(math.log(0.1))
         nll = gaussian_nll(painted, image, log_sigma)
         density = -(eps.pow(2) + log_var + math.log(2 * math.pi)).sum(1) / 2
-        kl = ranks.gathered(density - decoder.prior.log_prob(code, said["vector"])).mean()
+        kl = distributed.gathered(density - decoder.prior.log_prob(code, said["vector"])).mean()
         beta = own.beta
         if own.warmup and self.training:
             self.seen += 1

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.contracts import Batch, Knob, check_knobs
-from condgen.decoders.telling import DecoderObjective
+from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.diffusion.guidance import Autoguided, Guided
-from condgen.diffusion.precondition import OBJECTIVES, Denoiser, denoising_loss
-from condgen.diffusion.sampling import sample
+from condgen.diffusion.objectives import OBJECTIVES, Denoiser, denoising_loss
+from condgen.diffusion.samplers import sample
 from condgen.nn.conditioning import Reads, reader, say_nothing
-from condgen.nn.layout import LAYOUT
+from condgen.nn.layout_map import LAYOUT
 from condgen.nn.unet import UNet, UNetConfig
 
 

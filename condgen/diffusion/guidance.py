@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import Batch
-from condgen.diffusion.precondition import Denoiser
+from condgen.diffusion.objectives import Denoiser
 
 
 @dataclass(frozen=True)

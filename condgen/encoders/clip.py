@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.contracts import CondgenError
+from condgen.encoders.backbones import Backbone, BackboneConfig, plain_blocks
 from condgen.encoders.tokenizer import END, PAD
-from condgen.encoders.vision import Backbone, BackboneConfig, plain_blocks
+from condgen.files.weights import added
 from condgen.nn.layers import Block, ResBlock
-from condgen.nn.storage import added
 
 MAX_SCALE = 100.0
 

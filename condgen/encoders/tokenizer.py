@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from condgen.contracts import CondgenError
+from condgen.files.weights import read_json, whole, write_json
 from condgen.nn.conditioning import PAD
-from condgen.nn.storage import read_json, whole, write_json
-from condgen.words import clean
+from condgen.text import clean
 
 UNKNOWN, END = 1, 2
 MARKS = ["<pad>", "<unknown>", "<end>"]

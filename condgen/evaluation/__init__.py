@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from condgen import ranks
+from condgen import distributed
 from condgen.contracts import CondgenError
-from condgen.evaluation.captions import evaluate_captions, read_pictures
-from condgen.evaluation.embeds import Told
-from condgen.evaluation.parts import evaluate_parts, read_exam
+from condgen.evaluation.embed import Told
+from condgen.evaluation.layers import evaluate_parts, read_exam
 from condgen.evaluation.report import check_out, finite, markdown, write
 from condgen.evaluation.scenes import evaluate_scenes, scene_eval
+from condgen.evaluation.text_to_image import evaluate_captions, read_pictures
 
 __all__ = ["evaluate", "markdown", "scene_eval"]
 TUNE = 20_000
@@ -117,14 +117,15 @@ def evaluate(
             [model, *others], what, templates, tune, seeds or 1, told
         )
     elif by_label:
-        from condgen.evaluation import labels  # trains, and the other judges need not load that
+        from condgen.evaluation import class_to_image as labels  # trains, and the other judges need not load that
 
         train, test = labels.read_labelled(model, data, split, asked)
         place = judge or (Path(out) / "judge" if out is not None else None)
         more = {"judge": place and Path(place), "combined": combined, "inception": inception and Path(inception)}
         report, sheets = labels.evaluate_labels(model, train, test, per_label, range(seeds or 3), told=told, **more)
     elif by_codes:
-        from condgen.evaluation import latents, samples  # trains, and the other judges need not load that
+        from condgen.evaluation import autoencoder as latents  # trains, and the other judges need not load that
+        from condgen.evaluation import samples
 
         train, test = latents.read_any(model, data, split, asked)
         report = {"kind": "codes", "data": test.name}
@@ -150,7 +151,7 @@ def evaluate(
         raise CondgenError(f"{model.name} does not paint scenes: give captioned pictures to judge on with --data.")
     report = finite({"model": model.name, "model_id": model.model_id} | report)
     told(1.0, "done")
-    if out is not None and not ranks.rank():
+    if out is not None and not distributed.rank():
         write(Path(out), report, sheets, drawn)
     return report
 
@@ -169,6 +170,6 @@ def _check_kind(by_label: bool, words: dict[str, object], labels: dict[str, obje
 
 
 def _load(path_or_name: Path | str | None):
-    from condgen.opening import open_named
+    from condgen.pipelines.auto import open_named
 
     return open_named(path_or_name)

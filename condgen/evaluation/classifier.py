@@ -17,15 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen import ranks
+from condgen import distributed
 from condgen.contracts import Batch, CondgenError
-from condgen.data.labelled import LabelledPictures, LabelViews
-from condgen.data.views import to_float
-from condgen.evaluation.embeds import Told
-from condgen.factors import Factor
+from condgen.data.batches.captions import to_float
+from condgen.data.datasets.labels import LabelledPictures, LabelViews
+from condgen.data.factors import Factor
+from condgen.evaluation.embed import Told
+from condgen.files.weights import WEIGHTS, fingerprint, load_part, save_part
 from condgen.nn.layers import ResBlock
-from condgen.nn.storage import WEIGHTS, fingerprint, load_part, save_part
-from condgen.training.loop import Fit, FitConfig
+from condgen.training.trainer import Fit, FitConfig
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,9 @@ def train_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         training = ClassifierTraining(Classifier(config))
-    batch = max(run.batch // ranks.world(), 1) * ranks.world()
+    batch = max(run.batch // distributed.world(), 1) * distributed.world()
     shift = max(1, round(run.shift * data.size)) if run.shift else 0
-    views = LabelViews(data, batch, run.seed, shift, run.flip, ranks.rank(), ranks.world())
+    views = LabelViews(data, batch, run.seed, shift, run.flip, distributed.rank(), distributed.world())
     images = max(min(run.images, run.epochs * len(data)), batch)
     fit = Fit(training, views, FitConfig(images=images, batch=batch, lr=run.lr), run.seed)
     with torch.random.fork_rng(devices=[]):
@@ -182,12 +182,12 @@ def kept_classifier(
     if folder is None:
         return train_classifier(data, run, told=told)
     place = folder / f"classifier-{key_of(data, run)}"
-    there = ranks.everywhere((place / WEIGHTS).is_file())
+    there = distributed.everywhere((place / WEIGHTS).is_file())
     if not there:
         classifier = train_classifier(data, run, told=told)
-        if not ranks.rank():
+        if not distributed.rank():
             save_part(classifier, place)
-        ranks.wait()
+        distributed.wait()
     return load_part(Classifier, ClassifierConfig, place)
 
 
@@ -215,7 +215,7 @@ def features_of(classifier: Classifier, images: np.ndarray) -> Tensor:
         parts = torch.from_numpy(np.ascontiguousarray(images[own])).split(256)
         return torch.cat([classifier.features(to_float(part).to(device)).float() for part in parts])
 
-    return ranks.shared_out(compute, len(images)).cpu()
+    return distributed.shared_out(compute, len(images)).cpu()
 
 
 @torch.inference_mode()

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import CondgenError, listed
-from condgen.data.labelled import LabelledPictures
-from condgen.data.labels import every_factor, open_labelled
+from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.factors import Factor
+from condgen.data.sources.labels import every_factor, open_labelled
 from condgen.evaluation.reconstruction import errors
-from condgen.factors import Factor
-from condgen.manifold.reading import Pictures
-from condgen.manifold.spaces import Space, as_float, encoded, is_variational, name_of, rebuilt
-from condgen.manifold.study import Study, Told, figure_png, quiet, sheet
-from condgen.manifold.traversal import traverse
+from condgen.latent_space.adapters import Space, as_float, encoded, is_variational, name_of, rebuilt
+from condgen.latent_space.inputs import Pictures
+from condgen.latent_space.result import Study, Told, figure_png, quiet, sheet
+from condgen.latent_space.traversal import traverse
 from condgen.metrics.disentanglement import BINS, INACTIVE, dci, entropies, factor_vae_score, mig, mutual_information
 
 READ = ("image", "split_column", "where", "how", "max_bad")

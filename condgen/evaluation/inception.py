@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen import ranks
+from condgen import distributed
 from condgen.contracts import CondgenError
-from condgen.data.views import to_float
-from condgen.nn.storage import read_tensors
+from condgen.data.batches.captions import to_float
+from condgen.files.weights import read_tensors
 
 KNOWN = "6726825d"
 """First digits of the SHA-256 of pt_inception-2015-12-05-6726825d.pth, the weights of the 2015 TensorFlow graph."""
@@ -196,4 +196,4 @@ class Inception(nn.Module):
             parts = torch.from_numpy(np.ascontiguousarray(images[own])).split(32)
             return torch.cat([self(to_float(p).to(self.fc.weight.device).expand(-1, 3, -1, -1)) for p in parts])
 
-        return ranks.shared_out(compute, len(images)).cpu()
+        return distributed.shared_out(compute, len(images)).cpu()

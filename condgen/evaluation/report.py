@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from condgen.contracts import CondgenError
-from condgen.evaluation.embeds import Example
-from condgen.paintings import grid, make_folder, png_bytes, write_bytes
+from condgen.evaluation.embed import Example
+from condgen.files.images import grid, make_folder, png_bytes, write_bytes
 
 SCORES = "## Scores"
 FILES = ("report.json", "report.md", "sheet.png", "neighbours.png", "space.png", "samples.png")

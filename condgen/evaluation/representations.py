@@ -19,20 +19,18 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import CondgenError, CondgenWarning, listed
-from condgen.data.captions import CaptionedPictures
-from condgen.data.labelrows import NothingLabelled
-from condgen.data.labels import find, open_labelled
-from condgen.data.rows import Columns
+from condgen.data.batches.captions import to_float
+from condgen.data.datasets.captions import CaptionedPictures
+from condgen.data.factors import LABEL, Factor
+from condgen.data.sources.label_rows import NothingLabelled
+from condgen.data.sources.labels import find, open_labelled
+from condgen.data.sources.rows import Columns
 from condgen.data.templates import class_captions, templates_of
-from condgen.data.views import to_float
-from condgen.encoding import ROWS, TextImageEncoder
-from condgen.evaluation.captions import read_pictures
-from condgen.evaluation.embeds import Example, Told
-from condgen.evaluation.eyes import Components, OfCode, Row, rows_of, see
-from condgen.evaluation.space import space_sheet
-from condgen.evaluation.tuning import SHARES, some_of, tune
-from condgen.factors import LABEL, Factor
-from condgen.metrics.alignment import retrieval
+from condgen.evaluation.embed import Example, Told
+from condgen.evaluation.embedding_plot import space_sheet
+from condgen.evaluation.features import Components, OfCode, Row, rows_of, see
+from condgen.evaluation.finetune import SHARES, some_of, tune
+from condgen.evaluation.text_to_image import read_pictures
 from condgen.metrics.probes import (
     Probe,
     accuracy,
@@ -44,6 +42,8 @@ from condgen.metrics.probes import (
     linear_probe,
     zero_shot,
 )
+from condgen.metrics.retrieval import retrieval
+from condgen.pipelines.encoder import ROWS, TextImageEncoder
 
 NEIGHBOURS, TEMPERATURE = 200, 0.1
 SPACE, SHOWN, QUERIES, NEAREST = 800, 2000, 12, 8

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from condgen.baselines.gans import Codes
 from condgen.contracts import CondgenError
-from condgen.data.labelled import LabelledPictures
-from condgen.data.views import to_float, to_uint8
-from condgen.evaluation.against import FEWEST, Extractors, Report, held_against, neighbours, over_seeds, pixels, rgb
+from condgen.data.batches.captions import to_float, to_uint8
+from condgen.data.datasets.labels import LabelledPictures
+from condgen.evaluation.class_to_image import right_of
 from condgen.evaluation.classifier import (
     Classifier,
     ClassifierRun,
@@ -30,12 +30,21 @@ from condgen.evaluation.classifier import (
     seen_in,
     space_of,
 )
-from condgen.evaluation.embeds import Example, Told
+from condgen.evaluation.distribution import (
+    FEWEST,
+    Extractors,
+    Report,
+    held_against,
+    neighbours,
+    over_seeds,
+    pixels,
+    rgb,
+)
+from condgen.evaluation.embed import Example, Told
 from condgen.evaluation.inception import Inception
-from condgen.evaluation.labels import right_of
-from condgen.metrics.neighbours import closeness, memorisation
-from condgen.metrics.variety import best_matching, entropy, mean_distance, missing, purity, shares
-from condgen.nn.storage import fingerprint
+from condgen.files.weights import fingerprint
+from condgen.metrics.diversity import best_matching, entropy, mean_distance, missing, purity, shares
+from condgen.metrics.prdc import closeness, memorisation
 
 MOST, SHOWN, LEVELS = 2_000, 40, 24
 """Pictures that are painted for every seed, at most; pictures on the sheet; values of a factor with a table of its own.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from condgen.data.detector import detect
-from condgen.data.exam import questions
-from condgen.data.grammar import captions_of, parse, say, swaps_of
-from condgen.data.scenes import draw_scenes, render, scenes
-from condgen.evaluation.embeds import Example, Told, embed_images, embed_texts, paint, priors_report
-from condgen.metrics.alignment import swap_accuracy
-from condgen.metrics.composition import TASKS, is_exact, passes, score
+from condgen.data.synthetic.detector import detect
+from condgen.data.synthetic.grammar import captions_of, parse, say, swaps_of
+from condgen.data.synthetic.prompts import questions
+from condgen.data.synthetic.scenes import draw_scenes, render, scenes
+from condgen.evaluation.embed import Example, Told, embed_images, embed_texts, paint, priors_report
+from condgen.metrics.geneval import TASKS, is_exact, passes, score
+from condgen.metrics.retrieval import swap_accuracy
 
 BATCH = 64
 SIDES = {"seen": False, "held_out": True}

@@ -12,14 +12,14 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from condgen.contracts import CondgenError
-from condgen.data.detector import Seen, detect
-from condgen.data.pairs import Pairs, Unpaired
-from condgen.data.two_sides import open_sides
-from condgen.data.views import to_float, to_uint8
-from condgen.evaluation.against import rgb
-from condgen.evaluation.embeds import Example, Told
-from condgen.metrics.similarity import psnr, ssim
-from condgen.translating import Translator, recoloured
+from condgen.data.batches.captions import to_float, to_uint8
+from condgen.data.datasets.pairs import Pairs, Unpaired
+from condgen.data.sources.sides import open_sides
+from condgen.data.synthetic.detector import Seen, detect
+from condgen.evaluation.distribution import rgb
+from condgen.evaluation.embed import Example, Told
+from condgen.metrics.image_quality import psnr, ssim
+from condgen.pipelines.translator import Translator, recoloured
 
 DRAWN = 500
 """Pictures of each side that are drawn for a test."""

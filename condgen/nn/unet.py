@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from condgen.contracts import Batch
 from condgen.nn.layers import Block, ResBlock, waves
-from condgen.nn.layout import LAYOUT, Layout, bottom_edge
+from condgen.nn.layout_map import LAYOUT, Layout, bottom_edge
 
 
 @dataclass(frozen=True)

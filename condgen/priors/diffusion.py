@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from condgen.contracts import Batch, Knob, check_knobs
 from condgen.diffusion.guidance import Guided
-from condgen.diffusion.precondition import XPrediction, denoising_loss
-from condgen.diffusion.sampling import sample
+from condgen.diffusion.objectives import XPrediction, denoising_loss
+from condgen.diffusion.samplers import sample
+from condgen.nn.embedding_normalizer import Normaliser
 from condgen.nn.layers import waves
-from condgen.nn.normaliser import Normaliser
-from condgen.priors.network import PriorConfig, PriorNetwork
+from condgen.priors.transformer import PriorConfig, PriorNetwork
 
 DROP = 0.1
 

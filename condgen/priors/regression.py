@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen import ranks
+from condgen import distributed
 from condgen.contracts import Batch, Knob, check_knobs
 from condgen.losses import info_nce
-from condgen.nn.normaliser import Normaliser
-from condgen.priors.network import PriorConfig, PriorNetwork
+from condgen.nn.embedding_normalizer import Normaliser
+from condgen.priors.transformer import PriorConfig, PriorNetwork
 
 CONTRAST = 0.2
 SCALE = 20.0
@@ -59,8 +59,8 @@ class RegressionTraining(nn.Module):
     def loss(self, batch: Batch, turn: str = "prior") -> dict[str, Tensor]:
         z = self.prior.network(batch["text_embed"], batch["tokens"])
         mse = F.mse_loss(z, self.normaliser(batch["image_embed"]))
-        text_id = ranks.gathered(batch["text_id"])
+        text_id = distributed.gathered(batch["text_id"])
         scale = torch.tensor(SCALE, device=z.device)
-        guessed, true = ranks.gathered(self.normaliser.back(z)), ranks.gathered(batch["image_embed"])
+        guessed, true = distributed.gathered(self.normaliser.back(z)), distributed.gathered(batch["image_embed"])
         contrast = info_nce(guessed, true, scale, text_id[:, None] == text_id[None])
         return {"loss": mse + CONTRAST * contrast, "mse": mse, "contrast": contrast}

@@ -16,29 +16,29 @@ from typing import TYPE_CHECKING
 
 from condgen.configs import Adversarial, Autoencoding, ByLabel, Contrastive, Corridor, SelfSupervised, Translating
 from condgen.contracts import CondgenError
-from condgen.nn.storage import fingerprint
+from condgen.files.weights import fingerprint
 from condgen.recipes.autoencoders import AUTOENCODERS
 from condgen.recipes.encoders import ENCODERS
 from condgen.recipes.gans import GANS
-from condgen.recipes.painting import PAINTING
+from condgen.recipes.generators import PAINTING
 from condgen.recipes.table import Recipe
 from condgen.recipes.translation import TRANSLATION
-from condgen.training.loop import FitConfig
+from condgen.training.trainer import FitConfig
 
 if TYPE_CHECKING:
     from condgen.contracts import Encoder
     from condgen.encoders.tokenizer import Tokenizer
-    from condgen.labelling import LabelToImage
+    from condgen.pipelines.class_to_image import LabelToImage
 
 RECIPES: dict[str, Recipe] = PAINTING | ENCODERS | AUTOENCODERS | GANS | TRANSLATION
 RUNS: dict[type, tuple[str, str]] = {
-    Corridor: ("captioned pictures", "condgen.corridor:CorridorRun"),
-    ByLabel: ("labelled pictures", "condgen.label_training:LabelRun"),
-    Contrastive: ("pictures with captions or labels", "condgen.clip_training:ClipRun"),
-    SelfSupervised: ("pictures", "condgen.selfsup_training:SelfsupRun"),
-    Autoencoding: ("pictures", "condgen.autoencoder_training:AutoencoderRun"),
-    Adversarial: ("pictures", "condgen.gan_training:GanRun"),
-    Translating: ("pictures of two kinds", "condgen.translation_training:TranslationRun"),
+    Corridor: ("captioned pictures", "condgen.tasks.text_to_image:CorridorRun"),
+    ByLabel: ("labelled pictures", "condgen.tasks.class_to_image:LabelRun"),
+    Contrastive: ("pictures with captions or labels", "condgen.tasks.clip:ClipRun"),
+    SelfSupervised: ("pictures", "condgen.tasks.selfsup:SelfsupRun"),
+    Autoencoding: ("pictures", "condgen.tasks.autoencoder:AutoencoderRun"),
+    Adversarial: ("pictures", "condgen.tasks.gan:GanRun"),
+    Translating: ("pictures of two kinds", "condgen.tasks.translation:TranslationRun"),
 }
 """Config of a recipe -> what it learns from, and the class of its run."""
 SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}

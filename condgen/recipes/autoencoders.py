@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from condgen.baselines.autoencoders import AutoencoderObjective
 from condgen.configs import AutoencoderShape, Autoencoding
-from condgen.configs.pictures import AnyPictures
+from condgen.configs.data import AnyPictures
 from condgen.recipes.table import SPACES, Recipe
-from condgen.training.loop import FitConfig
+from condgen.training.trainer import FitConfig
 
 FIT = FitConfig(images=1_000_000, batch=128, lr=3e-3, weight_decay=0.0, decay_from=0.0, schedule="cosine")
 FIT_MLP = replace(FIT, optimiser="adamw", lr=1e-3, beta_2=0.999)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from condgen.configs import BackboneShape, ClipShape, Contrastive, Pictures, SelfSupervised
-from condgen.encoders.training import ClipObjective
+from condgen.encoders.clip_objective import ClipObjective
 from condgen.recipes.table import ENCODERS as FAMILY
 from condgen.recipes.table import Recipe
-from condgen.training.loop import FitConfig
+from condgen.training.trainer import FitConfig
 
 _CLIP = Contrastive(
     clip=ClipShape(image="resnet", text="clip", image_width=32, image_depth=1),

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from condgen.baselines.gans import CLASSIC, GanObjective
 from condgen.configs import Adversarial, GanShape
-from condgen.configs.pictures import AnyPictures
+from condgen.configs.data import AnyPictures
 from condgen.recipes.table import SPACES, Recipe
-from condgen.training.loop import FitConfig
+from condgen.training.trainer import FitConfig
 
 FIT = FitConfig(
     images=1_000_000, batch=64, lr=1e-3, optimiser="adamw", weight_decay=0.0, beta_1=0.0, beta_2=0.99, clip=10.0

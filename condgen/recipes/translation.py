@@ -7,7 +7,7 @@ from dataclasses import replace
 from condgen.configs import Translating, TranslatorShape, TwoSides
 from condgen.recipes.table import TRANSLATION as FAMILY
 from condgen.recipes.table import Recipe
-from condgen.training.loop import FitConfig
+from condgen.training.trainer import FitConfig
 
 _FIT = FitConfig(
     images=300_000, batch=8, lr=1e-3, optimiser="adamw", weight_decay=0.0, beta_1=0.5, beta_2=0.999, clip=1000.0

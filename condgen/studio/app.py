@@ -22,12 +22,14 @@ from typing import Any
 import gradio as gr
 
 from condgen.contracts import CondgenError, Knob
-from condgen.encoding import ImageEncoder
-from condgen.latents import LatentModel
-from condgen.models import LATENTS, encodes, find, kind_of
-from condgen.pipeline import TextToImage
-from condgen.searching import Finder, encoder_of, gallery_of
-from condgen.studio import finding, latent, look, session
+from condgen.files.registry import LATENTS, encodes, find, kind_of
+from condgen.pipelines.encoder import ImageEncoder
+from condgen.pipelines.latent import LatentModel
+from condgen.pipelines.text_to_image import TextToImage
+from condgen.retrieval.search import Finder, encoder_of, gallery_of
+from condgen.studio import latent, session
+from condgen.studio import search as finding
+from condgen.studio import theme as look
 
 log = logging.getLogger("condgen.studio")
 RANDOM = -1
@@ -47,7 +49,7 @@ def build(
         told: called with progress while they are embedded.
 
     Raises:
-        CondgenError: an encoder without data; else as in `TextToImage.load`, `searching.encoder_of`, `Gallery`.
+        CondgenError: an encoder without data; else as in `TextToImage.load`, `retrieval.search.encoder_of`, `Gallery`.
     """
     if data:
         encoder = encoder_of(model)

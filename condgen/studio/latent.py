@@ -23,11 +23,11 @@ from PIL import Image
 from torch import Tensor
 
 from condgen.contracts import CondgenError, short
-from condgen.latents import LatentModel
-from condgen.manifold import interpolate, traverse
-from condgen.manifold.reading import SEED, Pictures
-from condgen.models import LATENTS, found, kind_of
-from condgen.painters import to_pil
+from condgen.files.registry import LATENTS, found, kind_of
+from condgen.latent_space import interpolate, traverse
+from condgen.latent_space.inputs import SEED, Pictures
+from condgen.pipelines.base import to_pil
+from condgen.pipelines.latent import LatentModel
 from condgen.studio.session import DRAWN, SEEDS, check_number, scratch, whole
 
 SLIDERS = 8

@@ -20,8 +20,8 @@ from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs, short
 from condgen.encoders.tokenizer import clean
-from condgen.paintings import Painting, read_recipe, slug, write_bytes
-from condgen.pipeline import MAX_PROMPT, TextToImage, to_pil
+from condgen.files.images import Painting, read_recipe, slug, write_bytes
+from condgen.pipelines.text_to_image import MAX_PROMPT, TextToImage, to_pil
 
 MOST = 16
 RATE = 6.0

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from condgen.training.sharding import like, local
+from condgen.training.fsdp import like, local
 
 
 class PowerEma:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from condgen.training.sharding import like, whole
+from condgen.training.fsdp import like, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic that Newton and Schulz's iteration applies to the singular values; they end within [0.7, 1.2]."""

@@ -22,14 +22,14 @@ from condgen.baselines.autoencoders import (
 from condgen.baselines.mixture import fit_mixture
 from condgen.configs import AutoencoderShape
 from condgen.contracts import CondgenError, Latent
-from condgen.data.anything import open_any
-from condgen.data.order import held_out
-from condgen.data.views import to_float
+from condgen.data.batches.captions import to_float
+from condgen.data.batches.order import held_out
+from condgen.data.sources.open_images import open_any
 from condgen.evaluation import evaluate
-from condgen.latents import LatentModel
 from condgen.losses import bernoulli_nll, gaussian_nll, kl_normal
+from condgen.pipelines.latent import LatentModel
 from condgen.recipes import RECIPES, train
-from tests.sittings import two_sittings
+from tests.stopping import two_sittings
 
 SMALL = {"hidden": (16,), "channels": (8,), "latent": 4}
 

@@ -20,8 +20,8 @@ from condgen.baselines.gans import (
     category_nats,
     continuous_nats,
 )
-from condgen.latents import LatentModel
-from condgen.opening import open_model
+from condgen.pipelines.auto import open_model
+from condgen.pipelines.latent import LatentModel
 
 INFO = GanConfig(8, 1, code=4, width=8, categories=3, continuous=2)
 

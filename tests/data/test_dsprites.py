@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from condgen.contracts import CondgenError
-from condgen.data.labels import open_labelled
+from condgen.data.sources.labels import open_labelled
 
 LEVELS = (1, 3, 2, 4, 5, 6)
 EVERY = ("shape", "scale", "orientation", "x", "y")

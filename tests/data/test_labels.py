@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from condgen.contracts import CondgenError
-from condgen.data.arrays import coloured
-from condgen.data.labels import open_labelled
+from condgen.data.formats.arrays import coloured
+from condgen.data.sources.labels import open_labelled
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not on this machine")
@@ -213,7 +213,7 @@ def test_a_gzip_that_would_fill_the_memory_is_refused_before_it_is_unpacked(tmp_
         gzip.compress(struct.pack(">4BI", 0, 0, 8, 1, 9_000_000) + bytes(9_000_000))
     )
     monkeypatch.setattr(np, "empty", None)  # whoever takes the memory, fails the test
-    monkeypatch.setattr("condgen.data.idx.MAX_UNPACKED", 2**20)
+    monkeypatch.setattr("condgen.data.formats.idx.MAX_UNPACKED", 2**20)
     with pytest.raises(CondgenError, match=r"would unpack to .*made to fill the memory"):
         open_labelled(tmp_path)
 

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from condgen.contracts import CondgenError
-from condgen.data.detector import detect
-from condgen.data.drawn_pairs import day_and_night, edges, grey, squares_and_circles
-from condgen.data.pair_files import Asked, open_pairs, open_unpaired
-from condgen.data.pairs import Pairs, PairViews, Unpaired
-from condgen.data.two_sides import DRAWN, open_sides
-from condgen.data.views import to_uint8
-from condgen.paintings import png_bytes
+from condgen.data.batches.captions import to_uint8
+from condgen.data.datasets.pairs import Pairs, PairViews, Unpaired
+from condgen.data.sources.pairs import Asked, open_pairs, open_unpaired
+from condgen.data.sources.sides import DRAWN, open_sides
+from condgen.data.synthetic.detector import detect
+from condgen.data.synthetic.pairs import day_and_night, edges, grey, squares_and_circles
+from condgen.files.images import png_bytes
 
 
 def patch(number: int, width: int = 8, colour: bool = True) -> Image.Image:

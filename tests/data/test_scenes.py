@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from condgen.data.detector import _AREA, _unmix, detect
-from condgen.data.exam import questions
-from condgen.data.grammar import (
+from condgen.data.synthetic.detector import _AREA, _unmix, detect
+from condgen.data.synthetic.grammar import (
     COLOURS,
     INVERSE,
     RELATIONS,
@@ -23,8 +22,9 @@ from condgen.data.grammar import (
     say,
     swaps_of,
 )
-from condgen.data.scenes import IN_COMPANY, LARGE, SMALL, coverage, draw_layout, draw_scenes, render, scenes
-from condgen.metrics.composition import TASKS, is_exact, passes, score
+from condgen.data.synthetic.prompts import questions
+from condgen.data.synthetic.scenes import IN_COMPANY, LARGE, SMALL, coverage, draw_layout, draw_scenes, render, scenes
+from condgen.metrics.geneval import TASKS, is_exact, passes, score
 
 KINDS = [(c, s) for c in COLOURS for s in SHAPES]
 

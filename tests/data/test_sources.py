@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
-from condgen.data import sources
-from condgen.data.rows import Columns, hashed_split, named_split
-from condgen.data.sources import load_captions
-from condgen.data.tables import clean
+from condgen.data.sources import captions as sources
+from condgen.data.sources.captions import load_captions
+from condgen.data.sources.rows import Columns, hashed_split, named_split
+from condgen.data.sources.tables import clean
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}

@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tars import numbered, png, write_shards, write_tar
 
 from condgen.contracts import CondgenError
-from condgen.data import stream as stream_module
-from condgen.data.feeds import feed_of
-from condgen.data.order import BlockOrder
-from condgen.data.rows import hashed_split, open_source
-from condgen.data.sources import load_captions
-from condgen.data.stream import ShardViews, Stream, text_number
+from condgen.data.batches.order import BlockOrder
+from condgen.data.sources.captions import load_captions
+from condgen.data.sources.rows import hashed_split, open_source
+from condgen.data.streaming import stream as stream_module
+from condgen.data.streaming.feeds import feed_of
+from condgen.data.streaming.stream import ShardViews, Stream, text_number
+from tests.tars import numbered, png, write_shards, write_tar
 
 N = 90
 
@@ -222,7 +222,7 @@ def test_shards_stream_as_they_load(tmp_path):
 def test_blocks_of_large_pictures_have_few_rows(tmp_path, monkeypatch, write):
     folder = write_shards(tmp_path, N, 45) if write is write_shards else write_parquet(tmp_path, "bytes", 45)
     whole = open_stream(folder)
-    monkeypatch.setattr("condgen.data.feeds.BLOCK_BYTES", 500)
+    monkeypatch.setattr("condgen.data.streaming.feeds.BLOCK_BYTES", 500)
     stream = open_stream(folder)
     assert len(stream) == len(whole) == N and len(stream.blocks) > len(whole.blocks)
     one, other = ([s.image.tobytes() for s in data.samples(0, N)] for data in (stream, whole))

@@ -3,7 +3,7 @@
 import pytest
 
 from condgen.contracts import CondgenError
-from condgen.data.idx import FASHION as CLOTHES
+from condgen.data.formats.idx import FASHION as CLOTHES
 from condgen.data.templates import (
     CIFAR,
     DIGITS,
@@ -14,7 +14,7 @@ from condgen.data.templates import (
     fill,
     templates_of,
 )
-from condgen.words import clean
+from condgen.text import clean
 
 
 @pytest.mark.parametrize(

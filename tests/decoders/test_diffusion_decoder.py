@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
-from condgen.decoders.telling import DecoderObjective
-from condgen.diffusion.sampling import SOLVERS
+from condgen.diffusion.samplers import SOLVERS
 from condgen.nn.conditioning import condition
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from condgen.decoders.cgan import CganObjective, CganTraining, truncated
+from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.decoders.cvae import CvaeObjective, CvaeTraining
-from condgen.decoders.telling import DecoderObjective
-from condgen.nn.game import augmented, diversity
+from condgen.nn.adversarial import augmented, diversity
 from tests.tiny import tiny_decoder
 
 READS = {"size": 16, "colours": 1, "levels": (4,)}

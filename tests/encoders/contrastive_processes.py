@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from condgen import ranks
+from condgen import distributed
 from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.tokenizer import END
-from condgen.encoders.training import ClipObjective, ClipTraining
-from condgen.training.loop import Fit, FitConfig
+from condgen.training.trainer import Fit, FitConfig
 
 BATCH, PIECES = 8, (1, 2, 4)
 TOWERS = CLIPConfig(
@@ -55,18 +55,18 @@ def main(out: Path) -> None:
     found = {}
     for name in OBJECTIVES:
         for pieces in PIECES:
-            own = BATCH // ranks.world()
+            own = BATCH // distributed.world()
             model = training(name, pieces, own)
-            part = {key: value.chunk(ranks.world())[ranks.rank()] for key, value in joint().items()}
+            part = {key: value.chunk(distributed.world())[distributed.rank()] for key, value in joint().items()}
             fit = Fit(model, lambda step, part=part: part, FitConfig(images=BATCH, batch=BATCH))
             fit.backward(fit.objective(part, "clip")["loss"])
             used = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
             found |= {f"{name}/{pieces}/{key}": grad for key, grad in used.items()}
-    if not ranks.rank():
+    if not distributed.rank():
         save_file(found, out / "gradients.safetensors")
 
 
 if __name__ == "__main__":
-    ranks.join()
+    distributed.join()
     main(Path(sys.argv[1]))
-    ranks.leave()
+    distributed.leave()

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from condgen.contracts import CondgenError, Encoder
+from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
-from condgen.encoders.training import ClipObjective, ClipTraining
-from condgen.encoders.vision import Backbone, BackboneConfig
+from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.losses import info_nce, info_nce_floor, siglip, siglip_floor
 from tests.encoders.contrastive_processes import BATCH, OBJECTIVES, PIECES, TOWERS, joint, training
 from tests.training.test_ranks import finished, launched

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.encoders.clip import CLIP, CLIPConfig
-from condgen.encoders.conversion import export, imported, names_there, write_tokenizer
-from condgen.encoders.opening import open_encoder, space_of
+from condgen.encoders.interop.convert import export, imported, names_there, write_tokenizer
+from condgen.encoders.interop.load import open_encoder, space_of
 from condgen.encoders.tokenizer import END, Tokenizer
 from tests.encoders import foreign_models as made
 from tests.tiny import tiny_captions
@@ -235,7 +235,7 @@ def test_towers_without_a_counterpart_are_refused(tokenizer, target, more, match
 
 
 def test_a_difference_is_refused_and_leaves_nothing(tokenizer, tmp_path, monkeypatch):
-    import condgen.encoders.conversion as conversion
+    import condgen.encoders.interop.convert as conversion
 
     monkeypatch.setattr(conversion, "names_there", lambda name, target: [
         place.replace("ln_1", "ln_9").replace("ln_2", "ln_1").replace("ln_9", "ln_2")

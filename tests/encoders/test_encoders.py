@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from condgen.contracts import CondgenError
 from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.tokenizer import END, PAD, Tokenizer, clean, words_of
-from condgen.encoders.training import ClipObjective, ClipTraining
 from tests.tiny import tiny_captions
 
 

@@ -14,18 +14,18 @@ from torch import nn
 import condgen as front
 from condgen.configs import ClipShape
 from condgen.contracts import CondgenError
-from condgen.data.scenes import scenes
-from condgen.embedding import embed, load_encoder
-from condgen.encoders.locking import tower_of
-from condgen.encoders.opening import load_pair, open_encoder, space_of
+from condgen.data.embeddings.compute import embed, load_encoder
+from condgen.data.synthetic.scenes import scenes
+from condgen.encoders.interop.freeze import tower_of
+from condgen.encoders.interop.load import load_pair, open_encoder, space_of
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.encoding import ImageEncoder, TextImageEncoder
 from condgen.evaluation import scene_eval
-from condgen.pipeline import TextToImage
+from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
+from condgen.pipelines.text_to_image import TextToImage
 from condgen.recipes import train
 from tests.encoders import foreign_models as made
-from tests.test_clip_training import small as small_clip
-from tests.test_corridor import small
+from tests.tasks.test_clip import small as small_clip
+from tests.tasks.test_text_to_image import small
 from tests.tiny import tiny_captions
 
 pytest.importorskip("transformers")
@@ -190,7 +190,7 @@ def test_a_locked_picture_tower_of_ours(bert, tmp_path):
 
 def test_a_backbone_without_words_meets_a_text_tower(bert, tmp_path):
     """Locked-tower training on features that were learned from pictures alone."""
-    from tests.test_selfsup_training import small as small_selfsup
+    from tests.tasks.test_selfsup import small as small_selfsup
 
     first = train("selfsup", tmp_path / "first", small_selfsup())
     backbone = ImageEncoder.load(first).net

@@ -11,11 +11,11 @@ from PIL import Image
 
 from condgen.contracts import CondgenError, Encoder
 from condgen.encoders.clip import CLIP, CLIPConfig
-from condgen.encoders.locking import freeze, tower_of
-from condgen.encoders.opening import load_pair, open_encoder, save_pair, space_of, with_text
-from condgen.encoders.training import ClipObjective, ClipTraining
-from condgen.encoding import TextImageEncoder
+from condgen.encoders.clip_objective import ClipObjective, ClipTraining
+from condgen.encoders.interop.freeze import freeze, tower_of
+from condgen.encoders.interop.load import load_pair, open_encoder, save_pair, space_of, with_text
 from condgen.nn.conditioning import PAD
+from condgen.pipelines.encoder import TextImageEncoder
 from tests.encoders import foreign_models as made
 
 pytest.importorskip("open_clip")

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from condgen.contracts import CondgenError, Remembers
-from condgen.data.views import to_float
+from condgen.data.batches.captions import to_float
 from condgen.encoders.selfsup import METHODS, InstanceTraining, MoCoTraining, SelfsupObjective
 from condgen.losses import instance_softmax
-from condgen.training.loop import Fit, FitConfig
+from condgen.training.trainer import Fit, FitConfig
 from tests.tiny import tiny_backbone
 
 SMALL = {"dim": 8, "hidden": 16}

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from condgen.contracts import CondgenError, Trainable
-from condgen.data.labelled import LabelledPictures, coded
-from condgen.data.labels import open_labelled
+from condgen.data.datasets.labels import LabelledPictures, coded
+from condgen.data.factors import LABEL, Factor
+from condgen.data.sources.labels import open_labelled
 from condgen.evaluation.classifier import (
     Classifier,
     ClassifierConfig,
@@ -22,8 +23,7 @@ from condgen.evaluation.classifier import (
     seen_in,
     train_classifier,
 )
-from condgen.factors import LABEL, Factor
-from tests.evaluation.painters import digits
+from tests.evaluation.models import digits
 
 FASHION = Path(__file__).resolve().parents[3] / "shared" / "data" / "fashion-mnist"
 QUICK = ClassifierRun(images=2000)

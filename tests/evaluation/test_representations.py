@@ -10,28 +10,28 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from test_errors import refused
 
 from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
 from condgen.baselines.gans import Gan, GanConfig, GanCritic
 from condgen.contracts import CondgenError
-from condgen.data.views import to_float
+from condgen.data.batches.captions import to_float
 from condgen.decoders.cgan import CganObjective, CganTraining
-from condgen.decoders.telling import DecoderObjective
+from condgen.decoders.conditioning_dropout import DecoderObjective
+from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.encoders.vision import Backbone, BackboneConfig
-from condgen.encoding import ImageEncoder, TextImageEncoder
 from condgen.evaluation import evaluate, markdown
-from condgen.evaluation.eyes import Components, Eyes, Pixels, features_of, rows_of, see
+from condgen.evaluation.embedding_plot import space_sheet
+from condgen.evaluation.features import Components, Eyes, Pixels, features_of, rows_of, see
+from condgen.evaluation.finetune import some_of, tune
 from condgen.evaluation.representations import Asked, ByClass, evaluate_features
-from condgen.evaluation.space import space_sheet
-from condgen.evaluation.tuning import some_of, tune
-from condgen.labelling import LabelToImage
-from condgen.latents import LatentModel
 from condgen.metrics.probes import linear_probe
+from condgen.pipelines.class_to_image import LabelToImage
+from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
+from condgen.pipelines.latent import LatentModel
 from condgen.training import checkpoint
-from tests.evaluation.painters import digits
+from tests.evaluation.models import digits
+from tests.test_errors import refused
 from tests.tiny import tiny_labels, tiny_model
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -190,7 +190,7 @@ def test_pixels_are_judged_as_scikit_learn_judges_them():
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    from condgen.data.labels import open_labelled
+    from condgen.data.sources.labels import open_labelled
 
     train, test = (open_labelled("digits", 8, 1, split=split) for split in ("train", "test"))
     scale = StandardScaler().fit(train.images.reshape(len(train), -1) / 127.5)
@@ -223,7 +223,7 @@ def test_zero_shot_is_told_where_there_are_words():
 def test_noise_is_at_chance(monkeypatch):
     torch.manual_seed(0)
     encoder = tiny_encoder()
-    monkeypatch.setattr("condgen.evaluation.eyes.features_of", lambda model: Noise(8, 1))
+    monkeypatch.setattr("condgen.evaluation.features.features_of", lambda model: Noise(8, 1))
     report, *_ = judged(encoder)
     line, chance = report["features"]["tinysee"], report["features"]["the largest class"]["kNN"]
     error = report["counts"]["standard error, at most"]
@@ -253,7 +253,7 @@ def test_training_on_labels_helps_and_leaves_the_encoder_alone():
 
 
 def test_only_what_makes_features_is_trained():
-    from condgen.evaluation.tuning import Tuning
+    from condgen.evaluation.finetune import Tuning
     from condgen.metrics.probes import Probe
 
     eyes = features_of(tiny_clip())

@@ -8,11 +8,11 @@ import torch
 
 from condgen.baselines.gans import Codes, GanConfig
 from condgen.contracts import CondgenError
-from condgen.data.labelled import LabelledPictures
-from condgen.data.views import to_float
+from condgen.data.batches.captions import to_float
+from condgen.data.datasets.labels import LabelledPictures
 from condgen.evaluation.classifier import ClassifierRun
 from condgen.evaluation.samples import evaluate_samples
-from tests.evaluation.painters import digits
+from tests.evaluation.models import digits
 
 TRAIN, POOL, TEST = slice(0, 700), slice(700, 1250), slice(1250, None)
 QUICK = ClassifierRun(images=5000)

@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from condgen.metrics import alignment, probes
-from condgen.metrics.alignment import chance_within, retrieval, retrieval_at_1
+from condgen.metrics import probes
+from condgen.metrics import retrieval as alignment
 from condgen.metrics.probes import (
     accuracy,
     accuracy_by_class,
@@ -29,6 +29,7 @@ from condgen.metrics.probes import (
     uniformity,
     zero_shot,
 )
+from condgen.metrics.retrieval import chance_within, retrieval, retrieval_at_1
 
 CLASSES = 5
 

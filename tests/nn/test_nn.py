@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from condgen.nn.conditioning import ConditionDrop, ImageAndWords, condition, say_nothing
+from condgen.nn.embedding_normalizer import Normaliser
 from condgen.nn.layers import Attention, Block, waves
-from condgen.nn.normaliser import Normaliser
 from condgen.nn.unet import UNet, UNetConfig
 
 torch.manual_seed(0)

@@ -19,8 +19,8 @@ from torch import nn
 
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.training import checkpoint
-from condgen.training.loop import PATIENCE, Fit, FitConfig
-from condgen.training.run import Display, RunFolder, _append, drive
+from condgen.training.run_folder import Display, RunFolder, _append, drive
+from condgen.training.trainer import PATIENCE, Fit, FitConfig
 from scripts.chaos import Runs
 from tests.training.test_training import Line, TwoTurns, draw, fit_of
 

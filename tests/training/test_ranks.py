@@ -13,12 +13,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from condgen import ranks
+from condgen import distributed
 from condgen.cli.main import main
 from condgen.contracts import CondgenError
-from condgen.pipeline import TextToImage
-from condgen.training import sharding
-from condgen.training.loop import Fit
+from condgen.pipelines.text_to_image import TextToImage
+from condgen.training import fsdp
+from condgen.training.trainer import Fit
 from tests.training.two_processes import CONFIG as SMALL
 from tests.training.two_processes import SPLIT, trainables, whole_batch
 
@@ -138,10 +138,10 @@ def test_what_is_not_supported_is_refused_before_anything_is_written(config, tmp
             for name, value in env.items():
                 patch.setenv(name, value)
             with pytest.raises(CondgenError, match=r"docs/fsdp\.yaml") as error:
-                sharding.asked()
+                fsdp.asked()
             assert told in str(error.value)
             assert main(list(words)) == 2 and not (tmp_path / "run").exists()
-    assert sharding.asked() is None
+    assert fsdp.asked() is None
 
 
 CONFIG = {
@@ -193,6 +193,6 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(config, tmp_path
 
 def test_alone_everything_is_as_it_was():
     x = torch.randn(3, 2, requires_grad=True)
-    assert ranks.gathered(x) is x and torch.equal(ranks.mean(x), x) and ranks.largest(2.5) == 2.5
-    assert torch.equal(ranks.shared_out(lambda own: torch.arange(7)[own], 7), torch.arange(7))
-    assert (ranks.rank(), ranks.world()) == (0, 1)
+    assert distributed.gathered(x) is x and torch.equal(distributed.mean(x), x) and distributed.largest(2.5) == 2.5
+    assert torch.equal(distributed.shared_out(lambda own: torch.arange(7)[own], 7), torch.arange(7))
+    assert (distributed.rank(), distributed.world()) == (0, 1)

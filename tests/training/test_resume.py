@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from condgen.data.augment import Augment
-from condgen.data.looks import Looks
-from condgen.data.pairs import Pairs, PairViews
-from condgen.data.scenes import scenes
-from condgen.data.views import Views
-from condgen.training.loop import COUNTERS, Fit, FitConfig
+from condgen.data.batches.augment import Augment
+from condgen.data.batches.captions import Views
+from condgen.data.batches.views import Looks
+from condgen.data.datasets.pairs import Pairs, PairViews
+from condgen.data.synthetic.scenes import scenes
+from condgen.training.trainer import COUNTERS, Fit, FitConfig
 from tests.test_contracts import PICTURES as FEW
 from tests.test_contracts import TRAINABLES, make
 from tests.tiny import tiny_model

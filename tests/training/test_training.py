@@ -9,8 +9,8 @@ from torch import nn
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.training import checkpoint
 from condgen.training.ema import PowerEma
-from condgen.training.loop import Fit, FitConfig
-from condgen.training.run import Display, RunFolder, drive
+from condgen.training.run_folder import Display, RunFolder, drive
+from condgen.training.trainer import Fit, FitConfig
 
 
 class Line(nn.Module):
@@ -316,7 +316,7 @@ def test_a_config_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     def crash(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("condgen.training.run.os.replace", crash)
+    monkeypatch.setattr("condgen.training.run_folder.os.replace", crash)
     with pytest.raises(KeyboardInterrupt), pytest.warns(CondgenWarning):
         RunFolder(tmp_path / "run", {"minutes": 2})
     with pytest.raises(KeyboardInterrupt):

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from condgen import ranks
+from condgen import distributed
+from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.selfsup import SelfsupObjective
-from condgen.encoders.training import ClipObjective, ClipTraining
-from condgen.training.loop import Fit, FitConfig
-from condgen.training.sharding import whole
+from condgen.training.fsdp import whole
+from condgen.training.trainer import Fit, FitConfig
 from tests.test_contracts import TRAINABLES, batch, make
 from tests.tiny import tiny_model
 from tests.training.test_training import Line, TwoTurns
@@ -53,7 +53,7 @@ def whole_batch(step: int = 0) -> dict:
 
 def part_of(given: dict) -> dict:
     """What this process sees of a batch."""
-    return {name: value.chunk(ranks.world())[ranks.rank()] for name, value in given.items()}
+    return {name: value.chunk(distributed.world())[distributed.rank()] for name, value in given.items()}
 
 
 def gradients(out: Path) -> None:
@@ -64,13 +64,13 @@ def gradients(out: Path) -> None:
         for turn in trainable.turns:
             trainable.zero_grad(set_to_none=True)
             given = part_of(whole_batch())
-            torch.manual_seed(100 + ranks.rank())
+            torch.manual_seed(100 + distributed.rank())
             fit.backward(fit.objective(given, turn)["loss"])
             own = {n: whole(p.grad) for n, p in trainable.named_parameters() if p.grad is not None}
             for key, grad in own.items():
-                assert torch.equal(grad, ranks.mean(grad)), f"{name} {key} differs between the processes"
+                assert torch.equal(grad, distributed.mean(grad)), f"{name} {key} differs between the processes"
             found |= {f"{name}/{turn}/{key}": grad for key, grad in own.items()}
-    if not ranks.rank():
+    if not distributed.rank():
         save_file(found, out / "gradients.safetensors")
 
 
@@ -90,12 +90,12 @@ def resume(out: Path) -> None:
         run(straight, 6)
         run(first, 3)
         first.save(out / name)
-        ranks.wait()
+        distributed.wait()
         assert second.resume(out / name) == [] and second.count == 3
         run(second, 6)
         for key, value in straight.model.state_dict().items():
             assert torch.equal(value, second.model.state_dict()[key]), f"{name} {key}"
-            assert torch.equal(value, ranks.mean(value).to(value.dtype)), f"{name} {key}"
+            assert torch.equal(value, distributed.mean(value).to(value.dtype)), f"{name} {key}"
         for key, value in straight.ema.mean.items():
             assert torch.equal(value, second.ema.mean[key]), f"{name} {key}"
 
@@ -105,7 +105,7 @@ def fault(out: Path) -> None:
 
     class Faulty(Line):
         def loss(self, batch, turn):
-            bad = ranks.rank() == 1 and batch["step"].item() == 2
+            bad = distributed.rank() == 1 and batch["step"].item() == 2
             return {"loss": super().loss(batch, turn)["loss"] * (float("nan") if bad else 1.0)}
 
     fit = Fit(Faulty(), lambda step: {"x": whole_batch(step)["z"][:, :4], "step": torch.tensor(step)}, CONFIG)
@@ -116,7 +116,7 @@ def fault(out: Path) -> None:
             break
     assert skipped == [0, 0, 1, 1, 1], skipped
     for value in fit.trained().values():
-        assert torch.equal(value, ranks.mean(value))
+        assert torch.equal(value, distributed.mean(value))
 
 
 def furthest(one: dict, other: dict) -> float:
@@ -137,7 +137,7 @@ def split(out: Path) -> None:
         for fit, place in ((plain, "plain"), (parts, "split")):
             run(fit, 2)
             fit.save(out / place / name)
-            ranks.wait()
+            distributed.wait()
             run(fit, 4)
         for fit, place in ((parts_on, "split"), (plain_on, "split"), (after_plain, "plain")):
             assert fit.resume(out / place / name) == [] and fit.count == 2
@@ -154,7 +154,7 @@ def split(out: Path) -> None:
         snapshot = parts.snapshot()
         assert all(type(p.data) is torch.Tensor for p in snapshot.parameters())
         assert all(torch.equal(value, trained[key]) for key, value in snapshot.state_dict().items())
-    if not ranks.rank():
+    if not distributed.rank():
         (out / "deviations.json").write_text(json.dumps(told))
 
 
@@ -165,7 +165,7 @@ def run(fit: Fit, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    ranks.join()
-    assert ranks.world() == 2
+    distributed.join()
+    assert distributed.world() == 2
     {"gradients": gradients, "resume": resume, "fault": fault, "split": split}[sys.argv[1]](Path(sys.argv[2]))
-    ranks.leave()
+    distributed.leave()

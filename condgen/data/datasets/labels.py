@@ -1,0 +1,144 @@
+"""Labelled pictures in memory. Sources fill it, `LabelViews` draws batches from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from condgen.contracts import Batch, CondgenError
+from condgen.data.batches.captions import shifted, to_float
+from condgen.data.batches.order import Shuffled
+from condgen.data.datasets.captions import CaptionedPictures, intern_captions
+from condgen.data.factors import LABEL, Factor
+from condgen.data.templates import class_captions
+from condgen.distributed import split
+
+
+@dataclass
+class LabelledPictures:
+    """N square pictures with A factors each.
+
+    Args:
+        images: uint8 (N, C, S, S); C is 1 or 3.
+        factors: what is known of them; the class, where there is one, is called `label`.
+        codes: float32 (N, A), see `factors`; NaN where nothing is known.
+        name: what this data is called in messages and model cards.
+    """
+
+    images: np.ndarray
+    factors: tuple[Factor, ...]
+    codes: np.ndarray
+    name: str = "pictures"
+
+    def __post_init__(self) -> None:
+        n, channels, height, width = self.images.shape
+        if self.images.dtype != np.uint8 or channels not in (1, 3) or height != width:
+            raise ValueError(f"images must be uint8 (N, 1 or 3, S, S), got {self.images.dtype} {self.images.shape}")
+        if self.codes.shape != (n, len(self.factors)):
+            raise ValueError(f"codes must be ({n}, {len(self.factors)}), got {self.codes.shape}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> int:
+        """Edge length S of the pictures."""
+        return self.images.shape[-1]
+
+    @property
+    def colours(self) -> int:
+        """Channels C of the pictures."""
+        return self.images.shape[1]
+
+    def rows(self, which: np.ndarray) -> LabelledPictures:
+        """Some of the pictures."""
+        return replace(self, images=self.images[which], codes=self.codes[which])
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (N,), the class of every picture.
+
+        Raises:
+            KeyError: these pictures have no factor `label`.
+        """
+        names = [factor.name for factor in self.factors]
+        if LABEL not in names:
+            raise KeyError(LABEL)
+        return self.codes[:, names.index(LABEL)].astype(np.int64)
+
+
+def captioned(data: LabelledPictures, templates: Sequence[str]) -> CaptionedPictures:
+    """Labelled pictures as captioned ones: every sentence about its class is true of a picture.
+
+    Pictures whose class is not known are left out; grey ones become RGB.
+
+    Args:
+        templates: sentences with a gap, see `templates`.
+
+    Raises:
+        CondgenError: there are no classes, or no two of them could be told apart by what is said.
+    """
+    label = next((factor for factor in data.factors if factor.name == LABEL), None)
+    if label is None:
+        raise CondgenError(f"{data.name} has no classes to make captions of. Name their column with --label.")
+    texts, index = intern_captions(class_captions(label.values, templates))
+    known = ~np.isnan(data.codes[:, [factor.name for factor in data.factors].index(LABEL)])
+    labels, images = data.labels[known], np.repeat(data.images[known], 3 // data.colours, axis=1)
+    return CaptionedPictures(images, texts, index[labels], None, data.name, labels, tuple(label.values))
+
+
+class LabelViews:
+    """Draws batch k: every picture once an epoch in a seeded order. Batch k of a seed is always the same.
+
+    A batch holds `image` (B, C, S, S) in [-1, 1], `codes` float (B, A), 0 where nothing is known, and `has_codes`
+    bool (B, A).
+
+    Args:
+        data: the pictures.
+        batch: pictures in a batch, over all processes.
+        seed: fixes the order and what follows.
+        shift: largest random shift in pixels, the border repeated.
+        flip: mirror every second picture, left to right.
+        rank, world: this process and how many there are; each takes its own part of every batch.
+
+    Raises:
+        CondgenError: the batch cannot be split evenly.
+    """
+
+    def __init__(
+        self,
+        data: LabelledPictures,
+        batch: int,
+        seed: int,
+        shift: int = 0,
+        flip: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        self.data, self.batch, self.seed, self.shift, self.flip = data, batch, seed, shift, flip
+        self.own = split(batch, rank, world)
+        self.order = Shuffled(len(data), seed)
+
+    def __call__(self, step: int) -> Batch:
+        """Batch `step`, counted from 0."""
+        rng = np.random.default_rng((self.seed, step, 0))  # draws for the whole batch, however it is split
+        rows = self.order.rows(step * self.batch, self.batch)[self.own]
+        images = self.data.images[rows]
+        if self.shift:
+            images = shifted(images, self.shift, rng.integers(0, 2 * self.shift + 1, (self.batch, 2))[self.own])
+        if self.flip:
+            mirrored = rng.random(self.batch)[self.own] < 0.5
+            images = np.where(mirrored[:, None, None, None], images[..., ::-1], images)
+        return {"image": to_float(images)} | coded(self.data.codes[rows])
+
+
+def coded(codes: np.ndarray) -> Batch:
+    """Rows of codes as a condition: `codes`, 0 where nothing is known, and `has_codes`."""
+    known = ~np.isnan(codes)
+    return {
+        "codes": torch.from_numpy(np.where(known, codes, 0).astype(np.float32)),
+        "has_codes": torch.from_numpy(known),
+    }

@@ -1,0 +1,132 @@
+"""Computes the embeddings of captioned pictures once, so that priors and decoders can train without the encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from condgen.contracts import CondgenError, Encoder
+from condgen.data.batches.captions import to_float
+from condgen.data.datasets.captions import CaptionedPictures
+from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.datasets.pairs import Unpaired
+from condgen.data.embeddings.store import UNIT, About, Embeds, Unit, Writer
+from condgen.data.streaming.stream import Sample, Stream, text_number
+from condgen.encoders.interop.load import open_encoder, reads_size
+from condgen.encoders.tokenizer import Tokenizer
+from condgen.files.registry import DEFAULT
+from condgen.files.weights import fingerprint
+
+PART = 64 * UNIT
+"""Pictures in a file."""
+
+
+def load_encoder(path_or_name: str | Path | None) -> tuple[Encoder, Tokenizer]:
+    """The encoder of a model, of a training run that has one already, or of another library, and its tokenizer."""
+    return open_encoder(DEFAULT if path_or_name is None else path_or_name)
+
+
+def digest_of(data: Stream | CaptionedPictures | LabelledPictures | Unpaired) -> str:
+    """Names the pictures and how they were read."""
+    if isinstance(data, Stream):
+        return data.digest
+    if isinstance(data, Unpaired):
+        both = (np.ascontiguousarray(side) for side in (data.a, data.b))
+        return hashlib.sha256(b"".join(hashlib.sha256(side).digest() for side in both)).hexdigest()[:16]
+    digest = hashlib.sha256(np.ascontiguousarray(data.images).reshape(-1))  # without a copy, for they may be large
+    if isinstance(data, LabelledPictures):
+        digest.update(data.codes.tobytes() + repr(data.factors).encode("utf-8", "replace"))
+        return digest.hexdigest()[:16]
+    digest.update(data.captions.tobytes())
+    digest.update("\0".join(data.texts).encode("utf-8", "replace"))
+    return digest.hexdigest()[:16]
+
+
+def samples(data: Stream | CaptionedPictures, first: int, count: int) -> Iterator[Sample]:
+    """Pictures `first` to `first + count`, in their order."""
+    if isinstance(data, Stream):
+        yield from data.samples(first, count)
+        return
+    for number in range(first, min(first + count, len(data))):
+        captions = tuple(data.texts[i] for i in data.captions[number] if i >= 0)
+        yield Sample(data.images[number], captions, number)
+
+
+def embed(
+    clip: Encoder,
+    tokenizer: Tokenizer,
+    data: Stream | CaptionedPictures,
+    folder: Path | str,
+    told: Callable[[float, str], None] = lambda share, what: None,
+) -> Embeds:
+    """Writes the embeddings of all pictures and captions, see `data.embeds`; files that are finished are kept.
+
+    Args:
+        clip: on the device to compute on.
+        data: pictures of the size that it reads, or of any where it scales them itself.
+        told: called with progress.
+
+    Raises:
+        CondgenError: pictures of another size; embeddings of another encoder or of other pictures in the folder; a disk
+            that is full.
+    """
+    if not reads_size(clip, data.size):
+        raise CondgenError(f"The encoder reads {clip.config.size} x {clip.config.size} pixels, not {data.size}.")
+    width = data.width if isinstance(data, Stream) else data.captions.shape[1]
+    c = clip.config
+    about = About(fingerprint(clip), data.name, digest_of(data), c.embed_dim, c.context, width)
+    writer, parts = Writer(Path(folder), about), range(-(-len(data) // PART))
+    missing = [part for part in parts if not writer.has(part)]
+    clock = Clock(told, len(data), len(data) - sum(min(PART, len(data) - part * PART) for part in missing))
+    for part in missing:
+        units, own = [], samples(data, part * PART, PART)
+        while some := list(islice(own, UNIT)):
+            units.append(_unit(clip, tokenizer, some, width))
+            clock.add(len(some))
+        writer.write(part, units)
+    return writer.finish(len(parts))
+
+
+class Clock:
+    """Tells now and then how many of all pictures are done, and how long the rest will take; `total` may be a guess."""
+
+    def __init__(self, told: Callable[[float, str], None], total: int, done: int):
+        self.told, self.total, self.done, self.before = told, total, done, done
+        self.began = self.said = time.monotonic()
+
+    def add(self, pictures: int) -> None:
+        self.done += pictures
+        now = time.monotonic()
+        if now - self.said > 3:
+            self.said = now
+            if self.done > self.total:
+                self.told(0.0, f"{self.done:,} pictures")
+                return
+            left = timedelta(seconds=round((now - self.began) / (self.done - self.before) * (self.total - self.done)))
+            self.told(self.done / self.total, f"{self.done:,} of {self.total:,} pictures, {left} left")
+
+
+@torch.inference_mode()
+def _unit(clip: Encoder, tokenizer: Tokenizer, some: list[Sample], width: int) -> Unit:
+    device = clip.log_scale.device
+    texts = list(dict.fromkeys(text for sample in some for text in sample.captions))
+    place = {text: i for i, text in enumerate(texts)}
+    captions = torch.full((len(some), width), -1, dtype=torch.int32)
+    for row, sample in enumerate(some):
+        captions[row, : len(sample.captions)] = torch.tensor([place[text] for text in sample.captions])
+    tokens = torch.from_numpy(tokenizer.encode(texts))
+    images = to_float(torch.stack([torch.from_numpy(sample.image) for sample in some]))
+    return Unit(
+        clip.embed_image(images.to(device)).float().cpu(),
+        captions,
+        clip.embed_text(tokens.to(device)).float().cpu(),
+        tokens.int(),
+        torch.tensor([text_number(text) for text in texts]),
+    )

@@ -1,0 +1,294 @@
+"""Embeddings of captioned pictures on disk: computed once, then trained from without the encoder or the pictures.
+
+manifest.json               space, sizes, statistics of the image embeddings, files; written last
+embeds-00000.safetensors    of a run of pictures:
+    image_embed  float32 (N, D), one row for each picture
+    captions     int32 (N, C), for every picture its texts below, -1 for none
+    text_embed   float32 (T, D), tokens int32 (T, L), text_id int64 (T,): the texts of every UNIT pictures, each once
+
+A unit is read in one go and few are held, so that any number of embeddings costs the same memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from condgen.contracts import Batch, CondgenError
+from condgen.data.batches.order import BlockOrder, Window
+from condgen.distributed import split
+from condgen.files.weights import config_from, read_json, write_json
+
+UNIT = 256
+HELD_BYTES = 128_000_000
+MANIFEST, FORMAT = "manifest.json", 1
+NAMES = ("image_embed", "captions", "text_embed", "tokens", "text_id")
+
+
+@dataclass(frozen=True)
+class About:
+    """What embeddings belong to.
+
+    Args:
+        space: fingerprint of the encoder that made them.
+        data: name of the pictures.
+        digest: names the pictures and how they were read, see `stream.Stream.digest`.
+        embed_dim: D. context: L. width: most captions of a picture, C.
+    """
+
+    space: str
+    data: str
+    digest: str
+    embed_dim: int
+    context: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Up to UNIT pictures; `captions` are places in the other three, -1 for none."""
+
+    image_embed: Tensor
+    captions: Tensor
+    text_embed: Tensor
+    tokens: Tensor
+    text_id: Tensor
+
+
+class Writer:
+    """Writes embeddings part by part; parts that are there already, of the same encoder and pictures, are kept.
+
+    Raises:
+        CondgenError: the folder holds embeddings of another encoder or of other pictures, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, about: About):
+        self.folder, self.about = folder, about
+        self._tags = {name: str(value) for name, value in asdict(about).items()}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CondgenError(f"The folder {folder} cannot be written ({error.strerror}). Choose another.") from None
+
+    def path(self, part: int) -> Path:
+        return self.folder / f"embeds-{part:05}.safetensors"
+
+    def has(self, part: int) -> bool:
+        """Whether a part is there, whole."""
+        path = self.path(part)
+        if not path.exists():
+            return False
+        try:
+            with safe_open(path, "pt") as file:
+                tags = file.metadata() or {}
+        except (SafetensorError, OSError):
+            return False  # cut short by a crash of the machine: made again
+        if tags != self._tags:
+            told = [f"{k} {tags.get(k)}, not {v}" for k, v in self._tags.items() if tags.get(k) != v]
+            raise CondgenError(
+                f"{path} holds other embeddings ({'; '.join(told)}). Choose another folder, or delete this one."
+            )
+        return True
+
+    def write(self, part: int, units: list[Unit]) -> None:
+        """Writes a part: whole or not at all."""
+        shift, captions = 0, []
+        for unit in units:
+            captions.append(torch.where(unit.captions < 0, -1, unit.captions + shift))
+            shift += len(unit.text_id)
+        tensors = {name: torch.cat([getattr(unit, name) for unit in units]).contiguous() for name in NAMES}
+        tensors["captions"] = torch.cat(captions).contiguous()
+        aside = self.path(part).with_suffix(".tmp")
+        try:
+            save_file(tensors, aside, metadata=self._tags)
+            with open(aside, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(aside, self.path(part))
+        except (OSError, SafetensorError) as error:
+            aside.unlink(missing_ok=True)
+            raise CondgenError(
+                f"{self.path(part)} could not be written ({error}). Free some space and give the same command again."
+            ) from None
+
+    def finish(self, parts: int) -> Embeds:
+        """Writes the manifest, with the statistics of all image embeddings, and opens what was written."""
+        count, mean, spread, files = 0, 0.0, 0.0, []
+        for part in range(parts):
+            with safe_open(self.path(part), "pt") as file:
+                own = file.get_tensor("image_embed").double()
+                n, m = len(own), own.mean(0)
+            # Chan, Golub and LeVeque's way to put moments together, which loses no digits to large sums
+            step = m - mean
+            spread = spread + ((own - m) ** 2).sum(0) + step**2 * count * n / (count + n)
+            mean, count = mean + step * n / (count + n), count + n
+            files.append({"file": self.path(part).name, "pictures": n, "bytes": self.path(part).stat().st_size})
+        sd = (spread / max(count - 1, 1)).sqrt().clamp(min=1e-4)
+        normaliser = {"mean": mean.tolist(), "sd": sd.tolist()}
+        told = {"format": FORMAT, **asdict(self.about), "pictures": count, "normaliser": normaliser, "files": files}
+        write_json(self.folder / MANIFEST, told)
+        return Embeds(self.folder)
+
+
+class Embeds:
+    """Embeddings that `Writer` wrote.
+
+    Raises:
+        CondgenError: not finished, or a file is missing or damaged; the message names it.
+    """
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        path = self.folder / MANIFEST
+        if not path.is_file():
+            raise CondgenError(
+                f"{folder} holds no finished embeddings: there is no {path}. Make them: condgen embed MODEL "
+                f"--data PATH -o {folder}."
+            )
+        told = read_json(path)
+        try:
+            names = ("space", "data", "digest", "embed_dim", "context", "width")
+            self.about = config_from(About, {name: told[name] for name in names}, path)
+            self.mean, self.sd = (torch.tensor(told["normaliser"][name]).float() for name in ("mean", "sd"))
+            files = [(self.folder / Path(file["file"]).name, file["pictures"], file["bytes"]) for file in told["files"]]
+            self._ends = np.cumsum([pictures for _, pictures, _ in files])
+            whole = told["format"] == FORMAT and self.mean.shape == self.sd.shape == (self.about.embed_dim,)
+        except (TypeError, LookupError, ValueError, AttributeError):
+            whole = False
+        if not whole or not files:
+            raise CondgenError(f"{path} does not describe embeddings of format {FORMAT}. Make them again.")
+        for file, _, size in files:
+            if not file.is_file() or file.stat().st_size != size:
+                raise CondgenError(f"{file} is missing or damaged. Delete {path}, and give `condgen embed` again.")
+        self._files = [file for file, _, _ in files]
+        units = [(f, n) for f, (_, pictures, _) in enumerate(files) for n in range(0, pictures, UNIT)]
+        self._places = units
+        self.counts = np.array([min(UNIT, files[f][1] - n) for f, n in units])
+        self._starts = np.cumsum(self.counts) - self.counts
+        self._held: OrderedDict[int, Unit] = OrderedDict()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def check(self, space: str, digest: str = "") -> None:
+        """Raises `CondgenError` when the embeddings are those of another encoder, or of other pictures."""
+        if self.about.space != space:
+            raise CondgenError(
+                f"{self.folder} holds embeddings of the encoder {self.about.space}; the encoder here is {space}. Make "
+                "them with this one (condgen embed), or start from the run they were made with (--start RUN)."
+            )
+        if digest and self.about.digest != digest:
+            raise CondgenError(
+                f"{self.folder} holds embeddings of other pictures ({self.about.data}, {self.about.digest}) than those "
+                f"given now ({digest}), or they were read in another way. Make them again with the same --data, split, "
+                "columns and size."
+            )
+
+    def image(self, rows: Tensor) -> Tensor:
+        """The image embeddings of pictures by number, (B, D)."""
+        return self._gather(rows, lambda unit, places: unit.image_embed[places], self.about.embed_dim)
+
+    def text(self, rows: Tensor, caption: Tensor) -> Tensor:
+        """The embeddings of caption `caption[i]` of picture `rows[i]`, (B, D)."""
+        width = self.about.width
+
+        def texts(unit: Unit, places: Tensor, which: Tensor) -> Tensor:
+            return unit.text_embed[unit.captions[places, which].long()]
+
+        if len(caption) and int(caption.max()) >= width:
+            raise CondgenError(f"{self.folder} knows {width} captions of a picture, asked is {int(caption.max()) + 1}.")
+        return self._gather(rows, texts, self.about.embed_dim, caption)
+
+    def _gather(self, rows: Tensor, of, dim: int, *more: Tensor) -> Tensor:
+        out = torch.empty(len(rows), dim)
+        for unit, slots, places in self.units(rows):
+            out[slots] = of(unit, places, *(extra[slots] for extra in more))
+        return out
+
+    def units(self, rows: Tensor) -> Iterator[tuple[Unit, Tensor, Tensor]]:
+        """The units that hold rows: (unit, which of `rows` it holds, their places in it)."""
+        numbers = np.searchsorted(self._starts, rows.numpy(), "right") - 1
+        for number in np.unique(numbers):
+            slots = torch.from_numpy(np.flatnonzero(numbers == number))
+            yield self.unit(int(number)), slots, rows[slots] - int(self._starts[number])
+
+    def unit(self, number: int) -> Unit:
+        """A unit, from memory where it is held."""
+        if number in self._held:
+            self._held.move_to_end(number)
+            return self._held[number]
+        unit = self._held[number] = self._read(number)
+        size = sum(getattr(unit, name).nbytes for name in NAMES)
+        while len(self._held) > max(8, HELD_BYTES // size):
+            self._held.popitem(last=False)
+        return unit
+
+    def _read(self, number: int) -> Unit:
+        file, first = self._places[number]
+        last = first + int(self.counts[number])
+        try:
+            with safe_open(self._files[file], "pt") as tensors:
+                image_embed, captions = (tensors.get_slice(name)[first:last] for name in NAMES[:2])
+                low, high = int(captions[captions >= 0].min()), int(captions.max()) + 1
+                text_embed, tokens, text_id = (tensors.get_slice(name)[low:high] for name in NAMES[2:])
+        except (SafetensorError, OSError, ValueError, RuntimeError, IndexError) as error:
+            raise CondgenError(f"{self._files[file]} is damaged ({error}). Delete it, and embed again.") from None
+        return Unit(image_embed, torch.where(captions < 0, -1, captions - low), text_embed, tokens, text_id)
+
+
+class EmbedViews:
+    """Draws batch k for a prior: every picture once an epoch, with one of its captions; no picture is opened.
+
+    A batch holds `image_embed` and `text_embed` (B, D), `tokens` (B, L), `text_id` (B,), `true_ids` (B, C), and `row`
+    (B,), the numbers of the pictures.
+
+    Args:
+        embeds: where from.
+        batch: pictures in a batch, over all processes.
+        seed: fixes order and choice of captions.
+        buffer: pictures to shuffle among, see `order.BlockOrder`.
+        rank, world: this process and how many there are; each gives its own part of every batch.
+    """
+
+    def __init__(self, embeds: Embeds, batch: int, seed: int, buffer: int = 8192, rank: int = 0, world: int = 1):
+        self.embeds, self.batch, self.seed, self.own = embeds, batch, seed, split(batch, rank, world)
+        self.order = BlockOrder(embeds.counts, buffer, seed)
+
+    def __call__(self, step: int) -> Batch:
+        """Batch `step`, counted from 0."""
+        draw = torch.from_numpy(np.random.default_rng((self.seed, step, 0)).random(self.batch)[self.own])
+        first, about = step * self.batch + self.own.start, self.embeds.about
+        windows = self.order.windows(first, len(draw))
+        rows = torch.from_numpy(np.concatenate([self._rows(window, places) for window, places in windows]))
+        out = {
+            "row": rows,
+            "image_embed": torch.empty(len(rows), about.embed_dim),
+            "text_embed": torch.empty(len(rows), about.embed_dim),
+            "tokens": torch.empty(len(rows), about.context, dtype=torch.long),
+            "text_id": torch.empty(len(rows), dtype=torch.long),
+            "true_ids": torch.full((len(rows), about.width), -1),
+        }
+        for unit, slots, places in self.embeds.units(rows):
+            captions = unit.captions[places].long()
+            chosen = (draw[slots] * (captions >= 0).sum(1)).long()
+            text = captions[torch.arange(len(slots)), chosen]
+            out["image_embed"][slots] = unit.image_embed[places]
+            out["text_embed"][slots] = unit.text_embed[text]
+            out["tokens"][slots] = unit.tokens[text].long()
+            out["text_id"][slots] = unit.text_id[text]
+            out["true_ids"][slots] = torch.where(captions < 0, -1, unit.text_id[captions.clamp(min=0)])
+        return out
+
+    def _rows(self, window: Window, places: range) -> np.ndarray:
+        ends = np.cumsum(self.embeds.counts[window.blocks])
+        own = window.places[places.start : places.stop]
+        block = np.searchsorted(ends, own, "right")
+        return self.embeds._starts[window.blocks[block]] + own - (ends - self.embeds.counts[window.blocks])[block]

@@ -1,0 +1,204 @@
+"""Labelled pictures to disk: folders of classes, npz, parquet; batch by batch, and whole or not at all.
+
+folder     OUT/<label>/<index>.png, and OUT/about.json
+npz        images uint8 (N, S, S, 3), or (N, S, S) where they are grey; labels int64 (N,); names; about
+parquet    image as `datasets` reads it (a struct of PNG bytes and a path), label, label_name
+
+`about` says where they come from. The label of a picture is its place among the names, in all three.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import unicodedata
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from condgen.contracts import CondgenError
+from condgen.files.images import png_bytes
+from condgen.files.weights import whole, write_json
+
+FORMATS = ("folder", "npz", "parquet")
+STEM = "train"
+"""Name of the one file, where a folder is given for it."""
+ROWS = 1000
+"""Rows of a group in parquet."""
+RESERVED = {"con", "prn", "aux", "nul", *(f"{name}{i}" for name in ("com", "lpt") for i in range(10))}
+"""What Windows takes for a device."""
+Put = Callable[[np.ndarray, int, int], None]
+"""Takes pictures, uint8 (B, C, S, S), their label, and the place of the first among those of that label."""
+
+
+def place_of(out: Path, how: str) -> Path:
+    """Where the pictures go: `out` itself, or a file in it.
+
+    Raises:
+        CondgenError: an unknown format, or something is there already.
+    """
+    if how not in FORMATS:
+        raise CondgenError(f"There is no format {how!r}; choose {', '.join(FORMATS)}.")
+    place = out if how == "folder" or out.suffix.lower() == f".{how}" else out / f"{STEM}.{how}"
+    empty = how == "folder" and place.is_dir() and not any(place.iterdir())
+    if os.path.lexists(place) and not empty:
+        raise CondgenError(f"{place} is there already, and a data set is not mixed with another. Choose another -o.")
+    return place
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What will be written.
+
+    Args:
+        names: of the labels.
+        counts: how many pictures each will get.
+        shape: of a picture, (C, S, S).
+        about: plain values that say where the pictures come from.
+    """
+
+    names: tuple[str, ...]
+    counts: tuple[int, ...]
+    shape: tuple[int, int, int]
+    about: dict[str, Any]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """`about`, with the names of the labels."""
+        return self.about | {"names": list(self.names)}
+
+
+@contextmanager
+def writing(place: Path, how: str, contents: Contents) -> Iterator[Put]:
+    """Gives a function that takes pictures, all of a label before the next.
+
+    They are in their place, see `place_of`, when all was well, and else there is nothing.
+    """
+    if how == "folder":
+        with _folder(place, contents) as put:
+            yield put
+        return
+    with whole(place) as file, (_npz if how == "npz" else _parquet)(file, contents) as put:
+        yield put
+
+
+@contextmanager
+def _folder(place: Path, contents: Contents) -> Iterator[Put]:
+    folders = safe_names(contents.names)
+    digits = len(str(max(contents.counts) - 1))
+    temporary = place.with_name(f".{place.name}.tmp")
+    try:
+        if temporary.exists():
+            shutil.rmtree(temporary)  # of a run that was killed
+        temporary.mkdir(parents=True)
+
+        def put(images: np.ndarray, label: int, first: int) -> None:
+            folder = temporary / folders[label]
+            folder.mkdir(exist_ok=True)
+            for i, image in enumerate(_pil(images), first):
+                (folder / f"{i:0{digits}}.png").write_bytes(png_bytes(image))
+
+        yield put
+        write_json(temporary / "about.json", contents.told | {"folders": folders})
+        if place.exists():
+            place.rmdir()
+        os.replace(temporary, place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _npz(file: Path, contents: Contents) -> Iterator[Put]:
+    channels, *edges = contents.shape
+    header = {
+        "shape": (sum(contents.counts), *edges, *([channels] * (channels > 1))),
+        "fortran_order": False,
+        "descr": "|u1",
+    }
+    labels: list[np.ndarray] = []
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("images.npy", "w", force_zip64=True) as entry:
+            np.lib.format.write_array_header_2_0(entry, header)
+
+            def put(images: np.ndarray, label: int, first: int) -> None:
+                entry.write(np.ascontiguousarray(images.transpose(0, 2, 3, 1)).tobytes())
+                labels.append(np.full(len(images), label, dtype=np.int64))
+
+            yield put
+        about = np.array(json.dumps(contents.told))
+        rest = {"labels": np.concatenate(labels), "names": np.array(contents.names), "about": about}
+        for name, value in rest.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, value, allow_pickle=False)
+            archive.writestr(f"{name}.npy", buffer.getvalue())
+
+
+@contextmanager
+def _parquet(file: Path, contents: Contents) -> Iterator[Put]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names, rows = list(contents.names), []
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"names": names, "_type": "ClassLabel"},
+        "label_name": {"dtype": "string", "_type": "Value"},
+    }
+    schema = pa.schema(
+        {
+            "image": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+            "label": pa.int64(),
+            "label_name": pa.string(),
+        },
+        metadata={"huggingface": json.dumps({"info": {"features": features}}), "condgen": json.dumps(contents.told)},
+    )
+    with pq.ParquetWriter(file, schema) as table:
+
+        def write(least: int) -> None:
+            while len(rows) >= least:
+                table.write_table(pa.Table.from_pylist(rows[:ROWS], schema=schema))
+                del rows[:ROWS]
+
+        def put(images: np.ndarray, label: int, first: int) -> None:
+            for i, image in enumerate(_pil(images), first):
+                picture = {"bytes": png_bytes(image), "path": f"{label}-{i}.png"}
+                rows.append({"image": picture, "label": label, "label_name": names[label]})
+            write(ROWS)
+
+        yield put
+        write(1)
+
+
+def _pil(images: np.ndarray) -> list[Image.Image]:
+    return [Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0).copy()) for image in images]
+
+
+def safe_names(names: Sequence[str]) -> list[str]:
+    """A file name for each, the same where that is safe on every file system; no two are equal, in any case.
+
+    `T-shirt/top` becomes `T-shirt_top`.
+    """
+    safe: list[str] = []
+    for name in names:
+        plain = "".join(
+            c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in unicodedata.normalize("NFC", name)
+        )
+        plain = plain.encode()[:100].decode("utf-8", "ignore")
+        plain = re.sub(r"^[. ]+|[. ]+$", "_", plain)
+        if not plain or plain.split(".")[0].casefold() in RESERVED:
+            plain += "_"
+        own, number = plain, 1
+        while own.casefold() in {one.casefold() for one in safe}:
+            number += 1
+            own = f"{plain}-{number}"
+        safe.append(own)
+    return safe

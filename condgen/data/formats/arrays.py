@@ -1,0 +1,225 @@
+"""Labelled pictures that come as arrays, all of one size: idx files, CIFAR's batches, scikit-learn's digits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from condgen.contracts import CondgenError, short
+from condgen.data.factors import LABEL, Factor
+from condgen.data.sources.captions import progress
+from condgen.data.sources.images import fit
+from condgen.data.sources.rows import hashed_split, in_split, split_name
+from condgen.data.sources.tables import clean
+
+LONG = 100
+"""Letters of a value's name."""
+NAMES_BESIDE = ("class_names.txt", "classes.txt")
+"""Files that name the classes 0, 1, 2 ..., one a line."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures of one file, or of two that belong together.
+
+    Args:
+        key: names the part in messages, and picture i of it is `key:i` to the hash that splits.
+        split: "" where a hash splits.
+        codes: int64 (N, A), as they are stored.
+        images: reads the pictures, uint8 (N, C, H, W).
+    """
+
+    key: str
+    split: str
+    codes: np.ndarray
+    images: Callable[[], np.ndarray]
+
+    def rows(self, asked: str, test: int) -> np.ndarray:
+        """int64 (M,): which pictures belong to a split."""
+        if self.split or asked == "all":
+            return np.arange(len(self.codes) if in_split(self.split, asked) else 0)
+        own = [hashed_split(f"{self.key}:{i}", test) == asked for i in range(len(self.codes))]
+        return np.flatnonzero(own)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Labelled pictures as arrays, found but not read.
+
+    Args:
+        path: what the user gave.
+        name: what the data is called.
+        form: `idx`, `cifar`, `digits`, `torchvision`, `drawn` or `dsprites`.
+        columns: names of the A factors.
+        names: for every factor the names of its codes 0, 1, 2 ...; empty where the numbers are the names.
+        parts: the pictures.
+        test: percent that the hash puts in the test split, where no name tells splits.
+    """
+
+    path: str
+    name: str
+    form: str
+    columns: tuple[str, ...]
+    names: tuple[tuple[str, ...], ...]
+    parts: tuple[Part, ...]
+    test: int = 5
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            for column, names, codes in zip(self.columns, self.names, part.codes.T):
+                if names and len(wrong := np.flatnonzero((codes < 0) | (codes >= len(names)))):
+                    raise CondgenError(
+                        f"{part.key}: the {column} of picture {wrong[0]} is {codes[wrong[0]]}, but there are "
+                        f"{len(names)} classes ({names[0]} to {names[-1]}). The file is damaged, or the names of the "
+                        "classes belong to other data."
+                    )
+
+    @property
+    def rule(self) -> str:
+        """What tells the split of a picture."""
+        hashed = any(not part.split for part in self.parts)
+        return f"a hash of the file name, {100 - self.test} to {self.test}" if hashed else "the names of files"
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that can be asked for."""
+        return sorted({part.split for part in self.parts} - {""} or {"train", "test"})
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """What is known of the pictures; values that no picture of any split has are left out."""
+        return tuple(
+            Factor(column, tuple(names[code] if names else str(code) for code in self._used(i)))
+            for i, (column, names) in enumerate(zip(self.columns, self.names))
+        )
+
+    @property
+    def empty(self) -> dict[str, list[str]]:
+        """Of every factor the names that no picture of any split has."""
+        unused = [
+            [one for code, one in enumerate(names) if code not in self._used(i)] for i, names in enumerate(self.names)
+        ]
+        return {column: names for column, names in zip(self.columns, unused) if names}
+
+    def _used(self, i: int) -> list[int]:
+        return np.unique(np.concatenate([part.codes[:, i] for part in self.parts])).tolist()
+
+    def read(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures, uint8 (N, C, H, W), and codes, float32 (N, A), as `factors` tells them.
+
+        Raises:
+            CondgenError: no pictures in the split, parts of unlike sizes, or a file that cannot be read.
+        """
+        split = split_name(split)
+        chosen = [(part, rows) for part in self.parts if len(rows := part.rows(split, self.test))]
+        if not chosen:
+            raise CondgenError(
+                f"{self.path} has no pictures in the split '{split}'. Splits there, told by {self.rule}: "
+                f"{', '.join(self.splits)}. Choose one of them or 'all'."
+            )
+        images, first, done = None, chosen[0][0], 0
+        for part, rows in chosen:
+            own = part.images()
+            own = own if len(rows) == len(own) else own[rows]
+            if images is None:
+                total = sum(len(rows) for _, rows in chosen)
+                images = own if total == len(own) else np.empty((total, *own.shape[1:]), np.uint8)
+            if own.shape[1:] != images.shape[1:]:
+                raise CondgenError(
+                    f"{self.path}: the pictures of {first.key} are {_size(images)}, those of {part.key} {_size(own)}. "
+                    "Give the files one by one."
+                )
+            if own is not images:
+                images[done : done + len(own)] = own
+            done += len(own)
+        stored = np.concatenate([part.codes[rows] for part, rows in chosen])
+        codes = [np.searchsorted(self._used(i), column) for i, column in enumerate(stored.T)]
+        return images, np.stack(codes, axis=1).astype(np.float32)
+
+
+def _size(images: np.ndarray) -> str:
+    return f"{images.shape[3]} x {images.shape[2]} x {images.shape[1]}"
+
+
+def names_beside(folder: Path, files: Sequence[str] = NAMES_BESIDE) -> tuple[str, ...]:
+    """The names of classes 0, 1, 2 ... that a file beside the data tells; () where there is none.
+
+    Raises:
+        CondgenError: it is no text, or one name is there twice.
+    """
+    found = next((folder / file for file in files if os.path.isfile(folder / file)), None)
+    if found is None:
+        return ()
+    try:
+        names = tuple(name for line in found.read_text("utf-8-sig").splitlines() if (name := clean(line)))
+    except (OSError, ValueError) as error:
+        raise CondgenError(f"{found} is no UTF-8 text ({error}). It should name the classes, one a line.") from None
+    return checked_names(names, str(found))
+
+
+def checked_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """The names of classes, or `CondgenError` when two are the same, or one is longer than a name is."""
+    if long := [name for name in names if len(name) > LONG]:
+        raise CondgenError(f"{where} names {short(long[0])}, {len(long[0])} letters long. A class has at most {LONG}.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise CondgenError(f"{where} names {short(twice[0])} twice. Every class needs a name of its own.")
+    return tuple(names)
+
+
+def choose(where: str, factors: Sequence[str], label: str, attributes: Sequence[str], usual: str) -> dict[str, str]:
+    """Which of many factors are told: the name that each has then -> the factor, the class first.
+
+    Args:
+        where: names the data in messages.
+        factors: those there are.
+        label: the one that is the class; where nothing at all is chosen it is `usual`.
+        attributes: further ones.
+
+    Raises:
+        CondgenError: there is no such factor, or one is chosen twice.
+    """
+    label = label or ("" if attributes else usual)
+    chosen = [*filter(None, [label]), *attributes]
+    if unknown := [name for name in chosen if name not in factors]:
+        raise CondgenError(f"{where} has no factor {short(unknown[0])}; it has {', '.join(factors)}.")
+    if twice := [name for name in chosen if chosen.count(name) > 1]:
+        raise CondgenError(f"The factor {twice[0]} of {where} is chosen twice.")
+    return {LABEL if name == label else name: name for name in chosen}
+
+
+def squared(images: np.ndarray, size: int, how: Literal["crop", "pad"], where: str) -> np.ndarray:
+    """uint8 (N, C, H, W) -> (N, C, S, S): as `pictures.fit`, Lanczos; S = H = W where `size` is 0.
+
+    Raises:
+        CondgenError: no size is asked for, and the pictures are not square.
+    """
+    n, channels, height, width = images.shape
+    if not size and height != width:
+        raise CondgenError(f"The pictures of {where} are {width} x {height}, not square. {ASK_SIZE}")
+    size = size or height
+    if height == width == size:
+        return images
+    fitted = np.empty((n, channels, size, size), np.uint8)
+    for i, picture in enumerate(progress(images, n, "resizing pictures")):
+        shown = np.broadcast_to(picture.transpose(1, 2, 0), (height, width, 3))
+        fitted[i] = fit(Image.fromarray(np.ascontiguousarray(shown)), size, how)[:channels]
+    return fitted
+
+
+ASK_SIZE = "Say the size that they shall have, for example --pictures.size 32."
+
+
+def coloured(images: np.ndarray, colours: int) -> np.ndarray:
+    """uint8 (..., C, H, W) with `colours` channels, 0 leaves them as they are; grey is the luma that PIL takes."""
+    if colours in (0, images.shape[-3]):
+        return images
+    if colours == 3:
+        return np.repeat(images, 3, axis=-3)
+    red, green, blue = (images[..., i : i + 1, :, :].astype(np.uint32) for i in range(3))
+    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)

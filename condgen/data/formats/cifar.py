@@ -1,0 +1,93 @@
+"""CIFAR's binary batches: records of one label byte (CIFAR-100: coarse and fine) and 3,072 bytes of RGB planes.
+
+References: Learning Multiple Layers of Features from Tiny Images (Krizhevsky, 2009), the binary version on its page.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from condgen.contracts import CondgenError
+from condgen.data.factors import LABEL
+from condgen.data.formats.arrays import NAMES_BESIDE, Arrays, Part, names_beside
+from condgen.data.sources.rows import named_split
+
+PIXELS = 3 * 32 * 32
+LABELS = {
+    1: {LABEL: (10, ("batches.meta.txt", *NAMES_BESIDE))},
+    2: {"coarse": (20, ("coarse_label_names.txt",)), LABEL: (100, ("fine_label_names.txt", *NAMES_BESIDE))},
+}
+"""By the number of label bytes: the name of each, how many values it has, and the files that may name them."""
+BINARY = "the binary version (cifar-10-batches-bin, cifar-100-binary) or parquet"
+
+
+def open_cifar(path: Path, names: tuple[str, ...] = ()) -> Arrays:
+    """The .bin files of a folder, or one of them. Names with `test` are test, `train` and `data_batch` are train.
+
+    Args:
+        path: a folder, or one file.
+        names: names of the classes; else the file that CIFAR brings along tells them.
+
+    Raises:
+        CondgenError: sizes that are no whole number of records, both kinds in one folder, labels out of range.
+    """
+    folder, files = (path, bin_files(path)) if path.is_dir() else (path.parent, [path])
+    kinds = {file: _label_bytes(file) for file in files}
+    if len(set(kinds.values())) > 1:
+        raise CondgenError(f"{path} has batches of CIFAR-10 and of CIFAR-100. Give them a folder each.")
+    count = kinds[files[0]]
+    told = {
+        column: (names if column == LABEL else ()) or names_beside(folder, beside) or tuple(map(str, range(levels)))
+        for column, (levels, beside) in LABELS[count].items()
+    }
+    parts = tuple(Part(file.name, _split(file), _codes(file, count), partial(_pictures, file, count)) for file in files)
+    return Arrays(str(path), folder.resolve().name, "cifar", tuple(told), tuple(told.values()), parts)
+
+
+def bin_files(folder: Path) -> list[Path]:
+    """The .bin files of a folder."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() == ".bin" and file.is_file())
+
+
+def _label_bytes(file: Path) -> int:
+    size = file.stat().st_size
+    fits = [count for count in LABELS if size and size % (PIXELS + count) == 0]
+    if not fits:
+        raise CondgenError(
+            f"{file} has {size:,} bytes, no whole number of records of 3,073 (CIFAR-10) or 3,074 (CIFAR-100): it is "
+            "cut short, or another kind of file. Copy it again."
+        )
+    return fits[-1] if file.stem in ("train", "test") else fits[0]  # as CIFAR-100 calls its files
+
+
+def _split(file: Path) -> str:
+    return "train" if file.stem.startswith("data_batch") else named_split(Path(file.name), own=True).partition("_")[0]
+
+
+def _codes(file: Path, count: int) -> np.ndarray:
+    """int64 (N, A); only every record's first bytes are kept."""
+    return np.memmap(file, np.uint8, "r").reshape(-1, PIXELS + count)[:, :count].astype(np.int64)
+
+
+def _pictures(file: Path, count: int) -> np.ndarray:
+    return np.array(np.memmap(file, np.uint8, "r").reshape(-1, PIXELS + count)[:, count:]).reshape(-1, 3, 32, 32)
+
+
+def refuse_pickles(path: Path) -> None:
+    """Refuses the batches of CIFAR's Python version, which are pickles; looks at their first two bytes only."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    for file in files:
+        if file.suffix.lower() in (".pkl", ".pickle") or (not file.suffix and file.is_file() and _is_pickle(file)):
+            raise CondgenError(
+                f"{file} is a pickle, which can run any program when it is opened, and is not opened here. "
+                f"Take {BINARY}."
+            )
+
+
+def _is_pickle(file: Path) -> bool:
+    with file.open("rb") as opened:
+        head = opened.read(2)
+    return len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= 5

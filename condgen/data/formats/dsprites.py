@@ -1,0 +1,123 @@
+"""dSprites: one white shape on black, every combination of its factors once; and whatever comes in the same layout.
+
+A .npz file with `imgs`, uint8 (N, S, S) of 0 and 1, and `latents_classes`, integers (N, K), the level of every factor.
+Nothing else in it is read, its pickles neither, and no more pictures are held than the split that is asked for.
+
+References:
+    dSprites: Disentanglement testing Sprites dataset (Matthey, Higgins, Hassabis, Lerchner, 2017)
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from condgen.contracts import CondgenError
+from condgen.data.formats.arrays import Arrays, Part, choose
+from condgen.data.sources.tables import MAX_UNPACKED
+
+PICTURES, LEVELS = "imgs", "latents_classes"
+COLUMNS = ("colour", "shape", "scale", "orientation", "x", "y")
+SHAPES = ("square", "ellipse", "heart")
+TEST = 0.05
+"""Share of the pictures in the test split, drawn with a fixed seed."""
+MAX_RATIO = 200
+"""Pictures may unpack to so many times what they take on disk; those of dSprites do to 113 times."""
+CHUNK = 4096
+"""Pictures that are unpacked at a time."""
+
+
+def open_dsprites(path: Path, label: str = "", attributes: tuple[str, ...] = ()) -> Arrays:
+    """The pictures, found but not read. A factor that never changes, such as the colour, is left out.
+
+    Args:
+        path: the .npz file.
+        label, attributes: see `arrays.choose`; the class is the shape where nothing is chosen.
+
+    Raises:
+        CondgenError: another kind of file, a damaged one, or no such factor.
+    """
+    codes, varied = _factors(path)
+    columns = choose(str(path), tuple(varied), label, attributes, "shape" if "shape" in varied else next(iter(varied)))
+    chosen = [varied[name] for name in columns.values()]
+    named = [name == "shape" and set(np.unique(codes[:, varied[name]])) <= {0, 1, 2} for name in columns.values()]
+    told = tuple(SHAPES if own else () for own in named)
+    order = np.random.default_rng(0).permutation(len(codes))
+    cut = max(1, round(TEST * len(codes)))
+    parts = tuple(
+        Part(split, split, codes[rows][:, chosen], partial(_pictures, path, rows))
+        for split, rows in (("train", np.sort(order[cut:])), ("test", np.sort(order[:cut])))
+    )
+    return Arrays(str(path), path.stem, "dsprites", tuple(columns), told, parts)
+
+
+def factors_of(path: Path) -> tuple[str, ...]:
+    """The names of the factors that vary; errors as of `open_dsprites`."""
+    return tuple(_factors(path)[1])
+
+
+def is_npz(word: str) -> bool:
+    """Whether it is the path of such a file."""
+    return word.lower().endswith(".npz") and Path(word).expanduser().is_file()
+
+
+def _factors(path: Path) -> tuple[np.ndarray, dict[str, int]]:
+    """The levels of all factors, int64 (N, K), and the columns of those that vary, by name."""
+    with _member(path, PICTURES) as (_, shape, dtype):
+        if len(shape) != 3 or shape[1] != shape[2] or dtype != np.uint8:
+            raise ValueError(f"it is {dtype} {shape}, expected uint8 (N, S, S)")
+    with _member(path, LEVELS) as (file, held, dtype):
+        if len(held) != 2 or held[0] != shape[0] or not 0 < held[1] < 100 or dtype.kind not in "iu":
+            raise ValueError(f"it is {dtype} {held}, expected integers ({shape[0]}, K)")
+        codes = np.frombuffer(file.read(), dtype).reshape(held).astype(np.int64)
+    names = COLUMNS if held[1] == len(COLUMNS) else tuple(f"factor {k}" for k in range(held[1]))
+    varied = {name: k for k, name in enumerate(names) if len(codes) and np.ptp(codes[:, k])}
+    if not varied:
+        raise CondgenError(f"{path}: none of the factors of its {shape[0]} pictures varies.")
+    return codes, varied
+
+
+def _pictures(path: Path, rows: np.ndarray) -> np.ndarray:
+    """Some of the pictures, in the order of the file: uint8 (M, 1, S, S)."""
+    with _member(path, PICTURES) as (file, shape, _):
+        images = np.empty((len(rows), 1, *shape[1:]), np.uint8)
+        for start in range(0, shape[0], CHUNK):
+            n = min(CHUNK, shape[0] - start)
+            chunk = np.frombuffer(file.read(n * shape[1] * shape[2]), np.uint8).reshape(n, *shape[1:])
+            low, high = np.searchsorted(rows, (start, start + n))
+            own = chunk[rows[low:high] - start]
+            if own.max(initial=0) > 1:
+                raise ValueError(f"pixels are 0 and 1, and one is {own.max()}")
+            images[low:high, 0] = 255 * own
+    return images
+
+
+@contextmanager
+def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
+    """A member of the file as an open stream of its values, and the shape and type that its head tells.
+
+    Raises:
+        CondgenError: it is not there, or what is found in it makes no sense.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, in_columns, dtype = read[np.lib.format.read_magic(file)](file)
+            if in_columns or dtype.hasobject:
+                raise ValueError("it holds objects, or columns first")
+            total, there = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{name}.npy").file_size - file.tell()
+            if total != there or total > max(MAX_UNPACKED, MAX_RATIO * path.stat().st_size):
+                raise ValueError(f"its head tells {total:,} bytes, and {there:,} are there")
+            yield file, shape, dtype
+    except KeyError:
+        raise CondgenError(f"{path} has no array {name} as dSprites has it: imgs and latents_classes.") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise CondgenError(f"{path}: {name} cannot be read ({error}). It should be dSprites as published.") from None

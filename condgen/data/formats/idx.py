@@ -1,0 +1,180 @@
+"""MNIST's idx files, packed with gzip or not: a header that tells kind and sizes, and then nothing but bytes.
+
+The header is checked against the size of the file before anything is decoded, and of a packed file no more is
+unpacked than the header tells.
+
+References: The MNIST database (LeCun, Cortes, Burges), the file format at the end of its page.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+import zlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from condgen.contracts import MAX_PIXELS, CondgenError
+from condgen.data.factors import LABEL
+from condgen.data.formats.arrays import Arrays, Part, names_beside
+from condgen.data.sources.rows import is_idx
+from condgen.data.sources.tables import MAX_RATIO, MAX_UNPACKED
+
+FASHION = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+KNOWN = {
+    "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7": FASHION,
+    "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9": FASHION,
+}
+"""Names of classes, by the SHA-256 of the labels of train and of test: so far those of Fashion-MNIST."""
+_SPLIT = re.compile(r"train|t10k|test|valid|val", re.I)
+_TRADE = (("images", "labels"), ("idx3", "idx1"))
+
+
+def read_idx(path: Path, kind: int) -> np.ndarray:
+    """Reads an idx file of bytes.
+
+    Args:
+        path: `.gz` is unpacked.
+        kind: number of dimensions: 1 for labels, 3 for pictures.
+
+    Returns:
+        uint8 (N,) or (N, H, W).
+
+    Raises:
+        CondgenError: another kind of file, sizes that make no sense, fewer or more bytes than the header tells.
+    """
+    packed = path.suffix == ".gz"
+    try:
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
+            head = file.read(4 + 4 * kind)
+            shape = _shape(path, head, kind)
+            total, on_disk = int(np.prod(shape, dtype=object)), path.stat().st_size
+            if packed and total > max(MAX_UNPACKED, MAX_RATIO * on_disk):
+                raise CondgenError(
+                    f"{path}: {on_disk:,} bytes would unpack to {total:,}. No pictures do that: the file is damaged, "
+                    "or made to fill the memory."
+                )
+            if not packed and on_disk - len(head) != total:
+                raise _cut(path, on_disk - len(head), total)
+            values, read = np.empty(total, np.uint8), 0
+            while read < total and (chunk := file.read(min(1 << 20, total - read))):
+                values[read : read + len(chunk)] = np.frombuffer(chunk, np.uint8)
+                read += len(chunk)
+            if read < total or file.read(1):
+                raise _cut(path, read, total)
+            return values.reshape(shape)
+    except EOFError:
+        raise CondgenError(f"{path} is cut short. Copy it again.") from None
+    except (OSError, zlib.error) as error:  # a packed file that is damaged is an OSError too
+        raise CondgenError(f"{path} cannot be read ({error}). Copy it again.") from None
+
+
+def _shape(path: Path, head: bytes, kind: int) -> tuple[int, ...]:
+    """The sizes that a header tells."""
+    what = "labels" if kind == 1 else "pictures"
+    if len(head) < 4 + 4 * kind or head[:4] != bytes((0, 0, 8, kind)):
+        raise CondgenError(
+            f"{path} does not begin as an idx file of {what} does: 00 00 08 {kind:02} and {kind} sizes, got "
+            f"{head[:4].hex(' ') or 'nothing'}. Copy it again, or give the right file."
+        )
+    shape = tuple(int.from_bytes(head[at : at + 4], "big") for at in range(4, len(head), 4))
+    if not all(shape) or (kind == 3 and shape[1] * shape[2] > MAX_PIXELS):
+        told = " x ".join(map(str, shape))
+        raise CondgenError(f"{path} tells sizes that no {what} have: {told}. The file is damaged.")
+    return shape
+
+
+def _cut(path: Path, found: int, total: int) -> CondgenError:
+    there = f"{found:,}" if found < total else "more"
+    return CondgenError(f"{path} should hold {total:,} bytes after its header, and holds {there}. Copy it again.")
+
+
+def open_idx(path: Path, names: tuple[str, ...] = ()) -> Arrays:
+    """The idx files of a folder, or those that belong to one file: pictures and labels, of train and test.
+
+    Splits are told by the names (`train-images-idx3-ubyte.gz`, `t10k-labels-idx1-ubyte`), else by a hash.
+
+    Args:
+        path: a folder, or one of the files.
+        names: names of the classes; else a file beside tells them, or they are known by the labels' checksum.
+
+    Raises:
+        CondgenError: labels that are missing, unlike counts, several sets in one folder, or a damaged file.
+    """
+    folder = path if path.is_dir() else path.parent
+    files = idx_files(folder)
+    if path.is_dir():
+        sets = {_set(file): file for file in files}
+        if len(sets) > 1:
+            there = ", ".join(file.name for file in list(sets.values())[:4])
+            raise CondgenError(f"{path} has several sets of idx files ({there} ...). Give the file of pictures itself.")
+    else:
+        files = [file for file in {*files, path} if _set(file) == _set(path)]
+    pictures = [file for file in files if "label" not in file.name.lower()]
+    parts = [_part(file, files) for file in _once(pictures)]
+    if not parts:
+        raise CondgenError(f"{path} has labels and no pictures beside them (train-images-idx3-ubyte, .gz or not).")
+    names = names or names_beside(folder) or _known(parts)
+    name = folder.resolve().name
+    return Arrays(str(path), name, "idx", (LABEL,), (names,), tuple(parts))
+
+
+def idx_files(folder: Path) -> list[Path]:
+    """The files of a folder that are in idx form, and those that should be, by their name."""
+    return sorted(file for file in folder.iterdir() if file.is_file() and ("idx" in file.name or is_idx(file)))
+
+
+def _set(file: Path) -> str:
+    """What the names of files that belong together share."""
+    name = _plain(file)
+    for pictures, labels in _TRADE:
+        name = name.replace(pictures, labels)
+    return _SPLIT.sub("*", name, count=1)
+
+
+def _plain(file: Path) -> str:
+    return file.name.removesuffix(".gz").lower()
+
+
+def _once(files: list[Path]) -> list[Path]:
+    """Of a file that is there packed and unpacked, the unpacked one."""
+    return list({_plain(file): file for file in sorted(files, key=lambda file: (file.suffix != ".gz", file))}.values())
+
+
+def _part(file: Path, files: list[Path]) -> Part:
+    wanted = _plain(file)
+    for pictures, labels in _TRADE:
+        wanted = wanted.replace(pictures, labels)
+    beside = [other for other in _once(files) if _plain(other) == wanted and wanted != _plain(file)]
+    if not beside:
+        raise CondgenError(f"{file} has no labels beside it. Expected {wanted} or {wanted}.gz.")
+    labels, count = read_idx(beside[0], 1), _count(file)
+    if len(labels) != count:
+        raise CondgenError(f"{file} has {count:,} pictures, {beside[0].name} has {len(labels):,} labels.")
+    told = _SPLIT.search(file.name)
+    split = {"t10k": "test", "valid": "val"}.get(told[0].lower(), told[0].lower()) if told else ""
+    return Part(file.name, split, labels.astype(np.int64)[:, None], partial(_pictures, file))
+
+
+def _count(file: Path) -> int:
+    """How many pictures the header tells."""
+    try:
+        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as opened:
+            return _shape(file, opened.read(16), 3)[0]
+    except (OSError, EOFError, zlib.error) as error:
+        raise CondgenError(f"{file} cannot be read ({error}). Copy it again.") from None
+
+
+def _pictures(file: Path) -> np.ndarray:
+    return read_idx(file, 3)[:, None]
+
+
+def _known(parts: list[Part]) -> tuple[str, ...]:
+    """The names of classes of data that is known by its labels."""
+    sums = (hashlib.sha256(part.codes.astype(np.uint8).tobytes()).hexdigest() for part in parts)
+    return next((KNOWN[one] for one in sums if one in KNOWN), ())

@@ -1,0 +1,102 @@
+"""Labelled pictures that are known by a word: scikit-learn's digits, what torchvision knows, data sets of the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from condgen.contracts import CondgenError
+from condgen.data.factors import LABEL
+from condgen.data.formats.arrays import Arrays, Part
+from condgen.data.sources.tables import clean
+from condgen.data.sources.webdataset import cache_folder
+
+DIGITS = "digits"
+"""1,797 grey pictures of 8 x 8 pixels, 10 classes; real, and they come with scikit-learn."""
+TORCHVISION = "torchvision:"
+HUB = "hub:"
+KINDS = ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100")
+"""What is taken from torchvision, all with train and test in memory."""
+
+
+def open_digits(names: tuple[str, ...] = ()) -> Arrays:
+    """Scikit-learn's digits; a hash of the number of the picture puts 20 % in test.
+
+    References: Optical Recognition of Handwritten Digits (Alpaydin, Kaynak, 1998), the UCI repository.
+
+    Raises:
+        CondgenError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise CondgenError(f"The digits come with scikit-learn ({error}). pip install scikit-learn") from None
+    data = load_digits()
+    images = np.round(data.images * (255 / 16)).astype(np.uint8)[:, None]
+    part = Part(DIGITS, "", data.target.astype(np.int64)[:, None], lambda: images)
+    return Arrays(DIGITS, DIGITS, DIGITS, (LABEL,), (names,), (part,), test=20)
+
+
+def open_torchvision(word: str, names: tuple[str, ...] = ()) -> Arrays:
+    """`torchvision:CIFAR10`: downloaded and verified by torchvision, once, into condgen's cache.
+
+    Raises:
+        CondgenError: another name, no torchvision, or no network while it is not in the cache.
+    """
+    kind = next((kind for kind in KINDS if kind.lower() == word.removeprefix(TORCHVISION).lower()), None)
+    if kind is None:
+        raise CondgenError(f"{word}: of torchvision's data sets these are taken: {', '.join(KINDS)}.")
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise CondgenError(f"{word} needs torchvision ({error}). pip install torchvision") from None
+    home = cache_folder("torchvision")
+    try:
+        both = [
+            (split, getattr(datasets, kind)(str(home), train=split == "train", download=True))
+            for split in ("train", "test")
+        ]
+    except (OSError, RuntimeError) as error:  # what torchvision says where there is no network, or another checksum
+        raise _offline(word, error, home) from None
+    classes = names or tuple(clean(str(name)) for name in both[0][1].classes)
+    parts = [Part(split, split, np.asarray(data.targets, np.int64)[:, None], _pixels(data)) for split, data in both]
+    return Arrays(word, kind, "torchvision", (LABEL,), (classes,), tuple(parts))
+
+
+def _pixels(data):
+    images = np.asarray(data.data)  # (N, H, W), or (N, H, W, 3)
+    return lambda: images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+
+
+def _offline(word: str, error: Exception, home: Path) -> CondgenError:
+    told = " ".join(str(error).split())[:200]
+    return CondgenError(
+        f"{word} cannot be fetched ({told}). It needs the network once, and is then kept in {home}. Without network, "
+        "give the path of files that are here."
+    )
+
+
+def fetch_hub(word: str) -> Path:
+    """`hub:OWNER/NAME`: the parquet files of a data set on the Hugging Face hub, kept in the hub's own cache.
+
+    Where the owner gave none, those that the hub made of it (its branch refs/convert/parquet). Nothing else is fetched:
+    no script, no pickle.
+
+    Returns:
+        The folder of the files.
+
+    Raises:
+        CondgenError: no such data set, no network, no parquet files, or several configurations.
+    """
+    from huggingface_hub import constants, snapshot_download
+
+    name = word.removeprefix(HUB)
+    for branch in (None, "refs/convert/parquet"):
+        try:
+            folder = snapshot_download(name, repo_type="dataset", revision=branch, allow_patterns=["*.parquet"])
+        except Exception as error:  # the hub's client raises its own errors, those of its transport, and ValueError
+            raise _offline(word, error, Path(constants.HF_HUB_CACHE)) from None
+        if any(Path(folder).rglob("*.parquet")):
+            return Path(folder)
+    raise CondgenError(f"{word} has no parquet files. Download the data set, and give its folder.")

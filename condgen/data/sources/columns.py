@@ -1,0 +1,210 @@
+"""What the columns of a table say of pictures: cells become factors, and codes.
+
+    label                          every value is a class; numbers in their order, text in the order of the alphabet
+    0/1, true/false, at most 32    values, called by their numbers (true is 1)
+    different whole numbers
+    other numbers                  a real factor, standardised
+    text                           values
+
+Values may have names: those of the column NAME_name beside NAME, those that the features of a parquet file tell, or
+those that the caller gives. Empty cells, NaN, NA, N/A and null are gaps: nothing is known there. A label has no gaps;
+a row without one cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from condgen.contracts import CondgenError, short
+from condgen.data.factors import LABEL, Factor
+from condgen.data.formats.arrays import LONG, checked_names
+from condgen.data.sources.tables import clean
+from condgen.text import printable
+
+FEW = 32
+"""So many different whole numbers are values; more are a real number."""
+MANY = 1000
+"""So many different texts are no attribute."""
+GAPS = frozenset({"", "nan", "na", "n/a", "null"})
+
+
+def told(cell: object) -> str | None:
+    """A cell as a text that is the same for the same value: 3, 3.0 and "3" are "3", true is "1"; None is a gap.
+
+    Raises:
+        ValueError: a list, a dict, bytes or a long text, which are nobody's class or attribute.
+    """
+    if cell is None:
+        return None
+    if isinstance(cell, bool):
+        return str(int(cell))
+    if isinstance(cell, int | float):
+        with suppress(OverflowError, ValueError):
+            number = float(cell)
+            return None if not math.isfinite(number) else str(int(cell)) if number.is_integer() else repr(number)
+        raise ValueError("a number of enormous size")
+    if not isinstance(cell, str):
+        raise ValueError(f"a {type(cell).__name__}")
+    text = clean(cell) if len(cell) < 10 * LONG else cell
+    if len(text) > LONG:
+        raise ValueError(f"a text of {len(text)} letters")
+    if text.casefold() in GAPS:
+        return None
+    number = number_of(text)
+    return text if number is None else told(number)
+
+
+def number_of(text: str) -> float | None:
+    """The number that a text is, if it is one; "inf" is none, nor is "1_000"."""
+    if not text.isascii() or "_" in text:
+        return None
+    with suppress(ValueError):
+        number = float(text)
+        return number if math.isfinite(number) else None
+    return None
+
+
+@dataclass
+class Column:
+    """The different values of one column, with the count in training and the first place of each."""
+
+    name: str
+    label: bool = False
+    values: dict[str, list] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, cell: object, named: object, place: str, training: bool) -> None:
+        """Adds a cell, and what the column of names beside it says.
+
+        Raises:
+            CondgenError: one value has two names.
+        """
+        try:
+            value = told(cell)
+        except ValueError as error:
+            self.faults.append(f"{place}: {error}")
+            return
+        if value is None:
+            return
+        self.values.setdefault(value, [0, place])[0] += training
+        if isinstance(named, str) and (text := clean(named)[:LONG]):
+            before = self.names.setdefault(value, text)
+            if before != text:
+                raise CondgenError(f"{place}: {self.name} {value} is called {text!r}, and {before!r} elsewhere.")
+
+    def coder(self, names: tuple[str, ...], where: str) -> Coder:
+        """What the column is, as a factor.
+
+        Args:
+            names: of the values 0, 1, 2 ..., where something tells them.
+            where: what messages call the data.
+
+        Raises:
+            CondgenError: no values, a label that is a fraction, numbers with texts among them, or texts of which
+                nearly every one is another.
+        """
+        if not self.values:
+            hint = f" The first fault: {self.faults[0]}." if self.faults else ""
+            raise CondgenError(f"{where}: the column {self.name!r} says nothing of any picture.{hint}")
+        numbers = {value: number_of(value) for value in self.values}
+        whole = all(number is not None and number.is_integer() for number in numbers.values())
+        name = LABEL if self.label else self.name
+        if whole and (names or self.names or self.label or len(self.values) <= FEW):
+            order = sorted(self.values, key=int)
+            if names:
+                order = [value for value in order if 0 <= int(value) < len(names)]
+            called = [names[int(value)] if names else self.names.get(value, value) for value in order]
+            return _values(name, order, called, where)
+        if None not in numbers.values():
+            return self._real(name, numbers, where)
+        if not self.label and set(map(str.casefold, self.values)) <= {"true", "false", "0", "1"}:
+            both = {value: str(int(value.casefold() in ("true", "1"))) for value in self.values}
+            levels = sorted(set(both.values()))
+            return Coder(Factor(name, tuple(levels)), {value: levels.index(one) for value, one in both.items()})
+        return self._texts(name, numbers, where)
+
+    def _real(self, name: str, numbers: dict[str, float], where: str) -> Coder:
+        if self.label:
+            odd = next(value for value, number in numbers.items() if not number.is_integer())
+            raise CondgenError(
+                f"{where}: the column {self.name!r} holds fractions ({odd} at {self.values[odd][1]}), which are no "
+                "classes. Take it as an attribute, and name another column for the label."
+            )
+        training = [(numbers[value], count) for value, (count, _) in self.values.items() if count]
+        training = training or [(number, 1) for number in numbers.values()]
+        n = sum(count for _, count in training)
+        mean = sum(number * (count / n) for number, count in training)
+        sd = math.sqrt(sum((number - mean) * (number - mean) * (count / n) for number, count in training))
+        if not math.isfinite(sd) or not math.isfinite(mean):
+            raise CondgenError(f"{where}: the column {self.name!r} holds numbers of enormous size.")
+        low, high = min(number for number, _ in training), max(number for number, _ in training)
+        return Coder(Factor(name, (), mean, sd or 1.0, low, high))
+
+    def _texts(self, name: str, numbers: dict[str, float | None], where: str) -> Coder:
+        count, odd = len(self.values), next(value for value, number in numbers.items() if number is None)
+        if count > FEW and any(number is not None for number in numbers.values()):
+            raise CondgenError(
+                f"{where}: the column {self.name!r} holds numbers, and {short(odd)} at {self.values[odd][1]}. Leave "
+                "cells empty where nothing is known."
+            )
+        rows = sum(seen for seen, _ in self.values.values())
+        if count > FEW and (2 * count > rows or (count > MANY and not self.label)):
+            raise CondgenError(
+                f"{where}: the column {self.name!r} has {count:,} different texts in {rows:,} rows of training, for "
+                f"example {short(odd)}. These look like captions or names of files, not like "
+                f"{'classes' if self.label else 'an attribute'}."
+            )
+        order = sorted(self.values)
+        return _values(name, order, order, where)
+
+
+@dataclass(frozen=True)
+class Coder:
+    """A factor, and which of its values a cell is; `places` is empty where it is a real number."""
+
+    factor: Factor
+    places: dict[str, int] = field(default_factory=dict)
+
+    def code(self, cell: object) -> float:
+        """The code of a cell, NaN for a gap.
+
+        Raises:
+            ValueError: the cell is none of the values; says what it is.
+        """
+        value = told(cell)
+        if value is None:
+            return math.nan
+        if not self.factor.values:
+            return (float(value) - self.factor.mean) / self.factor.sd
+        if value not in self.places:
+            raise ValueError(f"{short(value)}, out of range")
+        return float(self.places[value])
+
+
+def _values(name: str, order: list[str], called: list[str], where: str) -> Coder:
+    if not order:
+        raise CondgenError(f"{where}: no {name} is in the range of the names that were given.")
+    names = checked_names([printable(one) for one in called], f"{where}: the column {name!r}")
+    return Coder(Factor(name, tuple(names)), {value: i for i, value in enumerate(order)})
+
+
+def names_in_schema(path: Path, columns: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Names of the values 0, 1, 2 ... of columns that Hugging Face's features in a parquet file tell (ClassLabel)."""
+    if path.suffix.lower() != ".parquet":
+        return {}
+    import pyarrow.parquet as pq
+
+    found = {}
+    with suppress(Exception):  # whatever is in there, it is a help and no more
+        features = json.loads(pq.read_schema(path).metadata[b"huggingface"])["info"]["features"]
+        for column in columns:
+            names = features.get(column, {}).get("names")
+            if isinstance(names, list) and names and all(isinstance(name, str) and clean(name) for name in names):
+                found[column] = tuple(clean(name)[:LONG] for name in names)
+    return found

@@ -1,0 +1,253 @@
+"""Rows of labelled pictures: folders of classes, and tables with a column of labels or attributes."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from condgen.contracts import CondgenError, CondgenWarning, listed
+from condgen.data.factors import LABEL, Factor
+from condgen.data.formats.arrays import names_beside
+from condgen.data.sources.captions import read
+from condgen.data.sources.columns import Coder, Column, names_in_schema
+from condgen.data.sources.images import SUFFIXES
+from condgen.data.sources.rows import Columns, Row, Source, files_below, named_split, open_source, split_name
+from condgen.data.sources.tables import (
+    IMAGE,
+    LABELS,
+    SHARDS,
+    SPLIT,
+    TEXT,
+    Table,
+    clean,
+    column_names,
+    matches,
+    options,
+    pick,
+)
+from condgen.data.sources.tables import records as table_records
+from condgen.text import printable
+
+NO_ATTRIBUTE = frozenset({"id", "index", "idx", "key", "name", "url", "license", "source", "md5", "sha256"})
+"""Columns that are never guessed to be an attribute."""
+
+
+class NothingLabelled(CondgenError):
+    """There is nothing that looks like labelled pictures."""
+
+
+class NoClasses(CondgenError):
+    """There are pictures, but not in several folders."""
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Labelled pictures row by row, found but not read.
+
+    Args:
+        source: where the rows are.
+        coders: what makes codes of their cells.
+        empty: by factor, names that no picture has.
+    """
+
+    source: Source
+    coders: tuple[Coder, ...]
+    empty: dict[str, list[str]]
+
+    @property
+    def path(self) -> str:
+        return str(self.source.path)
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def form(self) -> str:
+        return self.source.form
+
+    @property
+    def rule(self) -> str:
+        """What tells the split of a picture."""
+        return self.source.rule
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """What is known of the pictures; the same whatever the split."""
+        return tuple(coder.factor for coder in self.coders)
+
+    def each(self, split: str) -> Iterator[tuple[Row, Image.Image | None, tuple[str, ...], np.ndarray]]:
+        """As `sources.read`, with the codes of every row, float32 (A,); a label that cannot be is a fault."""
+        for row, picture, oddities in read(self.source, split):
+            codes = np.full(len(self.coders), math.nan, np.float32)
+            for i, (cell, coder) in enumerate(zip(row.cells, self.coders)):
+                what = "label" if coder.factor.name == LABEL else "attribute"
+                try:
+                    codes[i] = coder.code(cell)
+                except ValueError as error:
+                    row = replace(row, fault=row.fault or f"unusable {what}", detail=f"{coder.factor.name}: {error}")
+                if what == "label" and math.isnan(codes[i]) and not row.fault:
+                    row = replace(row, fault="no label")
+            yield row, picture, oddities, codes
+
+
+# Folders of classes ---------------------------------------------------------------------------------------------------
+
+
+def open_classes(path: Path) -> LabelledRows:
+    """A folder with a folder for every class, or with `train` and `test` above these.
+
+    The folders at the top are splits when all of them that hold folders of pictures have names of splits.
+
+    Raises:
+        NoClasses: fewer than two classes.
+        CondgenError: two with one name.
+    """
+    pictures = tuple(file for file in files_below(path) if file.suffix.lower() in SUFFIXES)
+    tops = {file.relative_to(path).parts[0]: len(file.relative_to(path).parts) for file in pictures}
+    tops = {top: depth for top, depth in tops.items() if depth > 1}
+    above = bool(tops) and all(depth > 2 and named_split(Path(top), own=True) for top, depth in tops.items())
+    used = {file.relative_to(path).parts[above] for file in pictures if len(file.relative_to(path).parts) > above + 1}
+    if len(used) < 2:
+        there = f"pictures of one class only ({printable(next(iter(used)))})" if used else "no folders of pictures"
+        raise NoClasses(f"{path} has {there}. Expected one folder for every class, with its pictures inside.")
+    homes = [path / top for top in tops] if above else [path]
+    folders = {folder.name for home in homes for folder in home.iterdir() if folder.is_dir()}
+    empty = sorted(printable(name) for name in folders - used if not name.startswith((".", "__MACOSX")))
+    classes = sorted(used, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+    names = [clean(name) or printable(name) for name in classes]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise CondgenError(f"{path} has two folders whose names read {twice[0]!r}. Rename one of them.")
+    by_name = above and any(not named_split(Path(top), own=True).startswith("train") for top in tops)
+    source = Source(path, path, "classes", (), pictures, by_name, classes=tuple(classes), above=above)
+    coder = Coder(Factor(LABEL, tuple(names)), {str(i): i for i in range(len(classes))})
+    return LabelledRows(source, (coder,), {LABEL: empty} if empty else {})
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def open_table(
+    path: str | os.PathLike[str], columns: Columns, where: str, names: tuple[str, ...], guess: bool = True
+) -> LabelledRows:
+    """Tables with a column of labels or attributes, see `cells`; reads their cells, in all splits, and no picture.
+
+    Args:
+        path: as for `rows.open_source`.
+        columns: those that hold what; where there is neither a label nor an attribute named, and no column that is
+            called like a label, whatever can be an attribute is one, and a warning tells which.
+        where: keeps rows by their columns.
+        names: names of the label's values 0, 1, 2 ..., where nothing in the table tells them.
+        guess: whether attributes may be guessed.
+
+    Raises:
+        NothingLabelled: no column of labels, and no attributes.
+        CondgenError: no such column, tables of unlike columns, or cells that are neither classes nor attributes.
+    """
+    source = open_source(path, columns, where, partial(_choose, guess=guess))
+    cells, label = source.tables[0].cells, source.tables[0].label
+    if other := next((table for table in source.tables if table.cells != cells), None):
+        raise CondgenError(
+            f"{other.path} has the labels {listed(other.cells)}, but {source.tables[0].path} has "
+            f"{listed(cells)}. Name the columns that both have ({options('label')})."
+        )
+    found = [Column(name, label and i == 0) for i, name in enumerate(cells)]
+    for table in source.tables:
+        _survey(source, table, found)
+    told = names_in_schema(source.tables[0].path, cells)
+    if label and (names or cells[0] not in told):
+        told[cells[0]] = names or (() if found[0].names else names_beside(source.home))
+    guessed = not label and not columns.attributes
+    coders, chosen, left = [], [], []
+    for column in found:
+        try:
+            coders.append(column.coder(told.get(column.name, ()), str(source.path)))
+            chosen.append(column.name)
+        except CondgenError:
+            if not guessed:
+                raise
+            left.append(column.name)
+    if guessed:
+        _tell_guess(source, chosen, left)
+        source = replace(source, tables=tuple(replace(table, cells=tuple(chosen)) for table in source.tables))
+    empty = {
+        coder.factor.name: missing
+        for coder, name in zip(coders, chosen)
+        if (missing := [one for one in told.get(name, ()) if one not in coder.factor.values])
+    }
+    return LabelledRows(source, tuple(coders), empty)
+
+
+def _choose(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...], named: str, *, guess: bool) -> Table:
+    """The table of labelled pictures that a file is."""
+    names = column_names(file)
+    there = listed(names)
+    beside = file.stem == "metadata" or file.suffix.lower() not in SHARDS
+    image = pick(columns.image, ("file_name", *IMAGE) if beside else IMAGE, names, "picture", file)
+    split = pick(columns.split, SPLIT, names, "split", file)
+    label = pick(columns.label, LABELS, names, "label", file)
+    cells = [pick(name, (), names, "attribute", file) for name in columns.attributes]
+    for column, _ in conditions:
+        pick(column, (), names, "filter", file)
+    if not image:
+        raise CondgenError(
+            f"{file} has the columns {there}; name the one that holds pictures ({options('image')}). {TABLES}"
+        )
+    if guess and not label and not cells:
+        cells = [name for name in names if name not in (image, split) and _may_be_attribute(name, names)]
+    if not label and not cells:
+        raise NothingLabelled(
+            f"{file} has the columns {there}; name the one of the label ({options('label')}). {TABLES}"
+        )
+    cells = list(dict.fromkeys([label] * bool(label) + cells))
+    if label and LABEL in cells[1:]:
+        raise CondgenError(f"{file}: {label!r} is the label, so that the column 'label' cannot be an attribute too.")
+    return Table(file, image, (), split, named, tuple(cells), bool(label))
+
+
+TABLES = "Expected a column of pictures (image, file_name) and one of labels (label, class), or attributes."
+
+
+def _may_be_attribute(name: str, names: list[str]) -> bool:
+    known = name.lower() in NO_ATTRIBUTE or name.lower() in TEXT or name.lower() in IMAGE
+    return bool(name) and not known and _named_by(name, names) is None
+
+
+def _named_by(name: str, names: list[str]) -> str | None:
+    """The column whose values the column `name` names, where it is one of names: head_name names head."""
+    own, _, last = name.rpartition("_")
+    return own if last in ("name", "names") and own in names else None
+
+
+def _survey(source: Source, table: Table, found: list[Column]) -> None:
+    """Adds the cells of a table to what was found in the columns."""
+    names = column_names(table.path)
+    beside = {own: name for name in names if (own := _named_by(name, names)) in table.cells}
+    wanted = (*table.cells, *beside.values(), table.split, *(column for column, _ in source.where))
+    for number, record in enumerate(table_records(table.path, wanted), 1):
+        if record is None or not all(matches(record.get(column), value) for column, value in source.where):
+            continue
+        own = split_name(str(record.get(table.split) or "")) if table.split else table.named if source.by_name else ""
+        place, training = f"{table.path.name}:{number}", not own or own.startswith("train")
+        for column in found:
+            column.add(record.get(column.name), record.get(beside.get(column.name, "")), place, training)
+
+
+def _tell_guess(source: Source, chosen: list[str], left: list[str]) -> None:
+    if not chosen:
+        there = listed(left)
+        raise CondgenError(
+            f"{source.path}: none of the columns {there} can be an attribute. Name the label ({options('label')})."
+        )
+    message = f"{source.path}: no column of labels, so taken as attributes: {listed(chosen)}" + (
+        f"; left alone: {listed(left)}." if left else "."
+    )
+    warnings.warn(message, CondgenWarning, stacklevel=2)

@@ -1,0 +1,248 @@
+"""Pictures of two kinds in the forms people have them.
+
+    folder/a/x.png, folder/b/x.png       a folder for each side; of pairs, partners have one name but for the suffix.
+    folder/train/a/x.png                 Folders of splits may lie above or below.
+    folder/trainA/x.png, folder/testB    the same in the folders of CycleGAN
+    folder/x.png                         pictures twice as wide as high: a is the left half, b the right, as pix2pix has
+                                         it; of pairs only
+    one.parquet, other.parquet           two tables, or rows of one: `where_a` and `where_b` choose them; of pairs, the
+                                         cell of the column `match` names the partners
+
+Splits come from a column; from the names of files or folders; else a fixed hash puts 5 % in test. Partners are in the
+split of a's. What is transparent is laid over white. Pictures of which all are grey have one channel.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from condgen.contracts import CondgenError, listed
+from condgen.data.datasets.pairs import Pairs, Unpaired
+from condgen.data.sources import tables
+from condgen.data.sources.images import SUFFIXES, fit, open_picture
+from condgen.data.sources.rows import Columns, files_below, hashed_split, in_split, named_split, open_source, rows
+
+How = Literal["crop", "pad"]
+FORMS = (
+    "Expected folders a/ and b/ (or trainA/ and trainB/), pictures twice as wide as high with a on the left and b on "
+    "the right, or tables named with --pictures.a and --pictures.b."
+)
+_SIDE = re.compile(r"(?:(train|val|test)[-_]?)?([ab])", re.I)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Where below a path the two sides are, and how to read them.
+
+    Args:
+        size: edge S of the pictures.
+        a, b: folder or table of each side; a and b where both are empty.
+        where_a, where_b: keep only such rows of the table, as `vendor=noto`.
+        match: column that names partners, of tables.
+        how: how pictures that are not square become so.
+    """
+
+    size: int
+    a: str = ""
+    b: str = ""
+    where_a: str = ""
+    where_b: str = ""
+    match: str = ""
+    how: How = "crop"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A picture that was found, and what it is called: with its split, the name that its partner has, too."""
+
+    key: str
+    split: str
+    picture: Path | bytes
+
+    @property
+    def told(self) -> str:
+        """Its file, or what it is called, for messages."""
+        return str(self.picture) if isinstance(self.picture, Path) else self.key
+
+
+def open_pairs(path: str | Path, asked: Asked, split: str = "train", sides: tuple[str, str] = ("a", "b")) -> Pairs:
+    """Reads the pairs of a split into memory; forms and splits are at the top of this module.
+
+    Raises:
+        CondgenError: nothing there that can be read, a picture without a partner or that cannot be read (the message
+            names it), or no such split.
+    """
+    path = _there(path)
+    if not _is_table(asked) and not asked.a and not _folders(path, "a"):
+        images = _side_by_side(path, asked, split)
+        return Pairs(*(plain(side) for side in images), sides, path.name)
+    found = [_side(path, asked, side) for side in "ab"]
+    a, b = ({one.key: one for one in side} for side in found)
+    for side, own, other in (("a", a, b), ("b", b, a)):
+        alone = [key for key in own if key not in other]
+        if alone and not _is_table(asked):  # tables are joined, and may hold more than has a partner
+            raise CondgenError(
+                f"{path}: {len(alone)} of {len(own)} pictures of side {side} have no partner of the same name on the "
+                f"other side: {listed(alone, 5)}. Add the partners, or take these away."
+            )
+    partners = [(one, b[key]) for key, one in a.items() if key in b]
+    if not partners:
+        raise CondgenError(f"{path}: no picture of side a has a partner on side b: {listed(a, 3)}; {listed(b, 3)}.")
+    chosen = _chosen([one for one, _ in partners], split, path)
+    images = [_read([pair[k] for pair, keep in zip(partners, chosen) if keep], asked) for k in (0, 1)]
+    return Pairs(*(plain(side) for side in images), sides, path.stem)
+
+
+def open_unpaired(
+    path: str | Path, asked: Asked, split: str = "train", sides: tuple[str, str] = ("a", "b")
+) -> Unpaired:
+    """Reads both sides of a split into memory, see `open_pairs`; nobody needs a partner. Where one side has colours,
+    both have three channels.
+    """
+    path, images = _there(path), []
+    for side in "ab":
+        found = _side(path, asked, side)
+        images.append(_read([one for one, keep in zip(found, _chosen(found, split, path)) if keep], asked))
+    images = [plain(side) for side in images]
+    most = max(side.shape[1] for side in images)
+    return Unpaired(*(np.repeat(side, most // side.shape[1], 1) for side in images), sides, path.stem)
+
+
+def plain(images: np.ndarray) -> np.ndarray:
+    """uint8 (N, 3, S, S) -> (N, 1, S, S) where the channels of all pictures are equal."""
+    return images[:, :1].copy() if (images == images[:, :1]).all() else images
+
+
+def _there(path: str | Path) -> Path:
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise CondgenError(f"{path} is not there. {FORMS}")
+    return path
+
+
+def _is_table(asked: Asked) -> bool:
+    return any(map(_names_table, (asked.a, asked.b)))
+
+
+def _names_table(name: str) -> bool:
+    return Path(name).suffix.lower() in (".parquet", ".csv", ".jsonl")
+
+
+def _side(path: Path, asked: Asked, side: str) -> list[_Found]:
+    """The pictures of one side, a or b, in all splits."""
+    name = getattr(asked, side)
+    if _names_table(name):
+        return _rows_of(path / name, getattr(asked, f"where_{side}"), asked.match)
+    folders = [(path / name, "")] if name else _folders(path, side)
+    if not folders or not all(folder.is_dir() for folder, _ in folders):
+        raise CondgenError(f"{path} has no folder {name or side}. {FORMS}")
+    return _files(path, folders)
+
+
+def _folders(path: Path, side: str) -> list[tuple[Path, str]]:
+    """The folders of a side, each with the split that its name tells."""
+    if not path.is_dir():
+        return []
+    found = []
+    for folder in sorted(child for child in path.iterdir() if child.is_dir()):
+        name = _SIDE.fullmatch(folder.name)
+        if name and name[2].lower() == side:
+            found.append((folder, (name[1] or "").lower()))
+        split = named_split(Path(folder.name), own=True)
+        if split:
+            found += [(below, split) for below in sorted(folder.iterdir()) if below.name.lower() == side]
+    return found
+
+
+def _files(path: Path, folders: list[tuple[Path, str]]) -> list[_Found]:
+    places = [
+        (file, file.relative_to(folder).with_suffix("").as_posix(), told)
+        for folder, told in folders
+        for file in files_below(folder)
+        if file.suffix.lower() in SUFFIXES
+    ]
+    named = [told or named_split(file.relative_to(path), own=False) for file, _, told in places]
+    found: dict[str, _Found] = {}
+    for (file, name, told), split in zip(places, _splits(named, [name for _, name, _ in places])):
+        key = f"{told}/{name}" if told else name
+        if key in found:
+            raise CondgenError(f"{file} and {found[key].picture} have one name but for the suffix. Keep one of them.")
+        found[key] = _Found(key, split, file)
+    if not found:
+        raise CondgenError(f"{folders[0][0]} holds no pictures. {FORMS}")
+    return list(found.values())
+
+
+def _rows_of(table: Path, where: str, match: str) -> list[_Found]:
+    """The rows of a table that are kept; partners are told by the cell of `match`."""
+
+    def choose(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...], named: str) -> tables.Table:
+        names = tables.column_names(file)
+        image = tables.pick("", tables.IMAGE, names, "picture", file)
+        if not image:
+            raise CondgenError(f"{file} has the columns {listed(names)}; none of them is known to hold pictures.")
+        cells = (tables.pick(match, (), names, "partners", file),) if match else ("",)
+        for column, _ in conditions:
+            tables.pick(column, (), names, "filter", file)
+        return tables.Table(file, image, (), tables.pick("", tables.SPLIT, names, "split", file), named, cells)
+
+    found: dict[str, _Found] = {}
+    for row in rows(open_source(table, where=where, choose=choose)):
+        if not row.kept:
+            continue
+        if row.fault or row.picture is None:
+            raise CondgenError(f"{table}: {row.key} cannot be used ({row.fault or 'no picture'}). Mend or remove it.")
+        key = str(row.cells[0]) if match else row.key
+        if key in found:
+            raise CondgenError(f"{table} has two rows whose {match} is {key!r}: which is the partner? Choose by where.")
+        found[key] = _Found(key, row.split, row.picture)
+    if not found:
+        raise CondgenError(f"{table} has no rows with {where or 'pictures'}.")
+    return list(found.values())
+
+
+def _splits(named: list[str], keys: list[str]) -> list[str]:
+    """The split of every picture: as it is named where any is in another one than train, else by a hash of its key."""
+    if any(name and not name.startswith("train") for name in named):
+        return [name or "train" for name in named]
+    return [hashed_split(key) for key in keys]
+
+
+def _chosen(found: list[_Found], split: str, path: Path) -> list[bool]:
+    """Which of them are in a split; `CondgenError` where none is."""
+    chosen = [in_split(one.split, split) for one in found]
+    if not any(chosen):
+        there = listed(sorted({one.split for one in found}))
+        raise CondgenError(f"{path} has no pictures in the split {split!r}; it has {there}.")
+    return chosen
+
+
+def _read(found: list[_Found], asked: Asked) -> np.ndarray:
+    """uint8 (N, 3, S, S)."""
+    return np.stack([fit(open_picture(one.picture, name=one.told), asked.size, asked.how) for one in found])
+
+
+def _side_by_side(path: Path, asked: Asked, split: str) -> list[np.ndarray]:
+    """Both halves of pictures twice as wide as high."""
+    files = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
+    if not files:
+        raise CondgenError(f"{path} holds no pictures of two sides. {FORMS}")
+    named = [named_split(file.relative_to(path), own=False) for file in files]
+    keys = [file.relative_to(path).as_posix() for file in files]
+    found = list(map(_Found, keys, _splits(named, keys), files))
+    halves = [_halves(one, asked) for one, keep in zip(found, _chosen(found, split, path)) if keep]
+    return [np.stack(side) for side in zip(*halves)]
+
+
+def _halves(one: _Found, asked: Asked) -> list[np.ndarray]:
+    picture = open_picture(one.picture)
+    width, height = picture.size
+    if width != 2 * height:
+        raise CondgenError(f"{one.picture} is {width} x {height}, not twice as wide as high. {FORMS}")
+    parts = (picture.crop((left, 0, left + height, height)) for left in (0, height))
+    return [fit(part, asked.size, asked.how) for part in parts]

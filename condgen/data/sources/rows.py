@@ -1,0 +1,341 @@
+"""Where the rows of captioned pictures are, and what each says: folders, tables, sidecars, splits. Opens no picture."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from condgen.contracts import CondgenError
+from condgen.data.sources.images import SUFFIXES
+from condgen.data.sources.tables import (
+    FORMS,
+    SHARDS,
+    SPLIT,
+    Table,
+    captions_of,
+    choose_columns,
+    clean,
+    column_names,
+    conditions_of,
+    locate,
+    matches,
+    records,
+    row_count,
+)
+from condgen.data.sources.webdataset import shard_files
+
+_SPLIT = re.compile(r"(train|val|test)(ing|id|idation)?(?![a-z])|(dev|eval)(?![a-z])", re.I)
+_SHARD = re.compile(r"[-_.]?\d+(-of-\d+)?(-[0-9a-f]{8,})?$")
+_ALIASES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "eval": "val", "testing": "test"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold what; an empty name means: guess.
+
+    Args:
+        image: the picture, or the name of its file (guess: image, file_name, picture ...).
+        text: the captions, one column or several with commas between; lists are taken apart
+            (guess: text, captions, caption ...).
+        split: the split (guess: split, subset).
+        label: the class, of labelled pictures (guess: label, class ...).
+        attributes: what else is known of labelled pictures.
+    """
+
+    image: str = ""
+    text: str = ""
+    split: str = ""
+    label: str = ""
+    attributes: tuple[str, ...] = ()
+
+
+GUESSED = Columns()
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one row of the data says, before its picture is opened.
+
+    Args:
+        key: name of the picture inside the data; messages use it, and the hash that splits.
+        picture: where the picture is, or its bytes.
+        captions: distinct, not empty.
+        split: "" where it is not known.
+        fault: why the row cannot be used, "" where nothing is known against it.
+        detail: more on the fault.
+        kept: whether the filter `where` keeps the row.
+        cells: of a labelled picture, what its columns or its folder say, see `cells`.
+    """
+
+    key: str
+    picture: Path | bytes | None = None
+    captions: tuple[str, ...] = ()
+    split: str = ""
+    fault: str = ""
+    detail: str = ""
+    kept: bool = True
+    cells: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of one data set are: in tables, in pictures with captions beside them, in folders of classes, or
+    in pictures of which nothing is said.
+
+    Args:
+        path: what the user gave.
+        home: the folder to which keys are relative.
+        pictures: the picture files in the folder.
+        by_name: whether names of files or folders tell the split, where no column does.
+        left_out: shards that tell no split, by name or column, although the names of others do.
+        where: (column, value) pairs that a row must equal.
+        classes: names of the folders of classes, in their order.
+        above: whether these lie in folders of splits.
+    """
+
+    path: Path
+    home: Path
+    form: Literal["metadata", "parquet", "shards", "sidecars", "classes", "plain"]
+    tables: tuple[Table, ...] = ()
+    pictures: tuple[Path, ...] = ()
+    by_name: bool = False
+    left_out: tuple[str, ...] = ()
+    where: tuple[tuple[str, str], ...] = ()
+    classes: tuple[str, ...] = ()
+    above: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the data is called: the name of the folder, or of the file without its suffix."""
+        path = self.path.resolve()
+        return path.name if path.is_dir() else path.stem
+
+    @property
+    def rule(self) -> str:
+        """What tells the split of a row."""
+        if any(table.split for table in self.tables):
+            return "a column"
+        return "the names of files and folders" if self.by_name else "a hash of the file name, 95 to 5"
+
+
+# Where the rows are ---------------------------------------------------------------------------------------------------
+
+
+def captioned(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...], named: str) -> Table:
+    """The table of captioned pictures that a file is."""
+    return choose_columns(file, columns.image, columns.text, columns.split, conditions=conditions, named=named)
+
+
+def open_source(
+    path: str | os.PathLike[str],
+    columns: Columns = GUESSED,
+    where: str = "",
+    choose: Callable[[Path, Columns, tuple[tuple[str, str], ...], str], Table] = captioned,
+) -> Source:
+    """Finds out in which form the data is and which columns hold what; opens no picture.
+
+    Args:
+        path: a folder, a metadata file, a shard, or a pattern that names shards, see `shards.shard_files`.
+        columns, where: see `sources.load_captions`.
+        choose: makes a table of a file: of captioned pictures, or of labelled ones.
+
+    Raises:
+        CondgenError: nothing there that can be read, labels in the place of captions, or a column that is not there.
+    """
+    named_files = shard_files(os.fspath(path))
+    path = Path(os.path.expanduser(path))
+    if named_files is not None:
+        home, files = Path(os.path.commonpath([file.parent for file in named_files])), named_files
+    elif not os.path.exists(path):
+        raise CondgenError(f"{path} is not there. {FORMS}")
+    else:
+        home, files = (path, files_below(path)) if path.is_dir() else (path.parent, [path])
+    pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
+    form, tables = _form(path, files, pictures)
+    named = {file: named_split(file.relative_to(home), own=bool(tables)) for file in tables or pictures}
+    by_name = any(name and not name.startswith("train") for name in named.values())
+    left_out = [file for file in tables if form in ("parquet", "shards") and by_name and not named[file]]
+    left_out = [file for file in left_out if not {columns.split, *SPLIT}.intersection(column_names(file))]
+    conditions = conditions_of(where)
+    if form == "sidecars" and (conditions or columns != GUESSED):
+        raise CondgenError(f"{path} holds pictures with .txt files, which have no columns to choose or to filter by.")
+    chosen = [choose(file, columns, conditions, named[file]) for file in tables if file not in left_out]
+    names = tuple(file.name for file in left_out)
+    return Source(path, home, form, tuple(chosen), tuple(pictures), by_name, names, conditions)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder in a fixed order, without hidden ones."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return sorted(
+        f for f in files if not any(part.startswith((".", "__MACOSX")) for part in f.relative_to(folder).parts)
+    )
+
+
+def _form(path: Path, files: list[Path], pictures: list[Path]) -> tuple[str, list[Path]]:
+    """The form of the data and its tables."""
+    tables = [file for file in files if file.suffix.lower() in (".jsonl", ".csv", *SHARDS)]
+    shards = [file for file in tables if file.suffix.lower() in SHARDS]
+    if meta := [file for file in tables if file.stem == "metadata" or (file == path and file not in shards)]:
+        if twice := [file for file, after in pairwise(meta) if file.parent == after.parent]:
+            raise CondgenError(f"{twice[0].parent} has more than one metadata file. Keep one of them.")
+        return "metadata", meta
+    if tars := [file for file in shards if file.suffix.lower() == ".tar"]:
+        return "shards", tars  # tables of the same names beside them tell of their making, and hold no pictures
+    if shards:
+        return "parquet", shards
+    if any(file.with_suffix(".txt").is_file() for file in pictures):
+        return "sidecars", []
+    if labels := [file.name for file in files if is_idx(file)]:
+        raise CondgenError(f"{path}: {labels[0]} looks like labels or pictures in idx form, without captions. {FORMS}")
+    if tables:
+        raise CondgenError(
+            f"{path} has {tables[0].name}: name it metadata{tables[0].suffix}, or give its own path. {FORMS}"
+        )
+    if folders := sorted({file.parent.name for file in pictures if file.parent != path}):
+        there = ", ".join(folders[:5])
+        raise CondgenError(f"{path} has pictures in folders ({there}), which look like labels, not captions. {FORMS}")
+    there = (
+        f"{len(pictures)} pictures and no captions" if pictures else "nothing that can be read as captioned pictures"
+    )
+    raise CondgenError(f"{path} holds {there}. {FORMS}")
+
+
+def is_idx(path: Path) -> bool:
+    """Whether a file is of MNIST's idx form, packed or not: two zero bytes, then 8 for unsigned bytes."""
+    if path.suffix != ".gz" and "idx" not in path.name:
+        return False
+    with suppress(OSError, EOFError, zlib.error), (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        return file.read(3) == b"\0\0\x08"
+    return False
+
+
+# Splits ---------------------------------------------------------------------------------------------------------------
+
+
+def split_name(name: str) -> str:
+    """The name of a split in lower case, and one name for the same thing: validation, dev, valid and eval are val."""
+    name = name.strip().lower()
+    return _ALIASES.get(name, name)
+
+
+def named_split(relative: Path, own: bool) -> str:
+    """The split that the name of a file (where `own`) or of its nearest folder tells; "" where none does."""
+    for name in ([relative.stem] if own else []) + [folder.name for folder in relative.parents]:
+        if _SPLIT.match(name):
+            return split_name(_SHARD.sub("", name))
+    return ""
+
+
+def hashed_split(key: str, test: int = 5) -> str:
+    """The fixed rule for data without splits: `test` of 100 values of the key's SHA-256 are test."""
+    number = int.from_bytes(hashlib.sha256(key.encode("utf-8", "replace")).digest()[:8], "big")
+    return "test" if number % 100 < test else "train"
+
+
+def in_split(own: str, asked: str) -> bool:
+    """Whether a row of the split `own` belongs to the split that was asked for."""
+    return asked in ("all", own) or own.startswith((f"{asked}_", f"{asked}-"))
+
+
+# Rows -----------------------------------------------------------------------------------------------------------------
+
+
+def rows(source: Source, split: str = "all") -> Iterator[Row]:
+    """All rows, in the order of the files. Parquet shards that belong to another split are not read."""
+    if source.form == "sidecars":
+        yield from (_sidecar_row(source, picture) for picture in source.pictures)
+        return
+    if source.form == "classes":
+        yield from (_class_row(source, picture) for picture in source.pictures)
+        return
+    if source.form == "plain":
+        pairs = ((picture, picture.relative_to(source.home).as_posix()) for picture in source.pictures)
+        yield from (Row(key, picture, split=_split_of(source, picture, key)) for picture, key in pairs)
+        return
+    named = set()
+    for table in _tables(source, split):
+        for row in _table_rows(source, table):
+            if source.form == "metadata" and isinstance(row.picture, Path):
+                named.add(row.picture)
+            yield row
+    if source.form == "metadata" and source.path.is_dir():
+        for picture in source.pictures:
+            if picture not in named:
+                key = picture.relative_to(source.home).as_posix()
+                own = "" if any(table.split for table in source.tables) else _split_of(source, picture, key)
+                yield Row(key, picture, split=own, fault="picture absent from metadata", kept=not source.where)
+
+
+def _tables(source: Source, split: str) -> list[Table]:
+    """The tables to read for a split. Metadata is read whole: it must be known which pictures it names."""
+    every = split == "all" or source.form == "metadata" or not source.by_name
+    return [table for table in source.tables if every or table.split or in_split(table.named, split)]
+
+
+def expected_rows(source: Source, split: str) -> int:
+    """About how many rows will be read, for the progress bar."""
+    return sum(row_count(table.path) for table in _tables(source, split)) or len(source.pictures)
+
+
+def _split_of(source: Source, file: Path, key: str) -> str:
+    return named_split(file.relative_to(source.home), own=False) if source.by_name else hashed_split(key)
+
+
+def _sidecar_row(source: Source, picture: Path) -> Row:
+    """The captions of a picture are the lines of the .txt beside it."""
+    key = picture.relative_to(source.home).as_posix()
+    row, text = Row(key, picture, split=_split_of(source, picture, key)), picture.with_suffix(".txt")
+    if not text.is_file():  # nor a pipe, on which one would wait for ever
+        return replace(row, fault="no caption", detail=f"no {picture.stem}.txt beside it")
+    try:
+        lines = text.read_text("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        return replace(row, fault="no caption", detail=f"{picture.stem}.txt is no UTF-8 text: {error}")
+    captions = tuple(dict.fromkeys(caption for line in lines if (caption := clean(line))))
+    return replace(row, captions=captions, fault="" if captions else "no caption")
+
+
+def _class_row(source: Source, picture: Path) -> Row:
+    """The class of a picture is the folder that it lies in, below that of its split; its cell is the class's number."""
+    place = picture.relative_to(source.home)
+    folders, key = place.parts[source.above : -1], place.as_posix()
+    split = named_split(Path(place.parts[0]), own=True) if source.by_name else hashed_split(key)
+    if not folders:
+        return Row(key, picture, split=split, fault="picture outside the classes")
+    return Row(key, picture, split=split, cells=(source.classes.index(folders[0]),))
+
+
+def _table_rows(source: Source, table: Table) -> Iterator[Row]:
+    for number, record in enumerate(records(table.path, wanted_columns(source, table)), 1):
+        yield row_of(source, table, number, record)
+
+
+def wanted_columns(source: Source, table: Table) -> tuple[str, ...]:
+    """The columns of a table that its rows are made of; "" where there is none."""
+    return (table.image, *table.text, *table.cells, table.split, *(column for column, _ in source.where))
+
+
+def row_of(source: Source, table: Table, number: int, record: dict | None) -> Row:
+    """What record `number` of a table says, counted from 1."""
+    place = table.path.relative_to(source.home)
+    if record is None:
+        return Row(f"{place.as_posix()}:{number}", fault="broken metadata line", kept=not source.where)
+    key, picture, fault = locate(record.get(table.image), source.home, place, number)
+    captions = captions_of(record, table.text)
+    if table.split:
+        split = split_name(str(record.get(table.split) or ""))
+    else:
+        split = table.named if source.by_name else hashed_split(key)
+    kept = all(matches(record.get(column), value) for column, value in source.where)
+    fault = fault or ("" if captions or table.cells else "no caption")
+    return Row(key, picture, captions, split, fault, kept=kept, cells=tuple(map(record.get, table.cells)))

@@ -1,0 +1,87 @@
+"""Where the two sides of a translation come from: files, or what needs none."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from condgen.contracts import CondgenError
+from condgen.data.datasets.pairs import Pairs, Unpaired
+from condgen.data.sources.open_images import open_any
+from condgen.data.sources.pairs import Asked, How, open_pairs, open_unpaired, plain
+from condgen.data.synthetic.pairs import day_and_night, edges, grey, squares_and_circles
+from condgen.data.synthetic.scenes import scenes
+
+Origin = Literal["files", "edges", "grey", "night", "shapes"]
+DRAWN: dict[Origin, tuple[str, str]] = {
+    "edges": ("edges", "pictures"),
+    "grey": ("grey", "colour"),
+    "night": ("day", "night"),
+    "shapes": ("squares", "circles"),
+}
+"""What the sides are called, by what is made of any pictures (edges, grey) or drawn."""
+TEST = 2**40
+"""Added to the seed of what is drawn for a test."""
+
+
+def open_sides(
+    data: str,
+    paired: bool,
+    split: str = "train",
+    seed: int = 0,
+    n: int = 10_000,
+    *,
+    origin: Origin = "files",
+    size: int = 32,
+    a: str = "",
+    b: str = "",
+    where_a: str = "",
+    where_b: str = "",
+    match: str = "",
+    names: tuple[str, ...] = (),
+    how: How = "crop",
+) -> Unpaired:
+    """Reads or draws pictures of two kinds into memory.
+
+    Args:
+        data: files in a form that `pair_files` knows; of edges and grey, pictures in any form, or none: scenes.
+        paired: whether partners are wanted; else the sides are two heaps.
+        split: `train`, or another split of the files; of what is drawn, every other one is new scenes.
+        seed, n: of what is drawn, and how many of each side.
+        origin: `files`, or what the pairs are made of.
+        names: what the sides are called.
+        size and the rest: see `pair_files.Asked`.
+
+    Raises:
+        CondgenError: no or unusable data, or what is drawn was given a place to read it from.
+    """
+    if origin == "files":
+        if not data:
+            raise CondgenError("There are no pictures to translate between: give their folder with --data.")
+        asked = Asked(size, a, b, where_a, where_b, match, how)
+        sides = names if len(names) == 2 else (a or "a", b or "b")
+        return (open_pairs if paired else open_unpaired)(data, asked, split, tuple(sides))
+    if data and origin in ("night", "shapes"):
+        raise CondgenError(f"These pictures are drawn. For {data} use the recipe pairs or unpaired.")
+    seed += 0 if split == "train" else TEST
+    if origin == "night":
+        made, name = day_and_night(n, seed, size), "scenes by day and by night"
+    elif origin == "shapes":
+        made, name = squares_and_circles(n, seed, size), "squares and circles"
+    else:
+        images, name = _pictures(data, split, seed, n, size, how)
+        change, name = (edges, f"edges of {name}") if origin == "edges" else (grey, f"{name} in grey")
+        made = change(images), images
+    first, second = made
+    if not paired and first.shape[1] != second.shape[1]:
+        first = np.repeat(first, 3, 1)
+    kind = Pairs if paired and origin != "shapes" else Unpaired
+    return kind(first, second, tuple(names) if len(names) == 2 else DRAWN[origin], f"{name} {size}x{size}")
+
+
+def _pictures(data: str, split: str, seed: int, n: int, size: int, how: How) -> tuple[np.ndarray, str]:
+    if not data:
+        return scenes(n, seed, size, None, "none").images, "scenes"
+    found = open_any(data, size, split=split, how=how)
+    return plain(np.repeat(found.images, 3 // found.colours, 1)), found.name

@@ -1,0 +1,203 @@
+"""Where the rows of data too large for memory are read from, block by block: shards and `datasets` objects.
+
+A feed is scanned once, without its pictures, to learn where its blocks are and what of them can be used; then any block
+can be fetched, pictures and all, in any order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from condgen.contracts import CondgenError
+from condgen.data.sources import webdataset
+from condgen.data.sources.rows import GUESSED, Columns, Row, Source, row_of, wanted_columns
+from condgen.data.sources.tables import Table, check_unpacked, choose, conditions_of, locate, parquet_slice, readable
+
+BLOCK_BYTES = 32_000_000
+"""Bytes of a block, about, however few its rows: pictures may be of any size."""
+
+
+class Feed(Protocol):
+    """One shard, or one object with rows."""
+
+    name: str
+    mark: object
+    """What changes when the rows do."""
+
+    def scan(self, size: int) -> Iterator[tuple[int, int, list[Row]]]:
+        """Blocks of at most `size` rows: (place, number of the first row from 0, rows). No picture is read."""
+        ...
+
+    def fetch(self, place: int, first: int, count: int) -> list[Row]:
+        """The rows of a block as `scan` gave them, now with the bytes of their pictures, or None for one."""
+        ...
+
+
+def open_feeds(source: Source) -> list[Feed]:
+    """A feed for every shard.
+
+    Raises:
+        CondgenError: the data is no shards; rows of a folder may name a picture twice, and so must be read whole.
+    """
+    if source.form not in ("parquet", "shards"):
+        raise CondgenError(
+            f"{source.path} holds single files, which are read into memory. To stream pictures, pack them into shards "
+            "(.tar or .parquet)."
+        )
+    return [_Shard(source, table) for table in source.tables]
+
+
+class _Rows:
+    """What feeds share: records to rows, the same in `scan` and `fetch`, however little of the picture is known."""
+
+    cells: Literal["named", "unknown", "files"] = "named"
+    """What `scan` knows of a picture: its name, nothing, or the file that holds it. `fetch` must not go by more."""
+
+    def __init__(self, source: Source, table: Table):
+        self.source, self.table = source, table
+
+    def scan(self, size: int) -> Iterator[tuple[int, int, list[Row]]]:
+        place, block, first = 0, [], 0
+        for at, fresh, record in self._records(size):
+            if block and (len(block) == size or fresh or at - place > BLOCK_BYTES):
+                yield place, first, block
+                first, block = first + len(block), []
+            place = at if not block else place
+            block.append(self._row(first + len(block), record))
+        if block:
+            yield place, first, block
+
+    def fetch(self, place: int, first: int, count: int) -> list[Row]:
+        records = self._fetch(place, first, count)
+        if len(records) != count:
+            raise CondgenError(f"{self.table.path} has changed since it was opened. Start anew, with the data at rest.")
+        rows = [self._row(first + i, record) for i, record in enumerate(records)]
+        return [row if row.fault else self._with_picture(row, record) for row, record in zip(rows, records)]
+
+    def _row(self, number: int, record: dict | None) -> Row:
+        if record is not None and self.cells != "files":
+            cell = record.get(self.table.image) if self.cells == "named" else {}
+            light = {"path": cell.get("path"), "bytes": b""} if isinstance(cell, dict) else None
+            record = record | {self.table.image: light}
+        return replace(row_of(self.source, self.table, number + 1, record), picture=None)
+
+    def _with_picture(self, row: Row, record: dict) -> Row:
+        place = self.table.path.relative_to(self.source.home)
+        return replace(row, picture=locate(record.get(self.table.image), self.source.home, place, 0)[1])
+
+    def _records(self, size: int) -> Iterable[tuple[int, bool, dict | None]]:
+        """(place, whether a block must begin here, record) of every row, without the bytes of pictures."""
+        raise NotImplementedError
+
+    def _fetch(self, place: int, first: int, count: int) -> list[dict | None]:
+        raise NotImplementedError
+
+
+class _Shard(_Rows):
+    """A .tar or .parquet file; a block of parquet lies within one row group."""
+
+    def __init__(self, source: Source, table: Table):
+        super().__init__(source, table)
+        self.name = table.path.relative_to(source.home).as_posix()
+        self.mark = os.path.getsize(table.path)
+        self.wanted = list(dict.fromkeys(name for name in wanted_columns(source, table) if name))
+        self.tar = table.path.suffix.lower() == ".tar"
+        self.light = self.wanted if self.tar else self._without_pictures()
+
+    def _without_pictures(self) -> list[str]:
+        """The columns of a parquet file without the bytes of its pictures."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        image = self.table.image
+        with readable(self.table.path):
+            kind = pq.read_schema(self.table.path).field(image).type
+        rest = [name for name in self.wanted if name != image]
+        if pa.types.is_struct(kind):
+            names = [kind.field(i).name for i in range(kind.num_fields)]
+            self.cells = "named" if "path" in names else "unknown"
+            return [*rest, f"{image}.path"] if self.cells == "named" else rest
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        self.cells = "files" if text else "unknown"
+        return [*rest, image] if text else rest
+
+    def _records(self, size: int) -> Iterable[tuple[int, bool, dict | None]]:
+        if self.tar:
+            yield from ((at, False, r) for at, r in webdataset.samples(self.table.path, self.wanted, pictures=False))
+            return
+        import pyarrow.parquet as pq
+
+        with readable(self.table.path), pq.ParquetFile(self.table.path, buffer_size=1 << 20) as file:
+            check_unpacked(self.table.path, file.metadata, self.wanted)
+            for group in range(file.num_row_groups):
+                about = file.metadata.row_group(group)
+                most, number = max(1, BLOCK_BYTES * about.num_rows // max(about.total_byte_size, 1)), 0
+                for batch in file.iter_batches(1024, row_groups=[group], columns=self.light):
+                    for record in batch.to_pylist():
+                        yield 0, number % min(most, size) == 0, record
+                        number += 1
+
+    def _fetch(self, place: int, first: int, count: int) -> list[dict | None]:
+        if self.tar:
+            return [record for _, record in islice(webdataset.samples(self.table.path, self.wanted, place), count)]
+        return parquet_slice(self.table.path, self.wanted, first, count)
+
+
+class _Object(_Rows):
+    """Anything with `column_names`, a length and rows by number."""
+
+    cells = "unknown"
+
+    def __init__(self, source: Source, rows: Any):
+        super().__init__(source, source.tables[0])
+        self.name, self.rows, self.mark = source.path.name, rows, len(rows)
+
+    def _records(self, size: int) -> Iterable[tuple[int, bool, dict | None]]:
+        names = [name for name in wanted_columns(self.source, self.table) if name and name != self.table.image]
+        light = self.rows.select_columns(names) if hasattr(self.rows, "select_columns") else self.rows
+        for number in range(len(light)):
+            record = dict(light[number])
+            yield 0, False, {name: record.get(name) for name in names}
+
+    def _fetch(self, place: int, first: int, count: int) -> list[dict | None]:
+        return [dict(self.rows[number]) for number in range(first, min(first + count, len(self.rows)))]
+
+
+def feed_of(rows: Any, columns: Columns = GUESSED, where: str = "", name: str = "dataset") -> tuple[Source, list[Feed]]:
+    """A `datasets.Dataset`, or anything like it, as a source and its feed.
+
+    Args:
+        rows: has `column_names`, a length, and gives row i as a dict; its pictures are bytes, or dicts of `bytes` and
+            `path` (a file below the working folder). The feature `Image` of `datasets` is read so, undecoded.
+        columns, where: see `load_captions`.
+        name: what the data is called.
+
+    Raises:
+        CondgenError: rows without a length (a dataset opened with streaming), or columns that are not there.
+    """
+    if not hasattr(rows, "__len__") or not hasattr(rows, "__getitem__") or not hasattr(rows, "column_names"):
+        raise CondgenError(
+            f"{name} is a {type(rows).__name__}: expected rows with a length and column_names, as datasets.Dataset has "
+            "them. Load it without streaming=True, or choose one of its splits."
+        )
+    names = list(rows.column_names)
+    path = Path(f"{name}.parquet")
+
+    def first(wanted: Iterable[str]) -> Iterator[dict]:
+        kept = rows.select_columns(list(wanted)) if hasattr(rows, "select_columns") else rows
+        return (dict(kept[number]) for number in range(min(len(kept), 50)))
+
+    conditions = conditions_of(where)
+    table = choose(path, names, first, (columns.image, columns.text, columns.split), conditions)
+    feature = (getattr(rows, "features", None) or {}).get(table.image)
+    if type(feature).__name__ == "Image":
+        from datasets import Image
+
+        rows = rows.cast_column(table.image, Image(decode=False))
+    source = Source(path, Path(), "parquet", (table,), where=conditions)
+    return source, [_Object(source, rows)]

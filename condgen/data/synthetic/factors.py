@@ -1,0 +1,75 @@
+"""Scenes of one shape whose factors are all known: the data by the name `scenes`, drawn here.
+
+Every combination of shape, colour, size, x and y is there once, 61,440 in all, so that factors are uniform and
+independent, as a score of disentanglement wants them. A seeded shuffle puts 50,000 into train and the others into test:
+no picture is in both. All shapes of all sizes fit into the canvas at all places.
+
+References:
+    the layout of dSprites: Disentanglement testing Sprites dataset (Matthey, Higgins, Hassabis, Lerchner, 2017)
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from condgen.contracts import CondgenError
+from condgen.data.formats.arrays import Arrays, Part, choose
+from condgen.data.synthetic.grammar import COLOURS, SHAPES
+from condgen.data.synthetic.scenes import MOST, Layout, render
+
+SCENES = "scenes"
+SIZE = 32
+"""Edge in pixels where none is asked for."""
+TRAIN = 50_000
+RADII = np.linspace(0.12, 0.24, 6)
+"""As parts of the canvas."""
+PLACES = np.linspace(0.28, 0.72, 16)
+"""Of centres, as parts of the canvas: about a pixel apart at 32 pixels."""
+FACTORS: dict[str, tuple[str, ...]] = {
+    "shape": tuple(SHAPES),
+    "colour": tuple(COLOURS),
+    "size": tuple(f"{r:.3f}" for r in RADII),
+    "x": tuple(f"{x:.3f}" for x in PLACES),
+    "y": tuple(f"{y:.3f}" for y in PLACES),
+}
+"""What is known of every picture, and the values."""
+
+
+def open_singles(size: int = 0, label: str = "", attributes: tuple[str, ...] = ()) -> Arrays:
+    """The scenes, found but not drawn.
+
+    Args:
+        size: edge in pixels, from 16; 0 is SIZE.
+        label, attributes: see `arrays.choose`; the class is the shape where nothing is chosen.
+
+    Raises:
+        CondgenError: no such factor, one that is chosen twice, or pictures too small to tell shapes apart.
+    """
+    if size and size < 16:
+        raise CondgenError(f"Scenes are drawn from 16 pixels, got {size}.")
+    columns = choose(SCENES, tuple(FACTORS), label, attributes, "shape")
+    told = [list(FACTORS).index(name) for name in columns.values()]
+    order = np.random.default_rng(0).permutation(np.prod([len(values) for values in FACTORS.values()]))
+    parts = []
+    for split, numbers in (("train", order[:TRAIN]), ("test", order[TRAIN:])):
+        codes = codes_of(numbers)
+        parts.append(Part(split, split, codes[:, told], partial(draw, codes, size or SIZE)))
+    names = tuple(FACTORS[name] for name in columns.values())
+    return Arrays(SCENES, SCENES, "drawn", tuple(columns), names, tuple(parts))
+
+
+def codes_of(numbers: np.ndarray) -> np.ndarray:
+    """Numbers of combinations, int64 (N,), below the product of the levels -> the level of each factor, (N, 5)."""
+    return np.stack(np.unravel_index(numbers, [len(values) for values in FACTORS.values()]), axis=1).astype(np.int64)
+
+
+def draw(codes: np.ndarray, size: int = SIZE) -> np.ndarray:
+    """Levels of the factors, int64 (N, 5) -> pictures, uint8 (N, 3, size, size)."""
+    shape = np.full((len(codes), MOST), -1)
+    colour = np.zeros((len(codes), MOST), int)
+    x, y, r = (np.zeros((len(codes), MOST), np.float32) for _ in range(3))
+    shape[:, 0], colour[:, 0], r[:, 0] = codes[:, 0], codes[:, 1], RADII[codes[:, 2]]
+    x[:, 0], y[:, 0] = PLACES[codes[:, 3]], PLACES[codes[:, 4]]
+    return render(Layout(shape, colour, x, y, r), size)

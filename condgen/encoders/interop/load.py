@@ -1,0 +1,170 @@
+"""The one place that opens and saves encoders, whoever made them: an encoder is a net and a tokenizer beside it.
+
+clip/, tokenizer/     an encoder of ours, or a pair of towers
+clip/                 one of open_clip or transformers, in its own layout with its own tokenizer
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from condgen.contracts import CondgenError
+from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.tokenizer import Tokenizer
+from condgen.files.registry import PICTURES, find, paints_labels
+from condgen.files.registry import kind_of as kind_of_model
+from condgen.files.weights import CONFIG, fingerprint, load_part, read_json, save_part, sketch_part
+
+if TYPE_CHECKING:
+    from condgen.contracts import Encoder
+
+NAMES = (
+    "a model or run of condgen, a folder of open_clip or transformers, local-dir:PATH, transformers:PATH, "
+    "hf-hub:OWNER/NAME, or open_clip:ARCHITECTURE for new weights"
+)
+"""What `open_encoder` takes, for help texts."""
+
+
+def load_pair(folder: Path) -> tuple[Encoder, Tokenizer]:
+    """The encoder of a model folder, or of the parts of a run, and its tokenizer; without network and pickle.
+
+    Raises:
+        CondgenError: something is missing or damaged; the message names the file.
+    """
+    kind = kind_of(folder / "clip")
+    if kind == "open_clip":
+        from condgen.encoders.interop.openclip import load_open_clip
+
+        return load_open_clip(folder / "clip")
+    if kind == "transformers":
+        from condgen.encoders.interop.hf import load_transformers
+
+        return load_transformers(folder / "clip")
+    if kind == "Paired":
+        from condgen.encoders.interop.text_tower import load_paired
+
+        return load_paired(folder / "clip", folder / "tokenizer")
+    return load_part(CLIP, CLIPConfig, folder / "clip"), Tokenizer.load(folder / "tokenizer")
+
+
+def sketch_pair(folder: Path) -> nn.Module:
+    """The net of `load_pair` without its numbers; of other libraries, which cost seconds to import, but the name."""
+    kind = kind_of(folder / "clip")
+    if kind != CLIP.__name__:
+        return type({"open_clip": "OpenClip", "transformers": "OfTransformers"}.get(kind, kind), (nn.Module,), {})()
+    Tokenizer.load(folder / "tokenizer")
+    return sketch_part(CLIP, CLIPConfig, folder / "clip")
+
+
+def save_pair(net: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
+    """Writes what `load_pair` reads.
+
+    Raises:
+        CondgenError: the encoder is home-made: nothing would know how to read it again; or the disk is full.
+    """
+    kind = type(net).__name__
+    if kind == "OpenClip":
+        from condgen.encoders.interop.openclip import save_open_clip
+
+        save_open_clip(net, tokenizer, folder / "clip")
+    elif kind == "OfTransformers":
+        from condgen.encoders.interop.hf import save_transformers
+
+        save_transformers(net, tokenizer, folder / "clip")
+    elif can_be_saved(net):
+        save_part(net, folder / "clip")
+        tokenizer.save(folder / "tokenizer")
+    else:
+        raise CondgenError(f"A {kind} is an encoder of your own; condgen cannot save it.")
+
+
+def can_be_saved(net: Encoder) -> bool:
+    """Whether `load_pair` would open it again."""
+    return type(net).__module__.startswith("condgen.encoders.")
+
+
+def kind_of(folder: Path) -> str:
+    """What the folder of a net holds: `open_clip`, `transformers`, or the class that its config names."""
+    if (folder / "open_clip_config.json").is_file():
+        return "open_clip"
+    told = read_json(folder / CONFIG)
+    if not isinstance(told, dict):
+        raise CondgenError(f"{folder / CONFIG} describes no encoder. Copy or export the model again.")
+    return "transformers" if "model_type" in told and "class" not in told else str(told.get("class"))
+
+
+def is_there(folder: Path) -> bool:
+    """Whether a folder holds an encoder, as far as its files tell."""
+    return (folder / "clip" / CONFIG).is_file() or (folder / "clip" / "open_clip_config.json").is_file()
+
+
+def with_text(net: Encoder, text: str, context: int = 0, bias: bool = False) -> tuple[Encoder, Tokenizer]:
+    """The picture tower of an encoder beside a text model, `transformers:PATH`; see `paired.pair`."""
+    from condgen.encoders.interop.text_tower import pair
+
+    return pair(net, _folder(text.removeprefix("transformers:")), context, bias)
+
+
+def open_encoder(name: str | Path) -> tuple[Encoder, Tokenizer]:
+    """An encoder by name, and its tokenizer: see NAMES.
+
+    Raises:
+        CondgenError: there is no such encoder, or it is damaged; the message says what was looked for.
+    """
+    name = str(name)
+    kind, _, rest = name.partition(":")
+    if kind == "open_clip":
+        from condgen.encoders.interop.openclip import new_open_clip
+
+        return new_open_clip(rest)
+    if kind == "hf-hub":
+        from condgen.encoders.interop.hub import fetched
+
+        return _foreign(fetched(rest))
+    if kind in ("local-dir", "transformers"):
+        return _foreign(_folder(rest))
+    path = Path(name or "\0")
+    if (path / "open_clip_config.json").is_file() or (path / CONFIG).is_file():
+        return _foreign(path)
+    if is_there(path / "parts"):
+        return load_pair(path / "parts")
+    folder = find(name)
+    if paints_labels(folder):
+        raise CondgenError(f"{folder} paints labels and has no encoder. Give {NAMES}.")
+    if kind_of_model(folder) == PICTURES:
+        raise CondgenError(f"{folder} knows no words. Give {NAMES}.")
+    return load_pair(folder)
+
+
+def _folder(path: str) -> Path:
+    if not Path(path or "\0").is_dir():
+        raise CondgenError(f"There is no folder {path!r}. Give the folder of a model with its config and weights.")
+    return Path(path)
+
+
+def _foreign(folder: Path) -> tuple[Encoder, Tokenizer]:
+    """A model from a folder of open_clip or transformers."""
+    from condgen.encoders.interop.hf import is_transformers, load_transformers
+    from condgen.encoders.interop.openclip import is_open_clip, load_open_clip
+
+    if is_open_clip(folder):
+        return load_open_clip(folder)
+    if is_transformers(folder):
+        return load_transformers(folder)
+    raise CondgenError(
+        f"{folder} holds no encoder: neither open_clip_config.json, nor a config.json with a `model_type`. Give the "
+        "folder that open_clip or transformers wrote."
+    )
+
+
+def reads_size(net: Encoder, size: int) -> bool:
+    """Whether an encoder reads pictures of that edge: its own, or any where it scales them itself."""
+    return net.config.size == size or getattr(net, "resizes", False)
+
+
+def space_of(net: nn.Module) -> str:
+    """The name of an encoder's embedding space."""
+    return fingerprint(net)

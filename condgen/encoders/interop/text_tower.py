@@ -1,0 +1,202 @@
+"""The picture tower of any encoder beside a text tower of transformers, BERT and its kin.
+
+One linear map takes what the text tower says into the space of the picture tower, which may be locked (see `locking`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condgen.contracts import CondgenError
+from condgen.encoders.clip import CLIP, CLIPConfig, projection
+from condgen.encoders.interop.base import (
+    ForeignConfig,
+    ForeignTokenizer,
+    as_json,
+    backend_tokenizer,
+    library,
+    restored,
+)
+from condgen.encoders.interop.freeze import only_image
+from condgen.encoders.interop.hf import OfTransformers, architecture_of, empty_transformers, load_model, new_model
+from condgen.encoders.interop.openclip import OpenClip, empty_open_clip
+from condgen.files.weights import CONFIG, WEIGHTS, check_weights, config_from, read_json, read_tensors
+from condgen.nn.conditioning import PAD
+
+MOST_TOKENS = 77
+"""Tokens of a text where the tower would read more: captions are short."""
+Pooling = Literal["mean", "first", "own"]
+
+
+@dataclass(frozen=True)
+class PairedConfig:
+    """What a pair reads and gives.
+
+    Args:
+        size: edge of the pictures. embed_dim: D. vocab: token ids, padding among them. context: tokens of a text, L.
+        pad: the library's own id of padding.
+        pooling: how the text tower sums up: the mean over the tokens, the first token, or as the library has it.
+        bias: whether the logits have a learned bias, for the sigmoid loss.
+        image, text: what the towers are, as JSON.
+    """
+
+    size: int
+    embed_dim: int
+    vocab: int
+    context: int
+    pad: int
+    pooling: Pooling
+    bias: bool
+    image: str
+    text: str
+
+
+class TextTower(nn.Module):
+    """Our tokens (B, L) -> (B, D), by a text model of transformers and a linear map."""
+
+    def __init__(self, model: nn.Module, width: int, config: PairedConfig):
+        super().__init__()
+        self.model, self.pad, self.pooling = model, config.pad, config.pooling
+        self.out = projection(width, config.embed_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.out(summed_up(self.model, restored(tokens, self.pad), tokens != PAD, self.pooling))
+
+
+def summed_up(model: nn.Module, ids: Tensor, seen: Tensor, pooling: Pooling) -> Tensor:
+    """A text model's features of texts, (B, F)."""
+    if pooling == "own":
+        return model(input_ids=ids).pooler_output
+    h = model(input_ids=ids, attention_mask=seen.long()).last_hidden_state
+    if pooling == "first":
+        return h[:, 0]
+    return (h * seen[..., None]).sum(1) / seen.sum(1, keepdim=True).clamp(min=1)
+
+
+class Paired(nn.Module):
+    """Two towers of two makers. Keeps the `Encoder` contract.
+
+    Args:
+        config: what it reads.
+        image: an encoder; of it only what embeds pictures is kept.
+        text: a text model of transformers; `width` features.
+    """
+
+    def __init__(self, config: PairedConfig, image: nn.Module, text: nn.Module, width: int):
+        super().__init__()
+        self.config = config
+        self.log_scale = nn.Parameter(image.log_scale.detach().clone().reshape(()))
+        self.bias = nn.Parameter(torch.tensor(0.0)) if config.bias else None
+        self.image = only_image(image)
+        self.text = TextTower(text, width, config)
+
+    @property
+    def resizes(self) -> bool:
+        return getattr(self.image, "resizes", False)
+
+    def embed_image(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in [-1, 1] -> unit vectors (B, D)."""
+        return self.image.embed_image(images)
+
+    def embed_text(self, tokens: Tensor) -> Tensor:
+        """int64 (B, L) -> unit vectors (B, D)."""
+        return F.normalize(self.text(tokens), dim=-1)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in [-1, 1] -> (B, F), see the picture's encoder."""
+        return self.image.features(images)
+
+
+def pair(net: nn.Module, folder: Path, context: int = 0, bias: bool = False) -> tuple[Paired, ForeignTokenizer]:
+    """The picture tower of an encoder beside the text model of a folder; their map into one space is new.
+
+    Args:
+        net: the encoder, which is used up.
+        folder: a model of transformers with its tokenizer.
+        context: tokens of a text; 0 takes what the text model reads, at most 77.
+        bias: whether the logits get a bias, where the encoder has none.
+
+    Raises:
+        CondgenError: the folder holds no such model, or the encoder is of a kind that cannot be saved.
+    """
+    if type(net) not in (CLIP, OpenClip, OfTransformers):
+        raise CondgenError(f"The picture tower of a {type(net).__name__} cannot be put beside another text tower.")
+    architecture, what = architecture_of(folder), f"The text model in {folder}"
+    text = text_part(load_model(folder, spare=("pooler.",), extra=True))
+    with library(what):
+        most = getattr(text.config, "max_position_embeddings", None) or MOST_TOKENS
+        length = min(context or MOST_TOKENS, most)
+        tokenizer = backend_tokenizer(folder, length, text.get_input_embeddings().num_embeddings)
+    c = net.config
+    told = {"class": type(net).__name__} | dataclasses.asdict(c)
+    config = PairedConfig(
+        c.size, c.embed_dim, tokenizer.vocab, length, tokenizer.pad, _pooling(folder, text, what),
+        bias or net.bias is not None, as_json(told), as_json(architecture),
+    )  # fmt: skip
+    return Paired(config, net, text, _width(text, config)).eval(), tokenizer
+
+
+def load_paired(folder: Path, tokenizer: Path) -> tuple[Paired, ForeignTokenizer]:
+    """A pair that was saved as other parts are, and its tokenizer from a folder of its own.
+
+    Raises:
+        CondgenError: something is missing or damaged, or a tensor is missing, extra or of another shape.
+    """
+    path = folder / CONFIG
+    values = read_json(path)
+    config = config_from(PairedConfig, {k: v for k, v in values.items() if k != "class"}, path)
+    with library(f"The model that {path} describes"):
+        text = text_part(new_model(json.loads(config.text)))
+        net = Paired(config, _empty(json.loads(config.image), path), text, _width(text, config))
+    tensors = read_tensors(folder / WEIGHTS)
+    check_weights(net, tensors, folder / WEIGHTS)
+    net.load_state_dict(tensors)
+    return net.eval(), backend_tokenizer(tokenizer, config.context, config.vocab - 1)
+
+
+def _empty(told: dict, path: Path) -> nn.Module:
+    """An encoder of a kind and a config, with new weights."""
+    kind = told.pop("class", None)
+    if kind == CLIP.__name__:
+        return CLIP(config_from(CLIPConfig, told, path))
+    makers = {OpenClip.__name__: empty_open_clip, OfTransformers.__name__: empty_transformers}
+    if kind not in makers:
+        raise CondgenError(f"{path} names a picture tower {kind!r}, which condgen does not know.")
+    return makers[kind](config_from(ForeignConfig, told, path))
+
+
+def text_part(model: nn.Module) -> nn.Module:
+    """What of a model of transformers reads texts, without a head that no text tower needs."""
+    if hasattr(model, "text_model"):
+        return model.text_model
+    if getattr(model.config, "is_encoder_decoder", False):
+        return model.get_encoder()
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
+
+
+def _pooling(folder: Path, text: nn.Module, what: str) -> Pooling:
+    """How a text model sums up: as its folder says, as it does itself, or by the mean."""
+    told = folder / "1_Pooling" / CONFIG  # as sentence-transformers writes it
+    if told.is_file():
+        asked = read_json(told)
+        return "first" if isinstance(asked, dict) and asked.get("pooling_mode_cls_token") else "mean"
+    with library(what), torch.inference_mode():
+        out = text.eval()(input_ids=torch.zeros(1, 2, dtype=torch.long))
+    return "mean" if getattr(out, "pooler_output", None) is None else "own"
+
+
+@torch.no_grad()
+def _width(text: nn.Module, config: PairedConfig) -> int:
+    """Features of a text model, found by running it."""
+    seen = torch.ones(1, 2, dtype=torch.bool)
+    return summed_up(text.eval(), torch.zeros(1, 2, dtype=torch.long), seen, config.pooling).shape[1]

@@ -1,0 +1,336 @@
+"""The judge of pictures that are painted by label, or by attributes.
+
+An independent classifier, trained on the real training pictures, says whether a picture shows what was asked; its
+accuracy on real test pictures stands beside. In its features the generated pictures are held against test pictures,
+and beside every distance stands the same between as many training and test pictures: what a perfect model would get.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from condgen.contracts import CondgenError
+from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.factors import Factor
+from condgen.evaluation.class_to_image_protocol import Exam, like, read_exam, said
+from condgen.evaluation.classifier import (
+    Classifier,
+    ClassifierRun,
+    features_of,
+    kept_classifier,
+    seen_in,
+    space_of,
+    train_classifier,
+)
+from condgen.evaluation.distribution import (
+    FEWEST,
+    Extractors,
+    Report,
+    held_against,
+    neighbours,
+    over_seeds,
+    pixels,
+    rgb,
+)
+from condgen.evaluation.embed import Example, Told, paint
+from condgen.evaluation.inception import Inception
+from condgen.metrics.fid_kid import frechet_distance
+from condgen.metrics.prdc import closeness, memorisation
+
+BATCH = 100
+SHOWN = 24
+"""Levels of a table of confusions, and labels on the sheet, at most."""
+
+
+def evaluate_labels(
+    model, train: LabelledPictures, test: LabelledPictures, per_label: int = 100, seeds: Sequence[int] = (0, 1, 2),
+    judge: Path | None = None, combined: Sequence[str] = (), inception: Path | None = None,
+    run: ClassifierRun | None = None, told: Told = lambda share, what: None,
+) -> tuple[dict, dict[str, list[Example]]]:  # fmt: skip
+    """Judges a model of labelled pictures.
+
+    Args:
+        model: a LabelToImage.
+        train, test: real pictures; the classifier learns from the first and has never seen the second.
+        per_label: pictures of every class. Where several factors have values, test pictures are asked for again: ten
+            times as many with combinations that training has shown, and as many with others.
+        seeds: every one paints all pictures anew; means are reported, with their standard deviation.
+        judge: folder to keep classifiers in, so that several evaluations share them.
+        combined: names of the factors whose values make up a combination; by default all that have values.
+        inception: file with the weights of the Inception network, see `evaluation.inception`.
+        run: how classifiers are trained.
+        told: called with progress.
+
+    Returns:
+        (report, sheets): `sheet` shows what was asked for, `neighbours` the pictures nearest to a training picture,
+        each beside it.
+
+    Raises:
+        CondgenError: the data has not the factors of the model, or there is nothing to judge.
+    """
+    exam = read_exam(model.factors, train, test, per_label, combined)
+    network = None if inception is None else Inception.read(inception)
+    run = run or ClassifierRun()
+    classifier = kept_classifier(exam.train, judge, run, lambda share, what: told(0.25 * share, what))
+    classifier = classifier.to(model.device)
+    space = space_of(classifier, exam.train.name)
+    extractors: Extractors = {
+        (f"frechet ({space})", f"kernel ({space})"): lambda images: features_of(classifier, images)
+    }
+    if network is not None:
+        extractors[network.names] = network.to(model.device).features_of
+    truth = Truth(classifier, exam, extractors)
+    rounds, sheets, confusion = [], {}, []
+    for k, seed in enumerate(seeds):
+        at = 0.25 + 0.75 * k / len(seeds)
+        told(at, f"painting {len(exam.codes):,} pictures, seed {seed}")
+        began = time.perf_counter()
+        painted = _painted(model, exam, seed)
+        seconds = time.perf_counter() - began
+        told(at + 0.5 / len(seeds), "judging them")
+        features = features_of(classifier, painted)
+        seen = seen_in(classifier, features)
+        near, rows = closeness(pixels(painted[exam.held]), truth.pixels)
+        found = truth.accuracy(seen) | truth.distances(painted, seed)
+        found["memorisation"] = {"memorised": memorisation(near, truth.near) | {"N": len(near)}}
+        told(at + 0.6 / len(seeds), "a classifier trained on them")
+        found["classifier_trained_on_generated"] = _trained_on(painted, exam, replace(run, seed=seed), judge)
+        found["speed"] = {"painting": {"pictures a second": len(painted) / seconds, "N": len(painted)}}
+        rounds.append(found)
+        confusion.append(seen)
+        if not sheets:
+            sheets = {"sheet": _sheet(exam, painted, seen)}
+            sheets["neighbours"] = neighbours(
+                painted[exam.held], lambda i: _told(exam, exam.held[i]), exam.train.images, near, rows
+            )
+    report: dict = {"kind": "labels", "data": exam.test.name, "seeds": list(seeds)}
+    report["judge"] = {
+        "features": space,
+        "training pictures": len(exam.train),
+        "test pictures": len(exam.test),
+        **{f"{name}, right on real test pictures": share for name, share in truth.right.items()},
+    }
+    report |= over_seeds(rounds)
+    if len(exam.judged) == 1 and exam.factors[exam.judged[0]].levels <= SHOWN:
+        report["confusion"] = _confusion(exam, np.concatenate(confusion), len(seeds))
+    return report, sheets
+
+
+READ = {"image": "", "label": "", "split_column": "", "how": "crop", "where": "", "name": ""}
+READ |= {"max_bad": 0.01, "attributes": (), "names": ()}
+"""How labelled pictures are read, see `data.labels.open_labelled`."""
+
+
+def read_labelled(
+    model, data: str, split: str, asked: dict[str, str | None]
+) -> tuple[LabelledPictures, LabelledPictures]:
+    """Training and test pictures, read as those of the training were where nothing else is asked for.
+
+    Args:
+        model: a LabelToImage; `about["data"]` names its data and `about["pictures"]` how it was read.
+        data: another place where the pictures are; '' for that of the training.
+        split: which part of the data is the test.
+        asked: some of READ; None as in the training.
+
+    Raises:
+        CondgenError: there are none, or they cannot be read.
+    """
+    source = data or model.about.get("data")
+    if not source or not isinstance(source, str):
+        raise CondgenError(f"{model.name} does not say what it was trained on: name the pictures with --data.")
+    from condgen.data.sources.labels import open_labelled
+
+    trained = model.about.get("pictures")
+    trained = trained if isinstance(trained, dict) else {}
+    chosen = READ | {name: trained[name] for name in READ if isinstance(trained.get(name), str | list | float)}
+    chosen |= {name: value for name, value in asked.items() if value is not None}
+    chosen |= {name: tuple(chosen[name]) for name in ("attributes", "names")}
+    try:
+        train, test = (
+            open_labelled(source, model.size, model.colours, split=part, **chosen) for part in ("train", split)
+        )
+    except CondgenError as error:
+        hint = "" if data else " The pictures to judge on are those of the training unless --data names others."
+        raise CondgenError(f"{error}{hint}") from None
+    return train, test
+
+
+class Truth:
+    """Real pictures as the judge sees them, each thing computed once and when it is needed.
+
+    Args:
+        classifier: the judge.
+        exam: what is asked.
+        extractors: see Extractors; the first are those of the classifier.
+    """
+
+    def __init__(self, classifier: Classifier, exam: Exam, extractors: Extractors):
+        self.exam, self.extractors = exam, extractors
+        self.seen = seen_in(classifier, features_of(classifier, exam.test.images))
+        self.right = right_of(self.seen, exam.test.codes, exam.factors)
+        held = exam.test.images[exam.against]
+        self.held = {name: features(held) for name, features in extractors.items()} if len(held) >= FEWEST else {}
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """The training pictures, see `against.pixels`."""
+        return pixels(self.exam.train.images)
+
+    @cached_property
+    def near(self) -> Tensor:
+        """How close the test pictures that are held against come to training pictures."""
+        return closeness(pixels(self.exam.test.images[self.exam.against]), self.pixels)[0]
+
+    def accuracy(self, seen: np.ndarray) -> Report:
+        """How often the judge sees what was asked, on every side, and how often on real pictures."""
+        exam, out = self.exam, {}
+        if len(exam.judged) == 1:
+            k = exam.judged[0]
+            rows = {"overall": (slice(None), slice(None))}
+            for value, name in enumerate(exam.factors[k].values):
+                rows[name] = (exam.codes[:, k] == value, exam.test.codes[:, k] == value)
+            table = {name: self._line(seen, k, asked, real) for name, (asked, real) in rows.items()}
+            return {"accuracy": table}
+        for side, asked in exam.sides.items():
+            real = exam.against[asked]
+            table = {exam.factors[k].name: self._line(seen, k, asked, real) for k in exam.judged}
+            own = [self.hits(seen, k, asked, exam.codes) for k in exam.judged]
+            true = [self.hits(self.seen, k, real, exam.test.codes) for k in exam.judged]
+            table["all of them"] = _line(np.stack(own).all(0), np.stack(true).all(0))
+            out[f"accuracy_{side}"] = table
+        return out
+
+    def _line(self, seen: np.ndarray, k: int, asked, real) -> dict:
+        own = self.hits(seen, k, asked, self.exam.codes)
+        true = self.hits(self.seen, k, real, self.exam.test.codes)
+        known = ~np.isnan(self.exam.codes[asked, k]), ~np.isnan(self.exam.test.codes[real, k])
+        return _line(own[known[0]], true[known[1]])
+
+    @staticmethod
+    def hits(seen: np.ndarray, k: int, rows, codes: np.ndarray) -> np.ndarray:
+        """bool: whether factor k is seen as the codes say; what they do not say is right."""
+        return (seen[rows, k] == codes[rows, k]) | np.isnan(codes[rows, k])
+
+    def distances(self, painted: np.ndarray, seed: int) -> Report:
+        """Generated against test pictures, and beside it as many training pictures against the same ones."""
+        if not self.held:
+            return {}
+        held, real = painted[self.exam.held], self.exam.train.images[self.exam.real(seed)]
+        return held_against(self.held, held, real, self.extractors, seed)
+
+
+class Quick:
+    """A small examination, for curves: what of a few pictures a label the judge recognises, and how far they lie.
+
+    Args:
+        train, test: real pictures, see `evaluate_labels`.
+        per_label: pictures of every label.
+        judge: folder to keep the classifier in.
+        seed: of the pictures; none that `evaluate_labels` paints by default.
+    """
+
+    def __init__(
+        self,
+        train: LabelledPictures,
+        test: LabelledPictures,
+        per_label: int = 30,
+        judge: Path | None = None,
+        seed: int = 7,
+    ):
+        self.train, self.test, self.per_label, self.judge, self.seed = train, test, per_label, judge, seed
+        self._known: tuple[Classifier, Truth] | None = None
+
+    def __call__(self, model, **dials: float) -> dict[str, float]:
+        """Shares and distances of a LabelToImage, and what a picture costs; `dials` are for `model.paint`."""
+        if self._known is None:
+            exam = read_exam(model.factors, self.train, self.test, self.per_label)
+            classifier = kept_classifier(exam.train, self.judge)
+            self._known = classifier, Truth(classifier, exam, {("frechet", "kernel"): partial(features_of, classifier)})
+        classifier, truth = self._known
+        exam = truth.exam
+        began = time.perf_counter()
+        painted = _painted(model, exam, self.seed, **dials)
+        took = time.perf_counter() - began
+        features = features_of(classifier, painted)
+        seen = seen_in(classifier, features)
+        shares = [truth.hits(seen, k, slice(None), exam.codes).mean() for k in exam.judged]
+        told = {"accuracy": float(np.mean(shares))} if shares else {}
+        if truth.held:
+            told["frechet"] = frechet_distance(features[exam.held], truth.held[("frechet", "kernel")])
+        return told | {"milliseconds a picture": 1000 * took / len(painted), "N": len(painted)}
+
+
+def right_of(seen: np.ndarray, codes: np.ndarray, factors: Sequence[Factor]) -> dict[str, float]:
+    """For every factor with values, the share of the pictures of which it is known that show it; NaN where none is."""
+    out = {}
+    for k, factor in enumerate(factors):
+        if factor.values:
+            known = ~np.isnan(codes[:, k])
+            out[factor.name] = float((seen[known, k] == codes[known, k]).mean()) if known.any() else math.nan
+    return out
+
+
+def _painted(model, exam: Exam, seed: int, **dials: float) -> np.ndarray:
+    """uint8 (N, C, S, S). Picture i of seed s has seed 1,000,000 s + i, so that no two seeds share one."""
+    wanted = [said(exam.factors, row) for row in exam.codes]
+    starts = range(0, len(wanted), BATCH)
+    parts = [wanted[k : k + BATCH] for k in starts]
+    first = [seed * 1_000_000 + k for k in starts]
+    return np.concatenate([paint(model, part, [*range(k, k + len(part))], **dials) for k, part in zip(first, parts)])
+
+
+def _trained_on(painted: np.ndarray, exam: Exam, run: ClassifierRun, judge: Path | None) -> Report:
+    """Accuracy on real test pictures of a classifier trained on generated ones, and of one trained on as many real.
+
+    References:
+        Classification Accuracy Score for Conditional Generative Models (Ravuri, Vinyals, 2019)
+    """
+    generated = LabelledPictures(painted, exam.factors, exam.codes, "generated pictures")
+    rows = like(exam.train.codes, exam.codes, exam.judged, np.random.default_rng((run.seed, 5)))
+    real = replace(exam.train, images=exam.train.images[rows], codes=exam.train.codes[rows])
+    scores = []
+    for classifier in (train_classifier(generated, run), kept_classifier(real, judge, run)):
+        seen = seen_in(classifier, features_of(classifier, exam.test.images))
+        scores.append(right_of(seen, exam.test.codes, exam.factors))
+    own, true = scores
+    return {name: {"generated": own[name], "real": true[name], "N": len(painted), "N real": len(real)} for name in own}
+
+
+def _line(own: np.ndarray, true: np.ndarray) -> dict:
+    shares = [float(hits.mean()) if len(hits) else math.nan for hits in (own, true)]
+    return {"generated": shares[0], "real": shares[1], "N": len(own), "N real": len(true)}
+
+
+def _confusion(exam: Exam, seen: np.ndarray, rounds: int) -> Report:
+    """What was asked for, what was seen: shares of every row, over all seeds."""
+    k = exam.judged[0]
+    asked = np.tile(exam.codes[:, k], rounds)
+    names = exam.factors[k].values
+    return {
+        f"asked {name}": {other: float((seen[asked == value, k] == i).mean()) for i, other in enumerate(names)}
+        for value, name in enumerate(names)
+    }
+
+
+def _sheet(exam: Exam, painted: np.ndarray, seen: np.ndarray) -> list[Example]:
+    """Eight pictures of every class, or of every side; what the judge sees otherwise is marked."""
+    if len(exam.judged) == 1:
+        asked = exam.codes[:, exam.judged[0]]
+        rows = [i for value in np.unique(asked)[:SHOWN] for i in np.flatnonzero(asked == value)[:8]]
+    else:
+        rows = [i for own in exam.sides.values() for i in own[:SHOWN]]
+    known = ~np.isnan(exam.codes) & [bool(factor.values) for factor in exam.factors]
+    right = ((seen == exam.codes) | ~known).all(1)
+    return [(_told(exam, i), rgb(painted[i]), bool(right[i])) for i in rows]
+
+
+def _told(exam: Exam, i: int) -> str:
+    return ", ".join(factor.told(code) for factor, code in zip(exam.factors, exam.codes[i]) if not math.isnan(code))

@@ -1,0 +1,67 @@
+"""What every judge needs: embeddings of pictures and texts, painted pictures, the report of the priors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condgen import distributed
+from condgen.data.batches.captions import to_float, to_uint8
+from condgen.data.datasets.captions import CaptionedPictures
+from condgen.metrics.retrieval import prior_report
+
+Told = Callable[[float, str], None]
+"""Called with the share that is done and a line about it."""
+Example = tuple[str, np.ndarray, bool]
+"""A picture for the sheet: caption, uint8 (3, S, S), whether it is right."""
+
+
+@torch.inference_mode()
+def embed_images(clip, images: np.ndarray) -> Tensor:
+    """uint8 (N, 3, S, S) -> unit vectors (N, D)."""
+    device = clip.log_scale.device
+
+    def embed(own: slice) -> Tensor:
+        parts = torch.as_tensor(images[own]).split(256)
+        return torch.cat([clip.embed_image(to_float(part).to(device)) for part in parts])
+
+    return distributed.shared_out(embed, len(images))
+
+
+@torch.inference_mode()
+def embed_texts(clip, tokenizer, texts: list[str]) -> Tensor:
+    """Texts -> unit vectors (N, D), without the checks of a prompt."""
+    parts = [torch.from_numpy(tokenizer.encode(texts[i : i + 512])) for i in range(0, len(texts), 512)]
+    return torch.cat([clip.embed_text(part.to(clip.log_scale.device)) for part in parts])
+
+
+def paint(model, prompts: list[str], seeds: list[int], **how) -> np.ndarray:
+    """Prompt i with seed i, as uint8 (N, 3, S, S), the processes sharing the work; `how` is for `model.paint`."""
+
+    def painted(own: slice) -> Tensor:
+        *_, last = model.paint(prompts[own], seeds[own], **how)
+        return torch.from_numpy(to_uint8(last.images))
+
+    return distributed.shared_out(painted, len(prompts)).numpy()
+
+
+def same_text(data: CaptionedPictures, n: int) -> Tensor:
+    """bool (n, n): whether the first caption of picture i is among the captions of picture j."""
+    own = data.captions[:n]
+    return torch.from_numpy((own[:, None, :1] == own[None, :, :]).any(-1))
+
+
+def priors_report(model, data: CaptionedPictures, n: int = 500) -> dict[str, dict[str, float]]:
+    """`metrics.alignment.prior_report` of every prior of the model, on n pictures with their first caption."""
+    ids = data.captions[:n, 0]
+    image_embed = embed_images(model.clip, data.images[:n])
+    text = model.embed_text([data.texts[i] for i in ids])
+    out = {}
+    for name in [*model.priors, "none"]:
+        rng = [torch.Generator().manual_seed(i) for i in range(len(ids))]
+        embed = model.normaliser.back(model.draw_embed(text, rng, name))
+        out[name] = prior_report(embed, image_embed, text.embed, same_text(data, n))
+    return out

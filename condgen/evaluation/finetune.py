@@ -1,0 +1,96 @@
+"""How few labels an encoder needs: a new head on some of the training pictures, with the encoder frozen or trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condgen import distributed
+from condgen.contracts import Batch
+from condgen.data.batches.captions import to_float
+from condgen.data.datasets.labels import LabelledPictures, LabelViews
+from condgen.data.factors import LABEL, Factor
+from condgen.evaluation.features import Eyes, see
+from condgen.metrics.probes import Probe, accuracy
+from condgen.training.trainer import Fit, FitConfig
+
+BATCH, LR = 64, 1e-3
+SHARES = (0.01, 0.1, 1.0)
+"""Of the labels that are told."""
+
+
+def some_of(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Rows that are a share of every class, one picture at least; in their order."""
+    rng = np.random.default_rng((seed, 11))
+    chosen = [rng.permutation(np.flatnonzero(labels == one)) for one in np.unique(labels)]
+    return np.sort(np.concatenate([own[: max(1, round(share * len(own)))] for own in chosen]))
+
+
+class Tuning(nn.Module):
+    """A Trainable: features and a head, both trained on labels. It begins with the head of a probe.
+
+    References:
+        Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution (Kumar et al., 2022), for why
+        the head is fitted first
+    """
+
+    turns = ("encoder",)
+
+    def __init__(self, eyes: Eyes, probe: Probe, sample: Tensor):
+        super().__init__()
+        self.eyes = copy.deepcopy(eyes).requires_grad_(True)
+        self.head = nn.Linear(probe.weight.shape[1], probe.weight.shape[0])
+        with torch.no_grad():
+            self.head.weight.copy_(probe.weight)
+            self.head.bias.copy_(probe.bias)
+        self(sample).sum().backward()
+        for parameter in self.parameters():  # such as those of the words
+            parameter.requires_grad_(parameter.grad is not None)
+        self.zero_grad(set_to_none=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, S, S) in [-1, 1] -> logits (B, K)."""
+        return self.head(self.eyes(images).flatten(1))
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def loss(self, batch: Batch, turn: str = "encoder") -> dict[str, Tensor]:
+        return {"loss": F.cross_entropy(self(batch["image"]), batch["codes"][:, 0].long())}
+
+
+def tune(
+    eyes: Eyes, probe: Probe, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray],
+    images: int, seed: int = 0, done: Callable[[int], None] = lambda n: None,
+) -> float:  # fmt: skip
+    """Accuracy on test pictures of an encoder that was trained on labels.
+
+    Args:
+        eyes: where it begins; stays as it is.
+        probe: the head that it begins with, fitted on the same pictures.
+        train, test: pictures uint8 (N, C, S, S) and labels int64 (N,).
+        images: pictures to see.
+        seed: of the order.
+        done: told how many pictures have been seen.
+    """
+    pictures, labels = train
+    factor = Factor(LABEL, tuple(map(str, range(len(probe.bias)))))
+    data = LabelledPictures(pictures, (factor,), labels.astype(np.float32)[:, None])
+    device = next(eyes.parameters()).device
+    training = Tuning(eyes.cpu(), probe, to_float(pictures[:2]))
+    views = LabelViews(data, BATCH, seed, data.size // 14, False, distributed.rank(), distributed.world())
+    config = FitConfig(images=images, batch=BATCH, lr=LR, warmup=0.1, optimiser="adamw", ema=0)
+    with torch.random.fork_rng(devices=[]):
+        fit = Fit(training, views, config, seed)
+        for _ in fit:
+            done(BATCH)
+    trained = fit.snapshot().eval()
+    eyes.to(device)
+    features = see(trained.eyes, test[0], device)
+    with torch.no_grad():
+        return accuracy(trained.head.cpu()(features).argmax(1), torch.from_numpy(test[1]))

@@ -1,0 +1,166 @@
+"""Pictures for the tools by the words of a command line: files, rows of the data, classes, what the space draws."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condgen.contracts import CondgenError, short
+from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.factors import LABEL
+from condgen.data.formats.arrays import coloured
+from condgen.data.formats.remote import DIGITS
+from condgen.data.sources.images import fit, open_picture
+from condgen.data.sources.labels import open_labelled
+from condgen.data.sources.open_images import left_out, open_any
+from condgen.data.synthetic.factors import SCENES
+from condgen.latent_space.adapters import Space, as_float, decoded, drawn, encodes, name_of
+from condgen.latent_space.result import evenly
+
+SEED = "seed:"
+MOST = 10_000
+"""Odd pictures of other data that are looked at."""
+READ = ("image", "text", "label", "split_column", "where", "how", "max_bad", "without", "attributes", "names")
+"""How pictures are read, see `data.anything.open_any` and `data.labels.open_labelled`."""
+
+WORDS = (DIGITS, SCENES)
+"""Data that needs no place."""
+
+
+class Pictures:
+    """Where a command's pictures come from.
+
+    Args:
+        space: whose size and colours they get, and whose `about` says what it was trained on and how that was read.
+        data: where they are; '' for what the training calls them, where that can be found.
+        split: which part is asked about; what is fitted is fitted on `train`.
+        asked: some of READ, where they are not read as in the training.
+        other: these are others than those of the training, and are not read as they were.
+    """
+
+    def __init__(
+        self, space: Space, data: str = "", split: str = "test", asked: dict[str, Any] | None = None,
+        other: bool = False,
+    ):  # fmt: skip
+        about = getattr(space, "about", {})
+        self.space, self.split, self.trained = space, split, about.get("data", "")
+        found = isinstance(self.trained, str) and (self.trained in WORDS or os.path.exists(self.trained))
+        self.source = data or (self.trained if found else "")
+        told = about.get("pictures")
+        own = {name: told[name] for name in READ if name in told} if isinstance(told, dict) and not other else {}
+        self.own = own | {name: value for name, value in (asked or {}).items() if value}
+
+    @cached_property
+    def known(self) -> LabelledPictures:
+        """Pictures as the training had them."""
+        return self._open("train", self.own)
+
+    @cached_property
+    def held(self) -> LabelledPictures:
+        """Pictures of the split, no class left out."""
+        return self._open(self.split, {name: value for name, value in self.own.items() if name != "without"})
+
+    def _open(self, split: str, how: dict[str, Any]) -> LabelledPictures:
+        if not self.source:
+            told = f"was trained on {self.trained}" if self.trained else "does not say what it was trained on"
+            raise CondgenError(f"{name_of(self.space)} {told}: say with --data where its pictures are.")
+        shape = (self.space.size, self.space.colours)
+        if how.get("attributes"):
+            how = {name: value for name, value in how.items() if name not in ("text", "without")}
+            how |= {name: tuple(how[name]) for name in ("attributes", "names") if name in how}
+            return open_labelled(self.source, *shape, split=split, **how)
+        how = {name: value for name, value in how.items() if name not in ("attributes", "names")}
+        return open_any(self.source, *shape, split=split, **how)
+
+    def some(self, n: int) -> list[str]:
+        """Words for n pictures: rows evenly spread over the split; where the space does not encode, seeds."""
+        if not encodes(self.space):
+            return [f"{SEED}{k}" for k in range(n)]
+        return [str(k) for k in evenly(len(self.held), n).tolist()]
+
+    def odd(self, name: str = "", path: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pictures to tell odd ones from normal ones by: of the training, of the split, and odd ones, uint8 each.
+
+        Args:
+            name: class that is odd; by default what the training left out.
+            path: other data, whose pictures are odd in its place: of all splits, for the training saw none.
+
+        Raises:
+            CondgenError: nothing says what is odd, or there are no pictures of it.
+        """
+        if path:
+            other = Pictures(self.space, path, "all", other=True).held.images
+            return self.known.images, self.held.images, other[evenly(len(other), MOST).numpy()]
+        name = name or self.own.get("without", "")
+        if not name:
+            raise CondgenError(
+                "What is odd? Name a class with --odd, best one that the training left out (--pictures.without), or "
+                "other pictures with --against PATH."
+            )
+        known, held = (left_out(data, name) for data in (self.known, self.held))
+        label = next(k for k, factor in enumerate(self.held.factors) if factor.name == LABEL)
+        new = ~np.isin(self.held.codes[:, label], [*held.codes[:, label]])
+        if not new.any():
+            raise CondgenError(f"{self.held.name} has no picture of {name} in the split {self.split}.")
+        return known.images, held.images, self.held.images[new]
+
+    def named(self, words: Sequence[str]) -> Tensor:
+        """Pictures by words, one each: the path of a file, the number of a row of the split, or seed:N, one that the
+        space draws. Where all are drawn, their codes.
+
+        Raises:
+            CondgenError: a word is nothing of these, or its picture cannot be used.
+        """
+        seeds = [self._seed(word) for word in words]
+        if all(seed is not None for seed in seeds):
+            return drawn(self.space, seeds)
+        one = [self._one(word) if seed is None else decoded(self.space, drawn(self.space, [seed]))
+               for word, seed in zip(words, seeds)]  # fmt: skip
+        return torch.cat(one)
+
+    def labels_of(self, words: Sequence[str]) -> Tensor | None:
+        """The classes of pictures that are rows of the split, int64 (N,); None where any is not, or has none."""
+        rows = [word for word in words if word.isdecimal() and not os.path.exists(word)]
+        if len(rows) < len(words) or LABEL not in [factor.name for factor in self.held.factors]:
+            return None
+        return torch.from_numpy(self.held.labels[[int(word) for word in rows]])
+
+    def set_of(self, word: str, n: int) -> Tensor:
+        """A set of pictures: the first n of a class (or of a value, `colour=red`), else pictures by `named`, with
+        commas between them.
+        """
+        name, equals, value = word.partition("=")
+        for factor, codes in zip(self.known.factors, self.known.codes.T) if self.source else ():
+            wanted = value if equals and name == factor.name else word if factor.name == LABEL else None
+            if wanted is not None and wanted.casefold() in map(str.casefold, factor.values):
+                rows = np.flatnonzero(codes == factor.code(wanted))[:n]
+                if not len(rows):
+                    raise CondgenError(f"There is no picture with {factor.name} {wanted} in {self.known.name}.")
+                return as_float(self.known.images[rows])
+        found = self.named([one for one in word.split(",") if one])
+        return decoded(self.space, found) if found.dim() == 2 else found
+
+    def _seed(self, word: str) -> int | None:
+        number = word.removeprefix(SEED)
+        return int(number) if word.startswith(SEED) and number.isdecimal() else None
+
+    def _one(self, word: str) -> Tensor:
+        if os.path.isfile(word):
+            square = fit(open_picture(word), self.space.size, self.own.get("how", "crop"))
+            return as_float(coloured(square[None], self.space.colours))
+        if word.isdecimal():
+            if int(word) >= len(self.held):
+                raise CondgenError(f"There is no picture {word}: {self.held.name} has {len(self.held):,}, from 0.")
+            return as_float(self.held.images[int(word) : int(word) + 1])
+        known = [factor.values for factor in self.held.factors if factor.name == LABEL] if self.source else []
+        more = f" Its classes are {', '.join(known[0][:20])}." if known else ""
+        raise CondgenError(
+            f"{short(word)} is no picture. Expected the path of a file, the number of a row of the data, or seed:7 for "
+            f"one that the model draws.{more}"
+        )

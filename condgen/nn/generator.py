@@ -1,0 +1,123 @@
+"""Pictures out of vectors, and vectors out of pictures: what decoders of one pass are made of."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condgen.contracts import Batch
+from condgen.nn.conditioning import Reads
+from condgen.nn.layers import ResBlock
+from condgen.nn.layout_map import LAYOUT, Layout, bottom_edge
+
+
+class Grow(nn.Module):
+    """(code (B, N), encoded condition) -> (B, C, S, S), level by level; two by two pixels come out at once.
+
+    The vector of the condition scales and shifts every block; where it has words or an embedding, its layout map is
+    added at the lowest level. Levels are doubled by repeating pixels and a convolution, which leaves no checkerboard.
+
+    Args:
+        reads: size and channels of the pictures, width of the encoded condition.
+        channels: of every level, the highest first.
+        code: length N of the code.
+    """
+
+    def __init__(self, reads: Reads, channels: tuple[int, ...], blocks: int, code: int):
+        super().__init__()
+        self.edge, low, width = bottom_edge(reads.size, len(channels)), channels[-1], reads.width
+        self.place = Placed(reads, self.edge, low)
+        self.embed = nn.Sequential(nn.Linear(code + width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.start = nn.Linear(code, low * self.edge**2)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(ResBlock(k, k, width) for _ in range(blocks)) for k in reversed(channels)
+        )
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in reversed(list(pairwise(channels))))
+        self.norm = nn.GroupNorm(math.gcd(8, channels[0]), channels[0])
+        self.out = nn.Conv2d(channels[0], 4 * reads.colours, 3, padding=1)
+
+    def forward(self, code: Tensor, said: Batch) -> Tensor:
+        style = self.embed(torch.cat([code, said["vector"]], 1))
+        h = self.start(code).unflatten(1, (-1, self.edge, self.edge)) + self.place(said)
+        h = h.contiguous(memory_format=torch.channels_last)
+        for level, blocks in enumerate(self.blocks):
+            h = self.up[level - 1](F.interpolate(h, scale_factor=2.0)) if level else h
+            for block in blocks:
+                h = block(h, style)
+        return F.pixel_shuffle(self.out(F.silu(self.norm(h))), 2)
+
+
+class Placed(nn.Module):
+    """Encoded condition -> what to add to features (B, channels, edge, edge): what goes where, or zero for labels."""
+
+    def __init__(self, reads: Reads, edge: int, channels: int):
+        super().__init__()
+        spoken = not reads.levels
+        self.layout = Layout(reads.width, edge) if spoken else None
+        self.out = nn.Conv2d(LAYOUT, channels, 1) if spoken else None
+
+    def forward(self, said: Batch) -> Tensor | float:
+        return self.out(self.layout(said)) if self.layout is not None else 0.0
+
+
+class PlainBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, without norms: a norm over a picture would hide from a critic what it is
+    to judge by.
+
+    References:
+        The GAN is dead; long live the GAN! (Huang et al., 2024)
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv_2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_2(F.leaky_relu(self.conv_1(F.leaky_relu(x, 0.2)), 0.2))
+
+
+class Critic(nn.Module):
+    """(picture (B, C, S, S), what `read` gives) -> logits (B,): is it real, and is it what was said?
+
+    The vector of the condition is compared with the features by their scalar product (projection); where it has words
+    or an embedding, its layout map is laid over them, so that what goes where can be checked, too.
+
+    References:
+        cGANs with Projection Discriminator (Miyato, Koyama, 2018)
+    """
+
+    def __init__(self, reads: Reads, channels: tuple[int, ...], blocks: int, features: int = 128):
+        super().__init__()
+        edge, low = bottom_edge(reads.size, len(channels)), channels[-1]
+        self.place = Placed(reads, edge, low)
+        self.stem = nn.Conv2d(4 * reads.colours, channels[0], 3, padding=1)
+        self.blocks = nn.ModuleList(nn.ModuleList(PlainBlock(k) for _ in range(blocks)) for k in channels)
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
+        self.after = PlainBlock(low)
+        self.features = nn.Linear(low * edge**2, features)
+        self.said = nn.Linear(reads.width, features)
+        self.real = nn.Linear(features, 1)
+
+    def read(self, said: Batch) -> tuple[Tensor, Tensor | float]:
+        """What of an encoded condition the features are held against; of many pictures it is needed once."""
+        return self.said(said["vector"]), self.place(said)
+
+    def forward(self, image: Tensor, match: Tensor, place: Tensor | float) -> Tensor:
+        phi = self.phi(image, place)
+        return self.real(phi)[:, 0] + (phi * match).sum(1) / math.sqrt(phi.shape[1])
+
+    def phi(self, image: Tensor, place: Tensor | float) -> Tensor:
+        """Its features of a picture, (B, features), which both of its questions are answered from."""
+        h = self.stem(F.pixel_unshuffle(image, 2).contiguous(memory_format=torch.channels_last))
+        for level, blocks in enumerate(self.blocks):
+            h = self.shrink[level - 1](F.leaky_relu(h, 0.2)) if level else h
+            for block in blocks:
+                h = block(h)
+        h = self.after(h + place)
+        return F.leaky_relu(self.features(F.leaky_relu(h, 0.2).flatten(1)), 0.2)

@@ -1,0 +1,321 @@
+"""The side door in use: labels and attributes -> picture, without an encoder of words.
+
+model = LabelToImage.load("runs/fashion/model")
+for painting in model.sample({"label": "Sneaker"}, n=4, seed=7):
+    painting.save("out")
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from condgen.contracts import Batch, CondgenError, CondgenWarning, Decoder, Knob, check_knobs, short, turned
+from condgen.data.datasets.labels import coded
+from condgen.data.factors import LABEL, Factor
+from condgen.files.images import Painting
+from condgen.files.registry import INDEX, LABELS
+from condgen.files.weights import load_part, save_part
+from condgen.pipelines.base import (
+    DECODERS,
+    Progress,
+    generator,
+    index_of,
+    kind_of,
+    model_id_of,
+    seeds_from,
+    to_pil,
+    write_index,
+)
+
+Wanted = Mapping[str, object]
+"""What is asked of a picture: {"label": "Sneaker"}, {"smiling": 1, "age": 30}; factors that are not named stay open."""
+
+
+WEAK = "decoder_weak"
+"""Folder of the weak version of a decoder."""
+
+
+class LabelToImage:
+    """A decoder, and the factors that its codes stand for.
+
+    Args:
+        decoder: paints conditions of codes; its config says how many values each factor has.
+        factors: in the order of the codes.
+        about: what `model_index.json` says beyond the decoder and the factors.
+        model_id: sixteen hex digits that name the weights.
+
+    Raises:
+        CondgenError: the decoder was trained on other factors.
+    """
+
+    TASK = "unconditional-image-generation"  # hubs know no task nearer to it
+    TAGS = ("label-to-image", "class-conditional")
+
+    path: Path | None = None
+    """The folder that it was read from."""
+
+    def __init__(self, decoder: Decoder, factors: Sequence[Factor], about: dict | None = None, model_id: str = ""):
+        self.decoder, self.factors, self.about, self.model_id = decoder, tuple(factors), about or {}, model_id
+        levels = tuple(factor.levels for factor in self.factors)
+        if not levels or tuple(decoder.config.levels) != levels:
+            told = ", ".join(f"{factor.name}: {factor.levels}" for factor in self.factors) or "none"
+            raise CondgenError(
+                f"The decoder reads factors of {list(decoder.config.levels)} values (0 for a number), the model names "
+                f"{told}. The folder mixes two models; export it again."
+            )
+        decoder.eval()
+
+    @property
+    def name(self) -> str:
+        return self.about.get("name", "model")
+
+    @property
+    def stack(self) -> str:
+        """What it is made of, for its card."""
+        return f"A decoder ({kind_of(self.decoder)}) that is told {', '.join(factor.name for factor in self.factors)},"
+
+    @property
+    def size(self) -> int:
+        """Edge of the pictures."""
+        return self.decoder.config.size
+
+    @property
+    def colours(self) -> int:
+        """Channels of the pictures, 1 or 3."""
+        return self.decoder.config.colours
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """Every dial of the decoder."""
+        return self.decoder.knobs
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of their codes.
+
+        Raises:
+            CondgenError: this model paints from attributes alone.
+        """
+        return self.factor(LABEL).values
+
+    @property
+    def told(self) -> str:
+        """Every factor with what it can be, for people."""
+        return "; ".join(f"{factor.name} ({span(factor)})" for factor in self.factors)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.decoder.parameters()).device
+
+    def to(self, device: torch.device | str) -> LabelToImage:
+        """Moves the decoder."""
+        self.decoder.to(device)
+        if self.weak is not None:
+            self.weak.to(device)
+        return self
+
+    @property
+    def weak(self) -> nn.Module | None:
+        """The weak version of the decoder to guide by, where there is one."""
+        return getattr(self.decoder, "weak", None)
+
+    def factor(self, name: object) -> Factor:
+        """A factor by its name; `CondgenError` names the nearest, and what there is."""
+        by_name = {factor.name: factor for factor in self.factors}
+        if name in by_name:
+            return by_name[name]
+        close = difflib.get_close_matches(str(name), by_name, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise CondgenError(f"This model knows nothing of {short(name)}.{hint} It knows {self.told}.")
+
+    def read(self, wanted: Wanted | str) -> dict[str, str | float]:
+        """What is wanted in the model's own words and order: names of values, numbers. A mere text is a label.
+
+        Numbers outside of what training saw are warned of.
+
+        Raises:
+            CondgenError: an unknown factor or value, or a value of the wrong kind.
+        """
+        if isinstance(wanted, str):
+            wanted = {LABEL: wanted}
+        if not isinstance(wanted, Mapping):
+            raise CondgenError(f"What is wanted must be a label or names with values, got {short(wanted)}.")
+        asked = {name: (self.factor(name), said) for name, said in wanted.items()}
+        told: dict[str, str | float] = {}
+        for factor in self.factors:
+            if factor.name in asked:
+                said = asked[factor.name][1]
+                code = factor.code(said)
+                told[factor.name] = factor.told(code) if factor.values else float(said)  # type: ignore[arg-type]
+                if not factor.values and not _within(factor, told[factor.name]):
+                    text = f"The model saw {factor.name} from {factor.low:g} to {factor.high:g}, not {said}."
+                    warnings.warn(text, CondgenWarning, stacklevel=3)
+        return told
+
+    def condition(self, wanted: Sequence[Wanted | str]) -> Batch:
+        """Wishes as codes, see `data.labelled.coded`; errors and warnings as in `read`."""
+        codes = np.full((len(wanted), len(self.factors)), math.nan, dtype=np.float32)
+        for row, one in zip(codes, wanted):
+            told = self.read(one)
+            for place, factor in enumerate(self.factors):
+                if factor.name in told:
+                    row[place] = factor.code(told[factor.name])
+        return {name: value.to(self.device) for name, value in coded(codes).items()}
+
+    def paint(self, wanted: Sequence[Wanted | str], seeds: Sequence[int], **knobs: float) -> Iterator[Progress]:
+        """Paints wish i with seed i in one batch; yields after every step.
+
+        Picture i draws its noise from seed i alone, but sums of a batch of another size may be rounded otherwise: the
+        same picture, to within the last bits.
+        """
+        dials = check_knobs(self.knobs, knobs)
+        if isinstance(wanted, str | Mapping) or len(wanted) != len(seeds) or not len(seeds):
+            raise CondgenError(f"There must be a wish for every seed: got {short(wanted)} for {len(seeds)} seeds.")
+        rng = [generator(seed) for seed in seeds]
+        steps = int(dials.get("steps", 1))
+        for step, images in enumerate(self.decoder.sample(self.condition(wanted), rng, **dials), 1):
+            yield Progress(min(step, steps), steps, images)
+
+    def sample(
+        self, wanted: Wanted | str | Iterable[Wanted | str], n: int = 1, seed: int = 0, **knobs: float
+    ) -> Iterator[Painting]:
+        """Paints every wish n times; picture i has seed `seed + i`.
+
+        Each picture is painted alone, so that its bytes depend on nothing but the wish, seed, dials and weights.
+        """
+        wishes = [self.read(one) for one in ([wanted] if isinstance(wanted, str | Mapping) else wanted)]
+        if not wishes:
+            raise CondgenError(f"Nothing is asked for. This model knows {self.told}.")
+        seeds = seeds_from(seed, n)
+        dials = check_knobs(self.knobs, knobs)
+        for wish in wishes:
+            for own in seeds:
+                *_, (_, painting) = self.watch(wish, own, **dials)
+                yield painting
+
+    def watch(self, wanted: Wanted | str, seed: int, **knobs: float) -> Iterator[tuple[Progress, Painting | None]]:
+        """Paints one picture and yields every step; the last comes with the finished painting."""
+        began = time.perf_counter()
+        dials = check_knobs(self.knobs, knobs)
+        for progress in self.paint([wanted], [seed], **dials):
+            yield progress, None
+        ms = (time.perf_counter() - began) * 1000
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CondgenWarning)
+            labels = self.read(wanted)
+        recipe = {"labels": labels, "seed": seed, **turned(self.knobs, dials)}
+        recipe |= {"size": self.size, "model": self.name, "model_id": self.model_id}
+        yield progress, Painting(to_pil(progress.images)[0], recipe, None, ms)
+
+    def save(self, folder: Path | str, card: str = "", half: bool = True) -> None:
+        """Writes the model directory.
+
+        Args:
+            folder: made if missing.
+            card: text of the model card, `README.md`.
+            half: store the decoder with 16 bits; it is computed with 32.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_part(self.decoder, folder / "decoder", half)
+        if self.weak is not None:
+            save_part(self.weak, folder / WEAK, half)
+        head = {
+            "decoder": kind_of(self.decoder),
+            "weak": self.weak is not None,
+            "factors": [_written(factor) for factor in self.factors],
+        }
+        write_index(folder, LABELS, head, {"size": self.size, "colours": self.colours} | self.about, card)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> LabelToImage:
+        """Reads a model directory, without network and without pickle.
+
+        Raises:
+            CondgenError: something is missing, damaged or of another kind; the message names the file.
+        """
+        folder = Path(folder)
+        index = read_index(folder)
+        parts = {name: load_part(*kinds, folder / name) for name, kinds in parts_of(index).items()}
+        if WEAK in parts:
+            parts["decoder"].guide_by(parts[WEAK])
+        model = cls(
+            parts["decoder"],
+            factors_of(index, folder / INDEX),
+            about={k: v for k, v in index.items() if k not in ("_class_name", "format", "decoder", "weak", "factors")},
+            model_id=model_id_of(folder),
+        )
+        model.path = folder
+        return model
+
+
+def _within(factor: Factor, number: float) -> bool:
+    """Whether training saw numbers like this one; a hundredth of the range beyond is no news."""
+    slack = (factor.high - factor.low) / 100
+    return factor.low - slack <= number <= factor.high + slack
+
+
+def span(factor: Factor, most: int = 20) -> str:
+    """What a factor can be, for people: its values, or the range of its numbers."""
+    if factor.values:
+        return ", ".join(factor.values[:most]) + (f", ... {factor.levels} in all" if factor.levels > most else "")
+    return f"{factor.low:g} to {factor.high:g}" if math.isfinite(factor.low + factor.high) else "a number"
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """`model_index.json`; `CondgenError` when it is missing or not of this kind."""
+    index = index_of(folder, LABELS)
+    factors_of(index, folder / INDEX)
+    return index
+
+
+def parts_of(index: dict[str, Any]) -> dict[str, tuple[type[nn.Module], type]]:
+    """Folder -> (class, class of its config) of every part with weights that an index names."""
+    own = DECODERS[index.get("decoder", "diffusion")]
+    return {"decoder": own} | ({WEAK: own} if index.get("weak") is True else {})
+
+
+def factors_of(index: dict[str, Any], path: Path) -> tuple[Factor, ...]:
+    """The factors that an index describes; `CondgenError` names `path` and the first that is none."""
+    described = index.get("factors")
+    if not isinstance(described, list) or not described:
+        raise CondgenError(f"{path} describes no factors, got {short(described)}. Copy or export the model again.")
+    factors = tuple(_factor(one, path) for one in described)
+    if len({factor.name for factor in factors}) < len(factors):
+        told = ", ".join(factor.name for factor in factors)
+        raise CondgenError(f"{path} describes two factors of one name ({told}). Copy or export the model again.")
+    return factors
+
+
+def _written(factor: Factor) -> dict[str, Any]:
+    """A factor as JSON, which knows no infinity: a range that nobody knows is null."""
+    limits = {"low": factor.low, "high": factor.high}
+    numbers = {"mean": factor.mean, "sd": factor.sd} | {k: v if math.isfinite(v) else None for k, v in limits.items()}
+    return {"name": factor.name, "values": list(factor.values)} | numbers
+
+
+def _factor(described: object, path: Path) -> Factor:
+    """What `_written` wrote."""
+    try:
+        known = {key: value for key, value in described.items() if value is not None}  # type: ignore[attr-defined]
+        factor = Factor(**known | {"values": tuple(known["values"])})
+        texts = (factor.name, *factor.values)
+        numbers = (factor.mean, factor.sd, factor.low, factor.high)
+        sound = isinstance(known["values"], list) and all(isinstance(text, str) and text for text in texts)
+        sound = sound and len(set(factor.values)) == factor.levels and all(type(n) in (int, float) for n in numbers)
+        if not sound or not math.isfinite(factor.mean) or not 0 < factor.sd < math.inf or not factor.low <= factor.high:
+            raise ValueError
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        told = short(described)
+        raise CondgenError(f"{path} describes a factor as {told}. Copy or export the model again.") from None
+    return factor

@@ -1,0 +1,358 @@
+"""Finding pictures by words or by a picture, and embeddings for other tools.
+
+for found in condgen.search("runs/clip/model", "photos", ["a dog on a beach", Path("cat.jpg")], n=5):
+    print(found.query, [(hit.file, hit.score) for hit in found.hits])
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from condgen.contracts import CondgenError, CondgenWarning, short
+from condgen.data.batches.captions import to_float
+from condgen.data.embeddings.compute import Clock, load_encoder
+from condgen.data.sources.images import SUFFIXES, fit, open_picture
+from condgen.data.sources.rows import GUESSED, Columns
+from condgen.data.sources.webdataset import cache_folder
+from condgen.files.images import grid, slug, tile
+from condgen.files.registry import about, encodes, find
+from condgen.pipelines.auto import open_model
+from condgen.pipelines.encoder import ROWS, ImageEncoder, TextImageEncoder
+from condgen.pipelines.text_to_image import TextToImage, first_of, warn_of
+from condgen.retrieval.gallery import Gallery
+from condgen.retrieval.vectors import Vectors
+from condgen.text import check_prompt
+
+Told = Callable[[float, str], None]
+
+
+class Words(str):
+    """A query in words, even where it is called like a picture."""
+
+
+Query = str | Path | Image.Image
+MOST = 1000
+"""Hits of a query."""
+CELL = 160
+"""Edge of a picture on the sheet."""
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A picture that was found.
+
+    Args:
+        score: cosine of the query and the picture, from -1 to 1.
+        file: its name in the data.
+        captions, label: what is said of it; empty where that is nothing.
+        number: its place in the data.
+    """
+
+    score: float
+    file: str
+    captions: tuple[str, ...]
+    label: str
+    number: int
+
+    @property
+    def told(self) -> str:
+        """What is said of it, in one line; "" where that is nothing."""
+        return self.captions[0] if self.captions else self.label
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a query found, the nearest first."""
+
+    query: str
+    kind: Literal["text", "picture"]
+    hits: tuple[Hit, ...]
+
+
+def search(
+    model: object,
+    data: str | Path,
+    queries: Query | Sequence[Query],
+    n: int = 9,
+    *,
+    split: str = "all",
+    how: Literal["crop", "pad"] | None = None,
+    columns: Columns = GUESSED,
+    where: str = "",
+    cache: str | Path | None = None,
+    told: Told = lambda share, what: None,
+) -> list[Found]:
+    """The pictures that are nearest to each query, by the cosine in the space of an encoder.
+
+    Args:
+        model: an encoder, or a model that paints words, whose encoder is taken; or a path or name of one, also of
+            another library, see `encoders.opening.NAMES`.
+        data: captioned pictures, labelled ones, or a folder of pictures, see `data.gallery.Gallery`.
+        queries: texts, pictures as paths or PIL. A text that is the path of a picture is that picture; `Words` are not.
+        n: pictures for each query; fewer where there are no more.
+        split: which part of the data.
+        how: how pictures become square, `crop` or `pad`; None as in the training.
+        columns, where: how tables are read, see `data.sources.load_captions`.
+        cache: folder that keeps the embeddings of the data, so that they are computed once; None takes the user's own.
+        told: called with progress.
+
+    Raises:
+        CondgenError: no queries, a text for an encoder of pictures alone, no pictures, or what `open_model` raises.
+    """
+    encoder = encoder_of(model)
+    asked = [queries] if isinstance(queries, str | Path | Image.Image) else list(queries)
+    finder = Finder(encoder, gallery_of(encoder, data, split, how, columns, where))
+    finder.check(asked, n)
+    finder.embed(cache, told)
+    return finder.find(asked, n)
+
+
+def encode(
+    model: object,
+    texts: str | Sequence[str] = (),
+    data: str | Path = "",
+    *,
+    split: str = "all",
+    how: Literal["crop", "pad"] | None = None,
+    columns: Columns = GUESSED,
+    where: str = "",
+    told: Told = lambda share, what: None,
+) -> Vectors:
+    """Unit vectors of texts, then of pictures, and what each is of.
+
+    Args:
+        model, data, split, how, columns, where, told: as for `search`.
+        texts: in their order.
+
+    Raises:
+        CondgenError: neither texts nor data; else as in `search`.
+    """
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    if not texts and not data:
+        raise CondgenError("There is nothing to encode. Give texts, or pictures with --data PATH.")
+    encoder = encoder_of(model)
+    gallery = gallery_of(encoder, data, split, how, columns, where) if data else None
+    embeds = [embed_texts(encoder, texts)] if texts else []
+    rows: list[dict[str, Any]] = [{"text": text} for text in texts]
+    about = {"model": encoder.name, "space": encoder.space}
+    if gallery is not None:
+        own, said = embed_gallery(encoder, gallery, told)
+        embeds.append(own)
+        rows += [{name: value for name, value in row.items() if name != "number"} for row in said]
+        about |= {"data": gallery.name, "left_out": gallery.bad.total()}
+    return Vectors.of(np.concatenate(embeds), rows, about)
+
+
+class Finder:
+    """The pictures of a gallery, to be found again and again.
+
+    Args:
+        encoder: makes the embeddings.
+        gallery: the pictures.
+    """
+
+    def __init__(self, encoder: ImageEncoder, gallery: Gallery):
+        self.encoder, self.gallery = encoder, gallery
+        self.vectors: Vectors | None = None
+
+    def check(self, queries: Sequence[Query], n: int) -> None:
+        """Raises `CondgenError` for what no search could answer, before anything is embedded."""
+        if not queries:
+            raise CondgenError("There is no query. Give words, for example 'a red circle', or the path of a picture.")
+        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST:
+            raise CondgenError(f"The number of pictures must be an integer from 1 to {MOST}, got {short(n)}.")
+        for query in queries:
+            if is_text(query):
+                check_text(self.encoder, query)
+            else:
+                picture_of(query)
+
+    def embed(self, cache: str | Path | None = None, told: Told = lambda share, what: None) -> Vectors:
+        """The embeddings of the pictures: those that are kept, where they are of this encoder and of these pictures as
+        they are now; else they are computed, and kept.
+        """
+        gallery, space = self.gallery, self.encoder.space
+        about = {"format": FORMAT, "space": space, "data": gallery.name, "digest": gallery.digest}
+        folder = Path(cache) if cache else cache_folder("search")
+        path = folder / f"{slug(gallery.name, 40)}-{gallery.place}-{space}.parquet"
+        kept = _kept(path, about, gallery)
+        if kept is None:
+            kept = Vectors.of(*embed_gallery(self.encoder, gallery, told), about)
+            try:
+                kept.write(path)
+                told(1.0, f"{len(kept):,} pictures embedded, kept in {path}")
+            except CondgenError as error:
+                warnings.warn(f"The embeddings are not kept for the next time: {error}", CondgenWarning, stacklevel=2)
+        self.vectors = kept
+        return kept
+
+    def find(self, queries: Sequence[Query], n: int = 9) -> list[Found]:
+        """What each query finds; see `search`."""
+        self.check(queries, n)
+        vectors = self.vectors or self.embed()
+        known = [self._known(query) for query in queries]
+        scores = np.stack([embed for *_, embed in known]) @ vectors.embeds.T  # (queries, N)
+        return [Found(name, kind, self._hits(own, n)) for (name, kind, _), own in zip(known, scores)]
+
+    def _known(self, query: Query) -> tuple[str, Literal["text", "picture"], np.ndarray]:
+        """Name, kind and embedding of a query."""
+        name = str(getattr(query, "filename", "") or "a picture") if isinstance(query, Image.Image) else str(query)
+        name = name.encode("utf-8", "replace").decode()
+        if is_text(query):
+            return name, "text", embed_texts(self.encoder, [query])[0]
+        square = torch.from_numpy(fit(picture_of(query), self.encoder.size, self.gallery.how))
+        return name, "picture", self.encoder.embed_image(to_float(square[None])).numpy()[0]
+
+    def _hits(self, scores: np.ndarray, n: int) -> tuple[Hit, ...]:
+        n = min(n, len(scores))
+        best = np.argpartition(-scores, n - 1)[:n]
+        hits = []
+        for place in best[np.lexsort((best, -scores[best]))]:
+            row = self.vectors.row(int(place))
+            captions = tuple(row.get("caption", ()))
+            hits.append(Hit(float(scores[place]), row["file"], captions, row.get("label", ""), row["number"]))
+        return tuple(hits)
+
+    def sheet(self, found: Sequence[Found], queries: Sequence[Query]) -> Image.Image:
+        """What was found as a sheet: for every query its own row, or rows, that it begins.
+
+        Args:
+            found: what `find` gave for `queries`.
+        """
+        pictures = self.gallery.pictures({hit.number for one in found for hit in one.hits})
+        most = max(len(one.hits) for one in found) + 1
+        columns = min(most, 10) if len(found) > 1 else -(-most // max(1, round((most / 1.6) ** 0.5)))
+        cells, labels = [], []
+        for one, query in zip(found, queries):
+            cells.append(tile(one.query, CELL) if one.kind == "text" else self._cell(picture_of(query)))
+            labels.append("" if one.kind == "text" else f"query: {Path(one.query).name}")
+            for hit in one.hits:
+                there = pictures.get(hit.number)
+                cells.append(tile("gone", CELL) if there is None else self._cell(there))
+                labels.append(f"{hit.score:.3f} · {hit.told or hit.file}")
+            blank = -len(cells) % columns
+            cells += [None] * blank
+            labels += [""] * blank
+        return grid(cells, labels, columns, CELL)
+
+    def _cell(self, picture: Image.Image) -> Image.Image:
+        edges = min(picture.size) if self.gallery.how == "crop" else max(picture.size)
+        square = fit(picture, min(CELL, edges), self.gallery.how)
+        return Image.fromarray(square.transpose(1, 2, 0).copy())
+
+
+def encoder_of(model: object) -> ImageEncoder:
+    """The encoder of a model, or of what a path or name leads to, which may be of another library.
+
+    Raises:
+        CondgenError: it has none; else as in `opening.open_model`, `encoders.opening.open_encoder`.
+    """
+    if isinstance(model, ImageEncoder):
+        return model
+    if isinstance(model, TextToImage):
+        return TextImageEncoder(model.clip, model.tokenizer, model.about, model.model_id)
+    if model is not None and not isinstance(model, str | Path):
+        raise CondgenError(f"A {type(model).__name__} has no encoder. Give an encoder, or a model that paints words.")
+    folder = None
+    with suppress(CondgenError):  # a run that is not finished, or another library's
+        folder = find(model)
+    if folder is not None and encodes(folder):
+        return open_model(folder)
+    net, tokenizer = load_encoder(model)
+    told = about(folder) if folder is not None else {}
+    return TextImageEncoder(net, tokenizer, {"name": Path(str(model)).name} | (told if isinstance(told, dict) else {}))
+
+
+def gallery_of(
+    encoder: ImageEncoder,
+    data: str | Path,
+    split: str = "all",
+    how: Literal["crop", "pad"] | None = None,
+    columns: Columns = GUESSED,
+    where: str = "",
+) -> Gallery:
+    """The pictures of a path, squared as those of the encoder's training were where nothing else is asked for."""
+    trained = encoder.about.get("pictures")
+    trained = trained.get("how") if isinstance(trained, dict) else None
+    return Gallery(data, columns, where, split, how or (trained if trained in ("crop", "pad") else "crop"))
+
+
+def embed_gallery(encoder: ImageEncoder, gallery: Gallery, told: Told) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Unit vectors, float32 (N, D), of all pictures that can be read, and what each is of."""
+    entries, embeds, pictures = [], [], gallery.each(encoder.size)
+    told(0.0, f"embedding the pictures of {gallery.name}")
+    clock = Clock(told, len(gallery), 0)
+    while some := list(islice(pictures, ROWS)):
+        entries += [entry for entry, _ in some]
+        embeds.append(encoder.embed_image(to_float(np.stack([image for _, image in some]))).numpy())
+        clock.add(len(some))
+    rows = [{"file": e.file, "caption": e.captions, "label": e.label, "number": e.number} for e in entries]
+    return np.concatenate(embeds), rows
+
+
+def embed_texts(encoder: ImageEncoder, texts: Sequence[str]) -> np.ndarray:
+    """Unit vectors, float32 (N, D); warns of words never seen and of texts that are too long.
+
+    Raises:
+        CondgenError: a text is empty, or the encoder knows pictures alone.
+    """
+    for text in texts:
+        check_text(encoder, text)
+        warn_of(encoder.tokenizer, text)
+    return encoder.embed_text([first_of(text) for text in texts]).numpy()
+
+
+def check_text(encoder: ImageEncoder, text: str) -> None:
+    """Raises `CondgenError` when an encoder cannot read a text."""
+    if not isinstance(encoder, TextImageEncoder):
+        raise CondgenError(f"{encoder.name} knows pictures and no words, such as {short(text)}. Give it a picture.")
+    check_prompt(text)
+
+
+def is_text(query: Query) -> bool:
+    """Whether a query is words, and not the path of a picture file.
+
+    Raises:
+        CondgenError: it is called like a picture, but there is no such file.
+    """
+    if not isinstance(query, str) or isinstance(query, Words) or Path(query).suffix.lower() not in SUFFIXES:
+        return isinstance(query, str)
+    with suppress(OSError, ValueError):  # too long for a path, or with a NUL in it
+        if Path(query).is_file():
+            return False
+    if " " in query:
+        return True
+    raise CondgenError(f"{short(query)} is called like a picture, but is not there. Check the path, or say --text.")
+
+
+def picture_of(query: Query) -> Image.Image:
+    """The picture that a query is, RGB; errors as in `open_picture`."""
+    return query.convert("RGB") if isinstance(query, Image.Image) else open_picture(query)
+
+
+def _kept(path: Path, about: dict[str, Any], gallery: Gallery) -> Vectors | None:
+    """The embeddings in a file, where they are those that are wanted."""
+    if not path.is_file():
+        return None
+    try:
+        kept = Vectors.read(path)
+        if kept.about == about:
+            return kept
+        why = (
+            "the pictures have changed" if kept.about.get("space") == about["space"] else "they are of another encoder"
+        )
+    except CondgenError:
+        why = "their file is damaged"
+    warnings.warn(f"The embeddings of {gallery.name} are computed anew: {why}.", CondgenWarning, stacklevel=4)
+    return None

@@ -1,0 +1,137 @@
+"""Unit vectors with what each is of, for other tools to read: .parquet, or .npy with lines of JSON beside it.
+
+embedding   list<float32>, of D numbers
+file        the picture's name in its data; null for a text
+text        the text; null for a picture
+caption     list<string>, what is said of the picture
+label       its class, or its attributes
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from condgen.contracts import CondgenError
+from condgen.files.weights import whole
+
+KEY = b"condgen"
+GROUP = 2**14
+"""Rows that are read and written in one go."""
+COLUMNS = {
+    "file": pa.string(), "text": pa.string(), "caption": pa.list_(pa.string()), "label": pa.string(),
+    "number": pa.int64(),
+}  # fmt: skip
+"""What a row may say of its vector; `number` is the picture's place in its data."""
+
+
+class Vectors:
+    """N vectors of D numbers.
+
+    Args:
+        table: with the columns at the top of this module.
+    """
+
+    def __init__(self, table: pa.Table):
+        self.table = table
+
+    @classmethod
+    def of(cls, embeds: np.ndarray, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> Vectors:
+        """Vectors from an array, float32 (N, D), and what each is of; columns that no row has are left out.
+
+        Args:
+            about: what they all have in common.
+        """
+        chunks = [_lists(embeds[at : at + GROUP]) for at in range(0, len(embeds), GROUP)]
+        said = {name: [_sound(row.get(name)) for row in rows] for name in COLUMNS}
+        columns: dict[str, Any] = {
+            name: pa.array(values, COLUMNS[name]) for name, values in said.items() if any(v is not None for v in values)
+        }
+        columns["embedding"] = pa.chunked_array(chunks, pa.list_(pa.float32()))
+        return cls(pa.table(columns).replace_schema_metadata({KEY: json.dumps(dict(about)).encode()}))
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What they have in common; {} where nothing is told."""
+        try:
+            told = json.loads((self.table.schema.metadata or {}).get(KEY, b"{}"))
+        except ValueError:
+            return {}
+        return told if isinstance(told, dict) else {}
+
+    @cached_property
+    def embeds(self) -> np.ndarray:
+        """float32 (N, D)."""
+        flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in self.table["embedding"].chunks]
+        return np.concatenate(flat).reshape(len(self), -1)
+
+    def row(self, number: int) -> dict[str, Any]:
+        """What row `number` says of its vector, but for what it does not know."""
+        (row,) = self.table.drop_columns(["embedding"]).slice(number, 1).to_pylist()
+        return {name: value for name, value in row.items() if value is not None}
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """What every row says."""
+        for batch in self.table.drop_columns(["embedding"]).to_batches(GROUP):
+            yield from ({k: v for k, v in row.items() if v is not None} for row in batch.to_pylist())
+
+    def write(self, path: Path) -> None:
+        """Writes a file whole or not at all: .parquet, or .npy and beside it .npy.jsonl, a line for every vector.
+
+        Raises:
+            CondgenError: it is called otherwise, or cannot be written.
+        """
+        check_name(path)
+        if path.suffix == ".npy":
+            with whole(path.with_name(f"{path.name}.jsonl")) as file, file.open("w", encoding="utf-8") as lines:
+                lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows())
+            with whole(path) as file, file.open("wb") as out:
+                np.save(out, self.embeds)
+            return
+        with whole(path) as file:
+            pq.write_table(self.table, file, row_group_size=GROUP, use_dictionary=["label"])
+
+    @classmethod
+    def read(cls, path: Path) -> Vectors:
+        """Reads what `write` wrote as .parquet; `CondgenError` when it is damaged, or something else."""
+        try:
+            vectors = cls(pq.read_table(path, partitioning=None))
+            chunks = vectors.table["embedding"].chunks
+            lengths = np.unique(np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in chunks]))
+            if len(lengths) != 1:
+                raise ValueError("the vectors are of several lengths, or there are none")
+        except Exception as error:  # pyarrow, fed with arbitrary bytes, raises nearly anything
+            told = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise CondgenError(f"{path} holds no embeddings that can be read ({told}). Make them again.") from None
+        return vectors
+
+
+def check_name(path: Path) -> None:
+    """Raises `CondgenError` where vectors cannot be written in the form that a name asks for."""
+    if path.suffix not in (".npy", ".parquet"):
+        raise CondgenError(f"Embeddings are written as .npy or .parquet, not as {path.name!r}. Give -o such a name.")
+
+
+def _sound(value: Any) -> Any:
+    """A value that a table can hold: None for what is empty, and text, such as the name of a file, that is UTF-8."""
+    if isinstance(value, str):
+        value = value.encode("utf-8", "replace").decode()
+    elif isinstance(value, list | tuple):
+        value = [_sound(one) for one in value]
+    return None if value in ("", []) else value
+
+
+def _lists(embeds: np.ndarray) -> pa.ListArray:
+    flat = np.ascontiguousarray(embeds, np.float32)
+    offsets = np.arange(0, flat.size + 1, flat.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, flat.reshape(-1))

@@ -1,0 +1,120 @@
+"""One run of an autoencoder: pictures alone, a code, a way back, and a sampler after the fact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from condgen import distributed
+from condgen.baselines.autoencoders import (
+    Autoencoder,
+    AutoencoderConfig,
+    AutoencoderTraining,
+    Shadow,
+    corrupted,
+)
+from condgen.baselines.mixture import fit_mixture
+from condgen.contracts import Batch
+from condgen.data.batches.captions import to_float
+from condgen.data.batches.order import held_out
+from condgen.data.datasets.labels import LabelledPictures, LabelViews
+from condgen.data.sources.open_images import open_any
+from condgen.evaluation.reconstruction import bound_of, errors
+from condgen.pipelines.base import to_pil
+from condgen.pipelines.latent import LatentModel
+from condgen.tasks.base import Sheet, SingleRun
+from condgen.tasks.dry_run import rehearse_autoencoder
+
+HELD, FITTED = 2_000, 20_000
+"""Pictures held out of training to judge by, at most, and codes that the mixture is fitted to."""
+
+
+class AutoencoderRun(SingleRun):
+    """Args: see `SingleRun`; config is a `configs.Autoencoding`."""
+
+    stage = "autoencoder"
+
+    def prepare(self) -> None:
+        rehearse_autoencoder(self.config, self.data.size, self.data.colours)
+
+    # the data
+
+    def reading(self) -> dict[str, Any]:
+        return self.config.pictures.reading()
+
+    @cached_property
+    def _opened(self) -> tuple[LabelledPictures, LabelledPictures | None]:
+        """Pictures to train on, and some held out."""
+        data = open_any(self.config.data, split=self.config.pictures.use, **self.reading())
+        parts = held_out(len(data), 20, HELD, self.config.seed)
+        return (data, None) if parts is None else (data.rows(parts[0]), data.rows(parts[1]))
+
+    @property
+    def data(self) -> LabelledPictures:
+        return self._opened[0]
+
+    # the training
+
+    def trainable(self) -> nn.Module:
+        c = self.config
+        torch.manual_seed(c.seed)
+        net = Autoencoder(AutoencoderConfig(self.data.size, self.data.colours, **asdict(c.autoencoder)))
+        if isinstance(net.encoder, Shadow):
+            mean = to_float(self.data.images).flatten(1).mean(0)
+            net.encoder.mean.copy_(mean)
+            net.decoder.map.bias.data.copy_(mean)
+        return AutoencoderTraining(net, c.objective)
+
+    def views(self) -> Callable[[int], Batch]:
+        c = self.config
+        return LabelViews(self.data, c.fit_autoencoder.batch, c.seed, 0, False, distributed.rank(), distributed.world())
+
+    def model(self, trained: nn.Module, about: dict[str, Any]) -> LatentModel:
+        return LatentModel(trained.net, about)
+
+    # the judge
+
+    @property
+    def chooses(self) -> bool:
+        own = self.config.objective
+        by_bound = own.beta == 1 and not own.capacity  # else the bound is not what it is trained for
+        return self._opened[1] is not None and (by_bound or not self.config.autoencoder.variational)
+
+    def judge(self, model: LatentModel) -> tuple[dict[str, float], Sheet | None]:
+        """How well held-out pictures come back, of a variational one the bound before that; and a sheet of them."""
+        data, held = self._opened
+        rng = torch.Generator().manual_seed(self.config.seed)
+        taken = model.net.seen(to_float((held or data).images[:HELD]), rng)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            given = corrupted(taken, self.config.objective)
+        back = model.decode(model.encode(given))
+        found = bound_of(model, taken, rng) if model.variational else {}
+        scores = ({"bound": -found["nll"]} if found else {}) | {"PSNR": errors(back, taken)["PSNR"]} | found
+        return scores, self._sheet(model, taken[:16], given[:16], back[:16])
+
+    def _sheet(self, model: LatentModel, pictures: Tensor, given: Tensor, back: Tensor) -> Sheet:
+        """Pictures, what is made of them where there is noise, and what comes back, eight in a row; and new ones."""
+        noisy = self.config.objective.noise != "none"
+        rows = [("picture", pictures), *([("with noise", given)] if noisy else []), ("comes back", back)]
+        shown: list[tuple[str, Tensor]] = []
+        for start in range(0, len(pictures), 8):
+            shown += [(name, images[start : start + 8]) for name, images in rows]
+        if model.variational:
+            shown.append(("new", model.sample(range(16))))
+        return [one for _, images in shown for one in to_pil(images)], [name for name, i in shown for _ in i]
+
+    def finish(self, best: LatentModel) -> LatentModel:
+        """The mixture, fitted to codes of training pictures."""
+        if self.config.components:
+            some = np.random.default_rng(self.config.seed).permutation(len(self.data))[:FITTED]
+            rng = torch.Generator().manual_seed(self.config.seed)
+            codes = best.encode(best.net.seen(to_float(self.data.images[np.sort(some)]), rng))
+            best.mixture = fit_mixture(codes, self.config.components, self.config.seed)
+        return best

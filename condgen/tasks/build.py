@@ -1,0 +1,56 @@
+"""Decoders of any kind, translators, and their training, built from a config."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from torch import Tensor, nn
+
+from condgen.baselines.translation import PairedTraining, UnpairedTraining
+from condgen.baselines.translation_nets import NETS, TranslatorConfig
+from condgen.configs import Painter, Translating
+from condgen.decoders.cgan import CganDecoder, CganTraining
+from condgen.decoders.cvae import CvaeDecoder, CvaeTraining
+from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder
+from condgen.pipelines.base import DECODERS
+
+SHAPES = {"diffusion": "decoder", "cgan": "cgan", "cvae": "cvae"}
+"""Which field of a `configs.Painter` holds the shape of a kind."""
+
+
+def new_decoder(config: Painter, reads: dict, some: Tensor | None = None) -> nn.Module:
+    """An untrained decoder.
+
+    Args:
+        config: which kind, and its shape.
+        reads: what it paints and reads, fields of `nn.conditioning.Reads`.
+        some: training pictures, (N, C, S, S) in [-1, 1]; a diffusion decoder takes mean and deviation from them.
+    """
+    cls, config_cls = DECODERS[config.kind]
+    decoder = cls(config_cls(**reads | asdict(getattr(config, SHAPES[config.kind]))))
+    if some is not None and isinstance(decoder, DiffusionDecoder):
+        decoder.mean.copy_(some.mean((0, 2, 3), keepdim=True)[0])
+        decoder.sd.copy_(some.std((0, 2, 3), keepdim=True)[0].clamp(min=0.05))
+    return decoder
+
+
+def training_of(config: Painter, decoder: nn.Module) -> nn.Module:
+    """The Trainable around a decoder; `.decoder` is the decoder."""
+    if isinstance(decoder, CganDecoder):
+        return CganTraining(decoder, config.cgan_objective, config.decoder_objective)
+    if isinstance(decoder, CvaeDecoder):
+        return CvaeTraining(decoder, config.cvae_objective, config.decoder_objective)
+    return DecoderTraining(decoder, config.decoder_objective)
+
+
+def translation_of(config: Translating, reads: int, colours: int) -> nn.Module:
+    """The training of a translator for pictures of so many channels on either side, with its first weights."""
+
+    def net(before: int, after: int) -> nn.Module:
+        n = config.net
+        shape = TranslatorConfig(config.pictures.size, before, after, n.width, n.blocks, n.norm, n.dropout)
+        return NETS[n.kind](shape)
+
+    if config.way == "paired":
+        return PairedTraining(net(reads, colours), config.paired)
+    return UnpairedTraining(net(reads, colours), net(colours, reads), config.unpaired)

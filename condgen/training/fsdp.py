@@ -1,0 +1,127 @@
+"""Weights split over processes: each holds a part of every weight, of its gradient, its running mean and its moments.
+
+A config file of Accelerate says that they are to be split, torch's fully_shard (FSDP2) splits them. What is here reads
+the one, calls the other, and goes between parts and whole tensors for what needs whole ones: checkpoints, models,
+orthogonal updates. Weights that are not split pass through everything here as they are.
+
+References:
+    PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel (Zhao et al., 2023)
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from accelerate import FullyShardedDataParallelPlugin
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
+from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
+
+from condgen import distributed
+from condgen.contracts import CondgenError
+
+WHERE = "docs/fsdp.yaml is a config file that does"
+
+
+def asked() -> FullyShardedDataParallelPlugin | None:
+    """What a launcher of Accelerate says of splitting weights; None where they stay whole.
+
+    Raises:
+        CondgenError: DeepSpeed, or an option of FSDP that is not supported.
+    """
+    if _is_on("ACCELERATE_USE_DEEPSPEED"):
+        raise CondgenError(
+            f"DeepSpeed is not supported. Split the weights with FSDP ({WHERE}), or launch with torchrun, which leaves "
+            "them whole in every process."
+        )
+    if not _is_on("ACCELERATE_USE_FSDP"):
+        return None
+    if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
+        raise CondgenError(f"Splitting weights needs PyTorch 2.8 or newer; here is {torch.__version__}.")
+    plan = FullyShardedDataParallelPlugin()
+    wrong = {
+        "fsdp_version: 2": plan.fsdp_version != 2,
+        "fsdp_offload_params: false": isinstance(plan.cpu_offload, CPUOffloadPolicy),
+        "fsdp_activation_checkpointing: false": plan.activation_checkpointing,
+        "fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP": plan.auto_wrap_policy is size_based_auto_wrap_policy,
+    }
+    if any(wrong.values()):
+        needed = ", ".join(option for option, missing in wrong.items() if missing)
+        raise CondgenError(f"Accelerate's config asks for what is not supported here. Set {needed}; {WHERE}.")
+    return plan
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("true", "1")
+
+
+def shard(
+    module: nn.Module, plan: FullyShardedDataParallelPlugin, device: torch.device, blocks: bool = True
+) -> dict[nn.Parameter, Tensor]:
+    """Splits the weights of a module over all processes, in place.
+
+    With `blocks`, those of the classes that the plan names are put together one by one when they are called, the rest
+    with the whole. They are put together in the precision they have; autocast lowers it as it does for whole weights.
+
+    Returns:
+        Scalars, which cannot be split, each with what an optimiser may take in its place beside parts: see `stand_in`.
+    """
+    mesh = init_device_mesh(device.type, (distributed.world(),))
+    scalars = {p for p in module.parameters() if not p.ndim}
+    for p in scalars:
+        p.data = p.data.to(device)
+    names = set(plan.transformer_cls_names_to_wrap or ()) if blocks else set()
+    inner = [m for m in module.modules() if type(m).__name__ in names]
+    shared = {"mesh": mesh, "ignored_params": scalars, "mp_policy": MixedPrecisionPolicy(cast_forward_inputs=False)}
+    for part in reversed(inner):  # the innermost first
+        fully_shard(part, reshard_after_forward=plan.reshard_after_forward, **shared)
+    fully_shard(module, **shared)
+    for part in (*inner, module):
+        part.set_force_sum_reduction_for_comms(device.type == "cpu")  # gloo knows no mean
+    return {p: nn.Parameter(DTensor.from_local(p.detach(), mesh, [Replicate()], run_check=False)) for p in scalars}
+
+
+def hand_over(stand_ins: dict[nn.Parameter, Tensor]) -> None:
+    """Gives the stand-ins the gradients of their scalars, averaged over the processes; of parts fully_shard does it."""
+    for scalar, other in stand_ins.items():
+        other.grad = None
+        if scalar.grad is not None:
+            scalar.grad.copy_(distributed.mean(scalar.grad))
+            other.grad = DTensor.from_local(scalar.grad, other.device_mesh, other.placements, run_check=False)
+
+
+def reshard(module: nn.Module) -> None:
+    """Lets go of weights that a forward without a backward has left whole."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
+
+
+def local(x: Tensor) -> Tensor:
+    """The part of this process; it shares its memory with x."""
+    return x.to_local() if isinstance(x, DTensor) else x
+
+
+def whole(x: Tensor) -> Tensor:
+    """A tensor from its parts. Every process must ask, and for the same one."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def like(x: Tensor, other: Tensor) -> Tensor:
+    """A whole tensor, the same in every process, split as another of its shape is."""
+    if isinstance(other, DTensor) and x.shape == other.shape:
+        return distribute_tensor(x, other.device_mesh, other.placements, src_data_rank=None)
+    return x
+
+
+def gathered(tree: Any) -> Any:
+    """Dicts and lists of tensors and other things, the tensors whole and on the CPU. Every process must ask."""
+    if isinstance(tree, dict):
+        return {key: gathered(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(gathered(value) for value in tree)
+    return whole(tree).cpu() if isinstance(tree, Tensor) else tree

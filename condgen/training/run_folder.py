@@ -1,0 +1,337 @@
+"""A run on disk and on screen: config, metrics, curves, sample sheets, checkpoints, one progress display."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from condgen import distributed
+from condgen.contracts import Batch, CondgenError, CondgenWarning
+from condgen.training import checkpoint
+from condgen.training.trainer import Fit, FitConfig, NotFinite, Step, progress_of
+
+UNTOLD = ("stage", "start", "embeds", "watch", "save_every")
+"""Config entries that do not touch the result: a resumed run may give them anew without a word."""
+MAY_CHANGE = (*UNTOLD, "minutes", "images")
+"""Those that it may give anew, and what begins with `fit_`; any other is part of what the run is."""
+FIXED = ("optimiser", "ema", "weight_decay", "beta_1", "beta_2")
+"""Of a `fit_`, the fields that may not: the state in its checkpoints is of their making."""
+ECHO = 3.0
+"""Seconds within which a second signal is a launcher's copy of the first."""
+
+
+class RunFolder:
+    """The folder of one training run. Of several processes only the first writes into it.
+
+    Args:
+        root: made if missing.
+        config: the resolved config; written as `config.yaml`, and held against the one that is there.
+        save_every: seconds between checkpoints.
+        data: the way that the data are read -> their digest, kept in `data.json`; what a run was begun with, by each
+            way, it goes on with.
+
+    Raises:
+        CondgenError: the folder belongs to a run with other data or another architecture, or holds other things (it
+            is left as it was), or it cannot be written.
+    """
+
+    def __init__(self, root: Path, config: dict, save_every: float = 60.0, data: dict[str, str] | None = None):
+        self.root, self.save_every = root, save_every
+        self._metrics = True
+        self._tensorboard = None
+        try:
+            self._check(config)
+            data = self._check_data(data or {})
+            distributed.wait()
+            if distributed.rank():
+                return
+            root.mkdir(parents=True, exist_ok=True)
+            _write(root / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+            if data:
+                _write(root / "data.json", json.dumps(data))
+            (root / "samples").mkdir(exist_ok=True)
+        except OSError as error:
+            raise CondgenError(f"The folder {root} cannot be written ({error.strerror}). Choose another.") from None
+
+    def _check(self, config: dict) -> None:
+        path = self.root / "config.yaml"
+        if not path.exists():
+            if self.root.exists() and any(child.name != "config.yaml.tmp" for child in self.root.iterdir()):
+                raise CondgenError(f"{self.root} is not empty and holds no run of condgen. Choose another folder.")
+            return
+        before, now = _flat(_read(path)), _flat(config)
+        before = now | before if before.keys() <= now.keys() else before  # a field that came later told nothing then
+        changed = [k for k in sorted(before | now) if before.get(k) != now.get(k)]
+        told = [f"{k}: {before.get(k)} -> {now.get(k)}" for k in changed]
+        if fixed := [t for t, k in zip(told, changed) if not _may_change(k)]:
+            raise CondgenError(
+                f"{self.root} holds a run with other settings ({'; '.join(fixed)}). Give the settings it began with, "
+                "or another output folder."
+            )
+        told = [t for t, k in zip(told, changed) if k not in UNTOLD]
+        if told:
+            warnings.warn(f"Going on with changed settings: {'; '.join(told)}", CondgenWarning, stacklevel=3)
+
+    def _check_data(self, data: dict[str, str]) -> dict[str, str]:
+        """All that is known of the data now."""
+        try:
+            before = json.loads((self.root / "data.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # a run from before there was one, or a damaged one, which tells nothing
+            return data
+        before = before if isinstance(before, dict) else {}
+        if changed := [f"{before[way]} -> {own}" for way, own in data.items() if before.get(way, own) != own]:
+            raise CondgenError(
+                f"The data of {self.root} are not those that it began with ({changed[0]}): pictures or captions have "
+                "changed, or were added or lost. Give it the same data, or choose another output folder."
+            )
+        return before | data
+
+    def log(self, stage: str, images: int, values: dict[str, float]) -> None:
+        """Adds a line to `metrics.jsonl` and points to the tensorboard curves.
+
+        Neither is worth a training run: one that fails is told once, and off from then on.
+        """
+        if distributed.rank():
+            return
+        line = {"stage": stage, "images": images, "time": round(time.time(), 1)} | values
+        if self._metrics:
+            try:
+                _append(self.root / "metrics.jsonl", json.dumps(line) + "\n")
+            except OSError as error:
+                self._metrics = False
+                warnings.warn(f"{self.root / 'metrics.jsonl'} is off: {error.strerror}", CondgenWarning, stacklevel=2)
+        if self._tensorboard is False:
+            return
+        try:
+            if self._tensorboard is None:
+                self._tensorboard = _curves(self.root / "tensorboard")
+            for name, value in values.items():
+                self._tensorboard.add_scalar(f"{stage}/{name}", value, images)
+        except Exception as error:
+            self._tensorboard = False
+            warnings.warn(f"Tensorboard is off: {error}", CondgenWarning, stacklevel=2)
+
+    def keep_batch(self, stage: str, step: int, batch: Batch) -> str:
+        """Writes what a step saw to `faults/`, in the place of what an earlier one of the stage did.
+
+        Returns:
+            A sentence that says where it is, or that it could not be written.
+        """
+        name = stage.replace(" ", "_") + (f"-process-{distributed.rank()}" if distributed.world() > 1 else "")
+        place = self.root / "faults" / f"{name}-step-{step:07d}.safetensors"
+        try:
+            place.parent.mkdir(exist_ok=True)
+            for old in place.parent.glob(f"{name}-step-*"):
+                old.unlink()
+            save_file({key: value.detach().cpu().contiguous().clone() for key, value in batch.items()}, place)
+        except (OSError, SafetensorError) as error:
+            return f"The batch of step {step} could not be written to {place} ({error})."
+        return f"The batch of step {step} is in {place}."
+
+
+def _write(path: Path, text: str) -> None:
+    """Through a file that is renamed, so that a crash leaves the old one or the new one."""
+    aside = path.with_name(f"{path.name}.tmp")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def _curves(folder: Path):
+    """Tensorboard's writer, whose thread keeps its tracebacks to itself: the next point raises the same error."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    before = threading.excepthook
+    threading.excepthook = lambda args: type(args.thread).__module__.startswith("tensorboard") or before(args)
+    return SummaryWriter(str(folder))
+
+
+def _append(path: Path, line: str) -> None:
+    """Adds a line whole or not at all: half a line would spoil the next one, too."""
+    data = line.encode()
+    with open(path, "ab", buffering=0) as file:
+        end = file.tell()
+        written = file.write(data)
+        if written < len(data):
+            file.truncate(end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _read(path: Path) -> dict:
+    """The `config.yaml` of a run."""
+    told = "Put a sound copy of it back, or choose another output folder."
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CondgenError(f"{path} is not YAML ({' '.join(str(error).split())}). {told}") from None
+    if not isinstance(config, dict):
+        raise CondgenError(f"{path} holds no config of a run (expected lines such as `seed: 0`). {told}")
+    return config
+
+
+def _may_change(key: str) -> bool:
+    """Whether a resumed run may give `fit_clip.lr` or the like anew."""
+    part, _, name = key.partition(".")
+    return part in MAY_CHANGE or (part.startswith("fit_") and name not in FIXED)
+
+
+def _flat(config: dict, prefix: str = "") -> dict:
+    out = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            out |= _flat(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+class Display:
+    """One progress display for all stages: bars with ETA on a terminal, a line now and then elsewhere.
+
+    Of several processes only the first shows anything.
+    """
+
+    def __init__(self, stages: Sequence[str]):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self.console = Console(stderr=True, quiet=distributed.rank() > 0)
+        self.live = self.console.is_terminal
+        columns = (
+            TextColumn("{task.description:>18}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(), TextColumn("{task.fields[told]}", markup=False),
+        )  # fmt: skip
+        self.progress = Progress(*columns, console=self.console, disable=not self.live)
+        self.tasks = {stage: self.progress.add_task(stage, total=1.0, told="waiting") for stage in stages}
+        self._said = 0.0
+
+    def __enter__(self) -> Display:
+        self.progress.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.progress.__exit__(*error)
+
+    def show(self, stage: str, done: float, told: str) -> None:
+        """Moves the bar of a stage to `done` in [0, 1]."""
+        self.progress.update(self.tasks[stage], completed=done, told=told)
+        if not self.live and not self.console.quiet and (time.monotonic() - self._said > 30 or done >= 1):
+            self._said = time.monotonic()
+            print(f"{stage}: {done:.1%} {told}", file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        """A line above the bars, letter by letter: a caption may hold what rich would read as markup."""
+        self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Sequence[float] = ()) -> Iterator[Step]:
+    """Trains to the end from the last checkpoint, and yields at the milestones (shares of the run) and at the end.
+
+    Metrics are logged every five seconds, checkpoints written every `run.save_every` seconds while training is sound;
+    an interrupt finishes the step, writes one more and is raised again.
+
+    Raises:
+        CondgenError: too many steps in a row had to be left out, or a checkpoint could not be written.
+    """
+    folder = run.root / "checkpoints" / stage
+    for broken in fit.resume(folder):
+        then = "going on from the one before" if fit.count else "no other is whole, so this stage begins again"
+        display.say(f"A checkpoint was damaged, and is now {broken}; {then}.")
+    if fit.sharded:
+        display.say(f"The weights of the {stage} are split over {distributed.world()} processes.")
+    ahead = [m for m in milestones if m > fit.progress]
+    logged = saved = time.monotonic()
+    began, first, behind = time.monotonic(), fit.images, fit.progress
+    with _Interrupts() as interrupts, _explained(fit, run, stage):
+        for step in fit:
+            now = time.monotonic()
+            if now - logged > 5 or step.progress >= 1:
+                logged = now
+                speed = (step.images - first) / max(now - began, 1e-9)
+                run.log(stage, step.images, {**step.losses, "lr": step.lr, "images_per_s": speed,
+                                             "seconds": step.seconds, "skipped": step.skipped})  # fmt: skip
+                left = (now - began) / max(step.progress - behind, 1e-9) * (1 - step.progress)
+                display.show(stage, step.progress, _told(step, speed, left))
+            asked = int(distributed.largest(interrupts.asked or 0))  # all stop after the same step
+            due = asked or not distributed.everywhere(now - saved < run.save_every)  # and save after the same step
+            if step.progress >= 1 or (due and fit.sound):
+                fit.save(folder)
+                saved = time.monotonic()
+            if asked:
+                distributed.wait()  # whoever leaves first makes the launcher send signals to the rest
+                raise KeyboardInterrupt(asked)
+            if (ahead and step.progress >= ahead[0]) or step.progress >= 1:
+                ahead = [m for m in ahead if m > step.progress]
+                yield step
+
+
+def milestones(watch: int) -> list[float]:
+    """So many shares of a run at which to look at it, close together at first; the last is its end."""
+    return [(k / watch) ** 1.5 for k in range(1, watch + 1)]
+
+
+def wants_more(root: Path, stage: str, config: FitConfig) -> bool:
+    """Whether a stage of a run is short of the bounds given now; without a checkpoint nothing is known of it."""
+    place, _ = checkpoint.newest(root / "checkpoints" / stage)
+    if place is None:
+        return False
+    state = checkpoint.read_state(place)
+    return progress_of(config, state["images"], state["seconds"]) < 1
+
+
+@contextmanager
+def _explained(fit: Fit, run: RunFolder, stage: str) -> Iterator[None]:
+    """Completes the message of a run that stops for loss or gradient: where the batch is, and where to go on."""
+    try:
+        yield
+    except NotFinite as error:
+        place, _ = checkpoint.newest(run.root / "checkpoints" / stage)
+        then = f"The same command goes on from {place}, which is kept." if place else "No checkpoint was written yet."
+        raise CondgenError(f"{error} {run.keep_batch(stage, error.step, error.batch)} {then}") from None
+
+
+def _told(step: Step, speed: float, left: float) -> str:
+    clock = f"{int(left // 3600)}:{int(left % 3600 // 60):02}:{int(left % 60):02}"
+    loss = next((f"{v:.4f}" for k, v in step.losses.items() if k.startswith("loss")), "-")
+    if "floor" in step.losses:  # of a contrastive loss; without it people wonder why it does not converge
+        loss += f" (floor {step.losses['floor']:.4f})"
+    skipped = f", {step.skipped} steps left out" if step.skipped else ""
+    return f"{step.images:,} images, {speed:.0f}/s, loss {loss}, {clock} left{skipped}"
+
+
+class _Interrupts:
+    """Holds SIGINT and SIGTERM back until the step is done; a second one leaves at once.
+
+    A launcher hands on to its processes what the terminal has sent them already: so soon, the second is the first.
+    """
+
+    asked: int | None = None
+    when: float = 0.0
+
+    def __enter__(self) -> _Interrupts:
+        try:
+            self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread: nobody sends us signals
+            self._before = {}
+        return self
+
+    def _ask(self, number, frame) -> None:
+        if self.asked and time.monotonic() - self.when > (ECHO if distributed.world() > 1 else 0):
+            raise KeyboardInterrupt(number)
+        self.asked, self.when = self.asked or number, time.monotonic()
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

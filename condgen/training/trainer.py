@@ -1,0 +1,327 @@
+"""The one loop. It trains any Trainable and knows none.
+
+fit = Fit(model, views, FitConfig(images=100_000), seed=0)
+for step in fit:            # yields after the update
+    if step.count % 100 == 0:
+        print(step.images, step.losses)
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from condgen import distributed
+from condgen.contracts import Batch, CondgenError, Remembers, Trainable
+from condgen.training import checkpoint, fsdp
+from condgen.training.ema import PowerEma
+from condgen.training.muon import Muon, matrices_of
+
+REMEDY = "Lower the learning rate (--fit_STAGE.lr), or look at the data with `condgen data check`."
+COUNTERS = ("count", "images", "seconds", "skipped", "in_a_row")
+"""What a run has behind it: steps, pictures, seconds of training, steps left out, and how many of these just now."""
+PATIENCE = 10
+"""So many steps left out in a row end a run."""
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long and how fast.
+
+    Args:
+        images: pictures to see (the unit of every schedule); the run ends there.
+        minutes: or after so many minutes of training, whichever comes first; 0 sets no limit. The learning rate
+            follows whichever is further along.
+        batch: pictures in a batch, over all processes.
+        lr: peak learning rate.
+        warmup: share of the run over which it rises.
+        decay_from: share of the run after which it falls to zero.
+        schedule: whether it falls along a line, or along half a cosine.
+        optimiser: `muon` for the weights of linear layers and convolutions and AdamW for the rest, or `adamw` for all.
+        weight_decay: decoupled, on parameters of two and more dimensions.
+        beta_1, beta_2: of AdamW.
+        clip: largest norm of the gradient.
+        ema: gamma of the running mean of the weights; 0 keeps none.
+    """
+
+    images: int = 500_000
+    minutes: float = 0.0
+    batch: int = 64
+    lr: float = 1e-3
+    warmup: float = 0.02
+    decay_from: float = 0.5
+    schedule: Literal["linear", "cosine"] = "linear"
+    optimiser: Literal["muon", "adamw"] = "muon"
+    weight_decay: float = 0.01
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+    clip: float = 1.0
+    ema: float = 12.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step left behind; `seconds` counts training time alone, `skipped` the steps that were left
+    out, both over all sittings.
+    """
+
+    count: int
+    images: int
+    progress: float
+    lr: float
+    losses: dict[str, float]
+    seconds: float
+    skipped: int
+
+
+class NotFinite(CondgenError):
+    """Too many steps in a row had to be left out.
+
+    Args:
+        message: what happened, and to which turn.
+        step: number of the last of these steps, counted from 1.
+        batch: what it saw, to be looked at.
+    """
+
+    def __init__(self, message: str, step: int, batch: Batch):
+        super().__init__(message)
+        self.step, self.batch = step, batch
+
+
+class _Objective(nn.Module):
+    """Makes `loss` the forward, so that distributed wrappers see one plain call."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, turn: str):
+        return self.model.loss(batch, turn)
+
+
+def _precision() -> str:
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+
+
+def progress_of(config: FitConfig, images: int, seconds: float) -> float:
+    """Share of a run that so many pictures and seconds of training are, in [0, 1]."""
+    by_time = seconds / (60 * config.minutes) if config.minutes else 0.0
+    return min(1.0, max(images / config.images, by_time))
+
+
+class Fit:
+    """One training run of one Trainable: iterate to train, `save` and `resume` at any step.
+
+    Args:
+        model: an nn.Module that keeps the Trainable contract.
+        draw: step -> batch on the CPU; with several processes, this one's part of it.
+        config: see FitConfig.
+        seed: of everything random in the model; step k of a seed is always the same.
+        accelerator: Accelerate's; by default one for this machine: bfloat16 on a GPU that can, else single precision;
+            and for all processes that a launcher has started.
+    """
+
+    def __init__(
+        self,
+        model: Trainable,
+        draw: Callable[[int], Batch],
+        config: FitConfig,
+        seed: int = 0,
+        accelerator: Accelerator | None = None,
+    ):
+        plan = fsdp.asked()  # before Accelerate looks for what may not be installed
+        self.accelerator = accelerator or Accelerator(
+            mixed_precision=_precision(),
+            # a turn of several leaves the others' weights without gradient
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=len(model.turns) > 1)],
+        )
+        self.model, self.draw, self.config, self.seed = model, draw, config, seed
+        self.memory = set(model.memory) if isinstance(model, Remembers) else set()
+        self.objective, self.stand_ins = _Objective(model), {}
+        self.sharded = plan is not None and distributed.world() > 1
+        if self.sharded:
+            self._plain = copy.deepcopy(model).cpu()
+            # players that take turns look into each other, so theirs are put together all at once
+            self.stand_ins = fsdp.shard(self.objective, plan, self.accelerator.device, len(model.turns) == 1)
+        else:
+            # all processes change a memory alike: it need not be sent from the first to the others at every step
+            own = [f"model.{name}" for name in self.memory]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.objective, own)
+            self.objective = self.accelerator.prepare(self.objective)
+        self.optimisers = {turn: self._optimisers(self._owned(turn)) for turn in model.turns}
+        self.ema = PowerEma(model, config.ema, self.memory) if config.ema else None
+        self.count, self.images, self.seconds = 0, 0, 0.0
+        self.skipped, self.in_a_row = 0, 0
+
+    def _owned(self, turn: str) -> list[nn.Parameter]:
+        """The parameters of a turn, as its optimisers see them."""
+        return [self.stand_ins.get(p, p) for p in self.model.parameters_of(turn)]
+
+    def _optimisers(self, parameters: list[nn.Parameter]) -> list[torch.optim.Optimizer]:
+        c = self.config
+        matrices = matrices_of(self.model) if c.optimiser == "muon" else set()
+        rest = [p for p in parameters if p not in matrices]
+        groups = [
+            {"params": [p for p in rest if p.ndim >= 2], "weight_decay": c.weight_decay},
+            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, lr=c.lr, betas=(c.beta_1, c.beta_2), fused=True)
+        ]
+        if own := [p for p in parameters if p in matrices]:
+            optimisers.append(Muon(own, c.lr, weight_decay=c.weight_decay))
+        return optimisers if self.sharded else [self.accelerator.prepare(optimiser) for optimiser in optimisers]
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, in [0, 1]."""
+        return progress_of(self.config, self.images, self.seconds)
+
+    @property
+    def lr(self) -> float:
+        """Linear rise, plateau, fall to zero."""
+        c, p = self.config, self.progress
+        rise = min(1.0, (p + 1e-3) / max(c.warmup, 1e-9))
+        left = min((1 - p) / max(1 - c.decay_from, 1e-9), 1.0)
+        return c.lr * min(rise, left if c.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2)
+
+    def __iter__(self) -> Iterator[Step]:
+        self.model.train()
+        while self.progress < 1:
+            began = time.perf_counter()
+            losses = self._step()
+            self.seconds = distributed.largest(self.seconds + time.perf_counter() - began)
+            yield Step(self.count, self.images, self.progress, self.lr, losses, self.seconds, self.skipped)
+            self.model.train()
+        if 2 * self.skipped > self.count:
+            raise CondgenError(
+                f"Of {self.count} steps {self.skipped} were left out, for their loss was not finite. {REMEDY}"
+            )
+
+    def _step(self) -> dict[str, float]:
+        rank = self.accelerator.process_index
+        torch.manual_seed(((self.seed * 1_000_003 + self.count) * 1009 + rank) % 2**63)
+        batch = {k: v.to(self.accelerator.device, non_blocking=True) for k, v in self.draw(self.count).items()}
+        losses: dict[str, float] = {}
+        left_out = [turn for turn in self.optimisers if not self._turn(turn, batch, losses)]
+        self.count += 1
+        self.images += self.config.batch
+        self.in_a_row = self.in_a_row + 1 if left_out else 0
+        self.skipped += bool(left_out)
+        if self.in_a_row >= PATIENCE:
+            told = f"The loss of {left_out[-1]} or its gradient was not finite {self.in_a_row} times in a row"
+            raise NotFinite(f"{told}, last in step {self.count}. {REMEDY}", self.count, batch)
+        if self.ema:
+            self.ema.update(self.model, self.count)
+        return losses
+
+    def _turn(self, turn: str, batch: Batch, losses: dict[str, float]) -> bool:
+        """One update of one turn, which adds to `losses`; where loss or gradient is not finite nothing is changed.
+
+        A turn that is left out leaves the others alone: turns share no parameters.
+        """
+        moved = [buffer for name, buffer in self.model.named_buffers() if name not in self.memory]
+        before = [buffer.clone() for buffer in moved]  # a forward may move them, a bad one spoil them
+        self.model.zero_grad(set_to_none=True)
+        with self.accelerator.autocast():
+            parts = self.objective(batch, turn)
+        finite = distributed.everywhere(math.isfinite(parts["loss"].item()))
+        if finite:
+            self.backward(parts["loss"])
+            norm = fsdp.whole(self.accelerator.clip_grad_norm_(self._owned(turn), self.config.clip))
+            finite = distributed.everywhere(math.isfinite(norm))
+        if not finite:
+            fsdp.reshard(self.objective)
+            self.model.zero_grad(set_to_none=True)
+            for buffer, sound in zip(moved, before):
+                buffer.copy_(sound)
+            return False
+        lr = self.lr
+        for optimiser in self.optimisers[turn]:
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+            optimiser.step()
+        if isinstance(self.model, Remembers):
+            self.model.remember()
+        losses |= {name if name != "loss" else f"loss/{turn}": value.item() for name, value in parts.items()}
+        return True
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Leaves the gradients of the joint batch, the same in every process or each its parts."""
+        self.accelerator.backward(loss)
+        fsdp.hand_over(self.stand_ins)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the last step was whole and the weights are finite: what a checkpoint to go on from should hold."""
+        parts = (fsdp.local(p) for p in self.model.parameters())
+        return not self.in_a_row and distributed.everywhere(all(bool(p.isfinite().all()) for p in parts))
+
+    def trained(self) -> dict[str, torch.Tensor]:
+        """The weights to use: the running mean where there is one. Every process must ask."""
+        weights = self.model.state_dict() | (self.ema.mean if self.ema else {})
+        return {name: fsdp.whole(value) for name, value in weights.items()}
+
+    def snapshot(self) -> nn.Module:
+        """A copy of the model on the CPU, whole and with the weights to use. Every process must ask."""
+        model = self._plain if self.sharded else copy.deepcopy(self.model).cpu()
+        model.load_state_dict(self.trained())
+        return model.train(self.model.training)
+
+    def save(self, folder: Path) -> None:
+        """Writes a checkpoint of everything that the next step needs; the first process does, but every one must ask.
+
+        It is the same however many processes there are and whether weights are split.
+        """
+        if not (self.sharded or self.accelerator.is_main_process):
+            return
+        tensors = {"model": self.model.state_dict()} | ({"ema": self.ema.state_dict()} if self.ema else {})
+        optimisers = {turn: [own.state_dict() for own in some] for turn, some in self.optimisers.items()}
+        if self.sharded:
+            tensors, optimisers = fsdp.gathered(tensors), fsdp.gathered(optimisers)
+        if self.accelerator.is_main_process:
+            state = {name: getattr(self, name) for name in COUNTERS}
+            checkpoint.save(folder, self.count, tensors, optimisers, state)
+
+    def resume(self, folder: Path) -> list[Path]:
+        """Goes on from the newest checkpoint that verifies, where there is one; returns damaged newer ones."""
+        place, damaged = checkpoint.newest(folder)
+        if place is None:
+            return damaged
+        tensors, optimisers, state = checkpoint.load(place)
+        own = self.model.state_dict()
+        try:
+            self.model.load_state_dict({k: fsdp.like(v, own.get(k, v)) for k, v in tensors["model"].items()})
+        except RuntimeError as error:
+            raise CondgenError(
+                f"{place} belongs to another architecture ({str(error).splitlines()[-1].strip()}). "
+                "Choose another output folder, or give the options that the run began with."
+            ) from None
+        if self.ema:
+            self.ema.load_state_dict(tensors["ema"])
+        for turn, some in self.optimisers.items():
+            for optimiser, state_of in zip(some, optimisers[turn], strict=True):
+                optimiser.load_state_dict(self._parts(optimiser, state_of))
+        for name in COUNTERS:
+            setattr(self, name, state.get(name, 0))  # a checkpoint from before a counter was there has none
+        return damaged
+
+    @staticmethod
+    def _parts(optimiser: torch.optim.Optimizer, state: dict) -> dict:
+        """The state of an optimiser with its tensors split as the parameters are; the number of steps is nobody's."""
+        owned = [p for group in optimiser.param_groups for p in group["params"]]
+        split = {
+            i: {k: v if k == "step" else fsdp.like(v, owned[i]) for k, v in values.items()}
+            for i, values in state["state"].items()
+        }
+        return state | {"state": split}

@@ -1,0 +1,250 @@
+"""Embeddings on disk are those the encoder makes, whole or not there, and train what the encoder would have."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from condgen.contracts import CondgenError
+from condgen.data.batches.captions import to_float
+from condgen.data.embeddings import compute
+from condgen.data.embeddings import store as embeds_module
+from condgen.data.embeddings.compute import embed
+from condgen.data.embeddings.store import Embeds, EmbedViews
+from condgen.data.sources.captions import load_captions
+from condgen.data.sources.rows import open_source
+from condgen.data.streaming import stream as stream_module
+from condgen.data.streaming.stream import ShardViews, Stream, text_number
+from condgen.data.synthetic.scenes import scenes
+from condgen.nn.embedding_normalizer import Normaliser
+from condgen.pipelines.text_to_image import space_of
+from tests.tars import numbered, png, write_shards, write_tar
+from tests.tiny import tiny_model
+
+N = 90
+
+
+@pytest.fixture(autouse=True)
+def small_units(monkeypatch):
+    monkeypatch.setattr(stream_module, "BLOCK", 8)
+    for module in (embeds_module, compute):
+        monkeypatch.setattr(module, "UNIT", 8)
+    monkeypatch.setattr(compute, "PART", 32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture
+def stream(tmp_path) -> Stream:
+    members = [("0.png", png(0, 32)), ("0.txt", b"a red circle\na circle")]
+    for i in range(1, N):
+        text = f"{i % 7} blue\n{i} things" if i % 3 else f"shade {i}"
+        members += [(f"{i:03}.png", png(i, 32)), (f"{i:03}.txt", text.encode())]
+    return Stream(open_source(write_tar(tmp_path / "x.tar", members)), 32, split="all")
+
+
+@torch.inference_mode()
+def test_embeddings_are_those_of_the_encoder(model, stream, tmp_path):
+    embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    known = load_captions(tmp_path / "x.tar", 32, split="all")
+    image_embed = model.clip.embed_image(to_float(known.images))
+    rows = torch.arange(N)
+    torch.testing.assert_close(embeds.image(rows), image_embed)
+    for column in range(2):
+        there = torch.from_numpy(np.flatnonzero(known.captions[:, column] >= 0))
+        texts = [known.texts[i] for i in known.captions[there, column]]
+        expected = model.clip.embed_text(torch.from_numpy(model.tokenizer.encode(texts)))
+        torch.testing.assert_close(embeds.text(there, torch.full_like(there, column)), expected)
+    exact = Normaliser.fit(image_embed, "")
+    torch.testing.assert_close(embeds.mean, exact.mean)
+    torch.testing.assert_close(embeds.sd, exact.sd)
+    assert len(embeds) == N and embeds.about.space == space_of(model.clip) and embeds.about.digest == stream.digest
+    shuffled = torch.randperm(N)
+    assert torch.equal(embeds.image(shuffled), embeds.image(rows)[shuffled])
+
+
+def test_moments_do_not_hang_on_the_parts(model, stream, tmp_path, monkeypatch):
+    one = embed(model.clip, model.tokenizer, stream, tmp_path / "one")
+    monkeypatch.setattr(compute, "PART", 8)
+    other = embed(model.clip, model.tokenizer, stream, tmp_path / "other")
+    torch.testing.assert_close(one.mean, other.mean)
+    torch.testing.assert_close(one.sd, other.sd)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_batches_of_embeddings_are_every_picture_once_whatever_the_ranks(model, stream, tmp_path, world):
+    embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    whole = EmbedViews(embeds, 6, seed=3, buffer=24)
+    parts = [EmbedViews(embeds, 6, seed=3, buffer=24, rank=rank, world=world) for rank in range(world)]
+    seen = []
+    for step in range(30):
+        one, united = whole(step), [part(step) for part in parts]
+        assert all(torch.equal(torch.cat([part[name] for part in united]), one[name]) for name in one)
+        seen += one["row"].tolist()
+    assert Counter(seen) == dict.fromkeys(range(N), 2)
+    batch, again = whole(17), EmbedViews(embeds, 6, seed=3, buffer=24)(17)
+    assert all(torch.equal(batch[name], again[name]) for name in batch)
+
+
+def test_a_batch_of_embeddings_is_of_one_picture_and_one_of_its_captions(model, stream, tmp_path):
+    embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    captions = [sample.captions for sample in stream.samples(0, N)]
+    views = EmbedViews(embeds, 16, seed=1, buffer=24)
+    chosen = set()
+    for step in range(12):
+        batch = views(step)
+        torch.testing.assert_close(batch["image_embed"], embeds.image(batch["row"]))
+        for i, row in enumerate(batch["row"].tolist()):
+            numbers = [text_number(text) for text in captions[row]]
+            assert batch["true_ids"][i].tolist() == numbers + [-1] * (2 - len(numbers))
+            text = captions[row][numbers.index(int(batch["text_id"][i]))]
+            assert batch["tokens"][i].tolist() == model.tokenizer.encode([text])[0].tolist()
+            which = torch.tensor([captions[row].index(text)])
+            assert torch.equal(batch["text_embed"][i], embeds.text(batch["row"][i : i + 1], which)[0])
+            chosen.add((row, text))
+    assert len(chosen) > N
+
+
+def test_pictures_and_embeddings_meet_by_their_number(model, stream, tmp_path):
+    embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    views = ShardViews(stream, model.tokenizer.encode, 6, seed=2, buffer=24)
+    views.derive("z", lambda b: embeds.image(b["row"])).derive("t", lambda b: embeds.text(b["row"], b["caption"]))
+    with torch.inference_mode():
+        for step in (0, 7, 20):
+            batch = views(step)
+            torch.testing.assert_close(batch["z"], model.clip.embed_image(batch["image"]))
+            torch.testing.assert_close(batch["t"], model.clip.embed_text(batch["tokens"]))
+    views.close()
+
+
+def test_few_units_are_held(model, stream, tmp_path, monkeypatch):
+    monkeypatch.setattr(embeds_module, "HELD_BYTES", 1)
+    embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    views = EmbedViews(embeds, 6, seed=3, buffer=40)
+    for step in range(15):
+        views(step)
+        assert len(embeds._held) <= 8
+
+
+def test_it_goes_on_where_it_was_stopped(model, stream, tmp_path, monkeypatch):
+    whole = embed(model.clip, model.tokenizer, stream, tmp_path / "whole")
+    made, unit = [], compute._unit
+
+    def stopped(*args):
+        made.append(1)
+        if len(made) == 6:
+            raise KeyboardInterrupt
+        return unit(*args)
+
+    monkeypatch.setattr(compute, "_unit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["embeds-00000.safetensors"]
+    with pytest.raises(CondgenError, match="no finished embeddings"):
+        Embeds(tmp_path / "out")
+    (tmp_path / "out" / "embeds-00001.safetensors").write_bytes(b"torn")
+    again = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    assert len(made) == 6 + 8  # of twelve units, the four of the finished part were kept
+    assert torch.equal(again.image(torch.arange(N)), whole.image(torch.arange(N))) and torch.equal(again.sd, whole.sd)
+
+
+def test_pictures_in_memory_are_embedded_too(model, tmp_path):
+    data = scenes(40, seed=1)
+    embeds = embed(model.clip, model.tokenizer, data, tmp_path / "out")
+    with torch.inference_mode():
+        torch.testing.assert_close(embeds.image(torch.arange(40)), model.clip.embed_image(to_float(data.images)))
+
+
+# what is refused
+
+
+def test_another_encoder_or_other_pictures_are_refused(model, stream, tmp_path):
+    embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    embeds.check(space_of(model.clip), stream.digest)
+    with pytest.raises(CondgenError, match="0123"):
+        embeds.check("0123456789abcdef")
+    with pytest.raises(CondgenError, match="other pictures"):
+        embeds.check(space_of(model.clip), "0123456789abcdef")
+    with pytest.raises(CondgenError, match=r"holds other embeddings.*digest"):
+        embed(model.clip, model.tokenizer, scenes(40, seed=1), tmp_path / "out")
+    torch.manual_seed(5)
+    other = tiny_model()
+    with torch.no_grad():
+        other.clip.log_scale.add_(0.1)
+    with pytest.raises(CondgenError, match=r"holds other embeddings.*space"):
+        embed(other.clip, other.tokenizer, stream, tmp_path / "out")
+    larger = Stream(stream.source, 64, split="all")
+    with pytest.raises(CondgenError, match="32 x 32"):
+        embed(model.clip, model.tokenizer, larger, tmp_path / "larger")
+
+
+@pytest.mark.parametrize("fault", ["missing", "short", "flipped", "manifest", "format"])
+def test_damage_is_named(model, stream, tmp_path, fault):
+    embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    path, manifest = tmp_path / "out" / "embeds-00001.safetensors", tmp_path / "out" / "manifest.json"
+    content = path.read_bytes()
+    if fault == "missing":
+        path.unlink()
+    elif fault == "short":
+        path.write_bytes(content[:-1])
+    elif fault == "flipped":
+        path.write_bytes(b"\xff" * 20 + content[20:])
+    elif fault == "manifest":
+        manifest.write_text("{")
+    else:
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 9}))
+    with pytest.raises(CondgenError, match="embeds-00001" if fault in ("missing", "short", "flipped") else "manifest"):
+        Embeds(tmp_path / "out").image(torch.arange(N))
+
+
+def test_a_full_disk_leaves_no_half_part(model, stream, tmp_path, monkeypatch):
+    def full(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(embeds_module, "save_file", full)
+    with pytest.raises(CondgenError, match="No space left"):
+        embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+# the command
+
+
+def test_the_command(condgen, tiny_folder):
+    write_shards(Path("tars"), 40, 15, size=32)
+    argv = ["embed", "tiny", "--data", "tars/*.tar", "--split", "all", "-o", "out"]
+    code, out, _ = condgen(*argv)
+    assert code == 0 and out.startswith("out  40 pictures") and len(Embeds("out")) == 40
+    before = {p.name: p.stat().st_mtime_ns for p in Path("out").glob("embeds-*")}
+    code, out, _ = condgen(*argv, "--json")
+    told = json.loads(out)
+    assert told["pictures"] == 40 and told["space"] == Embeds("out").about.space
+    assert before == {p.name: p.stat().st_mtime_ns for p in Path("out").glob("embeds-*")}
+    assert "image_embed" in load_file("out/embeds-00000.safetensors")
+
+
+@pytest.mark.parametrize(
+    "argv, told",
+    [
+        (["embed", "tiny", "-o", "out"], "--data"),
+        (["embed", "tiny", "--data", "tars"], "-o OUT"),
+        (["embed", "tinny", "--data", "tars", "-o", "out"], "Did you mean tiny?"),
+        (["embed", "tiny", "--data", "pipe:cat x.tar", "-o", "out"], "https"),
+        (["embed", "tiny", "--data", "tars", "-o", "out", "--device", "abacus"], "abacus"),
+        (["embed", "tiny", "--data", "tars", "-o", "out", "--split", "nowhere"], "nowhere"),
+    ],
+)
+def test_the_command_refuses(condgen, argv, told):
+    write_tar(Path("tars/x.tar"), numbered(0, 8))
+    code, out, err = condgen(*argv)
+    assert code == 2 and told in err and not out and "Traceback" not in err

@@ -1,0 +1,66 @@
+"""Models of labelled pictures that are known: they paint from pictures that are given, or nothing sensible."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+from condgen.data.batches.captions import to_float
+from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.factors import LABEL, Factor
+from condgen.pipelines.text_to_image import Progress
+
+
+def digits(rows: slice, values: int = 10) -> LabelledPictures:
+    """scikit-learn's digits, mixed, 8 x 8."""
+    order = np.random.default_rng(0).permutation(1797)
+    found = load_digits()
+    images = (found.images[order] * 255 / 16).round().astype(np.uint8)[:, None]
+    labels = found.target[order]
+    own = np.flatnonzero(labels < values)[rows]
+    factor = Factor(LABEL, tuple(str(k) for k in range(values)))
+    return LabelledPictures(images[own], (factor,), labels[own, None].astype(np.float32), "digits")
+
+
+class Painter:
+    """Paints a picture of the pool that has the labels that are asked for; `choose` may see it otherwise."""
+
+    name, model_id, device, about = "painter", "0", torch.device("cpu"), {}
+
+    def __init__(self, pool: LabelledPictures):
+        self.pool, self.factors, self.size, self.colours = pool, pool.factors, pool.size, pool.colours
+
+    def choose(self, fitting: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """One of the rows of the pool that fit, as a picture."""
+        return self.pool.images[rng.choice(fitting)]
+
+    def fitting(self, wanted: dict[str, object]) -> np.ndarray:
+        codes = np.array([f.code(wanted[f.name]) if f.name in wanted else math.nan for f in self.factors])
+        fits = (np.isclose(self.pool.codes, codes, atol=1e-3) | np.isnan(codes)).all(1)
+        return np.flatnonzero(fits)
+
+    def paint(self, wanted, seeds):
+        chosen = [self.choose(self.fitting(w), np.random.default_rng(s)) for w, s in zip(wanted, seeds, strict=True)]
+        yield Progress(1, 1, to_float(np.stack(chosen)))
+
+
+class Collapsed(Painter):
+    """One picture of every class."""
+
+    def choose(self, fitting, rng):
+        return self.pool.images[fitting[0]]
+
+
+class Noise(Painter):
+    def choose(self, fitting, rng):
+        return rng.integers(0, 256, self.pool.images.shape[1:], dtype=np.uint8)
+
+
+class Deaf(Painter):
+    """Paints whatever it likes."""
+
+    def choose(self, fitting, rng):
+        return self.pool.images[rng.integers(len(self.pool))]

@@ -1,0 +1,134 @@
+"""The judge of disentanglement, on spaces whose codes are known."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
+from condgen.cli.main import main
+from condgen.contracts import CondgenError
+from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.factors import Factor
+from condgen.evaluation.disentanglement import evaluate_disentanglement, read_factors
+from condgen.pipelines.latent import LatentModel
+
+LEVELS = (3, 4, 8)
+
+
+def bars(n=600):
+    """Grey pictures of 8 x 8: the top, middle and bottom rows are as bright as the factors a, b and c."""
+    rng = np.random.default_rng(0)
+    levels = np.stack([rng.integers(0, k, n) for k in LEVELS], axis=1)
+    bright = (levels / (np.array(LEVELS) - 1) * 255).astype(np.uint8)
+    images = np.repeat(np.repeat(bright[:, :, None], 8, axis=2), [3, 3, 2], axis=1)[:, None]
+    factors = tuple(Factor(name, tuple(map(str, range(k)))) for name, k in zip("abc", LEVELS))
+    return LabelledPictures(images, factors, levels.astype(np.float32), "bars")
+
+
+class Rows:
+    """A space whose code is the brightness of the three bars, turned by a matrix and scaled; and one idle number."""
+
+    name, size, colours, latent = "rows", 8, 1, 4
+
+    def __init__(self, turn=None, scale=1.0):
+        self.turn, self.scale = torch.eye(3) if turn is None else turn, scale
+
+    def encode(self, images):
+        code = images[:, 0, [0, 3, 6], 0] @ self.turn
+        return self.scale * torch.cat([code, torch.zeros(len(code), 1)], dim=1)
+
+    def decode(self, z):
+        bright = (z[:, :3] / self.scale) @ self.turn.T
+        return bright.repeat_interleave(torch.tensor([3, 3, 2]), 1)[:, None, :, None].expand(-1, 1, -1, 8)
+
+
+def turned():
+    return torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+
+
+def test_one_number_for_each_factor_is_seen_as_that():
+    found = evaluate_disentanglement(Rows(), bars())
+    for name in ("MIG", "DCI disentanglement", "DCI completeness", "DCI informativeness", "FactorVAE score"):
+        assert found.scores[name] > 0.97, name
+    assert found.scores["active latents"] == 3 and found.scores["mse"] == pytest.approx(0, abs=1e-9)
+    told = {name: row["latent that tells most"] for name, row in found.numbers["factors"].items()}
+    assert told == {"a": "latent 0", "b": "latent 1", "c": "latent 2"}
+    assert list(found.numbers["share_of_a_factor_that_a_latent_tells"]) == [f"latent {k}" for k in range(4)]
+
+
+def test_a_turned_code_scores_less_and_knows_as_much():
+    straight, other = (evaluate_disentanglement(space, bars()) for space in (Rows(), Rows(turned())))
+    assert other.scores["MIG"] < 0.5 * straight.scores["MIG"]
+    assert other.scores["DCI disentanglement"] < 0.6
+    assert other.scores["mse"] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_scale_of_a_plain_autoencoder_does_not_matter():
+    small, large = (evaluate_disentanglement(Rows(scale=scale), bars()).scores for scale in (1e-3, 10.0))
+    assert small == pytest.approx(large, abs=1e-6)
+
+
+def test_a_report_has_pictures_and_is_the_same_again(tmp_path):
+    one, two = (evaluate_disentanglement(Rows(turned()), bars(), n=300) for _ in range(2))
+    assert one.numbers == two.numbers and one.sheets == two.sheets
+    assert [path.name for path in one.save(tmp_path)] == ["information.png", "traversals.png"]
+    assert one.scores["N"] == 300 and one.information.shape == (4, 3) and one.factors == ("a", "b", "c")
+
+
+def test_factors_that_never_change_and_pictures_of_unknown_ones_are_left_out():
+    data = bars()
+    codes = np.column_stack([data.codes, np.zeros(len(data)), data.codes[:, 0] * 1.7 - 3]).astype(np.float32)
+    codes[:100, 0] = np.nan
+    more = (*data.factors, Factor("same", ("one", "other")), Factor("number"))
+    found = evaluate_disentanglement(Rows(), replace(data, factors=more, codes=codes))
+    assert found.factors == ("a", "b", "c", "number") and found.scores["N"] == 500
+    assert found.numbers["factors"]["number"]["gap"] == pytest.approx(found.numbers["factors"]["a"]["gap"])
+
+
+def test_what_cannot_be_judged_is_refused():
+    data = bars()
+    with pytest.raises(CondgenError, match="1 of them vary"):
+        evaluate_disentanglement(Rows(), replace(data, factors=data.factors[:1], codes=data.codes[:, :1]))
+    with pytest.raises(CondgenError, match="has 100 pictures whose factors"):
+        evaluate_disentanglement(Rows(), data.rows(np.arange(100)))
+    with pytest.raises(CondgenError, match="same code to all"):
+        evaluate_disentanglement(Rows(scale=0.0), data)
+    blind = Rows()
+    blind.encodes = False
+    with pytest.raises(CondgenError, match="no encoder"):
+        evaluate_disentanglement(blind, data)
+
+
+def test_factors_are_read_as_the_space_reads_pictures():
+    space = Rows()
+    space.size, space.about = 16, {"data": "scenes"}
+    data = read_factors(space)
+    assert data.size == 16 and data.colours == 1
+    assert [factor.name for factor in data.factors] == ["shape", "colour", "size", "x", "y"]
+    assert [factor.name for factor in read_factors(space, factors=("x", "y")).factors] == ["x", "y"]
+    space.about = {}
+    with pytest.raises(CondgenError, match="--data"):
+        read_factors(space)
+
+
+def test_the_command_line_scores_a_model(tmp_path, capsys):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Autoencoder(AutoencoderConfig(16, 3, "mlp", latent=3, hidden=(8,), variational=True))
+    LatentModel(net, {"name": "tiny", "data": "scenes"}).save(tmp_path / "model")
+    asked = ["manifold", "disentangle", str(tmp_path / "model"), "-n", "300", "-o", str(tmp_path / "out"), "--json"]
+    assert main(asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["disentanglement"]["tiny"]["N"] == 300 and list(told["factors"]) == [
+        "shape",
+        "colour",
+        "size",
+        "x",
+        "y",
+    ]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"information.png", "traversals.png"}
+    assert main([*asked, "--attributes", "x,hue"]) == 2
+    assert "no factor 'hue'" in capsys.readouterr().err

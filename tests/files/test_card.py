@@ -1,0 +1,39 @@
+"""The card tells how a model was made, whatever a crash left of the record, and gives no machine away."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from condgen.cli.train import read_config
+from condgen.files.card import command, write_card
+from condgen.recipes import RECIPES
+from tests.tiny import tiny_model
+
+BASE = RECIPES["scenes32"].base
+
+
+@pytest.mark.parametrize("torn", ['{"stage": "dec', "\0\0", "7", "{}"])
+def test_a_torn_line_of_the_metrics_is_passed_over(tmp_path, torn):
+    metrics = tmp_path / "metrics.jsonl"
+    line = json.dumps({"stage": "clip", "images": 64, "seconds": 90})
+    metrics.write_text(f"{torn}\n{line}\n{torn}")
+    assert "| clip | 64 | 1.5 |" in write_card(tiny_model(), "scenes32", BASE, BASE, metrics, 9)
+
+
+@pytest.mark.parametrize("start", ["/home/me/runs/my scenes/", "runs/scenes"])
+def test_a_run_that_started_from_another_says_so_without_a_path(tmp_path, start):
+    config = replace(BASE, start=start, stage="decoder", minutes=3.0)
+    card = write_card(tiny_model(), "scenes32", BASE, config, tmp_path / "metrics.jsonl", 9)
+    name = start.strip("/").split("/")[-1]
+    assert start not in card and f"--start {shlex.quote(name)}" in card and f"start: {name}" in card
+    words = shlex.split(command("scenes32", BASE, config))
+    assert words[:5] == ["condgen", "train", "scenes32", "-o", "RUN"]
+    assert read_config("scenes32", BASE, [], words[5:]) == replace(config, start=name)
+
+
+def test_the_command_of_a_run_of_its_own_names_no_stage():
+    assert command("scenes32", BASE, replace(BASE, stage="decoder")) == "condgen train scenes32 -o RUN"

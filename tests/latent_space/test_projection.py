@@ -1,0 +1,84 @@
+"""Onto the manifold: a plane, where the nearest picture is known, and a bent line, where searches get stuck."""
+
+import pytest
+import torch
+from torch import nn
+
+from condgen.contracts import CondgenError
+from condgen.latent_space import find_codes, project, spoiled
+from condgen.latent_space.result import apart
+from tests.latent_space.flat import Brush, Plane, on_plane
+
+
+def test_a_plane_takes_pictures_to_their_foot_at_once():
+    space = Plane()
+    clean = on_plane(space, 30)
+    noisy = on_plane(space, 30, 0.2)
+    found = project(space, noisy, clean, rounds=3, among=on_plane(space, 200, seed=9))
+    basis = torch.linalg.qr(space.weight.detach())[0]
+    foot = ((noisy.flatten(1) - space.mean) @ basis @ basis.T + space.mean).detach().view_as(noisy)
+    for now in found.images[1:]:
+        assert torch.allclose(now, foot, atol=1e-5)
+    off, moved, left = (apart(*pair).square() for pair in ((noisy, clean), (noisy, foot), (foot, clean)))
+    assert torch.allclose(off, moved + left, atol=1e-6), "Pythagoras: what was done is orthogonal to what is left"
+    rows = found.numbers["projection"]
+    assert rows["round 1"]["moved"] > 0.1 and rows["round 2"]["moved"] < 1e-5
+    for what in ("from the clean picture", "to the nearest real picture"):
+        assert rows["round 3"][what] < 0.7 * rows["as given"][what]
+
+
+def test_searching_finds_what_encoding_finds():
+    space, x = Plane(), on_plane(Plane(), 6, 0.2)
+    found = project(Brush(), x, starts=2, steps=100)
+    assert torch.allclose(found.codes, space.encode(x), atol=0.02) and len(found.images) == 2
+    assert torch.equal(project(space, x, search=True, starts=2, steps=100).codes, found.codes)
+    assert project(space, x).codes is None
+
+
+class Bumpy(nn.Module):
+    """A bent line among pictures, with many places that look like the nearest one."""
+
+    size, colours, latent, encodes = 4, 1, 1, False
+
+    def __init__(self):
+        super().__init__()
+        self.rates = nn.Parameter(torch.linspace(1, 6, 16))
+
+    def decode(self, z):
+        return (self.rates * z).sin().unflatten(1, (1, 4, 4))
+
+
+def test_more_starts_never_lose():
+    space = Bumpy()
+    x = space.decode(torch.linspace(-1, 1, 4)[:, None]).detach()
+    for picture in x.split(1):
+        one, many = (apart(space.decode(find_codes(space, picture, n, 40)), picture).item() for n in (1, 16))
+        assert many < 0.02 and many < one + 1e-6, "the first start is among them"
+    assert all(parameter.grad is None for parameter in space.parameters()), "the model learns nothing"
+
+
+def test_pictures_are_searched_for_each_alone():
+    space = Bumpy()
+    x = space.decode(torch.linspace(-2, 2, 4)[:, None]).detach()
+    whole = find_codes(space, x, 1, 30)
+    assert torch.allclose(whole[2:3], find_codes(space, x[2:3], 1, 30, seed=2), atol=1e-5)
+
+
+def test_pictures_are_spoiled_as_much_as_asked():
+    grey = torch.full((200, 3, 8, 8), 0.5)
+    noise = spoiled(grey, "noise", 0.1) - grey
+    assert noise.std().item() == pytest.approx(0.1, rel=0.02) and abs(noise.mean().item()) < 0.002
+    hidden = (spoiled(grey, "occlusion", 0.5) == 0).flatten(1).sum(1)
+    assert (hidden == 3 * 4 * 4).all()
+    hit = spoiled(grey, "pixels", 0.3) != grey
+    assert hit.float().mean().item() == pytest.approx(0.3, abs=0.02) and torch.equal(hit[:, 0], hit[:, 2])
+    assert torch.equal(spoiled(grey, "noise", seed=3), spoiled(grey, "noise", seed=3)) and (grey == 0.5).all()
+    assert (spoiled(grey, "occlusion", 1) == 0).all()
+    with pytest.raises(CondgenError, match="noise, occlusion, pixels, not by 'rain'"):
+        spoiled(grey, "rain")
+
+
+@pytest.mark.parametrize("how", [{"rounds": 0}, {"starts": 0}, {"steps": 0}])
+def test_nothing_to_do_is_refused(how):
+    with pytest.raises(CondgenError, match="1 or more"):
+        project(Plane(), on_plane(Plane(), 1), **how)

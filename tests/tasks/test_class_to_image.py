@@ -1,0 +1,124 @@
+"""The side door, trained small: labelled pictures in, a model out, by every kind of decoder."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from condgen.configs import CganShape, CvaeShape, DecoderShape
+from condgen.contracts import CondgenError
+from condgen.pipelines.class_to_image import LabelToImage
+from condgen.recipes import RECIPES, train
+from condgen.recipes.table import LABELS
+from tests.stopping import two_sittings
+
+KINDS = ("diffusion", "cgan", "cvae")
+
+
+def small(kind: str, **changes):
+    c = RECIPES[f"digits-{kind}"].config()
+    return replace(
+        c, watch=1, images=128,
+        decoder=DecoderShape(channels=(8,), depth=1, heads=2, width=16, steps=2),
+        cgan=CganShape(channels=(8,), width=16, heads=2, code=4), cvae=CvaeShape(channels=(8,), width=16, latent=4),
+        fit_decoder=replace(c.fit_decoder, batch=16), **changes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_leaves_a_model_that_paints_its_labels(kind, tmp_path):
+    folder = train(f"digits-{kind}", tmp_path / "run", small(kind))
+    model = LabelToImage.load(folder)
+    (painting,) = model.sample({"label": "7"}, seed=3)
+    assert painting.image.size == (8, 8) and model.labels == tuple("0123456789")
+    card = (folder / "README.md").read_text()
+    assert f"condgen train digits-{kind} -o RUN" in card and "label" in card
+    assert (folder / "sheet.png").is_file() and list((tmp_path / "run" / "samples").glob("*.png"))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any("variety" in line for line in lines)
+    before = (folder / "decoder" / "model.safetensors").stat().st_mtime_ns
+    assert train(f"digits-{kind}", tmp_path / "run", small(kind)) == folder
+    assert (folder / "decoder" / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stopped_in_the_middle_it_ends_where_it_would_have(kind, tmp_path, monkeypatch):
+    whole, halves = two_sittings(f"digits-{kind}", small(kind), "decoder", tmp_path, monkeypatch, 3)
+    a, b = ((f / "decoder" / "model.safetensors").read_bytes() for f in (whole, halves))
+    assert a == b
+
+
+def test_every_collection_has_every_kind_and_gans_the_classic_way():
+    names = {name for name, recipe in RECIPES.items() if recipe.family == LABELS}
+    assert names == {f"{data}-{kind}" for data in ("digits", "fashion", "cifar10", "labels") for kind in KINDS}
+    classic = RECIPES["digits-cgan"].config("classic")
+    assert classic.cgan_objective.loss == "ns" and not classic.cgan_objective.gamma and not classic.fit_decoder.ema
+    assert RECIPES["digits-cgan"].config("modern") == RECIPES["digits-cgan"].config()
+
+
+def test_a_collapse_is_named(tmp_path, monkeypatch, capsys):
+    """A decoder that paints one picture, whatever is drawn, is told so in words; others are not."""
+    from condgen.decoders.cvae import CvaeDecoder
+
+    train("digits-cgan", tmp_path / "sound", small("cgan"))
+    assert "nearly one picture" not in capsys.readouterr().err
+    monkeypatch.setattr(CvaeDecoder, "paint", lambda self, code, said: code.new_zeros(len(code), 1, 8, 8))
+    train("digits-cvae", tmp_path / "run", small("cvae"))
+    assert "nearly one picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"data": ""}, "--data"),
+        ({"data": "nowhere/at/all"}, "nowhere"),
+        ({"cgan": CganShape(channels=(8, 8, 8, 8))}, "--cgan.*cannot be halved"),
+        ({"minutes": -1.0}, "--minutes"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changes, told, tmp_path):
+    config = replace(RECIPES["digits-cgan"].config(), **changes)
+    with pytest.raises(CondgenError, match=told):
+        train("digits-cgan", tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attributes_mixed_and_with_gaps(kind, tmp_path):
+    """Discrete and real attributes of a table, some unknown; a grey and a coloured size; painted by some of them."""
+    rng = np.random.default_rng(0)
+    lines = ["file_name,smiling,age"]
+    for i in range(64):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{('yes', 'no')[i % 2]},{20 + i / 3 if i % 5 else ''}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
+    config = small(kind, data=str(tmp_path))
+    config = replace(config, pictures=replace(config.pictures, attributes=("smiling", "age")))
+    model = LabelToImage.load(train(f"labels-{kind}", tmp_path / "run", config))
+    assert [factor.name for factor in model.factors] == ["smiling", "age"] and model.colours == 3
+    for wanted in ({"smiling": "yes"}, {"age": 30}, {"smiling": "no", "age": 25.5}, {}):
+        (painting,) = model.sample(wanted)
+        assert painting.image.size == (16, 16)
+
+
+def test_a_decoder_can_be_guided_by_its_weak_version(tmp_path):
+    """At 1 it is off; beyond, pictures move away from the weak version's."""
+    config = replace(small("diffusion"), watch=4, weak=0.2, images=256)
+    folder = train("digits-diffusion", tmp_path / "run", config)
+    model = LabelToImage.load(folder)
+    assert "autoguidance" in {knob.name for knob in model.knobs} and (folder / "decoder_weak").is_dir()
+    wanted, seeds = [{"label": "3"}] * 4, [0, 1, 2, 3]
+    plain, off, on, weak = (
+        list(one.paint(wanted, seeds, **dials))[-1].images
+        for one, dials in (
+            (model, {"guidance": 1}),
+            (model, {"guidance": 1, "autoguidance": 1}),
+            (model, {"guidance": 1, "autoguidance": 3}),
+            (LabelToImage(model.weak, model.factors), {"guidance": 1}),
+        )
+    )
+    assert plain.equal(off) and (on - weak).norm() > (plain - weak).norm() > 0
+    with pytest.raises(CondgenError, match="--weak"):
+        train("digits-cgan", tmp_path / "other", replace(small("cgan"), weak=0.2))

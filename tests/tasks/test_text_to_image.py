@@ -1,0 +1,254 @@
+"""The whole corridor, trained small: from data to an exported model that paints, and on again after a stop."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from condgen.contracts import CondgenError, CondgenWarning
+from condgen.data.synthetic.scenes import draw_scenes, render
+from condgen.pipelines.text_to_image import TextToImage
+from condgen.recipes import RECIPES, bounded, train
+from condgen.tasks.build import new_decoder
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def small(recipe="scenes32", **changes):
+    c = RECIPES[recipe].config()
+    return replace(
+        c, watch=1,
+        pictures=replace(c.pictures, scenes=96),
+        clip=replace(c.clip, embed_dim=16, image_width=8, text_width=16, depth=1, heads=2),
+        prior=replace(c.prior, width=16, depth=1, heads=2),
+        decoder=replace(c.decoder, channels=(8, 16), depth=1, heads=2, width=16, word_depth=1, steps=2),
+        fit_clip=replace(c.fit_clip, images=64, batch=16),
+        fit_prior=replace(c.fit_prior, images=64, batch=16),
+        fit_decoder=replace(c.fit_decoder, images=64, batch=16),
+        **changes,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run") / "scenes"
+    return root, train("scenes32", root, small())
+
+
+def test_a_run_leaves_what_it_promises(run):
+    root, model = run
+    for name in ("config.yaml", "metrics.jsonl", "tensorboard", "checkpoints/clip", "checkpoints/decoder"):
+        assert (root / name).exists(), name
+    assert list((root / "samples").glob("*.png"))
+    assert {p.name for p in model.iterdir()} >= {
+        "model_index.json", "clip", "tokenizer", "normaliser", "prior_regression", "prior_diffusion", "decoder",
+        "README.md", "sheet.png",
+    }  # fmt: skip
+    card = (model / "README.md").read_text()
+    assert "condgen train scenes32" in card and "--fit_clip.images 64" in card
+    stages = {json.loads(line)["stage"] for line in (root / "metrics.jsonl").read_text().splitlines()}
+    assert stages == {"clip", "prior regression", "prior diffusion", "decoder"}
+
+
+def test_the_model_paints_and_knows_its_words(run):
+    model = TextToImage.load(run[1])
+    painting = next(model.generate("a red circle above a blue square", steps=2))
+    assert painting.image.size == (32, 32) and model.tokenizer.unseen("three pink zebras") == ["zebras"]
+
+
+def test_the_same_call_again_has_nothing_to_do(run):
+    root, model = run
+    before = (model / "decoder" / "model.safetensors").read_bytes()
+    lines = len((root / "metrics.jsonl").read_text().splitlines())
+    assert train("scenes32", root, small()) == model
+    assert (model / "decoder" / "model.safetensors").read_bytes() == before
+    assert len((root / "metrics.jsonl").read_text().splitlines()) == lines
+
+
+def test_a_seed_fixes_the_model(run, tmp_path):
+    other = train("scenes32", tmp_path / "again", small())
+    for part in ("clip", "prior_diffusion", "decoder"):
+        a, b = ((folder / part / "model.safetensors").read_bytes() for folder in (run[1], other))
+        assert a == b, part
+
+
+def test_stopped_in_the_middle_it_ends_where_it_would_have(run, tmp_path, monkeypatch):
+    """Interrupted in two stages and given again, the run makes the very same model."""
+    from condgen.training.trainer import Fit
+
+    step, calls = Fit._step, []
+
+    def interrupted(self):
+        calls.append(1)
+        if len(calls) in (3, 14):
+            raise KeyboardInterrupt(2)
+        return step(self)
+
+    root = tmp_path / "stopped"
+    monkeypatch.setattr(Fit, "_step", interrupted)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train("scenes32", root, small(save_every=0.0))
+    model = train("scenes32", root, small())
+    for part in ("clip", "prior_regression", "decoder"):
+        a, b = ((folder / part / "model.safetensors").read_bytes() for folder in (run[1], model))
+        assert a == b, part
+
+
+def test_a_decoder_can_be_told_the_text(tmp_path):
+    config = small()
+    told = replace(config, decoder_objective=replace(config.decoder_objective, told="text"))
+    assert (train("scenes32", tmp_path / "t", told) / "model_index.json").exists()
+
+
+def test_a_run_can_start_from_the_encoder_of_another(run, tmp_path):
+    root, model = run
+    other = train("scenes32", tmp_path / "d", small(start=str(root), stage="decoder"))
+    for part in ("clip", "prior_diffusion"):
+        a, b = ((folder / part / "model.safetensors").read_bytes() for folder in (model, other))
+        assert a == b, part
+    with pytest.raises(CondgenError, match="no run with a trained encoder"):
+        train("scenes32", tmp_path / "e", small(start=str(tmp_path)))
+
+
+def test_one_stage_at_a_time(tmp_path):
+    root = tmp_path / "staged"
+    with pytest.raises(CondgenError, match="--stage clip"):
+        train("scenes32", root, small(stage="decoder"))
+    for stage in ("clip", "prior", "decoder"):
+        train("scenes32", root, small(stage=stage))
+    assert TextToImage.load(root / "model").size == 32
+
+
+def test_anybodys_folder_of_captioned_pictures(tmp_path):
+    layout, things = draw_scenes(60, 0)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    with open(folder / "metadata.jsonl", "w") as file:
+        for i, (picture, scene) in enumerate(zip(render(layout, 40), things)):
+            Image.fromarray(picture.transpose(1, 2, 0)).save(folder / f"{i}.png")
+            file.write(json.dumps({"file_name": f"{i}.png", "text": f"{len(scene)} {scene[0].colour} thing"}) + "\n")
+    model = train("captions", tmp_path / "run", small("captions", data=str(folder)))
+    assert str(tmp_path) not in (model / "README.md").read_text() + (model / "model_index.json").read_text()
+    next(TextToImage.load(model).generate("1 red thing"))
+
+
+@pytest.mark.skipif(not (SHARED / "nouns").exists(), reason="the nouns are not here")
+def test_real_pictures_train(tmp_path):
+    config = small("nouns32", data=str(SHARED / "nouns" / "test_iid.parquet"))
+    config = replace(config, pictures=replace(config.pictures, use="all"))
+    assert TextToImage.load(train("nouns32", tmp_path / "run", config)).size == 32
+
+
+def test_a_recipe_says_what_it_lacks(tmp_path):
+    for name, config, told in (
+        ("captions", None, "--data"), ("scenes32", small(data="x"), "captions"), ("scenes23", None, "scenes32"),
+        ("scenes32", replace(small(), pictures=replace(small().pictures, size=40)), "power of two"),
+        ("captions", small("captions", data="/no/such/place"), "/no/such/place"),
+    ):  # fmt: skip
+        with pytest.raises(CondgenError, match=told):
+            train(name, tmp_path / "run", config)
+    with pytest.raises(CondgenError, match="huge"):
+        RECIPES["captions"].config("huge")
+
+
+def test_minutes_are_shared_out():
+    recipe = RECIPES["scenes32"]
+    config = recipe.config(minutes=20.0)
+    fits = [
+        (bounded(config, recipe, s, f, p), p) for s, f, p in (
+            ("clip", config.fit_clip, 1), ("prior", config.fit_prior, 2), ("decoder", config.fit_decoder, 1))
+    ]  # fmt: skip
+    assert sum(fit.minutes * parts for fit, parts in fits) == pytest.approx(20)
+    assert all(fit.images > 10**9 for fit, _ in fits)  # time alone decides
+    few = replace(config.fit_clip, images=64)
+    assert bounded(config, recipe, "clip", few).images == 64  # unless a number was given
+    assert bounded(replace(config, minutes=0.0, images=10), recipe, "clip", config.fit_clip).images == 10
+
+
+@pytest.mark.parametrize("size", RECIPES["captions"].sizes)
+def test_every_size_builds(size):
+    config = RECIPES["captions"].config(size)
+    decoder = new_decoder(config, {"size": config.pictures.size, "embed_dim": 128, "vocab": 64, "context": 12})
+    with torch.no_grad():
+        cond = {"z": torch.zeros(1, 128), "has_z": torch.ones(1).bool(), "tokens": torch.ones(1, 12).long(),
+                "has_words": torch.ones(1).bool()}  # fmt: skip
+        x = torch.zeros(1, 3, config.pictures.size, config.pictures.size)
+        assert decoder.denoise(x, torch.ones(1), decoder.read(cond)).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"decoder": {"channels": (10, 20)}}, "--decoder"),
+        ({"decoder": {"channels": ()}}, "--decoder"),
+        ({"decoder": {"heads": 7}}, "--decoder"),
+        ({"decoder": {"steps": 0}}, "steps"),
+        ({"clip": {"heads": 7}}, "--clip"),
+        ({"prior": {"kinds": ("none",)}}, "--prior.kinds"),
+        ({"prior": {"kinds": ()}}, "--prior.kinds"),
+        ({"prior": {"heads": 5}}, "--prior"),
+        ({"fit_clip": {"images": 0}}, "--fit_clip.images"),
+        ({"fit_decoder": {"batch": -4}}, "--fit_decoder.batch"),
+        ({"fit_prior": {"lr": float("nan")}}, "--fit_prior.lr"),
+        ({"pictures": {"scenes": 0}}, "--pictures.scenes"),
+        ({"images": -5}, "--images"),
+        ({"minutes": -1.0}, "--minutes"),
+        ({"seed": -1}, "--seed"),
+    ],
+)
+def test_a_config_that_cannot_be_leaves_no_folder(changes, told, tmp_path):
+    config = small()
+    for name, value in changes.items():
+        value = replace(getattr(config, name), **value) if isinstance(value, dict) else value
+        config = replace(config, **{name: value})
+    with pytest.raises(CondgenError, match=told):
+        train("scenes32", tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_great_seed_is_a_seed(tmp_path):
+    assert train("scenes32", tmp_path / "run", small(seed=10**18, stage="clip"))
+
+
+def test_a_finished_run_is_not_silently_asked_for_more(run):
+    root, model = run
+    (model / "README.md").write_text((model / "README.md").read_text() + "scores\n")
+    card = (model / "README.md").read_text()
+    assert train("scenes32", root, small()) == model
+    assert (model / "README.md").read_text() == card  # nothing was trained, so nothing is written
+    more = replace(small(), fit_decoder=replace(small().fit_decoder, images=640))
+    with pytest.raises(CondgenError, match="--stage"):
+        train("scenes32", root, more)
+    assert "images: 640" not in (root / "config.yaml").read_text()
+
+
+def test_a_stage_trained_short_goes_on_with_the_whole_run(tmp_path):
+    root = tmp_path / "run"
+    train("scenes32", root, small(stage="clip", images=32))
+    with pytest.warns(CondgenWarning, match="settings"):
+        assert train("scenes32", root, small()).is_dir()
+    seen = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+    assert max(line["images"] for line in seen if line["stage"] == "clip") == 64
+
+
+def test_another_encoder_takes_its_followers_with_it(tmp_path):
+    """Once the encoder has moved on, whatever was trained on the old one begins anew and fits the new one."""
+    root = tmp_path / "run"
+    train("scenes32", root, small())
+    longer = replace(small(), fit_clip=replace(small().fit_clip, images=96))
+    with pytest.warns(CondgenWarning, match="settings"):
+        train("scenes32", root, replace(longer, stage="clip"))
+    assert {p.name for p in (root / "parts").iterdir()} == {"clip", "tokenizer"}
+    model = train("scenes32", root, longer)
+    assert next(TextToImage.load(model).generate("a red circle")).image.size == (32, 32)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_the_whole_corridor_on_a_gpu(tmp_path):
+    model = TextToImage.load(train("scenes32", tmp_path / "run", small())).to("cuda")
+    assert next(model.generate("a red circle")).image.size == (32, 32)
