@@ -45,7 +45,7 @@ def __getattr__(name: str) -> Any:
 def load(path_or_name=None):
     """Loads a model: a path, a name that `condgen list` shows, or nothing for the one in the package.
 
-    What comes is a TextToImage, a LabelToImage, a LatentModel, a Translator, a TextImageEncoder or an ImageEncoder, as
+    What comes is a TextToImage, a ClassToImage, a LatentModel, a Translator, a TextImageEncoder or an ImageEncoder, as
     the model's index says; its `path` is the folder that it was read from. Encoders of other libraries are named by
     their folder, or as local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME or open_clip:ARCHITECTURE.
     """
@@ -54,17 +54,17 @@ def load(path_or_name=None):
     return open_named(path_or_name)
 
 
-def generate(prompts, n=1, seed=0, model=None, **knobs):
-    """Paints prompts with a model (see `load`); yields paintings. `knobs` are the model's own dials."""
+def generate(prompts, n=1, seed=0, model=None, **options):
+    """Paints prompts with a model (see `load`); yields paintings. `options` are the model's own sampling options."""
     from condgen.files.registry import find
     from condgen.pipelines.text_to_image import TextToImage
 
-    return TextToImage.load(find(model)).generate(prompts, n=n, seed=seed, **knobs)
+    return TextToImage.load(find(model)).generate(prompts, n=n, seed=seed, **options)
 
 
-def sample(wanted, n=1, seed=0, *, model, **knobs):
+def sample(wanted, n=1, seed=0, *, model, **options):
     """Paints labels with a model of labels: "Sneaker", {"smiling": 1, "age": 30}, or several; yields paintings."""
     from condgen.files.registry import find
-    from condgen.pipelines.class_to_image import LabelToImage
+    from condgen.pipelines.class_to_image import ClassToImage
 
-    return LabelToImage.load(find(model)).sample(wanted, n=n, seed=seed, **knobs)
+    return ClassToImage.load(find(model)).sample(wanted, n=n, seed=seed, **options)

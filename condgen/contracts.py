@@ -14,7 +14,7 @@ Importing this module imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Batch = dict[str, "Tensor"]
 """A plain dict of tensors (Accelerate leaves a dataclass batch on the CPU without a word)."""
+
+ProgressCallback = Callable[[float, str], None]
+"""Called with the share that is done, in [0, 1], and a message."""
 
 MAX_PIXELS = 64_000_000
 """A picture whose header promises more is refused before a pixel is decoded."""
@@ -56,8 +59,8 @@ def listed(names: Iterable[str], most: int = 20) -> str:
 
 
 @dataclass(frozen=True)
-class Knob:
-    """One dial of a sampler: command-line flags and studio sliders are built from it.
+class SamplingOption:
+    """One option of a sampler: command-line flags and studio sliders are built from it.
 
     Args:
         name: keyword of `sample`.
@@ -85,18 +88,18 @@ class Knob:
         return int(value) if self.kind == "int" else float(value)
 
 
-def check_knobs(knobs: Iterable[Knob], values: dict[str, float]) -> dict[str, float]:
-    """Fills in defaults and checks ranges; a name that is not among the knobs is an error."""
-    by_name = {knob.name: knob for knob in knobs}
+def check_options(options: Iterable[SamplingOption], values: dict[str, float]) -> dict[str, float]:
+    """Fills in defaults and checks ranges; a name that is not among the options is an error."""
+    by_name = {option.name: option for option in options}
     if unknown := sorted(set(values) - set(by_name)):
-        raise CondgenError(f"This model has no dial {', '.join(unknown)}; it has {', '.join(sorted(by_name))}.")
-    return {name: knob.check(values.get(name, knob.default)) for name, knob in by_name.items()}
+        raise CondgenError(f"This model has no option {', '.join(unknown)}; it has {', '.join(sorted(by_name))}.")
+    return {name: option.check(values.get(name, option.default)) for name, option in by_name.items()}
 
 
-def turned(knobs: Iterable[Knob], dials: dict[str, float]) -> dict[str, float]:
-    """The dials that a recipe tells: all but the advanced ones that stand at their default."""
-    quiet = {knob.name for knob in knobs if knob.advanced and dials.get(knob.name) == knob.default}
-    return {name: value for name, value in dials.items() if name not in quiet}
+def recorded_options(declared: Iterable[SamplingOption], options: dict[str, float]) -> dict[str, float]:
+    """The options that a recipe tells: all but the advanced ones that stand at their default."""
+    quiet = {option.name for option in declared if option.advanced and options.get(option.name) == option.default}
+    return {name: value for name, value in options.items() if name not in quiet}
 
 
 @runtime_checkable
@@ -118,7 +121,7 @@ class Trainable(Protocol):
 
 
 @runtime_checkable
-class Remembers(Protocol):
+class HasMemory(Protocol):
     """A Trainable that also learns by heart: a bank, a queue.
 
     `memory` names buffers that hold it. They are saved and resumed as weights are, but not averaged, and `loss` leaves
@@ -175,12 +178,12 @@ class Encoder(Protocol):
 class Decoder(Protocol):
     """cond -> picture.
 
-    `knobs` names what may be turned when sampling. `sample` is a generator: it yields the current estimate of the
+    `sampling_options` names what may be turned when sampling. `sample` is a generator: it yields the current estimate of the
     pictures, (B, C, H, W) in [-1, 1], after every step; the last one is the result.
     """
 
-    knobs: tuple[Knob, ...]
+    sampling_options: tuple[SamplingOption, ...]
 
-    def sample(self, cond: Batch, rng: list[torch.Generator], **knobs: float) -> Iterator[Tensor]:
+    def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
         """Paints `len(rng)` pictures. Picture i draws its noise from generator i alone, whatever the batch."""
         ...

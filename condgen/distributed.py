@@ -111,7 +111,7 @@ def _reduced(x: Tensor, how) -> Tensor:
     return there.to(x.device)
 
 
-def gathered(x: Tensor) -> Tensor:
+def all_gather_with_grad(x: Tensor) -> Tensor:
     """(B, ...) of every process -> (W B, ...) in the order of the ranks, the same everywhere; gradients flow back.
 
     For a loss that every process computes whole: it sees the rows of all, and with its gradients averaged over the
@@ -143,4 +143,4 @@ def shared_out(compute: Callable[[slice], Tensor], n: int) -> Tensor:
     own = compute(slice(bounds[rank()], bounds[rank() + 1])).detach()
     padded = own.new_zeros(max(sizes), *own.shape[1:])
     padded[: len(own)] = own
-    return torch.cat([rows[:size] for rows, size in zip(gathered(padded).chunk(world()), sizes)])
+    return torch.cat([rows[:size] for rows, size in zip(all_gather_with_grad(padded).chunk(world()), sizes)])

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from condgen.configs import Corridor
+from condgen.configs import TextToImageTaskConfig
 from condgen.data.batches.captions import to_float
 from condgen.data.synthetic.scenes import scenes
 from condgen.decoders.diffusion import DiffusionDecoder
@@ -32,17 +32,17 @@ from condgen.recipes import RECIPES, train
 LEVELS = (0.97, 0.85, 0.6)
 
 
-def variations(start: Path, minutes: float) -> dict[str, Corridor]:
+def variations(start: Path, minutes: float) -> dict[str, TextToImageTaskConfig]:
     base = RECIPES["scenes32"].config(stage="decoder", start=str(start), minutes=minutes, watch=0)
     base = replace(base, fit_decoder=replace(base.fit_decoder, decay_from=1.0, warmup=0.1))
 
-    def fit(**changes) -> Corridor:
+    def fit(**changes) -> TextToImageTaskConfig:
         return replace(base, fit_decoder=replace(base.fit_decoder, **changes))
 
-    def shape(**changes) -> Corridor:
+    def shape(**changes) -> TextToImageTaskConfig:
         return replace(base, decoder=replace(base.decoder, **changes))
 
-    def objective(**changes) -> Corridor:
+    def objective(**changes) -> TextToImageTaskConfig:
         return replace(base, decoder_objective=replace(base.decoder_objective, **changes))
 
     return {
@@ -67,7 +67,7 @@ def judge(model: TextToImage, n: int = 768) -> dict[str, float]:
     own = data.captions[:, 1] >= 0
     text = model.embed_text([data.texts[c[k]] for c, k in zip(data.captions, own.astype(int))])
     told = {
-        "own embedding": model.normaliser(embed_images(model.clip, data.images)),
+        "own embedding": model.normalizer(embed_images(model.clip, data.images)),
         "drawn by the prior": model.draw_embed(text, [generator(i) for i in range(n)]),
     }
     x_0 = (to_float(data.images) - decoder.mean) / decoder.sd

@@ -12,7 +12,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from condgen.configs import Corridor
+from condgen.configs import TextToImageTaskConfig
 from condgen.data.synthetic.scenes import scenes
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
@@ -24,7 +24,7 @@ from condgen.metrics.retrieval import retrieval_at_1
 from condgen.recipes import RECIPES, train
 
 
-def variations(images: int) -> dict[str, Corridor]:
+def variations(images: int) -> dict[str, TextToImageTaskConfig]:
     base = RECIPES["scenes32"].config(stage="clip")
     base = replace(base, fit_clip=replace(base.fit_clip, images=images))
     return {

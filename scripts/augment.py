@@ -39,7 +39,7 @@ def only_labels(data: LabelledPictures) -> LabelledPictures:
 def some_of(data: LabelledPictures, each: int, seed: int) -> LabelledPictures:
     """So many pictures of every class, drawn by the seed."""
     order = np.random.default_rng(seed).permutation(len(data))
-    rows = np.concatenate([order[data.labels[order] == k][:each] for k in range(data.factors[0].levels)])
+    rows = np.concatenate([order[data.labels[order] == k][:each] for k in range(data.factors[0].cardinality)])
     return replace(data, images=data.images[rows], codes=data.codes[rows])
 
 

@@ -67,7 +67,7 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
     from condgen.encoders.clip import CLIP, CLIPConfig
     from condgen.encoders.clip_objective import ClipObjective, ClipTraining
     from condgen.recipes import RECIPES
-    from condgen.training.trainer import Fit, FitConfig
+    from condgen.training.trainer import FitConfig, Trainer
 
     config = RECIPES[recipe].config(size)
     edge, context, vocab = config.pictures.size, 16, 1000
@@ -89,7 +89,7 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
             "image": torch.rand(batch, 3, edge, edge) * 2 - 1, "tokens": torch.randint(3, vocab, (batch, context)),
             "text_id": ids, "true_ids": ids[:, None], "z": torch.randn(batch, config.clip.embed_dim),
         }  # fmt: skip
-        fit = Fit(model, lambda step, given=given: given, FitConfig(images=batch * (steps + 2), batch=batch))
+        fit = Trainer(model, lambda step, given=given: given, FitConfig(images=batch * (steps + 2), batch=batch))
         seen = list(fit)
         told[f"{name}_images_per_s"] = batch * steps / (seen[-1].seconds - seen[1].seconds)
         with tempfile.TemporaryDirectory() as place:

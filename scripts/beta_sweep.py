@@ -40,7 +40,7 @@ class Pca:
         from sklearn.decomposition import PCA
 
         pictures = open_any(data, size)
-        self.size, self.colours, self.about = pictures.size, pictures.colours, {"data": data}
+        self.size, self.image_channels, self.about = pictures.size, pictures.image_channels, {"data": data}
         some = np.random.default_rng(seed).permutation(len(pictures))[:10_000]
         self.fitted = PCA(LATENT, svd_solver="randomized", random_state=seed)
         self.fitted.fit(to_float(pictures.images[some]).flatten(1).numpy())
@@ -50,7 +50,7 @@ class Pca:
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         flat = torch.from_numpy(self.fitted.inverse_transform(z.numpy())).float()
-        return flat.unflatten(1, (self.colours, self.size, self.size))
+        return flat.unflatten(1, (self.image_channels, self.size, self.size))
 
 
 def space_of(row: str, changes: dict, out: Path, args: argparse.Namespace, seed: int):

@@ -2,7 +2,7 @@
 
     python scripts/sample_by_label.py runs/digits
     python scripts/sample_by_label.py runs/digits label=3 -n 4 -o out
-    python scripts/sample_by_label.py runs/faces smiling=1 age=30 --dial guidance=2
+    python scripts/sample_by_label.py runs/faces smiling=1 age=30 --option guidance=2
 
 What `condgen sample` does, in as few lines as the library needs for it.
 """
@@ -21,17 +21,19 @@ def main() -> None:
     parser.add_argument("wanted", nargs="*", metavar="NAME=VALUE")
     parser.add_argument("-n", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dial", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("-o", "--out", default="out")
     args = parser.parse_args()
     model = condgen.load(args.model)
     if not args.wanted:
         print("\n".join(f"{factor.name}: {span(factor)}" for factor in model.factors))
-        print("\n".join(f"--dial {knob.name}={knob.default:g}: {knob.help}" for knob in model.knobs))
+        print(
+            "\n".join(f"--option {option.name}={option.default:g}: {option.help}" for option in model.sampling_options)
+        )
         return
     wanted = dict(pair.split("=", 1) for pair in args.wanted)
-    dials = {name: float(value) for name, value in (pair.split("=", 1) for pair in args.dial)}
-    for painting in model.sample(wanted, n=args.n, seed=args.seed, **dials):
+    options = {name: float(value) for name, value in (pair.split("=", 1) for pair in args.dial)}
+    for painting in model.sample(wanted, n=args.n, seed=args.seed, **options):
         print(painting.save(args.out))
 
 

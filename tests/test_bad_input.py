@@ -25,7 +25,7 @@
 | 21 | truncated shard, absent shard, `pipe:` | refused, and the shard is named; a command is never run | data/test_webdataset.py::test_a_shard_cut_short_names_itself, data/test_webdataset.py::test_what_a_range_lacks, data/test_webdataset.py::test_other_places_and_commands_are_refused |
 | 22 | loss that is not finite | skipped a few times, then an end that keeps the last good checkpoint | training/test_faults.py::test_a_step_that_is_not_finite_changes_nothing_and_is_counted, training/test_faults.py::test_a_run_that_stops_names_its_checkpoint_and_keeps_the_batch |
 | 23 | full disk | what was there is kept; exit code 1 and the path | test_errors.py::test_full_disk_is_told_plainly, test_row_23_a_picture_is_whole_or_not_there |
-| 24 | signals, closed page, full queue, absurd dials | a message, a saved state, and the next request works | training/test_training.py::test_an_interrupt_finishes_the_step_and_saves, test_errors.py::test_dial_out_of_range, studio/test_studio.py::test_gate_refuses, studio/test_studio.py::test_who_finds_the_queue_full_is_told, studio/test_studio.py::test_closing_stops_and_frees_the_easel, studio/test_studio.py::test_api_stop_works, studio/test_studio.py::test_api_refuses_nan |
+| 24 | signals, closed page, full queue, absurd options | a message, a saved state, and the next request works | training/test_training.py::test_an_interrupt_finishes_the_step_and_saves, test_errors.py::test_dial_out_of_range, studio/test_studio.py::test_gate_refuses, studio/test_studio.py::test_who_finds_the_queue_full_is_told, studio/test_studio.py::test_closing_stops_and_frees_the_easel, studio/test_studio.py::test_api_stop_works, studio/test_studio.py::test_api_refuses_nan |
 
 Two things that were thought of are left out on purpose. A resumed run has no `--force`: other data or another
 architecture is another run, and another folder costs nothing. There is no `--unconditional`: the recipe inside a
@@ -47,7 +47,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 
 from condgen.contracts import CondgenError
 from condgen.data.sources.images import PictureError, decode, open_picture
-from condgen.files.images import Painting, read_recipe
+from condgen.files.images import GeneratedImage, read_recipe
 from tests.test_errors import edit, refused
 from tests.tiny import tiny_model
 
@@ -210,7 +210,7 @@ def test_row_10_a_config_that_asks_for_more_than_the_file_holds(model, tmp_path)
         (["--fit_decoder.optimiser", "adamw"], "fit_decoder.optimiser: muon -> adamw"),
     ],
 )
-def test_row_14_resume_with_another_config(condgen, change, told):
+def test_row_14_resume_with_another_config(condgen, change, progress):
     from condgen.recipes import RECIPES
     from condgen.training.run_folder import RunFolder
 
@@ -219,7 +219,7 @@ def test_row_14_resume_with_another_config(condgen, change, told):
     RunFolder(Path("run"), {"recipe": "scenes32"} | asdict(config))
     before = Path("run/config.yaml").read_bytes()
     refused(
-        condgen("train", "scenes32", "-o", "run", "--pictures.scenes", "16", *change), told, "another output folder"
+        condgen("train", "scenes32", "-o", "run", "--pictures.scenes", "16", *change), progress, "another output folder"
     )
     assert Path("run/config.yaml").read_bytes() == before and not Path("run/parts").exists()
 
@@ -261,10 +261,10 @@ def test_row_17_strange_prompts(model, tmp_path, prompt):
         ([["a dog"]], "list"), ([], "no prompt"), ((), "no prompt"), ({5: 1}, "int"), (object(), "object"),
     ],
 )  # fmt: skip
-def test_row_18_what_is_no_prompt(model, prompts, told):
-    with pytest.raises(CondgenError, match=told):
+def test_row_18_what_is_no_prompt(model, prompts, progress):
+    with pytest.raises(CondgenError, match=progress):
         next(model.generate(prompts))
-    with pytest.raises(CondgenError, match=told):
+    with pytest.raises(CondgenError, match=progress):
         model.embed_text(prompts)
 
 
@@ -279,7 +279,7 @@ def test_row_18_what_is_no_dial(model, asked):
 def test_row_23_a_picture_is_whole_or_not_there(tmp_path, monkeypatch):
     """A disk that fills up while a picture is written leaves neither an empty file nor a scrap, and keeps the old."""
     recipe = {"prompt": "a", "seed": 1, "prior": "none", "size": 8, "model": "m", "model_id": "0" * 16}
-    path = Painting(Image.new("RGB", (8, 8)), recipe, 0.0, 0.0).save(tmp_path)
+    path = GeneratedImage(Image.new("RGB", (8, 8)), recipe, 0.0, 0.0).save(tmp_path)
     before, write = path.read_bytes(), Path.write_bytes
 
     def full(self, data):
@@ -288,5 +288,5 @@ def test_row_23_a_picture_is_whole_or_not_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(CondgenError, match="No space left on device"):
-        Painting(Image.new("RGB", (8, 8), "red"), recipe, 0.0, 0.0).save(tmp_path)
+        GeneratedImage(Image.new("RGB", (8, 8), "red"), recipe, 0.0, 0.0).save(tmp_path)
     assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == before

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import condgen
-from condgen.contracts import CondgenError, Decoder, Knob, Remembers, Trainable, check_knobs
+from condgen.contracts import CondgenError, Decoder, HasMemory, SamplingOption, Trainable, check_options
 from condgen.nn.conditioning import condition
 from condgen.pipelines.base import DECODERS as DECODER_KINDS
 from tests.tiny import tiny_backbone, tiny_decoder, tiny_model, tiny_translator
@@ -17,7 +17,12 @@ S = 32
 PICTURES = 7
 """Of a data set that is learned by heart; no multiple of a batch."""
 WORDS = {"embed_dim": 16, "vocab": tiny_model().tokenizer.vocab, "context": tiny_model().tokenizer.context}
-READS = {"words": WORDS, "image": {"embed_dim": 16}, "label": {"levels": (3,)}, "attributes": {"levels": (3, 0, 2)}}
+READS = {
+    "words": WORDS,
+    "image": {"embed_dim": 16},
+    "label": {"cardinalities": (3,)},
+    "attributes": {"cardinalities": (3, 0, 2)},
+}
 
 
 def classes(method: str) -> list[type]:
@@ -54,7 +59,7 @@ def make(cls: type, model, **others):
     with torch.random.fork_rng(devices=[]):  # what is drawn for others must not change the weights of this one
         decoder = tiny_decoder(painter, WORDS)
         parts = {
-            "clip": model.clip, "decoder": decoder, "normaliser": model.normaliser, "prior": model.priors[kind],
+            "clip": model.clip, "decoder": decoder, "normaliser": model.normalizer, "prior": model.priors[kind],
             "objective": objective, "config": decoder.config, "cgan": CganObjective(), "cvae": CvaeObjective(),
             "backbone": tiny_backbone(), "pictures": PICTURES,
             "a_to_b": tiny_translator(), "b_to_a": tiny_translator("resnet"),
@@ -129,17 +134,17 @@ class TestTrainable:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            if isinstance(trainable, Remembers):
+            if isinstance(trainable, HasMemory):
                 trainable.remember()
             losses.append(loss.item())
         assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
 
-def said(reads: str, n: int) -> dict[str, torch.Tensor]:
+def condition_of(reads: str, n: int) -> dict[str, torch.Tensor]:
     """A condition of n equal pictures."""
-    if "levels" in READS[reads]:
-        codes = torch.tensor([[2.0, 0.3, 1.0][: len(READS[reads]["levels"])]] * n)
-        return {"codes": codes, "has_codes": torch.ones_like(codes, dtype=torch.bool)}
+    if "cardinalities" in READS[reads]:
+        codes = torch.tensor([[2.0, 0.3, 1.0][: len(READS[reads]["cardinalities"])]] * n)
+        return {"codes": codes, "has_targets": torch.ones_like(codes, dtype=torch.bool)}
     words = torch.from_numpy(tiny_model().tokenizer.encode(["a red circle"] * n))
     return condition(torch.ones(n, 16), words)
 
@@ -147,18 +152,20 @@ def said(reads: str, n: int) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("reads", READS)
 @pytest.mark.parametrize("kind", DECODER_KINDS)
 class TestDecoder:
-    def sample(self, kind, reads, seeds, **knobs):
+    def sample(self, kind, reads, seeds, **options):
         decoder = tiny_decoder(kind, READS[reads])
         assert isinstance(decoder, Decoder)
         rng = [torch.Generator().manual_seed(s) for s in seeds]
-        return list(decoder.sample(said(reads, len(seeds)), rng, **knobs))
+        return list(decoder.sample(condition_of(reads, len(seeds)), rng, **options))
 
-    @pytest.mark.parametrize("colours", [1, 3])
-    def test_pictures_have_shape_and_range(self, kind, reads, colours):
-        decoder = tiny_decoder(kind, READS[reads] | {"colours": colours})
-        *_, last = frames = list(decoder.sample(said(reads, 2), [torch.Generator().manual_seed(s) for s in (0, 1)]))
-        assert all(f.shape == (2, colours, S, S) and f.min() >= -1 and f.max() <= 1 for f in frames)
-        steps = {knob.name: knob.default for knob in decoder.knobs}.get("steps", 1)
+    @pytest.mark.parametrize("image_channels", [1, 3])
+    def test_pictures_have_shape_and_range(self, kind, reads, image_channels):
+        decoder = tiny_decoder(kind, READS[reads] | {"image_channels": image_channels})
+        *_, last = frames = list(
+            decoder.sample(condition_of(reads, 2), [torch.Generator().manual_seed(s) for s in (0, 1)])
+        )
+        assert all(f.shape == (2, image_channels, S, S) and f.min() >= -1 and f.max() <= 1 for f in frames)
+        steps = {option.name: option.default for option in decoder.sampling_options}.get("steps", 1)
         assert len(frames) == steps and last.std() > 0
 
     def test_a_seed_names_a_picture(self, kind, reads):
@@ -167,50 +174,50 @@ class TestDecoder:
         assert not torch.allclose(one, other, atol=1e-2)
 
     def test_what_is_said_changes_the_picture(self, kind, reads):
-        from condgen.nn.conditioning import say_nothing
+        from condgen.nn.conditioning import null_cond
 
         decoder = tiny_decoder(kind, READS[reads])
-        cond = said(reads, 1)
+        cond = condition_of(reads, 1)
         (*_, one), (*_, other) = (
-            list(decoder.sample(c, [torch.Generator().manual_seed(0)])) for c in (cond, say_nothing(cond))
+            list(decoder.sample(c, [torch.Generator().manual_seed(0)])) for c in (cond, null_cond(cond))
         )
         assert not torch.allclose(one, other, atol=1e-3)
 
     def test_every_knob_turns_something(self, kind, reads):
         base = self.sample(kind, reads, [0])[-1]
-        for knob in tiny_decoder(kind, READS[reads]).knobs:
-            value = knob.low if knob.default != knob.low else knob.high
-            turned = self.sample(kind, reads, [0], **{knob.name: value})[-1]
-            assert not torch.equal(turned, base), f"{knob.name} changes nothing"
+        for option in tiny_decoder(kind, READS[reads]).sampling_options:
+            value = option.low if option.default != option.low else option.high
+            recorded_options = self.sample(kind, reads, [0], **{option.name: value})[-1]
+            assert not torch.equal(recorded_options, base), f"{option.name} changes nothing"
 
     def test_a_knob_out_of_range_or_unknown_is_refused(self, kind, reads):
-        knob = tiny_decoder(kind, READS[reads]).knobs[-1]
-        for wrong in ({knob.name: knob.high + 1}, {knob.name: float("nan")}, {"brightness": 1}):
+        option = tiny_decoder(kind, READS[reads]).sampling_options[-1]
+        for wrong in ({option.name: option.high + 1}, {option.name: float("nan")}, {"brightness": 1}):
             with pytest.raises(CondgenError, match=next(iter(wrong))):
                 self.sample(kind, reads, [0], **wrong)
 
     def test_it_trains_on_what_is_said(self, kind, reads):
         """Gradients reach every weight, over a few batches with parts of the condition dropped."""
-        from condgen.configs import Corridor
+        from condgen.configs import TextToImageTaskConfig
         from condgen.tasks.build import training_of
 
         decoder = tiny_decoder(kind, READS[reads])
-        training = training_of(Corridor(kind=kind), decoder).train()
+        training = training_of(TextToImageTaskConfig(kind=kind), decoder).train()
         n = 8
-        given = {"image": torch.rand(n, 3, S, S) * 2 - 1, **said(reads, n)}
+        given = {"image": torch.rand(n, 3, S, S) * 2 - 1, **condition_of(reads, n)}
         touched = set()
         for step in range(8):
             torch.manual_seed(step)
             for turn in training.turns:
                 training.loss(given, turn)["loss"].backward()
             touched |= {name for name, p in decoder.named_parameters() if p.grad is not None and p.grad.any()}
-        rows = {name for name, _ in decoder.named_parameters() if "said.words.token" in name}
+        rows = {name for name, _ in decoder.named_parameters() if "cond_encoder.words.token" in name}
         assert not {name for name, _ in decoder.named_parameters()} - touched - rows
 
 
 def test_knobs_fill_in_defaults_and_name_the_range():
-    knobs = (Knob("steps", 12, 1, 20, "int", ""), Knob("w", 2.0, 0, 9, "float", ""))
-    assert check_knobs(knobs, {"w": 3}) == {"steps": 12, "w": 3.0}
+    options = (SamplingOption("steps", 12, 1, 20, "int", ""), SamplingOption("w", 2.0, 0, 9, "float", ""))
+    assert check_options(options, {"w": 3}) == {"steps": 12, "w": 3.0}
     for bad in ("many", None, -1, 21, 1.5):
         with pytest.raises(CondgenError, match="integer from 1 to 20"):
-            check_knobs(knobs, {"steps": bad})
+            check_options(options, {"steps": bad})

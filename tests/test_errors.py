@@ -174,7 +174,7 @@ def test_full_disk_is_told_plainly(condgen, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device", "out/a.png")
 
-    monkeypatch.setattr("condgen.files.images.Painting.save", full)
+    monkeypatch.setattr("condgen.files.images.GeneratedImage.save", full)
     assert condgen("generate", "a red circle", "--model", "tiny") == (
         1, "", "condgen: out/a.png: No space left on device\n"
     )  # fmt: skip

@@ -622,6 +622,6 @@ def _painted(folder: Path) -> str:
     try:
         painting = next(model.generate("a red circle above a zebra \u2603", steps=1))
     except CondgenError:
-        return "loaded, dials refused"
+        return "loaded, options refused"
     assert painting.image.size == (model.size, model.size) and painting.png()
     return "loaded and painted"

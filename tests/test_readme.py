@@ -25,7 +25,7 @@ def run(words: list[str], cwd: Path) -> str:
 
 
 def test_every_command_runs(tmp_path):
-    """In order, in one folder, as a reader would; installing and testing are left to `.ci/run`."""
+    """In order, in one folder, as a build_cond_encoder would; installing and testing are left to `.ci/run`."""
     (tmp_path / "app.py").write_text((ROOT / "app.py").read_text())
     commands = [line for line in lines("bash") if not line.startswith(("pip ", "pytest"))]
     assert len(commands) >= 5

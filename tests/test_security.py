@@ -27,7 +27,7 @@ from condgen.contracts import CondgenError
 from condgen.data.audit.captions import check
 from condgen.data.sources import tables
 from condgen.data.sources.captions import load_captions
-from condgen.files.images import Painting
+from condgen.files.images import GeneratedImage
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.training import checkpoint
 from tests.test_errors import edit, refused
@@ -254,7 +254,7 @@ def test_painting_writes_into_its_folder_alone(condgen, tmp_path):
 def test_no_prompt_is_a_path(tmp_path, prompt, seed):
     recipe = {"prompt": prompt, "seed": seed, "prior": "none", "size": 8, "model": "../m", "model_id": "../0"}
     with overheard() as events:
-        path = Painting(Image.new("RGB", (8, 8)), recipe, 0.0, 0.0).save(tmp_path / "out")
+        path = GeneratedImage(Image.new("RGB", (8, 8)), recipe, 0.0, 0.0).save(tmp_path / "out")
     inside = {tmp_path / "out", *(tmp_path / "out").iterdir()}
     assert path.parent == tmp_path / "out" and path.name.isascii() and len(path.name) < 120
     assert {place for place in written(events) if place.parent != tmp_path / "out"} <= inside

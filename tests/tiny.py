@@ -7,20 +7,20 @@ from itertools import pairwise
 import torch
 
 from condgen.baselines.translation_nets import NETS, TranslatorConfig
-from condgen.data.factors import Factor
+from condgen.data.factors import Attribute
 from condgen.data.synthetic.grammar import COLOURS, SHAPES, Meaning, say
 from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.nn.embedding_normalizer import Normaliser, NormaliserConfig
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingNormalizerConfig
 from condgen.pipelines.base import DECODERS
-from condgen.pipelines.class_to_image import LabelToImage
+from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.text_to_image import PRIORS, TextToImage, space_of
 from condgen.priors.transformer import PriorConfig
 
-CLOTHES = Factor("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))
-LACES = Factor("laces", ("no", "yes"))
-AGE = Factor("age", mean=40.0, sd=10.0, low=18.0, high=90.0)
+CLOTHES = Attribute("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))
+LACES = Attribute("laces", ("no", "yes"))
+AGE = Attribute("age", mean=40.0, sd=10.0, low=18.0, high=90.0)
 
 
 def tiny_captions() -> list[str]:
@@ -53,11 +53,11 @@ def tiny_backbone() -> Backbone:
         return Backbone(BackboneConfig(size=8, width=8, depth=1, stages=2))
 
 
-def tiny_translator(kind: str = "unet", size: int = 16, reads: int = 3, colours: int = 3, seed: int = 0):
+def tiny_translator(kind: str = "unet", size: int = 16, reads: int = 3, image_channels: int = 3, seed: int = 0):
     """An untrained generator, always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NETS[kind](TranslatorConfig(size, reads, colours, width=8, blocks=1))
+        return NETS[kind](TranslatorConfig(size, reads, image_channels, width=8, blocks=1))
 
 
 def tiny_model() -> TextToImage:
@@ -71,13 +71,17 @@ def tiny_model() -> TextToImage:
         shape = PriorConfig(width=16, depth=1, heads=2, **inside)
         priors = {name: kind(shape) for name, kind in PRIORS.items()}
         decoder = tiny_decoder("diffusion", inside)
-        normaliser = Normaliser(NormaliserConfig(16, inside["space"]))
-    return TextToImage(clip, tokenizer, normaliser, priors, decoder, about={"name": "tiny"})
+        normalizer = EmbeddingNormalizer(EmbeddingNormalizerConfig(16, inside["space"]))
+    return TextToImage(clip, tokenizer, normalizer, priors, decoder, about={"name": "tiny"})
 
 
 def tiny_labels(
-    kind: str = "cvae", colours: int = 1, factors: tuple[Factor, ...] = (CLOTHES, LACES, AGE)
-) -> LabelToImage:
+    kind: str = "cvae", image_channels: int = 1, factors: tuple[Attribute, ...] = (CLOTHES, LACES, AGE)
+) -> ClassToImage:
     """An untrained model that paints labels, always the same."""
-    reads = {"size": 8, "colours": colours, "levels": tuple(factor.levels for factor in factors)}
-    return LabelToImage(tiny_decoder(kind, reads), factors, about={"name": "shoes", "recipe": "none", "data": "drawn"})
+    reads = {
+        "size": 8,
+        "image_channels": image_channels,
+        "cardinalities": tuple(factor.cardinality for factor in factors),
+    }
+    return ClassToImage(tiny_decoder(kind, reads), factors, about={"name": "shoes", "recipe": "none", "data": "drawn"})

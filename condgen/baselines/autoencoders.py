@@ -48,7 +48,7 @@ class AutoencoderConfig:
     """
 
     size: int
-    colours: int
+    image_channels: int
     body: Literal["linear", "mlp", "conv"] = "conv"
     latent: int = 32
     hidden: tuple[int, ...] = (512, 256)
@@ -70,7 +70,11 @@ class Autoencoder(nn.Module):
             raise ValueError(f"the code must have a number at least, got a length of {config.latent}")
         self.config = config
         out = config.latent * (2 if config.variational else 1)
-        into, out_of = {"linear": (Shadow, Cast), "mlp": (Perceptron, Painted), "conv": (Shrink, Rise)}[config.body]
+        into, out_of = {
+            "linear": (Shadow, LinearDecoder),
+            "mlp": (Perceptron, Painted),
+            "conv": (ConvEncoder, ConvDecoder),
+        }[config.body]
         self.encoder, self.decoder = into(config, out), out_of(config)
         log_sigma = torch.tensor(math.log(config.fixed))
         if config.sigma == "learned":
@@ -125,7 +129,7 @@ class Shadow(nn.Module):
 
     def __init__(self, config: AutoencoderConfig, out: int):
         super().__init__()
-        pixels = config.colours * config.size**2
+        pixels = config.image_channels * config.size**2
         self.register_buffer("mean", torch.zeros(pixels))
         self.map = nn.Linear(pixels, out, bias=False)
 
@@ -133,13 +137,13 @@ class Shadow(nn.Module):
         return self.map(images.flatten(1) - self.mean)
 
 
-class Cast(nn.Module):
+class LinearDecoder(nn.Module):
     """The linear map out of the code; its bias is a picture."""
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
-        self.shape = (config.colours, config.size, config.size)
-        self.map = nn.Linear(config.latent, config.colours * config.size**2)
+        self.shape = (config.image_channels, config.size, config.size)
+        self.map = nn.Linear(config.latent, config.image_channels * config.size**2)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.map(z).unflatten(1, self.shape)
@@ -158,7 +162,7 @@ class Perceptron(nn.Module):
 
     def __init__(self, config: AutoencoderConfig, out: int):
         super().__init__()
-        self.layers = nn.Sequential(*_layers((config.colours * config.size**2, *config.hidden, out)))
+        self.layers = nn.Sequential(*_layers((config.image_channels * config.size**2, *config.hidden, out)))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images.flatten(1))
@@ -169,22 +173,22 @@ class Painted(nn.Module):
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
-        self.shape = (config.colours, config.size, config.size)
+        self.shape = (config.image_channels, config.size, config.size)
         self.layers = nn.Sequential(
-            *_layers((config.latent, *reversed(config.hidden), config.colours * config.size**2))
+            *_layers((config.latent, *reversed(config.hidden), config.image_channels * config.size**2))
         )
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z).unflatten(1, self.shape)
 
 
-class Shrink(nn.Module):
+class ConvEncoder(nn.Module):
     """Picture -> (B, out), by convolutions that halve it level by level."""
 
     def __init__(self, config: AutoencoderConfig, out: int):
         super().__init__()
         c, edge = config.channels, bottom_edge(config.size, len(config.channels))
-        self.stem = nn.Conv2d(4 * config.colours, c[0], 3, padding=1)
+        self.stem = nn.Conv2d(4 * config.image_channels, c[0], 3, padding=1)
         self.blocks = nn.ModuleList(nn.ModuleList(ResBlock(k, k) for _ in range(config.blocks)) for k in c)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(c))
         self.norm = nn.GroupNorm(math.gcd(8, c[-1]), c[-1])
@@ -199,7 +203,7 @@ class Shrink(nn.Module):
         return self.out(F.silu(self.norm(h)).flatten(1))
 
 
-class Rise(nn.Module):
+class ConvDecoder(nn.Module):
     """Code -> picture: levels are doubled by repeating pixels and a convolution, which leaves no checkerboard."""
 
     def __init__(self, config: AutoencoderConfig):
@@ -209,7 +213,7 @@ class Rise(nn.Module):
         self.blocks = nn.ModuleList(nn.ModuleList(ResBlock(k, k) for _ in range(config.blocks)) for k in reversed(c))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in reversed(list(pairwise(c))))
         self.norm = nn.GroupNorm(math.gcd(8, c[0]), c[0])
-        self.out = nn.Conv2d(c[0], 4 * config.colours, 3, padding=1)
+        self.out = nn.Conv2d(c[0], 4 * config.image_channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.start(z).unflatten(1, (-1, self.edge, self.edge)).contiguous(memory_format=torch.channels_last)
@@ -277,21 +281,25 @@ class AutoencoderTraining(nn.Module):
         z = mean if log_var is None else mean + (log_var / 2).exp() * torch.randn_like(mean)
         out = net.decoder(z)
         # sigma and the capacity are about the batch of all processes
-        out, image, mean = distributed.gathered(out), distributed.gathered(image), distributed.gathered(mean)
+        out, image, mean = (
+            distributed.all_gather_with_grad(out),
+            distributed.all_gather_with_grad(image),
+            distributed.all_gather_with_grad(mean),
+        )
         if self.training:
             self.images_seen += len(image)
         if net.config.likelihood == "bernoulli":
-            nll, told = bernoulli_nll(out, (image + 1) / 2).mean(), {}
+            nll, metrics = bernoulli_nll(out, (image + 1) / 2).mean(), {}
         else:
             error = F.mse_loss(out, image)
             nll = self._gaussian(out, image, error) if net.variational else error * image[0].numel() / 2
-            told = {"mse": error, "sigma": net.log_sigma.exp()}
+            metrics = {"mse": error, "sigma": net.log_sigma.exp()}
         if log_var is None:
-            return {"loss": nll / image[0].numel()} | {name: value.detach() for name, value in told.items()}
-        kl = kl_normal(mean, distributed.gathered(log_var)).mean(0)  # (Z,)
-        told |= {"nll": nll, "kl": kl.sum(), "active": (mean.var(0) > 0.01).sum().float()}
+            return {"loss": nll / image[0].numel()} | {name: value.detach() for name, value in metrics.items()}
+        kl = kl_normal(mean, distributed.all_gather_with_grad(log_var)).mean(0)  # (Z,)
+        metrics |= {"nll": nll, "kl": kl.sum(), "active": (mean.var(0) > 0.01).sum().float()}
         cost = self._cost(kl.clamp(min=own.free_bits).sum())
-        return {"loss": (nll + cost) / image[0].numel()} | {name: value.detach() for name, value in told.items()}
+        return {"loss": (nll + cost) / image[0].numel()} | {name: value.detach() for name, value in metrics.items()}
 
     def _gaussian(self, out: Tensor, image: Tensor, error: Tensor) -> Tensor:
         """The negative log likelihood; an optimal sigma is that of the batch, and the net keeps a running mean."""

@@ -15,7 +15,7 @@ from condgen import distributed
 from condgen.contracts import Batch
 from condgen.diffusion.samplers import noise
 from condgen.losses import gaussian_nll
-from condgen.nn.adversarial import Game, Read, Rules, Told
+from condgen.nn.adversarial import AdversarialObjective, AdversarialTraining, Metrics, Read
 
 START, MOST = 4, 8
 """Least edge of the lowest level, and how many times the channels of the highest a level has at most."""
@@ -45,7 +45,7 @@ class GanConfig:
     """
 
     size: int = 32
-    colours: int = 3
+    image_channels: int = 3
     body: Literal["mlp", "dcgan"] = "dcgan"
     code: int = 100
     width: int = 64
@@ -161,13 +161,13 @@ class Gan(nn.Module):
     def __init__(self, config: GanConfig):
         super().__init__()
         self.config = config
-        size, colours, w = config.size, config.colours, config.width
+        size, image_channels, w = config.size, config.image_channels, config.width
         if config.body == "mlp":
             layers, before = [], config.latent
             for k in (w, 2 * w, 4 * w):
                 layers += [nn.Linear(before, k, bias=False), BatchNorm(k), nn.ReLU()]
                 before = k
-            layers += [nn.Linear(before, colours * size**2), nn.Unflatten(1, (colours, size, size))]
+            layers += [nn.Linear(before, image_channels * size**2), nn.Unflatten(1, (image_channels, size, size))]
         else:
             channels, edge = config.channels, size // 2**config.halvings
             low, layers, before = channels[-1], [], config.latent
@@ -177,7 +177,7 @@ class Gan(nn.Module):
             layers += [BatchNorm(low), nn.ReLU()]
             for a, b in zip(channels[:0:-1], channels[-2::-1]):
                 layers += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), BatchNorm(b), nn.ReLU()]
-            layers += [nn.ConvTranspose2d(channels[0], colours, 4, 2, 1)]
+            layers += [nn.ConvTranspose2d(channels[0], image_channels, 4, 2, 1)]
         self.body = nn.Sequential(*layers, nn.Tanh())
         _scaled_down(self)
 
@@ -208,7 +208,7 @@ class GanCritic(nn.Module):
     def __init__(self, config: GanConfig):
         super().__init__()
         self.config = config
-        pixels, w = config.colours * config.size**2, config.width
+        pixels, w = config.image_channels * config.size**2, config.width
         if config.body == "mlp":
             layers, before = [nn.Flatten()], pixels
             for k in (4 * w, 2 * w, w):
@@ -216,7 +216,7 @@ class GanCritic(nn.Module):
                 before = k
             self.width = w
         else:
-            layers, before = [], config.colours
+            layers, before = [], config.image_channels
             for k in config.channels:
                 layers += self._level(nn.Conv2d(before, k, 4, 2, 1), k, layers)
                 before = k
@@ -254,8 +254,8 @@ class GanCritic(nn.Module):
 
 
 @dataclass(frozen=True)
-class GanObjective(Rules):
-    """How a GAN is trained: the modern way by default, `CLASSIC` as it was taught; see `nn.game.Rules`.
+class GanObjective(AdversarialObjective):
+    """How a GAN is trained: the modern way by default, `CLASSIC` as it was taught; see `nn.game.AdversarialObjective`.
 
     Args:
         loss: of the game: `rp`, `ns` or `hinge`, see `losses.adversarial`.
@@ -275,7 +275,7 @@ CLASSIC = GanObjective(loss="ns", gamma=0.0, augment=0.0)
 """As taught: the non-saturating game, without penalties and augmentation."""
 
 
-class GanTraining(Game):
+class GanTraining(AdversarialTraining):
     """A Trainable around a GAN, in two turns, on batches with `image` (B, C, S, S).
 
     Both players are rewarded for what pictures tell of their codes: the generator paints so that they can be read, the
@@ -301,11 +301,11 @@ class GanTraining(Game):
         with self.others_fixed(turn):
             fake = self.gan(codes.joined())
             if turn == "generator":
-                told, answers = self.play_generator(real, fake)
+                metrics, answers = self.play_generator(real, fake)
             else:
-                told, _, answers = self.play_critic(real, fake)
-                told = self.penalised(told, real, fake)
-            return self._informed(told, answers[:, 1:], codes)
+                metrics, _, answers = self.play_critic(real, fake)
+                metrics = self.penalised(metrics, real, fake)
+            return self._informed(metrics, answers[:, 1:], codes)
 
     def judge(self, images: Tensor, read: Read = ()) -> Tensor:
         return self.critic(self.augmented(images))
@@ -316,16 +316,16 @@ class GanTraining(Game):
             return self.judge(real), self.judge(fake)
         return super().judge_both(real, fake, read)
 
-    def _informed(self, told: Told, answers: Tensor, codes: Codes) -> Told:
+    def _informed(self, metrics: Metrics, answers: Tensor, codes: Codes) -> Metrics:
         """The same with what the answers tell of the codes."""
-        own, told = self.rules, dict(told)
+        own, metrics = self.rules, dict(metrics)
         if codes.category.shape[1]:
             nats = category_nats(answers[:, : codes.category.shape[1]], codes.category)
-            told |= {"loss": told["loss"] - own.category * nats, "nats_category": nats.detach()}
+            metrics |= {"loss": metrics["loss"] - own.category * nats, "nats_category": nats.detach()}
         if codes.continuous.shape[1]:
             nats = continuous_nats(answers[:, codes.category.shape[1] :], codes.continuous)
-            told |= {"loss": told["loss"] - own.continuous * nats, "nats_continuous": nats.detach()}
-        return told
+            metrics |= {"loss": metrics["loss"] - own.continuous * nats, "nats_continuous": nats.detach()}
+        return metrics
 
 
 def category_nats(logits: Tensor, category: Tensor) -> Tensor:

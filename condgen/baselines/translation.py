@@ -16,7 +16,7 @@ from condgen.contracts import Batch
 from condgen.losses import adversarial
 from condgen.nn.adversarial import diversity, fixed
 
-Game = Literal["ns", "ls", "hinge"]
+GanLoss = Literal["ns", "ls", "hinge"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PairedObjective:
         critic: channels of the critic's first level.
     """
 
-    loss: Game = "ns"
+    loss: GanLoss = "ns"
     adversarial: float = 1.0
     l1: float = 100.0
     critic: int = 16
@@ -49,7 +49,7 @@ class UnpairedObjective:
         critic: channels of the first level of the critics.
     """
 
-    loss: Game = "ls"
+    loss: GanLoss = "ls"
     cycle: float = 10.0
     identity: float = 0.5
     pool: int = 50
@@ -71,7 +71,7 @@ class PairedTraining(nn.Module):
         super().__init__()
         shape = a_to_b.config
         self.a_to_b, self.paired = a_to_b, paired
-        self.critic = PatchCritic(shape.size, shape.reads + shape.colours, paired.critic)
+        self.critic = PatchCritic(shape.size, shape.reads + shape.image_channels, paired.critic)
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         return (self.a_to_b if turn == "generator" else self.critic).parameters()
@@ -116,12 +116,14 @@ class UnpairedTraining(nn.Module):
     def __init__(self, a_to_b: nn.Module, b_to_a: nn.Module, unpaired: UnpairedObjective):
         super().__init__()
         shape = a_to_b.config
-        if shape.reads != shape.colours and unpaired.identity:
-            raise ValueError(f"identity needs as many channels on both sides, not {shape.reads} and {shape.colours}")
+        if shape.reads != shape.image_channels and unpaired.identity:
+            raise ValueError(
+                f"identity needs as many channels on both sides, not {shape.reads} and {shape.image_channels}"
+            )
         self.a_to_b, self.b_to_a, self.unpaired = a_to_b, b_to_a, unpaired
         self.critic_a = PatchCritic(shape.size, shape.reads, unpaired.critic)
-        self.critic_b = PatchCritic(shape.size, shape.colours, unpaired.critic)
-        for name, channels in (("pool_a", shape.reads), ("pool_b", shape.colours)):
+        self.critic_b = PatchCritic(shape.size, shape.image_channels, unpaired.critic)
+        for name, channels in (("pool_a", shape.reads), ("pool_b", shape.image_channels)):
             self.register_buffer(name, torch.zeros(unpaired.pool, channels, shape.size, shape.size))
         self.register_buffer("pooled", torch.zeros((), dtype=torch.long))  # how many the pools hold
         self._fresh: tuple[Tensor, Tensor, int] | None = None
@@ -137,12 +139,12 @@ class UnpairedTraining(nn.Module):
     def _critics(self, batch: Batch) -> dict[str, Tensor]:
         fakes = self.b_to_a(batch["b"]).detach(), self.a_to_b(batch["a"]).detach()
         shown_a, shown_b = self._shown(*fakes, batch["dice"])
-        loss, told = torch.zeros((), device=shown_a.device), {}
+        loss, metrics = torch.zeros((), device=shown_a.device), {}
         for side, critic, fake in (("a", self.critic_a, shown_a), ("b", self.critic_b, shown_b)):
             of_real, of_fake = critic(torch.cat([batch[side], fake])).chunk(2)
             loss = loss + adversarial(self.unpaired.loss, of_real, of_fake, "discriminator") / 2
-            told |= {f"{name}_{side}": share for name, share in right(self.unpaired.loss, of_real, of_fake).items()}
-        return {"loss": loss} | told
+            metrics |= {f"{name}_{side}": share for name, share in right(self.unpaired.loss, of_real, of_fake).items()}
+        return {"loss": loss} | metrics
 
     def _generators(self, batch: Batch) -> dict[str, Tensor]:
         a, b, own = batch["a"], batch["b"], self.unpaired
@@ -156,18 +158,18 @@ class UnpairedTraining(nn.Module):
         cycle = F.l1_loss(self.b_to_a(fake_b), a) + F.l1_loss(self.a_to_b(fake_a), b)
         of_a, of_b = self.critic_a(fake_a), self.critic_b(fake_b)
         game = sum(adversarial(own.loss, of_fake, of_fake, "generator") for of_fake in (of_a, of_b))
-        told = {"game": game, "cycle": cycle, "identity": identity, "diversity": diversity(fake_b, b)}
+        metrics = {"game": game, "cycle": cycle, "identity": identity, "diversity": diversity(fake_b, b)}
         loss = game + own.cycle * (cycle + own.identity * identity)
-        return {"loss": loss} | {name: value.detach() for name, value in told.items()}
+        return {"loss": loss} | {name: value.detach() for name, value in metrics.items()}
 
     def _shown(self, fake_a: Tensor, fake_b: Tensor, dice: Tensor) -> list[Tensor]:
         """What the critics are shown for these pictures; the pools come to hold the pictures of all processes."""
         if not self.unpaired.pool:
             return [fake_a, fake_b]
-        dice, held, out, pools = distributed.gathered(dice), int(self.pooled), [], []
+        dice, held, out, pools = distributed.all_gather_with_grad(dice), int(self.pooled), [], []
         own = slice(distributed.rank() * len(fake_a), (distributed.rank() + 1) * len(fake_a))
         for pool, fake, lots in ((self.pool_a, fake_a, dice[:, :2]), (self.pool_b, fake_b, dice[:, 2:])):
-            shown, pool, now = drawn_from(pool, held, distributed.gathered(fake), lots)
+            shown, pool, now = drawn_from(pool, held, distributed.all_gather_with_grad(fake), lots)
             out.append(shown[own])
             pools.append(pool)
         self._fresh = (*pools, now)
@@ -207,7 +209,7 @@ def drawn_from(pool: Tensor, held: int, fakes: Tensor, dice: Tensor) -> tuple[Te
     return shown, pool, held
 
 
-def right(loss: Game, of_real: Tensor, of_fake: Tensor) -> dict[str, Tensor]:
+def right(loss: GanLoss, of_real: Tensor, of_fake: Tensor) -> dict[str, Tensor]:
     """The share of real and of painted patches on the right side of the critic."""
     between = 0.5 if loss == "ls" else 0.0
     shares = {"right_real": of_real > between, "right_fake": of_fake < between}

@@ -31,7 +31,7 @@ class TranslatorConfig:
 
     size: int
     reads: int = 3
-    colours: int = 3
+    image_channels: int = 3
     width: int = 32
     blocks: int = 4
     norm: Norm = "group"
@@ -150,7 +150,7 @@ class Unfold(nn.Module):
 
     def __init__(self, config: TranslatorConfig, border: str = "zeros"):
         super().__init__()
-        self.conv = nn.Conv2d(config.width, 4 * config.colours, 3, padding=1, padding_mode=border)
+        self.conv = nn.Conv2d(config.width, 4 * config.image_channels, 3, padding=1, padding_mode=border)
 
     def forward(self, h: Tensor) -> Tensor:
         return F.pixel_shuffle(self.conv(h), 2)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from condgen.benchmarks.chapters import CHAPTERS
-from condgen.benchmarks.models import LONGER, Shelf, Told, said
-from condgen.contracts import CondgenError
+from condgen.benchmarks.models import LONGER, Shelf, said
+from condgen.contracts import CondgenError, ProgressCallback
 from condgen.files.images import make_folder, write_bytes
 from condgen.recipes.autoencoders import COLLECTIONS
 
@@ -21,13 +21,13 @@ PAGE = "shelf.md"
 
 def make_shelf(
     out: Path | str, runs: Path | str, collection: str = "digits", data: str = "", minutes: float = 1.0, seed: int = 0,
-    chapters: Sequence[str] = (), told: Told = lambda share, what: None,
+    chapters: Sequence[str] = (), progress: ProgressCallback = lambda share, what: None,
 ) -> Path:  # fmt: skip
     """Trains every kind for so long, judges it, and writes the page; gives its path. The same call goes on.
 
     Args:
         out: folder of `shelf.md` and its pictures.
-        runs, collection, data, minutes, seed, told: see `Shelf`.
+        runs, collection, data, minutes, seed, progress: see `Shelf`.
         chapters: names among CHAPTERS; by default all.
 
     Raises:
@@ -40,7 +40,7 @@ def make_shelf(
         raise CondgenError(f"The collection {collection} needs its pictures: --data PATH.")
     if unknown := [name for name in chapters if name not in CHAPTERS]:
         raise CondgenError(f"There is no chapter {unknown[0]!r}; there are {', '.join(CHAPTERS)}.")
-    shelf = Shelf(make_folder(out), make_folder(runs), collection, data, minutes, seed, told)
+    shelf = Shelf(make_folder(out), make_folder(runs), collection, data, minutes, seed, progress)
     chosen = [name for name in CHAPTERS if not chapters or name in chapters]
     parts = []
     for k, name in enumerate(chosen):
@@ -48,7 +48,7 @@ def make_shelf(
         parts += CHAPTERS[name](shelf)
     lines = [*_head(shelf), *parts]
     write_bytes(shelf.out / PAGE, "\n".join(lines).encode())
-    told(1.0, "done")
+    progress(1.0, "done")
     return shelf.out / PAGE
 
 

@@ -19,7 +19,7 @@ from condgen.evaluation.report import table_of
 from condgen.evaluation.translation import read_sides, sheet_of
 from condgen.files.images import grid, png_bytes
 from condgen.latent_space.inputs import Pictures
-from condgen.latent_space.result import Study, sheet
+from condgen.latent_space.result import Analysis, sheet
 from condgen.pipelines.base import to_pil
 from condgen.recipes import find_recipe
 from condgen.tasks.gan import in_every_category
@@ -288,7 +288,9 @@ def beside_pca(model, pictures: Pictures) -> tuple[float, float]:
     fitted = PCA(model.latent, svd_solver="covariance_eigh").fit(x.numpy())
     angle = subspace_angles(model.net.decoder.map.weight.detach().numpy(), fitted.components_.T).max()
     with torch.no_grad():
-        back = model.net.decode(model.net.encode(x.unflatten(1, (model.colours, model.size, model.size)))).flatten(1)
+        back = model.net.decode(
+            model.net.encode(x.unflatten(1, (model.image_channels, model.size, model.size)))
+        ).flatten(1)
     least = torch.from_numpy(fitted.inverse_transform(fitted.transform(x.numpy())))
     return float(angle), ((back - x).square().mean() / (least - x).square().mean()).item()
 
@@ -299,7 +301,7 @@ def _translated(model) -> Any:
     return grid(to_pil(torch.cat([to_float(image)[None].expand(-1, 3, -1, -1) for image in images])), labels, 8, 80)
 
 
-def _tables(study: Study) -> list[str]:
+def _tables(study: Analysis) -> list[str]:
     """The tables of a tool."""
     lines: list[str] = []
     for section, rows in study.numbers.items():

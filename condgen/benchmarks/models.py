@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from condgen.contracts import ProgressCallback
 from condgen.data.batches.captions import to_float
 from condgen.evaluation import evaluate
 from condgen.evaluation.report import finite
 from condgen.files.images import make_folder, write_bytes
 from condgen.latent_space.inputs import Pictures
-from condgen.latent_space.result import Study
+from condgen.latent_space.result import Analysis
 from condgen.pipelines.auto import open_model
 from condgen.recipes import RECIPES, find_recipe, train
 
@@ -25,7 +26,6 @@ FOLDER = "shelf"
 """Where the pictures of the page are, beside it."""
 IN_A_ROW = 10
 LONGER = 4
-Told = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ class Shelf:
 
     def __init__(
         self, out: Path, runs: Path, collection: str = "digits", data: str = "", minutes: float = 1.0, seed: int = 0,
-        told: Told = lambda share, what: None,
+        progress: ProgressCallback = lambda share, what: None,
     ):  # fmt: skip
         self.out, self.runs, self.collection, self.data = out, runs, collection, data
-        self.minutes, self.seed, self.told, self.share = minutes, seed, told, 0.0
+        self.minutes, self.seed, self.progress, self.share = minutes, seed, progress, 0.0
         self._models: dict[str, Any] = {}
 
     def recipe(self, name: str) -> str:
@@ -99,7 +99,7 @@ class Shelf:
             return self._models[name]
         kind, recipe = KINDS[name], self.recipe(name)
         minutes = self.minutes * kind.times
-        self.told(self.share, f"{kind.title}: training {minutes:g} minutes")
+        self.progress(self.share, f"{kind.title}: training {minutes:g} minutes")
         config = find_recipe(recipe).config(kind.size, minutes=minutes, seed=self.seed)
         if not kind.scenes and self.data:
             config = replace(config, data=self.data)
@@ -111,16 +111,16 @@ class Shelf:
         model, kept = self.model(name), self.runs / name / "report.json"
         known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         if known.get("model_id") != model.model_id:
-            self.told(self.share, f"{KINDS[name].title}: judging")
+            self.progress(self.share, f"{KINDS[name].title}: judging")
             own = {} if KINDS[name].scenes else {"data": self.data, "judge": self.runs / "judge", "seeds": 1}
             known = evaluate(model, None, **own)
             write_bytes(kept, json.dumps(finite(known), indent=1).encode())
         return known
 
-    def study(self, name: str, what: str, look: Callable[[Any], Study]) -> Study:
+    def study(self, name: str, what: str, look: Callable[[Any], Analysis]) -> Analysis:
         """What a tool finds in a kind."""
         model = self.model(name)
-        self.told(self.share, f"{KINDS[name].title}: {what}")
+        self.progress(self.share, f"{KINDS[name].title}: {what}")
         return look(model)
 
     def show(self, name: str, png: bytes, told: str) -> list[str]:

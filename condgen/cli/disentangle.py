@@ -15,9 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help=text)
 
 
-def use(args: argparse.Namespace, space, pictures, told):
+def use(args: argparse.Namespace, space, pictures, progress):
     """What `manifold` calls."""
     from condgen.evaluation.disentanglement import evaluate_disentanglement, read_factors
 
     data = read_factors(space, args.data, args.split, args.attributes, args.where or "")
-    return evaluate_disentanglement(space, data, args.n, args.seed, told)
+    return evaluate_disentanglement(space, data, args.n, args.seed, progress)

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     check_device(args.device)
     encoder = encoder_of(args.model).to(args.device)
     with telling("encoding") as told:
-        vectors = encode(encoder, texts, args.data, **reading(args), told=told)
+        vectors = encode(encoder, texts, args.data, **reading(args), progress=told)
     vectors.write(args.out)
     told = {"path": str(args.out), "rows": len(vectors), "texts": len(texts), "pictures": len(vectors) - len(texts)}
     told |= {"embed_dim": vectors.embeds.shape[1], "bytes": args.out.stat().st_size} | vectors.about

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     distributed.join()
     try:
         with telling(quiet=distributed.rank() > 0) as told:
-            report = evaluate(folder, **chosen, told=told)
+            report = evaluate(folder, **chosen, progress=told)
         if distributed.rank():
             return 0
     finally:

@@ -16,7 +16,7 @@ from condgen.contracts import CondgenError
 from condgen.text import check_prompt
 
 HELP = "paint pictures from prompts"
-DIALS = (
+OPTIONS = (
     ("--guidance", "W", float, "how closely to follow the prompt; 1 is off"),
     ("--guidance-low", "T", float, "noise level from 0 to 1 below which nothing is guided"),
     ("--guidance-high", "T", float, "noise level from 0 to 1 above which nothing is guided"),
@@ -33,14 +33,14 @@ LONGEST_NAME = 255
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Dials that are not given stay as the model has them; `condgen info MODEL` lists ranges and defaults."""
+    """Options that are not given stay as the model has them; `condgen info MODEL` lists ranges and defaults."""
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to paint")
     parser.add_argument("--prompts-file", type=Path, metavar="FILE", help="prompts, one a line")
     add_model_arguments(parser)
     parser.add_argument("-n", type=int, default=1, metavar="N", help="pictures of every prompt (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the first picture of a prompt; then +1 (default 0)")
     parser.add_argument("--prior", metavar="P", help="a prior of the model, or `none`: the text embedding as it is")
-    for flag, metavar, kind, text in DIALS:
+    for flag, metavar, kind, text in OPTIONS:
         parser.add_argument(flag, type=kind, metavar=metavar, help=text)
     parser.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder, made if missing (default out)")
     parser.add_argument("--json", action="store_true", help="one JSON object a picture on stdout")
@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
     from condgen.pipelines.text_to_image import TextToImage
 
     model = load_model(TextToImage.load, folder, args.device)
-    names = [flag.strip("-").replace("-", "_") for flag, *_ in DIALS]
-    dials = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    paintings = model.generate(prompts, n=args.n, seed=args.seed, prior=args.prior, **dials)
+    names = [flag.strip("-").replace("-", "_") for flag, *_ in OPTIONS]
+    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    paintings = model.generate(prompts, n=args.n, seed=args.seed, prior=args.prior, **options)
     total = len(prompts) * args.n
     shown = []
     with progress(paintings, total) as (paintings, show):

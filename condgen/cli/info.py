@@ -8,7 +8,7 @@ from pathlib import Path
 
 from condgen.cli.terminal import bytes_of, human, show_json, table
 
-HELP = "tell what a model is: parts, dials, labels or space, metrics"
+HELP = "tell what a model is: parts, options, labels or space, metrics"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,11 @@ def facts_of(folder: Path) -> dict:
     )
     index, modules, own = ways.get(kind_of(folder), of_words)(folder)
     parts = sizes_of(folder, modules)
-    dials = {name.replace("_", " "): module.knobs for name, module in modules.items() if hasattr(module, "knobs")}
+    options = {
+        name.replace("_", " "): module.sampling_options
+        for name, module in modules.items()
+        if hasattr(module, "sampling_options")
+    }
     return {
         "name": index.get("name", folder.name),
         "model_id": model_id_of(folder),
@@ -51,7 +55,7 @@ def facts_of(folder: Path) -> dict:
         "bytes": bytes_of(folder),
         "parameters": sum(part["parameters"] for part in parts.values()),
         "parts": parts,
-        "dials": {name: [asdict(knob) for knob in knobs] for name, knobs in dials.items()},
+        "options": {name: [asdict(option) for option in declared] for name, declared in options.items()},
         **own,
         "recipe": index.get("recipe"),
         "metrics": index.get("metrics"),
@@ -81,7 +85,7 @@ def of_labels(folder: Path) -> tuple[dict, dict, dict]:
     modules = sketches(folder, parts_of(index))
     factors = {factor.name: span(factor, most=100) for factor in factors_of(index, folder / INDEX)}
     shape = modules["decoder"].config
-    return index, modules, {"size": shape.size, "factors": factors, "colours": shape.colours}
+    return index, modules, {"size": shape.size, "factors": factors, "image_channels": shape.image_channels}
 
 
 def of_translator(folder: Path) -> tuple[dict, dict, dict]:
@@ -103,7 +107,7 @@ def of_codes(folder: Path) -> tuple[dict, dict, dict]:
     index = index_of(folder, LATENTS)
     modules = sketches(folder, parts_of(index, folder))
     shape = modules[index["net"]].config
-    return index, modules, {"size": shape.size, "colours": shape.colours, "latent": shape.latent}
+    return index, modules, {"size": shape.size, "image_channels": shape.image_channels, "latent": shape.latent}
 
 
 def of_encoder(folder: Path) -> tuple[dict, dict, dict]:
@@ -120,7 +124,7 @@ def of_encoder(folder: Path) -> tuple[dict, dict, dict]:
 
 
 def sketches(folder: Path, parts: dict) -> dict:
-    """Every part by the name of its folder, on the meta device: shape and dials without numbers."""
+    """Every part by the name of its folder, on the meta device: shape and options without numbers."""
     from condgen.files.weights import sketch_part
 
     return {name: sketch_part(*kinds, folder / name) for name, kinds in parts.items()}
@@ -144,7 +148,7 @@ def lines_of(facts: dict) -> list[str]:
     head = [
         ("name", facts["name"]),
         ("path", f"{facts['path']} ({human(facts['bytes'])})"),
-        ("pictures", f"{facts['size']} x {facts['size']}{', grey' if facts.get('colours') == 1 else ''}"),
+        ("pictures", f"{facts['size']} x {facts['size']}{', grey' if facts.get('image_channels') == 1 else ''}"),
         ("priors", ", ".join(facts.get("priors", ()))),
         ("knows", facts.get("knows")),
         ("translates", facts.get("translates")),
@@ -160,19 +164,19 @@ def lines_of(facts: dict) -> list[str]:
     parts = [(n, f"{p['parameters']:,}", human(p["bytes"]), p["class"]) for n, p in facts["parts"].items()]
     factors = ["labels and attributes", *table(facts["factors"].items())] if "factors" in facts else []
     lines = [*table(head, indent=0), *factors, "parts", *table(parts)]
-    lines += ["dials", *_dial_lines(facts["dials"])] if facts["dials"] else []
+    lines += ["options", *_option_lines(facts["options"])] if facts["options"] else []
     if isinstance(facts["metrics"], dict):
         lines += ["metrics", *table(_metric_rows(facts["metrics"]))]
     return lines
 
 
-def _dial_lines(dials: dict[str, list[dict]]) -> list[str]:
+def _option_lines(options: dict[str, list[dict]]) -> list[str]:
     rows = []
-    for part, knobs in dials.items():
-        for knob in knobs:
-            flag = f"--{knob['name'].replace('_', '-')}"
-            span = f"{knob['low']:g} to {knob['high']:g}, default {knob['default']:g}"
-            rows.append((flag, span, part, knob["help"]))
+    for part, declared in options.items():
+        for option in declared:
+            flag = f"--{option['name'].replace('_', '-')}"
+            span = f"{option['low']:g} to {option['high']:g}, default {option['default']:g}"
+            rows.append((flag, span, part, option["help"]))
     return table(rows)
 
 

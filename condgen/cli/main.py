@@ -95,7 +95,7 @@ def _dispatch(argv: list[str]) -> int:
     args, unknown = _parser().parse_known_args(argv)
     if unknown and not hasattr(args, "more"):
         args.parser.refuse(unknown)
-    args.more = unknown  # dials that are known once the model is
+    args.more = unknown  # options that are known once the model is
     return args.run(args)
 
 

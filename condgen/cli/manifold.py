@@ -123,7 +123,7 @@ def _interpolate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ways", type=names, default=("pixels", "line", "sphere"), metavar="A,B", help=text)
 
 
-def _interpolate(args, space, pictures, told):
+def _interpolate(args, space, pictures, progress):
     from condgen.latent_space import interpolate
 
     ends = pictures.named(_words(args, pictures, 6))
@@ -141,7 +141,7 @@ def _traverse_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=9, metavar="K", help="pictures of a row (default 9)")
 
 
-def _traverse(args, space, pictures, told):
+def _traverse(args, space, pictures, progress):
     from condgen.latent_space import traverse
 
     start = pictures.named(_words(args, pictures, 1))
@@ -155,7 +155,7 @@ def _arithmetic_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=count, default=100, metavar="N", help="pictures of a class (default 100)")
 
 
-def _arithmetic(args, space, pictures, told):
+def _arithmetic(args, space, pictures, progress):
     from condgen.latent_space import arithmetic
 
     sides = [[pictures.set_of(word, args.n) for word in words] for words in (args.plus, args.minus)]
@@ -176,22 +176,22 @@ def _edit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judge", type=Path, metavar="FOLDER", help=text)
 
 
-def _edit(args, space, pictures, told):
+def _edit(args, space, pictures, progress):
     from condgen.latent_space import edit
 
-    judge = None if args.judge is None else classifier(pictures.known, args.judge, told)
+    judge = None if args.judge is None else classifier(pictures.known, args.judge, progress)
     return edit(
         space, pictures.known, pictures.held, args.attribute, args.to, args.start, args.strengths, args.how, judge
     )
 
 
-def classifier(known, folder: Path, told) -> Callable:
+def classifier(known, folder: Path, progress) -> Callable:
     """A classifier of labelled pictures as a judge of edits."""
     from condgen.data.batches.captions import to_uint8
     from condgen.evaluation.classifier import ClassifierRun, features_of, kept_classifier, seen_in
 
     check_folder(folder)
-    judge = kept_classifier(known, folder, ClassifierRun(), told)
+    judge = kept_classifier(known, folder, ClassifierRun(), progress)
     return lambda images: seen_in(judge, features_of(judge, to_uint8(images)))
 
 
@@ -203,11 +203,11 @@ def _jacobian_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eps", type=float, default=0.1, metavar="E", help=text)
 
 
-def _jacobian(args, space, pictures, told):
+def _jacobian(args, space, pictures, progress):
     from condgen.latent_space import jacobian
 
     at = pictures.named(_words(args, pictures, 64))
-    return jacobian(space, at, args.across, args.eps, among(pictures), told=told)
+    return jacobian(space, at, args.across, args.eps, among(pictures), progress=progress)
 
 
 def _project_arguments(parser: argparse.ArgumentParser) -> None:
@@ -222,7 +222,7 @@ def _project_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=200, metavar="K", help="steps of the search (default 200)")
 
 
-def _project(args, space, pictures, told):
+def _project(args, space, pictures, progress):
     from condgen.latent_space import project, spoiled
     from condgen.latent_space.adapters import decoded, encodes
 
@@ -234,7 +234,7 @@ def _project(args, space, pictures, told):
     images = spoiled(clean, args.spoil, args.strength) if args.spoil else clean
     search = True if args.search else None
     return project(space, images, clean if args.spoil else None, args.rounds, among(pictures), search, args.starts,
-                   args.steps, told=told)  # fmt: skip
+                   args.steps, progress=progress)  # fmt: skip
 
 
 def _holes_arguments(parser: argparse.ArgumentParser) -> None:
@@ -247,10 +247,10 @@ def _false_alarms(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--false-alarms", type=float, default=0.05, metavar="P", help=f"share of {what} (default .05)")
 
 
-def _holes(args, space, pictures, told):
+def _holes(args, space, pictures, progress):
     from condgen.latent_space import holes
 
-    return holes(space, pictures.known.images, pictures.held.images, args.n, args.false_alarms, args.seed, told)
+    return holes(space, pictures.known.images, pictures.held.images, args.n, args.false_alarms, args.seed, progress)
 
 
 def _novelty_arguments(parser: argparse.ArgumentParser) -> None:
@@ -260,11 +260,11 @@ def _novelty_arguments(parser: argparse.ArgumentParser) -> None:
     _false_alarms(parser, "normal pictures that may be called odd")
 
 
-def _novelty(args, space, pictures, told):
+def _novelty(args, space, pictures, progress):
     from condgen.latent_space import novelty
 
     known, held, odd = pictures.odd(args.odd, args.against)
-    return novelty(space, known, held, odd, args.false_alarms, told=told)
+    return novelty(space, known, held, odd, args.false_alarms, progress=progress)
 
 
 def _neighbours_arguments(parser: argparse.ArgumentParser) -> None:
@@ -272,7 +272,7 @@ def _neighbours_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-k", type=count, default=6, metavar="K", help="neighbours of each (default 6)")
 
 
-def _neighbours(args, space, pictures, told):
+def _neighbours(args, space, pictures, progress):
     from condgen.latent_space import neighbours
 
     words = _words(args, pictures, 200)
@@ -285,10 +285,10 @@ def _likelihood_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the codes (default 0)")
 
 
-def _likelihood(args, space, pictures, told):
+def _likelihood(args, space, pictures, progress):
     from condgen.latent_space import importance_weighted
 
-    return importance_weighted(space, pictures.named(pictures.some(args.n)), args.samples, args.seed, told)
+    return importance_weighted(space, pictures.named(pictures.some(args.n)), args.samples, args.seed, progress)
 
 
 TOOLS: dict[str, tuple[str, Callable, Callable]] = {

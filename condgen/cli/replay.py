@@ -12,7 +12,7 @@ from condgen.cli.terminal import show_json
 from condgen.contracts import CondgenError
 
 HELP = "paint a picture again from the recipe in its file; exit code 0 if equal, 1 if not"
-NOT_DIALS = ("prompt", "labels", "seed", "prior", "size", "model", "model_id")
+NOT_OPTIONS = ("prompt", "labels", "seed", "prior", "size", "model", "model_id")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,20 +46,20 @@ def run(args: argparse.Namespace) -> int:
             f"{args.file} was painted by {recipe['model']} with the weights {recipe['model_id']}, but {folder} holds "
             f"the weights {model.model_id}. Give the right model with --model."
         )
-    dials = {name: value for name, value in recipe.items() if name not in NOT_DIALS}
-    knobs = getattr(model, "knobs", ()) if of_labels else model.knobs(recipe["prior"])
-    known = [knob.name for knob in knobs]
-    if strange := sorted(set(dials) - set(known)):
+    options = {name: value for name, value in recipe.items() if name not in NOT_OPTIONS}
+    declared = getattr(model, "sampling_options", ()) if of_labels else model.sampling_options(recipe["prior"])
+    known = [option.name for option in declared]
+    if strange := sorted(set(options) - set(known)):
         raise CondgenError(
-            f"The recipe in {args.file} holds {', '.join(strange)}, which {folder} cannot turn; its dials are "
+            f"The recipe in {args.file} holds {', '.join(strange)}, which {folder} cannot turn; its options are "
             f"{', '.join(known) or 'none'}. Another program changed the file."
         )
     if hasattr(model, "paintings"):
         (painting,) = model.paintings(seed=recipe["seed"])
     elif of_labels:
-        (painting,) = model.sample(recipe["labels"], seed=recipe["seed"], **dials)
+        (painting,) = model.sample(recipe["labels"], seed=recipe["seed"], **options)
     else:
-        (painting,) = model.generate(recipe["prompt"], seed=recipe["seed"], prior=recipe["prior"], **dials)
+        (painting,) = model.generate(recipe["prompt"], seed=recipe["seed"], prior=recipe["prior"], **options)
     before = args.file.read_bytes()
     path = painting.save(args.out)
     return _tell(args, path, painting, before)
@@ -68,13 +68,13 @@ def run(args: argparse.Namespace) -> int:
 def opened(of_labels: bool, folder: Path):
     """The model in a folder, which must be one that paints words, or one that does not."""
     from condgen.files.registry import LATENTS, kind_of
-    from condgen.pipelines.class_to_image import LabelToImage
+    from condgen.pipelines.class_to_image import ClassToImage
     from condgen.pipelines.latent import LatentModel
     from condgen.pipelines.text_to_image import TextToImage
 
     if not of_labels:
         return TextToImage.load(folder)
-    return (LatentModel if kind_of(folder) == LATENTS else LabelToImage).load(folder)
+    return (LatentModel if kind_of(folder) == LATENTS else ClassToImage).load(folder)
 
 
 def _tell(args: argparse.Namespace, path: Path, painting, before: bytes) -> int:

@@ -23,7 +23,7 @@ from condgen.cli.terminal import Parser, say
 from condgen.contracts import CondgenError
 
 HELP = "paint pictures from labels and attributes, or from nothing but a seed"
-DIALS = "Further options are the model's own dials, which `condgen info MODEL` lists: --guidance W, --steps K, \
+OPTIONS = "Further options are the model's own options, which `condgen info MODEL` lists: --guidance W, --steps K, \
 --temperature T, --truncation R and so on, where it has them."
 FEW = 16
 """Pictures of a model that is told nothing."""
@@ -32,8 +32,8 @@ SECONDS = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model's own dials are not here: they are read when it is known, see `dials_of`."""
-    parser.epilog = DIALS
+    """The model's own options are not here: they are read when it is known, see `options_of`."""
+    parser.epilog = OPTIONS
     parser.set_defaults(more=[])
     add_model_arguments(parser)
     parser.add_argument("--label", action="append", default=[], metavar="NAME[,NAME]", help="what to paint")
@@ -66,13 +66,13 @@ def run(args: argparse.Namespace) -> int:
         from condgen.data.export import place_of
 
         place_of(args.out, args.format or "folder")
-    from condgen.pipelines.class_to_image import LabelToImage
+    from condgen.pipelines.class_to_image import ClassToImage
 
-    model = load_model(LabelToImage.load, folder, args.device)
-    dials = dials_of(model.knobs, args.more, args.parser)
+    model = load_model(ClassToImage.load, folder, args.device)
+    options = options_of(model.sampling_options, args.more, args.parser)
     if args.per_label is not None:
-        return _write_set(args, model, also, dials)
-    return _paint(args, model, also, dials)
+        return _write_set(args, model, also, options)
+    return _paint(args, model, also, options)
 
 
 def pairs(texts: list[str], flag: str = "--set") -> dict[str, str]:
@@ -112,25 +112,25 @@ def find_model(name: str | None) -> Path:
     raise CondgenError(f"Say which model paints: --model M, {hint}.")
 
 
-def dials_of(knobs: Iterable, more: list[str], parser: Parser) -> dict[str, float]:
-    """The values of the model's own dials among the arguments that nothing else took.
+def options_of(options: Iterable, more: list[str], parser: Parser) -> dict[str, float]:
+    """The values of the model's own options among the arguments that nothing else took.
 
     Raises:
-        CondgenError: the model has no such dial, or the value is no number.
+        CondgenError: the model has no such option, or the value is no number.
     """
-    knobs = list(knobs)
+    options = list(options)
     own = Parser(prog=parser.prog, add_help=False)
-    for knob in knobs:
-        kind = int if knob.kind == "int" else float
-        own.add_argument(f"--{knob.name.replace('_', '-')}", dest=knob.name, type=kind, default=argparse.SUPPRESS)
-        parser.add_argument(f"--{knob.name.replace('_', '-')}", help=knob.help)  # for `refuse` to suggest
+    for option in options:
+        kind = int if option.kind == "int" else float
+        own.add_argument(f"--{option.name.replace('_', '-')}", dest=option.name, type=kind, default=argparse.SUPPRESS)
+        parser.add_argument(f"--{option.name.replace('_', '-')}", help=option.help)  # for `refuse` to suggest
     values, unknown = own.parse_known_args(more)
     if unknown:
         try:
             parser.refuse(unknown)
         except CondgenError as error:
-            told = ", ".join(f"--{knob.name.replace('_', '-')}" for knob in knobs)
-            raise CondgenError(f"{error} This model's dials: {told}.") from None
+            told = ", ".join(f"--{option.name.replace('_', '-')}" for option in options)
+            raise CondgenError(f"{error} This model's options: {told}.") from None
     return vars(values)
 
 
@@ -140,7 +140,9 @@ def wishes(args: argparse.Namespace, model, also: dict[str, str]) -> list[dict]:
     if labels and "label" in also:
         raise CondgenError("--set names a label, and so does --label: leave one of them out.")
     if not labels and not also:
-        raise CondgenError(f"Say what to paint: --label NAME or --set NAME=VALUE. This model knows {model.told}.")
+        raise CondgenError(
+            f"Say what to paint: --label NAME or --set NAME=VALUE. This model knows {model.known_attributes}."
+        )
     return [also | {"label": one} for one in labels] if labels else [also]
 
 
@@ -173,12 +175,12 @@ def _paint_codes(args: argparse.Namespace, folder: Path) -> int:
     return _save_all(args, model.paintings(total, args.seed), total)
 
 
-def _paint(args: argparse.Namespace, model, also: dict[str, str], dials: dict[str, float]) -> int:
+def _paint(args: argparse.Namespace, model, also: dict[str, str], options: dict[str, float]) -> int:
     wanted = wishes(args, model, also)
     n = 1 if args.n is None else args.n
     total = len(wanted) * n
     columns = n if 1 < n <= 20 and len(wanted) > 1 else 0
-    return _save_all(args, model.sample(wanted, n=n, seed=args.seed, **dials), total, columns)
+    return _save_all(args, model.sample(wanted, n=n, seed=args.seed, **options), total, columns)
 
 
 def _save_all(args: argparse.Namespace, made: Iterable, total: int, columns: int = 0) -> int:
@@ -194,7 +196,7 @@ def _save_all(args: argparse.Namespace, made: Iterable, total: int, columns: int
     return 0
 
 
-def _write_set(args: argparse.Namespace, model, also: dict[str, str], dials: dict[str, float]) -> int:
+def _write_set(args: argparse.Namespace, model, also: dict[str, str], options: dict[str, float]) -> int:
     from condgen.pipelines.synthetic_dataset import BATCH, write_set
 
     labels, how = labels_of(args, model), args.format or "folder"
@@ -203,7 +205,7 @@ def _write_set(args: argparse.Namespace, model, also: dict[str, str], dials: dic
         raise CondgenError("--set names a label; name those of a data set with --label.")
     with telling("painting") as told:
         place = write_set(
-            model, args.out, args.per_label, how, labels, also, args.seed, batch, told=seldom(told), **dials
+            model, args.out, args.per_label, how, labels, also, args.seed, batch, progress=seldom(told), **options
         )
     if args.json:
         print(json.dumps({"path": str(place), "format": how, "labels": labels or list(model.labels),
@@ -221,16 +223,16 @@ def line_of(painting, path: Path, as_json: bool) -> str:
     return f"{path}  {painting.prompt}  seed {painting.seed}  {painting.ms:.0f} ms"
 
 
-def seldom(told: Callable[[float, str], None]) -> Callable[[float, str], None]:
+def seldom(progress: Callable[[float, str], None]) -> Callable[[float, str], None]:
     """The same where it moves a bar; a line only every few seconds, and at the end, where it writes lines."""
     if sys.stderr.isatty():
-        return told
+        return progress
     last = time.monotonic()
 
     def sometimes(share: float, what: str) -> None:
         nonlocal last
         if share >= 1 or time.monotonic() - last >= SECONDS:
             last = time.monotonic()
-            told(share, what)
+            progress(share, what)
 
     return sometimes

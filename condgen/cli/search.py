@@ -93,7 +93,7 @@ def check_sheet(path: Path) -> None:
 
 def lines_of(found) -> list[str]:
     """What one query found, for people."""
-    return [found.query, *table([(f"{hit.score:.3f}", hit.file, hit.told) for hit in found.hits])]
+    return [found.query, *table([(f"{hit.score:.3f}", hit.file, hit.text) for hit in found.hits])]
 
 
 def write_sheet(finder, found: list, queries: list, path: Path) -> Path:

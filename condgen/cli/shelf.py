@@ -36,5 +36,5 @@ def run(args: argparse.Namespace) -> int:
 
     with telling("shelf") as told:
         chosen = (args.collection, args.data, args.minutes, args.seed, args.chapters)
-        print(make_shelf(args.out, args.runs, *chosen, told=told))
+        print(make_shelf(args.out, args.runs, *chosen, progress=told))
     return 0

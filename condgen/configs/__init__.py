@@ -1,32 +1,40 @@
 """Everything that fixes a run, a tree of plain values: each field is an option of the command line and a YAML key."""
 
-from condgen.configs.autoencoders import AutoencoderShape, Autoencoding
+from condgen.configs.autoencoders import AutoencoderShape, AutoencoderTaskConfig
 from condgen.configs.data import AnyPictures, Labelled, Pictures
-from condgen.configs.encoders import BackboneShape, ClipShape, Contrastive, SelfSupervised
-from condgen.configs.gans import Adversarial, GanShape
-from condgen.configs.generators import ByLabel, CganShape, Corridor, CvaeShape, DecoderShape, Painter, PriorShape
-from condgen.configs.translation import Translating, TranslatorShape, TwoSides
+from condgen.configs.encoders import BackboneShape, ClipShape, ClipTaskConfig, SelfsupTaskConfig
+from condgen.configs.gans import GanShape, GanTaskConfig
+from condgen.configs.generators import (
+    CganShape,
+    ClassToImageTaskConfig,
+    CvaeShape,
+    DecoderShape,
+    GeneratorConfig,
+    PriorShape,
+    TextToImageTaskConfig,
+)
+from condgen.configs.translation import TranslationTaskConfig, TranslatorShape, TwoSides
 
 __all__ = [
-    "Adversarial",
     "AnyPictures",
     "AutoencoderShape",
-    "Autoencoding",
+    "AutoencoderTaskConfig",
     "BackboneShape",
-    "ByLabel",
     "CganShape",
+    "ClassToImageTaskConfig",
     "ClipShape",
-    "Contrastive",
-    "Corridor",
+    "ClipTaskConfig",
     "CvaeShape",
     "DecoderShape",
     "GanShape",
+    "GanTaskConfig",
+    "GeneratorConfig",
     "Labelled",
-    "Painter",
     "Pictures",
     "PriorShape",
-    "SelfSupervised",
-    "Translating",
+    "SelfsupTaskConfig",
+    "TextToImageTaskConfig",
+    "TranslationTaskConfig",
     "TranslatorShape",
     "TwoSides",
 ]

@@ -27,7 +27,7 @@ class AutoencoderShape:
 
 
 @dataclass(frozen=True)
-class Autoencoding:
+class AutoencoderTaskConfig:
     """Everything that fixes a run of an autoencoder.
 
     Args:

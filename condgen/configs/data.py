@@ -61,7 +61,7 @@ class Labelled:
     """
 
     size: int = 0
-    colours: int = 0
+    image_channels: int = 0
     image: str = ""
     label: str = ""
     attributes: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ class AnyPictures:
     """
 
     size: int = 0
-    colours: int = 0
+    image_channels: int = 0
     image: str = ""
     text: str = ""
     label: str = ""

@@ -35,7 +35,7 @@ class ClipShape:
 
 
 @dataclass(frozen=True)
-class Contrastive:
+class ClipTaskConfig:
     """Everything that fixes a run of contrastive training, pictures and words to one space.
 
     Args:
@@ -93,7 +93,7 @@ class BackboneShape:
 
 
 @dataclass(frozen=True)
-class SelfSupervised:
+class SelfsupTaskConfig:
     """Everything that fixes a run of self-supervised training, pictures alone to a backbone.
 
     Args:

@@ -24,7 +24,7 @@ class GanShape:
 
 
 @dataclass(frozen=True)
-class Adversarial:
+class GanTaskConfig:
     """Everything that fixes a run of a GAN without a condition.
 
     Args:

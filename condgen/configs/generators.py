@@ -74,7 +74,7 @@ class CvaeShape:
 
 
 @dataclass(frozen=True)
-class Painter:
+class GeneratorConfig:
     """What fixes a decoder and its training, whatever it is told.
 
     Args:
@@ -96,7 +96,7 @@ class Painter:
 
 
 @dataclass(frozen=True)
-class ByLabel(Painter):
+class ClassToImageTaskConfig(GeneratorConfig):
     """Everything that fixes a run from labels to pictures.
 
     Args:
@@ -121,7 +121,7 @@ class ByLabel(Painter):
 
 
 @dataclass(frozen=True)
-class Corridor(Painter):
+class TextToImageTaskConfig(GeneratorConfig):
     """Everything that fixes a run from words to pictures.
 
     Args:

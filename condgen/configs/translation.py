@@ -60,7 +60,7 @@ class TranslatorShape:
 
 
 @dataclass(frozen=True)
-class Translating:
+class TranslationTaskConfig:
     """Everything that fixes a run from picture to picture.
 
     Args:

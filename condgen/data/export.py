@@ -72,7 +72,7 @@ class Contents:
     about: dict[str, Any]
 
     @property
-    def told(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """`about`, with the names of the labels."""
         return self.about | {"names": list(self.names)}
 
@@ -108,7 +108,7 @@ def _folder(place: Path, contents: Contents) -> Iterator[Put]:
                 (folder / f"{i:0{digits}}.png").write_bytes(png_bytes(image))
 
         yield put
-        write_json(temporary / "about.json", contents.told | {"folders": folders})
+        write_json(temporary / "about.json", contents.metadata | {"folders": folders})
         if place.exists():
             place.rmdir()
         os.replace(temporary, place)
@@ -134,7 +134,7 @@ def _npz(file: Path, contents: Contents) -> Iterator[Put]:
                 labels.append(np.full(len(images), label, dtype=np.int64))
 
             yield put
-        about = np.array(json.dumps(contents.told))
+        about = np.array(json.dumps(contents.metadata))
         rest = {"labels": np.concatenate(labels), "names": np.array(contents.names), "about": about}
         for name, value in rest.items():
             buffer = io.BytesIO()
@@ -159,7 +159,10 @@ def _parquet(file: Path, contents: Contents) -> Iterator[Put]:
             "label": pa.int64(),
             "label_name": pa.string(),
         },
-        metadata={"huggingface": json.dumps({"info": {"features": features}}), "condgen": json.dumps(contents.told)},
+        metadata={
+            "huggingface": json.dumps({"info": {"features": features}}),
+            "condgen": json.dumps(contents.metadata),
+        },
     )
     with pq.ParquetWriter(file, schema) as table:
 

@@ -18,7 +18,7 @@ LABEL = "label"
 
 
 @dataclass(frozen=True)
-class Factor:
+class Attribute:
     """One thing that is known of every picture, or of some.
 
     Args:
@@ -36,41 +36,41 @@ class Factor:
     high: float = math.inf
 
     @property
-    def levels(self) -> int:
+    def cardinality(self) -> int:
         """How many values it can take; 0 for a real number."""
         return len(self.values)
 
-    def code(self, said: object) -> float:
+    def code(self, value: object) -> float:
         """The code of what a person or a table says: a value's name, or a number.
 
         Raises:
             CondgenError: it is not among the values, whose nearest are named; or it is no finite number.
         """
         if self.values:
-            told = str(int(said)) if isinstance(said, float) and said.is_integer() else str(said)
-            if told in self.values:
-                return float(self.values.index(told))
+            text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+            if text in self.values:
+                return float(self.values.index(text))
             folded = [value.casefold() for value in self.values]
-            if folded.count(told.casefold()) == 1:
-                return float(folded.index(told.casefold()))
-            close = difflib.get_close_matches(told.casefold(), folded, n=3, cutoff=0.5)
+            if folded.count(text.casefold()) == 1:
+                return float(folded.index(text.casefold()))
+            close = difflib.get_close_matches(text.casefold(), folded, n=3, cutoff=0.5)
             nearest = ", ".join(self.values[folded.index(one)] for one in close)
             hint = f" Nearest: {nearest}." if nearest else ""
-            listed = ", ".join(self.values[:20]) + (", ..." if self.levels > 20 else "")
-            raise CondgenError(f"{self.name} has no value {short(said)}.{hint} It has {listed}.")
+            listed = ", ".join(self.values[:20]) + (", ..." if self.cardinality > 20 else "")
+            raise CondgenError(f"{self.name} has no value {short(value)}.{hint} It has {listed}.")
         try:
-            number = float(said)  # type: ignore[arg-type]
+            number = float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
-            raise CondgenError(f"{self.name} must be a number, got {short(said)}.") from None
+            raise CondgenError(f"{self.name} must be a number, got {short(value)}.") from None
         if not math.isfinite(number):
-            raise CondgenError(f"{self.name} must be a finite number, got {short(said)}.")
+            raise CondgenError(f"{self.name} must be a finite number, got {short(value)}.")
         return (number - self.mean) / self.sd
 
     def number(self, code: float) -> float:
         """The real number that a code stands for, within the range of training; rounding must not leave it."""
         return min(max(code * self.sd + self.mean, self.low), self.high)
 
-    def told(self, code: float) -> str:
+    def format_target(self, code: float) -> str:
         """A code for people: the name of the value, the number, or `unknown` for NaN."""
         if math.isnan(code):
             return "unknown"

@@ -1,4 +1,4 @@
-"""The conditional GAN: paints in one pass what is said; in training a critic says whether it looks real and right."""
+"""The conditional GAN: generates in one pass; in training a critic judges whether an image is real and fits its condition."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from condgen.contracts import Batch, Knob, check_knobs
+from condgen.contracts import Batch, SamplingOption, check_options
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.diffusion.samplers import noise
 from condgen.losses import adversarial
-from condgen.nn.adversarial import Game, Read, Rules
-from condgen.nn.conditioning import Reads, reader
-from condgen.nn.generator import Critic, Grow
+from condgen.nn.adversarial import AdversarialObjective, AdversarialTraining, Read
+from condgen.nn.conditioning import CondSpec, build_cond_encoder
+from condgen.nn.generator import Critic, Generator
 
 
 @dataclass(frozen=True)
-class CganConfig(Reads):
-    """Shape of a decoder; what it paints and reads is `nn.conditioning.Reads`.
+class CganConfig(CondSpec):
+    """Shape of a decoder; what it paints and reads is `nn.conditioning.CondSpec`.
 
     Args:
         channels: of every level, the first at full resolution over two by two folded pixels; each further one halves.
@@ -44,25 +44,25 @@ class CganDecoder(nn.Module):
     def __init__(self, config: CganConfig):
         super().__init__()
         self.config = config
-        self.said = reader(config)
-        self.generator = Grow(config, config.channels, config.blocks, config.code)
+        self.cond_encoder = build_cond_encoder(config)
+        self.generator = Generator(config, config.channels, config.blocks, config.code)
 
     @property
-    def knobs(self) -> tuple[Knob, ...]:
+    def sampling_options(self) -> tuple[SamplingOption, ...]:
         """What may be turned when sampling."""
-        told = "bound of the noise in standard deviations; smaller is safer and less varied"
-        return (Knob("truncation", self.config.truncation, 0.05, 4, "float", told),)
+        metrics = "bound of the noise in standard deviations; smaller is safer and less varied"
+        return (SamplingOption("truncation", self.config.truncation, 0.05, 4, "float", metrics),)
 
-    def paint(self, code: Tensor, said: Batch) -> Tensor:
+    def paint(self, code: Tensor, cond: Batch) -> Tensor:
         """(B, code) normal noise and an encoded condition -> pictures, (B, C, S, S)."""
-        return self.generator(code, said)
+        return self.generator(code, cond)
 
     @torch.inference_mode()
-    def sample(self, cond: Batch, rng: list[torch.Generator], **knobs: float) -> Iterator[Tensor]:
+    def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
         """Yields the pictures, (B, C, S, S) in [-1, 1], once."""
-        dials = check_knobs(self.knobs, knobs)
-        code = truncated(noise((self.config.code,), rng), dials["truncation"])
-        yield self.paint(code.to(self.generator.start.weight.device), self.said(cond)).clamp(-1, 1)
+        options = check_options(self.sampling_options, options)
+        code = truncated(noise((self.config.code,), rng), options["truncation"])
+        yield self.paint(code.to(self.generator.start.weight.device), self.cond_encoder(cond)).clamp(-1, 1)
 
 
 def truncated(normal: Tensor, bound: float) -> Tensor:
@@ -77,8 +77,8 @@ def truncated(normal: Tensor, bound: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class CganObjective(Rules):
-    """How a cGAN is trained: the modern way by default, `CLASSIC` as it was taught; see `nn.game.Rules`.
+class CganObjective(AdversarialObjective):
+    """How a cGAN is trained: the modern way by default, `CLASSIC` as it was taught; see `nn.game.AdversarialObjective`.
 
     Args:
         loss: of the game: `rp`, `ns` or `hinge`, see `losses.adversarial`.
@@ -99,10 +99,10 @@ CLASSIC = CganObjective(loss="ns", gamma=0.0, augment=0.0)
 """As taught: the non-saturating game, without penalties and augmentation."""
 
 
-class CganTraining(Game):
+class CganTraining(AdversarialTraining):
     """A Trainable around a cGAN, in two turns. Each network owns its reading of the condition.
 
-    A batch holds `image` (B, C, S, S) and what was said, as for the diffusion decoder.
+    A batch holds `image` (B, C, S, S) and the condition, as for the diffusion decoder.
     """
 
     rules: CganObjective
@@ -111,28 +111,28 @@ class CganTraining(Game):
         super().__init__(cgan)
         shape = decoder.config
         self.decoder, self.tell = decoder, objective
-        self.said = reader(shape)
+        self.cond_encoder = build_cond_encoder(shape)
         self.critic = Critic(shape, shape.channels, shape.blocks)
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         if turn == "generator":
             return self.decoder.parameters()
-        return [*self.said.parameters(), *self.critic.parameters()]
+        return [*self.cond_encoder.parameters(), *self.critic.parameters()]
 
     def loss(self, batch: Batch, turn: str) -> dict[str, Tensor]:
         real, cond = batch["image"], self.tell(batch)
         code = torch.randn(len(real), self.decoder.config.code, device=real.device)
         with self.others_fixed(turn):
-            fake = self.decoder.paint(code, self.decoder.said(cond))
-            read = self.critic.read(self.said(cond))
+            fake = self.decoder.paint(code, self.decoder.cond_encoder(cond))
+            read = self.critic.read(self.cond_encoder(cond))
             if turn == "generator":
                 return self.play_generator(real, fake, read)[0]
-            told, of_real, _ = self.play_critic(real, fake, read)
+            metrics, of_real, _ = self.play_critic(real, fake, read)
             if weight := self.rules.mismatched:
                 wrong = self.judge(real, tuple(part.roll(1, 0) if torch.is_tensor(part) else part for part in read))
                 loss = adversarial(self.rules.loss, of_real[:, 0], wrong[:, 0], "discriminator")
-                told["loss"] = told["loss"] + weight * loss
-            return self.penalised(told, real, fake, read)
+                metrics["loss"] = metrics["loss"] + weight * loss
+            return self.penalised(metrics, real, fake, read)
 
     def judge(self, images: Tensor, read: Read) -> Tensor:
         return self.critic(self.augmented(images), *read)[:, None]

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from condgen.contracts import Batch
-from condgen.nn.conditioning import ConditionDrop, said_in
+from condgen.nn.conditioning import ConditioningDropout, cond_from_batch
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class DecoderObjective:
     """What a decoder is told in training.
 
     Args:
-        both, z, words, each, noise: what is dropped, see `nn.conditioning.ConditionDrop`.
+        both, z, words, each, noise: what is dropped, see `nn.conditioning.ConditioningDropout`.
         told: `image`, the embedding of the picture itself, or `text`, the embedding of its caption (the paper's
             ablation of the prior).
         guessed: share of the samples that are told the prior's guess of the embedding and not the picture's own.
@@ -28,7 +28,7 @@ class DecoderObjective:
     words: float = 0.2
     each: float = 0.1
     noise: float = 0.15
-    told: Literal["image", "text"] = "image"
+    metrics: Literal["image", "text"] = "image"
     guessed: float = 0.4
     layout: float = 1.0
 
@@ -39,9 +39,9 @@ class DecoderObjective:
         allows, and so where no picture's own embedding lies. A decoder must have seen such guesses to paint well from
         them.
         """
-        cond = said_in(batch)
+        cond = cond_from_batch(batch)
         if self.guessed and "guess" in batch:
             z = batch["z"]
             guessed = torch.rand(len(z), 1, device=z.device) < self.guessed
             cond["z"] = torch.where(guessed, batch["guess"], z)
-        return ConditionDrop(self.both, self.z, self.words, self.each, self.noise)(cond)
+        return ConditioningDropout(self.both, self.z, self.words, self.each, self.noise)(cond)

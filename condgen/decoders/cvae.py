@@ -1,4 +1,4 @@
-"""The conditional variational autoencoder: paints in one pass what is said, from a code that is drawn for it."""
+"""The conditional variational autoencoder: generates in one pass, from a condition and a latent drawn for it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.contracts import Batch, Knob, check_knobs
+from condgen.contracts import Batch, SamplingOption, check_options
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.diffusion.samplers import noise
 from condgen.losses import gaussian_nll
-from condgen.nn.conditioning import Reads, reader
+from condgen.nn.conditioning import CondSpec, build_cond_encoder
 from condgen.nn.flow import Flow
-from condgen.nn.generator import Grow
+from condgen.nn.generator import Generator
 from condgen.nn.layers import ResBlock
 from condgen.nn.layout_map import bottom_edge
 
 
 @dataclass(frozen=True)
-class CvaeConfig(Reads):
-    """Shape of a decoder; what it paints and reads is `nn.conditioning.Reads`.
+class CvaeConfig(CondSpec):
+    """Shape of a decoder; what it paints and reads is `nn.conditioning.CondSpec`.
 
     Args:
         channels: of every level, the first at full resolution over two by two folded pixels; each further one halves.
@@ -57,28 +57,28 @@ class CvaeDecoder(nn.Module):
     def __init__(self, config: CvaeConfig):
         super().__init__()
         self.config = config
-        self.said = reader(config)
+        self.cond_encoder = build_cond_encoder(config)
         self.encoder = Posterior(config)
         self.prior = Flow(config.latent, config.width)
-        self.generator = Grow(config, config.channels, config.blocks, config.latent)
+        self.generator = Generator(config, config.channels, config.blocks, config.latent)
 
     @property
-    def knobs(self) -> tuple[Knob, ...]:
+    def sampling_options(self) -> tuple[SamplingOption, ...]:
         """What may be turned when sampling."""
-        told = "sd of the noise that codes are drawn from; smaller is safer and less varied"
-        return (Knob("temperature", self.config.temperature, 0, 2, "float", told),)
+        metrics = "sd of the noise that codes are drawn from; smaller is safer and less varied"
+        return (SamplingOption("temperature", self.config.temperature, 0, 2, "float", metrics),)
 
-    def paint(self, code: Tensor, said: Batch) -> Tensor:
+    def paint(self, code: Tensor, cond: Batch) -> Tensor:
         """(B, latent) codes and an encoded condition -> the mean picture, (B, C, S, S)."""
-        return self.generator(code, said)
+        return self.generator(code, cond)
 
     @torch.inference_mode()
-    def sample(self, cond: Batch, rng: list[torch.Generator], **knobs: float) -> Iterator[Tensor]:
+    def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
         """Yields the pictures, (B, C, S, S) in [-1, 1], once."""
-        dials = check_knobs(self.knobs, knobs)
-        said = self.said(cond)
-        drawn = dials["temperature"] * noise((self.config.latent,), rng).to(said["vector"].device)
-        yield self.paint(self.prior.from_normal(drawn, said["vector"]), said).clamp(-1, 1)
+        options = check_options(self.sampling_options, options)
+        encoded = self.cond_encoder(cond)
+        drawn = options["temperature"] * noise((self.config.latent,), rng).to(encoded["vector"].device)
+        yield self.paint(self.prior.from_normal(drawn, encoded["vector"]), encoded).clamp(-1, 1)
 
 
 class Posterior(nn.Module):
@@ -87,7 +87,7 @@ class Posterior(nn.Module):
     def __init__(self, config: CvaeConfig):
         super().__init__()
         c, edge = config.channels, bottom_edge(config.size, len(config.channels))
-        self.stem = nn.Conv2d(4 * config.colours, c[0], 3, padding=1)
+        self.stem = nn.Conv2d(4 * config.image_channels, c[0], 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.ModuleList(ResBlock(k, k, config.width) for _ in range(config.blocks)) for k in c
         )
@@ -96,12 +96,12 @@ class Posterior(nn.Module):
         self.out = nn.Linear(c[-1] * edge**2, 2 * config.latent)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, image: Tensor, said: Batch) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, cond: Batch) -> tuple[Tensor, Tensor]:
         h = self.stem(F.pixel_unshuffle(image, 2).contiguous(memory_format=torch.channels_last))
         for level, blocks in enumerate(self.blocks):
             h = self.shrink[level - 1](h) if level else h
             for block in blocks:
-                h = block(h, said["vector"])
+                h = block(h, cond["vector"])
         mean, log_var = self.out(F.silu(self.norm(h)).flatten(1)).chunk(2, 1)
         return mean, log_var.clamp(-12, 4)
 
@@ -132,7 +132,7 @@ class CvaeTraining(nn.Module):
     """A Trainable around a CVAE: the negative evidence bound, summed over pixels and code, per pixel. The divergence of
     the encoder's normal from the prior is estimated by one code of each picture.
 
-    A batch holds `image` (B, C, S, S) and what was said, as for the diffusion decoder.
+    A batch holds `image` (B, C, S, S) and the condition, as for the diffusion decoder.
     """
 
     turns = ("decoder",)
@@ -147,20 +147,20 @@ class CvaeTraining(nn.Module):
 
     def loss(self, batch: Batch, turn: str = "decoder") -> dict[str, Tensor]:
         image, decoder, own = batch["image"], self.decoder, self.cvae
-        said = decoder.said(self.tell(batch))
-        mean, log_var = decoder.encoder(image, said)
+        cond = decoder.cond_encoder(self.tell(batch))
+        mean, log_var = decoder.encoder(image, cond)
         eps = torch.randn_like(mean)
         code = mean + (log_var / 2).exp() * eps
-        painted = decoder.paint(code, said)
+        painted = decoder.paint(code, cond)
         painted, image = (
-            distributed.gathered(painted),
-            distributed.gathered(image),
+            distributed.all_gather_with_grad(painted),
+            distributed.all_gather_with_grad(image),
         )  # sigma is one for the batch of all processes
         error = F.mse_loss(painted, image)
         log_sigma = error.clamp(min=1e-4).log() / 2 if own.sigma == "optimal" else error.new_tensor(math.log(0.1))
         nll = gaussian_nll(painted, image, log_sigma)
         density = -(eps.pow(2) + log_var + math.log(2 * math.pi)).sum(1) / 2
-        kl = distributed.gathered(density - decoder.prior.log_prob(code, said["vector"])).mean()
+        kl = distributed.all_gather_with_grad(density - decoder.prior.log_prob(code, cond["vector"])).mean()
         beta = own.beta
         if own.warmup and self.training:
             self.seen += 1
@@ -168,5 +168,5 @@ class CvaeTraining(nn.Module):
         cost = kl.clamp(min=own.free_bits * mean.shape[1])
         active = (mean.var(0) > 0.01).sum().float()
         loss = (nll + beta * cost) / image[0].numel()
-        told = {"nll": nll, "kl": kl, "sigma": log_sigma.exp(), "active": active}
-        return {"loss": loss} | {name: value.detach() for name, value in told.items()}
+        metrics = {"nll": nll, "kl": kl, "sigma": log_sigma.exp(), "active": active}
+        return {"loss": loss} | {name: value.detach() for name, value in metrics.items()}

@@ -1,4 +1,4 @@
-"""The diffusion decoder: paints what is said, an image embedding and words or labels, starting from noise."""
+"""The diffusion decoder: generates an image from noise, given an image embedding and words, or labels."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.contracts import Batch, Knob, check_knobs
+from condgen.contracts import Batch, SamplingOption, check_options
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.diffusion.guidance import Autoguided, Guided
 from condgen.diffusion.objectives import OBJECTIVES, Denoiser, denoising_loss
 from condgen.diffusion.samplers import sample
-from condgen.nn.conditioning import Reads, reader, say_nothing
+from condgen.nn.conditioning import CondSpec, build_cond_encoder, null_cond
 from condgen.nn.layout_map import LAYOUT
 from condgen.nn.unet import UNet, UNetConfig
 
 
 @dataclass(frozen=True)
-class DiffusionDecoderConfig(Reads):
-    """Shape of a decoder; what it paints and reads is `nn.conditioning.Reads`.
+class DiffusionDecoderConfig(CondSpec):
+    """Shape of a decoder; what it paints and reads is `nn.conditioning.CondSpec`.
 
     Args:
         objective: what the network is asked for, `x` or `edm`; see `diffusion.precondition`.
@@ -53,22 +53,26 @@ class DiffusionDecoder(nn.Module):
         self.config = config
         self._weak: list[DiffusionDecoder] = []  # in a list, so that it is no submodule
         self.objective = OBJECTIVES[config.objective]()
-        self.said = reader(config)
-        shape = UNetConfig(config.size, config.channels, config.blocks, config.depth, config.heads, config.colours)
+        self.cond_encoder = build_cond_encoder(config)
+        shape = UNetConfig(
+            config.size, config.channels, config.blocks, config.depth, config.heads, config.image_channels
+        )
         self.unet = UNet(shape, config.width)
-        self.register_buffer("mean", torch.zeros(config.colours, 1, 1))
-        self.register_buffer("sd", torch.ones(config.colours, 1, 1))
+        self.register_buffer("mean", torch.zeros(config.image_channels, 1, 1))
+        self.register_buffer("sd", torch.ones(config.image_channels, 1, 1))
 
     @property
-    def knobs(self) -> tuple[Knob, ...]:
+    def sampling_options(self) -> tuple[SamplingOption, ...]:
         """What may be turned when sampling."""
-        told = "guidance by the weak version of the decoder, in place of guidance; 1 is off"
-        weak = (Knob("autoguidance", 1.0, 0, 10, "float", told, True),) if self._weak else ()
+        metrics = "guidance by the weak version of the decoder, in place of guidance; 1 is off"
+        weak = (SamplingOption("autoguidance", 1.0, 0, 10, "float", metrics, True),) if self._weak else ()
         return (
-            Knob("guidance", self.config.guidance, 0, 20, "float", "how closely to follow what is asked; 1 is off"),
-            Knob("steps", self.config.steps, 1, 200, "int", "denoising steps"),
-            Knob("guidance_low", 0.0, 0, 1, "float", "noise level below which nothing is guided", True),
-            Knob("guidance_high", 1.0, 0, 1, "float", "noise level above which nothing is guided", True),
+            SamplingOption(
+                "guidance", self.config.guidance, 0, 20, "float", "how closely to follow what is asked; 1 is off"
+            ),
+            SamplingOption("steps", self.config.steps, 1, 200, "int", "denoising steps"),
+            SamplingOption("guidance_low", 0.0, 0, 1, "float", "noise level below which nothing is guided", True),
+            SamplingOption("guidance_high", 1.0, 0, 1, "float", "noise level above which nothing is guided", True),
             *weak,
         )
 
@@ -83,29 +87,31 @@ class DiffusionDecoder(nn.Module):
 
     def read(self, cond: Batch) -> Batch:
         """Encodes a condition once for all noise levels: its vector, tokens and layout map."""
-        said = self.said(cond)
-        return said | {"layout": self.unet.layout(said)}
+        encoded = self.cond_encoder(cond)
+        return encoded | {"layout": self.unet.layout(encoded)}
 
-    def denoise(self, x_t: Tensor, t: Tensor, said: Batch) -> Tensor:
+    def denoise(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         """x_0 from x_t, both (B, C, S, S) with sd 1, given what `read` made of the condition."""
-        return self.objective.denoise(self.unet, x_t, t, said)
+        return self.objective.denoise(self.unet, x_t, t, cond)
 
-    def sample(self, cond: Batch, rng: list[torch.Generator], **knobs: float) -> Iterator[Tensor]:
+    def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
         """Yields the picture so far, (B, C, S, S) in [-1, 1], after every step; the last one is the result."""
-        dials = check_knobs(self.knobs, knobs)
+        options = check_options(self.sampling_options, options)
         with torch.inference_mode():
-            said, nothing = self.read(cond), self.read(say_nothing(cond))
-            heard = self.weak.read(cond) if self.weak is not None else {}
+            encoded, null = self.read(cond), self.read(null_cond(cond))
+            weak_cond = self.weak.read(cond) if self.weak is not None else {}
         guided: Denoiser
-        if self.weak is not None and dials["autoguidance"] != 1:
+        if self.weak is not None and options["autoguidance"] != 1:
             weak = self.weak
-            guided = Autoguided(self.denoise, lambda x_t, t, _: weak.denoise(x_t, t, heard), dials["autoguidance"])
+            guided = Autoguided(
+                self.denoise, lambda x_t, t, _: weak.denoise(x_t, t, weak_cond), options["autoguidance"]
+            )
         else:
-            interval = (dials["guidance_low"], dials["guidance_high"])
-            guided = Guided(self.denoise, lambda _: nothing, dials["guidance"], *interval)
-        shape = (self.config.colours, self.config.size, self.config.size)
-        steps, solver = int(dials["steps"]), self.config.solver
-        for x in sample(guided, shape, said, rng, steps, solver, device=self.mean.device):
+            interval = (options["guidance_low"], options["guidance_high"])
+            guided = Guided(self.denoise, lambda _: null, options["guidance"], *interval)
+        shape = (self.config.image_channels, self.config.size, self.config.size)
+        steps, solver = int(options["steps"]), self.config.solver
+        for x in sample(guided, shape, encoded, rng, steps, solver, device=self.mean.device):
             yield (x * self.sd + self.mean).clamp(-1, 1)
 
 
@@ -116,8 +122,8 @@ class DecoderTraining(nn.Module):
     the mean of all pictures that the condition allows. Denoising teaches the same only at the highest noise, a tenth
     of the samples, and there was late to learn which colour belongs above which.
 
-    A batch holds `image` (B, C, S, S) and what was said: `z` (B, D), `tokens` (B, L), and `guess` (B, D) where there
-    is a prior; or `codes` and `has_codes` (B, A).
+    A batch holds `image` (B, C, S, S) and the condition: `z` (B, D), `tokens` (B, L), and `guess` (B, D) where there
+    is a prior; or `codes` and `has_targets` (B, A).
     """
 
     turns = ("decoder",)
@@ -125,7 +131,7 @@ class DecoderTraining(nn.Module):
     def __init__(self, decoder: DiffusionDecoder, objective: DecoderObjective):
         super().__init__()
         self.decoder, self.tell, self.layout = decoder, objective, objective.layout
-        self.guess = nn.Conv2d(LAYOUT, 4 * decoder.config.colours, 1) if objective.layout else None
+        self.guess = nn.Conv2d(LAYOUT, 4 * decoder.config.image_channels, 1) if objective.layout else None
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         return self.parameters()
@@ -133,11 +139,11 @@ class DecoderTraining(nn.Module):
     def loss(self, batch: Batch, turn: str = "decoder") -> dict[str, Tensor]:
         decoder = self.decoder
         x_0 = (batch["image"] - decoder.mean) / decoder.sd
-        said = decoder.read(self.tell(batch))
-        denoising = denoising_loss(decoder.objective, decoder.unet, x_0, said)
+        cond = decoder.read(self.tell(batch))
+        denoising = denoising_loss(decoder.objective, decoder.unet, x_0, cond)
         if self.guess is None:
             return {"loss": denoising}
-        layout = said["layout"]
+        layout = cond["layout"]
         coarse = F.pixel_unshuffle(F.adaptive_avg_pool2d(x_0, 2 * layout.shape[-1]), 2)
         placing = F.mse_loss(self.guess(layout), coarse)
         return {"loss": denoising + self.layout * placing, "denoising": denoising, "layout": placing}

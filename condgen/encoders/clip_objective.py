@@ -109,16 +109,19 @@ class ClipTraining(nn.Module):
             with torch.no_grad():  # the parameter itself, so that it can come back down
                 self.clip.log_scale.clamp_(max=math.log(MAX_SCALE))
         image_embed = self._in_chunks(self.clip.embed_image, batch["image"])
-        true_ids, text_id = distributed.gathered(batch["true_ids"]), distributed.gathered(batch["text_id"])
+        true_ids, text_id = (
+            distributed.all_gather_with_grad(batch["true_ids"]),
+            distributed.all_gather_with_grad(batch["text_id"]),
+        )
         matches = self._matches(batch, true_ids, text_id)
         texts, negative_ok = batch["tokens"], None
         if "negative_tokens" in batch and self.objective.negatives:
-            ids = distributed.gathered(batch["negative_id"].flatten())
+            ids = distributed.all_gather_with_grad(batch["negative_id"].flatten())
             negative_ok = (ids >= 0)[None] & ~_is_true(true_ids, ids)
             texts = torch.cat([texts, batch["negative_tokens"].flatten(0, 1)])
         embeds = self._in_chunks(self.clip.embed_text, texts)
         own = len(image_embed)
-        embeds = [distributed.gathered(x) for x in (image_embed, embeds[:own], embeds[own:])]
+        embeds = [distributed.all_gather_with_grad(x) for x in (image_embed, embeds[:own], embeds[own:])]
         contrast, floor = self._contrast(*embeds, matches, negative_ok, text_id[:, None] == text_id)
         parts = {"loss": contrast, "contrast": contrast, "floor": floor, "scale": self.clip.log_scale.detach().exp()}
         with torch.no_grad():
@@ -138,7 +141,7 @@ class ClipTraining(nn.Module):
             return _is_true(true_ids, text_id)
         if "label" not in batch:
             raise CondgenError("These pictures have no labels: choose --objective.positives text or pair.")
-        label = distributed.gathered(batch["label"])
+        label = distributed.all_gather_with_grad(batch["label"])
         return label[:, None] == label
 
     def _contrast(

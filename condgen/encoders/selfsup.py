@@ -93,7 +93,7 @@ class SimCLRTraining(nn.Module):
 
     def loss(self, batch: Batch, turn: str = "selfsup") -> dict[str, Tensor]:
         z = self.encoder(torch.cat([batch["view_1"], batch["view_2"]]))
-        z_1, z_2 = (distributed.gathered(part) for part in z.chunk(2))
+        z_1, z_2 = (distributed.all_gather_with_grad(part) for part in z.chunk(2))
         return {"loss": nt_xent(z_1, z_2, self.temperature), "spread": spread(z_1.detach())}
 
 
@@ -148,7 +148,7 @@ class MoCoTraining(nn.Module):
         with torch.no_grad():
             key = self.key_encoder(batch["view_2"])
         same = batch["index"][:, None] == self.queued
-        self._fresh = (distributed.gathered(key), distributed.gathered(batch["index"]))
+        self._fresh = (distributed.all_gather_with_grad(key), distributed.all_gather_with_grad(batch["index"]))
         loss = queue_nce(query, key, self.queue, self.temperature, same)
         return {"loss": loss, "spread": spread(query.detach())}
 
@@ -213,14 +213,14 @@ class InstanceTraining(nn.Module):
     def loss(self, batch: Batch, turn: str = "selfsup") -> dict[str, Tensor]:
         z, index, log_z = self.encoder(batch["view_1"]), batch["index"], self.log_z
         if self.sampled:
-            noise = distributed.gathered(batch["noise"]).flatten()
+            noise = distributed.all_gather_with_grad(batch["noise"]).flatten()
             if log_z.isinf():
                 own = log_partition(z.detach(), self.bank[noise], self.temperature, len(self.bank))
                 log_z = distributed.mean(own.exp()).log()
             loss = instance_nce(z, self.bank, index, noise, self.temperature, log_z)
         else:
             loss = instance_softmax(z, self.bank, index, self.temperature)
-        self._fresh = (distributed.gathered(z.detach()), distributed.gathered(index), log_z)
+        self._fresh = (distributed.all_gather_with_grad(z.detach()), distributed.all_gather_with_grad(index), log_z)
         return {"loss": loss, "spread": spread(z.detach())}
 
     @torch.no_grad()

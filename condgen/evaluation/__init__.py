@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from condgen import distributed
-from condgen.contracts import CondgenError
-from condgen.evaluation.embed import Told
+from condgen.contracts import CondgenError, ProgressCallback
 from condgen.evaluation.layers import evaluate_parts, read_exam
 from condgen.evaluation.report import check_out, finite, markdown, write
 from condgen.evaluation.scenes import evaluate_scenes, scene_eval
@@ -33,12 +32,12 @@ def evaluate(
     per_label: int = 100, seeds: int | None = None, judge: Path | str | None = None, combined: Sequence[str] = (),
     inception: Path | str | None = None, features: bool = False, label: str | None = None,
     templates: Sequence[str] = (), train_pictures: int = 0, tune: int = TUNE, importance: int = 50,
-    told: Told = lambda share, what: None,
+    progress: ProgressCallback = lambda share, what: None,
 ) -> dict:  # fmt: skip
     """Judges a model.
 
     Args:
-        model: an encoder, a Translator, a TextToImage or LabelToImage, a path or a name.
+        model: an encoder, a Translator, a TextToImage or ClassToImage, a path or a name.
         out: folder for `report.json`, `report.md` and `sheet.png`; None writes nothing.
         data: captioned pictures to judge on; needed unless the model paints scenes. Or labelled pictures, by default
             those of the training.
@@ -62,7 +61,7 @@ def evaluate(
         tune: pictures that an encoder sees when it is trained on 1, 10 and 100 % of the labels; 0 leaves that out.
         importance: of VAEs: codes a picture for the importance-weighted likelihood; 0 leaves it out.
         judge: folder to keep classifiers in; by default `judge` in the folder of the report.
-        told: called with progress.
+        progress: called with progress.
 
     Returns:
         the report, as written to `report.json`; a number that cannot be told is None.
@@ -108,13 +107,13 @@ def evaluate(
     if hasattr(model, "translate"):
         from condgen.evaluation.translation import evaluate_translation, read_sides
 
-        report, sheets = evaluate_translation(model, read_sides(model, data, split), told)
+        report, sheets = evaluate_translation(model, read_sides(model, data, split), progress)
     elif by_features:
         from condgen.evaluation import representations  # trains, and the other judges need not load that
 
         what = representations.Asked(data, split, asked | {"label": label, "text": text}, train_pictures)
         report, sheets, drawn = representations.evaluate_features(
-            [model, *others], what, templates, tune, seeds or 1, told
+            [model, *others], what, templates, tune, seeds or 1, progress
         )
     elif by_label:
         from condgen.evaluation import class_to_image as labels  # trains, and the other judges need not load that
@@ -122,7 +121,9 @@ def evaluate(
         train, test = labels.read_labelled(model, data, split, asked)
         place = judge or (Path(out) / "judge" if out is not None else None)
         more = {"judge": place and Path(place), "combined": combined, "inception": inception and Path(inception)}
-        report, sheets = labels.evaluate_labels(model, train, test, per_label, range(seeds or 3), told=told, **more)
+        report, sheets = labels.evaluate_labels(
+            model, train, test, per_label, range(seeds or 3), progress=progress, **more
+        )
     elif by_codes:
         from condgen.evaluation import autoencoder as latents  # trains, and the other judges need not load that
         from condgen.evaluation import samples
@@ -130,27 +131,27 @@ def evaluate(
         train, test = latents.read_any(model, data, split, asked)
         report = {"kind": "codes", "data": test.name}
         if model.encodes:
-            more, sheets["sheet"] = latents.evaluate_autoencoder(model, train, test, importance, told)
+            more, sheets["sheet"] = latents.evaluate_autoencoder(model, train, test, importance, progress)
             report |= more
         if not model.encodes or model.variational or model.mixture is not None:
             place = judge or (Path(out) / "judge" if out is not None else None)
             paths = {"judge": place and Path(place), "inception": inception and Path(inception)}
-            more, drawn_of = samples.evaluate_samples(model, train, test, range(seeds or 3), told=told, **paths)
+            more, drawn_of = samples.evaluate_samples(model, train, test, range(seeds or 3), progress=progress, **paths)
             report, sheets = report | more, sheets | drawn_of
     elif data:
         asked = {"image": image, "text": text, "split": split_column, "where": where, "how": how}
         known = read_pictures(model, data, split, asked)
         exam = read_exam(Path(data), Path(parts), prompts, model.size) if parts else None
-        report, sheets["sheet"] = evaluate_captions(model, known, pictures, told)
+        report, sheets["sheet"] = evaluate_captions(model, known, pictures, progress)
         if exam is not None:
-            more, sheets["sheet"] = evaluate_parts(model, exam, pictures, ablate, told)
+            more, sheets["sheet"] = evaluate_parts(model, exam, pictures, ablate, progress)
             report |= more
     elif str(model.about.get("recipe")).startswith("scenes"):
-        report, sheets["sheet"] = evaluate_scenes(model, prompts, pictures, ablate, told, others)
+        report, sheets["sheet"] = evaluate_scenes(model, prompts, pictures, ablate, progress, others)
     else:
         raise CondgenError(f"{model.name} does not paint scenes: give captioned pictures to judge on with --data.")
     report = finite({"model": model.name, "model_id": model.model_id} | report)
-    told(1.0, "done")
+    progress(1.0, "done")
     if out is not None and not distributed.rank():
         write(Path(out), report, sheets, drawn)
     return report

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, ProgressCallback
 from condgen.data.batches.captions import to_float, to_uint8
 from condgen.data.datasets.labels import LabelledPictures
 from condgen.data.sources.open_images import open_any
 from condgen.evaluation.distribution import rgb
-from condgen.evaluation.embed import Example, Told
+from condgen.evaluation.embed import Example
 from condgen.evaluation.reconstruction import bound_of, errors
 from condgen.latent_space.likelihood import importance_weighted
 
@@ -36,20 +36,20 @@ def read_any(model, data: str, split: str, asked: dict[str, str | None]) -> tupl
     A class that training left out is left out of the training pictures alone.
 
     Args:
-        model: a LatentModel; `about["data"]` names its data and `about["pictures"]` how it was read.
+        model: a LatentModel; `about["data"]` names its data and `about["reading"]` how it was read.
         data, split, asked: see `evaluation.labels.read_labelled`.
     """
     source = data or model.about.get("data")
     if not source or not isinstance(source, str):
         raise CondgenError(f"{model.name} does not say what it was trained on: name the pictures with --data.")
-    trained = model.about.get("pictures")
+    trained = model.about.get("reading")
     trained = trained if isinstance(trained, dict) else {}
     chosen = {name: trained[name] for name in READ if isinstance(trained.get(name), str)}
     chosen |= {name: value for name, value in asked.items() if value is not None}
     without = chosen.pop("without", "")
     try:
-        train = open_any(source, model.size, model.colours, split="train", without=without, **chosen)
-        test = open_any(source, model.size, model.colours, split=split, **chosen)
+        train = open_any(source, model.size, model.image_channels, split="train", without=without, **chosen)
+        test = open_any(source, model.size, model.image_channels, split=split, **chosen)
     except CondgenError as error:
         hint = "" if data else " The pictures to judge on are those of the training unless --data names others."
         raise CondgenError(f"{error}{hint}") from None
@@ -57,7 +57,7 @@ def read_any(model, data: str, split: str, asked: dict[str, str | None]) -> tupl
 
 
 def evaluate_autoencoder(
-    model, train: LabelledPictures, test: LabelledPictures, importance: int, told: Told
+    model, train: LabelledPictures, test: LabelledPictures, importance: int, progress: ProgressCallback
 ) -> tuple[dict, list[Example]]:
     """Reconstruction and likelihood of an autoencoder.
 
@@ -65,7 +65,7 @@ def evaluate_autoencoder(
         model: a LatentModel that encodes.
         train, test: real pictures; what comes back is judged on the second.
         importance: codes a picture for the likelihood; 0 leaves it out.
-        told: called with progress.
+        progress: called with progress.
 
     Returns:
         (sections of the report, pictures each above what comes back of it)
@@ -74,7 +74,7 @@ def evaluate_autoencoder(
     images, known = (
         model.net.seen(to_float(part.images), rng) for part in (test, train.rows(_some(len(train), PCA_ON)))
     )
-    told(0.0, "what comes back")
+    progress(0.0, "what comes back")
     back = model.decode(model.encode(images))
     report: dict = {"reconstruction": {model.name: errors(back, images) | {"N": len(images)}}}
     report["reconstruction"]["its training pictures"] = errors(model.decode(model.encode(known)), known) | {
@@ -86,7 +86,7 @@ def evaluate_autoencoder(
         began = time.perf_counter()
         pixels = images[0].numel()
         bound = bound_of(model, images, rng)
-        found = importance_weighted(model, images, importance, 0, lambda share, what: told(0.1 + 0.4 * share, what))
+        found = importance_weighted(model, images, importance, 0, lambda share, what: progress(0.1 + 0.4 * share, what))
         nll = found.nll.double()
         line = {
             "NLL, importance-weighted": nll.mean().item(),

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, ProgressCallback
 from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import Factor
+from condgen.data.factors import Attribute
 from condgen.evaluation.class_to_image_protocol import Exam, like, read_exam, said
 from condgen.evaluation.classifier import (
     Classifier,
@@ -40,7 +40,7 @@ from condgen.evaluation.distribution import (
     pixels,
     rgb,
 )
-from condgen.evaluation.embed import Example, Told, paint
+from condgen.evaluation.embed import Example, paint
 from condgen.evaluation.inception import Inception
 from condgen.metrics.fid_kid import frechet_distance
 from condgen.metrics.prdc import closeness, memorisation
@@ -53,12 +53,12 @@ SHOWN = 24
 def evaluate_labels(
     model, train: LabelledPictures, test: LabelledPictures, per_label: int = 100, seeds: Sequence[int] = (0, 1, 2),
     judge: Path | None = None, combined: Sequence[str] = (), inception: Path | None = None,
-    run: ClassifierRun | None = None, told: Told = lambda share, what: None,
+    run: ClassifierRun | None = None, progress: ProgressCallback = lambda share, what: None,
 ) -> tuple[dict, dict[str, list[Example]]]:  # fmt: skip
     """Judges a model of labelled pictures.
 
     Args:
-        model: a LabelToImage.
+        model: a ClassToImage.
         train, test: real pictures; the classifier learns from the first and has never seen the second.
         per_label: pictures of every class. Where several factors have values, test pictures are asked for again: ten
             times as many with combinations that training has shown, and as many with others.
@@ -67,7 +67,7 @@ def evaluate_labels(
         combined: names of the factors whose values make up a combination; by default all that have values.
         inception: file with the weights of the Inception network, see `evaluation.inception`.
         run: how classifiers are trained.
-        told: called with progress.
+        progress: called with progress.
 
     Returns:
         (report, sheets): `sheet` shows what was asked for, `neighbours` the pictures nearest to a training picture,
@@ -79,7 +79,7 @@ def evaluate_labels(
     exam = read_exam(model.factors, train, test, per_label, combined)
     network = None if inception is None else Inception.read(inception)
     run = run or ClassifierRun()
-    classifier = kept_classifier(exam.train, judge, run, lambda share, what: told(0.25 * share, what))
+    classifier = kept_classifier(exam.train, judge, run, lambda share, what: progress(0.25 * share, what))
     classifier = classifier.to(model.device)
     space = space_of(classifier, exam.train.name)
     extractors: Extractors = {
@@ -91,17 +91,17 @@ def evaluate_labels(
     rounds, sheets, confusion = [], {}, []
     for k, seed in enumerate(seeds):
         at = 0.25 + 0.75 * k / len(seeds)
-        told(at, f"painting {len(exam.codes):,} pictures, seed {seed}")
+        progress(at, f"painting {len(exam.codes):,} pictures, seed {seed}")
         began = time.perf_counter()
         painted = _painted(model, exam, seed)
         seconds = time.perf_counter() - began
-        told(at + 0.5 / len(seeds), "judging them")
+        progress(at + 0.5 / len(seeds), "judging them")
         features = features_of(classifier, painted)
         seen = seen_in(classifier, features)
         near, rows = closeness(pixels(painted[exam.held]), truth.pixels)
         found = truth.accuracy(seen) | truth.distances(painted, seed)
         found["memorisation"] = {"memorised": memorisation(near, truth.near) | {"N": len(near)}}
-        told(at + 0.6 / len(seeds), "a classifier trained on them")
+        progress(at + 0.6 / len(seeds), "a classifier trained on them")
         found["classifier_trained_on_generated"] = _trained_on(painted, exam, replace(run, seed=seed), judge)
         found["speed"] = {"painting": {"pictures a second": len(painted) / seconds, "N": len(painted)}}
         rounds.append(found)
@@ -119,7 +119,7 @@ def evaluate_labels(
         **{f"{name}, right on real test pictures": share for name, share in truth.right.items()},
     }
     report |= over_seeds(rounds)
-    if len(exam.judged) == 1 and exam.factors[exam.judged[0]].levels <= SHOWN:
+    if len(exam.judged) == 1 and exam.factors[exam.judged[0]].cardinality <= SHOWN:
         report["confusion"] = _confusion(exam, np.concatenate(confusion), len(seeds))
     return report, sheets
 
@@ -135,7 +135,7 @@ def read_labelled(
     """Training and test pictures, read as those of the training were where nothing else is asked for.
 
     Args:
-        model: a LabelToImage; `about["data"]` names its data and `about["pictures"]` how it was read.
+        model: a ClassToImage; `about["data"]` names its data and `about["reading"]` how it was read.
         data: another place where the pictures are; '' for that of the training.
         split: which part of the data is the test.
         asked: some of READ; None as in the training.
@@ -148,14 +148,14 @@ def read_labelled(
         raise CondgenError(f"{model.name} does not say what it was trained on: name the pictures with --data.")
     from condgen.data.sources.labels import open_labelled
 
-    trained = model.about.get("pictures")
+    trained = model.about.get("reading")
     trained = trained if isinstance(trained, dict) else {}
     chosen = READ | {name: trained[name] for name in READ if isinstance(trained.get(name), str | list | float)}
     chosen |= {name: value for name, value in asked.items() if value is not None}
     chosen |= {name: tuple(chosen[name]) for name in ("attributes", "names")}
     try:
         train, test = (
-            open_labelled(source, model.size, model.colours, split=part, **chosen) for part in ("train", split)
+            open_labelled(source, model.size, model.image_channels, split=part, **chosen) for part in ("train", split)
         )
     except CondgenError as error:
         hint = "" if data else " The pictures to judge on are those of the training unless --data names others."
@@ -248,8 +248,8 @@ class Quick:
         self.train, self.test, self.per_label, self.judge, self.seed = train, test, per_label, judge, seed
         self._known: tuple[Classifier, Truth] | None = None
 
-    def __call__(self, model, **dials: float) -> dict[str, float]:
-        """Shares and distances of a LabelToImage, and what a picture costs; `dials` are for `model.paint`."""
+    def __call__(self, model, **options: float) -> dict[str, float]:
+        """Shares and distances of a ClassToImage, and what a picture costs; `options` are for `model.paint`."""
         if self._known is None:
             exam = read_exam(model.factors, self.train, self.test, self.per_label)
             classifier = kept_classifier(exam.train, self.judge)
@@ -257,7 +257,7 @@ class Quick:
         classifier, truth = self._known
         exam = truth.exam
         began = time.perf_counter()
-        painted = _painted(model, exam, self.seed, **dials)
+        painted = _painted(model, exam, self.seed, **options)
         took = time.perf_counter() - began
         features = features_of(classifier, painted)
         seen = seen_in(classifier, features)
@@ -268,7 +268,7 @@ class Quick:
         return told | {"milliseconds a picture": 1000 * took / len(painted), "N": len(painted)}
 
 
-def right_of(seen: np.ndarray, codes: np.ndarray, factors: Sequence[Factor]) -> dict[str, float]:
+def right_of(seen: np.ndarray, codes: np.ndarray, factors: Sequence[Attribute]) -> dict[str, float]:
     """For every factor with values, the share of the pictures of which it is known that show it; NaN where none is."""
     out = {}
     for k, factor in enumerate(factors):
@@ -278,13 +278,13 @@ def right_of(seen: np.ndarray, codes: np.ndarray, factors: Sequence[Factor]) -> 
     return out
 
 
-def _painted(model, exam: Exam, seed: int, **dials: float) -> np.ndarray:
+def _painted(model, exam: Exam, seed: int, **options: float) -> np.ndarray:
     """uint8 (N, C, S, S). Picture i of seed s has seed 1,000,000 s + i, so that no two seeds share one."""
     wanted = [said(exam.factors, row) for row in exam.codes]
     starts = range(0, len(wanted), BATCH)
     parts = [wanted[k : k + BATCH] for k in starts]
     first = [seed * 1_000_000 + k for k in starts]
-    return np.concatenate([paint(model, part, [*range(k, k + len(part))], **dials) for k, part in zip(first, parts)])
+    return np.concatenate([paint(model, part, [*range(k, k + len(part))], **options) for k, part in zip(first, parts)])
 
 
 def _trained_on(painted: np.ndarray, exam: Exam, run: ClassifierRun, judge: Path | None) -> Report:
@@ -333,4 +333,6 @@ def _sheet(exam: Exam, painted: np.ndarray, seen: np.ndarray) -> list[Example]:
 
 
 def _told(exam: Exam, i: int) -> str:
-    return ", ".join(factor.told(code) for factor, code in zip(exam.factors, exam.codes[i]) if not math.isnan(code))
+    return ", ".join(
+        factor.format_target(code) for factor, code in zip(exam.factors, exam.codes[i]) if not math.isnan(code)
+    )

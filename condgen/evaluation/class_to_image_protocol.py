@@ -10,7 +10,7 @@ import numpy as np
 
 from condgen.contracts import CondgenError
 from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import Factor
+from condgen.data.factors import Attribute
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Exam:
     against: np.ndarray
 
     @property
-    def factors(self) -> tuple[Factor, ...]:
+    def factors(self) -> tuple[Attribute, ...]:
         return self.test.factors
 
     @property
@@ -47,7 +47,7 @@ class Exam:
 
 
 def read_exam(
-    factors: Sequence[Factor], train: LabelledPictures, test: LabelledPictures, per_label: int,
+    factors: Sequence[Attribute], train: LabelledPictures, test: LabelledPictures, per_label: int,
     combined: Sequence[str] = (),
 ) -> Exam:  # fmt: skip
     """What will be asked, see `labels.evaluate_labels`: by class where one factor has values, else by test pictures.
@@ -75,10 +75,10 @@ def read_exam(
         sides = {side: np.arange(a, b) for side, a, b in zip(sides, starts[:-1], starts[1:])}
         return Exam(train, test, test.codes[against], sides, np.arange(len(against)), against)
     k = judged[0]
-    codes = np.full((per_label * factors[k].levels, len(factors)), np.nan, np.float32)
-    codes[:, k] = np.repeat(np.arange(factors[k].levels), per_label)
+    codes = np.full((per_label * factors[k].cardinality, len(factors)), np.nan, np.float32)
+    codes[:, k] = np.repeat(np.arange(factors[k].cardinality), per_label)
     held, against = [], []
-    for value in range(factors[k].levels):
+    for value in range(factors[k].cardinality):
         there = [np.flatnonzero(data.codes[:, k] == value) for data in (train, test)]
         n = min(per_label, *(len(rows) for rows in there))
         held.append(value * per_label + np.arange(n))
@@ -92,7 +92,7 @@ def read_exam(
     return Exam(train, test, codes, {"overall": np.arange(len(codes))}, held, against)
 
 
-def aligned(data: LabelledPictures, factors: Sequence[Factor]) -> LabelledPictures:
+def aligned(data: LabelledPictures, factors: Sequence[Attribute]) -> LabelledPictures:
     """The same pictures with codes for these factors; a value that they do not have becomes unknown.
 
     Raises:
@@ -110,11 +110,11 @@ def aligned(data: LabelledPictures, factors: Sequence[Factor]) -> LabelledPictur
     return replace(data, factors=tuple(factors), codes=np.stack(codes, 1).astype(np.float32))
 
 
-def _recoded(codes: np.ndarray, own: Factor, wanted: Factor) -> np.ndarray:
+def _recoded(codes: np.ndarray, own: Attribute, wanted: Attribute) -> np.ndarray:
     if not wanted.values:
         return (codes * own.sd + own.mean - wanted.mean) / wanted.sd
     place = {name: float(k) for k, name in enumerate(wanted.values)}
-    return np.array([math.nan if math.isnan(code) else place.get(own.told(code), math.nan) for code in codes])
+    return np.array([math.nan if math.isnan(code) else place.get(own.format_target(code), math.nan) for code in codes])
 
 
 def never_seen(train: LabelledPictures, test: LabelledPictures, combined: Sequence[str] = ()) -> np.ndarray:
@@ -135,7 +135,7 @@ def never_seen(train: LabelledPictures, test: LabelledPictures, combined: Sequen
     return np.array([tuple(row) not in there for row in np.nan_to_num(test.codes[:, own], nan=-1).tolist()], bool)
 
 
-def said(factors: Sequence[Factor], codes: np.ndarray) -> dict[str, object]:
+def said(factors: Sequence[Attribute], codes: np.ndarray) -> dict[str, object]:
     """A row of codes as it is asked of a model: names of values, and numbers; what is unknown is not named."""
     known = [(factor, float(code)) for factor, code in zip(factors, codes) if not math.isnan(code)]
     return {f.name: f.values[int(code)] if f.values else code * f.sd + f.mean for f, code in known}

@@ -18,14 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError
+from condgen.contracts import Batch, CondgenError, ProgressCallback
 from condgen.data.batches.captions import to_float
 from condgen.data.datasets.labels import LabelledPictures, LabelViews
-from condgen.data.factors import Factor
-from condgen.evaluation.embed import Told
+from condgen.data.factors import Attribute
 from condgen.files.weights import WEIGHTS, fingerprint, load_part, save_part
 from condgen.nn.layers import ResBlock
-from condgen.training.trainer import Fit, FitConfig
+from condgen.training.trainer import FitConfig, Trainer
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class ClassifierConfig:
     """
 
     size: int = 28
-    colours: int = 1
-    levels: tuple[int, ...] = (10,)
+    image_channels: int = 1
+    cardinalities: tuple[int, ...] = (10,)
     channels: tuple[int, ...] = (32, 64, 128)
     features: int = 64
 
@@ -55,11 +54,13 @@ class Classifier(nn.Module):
         self.config = config
         first, last = config.channels[0], config.channels[-1]
         step = max(1, config.size // 14)  # whatever the size, the first level works on 14 to 27 squared
-        self.stem = nn.Conv2d(config.colours, first, step + 2, step, 1)
+        self.stem = nn.Conv2d(config.image_channels, first, step + 2, step, 1)
         self.blocks = nn.ModuleList(ResBlock(a, b) for a, b in zip((first, *config.channels), config.channels))
         self.norm = nn.GroupNorm(1, last)
         self.squeeze = nn.Linear(last, config.features)
-        self.heads = nn.ModuleList(nn.Linear(config.features, levels) for levels in config.levels if levels)
+        self.heads = nn.ModuleList(
+            nn.Linear(config.features, cardinalities) for cardinalities in config.cardinalities if cardinalities
+        )
 
     def features(self, images: Tensor) -> Tensor:
         """(B, C, S, S) in [-1, 1] -> (B, features)."""
@@ -75,7 +76,7 @@ class Classifier(nn.Module):
     @property
     def judged(self) -> list[int]:
         """Numbers of the factors that have values."""
-        return [k for k, levels in enumerate(self.config.levels) if levels]
+        return [k for k, cardinalities in enumerate(self.config.cardinalities) if cardinalities]
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class ClassifierTraining(nn.Module):
         logits = self.classifier.logits(self.classifier.features(batch["image"]))
         total, right, known = 0.0, 0, 0
         for own, k in zip(logits, self.classifier.judged):
-            there = batch["has_codes"][:, k]
+            there = batch["has_targets"][:, k]
             codes = torch.where(there, batch["codes"][:, k].long(), -100)
             total = total + F.cross_entropy(own, codes, ignore_index=-100, reduction="sum") / there.sum().clamp(min=1)
             right, known = right + (own.argmax(1) == codes).sum(), known + there.sum()
@@ -126,20 +127,20 @@ class ClassifierTraining(nn.Module):
 
 def train_classifier(
     data: LabelledPictures, run: ClassifierRun | None = None, config: ClassifierConfig | None = None,
-    told: Told = lambda share, what: None,
+    progress: ProgressCallback = lambda share, what: None,
 ) -> Classifier:  # fmt: skip
     """Trains a classifier on real pictures, or on any.
 
     Args:
         data: pictures and codes.
         run, config: how, and of which shape; by default the config that fits the data.
-        told: called with progress.
+        progress: called with progress.
 
     Raises:
         CondgenError: no factor has values, or none is known.
     """
     run, config = run or ClassifierRun(), config or config_for(data)
-    known = ~np.isnan(data.codes[:, [bool(levels) for levels in config.levels]])
+    known = ~np.isnan(data.codes[:, [bool(cardinalities) for cardinalities in config.cardinalities]])
     if not known.any():
         raise CondgenError(
             f"Nothing in {data.name} is labelled with a class or an attribute; there is nothing to judge."
@@ -151,28 +152,28 @@ def train_classifier(
     shift = max(1, round(run.shift * data.size)) if run.shift else 0
     views = LabelViews(data, batch, run.seed, shift, run.flip, distributed.rank(), distributed.world())
     images = max(min(run.images, run.epochs * len(data)), batch)
-    fit = Fit(training, views, FitConfig(images=images, batch=batch, lr=run.lr), run.seed)
+    fit = Trainer(training, views, FitConfig(images=images, batch=batch, lr=run.lr), run.seed)
     with torch.random.fork_rng(devices=[]):
         for step in fit:
             if step.count % 50 == 0:
-                told(step.progress, f"classifier, right on {step.losses['accuracy']:.0%} of the last batch")
+                progress(step.progress, f"classifier, right on {step.losses['accuracy']:.0%} of the last batch")
     training.load_state_dict(fit.trained())
     return training.classifier.eval()
 
 
 def config_for(data: LabelledPictures) -> ClassifierConfig:
     """The shape that fits the pictures and factors."""
-    return ClassifierConfig(data.size, data.colours, tuple(factor.levels for factor in data.factors))
+    return ClassifierConfig(data.size, data.image_channels, tuple(factor.cardinalities for factor in data.factors))
 
 
 def kept_classifier(
     data: LabelledPictures, folder: Path | None, run: ClassifierRun | None = None,
-    told: Told = lambda share, what: None,
+    progress: ProgressCallback = lambda share, what: None,
 ) -> Classifier:  # fmt: skip
     """`train_classifier`, once: a classifier of the same data and config that lies in the folder is read.
 
     Args:
-        data, run, told: see `train_classifier`.
+        data, run, progress: see `train_classifier`.
         folder: made if missing; None keeps nothing.
 
     Raises:
@@ -180,11 +181,11 @@ def kept_classifier(
     """
     run = run or ClassifierRun()
     if folder is None:
-        return train_classifier(data, run, told=told)
+        return train_classifier(data, run, progress=progress)
     place = folder / f"classifier-{key_of(data, run)}"
     there = distributed.everywhere((place / WEIGHTS).is_file())
     if not there:
-        classifier = train_classifier(data, run, told=told)
+        classifier = train_classifier(data, run, progress=progress)
         if not distributed.rank():
             save_part(classifier, place)
         distributed.wait()
@@ -193,7 +194,7 @@ def kept_classifier(
 
 def key_of(data: LabelledPictures, run: ClassifierRun) -> str:
     """Sixteen hex digits that name pictures, labels, shape and recipe."""
-    factors: list[Factor] = list(data.factors)
+    factors: list[Attribute] = list(data.factors)
     plain = {"factors": [(f.name, f.values) for f in factors], "shape": data.images.shape, "run": asdict(run)}
     digest = hashlib.sha256(json.dumps(plain | asdict(config_for(data)), sort_keys=True).encode())
     for array in (data.images, data.codes):
@@ -222,7 +223,7 @@ def features_of(classifier: Classifier, images: np.ndarray) -> Tensor:
 def seen_in(classifier: Classifier, features: Tensor) -> np.ndarray:
     """Features (N, features) -> int64 (N, A), the most likely value of every factor; -1 for numbers."""
     device = classifier.squeeze.weight.device
-    seen = np.full((len(features), len(classifier.config.levels)), -1)
+    seen = np.full((len(features), len(classifier.config.cardinalities)), -1)
     for k, own in zip(classifier.judged, classifier.logits(features.to(device))):
         seen[:, k] = own.argmax(1).cpu().numpy()
     return seen

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from condgen.contracts import CondgenError, Knob
+from condgen.contracts import CondgenError, ProgressCallback, SamplingOption
 from condgen.data.batches.captions import to_float
 from condgen.data.datasets.labels import LabelledPictures
 from condgen.evaluation.class_to_image import Quick, evaluate_labels, read_labelled
-from condgen.evaluation.embed import Told, paint
+from condgen.evaluation.embed import paint
 from condgen.evaluation.report import cell, finite, table_of
 from condgen.evaluation.scenes import pictures_judged, scene_eval
 from condgen.files.images import grid, make_folder, png_bytes, write_bytes
@@ -33,7 +33,7 @@ from condgen.files.registry import find, found, paints_labels
 from condgen.files.registry import kind_of as models_kind
 from condgen.pipelines.auto import open_model
 from condgen.pipelines.base import kind_of, to_pil
-from condgen.pipelines.class_to_image import LabelToImage
+from condgen.pipelines.class_to_image import ClassToImage
 from condgen.recipes import RECIPES, train
 from condgen.recipes.table import LABELS
 
@@ -44,7 +44,7 @@ TURNED = {
     "temperature": (0.2, 0.4, 0.6, 0.8, 1.0),
     "truncation": (0.5, 1.0, 2.0, 4.0),
 }
-"""Dials that quality is measured at other settings of, where a model has them; the first says what a picture costs."""
+"""Options that quality is measured at other settings of, where a model has them; the first says what a picture costs."""
 SHOWN = 10
 """Labels or prompts on the sheet."""
 SCORES = (
@@ -75,23 +75,27 @@ class Contestant:
 
     Args:
         name: what it is called in the report.
-        model: a LabelToImage or a TextToImage.
+        model: a ClassToImage or a TextToImage.
         prior: of a TextToImage, the one to use.
         run: the folder of its training, where it is known.
     """
 
     name: str
-    model: LabelToImage
+    model: ClassToImage
     prior: str | None = None
     run: Path | None = None
 
     @property
-    def knobs(self) -> tuple[Knob, ...]:
-        return self.model.knobs if isinstance(self.model, LabelToImage) else self.model.knobs(self.prior)
+    def sampling_options(self) -> tuple[SamplingOption, ...]:
+        return (
+            self.model.sampling_options
+            if isinstance(self.model, ClassToImage)
+            else self.model.sampling_options(self.prior)
+        )
 
     @cached_property
     def how(self) -> dict:
-        """What to tell `paint` beside the dials."""
+        """What to tell `paint` beside the options."""
         return {"prior": self.prior} if self.prior else {}
 
     def facts(self) -> dict[str, float | int | str | None]:
@@ -127,24 +131,24 @@ class LabelExam:
         self.data, self.judge = data, judge
         self._known: Quick | None = None
 
-    def _read(self, model: LabelToImage) -> Quick:
+    def _read(self, model: ClassToImage) -> Quick:
         if self._known is None:
             self._known = Quick(*read_labelled(model, self.data, "test", {}), judge=self.judge)
         return self._known
 
-    def pictures(self, model: LabelToImage) -> tuple[LabelledPictures, LabelledPictures]:
+    def pictures(self, model: ClassToImage) -> tuple[LabelledPictures, LabelledPictures]:
         """Training and test pictures."""
         known = self._read(model)
         return known.train, known.test
 
-    def quick(self, model: LabelToImage, **dials: float) -> dict[str, float]:
+    def quick(self, model: ClassToImage, **options: float) -> dict[str, float]:
         """See `evaluation.labels.Quick`."""
-        return self._read(model)(model, **dials)
+        return self._read(model)(model, **options)
 
 
 def compare(
     entries: Sequence[str], out: Path | str, data: str = "", minutes: float = 2.0, seed: int = 0,
-    seeds: Sequence[int] = (0, 1, 2), per_label: int = 100, prompts: int = 25, told: Told = lambda share, what: None,
+    seeds: Sequence[int] = (0, 1, 2), per_label: int = 100, prompts: int = 25, progress: ProgressCallback = lambda share, what: None,
 ) -> dict:  # fmt: skip
     """Trains or takes models, judges them alike, and writes FILES.
 
@@ -159,7 +163,7 @@ def compare(
         seeds: of the pictures that are judged; means and deviations are over these.
         per_label: pictures of every label.
         prompts: of every task of SceneEval, four pictures each.
-        told: called with progress.
+        progress: called with progress.
 
     Returns:
         The report, as written to `report.json`.
@@ -185,12 +189,12 @@ def compare(
         folder = models.get(entry) or _trained(entry, out, minutes, seed, exam)
         contestants += _entered(entry, folder, {c.name for c in contestants})
     if by_label.pop():
-        report, sheet = _by_label(contestants, exam, tuple(seeds), per_label, told)
+        report, sheet = _by_label(contestants, exam, tuple(seeds), per_label, progress)
     else:
-        report, sheet = _by_words(contestants, data, tuple(seeds), prompts, told)
+        report, sheet = _by_words(contestants, data, tuple(seeds), prompts, progress)
     report = finite({"compared": [c.name for c in contestants], "seeds": list(seeds)} | report)
     _write(out, report, sheet)
-    told(1.0, "done")
+    progress(1.0, "done")
     return report
 
 
@@ -220,20 +224,20 @@ def _entered(entry: str, folder: Path, taken: set[str]) -> list[Contestant]:
     run = folder.parent if (folder.parent / "metrics.jsonl").is_file() else None
     name = entry if entry in RECIPES or entry in found() else (run or folder).name
     name = entry if any(one == name or one.startswith(f"{name},") for one in taken) else name
-    if isinstance(model, LabelToImage):
+    if isinstance(model, ClassToImage):
         return [Contestant(name, model, run=run)]
     return [Contestant(f"{name}, {prior} prior", model, prior, run) for prior in model.priors]
 
 
-def _by_label(contestants, exam: LabelExam, seeds, per_label, told: Told) -> tuple[dict, Image.Image]:
+def _by_label(contestants, exam: LabelExam, seeds, per_label, progress: ProgressCallback) -> tuple[dict, Image.Image]:
     train_set, test = exam.pictures(contestants[0].model)
     rows, confused, costs = {}, {}, {}
     for k, c in enumerate(contestants):
 
         def own(share: float, what: str, k: int = k, name: str = c.name) -> None:
-            told((k + share) / len(contestants), f"{name}: {what}")
+            progress((k + share) / len(contestants), f"{name}: {what}")
 
-        report, _ = evaluate_labels(c.model, train_set, test, per_label, seeds, exam.judge, told=own)
+        report, _ = evaluate_labels(c.model, train_set, test, per_label, seeds, exam.judge, progress=own)
         rows[c.name] = summary(report)
         confused[c.name] = {name: line["generated"] for name, line in report.get("accuracy", {}).items()}
         confused.setdefault("real test pictures", {n: x["real"] for n, x in report.get("accuracy", {}).items()})
@@ -242,8 +246,8 @@ def _by_label(contestants, exam: LabelExam, seeds, per_label, told: Told) -> tup
     labels = [{f.name: value} for f in contestants[0].model.factors[:1] for value in f.values[:SHOWN]]
     labels = labels or [{}]
     report = {"kind": "labels", "data": test.name, "judge": head, "models": _facts(contestants), "scores": rows}
-    report |= {"accuracy": confused, "dials": costs}
-    report["time"] = {c.name: c.curve("accuracy").told() for c in contestants}
+    report |= {"accuracy": confused, "options": costs}
+    report["time"] = {c.name: c.curve("accuracy").rows() for c in contestants}
     return report, side_by_side(contestants, labels, [", ".join(one.values()) or "anything" for one in labels])
 
 
@@ -257,29 +261,29 @@ def summary(report: dict) -> dict[str, float]:
     return line
 
 
-def _by_words(contestants, data, seeds, prompts, told: Told) -> tuple[dict, Image.Image]:
+def _by_words(contestants, data, seeds, prompts, progress: ProgressCallback) -> tuple[dict, Image.Image]:
     if data or any(not str(c.model.about.get("recipe")).startswith("scenes") for c in contestants):
         raise CondgenError("Only models of scenes can be compared by words: their pictures need no other judge.")
     sides: dict[str, dict[str, dict]] = {"scene_eval_seen": {}, "scene_eval_held_out": {}}
     costs = {}
     for k, c in enumerate(contestants):
         for side, rows in enumerate(sides.values()):
-            told((k + side / 2) / len(contestants), c.name)
+            progress((k + side / 2) / len(contestants), c.name)
             scores = [scene_eval(c.model, bool(side), prompts, 4, seed, **c.how)[0] for seed in seeds]
             rows[c.name] = {name: float(np.mean([s[name] for s in scores])) for name in scores[0]}
             spread = float(np.std([s["overall"] for s in scores], ddof=1)) if len(seeds) > 1 else float("nan")
             rows[c.name]["sd of overall"] = spread
 
-        def quick(c=c, **dials) -> dict[str, float]:
+        def quick(c=c, **options) -> dict[str, float]:
             began = time.perf_counter()
-            scores, _ = scene_eval(c.model, False, 8, 1, 1, **c.how, **dials)
+            scores, _ = scene_eval(c.model, False, 8, 1, 1, **c.how, **options)
             took, n = time.perf_counter() - began, sum(pictures_judged(False, 8, 1, 1).values())
             return {"overall": scores["overall"], "milliseconds a picture": 1000 * took / n, "N": n}
 
         costs[c.name] = _turned(c, quick)
     asked = list(RECIPES["scenes32"].examples)
-    report = {"kind": "words", "models": _facts(contestants), **sides, "dials": costs}
-    report["time"] = {c.name: c.curve("seen/overall").told() for c in contestants}
+    report = {"kind": "words", "models": _facts(contestants), **sides, "options": costs}
+    report["time"] = {c.name: c.curve("seen/overall").rows() for c in contestants}
     return report, side_by_side(contestants, asked, asked)
 
 
@@ -288,8 +292,8 @@ def _facts(contestants: Sequence[Contestant]) -> dict[str, dict]:
 
 
 def _turned(c: Contestant, quick: Callable[..., dict[str, float]]) -> dict[str, dict]:
-    """Quality with the dials as they are, and with one of them turned."""
-    own = {knob.name for knob in c.knobs}
+    """Quality with the options as they are, and with one of them turned."""
+    own = {option.name for option in c.sampling_options}
     rows = {"as it is": quick()}
     return rows | {
         f"{name} {value:g}": quick(**{name: value}) for name in TURNED if name in own for value in TURNED[name]
@@ -313,7 +317,7 @@ def _write(out: Path, report: dict, sheet: Image.Image) -> None:
     time_curves = [Curve(name, *points) for name, points in report["time"].items() if points[0]]
     cost_curves = [
         Curve(name, [row["milliseconds a picture"] for row in own], [row[measure] for row in own])
-        for name, rows in report["dials"].items()
+        for name, rows in report["options"].items()
         for own in [[row for how, row in rows.items() if how.startswith("steps")] or [rows["as it is"]]]
     ]
     drawn = {
@@ -336,7 +340,7 @@ EXPLAINED = {
     "models": "What was trained, and for how long.",
     "scores": "Each model judged alike, means over the seeds; *real* is what real pictures get in the model's place.",
     "accuracy": "Of the pictures of each label, the share that the judge recognises.",
-    "dials": "A smaller examination with one dial turned: what a picture costs, and what it is worth.",
+    "options": "A smaller examination with one option turned: what a picture costs, and what it is worth.",
     "scene_eval_seen": "SceneEval on combinations that training showed.",
     "scene_eval_held_out": "SceneEval on combinations that it never showed.",
 }
@@ -351,9 +355,9 @@ def _head(report: dict) -> list[str]:
 
 def _tables(report: dict) -> dict[str, dict[str, dict]]:
     """Title -> rows of every table of the report."""
-    tables = {name: report[name] for name in EXPLAINED if report.get(name) and name != "dials"}
-    turned = {f"{name}, {how}": row for name, rows in report["dials"].items() for how, row in rows.items()}
-    return tables | {"dials": turned}
+    tables = {name: report[name] for name in EXPLAINED if report.get(name) and name != "options"}
+    rows_of_options = {f"{name}, {how}": row for name, rows in report["options"].items() for how, row in rows.items()}
+    return tables | {"options": rows_of_options}
 
 
 def markdown(report: dict, drawn: dict[str, str]) -> str:

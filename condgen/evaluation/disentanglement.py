@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condgen.contracts import CondgenError, listed
+from condgen.contracts import CondgenError, ProgressCallback, listed
 from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import Factor
+from condgen.data.factors import Attribute
 from condgen.data.sources.labels import every_factor, open_labelled
 from condgen.evaluation.reconstruction import errors
-from condgen.latent_space.adapters import Space, as_float, encoded, is_variational, name_of, rebuilt
+from condgen.latent_space.adapters import LatentSpace, as_float, encoded, is_variational, name_of, rebuilt
 from condgen.latent_space.inputs import Pictures
-from condgen.latent_space.result import Study, Told, figure_png, quiet, sheet
+from condgen.latent_space.result import Analysis, figure_png, quiet, sheet
 from condgen.latent_space.traversal import traverse
 from condgen.metrics.disentanglement import BINS, INACTIVE, dci, entropies, factor_vae_score, mig, mutual_information
 
@@ -31,7 +31,7 @@ ROWS, REBUILT = 10, 2000
 
 
 @dataclass(frozen=True)
-class Disentanglement(Study):
+class Disentanglement(Analysis):
     """What `evaluate_disentanglement` found; `numbers["disentanglement"]` has the scores.
 
     Args:
@@ -49,7 +49,7 @@ class Disentanglement(Study):
 
 
 def read_factors(
-    space: Space, data: str = "", split: str = "test", factors: Sequence[str] = (), where: str = ""
+    space: LatentSpace, data: str = "", split: str = "test", factors: Sequence[str] = (), where: str = ""
 ) -> LabelledPictures:
     """Pictures with their factors, as large and in as many colours as a space reads them.
 
@@ -67,11 +67,11 @@ def read_factors(
         raise CondgenError(f"{name_of(space)} does not say what it was trained on: name pictures with --data.")
     how = {name: pictures.own[name] for name in READ if name in pictures.own}
     chosen = tuple(factors) or every_factor(pictures.source)
-    return open_labelled(pictures.source, space.size, space.colours, split=split, attributes=chosen, **how)
+    return open_labelled(pictures.source, space.size, space.image_channels, split=split, attributes=chosen, **how)
 
 
 def evaluate_disentanglement(
-    space: Space, data: LabelledPictures, n: int = 10_000, seed: int = 0, told: Told = quiet
+    space: LatentSpace, data: LabelledPictures, n: int = 10_000, seed: int = 0, progress: ProgressCallback = quiet
 ) -> Disentanglement:
     """Scores of disentanglement, see `metrics.disentanglement`, with what every factor and latent has to do with it.
 
@@ -83,29 +83,29 @@ def evaluate_disentanglement(
         data: pictures with two factors or more.
         n: so many of them at most.
         seed: of the choice, and of the forests and votes.
-        told: called with progress.
+        progress: called with progress.
 
     Raises:
         CondgenError: no encoder; fewer than two factors that vary, or too few pictures.
     """
     data, levels = _varying(data, n, seed)
     names = tuple(factor.name for factor in data.factors)
-    told(0.0, "codes")
+    progress(0.0, "codes")
     codes = encoded(space, data.images).double().numpy()
     sd = codes.std(0)
     if not sd.any():
         raise CondgenError(f"{name_of(space)} gives the same code to all pictures of {data.name}.")
     if not is_variational(space):
         codes, sd = codes / sd.max(), sd / sd.max()
-    told(0.1, "mutual information")
+    progress(0.1, "mutual information")
     entropy = entropies(levels)
     information = mutual_information(codes, levels)
     gaps = mig(information, entropy)
-    told(0.2, "forests")
+    progress(0.2, "forests")
     found = dci(codes, levels, seed)
-    told(0.8, "votes")
+    progress(0.8, "votes")
     vote = factor_vae_score(codes, levels, seed)
-    told(0.9, "what comes back")
+    progress(0.9, "what comes back")
     images = as_float(data.images[:REBUILT])
     scores = {
         "MIG": float(gaps.mean()), "DCI disentanglement": found.disentanglement, "DCI completeness": found.completeness,
@@ -116,7 +116,7 @@ def evaluate_disentanglement(
     best, most = shares.argmax(0), np.minimum(1, np.log(BINS) / entropy)
     by_factor = {
         name: {
-            "levels": data.factors[k].levels, "latent that tells most": f"latent {best[k]}",
+            "levels": data.factors[k].cardinality, "latent that tells most": f"latent {best[k]}",
             "its share": float(shares[best[k], k]), "gap": float(gaps[k]), "most that bins can tell": float(most[k]),
             "accuracy of a forest": float(found.accuracy[k]), "chance": float(found.chance[k]),
         }
@@ -157,7 +157,7 @@ def _varying(data: LabelledPictures, n: int, seed: int) -> tuple[LabelledPicture
     return data, np.stack([levels[k] for k in chosen], axis=1)
 
 
-def _levels(factor: Factor, codes: np.ndarray) -> np.ndarray:
+def _levels(factor: Attribute, codes: np.ndarray) -> np.ndarray:
     """Codes of a factor as levels from 0, int64 (N,); a real number is cut into QUANTILES of them."""
     if factor.values:
         return codes.astype(np.int64)
@@ -185,7 +185,9 @@ def _heat(shares: np.ndarray, latents: Sequence[str], factors: Sequence[str]) ->
     return figure_png(figure)
 
 
-def _traversals(space: Space, images: Tensor, order: list[int], shares: np.ndarray, names: Sequence[str]) -> bytes:
+def _traversals(
+    space: LatentSpace, images: Tensor, order: list[int], shares: np.ndarray, names: Sequence[str]
+) -> bytes:
     """A PNG of one picture with every latent moved, in the order given, and what the latent tells of."""
     found = traverse(space, images[:1], order, among=images)
     rows = [

@@ -78,7 +78,7 @@ def rgb(picture: np.ndarray) -> np.ndarray:
 
 
 def neighbours(
-    painted: np.ndarray, told: Callable[[int], str], training: np.ndarray, near: Tensor, rows: Tensor
+    painted: np.ndarray, progress: Callable[[int], str], training: np.ndarray, near: Tensor, rows: Tensor
 ) -> list[Example]:
     """The pictures that are nearest to a training picture, each beside it.
 
@@ -89,6 +89,6 @@ def neighbours(
     out: list[Example] = []
     for i in near.argsort()[:SHOWN].tolist():
         there = int(rows[i])
-        out.append((f"{told(i)}, closeness {near[i]:.2f}", rgb(painted[i]), True))
+        out.append((f"{progress(i)}, closeness {near[i]:.2f}", rgb(painted[i]), True))
         out.append((f"training picture {there}", rgb(training[there]), True))
     return out

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,8 +11,6 @@ from condgen.data.batches.captions import to_float, to_uint8
 from condgen.data.datasets.captions import CaptionedPictures
 from condgen.metrics.retrieval import prior_report
 
-Told = Callable[[float, str], None]
-"""Called with the share that is done and a line about it."""
 Example = tuple[str, np.ndarray, bool]
 """A picture for the sheet: caption, uint8 (3, S, S), whether it is right."""
 
@@ -62,6 +58,6 @@ def priors_report(model, data: CaptionedPictures, n: int = 500) -> dict[str, dic
     out = {}
     for name in [*model.priors, "none"]:
         rng = [torch.Generator().manual_seed(i) for i in range(len(ids))]
-        embed = model.normaliser.back(model.draw_embed(text, rng, name))
+        embed = model.normalizer.back(model.draw_embed(text, rng, name))
         out[name] = prior_report(embed, image_embed, text.embed, same_text(data, n))
     return out

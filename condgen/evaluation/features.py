@@ -18,7 +18,7 @@ from condgen.data.batches.captions import to_float
 from condgen.decoders.cgan import CganDecoder, CganObjective, CganTraining
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.decoders.cvae import CvaeDecoder
-from condgen.nn.conditioning import Reads, condition
+from condgen.nn.conditioning import CondSpec, condition
 from condgen.pipelines.base import kind_of
 from condgen.pipelines.encoder import ROWS, ImageEncoder, TextImageEncoder
 from condgen.pipelines.latent import LatentModel
@@ -56,9 +56,9 @@ class Eyes(nn.Module):
         net: what has weights, and a `config` from which it can be built anew; None where nothing has.
     """
 
-    def __init__(self, size: int, colours: int, net: nn.Module | None = None):
+    def __init__(self, size: int, image_channels: int, net: nn.Module | None = None):
         super().__init__()
-        self.size, self.colours, self.net = size, colours, net
+        self.size, self.image_channels, self.net = size, image_channels, net
 
     @property
     def config(self) -> object:
@@ -119,24 +119,24 @@ class OfPosterior(Eyes):
     """The mean of the code that the encoder of a CVAE reads off a picture, with nothing said about it."""
 
     def __init__(self, net: CvaeDecoder):
-        super().__init__(net.config.size, net.config.colours, net)
+        super().__init__(net.config.size, net.config.image_channels, net)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net.encoder(images, self.net.said(nothing(self.config, images)))[0]
+        return self.net.encoder(images, self.net.cond_encoder(nothing(self.config, images)))[0]
 
 
 class OfCritic(Eyes):
     """What the critic of a cGAN sees in a picture, with nothing said about it, before it judges."""
 
     def __init__(self, net: CganTraining):
-        super().__init__(net.decoder.config.size, net.decoder.config.colours, net)
+        super().__init__(net.decoder.config.size, net.decoder.config.image_channels, net)
 
     @property
     def config(self) -> object:
         return self.net.decoder.config
 
     def forward(self, images: Tensor) -> Tensor:
-        _, place = self.net.critic.read(self.net.said(nothing(self.config, images)))
+        _, place = self.net.critic.read(self.net.cond_encoder(nothing(self.config, images)))
         return self.net.critic.phi(images, place)
 
     def _anew(self) -> Eyes:
@@ -147,7 +147,7 @@ class OfCode(Eyes):
     """The code of an autoencoder, its mean where there is a distribution."""
 
     def __init__(self, net: Autoencoder):
-        super().__init__(net.config.size, net.config.colours, net)
+        super().__init__(net.config.size, net.config.image_channels, net)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.encode(images)
@@ -157,7 +157,7 @@ class OfGanCritic(Eyes):
     """What the critic of a GAN sees in a picture, before it judges."""
 
     def __init__(self, net: GanCritic):
-        super().__init__(net.config.size, net.config.colours, net)
+        super().__init__(net.config.size, net.config.image_channels, net)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.phi(images)
@@ -188,12 +188,12 @@ def _with_critic(decoder: CganDecoder) -> CganTraining:
     return CganTraining(decoder, CganObjective(), DecoderObjective())
 
 
-def nothing(reads: Reads, images: Tensor) -> Batch:
+def nothing(reads: CondSpec, images: Tensor) -> Batch:
     """A condition that says nothing, one for each picture."""
     n, device = len(images), images.device
-    if reads.levels:
-        codes = torch.zeros(n, len(reads.levels), device=device)
-        return {"codes": codes, "has_codes": codes > 0}
+    if reads.cardinalities:
+        codes = torch.zeros(n, len(reads.cardinalities), device=device)
+        return {"codes": codes, "has_targets": codes > 0}
     z, tokens = torch.zeros(n, reads.embed_dim), torch.zeros(n, reads.context, dtype=torch.int64)
     return condition(z.to(device), tokens.to(device), use_z=False, use_words=False)
 
@@ -202,7 +202,7 @@ def features_of(model) -> Eyes:
     """What a model sees in pictures, as a module to call with them, or to train on.
 
     Args:
-        model: an encoder, or the network of one; a TextToImage, of which it is the encoder; a LabelToImage whose
+        model: an encoder, or the network of one; a TextToImage, of which it is the encoder; a ClassToImage whose
             decoder is a CVAE, of which it is the mean of the posterior, or a cGAN, of which it is the critic; an
             autoencoder, of which it is the code; a GAN, of which it is the critic.
 

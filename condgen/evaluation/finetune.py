@@ -14,10 +14,10 @@ from condgen import distributed
 from condgen.contracts import Batch
 from condgen.data.batches.captions import to_float
 from condgen.data.datasets.labels import LabelledPictures, LabelViews
-from condgen.data.factors import LABEL, Factor
+from condgen.data.factors import LABEL, Attribute
 from condgen.evaluation.features import Eyes, see
 from condgen.metrics.probes import Probe, accuracy
-from condgen.training.trainer import Fit, FitConfig
+from condgen.training.trainer import FitConfig, Trainer
 
 BATCH, LR = 64, 1e-3
 SHARES = (0.01, 0.1, 1.0)
@@ -79,14 +79,14 @@ def tune(
         done: told how many pictures have been seen.
     """
     pictures, labels = train
-    factor = Factor(LABEL, tuple(map(str, range(len(probe.bias)))))
+    factor = Attribute(LABEL, tuple(map(str, range(len(probe.bias)))))
     data = LabelledPictures(pictures, (factor,), labels.astype(np.float32)[:, None])
     device = next(eyes.parameters()).device
     training = Tuning(eyes.cpu(), probe, to_float(pictures[:2]))
     views = LabelViews(data, BATCH, seed, data.size // 14, False, distributed.rank(), distributed.world())
     config = FitConfig(images=images, batch=BATCH, lr=LR, warmup=0.1, optimiser="adamw", ema=0)
     with torch.random.fork_rng(devices=[]):
-        fit = Fit(training, views, config, seed)
+        fit = Trainer(training, views, config, seed)
         for _ in fit:
             done(BATCH)
     trained = fit.snapshot().eval()

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from condgen.contracts import CondgenError
-from condgen.evaluation.embed import Example, Told, paint
+from condgen.contracts import CondgenError, ProgressCallback
+from condgen.evaluation.embed import Example, paint
 from condgen.metrics.layers import PartsJudge
 from condgen.text import clean
 
@@ -79,7 +79,9 @@ def _read_rows(file: Path, n: int) -> list[dict]:
     return rows
 
 
-def evaluate_parts(model, exam: Exam, pictures: int, ablate: int, told: Told) -> tuple[dict, list[Example]]:
+def evaluate_parts(
+    model, exam: Exam, pictures: int, ablate: int, progress: ProgressCallback
+) -> tuple[dict, list[Example]]:
     """Right head, right glasses, both, for every test table; and the ablation.
 
     Args:
@@ -95,7 +97,7 @@ def evaluate_parts(model, exam: Exam, pictures: int, ablate: int, told: Told) ->
     report: dict = {"parts": {}, "parts_ablation": {}}
     shown: list[Example] = []
     for k, (name, rows) in enumerate(tables.items()):
-        told(0.2 * k, f"parts, {name}")
+        progress(0.2 * k, f"parts, {name}")
         asked = [row for row in rows for _ in range(pictures)]
         painted, wanted = _painted(model, asked), _wanted(asked)
         report["parts"][name] = judge.score(painted, wanted)
@@ -106,7 +108,7 @@ def evaluate_parts(model, exam: Exam, pictures: int, ablate: int, told: Told) ->
     for k, (way, how) in enumerate(WAYS.items() if ablate else ()):
         if how.get("prior", "none") not in (*model.priors, "none"):
             continue
-        told(0.5 + 0.5 * k / len(WAYS), f"ablation: {way}")
+        progress(0.5 + 0.5 * k / len(WAYS), f"ablation: {way}")
         line = {}
         for name, rows in tables.items():
             scores = judge.score(_painted(model, rows[:ablate], **how), _wanted(rows[:ablate]))

@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condgen.contracts import CondgenError, CondgenWarning, listed
+from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, listed
 from condgen.data.batches.captions import to_float
 from condgen.data.datasets.captions import CaptionedPictures
-from condgen.data.factors import LABEL, Factor
+from condgen.data.factors import LABEL, Attribute
 from condgen.data.sources.label_rows import NothingLabelled
 from condgen.data.sources.labels import find, open_labelled
 from condgen.data.sources.rows import Columns
 from condgen.data.templates import class_captions, templates_of
-from condgen.evaluation.embed import Example, Told
+from condgen.evaluation.embed import Example
 from condgen.evaluation.embedding_plot import space_sheet
 from condgen.evaluation.features import Components, OfCode, Row, rows_of, see
 from condgen.evaluation.finetune import SHARES, some_of, tune
@@ -95,13 +95,15 @@ class Asked:
             return False
         return True
 
-    def read(self, size: int, colours: int) -> tuple[Split, Split, Factor, str]:
+    def read(self, size: int, image_channels: int) -> tuple[Split, Split, Attribute, str]:
         """Training and test pictures whose class is known, the classes, and the name of the data."""
         if self.split.startswith(("train", "all")):
             raise CondgenError(f"--split {self.split}: probes are fitted on those pictures. Name one to judge on.")
         how = {name: self._of(name) for name in ("image", "label", "split_column", "where")}
         how["how"] = self._of("how") or "crop"
-        train, test = (open_labelled(self.data, size, colours, split=split, **how) for split in ("train", self.split))
+        train, test = (
+            open_labelled(self.data, size, image_channels, split=split, **how) for split in ("train", self.split)
+        )
         factor = _classes(train)
         k, parts = train.factors.index(factor), []
         for data in (train, test):
@@ -122,7 +124,7 @@ class Asked:
         return self.columns.get(name) or ""
 
 
-def _classes(data) -> Factor:
+def _classes(data) -> Attribute:
     """What the probes are to tell: the label, or the only attribute with values."""
     valued = [factor for factor in data.factors if factor.values]
     named = next((factor for factor in valued if factor.name == LABEL), None)
@@ -135,9 +137,9 @@ def _classes(data) -> Factor:
 class Clock:
     """Tells now and then how much is done, and how long the rest will take."""
 
-    def __init__(self, told: Told, total: float):
-        self.told, self.total, self.done = told, max(total, 1), 0.0
-        self.began = self.said = time.monotonic()
+    def __init__(self, progress: ProgressCallback, total: float):
+        self.progress, self.total, self.done = progress, max(total, 1), 0.0
+        self.began = self.last_report = time.monotonic()
 
     def of(self, what: str, each: float = 1) -> Callable[[int], None]:
         """To be told how many pictures more were looked at, each so often."""
@@ -147,15 +149,15 @@ class Clock:
         """So many looks at pictures more."""
         self.done += looks
         now = time.monotonic()
-        if now - self.said > 3:
-            self.said = now
+        if now - self.last_report > 3:
+            self.last_report = now
             left = (now - self.began) / self.done * max(self.total - self.done, 0)
-            self.told(min(self.done / self.total, 1), f"{what}, {timedelta(seconds=round(left))} left")
+            self.progress(min(self.done / self.total, 1), f"{what}, {timedelta(seconds=round(left))} left")
 
 
 def evaluate_features(
     models: Sequence, asked: Asked, templates: Sequence[str] = (), images: int = 20_000, seeds: int = 1,
-    told: Told = lambda share, what: None,
+    progress: ProgressCallback = lambda share, what: None,
 ) -> tuple[dict, dict[str, list[Example]], dict[str, bytes]]:  # fmt: skip
     """Judges what models see in pictures.
 
@@ -165,7 +167,7 @@ def evaluate_features(
         templates: sentences with a gap for a class; none are those of `data.templates`.
         images: pictures that an encoder is trained on, with every share of the labels; 0 leaves that out.
         seeds: how often, each time with other labels.
-        told: called with progress.
+        progress: called with progress.
 
     Returns:
         (report, sheets, pictures): `space` is a PNG of the embedding space; of captioned pictures `sheet` shows what
@@ -191,11 +193,11 @@ def evaluate_features(
         )
     sheets, pictures, labelled = {}, {}, asked.labelled(words)
     if labelled:
-        judge = ByClass(rows, asked, templates, images, seeds, told, device)
+        judge = ByClass(rows, asked, templates, images, seeds, progress, device)
         report |= judge.report()
         pictures["space"] = judge.space
     if captions or not labelled:
-        more, sheets, drawn = _by_caption(rows, models[0], asked, told, device)
+        more, sheets, drawn = _by_caption(rows, models[0], asked, progress, device)
         report |= more
         pictures = drawn | pictures
     for row in rows:
@@ -216,16 +218,16 @@ class ByClass:
     """
 
     def __init__(
-        self, rows: list[Row], asked: Asked, templates: Sequence[str], images: int, seeds: int, told: Told,
+        self, rows: list[Row], asked: Asked, templates: Sequence[str], images: int, seeds: int, progress: ProgressCallback,
         device: torch.device | str,
     ):  # fmt: skip
         self.read = cache(asked.read)
         rows = [*rows, *self._components(rows)]
         self.rows, self.images, self.seeds, self.device = rows, images, seeds, device
-        train, test, self.factor, self.name = self.read(rows[0].eyes.size, rows[0].eyes.colours)
+        train, test, self.factor, self.name = self.read(rows[0].eyes.size, rows[0].eyes.image_channels)
         trained = sum(row.eyes.net is not None for row in rows) if images else 0
         looks = len(rows) * (2 * len(train) + len(test)) + trained * len(SHARES) * seeds * WITH_WEIGHTS * images
-        self.clock = Clock(told, looks)
+        self.clock = Clock(progress, looks)
         self.truth = torch.from_numpy(test.labels)
         spoken = [row.words for row in rows if row.words]
         self.templates = (
@@ -237,7 +239,7 @@ class ByClass:
         largest = float(np.bincount(test.labels).max() / len(test))
         self.chance = dict.fromkeys(("kNN", "linear probe", *(["zero-shot"] if self.sentences else [])), largest)
         self.counts = {
-            "training pictures": len(train), "test pictures": len(test), "classes": self.factor.levels,
+            "training pictures": len(train), "test pictures": len(test), "classes": self.factor.cardinality,
             "neighbours": NEIGHBOURS, "temperature": TEMPERATURE, "standard error, at most": 0.5 / math.sqrt(len(test)),
         }  # fmt: skip
         self.space = b""
@@ -246,7 +248,7 @@ class ByClass:
         """Beside autoencoders PCA, of as many numbers as their codes have."""
         found: dict[str, Row] = {}
         for eyes in (row.eyes for row in rows if isinstance(row.eyes, OfCode) and not row.control):
-            images, n = self.read(eyes.size, eyes.colours)[0].images, eyes.config.latent
+            images, n = self.read(eyes.size, eyes.image_channels)[0].images, eyes.config.latent
             some = np.sort(_some(len(images), COMPONENTS_OF))
             name = f"PCA, {n} numbers"
             found[name] = found.get(name) or Row(name, Components(images[some], n))
@@ -269,8 +271,8 @@ class ByClass:
 
     def judge(self, row: Row) -> tuple[dict, dict, list[float], list[dict]]:
         """One line of each table: what probes know, collapse, the linear probe by class, a new head."""
-        train, test, *_ = self.read(row.eyes.size, row.eyes.colours)
-        classes, labels = self.factor.levels, torch.from_numpy(train.labels).to(self.device)
+        train, test, *_ = self.read(row.eyes.size, row.eyes.image_channels)
+        classes, labels = self.factor.cardinality, torch.from_numpy(train.labels).to(self.device)
         done = self.clock.of(f"{row.name}: features")
         seen, unseen = (see(row.eyes, part.images, self.device, done).to(self.device) for part in (train, test))
         if not self.space:
@@ -297,12 +299,12 @@ class ByClass:
 
     def _new_head(self, row: Row, probe: Probe, seen: Tensor, unseen: Tensor, share: float) -> dict[str, float]:
         """A new head on a share of the labels, with the rest frozen and trained: means over the seeds, and their sd."""
-        train, test, *_ = self.read(row.eyes.size, row.eyes.colours)
+        train, test, *_ = self.read(row.eyes.size, row.eyes.image_channels)
         found: dict[str, list[float]] = {"frozen": [], "trained": []}
         for seed in range(self.seeds):
             own = some_of(train.labels, share, seed)
             labels = torch.from_numpy(train.labels[own]).to(self.device)
-            head = probe if share == 1 else linear_probe(seen[own], labels, self.factor.levels, seed=seed)
+            head = probe if share == 1 else linear_probe(seen[own], labels, self.factor.cardinality, seed=seed)
             found["frozen"].append(accuracy(head(unseen), self.truth))
             if row.eyes.net is not None:
                 done = self.clock.of(f"{row.name}: training on {len(own):,} labels", WITH_WEIGHTS)
@@ -324,7 +326,7 @@ def _some(n: int, most: int) -> np.ndarray:
 
 def _trained_on(words: TextImageEncoder, name: str) -> list[str]:
     """The templates that an encoder was trained with, where it was on data of this name; else none."""
-    read = words.about.get("pictures")
+    read = words.about.get("reading")
     own = read.get("templates") if isinstance(read, dict) and words.about.get("data") == name else None
     return own if isinstance(own, list) and all(isinstance(one, str) for one in own) else []
 
@@ -347,7 +349,7 @@ def _embedded(words: TextImageEncoder, images: np.ndarray) -> Tensor:
 
 
 def _by_caption(
-    rows: list[Row], model, asked: Asked, told: Told, device: torch.device
+    rows: list[Row], model, asked: Asked, progress: ProgressCallback, device: torch.device
 ) -> tuple[dict, dict[str, list[Example]], dict[str, bytes]]:
     """The report, the sheet and the space of captioned pictures; `model` tells how they are read."""
     columns = {"split": asked.columns.get("split_column")}
@@ -357,11 +359,11 @@ def _by_caption(
     used = np.unique(first.captions[first.captions >= 0])
     texts = [first.texts[i] for i in used]
     keys, own = torch.from_numpy(first.captions), torch.from_numpy(used)[:, None]
-    clock = Clock(told, len(rows) * len(first))
+    clock = Clock(progress, len(rows) * len(first))
     found, collapse, sheets, pictures = {}, {}, {}, {}
     for row in rows:
         data = read(row.eyes.size)
-        if row.eyes.colours == 1:  # captioned pictures are RGB
+        if row.eyes.image_channels == 1:  # captioned pictures are RGB
             continue
         seen = see(row.eyes, data.images, device, clock.of(f"{row.name}: features"))
         collapse[row.name] = collapse_report(seen[_some(len(data), SHOWN)])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from condgen.baselines.gans import Codes
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, ProgressCallback
 from condgen.data.batches.captions import to_float, to_uint8
 from condgen.data.datasets.labels import LabelledPictures
 from condgen.evaluation.class_to_image import right_of
@@ -40,7 +40,7 @@ from condgen.evaluation.distribution import (
     pixels,
     rgb,
 )
-from condgen.evaluation.embed import Example, Told
+from condgen.evaluation.embed import Example
 from condgen.evaluation.inception import Inception
 from condgen.files.weights import fingerprint
 from condgen.metrics.diversity import best_matching, entropy, mean_distance, missing, purity, shares
@@ -53,7 +53,7 @@ MOST, SHOWN, LEVELS = 2_000, 40, 24
 
 def evaluate_samples(
     model, train: LabelledPictures, test: LabelledPictures, seeds: Sequence[int] = (0, 1, 2), judge: Path | None = None,
-    inception: Path | None = None, run: ClassifierRun | None = None, told: Told = lambda share, what: None,
+    inception: Path | None = None, run: ClassifierRun | None = None, progress: ProgressCallback = lambda share, what: None,
 ) -> tuple[Report, dict[str, list[Example]]]:  # fmt: skip
     """Judges the new pictures of a model that is told nothing.
 
@@ -65,7 +65,7 @@ def evaluate_samples(
         judge: folder to keep the classifier in.
         inception: file with the weights of the Inception network, see `evaluation.inception`.
         run: how the classifier is trained.
-        told: called with progress.
+        progress: called with progress.
 
     Returns:
         (sections of the report, sheets): `samples` shows real pictures above new ones, `neighbours` those nearest to a
@@ -80,7 +80,7 @@ def evaluate_samples(
             "judge new ones by. Name another split with --split, or other pictures with --data."
         )
     network = None if inception is None else Inception.read(inception)
-    eye = Eye(train, test, judge, run, lambda share, what: told(0.3 * share, what))
+    eye = Eye(train, test, judge, run, lambda share, what: progress(0.3 * share, what))
     classifier = eye.classifier.to(model.device)
     extractors: Extractors = {
         (f"frechet ({eye.space})", f"kernel ({eye.space})"): lambda images: features_of(classifier, images)
@@ -93,12 +93,12 @@ def evaluate_samples(
     near_real, real_seen = closeness(pixels(held), known)[0], eye.sees(held)
     rounds, sheets, categories = [], {}, []
     for k, seed in enumerate(seeds):
-        told(0.3 + 0.7 * k / len(seeds), f"painting {len(held):,} pictures, seed {seed}")
+        progress(0.3 + 0.7 * k / len(seeds), f"painting {len(held):,} pictures, seed {seed}")
         began = time.perf_counter()
         z = model.draw(range(1_000_000 * seed, 1_000_000 * seed + len(held)))
         painted = to_uint8(model.decode(z))
         seconds = time.perf_counter() - began
-        told(0.3 + 0.7 * (k + 0.5) / len(seeds), "judging them")
+        progress(0.3 + 0.7 * (k + 0.5) / len(seeds), "judging them")
         real = train.images[_some(len(train), len(held), seed)]
         seen = eye.sees(painted)
         found = held_against(truth, painted, real, extractors, seed)
@@ -112,7 +112,7 @@ def evaluate_samples(
             shown = [("real", rgb(one), True) for one in held[:8]]
             sheets["samples"] = shown + [("painted", rgb(one), True) for one in painted[:SHOWN]]
             sheets["neighbours"] = neighbours(painted, lambda i: "painted", train.images, near, rows)
-    report: Report = {"samples_judged_by": eye.told | {"pictures of every seed": len(held), "seeds": len(seeds)}}
+    report: Report = {"samples_judged_by": eye.facts | {"pictures of every seed": len(held), "seeds": len(seeds)}}
     report |= over_seeds(rounds)
     if model.critic is not None and model.net.config.categories and eye.judged:
         report |= eye.matched(model, train, test, categories)
@@ -126,23 +126,28 @@ class Eye:
     """
 
     def __init__(
-        self, train: LabelledPictures, test: LabelledPictures, judge: Path | None, run: ClassifierRun | None, told: Told
+        self,
+        train: LabelledPictures,
+        test: LabelledPictures,
+        judge: Path | None,
+        run: ClassifierRun | None,
+        progress: ProgressCallback,
     ):
         self.factors = train.factors
         usable = {k for k, f in enumerate(self.factors) if f.values and not np.isnan(train.codes[:, k]).any()}
         self.judged = sorted(usable) if train.factors == test.factors else []
-        self.told: dict[str, object] = {"training pictures": len(train), "test pictures": len(test)}
+        self.facts: dict[str, object] = {"training pictures": len(train), "test pictures": len(test)}
         if self.judged:
-            self.classifier = kept_classifier(train, judge, run, told)
+            self.classifier = kept_classifier(train, judge, run, progress)
             self.space = space_of(self.classifier, train.name)
             right = right_of(self.sees(test.images), test.codes, self.factors)
-            self.told |= {f"{name}, right on real test pictures": share for name, share in right.items()}
+            self.facts |= {f"{name}, right on real test pictures": share for name, share in right.items()}
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 self.classifier = Classifier(config_for(train)).eval()
             self.space = f"features: random network, {fingerprint(self.classifier)[:8]}"
-        self.told = {"features": self.space} | self.told
+        self.facts = {"features": self.space} | self.facts
 
     def sees(self, images: np.ndarray) -> np.ndarray:
         """uint8 (N, C, S, S) -> int64 (N, A), see `classifier.seen_in`."""
@@ -157,12 +162,12 @@ class Eye:
         out: Report = {"variety": lines}
         for k in self.judged:
             factor = self.factors[k]
-            own, true = (shares(torch.from_numpy(x[:, k]), factor.levels) for x in (seen, real_seen))
-            lines[f"{factor.name}: entropy in nats, of {math.log(factor.levels):.2f}"] = {
+            own, true = (shares(torch.from_numpy(x[:, k]), factor.cardinality) for x in (seen, real_seen))
+            lines[f"{factor.name}: entropy in nats, of {math.log(factor.cardinality):.2f}"] = {
                 "generated": entropy(own), "real": entropy(true)
             }  # fmt: skip
             lines[f"{factor.name}: missing values"] = {"generated": missing(own, true), "real": 0}
-            if factor.levels <= LEVELS:
+            if factor.cardinality <= LEVELS:
                 out[f"shares_of_{factor.name}"] = {
                     name: {"generated": own[i].item(), "real": true[i].item()} for i, name in enumerate(factor.values)
                 }
@@ -183,7 +188,7 @@ class Eye:
         asked = torch.cat([Codes.of(z, model.net.config).category.argmax(1) for z, _ in painted])
         out: Report = {"categories": {}}
         for k in self.judged:
-            levels, name = self.factors[k].levels, self.factors[k].name
+            levels, name = self.factors[k].cardinality, self.factors[k].name
             labels = [torch.from_numpy(part.codes[:, k]).long() for part in (train, test)]
             shown = torch.from_numpy(np.concatenate([seen[:, k] for _, seen in painted]))
             known = labels[1] >= 0

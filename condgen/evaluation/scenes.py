@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from condgen.contracts import ProgressCallback
 from condgen.data.synthetic.detector import detect
 from condgen.data.synthetic.grammar import captions_of, parse, say, swaps_of
 from condgen.data.synthetic.prompts import questions
 from condgen.data.synthetic.scenes import draw_scenes, render, scenes
-from condgen.evaluation.embed import Example, Told, embed_images, embed_texts, paint, priors_report
+from condgen.evaluation.embed import Example, embed_images, embed_texts, paint, priors_report
 from condgen.metrics.geneval import TASKS, is_exact, passes, score
 from condgen.metrics.retrieval import swap_accuracy
 
@@ -27,7 +28,7 @@ def scene_eval(
         prompts: per task, at most.
         pictures: per prompt.
         seed: of the prompts, and of the noise of the first picture; every further picture has the next one.
-        how: passed to `paint`: prior, use_z, use_words, dials.
+        how: passed to `paint`: prior, use_z, use_words, options.
 
     Returns:
         (scores, examples): see `metrics.composition.score`; (caption, uint8 (3, S, S), passed), one a prompt.
@@ -88,18 +89,18 @@ ABLATION: dict[str, dict] = {
 
 
 def evaluate_scenes(
-    model, prompts: int, pictures: int, ablate: int, told: Told, others: Sequence = ()
+    model, prompts: int, pictures: int, ablate: int, progress: ProgressCallback, others: Sequence = ()
 ) -> tuple[dict, list]:
     """The whole report of a model of scenes, and examples for the sheet; `others` are lines of its ablation."""
     report: dict = {"kind": "scenes"}
     report |= {name: {} for name in ("scene_eval", "pictures_judged", "swap_accuracy", "prior", "ablation")}
     examples = []
     for k, (side, held_out) in enumerate(SIDES.items()):
-        told(0.05 + 0.25 * k, f"SceneEval, {side}")
+        progress(0.05 + 0.25 * k, f"SceneEval, {side}")
         report["scene_eval"][side], shown = scene_eval(model, held_out, prompts, pictures)
         report["pictures_judged"][side] = pictures_judged(held_out, prompts, pictures)
         examples += shown[:: max(1, len(shown) // 24)][:24]
-        told(0.25 + 0.25 * k, f"encoder and priors, {side}")
+        progress(0.25 + 0.25 * k, f"encoder and priors, {side}")
         report["swap_accuracy"][side] = scene_swaps(model.clip, model.tokenizer, held_out, size=model.size)
         data = scenes(500, 20_000, model.size, held_out, negatives="none")
         report["prior"][side] = priors_report(model, data)
@@ -108,7 +109,7 @@ def evaluate_scenes(
         lines = [(name, model, how) for name, how in ABLATION.items() if how.get("prior", "none") in own]
         lines += [(f"{other.name} ({other.model_id})", other, {}) for other in others]
         for k, (name, judged, how) in enumerate(lines):
-            told(0.55 + 0.45 * k / len(lines), f"ablation: {name}")
+            progress(0.55 + 0.45 * k / len(lines), f"ablation: {name}")
             scores = {side: scene_eval(judged, held, ablate, 1, 1, **how)[0] for side, held in SIDES.items()}
             report["ablation"][name] = {f"{s} {x}": scores[s][x] for s in SIDES for x in ("overall", "exact")}
     return report, examples

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from condgen.contracts import ProgressCallback
 from condgen.data.datasets.captions import CaptionedPictures
 from condgen.data.sources.captions import load_captions
 from condgen.data.sources.rows import Columns
-from condgen.evaluation.embed import Example, Told, embed_images, embed_texts, paint, priors_report, same_text
+from condgen.evaluation.embed import Example, embed_images, embed_texts, paint, priors_report, same_text
 from condgen.metrics.retrieval import retrieval_at_1
 
 READ = {"image": "", "text": "", "split": "", "where": "", "how": "crop"}
@@ -17,12 +18,12 @@ def read_pictures(model, data: str, split: str, asked: dict[str, str | None], si
     """The pictures to judge on, read as those of the training were where nothing else is asked for.
 
     Args:
-        model: one that knows words; `about["pictures"]`, where it is there, tells how those of its training were read.
+        model: one that knows words; `about["reading"]`, where it is there, tells how those of its training were read.
         data, split: see `load_captions`.
         asked: the keys of READ, where `split` is a column; None as in the training.
         size: edge of the pictures; 0 is that of the model.
     """
-    trained = model.about.get("pictures")
+    trained = model.about.get("reading")
     trained = trained if isinstance(trained, dict) else {}
     chosen = READ | {name: trained[name] for name in READ if isinstance(trained.get(name), str)}
     chosen |= {name: value for name, value in asked.items() if value is not None}
@@ -33,12 +34,12 @@ def read_pictures(model, data: str, split: str, asked: dict[str, str | None], si
 
 
 def evaluate_captions(
-    model, data: CaptionedPictures, pictures: int, told: Told, n: int = 500
+    model, data: CaptionedPictures, pictures: int, progress: ProgressCallback, n: int = 500
 ) -> tuple[dict, list[Example]]:
     """The report of a model of captioned pictures, on pictures it never saw."""
     n = min(n, len(data))
     captions = [data.texts[i] for i in data.captions[:n, 0]]
-    told(0.1, "encoder and priors")
+    progress(0.1, "encoder and priors")
     text = embed_texts(model.clip, model.tokenizer, captions)
     images = embed_images(model.clip, data.images[:n])
     same = same_text(data, n)
@@ -52,7 +53,7 @@ def evaluate_captions(
     shown, scores = [], []
     few = captions[: min(n, 64)]
     for i in range(pictures):
-        told(0.4 + 0.6 * i / pictures, "painting test captions")
+        progress(0.4 + 0.6 * i / pictures, "painting test captions")
         painted = paint(model, few, list(range(1000 * i, 1000 * i + len(few))))
         scores.append((embed_images(model.clip, painted) * text[: len(few)]).sum(1).mean().item())
         shown += [(c, p, True) for c, p in zip(few, painted)] if i == 0 else []

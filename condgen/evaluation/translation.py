@@ -11,13 +11,13 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, ProgressCallback
 from condgen.data.batches.captions import to_float, to_uint8
 from condgen.data.datasets.pairs import Pairs, Unpaired
 from condgen.data.sources.sides import open_sides
 from condgen.data.synthetic.detector import Seen, detect
 from condgen.evaluation.distribution import rgb
-from condgen.evaluation.embed import Example, Told
+from condgen.evaluation.embed import Example
 from condgen.metrics.image_quality import psnr, ssim
 from condgen.pipelines.translator import Translator, recoloured
 
@@ -38,7 +38,7 @@ def read_sides(model: Translator, data: str, split: str) -> Unpaired:
     Raises:
         CondgenError: there are none, or they cannot be read.
     """
-    trained = model.about.get("pictures")
+    trained = model.about.get("reading")
     if not isinstance(trained, dict) or not isinstance(trained.get("origin"), str):
         raise CondgenError(f"{model.name} does not say how its pictures were read. Export it again.")
     asked = trained | {"size": model.size, "names": model.sides}
@@ -54,7 +54,7 @@ def read_sides(model: Translator, data: str, split: str) -> Unpaired:
 
 
 def evaluate_translation(
-    model: Translator, data: Unpaired, told: Told = lambda share, what: None
+    model: Translator, data: Unpaired, progress: ProgressCallback = lambda share, what: None
 ) -> tuple[dict, dict[str, list[Example]]]:
     """Judges a translator on pictures that training never saw.
 
@@ -66,7 +66,7 @@ def evaluate_translation(
         (report, sheets): `sheet` shows pictures, their translations, and the partners or the way back.
     """
     report: dict = {"kind": "translation", "data": data.name}
-    told(0.1, "translating")
+    progress(0.1, "translating")
     ways = [(data.a, data.b, model.targets[0])] + ([(data.b, data.a, model.targets[1])] if model.both_ways else [])
     if isinstance(data, Pairs):
         report["translation"] = {}
@@ -75,10 +75,10 @@ def evaluate_translation(
             for name, row in scores.items():
                 report["translation"][f"to {to}" if name == "translated" else f"to {to}, {name}"] = row
     if model.both_ways:
-        told(0.5, "and back")
+        progress(0.5, "and back")
         report["there_and_back"] = {f"by {to}": there_and_back(model, given, to) for given, _, to in ways}
         if set(model.sides) == set(SHAPES):
-            told(0.8, "looking at the shapes")
+            progress(0.8, "looking at the shapes")
             report["attributes"] = {}
             for given, _, to in ways:
                 done = to_uint8(model.translate(to_float(given), to))

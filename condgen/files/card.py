@@ -18,7 +18,7 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
     """Markdown with the header that model hubs read.
 
     Args:
-        model: the TextToImage or LabelToImage.
+        model: the TextToImage or ClassToImage.
         recipe: name of its recipe.
         base: the config of the recipe as it stands in the table.
         config: the config of the run.

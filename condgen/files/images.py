@@ -19,12 +19,12 @@ KEY = "condgen"
 
 
 @dataclass(frozen=True)
-class Painting:
+class GeneratedImage:
     """One picture.
 
     Args:
         image: PIL, RGB or L.
-        recipe: prompt and prior, or `labels` by name; seed, dials, size, model and model_id: all it takes to paint it
+        recipe: prompt and prior, or `labels` by name; seed, options, size, model and model_id: all it takes to paint it
             again.
         clip_score: cosine of picture and prompt in the model's own space; None where there is no prompt.
         ms: time it took.

@@ -15,7 +15,7 @@ class Curve:
     x: list[float]
     y: list[float]
 
-    def told(self) -> list[list[float]]:
+    def rows(self) -> list[list[float]]:
         """The points alone, for a report: all x, all y."""
         return [self.x, self.y]
 

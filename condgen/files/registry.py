@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 
 from condgen.contracts import CondgenError
+from condgen.files import renamed
 
 DEFAULT = "scenes32"
 INDEX = "model_index.json"
 ASSETS = Path(__file__).parents[1] / "assets"
-WORDS, LABELS = "TextToImage", "LabelToImage"
+WORDS, LABELS = "TextToImage", "ClassToImage"
 """What a model paints from, as the index names it."""
 FOREIGN = ("open_clip", "local-dir", "transformers", "hf-hub")
 """How the name of an encoder of another library begins, before a colon."""
@@ -77,9 +78,10 @@ def is_foreign(path_or_name: str | Path | None) -> bool:
 def about(folder: Path) -> dict:
     """What the index of a model says; {} when it cannot be read."""
     try:
-        return json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
+    return renamed.index(index) if isinstance(index, dict) else index
 
 
 def kind_of(folder: Path) -> str:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from condgen.contracts import CondgenError
+from condgen.files import renamed
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 MOST = {"size": 2**16, "channels": 64, "blocks": 1000, "depth": 1000, "word_depth": 1000, "stages": 64}
@@ -62,7 +63,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads JSON; `CondgenError` names the file when it is missing or no JSON."""
+    """CondSpec JSON; `CondgenError` names the file when it is missing or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -164,10 +165,10 @@ def build_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Modul
     path = folder / CONFIG
     values = read_json(path)
     found = values.pop("class", None) if isinstance(values, dict) else type(values).__name__
-    if found != cls.__name__:
+    if renamed.class_name(found) != cls.__name__:
         raise CondgenError(f"{path} holds a {found}, expected a {cls.__name__}.")
     try:
-        return cls(config_from(config_cls, values, path))
+        return cls(config_from(config_cls, renamed.config(values), path))
     except (TypeError, ValueError, ArithmeticError, RuntimeError, LookupError) as error:
         told = (str(error).splitlines() or [type(error).__name__])[0]  # torch may add where in its own code it was
         raise CondgenError(f"{path} does not describe a {cls.__name__} ({told}). Copy or export it again.") from None
@@ -181,7 +182,7 @@ def load_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module
             another shape; the message names the file and the tensor.
     """
     sketch = sketch_part(cls, config_cls, folder)  # a config that promises more than the file holds takes no memory
-    tensors = read_tensors(folder / WEIGHTS)
+    tensors = {renamed.tensor_name(name): x for name, x in read_tensors(folder / WEIGHTS).items()}
     check_weights(sketch, tensors, folder / WEIGHTS)
     module = build_part(cls, config_cls, folder)
     module.load_state_dict(tensors)

@@ -22,34 +22,34 @@ from condgen.pipelines.base import generator
 
 ROWS = 256
 """Pictures or codes that go through a network at a time."""
-Space = Any
+LatentSpace = Any
 """See the top of this module."""
 Images = Tensor | np.ndarray
 """(N, C, S, S): float in [-1, 1], or uint8."""
 
 
-def net_of(space: Space) -> nn.Module:
+def net_of(space: LatentSpace) -> nn.Module:
     """What gradients pass through: `decode` and, where it encodes, `encode` of tensors on its own device."""
     return getattr(space, "net", space)
 
 
-def device_of(space: Space) -> torch.device:
+def device_of(space: LatentSpace) -> torch.device:
     """Where it computes."""
     first = next(iter(net_of(space).parameters()), None) if isinstance(net_of(space), nn.Module) else None
     return torch.device("cpu") if first is None else first.device
 
 
-def name_of(space: Space) -> str:
+def name_of(space: LatentSpace) -> str:
     """What messages call it."""
     return getattr(space, "name", type(space).__name__)
 
 
-def encodes(space: Space) -> bool:
+def encodes(space: LatentSpace) -> bool:
     """Whether it turns pictures into codes."""
     return getattr(space, "encodes", hasattr(space, "encode"))
 
 
-def is_variational(space: Space) -> bool:
+def is_variational(space: LatentSpace) -> bool:
     """Whether its codes of a picture are a distribution, whose prior is the standard normal."""
     return bool(getattr(net_of(space), "variational", False))
 
@@ -60,7 +60,7 @@ def as_float(images: Images) -> Tensor:
     return to_float(images) if images.dtype == torch.uint8 else images.float()
 
 
-def encoded(space: Space, images: Images) -> Tensor:
+def encoded(space: LatentSpace, images: Images) -> Tensor:
     """Codes of pictures, any number: (N, Z) on the CPU.
 
     Raises:
@@ -71,17 +71,17 @@ def encoded(space: Space, images: Images) -> Tensor:
     return _in_chunks(lambda part: space.encode(as_float(part).to(device_of(space))), images)
 
 
-def decoded(space: Space, codes: Tensor) -> Tensor:
+def decoded(space: LatentSpace, codes: Tensor) -> Tensor:
     """Pictures of codes, any number: (N, C, S, S) on the CPU."""
     return _in_chunks(lambda part: space.decode(part.to(device_of(space))), codes)
 
 
-def rebuilt(space: Space, images: Images) -> Tensor:
+def rebuilt(space: LatentSpace, images: Images) -> Tensor:
     """decode(encode(x)): (N, C, S, S) on the CPU."""
     return decoded(space, encoded(space, images))
 
 
-def posterior(space: Space, images: Images) -> tuple[Tensor, Tensor | None]:
+def posterior(space: LatentSpace, images: Images) -> tuple[Tensor, Tensor | None]:
     """Mean and log variance of the codes of pictures, (N, Z) each on the CPU; without the latter where it is no
     variational one.
     """
@@ -95,7 +95,7 @@ def posterior(space: Space, images: Images) -> tuple[Tensor, Tensor | None]:
     return mean, log_var
 
 
-def codes_of(space: Space, images: Images, seed: int = 0) -> Tensor:
+def codes_of(space: LatentSpace, images: Images, seed: int = 0) -> Tensor:
     """A code of each picture, drawn from its posterior where there is one: together the aggregate posterior, (N, Z)."""
     mean, log_var = posterior(space, images)
     if log_var is None:
@@ -103,7 +103,7 @@ def codes_of(space: Space, images: Images, seed: int = 0) -> Tensor:
     return mean + (log_var / 2).exp() * torch.randn(mean.shape, generator=generator(seed))
 
 
-def drawn(space: Space, seeds: Sequence[int]) -> Tensor:
+def drawn(space: LatentSpace, seeds: Sequence[int]) -> Tensor:
     """Codes that the space itself draws, one for each seed: (N, Z) on the CPU; standard normal where it draws none."""
     if hasattr(space, "draw"):
         return space.draw(seeds).cpu()
@@ -115,7 +115,7 @@ def _in_chunks(compute: Callable[[Any], Tensor], rows: Images) -> Tensor:
     return torch.cat([compute(rows[k : k + ROWS]).float().cpu() for k in range(0, len(rows), ROWS)])
 
 
-def check_encodes(space: Space) -> None:
+def check_encodes(space: LatentSpace) -> None:
     """Raises `CondgenError` where there is no encoder."""
     if not encodes(space):
         raise CondgenError(
@@ -124,15 +124,15 @@ def check_encodes(space: Space) -> None:
         )
 
 
-def check_pictures(space: Space, images: Images) -> None:
+def check_pictures(space: LatentSpace, images: Images) -> None:
     """Raises `CondgenError` for pictures of another shape than it reads, or none."""
-    size, colours = (getattr(space, name, None) for name in ("size", "colours"))
+    size, image_channels = (getattr(space, name, None) for name in ("size", "image_channels"))
     shape = tuple(images.shape)
     if not shape or not shape[0]:
         raise CondgenError("There are no pictures. Give one at least.")
-    expected = (colours or shape[1], size or shape[-1], size or shape[-1]) if len(shape) == 4 else ()
+    expected = (image_channels or shape[1], size or shape[-1], size or shape[-1]) if len(shape) == 4 else ()
     if shape[1:] != expected:
-        told = f"(N, {colours or 'C'}, {size or 'S'}, {size or 'S'})"
+        told = f"(N, {image_channels or 'C'}, {size or 'S'}, {size or 'S'})"
         raise CondgenError(f"{name_of(space)} reads pictures of the shape {told}, got {shape}.")
 
 
@@ -152,28 +152,28 @@ class _Told(nn.Module):
         super().__init__()
         self.decoder = decoder
         with torch.no_grad():
-            self.said = {name: x for name, x in decoder.said(condition).items() if torch.is_tensor(x)}
+            self.cond = {name: x for name, x in decoder.cond_encoder(condition).items() if torch.is_tensor(x)}
 
     def _for(self, n: int) -> dict[str, Tensor]:
-        return {name: x.expand(n, *x.shape[1:]) for name, x in self.said.items()}
+        return {name: x.expand(n, *x.shape[1:]) for name, x in self.cond.items()}
 
     def encode(self, images: Tensor) -> Tensor:
-        said = self._for(len(images))
-        mean, _ = self.decoder.encoder(images, said)
-        return self.decoder.prior.to_normal(mean, said["vector"])[0]
+        cond = self._for(len(images))
+        mean, _ = self.decoder.encoder(images, cond)
+        return self.decoder.prior.to_normal(mean, cond["vector"])[0]
 
     def decode(self, codes: Tensor) -> Tensor:
-        said = self._for(len(codes))
+        cond = self._for(len(codes))
         if isinstance(self.decoder, CvaeDecoder):
-            codes = self.decoder.prior.from_normal(codes, said["vector"])
-        return self.decoder.paint(codes, said)
+            codes = self.decoder.prior.from_normal(codes, cond["vector"])
+        return self.decoder.paint(codes, cond)
 
 
-class ToldSpace:
+class ConditionalLatentSpace:
     """A model of labels with its condition fixed, as a space.
 
     Args:
-        model: a LabelToImage whose decoder is a CVAE, or a cGAN, which does not encode.
+        model: a ClassToImage whose decoder is a CVAE, or a cGAN, which does not encode.
         wanted: labels and attributes by name; those that are not named stay open.
 
     Raises:
@@ -188,7 +188,11 @@ class ToldSpace:
                 "autoencoders, GANs, and of models of labels that are a CVAE or a cGAN."
             )
         self.model, self.name, self.model_id = model, model.name, model.model_id
-        self.size, self.colours, self.encodes = model.size, model.colours, isinstance(decoder, CvaeDecoder)
+        self.size, self.image_channels, self.encodes = (
+            model.size,
+            model.image_channels,
+            isinstance(decoder, CvaeDecoder),
+        )
         self.latent = decoder.config.latent if self.encodes else decoder.config.code
         self.net = _Told(decoder, model.condition([dict(wanted) if not isinstance(wanted, str) else wanted])).eval()
         self.encode, self.decode = self.net.encode, self.net.decode
@@ -198,12 +202,12 @@ class ToldSpace:
         return self.model.about
 
 
-def as_space(model: object, wanted: Mapping[str, object] | str = ()) -> Space:
+def as_space(model: object, wanted: Mapping[str, object] | str = ()) -> LatentSpace:
     """A model in use as a space.
 
     Args:
-        model: a LatentModel, or a LabelToImage.
-        wanted: of the latter, the condition that is fixed, see `ToldSpace`.
+        model: a LatentModel, or a ClassToImage.
+        wanted: of the latter, the condition that is fixed, see `ConditionalLatentSpace`.
 
     Raises:
         CondgenError: there are no codes in it.
@@ -213,7 +217,7 @@ def as_space(model: object, wanted: Mapping[str, object] | str = ()) -> Space:
             raise CondgenError(f"{name_of(model)} is told nothing when it paints: leave the labels out.")
         return model
     if hasattr(model, "factors"):
-        return ToldSpace(model, wanted)
+        return ConditionalLatentSpace(model, wanted)
     raise CondgenError(
         f"{name_of(model)} has no codes that pictures are painted from. The tools look at autoencoders, GANs, and at "
         "models of labels that are a CVAE or a cGAN."

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from condgen.contracts import ProgressCallback
 from condgen.latent_space.adapters import (
     ROWS,
     Images,
-    Space,
+    LatentSpace,
     as_float,
     check_encodes,
     check_pictures,
@@ -21,7 +22,7 @@ from condgen.latent_space.adapters import (
 )
 from condgen.latent_space.likelihood import bound, log_weights
 from condgen.latent_space.neighbours import nearest_real
-from condgen.latent_space.result import Study, Told, apart, quiet, sheet
+from condgen.latent_space.result import Analysis, apart, quiet, sheet
 from condgen.losses import kl_normal
 from condgen.metrics.anomaly import check_share, novelty_report
 
@@ -36,7 +37,7 @@ CONTROL = "nearest training picture"
 
 
 @dataclass(frozen=True)
-class Novelty(Study):
+class Novelty(Analysis):
     """What `novelty` found.
 
     Args:
@@ -58,7 +59,7 @@ class Scores:
         known: normal pictures that it was trained on.
     """
 
-    def __init__(self, space: Space, known: Images):
+    def __init__(self, space: LatentSpace, known: Images):
         known = known[:MOST]
         self.space, self.known = space, known
         codes = encoded(space, known).double()
@@ -87,8 +88,8 @@ class Scores:
 
 
 def novelty(
-    space: Space, known: Images, held: Images, odd: Images, false_alarms: float = 0.05, seed: int = 0,
-    told: Told = quiet,
+    space: LatentSpace, known: Images, held: Images, odd: Images, false_alarms: float = 0.05, seed: int = 0,
+    progress: ProgressCallback = quiet,
 ) -> Novelty:  # fmt: skip
     """How well a space tells pictures that are not of the kind it was trained on.
 
@@ -98,20 +99,20 @@ def novelty(
         odd: pictures of another kind.
         false_alarms: share of normal pictures that the threshold may call odd.
         seed: of the halves, and of the codes of the likelihood.
-        told: called with progress.
+        progress: called with progress.
 
     Raises:
         CondgenError: no encoder, pictures that do not fit, or too few of them for so small a share.
     """
     check_encodes(space)
     check_share(false_alarms)
-    told(0.0, f"codes of {min(len(known), MOST):,} training pictures")
+    progress(0.0, f"codes of {min(len(known), MOST):,} training pictures")
     scores = Scores(space, known)
     order = torch.randperm(len(held), generator=torch.Generator().manual_seed(seed)).numpy()
     halves = [held[own] for own in (order[: len(held) // 2], order[len(held) // 2 :])]
     found = []
     for k, (images, what) in enumerate(((halves[0], "held-out"), (halves[1], "other normal"), (odd, "odd"))):
-        told(0.1 + 0.3 * k, f"scores of {len(images):,} {what} pictures")
+        progress(0.1 + 0.3 * k, f"scores of {len(images):,} {what} pictures")
         found.append(scores(images, seed))
     table = {name: novelty_report(*(part[name] for part in found), false_alarms) for name in found[0]}
     counts = {"training": min(len(known), MOST), "for the threshold": len(halves[0]), "normal": len(halves[1])}

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from condgen.contracts import CondgenError, short
 from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import Factor
-from condgen.latent_space.adapters import Images, Space, as_float, decoded, encoded
+from condgen.data.factors import Attribute
+from condgen.latent_space.adapters import Images, LatentSpace, as_float, decoded, encoded
 from condgen.latent_space.neighbours import realism
-from condgen.latent_space.result import Numbers, Study, apart, evenly, sheet
+from condgen.latent_space.result import Analysis, Numbers, apart, evenly, sheet
 from condgen.metrics.probes import Probe, linear_probe
 
 SHOWN = 8
@@ -30,7 +30,7 @@ Judge = Callable[[Tensor], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Arithmetic(Study):
+class Arithmetic(Analysis):
     """What `arithmetic` found.
 
     Args:
@@ -43,7 +43,7 @@ class Arithmetic(Study):
 
 
 def arithmetic(
-    space: Space, plus: Sequence[Images], minus: Sequence[Images] = (), among: Images | None = None
+    space: LatentSpace, plus: Sequence[Images], minus: Sequence[Images] = (), among: Images | None = None
 ) -> Arithmetic:
     """Adds and subtracts the mean codes of sets of pictures: smiling women less women, plus men.
 
@@ -78,7 +78,7 @@ def arithmetic(
 
 
 @dataclass(frozen=True)
-class Edit(Study):
+class Edit(Analysis):
     """What `edit` found.
 
     Args:
@@ -91,7 +91,7 @@ class Edit(Study):
 
 
 def edit(
-    space: Space, known: LabelledPictures, held: LabelledPictures, attribute: str, value: str, against: str = "",
+    space: LatentSpace, known: LabelledPictures, held: LabelledPictures, attribute: str, value: str, against: str = "",
     strengths: Sequence[float] = (0.0, 0.5, 1.0, 1.5, 2.0), how: Literal["means", "probe", "lda"] = "means",
     judge: Judge | None = None,
 ) -> Edit:  # fmt: skip
@@ -148,7 +148,7 @@ def edit(
     return Edit(numbers, {"edit.png": sheet(rows)}, direction, images)
 
 
-def factor_of(data: LabelledPictures, name: str) -> tuple[int, Factor]:
+def factor_of(data: LabelledPictures, name: str) -> tuple[int, Attribute]:
     """A factor with values, and its place.
 
     Raises:
@@ -192,7 +192,7 @@ class PixelProbe:
             if factor.values and len(rows):
                 labels = torch.from_numpy(known.codes[rows, place]).long()
                 pixels = as_float(known.images[rows]).flatten(1)
-                self.probes[place] = linear_probe(pixels, labels, factor.levels, steps=50)
+                self.probes[place] = linear_probe(pixels, labels, factor.cardinality, steps=50)
 
     def __call__(self, images: Tensor) -> np.ndarray:
         seen = np.full((len(images), len(self.factors)), -1)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from condgen.baselines.mixture import fit_mixture
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, ProgressCallback
 from condgen.latent_space.adapters import (
     Images,
-    Space,
+    LatentSpace,
     check_encodes,
     codes_of,
     decoded,
@@ -19,7 +19,7 @@ from condgen.latent_space.adapters import (
     encoded,
     is_variational,
 )
-from condgen.latent_space.result import Numbers, Study, Told, apart, figure_png, quiet, sheet
+from condgen.latent_space.result import Analysis, Numbers, apart, figure_png, quiet, sheet
 from condgen.metrics.anomaly import check_share
 from condgen.metrics.prdc import nearest
 from condgen.pipelines.base import generator
@@ -63,7 +63,7 @@ class Density:
 
 
 @dataclass(frozen=True)
-class Holes(Study):
+class Holes(Analysis):
     """What `holes` found.
 
     Args:
@@ -76,8 +76,8 @@ class Holes(Study):
 
 
 def holes(
-    space: Space, known: Images, held: Images, n: int = 2000, false_alarms: float = 0.05, seed: int = 0,
-    told: Told = quiet,
+    space: LatentSpace, known: Images, held: Images, n: int = 2000, false_alarms: float = 0.05, seed: int = 0,
+    progress: ProgressCallback = quiet,
 ) -> Holes:  # fmt: skip
     """Draws codes and looks whether real pictures lie there.
 
@@ -90,7 +90,7 @@ def holes(
         n: codes to draw from each source: the space's own draws; a normal with the mean and covariance of the codes,
             which is what one would take without knowing better; and the middle between the codes of two pictures.
         seed: of everything that is drawn.
-        told: called with progress.
+        progress: called with progress.
 
     Raises:
         CondgenError: the space has no encoder, or there are too few pictures.
@@ -102,14 +102,14 @@ def holes(
     check_encodes(space)
     generator(seed)
     check_share(false_alarms)
-    told(0.0, "codes of real pictures")
+    progress(0.0, "codes of real pictures")
     z, z_held = codes_of(space, known[:MOST], seed), codes_of(space, held[:MOST], seed + 1)
     if len(z) < 2 * NEAR or len(z_held) < 1 / false_alarms:
         raise CondgenError(
             f"There are {len(z)} pictures to measure the density by, and {len(z_held)} held out; {2 * NEAR} and "
             f"{round(1 / false_alarms)} at least are needed."
         )
-    told(0.3, "density")
+    progress(0.3, "density")
     density, rng = Density(z, seed), torch.Generator().manual_seed(seed)
     a, b = (z[torch.randint(0, len(z), (n,), generator=rng)] for _ in range(2))
     sources = {
@@ -126,7 +126,7 @@ def holes(
     in_hole = {name: own > limit for name, own in distance.items()}
     table: Numbers = {"holes": {}}
     for k, (name, own) in enumerate(sources.items()):
-        told(0.5 + 0.4 * k / len(sources), name)
+        progress(0.5 + 0.4 * k / len(sources), name)
         again = encoded(space, decoded(space, own[:READ]))
         table["holes"][name] = {
             "in holes": in_hole[name].double().mean().item(),
@@ -146,7 +146,7 @@ def normal_like(codes: Tensor, n: int, rng: torch.Generator) -> Tensor:
     return codes.mean(0) + torch.randn(n, codes.shape[1], generator=rng) @ root.T
 
 
-def _sheet(space: Space, sources: dict[str, Tensor], distance: dict[str, Tensor]) -> bytes:
+def _sheet(space: LatentSpace, sources: dict[str, Tensor], distance: dict[str, Tensor]) -> bytes:
     """Of every source, pictures from where it is densest and from the deepest holes."""
     rows = []
     for name, codes in sources.items():
@@ -156,7 +156,9 @@ def _sheet(space: Space, sources: dict[str, Tensor], distance: dict[str, Tensor]
     return sheet(rows)
 
 
-def _map(space: Space, z: Tensor, sources: dict[str, Tensor], in_hole: dict[str, Tensor], most: int = 1500) -> bytes:
+def _map(
+    space: LatentSpace, z: Tensor, sources: dict[str, Tensor], in_hole: dict[str, Tensor], most: int = 1500
+) -> bytes:
     """The codes on the plane in which they vary most, or as they are where they have two numbers."""
     import matplotlib
 

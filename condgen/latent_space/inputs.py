@@ -20,7 +20,7 @@ from condgen.data.sources.images import fit, open_picture
 from condgen.data.sources.labels import open_labelled
 from condgen.data.sources.open_images import left_out, open_any
 from condgen.data.synthetic.factors import SCENES
-from condgen.latent_space.adapters import Space, as_float, decoded, drawn, encodes, name_of
+from condgen.latent_space.adapters import LatentSpace, as_float, decoded, drawn, encodes, name_of
 from condgen.latent_space.result import evenly
 
 SEED = "seed:"
@@ -45,14 +45,14 @@ class Pictures:
     """
 
     def __init__(
-        self, space: Space, data: str = "", split: str = "test", asked: dict[str, Any] | None = None,
+        self, space: LatentSpace, data: str = "", split: str = "test", asked: dict[str, Any] | None = None,
         other: bool = False,
     ):  # fmt: skip
         about = getattr(space, "about", {})
         self.space, self.split, self.trained = space, split, about.get("data", "")
         found = isinstance(self.trained, str) and (self.trained in WORDS or os.path.exists(self.trained))
         self.source = data or (self.trained if found else "")
-        told = about.get("pictures")
+        told = about.get("reading")
         own = {name: told[name] for name in READ if name in told} if isinstance(told, dict) and not other else {}
         self.own = own | {name: value for name, value in (asked or {}).items() if value}
 
@@ -70,7 +70,7 @@ class Pictures:
         if not self.source:
             told = f"was trained on {self.trained}" if self.trained else "does not say what it was trained on"
             raise CondgenError(f"{name_of(self.space)} {told}: say with --data where its pictures are.")
-        shape = (self.space.size, self.space.colours)
+        shape = (self.space.size, self.space.image_channels)
         if how.get("attributes"):
             how = {name: value for name, value in how.items() if name not in ("text", "without")}
             how |= {name: tuple(how[name]) for name in ("attributes", "names") if name in how}
@@ -153,7 +153,7 @@ class Pictures:
     def _one(self, word: str) -> Tensor:
         if os.path.isfile(word):
             square = fit(open_picture(word), self.space.size, self.own.get("how", "crop"))
-            return as_float(coloured(square[None], self.space.colours))
+            return as_float(coloured(square[None], self.space.image_channels))
         if word.isdecimal():
             if int(word) >= len(self.held):
                 raise CondgenError(f"There is no picture {word}: {self.held.name} has {len(self.held):,}, from 0.")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import CondgenError, short
-from condgen.latent_space.adapters import Images, Space, as_float, decoded, encoded, encodes
+from condgen.latent_space.adapters import Images, LatentSpace, as_float, decoded, encoded, encodes
 from condgen.latent_space.neighbours import realism
-from condgen.latent_space.result import Numbers, Study, film, sheet
+from condgen.latent_space.result import Analysis, Numbers, film, sheet
 
 WAYS = ("pixels", "line", "sphere")
 TITLES = {"pixels": "line of pixels", "line": "line of codes", "sphere": "arc of codes"}
@@ -20,7 +20,7 @@ SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Interpolation(Study):
+class Interpolation(Analysis):
     """What `interpolate` found.
 
     Args:
@@ -31,7 +31,7 @@ class Interpolation(Study):
 
 
 def interpolate(
-    space: Space, a: Tensor, b: Tensor, steps: int = 9, ways: Sequence[str] = WAYS, among: Images | None = None
+    space: LatentSpace, a: Tensor, b: Tensor, steps: int = 9, ways: Sequence[str] = WAYS, among: Images | None = None
 ) -> Interpolation:
     """Goes from each picture of `a` to that of `b`.
 
@@ -79,7 +79,7 @@ def arc(a: Tensor, b: Tensor, t: float) -> Tensor:
     return torch.where(sine > 1e-4, round_ * torch.lerp(length_a, length_b, t), torch.lerp(a, b, t))
 
 
-def _numbers(space: Space, found: dict[str, Tensor], ends: Tensor, among: Images | None) -> Numbers:
+def _numbers(space: LatentSpace, found: dict[str, Tensor], ends: Tensor, among: Images | None) -> Numbers:
     """How real the pictures between the ends are, beside the ends themselves."""
     if among is None and not encodes(space):
         return {}

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp
 
+from condgen.contracts import ProgressCallback
 from condgen.latent_space.adapters import (
     Images,
-    Space,
+    LatentSpace,
     as_float,
     check_pictures,
     decoded,
@@ -25,7 +26,7 @@ from condgen.latent_space.adapters import (
     encodes,
     net_of,
 )
-from condgen.latent_space.result import Numbers, Study, Told, evenly, mean_of, quiet, seen, sheet
+from condgen.latent_space.result import Analysis, Numbers, evenly, mean_of, quiet, seen, sheet
 from condgen.metrics.prdc import nearest
 from condgen.metrics.probes import effective_rank
 
@@ -38,7 +39,7 @@ SHOWN, DIRECTIONS = 6, 7
 
 
 @dataclass(frozen=True)
-class Jacobian(Study):
+class Jacobian(Analysis):
     """What `jacobian` found of N pictures of P = C S S numbers.
 
     Args:
@@ -58,8 +59,8 @@ class Jacobian(Study):
 
 
 def jacobian(
-    space: Space, images: Images, across: int = 64, eps: float = 0.1, among: Images | None = None, seed: int = 0,
-    told: Told = quiet,
+    space: LatentSpace, images: Images, across: int = 64, eps: float = 0.1, among: Images | None = None, seed: int = 0,
+    progress: ProgressCallback = quiet,
 ) -> Jacobian:  # fmt: skip
     """Tangents, local rank and sensitivity at pictures.
 
@@ -70,7 +71,7 @@ def jacobian(
         among: real pictures. The differences to the nearest of them are directions of the surface that the model did
             not choose itself, and are held against the same random directions.
         seed: of the random directions.
-        told: called with progress.
+        progress: called with progress.
 
     Raises:
         CondgenError: the pictures do not fit, or there is no encoder for them.
@@ -86,7 +87,7 @@ def jacobian(
     rng = torch.Generator().manual_seed(seed)
     parts = []
     for k in range(0, len(x), ROWS):
-        told(k / len(x), f"Jacobians of {len(x)} pictures")
+        progress(k / len(x), f"Jacobians of {len(x)} pictures")
         near = None if among is None else _steps(x[k : k + ROWS], as_float(among))
         parts.append(_local(space, x[k : k + ROWS], codes[k : k + ROWS], across, near, rng))
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -126,7 +127,7 @@ def of_encoder(net: nn.Module, images: Tensor) -> Tensor:
 
 
 def _local(
-    space: Space, x: Tensor, codes: Tensor, across: int, near: Tensor | None, rng: torch.Generator
+    space: LatentSpace, x: Tensor, codes: Tensor, across: int, near: Tensor | None, rng: torch.Generator
 ) -> dict[str, Tensor]:
     """Everything about a few pictures; see `jacobian`."""
     device, net = device_of(space), net_of(space)
@@ -187,7 +188,7 @@ def _numbers(
     return numbers
 
 
-def _drawn(space: Space, x: Tensor, codes: Tensor, tangents: Tensor, values: Tensor, eps: float) -> bytes:
+def _drawn(space: LatentSpace, x: Tensor, codes: Tensor, tangents: Tensor, values: Tensor, eps: float) -> bytes:
     few = evenly(len(x), SHOWN)
     again, rows = decoded(space, codes[few]), []
     for i, k in enumerate(few.tolist()):

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, ProgressCallback
 from condgen.files.plots import Curve, plot
 from condgen.latent_space.adapters import (
     Images,
-    Space,
+    LatentSpace,
     as_float,
     check_pictures,
     device_of,
@@ -20,7 +20,7 @@ from condgen.latent_space.adapters import (
     name_of,
     net_of,
 )
-from condgen.latent_space.result import Study, Told, evenly, quiet, sheet
+from condgen.latent_space.result import Analysis, evenly, quiet, sheet
 from condgen.losses import kl_normal
 from condgen.pipelines.base import generator
 
@@ -31,7 +31,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Likelihood(Study):
+class Likelihood(Analysis):
     """What `importance_weighted` found, in nats a picture, (N,) each.
 
     Args:
@@ -46,7 +46,7 @@ class Likelihood(Study):
 
 
 def importance_weighted(
-    space: Space, images: Images, samples: int = 64, seed: int = 0, told: Told = quiet
+    space: LatentSpace, images: Images, samples: int = 64, seed: int = 0, progress: ProgressCallback = quiet
 ) -> Likelihood:
     """-log p(x) of a variational autoencoder, bounded by K codes drawn from the posterior.
 
@@ -59,7 +59,7 @@ def importance_weighted(
         images: (N, C, S, S).
         samples: K.
         seed: picture i draws its codes from seed + i alone.
-        told: called with progress.
+        progress: called with progress.
 
     Raises:
         CondgenError: the space is no variational autoencoder, or the pictures do not fit.
@@ -76,7 +76,7 @@ def importance_weighted(
     # made at once: results that are kept between the large tensors of each part would scatter memory, by gigabytes
     weight, kl = torch.empty(len(images), samples, dtype=torch.float64), torch.empty(len(images))
     for k in range(0, len(images), rows):
-        told(k / len(images), f"likelihood of {len(images):,} pictures, {samples} codes each")
+        progress(k / len(images), f"likelihood of {len(images):,} pictures, {samples} codes each")
         part = slice(k, k + rows)
         weight[part], kl[part] = log_weights(space, as_float(images[part]), samples, seed + k)
     curve = {k: -bound(weight, k).mean().item() for k in _counts(samples)}
@@ -90,7 +90,7 @@ def importance_weighted(
 
 
 @torch.no_grad()
-def log_weights(space: Space, images: Tensor, samples: int, seed: int) -> tuple[Tensor, Tensor]:
+def log_weights(space: LatentSpace, images: Tensor, samples: int, seed: int) -> tuple[Tensor, Tensor]:
     """log p(x | z) + log p(z) - log q(z | x) of codes drawn for each picture, (N, K); and the KL divergence, (N,)."""
     device, net = device_of(space), net_of(space)
     if hasattr(net, "seen"):  # a model of black and white takes pixels as such by chance

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from condgen.data.datasets.labels import LabelledPictures
 from condgen.data.factors import LABEL
-from condgen.latent_space.adapters import Images, Space, as_float, encoded, encodes, rebuilt
-from condgen.latent_space.result import Study, apart, mean_of, sheet
+from condgen.latent_space.adapters import Images, LatentSpace, as_float, encoded, encodes, rebuilt
+from condgen.latent_space.result import Analysis, apart, mean_of, sheet
 from condgen.metrics.prdc import nearest
 
 SHOWN = 8
@@ -23,7 +23,7 @@ def nearest_real(images: Tensor, among: Images) -> Tensor:
     return nearest(as_float(images).flatten(1), as_float(among).flatten(1))[0][:, 0] / math.sqrt(images[0].numel())
 
 
-def realism(space: Space, images: Tensor, among: Images | None) -> dict[str, float]:
+def realism(space: LatentSpace, images: Tensor, among: Images | None) -> dict[str, float]:
     """Means over pictures: the distance to what the space makes of them, and to the nearest real picture.
 
     The first is small where the space knows such pictures, the second where there are such pictures; a soft picture is
@@ -38,7 +38,7 @@ def realism(space: Space, images: Tensor, among: Images | None) -> dict[str, flo
 
 
 @dataclass(frozen=True)
-class Neighbours(Study):
+class Neighbours(Analysis):
     """What `neighbours` found.
 
     Args:
@@ -50,7 +50,7 @@ class Neighbours(Study):
 
 
 def neighbours(
-    space: Space, images: Images, among: LabelledPictures, k: int = 6, labels: Tensor | None = None
+    space: LatentSpace, images: Images, among: LabelledPictures, k: int = 6, labels: Tensor | None = None
 ) -> Neighbours:
     """The nearest pictures in the space of codes, and in that of pixels.
 

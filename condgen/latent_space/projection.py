@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from condgen.contracts import CondgenError, short
+from condgen.contracts import CondgenError, ProgressCallback, short
 from condgen.latent_space.adapters import (
     Images,
-    Space,
+    LatentSpace,
     as_float,
     check_pictures,
     decoded,
@@ -21,7 +21,7 @@ from condgen.latent_space.adapters import (
     rebuilt,
 )
 from condgen.latent_space.neighbours import nearest_real
-from condgen.latent_space.result import Study, Told, apart, mean_of, quiet, sheet
+from condgen.latent_space.result import Analysis, apart, mean_of, quiet, sheet
 
 SPOILED = ("noise", "occlusion", "pixels")
 SHOWN = 10
@@ -29,7 +29,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Projection(Study):
+class Projection(Analysis):
     """What `project` found.
 
     Args:
@@ -42,8 +42,8 @@ class Projection(Study):
 
 
 def project(
-    space: Space, images: Images, clean: Images | None = None, rounds: int = 5, among: Images | None = None,
-    search: bool | None = None, starts: int = 4, steps: int = 200, lr: float = 0.1, seed: int = 0, told: Told = quiet,
+    space: LatentSpace, images: Images, clean: Images | None = None, rounds: int = 5, among: Images | None = None,
+    search: bool | None = None, starts: int = 4, steps: int = 200, lr: float = 0.1, seed: int = 0, progress: ProgressCallback = quiet,
 ) -> Projection:  # fmt: skip
     """Brings pictures onto the manifold.
 
@@ -56,7 +56,7 @@ def project(
             space does not encode.
         starts, steps, lr: of the search: codes to start from (drawn by the space), steps of Adam, its learning rate.
         seed: of those codes.
-        told: called with progress.
+        progress: called with progress.
 
     Raises:
         CondgenError: the pictures do not fit, or it is to encode and cannot.
@@ -71,12 +71,12 @@ def project(
         raise CondgenError(f"Rounds, starts and steps are 1 or more; got {rounds}, {starts} and {steps}.")
     codes = None
     if search or (search is None and not encodes(space)):
-        codes = find_codes(space, x, starts, steps, lr, seed, told)
+        codes = find_codes(space, x, starts, steps, lr, seed, progress)
         chain = [x, decoded(space, codes)]
     else:
         chain = [x]
         for k in range(rounds):
-            told(k / rounds, f"round {k + 1} of {rounds}")
+            progress(k / rounds, f"round {k + 1} of {rounds}")
             chain.append(rebuilt(space, chain[-1]))
     found = torch.stack(chain)
     table = {}
@@ -96,8 +96,8 @@ def project(
 
 
 def find_codes(
-    space: Space, images: Tensor, starts: int = 4, steps: int = 200, lr: float = 0.1, seed: int = 0,
-    told: Told = quiet,
+    space: LatentSpace, images: Tensor, starts: int = 4, steps: int = 200, lr: float = 0.1, seed: int = 0,
+    progress: ProgressCallback = quiet,
 ) -> Tensor:  # fmt: skip
     """The codes whose pictures are nearest to some, by gradient descent from several starts each: (N, Z) on the CPU.
 
@@ -117,7 +117,7 @@ def find_codes(
                 group["lr"] = lr * (1 - step / steps)
             optimiser.step()
             if step % 10 == 0:
-                told(
+                progress(
                     step / steps, f"searching for codes, {errors.detach().unflatten(0, (starts, n)).amin(0).mean():.4f}"
                 )
     best = errors.detach().unflatten(0, (starts, n)).argmin(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,6 @@ from torch import Tensor
 from condgen.files.images import grid, make_folder, png_bytes, tile, write_bytes
 from condgen.pipelines.base import to_pil
 
-Told = Callable[[float, str], None]
-"""Called with the share that is done and a line about it."""
 Numbers = dict[str, dict]
 """Section -> row -> column -> number."""
 Row = tuple[str, Tensor, Sequence[str]]
@@ -27,7 +25,7 @@ def quiet(share: float, what: str) -> None:
 
 
 @dataclass(frozen=True)
-class Study:
+class Analysis:
     """What a tool found.
 
     Args:

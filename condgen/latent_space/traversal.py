@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import CondgenError, short
-from condgen.latent_space.adapters import Images, Space, decoded, encoded, encodes, posterior
-from condgen.latent_space.result import Study, apart, sheet
+from condgen.latent_space.adapters import Images, LatentSpace, decoded, encoded, encodes, posterior
+from condgen.latent_space.result import Analysis, apart, sheet
 from condgen.losses import kl_normal
 
 MOST_ROWS = 12
@@ -18,7 +18,7 @@ MOST_ROWS = 12
 
 
 @dataclass(frozen=True)
-class Traversal(Study):
+class Traversal(Analysis):
     """What `traverse` found.
 
     Args:
@@ -31,7 +31,7 @@ class Traversal(Study):
 
 
 def traverse(
-    space: Space, start: Tensor, latents: Sequence[int] = (), extent: float = 2.5, steps: int = 9,
+    space: LatentSpace, start: Tensor, latents: Sequence[int] = (), extent: float = 2.5, steps: int = 9,
     among: Images | None = None,
 ) -> Traversal:  # fmt: skip
     """Moves one latent through its range while the others stay as they are.

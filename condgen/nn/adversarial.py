@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from condgen.losses import adversarial, gradient_penalty
 
-Told = dict[str, Tensor]
+Metrics = dict[str, Tensor]
 Read = tuple[Tensor | float, ...]
 """What a critic read of the conditions of B pictures; empty where there are none."""
 
 
 @dataclass(frozen=True)
-class Rules:
+class AdversarialObjective:
     """How a GAN is trained, the modern way by default.
 
     Args:
@@ -40,7 +40,7 @@ class Rules:
     augment_over: int = 20_000
 
 
-class Game(nn.Module):
+class AdversarialTraining(nn.Module):
     """What the training of every GAN shares; a subclass owns the players and says how the critic judges.
 
     What is logged is the health of the game. Of `rp`, where only differences of logits mean something, how often a real
@@ -51,7 +51,7 @@ class Game(nn.Module):
 
     turns = ("discriminator", "generator")
 
-    def __init__(self, rules: Rules):
+    def __init__(self, rules: AdversarialObjective):
         super().__init__()
         self.rules = rules
         self.register_buffer("seen", torch.zeros(()))  # steps of the discriminator
@@ -71,7 +71,7 @@ class Game(nn.Module):
         """The player whose turn it is not stays as it is."""
         return fixed(self.parameters_of("discriminator" if turn == "generator" else "generator"))
 
-    def play_generator(self, real: Tensor, fake: Tensor, read: Read = ()) -> tuple[Told, Tensor]:
+    def play_generator(self, real: Tensor, fake: Tensor, read: Read = ()) -> tuple[Metrics, Tensor]:
         """The loss of the generator's turn, and what the critic said of its pictures."""
         of_fake = of_real = self.judge(fake, read)
         if self.rules.loss == "rp":  # the others look at painted pictures alone
@@ -80,7 +80,7 @@ class Game(nn.Module):
         loss = adversarial(self.rules.loss, of_real[:, 0], of_fake[:, 0], "generator")
         return {"loss": loss, "diversity": diversity(fake, real)}, of_fake
 
-    def play_critic(self, real: Tensor, fake: Tensor, read: Read = ()) -> tuple[Told, Tensor, Tensor]:
+    def play_critic(self, real: Tensor, fake: Tensor, read: Read = ()) -> tuple[Metrics, Tensor, Tensor]:
         """The loss of the critic's turn without the penalties, and what it said of real and of painted pictures."""
         if self.training:
             self.seen += 1
@@ -90,19 +90,19 @@ class Game(nn.Module):
         sides = {"right_real": of_real, "right_fake": -of_fake}
         if self.rules.loss == "rp":
             sides = {"right_pairs": of_real - of_fake}
-        told = {name: (x > 0).float().mean() for name, x in sides.items()}
-        return {"loss": loss} | told | {"lead": (of_real - of_fake).mean().detach()}, *both
+        metrics = {name: (x > 0).float().mean() for name, x in sides.items()}
+        return {"loss": loss} | metrics | {"lead": (of_real - of_fake).mean().detach()}, *both
 
-    def penalised(self, told: Told, real: Tensor, fake: Tensor, read: Read = ()) -> Told:
+    def penalised(self, metrics: Metrics, real: Tensor, fake: Tensor, read: Read = ()) -> Metrics:
         """The same with the penalties added."""
         rules = self.rules
         if not rules.gamma:
-            return told
+            return metrics
         few = max(1, round(rules.penalised * len(real)))
         images = torch.cat([real[:few], fake[:few]]).requires_grad_(True)
         logits = self.judge(images, _twice(part[:few] if torch.is_tensor(part) else part for part in read))[:, 0]
         slope = gradient_penalty(logits, images) * 2  # of R1 plus R2: the mean is over both halves
-        return told | {"loss": told["loss"] + rules.gamma / 2 * slope, "slope": slope.detach()}
+        return metrics | {"loss": metrics["loss"] + rules.gamma / 2 * slope, "slope": slope.detach()}
 
     def augmented(self, images: Tensor) -> Tensor:
         """Pictures as the critic sees them."""

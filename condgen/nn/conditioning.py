@@ -10,10 +10,10 @@ A condition is a batch. Of a caption, either half of which may be missing, it ho
 and of a label or of attributes, A of them,
 
     codes      (B, A)   the index of a value, or a standardised number, see `factors`
-    has_codes  (B, A)   bool, whether anything is said of it
+    has_targets  (B, A)   bool, whether the attribute is known
 
-The part owns what "nothing said" looks like and drops what is said per sample in training, so that a decoder can later
-be guided, and works with some of it alone. Whatever was said, `reader` gives a module that turns it into
+The encoder owns the null condition, and training drops parts of the condition per sample, so that a decoder can be guided
+later and works with part of a condition. For every kind, `build_cond_encoder` gives a module that turns a condition into
 
     vector     (B, width)
     tokens     (B, K, width)
@@ -34,7 +34,7 @@ PAD = 0
 
 
 @dataclass(frozen=True)
-class Reads:
+class CondSpec:
     """What a decoder paints and what it reads, the part of its config that all decoders share.
 
     Args:
@@ -49,23 +49,23 @@ class Reads:
     """
 
     size: int = 32
-    colours: int = 3
+    image_channels: int = 3
     embed_dim: int = 0
     vocab: int = 0
     context: int = 0
     space: str = ""
-    levels: tuple[int, ...] = ()
+    cardinalities: tuple[int, ...] = ()
     width: int = 128
     heads: int = 4
     word_depth: int = 2
 
 
 @dataclass(frozen=True)
-class ConditionDrop:
+class ConditioningDropout:
     """Shares of the training samples that lose part of their condition.
 
     Args:
-        both: nothing is said.
+        both: the whole condition.
         z: only the words.
         words: only the image embedding.
         each: of several attributes, each is left out.
@@ -81,12 +81,12 @@ class ConditionDrop:
     def __call__(self, cond: Batch) -> Batch:
         """Draws what is dropped, per sample; gives a new batch."""
         if "codes" in cond:
-            known = cond["has_codes"]
+            known = cond["has_targets"]
             n, several = known.shape
             known = known & (torch.rand(n, 1, device=known.device) >= self.both)
             if several > 1:
                 known = known & (torch.rand(n, several, device=known.device) >= self.each)
-            return cond | {"has_codes": known}
+            return cond | {"has_targets": known}
         z = cond["z"]
         u = torch.rand(len(z), device=z.device)
         drop_both, drop_z = u < self.both, (self.both <= u) & (u < self.both + self.z)
@@ -104,59 +104,59 @@ def condition(z: Tensor, tokens: Tensor, use_z: bool = True, use_words: bool = T
     return {"z": z, "has_z": on & use_z, "tokens": tokens, "has_words": on & use_words}
 
 
-def said_in(batch: Batch) -> Batch:
+def cond_from_batch(batch: Batch) -> Batch:
     """The condition of a training batch, all of it."""
     if "codes" in batch:
-        return {"codes": batch["codes"], "has_codes": batch["has_codes"]}
+        return {"codes": batch["codes"], "has_targets": batch["has_targets"]}
     return condition(batch["z"], batch["tokens"])
 
 
-def say_nothing(cond: Batch) -> Batch:
-    """The same batch with nothing said."""
+def null_cond(cond: Batch) -> Batch:
+    """The null condition: the batch with every part marked as missing."""
     return {name: torch.zeros_like(value) if name.startswith("has_") else value for name, value in cond.items()}
 
 
-def reader(reads: Reads) -> nn.Module:
+def build_cond_encoder(reads: CondSpec) -> nn.Module:
     """The part that reads a condition of the kind that `reads` describes."""
-    if reads.levels:
-        return Factors(reads.levels, reads.width)
+    if reads.cardinalities:
+        return AttributeEncoder(reads.cardinalities, reads.width)
     if reads.vocab:
-        return ImageAndWords(reads.embed_dim, reads.vocab, reads.context, reads.width, reads.heads, reads.word_depth)
+        return ImageTextEncoder(reads.embed_dim, reads.vocab, reads.context, reads.width, reads.heads, reads.word_depth)
     if reads.embed_dim:
-        return ImageOnly(reads.embed_dim, reads.width)
+        return ImageEmbedEncoder(reads.embed_dim, reads.width)
     raise ValueError("a decoder must read something: embed_dim, vocab and levels are all missing")
 
 
-class Factors(nn.Module):
+class AttributeEncoder(nn.Module):
     """Encodes labels and attributes: one token each, and their sum as the vector.
 
     Args:
         levels: how many values each has; 0 for a real number.
     """
 
-    def __init__(self, levels: tuple[int, ...], width: int):
+    def __init__(self, cardinalities: tuple[int, ...], width: int):
         super().__init__()
-        self.levels = levels
-        self.values = nn.ModuleList(nn.Embedding(n, width) if n else nn.Linear(2, width) for n in levels)
-        self.unknown = nn.Parameter(torch.randn(len(levels), width) * 0.5)
+        self.cardinalities = cardinalities
+        self.values = nn.ModuleList(nn.Embedding(n, width) if n else nn.Linear(2, width) for n in cardinalities)
+        self.unknown = nn.Parameter(torch.randn(len(cardinalities), width) * 0.5)
         self.to_vector = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         for table in self.values:
             if isinstance(table, nn.Embedding):
                 nn.init.normal_(table.weight, std=0.5)
 
     def forward(self, cond: Batch) -> Batch:
-        codes, known = cond["codes"], cond["has_codes"]
-        own = [self._one(i, codes[:, i] * known[:, i]) for i in range(len(self.levels))]
+        codes, known = cond["codes"], cond["has_targets"]
+        own = [self._one(i, codes[:, i] * known[:, i]) for i in range(len(self.cardinalities))]
         tokens = torch.where(known[..., None], torch.stack(own, 1), self.unknown)
         return {"vector": self.to_vector(tokens.sum(1)), "tokens": tokens, "seen": torch.ones_like(known)}
 
     def _one(self, i: int, codes: Tensor) -> Tensor:
-        if self.levels[i]:
+        if self.cardinalities[i]:
             return self.values[i](codes.long())
         return self.values[i](torch.stack([codes, codes.abs()], 1))  # the second tells the middle from the ends
 
 
-class ImageOnly(nn.Module):
+class ImageEmbedEncoder(nn.Module):
     """Encodes an image embedding alone: one vector and a few tokens."""
 
     def __init__(self, embed_dim: int, width: int, z_tokens: int = 4):
@@ -173,7 +173,7 @@ class ImageOnly(nn.Module):
         return {"vector": self.to_vector(z), "tokens": tokens, "seen": seen}
 
 
-class WordEncoder(nn.Module):
+class TokenEncoder(nn.Module):
     """(B, L) token ids -> (B, L, width): a token, its place, and what stands around it."""
 
     def __init__(self, vocab: int, context: int, width: int, heads: int, depth: int):
@@ -191,7 +191,7 @@ class WordEncoder(nn.Module):
         return self.norm(h) * seen[..., None]
 
 
-class ImageAndWords(ImageOnly):
+class ImageTextEncoder(ImageEmbedEncoder):
     """Encodes an image embedding and words, one token a word.
 
     References:
@@ -200,7 +200,7 @@ class ImageAndWords(ImageOnly):
 
     def __init__(self, embed_dim: int, vocab: int, context: int, width: int, heads: int, depth: int, z_tokens: int = 4):
         super().__init__(embed_dim, width, z_tokens)
-        self.words = WordEncoder(vocab, context, width, heads, depth)
+        self.words = TokenEncoder(vocab, context, width, heads, depth)
 
     def forward(self, cond: Batch) -> Batch:
         image = super().forward(cond)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class NormaliserConfig:
+class EmbeddingNormalizerConfig:
     """Args:
     dim: width of the embeddings, D.
     space: fingerprint of the encoder that made them.
@@ -20,27 +20,27 @@ class NormaliserConfig:
     space: str
 
 
-class Normaliser(nn.Module):
+class EmbeddingNormalizer(nn.Module):
     """image_embed -> z with mean 0 and sd 1 in every dimension, and back to unit vectors."""
 
-    def __init__(self, config: NormaliserConfig):
+    def __init__(self, config: EmbeddingNormalizerConfig):
         super().__init__()
         self.config = config
         self.register_buffer("mean", torch.zeros(config.dim))
         self.register_buffer("sd", torch.ones(config.dim))
 
     @classmethod
-    def fit(cls, image_embed: Tensor, space: str) -> Normaliser:
+    def fit(cls, image_embed: Tensor, space: str) -> EmbeddingNormalizer:
         """Statistics of (N, D) training embeddings."""
         return cls.of(image_embed.mean(0), image_embed.std(0).clamp(min=1e-4), space)
 
     @classmethod
-    def of(cls, mean: Tensor, sd: Tensor, space: str) -> Normaliser:
+    def of(cls, mean: Tensor, sd: Tensor, space: str) -> EmbeddingNormalizer:
         """Statistics that are known already, (D,) each."""
-        normaliser = cls(NormaliserConfig(len(mean), space))
-        normaliser.mean.copy_(mean)
-        normaliser.sd.copy_(sd)
-        return normaliser
+        normalizer = cls(EmbeddingNormalizerConfig(len(mean), space))
+        normalizer.mean.copy_(mean)
+        normalizer.sd.copy_(sd)
+        return normalizer
 
     def forward(self, image_embed: Tensor) -> Tensor:
         """(B, D) -> z; a new tensor, the embedding is not changed."""

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.contracts import Batch
-from condgen.nn.conditioning import Reads
+from condgen.nn.conditioning import CondSpec
 from condgen.nn.layers import ResBlock
 from condgen.nn.layout_map import LAYOUT, Layout, bottom_edge
 
 
-class Grow(nn.Module):
+class Generator(nn.Module):
     """(code (B, N), encoded condition) -> (B, C, S, S), level by level; two by two pixels come out at once.
 
     The vector of the condition scales and shifts every block; where it has words or an embedding, its layout map is
@@ -27,7 +27,7 @@ class Grow(nn.Module):
         code: length N of the code.
     """
 
-    def __init__(self, reads: Reads, channels: tuple[int, ...], blocks: int, code: int):
+    def __init__(self, reads: CondSpec, channels: tuple[int, ...], blocks: int, code: int):
         super().__init__()
         self.edge, low, width = bottom_edge(reads.size, len(channels)), channels[-1], reads.width
         self.place = Placed(reads, self.edge, low)
@@ -38,11 +38,11 @@ class Grow(nn.Module):
         )
         self.up = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in reversed(list(pairwise(channels))))
         self.norm = nn.GroupNorm(math.gcd(8, channels[0]), channels[0])
-        self.out = nn.Conv2d(channels[0], 4 * reads.colours, 3, padding=1)
+        self.out = nn.Conv2d(channels[0], 4 * reads.image_channels, 3, padding=1)
 
-    def forward(self, code: Tensor, said: Batch) -> Tensor:
-        style = self.embed(torch.cat([code, said["vector"]], 1))
-        h = self.start(code).unflatten(1, (-1, self.edge, self.edge)) + self.place(said)
+    def forward(self, code: Tensor, cond: Batch) -> Tensor:
+        style = self.embed(torch.cat([code, cond["vector"]], 1))
+        h = self.start(code).unflatten(1, (-1, self.edge, self.edge)) + self.place(cond)
         h = h.contiguous(memory_format=torch.channels_last)
         for level, blocks in enumerate(self.blocks):
             h = self.up[level - 1](F.interpolate(h, scale_factor=2.0)) if level else h
@@ -54,14 +54,14 @@ class Grow(nn.Module):
 class Placed(nn.Module):
     """Encoded condition -> what to add to features (B, channels, edge, edge): what goes where, or zero for labels."""
 
-    def __init__(self, reads: Reads, edge: int, channels: int):
+    def __init__(self, reads: CondSpec, edge: int, channels: int):
         super().__init__()
-        spoken = not reads.levels
+        spoken = not reads.cardinalities
         self.layout = Layout(reads.width, edge) if spoken else None
         self.out = nn.Conv2d(LAYOUT, channels, 1) if spoken else None
 
-    def forward(self, said: Batch) -> Tensor | float:
-        return self.out(self.layout(said)) if self.layout is not None else 0.0
+    def forward(self, cond: Batch) -> Tensor | float:
+        return self.out(self.layout(cond)) if self.layout is not None else 0.0
 
 
 class PlainBlock(nn.Module):
@@ -83,7 +83,7 @@ class PlainBlock(nn.Module):
 
 
 class Critic(nn.Module):
-    """(picture (B, C, S, S), what `read` gives) -> logits (B,): is it real, and is it what was said?
+    """(picture (B, C, S, S), what `read` gives) -> logits (B,): is it real, and does it fit its condition?
 
     The vector of the condition is compared with the features by their scalar product (projection); where it has words
     or an embedding, its layout map is laid over them, so that what goes where can be checked, too.
@@ -92,21 +92,21 @@ class Critic(nn.Module):
         cGANs with Projection Discriminator (Miyato, Koyama, 2018)
     """
 
-    def __init__(self, reads: Reads, channels: tuple[int, ...], blocks: int, features: int = 128):
+    def __init__(self, reads: CondSpec, channels: tuple[int, ...], blocks: int, features: int = 128):
         super().__init__()
         edge, low = bottom_edge(reads.size, len(channels)), channels[-1]
         self.place = Placed(reads, edge, low)
-        self.stem = nn.Conv2d(4 * reads.colours, channels[0], 3, padding=1)
+        self.stem = nn.Conv2d(4 * reads.image_channels, channels[0], 3, padding=1)
         self.blocks = nn.ModuleList(nn.ModuleList(PlainBlock(k) for _ in range(blocks)) for k in channels)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
         self.after = PlainBlock(low)
         self.features = nn.Linear(low * edge**2, features)
-        self.said = nn.Linear(reads.width, features)
+        self.cond_encoder = nn.Linear(reads.width, features)
         self.real = nn.Linear(features, 1)
 
-    def read(self, said: Batch) -> tuple[Tensor, Tensor | float]:
+    def read(self, cond: Batch) -> tuple[Tensor, Tensor | float]:
         """What of an encoded condition the features are held against; of many pictures it is needed once."""
-        return self.said(said["vector"]), self.place(said)
+        return self.cond_encoder(cond["vector"]), self.place(cond)
 
     def forward(self, image: Tensor, match: Tensor, place: Tensor | float) -> Tensor:
         phi = self.phi(image, place)

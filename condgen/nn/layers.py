@@ -95,7 +95,7 @@ def _groups(channels: int) -> int:
     return math.gcd(8, channels)
 
 
-def waves(t: Tensor, width: int) -> Tensor:
+def timestep_embedding(t: Tensor, width: int) -> Tensor:
     """Sinusoidal features of a scalar in [0, 1]: (B,) -> (B, width)."""
     frequencies = torch.exp(torch.linspace(0, math.log(1000.0), width // 2, device=t.device))
     angles = t.float()[:, None] * frequencies[None]

@@ -31,11 +31,11 @@ class Layout(nn.Module):
         self.blocks = nn.ModuleList(Block(own, heads, context_width=width) for _ in range(depth))
         self.out = nn.Sequential(nn.LayerNorm(own), nn.Linear(own, LAYOUT))
 
-    def forward(self, said: Batch) -> Tensor:
+    def forward(self, cond: Batch) -> Tensor:
         """-> (B, LAYOUT, edge, edge)"""
-        places = torch.ones(len(said["seen"]), self.edge**2, dtype=torch.bool, device=said["seen"].device)
-        mask = torch.cat([places, said["seen"]], 1)
+        places = torch.ones(len(cond["seen"]), self.edge**2, dtype=torch.bool, device=cond["seen"].device)
+        mask = torch.cat([places, cond["seen"]], 1)
         h = self.where.expand(len(places), -1, -1)
         for block in self.blocks:
-            h = block(h, mask, said["tokens"])
+            h = block(h, mask, cond["tokens"])
         return self.out(h).transpose(1, 2).unflatten(2, (self.edge, self.edge))

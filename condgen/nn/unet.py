@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.contracts import Batch
-from condgen.nn.layers import Block, ResBlock, waves
+from condgen.nn.layers import Block, ResBlock, timestep_embedding
 from condgen.nn.layout_map import LAYOUT, Layout, bottom_edge
 
 
@@ -32,7 +32,7 @@ class UNetConfig:
     blocks: int = 1
     depth: int = 2
     heads: int = 4
-    colours: int = 3
+    image_channels: int = 3
 
 
 class UNet(nn.Module):
@@ -52,7 +52,7 @@ class UNet(nn.Module):
         self.bottom = bottom_edge(size, len(c))
         self.embed = nn.Sequential(nn.Linear(64 + width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.layout = Layout(width, self.bottom)
-        self.stem = nn.Conv2d(4 * config.colours, c[0], 3, padding=1)
+        self.stem = nn.Conv2d(4 * config.image_channels, c[0], 3, padding=1)
         self.place = nn.ModuleList(nn.Conv2d(LAYOUT, channels, 1) for channels in c)
         self.down = nn.ModuleList(nn.ModuleList(ResBlock(k, k, width) for _ in range(config.blocks)) for k in c[:-1])
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(c))
@@ -64,38 +64,38 @@ class UNet(nn.Module):
             for a, b in pairwise(c)
         )
         self.norm = nn.GroupNorm(8, c[0])
-        self.out = nn.Conv2d(c[0], 4 * config.colours, 3, padding=1)
+        self.out = nn.Conv2d(c[0], 4 * config.image_channels, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, t: Tensor, said: Batch) -> Tensor:
-        cond = self.embed(torch.cat([waves(t, 64), said["vector"]], 1))
-        layout = said["layout"]
+    def forward(self, x: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        emb = self.embed(torch.cat([timestep_embedding(t, 64), cond["vector"]], 1))
+        layout = cond["layout"]
         h = self.stem(F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last))
         skips = []
         for level, blocks in enumerate(self.down):
             h = self._placed(h, layout, level)
             for block in blocks:
-                h = block(h, cond)
+                h = block(h, emb)
             skips.append(h)
             h = self.shrink[level](h)
-        h = self._bottom(self._placed(h, layout, -1), cond, said)
+        h = self._bottom(self._placed(h, layout, -1), emb, cond)
         for level in reversed(range(len(self.up))):
             h = torch.cat([F.interpolate(h, scale_factor=2.0), skips[level]], 1)
             for block in self.up[level]:
-                h = block(h, cond)
+                h = block(h, emb)
         return F.pixel_shuffle(self.out(F.silu(self.norm(h))), 2)
 
     def _placed(self, h: Tensor, layout: Tensor, level: int) -> Tensor:
         here = self.place[level](layout)
         return h + (here if here.shape[-1] == h.shape[-1] else F.interpolate(here, size=h.shape[-2:]))
 
-    def _bottom(self, h: Tensor, cond: Tensor, said: Batch) -> Tensor:
+    def _bottom(self, h: Tensor, emb: Tensor, cond: Batch) -> Tensor:
         pixels = torch.ones(len(h), self.bottom**2, dtype=torch.bool, device=h.device)
-        mask = torch.cat([pixels, said["seen"]], 1)
+        mask = torch.cat([pixels, cond["seen"]], 1)
         for convolve, look in zip(self.low, self.look):
-            h = convolve(h, cond)
+            h = convolve(h, emb)
             seq = h.flatten(2).transpose(1, 2) + self.where  # (B, N, C)
-            h = look(seq, mask, said["tokens"]).transpose(1, 2).unflatten(2, (self.bottom, self.bottom))
+            h = look(seq, mask, cond["tokens"]).transpose(1, 2).unflatten(2, (self.bottom, self.bottom))
             h = h.contiguous(memory_format=torch.channels_last)
         return h

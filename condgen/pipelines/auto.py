@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from condgen.files.registry import LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, find, is_foreign, kind_of
 
 if TYPE_CHECKING:
-    from condgen.pipelines.class_to_image import LabelToImage
+    from condgen.pipelines.class_to_image import ClassToImage
     from condgen.pipelines.encoder import ImageEncoder
     from condgen.pipelines.latent import LatentModel
     from condgen.pipelines.text_to_image import TextToImage
     from condgen.pipelines.translator import Translator
 
-    Model = TextToImage | LabelToImage | LatentModel | ImageEncoder | Translator
+    Model = TextToImage | ClassToImage | LatentModel | ImageEncoder | Translator
 
 
 def open_named(path_or_name: str | Path | None) -> Model:
@@ -31,9 +31,9 @@ def open_model(folder: Path) -> Model:
     """A model that paints words, labels or neither, an encoder or a translator; errors as in their `load`."""
     kind = kind_of(folder)
     if kind == LABELS:
-        from condgen.pipelines.class_to_image import LabelToImage
+        from condgen.pipelines.class_to_image import ClassToImage
 
-        return LabelToImage.load(folder)
+        return ClassToImage.load(folder)
     if kind == LATENTS:
         from condgen.pipelines.latent import LatentModel
 

@@ -16,13 +16,14 @@ from condgen.data.batches.captions import to_uint8
 from condgen.decoders.cgan import CganConfig, CganDecoder
 from condgen.decoders.cvae import CvaeConfig, CvaeDecoder
 from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
+from condgen.files import renamed
 from condgen.files.registry import INDEX, LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, WORDS
 from condgen.files.weights import read_json, whole, write_json
-from condgen.nn.conditioning import Reads
+from condgen.nn.conditioning import CondSpec
 
 FORMAT = 1
 MOST_PICTURES = 10_000
-DECODERS: dict[str, tuple[type[nn.Module], type[Reads]]] = {
+DECODERS: dict[str, tuple[type[nn.Module], type[CondSpec]]] = {
     "diffusion": (DiffusionDecoder, DiffusionDecoderConfig),
     "cgan": (CganDecoder, CganConfig),
     "cvae": (CvaeDecoder, CvaeConfig),
@@ -83,6 +84,7 @@ def index_of(folder: Path, kind: str) -> dict[str, Any]:
     """
     path = folder / INDEX
     index = read_json(path)
+    index = renamed.index(index) if isinstance(index, dict) else index
     if not isinstance(index, dict) or index.get("_class_name") != kind or index.get("format") != FORMAT:
         named = (index.get("_class_name"), index.get("format")) if isinstance(index, dict) else ("list", "unknown")
         told = f"a {named[0]} of format {named[1]}, expected a {kind} of format {FORMAT}"

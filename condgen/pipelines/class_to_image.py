@@ -1,6 +1,6 @@
 """The side door in use: labels and attributes -> picture, without an encoder of words.
 
-model = LabelToImage.load("runs/fashion/model")
+model = ClassToImage.load("runs/fashion/model")
 for painting in model.sample({"label": "Sneaker"}, n=4, seed=7):
     painting.save("out")
 """
@@ -19,10 +19,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from condgen.contracts import Batch, CondgenError, CondgenWarning, Decoder, Knob, check_knobs, short, turned
+from condgen.contracts import (
+    Batch,
+    CondgenError,
+    CondgenWarning,
+    Decoder,
+    SamplingOption,
+    check_options,
+    recorded_options,
+    short,
+)
 from condgen.data.datasets.labels import coded
-from condgen.data.factors import LABEL, Factor
-from condgen.files.images import Painting
+from condgen.data.factors import LABEL, Attribute
+from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX, LABELS
 from condgen.files.weights import load_part, save_part
 from condgen.pipelines.base import (
@@ -45,7 +54,7 @@ WEAK = "decoder_weak"
 """Folder of the weak version of a decoder."""
 
 
-class LabelToImage:
+class ClassToImage:
     """A decoder, and the factors that its codes stand for.
 
     Args:
@@ -64,13 +73,13 @@ class LabelToImage:
     path: Path | None = None
     """The folder that it was read from."""
 
-    def __init__(self, decoder: Decoder, factors: Sequence[Factor], about: dict | None = None, model_id: str = ""):
+    def __init__(self, decoder: Decoder, factors: Sequence[Attribute], about: dict | None = None, model_id: str = ""):
         self.decoder, self.factors, self.about, self.model_id = decoder, tuple(factors), about or {}, model_id
-        levels = tuple(factor.levels for factor in self.factors)
-        if not levels or tuple(decoder.config.levels) != levels:
-            told = ", ".join(f"{factor.name}: {factor.levels}" for factor in self.factors) or "none"
+        levels = tuple(factor.cardinality for factor in self.factors)
+        if not levels or tuple(decoder.config.cardinalities) != levels:
+            told = ", ".join(f"{factor.name}: {factor.cardinality}" for factor in self.factors) or "none"
             raise CondgenError(
-                f"The decoder reads factors of {list(decoder.config.levels)} values (0 for a number), the model names "
+                f"The decoder reads factors of {list(decoder.config.cardinalities)} values (0 for a number), the model names "
                 f"{told}. The folder mixes two models; export it again."
             )
         decoder.eval()
@@ -90,14 +99,14 @@ class LabelToImage:
         return self.decoder.config.size
 
     @property
-    def colours(self) -> int:
+    def image_channels(self) -> int:
         """Channels of the pictures, 1 or 3."""
-        return self.decoder.config.colours
+        return self.decoder.config.image_channels
 
     @property
-    def knobs(self) -> tuple[Knob, ...]:
-        """Every dial of the decoder."""
-        return self.decoder.knobs
+    def sampling_options(self) -> tuple[SamplingOption, ...]:
+        """Every option of the decoder."""
+        return self.decoder.sampling_options
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -109,7 +118,7 @@ class LabelToImage:
         return self.factor(LABEL).values
 
     @property
-    def told(self) -> str:
+    def known_attributes(self) -> str:
         """Every factor with what it can be, for people."""
         return "; ".join(f"{factor.name} ({span(factor)})" for factor in self.factors)
 
@@ -117,7 +126,7 @@ class LabelToImage:
     def device(self) -> torch.device:
         return next(self.decoder.parameters()).device
 
-    def to(self, device: torch.device | str) -> LabelToImage:
+    def to(self, device: torch.device | str) -> ClassToImage:
         """Moves the decoder."""
         self.decoder.to(device)
         if self.weak is not None:
@@ -129,14 +138,14 @@ class LabelToImage:
         """The weak version of the decoder to guide by, where there is one."""
         return getattr(self.decoder, "weak", None)
 
-    def factor(self, name: object) -> Factor:
+    def factor(self, name: object) -> Attribute:
         """A factor by its name; `CondgenError` names the nearest, and what there is."""
         by_name = {factor.name: factor for factor in self.factors}
         if name in by_name:
             return by_name[name]
         close = difflib.get_close_matches(str(name), by_name, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
-        raise CondgenError(f"This model knows nothing of {short(name)}.{hint} It knows {self.told}.")
+        raise CondgenError(f"This model knows nothing of {short(name)}.{hint} It knows {self.known_attributes}.")
 
     def read(self, wanted: Wanted | str) -> dict[str, str | float]:
         """What is wanted in the model's own words and order: names of values, numbers. A mere text is a label.
@@ -150,15 +159,15 @@ class LabelToImage:
             wanted = {LABEL: wanted}
         if not isinstance(wanted, Mapping):
             raise CondgenError(f"What is wanted must be a label or names with values, got {short(wanted)}.")
-        asked = {name: (self.factor(name), said) for name, said in wanted.items()}
+        asked = {name: (self.factor(name), value) for name, value in wanted.items()}
         told: dict[str, str | float] = {}
         for factor in self.factors:
             if factor.name in asked:
-                said = asked[factor.name][1]
-                code = factor.code(said)
-                told[factor.name] = factor.told(code) if factor.values else float(said)  # type: ignore[arg-type]
+                value = asked[factor.name][1]
+                code = factor.code(value)
+                told[factor.name] = factor.format_target(code) if factor.values else float(value)  # type: ignore[arg-type]
                 if not factor.values and not _within(factor, told[factor.name]):
-                    text = f"The model saw {factor.name} from {factor.low:g} to {factor.high:g}, not {said}."
+                    text = f"The model saw {factor.name} from {factor.low:g} to {factor.high:g}, not {value}."
                     warnings.warn(text, CondgenWarning, stacklevel=3)
         return told
 
@@ -172,50 +181,52 @@ class LabelToImage:
                     row[place] = factor.code(told[factor.name])
         return {name: value.to(self.device) for name, value in coded(codes).items()}
 
-    def paint(self, wanted: Sequence[Wanted | str], seeds: Sequence[int], **knobs: float) -> Iterator[Progress]:
+    def paint(self, wanted: Sequence[Wanted | str], seeds: Sequence[int], **options: float) -> Iterator[Progress]:
         """Paints wish i with seed i in one batch; yields after every step.
 
         Picture i draws its noise from seed i alone, but sums of a batch of another size may be rounded otherwise: the
         same picture, to within the last bits.
         """
-        dials = check_knobs(self.knobs, knobs)
+        options = check_options(self.sampling_options, options)
         if isinstance(wanted, str | Mapping) or len(wanted) != len(seeds) or not len(seeds):
             raise CondgenError(f"There must be a wish for every seed: got {short(wanted)} for {len(seeds)} seeds.")
         rng = [generator(seed) for seed in seeds]
-        steps = int(dials.get("steps", 1))
-        for step, images in enumerate(self.decoder.sample(self.condition(wanted), rng, **dials), 1):
+        steps = int(options.get("steps", 1))
+        for step, images in enumerate(self.decoder.sample(self.condition(wanted), rng, **options), 1):
             yield Progress(min(step, steps), steps, images)
 
     def sample(
-        self, wanted: Wanted | str | Iterable[Wanted | str], n: int = 1, seed: int = 0, **knobs: float
-    ) -> Iterator[Painting]:
+        self, wanted: Wanted | str | Iterable[Wanted | str], n: int = 1, seed: int = 0, **options: float
+    ) -> Iterator[GeneratedImage]:
         """Paints every wish n times; picture i has seed `seed + i`.
 
-        Each picture is painted alone, so that its bytes depend on nothing but the wish, seed, dials and weights.
+        Each picture is painted alone, so that its bytes depend on nothing but the wish, seed, options and weights.
         """
         wishes = [self.read(one) for one in ([wanted] if isinstance(wanted, str | Mapping) else wanted)]
         if not wishes:
-            raise CondgenError(f"Nothing is asked for. This model knows {self.told}.")
+            raise CondgenError(f"Nothing is asked for. This model knows {self.known_attributes}.")
         seeds = seeds_from(seed, n)
-        dials = check_knobs(self.knobs, knobs)
+        options = check_options(self.sampling_options, options)
         for wish in wishes:
             for own in seeds:
-                *_, (_, painting) = self.watch(wish, own, **dials)
+                *_, (_, painting) = self.watch(wish, own, **options)
                 yield painting
 
-    def watch(self, wanted: Wanted | str, seed: int, **knobs: float) -> Iterator[tuple[Progress, Painting | None]]:
+    def watch(
+        self, wanted: Wanted | str, seed: int, **options: float
+    ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
         """Paints one picture and yields every step; the last comes with the finished painting."""
         began = time.perf_counter()
-        dials = check_knobs(self.knobs, knobs)
-        for progress in self.paint([wanted], [seed], **dials):
+        options = check_options(self.sampling_options, options)
+        for progress in self.paint([wanted], [seed], **options):
             yield progress, None
         ms = (time.perf_counter() - began) * 1000
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CondgenWarning)
             labels = self.read(wanted)
-        recipe = {"labels": labels, "seed": seed, **turned(self.knobs, dials)}
+        recipe = {"labels": labels, "seed": seed, **recorded_options(self.sampling_options, options)}
         recipe |= {"size": self.size, "model": self.name, "model_id": self.model_id}
-        yield progress, Painting(to_pil(progress.images)[0], recipe, None, ms)
+        yield progress, GeneratedImage(to_pil(progress.images)[0], recipe, None, ms)
 
     def save(self, folder: Path | str, card: str = "", half: bool = True) -> None:
         """Writes the model directory.
@@ -235,10 +246,10 @@ class LabelToImage:
             "weak": self.weak is not None,
             "factors": [_written(factor) for factor in self.factors],
         }
-        write_index(folder, LABELS, head, {"size": self.size, "colours": self.colours} | self.about, card)
+        write_index(folder, LABELS, head, {"size": self.size, "image_channels": self.image_channels} | self.about, card)
 
     @classmethod
-    def load(cls, folder: Path | str) -> LabelToImage:
+    def load(cls, folder: Path | str) -> ClassToImage:
         """Reads a model directory, without network and without pickle.
 
         Raises:
@@ -259,16 +270,18 @@ class LabelToImage:
         return model
 
 
-def _within(factor: Factor, number: float) -> bool:
+def _within(factor: Attribute, number: float) -> bool:
     """Whether training saw numbers like this one; a hundredth of the range beyond is no news."""
     slack = (factor.high - factor.low) / 100
     return factor.low - slack <= number <= factor.high + slack
 
 
-def span(factor: Factor, most: int = 20) -> str:
+def span(factor: Attribute, most: int = 20) -> str:
     """What a factor can be, for people: its values, or the range of its numbers."""
     if factor.values:
-        return ", ".join(factor.values[:most]) + (f", ... {factor.levels} in all" if factor.levels > most else "")
+        return ", ".join(factor.values[:most]) + (
+            f", ... {factor.cardinality} in all" if factor.cardinality > most else ""
+        )
     return f"{factor.low:g} to {factor.high:g}" if math.isfinite(factor.low + factor.high) else "a number"
 
 
@@ -285,7 +298,7 @@ def parts_of(index: dict[str, Any]) -> dict[str, tuple[type[nn.Module], type]]:
     return {"decoder": own} | ({WEAK: own} if index.get("weak") is True else {})
 
 
-def factors_of(index: dict[str, Any], path: Path) -> tuple[Factor, ...]:
+def factors_of(index: dict[str, Any], path: Path) -> tuple[Attribute, ...]:
     """The factors that an index describes; `CondgenError` names `path` and the first that is none."""
     described = index.get("factors")
     if not isinstance(described, list) or not described:
@@ -297,22 +310,24 @@ def factors_of(index: dict[str, Any], path: Path) -> tuple[Factor, ...]:
     return factors
 
 
-def _written(factor: Factor) -> dict[str, Any]:
+def _written(factor: Attribute) -> dict[str, Any]:
     """A factor as JSON, which knows no infinity: a range that nobody knows is null."""
     limits = {"low": factor.low, "high": factor.high}
     numbers = {"mean": factor.mean, "sd": factor.sd} | {k: v if math.isfinite(v) else None for k, v in limits.items()}
     return {"name": factor.name, "values": list(factor.values)} | numbers
 
 
-def _factor(described: object, path: Path) -> Factor:
+def _factor(described: object, path: Path) -> Attribute:
     """What `_written` wrote."""
     try:
         known = {key: value for key, value in described.items() if value is not None}  # type: ignore[attr-defined]
-        factor = Factor(**known | {"values": tuple(known["values"])})
+        factor = Attribute(**known | {"values": tuple(known["values"])})
         texts = (factor.name, *factor.values)
         numbers = (factor.mean, factor.sd, factor.low, factor.high)
         sound = isinstance(known["values"], list) and all(isinstance(text, str) and text for text in texts)
-        sound = sound and len(set(factor.values)) == factor.levels and all(type(n) in (int, float) for n in numbers)
+        sound = (
+            sound and len(set(factor.values)) == factor.cardinality and all(type(n) in (int, float) for n in numbers)
+        )
         if not sound or not math.isfinite(factor.mean) or not 0 < factor.sd < math.inf or not factor.low <= factor.high:
             raise ValueError
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):

@@ -19,7 +19,7 @@ from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
 from condgen.baselines.gans import Gan, GanConfig, GanCritic
 from condgen.baselines.mixture import Mixture, MixtureConfig
 from condgen.contracts import CondgenError, short
-from condgen.files.images import Painting
+from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX, LATENTS
 from condgen.files.weights import load_part, save_part
 from condgen.pipelines.base import generator, index_of, model_id_of, seeds_from, to_pil, write_index
@@ -84,9 +84,9 @@ class LatentModel:
         return self.net.config.size
 
     @property
-    def colours(self) -> int:
+    def image_channels(self) -> int:
         """Channels C of the pictures."""
-        return self.net.config.colours
+        return self.net.config.image_channels
 
     @property
     def latent(self) -> int:
@@ -152,13 +152,13 @@ class LatentModel:
         """New pictures, (N, C, S, S) in [-1, 1] on the CPU, one for each seed."""
         return self.decode(self.draw(seeds))
 
-    def paintings(self, n: int = 1, seed: int = 0) -> Iterator[Painting]:
+    def paintings(self, n: int = 1, seed: int = 0) -> Iterator[GeneratedImage]:
         """n new pictures with their recipe; picture i has seed `seed + i`, and is painted alone."""
         for own in seeds_from(seed, n):
             began = time.perf_counter()
             image = to_pil(self.sample([own]))[0]
             recipe = {"labels": {}, "seed": own, "size": self.size, "model": self.name, "model_id": self.model_id}
-            yield Painting(image, recipe, None, (time.perf_counter() - began) * 1000)
+            yield GeneratedImage(image, recipe, None, (time.perf_counter() - began) * 1000)
 
     def check_encodes(self) -> None:
         """Raises `CondgenError` where there is no way from pictures to codes."""

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from condgen.contracts import CondgenError, check_knobs, short
+from condgen.contracts import CondgenError, check_options, short
 from condgen.data.batches.captions import to_uint8
 from condgen.data.export import Contents, place_of, writing
 from condgen.data.factors import LABEL
 from condgen.pipelines.base import generator
-from condgen.pipelines.class_to_image import LabelToImage
+from condgen.pipelines.class_to_image import ClassToImage
 
 BATCH = 64
 MOST = 1_000_000
@@ -33,12 +33,12 @@ class Some:
 
 
 def pictures(
-    model: LabelToImage, per_label: int, labels: Sequence[str] = (), also: Mapping[str, object] | None = None,
-    seed: int = 0, batch: int = BATCH, **knobs: float,
+    model: ClassToImage, per_label: int, labels: Sequence[str] = (), also: Mapping[str, object] | None = None,
+    seed: int = 0, batch: int = BATCH, **options: float,
 ) -> Iterator[Some]:  # fmt: skip
     """Paints `per_label` pictures of every label; picture i of each has seed `seed + i`.
 
-    A batch is painted together. What a picture shows depends on label, seed, dials and weights alone; its last bits
+    A batch is painted together. What a picture shows depends on label, seed, options and weights alone; its last bits
     also on the size of the batch, for sums of another shape are rounded otherwise: a value may then differ by 1 of 255.
     With the same `batch` all bytes repeat.
 
@@ -46,14 +46,14 @@ def pictures(
         labels: some of the model's; all when empty.
         also: further factors, the same for all pictures.
         batch: pictures painted at a time.
-        knobs: the model's own dials.
+        options: the model's own options.
 
     Raises:
-        CondgenError: a number out of range, an unknown label, factor or dial; before anything is painted.
+        CondgenError: a number out of range, an unknown label, factor or option; before anything is painted.
     """
     wishes = _checked(model, per_label, labels, also, seed, batch)
-    dials = check_knobs(model.knobs, knobs)
-    return _paint(model, wishes, per_label, seed, batch, dials)
+    options = check_options(model.sampling_options, options)
+    return _paint(model, wishes, per_label, seed, batch, options)
 
 
 def _checked(model, per_label, labels, also, seed, batch) -> dict[int, dict]:
@@ -69,43 +69,43 @@ def _checked(model, per_label, labels, also, seed, batch) -> dict[int, dict]:
     return {model.labels.index(wish[LABEL]): wish for wish in wishes}
 
 
-def _paint(model, wishes, per_label, seed, batch, dials) -> Iterator[Some]:
+def _paint(model, wishes, per_label, seed, batch, options) -> Iterator[Some]:
     for label, wish in wishes.items():
         for first in range(0, per_label, batch):
             seeds = range(seed + first, seed + min(first + batch, per_label))
-            *_, last = model.paint([wish] * len(seeds), seeds, **dials)
+            *_, last = model.paint([wish] * len(seeds), seeds, **options)
             yield Some(to_uint8(last.images), label, first)
 
 
 def write_set(
-    model: LabelToImage, out: Path | str, per_label: int, how: str = "folder", labels: Sequence[str] = (),
+    model: ClassToImage, out: Path | str, per_label: int, how: str = "folder", labels: Sequence[str] = (),
     also: Mapping[str, object] | None = None, seed: int = 0, batch: int = BATCH,
-    told: Callable[[float, str], None] = lambda share, what: None, **knobs: float,
+    progress: Callable[[float, str], None] = lambda share, what: None, **options: float,
 ) -> Path:  # fmt: skip
     """Writes a labelled data set, see `pictures` and `data.writing`; gives the folder or the file.
 
     Args:
         how: `folder`, `npz` or `parquet`.
-        told: called after every batch with the share that is done and a line of text.
+        progress: called after every batch with the share that is done and a line of text.
 
     Raises:
         CondgenError: see `pictures`; or there is something at that place already.
     """
     place = place_of(Path(out), how)
     wishes = _checked(model, per_label, labels, also, seed, batch)
-    dials = check_knobs(model.knobs, knobs)
+    options = check_options(model.sampling_options, options)
     total, began = len(wishes) * per_label, time.perf_counter()
     about = {"model": model.name, "model_id": model.model_id, "per_label": per_label, "seed": seed, "batch": batch}
-    about |= {"dials": dials, "also": {k: v for k, v in next(iter(wishes.values())).items() if k != LABEL}}
+    about |= {"options": options, "also": {k: v for k, v in next(iter(wishes.values())).items() if k != LABEL}}
     counts = tuple(per_label * (code in wishes) for code in range(len(model.labels)))
-    contents = Contents(model.labels, counts, (model.colours, model.size, model.size), about)
+    contents = Contents(model.labels, counts, (model.image_channels, model.size, model.size), about)
     with writing(place, how, contents) as put:
         done = 0
-        for some in _paint(model, wishes, per_label, seed, batch, dials):
+        for some in _paint(model, wishes, per_label, seed, batch, options):
             put(some.images, some.label, some.first)
             done += len(some.images)
             left = (time.perf_counter() - began) / done * (total - done)
-            told(done / total, f"{done:,} of {total:,} pictures, {_clock(left)} left")
+            progress(done / total, f"{done:,} of {total:,} pictures, {_clock(left)} left")
     return place
 
 

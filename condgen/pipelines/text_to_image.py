@@ -16,14 +16,23 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError, CondgenWarning, Decoder, Encoder, Knob, check_knobs, short, turned
+from condgen.contracts import (
+    CondgenError,
+    CondgenWarning,
+    Decoder,
+    Encoder,
+    SamplingOption,
+    check_options,
+    recorded_options,
+    short,
+)
 from condgen.encoders.interop.load import can_be_saved, load_pair, reads_size, save_pair, space_of
 from condgen.encoders.tokenizer import Tokenizer, words_of
-from condgen.files.images import Painting
+from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX, WORDS
 from condgen.files.weights import load_part, save_part
 from condgen.nn.conditioning import condition
-from condgen.nn.embedding_normalizer import Normaliser, NormaliserConfig
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingNormalizerConfig
 from condgen.pipelines.base import (
     DECODERS,
     Progress,
@@ -80,15 +89,15 @@ class TextToImage:
         self,
         clip: Encoder,
         tokenizer: Tokenizer,
-        normaliser: Normaliser,
+        normalizer: EmbeddingNormalizer,
         priors: dict[str, nn.Module],
         decoder: Decoder,
         about: dict | None = None,
         model_id: str = "",
     ):
-        self.clip, self.tokenizer, self.normaliser, self.decoder = clip, tokenizer, normaliser, decoder
+        self.clip, self.tokenizer, self.normalizer, self.decoder = clip, tokenizer, normalizer, decoder
         self.priors, self.about, self.model_id = priors, about or {}, model_id
-        parts = {"normaliser": normaliser, "decoder": decoder} | {f"prior {k}": v for k, v in priors.items()}
+        parts = {"normaliser": normalizer, "decoder": decoder} | {f"prior {k}": v for k, v in priors.items()}
         spaces = {name: part.config.space for name, part in parts.items()}
         if len(set(spaces.values())) > 1:
             told = ", ".join(f"{name}: {space}" for name, space in spaces.items())
@@ -108,7 +117,7 @@ class TextToImage:
                 f"The decoder paints {decoder.config.size} pixels, the encoder looks at {clip.config.size}. The folder "
                 "mixes two models; export it again."
             )
-        for part in (clip, normaliser, decoder, *priors.values()):
+        for part in (clip, normalizer, decoder, *priors.values()):
             part.eval()
 
     @property
@@ -128,11 +137,11 @@ class TextToImage:
 
     @property
     def device(self) -> torch.device:
-        return self.normaliser.mean.device
+        return self.normalizer.mean.device
 
     def to(self, device: torch.device | str) -> TextToImage:
         """Moves every part."""
-        for part in (self.clip, self.normaliser, self.decoder, *self.priors.values()):
+        for part in (self.clip, self.normalizer, self.decoder, *self.priors.values()):
             part.to(device)
         return self
 
@@ -140,32 +149,32 @@ class TextToImage:
     def default_prior(self) -> str:
         return next(iter(self.priors), "none")
 
-    def knobs(self, prior: str | None = None) -> tuple[Knob, ...]:
-        """Every dial of the decoder and of the chosen prior."""
-        return (*self.decoder.knobs, *self._prior_knobs(prior))
+    def sampling_options(self, prior: str | None = None) -> tuple[SamplingOption, ...]:
+        """Every option of the decoder and of the chosen prior."""
+        return (*self.decoder.sampling_options, *self._prior_options(prior))
 
-    def _prior_knobs(self, prior: str | None) -> tuple[Knob, ...]:
+    def _prior_options(self, prior: str | None) -> tuple[SamplingOption, ...]:
         name = prior or self.default_prior
         if name == "none":
             return ()
         if not isinstance(name, str) or name not in self.priors:
             raise CondgenError(f"This model has no prior {short(name)}; it has {', '.join([*self.priors, 'none'])}.")
-        return self.priors[name].knobs
+        return self.priors[name].sampling_options
 
-    def _dials(self, prior: str | None, knobs: dict[str, float]) -> dict[str, float]:
-        """Every dial with its value, given or default.
+    def _resolved_options(self, prior: str | None, options: dict[str, float]) -> dict[str, float]:
+        """Every option with its value, given or default.
 
         Raises:
-            CondgenError: a value out of range, or a dial that the model does not have, or only with another prior.
+            CondgenError: a value out of range, or a option that the model does not have, or only with another prior.
         """
-        own = self.knobs(prior)
-        for name in sorted(set(knobs) - {knob.name for knob in own}):
-            if others := [p for p in self.priors if name in {knob.name for knob in self._prior_knobs(p)}]:
+        own = self.sampling_options(prior)
+        for name in sorted(set(options) - {option.name for option in own}):
+            if others := [p for p in self.priors if name in {option.name for option in self._prior_options(p)}]:
                 raise CondgenError(
-                    f"The dial {name} belongs to --prior {others[0]}, but the prior is {prior or self.default_prior}. "
-                    "Choose that prior, or leave the dial out."
+                    f"The option {name} belongs to --prior {others[0]}, but the prior is {prior or self.default_prior}. "
+                    "Choose that prior, or leave the option out."
                 )
-        return check_knobs(own, knobs)
+        return check_options(own, options)
 
     @torch.inference_mode()
     def embed_text(self, prompts: list[str]) -> Text:
@@ -183,58 +192,64 @@ class TextToImage:
         return Text(tokens, self.clip.embed_text(tokens))
 
     @torch.inference_mode()
-    def draw_embed(self, text: Text, rng: list[torch.Generator], prior: str | None = None, **knobs: float) -> Tensor:
+    def draw_embed(self, text: Text, rng: list[torch.Generator], prior: str | None = None, **options: float) -> Tensor:
         """Text to z, the normalised image embedding, (B, D)."""
-        self._prior_knobs(prior)
+        self._prior_options(prior)
         if (prior or self.default_prior) == "none":
-            check_knobs((), knobs)
-            return self.normaliser(text.embed)
-        drawn = self.priors[prior or self.default_prior].draw(text.embed, text.tokens, rng, self.normaliser, **knobs)
+            check_options((), options)
+            return self.normalizer(text.embed)
+        drawn = self.priors[prior or self.default_prior].draw(text.embed, text.tokens, rng, self.normalizer, **options)
         return drawn
 
     def draw_image(
-        self, z: Tensor, text: Text, rng: list[torch.Generator], use_z=True, use_words=True, **knobs: float
+        self, z: Tensor, text: Text, rng: list[torch.Generator], use_z=True, use_words=True, **options: float
     ) -> Iterator[Tensor]:
         """Image embedding and words to pictures: yields the picture so far, (B, 3, S, S) in [-1, 1]."""
-        return self.decoder.sample(condition(z, text.tokens, use_z, use_words), rng, **knobs)
+        return self.decoder.sample(condition(z, text.tokens, use_z, use_words), rng, **options)
 
     def paint(
-        self, prompts: list[str], seeds: list[int], prior: str | None = None, use_z=True, use_words=True, **knobs: float
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        prior: str | None = None,
+        use_z=True,
+        use_words=True,
+        **options: float,
     ) -> Iterator[Progress]:
         """Paints prompt i with seed i in one batch; yields after every step."""
-        dials = self._dials(prior, knobs)
-        of_prior = {knob.name for knob in self._prior_knobs(prior)}
+        options = self._resolved_options(prior, options)
+        of_prior = {option.name for option in self._prior_options(prior)}
         text = self.embed_text(prompts)
         rng = [generator(seed) for seed in seeds]
-        z = self.draw_embed(text, rng, prior, **{k: v for k, v in dials.items() if k in of_prior})
-        decoder_dials = {k: v for k, v in dials.items() if k not in of_prior}
-        steps = int(dials.get("steps", 1))
-        frames = self.draw_image(z, text, rng, use_z, use_words, **decoder_dials)
+        z = self.draw_embed(text, rng, prior, **{k: v for k, v in options.items() if k in of_prior})
+        decoder_options = {k: v for k, v in options.items() if k not in of_prior}
+        steps = int(options.get("steps", 1))
+        frames = self.draw_image(z, text, rng, use_z, use_words, **decoder_options)
         for step, images in enumerate(frames, 1):
             yield Progress(min(step, steps), steps, images)
 
     def generate(
-        self, prompts: list[str] | str, n: int = 1, seed: int = 0, prior: str | None = None, **knobs: float
-    ) -> Iterator[Painting]:
+        self, prompts: list[str] | str, n: int = 1, seed: int = 0, prior: str | None = None, **options: float
+    ) -> Iterator[GeneratedImage]:
         """Paints every prompt n times; picture i has seed `seed + i`.
 
-        Each picture is painted alone, so that its bytes depend on nothing but prompt, seed, dials and weights.
+        Each picture is painted alone, so that its bytes depend on nothing but prompt, seed, options and weights.
         """
         prompts = check_prompts(prompts)
         seeds = seeds_from(seed, n)
-        dials = self._dials(prior, knobs)
+        options = self._resolved_options(prior, options)
         for prompt in prompts:
             for own in seeds:
-                *_, (_, painting) = self.watch(prompt, own, prior, **dials)
+                *_, (_, painting) = self.watch(prompt, own, prior, **options)
                 yield painting
 
     def watch(
-        self, prompt: str, seed: int, prior: str | None = None, **knobs: float
-    ) -> Iterator[tuple[Progress, Painting | None]]:
+        self, prompt: str, seed: int, prior: str | None = None, **options: float
+    ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
         """Paints one picture and yields every step; the last comes with the finished painting."""
         began = time.perf_counter()
-        dials = self._dials(prior, knobs)
-        for progress in self.paint([prompt], [seed], prior, **dials):
+        options = self._resolved_options(prior, options)
+        for progress in self.paint([prompt], [seed], prior, **options):
             yield progress, None
         ms = (time.perf_counter() - began) * 1000
         with warnings.catch_warnings():
@@ -244,12 +259,12 @@ class TextToImage:
             "prompt": prompt,
             "seed": seed,
             "prior": prior or self.default_prior,
-            **turned(self.knobs(prior), dials),
+            **recorded_options(self.sampling_options(prior), options),
             "size": self.size,
             "model": self.name,
             "model_id": self.model_id,
         }
-        yield progress, Painting(to_pil(progress.images)[0], recipe, score, ms)
+        yield progress, GeneratedImage(to_pil(progress.images)[0], recipe, score, ms)
 
     @torch.inference_mode()
     def clip_score(self, images: Tensor, text: Text) -> Tensor:
@@ -270,7 +285,7 @@ class TextToImage:
         own = can_be_saved(self.clip)
         if own:
             save_pair(self.clip, self.tokenizer, folder)
-        save_part(self.normaliser, folder / "normaliser")
+        save_part(self.normalizer, folder / "normaliser")
         for name, prior in self.priors.items():
             save_part(prior, folder / f"prior_{name}", half)
         save_part(self.decoder, folder / "decoder", half)
@@ -354,4 +369,4 @@ def parts_of(index: dict) -> dict[str, tuple[type[nn.Module], type]]:
     """Folder -> (class, class of its config) of every part with weights that an index names, but for the encoder."""
     priors = {f"prior_{name}": (PRIORS[name], PriorConfig) for name in index["priors"]}
     decoder = DECODERS[index.get("decoder", "diffusion")]
-    return {"normaliser": (Normaliser, NormaliserConfig), **priors, "decoder": decoder}
+    return {"normaliser": (EmbeddingNormalizer, EmbeddingNormalizerConfig), **priors, "decoder": decoder}

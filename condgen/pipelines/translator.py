@@ -161,7 +161,7 @@ class Translator:
         Raises:
             CondgenError: there is no such target, or a file is no picture; the message names it.
         """
-        to, trained = to or self.targets[0], self.about.get("pictures")
+        to, trained = to or self.targets[0], self.about.get("reading")
         how = how or ("pad" if isinstance(trained, dict) and trained.get("how") == "pad" else "crop")
         for source in map(Path, files):
             pixels = fit(open_picture(source), self.size, how)[None]

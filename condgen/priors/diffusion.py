@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from condgen.contracts import Batch, Knob, check_knobs
+from condgen.contracts import Batch, SamplingOption, check_options
 from condgen.diffusion.guidance import Guided
 from condgen.diffusion.objectives import XPrediction, denoising_loss
 from condgen.diffusion.samplers import sample
-from condgen.nn.embedding_normalizer import Normaliser
-from condgen.nn.layers import waves
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer
+from condgen.nn.layers import timestep_embedding
 from condgen.priors.transformer import PriorConfig, PriorNetwork
 
 DROP = 0.1
@@ -25,10 +25,10 @@ class DiffusionPrior(nn.Module):
         Hierarchical Text-Conditional Image Generation with CLIP Latents (Ramesh et al., 2022), section 2.2
     """
 
-    knobs = (
-        Knob("prior_steps", 10, 1, 200, "int", "denoising steps of the prior"),
-        Knob("prior_guidance", 1.0, 0, 10, "float", "guidance of the prior; 1 is off"),
-        Knob("best_of", 2, 1, 64, "int", "embeddings to draw; the one most similar to the text is kept"),
+    sampling_options = (
+        SamplingOption("prior_steps", 10, 1, 200, "int", "denoising steps of the prior"),
+        SamplingOption("prior_guidance", 1.0, 0, 10, "float", "guidance of the prior; 1 is off"),
+        SamplingOption("best_of", 2, 1, 64, "int", "embeddings to draw; the one most similar to the text is kept"),
     )
 
     def __init__(self, config: PriorConfig):
@@ -38,26 +38,31 @@ class DiffusionPrior(nn.Module):
         self.network = PriorNetwork(config, extra=2)
 
     def predict(self, z_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
-        time = waves(t, self.config.embed_dim)
+        time = timestep_embedding(t, self.config.embed_dim)
         return self.network(cond["text_embed"], cond["tokens"], cond["told"], z_t, time)
 
     @torch.inference_mode()
     def draw(
-        self, text_embed: Tensor, tokens: Tensor, rng: list[torch.Generator], normaliser: Normaliser, **knobs: float
+        self,
+        text_embed: Tensor,
+        tokens: Tensor,
+        rng: list[torch.Generator],
+        normalizer: EmbeddingNormalizer,
+        **options: float,
     ) -> Tensor:
         """z for B captions, (B, D); caption i draws from generator i alone."""
-        dials = check_knobs(self.knobs, knobs)
-        n = int(dials["best_of"])
+        options = check_options(self.sampling_options, options)
+        n = int(options["best_of"])
         told = torch.ones(len(text_embed), dtype=torch.bool, device=text_embed.device)
         cond = {"text_embed": text_embed, "tokens": tokens, "told": told}
-        guided = Guided(self._denoise, _withhold, dials["prior_guidance"])
+        guided = Guided(self._denoise, _withhold, options["prior_guidance"])
         shape = (self.config.embed_dim,)
         draws = []
         for _ in range(n):
-            *_, z = sample(guided, shape, cond, rng, int(dials["prior_steps"]), device=text_embed.device)
+            *_, z = sample(guided, shape, cond, rng, int(options["prior_steps"]), device=text_embed.device)
             draws.append(z)
         z = torch.stack(draws, 1)  # (B, n, D)
-        similarity = (normaliser.back(z) * text_embed[:, None]).sum(-1)
+        similarity = (normalizer.back(z) * text_embed[:, None]).sum(-1)
         return z[torch.arange(len(z), device=z.device), similarity.argmax(1)]
 
     def _denoise(self, z_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
@@ -76,15 +81,15 @@ class DiffusionPriorTraining(nn.Module):
 
     turns = ("prior",)
 
-    def __init__(self, prior: DiffusionPrior, normaliser: Normaliser):
+    def __init__(self, prior: DiffusionPrior, normalizer: EmbeddingNormalizer):
         super().__init__()
-        self.prior, self.normaliser = prior, normaliser
+        self.prior, self.normalizer = prior, normalizer
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         return self.prior.parameters()
 
     def loss(self, batch: Batch, turn: str = "prior") -> dict[str, Tensor]:
-        z = self.normaliser(batch["image_embed"])
+        z = self.normalizer(batch["image_embed"])
         told = torch.rand(len(z), device=z.device) >= DROP
         cond = {"text_embed": batch["text_embed"], "tokens": batch["tokens"], "told": told}
         return {"loss": denoising_loss(self.prior.objective, self.prior.predict, z, cond)}

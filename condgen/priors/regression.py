@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.contracts import Batch, Knob, check_knobs
+from condgen.contracts import Batch, SamplingOption, check_options
 from condgen.losses import info_nce
-from condgen.nn.embedding_normalizer import Normaliser
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.priors.transformer import PriorConfig, PriorNetwork
 
 CONTRAST = 0.2
@@ -25,7 +25,7 @@ class RegressionPrior(nn.Module):
         ECLIPSE: A Resource-Efficient Text-to-Image Prior for Image Generations (Patel et al., 2024)
     """
 
-    knobs: tuple[Knob, ...] = ()
+    sampling_options: tuple[SamplingOption, ...] = ()
 
     def __init__(self, config: PriorConfig):
         super().__init__()
@@ -34,10 +34,15 @@ class RegressionPrior(nn.Module):
 
     @torch.inference_mode()
     def draw(
-        self, text_embed: Tensor, tokens: Tensor, rng: list[torch.Generator], normaliser: Normaliser, **knobs: float
+        self,
+        text_embed: Tensor,
+        tokens: Tensor,
+        rng: list[torch.Generator],
+        normalizer: EmbeddingNormalizer,
+        **options: float,
     ) -> Tensor:
         """z for B captions, (B, D); the generators are not used, one pass has no chance in it."""
-        check_knobs(self.knobs, knobs)
+        check_options(self.sampling_options, options)
         return self.network(text_embed, tokens)
 
 
@@ -49,18 +54,21 @@ class RegressionTraining(nn.Module):
 
     turns = ("prior",)
 
-    def __init__(self, prior: RegressionPrior, normaliser: Normaliser):
+    def __init__(self, prior: RegressionPrior, normalizer: EmbeddingNormalizer):
         super().__init__()
-        self.prior, self.normaliser = prior, normaliser
+        self.prior, self.normalizer = prior, normalizer
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         return self.prior.parameters()
 
     def loss(self, batch: Batch, turn: str = "prior") -> dict[str, Tensor]:
         z = self.prior.network(batch["text_embed"], batch["tokens"])
-        mse = F.mse_loss(z, self.normaliser(batch["image_embed"]))
-        text_id = distributed.gathered(batch["text_id"])
+        mse = F.mse_loss(z, self.normalizer(batch["image_embed"]))
+        text_id = distributed.all_gather_with_grad(batch["text_id"])
         scale = torch.tensor(SCALE, device=z.device)
-        guessed, true = distributed.gathered(self.normaliser.back(z)), distributed.gathered(batch["image_embed"])
+        guessed, true = (
+            distributed.all_gather_with_grad(self.normalizer.back(z)),
+            distributed.all_gather_with_grad(batch["image_embed"]),
+        )
         contrast = info_nce(guessed, true, scale, text_id[:, None] == text_id[None])
         return {"loss": mse + CONTRAST * contrast, "mse": mse, "contrast": contrast}

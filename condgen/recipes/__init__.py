@@ -14,7 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condgen.configs import Adversarial, Autoencoding, ByLabel, Contrastive, Corridor, SelfSupervised, Translating
+from condgen.configs import (
+    AutoencoderTaskConfig,
+    ClassToImageTaskConfig,
+    ClipTaskConfig,
+    GanTaskConfig,
+    SelfsupTaskConfig,
+    TextToImageTaskConfig,
+    TranslationTaskConfig,
+)
 from condgen.contracts import CondgenError
 from condgen.files.weights import fingerprint
 from condgen.recipes.autoencoders import AUTOENCODERS
@@ -28,17 +36,17 @@ from condgen.training.trainer import FitConfig
 if TYPE_CHECKING:
     from condgen.contracts import Encoder
     from condgen.encoders.tokenizer import Tokenizer
-    from condgen.pipelines.class_to_image import LabelToImage
+    from condgen.pipelines.class_to_image import ClassToImage
 
 RECIPES: dict[str, Recipe] = PAINTING | ENCODERS | AUTOENCODERS | GANS | TRANSLATION
 RUNS: dict[type, tuple[str, str]] = {
-    Corridor: ("captioned pictures", "condgen.tasks.text_to_image:CorridorRun"),
-    ByLabel: ("labelled pictures", "condgen.tasks.class_to_image:LabelRun"),
-    Contrastive: ("pictures with captions or labels", "condgen.tasks.clip:ClipRun"),
-    SelfSupervised: ("pictures", "condgen.tasks.selfsup:SelfsupRun"),
-    Autoencoding: ("pictures", "condgen.tasks.autoencoder:AutoencoderRun"),
-    Adversarial: ("pictures", "condgen.tasks.gan:GanRun"),
-    Translating: ("pictures of two kinds", "condgen.tasks.translation:TranslationRun"),
+    TextToImageTaskConfig: ("captioned pictures", "condgen.tasks.text_to_image:TextToImageTask"),
+    ClassToImageTaskConfig: ("labelled pictures", "condgen.tasks.class_to_image:ClassToImageTask"),
+    ClipTaskConfig: ("pictures with captions or labels", "condgen.tasks.clip:ClipTask"),
+    SelfsupTaskConfig: ("pictures", "condgen.tasks.selfsup:SelfsupTask"),
+    AutoencoderTaskConfig: ("pictures", "condgen.tasks.autoencoder:AutoencoderTask"),
+    GanTaskConfig: ("pictures", "condgen.tasks.gan:GanTask"),
+    TranslationTaskConfig: ("pictures of two kinds", "condgen.tasks.translation:TranslationTask"),
 }
 """Config of a recipe -> what it learns from, and the class of its run."""
 SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
@@ -58,7 +66,7 @@ def train(
     recipe: str,
     out: Path | str,
     config: object | None = None,
-    measure: Callable[[LabelToImage], dict[str, float]] | None = None,
+    measure: Callable[[ClassToImage], dict[str, float]] | None = None,
     encoder: tuple[Encoder, Tokenizer] | None = None,
 ) -> Path:
     """Trains encoder, priors and decoder in order, or a decoder by labels, and exports the model; gives its folder.
@@ -79,17 +87,17 @@ def train(
     chosen = find_recipe(recipe)
     config = config or chosen.config()
     if encoder:
-        if not isinstance(config, Corridor):
+        if not isinstance(config, TextToImageTaskConfig):
             raise CondgenError(f"The recipe {recipe} trains no prior and no decoder on an encoder: leave it out.")
         config = replace(config, encoder=f"given, of space {fingerprint(encoder[0])}")
-    if measure and not isinstance(config, ByLabel):
+    if measure and not isinstance(config, ClassToImageTaskConfig):
         raise CondgenError(f"The recipe {recipe} paints no labels, which could be measured: leave it out.")
     what, place = RUNS[type(config)]
-    drawn = isinstance(config, Corridor) and config.embeds and config.stage == "prior"
-    drawn = drawn or (isinstance(config, Translating) and not chosen.needs_data)
-    if (chosen.needs_data or not isinstance(config, Corridor)) and not config.data and not drawn:
+    drawn = isinstance(config, TextToImageTaskConfig) and config.embeds and config.stage == "prior"
+    drawn = drawn or (isinstance(config, TranslationTaskConfig) and not chosen.needs_data)
+    if (chosen.needs_data or not isinstance(config, TextToImageTaskConfig)) and not config.data and not drawn:
         raise CondgenError(f"The recipe {recipe} needs {what}: give their folder, table or shards with --data.")
-    if isinstance(config, Corridor):
+    if isinstance(config, TextToImageTaskConfig):
         if not chosen.needs_data and config.data:
             raise CondgenError(f"The recipe {recipe} draws its own data. For {config.data} use the recipe captions.")
         size = config.pictures.size
@@ -106,7 +114,7 @@ def bounded(config, recipe: Recipe, stage: str, fit: FitConfig, parts: int = 1) 
 
     Under `minutes` time alone decides and the learning rate follows it, unless a number of pictures was given too.
     """
-    share = SHARES[stage] if isinstance(config, Corridor) and config.stage == "all" else 1.0
+    share = SHARES[stage] if isinstance(config, TextToImageTaskConfig) and config.stage == "all" else 1.0
     if share < 1 and config.encoder:
         share /= 1 - SHARES["clip"]
     minutes = config.minutes * share / parts if config.minutes else fit.minutes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from condgen.baselines.autoencoders import AutoencoderObjective
-from condgen.configs import AutoencoderShape, Autoencoding
+from condgen.configs import AutoencoderShape, AutoencoderTaskConfig
 from condgen.configs.data import AnyPictures
 from condgen.recipes.table import SPACES, Recipe
 from condgen.training.trainer import FitConfig
@@ -37,7 +37,7 @@ CHANNELS = {"digits": (16,), "cifar10": (64, 128, 128)}
 LATENTS = {"digits": 8, "cifar10": 128, "scenes": 16}
 
 
-def _of_kind(collection: str, kind: str) -> Autoencoding:
+def _of_kind(collection: str, kind: str) -> AutoencoderTaskConfig:
     """A kind of autoencoder for a collection."""
     body = {"linear": "linear", "ae": "mlp", "vae": "mlp"}.get(kind, "conv")
     beta = kind == "beta-vae"
@@ -50,21 +50,21 @@ def _of_kind(collection: str, kind: str) -> Autoencoding:
     )
     noise = AutoencoderObjective(noise="gaussian", strength=0.5) if kind == "dae" else AutoencoderObjective()
     fit = {"linear": replace(FIT, lr=5e-2, batch=256), "mlp": FIT_MLP, "conv": FIT}[body]
-    return Autoencoding(
+    return AutoencoderTaskConfig(
         data=OWN.get(collection, ""),
-        pictures=AnyPictures(colours=3) if collection == "cifar10" else AnyPictures(),
+        pictures=AnyPictures(image_channels=3) if collection == "cifar10" else AnyPictures(),
         autoencoder=shape,
         objective=AutoencoderObjective(beta=4.0) if beta else noise,
         fit_autoencoder=fit,
     )
 
 
-def _binary() -> Autoencoding:
+def _binary() -> AutoencoderTaskConfig:
     """The VAE whose likelihood is told in nats: pixels are black or white."""
     shape = AutoencoderShape(
         body="mlp", latent=40, hidden=(512, 512), variational=True, likelihood="bernoulli", binary=True
     )
-    return Autoencoding(autoencoder=shape, fit_autoencoder=replace(FIT_MLP, images=12_000_000))
+    return AutoencoderTaskConfig(autoencoder=shape, fit_autoencoder=replace(FIT_MLP, images=12_000_000))
 
 
 AUTOENCODERS: dict[str, Recipe] = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from condgen.configs import BackboneShape, ClipShape, Contrastive, Pictures, SelfSupervised
+from condgen.configs import BackboneShape, ClipShape, ClipTaskConfig, Pictures, SelfsupTaskConfig
 from condgen.encoders.clip_objective import ClipObjective
 from condgen.recipes.table import ENCODERS as FAMILY
 from condgen.recipes.table import Recipe
 from condgen.training.trainer import FitConfig
 
-_CLIP = Contrastive(
+_CLIP = ClipTaskConfig(
     clip=ClipShape(image="resnet", text="clip", image_width=32, image_depth=1),
     clip_objective=ClipObjective(negatives=0, caption=0.0),
     fit_clip=FitConfig(
@@ -19,13 +19,13 @@ _CLIP = Contrastive(
 )
 
 
-def _patch(c: Contrastive) -> Contrastive:
+def _patch(c: ClipTaskConfig) -> ClipTaskConfig:
     """Towers that can be exported to open_clip and transformers."""
     shape = replace(c.clip, image="patch", image_width=128, text_width=128, depth=4, image_depth=0, patch=4)
     return replace(c, clip=shape)
 
 
-def _patch_base(c: Contrastive) -> Contrastive:
+def _patch_base(c: ClipTaskConfig) -> ClipTaskConfig:
     """The same at the size of ViT-S, for GPUs."""
     shape = ClipShape(
         image="patch", text="clip", image_width=384, text_width=384, embed_dim=384, depth=12, heads=6, patch=16,
@@ -35,12 +35,12 @@ def _patch_base(c: Contrastive) -> Contrastive:
     return replace(c, pictures=Pictures(size=224), clip=shape, fit_clip=fit)
 
 
-_SELFSUP = SelfSupervised(
+_SELFSUP = SelfsupTaskConfig(
     fit_selfsup=FitConfig(images=5_000_000, batch=256, lr=1e-2, decay_from=0.0, schedule="cosine")
 )
 
 
-def _resnet18(c: SelfSupervised) -> SelfSupervised:
+def _resnet18(c: SelfsupTaskConfig) -> SelfsupTaskConfig:
     """A ResNet-18 whose stem leaves small pictures whole, for GPUs."""
     fit = replace(c.fit_selfsup, images=10_000_000, batch=512)
     return replace(c, backbone=BackboneShape(width=64, depth=2, patch=1, stages=4), fit_selfsup=fit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from condgen.baselines.gans import CLASSIC, GanObjective
-from condgen.configs import Adversarial, GanShape
+from condgen.configs import GanShape, GanTaskConfig
 from condgen.configs.data import AnyPictures
 from condgen.recipes.table import SPACES, Recipe
 from condgen.training.trainer import FitConfig
@@ -23,21 +23,21 @@ KINDS = {
 }  # fmt: skip
 """Name of a kind -> what it is, and its shape."""
 COLLECTIONS = {
-    "digits": ("handwritten digits at 8 px, which come with scikit-learn", Adversarial(data="digits")),
-    "mnist": ("MNIST at 28 px; --data is its folder", Adversarial()),
-    "fashion": ("Fashion-MNIST at 32 px; --data is its folder", Adversarial(pictures=AnyPictures(size=32))),
+    "digits": ("handwritten digits at 8 px, which come with scikit-learn", GanTaskConfig(data="digits")),
+    "mnist": ("MNIST at 28 px; --data is its folder", GanTaskConfig()),
+    "fashion": ("Fashion-MNIST at 32 px; --data is its folder", GanTaskConfig(pictures=AnyPictures(size=32))),
     "cifar10": (
-        "CIFAR-10 at 32 px; --data is its folder", Adversarial(flip=True, pictures=AnyPictures(colours=3))
+        "CIFAR-10 at 32 px; --data is its folder", GanTaskConfig(flip=True, pictures=AnyPictures(image_channels=3))
     ),
-    "scenes": ("coloured shapes at 32 px, drawn here", Adversarial(data="scenes")),
+    "scenes": ("coloured shapes at 32 px, drawn here", GanTaskConfig(data="scenes")),
     "pictures": (
-        "your own pictures at 32 px; --data is their folder or table", Adversarial(pictures=AnyPictures(size=32))
+        "your own pictures at 32 px; --data is their folder or table", GanTaskConfig(pictures=AnyPictures(size=32))
     ),
 }  # fmt: skip
 """Name of a collection -> what it is, and how it is read."""
 
 
-def _of_kind(collection: str, base: Adversarial, kind: str, shape: GanShape) -> Adversarial:
+def _of_kind(collection: str, base: GanTaskConfig, kind: str, shape: GanShape) -> GanTaskConfig:
     """A kind of GAN for a collection.
 
     InfoGAN is as it was taught, at a faster pace: without norms in the critic the generator came to paint one picture
@@ -53,7 +53,7 @@ def _of_kind(collection: str, base: Adversarial, kind: str, shape: GanShape) -> 
     return replace(classic, objective=objective, fit_gan=replace(classic.fit_gan, lr=5e-4))
 
 
-def _classic(c: Adversarial) -> Adversarial:
+def _classic(c: GanTaskConfig) -> GanTaskConfig:
     """As it was taught: batch normalisation in both players, the game that does not saturate, Adam, no mean."""
     fit = replace(c.fit_gan, lr=2e-4, beta_1=0.5, beta_2=0.999, ema=0.0, warmup=0.0, decay_from=1.0)
     return replace(c, gan=replace(c.gan, norm="batch"), objective=CLASSIC, fit_gan=fit)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from condgen.configs import (
-    ByLabel,
     CganShape,
-    Corridor,
+    ClassToImageTaskConfig,
     CvaeShape,
     DecoderShape,
     Labelled,
     PriorShape,
+    TextToImageTaskConfig,
 )
 from condgen.decoders.cgan import CLASSIC, CganObjective
 from condgen.encoders.clip_objective import ClipObjective
@@ -24,11 +24,11 @@ FIT_CGAN = FitConfig(
 FIT_CVAE = FitConfig(images=400_000, batch=64, lr=4e-3)
 
 
-def _tiny(c: Corridor) -> Corridor:
+def _tiny(c: TextToImageTaskConfig) -> TextToImageTaskConfig:
     return replace(c, pictures=replace(c.pictures, size=32))
 
 
-def _small(c: Corridor) -> Corridor:
+def _small(c: TextToImageTaskConfig) -> TextToImageTaskConfig:
     return replace(
         c,
         pictures=replace(c.pictures, size=64, shift=2),
@@ -38,7 +38,7 @@ def _small(c: Corridor) -> Corridor:
     )
 
 
-def _base(c: Corridor) -> Corridor:
+def _base(c: TextToImageTaskConfig) -> TextToImageTaskConfig:
     return replace(
         c,
         pictures=replace(c.pictures, size=64, shift=2),
@@ -51,7 +51,7 @@ def _base(c: Corridor) -> Corridor:
     )
 
 
-_SCENES = Corridor(
+_SCENES = TextToImageTaskConfig(
     prior=PriorShape(kinds=("diffusion", "regression")),
     decoder=DecoderShape(guidance=4.0),
     cgan=CganShape(channels=(48, 96)),
@@ -59,16 +59,18 @@ _SCENES = Corridor(
     cgan_objective=CganObjective(mismatched=0.5),
     fit_prior=FitConfig(images=1_000_000, batch=256, lr=1e-3),
 )
-_CAPTIONS = Corridor(clip_objective=ClipObjective(negatives=0))
+_CAPTIONS = TextToImageTaskConfig(clip_objective=ClipObjective(negatives=0))
 
 
-def _of_kind(config: Corridor | ByLabel, kind: str) -> Corridor | ByLabel:
+def _of_kind(
+    config: TextToImageTaskConfig | ClassToImageTaskConfig, kind: str
+) -> TextToImageTaskConfig | ClassToImageTaskConfig:
     """The same with another decoder, and the pace that suits it."""
     pace = {"diffusion": config.fit_decoder, "cgan": FIT_CGAN, "cvae": FIT_CVAE}
     return replace(config, kind=kind, fit_decoder=pace[kind])
 
 
-def _classic(c: ByLabel) -> ByLabel:
+def _classic(c: ClassToImageTaskConfig) -> ClassToImageTaskConfig:
     """A GAN as it was taught."""
     fit = replace(c.fit_decoder, lr=2e-4, beta_1=0.5, beta_2=0.999, ema=0.0)
     return replace(c, cgan_objective=CLASSIC, fit_decoder=fit)
@@ -77,7 +79,7 @@ def _classic(c: ByLabel) -> ByLabel:
 def _by_label() -> dict[str, Recipe]:
     """Every kind of decoder for every collection."""
     small = DecoderShape(channels=(32, 64), depth=1, guidance=1.5)
-    fashion = ByLabel(
+    fashion = ClassToImageTaskConfig(
         decoder=small, cvae=CvaeShape(latent=128), fit_decoder=FitConfig(images=300_000, batch=64, lr=2e-3)
     )
     digits = replace(
@@ -90,7 +92,7 @@ def _by_label() -> dict[str, Recipe]:
     )
     cifar = replace(
         fashion,
-        pictures=Labelled(flip=True, colours=3),
+        pictures=Labelled(flip=True, image_channels=3),
         decoder=DecoderShape(channels=(64, 128, 128), blocks=2, guidance=1.5),
         cgan=CganShape(channels=(64, 128, 128)),
         cvae=CvaeShape(channels=(64, 128, 128), latent=256),

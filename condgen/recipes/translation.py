@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from condgen.configs import Translating, TranslatorShape, TwoSides
+from condgen.configs import TranslationTaskConfig, TranslatorShape, TwoSides
 from condgen.recipes.table import TRANSLATION as FAMILY
 from condgen.recipes.table import Recipe
 from condgen.training.trainer import FitConfig
@@ -12,24 +12,26 @@ from condgen.training.trainer import FitConfig
 _FIT = FitConfig(
     images=300_000, batch=8, lr=1e-3, optimiser="adamw", weight_decay=0.0, beta_1=0.5, beta_2=0.999, clip=1000.0
 )  # fmt: skip
-_PAIRED = Translating(fit_translation=_FIT)
-_UNPAIRED = Translating(
+_PAIRED = TranslationTaskConfig(fit_translation=_FIT)
+_UNPAIRED = TranslationTaskConfig(
     way="unpaired", net=TranslatorShape(kind="resnet"), fit_translation=replace(_FIT, images=150_000)
 )
 
 
-def _drawn(origin: str, base: Translating = _PAIRED) -> Translating:
+def _drawn(origin: str, base: TranslationTaskConfig = _PAIRED) -> TranslationTaskConfig:
     """Of pairs that are made here, small enough to need no shifts."""
     return replace(base, pictures=TwoSides(origin=origin, size=32, shift=0))
 
 
-def _emoji(a: str, where_a: str, where_b: str, names: tuple[str, str], base: Translating) -> Translating:
+def _emoji(
+    a: str, where_a: str, where_b: str, names: tuple[str, str], base: TranslationTaskConfig
+) -> TranslationTaskConfig:
     table = "emoji-base.parquet"
     sides = TwoSides(a=a or table, b=table, where_a=where_a, where_b=where_b, match="base", names=names)
     return replace(base, pictures=sides)
 
 
-def _classic(c: Translating) -> Translating:
+def _classic(c: TranslationTaskConfig) -> TranslationTaskConfig:
     """The nets and the pace of the papers, for GPUs."""
     net = replace(c.net, width=64, blocks=6, norm="instance", dropout=0.5 if c.way == "paired" else 0.0)
     paired, unpaired = replace(c.paired, critic=64), replace(c.unpaired, critic=64)

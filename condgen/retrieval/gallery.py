@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
-from condgen.data.factors import LABEL, Factor
+from condgen.data.factors import LABEL, Attribute
 from condgen.data.formats.arrays import Arrays, coloured, squared
 from condgen.data.sources.captions import Tally
 from condgen.data.sources.images import PictureError, decode, fit
@@ -246,11 +246,11 @@ def _found(path: str, columns: Columns, where: str) -> Source | Arrays | Labelle
         return source
 
 
-def _label(factors: tuple[Factor, ...] | list[Factor], codes: list[float]) -> str:
+def _label(factors: tuple[Attribute, ...] | list[Attribute], codes: list[float]) -> str:
     """The class that codes tell, or what is known of the attributes."""
     known = [(factor, code) for factor, code in zip(factors, codes) if code == code]
-    own = [factor.told(code) for factor, code in known if factor.name == LABEL]
-    return own[0] if own else ", ".join(f"{factor.name}: {factor.told(code)}" for factor, code in known)
+    own = [factor.format_target(code) for factor, code in known if factor.name == LABEL]
+    return own[0] if own else ", ".join(f"{factor.name}: {factor.format_target(code)}" for factor, code in known)
 
 
 def _names_files(table: Path, image: str) -> bool:

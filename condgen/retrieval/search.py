@@ -7,7 +7,7 @@ for found in condgen.search("runs/clip/model", "photos", ["a dog on a beach", Pa
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from condgen.contracts import CondgenError, CondgenWarning, short
+from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, short
 from condgen.data.batches.captions import to_float
 from condgen.data.embeddings.compute import Clock, load_encoder
 from condgen.data.sources.images import SUFFIXES, fit, open_picture
@@ -32,8 +32,6 @@ from condgen.pipelines.text_to_image import TextToImage, first_of, warn_of
 from condgen.retrieval.gallery import Gallery
 from condgen.retrieval.vectors import Vectors
 from condgen.text import check_prompt
-
-Told = Callable[[float, str], None]
 
 
 class Words(str):
@@ -66,7 +64,7 @@ class Hit:
     number: int
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """What is said of it, in one line; "" where that is nothing."""
         return self.captions[0] if self.captions else self.label
 
@@ -91,7 +89,7 @@ def search(
     columns: Columns = GUESSED,
     where: str = "",
     cache: str | Path | None = None,
-    told: Told = lambda share, what: None,
+    progress: ProgressCallback = lambda share, what: None,
 ) -> list[Found]:
     """The pictures that are nearest to each query, by the cosine in the space of an encoder.
 
@@ -105,7 +103,7 @@ def search(
         how: how pictures become square, `crop` or `pad`; None as in the training.
         columns, where: how tables are read, see `data.sources.load_captions`.
         cache: folder that keeps the embeddings of the data, so that they are computed once; None takes the user's own.
-        told: called with progress.
+        progress: called with progress.
 
     Raises:
         CondgenError: no queries, a text for an encoder of pictures alone, no pictures, or what `open_model` raises.
@@ -114,7 +112,7 @@ def search(
     asked = [queries] if isinstance(queries, str | Path | Image.Image) else list(queries)
     finder = Finder(encoder, gallery_of(encoder, data, split, how, columns, where))
     finder.check(asked, n)
-    finder.embed(cache, told)
+    finder.embed(cache, progress)
     return finder.find(asked, n)
 
 
@@ -127,12 +125,12 @@ def encode(
     how: Literal["crop", "pad"] | None = None,
     columns: Columns = GUESSED,
     where: str = "",
-    told: Told = lambda share, what: None,
+    progress: ProgressCallback = lambda share, what: None,
 ) -> Vectors:
     """Unit vectors of texts, then of pictures, and what each is of.
 
     Args:
-        model, data, split, how, columns, where, told: as for `search`.
+        model, data, split, how, columns, where, progress: as for `search`.
         texts: in their order.
 
     Raises:
@@ -147,7 +145,7 @@ def encode(
     rows: list[dict[str, Any]] = [{"text": text} for text in texts]
     about = {"model": encoder.name, "space": encoder.space}
     if gallery is not None:
-        own, said = embed_gallery(encoder, gallery, told)
+        own, said = embed_gallery(encoder, gallery, progress)
         embeds.append(own)
         rows += [{name: value for name, value in row.items() if name != "number"} for row in said]
         about |= {"data": gallery.name, "left_out": gallery.bad.total()}
@@ -178,7 +176,7 @@ class Finder:
             else:
                 picture_of(query)
 
-    def embed(self, cache: str | Path | None = None, told: Told = lambda share, what: None) -> Vectors:
+    def embed(self, cache: str | Path | None = None, progress: ProgressCallback = lambda share, what: None) -> Vectors:
         """The embeddings of the pictures: those that are kept, where they are of this encoder and of these pictures as
         they are now; else they are computed, and kept.
         """
@@ -188,10 +186,10 @@ class Finder:
         path = folder / f"{slug(gallery.name, 40)}-{gallery.place}-{space}.parquet"
         kept = _kept(path, about, gallery)
         if kept is None:
-            kept = Vectors.of(*embed_gallery(self.encoder, gallery, told), about)
+            kept = Vectors.of(*embed_gallery(self.encoder, gallery, progress), about)
             try:
                 kept.write(path)
-                told(1.0, f"{len(kept):,} pictures embedded, kept in {path}")
+                progress(1.0, f"{len(kept):,} pictures embedded, kept in {path}")
             except CondgenError as error:
                 warnings.warn(f"The embeddings are not kept for the next time: {error}", CondgenWarning, stacklevel=2)
         self.vectors = kept
@@ -240,7 +238,7 @@ class Finder:
             for hit in one.hits:
                 there = pictures.get(hit.number)
                 cells.append(tile("gone", CELL) if there is None else self._cell(there))
-                labels.append(f"{hit.score:.3f} · {hit.told or hit.file}")
+                labels.append(f"{hit.score:.3f} · {hit.text or hit.file}")
             blank = -len(cells) % columns
             cells += [None] * blank
             labels += [""] * blank
@@ -283,16 +281,18 @@ def gallery_of(
     where: str = "",
 ) -> Gallery:
     """The pictures of a path, squared as those of the encoder's training were where nothing else is asked for."""
-    trained = encoder.about.get("pictures")
+    trained = encoder.about.get("reading")
     trained = trained.get("how") if isinstance(trained, dict) else None
     return Gallery(data, columns, where, split, how or (trained if trained in ("crop", "pad") else "crop"))
 
 
-def embed_gallery(encoder: ImageEncoder, gallery: Gallery, told: Told) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def embed_gallery(
+    encoder: ImageEncoder, gallery: Gallery, progress: ProgressCallback
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Unit vectors, float32 (N, D), of all pictures that can be read, and what each is of."""
     entries, embeds, pictures = [], [], gallery.each(encoder.size)
-    told(0.0, f"embedding the pictures of {gallery.name}")
-    clock = Clock(told, len(gallery), 0)
+    progress(0.0, f"embedding the pictures of {gallery.name}")
+    clock = Clock(progress, len(gallery), 0)
     while some := list(islice(pictures, ROWS)):
         entries += [entry for entry, _ in some]
         embeds.append(encoder.embed_image(to_float(np.stack([image for _, image in some]))).numpy())

@@ -21,7 +21,7 @@ from typing import Any
 
 import gradio as gr
 
-from condgen.contracts import CondgenError, Knob
+from condgen.contracts import CondgenError, SamplingOption
 from condgen.files.registry import LATENTS, encodes, find, kind_of
 from condgen.pipelines.encoder import ImageEncoder
 from condgen.pipelines.latent import LatentModel
@@ -38,7 +38,7 @@ RANDOM = -1
 def build(
     model: TextToImage | ImageEncoder | LatentModel | str | None = None,
     data: str = "",
-    told: Callable[[float, str], None] = lambda share, what: None,
+    progress: Callable[[float, str], None] = lambda share, what: None,
 ) -> gr.Blocks:
     """The studio of a model: a loaded one, a path or name (see `condgen list`), or None for the one in the package.
 
@@ -46,7 +46,7 @@ def build(
 
     Args:
         data: pictures; the page then finds some of them by words or by a picture, instead of painting.
-        told: called with progress while they are embedded.
+        progress: called with progress while they are embedded.
 
     Raises:
         CondgenError: an encoder without data; else as in `TextToImage.load`, `retrieval.search.encoder_of`, `Gallery`.
@@ -54,7 +54,7 @@ def build(
     if data:
         encoder = encoder_of(model)
         finder = Finder(encoder, gallery_of(encoder, data))
-        finder.embed(None, told)
+        finder.embed(None, progress)
         return finding.Finding(finder, plainly).page
     if not isinstance(model, TextToImage | ImageEncoder | LatentModel):
         model = find(model)
@@ -151,8 +151,8 @@ class Studio:
             with gr.Row():
                 self.reuse = gr.Button("Reuse last seed", size="sm", min_width=120)
                 self.random = gr.Button("Random seed", size="sm", min_width=120)
-        own = {knob.name for knob in model.knobs()}
-        sliders = {name: self._slider(knob, name in own) for name, knob in session.dials_of(model).items()}
+        own = {option.name for option in model.sampling_options()}
+        sliders = {name: self._slider(option, name in own) for name, option in session.options_of(model).items()}
         self.sliders = sliders
         self.prior = gr.Dropdown(
             session.priors_of(model),
@@ -162,11 +162,11 @@ class Studio:
         )
 
     @staticmethod
-    def _slider(knob: Knob, visible: bool) -> gr.Slider:
-        step = 1 if knob.kind == "int" else 0.1
-        label = knob.name.replace("_", " ").capitalize()
+    def _slider(option: SamplingOption, visible: bool) -> gr.Slider:
+        step = 1 if option.kind == "int" else 0.1
+        label = option.name.replace("_", " ").capitalize()
         return gr.Slider(
-            knob.low, knob.high, value=knob.default, step=step, label=label, info=knob.help, visible=visible
+            option.low, option.high, value=option.default, step=step, label=label, info=option.help, visible=visible
         )
 
     def _recipe(self) -> None:
@@ -205,12 +205,12 @@ class Studio:
         self.upload.upload(self._open, self.upload, [self.recipe, *filled], api_visibility="private")
 
     def _paint_function(self):
-        """`paint` with one parameter for each dial of the model, so that the API names them."""
+        """`paint` with one parameter for each option of the model, so that the API names them."""
 
-        def paint(prompt, count, seed, prior, *dials):
+        def paint(prompt, count, seed, prior, *values):
             with plainly():
-                knobs = dict(zip(self.sliders, dials, strict=True))
-                order = session.check(self.model, prompt, count, seed, prior, knobs)
+                options = dict(zip(self.sliders, values, strict=True))
+                order = session.check(self.model, prompt, count, seed, prior, options)
                 for view in self.easel.paint(order):
                     yield self._show(view)
 
@@ -227,15 +227,15 @@ class Studio:
         return pictures, str(view.order.seed), archive, look.canvas(view)
 
     def _offer(self, prior: str) -> list:
-        """Shows the dials that count with a prior, each with the range it has there."""
-        return self._dials({knob.name: knob for knob in self.model.knobs(prior)}, {})
+        """Shows the options that count with a prior, each with the range it has there."""
+        return self._slider_updates({option.name: option for option in self.model.sampling_options(prior)}, {})
 
-    def _dials(self, own: dict[str, Knob], values: dict[str, float]) -> list:
+    def _slider_updates(self, own: dict[str, SamplingOption], values: dict[str, float]) -> list:
         updates = []
         for name in self.sliders:
-            if knob := own.get(name):
+            if option := own.get(name):
                 value = {"value": values[name]} if name in values else {}
-                updates.append(gr.update(visible=True, minimum=knob.low, maximum=knob.high, **value))
+                updates.append(gr.update(visible=True, minimum=option.low, maximum=option.high, **value))
             else:
                 updates.append(gr.update(visible=False))
         return updates
@@ -248,8 +248,15 @@ class Studio:
                 gr.Warning(_text(note), title="Note")
             if order is None:
                 return [recipe, *[gr.skip()] * (4 + len(self.sliders))]
-            own = {knob.name: knob for knob in self.model.knobs(order.prior)}
-            return [recipe, order.prompt, order.count, order.seed, order.prior, *self._dials(own, order.knobs)]
+            own = {option.name: option for option in self.model.sampling_options(order.prior)}
+            return [
+                recipe,
+                order.prompt,
+                order.count,
+                order.seed,
+                order.prior,
+                *self._slider_updates(own, order.options),
+            ]
 
 
 @contextmanager

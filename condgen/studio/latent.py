@@ -3,7 +3,7 @@
 launch(build("runs/vae"))
 
 from gradio_client import Client
-pictures, told = Client("http://127.0.0.1:7860").predict(model="vae", seed=7, latent_1=2, api_name="/decode")
+pictures, message = Client("http://127.0.0.1:7860").predict(model="vae", seed=7, latent_1=2, api_name="/decode")
 """
 
 from __future__ import annotations
@@ -93,13 +93,13 @@ class Codes:
 
     Args:
         latents: numbers of the code, the most informative first, see `manifold.traverse`.
-        told: what is said of each.
+        labels: one line about each latent.
         spread: standard deviation of every number over codes that the model draws, (Z,).
     """
 
     model: LatentModel
     latents: list[int]
-    told: list[str]
+    labels: list[str]
     spread: Tensor
 
     @classmethod
@@ -108,11 +108,11 @@ class Codes:
         codes = model.draw(range(SAMPLES))
         among = model.decode(codes) if model.encodes else None
         moved = traverse(model, codes[:MOVED], extent=2.0, steps=2, among=among)
-        told = []
+        labels = []
         for k in moved.latents[:SLIDERS]:
             name, value = next(iter(moved.numbers["latents"][f"latent {k}"].items()))
-            told.append(f"latent {k}, {'KL' if name == 'kl' else name} {value:.2g}")
-        return cls(model, moved.latents[:SLIDERS], told, codes.std(0))
+            labels.append(f"latent {k}, {'KL' if name == 'kl' else name} {value:.2g}")
+        return cls(model, moved.latents[:SLIDERS], labels, codes.std(0))
 
     def decode(self, place: Place, moves: list[float]) -> list[tuple[Image.Image, str]]:
         """The picture, where it was uploaded; what its code paints; and what that paints when it is moved."""
@@ -190,7 +190,7 @@ class Latent:
                     label="Pictures", show_label=False, columns=3, object_fit="contain", format="png", height="auto",
                     interactive=False, elem_id="decoded", elem_classes=["pixels"],
                 )  # fmt: skip
-                self.told = gr.Textbox(show_label=False, container=False, interactive=False)
+                self.message = gr.Textbox(show_label=False, container=False, interactive=False)
         with gr.Accordion("From one picture to another", open=True):
             with gr.Row():
                 self.first = gr.Number(1, label="From seed")
@@ -208,7 +208,11 @@ class Latent:
         alone: dict[str, Any] = {"concurrency_id": "latent", "concurrency_limit": 1}
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         asked = [self.model, self.seed, self.picture, *self.sliders]
-        answer: dict[str, Any] = {"fn": self._decode_function(), "inputs": asked, "outputs": [self.pictures, self.told]}
+        answer: dict[str, Any] = {
+            "fn": self._decode_function(),
+            "inputs": asked,
+            "outputs": [self.pictures, self.message],
+        }
         fitted = [*self.sliders, self.picture, self.first_picture, self.second_picture]
         gr.on(
             [*(slider.release for slider in self.sliders), self.seed.submit, self.picture.upload, self.picture.clear],
@@ -250,7 +254,7 @@ class Latent:
         """Names the sliders after the latents of a model, and offers files where it reads pictures."""
         with self.plainly():
             codes = self.opened(check_model(self.shelf, model))
-            sliders = [gr.update(visible=True, value=0, label=told) for told in codes.told]
+            sliders = [gr.update(visible=True, value=0, label=label) for label in codes.labels]
             sliders += [gr.update(visible=False, value=0)] * (SLIDERS - len(sliders))
             return [*sliders, *[gr.update(visible=codes.model.encodes, value=None)] * 3]
 
@@ -263,7 +267,7 @@ class Latent:
                 with without_places(place):
                     codes = self.opened(name)
                     pictures = codes.decode(place, far)
-                moved = [f"{told.split(',')[0]} {move:+g}" for told, move in zip(codes.told, far) if move]
+                moved = [f"{label.split(',')[0]} {move:+g}" for label, move in zip(codes.labels, far) if move]
                 return pictures, f"{name}: {', '.join(moved) or 'as it is'}"
 
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD

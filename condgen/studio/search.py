@@ -3,7 +3,7 @@
 launch(build("runs/clip/model", data="photos"))
 
 from gradio_client import Client, handle_file
-pictures, told = Client("http://127.0.0.1:7860").predict(query="a red circle", api_name="/search")
+pictures, message = Client("http://127.0.0.1:7860").predict(query="a red circle", api_name="/search")
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Finding:
             with gr.Row():
                 self.picture = gr.File(label="or a picture", file_types=["image"], height=120)
                 self.count = gr.Slider(1, MOST, value=12, step=1, label="Pictures")
-            self.told = gr.Textbox(show_label=False, container=False, interactive=False, elem_id="told")
+            self.message = gr.Textbox(show_label=False, container=False, interactive=False, elem_id="message")
             self.found = gr.Gallery(
                 label="Found", show_label=False, columns=4, object_fit="contain",
                 format="png", height="auto", interactive=False,
@@ -87,7 +87,7 @@ class Finding:
                 [self.query.submit, self.go.click, self.picture.upload],
                 self._search,
                 [self.query, self.picture, self.count],
-                [self.found, self.told],
+                [self.found, self.message],
                 api_name="search",
                 api_description="Finds pictures by words, or by a picture. Gives them and a line of text.",
                 concurrency_limit=1,
@@ -112,4 +112,4 @@ class Finding:
         for picture in pictures.values():
             picture.thumbnail((EDGE, EDGE))
         hits = [hit for hit in found.hits if hit.number in pictures]
-        return [(pictures[hit.number], f"{hit.score:.3f} · {hit.told or hit.file}") for hit in hits]
+        return [(pictures[hit.number], f"{hit.score:.3f} · {hit.text or hit.file}") for hit in hits]

@@ -18,9 +18,9 @@ from typing import Any
 
 from PIL import Image
 
-from condgen.contracts import CondgenError, CondgenWarning, Knob, check_knobs, short
+from condgen.contracts import CondgenError, CondgenWarning, SamplingOption, check_options, short
 from condgen.encoders.tokenizer import clean
-from condgen.files.images import Painting, read_recipe, slug, write_bytes
+from condgen.files.images import GeneratedImage, read_recipe, slug, write_bytes
 from condgen.pipelines.text_to_image import MAX_PROMPT, TextToImage, to_pil
 
 MOST = 16
@@ -49,7 +49,7 @@ class Order:
     count: int
     seed: int
     prior: str
-    knobs: dict[str, float]
+    options: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,14 @@ def priors_of(model: TextToImage) -> list[str]:
     return [*model.priors, "none"]
 
 
-def dials_of(model: TextToImage) -> dict[str, Knob]:
-    """Every dial with a slider: what some prior or the decoder turns, by name; of equal names the default prior's."""
-    dials: dict[str, Knob] = {}
+def options_of(model: TextToImage) -> dict[str, SamplingOption]:
+    """Every option with a slider: what some prior or the decoder turns, by name; of equal names the default prior's."""
+    options: dict[str, SamplingOption] = {}
     for prior in priors_of(model):
-        for knob in model.knobs(prior):
-            if not knob.advanced:
-                dials.setdefault(knob.name, knob)
-    return dials
+        for option in model.sampling_options(prior):
+            if not option.advanced:
+                options.setdefault(option.name, option)
+    return options
 
 
 def examples_of(model: TextToImage) -> list[str]:
@@ -129,7 +129,7 @@ def examples_of(model: TextToImage) -> list[str]:
     return [text for text in SCENES if not model.tokenizer.unseen(text)]
 
 
-def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, knobs: dict[str, Any]) -> Order:
+def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, options: dict[str, Any]) -> Order:
     """The one gate: everything that is asked of the studio, by page or by API, passes here.
 
     Args:
@@ -137,7 +137,7 @@ def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, kn
         count: pictures, 1 to MOST.
         seed: of the first picture; -1 draws one.
         prior: one of `priors_of`.
-        knobs: dials by name; those that only another prior has are left out, missing ones get their default.
+        options: options by name; those that only another prior has are left out, missing ones get their default.
 
     Raises:
         CondgenError: something is of the wrong kind or out of range; the message names it.
@@ -153,11 +153,11 @@ def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, kn
     seed = whole("The seed", seed, -1, SEEDS - count)
     if not isinstance(prior, str) or prior not in priors_of(model):
         raise CondgenError(f"The prior must be one of {', '.join(priors_of(model))}, got {short(prior)}.")
-    offered, own = dials_of(model), {knob.name: knob for knob in model.knobs(prior)}
-    asked = {name: value for name, value in knobs.items() if name in own or name not in offered}
+    offered, own = options_of(model), {option.name: option for option in model.sampling_options(prior)}
+    asked = {name: value for name, value in options.items() if name in own or name not in offered}
     for name, value in asked.items():
         check_number(name, value)
-    values = check_knobs(own.values(), asked)
+    values = check_options(own.values(), asked)
     return Order(prompt, count, secrets.randbelow(DRAWN) if seed == -1 else seed, prior, values)
 
 
@@ -206,9 +206,9 @@ class Easel:
                     step = 0 if painting is not None else progress.step
                     yield View(order, step, progress.steps, frame, done, archive, notes, now - began)
 
-    def _watch(self, order: Order, seed: int) -> Iterator[tuple[Any, Painting | None, tuple[str, ...]]]:
+    def _watch(self, order: Order, seed: int) -> Iterator[tuple[Any, GeneratedImage | None, tuple[str, ...]]]:
         """The model's own steps, each with what it warned of; only the first picture of an order warns."""
-        with closing(self.model.watch(order.prompt, seed, order.prior, **order.knobs)) as frames:
+        with closing(self.model.watch(order.prompt, seed, order.prior, **order.options)) as frames:
             while True:
                 # not around the yield: the list of filters belongs to the whole process
                 with warnings.catch_warnings(record=True) as caught:
@@ -263,9 +263,9 @@ def open_recipe(model: TextToImage, path: Path) -> tuple[dict, Order | None, lis
     if prior not in priors_of(model):
         notes.append(f"This model has no prior {short(prior)}; {model.default_prior} is used instead.")
         prior = model.default_prior
-    knobs = {name: recipe[name] for name in dials_of(model) if name in recipe}
+    options = {name: recipe[name] for name in options_of(model) if name in recipe}
     try:
-        order = check(model, recipe["prompt"], 1, recipe["seed"], prior, knobs)
+        order = check(model, recipe["prompt"], 1, recipe["seed"], prior, options)
     except CondgenError as error:
         return recipe, None, [*notes, f"The settings of this picture were not taken over. {error}"]
     if order.seed >= EXACT:

@@ -28,20 +28,20 @@ from condgen.data.sources.open_images import open_any
 from condgen.evaluation.reconstruction import bound_of, errors
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
-from condgen.tasks.base import Sheet, SingleRun
-from condgen.tasks.dry_run import rehearse_autoencoder
+from condgen.tasks.base import Sheet, Task
+from condgen.tasks.dry_run import dry_run_autoencoder
 
 HELD, FITTED = 2_000, 20_000
 """Pictures held out of training to judge by, at most, and codes that the mixture is fitted to."""
 
 
-class AutoencoderRun(SingleRun):
-    """Args: see `SingleRun`; config is a `configs.Autoencoding`."""
+class AutoencoderTask(Task):
+    """Args: see `Task`; config is a `configs.Autoencoding`."""
 
     stage = "autoencoder"
 
     def prepare(self) -> None:
-        rehearse_autoencoder(self.config, self.data.size, self.data.colours)
+        dry_run_autoencoder(self.config, self.data.size, self.data.image_channels)
 
     # the data
 
@@ -64,7 +64,7 @@ class AutoencoderRun(SingleRun):
     def trainable(self) -> nn.Module:
         c = self.config
         torch.manual_seed(c.seed)
-        net = Autoencoder(AutoencoderConfig(self.data.size, self.data.colours, **asdict(c.autoencoder)))
+        net = Autoencoder(AutoencoderConfig(self.data.size, self.data.image_channels, **asdict(c.autoencoder)))
         if isinstance(net.encoder, Shadow):
             mean = to_float(self.data.images).flatten(1).mean(0)
             net.encoder.mean.copy_(mean)

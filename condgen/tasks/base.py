@@ -19,7 +19,7 @@ from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.pipelines.auto import open_model
 from condgen.training import fsdp
 from condgen.training.run_folder import Display, RunFolder, drive, milestones, wants_more
-from condgen.training.trainer import Fit, FitConfig
+from condgen.training.trainer import FitConfig, Trainer
 
 
 class Model(Protocol):
@@ -36,7 +36,7 @@ Sheet = tuple[list, list[str]]
 """PIL pictures and what stands below them."""
 
 
-class SingleRun:
+class Task:
     """What runs of one stage share; a subclass says what is trained, on what, and how it is judged.
 
     The state that is exported is the best one by the first number of `judge`, the last one where that cannot choose: a
@@ -112,7 +112,7 @@ class SingleRun:
         return self.root / "model"
 
     def _train(self, config: FitConfig) -> None:
-        fit = Fit(self.trainable(), self.views(), config, self.config.seed)
+        fit = Trainer(self.trainable(), self.views(), config, self.config.seed)
         for step in drive(fit, self.run, self.stage, self.display, milestones(self.config.watch)):
             now = fit.snapshot()
             if not distributed.rank():
@@ -146,7 +146,7 @@ class SingleRun:
 
     def _about(self, metrics: dict[str, Any]) -> dict[str, Any]:
         own = self.root.resolve().name
-        about = {"name": own, "recipe": self.name, "data": self.data.name, "pictures": self.reading()}
+        about = {"name": own, "recipe": self.name, "data": self.data.name, "reading": self.reading()}
         return about | ({"metrics": metrics} if metrics else {})
 
     def reading(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from condgen.baselines.translation import PairedTraining, UnpairedTraining
 from condgen.baselines.translation_nets import NETS, TranslatorConfig
-from condgen.configs import Painter, Translating
+from condgen.configs import GeneratorConfig, TranslationTaskConfig
 from condgen.decoders.cgan import CganDecoder, CganTraining
 from condgen.decoders.cvae import CvaeDecoder, CvaeTraining
 from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder
@@ -18,12 +18,12 @@ SHAPES = {"diffusion": "decoder", "cgan": "cgan", "cvae": "cvae"}
 """Which field of a `configs.Painter` holds the shape of a kind."""
 
 
-def new_decoder(config: Painter, reads: dict, some: Tensor | None = None) -> nn.Module:
+def new_decoder(config: GeneratorConfig, reads: dict, some: Tensor | None = None) -> nn.Module:
     """An untrained decoder.
 
     Args:
         config: which kind, and its shape.
-        reads: what it paints and reads, fields of `nn.conditioning.Reads`.
+        reads: what it paints and reads, fields of `nn.conditioning.CondSpec`.
         some: training pictures, (N, C, S, S) in [-1, 1]; a diffusion decoder takes mean and deviation from them.
     """
     cls, config_cls = DECODERS[config.kind]
@@ -34,7 +34,7 @@ def new_decoder(config: Painter, reads: dict, some: Tensor | None = None) -> nn.
     return decoder
 
 
-def training_of(config: Painter, decoder: nn.Module) -> nn.Module:
+def training_of(config: GeneratorConfig, decoder: nn.Module) -> nn.Module:
     """The Trainable around a decoder; `.decoder` is the decoder."""
     if isinstance(decoder, CganDecoder):
         return CganTraining(decoder, config.cgan_objective, config.decoder_objective)
@@ -43,7 +43,7 @@ def training_of(config: Painter, decoder: nn.Module) -> nn.Module:
     return DecoderTraining(decoder, config.decoder_objective)
 
 
-def translation_of(config: Translating, reads: int, colours: int) -> nn.Module:
+def translation_of(config: TranslationTaskConfig, reads: int, image_channels: int) -> nn.Module:
     """The training of a translator for pictures of so many channels on either side, with its first weights."""
 
     def net(before: int, after: int) -> nn.Module:
@@ -52,5 +52,5 @@ def translation_of(config: Translating, reads: int, colours: int) -> nn.Module:
         return NETS[n.kind](shape)
 
     if config.way == "paired":
-        return PairedTraining(net(reads, colours), config.paired)
-    return UnpairedTraining(net(reads, colours), net(colours, reads), config.unpaired)
+        return PairedTraining(net(reads, image_channels), config.paired)
+    return UnpairedTraining(net(reads, image_channels), net(image_channels, reads), config.unpaired)

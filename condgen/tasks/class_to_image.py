@@ -24,18 +24,18 @@ from condgen.files.card import write_card
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.files.weights import load_part, save_part
 from condgen.pipelines.base import DECODERS, to_pil
-from condgen.pipelines.class_to_image import WEAK, LabelToImage
+from condgen.pipelines.class_to_image import WEAK, ClassToImage
 from condgen.tasks.build import new_decoder, training_of
-from condgen.tasks.dry_run import rehearse_labels
+from condgen.tasks.dry_run import dry_run_labels
 from condgen.training import fsdp
 from condgen.training.run_folder import Display, RunFolder, drive, milestones, wants_more
-from condgen.training.trainer import Fit, FitConfig
+from condgen.training.trainer import FitConfig, Trainer
 
 COLLAPSED = 0.25
 """Pictures of one label that differ by less than so much of what real ones do are one picture."""
 
 
-class LabelRun:
+class ClassToImageTask:
     """Args:
     name, recipe: which recipe, and its line of the table.
     root: the run's folder.
@@ -51,7 +51,7 @@ class LabelRun:
         root: Path,
         config,
         bound: Callable[[str, FitConfig], FitConfig],
-        measure: Callable[[LabelToImage], dict[str, float]] | None = None,
+        measure: Callable[[ClassToImage], dict[str, float]] | None = None,
     ):
         self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
         self.measure = measure
@@ -60,8 +60,10 @@ class LabelRun:
 
     def train(self) -> Path:
         """Trains what is not done yet; gives the model's folder."""
-        levels = tuple(factor.levels for factor in self.data.factors)  # bad data must leave no folder behind
-        rehearse_labels(self.config, self.data.size, self.data.colours, levels)
+        cardinalities = tuple(
+            factor.cardinalities for factor in self.data.factors
+        )  # bad data must leave no folder behind
+        dry_run_labels(self.config, self.data.size, self.data.image_channels, cardinalities)
         fsdp.asked()
         distributed.join()
         distributed.split(self.config.fit_decoder.batch, distributed.rank(), distributed.world())
@@ -75,7 +77,7 @@ class LabelRun:
             if self._is_there():
                 self.display.show("decoder", 1.0, "done")
             else:
-                self._train(levels)
+                self._train(cardinalities)
         model = self.root / "model"
         with distributed.first_alone():
             if not distributed.rank() and not (model.exists() and self.exported.exists()):
@@ -92,21 +94,27 @@ class LabelRun:
     def reading(self) -> dict:
         """How the data is read, arguments of `open_labelled`; a model keeps them for its judge."""
         p = self.config.pictures
-        own = {"size": p.size, "colours": p.colours, "image": p.image, "label": p.label, "attributes": p.attributes}
+        own = {
+            "size": p.size,
+            "image_channels": p.image_channels,
+            "image": p.image,
+            "label": p.label,
+            "attributes": p.attributes,
+        }
         return own | {"split_column": p.split, "how": p.how, "max_bad": p.max_bad}
 
     @cached_property
     def data(self) -> LabelledPictures:
         return open_labelled(self.config.data, split=self.config.pictures.use, **self.reading)
 
-    def _train(self, levels: tuple[int, ...]) -> None:
+    def _train(self, cardinalities: tuple[int, ...]) -> None:
         c = self.config
         torch.manual_seed(c.seed)
-        reads = {"size": self.data.size, "colours": self.data.colours, "levels": levels}
+        reads = {"size": self.data.size, "image_channels": self.data.image_channels, "cardinalities": cardinalities}
         decoder = new_decoder(c, reads, to_float(self.data.images[:5000]))
         own = (distributed.rank(), distributed.world())
         views = LabelViews(self.data, c.fit_decoder.batch, c.seed, c.pictures.shift, c.pictures.flip, *own)
-        fit = Fit(training_of(c, decoder), views, self.bound("decoder", c.fit_decoder), c.seed)
+        fit = Trainer(training_of(c, decoder), views, self.bound("decoder", c.fit_decoder), c.seed)
         for step in drive(fit, self.run, "decoder", self.display, milestones(c.watch)):
             now = fit.snapshot()
             if not distributed.rank():
@@ -136,7 +144,7 @@ class LabelRun:
             told += " (the decoder paints nearly one picture a label: a collapse; see the sheet)"
         self.display.say(told)
 
-    def _variety(self, model: LabelToImage) -> float:
+    def _variety(self, model: ClassToImage) -> float:
         """Mean distance of two painted pictures of one condition over that of two real ones, over some conditions."""
         codes = np.nan_to_num(self.data.codes, nan=-1e9)
         _, which, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
@@ -154,7 +162,9 @@ class LabelRun:
         """What is known of a training picture: names of values, and numbers."""
         pairs = zip(self.data.factors, self.data.codes[row])
         known = [(factor, float(code)) for factor, code in pairs if not math.isnan(code)]
-        return {factor.name: factor.told(code) if factor.values else factor.number(code) for factor, code in known}
+        return {
+            factor.name: factor.format_target(code) if factor.values else factor.number(code) for factor, code in known
+        }
 
     @cached_property
     def shown(self) -> list[dict[str, str | float]]:
@@ -165,14 +175,14 @@ class LabelRun:
         rows = np.random.default_rng(self.config.seed).permutation(len(self.data))[:64]
         return [self._said(row) for row in rows]
 
-    def _model(self, decoder: torch.nn.Module) -> LabelToImage:
+    def _model(self, decoder: torch.nn.Module) -> ClassToImage:
         about = {
             "name": self.root.resolve().name if self.name.startswith("labels-") else self.name,
             "recipe": self.name,
             "data": self.data.name,
-            "pictures": self.reading | {"attributes": list(self.config.pictures.attributes)},
+            "reading": self.reading | {"attributes": list(self.config.pictures.attributes)},
         }
-        return LabelToImage(decoder, self.data.factors, about)
+        return ClassToImage(decoder, self.data.factors, about)
 
     def export(self) -> Path:
         """Writes `model/`: the decoder as it is, with 16-bit weights, and a card."""
@@ -183,15 +193,15 @@ class LabelRun:
         model = self._model(decoder)
         card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
         model.save(folder, card)
-        write_bytes(folder / "sheet.png", png_bytes(sheet(LabelToImage.load(folder), self.shown)))
+        write_bytes(folder / "sheet.png", png_bytes(sheet(ClassToImage.load(folder), self.shown)))
         self.exported.touch()
         example = shlex.join(f"{name}={value}" for name, value in self.shown[0].items())
         self.display.say(f"The model is {folder}. Try it: condgen sample --model {folder} --set {example}")
         return folder
 
 
-def sheet(model: LabelToImage, wanted: list[dict[str, str | float]], seed: int = 0):
+def sheet(model: ClassToImage, wanted: list[dict[str, str | float]], seed: int = 0):
     """A labelled sheet, one picture each; eight in a row."""
     *_, last = model.paint(wanted, [seed + i for i in range(len(wanted))])
-    labels = [", ".join(str(one) for one in said.values()) for said in wanted]
+    labels = [", ".join(str(one) for one in condition.values()) for condition in wanted]
     return grid(to_pil(last.images), labels, columns=8, cell=96)

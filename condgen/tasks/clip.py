@@ -33,8 +33,8 @@ from condgen.metrics.probes import accuracy, class_embeddings, zero_shot
 from condgen.metrics.retrieval import retrieval
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.encoder import TextImageEncoder, start_tower
-from condgen.tasks.base import Sheet, SingleRun
-from condgen.tasks.dry_run import rehearse_clip
+from condgen.tasks.base import Sheet, Task
+from condgen.tasks.dry_run import dry_run_clip
 
 MOST_HELD = 5000
 """Pictures held out of training to choose the best state by, at most."""
@@ -42,13 +42,13 @@ MOST_RETRIEVED = 1000
 """Pictures among which captions look for theirs while training."""
 
 
-class ClipRun(SingleRun):
-    """Args: see `SingleRun`; config is a `configs.Contrastive`."""
+class ClipTask(Task):
+    """Args: see `Task`; config is a `configs.Contrastive`."""
 
     stage = "clip"
 
     def prepare(self) -> None:
-        rehearse_clip(self.config)
+        dry_run_clip(self.config)
         self.found = self._brought()
         if self.config.clip_objective.positives == "label" and getattr(self.data, "labels", None) is None:
             raise CondgenError(f"{self.data.name} has no labels: choose --clip_objective.positives text or pair.")
@@ -225,8 +225,8 @@ class ClipRun(SingleRun):
 
     def _zero_shot(self, model: TextImageEncoder, held: CaptionedPictures) -> tuple[dict[str, float], Sheet]:
         """The share of pictures that lie closest to the mean of the sentences about their class."""
-        said = class_captions(held.classes, self.templates)
-        text = model.embed_text([sentence for own in said for sentence in own]).unflatten(0, (len(said), -1))
+        captions = class_captions(held.classes, self.templates)
+        text = model.embed_text([sentence for own in captions for sentence in own]).unflatten(0, (len(captions), -1))
         found = zero_shot(model.embed_image(to_float(held.images)), class_embeddings(text))
         right = (found == torch.from_numpy(held.labels))[:64].tolist()
         names = [held.classes[k] for k in found[:64]]

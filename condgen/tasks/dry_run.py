@@ -11,35 +11,35 @@ from torch import nn
 from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig, AutoencoderTraining
 from condgen.baselines.gans import Gan, GanConfig, GanTraining
 from condgen.configs import (
-    Adversarial,
-    Autoencoding,
-    ByLabel,
-    Contrastive,
-    Corridor,
-    Painter,
-    SelfSupervised,
-    Translating,
+    AutoencoderTaskConfig,
+    ClassToImageTaskConfig,
+    ClipTaskConfig,
+    GanTaskConfig,
+    GeneratorConfig,
+    SelfsupTaskConfig,
+    TextToImageTaskConfig,
+    TranslationTaskConfig,
 )
-from condgen.contracts import Batch, CondgenError, check_knobs
+from condgen.contracts import Batch, CondgenError, check_options
 from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipTraining
 from condgen.encoders.selfsup import SimCLRTraining
-from condgen.nn.embedding_normalizer import Normaliser, NormaliserConfig
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingNormalizerConfig
 from condgen.pipelines.text_to_image import PRIORS
 from condgen.priors.diffusion import DiffusionPriorTraining
 from condgen.priors.regression import RegressionTraining
 from condgen.priors.transformer import PriorConfig
 from condgen.tasks.build import SHAPES, new_decoder, training_of, translation_of
 
-TRAINING: dict[str, Callable[[nn.Module, Normaliser], nn.Module]] = {
+TRAINING: dict[str, Callable[[nn.Module, EmbeddingNormalizer], nn.Module]] = {
     "regression": RegressionTraining,
     "diffusion": DiffusionPriorTraining,
 }
 """How a prior of each kind is trained."""
 
 
-def rehearse(config: Corridor) -> None:
+def dry_run(config: TextToImageTaskConfig) -> None:
     """Raises `CondgenError` for a config that cannot be trained; the message names the option."""
     _check_numbers(
         config, ("clip", "prior", "decoder"), {"clip_objective.chunk": 0, "pictures.scenes": 1, "pictures.buffer": 0}
@@ -50,14 +50,14 @@ def rehearse(config: Corridor) -> None:
     _try_out(_parts(config))
 
 
-def rehearse_clip(config: Contrastive) -> None:
+def dry_run_clip(config: ClipTaskConfig) -> None:
     """Raises `CondgenError` for a contrastive run that cannot be trained; the message names the option."""
     _check_numbers(config, ("clip",), {"clip_objective.chunk": 0, "clip_objective.negatives": 0, "pictures.buffer": 0})
     if not config.encoder:
         _try_out({"clip": lambda: _clip(config)})
 
 
-def rehearse_selfsup(config: SelfSupervised, size: int) -> None:
+def dry_run_selfsup(config: SelfsupTaskConfig, size: int) -> None:
     """Raises `CondgenError` for a self-supervised run that cannot be trained on such pictures; it names the option."""
     counts = {f"objective.{name}": low for name, low in (("dim", 1), ("hidden", 0), ("queue", 1), ("noise", 0))}
     least = counts | dict.fromkeys(("objective.chunk", "objective.temperature", "augment.jitter"), 0)
@@ -74,7 +74,7 @@ def rehearse_selfsup(config: SelfSupervised, size: int) -> None:
     _try_out({"backbone": training})
 
 
-def rehearse_autoencoder(config: Autoencoding, size: int, colours: int) -> None:
+def dry_run_autoencoder(config: AutoencoderTaskConfig, size: int, image_channels: int) -> None:
     """Raises `CondgenError` for an autoencoder that cannot be trained on such pictures; it names the option."""
     rising = ("strength", "beta", "warmup", "free_bits", "capacity", "capacity_over", "gamma")
     least = {f"objective.{name}": 0 for name in rising} | {"components": 0, "autoencoder.fixed": 1e-6}
@@ -85,13 +85,13 @@ def rehearse_autoencoder(config: Autoencoding, size: int, colours: int) -> None:
         raise CondgenError("--autoencoder.binary makes pixels black or white: their likelihood is bernoulli.")
 
     def training() -> tuple[nn.Module, Batch]:
-        net = Autoencoder(AutoencoderConfig(size, colours, **asdict(config.autoencoder)))
-        return AutoencoderTraining(net, config.objective), {"image": torch.zeros(2, colours, size, size)}
+        net = Autoencoder(AutoencoderConfig(size, image_channels, **asdict(config.autoencoder)))
+        return AutoencoderTraining(net, config.objective), {"image": torch.zeros(2, image_channels, size, size)}
 
     _try_out({"autoencoder": training})
 
 
-def rehearse_gan(config: Adversarial, size: int, colours: int) -> None:
+def dry_run_gan(config: GanTaskConfig, size: int, image_channels: int) -> None:
     """Raises `CondgenError` for a GAN that cannot be trained on such pictures; the message names the option."""
     counts = {"gan.code": 1, "gan.width": 1, "gan.hidden": 0, "gan.categories": 0, "gan.continuous": 0}
     least = counts | {"fit_gan.batch": 2}  # the generator norms over the batch
@@ -100,13 +100,15 @@ def rehearse_gan(config: Adversarial, size: int, colours: int) -> None:
     _check_shares(config, ("objective.penalised", "objective.augment"))
 
     def training() -> tuple[nn.Module, Batch]:
-        gan = Gan(GanConfig(size, colours, **asdict(config.gan)))
-        return GanTraining(gan, config.objective), {"image": torch.zeros(2, colours, size, size)}
+        gan = Gan(GanConfig(size, image_channels, **asdict(config.gan)))
+        return GanTraining(gan, config.objective), {"image": torch.zeros(2, image_channels, size, size)}
 
     _try_out({"gan": training})
 
 
-def rehearse_labels(config: ByLabel, size: int, colours: int, levels: tuple[int, ...]) -> None:
+def dry_run_labels(
+    config: ClassToImageTaskConfig, size: int, image_channels: int, cardinalities: tuple[int, ...]
+) -> None:
     """Raises `CondgenError` for a config that cannot be trained on such pictures; it names the option."""
     _check_numbers(config, ("decoder",))
     if config.weak and (config.kind != "diffusion" or not 0 < config.weak < 1):
@@ -120,14 +122,14 @@ def rehearse_labels(config: ByLabel, size: int, colours: int, levels: tuple[int,
         )
 
     def decoder() -> tuple[nn.Module, Batch]:
-        codes = torch.zeros(2, len(levels))
-        batch = {"image": torch.zeros(2, colours, size, size), "codes": codes, "has_codes": codes == 0}
-        return _decoder(config, {"size": size, "colours": colours, "levels": levels}), batch
+        codes = torch.zeros(2, len(cardinalities))
+        batch = {"image": torch.zeros(2, image_channels, size, size), "codes": codes, "has_targets": codes == 0}
+        return _decoder(config, {"size": size, "image_channels": image_channels, "cardinalities": cardinalities}), batch
 
     _try_out({SHAPES[config.kind]: decoder})
 
 
-def rehearse_translation(config: Translating, colours: tuple[int, int]) -> None:
+def dry_run_translation(config: TranslationTaskConfig, image_channels: tuple[int, int]) -> None:
     """Raises `CondgenError` for a translator that cannot be trained on sides of so many channels."""
     weights = ("paired.adversarial", "paired.l1", "unpaired.cycle", "unpaired.identity", "unpaired.pool")
     least = dict.fromkeys(weights, 0) | {"pictures.drawn": 1, "net.width": 1, "net.blocks": 0}
@@ -138,8 +140,8 @@ def rehearse_translation(config: Translating, colours: tuple[int, int]) -> None:
     def training() -> tuple[nn.Module, Batch]:
         size = config.pictures.size
         empty = replace(config, unpaired=replace(config.unpaired, pool=0))  # what is drawn from it needs numbers
-        a, b = (torch.zeros(2, channels, size, size) for channels in colours)
-        return translation_of(empty, *colours), {"a": a, "b": b, "dice": torch.zeros(2, 4)}
+        a, b = (torch.zeros(2, channels, size, size) for channels in image_channels)
+        return translation_of(empty, *image_channels), {"a": a, "b": b, "dice": torch.zeros(2, 4)}
 
     _try_out({"net": training})
 
@@ -160,7 +162,7 @@ def _check_numbers(config, stages: tuple[str, ...], more: dict[str, float] | Non
     least = dict.fromkeys(("seed", "minutes", "images", "watch", "save_every"), 0)
     if hasattr(config.pictures, "shift"):
         least["pictures.shift"] = 0
-    if isinstance(config, Painter):
+    if isinstance(config, GeneratorConfig):
         least |= {"cgan_objective.gamma": 0, "cvae_objective.free_bits": 0, "cvae_objective.warmup": 0}
     for stage in stages:
         least |= {f"fit_{stage}.{name}": low for name, low in (("images", 1), ("minutes", 0), ("batch", 1), ("ema", 0))}
@@ -194,8 +196,8 @@ def _parts(config) -> dict[str, Callable[[], tuple[nn.Module, Batch]]]:
         part = PRIORS[kind](PriorConfig(**space, **shape))
         batch = {"text_embed": torch.zeros(n, width), "image_embed": torch.zeros(n, width), "tokens": tokens()}
         ids = torch.zeros(n, 1, dtype=torch.long)
-        normaliser = Normaliser(NormaliserConfig(width, ""))
-        return TRAINING[kind](part, normaliser), batch | {"text_id": ids[:, 0], "true_ids": ids}
+        normalizer = EmbeddingNormalizer(EmbeddingNormalizerConfig(width, ""))
+        return TRAINING[kind](part, normalizer), batch | {"text_id": ids[:, 0], "true_ids": ids}
 
     def decoder() -> tuple[nn.Module, Batch]:
         batch = {"image": torch.zeros(n, 3, edge, edge), "z": torch.zeros(n, width), "tokens": tokens()}
@@ -205,7 +207,7 @@ def _parts(config) -> dict[str, Callable[[], tuple[nn.Module, Batch]]]:
     return own | {"prior": lambda: prior(config.prior.kinds[0]), SHAPES[config.kind]: decoder}
 
 
-def _clip(config: Corridor | Contrastive) -> tuple[nn.Module, Batch]:
+def _clip(config: TextToImageTaskConfig | ClipTaskConfig) -> tuple[nn.Module, Batch]:
     n, length, vocab, edge = 2, 4, 8, config.pictures.size
     shape = asdict(config.clip) | {"vocab": vocab, "context": length}
     shape["bias"] = shape["bias"] or config.clip_objective.loss == "siglip"
@@ -216,7 +218,7 @@ def _clip(config: Corridor | Contrastive) -> tuple[nn.Module, Batch]:
 
 
 def _decoder(config, reads: dict) -> nn.Module:
-    """The training of a decoder whose dials are all in range."""
+    """The training of a decoder whose options are all in range."""
     part = new_decoder(config, reads)
-    check_knobs(part.knobs, {})
+    check_options(part.sampling_options, {})
     return training_of(config, part)

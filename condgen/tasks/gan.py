@@ -20,8 +20,8 @@ from condgen.data.sources.open_images import open_any
 from condgen.metrics.diversity import mean_distance
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
-from condgen.tasks.base import Sheet, SingleRun
-from condgen.tasks.dry_run import rehearse_gan
+from condgen.tasks.base import Sheet, Task
+from condgen.tasks.dry_run import dry_run_gan
 
 LOOKED_AT, SHOWN = 256, 40
 """Pictures that tell how varied they are, and pictures on a sheet, below a row of real ones."""
@@ -29,8 +29,8 @@ COLLAPSED, ALIKE = 0.6, 0.3
 """Pictures whose mean distance is below this share of that of real ones are too much alike; those of one category."""
 
 
-class GanRun(SingleRun):
-    """Args: see `SingleRun`; config is a `configs.Adversarial`.
+class GanTask(Task):
+    """Args: see `Task`; config is a `configs.Adversarial`.
 
     The last state is exported: no number that is at hand in training says which state paints best.
     """
@@ -39,7 +39,7 @@ class GanRun(SingleRun):
     chooses = False
 
     def prepare(self) -> None:
-        rehearse_gan(self.config, self.data.size, self.data.colours)
+        dry_run_gan(self.config, self.data.size, self.data.image_channels)
 
     # the data
 
@@ -61,7 +61,7 @@ class GanRun(SingleRun):
     def trainable(self) -> nn.Module:
         c = self.config
         torch.manual_seed(c.seed)
-        return GanTraining(Gan(GanConfig(self.data.size, self.data.colours, **asdict(c.gan))), c.objective)
+        return GanTraining(Gan(GanConfig(self.data.size, self.data.image_channels, **asdict(c.gan))), c.objective)
 
     def views(self) -> Callable[[int], Batch]:
         c = self.config
@@ -76,26 +76,26 @@ class GanRun(SingleRun):
         """How varied painted pictures are against real ones, those of a category among themselves too, and a sheet."""
         z = model.draw(range(LOOKED_AT))
         painted, real = model.decode(z), max(mean_distance(self.real), 1e-6)
-        told = {"variety": mean_distance(painted) / real}
+        metrics = {"variety": mean_distance(painted) / real}
         if categories := model.net.config.categories:
             kinds = Codes.of(z, model.net.config).category.argmax(1)
             each = [mean_distance(painted[kinds == k]) for k in range(categories) if (kinds == k).sum() > 1]
-            told["variety_in_a_category"] = sum(each) / max(len(each), 1) / real
-        if told["variety"] < COLLAPSED or told.get("variety_in_a_category", 1) < ALIKE:
+            metrics["variety_in_a_category"] = sum(each) / max(len(each), 1) / real
+        if metrics["variety"] < COLLAPSED or metrics.get("variety_in_a_category", 1) < ALIKE:
             self.display.say(
                 "The pictures are too much alike: a collapse. Give the penalties on the critic more weight "
                 "(--objective.gamma), lower the learning rate (--fit_gan.lr), or take another --size."
             )
-        return told, self._sheet(model, painted)
+        return metrics, self._sheet(model, painted)
 
     def _sheet(self, model: LatentModel, painted: Tensor) -> Sheet:
         """A row of real pictures, and painted ones; of an InfoGAN, a row for every category, with equal other codes."""
         shape = model.net.config
-        told = ["painted"] * SHOWN
+        metrics = ["painted"] * SHOWN
         if shape.categories:
             z = in_every_category(model.draw(range(8)), shape)
-            painted, told = model.decode(z), [f"category {k}" for k in range(shape.categories) for _ in range(8)]
-        return to_pil(torch.cat([self.real[:8], painted[: len(told)]])), ["real"] * 8 + told
+            painted, metrics = model.decode(z), [f"category {k}" for k in range(shape.categories) for _ in range(8)]
+        return to_pil(torch.cat([self.real[:8], painted[: len(metrics)]])), ["real"] * 8 + metrics
 
 
 def in_every_category(z: Tensor, config: GanConfig) -> Tensor:

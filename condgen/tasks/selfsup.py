@@ -27,8 +27,8 @@ from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.metrics.probes import accuracy, effective_rank, knn, spread
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.encoder import ImageEncoder
-from condgen.tasks.base import Sheet, SingleRun
-from condgen.tasks.dry_run import rehearse_selfsup
+from condgen.tasks.base import Sheet, Task
+from condgen.tasks.dry_run import dry_run_selfsup
 
 MOST_HELD, MOST_KNOWN = 5_000, 10_000
 """Pictures held out of training to choose the best state by, and pictures that vote on them, at most."""
@@ -36,14 +36,14 @@ COLLAPSED = 0.1
 """Features whose spread is below this tell no pictures apart."""
 
 
-class SelfsupRun(SingleRun):
-    """Args: see `SingleRun`; config is a `configs.SelfSupervised`."""
+class SelfsupTask(Task):
+    """Args: see `Task`; config is a `configs.SelfSupervised`."""
 
     stage = "selfsup"
 
     def prepare(self) -> None:
         c, n = self.config, len(self.data)
-        rehearse_selfsup(c, self.data.size)
+        dry_run_selfsup(c, self.data.size)
         if c.method == "moco":
             check_queue(c.objective, n)
         if c.fit_selfsup.batch > n:
@@ -130,8 +130,8 @@ class SelfsupRun(SingleRun):
         """Pictures (M, C, S, S), each in a row with the training pictures that lie nearest; near (M, K) to `known`."""
         which = known[near.topk(min(7, near.shape[1]), 1).indices.numpy()]
         images = np.concatenate([asked[:, None], self.data.images[which]], 1)
-        told = ["a picture", *(f"{k}. nearest" for k in range(1, images.shape[1]))]
-        return to_pil(to_float(images.reshape(-1, *images.shape[2:]))), told * len(images)
+        metrics = ["a picture", *(f"{k}. nearest" for k in range(1, images.shape[1]))]
+        return to_pil(to_float(images.reshape(-1, *images.shape[2:]))), metrics * len(images)
 
 
 def _coloured(images: np.ndarray) -> Tensor:

@@ -26,21 +26,21 @@ from condgen.encoders.interop.load import is_there, load_pair, open_encoder, rea
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.files.weights import fingerprint, load_part, save_part
-from condgen.nn.embedding_normalizer import Normaliser, NormaliserConfig
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingNormalizerConfig
 from condgen.pipelines.base import DECODERS
 from condgen.pipelines.text_to_image import PRIORS, TextToImage, to_pil
 from condgen.priors.transformer import PriorConfig
 from condgen.tasks.build import new_decoder, training_of
-from condgen.tasks.dry_run import TRAINING, rehearse
+from condgen.tasks.dry_run import TRAINING, dry_run
 from condgen.training import fsdp
 from condgen.training.run_folder import Display, RunFolder, drive, milestones, wants_more
-from condgen.training.trainer import Fit, FitConfig
+from condgen.training.trainer import FitConfig, Trainer
 
 EMBEDDING = "embeddings"
 """What the display calls the work between the stages."""
 
 
-class CorridorRun:
+class TextToImageTask:
     """Args:
     name, recipe: which recipe, and its line of the table.
     root: the run's folder.
@@ -64,7 +64,7 @@ class CorridorRun:
         Several processes, where a launcher has started them, train as one: each takes its part of every batch, and the
         first alone writes.
         """
-        rehearse(self.config)
+        dry_run(self.config)
         self._check_encoder()
         fsdp.asked()  # what is refused there is refused before anything is written
         distributed.join()
@@ -208,7 +208,7 @@ class CorridorRun:
         torch.manual_seed(self.config.seed)  # here, so that the first weights do not hang on what ran before
         clip = CLIP(CLIPConfig(self.config.pictures.size, self.tokenizer.vocab, self.tokenizer.context, **shape))
         objective = self.config.clip_objective
-        fit = Fit(
+        fit = Trainer(
             ClipTraining(clip, objective),
             self.views(self.config.fit_clip.batch, negatives=objective.negatives),
             self._fit("clip"),
@@ -230,7 +230,7 @@ class CorridorRun:
         siblings = len(self.config.prior.kinds) if kind == "prior" else 1
         return self.bound(kind, getattr(self.config, f"fit_{kind}"), siblings)
 
-    def _finish(self, fit: Fit):
+    def _finish(self, fit: Trainer):
         """The model with the weights to use, on the CPU with all its parts."""
         self.exported.unlink(missing_ok=True)
         return fit.snapshot()
@@ -307,12 +307,12 @@ class CorridorRun:
         if not self._embeds_itself():
             return None
 
-        def told(share: float, what: str) -> None:
+        def progress(share: float, what: str) -> None:
             self.display.show(EMBEDDING, share, what)
 
         with distributed.first_alone():
-            made = embed(self.clip, self.tokenizer, self.data, self.root / "embeds", told)
-        told(1.0, "done")
+            made = embed(self.clip, self.tokenizer, self.data, self.root / "embeds", progress)
+        progress(1.0, "done")
         return made
 
     @cached_property
@@ -329,8 +329,8 @@ class CorridorRun:
         return _in_chunks(lambda i: self.clip.embed_text(torch.from_numpy(self.tokens[i])), len(self.tokens))
 
     @cached_property
-    def normaliser(self) -> Normaliser:
-        return load_part(Normaliser, NormaliserConfig, self.parts / "normaliser")
+    def normalizer(self) -> EmbeddingNormalizer:
+        return load_part(EmbeddingNormalizer, EmbeddingNormalizerConfig, self.parts / "normaliser")
 
     def _fit_normaliser(self) -> None:
         folder, space, given = self.parts / "normaliser", self.space["space"], self.embeds
@@ -338,7 +338,11 @@ class CorridorRun:
         with distributed.first_alone():
             if not (folder / "model.safetensors").exists():
                 known = given is not None
-                made = Normaliser.of(given.mean, given.sd, space) if known else Normaliser.fit(image_embed, space)
+                made = (
+                    EmbeddingNormalizer.of(given.mean, given.sd, space)
+                    if known
+                    else EmbeddingNormalizer.fit(image_embed, space)
+                )
                 save_part(made, folder)
 
     # the priors
@@ -353,8 +357,8 @@ class CorridorRun:
         torch.manual_seed(self.config.seed)
         prior = PRIORS[kind](PriorConfig(**self.space, width=s.width, depth=s.depth, heads=s.heads))
         self._fit_normaliser()
-        fit = Fit(
-            TRAINING[kind](prior, self.normaliser),
+        fit = Trainer(
+            TRAINING[kind](prior, self.normalizer),
             self._prior_views(),
             self._fit(f"prior {kind}"),
             self.config.seed,
@@ -379,7 +383,7 @@ class CorridorRun:
     def guess(self) -> Tensor:
         """(T, D) what one pass of regression makes of the texts; it needs no random numbers."""
         prior, embed, tokens = self.priors["regression"], self.text_embed, torch.from_numpy(self.tokens)
-        return _in_chunks(lambda i: prior.draw(embed[i], tokens[i], [], self.normaliser), len(embed))
+        return _in_chunks(lambda i: prior.draw(embed[i], tokens[i], [], self.normalizer), len(embed))
 
     # the decoder
 
@@ -391,7 +395,7 @@ class CorridorRun:
         torch.manual_seed(self.config.seed)  # here, so that the first weights do not hang on what ran before
         decoder = new_decoder(self.config, {"size": self.config.pictures.size} | self.space, some)
         views = self._decoder_views()
-        fit = Fit(training_of(self.config, decoder), views, self._fit("decoder"), self.config.seed)
+        fit = Trainer(training_of(self.config, decoder), views, self._fit("decoder"), self.config.seed)
         for step in drive(fit, self.run, "decoder", self.display, milestones(self.config.watch)):
             self._watch(fit, step)
         self._keep(self._finish(fit).decoder, "decoder")
@@ -399,28 +403,28 @@ class CorridorRun:
     def _decoder_views(self) -> Views | ShardViews:
         """Pictures with what the decoder is told of them, see `DecoderObjective`."""
         objective = self.config.decoder_objective
-        guessed = objective.told == "image" and objective.guessed and "regression" in self.priors
+        guessed = objective.conditioning == "image" and objective.guessed and "regression" in self.priors
         views = self.views(self.config.fit_decoder.batch, shift=self.config.pictures.shift)
         if isinstance(views, Views):
-            if objective.told == "text":
-                return views.cache("z", self.normaliser(self.text_embed), per="text")
-            views.cache("z", self.normaliser(self.image_embed), per="picture")
+            if objective.conditioning == "text":
+                return views.cache("z", self.normalizer(self.text_embed), per="text")
+            views.cache("z", self.normalizer(self.image_embed), per="picture")
             return views.cache("guess", self.guess, per="text") if guessed else views
-        embeds, normaliser = self.embeds, self.normaliser
+        embeds, normalizer = self.embeds, self.normalizer
         embeds.check(self.space["space"], self.data.digest)
 
         def of_text(batch: Batch) -> Tensor:
             return embeds.text(batch["row"], batch["caption"])
 
-        if objective.told == "text":
-            return views.derive("z", lambda batch: normaliser(of_text(batch)))
-        views.derive("z", lambda batch: normaliser(embeds.image(batch["row"])))
+        if objective.conditioning == "text":
+            return views.derive("z", lambda batch: normalizer(of_text(batch)))
+        views.derive("z", lambda batch: normalizer(embeds.image(batch["row"])))
         if guessed:
             prior = self.priors["regression"]
-            views.derive("guess", lambda batch: prior.draw(of_text(batch), batch["tokens"], [], normaliser).clone())
+            views.derive("guess", lambda batch: prior.draw(of_text(batch), batch["tokens"], [], normalizer).clone())
         return views
 
-    def _watch(self, fit: Fit, step) -> None:
+    def _watch(self, fit: Trainer, step) -> None:
         """Paints a sheet and measures, with the running mean of the weights."""
         model = self._model(fit.snapshot().decoder)
         with torch.random.fork_rng(devices=[]):
@@ -455,10 +459,10 @@ class CorridorRun:
         }
         if self.config.data:
             own = ("image", "text", "split", "where", "how")
-            about["pictures"] = {name: getattr(self.config.pictures, name) for name in own}
+            about["reading"] = {name: getattr(self.config.pictures, name) for name in own}
         # a decoder that was told texts paints texts: no prior stands between
-        priors = self.priors if self.config.decoder_objective.told == "image" else {}
-        return TextToImage(self.clip, self.tokenizer, self.normaliser, priors, decoder, about)
+        priors = self.priors if self.config.decoder_objective.conditioning == "image" else {}
+        return TextToImage(self.clip, self.tokenizer, self.normalizer, priors, decoder, about)
 
     def export(self) -> Path:
         """Writes `model/`: the parts as they are, with 16-bit weights, and a card."""

@@ -19,9 +19,9 @@ from condgen.data.sources.sides import open_sides
 from condgen.evaluation.translation import scores_of, sheet_of
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.pipelines.translator import BACK, THERE, Translator
-from condgen.tasks.base import Sheet, SingleRun
+from condgen.tasks.base import Sheet, Task
 from condgen.tasks.build import translation_of
-from condgen.tasks.dry_run import rehearse_translation
+from condgen.tasks.dry_run import dry_run_translation
 
 MOST_HELD = 200
 """Pictures of each side held out of training to judge by, at most."""
@@ -29,8 +29,8 @@ FEWEST = 500
 """Of fewer pictures a critic soon knows every one."""
 
 
-class TranslationRun(SingleRun):
-    """Args: see `SingleRun`; config is a `configs.Translating`."""
+class TranslationTask(Task):
+    """Args: see `Task`; config is a `configs.Translating`."""
 
     stage = "translation"
 
@@ -38,7 +38,7 @@ class TranslationRun(SingleRun):
         c = self.config
         if len(c.pictures.names) not in (0, 2) or len(set(self.data.sides)) < 2:
             raise CondgenError(f"--pictures.names must be two names that differ, got {list(c.pictures.names)}.")
-        rehearse_translation(c, self.data.colours)
+        dry_run_translation(c, self.data.image_channels)
         if (few := min(len(self.data.a), len(self.data.b))) < FEWEST:
             warnings.warn(
                 f"There are {few} pictures to learn from. A critic soon knows so few by heart, and what is painted "
@@ -56,7 +56,7 @@ class TranslationRun(SingleRun):
 
     def _about(self, metrics: dict[str, Any]) -> dict[str, Any]:
         about = super()._about(metrics)
-        return about | {"pictures": about["pictures"] | {"given": bool(self.config.data)}}
+        return about | {"reading": about["reading"] | {"given": bool(self.config.data)}}
 
     @cached_property
     def _opened(self) -> tuple[Unpaired, Unpaired | None]:
@@ -74,9 +74,9 @@ class TranslationRun(SingleRun):
     # the training
 
     def trainable(self) -> nn.Module:
-        c, (reads, colours) = self.config, self.data.colours
+        c, (reads, image_channels) = self.config, self.data.image_channels
         torch.manual_seed(c.seed)
-        return translation_of(c, reads, colours)
+        return translation_of(c, reads, image_channels)
 
     def views(self) -> Callable[[int], Batch]:
         c, p = self.config, self.config.pictures

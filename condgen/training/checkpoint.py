@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from condgen.contracts import CondgenError
+from condgen.files import renamed
 
 MANIFEST = "manifest.json"
 
@@ -129,7 +130,7 @@ def load(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, An
         CondgenError: a file is not what `save` writes, although its hash is right; code in it is never run.
     """
     try:
-        tensors = {file.stem: load_file(file) for file in folder.glob("*.safetensors")}
+        tensors = {file.stem: _tensors(file) for file in folder.glob("*.safetensors")}
         optimisers = torch.load(folder / "optimisers.pt", weights_only=True, map_location="cpu")
         return tensors, optimisers, read_state(folder)
     except (OSError, ValueError, RuntimeError, LookupError, EOFError, SafetensorError, UnpicklingError) as error:
@@ -137,6 +138,10 @@ def load(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, An
             f"{folder} is no checkpoint that condgen wrote ({type(error).__name__}). Delete it, and the same command "
             "goes on from the one before."
         ) from None
+
+
+def _tensors(file: Path) -> dict[str, torch.Tensor]:
+    return {renamed.tensor_name(name): tensor for name, tensor in load_file(file).items()}
 
 
 def _sync(path: Path) -> None:

@@ -118,10 +118,10 @@ def like(x: Tensor, other: Tensor) -> Tensor:
     return x
 
 
-def gathered(tree: Any) -> Any:
+def all_gather_with_grad(tree: Any) -> Any:
     """Dicts and lists of tensors and other things, the tensors whole and on the CPU. Every process must ask."""
     if isinstance(tree, dict):
-        return {key: gathered(value) for key, value in tree.items()}
+        return {key: all_gather_with_grad(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(gathered(value) for value in tree)
+        return type(tree)(all_gather_with_grad(value) for value in tree)
     return whole(tree).cpu() if isinstance(tree, Tensor) else tree

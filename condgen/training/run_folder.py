@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, CondgenWarning
 from condgen.training import checkpoint
-from condgen.training.trainer import Fit, FitConfig, NotFinite, Step, progress_of
+from condgen.training.trainer import FitConfig, NotFinite, Step, Trainer, progress_of
 
 UNTOLD = ("stage", "start", "embeds", "watch", "save_every")
 """Config entries that do not touch the result: a resumed run may give them anew without a word."""
@@ -236,7 +236,9 @@ class Display:
         self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def drive(fit: Fit, run: RunFolder, stage: str, display: Display, milestones: Sequence[float] = ()) -> Iterator[Step]:
+def drive(
+    fit: Trainer, run: RunFolder, stage: str, display: Display, milestones: Sequence[float] = ()
+) -> Iterator[Step]:
     """Trains to the end from the last checkpoint, and yields at the milestones (shares of the run) and at the end.
 
     Metrics are logged every five seconds, checkpoints written every `run.save_every` seconds while training is sound;
@@ -292,7 +294,7 @@ def wants_more(root: Path, stage: str, config: FitConfig) -> bool:
 
 
 @contextmanager
-def _explained(fit: Fit, run: RunFolder, stage: str) -> Iterator[None]:
+def _explained(fit: Trainer, run: RunFolder, stage: str) -> Iterator[None]:
     """Completes the message of a run that stops for loss or gradient: where the batch is, and where to go on."""
     try:
         yield

@@ -1,6 +1,6 @@
 """The one loop. It trains any Trainable and knows none.
 
-fit = Fit(model, views, FitConfig(images=100_000), seed=0)
+fit = Trainer(model, views, FitConfig(images=100_000), seed=0)
 for step in fit:            # yields after the update
     if step.count % 100 == 0:
         print(step.images, step.losses)
@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError, Remembers, Trainable
+from condgen.contracts import Batch, CondgenError, HasMemory, Trainable
 from condgen.training import checkpoint, fsdp
 from condgen.training.ema import PowerEma
 from condgen.training.muon import Muon, matrices_of
@@ -119,7 +119,7 @@ def progress_of(config: FitConfig, images: int, seconds: float) -> float:
     return min(1.0, max(images / config.images, by_time))
 
 
-class Fit:
+class Trainer:
     """One training run of one Trainable: iterate to train, `save` and `resume` at any step.
 
     Args:
@@ -146,7 +146,7 @@ class Fit:
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=len(model.turns) > 1)],
         )
         self.model, self.draw, self.config, self.seed = model, draw, config, seed
-        self.memory = set(model.memory) if isinstance(model, Remembers) else set()
+        self.memory = set(model.memory) if isinstance(model, HasMemory) else set()
         self.objective, self.stand_ins = _Objective(model), {}
         self.sharded = plan is not None and distributed.world() > 1
         if self.sharded:
@@ -251,7 +251,7 @@ class Fit:
             for group in optimiser.param_groups:
                 group["lr"] = lr
             optimiser.step()
-        if isinstance(self.model, Remembers):
+        if isinstance(self.model, HasMemory):
             self.model.remember()
         losses |= {name if name != "loss" else f"loss/{turn}": value.item() for name, value in parts.items()}
         return True
@@ -288,7 +288,7 @@ class Fit:
         tensors = {"model": self.model.state_dict()} | ({"ema": self.ema.state_dict()} if self.ema else {})
         optimisers = {turn: [own.state_dict() for own in some] for turn, some in self.optimisers.items()}
         if self.sharded:
-            tensors, optimisers = fsdp.gathered(tensors), fsdp.gathered(optimisers)
+            tensors, optimisers = fsdp.all_gather_with_grad(tensors), fsdp.all_gather_with_grad(optimisers)
         if self.accelerator.is_main_process:
             state = {name: getattr(self, name) for name in COUNTERS}
             checkpoint.save(folder, self.count, tensors, optimisers, state)

@@ -34,13 +34,13 @@ from tests.stopping import two_sittings
 SMALL = {"hidden": (16,), "channels": (8,), "latent": 4}
 
 
-def net(size=8, colours=1, seed=0, **shape) -> Autoencoder:
+def net(size=8, image_channels=1, seed=0, **shape) -> Autoencoder:
     torch.manual_seed(seed)
-    return Autoencoder(AutoencoderConfig(size, colours, **SMALL | shape)).eval()
+    return Autoencoder(AutoencoderConfig(size, image_channels, **SMALL | shape)).eval()
 
 
-def pictures(n=6, colours=1, size=8) -> torch.Tensor:
-    return torch.rand(n, colours, size, size, generator=torch.Generator().manual_seed(3)) * 2 - 1
+def pictures(n=6, image_channels=1, size=8) -> torch.Tensor:
+    return torch.rand(n, image_channels, size, size, generator=torch.Generator().manual_seed(3)) * 2 - 1
 
 
 def test_likelihoods_and_divergence_are_those_of_torch_distributions():
@@ -96,10 +96,10 @@ def test_an_optimal_sigma_is_the_root_of_the_mean_squared_error_and_no_other_is_
 
 
 @pytest.mark.parametrize("body", ["linear", "mlp", "conv"])
-@pytest.mark.parametrize("size, colours", [(8, 1), (28, 1), (32, 3), (64, 3)])
-def test_every_body_takes_every_size(body, size, colours):
-    own = net(size, colours, body=body, variational=True)
-    x = pictures(2, colours, size)
+@pytest.mark.parametrize("size, image_channels", [(8, 1), (28, 1), (32, 3), (64, 3)])
+def test_every_body_takes_every_size(body, size, image_channels):
+    own = net(size, image_channels, body=body, variational=True)
+    x = pictures(2, image_channels, size)
     assert own.encode(x).shape == (2, 4) and own.decode(own.encode(x)).shape == x.shape
 
 
@@ -227,8 +227,8 @@ def test_a_plain_one_without_a_mixture_draws_nothing(tmp_path):
         ({"components": -1}, "--components"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_before_anything_is_written(changes, told, tmp_path):
-    with pytest.raises(CondgenError, match=told):
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(changes, progress, tmp_path):
+    with pytest.raises(CondgenError, match=progress):
         train("digits-vae", tmp_path / "run", small(**changes))
     assert not (tmp_path / "run").exists()
 

@@ -26,14 +26,14 @@ from condgen.pipelines.latent import LatentModel
 INFO = GanConfig(8, 1, code=4, width=8, categories=3, continuous=2)
 
 
-@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("image_channels", [1, 3])
 @pytest.mark.parametrize("body", ["mlp", "dcgan"])
 @pytest.mark.parametrize("size", [8, 16, 28, 32, 64, 128])
-def test_every_size_comes_out_and_goes_in(size, body, colours):
-    config = GanConfig(size, colours, body, code=6, width=4, norm="batch", categories=3, continuous=1)
+def test_every_size_comes_out_and_goes_in(size, body, image_channels):
+    config = GanConfig(size, image_channels, body, code=6, width=4, norm="batch", categories=3, continuous=1)
     gan, critic = Gan(config).train(), GanCritic(config).train()
     pictures = gan(torch.randn(4, config.latent))
-    assert pictures.shape == (4, colours, size, size) and pictures.abs().max() <= 1
+    assert pictures.shape == (4, image_channels, size, size) and pictures.abs().max() <= 1
     assert critic(pictures).shape == (4, 1 + 3 + 2) and critic.phi(pictures).shape == (4, critic.width)
     assert critic.category(pictures).shape == (4, 3)
 

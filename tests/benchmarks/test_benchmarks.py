@@ -38,7 +38,7 @@ def test_a_chapter_is_written_with_numbers_and_pictures_and_a_second_call_trains
     (picture,) = re.findall(r"\((shelf/.*?png)\)", page)
     with Image.open(tmp_path / "docs" / picture) as image:
         assert image.width > 300
-    monkeypatch.setattr("condgen.training.trainer.Fit._step", None)
+    monkeypatch.setattr("condgen.training.trainer.Trainer._step", None)
     assert main([*words, "--minutes", "1"]) == 0
     assert (tmp_path / "docs" / "shelf.md").read_text() == page
 
@@ -51,8 +51,8 @@ def test_a_chapter_is_written_with_numbers_and_pictures_and_a_second_call_trains
         ({"chapters": ("cooking",)}, "no chapter 'cooking'"),
     ],
 )
-def test_what_is_not_there_is_refused_before_anything_is_written(how, told, tmp_path):
-    with pytest.raises(CondgenError, match=told):
+def test_what_is_not_there_is_refused_before_anything_is_written(how, progress, tmp_path):
+    with pytest.raises(CondgenError, match=progress):
         make_shelf(tmp_path / "docs", tmp_path / "runs", **how)
     assert not list(tmp_path.iterdir())
 

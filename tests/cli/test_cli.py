@@ -118,11 +118,11 @@ def test_prompts_from_a_file(condgen):
 
 
 def test_dials_reach_the_picture(condgen):
-    dials = {"guidance": 3.5, "steps": 2, "best_of": 3, "prior_steps": 4, "prior_guidance": 1.5}
-    flags = [word for name, value in dials.items() for word in (f"--{name.replace('_', '-')}", value)]
+    options = {"guidance": 3.5, "steps": 2, "best_of": 3, "prior_steps": 4, "prior_guidance": 1.5}
+    flags = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
     assert condgen("generate", "a red circle", "--model", "tiny", "--prior", "diffusion", *flags)[0] == 0
     recipe = read_recipe("out/a-red-circle-0.png")
-    assert dials.items() <= recipe.items() and recipe["prior"] == "diffusion"
+    assert options.items() <= recipe.items() and recipe["prior"] == "diffusion"
 
 
 def test_foreign_files_are_kept(condgen):
@@ -202,7 +202,7 @@ def test_sample_dials_are_those_of_the_model(condgen, shoes):
     assert read_recipe("out/sneaker-0.png")["temperature"] == 1.5
     from tests.tiny import tiny_labels
 
-    tiny_labels("diffusion", colours=3).save("models/slow")
+    tiny_labels("diffusion", image_channels=3).save("models/slow")
     assert (
         condgen("sample", "--model", "slow", "--label", "Sneaker", "--steps", "2", "--guidance", "3", "-o", "b")[0] == 0
     )
@@ -216,13 +216,13 @@ def test_sample_dials_are_those_of_the_model(condgen, shoes):
 def test_replay_paints_labels_again(condgen, kind):
     from tests.tiny import tiny_labels
 
-    tiny_labels(kind, colours=3 if kind == "cgan" else 1).save("models/shoes")
+    tiny_labels(kind, image_channels=3 if kind == "cgan" else 1).save("models/shoes")
     condgen("sample", "--model", "shoes", "--label", "Sneaker", "--set", "age=33.3", "--seed", 4)
     (picture,) = Path("out").iterdir()
     code, out, _ = condgen("replay", picture, "-o", "again", "--json")
     told = json.loads(out)
     assert code == 0 and told["equal"] is True and Path(told["path"]).read_bytes() == picture.read_bytes()
-    tiny_labels(kind, colours=1 if kind == "cgan" else 3).save("other")
+    tiny_labels(kind, image_channels=1 if kind == "cgan" else 3).save("other")
     code, _, err = condgen("replay", picture, "--model", "other")
     assert code == 2 and "Give the right model" in err
 
@@ -294,7 +294,7 @@ def test_replay_refuses_other_weights(condgen, tiny_folder):
 
     condgen("generate", "a red circle", "--model", "tiny")
     model = tiny_model()
-    model.normaliser.mean += 0.1
+    model.normalizer.mean += 0.1
     model.save("other")
     code, _, err = condgen("replay", "out/a-red-circle-0.png", "--model", "other", "-o", "again")
     ids = [read_recipe("out/a-red-circle-0.png")["model_id"], type(model).load("other").model_id]
@@ -317,8 +317,8 @@ def test_info_reads_headers_only(condgen, monkeypatch):
     facts = json.loads(out)
     assert code == 0 and facts["name"] == "tiny" and facts["size"] == 32
     assert facts["priors"] == ["regression", "diffusion", "none"]
-    assert [dial["name"] for dial in facts["dials"]["decoder"]][:2] == ["guidance", "steps"]
-    assert facts["dials"]["prior regression"] == [] and len(facts["dials"]["prior diffusion"]) == 3
+    assert [option["name"] for option in facts["options"]["decoder"]][:2] == ["guidance", "steps"]
+    assert facts["options"]["prior regression"] == [] and len(facts["options"]["prior diffusion"]) == 3
     from tests.tiny import tiny_model
 
     clip = tiny_model().clip
@@ -345,8 +345,8 @@ def test_list_info_and_doctor_know_models_of_labels(condgen, shoes):
     assert {model["name"]: model["paints"] for model in models}["shoes"] == "labels"
     assert "condgen sample --label" in condgen("list")[1]
     facts = json.loads(condgen("info", "shoes", "--json")[1])
-    assert facts["factors"]["age"] == "18 to 90" and facts["colours"] == 1 and facts["size"] == 8
-    assert [dial["name"] for dial in facts["dials"]["decoder"]] == ["temperature"]
+    assert facts["factors"]["age"] == "18 to 90" and facts["image_channels"] == 1 and facts["size"] == 8
+    assert [option["name"] for option in facts["options"]["decoder"]] == ["temperature"]
     told = condgen("info", "shoes")[1]
     assert "T-shirt/top, Trouser, Sneaker, Ankle boot" in told and "8 x 8, grey" in told and "--temperature" in told
     findings = {f["name"]: f for f in json.loads(condgen("doctor", "--json")[1])["findings"]}
@@ -505,8 +505,8 @@ def test_train_stops_with_the_signal(condgen, monkeypatch, number):
 def test_evaluate_hands_its_options_on(condgen, monkeypatch, tiny_folder):
     calls = []
 
-    def evaluate(model, told, **chosen):
-        told(0.5, "half")
+    def evaluate(model, progress, **chosen):
+        progress(0.5, "half")
         calls.append((model, chosen))
         return {"model": "tiny", "model_id": "0", "prior": {"test": {"cosine": 0.5}}}
 

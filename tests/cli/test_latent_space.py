@@ -36,7 +36,7 @@ def spaces(tmp_path_factory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         vae = Autoencoder(AutoencoderConfig(8, 1, body="mlp", hidden=(16,), latent=4, variational=True))
-        gan = Gan(GanConfig(size=8, colours=1))
+        gan = Gan(GanConfig(size=8, image_channels=1))
     for name, net in (("vae", vae), ("gan", gan)):
         LatentModel(net, {"name": name, "data": "digits", "pictures": {}}).save(folder / name)
     return folder
@@ -118,9 +118,9 @@ def test_a_gan_cannot_be_asked_for_the_code_of_a_picture(manifold, tool, words):
         ("holes", ["--split", "middle"], ["middle"]),
     ],
 )
-def test_what_cannot_be_done_is_one_line(manifold, tool, words, told):
+def test_what_cannot_be_done_is_one_line(manifold, tool, words, progress):
     Path("bad.png").write_bytes(b"\x89PNG nothing")
-    refused(manifold(tool, "vae", *words), *told)
+    refused(manifold(tool, "vae", *words), *progress)
 
 
 def test_words_before_weights(manifold, condgen, tmp_path):

@@ -58,7 +58,7 @@ def test_sizes_colours_and_duplicates(tmp_path):
     assert report.notes == {"duplicate picture": 1, "duplicate picture with other labels": 1}
     assert report.examples["duplicate picture with other labels"] == ["b/3.png = a/1.png"]
     assert any("--pictures.size 32" in line for line in report.lines())
-    assert any("--pictures.colours 1" in line for line in report.lines())
+    assert any("--pictures.image_channels 1" in line for line in report.lines())
 
 
 def test_arrays_are_looked_at_too(tmp_path):

@@ -58,7 +58,7 @@ def test_the_class_is_the_shape_by_name_and_pictures_are_resized(file):
 def test_other_factors_go_by_number(tmp_path, images, codes):
     np.savez(tmp_path / "own.npz", imgs=images, latents_classes=codes[:, 4:].astype(np.int32))
     data = open_labelled(tmp_path / "own.npz", attributes=("factor 0", "factor 1"))
-    assert [factor.levels for factor in data.factors] == [5, 6]
+    assert [factor.cardinality for factor in data.factors] == [5, 6]
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ def test_other_factors_go_by_number(tmp_path, images, codes):
         ({"imgs": np.full((3, 4, 4), 2, np.uint8), "latents_classes": np.eye(3, dtype=int)}, "0 and 1, and one is 2"),
     ],
 )  # fmt: skip
-def test_other_files_are_refused(tmp_path, arrays, told):
+def test_other_files_are_refused(tmp_path, arrays, progress):
     np.savez(tmp_path / "own.npz", **arrays)
-    with pytest.raises(CondgenError, match=told):
+    with pytest.raises(CondgenError, match=progress):
         open_labelled(tmp_path / "own.npz")
 
 
@@ -111,6 +111,6 @@ def test_a_head_that_promises_too_much_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "asked, told", [({"attributes": ("colour",)}, "no factor 'colour'"), ({"where": "x=1"}, "no table")]
 )
-def test_what_cannot_be_chosen_is_refused(file, asked, told):
-    with pytest.raises(CondgenError, match=told):
+def test_what_cannot_be_chosen_is_refused(file, asked, progress):
+    with pytest.raises(CondgenError, match=progress):
         open_labelled(file, **asked)

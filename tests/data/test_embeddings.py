@@ -22,7 +22,7 @@ from condgen.data.sources.rows import open_source
 from condgen.data.streaming import stream as stream_module
 from condgen.data.streaming.stream import ShardViews, Stream, text_number
 from condgen.data.synthetic.scenes import scenes
-from condgen.nn.embedding_normalizer import Normaliser
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.pipelines.text_to_image import space_of
 from tests.tars import numbered, png, write_shards, write_tar
 from tests.tiny import tiny_model
@@ -64,7 +64,7 @@ def test_embeddings_are_those_of_the_encoder(model, stream, tmp_path):
         texts = [known.texts[i] for i in known.captions[there, column]]
         expected = model.clip.embed_text(torch.from_numpy(model.tokenizer.encode(texts)))
         torch.testing.assert_close(embeds.text(there, torch.full_like(there, column)), expected)
-    exact = Normaliser.fit(image_embed, "")
+    exact = EmbeddingNormalizer.fit(image_embed, "")
     torch.testing.assert_close(embeds.mean, exact.mean)
     torch.testing.assert_close(embeds.sd, exact.sd)
     assert len(embeds) == N and embeds.about.space == space_of(model.clip) and embeds.about.digest == stream.digest
@@ -244,7 +244,7 @@ def test_the_command(condgen, tiny_folder):
         (["embed", "tiny", "--data", "tars", "-o", "out", "--split", "nowhere"], "nowhere"),
     ],
 )
-def test_the_command_refuses(condgen, argv, told):
+def test_the_command_refuses(condgen, argv, progress):
     write_tar(Path("tars/x.tar"), numbered(0, 8))
     code, out, err = condgen(*argv)
-    assert code == 2 and told in err and not out and "Traceback" not in err
+    assert code == 2 and progress in err and not out and "Traceback" not in err

@@ -8,22 +8,22 @@ import torch
 
 from condgen.contracts import CondgenError
 from condgen.data.datasets.labels import LabelledPictures, LabelViews
-from condgen.data.factors import Factor
+from condgen.data.factors import Attribute
 
-CLOTHES = Factor("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))
-AGE = Factor("age", mean=40.0, sd=10.0, low=18.0, high=90.0)
+CLOTHES = Attribute("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))
+AGE = Attribute("age", mean=40.0, sd=10.0, low=18.0, high=90.0)
 
 
 @pytest.mark.parametrize("said", CLOTHES.values)
-def test_names_and_codes_are_a_round_trip(said):
-    assert CLOTHES.told(CLOTHES.code(said)) == said
-    assert CLOTHES.code(said.upper()) == CLOTHES.code(said)
+def test_names_and_codes_are_a_round_trip(value):
+    assert CLOTHES.format_target(CLOTHES.code(value)) == value
+    assert CLOTHES.code(value.upper()) == CLOTHES.code(value)
 
 
 @pytest.mark.parametrize("said", [18, 40.5, "66"])
-def test_numbers_are_standardised(said):
-    assert AGE.code(said) == pytest.approx((float(said) - 40) / 10)
-    assert float(AGE.told(AGE.code(said))) == pytest.approx(float(said))
+def test_numbers_are_standardised(value):
+    assert AGE.code(value) == pytest.approx((float(value) - 40) / 10)
+    assert float(AGE.format_target(AGE.code(value))) == pytest.approx(float(value))
 
 
 def test_an_unknown_value_gets_the_nearest_names():
@@ -32,9 +32,9 @@ def test_an_unknown_value_gets_the_nearest_names():
 
 
 @pytest.mark.parametrize("said", ["old", float("nan"), None, "inf"])
-def test_what_is_no_number_is_refused(said):
+def test_what_is_no_number_is_refused(value):
     with pytest.raises(CondgenError, match="age must be a"):
-        AGE.code(said)
+        AGE.code(value)
 
 
 def some(n: int = 12) -> LabelledPictures:
@@ -53,7 +53,7 @@ def test_an_epoch_shows_every_picture_once_with_its_codes():
     back = ((images + 1) * 127.5).round().to(torch.uint8).numpy()
     rows = [next(i for i in range(12) if (data.images[i] == picture).all()) for picture in back]
     assert sorted(rows) == list(range(12))
-    codes, known = (torch.cat([batch[name] for batch in batches]).numpy() for name in ("codes", "has_codes"))
+    codes, known = (torch.cat([batch[name] for batch in batches]).numpy() for name in ("codes", "has_targets"))
     assert (known == ~np.isnan(data.codes[rows])).all()
     assert (codes[known] == data.codes[rows][known]).all() and (codes[~known] == 0).all()
 

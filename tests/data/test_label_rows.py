@@ -68,8 +68,8 @@ def as_parquet(path: Path, rows: list[dict], names: dict[str, list[str]] | None 
     return path
 
 
-def said(data, factor: int = 0) -> list[str]:
-    return [data.factors[factor].told(code) for code in data.codes[:, factor]]
+def values_of(data, factor: int = 0) -> list[str]:
+    return [data.factors[factor].format_target(code) for code in data.codes[:, factor]]
 
 
 # Folders of classes ---------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_faults_of_files_are_counted_and_too_many_are_refused(tmp_path):
         open_labelled(tmp_path, split="all")
 
 
-# Sizes and colours ----------------------------------------------------------------------------------------------------
+# Sizes and image_channels ----------------------------------------------------------------------------------------------------
 
 
 def test_mixed_sizes_need_a_size(tmp_path):
@@ -168,14 +168,14 @@ def test_grey_pictures_among_colour_ones_are_converted_and_counted(tmp_path, fir
     write(tmp_path, {f"m/{i}.png": png((200, 100, i)) for i in range(4)})
     with pytest.warns(CondgenWarning, match=rf"3 of 7 pictures are grey and become RGB.*{first}/0\.png"):
         data = open_labelled(tmp_path, split="all")
-    assert data.colours == 3 and sorted(data.images[:, 0, 0, 0].tolist()) == [50, 51, 52, 200, 200, 200, 200]
+    assert data.image_channels == 3 and sorted(data.images[:, 0, 0, 0].tolist()) == [50, 51, 52, 200, 200, 200, 200]
     shown = data.images[data.labels == data.factors[0].code(first)]
     assert (shown == shown[:, :1]).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error", CondgenWarning)
-        assert open_labelled(tmp_path, colours=3, split="all").colours == 3
-        grey = open_labelled(tmp_path, colours=1, split="all")
-    assert grey.colours == 1 and sorted(grey.images[:, 0, 0, 0].tolist()) == [50, 51, 52, 118, 119, 119, 119]
+        assert open_labelled(tmp_path, image_channels=3, split="all").image_channels == 3
+        grey = open_labelled(tmp_path, image_channels=1, split="all")
+    assert grey.image_channels == 1 and sorted(grey.images[:, 0, 0, 0].tolist()) == [50, 51, 52, 118, 119, 119, 119]
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "RGB", "LA", "I;16", "P"])
@@ -190,10 +190,10 @@ def test_pictures_that_are_all_grey_have_one_channel(tmp_path, mode):
 
 
 @pytest.mark.parametrize("size", [28, 32, 64])
-@pytest.mark.parametrize("colours", [0, 1, 3])
-def test_any_size(tmp_path, size, colours):
-    data = open_labelled(zoo(tmp_path, each=3), size, colours, split="all")
-    assert data.images.shape == (9, colours or 3, size, size)
+@pytest.mark.parametrize("image_channels", [0, 1, 3])
+def test_any_size(tmp_path, size, image_channels):
+    data = open_labelled(zoo(tmp_path, each=3), size, image_channels, split="all")
+    assert data.images.shape == (9, image_channels or 3, size, size)
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_a_table_tells_label_and_attributes(tmp_path):
         assert label.values == ("cat", "dog", "emu") and town.values == ("Bonn", "Ulm") and smiling.values == ("0", "1")
         assert (age.mean, age.low, age.high) == (pytest.approx(23), 20.5, 25.5), "of train alone"
         assert age.sd == pytest.approx(np.std(np.arange(6)))
-        assert said(train) == ["cat", "dog"] * 3 and said(test) == ["emu"] and said(test, 2) == ["99.5"]
+        assert values_of(train) == ["cat", "dog"] * 3 and values_of(test) == ["emu"] and values_of(test, 2) == ["99.5"]
         assert train.images[:, 0, 0, 0].tolist() == list(range(6))
         assert abs(train.codes[:, 2].mean()) < 1e-6 and train.codes[:, 2].std() == pytest.approx(1)
     only = open_labelled(tmp_path / "meta")
@@ -229,11 +229,11 @@ def test_a_lone_table_beside_pictures_is_taken_and_of_two_none(tmp_path):
 
 def test_values_have_names(tmp_path):
     rows = [{"label": i % 3, "label_name": ["cat", "dog", "emu"][i % 3]} for i in range(6)]
-    assert said(open_labelled(as_parquet(tmp_path / "1.parquet", rows), split="all")) == ["cat", "dog", "emu"] * 2
+    assert values_of(open_labelled(as_parquet(tmp_path / "1.parquet", rows), split="all")) == ["cat", "dog", "emu"] * 2
     rows = [{"label": i % 2 * 2} for i in range(6)]
     path = as_parquet(tmp_path / "2.parquet", rows, {"label": ["a", "b", "c"]})
     data = open_labelled(path, split="all")
-    assert data.factors[0].values == ("a", "c") and said(data) == ["a", "c"] * 3
+    assert data.factors[0].values == ("a", "c") and values_of(data) == ["a", "c"] * 3
     path = as_parquet(tmp_path / "3" / "3.parquet", rows)
     assert open_labelled(path, split="all").factors[0].values == ("0", "2")
     assert open_labelled(path, split="all", names=("x", "y", "z")).factors[0].values == ("x", "z")
@@ -262,7 +262,7 @@ def test_gaps_in_attributes_are_unknown_and_told(tmp_path):
     path = as_parquet(tmp_path / "x.parquet", rows)
     with pytest.warns(CondgenWarning, match=r"age is not known of 1 of 8 pictures; wet is not known of 2 of 8"):
         data = open_labelled(path, split="all", attributes=("age", "wet"))
-    assert np.isnan(data.codes).sum(0).tolist() == [0, 1, 2] and said(data, 1)[3] == "unknown"
+    assert np.isnan(data.codes).sum(0).tolist() == [0, 1, 2] and values_of(data, 1)[3] == "unknown"
     assert data.factors[2].values == ("0", "1")
 
 
@@ -301,7 +301,7 @@ def test_attributes_are_guessed_where_there_is_no_label(tmp_path):
     with pytest.warns(CondgenWarning, match=r"taken as attributes: smiling, age, town; left alone: boxes\."):
         data = open_labelled(as_parquet(tmp_path / "x.parquet", rows), split="all")
     assert [factor.name for factor in data.factors] == ["smiling", "age", "town"]
-    assert [factor.levels for factor in data.factors] == [2, 0, 2] and said(data, 0)[:2] == ["1", "0"]
+    assert [factor.cardinality for factor in data.factors] == [2, 0, 2] and values_of(data, 0)[:2] == ["1", "0"]
     with pytest.raises(KeyError):
         data.labels  # noqa: B018
 
@@ -369,16 +369,16 @@ def test_what_columns_are(cells, values):
     assert coder.factor.values == values
     for cell in cells:
         if values:
-            assert coder.factor.told(coder.code(cell)) == values[int(coder.code(cell))]
+            assert coder.factor.format_target(coder.code(cell)) == values[int(coder.code(cell))]
         else:
-            assert float(coder.factor.told(coder.code(cell))) == pytest.approx(float(cell), rel=1e-3)
+            assert float(coder.factor.format_target(coder.code(cell))) == pytest.approx(float(cell), rel=1e-3)
 
 
 def test_an_integer_label_of_many_values_has_classes():
     column = Column("label", label=True)
     for i in range(1000):
         column.add(i, None, "here", True)
-    assert column.coder((), "data").factor.levels == 1000
+    assert column.coder((), "data").factor.cardinality == 1000
 
 
 # CIFAR's batches ------------------------------------------------------------------------------------------------------
@@ -404,10 +404,10 @@ def test_binary_batches(tmp_path):
     folder, images = cifar(tmp_path / "cifar-10-batches-bin")
     train, test = open_labelled(folder), open_labelled(folder, split="test")
     assert np.array_equal(train.images, images[:6]) and np.array_equal(test.images, images[6:])
-    assert said(train) == list("012345") and said(test) == list("678901")
+    assert values_of(train) == list("012345") and values_of(test) == list("678901")
     (folder / "batches.meta.txt").write_text("\n".join(CIFAR) + "\n\n")
-    assert said(open_labelled(folder)) == list(CIFAR[:6])
-    assert said(open_labelled(folder / "data_batch_2.bin"))[0] == "cat"
+    assert values_of(open_labelled(folder)) == list(CIFAR[:6])
+    assert values_of(open_labelled(folder / "data_batch_2.bin"))[0] == "cat"
     assert open_labelled(folder, names=tuple("abcdefghij")).factors[0].values == tuple("abcdefghij")
 
 
@@ -421,7 +421,7 @@ def test_the_binary_batches_of_cifar_100_have_two_labels(tmp_path):
     (tmp_path / "fine_label_names.txt").write_text("\n".join(f"thing {i}" for i in range(100)))
     data = open_labelled(tmp_path)
     assert [factor.name for factor in data.factors] == ["coarse", "label"] and np.array_equal(data.images, images[:30])
-    assert said(data, 1)[:2] == ["thing 60", "thing 61"] and said(data, 0)[:2] == ["0", "1"]
+    assert values_of(data, 1)[:2] == ["thing 60", "thing 61"] and values_of(data, 0)[:2] == ["0", "1"]
 
 
 def test_damaged_batches_are_refused_by_name(tmp_path):
@@ -473,7 +473,7 @@ def test_torchvision_is_asked_by_name(monkeypatch):
     module.datasets = types.SimpleNamespace(MNIST=MNIST, CIFAR10=CIFAR10)
     monkeypatch.setitem(sys.modules, "torchvision", module)
     data = open_labelled("torchvision:mnist", split="test")
-    assert data.images.shape == (2, 1, 28, 28) and said(data) == ["0 - zero", "1 - one"] and data.name == "MNIST"
+    assert data.images.shape == (2, 1, 28, 28) and values_of(data) == ["0 - zero", "1 - one"] and data.name == "MNIST"
     with pytest.raises(CondgenError, match=r"torchvision:CIFAR10 cannot be fetched \(Error down.*network once"):
         open_labelled("torchvision:CIFAR10")
     with pytest.raises(CondgenError, match="MNIST, FashionMNIST"):
@@ -494,7 +494,7 @@ def test_the_hub_gives_parquet_files_or_a_plain_error(monkeypatch, tmp_path):
         return str(tmp_path if revision else tmp_path / "nothing")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert said(open_labelled("hub:who/what", split="all")) == ["no", "yes"] * 2
+    assert values_of(open_labelled("hub:who/what", split="all")) == ["no", "yes"] * 2
     with pytest.raises(CondgenError, match=r"hub:who/else cannot be fetched \(offline\).*needs the network once"):
         open_labelled("hub:who/else")
 
@@ -515,7 +515,7 @@ def test_cifar_as_parquet():
 def test_nouns_by_their_parts():
     parts = ("background", "body", "accessory", "head", "glasses")
     data = open_labelled(SHARED / "nouns", attributes=parts, split="test_comp")
-    assert [factor.levels for factor in data.factors] == [2, 30, 143, 253, 23]
+    assert [factor.cardinality for factor in data.factors] == [2, 30, 143, 253, 23]
     row = pq.ParquetFile(SHARED / "nouns" / "test_comp.parquet").read().slice(7, 1).to_pylist()[0]
-    assert [said(data, i)[7] for i in range(5)] == [row[f"{part}_name"] for part in parts]
+    assert [values_of(data, i)[7] for i in range(5)] == [row[f"{part}_name"] for part in parts]
     assert data.images.shape == (1500, 3, 32, 32) and not np.isnan(data.codes).any()

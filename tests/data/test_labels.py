@@ -78,7 +78,7 @@ def test_grey_of_colours_is_that_of_pil():
     assert np.array_equal(coloured(coloured(colours, 1), 3), np.stack([pil] * 3))
 
 
-@pytest.mark.parametrize("asked", [{"size": -1}, {"colours": 2}, {"how": "stretch"}])
+@pytest.mark.parametrize("asked", [{"size": -1}, {"image_channels": 2}, {"how": "stretch"}])
 def test_what_no_picture_can_be_is_refused(asked):
     with pytest.raises(CondgenError, match="0, 1 or 3 colours"):
         open_labelled("digits", **asked)
@@ -129,7 +129,7 @@ def test_names_of_classes_come_from_the_caller_or_a_file(tmp_path):
     assert open_labelled(tmp_path, names=("a", "b", "c")).factors[0].values == ("a", "b", "c")
     (tmp_path / "classes.txt").write_text("\ufeffcat\n\n dog \nEmu\n", "utf-8")
     data = open_labelled(tmp_path)
-    assert [data.factors[0].told(code) for code in data.codes[:, 0]] == ["cat", "Emu", "dog"]
+    assert [data.factors[0].format_target(code) for code in data.codes[:, 0]] == ["cat", "Emu", "dog"]
     (tmp_path / "classes.txt").write_text("cat\ncat\n")
     with pytest.raises(CondgenError, match=r"classes\.txt names 'cat' twice"):
         open_labelled(tmp_path)

@@ -48,7 +48,9 @@ def test_partners_are_found_by_name_whatever_the_suffix(tmp_path):
     parts = [open_pairs(tmp_path, Asked(8), split) for split in ("train", "test")]
     for pairs in parts:
         assert [b - a for a, b in zip(numbers(pairs.a), numbers(pairs.b))] == [100] * len(pairs)
-        assert pairs.colours == (3, 1) and pairs.name == tmp_path.name  # a side without colours has one channel
+        assert (
+            pairs.image_channels == (3, 1) and pairs.name == tmp_path.name
+        )  # a side without image_channels has one channel
     assert sorted(numbers(np.concatenate([p.a for p in parts]))) == list(range(60))
     assert numbers(open_pairs(tmp_path, Asked(8), "all").a) == sorted(range(60), key=str)
 
@@ -59,7 +61,7 @@ def test_sides_without_partners_have_lengths_of_their_own_and_as_many_channels(t
     write(tmp_path / "testA", {"t.png": 70})
     write(tmp_path / "testB", {"u.png": 80})
     train, test = (open_unpaired(tmp_path, Asked(8), split) for split in ("train", "test"))
-    assert (len(train.a), len(train.b), len(train)) == (7, 4, 11) and train.colours == (3, 3)
+    assert (len(train.a), len(train.b), len(train)) == (7, 4, 11) and train.image_channels == (3, 3)
     assert (numbers(test.a), numbers(test.b)) == ([70], [80])
     with pytest.raises(CondgenError, match=r"8 of 8 pictures of side a have no partner.*test/t, train/0"):
         open_pairs(tmp_path, Asked(8))

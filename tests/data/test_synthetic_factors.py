@@ -56,8 +56,8 @@ def test_the_class_is_the_shape_and_the_size_is_free():
     data = open_any("scenes", 16, split="test")
     assert data.images.shape[1:] == (3, 16, 16) and [factor.name for factor in data.factors] == ["label"]
     assert data.factors[0].values == tuple(SHAPES)
-    other = open_labelled("scenes", colours=1, split="test", label="colour", attributes=("x",))
-    assert [factor.name for factor in other.factors] == ["label", "x"] and other.colours == 1
+    other = open_labelled("scenes", image_channels=1, split="test", label="colour", attributes=("x",))
+    assert [factor.name for factor in other.factors] == ["label", "x"] and other.image_channels == 1
     assert other.factors[0].values == tuple(COLOURS)
 
 
@@ -71,6 +71,6 @@ def test_the_class_is_the_shape_and_the_size_is_free():
         ({"split": "val"}, "no pictures in the split 'val'"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(asked, told):
-    with pytest.raises(CondgenError, match=told):
+def test_what_cannot_be_drawn_is_refused(asked, progress):
+    with pytest.raises(CondgenError, match=progress):
         open_labelled("scenes", **asked)

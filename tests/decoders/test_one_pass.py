@@ -9,14 +9,14 @@ from condgen.decoders.cvae import CvaeObjective, CvaeTraining
 from condgen.nn.adversarial import augmented, diversity
 from tests.tiny import tiny_decoder
 
-READS = {"size": 16, "colours": 1, "levels": (4,)}
+READS = {"size": 16, "image_channels": 1, "cardinalities": (4,)}
 
 
 def batch(n: int = 8) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     codes = torch.arange(n)[:, None] % 4
     image = codes[..., None, None] / 2 - 0.75 + 0.05 * torch.randn(n, 1, 16, 16)
-    return {"image": image, "codes": codes.float(), "has_codes": torch.ones(n, 1, dtype=torch.bool)}
+    return {"image": image, "codes": codes.float(), "has_targets": torch.ones(n, 1, dtype=torch.bool)}
 
 
 def test_truncation_bounds_the_noise_and_keeps_its_order():
@@ -60,9 +60,9 @@ def test_the_critic_is_told_what_was_said():
     """The same pictures under other labels get other logits."""
     training = CganTraining(tiny_decoder("cgan", READS), CganObjective(augment=0), DecoderObjective())
     given = batch()
-    cond = {name: given[name] for name in ("codes", "has_codes")}
+    cond = {name: given[name] for name in ("codes", "has_targets")}
     both = (cond, cond | {"codes": cond["codes"].roll(1, 0)})
-    right, wrong = (training.judge(given["image"], training.critic.read(training.said(c))) for c in both)
+    right, wrong = (training.judge(given["image"], training.critic.read(training.cond_encoder(c))) for c in both)
     assert not torch.allclose(right, wrong)
 
 

@@ -11,7 +11,7 @@ from condgen import distributed
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.tokenizer import END
-from condgen.training.trainer import Fit, FitConfig
+from condgen.training.trainer import FitConfig, Trainer
 
 BATCH, PIECES = 8, (1, 2, 4)
 TOWERS = CLIPConfig(
@@ -58,7 +58,7 @@ def main(out: Path) -> None:
             own = BATCH // distributed.world()
             model = training(name, pieces, own)
             part = {key: value.chunk(distributed.world())[distributed.rank()] for key, value in joint().items()}
-            fit = Fit(model, lambda step, part=part: part, FitConfig(images=BATCH, batch=BATCH))
+            fit = Trainer(model, lambda step, part=part: part, FitConfig(images=BATCH, batch=BATCH))
             fit.backward(fit.objective(part, "clip")["loss"])
             used = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
             found |= {f"{name}/{pieces}/{key}": grad for key, grad in used.items()}

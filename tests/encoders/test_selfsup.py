@@ -5,11 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from condgen.contracts import CondgenError, Remembers
+from condgen.contracts import CondgenError, HasMemory
 from condgen.data.batches.captions import to_float
 from condgen.encoders.selfsup import METHODS, InstanceTraining, MoCoTraining, SelfsupObjective
 from condgen.losses import instance_softmax
-from condgen.training.trainer import Fit, FitConfig
+from condgen.training.trainer import FitConfig, Trainer
 from tests.tiny import tiny_backbone
 
 SMALL = {"dim": 8, "hidden": 16}
@@ -126,13 +126,13 @@ def test_grey_pictures_are_those_of_three_equal_channels(method):
 def test_a_step_that_is_left_out_is_not_remembered_and_memories_are_not_averaged(method):
     torch.manual_seed(0)
     trainable = METHODS[method](tiny_backbone(), SelfsupObjective(**SMALL, queue=4), 9)
-    assert isinstance(trainable, Remembers)
+    assert isinstance(trainable, HasMemory)
 
     def draw(step):
         batch = views(2, step) | {"index": torch.tensor([step % 9, (step + 1) % 9])}
         return batch | ({"view_1": batch["view_1"] * float("nan")} if step == 1 else {})
 
-    fit = Fit(trainable, draw, FitConfig(images=100, batch=2))
+    fit = Trainer(trainable, draw, FitConfig(images=100, batch=2))
     assert not fit.memory & fit.ema.mean.keys()
     states = []
     for step in fit:

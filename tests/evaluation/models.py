@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from condgen.data.batches.captions import to_float
 from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import LABEL, Factor
+from condgen.data.factors import LABEL, Attribute
 from condgen.pipelines.text_to_image import Progress
 
 
@@ -21,7 +21,7 @@ def digits(rows: slice, values: int = 10) -> LabelledPictures:
     images = (found.images[order] * 255 / 16).round().astype(np.uint8)[:, None]
     labels = found.target[order]
     own = np.flatnonzero(labels < values)[rows]
-    factor = Factor(LABEL, tuple(str(k) for k in range(values)))
+    factor = Attribute(LABEL, tuple(str(k) for k in range(values)))
     return LabelledPictures(images[own], (factor,), labels[own, None].astype(np.float32), "digits")
 
 
@@ -31,7 +31,7 @@ class Painter:
     name, model_id, device, about = "painter", "0", torch.device("cpu"), {}
 
     def __init__(self, pool: LabelledPictures):
-        self.pool, self.factors, self.size, self.colours = pool, pool.factors, pool.size, pool.colours
+        self.pool, self.factors, self.size, self.image_channels = pool, pool.factors, pool.size, pool.image_channels
 
     def choose(self, fitting: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One of the rows of the pool that fit, as a picture."""

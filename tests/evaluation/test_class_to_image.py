@@ -11,7 +11,7 @@ import pytest
 from condgen import load
 from condgen.contracts import CondgenError
 from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import Factor
+from condgen.data.factors import Attribute
 from condgen.evaluation import evaluate, markdown
 from condgen.evaluation.class_to_image import evaluate_labels
 from condgen.evaluation.class_to_image_protocol import aligned, never_seen, read_exam, said
@@ -137,8 +137,8 @@ def test_the_report_is_written_and_reads_well(judged, tmp_path, monkeypatch):
 
 # several factors
 
-INK = Factor("ink", ("pale", "dark"))
-AGE = Factor("age", mean=30.0, sd=5.0)
+INK = Attribute("ink", ("pale", "dark"))
+AGE = Attribute("age", mean=30.0, sd=5.0)
 
 
 def written(rows: slice, without: tuple[int, int] | None) -> LabelledPictures:
@@ -176,7 +176,7 @@ def test_combinations_that_training_never_showed_are_told_apart():
 
 
 def test_never_seen_looks_at_the_factors_it_is_told():
-    factors = (Factor("a", ("x", "y")), Factor("b", ("x", "y")), Factor("c", ("x", "y")), AGE)
+    factors = (Attribute("a", ("x", "y")), Attribute("b", ("x", "y")), Attribute("c", ("x", "y")), AGE)
     image = np.zeros((1, 8, 8), np.uint8)
 
     def data(*codes):
@@ -194,20 +194,20 @@ def test_never_seen_looks_at_the_factors_it_is_told():
 def test_data_is_read_by_the_factors_of_the_model():
     data = digits(slice(0, 20))
     (own,) = data.factors
-    turned = replace(data, factors=(replace(own, values=own.values[::-1]),), codes=9 - data.codes)
-    back = aligned(turned, data.factors)
+    recorded_options = replace(data, factors=(replace(own, values=own.values[::-1]),), codes=9 - data.codes)
+    back = aligned(recorded_options, data.factors)
     assert (back.codes == data.codes).all() and back.factors == data.factors
     fewer = aligned(data, (replace(own, values=own.values[:5]),))
     assert (np.isnan(fewer.codes) == (data.codes >= 5)).all()
     years = replace(data, factors=(AGE,), codes=data.codes)
-    other = aligned(years, (Factor("age", mean=0.0, sd=1.0),))
+    other = aligned(years, (Attribute("age", mean=0.0, sd=1.0),))
     assert np.allclose(other.codes, data.codes * 5 + 30)
     with pytest.raises(CondgenError, match=r"digits tells label of its pictures.*age"):
         aligned(data, (AGE,))
 
 
 def test_codes_are_asked_by_name():
-    factors = (Factor("label", ("cat", "dog")), INK, AGE)
+    factors = (Attribute("label", ("cat", "dog")), INK, AGE)
     assert said(factors, np.array([1, math.nan, 2], np.float32)) == {"label": "dog", "age": 40.0}
 
 
@@ -245,7 +245,7 @@ def stand_in(tmp_path, monkeypatch):
     """The folder of an untrained model of digits, and a judge that learns for a moment."""
     monkeypatch.setattr("condgen.evaluation.class_to_image.ClassifierRun", lambda: ClassifierRun(images=512))
     model = tiny_labels(factors=digits(slice(0, 1)).factors)
-    model.about |= {"data": "digits", "pictures": {"size": 8, "colours": 1, "how": "crop", "attributes": []}}
+    model.about |= {"data": "digits", "pictures": {"size": 8, "image_channels": 1, "how": "crop", "attributes": []}}
     model.save(tmp_path / "digits", card="# digits\n")
     return tmp_path / "digits"
 

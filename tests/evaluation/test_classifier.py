@@ -10,7 +10,7 @@ import torch
 
 from condgen.contracts import CondgenError, Trainable
 from condgen.data.datasets.labels import LabelledPictures, coded
-from condgen.data.factors import LABEL, Factor
+from condgen.data.factors import LABEL, Attribute
 from condgen.data.sources.labels import open_labelled
 from condgen.evaluation.classifier import (
     Classifier,
@@ -38,17 +38,17 @@ def test_digits_are_nearly_all_right_in_seconds():
 
 
 @pytest.mark.parametrize("size", [1, 5, 8, 28, 32, 45, 64, 128])
-@pytest.mark.parametrize("colours", [1, 3])
-def test_any_size_and_both_numbers_of_colours(size, colours):
+@pytest.mark.parametrize("image_channels", [1, 3])
+def test_any_size_and_both_numbers_of_colours(size, image_channels):
     torch.manual_seed(0)
-    classifier = Classifier(ClassifierConfig(size, colours, (10, 0, 3), channels=(8, 16, 16)))
+    classifier = Classifier(ClassifierConfig(size, image_channels, (10, 0, 3), channels=(8, 16, 16)))
     training = ClassifierTraining(classifier)
     assert isinstance(training, Trainable)
     codes = np.array([[1, 0.5, 2], [math.nan, 0.1, 0], [3, math.nan, math.nan]], np.float32)
-    batch = {"image": torch.randn(3, colours, size, size)} | coded(codes)
+    batch = {"image": torch.randn(3, image_channels, size, size)} | coded(codes)
     training.loss(batch)["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in training.parameters())
-    seen = seen_in(classifier, features_of(classifier, np.zeros((4, colours, size, size), np.uint8)))
+    seen = seen_in(classifier, features_of(classifier, np.zeros((4, image_channels, size, size), np.uint8)))
     assert seen.shape == (4, 3) and (seen[:, 1] == -1).all() and (seen[:, 2] < 3).all()
 
 
@@ -69,7 +69,7 @@ def test_a_label_that_is_missing_teaches_nothing():
 
 def test_nothing_labelled_is_refused():
     data = digits(slice(0, 20))
-    for codes, factors in ((np.full((20, 1), np.nan, np.float32), data.factors), (data.codes, (Factor("age"),))):
+    for codes, factors in ((np.full((20, 1), np.nan, np.float32), data.factors), (data.codes, (Attribute("age"),))):
         with pytest.raises(CondgenError, match="nothing to judge"):
             train_classifier(replace(data, codes=codes, factors=factors), QUICK)
 
@@ -78,7 +78,7 @@ def test_a_class_of_one_picture_is_no_obstacle():
     data = digits(slice(0, 30))
     codes = np.zeros_like(data.codes)
     codes[7] = 1
-    one = replace(data, codes=codes, factors=(Factor(LABEL, ("many", "one")),))
+    one = replace(data, codes=codes, factors=(Attribute(LABEL, ("many", "one")),))
     assert right(train_classifier(one, QUICK), one) > 0.9
 
 

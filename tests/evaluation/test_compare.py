@@ -35,7 +35,7 @@ def test_recipes_are_trained_and_judged_alike(quickly, tmp_path):
         assert report["models"][name]["pictures seen"] > 0
         minutes, accuracy = report["time"][name]
         assert len(minutes) == len(accuracy) > 1 and minutes == sorted(minutes)
-    assert "temperature 0.5" in report["dials"]["digits-cvae"] and "steps 2" in report["dials"]["digits-diffusion"]
+    assert "temperature 0.5" in report["options"]["digits-cvae"] and "steps 2" in report["options"]["digits-diffusion"]
     assert all((tmp_path / file).is_file() for file in FILES)
     assert json.loads((tmp_path / "report.json").read_text()) == report
     text, page = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
@@ -76,8 +76,8 @@ def test_every_prior_of_a_model_of_words_is_a_contestant(tmp_path, monkeypatch):
         (["scenes32-cgan", "scenes32-cvae"], "does not paint from labels"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_before_anything_is_made(entries, told, tmp_path):
-    with pytest.raises(CondgenError, match=told):
+def test_what_cannot_be_compared_is_refused_before_anything_is_made(entries, progress, tmp_path):
+    with pytest.raises(CondgenError, match=progress):
         compare(entries, tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
@@ -87,10 +87,10 @@ def test_a_line_of_scores_says_what_the_report_says(quickly):
     train, test = open_labelled("digits"), open_labelled("digits", split="test")
 
     class Truth:
-        factors, about, name, size, colours, knobs = train.factors, {}, "truth", 8, 1, ()
+        factors, about, name, size, image_channels, options = train.factors, {}, "truth", 8, 1, ()
         device = "cpu"
 
-        def paint(self, wanted, seeds, **dials):
+        def paint(self, wanted, seeds, **options):
             from condgen.data.batches.captions import to_float
             from condgen.pipelines.base import Progress
 

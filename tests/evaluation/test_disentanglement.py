@@ -11,7 +11,7 @@ from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
 from condgen.cli.main import main
 from condgen.contracts import CondgenError
 from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import Factor
+from condgen.data.factors import Attribute
 from condgen.evaluation.disentanglement import evaluate_disentanglement, read_factors
 from condgen.pipelines.latent import LatentModel
 
@@ -24,14 +24,14 @@ def bars(n=600):
     levels = np.stack([rng.integers(0, k, n) for k in LEVELS], axis=1)
     bright = (levels / (np.array(LEVELS) - 1) * 255).astype(np.uint8)
     images = np.repeat(np.repeat(bright[:, :, None], 8, axis=2), [3, 3, 2], axis=1)[:, None]
-    factors = tuple(Factor(name, tuple(map(str, range(k)))) for name, k in zip("abc", LEVELS))
+    factors = tuple(Attribute(name, tuple(map(str, range(k)))) for name, k in zip("abc", LEVELS))
     return LabelledPictures(images, factors, levels.astype(np.float32), "bars")
 
 
 class Rows:
     """A space whose code is the brightness of the three bars, turned by a matrix and scaled; and one idle number."""
 
-    name, size, colours, latent = "rows", 8, 1, 4
+    name, size, image_channels, latent = "rows", 8, 1, 4
 
     def __init__(self, turn=None, scale=1.0):
         self.turn, self.scale = torch.eye(3) if turn is None else turn, scale
@@ -45,7 +45,7 @@ class Rows:
         return bright.repeat_interleave(torch.tensor([3, 3, 2]), 1)[:, None, :, None].expand(-1, 1, -1, 8)
 
 
-def turned():
+def recorded_options():
     return torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
 
 
@@ -60,7 +60,7 @@ def test_one_number_for_each_factor_is_seen_as_that():
 
 
 def test_a_turned_code_scores_less_and_knows_as_much():
-    straight, other = (evaluate_disentanglement(space, bars()) for space in (Rows(), Rows(turned())))
+    straight, other = (evaluate_disentanglement(space, bars()) for space in (Rows(), Rows(recorded_options())))
     assert other.scores["MIG"] < 0.5 * straight.scores["MIG"]
     assert other.scores["DCI disentanglement"] < 0.6
     assert other.scores["mse"] == pytest.approx(0, abs=1e-9)
@@ -72,7 +72,7 @@ def test_the_scale_of_a_plain_autoencoder_does_not_matter():
 
 
 def test_a_report_has_pictures_and_is_the_same_again(tmp_path):
-    one, two = (evaluate_disentanglement(Rows(turned()), bars(), n=300) for _ in range(2))
+    one, two = (evaluate_disentanglement(Rows(recorded_options()), bars(), n=300) for _ in range(2))
     assert one.numbers == two.numbers and one.sheets == two.sheets
     assert [path.name for path in one.save(tmp_path)] == ["information.png", "traversals.png"]
     assert one.scores["N"] == 300 and one.information.shape == (4, 3) and one.factors == ("a", "b", "c")
@@ -82,7 +82,7 @@ def test_factors_that_never_change_and_pictures_of_unknown_ones_are_left_out():
     data = bars()
     codes = np.column_stack([data.codes, np.zeros(len(data)), data.codes[:, 0] * 1.7 - 3]).astype(np.float32)
     codes[:100, 0] = np.nan
-    more = (*data.factors, Factor("same", ("one", "other")), Factor("number"))
+    more = (*data.factors, Attribute("same", ("one", "other")), Attribute("number"))
     found = evaluate_disentanglement(Rows(), replace(data, factors=more, codes=codes))
     assert found.factors == ("a", "b", "c", "number") and found.scores["N"] == 500
     assert found.numbers["factors"]["number"]["gap"] == pytest.approx(found.numbers["factors"]["a"]["gap"])
@@ -106,7 +106,7 @@ def test_factors_are_read_as_the_space_reads_pictures():
     space = Rows()
     space.size, space.about = 16, {"data": "scenes"}
     data = read_factors(space)
-    assert data.size == 16 and data.colours == 1
+    assert data.size == 16 and data.image_channels == 1
     assert [factor.name for factor in data.factors] == ["shape", "colour", "size", "x", "y"]
     assert [factor.name for factor in read_factors(space, factors=("x", "y")).factors] == ["x", "y"]
     space.about = {}

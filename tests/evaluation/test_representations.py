@@ -26,7 +26,7 @@ from condgen.evaluation.features import Components, Eyes, Pixels, features_of, r
 from condgen.evaluation.finetune import some_of, tune
 from condgen.evaluation.representations import Asked, ByClass, evaluate_features
 from condgen.metrics.probes import linear_probe
-from condgen.pipelines.class_to_image import LabelToImage
+from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.pipelines.latent import LatentModel
 from condgen.training import checkpoint
@@ -111,7 +111,7 @@ def test_the_posterior_is_told_no_label():
     """Else the label would be read off its features, and not the picture."""
     model = tiny_labels("cvae")
     codes = torch.zeros(4, 3)
-    nothing = model.decoder.said({"codes": codes, "has_codes": torch.zeros(4, 3, dtype=torch.bool)})
+    nothing = model.decoder.cond_encoder({"codes": codes, "has_targets": torch.zeros(4, 3, dtype=torch.bool)})
     images = to_float(TRAIN.images[:4])
     assert torch.equal(features_of(model)(images), model.decoder.encoder(images, nothing)[0])
 
@@ -123,7 +123,7 @@ def test_the_critic_of_a_gan_comes_from_its_run(tmp_path):
     model.save(tmp_path / "model")
     with pytest.raises(CondgenError, match="folder of the run"):
         features_of(model)
-    model = LabelToImage.load(tmp_path / "model")
+    model = ClassToImage.load(tmp_path / "model")
     model.path = tmp_path / "model"
     with pytest.raises(CondgenError, match="folder of the run"):
         features_of(model)
@@ -390,7 +390,7 @@ def tiny_gan(body: str = "dcgan") -> LatentModel:
     """An untrained GAN of digits, with its critic."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        shape = GanConfig(size=8, colours=1, body=body, width=8, norm="batch")
+        shape = GanConfig(size=8, image_channels=1, body=body, width=8, norm="batch")
         model = LatentModel(Gan(shape), {"name": "tinygan"}, "4" * 16)
         model.critic = GanCritic(shape).eval()
         return model

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from condgen.contracts import CondgenError
-from condgen.files.images import Painting, grid, parameters, read_recipe, slug
+from condgen.files.images import GeneratedImage, grid, parameters, read_recipe, slug
 from tests.tiny import tiny_model
 
 RECIPE = {"prompt": "a red circle", "seed": 3, "prior": "none", "steps": 4, "guidance": 2.0, "size": 8, "model": "m",
@@ -14,7 +14,7 @@ RECIPE = {"prompt": "a red circle", "seed": 3, "prior": "none", "steps": 4, "gui
 
 
 def painting(**more):
-    return Painting(Image.new("RGB", (8, 8), "red"), RECIPE | more, 0.5, 1.0)
+    return GeneratedImage(Image.new("RGB", (8, 8), "red"), RECIPE | more, 0.5, 1.0)
 
 
 def test_the_recipe_travels_with_the_picture(tmp_path):
@@ -127,7 +127,7 @@ def test_what_nobody_reads_does_not_crowd_out_the_words(model, recwarn, filler):
 def test_a_dial_of_another_prior_is_named(model):
     with pytest.raises(CondgenError, match="best_of belongs to --prior diffusion, but the prior is regression"):
         next(model.generate("a red circle", best_of=3))
-    with pytest.raises(CondgenError, match="no dial zoom"):
+    with pytest.raises(CondgenError, match="no option zoom"):
         next(model.generate("a red circle", zoom=3))
 
 
@@ -145,7 +145,7 @@ def test_best_of_draws_what_lies_nearer_to_the_text(model):
     def similarity(n):
         rng = [torch.Generator().manual_seed(i) for i in range(8)]
         z = model.draw_embed(text, rng, "diffusion", best_of=n, prior_steps=2)
-        return (model.normaliser.back(z) * text.embed).sum(1)
+        return (model.normalizer.back(z) * text.embed).sum(1)
 
     assert (similarity(6) >= similarity(1) - 1e-5).all() and similarity(6).mean() > similarity(1).mean() + 0.01
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from condgen.data.batches.captions import to_uint8
 from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import Factor
+from condgen.data.factors import Attribute
 
 SIZE, LATENT = 4, 3
 
@@ -22,7 +22,7 @@ class Plane(nn.Module):
         stretch: lengths of the three directions of the decoder.
     """
 
-    size, colours, latent, encodes = SIZE, 1, LATENT, True
+    size, image_channels, latent, encodes = SIZE, 1, LATENT, True
 
     def __init__(self, stretch: tuple[float, ...] = (3.0, 2.0, 1.0)):
         super().__init__()
@@ -93,5 +93,5 @@ def two_classes(n: int = 60, seed: int = 0) -> LabelledPictures:
     images = torch.from_numpy(rng.normal(0, 0.05, (n, 1, SIZE, SIZE))).float()
     images[:, 0, 1:, :2] += torch.from_numpy(codes[:, 0] - 0.5)[:, None, None]
     images[:, 0, 0] += torch.from_numpy(codes[:, 1] - 0.5)[:, None]
-    factors = (Factor("label", ("dark", "light")), Factor("top", ("low", "high")))
+    factors = (Attribute("label", ("dark", "light")), Attribute("top", ("low", "high")))
     return LabelledPictures(to_uint8(images), factors, codes, "halves")

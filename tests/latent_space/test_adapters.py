@@ -9,13 +9,13 @@ from tests.latent_space.flat import PPCA, Brush, Plane, on_plane
 from tests.tiny import tiny_labels, tiny_model
 
 
-@pytest.mark.parametrize("kind, dials", [("cvae", {"temperature": 1}), ("cgan", {"truncation": 4})])
-def test_a_model_of_labels_paints_as_it_does_when_it_is_asked(kind, dials):
+@pytest.mark.parametrize("kind, options", [("cvae", {"temperature": 1}), ("cgan", {"truncation": 4})])
+def test_a_model_of_labels_paints_as_it_does_when_it_is_asked(kind, options):
     model = tiny_labels(kind)
     space = as_space(model, {"label": "Sneaker", "age": 40})
     assert space.encodes == (kind == "cvae") and drawn(space, [3]).shape == (1, space.latent)
     asked = model.condition([{"label": "Sneaker", "age": 40}])
-    *_, last = model.decoder.sample(asked, rng=[torch.Generator().manual_seed(3)], **dials)
+    *_, last = model.decoder.sample(asked, rng=[torch.Generator().manual_seed(3)], **options)
     own = decoded(space, drawn(space, [3])).clamp(-1, 1)
     assert torch.allclose(own, last, atol=1e-3), "a seed names a picture"  # the tails of the normal are cut off
     other = as_space(model, {"label": "Trouser", "age": 40})
@@ -25,9 +25,9 @@ def test_a_model_of_labels_paints_as_it_does_when_it_is_asked(kind, dials):
 def test_codes_of_a_condition_are_those_that_the_prior_draws():
     space = as_space(tiny_labels("cvae"), {"label": "Sneaker"})
     z = drawn(space, range(5))
-    said = {name: x.expand(5, *x.shape[1:]) for name, x in space.net.said.items()}
-    there = space.net.decoder.prior.from_normal(z, said["vector"])
-    assert torch.allclose(space.net.decoder.prior.to_normal(there, said["vector"])[0], z, atol=1e-4)
+    cond = {name: x.expand(5, *x.shape[1:]) for name, x in space.net.cond.items()}
+    there = space.net.decoder.prior.from_normal(z, cond["vector"])
+    assert torch.allclose(space.net.decoder.prior.to_normal(there, cond["vector"])[0], z, atol=1e-4)
     x = decoded(space, z)
     assert encoded(space, x).shape == z.shape
 

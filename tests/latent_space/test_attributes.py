@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from condgen.contracts import CondgenError
-from condgen.data.factors import Factor
+from condgen.data.factors import Attribute
 from condgen.latent_space import arithmetic, edit
 from condgen.latent_space.adapters import as_float
 from condgen.latent_space.attributes import PixelProbe, direction_of
@@ -18,7 +18,7 @@ from tests.latent_space.flat import SIZE, Brush, Plane, on_plane, two_classes
 class Pixels(nn.Module):
     """The space in which a code is the picture."""
 
-    size, colours, latent, encodes = SIZE, 1, SIZE**2, True
+    size, image_channels, latent, encodes = SIZE, 1, SIZE**2, True
 
     def encode(self, images):
         return images.flatten(1)
@@ -109,7 +109,7 @@ def test_only_pictures_of_which_it_is_known_are_learned_from_and_edited(halves):
     codes[:20, 0] = np.nan
     found = edit(Pixels(), known, replace(held, codes=codes), "label", "light", strengths=(1,))
     assert len(found.images) == 10
-    three = replace(known, factors=(Factor("label", ("dark", "light", "never")), known.factors[1]))
+    three = replace(known, factors=(Attribute("label", ("dark", "light", "never")), known.factors[1]))
     other = replace(held, factors=three.factors)
     assert len(edit(Pixels(), three, other, "label", "light", "dark", strengths=(1,)).images) == 20
     with pytest.raises(CondgenError, match="There are 0 pictures with label never; two at least"):

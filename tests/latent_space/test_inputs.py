@@ -41,8 +41,8 @@ def test_a_number_is_a_row_unless_a_file_is_called_so(tmp_path, monkeypatch):
     [("99999", "There is no picture 99999: .* has [0-9]+, from 0"), ("cat", "'cat' is no picture.*0, 1, 2"),
      ("-1", "'-1' is no picture"), ("seed:x", "'seed:x' is no picture"), ("seed:99999999999999999999", "2\\*\\*63")],
 )  # fmt: skip
-def test_what_is_no_picture(word, told):
-    with pytest.raises(CondgenError, match=told):
+def test_what_is_no_picture(word, progress):
+    with pytest.raises(CondgenError, match=progress):
         digits().named([word])
 
 

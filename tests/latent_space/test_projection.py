@@ -38,7 +38,7 @@ def test_searching_finds_what_encoding_finds():
 class Bumpy(nn.Module):
     """A bent line among pictures, with many places that look like the nearest one."""
 
-    size, colours, latent, encodes = 4, 1, 1, False
+    size, image_channels, latent, encodes = 4, 1, 1, False
 
     def __init__(self):
         super().__init__()

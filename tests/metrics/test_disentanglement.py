@@ -129,9 +129,9 @@ def test_importance_and_chance_are_told_by_factor(factors):
         (np.zeros((4, 2)), np.full((4, 2), -1), "levels"),
     ],
 )
-def test_arrays_that_cannot_be_are_refused(codes, factors, told):
+def test_arrays_that_cannot_be_are_refused(codes, factors, progress):
     for score in (mutual_information, dci, factor_vae_score):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=progress):
             score(codes, factors)
 
 

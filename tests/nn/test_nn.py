@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from condgen.nn.conditioning import ConditionDrop, ImageAndWords, condition, say_nothing
-from condgen.nn.embedding_normalizer import Normaliser
-from condgen.nn.layers import Attention, Block, waves
+from condgen.nn.conditioning import ConditioningDropout, ImageTextEncoder, condition, null_cond
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer
+from condgen.nn.layers import Attention, Block, timestep_embedding
 from condgen.nn.unet import UNet, UNetConfig
 
 torch.manual_seed(0)
@@ -17,8 +17,8 @@ def some(n=4):
 
 
 @pytest.fixture
-def said():
-    return ImageAndWords(D, VOCAB, L, width=32, heads=2, depth=1).eval()
+def cond_encoder():
+    return ImageTextEncoder(D, VOCAB, L, width=32, heads=2, depth=1).eval()
 
 
 def test_masked_tokens_do_not_matter():
@@ -36,15 +36,15 @@ def test_attention_without_mask_equals_a_full_mask():
     torch.testing.assert_close(block(x), block(x, torch.ones(2, 5, dtype=torch.bool)))
 
 
-def test_dropped_halves_leave_no_trace(said):
+def test_dropped_halves_leave_no_trace(cond_encoder):
     """Without words the tokens do not matter, without z the embedding does not, with nothing neither does."""
     a, b = some(), some()
     for flags, same in (({"has_words": False}, "z"), ({"has_z": False}, "tokens")):
         off = {name: torch.full((4,), value) for name, value in flags.items()}
-        x, y = said(a | off), said(b | {same: a[same]} | off)
+        x, y = cond_encoder(a | off), cond_encoder(b | {same: a[same]} | off)
         torch.testing.assert_close(x["tokens"], y["tokens"])
         torch.testing.assert_close(x["vector"], y["vector"])
-    x, y = said(say_nothing(a)), said(say_nothing(b))
+    x, y = cond_encoder(null_cond(a)), cond_encoder(null_cond(b))
     torch.testing.assert_close(x["tokens"], y["tokens"])
     assert x["seen"][:, 4:].sum() == 0
 
@@ -52,7 +52,7 @@ def test_dropped_halves_leave_no_trace(said):
 def test_drop_rates_are_per_sample_and_as_asked():
     torch.manual_seed(1)
     cond = condition(torch.zeros(40_000, D), torch.ones(40_000, L, dtype=torch.long))
-    out = ConditionDrop(both=0.1, z=0.2, words=0.3, noise=0.15)(cond)
+    out = ConditioningDropout(both=0.1, z=0.2, words=0.3, noise=0.15)(cond)
     z, words = out["has_z"], out["has_words"]
     assert (~z & ~words).float().mean().item() == pytest.approx(0.1, abs=0.01)
     assert (~z & words).float().mean().item() == pytest.approx(0.2, abs=0.01)
@@ -62,9 +62,9 @@ def test_drop_rates_are_per_sample_and_as_asked():
 
 
 @pytest.mark.parametrize("size, channels", [(16, (8, 16)), (32, (8, 16)), (64, (8, 16, 24))])
-def test_unet_keeps_the_shape_and_every_weight_learns(size, channels, said):
+def test_unet_keeps_the_shape_and_every_weight_learns(size, channels, cond_encoder):
     unet = UNet(UNetConfig(size, channels, heads=2), 32)
-    told = said(some(2))
+    told = cond_encoder(some(2))
     told["layout"] = unet.layout(told)
     torch.nn.init.normal_(unet.out.weight, std=0.1)
     out = unet(torch.randn(2, 3, size, size), torch.rand(2), told)
@@ -76,9 +76,9 @@ def test_unet_keeps_the_shape_and_every_weight_learns(size, channels, said):
     assert not [name for name, p in unet.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
 
 
-def test_evaluation_is_repeatable(said):
+def test_evaluation_is_repeatable(cond_encoder):
     unet = UNet(UNetConfig(16, (8, 16), heads=2), 32).eval()
-    x, t, cond = torch.randn(2, 3, 16, 16), torch.rand(2), said(some(2))
+    x, t, cond = torch.randn(2, 3, 16, 16), torch.rand(2), cond_encoder(some(2))
     cond["layout"] = unet.layout(cond)
     torch.testing.assert_close(unet(x, t, cond), unet(x, t, cond), rtol=0, atol=0)
 
@@ -86,16 +86,16 @@ def test_evaluation_is_repeatable(said):
 def test_normaliser_round_trip_and_statistics():
     embed = torch.nn.functional.normalize(torch.randn(500, D) + 0.5, dim=1)
     kept = embed.clone()
-    normaliser = Normaliser.fit(embed, "space")
-    z = normaliser(embed)
+    normalizer = EmbeddingNormalizer.fit(embed, "space")
+    z = normalizer(embed)
     torch.testing.assert_close(z.mean(0), torch.zeros(D), atol=1e-5, rtol=0)
     torch.testing.assert_close(z.std(0), torch.ones(D), atol=1e-4, rtol=0)
-    torch.testing.assert_close(normaliser.back(z), embed, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(normalizer.back(z), embed, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(embed, kept, rtol=0, atol=0)
 
 
 def test_waves_tell_noise_levels_apart():
-    features = waves(torch.linspace(0, 1, 50), 64)
+    features = timestep_embedding(torch.linspace(0, 1, 50), 64)
     distance = torch.cdist(features, features) + 10 * torch.eye(50)
     assert features.shape == (50, 64) and distance.min() > 0.1
 

@@ -15,23 +15,23 @@ from PIL import Image
 import condgen
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.export import FORMATS, safe_names
-from condgen.data.factors import Factor
+from condgen.data.factors import Attribute
 from condgen.data.sources.labels import open_labelled
 from condgen.files.images import parameters, read_recipe
 from condgen.pipelines.base import DECODERS, to_pil
-from condgen.pipelines.class_to_image import LabelToImage
+from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.synthetic_dataset import pictures, write_set
 from condgen.pipelines.text_to_image import TextToImage
 from tests.tiny import AGE, CLOTHES, LACES, tiny_labels
 
 
 @pytest.fixture(scope="module")
-def model() -> LabelToImage:
+def model() -> ClassToImage:
     return tiny_labels()
 
 
-def images(model, wanted, seeds, **knobs):
-    *_, last = model.paint(wanted, seeds, **knobs)
+def images(model, wanted, seeds, **options):
+    *_, last = model.paint(wanted, seeds, **options)
     return last.images
 
 
@@ -61,9 +61,9 @@ def test_every_factor_counts(model):
         assert not torch.allclose(images(model, [one], [0]), plain, atol=1e-2), one
 
 
-@pytest.mark.parametrize("kind, knobs, steps", [("diffusion", {"steps": 3}, [1, 2, 3, 3]), ("cgan", {}, [1, 1])])
-def test_progress_comes_every_step(kind, knobs, steps):
-    frames = list(tiny_labels(kind).watch("Sneaker", 0, **knobs))
+@pytest.mark.parametrize("kind, options, steps", [("diffusion", {"steps": 3}, [1, 2, 3, 3]), ("cgan", {}, [1, 1])])
+def test_progress_comes_every_step(kind, options, steps):
+    frames = list(tiny_labels(kind).watch("Sneaker", 0, **options))
     assert [progress.step for progress, _ in frames] == steps and frames[0][0].steps == steps[-1]
     assert frames[-1][1] is not None and not any(painting for _, painting in frames[:-1])
 
@@ -73,7 +73,7 @@ def test_progress_comes_every_step(kind, knobs, steps):
 
 def test_conditions_are_codes_of_what_is_named(model):
     cond = model.condition([{"label": "sneaker", "age": "50"}, {"laces": "yes"}])
-    assert cond["has_codes"].tolist() == [[True, False, True], [False, True, False]]
+    assert cond["has_targets"].tolist() == [[True, False, True], [False, True, False]]
     assert cond["codes"].tolist() == [[2, 0, 1], [0, 1, 0]]
 
 
@@ -126,7 +126,7 @@ def test_other_mistakes(model):
     for more in ({"seed": -1}, {"seed": 2**63 - 1, "n": 2}):
         with pytest.raises(CondgenError, match="seed must be"):
             next(model.sample("Sneaker", **more))
-    with pytest.raises(CondgenError, match="no dial zoom; it has temperature"):
+    with pytest.raises(CondgenError, match="no option zoom; it has temperature"):
         next(model.sample("Sneaker", zoom=1))
     with pytest.raises(CondgenError, match="temperature must be a number from 0 to 2"):
         next(model.sample("Sneaker", temperature=3))
@@ -136,18 +136,18 @@ def test_other_mistakes(model):
         with pytest.raises(CondgenError, match="a wish for every seed"):
             next(model.paint(wanted, [1, 2]))
     with pytest.raises(CondgenError, match="factors of \\[4, 2, 0\\] values"):
-        LabelToImage(model.decoder, (CLOTHES, AGE))
+        ClassToImage(model.decoder, (CLOTHES, AGE))
 
 
 # pictures
 
 
-@pytest.mark.parametrize("colours, mode", [(1, "L"), (3, "RGB")])
-def test_grey_and_colour_pictures(colours, mode):
-    model = tiny_labels(colours=colours)
+@pytest.mark.parametrize("image_channels, mode", [(1, "L"), (3, "RGB")])
+def test_grey_and_colour_pictures(image_channels, mode):
+    model = tiny_labels(image_channels=image_channels)
     (painting,) = model.sample("Sneaker")
     assert painting.image.mode == mode and painting.image.size == (8, 8) and painting.clip_score is None
-    pixels = np.asarray(painting.image).reshape(8, 8, colours)
+    pixels = np.asarray(painting.image).reshape(8, 8, image_channels)
     wanted = ((images(model, ["Sneaker"], [0])[0] + 1) * 127.5).round().permute(1, 2, 0).numpy()
     assert (pixels == wanted).all()
 
@@ -190,11 +190,11 @@ def test_a_model_round_trips_through_its_folder(kind, tmp_path):
     model = tiny_labels(kind)
     model.save(tmp_path / "m", card="# card", half=False)
     again = condgen.load(tmp_path / "m")
-    assert isinstance(again, LabelToImage) and again.factors == model.factors and again.name == "shoes"
+    assert isinstance(again, ClassToImage) and again.factors == model.factors and again.name == "shoes"
     a, b = (next(one.sample("Sneaker", seed=3)).image.tobytes() for one in (model, again))
     assert a == b and len(again.model_id) == 16 and (tmp_path / "m" / "README.md").read_text() == "# card"
     again.save(tmp_path / "n", half=False)
-    assert LabelToImage.load(tmp_path / "n").model_id == again.model_id
+    assert ClassToImage.load(tmp_path / "n").model_id == again.model_id
     index = [(tmp_path / folder / "model_index.json").read_bytes() for folder in "mn"]
     assert index[0] == index[1]
 
@@ -206,8 +206,8 @@ def test_the_index_is_what_other_programs_read(model, tmp_path):
         raise AssertionError(number)
 
     index = json.loads((tmp_path / "model_index.json").read_text(), parse_constant=refuse)
-    assert index["_class_name"] == "LabelToImage" and index["decoder"] == "cvae"
-    assert (index["size"], index["colours"]) == (8, 1)
+    assert index["_class_name"] == "ClassToImage" and index["decoder"] == "cvae"
+    assert (index["size"], index["image_channels"]) == (8, 1)
     assert index["factors"][2] == {"name": "age", "values": [], "mean": 40.0, "sd": 10.0, "low": 18.0, "high": 90.0}
     assert index["factors"][0]["values"] == list(CLOTHES.values) and index["factors"][0]["low"] is None
 
@@ -217,11 +217,11 @@ def test_load_tells_words_from_labels(model, tmp_path, tiny_folder):
     assert isinstance(condgen.load(tiny_folder), TextToImage)
     assert next(condgen.sample("Sneaker", model=tmp_path)).recipe["labels"] == {"label": "Sneaker"}
     with pytest.raises(
-        CondgenError, match=r"a LabelToImage of format 1, expected a TextToImage.*condgen sample --label"
+        CondgenError, match=r"a ClassToImage of format 1, expected a TextToImage.*condgen sample --label"
     ):
         next(condgen.generate("a red circle", model=tmp_path))
     with pytest.raises(
-        CondgenError, match=r"a TextToImage of format 1, expected a LabelToImage.*condgen generate PROMPT"
+        CondgenError, match=r"a TextToImage of format 1, expected a ClassToImage.*condgen generate PROMPT"
     ):
         next(condgen.sample("Sneaker", model=tiny_folder))
 
@@ -250,7 +250,7 @@ def test_a_damaged_index_is_named(model, tmp_path, changes, word):
     path = tmp_path / "model_index.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(CondgenError) as error:
-        LabelToImage.load(tmp_path)
+        ClassToImage.load(tmp_path)
     assert word in str(error.value)
 
 
@@ -267,14 +267,15 @@ def test_pictures_are_those_of_their_seeds_whatever_the_batch(model):
             assert own.shape == (5, 1, 8, 8) and np.abs(own[:, 0].astype(int) - np.stack(alone)).max() <= 1
 
 
-@pytest.mark.parametrize("colours", [1, 3])
-def test_three_formats_hold_the_same_pictures(tmp_path, colours):
-    model = tiny_labels(colours=colours)
+@pytest.mark.parametrize("image_channels", [1, 3])
+def test_three_formats_hold_the_same_pictures(tmp_path, image_channels):
+    model = tiny_labels(image_channels=image_channels)
     told = []
     places = {
-        how: write_set(model, tmp_path / how, 5, how, batch=2, told=lambda *what: told.append(what)) for how in FORMATS
+        how: write_set(model, tmp_path / how, 5, how, batch=2, progress=lambda *what: told.append(what))
+        for how in FORMATS
     }
-    edges = (8, 8, 3) if colours == 3 else (8, 8)
+    edges = (8, 8, 3) if image_channels == 3 else (8, 8)
     with np.load(places["npz"]) as found:
         assert found["images"].shape == (20, *edges) and found["images"].dtype == np.uint8
         assert found["labels"].tolist() == [label for label in range(4) for _ in range(5)]
@@ -292,12 +293,12 @@ def test_three_formats_hold_the_same_pictures(tmp_path, colours):
 
 
 @pytest.mark.parametrize("how", ["folder", "parquet"])
-@pytest.mark.parametrize("colours", [1, 3])
-def test_a_data_set_can_be_trained_on(tmp_path, how, colours):
+@pytest.mark.parametrize("image_channels", [1, 3])
+def test_a_data_set_can_be_trained_on(tmp_path, how, image_channels):
     """What is written is what `open_labelled` reads: the same pictures under the same names."""
-    model = tiny_labels(colours=colours)
+    model = tiny_labels(image_channels=image_channels)
     data = open_labelled(write_set(model, tmp_path / "set", 11, how), split="all")
-    assert (data.size, data.colours, len(data)) == (8, colours, 44)
+    assert (data.size, data.image_channels, len(data)) == (8, image_channels, 44)
     names = data.factors[0].values
     assert sorted(names) == sorted(name.replace("/", "_") if how == "folder" else name for name in CLOTHES.values)
     for some in pictures(model, 11):
@@ -324,7 +325,7 @@ def test_a_data_set_is_there_whole_or_not_at_all(model, tmp_path, how):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_set(model, tmp_path / "set", 4, how, batch=2, told=stop)
+        write_set(model, tmp_path / "set", 4, how, batch=2, progress=stop)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     write_set(model, tmp_path / "set", 1, how)
     with pytest.raises(CondgenError, match="is there already"):
@@ -341,7 +342,7 @@ def test_a_data_set_is_there_whole_or_not_at_all(model, tmp_path, how):
         ({"also": {"lace": 1}}, "Did you mean laces?"),
         ({"how": "tar"}, "folder, npz, parquet"),
         ({"seed": -1}, "seed"),
-        ({"zoom": 1}, "no dial zoom"),
+        ({"zoom": 1}, "no option zoom"),
     ],
 )
 def test_a_data_set_that_cannot_be_made(model, tmp_path, wrong, word):
@@ -351,7 +352,7 @@ def test_a_data_set_that_cannot_be_made(model, tmp_path, wrong, word):
 
 
 def test_labels_without_names_and_models_without_labels(tmp_path):
-    for factors in ((Factor("label"),), (LACES,)):
+    for factors in ((Attribute("label"),), (LACES,)):
         with pytest.raises(CondgenError, match=r"are numbers|knows nothing of 'label'"):
             write_set(tiny_labels(factors=factors), tmp_path / "set", 2)
 

@@ -402,13 +402,13 @@ def test_vectors_of_many_groups_and_odd_files(tmp_path, monkeypatch):
         (lambda e, home: search(e, home / "missing", "a dog"), "is not there"),
         (lambda e, home: search(e, home, "a dog", split="nowhere"), "no picture"),
         (lambda e, home: search(pictures_only(), home, "a dog"), "knows pictures and no words"),
-        (lambda e, home: search(tiny_labels(), home, "a dog"), "LabelToImage has no encoder"),
+        (lambda e, home: search(tiny_labels(), home, "a dog"), "ClassToImage has no encoder"),
         (lambda e, home: encode(e), "nothing to encode"),
         (lambda e, home: encode(pictures_only(), "a dog"), "no words"),
     ],
 )
-def test_what_no_search_can_answer(encoder, tmp_path, seen, ask, told):
-    with pytest.raises(CondgenError, match=told):
+def test_what_no_search_can_answer(encoder, tmp_path, seen, ask, progress):
+    with pytest.raises(CondgenError, match=progress):
         ask(encoder, folder_of(tmp_path / "photos"))
     assert not seen
 
@@ -506,14 +506,14 @@ def test_encode_prints_what_it_wrote(condgen, encoders, monkeypatch):
         (["encode", "tiny", "a dog", "-o", "e.npy"], ["'a dog' was not expected"]),
     ],
 )
-def test_what_is_refused_is_one_line(condgen, encoders, argv, told):
+def test_what_is_refused_is_one_line(condgen, encoders, argv, progress):
     folder_of(Path("photos"))
     Path("empty").mkdir()
     Path("torn").mkdir()
     Path("torn/a.png").write_bytes(b"no picture")
     code, out, err = condgen(*argv)
     err = "\n".join(line for line in err.splitlines() if not line.startswith("0%"))
-    refused((code, out, err), *told)
+    refused((code, out, err), *progress)
     assert not list(Path().glob("*.png")) and not list(Path().glob("e.*"))
 
 
@@ -531,7 +531,7 @@ def test_list_and_info_know_encoders(condgen, encoders):
     assert facts["space"] == encoder_of(tiny_model()).space and facts["size"] == 32 and facts["embed_dim"] == 16
     assert facts["parameters"] == sum(p.numel() for p in tiny_model().clip.parameters())
     told = condgen("info", "eyes")[1]
-    assert "32 x 32" in told and "knows" in told and "Backbone" in told and "dials" not in told
+    assert "32 x 32" in told and "knows" in told and "Backbone" in told and "options" not in told
 
 
 def test_a_model_tells_its_folder(encoders, tiny_folder, tmp_path):

@@ -30,7 +30,9 @@ def tiny_vae() -> LatentModel:
 def tiny_gan() -> LatentModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return LatentModel(Gan(GanConfig(size=8, colours=3, body="mlp", width=8, code=5)), {"name": "gan"}, "4" * 16)
+        return LatentModel(
+            Gan(GanConfig(size=8, image_channels=3, body="mlp", width=8, code=5)), {"name": "gan"}, "4" * 16
+        )
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_models_with_codes_are_found_and_no_others(shelf):
 
 def test_sliders_of_a_vae_are_ordered_by_what_they_say():
     codes = Codes.of(tiny_vae())
-    nats = [float(told.removeprefix(f"latent {k}, KL ")) for k, told in zip(codes.latents, codes.told, strict=True)]
+    nats = [float(told.removeprefix(f"latent {k}, KL ")) for k, told in zip(codes.latents, codes.labels, strict=True)]
     assert len(nats) == latent.SLIDERS and nats == sorted(nats, reverse=True)
 
 
@@ -101,7 +103,7 @@ def test_sliders_of_a_gan_are_ordered_by_what_they_change():
         first.weight[:, 3] *= 20
         first.weight[:, 1] = 0
     codes = Codes.of(model)
-    assert codes.latents[0] == 3 and codes.latents[-1] == 1 and len(codes.told) == 5
+    assert codes.latents[0] == 3 and codes.latents[-1] == 1 and len(codes.labels) == 5
     still, same = (codes.decode("seed:3", [0, 0, 0, 0, move]) for move in (0, 4))
     assert len(still) == 1 and np.array_equal(pixels(same[0][0]), pixels(same[1][0]))
 
@@ -140,8 +142,8 @@ BAD = [
 
 
 @pytest.mark.parametrize("asked, told", BAD)
-def test_what_is_refused_is_told(client, shelf, asked, told):
-    with pytest.raises(Exception, match=told) as error:
+def test_what_is_refused_is_told(client, shelf, asked, progress):
+    with pytest.raises(Exception, match=progress) as error:
         client.predict(**asked, api_name="/decode")
     assert str(shelf["vae"].parent) not in str(error.value)
 

@@ -50,8 +50,8 @@ def count_steps(model: TextToImage) -> list[str]:
     """Makes a model note every step it paints, in the list that is returned."""
     steps, watch = [], model.watch
 
-    def counted(prompt, *args, **knobs):
-        for step in watch(prompt, *args, **knobs):
+    def counted(prompt, *args, **options):
+        for step in watch(prompt, *args, **options):
             steps.append(prompt)
             if "broken" in prompt:
                 raise RuntimeError("a secret of the server")
@@ -104,8 +104,8 @@ def scratch(tmp_path, monkeypatch):
     return tmp_path
 
 
-def order_of(model, prompt=PROMPT, count=1, seed=7, prior="regression", **knobs):
-    return check(model, prompt, count, seed, prior, knobs)
+def order_of(model, prompt=PROMPT, count=1, seed=7, prior="regression", **options):
+    return check(model, prompt, count, seed, prior, options)
 
 
 # the gate
@@ -113,13 +113,16 @@ def order_of(model, prompt=PROMPT, count=1, seed=7, prior="regression", **knobs)
 
 def test_gate_fills_in_defaults_and_draws_a_seed(model):
     order = order_of(model, f"  {PROMPT} ", 2.0, -1)
-    assert (order.prompt, order.count) == (PROMPT, 2) and order.knobs.items() >= {"guidance": 2.0, "steps": 4}.items()
+    assert (order.prompt, order.count) == (PROMPT, 2) and order.options.items() >= {
+        "guidance": 2.0,
+        "steps": 4,
+    }.items()
     assert order.seed >= 0 and {order_of(model, seed=-1).seed for _ in range(5)} != {order.seed}
 
 
 def test_gate_leaves_out_dials_of_another_prior(model):
-    assert "best_of" not in order_of(model, best_of=10**6).knobs
-    assert order_of(model, prior="diffusion", best_of=3).knobs["best_of"] == 3
+    assert "best_of" not in order_of(model, best_of=10**6).sampling_options
+    assert order_of(model, prior="diffusion", best_of=3).sampling_options["best_of"] == 3
 
 
 REFUSED = {
@@ -362,8 +365,8 @@ def test_api_names_the_dials_and_nothing_else(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert set(endpoints) == {"/paint"}
     names = [p["parameter_name"] for p in endpoints["/paint"]["parameters"]]
-    dials = ["guidance", "steps", "prior_steps", "prior_guidance", "best_of"]
-    assert names == ["prompt", "count", "seed", "prior", *dials]
+    options = ["guidance", "steps", "prior_steps", "prior_guidance", "best_of"]
+    assert names == ["prompt", "count", "seed", "prior", *options]
 
 
 @pytest.mark.parametrize("bad", BAD, ids=",".join)
@@ -417,10 +420,10 @@ def test_who_finds_the_queue_full_is_told(tmp_path):
     model, started, go_on = colourful_model(), threading.Event(), threading.Event()
     watch = model.watch
 
-    def held(*args, **knobs):
+    def held(*args, **options):
         started.set()
         assert go_on.wait(60)
-        yield from watch(*args, **knobs)
+        yield from watch(*args, **options)
 
     model.watch = held
     body = {"data": [PROMPT, 1, 3, "regression", 2, 1, 10, 1, 2]}

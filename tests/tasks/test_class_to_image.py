@@ -9,7 +9,7 @@ from PIL import Image
 
 from condgen.configs import CganShape, CvaeShape, DecoderShape
 from condgen.contracts import CondgenError
-from condgen.pipelines.class_to_image import LabelToImage
+from condgen.pipelines.class_to_image import ClassToImage
 from condgen.recipes import RECIPES, train
 from condgen.recipes.table import LABELS
 from tests.stopping import two_sittings
@@ -30,7 +30,7 @@ def small(kind: str, **changes):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_leaves_a_model_that_paints_its_labels(kind, tmp_path):
     folder = train(f"digits-{kind}", tmp_path / "run", small(kind))
-    model = LabelToImage.load(folder)
+    model = ClassToImage.load(folder)
     (painting,) = model.sample({"label": "7"}, seed=3)
     assert painting.image.size == (8, 8) and model.labels == tuple("0123456789")
     card = (folder / "README.md").read_text()
@@ -78,9 +78,9 @@ def test_a_collapse_is_named(tmp_path, monkeypatch, capsys):
         ({"minutes": -1.0}, "--minutes"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changes, told, tmp_path):
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changes, progress, tmp_path):
     config = replace(RECIPES["digits-cgan"].config(), **changes)
-    with pytest.raises(CondgenError, match=told):
+    with pytest.raises(CondgenError, match=progress):
         train("digits-cgan", tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
 
@@ -96,8 +96,8 @@ def test_attributes_mixed_and_with_gaps(kind, tmp_path):
     (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
     config = small(kind, data=str(tmp_path))
     config = replace(config, pictures=replace(config.pictures, attributes=("smiling", "age")))
-    model = LabelToImage.load(train(f"labels-{kind}", tmp_path / "run", config))
-    assert [factor.name for factor in model.factors] == ["smiling", "age"] and model.colours == 3
+    model = ClassToImage.load(train(f"labels-{kind}", tmp_path / "run", config))
+    assert [factor.name for factor in model.factors] == ["smiling", "age"] and model.image_channels == 3
     for wanted in ({"smiling": "yes"}, {"age": 30}, {"smiling": "no", "age": 25.5}, {}):
         (painting,) = model.sample(wanted)
         assert painting.image.size == (16, 16)
@@ -107,16 +107,16 @@ def test_a_decoder_can_be_guided_by_its_weak_version(tmp_path):
     """At 1 it is off; beyond, pictures move away from the weak version's."""
     config = replace(small("diffusion"), watch=4, weak=0.2, images=256)
     folder = train("digits-diffusion", tmp_path / "run", config)
-    model = LabelToImage.load(folder)
-    assert "autoguidance" in {knob.name for knob in model.knobs} and (folder / "decoder_weak").is_dir()
+    model = ClassToImage.load(folder)
+    assert "autoguidance" in {option.name for option in model.sampling_options} and (folder / "decoder_weak").is_dir()
     wanted, seeds = [{"label": "3"}] * 4, [0, 1, 2, 3]
     plain, off, on, weak = (
-        list(one.paint(wanted, seeds, **dials))[-1].images
-        for one, dials in (
+        list(one.paint(wanted, seeds, **options))[-1].images
+        for one, options in (
             (model, {"guidance": 1}),
             (model, {"guidance": 1, "autoguidance": 1}),
             (model, {"guidance": 1, "autoguidance": 3}),
-            (LabelToImage(model.weak, model.factors), {"guidance": 1}),
+            (ClassToImage(model.weak, model.factors), {"guidance": 1}),
         )
     )
     assert plain.equal(off) and (on - weak).norm() > (plain - weak).norm() > 0

@@ -16,7 +16,7 @@ from condgen.encoders.clip_objective import ClipObjective
 from condgen.pipelines.auto import open_model
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.recipes import RECIPES, train
-from condgen.tasks.clip import ClipRun
+from condgen.tasks.clip import ClipTask
 from tests.stopping import two_sittings
 
 
@@ -86,12 +86,12 @@ def test_captions_are_judged_by_retrieval_on_the_split_that_is_named(captions, t
     model = open_model(train("clip", tmp_path / "run", config))
     scores = model.about["metrics"]["validation"]
     assert {"R@1", "text to image R@1", "image to text R@1", "images"} == set(scores)
-    run = ClipRun("clip", RECIPES["clip"], tmp_path / "x", config, None)
+    run = ClipTask("clip", RECIPES["clip"], tmp_path / "x", config, None)
     assert len(run.data) == 40 and len(run.held_out) == 4
 
 
 def test_what_is_held_out_is_not_trained_on(tmp_path):
-    run = ClipRun("clip", RECIPES["clip"], tmp_path / "x", small(), None)
+    run = ClipTask("clip", RECIPES["clip"], tmp_path / "x", small(), None)
     both = len(run.data) + len(run.held_out)
     assert len(run.held_out) == both // 20 and both < 1797  # the test split is nobody's
     seen = {image.tobytes() for image in run.data.images}
@@ -136,9 +136,9 @@ def test_a_backbone_that_learned_from_pictures_alone_starts_the_picture_tower(co
     (["--data", "digits", "--templates", "[a photo]"], "A template needs one"),
     (["--data", "digits", "--val", "dev"], "no pictures in the split 'val'"),
 ])  # fmt: skip
-def test_what_cannot_be_trained_is_told_in_a_line(condgen, tmp_path, words, told):
+def test_what_cannot_be_trained_is_told_in_a_line(condgen, tmp_path, words, progress):
     code, out, err = condgen("train", "clip", "-o", tmp_path / "run", *words)
-    assert code == 2 and told in err and "Traceback" not in err and not out
+    assert code == 2 and progress in err and "Traceback" not in err and not out
     assert not (tmp_path / "run").exists()
 
 

@@ -16,8 +16,8 @@ from condgen.metrics.diversity import mean_distance
 from condgen.pipelines.latent import LatentModel
 from condgen.recipes import RECIPES, train
 from condgen.recipes.gans import GANS
-from condgen.tasks.dry_run import rehearse_gan
-from condgen.tasks.gan import GanRun, in_every_category
+from condgen.tasks.dry_run import dry_run_gan
+from condgen.tasks.gan import GanTask, in_every_category
 from tests.stopping import two_sittings
 
 
@@ -56,29 +56,29 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(size, tmp_path, monke
 
 
 def test_equal_pictures_are_called_a_collapse(tmp_path):
-    run = GanRun("digits-dcgan", RECIPES["digits-dcgan"], tmp_path, small("dcgan"), lambda stage, fit: fit)
-    said = []
-    run.display = type("Display", (), {"say": lambda self, text: said.append(text)})()
+    run = GanTask("digits-dcgan", RECIPES["digits-dcgan"], tmp_path, small("dcgan"), lambda stage, fit: fit)
+    messages = []
+    run.display = type("Display", (), {"say": lambda self, text: messages.append(text)})()
     model = run.model(run.trainable(), {})
     real = run.real
     model.decode = lambda z: real[:1].expand(len(z), -1, -1, -1)
-    assert run.judge(model)[0] == {"variety": 0} and "collapse" in said[0] and "--objective.gamma" in said[0]
+    assert run.judge(model)[0] == {"variety": 0} and "collapse" in messages[0] and "--objective.gamma" in messages[0]
     model.decode = lambda z: real
-    assert run.judge(model)[0]["variety"] == pytest.approx(1) and len(said) == 1
+    assert run.judge(model)[0]["variety"] == pytest.approx(1) and len(messages) == 1
     assert mean_distance(real) > 1
 
 
 def test_one_picture_for_every_category_is_called_a_collapse(tmp_path):
-    run = GanRun("digits-infogan", RECIPES["digits-infogan"], tmp_path, small(), lambda stage, fit: fit)
-    said = []
-    run.display = type("Display", (), {"say": lambda self, text: said.append(text)})()
+    run = GanTask("digits-infogan", RECIPES["digits-infogan"], tmp_path, small(), lambda stage, fit: fit)
+    messages = []
+    run.display = type("Display", (), {"say": lambda self, text: messages.append(text)})()
     model = run.model(run.trainable(), {})
     real, shape = run.real, model.net.config
     model.decode = lambda z: real[Codes.of(z, shape).category.argmax(1)]
     found, _ = run.judge(model)
-    assert found["variety"] > 0.6 and found["variety_in_a_category"] == 0 and "collapse" in said[0]
+    assert found["variety"] > 0.6 and found["variety_in_a_category"] == 0 and "collapse" in messages[0]
     model.decode = lambda z: real[torch.arange(len(z)) % len(real)]
-    assert run.judge(model)[0]["variety_in_a_category"] == pytest.approx(1, abs=0.05) and len(said) == 1
+    assert run.judge(model)[0]["variety_in_a_category"] == pytest.approx(1, abs=0.05) and len(messages) == 1
 
 
 def test_every_category_is_painted_with_the_same_other_codes():
@@ -95,7 +95,7 @@ def test_every_recipe_fits_together(name):
     recipe = RECIPES[name]
     sizes = {"digits": 8, "mnist": 28}
     for config in (recipe.base, *map(recipe.config, recipe.sizes)):
-        rehearse_gan(config, sizes.get(name.split("-")[0], 32), config.pictures.colours or 1)
+        dry_run_gan(config, sizes.get(name.split("-")[0], 32), config.pictures.image_channels or 1)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_every_recipe_fits_together(name):
         ({"data": "nowhere/at/all"}, "nowhere"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changes, told, tmp_path):
-    with pytest.raises(CondgenError, match=told):
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changes, progress, tmp_path):
+    with pytest.raises(CondgenError, match=progress):
         train("digits-infogan", tmp_path / "run", small(**changes))
     assert not (tmp_path / "run").exists()
 

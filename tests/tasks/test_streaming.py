@@ -63,9 +63,9 @@ def weights(model: Path) -> dict[str, bytes]:
 def test_a_streamed_run_goes_on_where_it_was_stopped_and_ends_the_same(shards, straight, tmp_path, monkeypatch):
     assert set(straight) == {"clip", "normaliser", "prior_regression", "prior_diffusion", "decoder"}
 
-    from condgen.training.trainer import Fit
+    from condgen.training.trainer import Trainer
 
-    step, calls = Fit._step, []
+    step, calls = Trainer._step, []
 
     def interrupted(self):
         calls.append(1)
@@ -73,7 +73,7 @@ def test_a_streamed_run_goes_on_where_it_was_stopped_and_ends_the_same(shards, s
             raise KeyboardInterrupt(2)
         return step(self)
 
-    monkeypatch.setattr(Fit, "_step", interrupted)
+    monkeypatch.setattr(Trainer, "_step", interrupted)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             train("captions", tmp_path / "stopped", config(shards, save_every=0.0))

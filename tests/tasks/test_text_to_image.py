@@ -77,9 +77,9 @@ def test_a_seed_fixes_the_model(run, tmp_path):
 
 def test_stopped_in_the_middle_it_ends_where_it_would_have(run, tmp_path, monkeypatch):
     """Interrupted in two stages and given again, the run makes the very same model."""
-    from condgen.training.trainer import Fit
+    from condgen.training.trainer import Trainer
 
-    step, calls = Fit._step, []
+    step, calls = Trainer._step, []
 
     def interrupted(self):
         calls.append(1)
@@ -88,7 +88,7 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(run, tmp_path, monkey
         return step(self)
 
     root = tmp_path / "stopped"
-    monkeypatch.setattr(Fit, "_step", interrupted)
+    monkeypatch.setattr(Trainer, "_step", interrupted)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train("scenes32", root, small(save_every=0.0))
@@ -100,7 +100,7 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(run, tmp_path, monkey
 
 def test_a_decoder_can_be_told_the_text(tmp_path):
     config = small()
-    told = replace(config, decoder_objective=replace(config.decoder_objective, told="text"))
+    told = replace(config, decoder_objective=replace(config.decoder_objective, progress="text"))
     assert (train("scenes32", tmp_path / "t", told) / "model_index.json").exists()
 
 
@@ -200,12 +200,12 @@ def test_every_size_builds(size):
         ({"seed": -1}, "--seed"),
     ],
 )
-def test_a_config_that_cannot_be_leaves_no_folder(changes, told, tmp_path):
+def test_a_config_that_cannot_be_leaves_no_folder(changes, progress, tmp_path):
     config = small()
     for name, value in changes.items():
         value = replace(getattr(config, name), **value) if isinstance(value, dict) else value
         config = replace(config, **{name: value})
-    with pytest.raises(CondgenError, match=told):
+    with pytest.raises(CondgenError, match=progress):
         train("scenes32", tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
 

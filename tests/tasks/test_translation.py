@@ -114,7 +114,7 @@ def test_of_pairs_the_distance_is_to_the_partner_and_the_critic_sees_both():
 
 
 def test_sides_of_other_channels_need_partners_or_no_identity():
-    a_to_b, b_to_a = tiny_translator(reads=1), tiny_translator(colours=1)
+    a_to_b, b_to_a = tiny_translator(reads=1), tiny_translator(image_channels=1)
     with pytest.raises(ValueError, match="channels"):
         UnpairedTraining(a_to_b, b_to_a, UnpairedObjective())
     training = UnpairedTraining(a_to_b, b_to_a, UnpairedObjective(identity=0, critic=8))
@@ -212,15 +212,15 @@ def test_pictures_are_taken_with_and_without_colours():
         ({"sides": ["a"]}, "names the sides"),
         ({"sides": ["a", "a"]}, "names the sides"),
         ({"net": "transformer"}, "unet or resnet"),
-        ({"_class_name": "LabelToImage"}, "condgen sample"),
+        ({"_class_name": "ClassToImage"}, "condgen sample"),
         ({"both_ways": True}, "b_to_a"),
     ],
 )
-def test_a_damaged_index_is_refused(change, told, tmp_path):
+def test_a_damaged_index_is_refused(change, progress, tmp_path):
     translator(False).save(tmp_path)
     path = tmp_path / "model_index.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(CondgenError, match=told):
+    with pytest.raises(CondgenError, match=progress):
         Translator.load(tmp_path)
 
 
@@ -390,8 +390,8 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(recipe, tmp_path, mon
         ("day2night", {"minutes": -1.0}, "--minutes"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_and_leaves_nothing(recipe, changes, told, tmp_path):
-    with pytest.raises(CondgenError, match=told):
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(recipe, changes, progress, tmp_path):
+    with pytest.raises(CondgenError, match=progress):
         train(recipe, tmp_path / "run", small(recipe, **changes))
     assert not (tmp_path / "run").exists()
 

@@ -20,7 +20,7 @@ from torch import nn
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.training import checkpoint
 from condgen.training.run_folder import Display, RunFolder, _append, drive
-from condgen.training.trainer import PATIENCE, Fit, FitConfig
+from condgen.training.trainer import PATIENCE, FitConfig, Trainer
 from scripts.chaos import Runs
 from tests.training.test_training import Line, TwoTurns, draw, fit_of
 
@@ -113,7 +113,7 @@ def test_statistics_of_a_bad_batch_are_forgotten():
     def poisoned(step):
         return {"x": draw(step)["x"] * (math.inf if step == 3 else 1)}
 
-    fit = Fit(Normed(), poisoned, FitConfig(images=80, batch=8, ema=12))
+    fit = Trainer(Normed(), poisoned, FitConfig(images=80, batch=8, ema=12))
     assert list(fit)[-1].skipped == 1
     assert all(value.isfinite().all() for value in [*fit.model.state_dict().values(), *fit.trained().values()])
 
@@ -183,8 +183,8 @@ def test_metrics_and_curves_that_fail_stop_nothing(tmp_path):
         steps = list(drive(fit_of(), folder, "line", display, [0.2, 0.5]))
         folder.log("line", 900, {"loss": 1.0})
     assert steps[-1].progress == 1 and checkpoint.newest(folder.root / "checkpoints" / "line")[0]
-    said = [str(w.message).partition(" is off")[0] for w in told if w.category is CondgenWarning]
-    assert sorted(said) == [str(folder.root / "metrics.jsonl"), "Tensorboard"]
+    messages = [str(w.message).partition(" is off")[0] for w in told if w.category is CondgenWarning]
+    assert sorted(messages) == [str(folder.root / "metrics.jsonl"), "Tensorboard"]
 
 
 def test_a_line_of_metrics_is_whole_or_not_there(tmp_path):

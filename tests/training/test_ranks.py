@@ -18,7 +18,7 @@ from condgen.cli.main import main
 from condgen.contracts import CondgenError
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.training import fsdp
-from condgen.training.trainer import Fit
+from condgen.training.trainer import Trainer
 from tests.training.two_processes import CONFIG as SMALL
 from tests.training.two_processes import SPLIT, trainables, whole_batch
 
@@ -120,7 +120,7 @@ def test_split_weights_become_what_whole_ones_do(tmp_path):
     for name, model in trainables().items():
         if "chunk" in name:
             continue
-        alone = Fit(model, lambda step: whole_batch(step), SMALL, seed=5)
+        alone = Trainer(model, lambda step: whole_batch(step), SMALL, seed=5)
         assert alone.resume(tmp_path / "split" / name) == [] and alone.count == 2
         next(iter(alone))
 
@@ -193,6 +193,10 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(config, tmp_path
 
 def test_alone_everything_is_as_it_was():
     x = torch.randn(3, 2, requires_grad=True)
-    assert distributed.gathered(x) is x and torch.equal(distributed.mean(x), x) and distributed.largest(2.5) == 2.5
+    assert (
+        distributed.all_gather_with_grad(x) is x
+        and torch.equal(distributed.mean(x), x)
+        and distributed.largest(2.5) == 2.5
+    )
     assert torch.equal(distributed.shared_out(lambda own: torch.arange(7)[own], 7), torch.arange(7))
     assert (distributed.rank(), distributed.world()) == (0, 1)

@@ -11,7 +11,7 @@ from condgen.data.batches.captions import Views
 from condgen.data.batches.views import Looks
 from condgen.data.datasets.pairs import Pairs, PairViews
 from condgen.data.synthetic.scenes import scenes
-from condgen.training.trainer import COUNTERS, Fit, FitConfig
+from condgen.training.trainer import COUNTERS, FitConfig, Trainer
 from tests.test_contracts import PICTURES as FEW
 from tests.test_contracts import TRAINABLES, make
 from tests.tiny import tiny_model
@@ -25,16 +25,16 @@ def fresh_fit(cls, optimiser):
     """What a new process would build; every row of embeddings that any Trainable asks for is in its batches."""
     config = FitConfig(images=2 * K * BATCH, batch=BATCH, optimiser=optimiser)
     if cls in (Line, TwoTurns):
-        return Fit(cls(), draw, config, seed=5)
+        return Trainer(cls(), draw, config, seed=5)
     model = tiny_model()
     if cls.__module__.endswith("selfsup"):
         images = np.random.default_rng(0).integers(0, 256, (FEW, 1, 8, 8), np.uint8)
         torch.manual_seed(5)
-        return Fit(make(cls, model), Looks(images, BATCH, 5, Augment(), noise=2), config, seed=5)
+        return Trainer(make(cls, model), Looks(images, BATCH, 5, Augment(), noise=2), config, seed=5)
     if cls.__module__.endswith("translation"):
         sides = np.random.default_rng(0).integers(0, 256, (2, PICTURES, 3, 16, 16), np.uint8)
         torch.manual_seed(5)
-        return Fit(make(cls, model), PairViews(Pairs(*sides), BATCH, 5, 1, True), config, seed=5)
+        return Trainer(make(cls, model), PairViews(Pairs(*sides), BATCH, 5, 1, True), config, seed=5)
     data = scenes(PICTURES, 0, model.size, negatives="seen")
     views = Views(data, model.tokenizer.encode(data.texts), BATCH, seed=5, negatives=2, shift=1)
     for name, rows, per in (
@@ -45,7 +45,7 @@ def fresh_fit(cls, optimiser):
         values = torch.nn.functional.normalize(torch.randn(rows, 16, generator=rng), dim=-1)
         views.cache(name, values, per=per)
     torch.manual_seed(5)  # of weights that a training adds to its model's
-    return Fit(make(cls, model), views, config, seed=5)
+    return Trainer(make(cls, model), views, config, seed=5)
 
 
 def everything(fit):

@@ -10,7 +10,7 @@ from condgen.contracts import CondgenError, CondgenWarning
 from condgen.training import checkpoint
 from condgen.training.ema import PowerEma
 from condgen.training.run_folder import Display, RunFolder, drive
-from condgen.training.trainer import Fit, FitConfig
+from condgen.training.trainer import FitConfig, Trainer
 
 
 class Line(nn.Module):
@@ -52,7 +52,7 @@ def draw(step):
 
 
 def fit_of(kind=Line, **more):
-    return Fit(kind(), draw, FitConfig(**({"images": 800, "batch": 8, "lr": 1e-2} | more)), seed=5)
+    return Trainer(kind(), draw, FitConfig(**({"images": 800, "batch": 8, "lr": 1e-2} | more)), seed=5)
 
 
 def run(fit, steps):
@@ -221,18 +221,18 @@ def test_drive_says_what_it_goes_on_from(tmp_path, capsys):
         run(fit, steps)
         fit.save(place)
 
-    def told():
+    def progress():
         with Display(["line"]) as display:
             list(drive(fit_of(), folder, "line", display))
         return capsys.readouterr().err
 
     (place / "step-0000040" / "manifest.json").unlink()
-    err = told()
+    err = progress()
     assert "damaged-step-0000040; going on from the one before" in err
     for other in place.glob("damaged-*"):
         shutil.rmtree(other)
     damage(place)
-    err = told()
+    err = progress()
     assert err.count("this stage begins again") == 2 and "going on" not in err
     assert checkpoint.newest(place)[0].name == "step-0000100"
 

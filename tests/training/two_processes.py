@@ -13,7 +13,7 @@ from condgen import distributed
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.selfsup import SelfsupObjective
 from condgen.training.fsdp import whole
-from condgen.training.trainer import Fit, FitConfig
+from condgen.training.trainer import FitConfig, Trainer
 from tests.test_contracts import TRAINABLES, batch, make
 from tests.tiny import tiny_model
 from tests.training.test_training import Line, TwoTurns
@@ -60,7 +60,7 @@ def gradients(out: Path) -> None:
     """Writes the gradient of every weight, as the wrapped model gives it."""
     found = {}
     for name, trainable in trainables().items():
-        fit = Fit(trainable, lambda step: part_of(whole_batch(step)), CONFIG)
+        fit = Trainer(trainable, lambda step: part_of(whole_batch(step)), CONFIG)
         for turn in trainable.turns:
             trainable.zero_grad(set_to_none=True)
             given = part_of(whole_batch())
@@ -77,10 +77,10 @@ def gradients(out: Path) -> None:
 NAMES = [*trainables(), "TwoTurns"]
 
 
-def fit_of(name: str) -> Fit:
+def fit_of(name: str) -> Trainer:
     """A training of one of NAMES, always the same."""
     model = TwoTurns() if name == "TwoTurns" else trainables()[name]
-    return Fit(model, lambda s: part_of(whole_batch(s) | {"x": whole_batch(s)["z"][:, :4]}), CONFIG, seed=5)
+    return Trainer(model, lambda s: part_of(whole_batch(s) | {"x": whole_batch(s)["z"][:, :4]}), CONFIG, seed=5)
 
 
 def resume(out: Path) -> None:
@@ -108,7 +108,7 @@ def fault(out: Path) -> None:
             bad = distributed.rank() == 1 and batch["step"].item() == 2
             return {"loss": super().loss(batch, turn)["loss"] * (float("nan") if bad else 1.0)}
 
-    fit = Fit(Faulty(), lambda step: {"x": whole_batch(step)["z"][:, :4], "step": torch.tensor(step)}, CONFIG)
+    fit = Trainer(Faulty(), lambda step: {"x": whole_batch(step)["z"][:, :4], "step": torch.tensor(step)}, CONFIG)
     skipped = []
     for step in fit:
         skipped.append(step.skipped)
@@ -158,7 +158,7 @@ def split(out: Path) -> None:
         (out / "deviations.json").write_text(json.dumps(told))
 
 
-def run(fit: Fit, steps: int) -> None:
+def run(fit: Trainer, steps: int) -> None:
     for step in fit:
         if step.count == steps:
             return

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from PIL import Image
 
-from condgen.data.factors import LABEL, Factor
+from condgen.data.factors import LABEL, Attribute
 from condgen.data.formats.arrays import ASK_SIZE, Arrays
 from condgen.data.sources.captions import Tally, progress
 from condgen.data.sources.label_rows import LabelledRows
@@ -96,7 +96,7 @@ class LabelReport:
         lines += [
             f"  sizes: {_counts(self.sizes)}{f'. {ASK_SIZE}' if len(self.sizes) > 1 else ''}",
             f"  colours: {_counts(self.colours)}"
-            + (". Grey ones become RGB, unless --pictures.colours 1 is said." if len(self.colours) > 1 else ""),
+            + (". Grey ones become RGB, unless --pictures.image_channels 1 is said." if len(self.colours) > 1 else ""),
             f"  splits by {self.split_rule}: {_counts(self.splits)}",
             *self._listed("cannot be used", self.bad),
             *self._listed("worth knowing, still used", self.notes),
@@ -141,7 +141,7 @@ class _Seen:
 class _Counts:
     """What is gathered while the rows go by; of pictures a few for the sheet are kept, and of every one a digest."""
 
-    factors: tuple[Factor, ...]
+    factors: tuple[Attribute, ...]
     bad: Tally = field(default_factory=Tally)
     notes: Tally = field(default_factory=Tally)
     values: list[dict[str, Counter[str]]] = field(default_factory=list)
@@ -170,7 +170,7 @@ class _Counts:
             if math.isnan(code):
                 self.unknown[factor.name] += 1
             elif factor.values:
-                value = factor.told(code)
+                value = factor.format_target(code)
                 self.values[i][value][seen.split or "(none)"] += 1
                 if len(own := self.shown.setdefault((i, value), [])) < PER_ROW:
                     own.append(_small(seen.pixels))

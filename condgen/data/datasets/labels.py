@@ -12,7 +12,7 @@ from condgen.contracts import Batch, CondgenError
 from condgen.data.batches.captions import shifted, to_float
 from condgen.data.batches.order import Shuffled
 from condgen.data.datasets.captions import CaptionedPictures, intern_captions
-from condgen.data.factors import LABEL, Factor
+from condgen.data.factors import LABEL, Attribute
 from condgen.data.templates import class_captions
 from condgen.distributed import split
 
@@ -29,7 +29,7 @@ class LabelledPictures:
     """
 
     images: np.ndarray
-    factors: tuple[Factor, ...]
+    factors: tuple[Attribute, ...]
     codes: np.ndarray
     name: str = "pictures"
 
@@ -49,7 +49,7 @@ class LabelledPictures:
         return self.images.shape[-1]
 
     @property
-    def colours(self) -> int:
+    def image_channels(self) -> int:
         """Channels C of the pictures."""
         return self.images.shape[1]
 
@@ -86,14 +86,14 @@ def captioned(data: LabelledPictures, templates: Sequence[str]) -> CaptionedPict
         raise CondgenError(f"{data.name} has no classes to make captions of. Name their column with --label.")
     texts, index = intern_captions(class_captions(label.values, templates))
     known = ~np.isnan(data.codes[:, [factor.name for factor in data.factors].index(LABEL)])
-    labels, images = data.labels[known], np.repeat(data.images[known], 3 // data.colours, axis=1)
+    labels, images = data.labels[known], np.repeat(data.images[known], 3 // data.image_channels, axis=1)
     return CaptionedPictures(images, texts, index[labels], None, data.name, labels, tuple(label.values))
 
 
 class LabelViews:
     """Draws batch k: every picture once an epoch in a seeded order. Batch k of a seed is always the same.
 
-    A batch holds `image` (B, C, S, S) in [-1, 1], `codes` float (B, A), 0 where nothing is known, and `has_codes`
+    A batch holds `image` (B, C, S, S) in [-1, 1], `codes` float (B, A), 0 where nothing is known, and `has_targets`
     bool (B, A).
 
     Args:
@@ -136,9 +136,9 @@ class LabelViews:
 
 
 def coded(codes: np.ndarray) -> Batch:
-    """Rows of codes as a condition: `codes`, 0 where nothing is known, and `has_codes`."""
+    """Rows of codes as a condition: `codes`, 0 where nothing is known, and `has_targets`."""
     known = ~np.isnan(codes)
     return {
         "codes": torch.from_numpy(np.where(known, codes, 0).astype(np.float32)),
-        "has_codes": torch.from_numpy(known),
+        "has_targets": torch.from_numpy(known),
     }

@@ -46,7 +46,7 @@ class Unpaired:
         return self.a.shape[-1]
 
     @property
-    def colours(self) -> tuple[int, int]:
+    def image_channels(self) -> tuple[int, int]:
         """Channels of a and of b."""
         return self.a.shape[1], self.b.shape[1]
 

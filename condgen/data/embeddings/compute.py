@@ -64,14 +64,14 @@ def embed(
     tokenizer: Tokenizer,
     data: Stream | CaptionedPictures,
     folder: Path | str,
-    told: Callable[[float, str], None] = lambda share, what: None,
+    progress: Callable[[float, str], None] = lambda share, what: None,
 ) -> Embeds:
     """Writes the embeddings of all pictures and captions, see `data.embeds`; files that are finished are kept.
 
     Args:
         clip: on the device to compute on.
         data: pictures of the size that it reads, or of any where it scales them itself.
-        told: called with progress.
+        progress: called with progress.
 
     Raises:
         CondgenError: pictures of another size; embeddings of another encoder or of other pictures in the folder; a disk
@@ -84,7 +84,7 @@ def embed(
     about = About(fingerprint(clip), data.name, digest_of(data), c.embed_dim, c.context, width)
     writer, parts = Writer(Path(folder), about), range(-(-len(data) // PART))
     missing = [part for part in parts if not writer.has(part)]
-    clock = Clock(told, len(data), len(data) - sum(min(PART, len(data) - part * PART) for part in missing))
+    clock = Clock(progress, len(data), len(data) - sum(min(PART, len(data) - part * PART) for part in missing))
     for part in missing:
         units, own = [], samples(data, part * PART, PART)
         while some := list(islice(own, UNIT)):
@@ -97,8 +97,8 @@ def embed(
 class Clock:
     """Tells now and then how many of all pictures are done, and how long the rest will take; `total` may be a guess."""
 
-    def __init__(self, told: Callable[[float, str], None], total: int, done: int):
-        self.told, self.total, self.done, self.before = told, total, done, done
+    def __init__(self, progress: Callable[[float, str], None], total: int, done: int):
+        self.progress, self.total, self.done, self.before = progress, total, done, done
         self.began = self.said = time.monotonic()
 
     def add(self, pictures: int) -> None:
@@ -107,10 +107,10 @@ class Clock:
         if now - self.said > 3:
             self.said = now
             if self.done > self.total:
-                self.told(0.0, f"{self.done:,} pictures")
+                self.progress(0.0, f"{self.done:,} pictures")
                 return
             left = timedelta(seconds=round((now - self.began) / (self.done - self.before) * (self.total - self.done)))
-            self.told(self.done / self.total, f"{self.done:,} of {self.total:,} pictures, {left} left")
+            self.progress(self.done / self.total, f"{self.done:,} of {self.total:,} pictures, {left} left")
 
 
 @torch.inference_mode()

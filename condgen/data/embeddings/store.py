@@ -132,8 +132,8 @@ class Writer:
             mean, count = mean + step * n / (count + n), count + n
             files.append({"file": self.path(part).name, "pictures": n, "bytes": self.path(part).stat().st_size})
         sd = (spread / max(count - 1, 1)).sqrt().clamp(min=1e-4)
-        normaliser = {"mean": mean.tolist(), "sd": sd.tolist()}
-        told = {"format": FORMAT, **asdict(self.about), "pictures": count, "normaliser": normaliser, "files": files}
+        normalizer = {"mean": mean.tolist(), "sd": sd.tolist()}
+        told = {"format": FORMAT, **asdict(self.about), "pictures": count, "normaliser": normalizer, "files": files}
         write_json(self.folder / MANIFEST, told)
         return Embeds(self.folder)
 

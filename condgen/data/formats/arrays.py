@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, short
-from condgen.data.factors import LABEL, Factor
+from condgen.data.factors import LABEL, Attribute
 from condgen.data.sources.captions import progress
 from condgen.data.sources.images import fit
 from condgen.data.sources.rows import hashed_split, in_split, split_name
@@ -92,10 +92,10 @@ class Arrays:
         return sorted({part.split for part in self.parts} - {""} or {"train", "test"})
 
     @property
-    def factors(self) -> tuple[Factor, ...]:
+    def factors(self) -> tuple[Attribute, ...]:
         """What is known of the pictures; values that no picture of any split has are left out."""
         return tuple(
-            Factor(column, tuple(names[code] if names else str(code) for code in self._used(i)))
+            Attribute(column, tuple(names[code] if names else str(code) for code in self._used(i)))
             for i, (column, names) in enumerate(zip(self.columns, self.names))
         )
 
@@ -215,11 +215,11 @@ def squared(images: np.ndarray, size: int, how: Literal["crop", "pad"], where: s
 ASK_SIZE = "Say the size that they shall have, for example --pictures.size 32."
 
 
-def coloured(images: np.ndarray, colours: int) -> np.ndarray:
-    """uint8 (..., C, H, W) with `colours` channels, 0 leaves them as they are; grey is the luma that PIL takes."""
-    if colours in (0, images.shape[-3]):
+def coloured(images: np.ndarray, image_channels: int) -> np.ndarray:
+    """uint8 (..., C, H, W) with `image_channels` channels, 0 leaves them as they are; grey is the luma that PIL takes."""
+    if image_channels in (0, images.shape[-3]):
         return images
-    if colours == 3:
+    if image_channels == 3:
         return np.repeat(images, 3, axis=-3)
     red, green, blue = (images[..., i : i + 1, :, :].astype(np.uint32) for i in range(3))
     return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)

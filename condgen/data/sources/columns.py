@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from condgen.contracts import CondgenError, short
-from condgen.data.factors import LABEL, Factor
+from condgen.data.factors import LABEL, Attribute
 from condgen.data.formats.arrays import LONG, checked_names
 from condgen.data.sources.tables import clean
 from condgen.text import printable
@@ -126,7 +126,7 @@ class Column:
         if not self.label and set(map(str.casefold, self.values)) <= {"true", "false", "0", "1"}:
             both = {value: str(int(value.casefold() in ("true", "1"))) for value in self.values}
             levels = sorted(set(both.values()))
-            return Coder(Factor(name, tuple(levels)), {value: levels.index(one) for value, one in both.items()})
+            return Coder(Attribute(name, tuple(levels)), {value: levels.index(one) for value, one in both.items()})
         return self._texts(name, numbers, where)
 
     def _real(self, name: str, numbers: dict[str, float], where: str) -> Coder:
@@ -144,7 +144,7 @@ class Column:
         if not math.isfinite(sd) or not math.isfinite(mean):
             raise CondgenError(f"{where}: the column {self.name!r} holds numbers of enormous size.")
         low, high = min(number for number, _ in training), max(number for number, _ in training)
-        return Coder(Factor(name, (), mean, sd or 1.0, low, high))
+        return Coder(Attribute(name, (), mean, sd or 1.0, low, high))
 
     def _texts(self, name: str, numbers: dict[str, float | None], where: str) -> Coder:
         count, odd = len(self.values), next(value for value, number in numbers.items() if number is None)
@@ -168,7 +168,7 @@ class Column:
 class Coder:
     """A factor, and which of its values a cell is; `places` is empty where it is a real number."""
 
-    factor: Factor
+    factor: Attribute
     places: dict[str, int] = field(default_factory=dict)
 
     def code(self, cell: object) -> float:
@@ -191,7 +191,7 @@ def _values(name: str, order: list[str], called: list[str], where: str) -> Coder
     if not order:
         raise CondgenError(f"{where}: no {name} is in the range of the names that were given.")
     names = checked_names([printable(one) for one in called], f"{where}: the column {name!r}")
-    return Coder(Factor(name, tuple(names)), {value: i for i, value in enumerate(order)})
+    return Coder(Attribute(name, tuple(names)), {value: i for i, value in enumerate(order)})
 
 
 def names_in_schema(path: Path, columns: Iterable[str]) -> dict[str, tuple[str, ...]]:

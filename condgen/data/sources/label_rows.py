@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning, listed
-from condgen.data.factors import LABEL, Factor
+from condgen.data.factors import LABEL, Attribute
 from condgen.data.formats.arrays import names_beside
 from condgen.data.sources.captions import read
 from condgen.data.sources.columns import Coder, Column, names_in_schema
@@ -80,7 +80,7 @@ class LabelledRows:
         return self.source.rule
 
     @property
-    def factors(self) -> tuple[Factor, ...]:
+    def factors(self) -> tuple[Attribute, ...]:
         """What is known of the pictures; the same whatever the split."""
         return tuple(coder.factor for coder in self.coders)
 
@@ -128,7 +128,7 @@ def open_classes(path: Path) -> LabelledRows:
         raise CondgenError(f"{path} has two folders whose names read {twice[0]!r}. Rename one of them.")
     by_name = above and any(not named_split(Path(top), own=True).startswith("train") for top in tops)
     source = Source(path, path, "classes", (), pictures, by_name, classes=tuple(classes), above=above)
-    coder = Coder(Factor(LABEL, tuple(names)), {str(i): i for i in range(len(classes))})
+    coder = Coder(Attribute(LABEL, tuple(names)), {str(i): i for i in range(len(classes))})
     return LabelledRows(source, (coder,), {LABEL: empty} if empty else {})
 
 

@@ -64,7 +64,7 @@ FORMS = (
 def open_labelled(
     source: str | os.PathLike[str],
     size: int = 0,
-    colours: int = 0,
+    image_channels: int = 0,
     *,
     split: str = "train",
     image: str = "",
@@ -101,18 +101,18 @@ def open_labelled(
     """
     from condgen.data.datasets.labels import LabelledPictures
 
-    if size < 0 or colours not in (0, 1, 3) or how not in ("crop", "pad"):
+    if size < 0 or image_channels not in (0, 1, 3) or how not in ("crop", "pad"):
         raise CondgenError(
-            f"Pictures have a size >= 0, 0, 1 or 3 colours, and are fitted by 'crop' or 'pad'; got {size}, {colours} "
+            f"Pictures have a size >= 0, 0, 1 or 3 colours, and are fitted by 'crop' or 'pad'; got {size}, {image_channels} "
             f"and {how!r}."
         )
     columns = Columns(image, "", split_column, label, tuple(attributes))
     found = find(source, columns, where, tuple(names), size=size)
     if isinstance(found, Arrays):
         images, codes = found.read(split)
-        images = np.ascontiguousarray(coloured(squared(images, size, how, found.path), colours))
+        images = np.ascontiguousarray(coloured(squared(images, size, how, found.path), image_channels))
     else:
-        images, codes = gather(found, split, size, colours, how, max_bad)
+        images, codes = gather(found, split, size, image_channels, how, max_bad)
     data = LabelledPictures(images, found.factors, codes, name or found.name)
     _tell(found.path, split, data)
     return data
@@ -223,9 +223,9 @@ def _tells_labels(file: Path, columns: Columns) -> bool:
 class _Stack:
     """Pixels of pictures of one size, grey for as long as every picture is, where no number of colours is asked for."""
 
-    def __init__(self, size: int, colours: int, how: Literal["crop", "pad"], where: str):
-        self.size, self.asked, self.how, self.where = size, colours, how, where
-        self.colours = colours or 1
+    def __init__(self, size: int, image_channels: int, how: Literal["crop", "pad"], where: str):
+        self.size, self.asked, self.how, self.where = size, image_channels, how, where
+        self.image_channels = image_channels or 1
         self.pixels, self.greys, self.count = bytearray(), [], 0
         self.first: tuple[str, tuple[int, int]] | None = None
 
@@ -236,10 +236,10 @@ class _Stack:
         if self.asked == 0:
             grey = bool((pixels == pixels[:1]).all())
             self.greys += [key] * grey
-            if not grey and self.colours == 1:
+            if not grey and self.image_channels == 1:
                 self.pixels = bytearray(np.repeat(self._grown(1), 3, axis=1).tobytes())
-                self.colours = 3
-            self.pixels += (pixels if self.colours == 3 else pixels[:1]).tobytes()
+                self.image_channels = 3
+            self.pixels += (pixels if self.image_channels == 3 else pixels[:1]).tobytes()
         else:
             self.pixels += coloured(pixels, self.asked).tobytes()
         self.count += 1
@@ -258,26 +258,26 @@ class _Stack:
         if size[0] != size[1]:
             raise CondgenError(f"{self.where}: {key} is {size[0]} x {size[1]}, not square. {ASK_SIZE}")
 
-    def _grown(self, colours: int) -> np.ndarray:
+    def _grown(self, image_channels: int) -> np.ndarray:
         edge = self.size or (self.first[1][0] if self.first else 1)
-        return np.frombuffer(self.pixels, np.uint8).reshape(-1, colours, edge, edge)
+        return np.frombuffer(self.pixels, np.uint8).reshape(-1, image_channels, edge, edge)
 
     def images(self) -> np.ndarray:
         """uint8 (N, C, S, S); warns where grey pictures were made RGB."""
-        if self.colours == 3 and self.greys:
+        if self.image_channels == 3 and self.greys:
             message = (
                 f"{self.where}: {len(self.greys)} of {self.count} pictures are grey and become RGB as the others: "
                 f"{', '.join(self.greys[:3])}{' ...' if len(self.greys) > 3 else ''}"
             )
             warnings.warn(message, CondgenWarning, stacklevel=2)
-        return self._grown(self.colours)
+        return self._grown(self.image_channels)
 
 
 def gather(
-    found: LabelledRows, split: str, size: int, colours: int, how: Literal["crop", "pad"], max_bad: float
+    found: LabelledRows, split: str, size: int, image_channels: int, how: Literal["crop", "pad"], max_bad: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures and codes of the rows of a split that can be used."""
-    stack, bad, odd, codes, total = _Stack(size, colours, how, found.path), Tally(), Tally(), [], 0
+    stack, bad, odd, codes, total = _Stack(size, image_channels, how, found.path), Tally(), Tally(), [], 0
     for row, picture, oddities, own in found.each(split):
         total += 1
         if row.fault:
@@ -302,7 +302,7 @@ def _tell(path: str, split: str, data: LabelledPictures) -> None:
             notes.append(f"{factor.name} is not known of {len(data) - len(known)} of {len(data)} pictures")
         if not factor.values or split != "train":
             continue
-        counts = np.bincount(known.astype(int), minlength=factor.levels)
+        counts = np.bincount(known.astype(int), minlength=factor.cardinality)
         for count, told in ((0, "no picture has"), (1, "a single picture has")):
             few = [value for value, own in zip(factor.values, counts) if own == count]
             if few:

@@ -24,7 +24,7 @@ from condgen.data.sources.rows import Columns, Source, files_below, named_split,
 def open_any(
     path: str | os.PathLike[str],
     size: int = 0,
-    colours: int = 0,
+    image_channels: int = 0,
     *,
     split: str = "train",
     image: str = "",
@@ -58,7 +58,7 @@ def open_any(
             found = None
         if found is not None and not _are_splits(found):
             data = open_labelled(
-                path, size, colours, split=split, image=image, label=label, split_column=split_column, how=how,
+                path, size, image_channels, split=split, image=image, label=label, split_column=split_column, how=how,
                 max_bad=max_bad, where=where,
             )  # fmt: skip
             return left_out(data, without) if without else data
@@ -71,7 +71,7 @@ def open_any(
         if source is None or image or text or split_column or where:
             raise
     rows = LabelledRows(source, (), {})
-    images, _ = gather(rows, split, size, colours, how, max_bad)
+    images, _ = gather(rows, split, size, image_channels, how, max_bad)
     return LabelledPictures(images, (), np.zeros((len(images), 0), np.float32), source.name)
 
 

@@ -65,7 +65,7 @@ class _Found:
     picture: Path | bytes
 
     @property
-    def told(self) -> str:
+    def name(self) -> str:
         """Its file, or what it is called, for messages."""
         return str(self.picture) if isinstance(self.picture, Path) else self.key
 
@@ -224,7 +224,7 @@ def _chosen(found: list[_Found], split: str, path: Path) -> list[bool]:
 
 def _read(found: list[_Found], asked: Asked) -> np.ndarray:
     """uint8 (N, 3, S, S)."""
-    return np.stack([fit(open_picture(one.picture, name=one.told), asked.size, asked.how) for one in found])
+    return np.stack([fit(open_picture(one.picture, name=one.name), asked.size, asked.how) for one in found])
 
 
 def _side_by_side(path: Path, asked: Asked, split: str) -> list[np.ndarray]:

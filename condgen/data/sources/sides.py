@@ -84,4 +84,4 @@ def _pictures(data: str, split: str, seed: int, n: int, size: int, how: How) -> 
     if not data:
         return scenes(n, seed, size, None, "none").images, "scenes"
     found = open_any(data, size, split=split, how=how)
-    return plain(np.repeat(found.images, 3 // found.colours, 1)), found.name
+    return plain(np.repeat(found.images, 3 // found.image_channels, 1)), found.name

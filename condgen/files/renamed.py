@@ -1,0 +1,48 @@
+"""Names of the first edition and their present names: the one place where old files and commands are translated.
+
+Readers of weights, configs, indices, runs and command lines call these functions; writers use the present names alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+CLASSES = {"Normaliser": "EmbeddingNormalizer", "LabelToImage": "ClassToImage"}
+"""Class names in `config.json` and `model_index.json`."""
+MODULES = {"said": "cond_encoder"}
+"""Components of the names of tensors: `decoder.said.words` is `decoder.cond_encoder.words`."""
+CONFIG_FIELDS = {"colours": "image_channels", "levels": "cardinalities"}
+"""Fields of the `config.json` of a network."""
+INDEX_FIELDS = {"colours": "image_channels", "pictures": "reading"}
+"""Fields of `model_index.json`."""
+READING_FIELDS = {"colours": "image_channels"}
+"""What the index says of how the training data were read."""
+
+
+def class_name(name: Any) -> Any:
+    """The present name of a class."""
+    return CLASSES.get(name, name) if isinstance(name, str) else name
+
+
+def fields(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """A dict with its keys renamed, in the same order."""
+    return {names.get(key, key): value for key, value in values.items()}
+
+
+def config(values: dict[str, Any]) -> dict[str, Any]:
+    """What a network's `config.json` holds."""
+    return fields(values, CONFIG_FIELDS)
+
+
+def index(values: dict[str, Any]) -> dict[str, Any]:
+    """What `model_index.json` holds."""
+    out = fields(values, INDEX_FIELDS)
+    out["_class_name"] = class_name(values.get("_class_name"))
+    if isinstance(out.get("reading"), dict):
+        out["reading"] = fields(out["reading"], READING_FIELDS)
+    return out
+
+
+def tensor_name(name: str) -> str:
+    """The name of a tensor of a state dict."""
+    return ".".join(MODULES.get(part, part) for part in name.split("."))
