@@ -2,11 +2,11 @@
 
 Legend, used in every docstring of the package:
 
-    B  pictures or captions in a batch      C, H, W  channels, height, width of a picture
+    B  images or captions in a batch      C, H, W  channels, height, width of an image
     L  tokens of a caption                  D        width of the shared embedding space
-    pictures inside: float, (B, C, H, W), in [-1, 1]; at the edges PIL or uint8
+    images inside: float, (B, C, H, W), in [-1, 1]; at the edges PIL or uint8
     text_embed, image_embed: (B, D), unit length; z: image_embed after the normaliser (mean 0, sd 1 per dimension)
-    x_t = (1 - t) x_0 + t eps: t = 0 is the picture, t = 1 is noise; sigma = t / (1 - t)
+    x_t = (1 - t) x_0 + t eps: t = 0 is the image, t = 1 is noise; sigma = t / (1 - t)
     guidance w: null + w (conditional - null); w = 1 is off
 
 Importing this module imports nothing heavy.
@@ -29,7 +29,7 @@ ProgressCallback = Callable[[float, str], None]
 """Called with the share that is done, in [0, 1], and a message."""
 
 MAX_PIXELS = 64_000_000
-"""A picture whose header promises more is refused before a pixel is decoded."""
+"""An image whose header promises more is refused before a pixel is decoded."""
 
 
 class CondgenError(Exception):
@@ -138,23 +138,23 @@ class HasMemory(Protocol):
 
 @runtime_checkable
 class Latent(Protocol):
-    """A space of codes that lies behind pictures: what the tools of `manifold` look at."""
+    """A space of codes that lies behind images: what the tools of `manifold` look at."""
 
     def encode(self, images: Tensor) -> Tensor:
-        """Pictures (N, C, S, S) in [-1, 1] -> codes (N, Z)."""
+        """Images (N, C, S, S) in [-1, 1] -> codes (N, Z)."""
         ...
 
     def decode(self, z: Tensor) -> Tensor:
-        """Codes (N, Z) -> pictures (N, C, S, S) in [-1, 1]."""
+        """Codes (N, Z) -> images (N, C, S, S) in [-1, 1]."""
         ...
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Words and pictures to one space, a module; a tokenizer beside it turns texts into its tokens.
+    """Words and images to one space, a module; a tokenizer beside it turns texts into its tokens.
 
     `config` tells `size` S, `embed_dim` D, `vocab` and `context` L. `log_scale` is the logarithm of the inverse
-    temperature, `bias` what the sigmoid loss adds to the logits, or None. One that scales pictures of any size itself
+    temperature, `bias` what the sigmoid loss adds to the logits, or None. One that scales images of any size itself
     says so with `resizes = True`.
     """
 
@@ -176,14 +176,14 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class Decoder(Protocol):
-    """cond -> picture.
+    """cond -> image.
 
-    `sampling_options` names what may be turned when sampling. `sample` is a generator: it yields the current estimate of the
-    pictures, (B, C, H, W) in [-1, 1], after every step; the last one is the result.
+    `sampling_options` names what may be set when sampling. `sample` is a generator: it yields the estimate
+    of the images, (B, C, H, W) in [-1, 1], after every step; the last one is the result.
     """
 
     sampling_options: tuple[SamplingOption, ...]
 
     def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
-        """Paints `len(rng)` pictures. Picture i draws its noise from generator i alone, whatever the batch."""
+        """Paints `len(rng)` images. Image i draws its noise from generator i alone, whatever the batch."""
         ...

@@ -32,16 +32,16 @@ def info_nce(
 ) -> Tensor:
     """Symmetric contrastive loss with several positives a row.
 
-    Equal captions in one batch are no negatives of each other: `matches` says which texts are true of which picture,
+    Equal captions in one batch are no negatives of each other: `matches` says which texts are true of which image,
     and the target is uniform over them. With one match a row this is CLIP's loss.
 
     Args:
         image_embed: unit length, (B, D).
         text_embed: unit length, (B, D).
         scale: inverse temperature, scalar.
-        matches: bool (B, B), [i, j] whether text j is true of picture i.
-        negative_embed: (K, D), texts that are offered to the pictures only, as further wrong answers.
-        negative_ok: bool (B, K), whether negative k may be held against picture i (it may be true of it).
+        matches: bool (B, B), [i, j] whether text j is true of image i.
+        negative_embed: (K, D), texts that are offered to the images only, as further wrong answers.
+        negative_ok: bool (B, K), whether negative k may be held against image i (it may be true of it).
 
     References:
         Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
@@ -67,8 +67,8 @@ def siglip(
     negative_embed: Tensor | None = None,
     negative_ok: Tensor | None = None,
 ) -> Tensor:
-    """Every pair of a picture and a text is a question of its own: do they match? A sum over texts, a mean over
-    pictures.
+    """Every pair of an image and a text is a question of its own: do they match? A sum over texts, a mean over
+    images.
 
     Args:
         image_embed, text_embed, scale, matches, negative_embed, negative_ok: as for `info_nce`.
@@ -100,13 +100,13 @@ def info_nce_floor(matches: Tensor, same: Tensor) -> Tensor:
 
 
 def siglip_floor(matches: Tensor, same: Tensor) -> Tensor:
-    """What `siglip` cannot fall below: equal texts of which only some match a picture are told apart by nobody.
+    """What `siglip` cannot fall below: equal texts of which only some match an image are told apart by nobody.
 
     Args:
         matches, same: see `info_nce_floor`.
     """
     count = same.sum(1).float()
-    share = 1 / count  # of the texts equal to its own, one matches a picture, or all of them do
+    share = 1 / count  # of the texts equal to its own, one matches an image, or all of them do
     entropy = -(torch.xlogy(share, share) + torch.xlogy(1 - share, 1 - share))
     whole = (matches | ~same).all(1)
     return (count * entropy).masked_fill(whole, 0.0).mean()
@@ -181,7 +181,7 @@ def adversarial(kind: str, real: Tensor, fake: Tensor, turn: str) -> Tensor:
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """Mean squared length of the gradient of a discriminator's logits by the pictures: R1 on real ones, R2 on fakes.
+    """Mean squared length of the gradient of a discriminator's logits by the images: R1 on real ones, R2 on fakes.
 
     Args:
         logits: (B,), computed from `images` with a graph.
@@ -195,10 +195,10 @@ def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
 
 
 def nt_xent(z_1: Tensor, z_2: Tensor, temperature: float) -> Tensor:
-    """Normalised cross-entropy of two views: each view must find the other of its picture among all views but itself.
+    """Normalised cross-entropy of two views: each view must find the other of its image among all views but itself.
 
     Args:
-        z_1, z_2: unit length, (B, D); row i of both is of picture i.
+        z_1, z_2: unit length, (B, D); row i of both is of image i.
 
     References:
         A Simple Framework for Contrastive Learning of Visual Representations (Chen et al., 2020)
@@ -209,12 +209,12 @@ def nt_xent(z_1: Tensor, z_2: Tensor, temperature: float) -> Tensor:
 
 
 def queue_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float, same: Tensor | None = None) -> Tensor:
-    """Each query must find its key among keys of other pictures that were kept from before.
+    """Each query must find its key among keys of other images that were kept from before.
 
     Args:
-        query, key: unit length, (B, D); row i of both is of picture i.
+        query, key: unit length, (B, D); row i of both is of image i.
         queue: unit length, (K, D).
-        same: bool (B, K), whether key k of the queue is of picture i itself, and so no wrong answer.
+        same: bool (B, K), whether key k of the queue is of image i itself, and so no wrong answer.
 
     References:
         Momentum Contrast for Unsupervised Visual Representation Learning (He et al., 2020)
@@ -227,12 +227,12 @@ def queue_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float, sam
 
 
 def instance_softmax(features: Tensor, bank: Tensor, index: Tensor, temperature: float) -> Tensor:
-    """Every picture a class of its own, whose weight is what the bank keeps of it: cross-entropy over all pictures.
+    """Every image a class of its own, whose weight is what the bank keeps of it: cross-entropy over all images.
 
     Args:
         features: unit length, (B, D).
         bank: unit length, (N, D).
-        index: int64 (B,), the rows of the bank that are these pictures'.
+        index: int64 (B,), the rows of the bank that are these images'.
 
     References:
         Unsupervised Feature Learning via Non-Parametric Instance Discrimination (Wu et al., 2018), Eq. 2
@@ -243,14 +243,14 @@ def instance_softmax(features: Tensor, bank: Tensor, index: Tensor, temperature:
 def instance_nce(
     features: Tensor, bank: Tensor, index: Tensor, noise: Tensor, temperature: float, log_z: Tensor
 ) -> Tensor:
-    """The same from a sample of the bank: each picture's own row is told from rows drawn at random (noise contrast).
+    """The same from a sample of the bank: each image's own row is told from rows drawn at random (noise contrast).
 
-    P(i | v) = exp(v . bank_i / temperature) / Z, and h = P / (P + M / N) is the chance that row i is the picture's own
+    P(i | v) = exp(v . bank_i / temperature) / Z, and h = P / (P + M / N) is the chance that row i is the image's own
     and not one of the M drawn; the loss is -log h of the own row less the sum of log (1 - h) over those drawn.
 
     Args:
         features, bank, index: as for `instance_softmax`.
-        noise: int64 (M,), rows of the bank drawn evenly, the same for all pictures.
+        noise: int64 (M,), rows of the bank drawn evenly, the same for all images.
         log_z: scalar, the logarithm of Z; see `log_partition`.
 
     References:

@@ -3,7 +3,7 @@
     python scripts/ablate_decoder.py runs/scenes runs/decoders --minutes 4
 
 The first folder is a run with a trained encoder and priors, which all variations share; each sees the same
-pictures in the same order, with one thread, at a learning rate that does not fall. The error is that of x_0 under the
+images in the same order, with one thread, at a learning rate that does not fall. The error is that of x_0 under the
 running mean of the weights, in units of the data's variance, on scenes that training never saw. Running it again goes
 on where it stopped.
 """
@@ -61,7 +61,7 @@ def variations(start: Path, minutes: float) -> dict[str, TextToImageTaskConfig]:
 
 @torch.inference_mode()
 def judge(model: TextToImage, n: int = 768) -> dict[str, float]:
-    """Errors told the picture's own embedding, and told what the model's prior draws, both with the words."""
+    """Errors told the image's own embedding, and told what the model's prior draws, both with the words."""
     data = scenes(n, 30_000, model.size, negatives="none")
     decoder: DiffusionDecoder = model.decoder
     own = data.captions[:, 1] >= 0

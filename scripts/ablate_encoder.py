@@ -2,7 +2,7 @@
 
     python scripts/ablate_encoder.py runs/encoders --images 60000
 
-Every variation sees the same pictures in the same order. Running it again goes on where it stopped.
+Every variation sees the same images in the same order. Running it again goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
         train("scenes32", run, config)
         table[name] = judge(run / "parts")
         (args.out / "table.json").write_text(json.dumps(table, indent=2))
-    print(markdown({"model": "encoders", "model_id": f"{args.images:,} pictures, seed 0", "variations": table}))
+    print(markdown({"model": "encoders", "model_id": f"{args.images:,} images, seed 0", "variations": table}))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Do generated pictures help a classifier that has few real ones? Trains it with and without them, and compares.
+"""Do generated images help a classifier that has few real ones? Trains it with and without them, and compares.
 
     python scripts/augment.py digits runs/augment --real 20 --generated 200 --minutes 1
 
-The generator learns from the same few pictures and from nothing else, so that what is gained is not more data in
-disguise. Both classifiers see the same number of pictures while they train; they are tested on real pictures that
-neither they nor the generator ever saw. One line a seed, of the choice of pictures, of generator and classifiers;
+The generator learns from the same few images and from nothing else, so that what is gained is not more data in
+disguise. Both classifiers see the same number of images while they train; they are tested on real images that
+neither they nor the generator ever saw. One line a seed, of the choice of images, of generator and classifiers;
 running it again goes on where it stopped.
 """
 
@@ -27,17 +27,17 @@ from condgen.pipelines.synthetic_dataset import pictures
 from condgen.recipes import find_recipe
 
 SEEN = 20_000
-"""Pictures that a classifier sees while it trains, some often."""
+"""Images that a classifier sees while it trains, some often."""
 
 
 def only_labels(data: LabelledPictures) -> LabelledPictures:
-    """The pictures with their classes and nothing else that is known of them."""
+    """The images with their classes and nothing else that is known of them."""
     place = [factor.name for factor in data.factors].index(LABEL)
     return replace(data, factors=(data.factors[place],), codes=data.codes[:, place : place + 1])
 
 
 def some_of(data: LabelledPictures, each: int, seed: int) -> LabelledPictures:
-    """So many pictures of every class, drawn by the seed."""
+    """So many images of every class, drawn by the seed."""
     order = np.random.default_rng(seed).permutation(len(data))
     rows = np.concatenate([order[data.labels[order] == k][:each] for k in range(data.factors[0].cardinality)])
     return replace(data, images=data.images[rows], codes=data.codes[rows])
@@ -46,7 +46,7 @@ def some_of(data: LabelledPictures, each: int, seed: int) -> LabelledPictures:
 def generated(
     real: LabelledPictures, each: int, place: Path, recipe: str, minutes: float, seed: int
 ) -> LabelledPictures:
-    """Pictures by a generator that learned from `real` alone."""
+    """Images by a generator that learned from `real` alone."""
     names = real.factors[0].values
     if not (place / "real.parquet").exists():
         counts = tuple(int((real.labels == k).sum()) for k in range(len(names)))
@@ -59,7 +59,7 @@ def generated(
     painted = list(pictures(model, each, seed=seed))
     labels = np.concatenate([np.full(len(some.images), names.index(model.labels[some.label])) for some in painted])
     images = np.concatenate([some.images for some in painted])
-    return replace(real, images=images, codes=labels[:, None].astype(np.float32), name="generated pictures")
+    return replace(real, images=images, codes=labels[:, None].astype(np.float32), name="generated images")
 
 
 def accuracy(train: LabelledPictures, test: LabelledPictures, seed: int) -> float:
@@ -72,15 +72,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--real", type=int, default=20, help="real pictures of every class")
-    parser.add_argument("--generated", type=int, default=200, help="generated pictures of every class")
+    parser.add_argument("--real", type=int, default=20, help="real images of every class")
+    parser.add_argument("--generated", type=int, default=200, help="generated images of every class")
     parser.add_argument("--recipe", default="labels-cvae")
     parser.add_argument("--minutes", type=float, default=1.0, help="that the generator learns")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     train, test = (only_labels(open_labelled(args.data, split=split)) for split in ("train", "test"))
     if train.factors != test.factors:
-        raise CondgenError(f"The training and the test pictures of {args.data} have other classes.")
+        raise CondgenError(f"The training and the test images of {args.data} have other classes.")
     rows = []
     for seed in range(args.seeds):
         real = some_of(train, args.real, seed)
@@ -93,7 +93,7 @@ def main() -> None:
     gain = np.array(rows)[:, 2] - np.array(rows)[:, 0]
     means = ", ".join(f"{mean:.4f} {name}" for mean, name in zip(np.mean(rows, 0), ("real", "generated", "both")))
     spread = f" +- {gain.std(ddof=1):.4f}" if len(gain) > 1 else ""
-    print(f"mean: {means}; gained {gain.mean():+.4f}{spread} over {len(gain)} seeds, {len(test):,} test pictures")
+    print(f"mean: {means}; gained {gain.mean():+.4f}{spread} over {len(gain)} seeds, {len(test):,} test images")
 
 
 if __name__ == "__main__":

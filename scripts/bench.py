@@ -1,4 +1,4 @@
-"""How fast is it here? Time to the first picture, painting, training of every stage, and what its checkpoints cost.
+"""How fast is it here? Time to the first image, painting, training of every stage, and what its checkpoints cost.
 
     python scripts/bench.py --threads 2 --json
 
@@ -33,7 +33,7 @@ def command(*words: str) -> Callable[[], object]:
 
 
 def starting() -> dict[str, float]:
-    """What a user waits for: the help, and the first picture, beside torch alone."""
+    """What a user waits for: the help, and the first image, beside torch alone."""
     torch = best(command("-c", "import torch"))
     ready = best(command("-c", "import condgen; m = condgen.load(); m.embed_text(['a red circle'])"))
     with tempfile.TemporaryDirectory() as out:
@@ -47,19 +47,19 @@ def starting() -> dict[str, float]:
     }
 
 
-def painting() -> dict[str, float]:
-    """Milliseconds a picture, one at a time and in a batch."""
+def generated() -> dict[str, float]:
+    """Milliseconds an image, one at a time and in a batch."""
     import condgen
 
     model = condgen.load()
     next(model.generate("a red circle"))
     one = best(lambda: next(model.generate("a red circle above a blue square")))
-    many = best(lambda: list(model.paint(["a red circle above a blue square"] * 64, list(range(64)))))
+    many = best(lambda: list(model.generate_batch(["a red circle above a blue square"] * 64, list(range(64)))))
     return {"one_ms": one * 1000, "batch_of_64_ms": many / 64 * 1000}
 
 
 def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
-    """Pictures a second of the encoder and of the decoder, and the share of the time that checkpoints take."""
+    """Images a second of the encoder and of the decoder, and the share of the time that checkpoints take."""
     import torch
 
     from condgen.decoders.conditioning_dropout import DecoderObjective
@@ -112,7 +112,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     report["machine"] = {"threads": torch.get_num_threads(), "gpu": torch.cuda.is_available()}
     if not args.only:
-        report["painting"] = painting()
+        report["painting"] = generated()
     for recipe, size in (("scenes32", None), ("captions", "tiny"), ("captions", "small")):
         report[f"training {recipe} {size or ''}".strip()] = training(recipe, size)
     if args.json:

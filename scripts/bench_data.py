@@ -1,8 +1,8 @@
-"""Measures what it costs to stream pictures from shards: pictures a second, and the memory of the process.
+"""Measures what it costs to stream images from shards: images a second, and the memory of the process.
 
 python scripts/bench_data.py --samples 1000000
 
-Shards are made of a few distinct tiny pictures with captions that are all different, below /tmp, and deleted at the
+Shards are made of a few distinct tiny images with captions that are all different, below /tmp, and deleted at the
 end. The memory should be the same after ten thousand samples and after a million.
 """
 
@@ -24,7 +24,7 @@ COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "pink")
 
 
 def make(folder: Path, samples: int, each: int, size: int) -> None:
-    """Writes `samples` pictures with captions in shards of `each`."""
+    """Writes `samples` images with captions in shards of `each`."""
     rng = np.random.default_rng(0)
     pictures = []
     for _ in range(64):
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--each", type=int, default=20_000, help="samples of a shard")
-    parser.add_argument("--size", type=int, default=32, help="edge of the pictures")
+    parser.add_argument("--size", type=int, default=32, help="edge of the images")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where to make the shards; they stay there")

@@ -3,7 +3,7 @@
     python scripts/beta_sweep.py runs/beta
     python scripts/beta_sweep.py runs/beta-nouns --data NOUNS --seeds 2
 
-All see the same number of pictures, by five seeds each, with a Bernoulli likelihood, by which beta means what it means
+All see the same number of images, by five seeds each, with a Bernoulli likelihood, by which beta means what it means
 in the literature; a minute a model on one thread. Beside them stand the divergence drawn to a capacity that rises, and
 PCA. Writes results.json, results.md and results.png. Running it again goes on where it stopped.
 """
@@ -122,11 +122,11 @@ def told(results: dict[str, dict[str, dict]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--data", default="scenes", help="pictures with two factors or more")
+    parser.add_argument("--data", default="scenes", help="images with two factors or more")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=300_000, help="pictures that every model sees")
-    parser.add_argument("--size", type=int, default=32, help="edge of the pictures")
-    parser.add_argument("--judged", type=int, default=5000, help="pictures that scores are told on")
+    parser.add_argument("--images", type=int, default=300_000, help="images that every model sees")
+    parser.add_argument("--size", type=int, default=32, help="edge of the images")
+    parser.add_argument("--judged", type=int, default=5000, help="images that scores are told on")
     parser.add_argument("--betas", type=float, nargs="*", default=[1, 2, 4, 8, 16])
     parser.add_argument("--capacities", type=float, nargs="*", default=[12], help="in nats")
     parser.add_argument("--gamma", type=float, default=30.0)

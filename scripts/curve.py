@@ -1,4 +1,4 @@
-"""Draws how a run of scenes learned: scores over pictures seen, for seen and held-out combinations.
+"""Draws how a run of scenes learned: scores over images seen, for seen and held-out combinations.
 
 python scripts/curve.py runs/scenes docs/pictures/curve.png
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def scores(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """`side/score` -> (pictures seen, value), from `metrics.jsonl`."""
+    """`side/score` -> (images seen, value), from `metrics.jsonl`."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
@@ -40,7 +40,7 @@ def main() -> None:
             strong = task == "overall"
             axis.plot([n / 1000 for n in x], y, label=task.replace("_", " "), lw=2.5 if strong else 1,
                       color="black" if strong else None, alpha=1 if strong else 0.7)  # fmt: skip
-        axis.set(title=side.replace("_", " ") + " combinations", xlabel="thousand pictures seen", ylim=(0, 1.02))
+        axis.set(title=side.replace("_", " ") + " combinations", xlabel="thousand images seen", ylim=(0, 1.02))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("SceneEval")
     axes[0].legend(fontsize=8)

@@ -3,8 +3,8 @@
     python scripts/novelty.py runs/novelty --data fashion-mnist
 
 Trains an autoencoder, a denoising and a variational one of the same body without each class, and writes the AUROC of
-every score as `novelty.json`, `novelty.md` and `novelty.png`, with sheets of the oddest pictures beside. Running it
-again goes on where it stopped. Other labelled pictures do as well; --classes and --kinds take some of all.
+every score as `novelty.json`, `novelty.md` and `novelty.png`, with sheets of the oddest images beside. Running it
+again goes on where it stopped. Other labelled images do as well; --classes and --kinds take some of all.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def trained(recipe: str, out: Path, data: str, name: str, body: str, images: int
 
 
 def judged(model, data: str, name: str, folder: Path, false_alarms: float) -> dict[str, dict[str, float]]:
-    """Every score of one model, on the test pictures."""
+    """Every score of one model, on the test images."""
     found = novelty(model, *Pictures(model, data).odd(name), false_alarms)
     found.save(folder)
     return found.numbers["novelty"]
@@ -50,7 +50,7 @@ def tables(rows: dict[str, dict[str, dict[str, dict[str, float]]]]) -> dict[str,
             for name, scores in classes.items():
                 line = table.setdefault(name, {})
                 for score, numbers in scores.items():
-                    own = score if score == "nearest training picture" else f"{kind}, {score}"
+                    own = score if score == "nearest training image" else f"{kind}, {score}"
                     line[own] = numbers[measure]
         every = dict.fromkeys(own for line in table.values() for own in line)
         there = {own: [line[own] for line in table.values() if own in line] for own in every}
@@ -96,8 +96,8 @@ def write(out: Path, rows: dict, how: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--data", required=True, help="labelled pictures")
-    parser.add_argument("--images", type=int, default=200_000, help="pictures every model sees (default 200000)")
+    parser.add_argument("--data", required=True, help="labelled images")
+    parser.add_argument("--images", type=int, default=200_000, help="images every model sees (default 200000)")
     parser.add_argument("--body", choices=("mlp", "conv"), default="mlp", help="of every model (default mlp)")
     parser.add_argument("--classes", default="", help="names with commas between them (default all)")
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"of {', '.join(KINDS)}, with commas between them")
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     labels = next(factor for factor in open_any(args.data, split="test").factors if factor.name == "label").values
-    how, kept = f"{args.images:,} pictures ({args.body})", args.out / "scores.json"
+    how, kept = f"{args.images:,} images ({args.body})", args.out / "scores.json"
     done = json.loads(kept.read_text()) if kept.exists() else {}
     for name in args.classes.split(",") if args.classes else labels:
         for kind in args.kinds.split(","):

@@ -33,8 +33,8 @@ def main() -> None:
         return
     wanted = dict(pair.split("=", 1) for pair in args.wanted)
     options = {name: float(value) for name, value in (pair.split("=", 1) for pair in args.dial)}
-    for painting in model.sample(wanted, n=args.n, seed=args.seed, **options):
-        print(painting.save(args.out))
+    for generated in model.sample(wanted, n=args.n, seed=args.seed, **options):
+        print(generated.save(args.out))
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ def main() -> None:
     args = parser.parse_args()
     config = find_recipe(args.recipe).config(minutes=args.minutes, **({"data": args.data} if args.data else {}))
     model = condgen.load(condgen.train(args.recipe, args.out, config))
-    paintings = list(model.sample(model.labels, n=8))
+    generated = list(model.sample(model.labels, n=8))
     sheet = args.out / "labels.png"
-    grid([one.image for one in paintings], [one.recipe["labels"]["label"] for one in paintings], 8, 64).save(sheet)
+    grid([one.image for one in generated], [one.recipe["labels"]["label"] for one in generated], 8, 64).save(sheet)
     print(f"{sheet}: {', '.join(model.labels)}, model {model.model_id}")
 
 

@@ -1,4 +1,4 @@
-"""Shards made in a test: every picture and its caption tell the number of their sample."""
+"""Shards made in a test: every image and its caption tell the number of their sample."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
 
 
 def numbered(first: int, count: int, size: int = 4) -> list[tuple[str, bytes]]:
-    """Samples whose picture and caption tell their number."""
+    """Samples whose image and caption tell their number."""
     members = []
     for i in range(first, first + count):
         members += [(f"{i:05}.png", png(i, size)), (f"{i:05}.txt", f"shade {i}".encode())]

@@ -10,7 +10,7 @@
 | 6 | animated GIF, WebP, APNG | first frame, RGB, one warning | data/test_images.py::test_an_animation_gives_its_first_frame, data/test_sources.py::test_animations_give_one_warning |
 | 7 | RGBA, palette, 1-bit | laid over white, or over the background that is asked for | data/test_images.py::test_every_kind_of_transparency_shows_the_background, data/test_images.py::test_half_transparent_black_over_white_is_mid_grey |
 | 8 | decompression bomb | refused by its header, above 64 million pixels | data/test_images.py::test_the_header_alone_is_enough_to_refuse_a_bomb, test_row_8_bombs_of_every_form, test_rows_1_2_8_uploads |
-| 9 | PNG text bomb | the texts are not read, the picture is | test_row_9_text_bomb |
+| 9 | PNG text bomb | the texts are not read, the image is | test_row_9_text_bomb |
 | 10 | truncated or mismatched weights, damaged checkpoint | names the file, expected against found; training goes on from the one before | test_errors.py::test_truncated_weights, test_errors.py::test_tensors_that_do_not_fit, training/test_training.py::test_drive_says_what_it_goes_on_from, test_row_10_a_config_that_asks_for_more_than_the_file_holds |
 | 11 | weights that miss a tensor | refused, the tensor is named | test_errors.py::test_tensors_that_do_not_fit |
 | 12 | pickle in a model or a checkpoint | never loaded | test_security.py::test_a_pickle_in_a_model_is_never_run, test_security.py::test_a_pickle_in_a_checkpoint_is_never_run |
@@ -20,7 +20,7 @@
 | 16 | prompt of 10,000 characters | a warning that tells what was kept; the studio takes 2,000 | test_errors.py::test_long_prompt_is_cut_with_a_warning_that_says_where, studio/test_studio.py::test_gate_refuses |
 | 17 | emoji, right-to-left, lone surrogate, NUL | painted; the file name is ASCII, at most 80 characters and the seed | test_row_17_strange_prompts, files/test_images.py::test_any_prompt_makes_a_safe_name, studio/test_studio.py::test_strange_prompts_are_painted |
 | 18 | None, int, bytes as a prompt | `CondgenError` that names the type | test_row_18_what_is_no_prompt, studio/test_studio.py::test_gate_refuses |
-| 19 | a label nobody knows, or none; empty classes, one picture of a class, unlike sizes, grey among colours, gaps | nearest names; bad rows are counted, and more than 1 % refused; classes, sizes, greys and gaps are told by name | data/test_factors.py::test_an_unknown_value_gets_the_nearest_names, test_errors.py::test_label_file_where_captions_are_expected, data/test_labels.py::test_a_label_out_of_range_names_its_picture, data/test_labels.py::test_damaged_idx_files_are_refused_by_name, data/test_label_rows.py::test_labels_out_of_range_and_absent_labels_are_bad_rows, data/test_label_rows.py::test_an_empty_class_is_left_out_and_one_without_training_is_named, data/test_label_rows.py::test_mixed_sizes_need_a_size, data/test_label_rows.py::test_grey_pictures_among_colour_ones_are_converted_and_counted, data/test_label_rows.py::test_gaps_in_attributes_are_unknown_and_told, data/test_label_rows.py::test_the_faults_of_columns |
+| 19 | a label nobody knows, or none; empty classes, one image of a class, unlike sizes, grey among colours, gaps | nearest names; bad rows are counted, and more than 1 % refused; classes, sizes, greys and gaps are told by name | data/test_factors.py::test_an_unknown_value_gets_the_nearest_names, test_errors.py::test_label_file_where_captions_are_expected, data/test_labels.py::test_a_label_out_of_range_names_its_picture, data/test_labels.py::test_damaged_idx_files_are_refused_by_name, data/test_label_rows.py::test_labels_out_of_range_and_absent_labels_are_bad_rows, data/test_label_rows.py::test_an_empty_class_is_left_out_and_one_without_training_is_named, data/test_label_rows.py::test_mixed_sizes_need_a_size, data/test_label_rows.py::test_grey_pictures_among_colour_ones_are_converted_and_counted, data/test_label_rows.py::test_gaps_in_attributes_are_unknown_and_told, data/test_label_rows.py::test_the_faults_of_columns |
 | 20 | no caption, twice the same, absent file, absent row | counted and listed by `data check`; training refuses more than 1 % | data/test_audit_captions.py::test_every_fault_is_counted_under_its_reason, data/test_audit_captions.py::test_the_loader_agrees_with_the_check |
 | 21 | truncated shard, absent shard, `pipe:` | refused, and the shard is named; a command is never run | data/test_webdataset.py::test_a_shard_cut_short_names_itself, data/test_webdataset.py::test_what_a_range_lacks, data/test_webdataset.py::test_other_places_and_commands_are_refused |
 | 22 | loss that is not finite | skipped a few times, then an end that keeps the last good checkpoint | training/test_faults.py::test_a_step_that_is_not_finite_changes_nothing_and_is_counted, training/test_faults.py::test_a_run_that_stops_names_its_checkpoint_and_keeps_the_batch |
@@ -29,7 +29,7 @@
 
 Two things that were thought of are left out on purpose. A resumed run has no `--force`: other data or another
 architecture is another run, and another folder costs nothing. There is no `--unconditional`: the recipe inside a
-picture has a prompt that paints it again; who wants to see what the decoder paints when nothing is said calls
+image has a prompt that paints it again; who wants to see what the decoder paints when nothing is said calls
 `paint(..., use_z=False, use_words=False)`.
 """  # noqa: E501
 
@@ -131,7 +131,7 @@ def test_row_4_sixteen_bit_mean():
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_row_5_every_orientation(form, orientation):
-    """The stored picture turned as EXIF says is the upright one, checked against arrays turned by hand."""
+    """The stored image turned as EXIF says is the upright one, checked against arrays turned by hand."""
     upright = np.zeros((32, 16, 3), np.uint8)
     upright[:16, :8] = 255
     inverse = {
@@ -155,12 +155,12 @@ def test_row_8_bombs_of_every_form(form, edge, monkeypatch):
     monkeypatch.setattr(ImageFile.ImageFile, "load", None)  # whoever decodes, fails the test
     with pytest.raises(PictureError, match="limit is 64 million") as caught:
         open_picture(content)
-    assert caught.value.reason == "too large picture"
+    assert caught.value.reason == "too large image"
 
 
 @pytest.mark.parametrize("before", [True, False])
 def test_row_9_text_bomb(before, tmp_path):
-    """A picture with megabytes of text behind a few bytes is read, the text is not; nor is a colour profile like it."""
+    """An image with megabytes of text behind a few bytes is read, the text is not; nor is a colour profile like it."""
     text = PngImagePlugin.PngInfo()
     text.add_text("bomb", "a" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), zip=True)
     text.add_itxt("more", "b" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), zip=True)
@@ -174,7 +174,7 @@ def test_row_9_text_bomb(before, tmp_path):
     for source in (content, tmp_path / "x.png"):
         picture, oddities = decode(source)
         assert picture.size == (5, 4) and picture.getpixel((0, 0)) == (127, 255, 127) and oddities == ("alpha",)
-    with pytest.raises(CondgenError, match=r"x\.png is no sound picture"):
+    with pytest.raises(CondgenError, match=r"x\.png is no sound image"):
         read_recipe(tmp_path / "x.png")
 
 
@@ -194,7 +194,7 @@ def test_row_10_a_config_that_asks_for_more_than_the_file_holds(model, tmp_path)
             TextToImage.load(tmp_path / "m")
         (tmp_path / "m" / part / "config.json").write_bytes(kept)
     edit(tmp_path / "m" / "decoder" / "config.json", size=33)
-    with pytest.raises(CondgenError, match="pictures of 33 pixels cannot be halved"):
+    with pytest.raises(CondgenError, match="images of 33 pixels cannot be halved"):
         TextToImage.load(tmp_path / "m")
 
 
@@ -228,7 +228,7 @@ def test_row_15_without_a_condition(model):
     """Nothing but two explicit switches leaves the words out, and then no word matters."""
 
     def paint(prompt, **how):
-        *_, last = model.paint([prompt], [3], steps=2, **how)
+        *_, last = model.generate_batch([prompt], [3], steps=2, **how)
         return last.images
 
     one, other = "a red circle", "two blue squares"
@@ -277,7 +277,7 @@ def test_row_18_what_is_no_dial(model, asked):
 
 
 def test_row_23_a_picture_is_whole_or_not_there(tmp_path, monkeypatch):
-    """A disk that fills up while a picture is written leaves neither an empty file nor a scrap, and keeps the old."""
+    """A disk that fills up while an image is written leaves neither an empty file nor a scrap, and keeps the old."""
     recipe = {"prompt": "a", "seed": 1, "prior": "none", "size": 8, "model": "m", "model_id": "0" * 16}
     path = GeneratedImage(Image.new("RGB", (8, 8)), recipe, 0.0, 0.0).save(tmp_path)
     before, write = path.read_bytes(), Path.write_bytes

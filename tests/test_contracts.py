@@ -141,7 +141,7 @@ class TestTrainable:
 
 
 def condition_of(reads: str, n: int) -> dict[str, torch.Tensor]:
-    """A condition of n equal pictures."""
+    """A condition of n equal images."""
     if "cardinalities" in READS[reads]:
         codes = torch.tensor([[2.0, 0.3, 1.0][: len(READS[reads]["cardinalities"])]] * n)
         return {"codes": codes, "has_targets": torch.ones_like(codes, dtype=torch.bool)}

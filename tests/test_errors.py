@@ -222,8 +222,8 @@ def shoes(condgen):
         (["--label", "Sneaker", "--all-labels"], ["--all-labels"]),
         (["--label", "Sneaker", "--format", "npz"], ["--format", "--per-label"]),
         (["--per-label", "2", "-n", "2"], ["--per-label", "-n"]),
-        (["--per-label", "0"], ["pictures of a label", "from 1"]),
-        (["--per-label", "2", "--batch", "0"], ["pictures in a batch"]),
+        (["--per-label", "0"], ["images of a label", "from 1"]),
+        (["--per-label", "2", "--batch", "0"], ["images in a batch"]),
         (["--per-label", "2", "--format", "tar"], ["tar", "parquet"]),
         (["--per-label", "2", "--set", "label=Sneaker"], ["--label"]),
         (["--label", "Sneaker", "--device", "toaster"], ["'toaster'", "--device cpu"]),
@@ -362,7 +362,7 @@ def test_corrupt_picture(condgen):
     condgen("generate", "a red circle", "--model", "tiny")
     whole = Path("out/a-red-circle-0.png").read_bytes()
     Path("half.png").write_bytes(whole[: len(whole) // 2])
-    Path("text.png").write_text("no picture")
+    Path("text.png").write_text("no image")
     for name in ("half.png", "text.png", "missing.png", "out"):
         refused(condgen("replay", name, "-o", "again"), name)
     assert not Path("again").exists()
@@ -391,7 +391,7 @@ def test_picture_without_a_sound_recipe(condgen):
 def test_label_file_where_captions_are_expected(condgen):
     labels = Path("train-labels-idx1-ubyte")
     labels.write_bytes(struct.pack(">II", 2049, 10) + bytes(range(10)))
-    refused(condgen("data", "check", labels), "labels", "no pictures beside them")
+    refused(condgen("data", "check", labels), "labels", "no images beside them")
     refused(condgen("train", "captions", "-o", "run", "--data", labels), "labels", "captions")
     refused(condgen("evaluate", "tiny", "--data", labels), "labels", "captions")
 
@@ -402,7 +402,7 @@ def test_label_file_where_captions_are_expected(condgen):
 @pytest.fixture
 def no_painting(monkeypatch):
     """Whatever is refused is refused before anything is painted."""
-    monkeypatch.setattr("condgen.pipelines.text_to_image.TextToImage.paint", None)
+    monkeypatch.setattr("condgen.pipelines.text_to_image.TextToImage.generate_batch", None)
 
 
 @pytest.mark.parametrize(
@@ -440,7 +440,7 @@ def test_layers_that_cannot_judge(condgen, no_painting):
     Path("data").mkdir()
     write_questions(Path("data/test.parquet"))
     write_layers(Path("gap.parquet"), first=1)
-    write_layers(Path("none.parquet"), image={"bytes": b"no picture", "path": ""})
+    write_layers(Path("none.parquet"), image={"bytes": b"no image", "path": ""})
     write_layers(Path("text.parquet"), index="0")
     write_layers(Path("large.parquet"), size=64)
     for name, word in (

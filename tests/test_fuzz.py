@@ -2,7 +2,7 @@
 
 A few inputs run with the other tests. The long campaigns, one process each:
 
-    CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k pictures
+    CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k images
     CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k tables
     CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k labels
     CONDGEN_FUZZ=10000 pytest -q -s tests/test_fuzz.py -k shards
@@ -149,7 +149,7 @@ def damaged(content: bytes, damage: list[tuple[str, float, int]], others: list[b
     return content
 
 
-# pictures
+# images
 
 
 def sound_pictures() -> list[bytes]:
@@ -296,7 +296,7 @@ def as_parquet(columns: list[tuple[str, str]], packing: str) -> bytes:
 
 USUAL = [("image", "picture"), ("text", "text"), ("split", "splits")]
 SOUND_TABLES = [
-    as_jsonl(SOUND_RECORDS), as_csv(SOUND_RECORDS, "utf-8"), b"a picture\nanother line\n",
+    as_jsonl(SOUND_RECORDS), as_csv(SOUND_RECORDS, "utf-8"), b"an image\nanother line\n",
     *(as_parquet(columns, packing) for packing in ("snappy", "zstd", "gzip", "none")
       for columns in (USUAL, [("file_name", "names"), ("text", "strings")])),
 ]  # fmt: skip
@@ -383,7 +383,7 @@ def test_tables(outcomes, home, file, damage, how):
 
 
 def sound_labels() -> dict[str, bytes]:
-    """Pairs of idx files, CIFAR's batches, a table and the names of classes, a few pictures each."""
+    """Pairs of idx files, CIFAR's batches, a table and the names of classes, a few images each."""
     rng = np.random.default_rng(0)
     pictures, labels = rng.integers(0, 256, (6, 4, 4), np.uint8).tobytes(), bytes(range(6))
     images = struct.pack(">4B3I", 0, 0, 8, 3, 6, 4, 4) + pictures
@@ -620,8 +620,8 @@ def _painted(folder: Path) -> str:
         assert 20 < len(str(error)) < 2000
         return "refused"
     try:
-        painting = next(model.generate("a red circle above a zebra \u2603", steps=1))
+        generated = next(model.generate("a red circle above a zebra \u2603", steps=1))
     except CondgenError:
         return "loaded, options refused"
-    assert painting.image.size == (model.size, model.size) and painting.png()
+    assert generated.image.size == (model.size, model.size) and generated.png()
     return "loaded and painted"

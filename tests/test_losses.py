@@ -35,7 +35,7 @@ def test_one_positive_is_clips_loss(embeds):
 
 
 def test_equal_captions_are_no_negatives(embeds):
-    """Two pictures with one caption: a perfect encoder reaches the entropy of the target, and no gradient is left."""
+    """Two images with one caption: a perfect encoder reaches the entropy of the target, and no gradient is left."""
     one = F.normalize(torch.randn(1, 16), dim=1)
     both = torch.cat([one, one, -one])
     matches = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=torch.bool)
@@ -116,7 +116,7 @@ def test_the_classic_game_is_binary_cross_entropy():
 
 
 def test_the_penalty_is_the_squared_slope():
-    """Of a linear critic w . x it is |w|^2, whatever the pictures."""
+    """Of a linear critic w . x it is |w|^2, whatever the images."""
     torch.manual_seed(0)
     w, images = torch.randn(3, 4, 4), torch.randn(6, 3, 4, 4, requires_grad=True)
     torch.testing.assert_close(gradient_penalty((images * w).flatten(1).sum(1), images), w.pow(2).sum())
@@ -168,7 +168,7 @@ def test_instance_discrimination_is_a_classifier_whose_weights_are_the_bank(bank
 
 
 def test_noise_contrast_with_the_exact_partition_is_its_definition(bank):
-    """Wu et al., Eqs. 4 to 7, picture by picture."""
+    """Wu et al., Eqs. 4 to 7, image by image."""
     features, rows, index = bank
     noise, m, n = torch.tensor([1, 3, 3, 20, 41]), 5, 50
     scores = (features @ rows.T / 0.1).exp()

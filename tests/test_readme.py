@@ -64,7 +64,7 @@ def test_links_and_pictures_exist():
 
 
 def test_first_screen():
-    """One sentence, one picture, the two commands."""
+    """One sentence, one image, the two commands."""
     first = README.split("## ", 1)[0]
     assert first.count("![") == 1 and len(first.splitlines()) < 25
     assert 'pip install . && condgen generate "a red circle above a blue square" -o out' in first

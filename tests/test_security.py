@@ -170,7 +170,7 @@ def test_a_pickle_in_a_table_is_never_run(tmp_path, mark):
     assert load_captions(tmp_path / "one.parquet", 4, split="all").texts == ["a black square"] and not mark.exists()
     rows = [{"image": content, "text": "a"}, {"image": file.getvalue(), "text": content}]
     pq.write_table(pa.Table.from_pylist([rows[0]]), tmp_path / "two.parquet")
-    with pytest.raises(CondgenError, match="corrupt picture"):
+    with pytest.raises(CondgenError, match="corrupt image"):
         load_captions(tmp_path / "two.parquet", 4, split="all")
     assert not mark.exists()
 
@@ -240,12 +240,12 @@ def test_painting_writes_into_its_folder_alone(condgen, tmp_path):
     condgen("generate", "a red circle", "--model", "tiny", "-o", "warm")
     with overheard() as events:
         code, out, _ = condgen("generate", *PROMPTS, "--model", "tiny", "--steps", 1, "-o", "out/here", "--json")
-        painted = [json.loads(line)["path"] for line in out.splitlines()]
-        assert condgen("replay", painted[0], "-o", "out/again")[0] == 0
+        generated = [json.loads(line)["path"] for line in out.splitlines()]
+        assert condgen("replay", generated[0], "-o", "out/again")[0] == 0
     inside = tmp_path / "out"
-    assert code == 0 and len(painted) == len(PROMPTS)
+    assert code == 0 and len(generated) == len(PROMPTS)
     assert {place for place in written(events) if inside not in (place, *place.parents)} <= {Path(os.devnull)}
-    assert {path.resolve() for path in map(Path, painted)} <= written(events) | set(inside.rglob("*"))
+    assert {path.resolve() for path in map(Path, generated)} <= written(events) | set(inside.rglob("*"))
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -299,7 +299,7 @@ def test_a_table_that_unpacks_to_very_much_is_refused_by_its_header(tmp_path, mo
     read_batches = pq.ParquetFile.iter_batches
 
     def only_texts(self, *args, columns=None, **more):
-        assert columns == ["text"], "whoever unpacks the pictures, fails the test"
+        assert columns == ["text"], "whoever unpacks the images, fails the test"
         return read_batches(self, *args, columns=columns, **more)
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", only_texts)

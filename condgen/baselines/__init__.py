@@ -1,1 +1,1 @@
-"""Without a condition, or picture to picture: autoencoders, GANs, translation."""
+"""Without a condition, or image to image: autoencoders, GANs, translation."""

@@ -1,4 +1,4 @@
-"""Autoencoders: a picture through a short code and back. Linear, of perceptrons, of convolutions; plain or variational.
+"""Autoencoders: an image through a short code and back. Linear, of perceptrons, of convolutions; plain or variational.
 
 A plain one gives a code, a variational one a normal distribution of codes, and then it has a likelihood and can draw.
 """
@@ -27,20 +27,20 @@ class AutoencoderConfig:
     """Shape of an autoencoder, and what its pixels are distributed as.
 
     Args:
-        size, colours: of the pictures.
+        size, colours: of the images.
         body: `linear`, `mlp` or `conv`.
         latent: length Z of the code.
-        hidden: widths of the layers between picture and code, of `mlp`.
+        hidden: widths of the layers between image and code, of `mlp`.
         channels: of every level of `conv`, the first at full resolution over two by two folded pixels; each further one
             halves.
         blocks: residual blocks a level, of `conv`.
-        variational: whether a picture has a distribution of codes, N(mean, exp log_var), with the prior N(0, 1).
-        likelihood: of a pixel: `gaussian` around the decoded picture; `bernoulli`, the decoded picture is the chance of
+        variational: whether an image has a distribution of codes, N(mean, exp log_var), with the prior N(0, 1).
+        likelihood: of a pixel: `gaussian` around the decoded image; `bernoulli`, the decoded image is the chance of
             white.
         sigma: sd of the gaussian: `optimal`, the root of the mean squared error, tracked in training; `learned`, one
             weight; `fixed`.
         fixed: the sd where it is fixed, and where it starts.
-        binary: pictures are black and white: before anything else every pixel is drawn, its brightness the chance.
+        binary: images are black and white: before anything else every pixel is drawn, its brightness the chance.
 
     References:
         Auto-Encoding Variational Bayes (Kingma, Welling, 2014)
@@ -62,7 +62,7 @@ class AutoencoderConfig:
 
 
 class Autoencoder(nn.Module):
-    """Picture (B, C, S, S) in [-1, 1] -> code (B, Z) -> picture."""
+    """Image (B, C, S, S) in [-1, 1] -> code (B, Z) -> image."""
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
@@ -84,7 +84,7 @@ class Autoencoder(nn.Module):
 
     @property
     def variational(self) -> bool:
-        """Whether a picture has a distribution of codes."""
+        """Whether an image has a distribution of codes."""
         return self.config.variational
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -96,16 +96,16 @@ class Autoencoder(nn.Module):
         return mean, log_var.clamp(-12, 4)
 
     def encode(self, images: Tensor) -> Tensor:
-        """The code of a picture, or the mean of its distribution, (B, Z)."""
+        """The code of an image, or the mean of its distribution, (B, Z)."""
         return self.posterior(images)[0]
 
     def decode(self, z: Tensor) -> Tensor:
-        """The mean picture of a code, (B, C, S, S); of a gaussian it may leave [-1, 1] a little."""
+        """The mean image of a code, (B, C, S, S); of a gaussian it may leave [-1, 1] a little."""
         out = self.decoder(z)
         return 2 * torch.sigmoid(out) - 1 if self.config.likelihood == "bernoulli" else out
 
     def log_likelihood(self, images: Tensor, z: Tensor) -> Tensor:
-        """log p(picture | code) in nats, summed over the pixels, (B,); of a density over [-1, 1] for a gaussian."""
+        """log p(image | code) in nats, summed over the pixels, (B,); of a density over [-1, 1] for a gaussian."""
         out = self.decoder(z)
         if self.config.likelihood == "bernoulli":
             return -bernoulli_nll(out, (images + 1) / 2)
@@ -116,7 +116,7 @@ class Autoencoder(nn.Module):
         return torch.stack([torch.randn(self.config.latent, generator=own) for own in rng])
 
     def seen(self, images: Tensor, rng: torch.Generator | None = None) -> Tensor:
-        """The pictures as this model takes them: black and white by chance where it is `binary`, else as they are."""
+        """The images as this model takes them: black and white by chance where it is `binary`, else as they are."""
         if not self.config.binary:
             return images
         chance = (images + 1) / 2
@@ -125,7 +125,7 @@ class Autoencoder(nn.Module):
 
 
 class Shadow(nn.Module):
-    """The linear map into the code, of pictures less their mean."""
+    """The linear map into the code, of images less their mean."""
 
     def __init__(self, config: AutoencoderConfig, out: int):
         super().__init__()
@@ -138,7 +138,7 @@ class Shadow(nn.Module):
 
 
 class LinearDecoder(nn.Module):
-    """The linear map out of the code; its bias is a picture."""
+    """The linear map out of the code; its bias is an image."""
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
@@ -158,7 +158,7 @@ def _layers(widths: tuple[int, ...]) -> list[nn.Module]:
 
 
 class Perceptron(nn.Module):
-    """Picture -> (B, out), by layers that are fully connected."""
+    """Image -> (B, out), by layers that are fully connected."""
 
     def __init__(self, config: AutoencoderConfig, out: int):
         super().__init__()
@@ -169,7 +169,7 @@ class Perceptron(nn.Module):
 
 
 class Painted(nn.Module):
-    """Code -> picture, by layers that are fully connected."""
+    """Code -> image, by layers that are fully connected."""
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
@@ -183,7 +183,7 @@ class Painted(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Picture -> (B, out), by convolutions that halve it level by level."""
+    """Image -> (B, out), by convolutions that halve it level by level."""
 
     def __init__(self, config: AutoencoderConfig, out: int):
         super().__init__()
@@ -204,7 +204,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Code -> picture: levels are doubled by repeating pixels and a convolution, which leaves no checkerboard."""
+    """Code -> image: levels are doubled by repeating pixels and a convolution, which leaves no checkerboard."""
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
@@ -229,14 +229,14 @@ class AutoencoderObjective:
     """How an autoencoder is trained.
 
     Args:
-        noise: what is done to the picture that is encoded, while the clean one is to be decoded: `none`; `gaussian`,
+        noise: what is done to the image that is encoded, while the clean one is to be decoded: `none`; `gaussian`,
             noise is added; `masking`, pixels become black.
         strength: sd of the noise in [-1, 1], or the share of the pixels that become black.
         beta: weight of the KL divergence, of a variational one.
-        warmup: pictures over which beta rises from 0; 0 is off.
+        warmup: images over which beta rises from 0; 0 is off.
         free_bits: nats a dimension that cost nothing.
         capacity: nats that the KL divergence is drawn to, from 0 at first; 0 is off, and beta holds.
-        capacity_over: pictures over which the capacity rises.
+        capacity_over: images over which the capacity rises.
         gamma: weight of the distance from the capacity.
 
     References:
@@ -318,12 +318,12 @@ class AutoencoderTraining(nn.Module):
         return own.beta * self._risen(own.warmup) * kl
 
     def _risen(self, over: int) -> Tensor | float:
-        """How far something has risen, in [0, 1], that rises over so many pictures."""
+        """How far something has risen, in [0, 1], that rises over so many images."""
         return (self.images_seen / over).clamp(max=1) if over else 1.0
 
 
 def corrupted(images: Tensor, objective: AutoencoderObjective) -> Tensor:
-    """Pictures with the noise that a denoising autoencoder is to take away."""
+    """Images with the noise that a denoising autoencoder is to take away."""
     if objective.noise == "gaussian":
         return images + objective.strength * torch.randn_like(images)
     if objective.noise == "masking":

@@ -30,9 +30,9 @@ class GanConfig:
     """Shape of both players.
 
     Args:
-        size: edge of the pictures.
-        colours: channels of the pictures, 1 or 3.
-        body: `mlp`, three hidden layers; `dcgan`, convolutions with strides. These halve the picture until its edge is
+        size: edge of the images.
+        colours: channels of the images, 1 or 3.
+        body: `mlp`, three hidden layers; `dcgan`, convolutions with strides. These halve the image until its edge is
             4 to 7, so the size must be such a number times a power of two.
         code: length of the noise.
         width: channels of the highest level of `dcgan`, each further one doubles them, up to eight times; hidden units
@@ -56,12 +56,12 @@ class GanConfig:
 
     @property
     def latent(self) -> int:
-        """Length Z of the vector that a picture is painted from, see `Codes`."""
+        """Length Z of the vector that an image is painted from, see `Codes`."""
         return self.code + self.categories + self.continuous
 
     @property
     def halvings(self) -> int:
-        """How often `dcgan` halves the picture.
+        """How often `dcgan` halves the image.
 
         Raises:
             ValueError: the edge it ends at is no whole number.
@@ -69,7 +69,7 @@ class GanConfig:
         n = max(0, math.floor(math.log2(max(self.size, 1) / START)))
         if n < 1 or self.size % 2**n:
             raise ValueError(
-                f"pictures of {self.size} pixels cannot be halved down to {START} to {2 * START - 1}; take a power of "
+                f"images of {self.size} pixels cannot be halved down to {START} to {2 * START - 1}; take a power of "
                 "two from 8, or 28, with --pictures.size"
             )
         return n
@@ -150,7 +150,7 @@ def _scaled_down(module: nn.Module) -> None:
 
 
 class Gan(nn.Module):
-    """A generator: z -> pictures. What z holds is said in `Codes`.
+    """A generator: z -> images. What z holds is said in `Codes`.
 
     References:
         Generative Adversarial Nets (Goodfellow et al., 2014), for `mlp`
@@ -185,7 +185,7 @@ class Gan(nn.Module):
         return self.body(z)
 
     def decode(self, z: Tensor) -> Tensor:
-        """(B, Z) -> (B, C, S, S) in [-1, 1]; in training mode the pictures of a batch hang on each other."""
+        """(B, Z) -> (B, C, S, S) in [-1, 1]; in training mode the images of a batch hang on each other."""
         return self(z)
 
     def draw(self, rng: list[torch.Generator]) -> Tensor:
@@ -196,7 +196,7 @@ class Gan(nn.Module):
 
 
 class GanCritic(nn.Module):
-    """Pictures -> (B, 1 + K): the logit, is it real?, and what it reads of the codes that it was painted from.
+    """Images -> (B, 1 + K): the logit, is it real?, and what it reads of the codes that it was painted from.
 
     These are the logits of the category, and for every continuous code mean and log sigma of a normal.
 
@@ -241,7 +241,7 @@ class GanCritic(nn.Module):
         return [layer, BatchNorm(channels), nn.LeakyReLU(0.2)]
 
     def phi(self, images: Tensor) -> Tensor:
-        """Its features of pictures, (B, F), which all its answers come from."""
+        """Its features of images, (B, F), which all its answers come from."""
         return self.trunk(images)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -249,7 +249,7 @@ class GanCritic(nn.Module):
         return self.real(phi) if self.codes is None else torch.cat([self.real(phi), self.codes(phi)], 1)
 
     def category(self, images: Tensor) -> Tensor:
-        """Logits of the category that pictures seem to be painted from, (B, categories)."""
+        """Logits of the category that images seem to be painted from, (B, categories)."""
         return self(images)[:, 1 : 1 + self.config.categories]
 
 
@@ -259,11 +259,11 @@ class GanObjective(AdversarialObjective):
 
     Args:
         loss: of the game: `rp`, `ns` or `hinge`, see `losses.adversarial`.
-        gamma: weight of the penalties on the critic's slope at real (R1) and at painted pictures (R2); 0 is off.
+        gamma: weight of the penalties on the critic's slope at real (R1) and at painted images (R2); 0 is off.
         penalised: share of the batch that the penalties are computed on; they cost as much as three passes.
-        augment: largest share of the pictures that the critic sees changed (shifted, a patch cut out, brightness).
+        augment: largest share of the images that the critic sees changed (shifted, a patch cut out, brightness).
         augment_over: steps over which the share rises to it.
-        category: weight of what pictures tell of the category they were painted from (mutual information).
+        category: weight of what images tell of the category they were painted from (mutual information).
         continuous: the same of continuous codes.
     """
 
@@ -278,9 +278,9 @@ CLASSIC = GanObjective(loss="ns", gamma=0.0, augment=0.0)
 class GanTraining(AdversarialTraining):
     """A Trainable around a GAN, in two turns, on batches with `image` (B, C, S, S).
 
-    Both players are rewarded for what pictures tell of their codes: the generator paints so that they can be read, the
+    Both players are rewarded for what images tell of their codes: the generator paints so that they can be read, the
     critic learns to read them, for what it reads with is its own. What is logged of it are lower bounds of the mutual
-    information of pictures and codes, in nats.
+    information of images and codes, in nats.
 
     References: see `GanCritic`, section 5.
     """
@@ -311,7 +311,7 @@ class GanTraining(AdversarialTraining):
         return self.critic(self.augmented(images))
 
     def judge_both(self, real: Tensor, fake: Tensor, read: Read) -> tuple[Tensor, Tensor]:
-        """Apart where the critic norms over the batch: in the generator's turn it sees painted pictures alone, too."""
+        """Apart where the critic norms over the batch: in the generator's turn it sees painted images alone, too."""
         if self.critic.config.norm == "batch":
             return self.judge(real), self.judge(fake)
         return super().judge_both(real, fake, read)
@@ -329,10 +329,10 @@ class GanTraining(AdversarialTraining):
 
 
 def category_nats(logits: Tensor, category: Tensor) -> Tensor:
-    """Lower bound of the mutual information of pictures and category: log K less the cross-entropy, in nats.
+    """Lower bound of the mutual information of images and category: log K less the cross-entropy, in nats.
 
     Args:
-        logits: (B, K), read off the pictures.
+        logits: (B, K), read off the images.
         category: (B, K), all zero but for a one; every value is drawn as often.
     """
     return math.log(category.shape[1]) - F.cross_entropy(logits, category)

@@ -1,4 +1,4 @@
-"""A sampler after the fact: a mixture of normals fitted to the codes of training pictures."""
+"""A sampler after the fact: a mixture of normals fitted to the codes of training images."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def fit_mixture(codes: Tensor, components: int = 10, seed: int = 0, most: int = 
     """A mixture fitted by expectation-maximisation (scikit-learn).
 
     Args:
-        codes: (N, Z), of training pictures.
+        codes: (N, Z), of training images.
         components: at most so many; fewer where there are few codes.
         seed: of the start, and of the choice where there are more than `most` codes.
         most: codes to fit to.

@@ -1,4 +1,4 @@
-"""Translation of pictures: with partners to learn from (pix2pix), and without (CycleGAN)."""
+"""Translation of images: with partners to learn from (pix2pix), and without (CycleGAN)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PairedObjective:
 
     Args:
         loss: of the game, see `losses.adversarial`.
-        adversarial: weight of the game; 0 leaves the distance alone, whose pictures are soft where it cannot know.
+        adversarial: weight of the game; 0 leaves the distance alone, whose images are soft where it cannot know.
         l1: weight of the mean absolute distance of a pixel to the partner's.
         critic: channels of the critic's first level.
     """
@@ -42,10 +42,10 @@ class UnpairedObjective:
 
     Args:
         loss: of the games, see `losses.adversarial`.
-        cycle: weight of the mean absolute distance of a pixel to that of the picture translated there and back.
-        identity: weight of the distance of a picture to its translation into what it is already, as a share of
+        cycle: weight of the mean absolute distance of a pixel to that of the image translated there and back.
+        identity: weight of the distance of an image to its translation into what it is already, as a share of
             `cycle`; it keeps colours.
-        pool: pictures painted before that a critic is shown in the place of every second new one; 0 shows the new.
+        pool: images painted before that a critic is shown in the place of every second new one; 0 shows the new.
         critic: channels of the first level of the critics.
     """
 
@@ -57,7 +57,7 @@ class UnpairedObjective:
 
 
 class PairedTraining(nn.Module):
-    """A Trainable around a generator, in two turns: a critic sees a picture beside its translation, or its partner.
+    """A Trainable around a generator, in two turns: a critic sees an image beside its translation, or its partner.
 
     A batch holds `a`, what is given, and `b`, its partner, see `data.pairs.PairViews`.
 
@@ -94,12 +94,12 @@ class UnpairedTraining(nn.Module):
     """A Trainable around two generators, there and back, in two turns; a critic on either side.
 
     What is translated there and back must be what it was, and what is there already must stay. Critics see every second
-    time a picture that was painted before, and the new one takes its place in the pool; so they do not forget.
+    time an image that was painted before, and the new one takes its place in the pool; so they do not forget.
 
-    A batch holds `a` and `b`, pictures of the two sides without partners, and `dice`, see `data.pairs.PairViews`.
+    A batch holds `a` and `b`, images of the two sides without partners, and `dice`, see `data.pairs.PairViews`.
 
     Args:
-        a_to_b, b_to_a: generators for pictures of as many channels.
+        a_to_b, b_to_a: generators for images of as many channels.
 
     Raises:
         ValueError: what is there already cannot stay, for the sides have another number of channels.
@@ -163,7 +163,7 @@ class UnpairedTraining(nn.Module):
         return {"loss": loss} | {name: value.detach() for name, value in metrics.items()}
 
     def _shown(self, fake_a: Tensor, fake_b: Tensor, dice: Tensor) -> list[Tensor]:
-        """What the critics are shown for these pictures; the pools come to hold the pictures of all processes."""
+        """What the critics are shown for these images; the pools come to hold the images of all processes."""
         if not self.unpaired.pool:
             return [fake_a, fake_b]
         dice, held, out, pools = distributed.all_gather_with_grad(dice), int(self.pooled), [], []
@@ -188,13 +188,13 @@ class UnpairedTraining(nn.Module):
 
 
 def drawn_from(pool: Tensor, held: int, fakes: Tensor, dice: Tensor) -> tuple[Tensor, Tensor, int]:
-    """What is shown in the place of new pictures, one after the other, the pool thereafter, and how many it holds.
+    """What is shown in the place of new images, one after the other, the pool thereafter, and how many it holds.
 
-    While there is room, a new picture is shown and kept. Then, half the time, it takes the place of one of the pool,
+    While there is room, a new image is shown and kept. Then, half the time, it takes the place of one of the pool,
     which is shown; else it is shown, and not kept.
 
     Args:
-        pool: (P, C, S, S), of which the first `held` are pictures.
+        pool: (P, C, S, S), of which the first `held` are images.
         fakes: (B, C, S, S).
         dice: (B, 2), evenly from 0 to 1: whether to change, and with which.
     """

@@ -1,4 +1,4 @@
-"""Pictures to pictures: two generators, and a critic that judges patch by patch."""
+"""Images to images: two generators, and a critic that judges patch by patch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class TranslatorConfig:
     """Shape of a generator.
 
     Args:
-        size: edge S of the pictures.
-        reads: channels of the pictures that come in, 1 or 3.
+        size: edge S of the images.
+        reads: channels of the images that come in, 1 or 3.
         colours: channels of those that go out, 1 or 3.
-        width: channels of the first level; they double with every halving of the picture.
+        width: channels of the first level; they double with every halving of the image.
         blocks: of the ResNet, residual blocks at its lowest level.
-        norm: over every channel of a picture by itself, as the papers have it, or over groups of an eighth of the
-            channels, which leaves more of what colour a picture has.
+        norm: over every channel of an image by itself, as the papers have it, or over groups of an eighth of the
+            channels, which leaves more of what colour an image has.
         dropout: share of the features of the U-Net's way up that training leaves out.
     """
 
@@ -39,15 +39,15 @@ class TranslatorConfig:
 
 
 class UNet(nn.Module):
-    """(B, C, S, S) in [-1, 1] -> (B, K, S, S) in [-1, 1], down to the whole picture at a glance and up again; what a
+    """(B, C, S, S) in [-1, 1] -> (B, K, S, S) in [-1, 1], down to the whole image at a glance and up again; what a
     level saw on the way down lies beside what comes from below.
 
     The first halving folds two by two pixels into channels and the last unfolds them, so nothing is lost on the way;
-    halving goes on to two by two places, or to an odd edge. Pictures grow by repeating places and a convolution, which
+    halving goes on to two by two places, or to an odd edge. Images grow by repeating places and a convolution, which
     leaves no checkerboard.
 
     Raises:
-        ValueError: the edge of the pictures is odd, or less than 8.
+        ValueError: the edge of the images is odd, or less than 8.
 
     References:
         U-Net: Convolutional Networks for Biomedical Image Segmentation (Ronneberger et al., 2015)
@@ -101,7 +101,7 @@ class ResNet(nn.Module):
     are mirrored. Folding and growing are as in `UNet`.
 
     Raises:
-        ValueError: the edge of the pictures is no multiple of 4, or less than 8.
+        ValueError: the edge of the images is no multiple of 4, or less than 8.
 
     References:
         Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016)
@@ -164,7 +164,7 @@ class Unfold(nn.Module):
 class PatchCritic(nn.Module):
     """(B, C, S, S) -> logits (B, 1, H, W): does this patch look real? Every patch is judged by itself.
 
-    A patch has 16, 34 or 70 pixels an edge, by how often the picture is halved: once at 32 pixels, twice at 64, three
+    A patch has 16, 34 or 70 pixels an edge, by how often the image is halved: once at 32 pixels, twice at 64, three
     times from 128.
 
     References:
@@ -187,7 +187,7 @@ class PatchCritic(nn.Module):
 
 
 def patch_halvings(size: int) -> int:
-    """How often a critic of patches halves pictures of this edge."""
+    """How often a critic of patches halves images of this edge."""
     return max(1, min(3, int(math.log2(size)) - 4))
 
 
@@ -223,7 +223,7 @@ def _conv(
 
 def _check(config: TranslatorConfig, multiple: int) -> None:
     if config.size < 8 or config.size % multiple:
-        raise ValueError(f"pictures have an edge of {config.size}; this net takes multiples of {multiple} from 8")
+        raise ValueError(f"images have an edge of {config.size}; this net takes multiples of {multiple} from 8")
 
 
 NETS: dict[str, type[nn.Module]] = {"unet": UNet, "resnet": ResNet}

@@ -26,7 +26,7 @@ def make_shelf(
     """Trains every kind for so long, judges it, and writes the page; gives its path. The same call goes on.
 
     Args:
-        out: folder of `shelf.md` and its pictures.
+        out: folder of `shelf.md` and its images.
         runs, collection, data, minutes, seed, progress: see `Shelf`.
         chapters: names among CHAPTERS; by default all.
 
@@ -37,7 +37,7 @@ def make_shelf(
         there = ", ".join(name for name in COLLECTIONS if name != "scenes")
         raise CondgenError(f"There is no collection {collection!r}; choose from {there}.")
     if collection != "digits" and not data:
-        raise CondgenError(f"The collection {collection} needs its pictures: --data PATH.")
+        raise CondgenError(f"The collection {collection} needs its images: --data PATH.")
     if unknown := [name for name in chapters if name not in CHAPTERS]:
         raise CondgenError(f"There is no chapter {unknown[0]!r}; there are {', '.join(CHAPTERS)}.")
     shelf = Shelf(make_folder(out), make_folder(runs), collection, data, minutes, seed, progress)
@@ -60,7 +60,7 @@ def _head(shelf: Shelf) -> list[str]:
         "",
         said(f"""
             Every idea on the way to text-to-picture that needs no text, each trained for {shelf.minutes:g} minutes of
-            one thread (GANs of convolutions for {shelf.minutes * LONGER:g}), from one seed, and judged on pictures that
+            one thread (GANs of convolutions for {shelf.minutes * LONGER:g}), from one seed, and judged on images that
             it never saw. So short a training shows what an idea does, not how good it can get; numbers of longer
             trainings are in [results.md](results.md). This page is written by one command:
         """),

@@ -1,4 +1,4 @@
-"""The chapters of the page, each about one idea: what it is, what it can and cannot do, numbers and pictures."""
+"""The chapters of the page, each about one idea: what it is, what it can and cannot do, numbers and images."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def codes(shelf: Shelf) -> list[str]:
     rows = [("picture", images, [])]
     rows += [(KINDS[n].title, shelf.model(n).decode(shelf.model(n).encode(images)), []) for n in names]
     return [
-        "## A picture through a few numbers: autoencoders",
+        "## An image through a few numbers: autoencoders",
         "",
         said(f"""
-            An encoder turns a picture into a short code, a decoder turns the code back into a picture, and the mean
-            squared error teaches both. **Can:** keep most of a picture in few numbers. A linear one finds what
+            An encoder turns an image into a short code, a decoder turns the code back into an image, and the mean
+            squared error teaches both. **Can:** keep most of an image in few numbers. A linear one finds what
             principal component analysis finds: here the largest angle between the two subspaces is {angle:.1e} rad,
             and its error {ratio:.4f} times that of PCA. Bends may do better with as many numbers; whether they do
             after so short a training stands beside. **Cannot:** paint anything new by itself: nothing says which
-            codes are those of pictures.
+            codes are those of images.
         """),
         "",
         *table_of(table),
-        *shelf.show("codes", sheet(rows), "Test pictures above what comes back of them"),
+        *shelf.show("codes", sheet(rows), "Test images above what comes back of them"),
     ]
 
 
@@ -76,22 +76,22 @@ def noise(shelf: Shelf) -> list[str]:
         "## Noise taken away: the denoising autoencoder",
         "",
         said(f"""
-            It is shown a picture with noise (sd {strength:g} on the scale of -1 to 1) and asked for the clean one.
-            **Can:** bring a picture back to where pictures are: of the noise of these {len(images)} test pictures
-            {after / before:.0%} is left, as mean squared error. What it learns is where the surface of pictures
+            It is shown an image with noise (sd {strength:g} on the scale of -1 to 1) and asked for the clean one.
+            **Can:** bring an image back to where images are: of the noise of these {len(images)} test images
+            {after / before:.0%} is left, as mean squared error. What it learns is where the surface of images
             lies: it passes on what changes along that surface, and takes away what leads off it. The table holds
             both against each other. **Cannot:** draw anew; and what it takes away is what it takes for noise, fine
             detail too.
         """),
         "",
-        *shelf.show("noise", sheet(rows), "Test pictures, with noise, and what comes back"),
+        *shelf.show("noise", sheet(rows), "Test images, with noise, and what comes back"),
         *_tables(found),
-        *shelf.show("tangents", next(iter(found.sheets.values())), "Pictures moved along the tangents of the surface"),
+        *shelf.show("tangents", next(iter(found.sheets.values())), "Images moved along the tangents of the surface"),
     ]
 
 
 def distributions(shelf: Shelf) -> list[str]:
-    """VAEs, new pictures, holes."""
+    """VAEs, new images, holes."""
     table: Table = {}
     for name in ("vae", "conv-vae"):
         report, model = shelf.report(name), shelf.model(name)
@@ -117,19 +117,19 @@ def distributions(shelf: Shelf) -> list[str]:
         "## A distribution of codes: the variational autoencoder",
         "",
         said("""
-            A picture has a normal distribution of codes, and a divergence draws all of them together towards one
-            normal distribution, the prior. **Can:** paint new pictures from codes that are drawn, and say how
-            likely a picture is, at least so likely: the bound, and closer by importance weights. **Cannot:** be
+            An image has a normal distribution of codes, and a divergence draws all of them together towards one
+            normal distribution, the prior. **Can:** paint new images from codes that are drawn, and say how
+            likely an image is, at least so likely: the bound, and closer by importance weights. **Cannot:** be
             sharp: what a code leaves open is averaged. A plain autoencoder becomes generative when a mixture of
-            normals is fitted to its codes; codes drawn without that, from N(0, 1), lie where no picture ever was,
+            normals is fitted to its codes; codes drawn without that, from N(0, 1), lie where no image ever was,
             and look like it.
         """),
         "",
         *table_of(table),
-        *shelf.show("new", sheet(rows), "New pictures: ten codes each"),
+        *shelf.show("new", sheet(rows), "New images: ten codes each"),
         said("""
-            Codes that are drawn can fall into holes, where no real picture's code is: farther from these than 95 %
-            of those of held-out pictures.
+            Codes that are drawn can fall into holes, where no real image's code is: farther from these than 95 %
+            of those of held-out images.
         """),
         "",
         *lines,
@@ -144,16 +144,16 @@ def between(shelf: Shelf) -> list[str]:
     ends = to_float(data.images[first])
     found = shelf.study(
         "conv-vae",
-        "between pictures",
+        "between images",
         lambda m: manifold.interpolate(m, ends[:3], ends[3:6], among=pictures.known.images[:10_000]),
     )
     return [
-        "## Between two pictures",
+        "## Between two images",
         "",
         said("""
-            Half of one picture over half of another is no picture, but a double exposure; half way between two
-            codes lies the code of something. **Can:** show that the codes follow the surface of pictures: the
-            numbers say how far pictures on the way are from the nearest real one. **Cannot:** know a way where
+            Half of one image over half of another is no image, but a double exposure; half way between two
+            codes lies the code of something. **Can:** show that the codes follow the surface of images: the
+            numbers say how far images on the way are from the nearest real one. **Cannot:** know a way where
             there is none: between two kinds of things something is painted that is neither.
         """),
         "",
@@ -177,7 +177,7 @@ def factors(shelf: Shelf) -> list[str]:
             weighed more, a number of the code that is not needed stays unused, and the others come closer to one
             factor each. **Can:** find some of the factors without ever being told of them; how far, is what the
             scores say (1 is each factor in a number of its own). **Cannot:** promise it: what makes it work is the
-            data and the seed as much as the weight, and what it costs is the picture. A sweep over weights and
+            data and the seed as much as the weight, and what it costs is the image. A sweep over weights and
             seeds is in [results.md](results.md).
         """),
         "",
@@ -194,14 +194,14 @@ def games(shelf: Shelf) -> list[str]:
         table[KINDS[name].title] = (
             {"parameters": _parameters(shelf.model(name))} | _quality(report) | _seen(shelf, name)
         )
-    table["real pictures"] = _quality(shelf.report("dcgan"), "real")
+    table["real images"] = _quality(shelf.report("dcgan"), "real")
     rows = [(KINDS[n].title, shelf.model(n).sample(range(IN_A_ROW)), []) for n in names]
     return [
         "## A game: generative adversarial networks",
         "",
         said("""
-            A generator paints from noise, a critic tells its pictures from real ones, and each learns from the
-            other. **Can:** be sharp, for nothing is averaged. **Cannot:** say what code a picture has, nor how
+            A generator paints from noise, a critic tells its images from real ones, and each learns from the
+            other. **Can:** be sharp, for nothing is averaged. **Cannot:** say what code an image has, nor how
             likely it is; and nothing makes it paint everything: recall, and the classes that are missing, say how
             much of the data it paints. The classic and the modern DCGAN share their generator; the modern one has
             penalties on the critic's slope, augmentation, a game of pairs, a running mean of the weights, and no
@@ -209,7 +209,7 @@ def games(shelf: Shelf) -> list[str]:
         """),
         "",
         *table_of(table),
-        *shelf.show("games", sheet(rows), "New pictures by the three, from ten seeds"),
+        *shelf.show("games", sheet(rows), "New images by the three, from ten seeds"),
     ]
 
 
@@ -217,16 +217,16 @@ def categories(shelf: Shelf) -> list[str]:
     """InfoGAN."""
     report, model = shelf.report("infogan"), shelf.model("infogan")
     own = report.get("categories") or {}
-    painted = model.decode(in_every_category(model.draw(range(8)), model.net.config))
-    rows = [(f"category {c}", images, []) for c, images in enumerate(painted.split(8))]
+    generated = model.decode(in_every_category(model.draw(range(8)), model.net.config))
+    rows = [(f"category {c}", images, []) for c, images in enumerate(generated.split(8))]
     return [
-        "## Codes that can be read off the picture: InfoGAN",
+        "## Codes that can be read off the image: InfoGAN",
         "",
         said("""
             Part of the noise is a category and two numbers, and the critic must be able to read these off the
-            picture. **Can:** find kinds of pictures without labels: the table says how often the category that it
-            reads off a test picture is that of the picture's class, after the best assignment of the one to the
-            other on training pictures. **Cannot:** be asked for kinds that people would choose; two classes that
+            image. **Can:** find kinds of images without labels: the table says how often the category that it
+            reads off a test image is that of the image's class, after the best assignment of the one to the
+            other on training images. **Cannot:** be asked for kinds that people would choose; two classes that
             look alike may share a category.
         """),
         "",
@@ -236,7 +236,7 @@ def categories(shelf: Shelf) -> list[str]:
 
 
 def translation(shelf: Shelf) -> list[str]:
-    """Picture to picture."""
+    """Image to image."""
     names = ("edges2picture", "grey2colour", "day2night", "squares2circles")
     tables: dict[str, Table] = {}
     shown: list[str] = []
@@ -252,13 +252,13 @@ def translation(shelf: Shelf) -> list[str]:
         line for section, table in tables.items() for line in (f"**{section.replace('_', ' ')}**", "", *table_of(table))
     ]
     return [
-        "## Picture to picture: translation",
+        "## Image to image: translation",
         "",
         said("""
-            With pairs at hand a U-Net learns to turn the one picture into the other, by their distance and by a
+            With pairs at hand a U-Net learns to turn the one image into the other, by their distance and by a
             critic of patches; without pairs two generators learn, each the other's way back. **Can:** put in what
-            the other side always has, and leave what both share. **Cannot:** know what the picture does not tell:
-            from a grey picture two colours that are equally bright are one; and without pairs nothing but the way
+            the other side always has, and leave what both share. **Cannot:** know what the image does not tell:
+            from a grey image two colours that are equally bright are one; and without pairs nothing but the way
             back says what is to stay.
         """),
         "",
@@ -278,7 +278,7 @@ CHAPTERS: dict[str, Callable[[Shelf], list[str]]] = {
 
 
 def beside_pca(model, pictures: Pictures) -> tuple[float, float]:
-    """A linear autoencoder beside PCA of its pictures: the largest angle of the two subspaces, and the ratio of errors.
+    """A linear autoencoder beside PCA of its images: the largest angle of the two subspaces, and the ratio of errors.
 
     Its run held a few of these out, which PCA sees here: the angle is that between the two data sets, too.
     """
@@ -296,7 +296,7 @@ def beside_pca(model, pictures: Pictures) -> tuple[float, float]:
 
 
 def _translated(model) -> Any:
-    """Pictures of the training's kind above their translations, as a sheet."""
+    """Images of the training's kind above their translations, as a sheet."""
     images, labels = sheet_of(model, read_sides(model, "", "test"))
     return grid(to_pil(torch.cat([to_float(image)[None].expand(-1, 3, -1, -1) for image in images])), labels, 8, 80)
 
@@ -314,13 +314,13 @@ def _parameters(model) -> int:
 
 
 def _seen(shelf: Shelf, name: str) -> dict[str, int]:
-    """How many pictures a training saw."""
+    """How many images a training saw."""
     lines = (shelf.runs / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return {"pictures seen": json.loads(lines[-1])["images"]}
+    return {"images seen": json.loads(lines[-1])["images"]}
 
 
 def _quality(report: dict, side: str = "generated") -> dict[str, Any]:
-    """What new pictures are like, in a line: distances, precision, recall, and what is missing."""
+    """What new images are like, in a line: distances, precision, recall, and what is missing."""
     line: dict[str, Any] = {}
     for name, row in report.get("distances", {}).items():
         line[name] = row.get(side)

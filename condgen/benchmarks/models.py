@@ -23,7 +23,7 @@ from condgen.pipelines.auto import open_model
 from condgen.recipes import RECIPES, find_recipe, train
 
 FOLDER = "shelf"
-"""Where the pictures of the page are, beside it."""
+"""Where the images of the page are, beside it."""
 IN_A_ROW = 10
 LONGER = 4
 
@@ -59,7 +59,7 @@ KINDS = {
     "dcgan-classic": Kind("DCGAN, classic", "dcgan", "classic", times=LONGER),
     "dcgan": Kind("DCGAN, modern", "dcgan", "modern", times=LONGER),
     "infogan": Kind("InfoGAN", "infogan", times=LONGER),
-    "edges2picture": Kind("edges to pictures", "edges2picture", scenes=True),
+    "edges2picture": Kind("edges to images", "edges2picture", scenes=True),
     "grey2colour": Kind("grey to colour", "grey2colour", scenes=True),
     "day2night": Kind("day to night", "day2night", scenes=True),
     "squares2circles": Kind("squares and circles, without pairs", "squares2circles", scenes=True),
@@ -67,12 +67,12 @@ KINDS = {
 
 
 class Shelf:
-    """What the page is made of: trained models, their reports, pictures of them.
+    """What the page is made of: trained models, their reports, images of them.
 
     Args:
         out: folder of the page.
         runs: folder of the trainings and reports; what is there is taken as it is.
-        collection: which pictures, as recipes call them: `digits`, `fashion`, `cifar10` or `pictures`.
+        collection: which images, as recipes call them: `digits`, `fashion`, `cifar10` or `pictures`.
         data: where they are; '' for digits.
         minutes, seed: of every training.
         told: called with progress.
@@ -124,17 +124,17 @@ class Shelf:
         return look(model)
 
     def show(self, name: str, png: bytes, told: str) -> list[str]:
-        """Keeps a picture; gives the lines of the page that show it."""
+        """Keeps an image; gives the lines of the page that show it."""
         write_bytes(make_folder(self.out / FOLDER) / f"{name}.png", png)
         return [f"![{told}]({FOLDER}/{name}.png)", "", f"*{told}*", ""]
 
     @cached_property
     def test(self) -> Tensor:
-        """Pictures of the collection that no training saw, (N, C, S, S)."""
+        """Images of the collection that no training saw, (N, C, S, S)."""
         return to_float(self.pictures("conv-ae").held.images)
 
     def pictures(self, name: str) -> Pictures:
-        """Where the pictures of a kind come from."""
+        """Where the images of a kind come from."""
         return Pictures(self.model(name), "" if KINDS[name].scenes else self.data)
 
     def shown(self, n: int = IN_A_ROW) -> Tensor:

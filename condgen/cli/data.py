@@ -1,4 +1,4 @@
-"""`condgen data check PATH`: looks through captioned or labelled pictures before anybody trains on them."""
+"""`condgen data check PATH`: looks through captioned or labelled images before anybody trains on them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 
 from condgen.cli.terminal import show_json
 
-HELP = "look through captioned or labelled pictures before training on them"
+HELP = "look through captioned or labelled images before training on them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One action so far: check."""
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
-    text = "read every row, open every picture, and count what training could not use; exit code 1 when not ready"
+    text = "read every row, open every image, and count what training could not use; exit code 1 when not ready"
     check = actions.add_parser("check", help=text, description=f"{text[0].upper()}{text[1:]}.")
     check.set_defaults(run=run, parser=check)
     check.add_argument(
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--attributes", default="", metavar="COLUMN,COLUMN", help="columns of attributes beside the label"
     )
-    check.add_argument("-o", dest="out", default="", metavar="PNG", help="write a sheet: some pictures of every class")
+    check.add_argument("-o", dest="out", default="", metavar="PNG", help="write a sheet: some images of every class")
     check.add_argument("--where", default="", metavar="COLUMN=VALUE", help="keep only such rows; several with commas")
     check.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 

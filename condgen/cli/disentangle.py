@@ -9,9 +9,9 @@ HELP = "score whether each number of the code stands for one factor, on data who
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The factors are columns of the data, --attributes."""
-    text = "pictures to judge on, at most (default 10000)"
+    text = "images to judge on, at most (default 10000)"
     parser.add_argument("-n", type=int, default=10_000, metavar="N", help=text)
-    text = "of the choice of pictures, of the forests, of the votes (default 0)"
+    text = "of the choice of images, of the forests, of the votes (default 0)"
     parser.add_argument("--seed", type=int, default=0, help=text)
 
 

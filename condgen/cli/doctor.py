@@ -85,7 +85,7 @@ def machine() -> Finding:
 
 
 def working_folder() -> Finding:
-    """Whether pictures can be written here."""
+    """Whether images can be written here."""
     try:
         with tempfile.TemporaryFile(dir="."):
             return Finding("folder", f"{Path.cwd()} can be written")

@@ -1,4 +1,4 @@
-"""`condgen embed MODEL --data PATH -o OUT`: embeddings of pictures and captions, computed once and kept."""
+"""`condgen embed MODEL --data PATH -o OUT`: embeddings of images and captions, computed once and kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from condgen.cli.generate import check_device, check_folder
 from condgen.cli.terminal import human, show_json
 from condgen.contracts import CondgenError
 
-HELP = "compute the embeddings of captioned pictures once, to train priors and decoders from"
+HELP = "compute the embeddings of captioned images once, to train priors and decoders from"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,15 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "a name that `condgen list` shows, a path, a training run that has its encoder, or an encoder of another "
     text += "library: local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME"
     parser.add_argument("model", nargs="?", metavar="MODEL", help=text)
-    parser.add_argument("--data", default="", metavar="PATH", help="captioned pictures: a folder, a file, shards")
+    parser.add_argument("--data", default="", metavar="PATH", help="captioned images: a folder, a file, shards")
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="folder; the same command again goes on with it")
     parser.add_argument("--split", default="train", help="which part of the data (default train)")
     for name, what in (("image", "picture"), ("text", "captions"), ("split-column", "split")):
         parser.add_argument(f"--{name}", default="", metavar="COLUMN", help=f"column of the {what}; guessed if missing")
     parser.add_argument("--where", default="", metavar="COLUMN=VALUE", help="keep only such rows; several with commas")
-    parser.add_argument("--how", choices=("crop", "pad"), default="crop", help="how pictures become square")
+    parser.add_argument("--how", choices=("crop", "pad"), default="crop", help="how images become square")
     parser.add_argument("--max-bad", type=float, default=0.01, metavar="SHARE", help="of rows that may be unusable")
-    parser.add_argument("--size", type=int, metavar="S", help="edge of the pictures, where the encoder scales them")
+    parser.add_argument("--size", type=int, metavar="S", help="edge of the images, where the encoder scales them")
     parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, mps")
     parser.add_argument("--json", action="store_true", help="what was written, as JSON on stdout")
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the folder."""
     if not args.data or args.out is None:
-        raise CondgenError("Give the pictures with --data PATH and the folder of the embeddings with -o OUT.")
+        raise CondgenError("Give the images with --data PATH and the folder of the embeddings with -o OUT.")
     check_folder(args.out)
     from condgen.data.embeddings.compute import embed, load_encoder
     from condgen.data.sources.rows import Columns
@@ -55,5 +55,5 @@ def run(args: argparse.Namespace) -> int:
         told = {"path": str(args.out), "pictures": len(embeds), "space": about.space, "embed_dim": about.embed_dim}
         show_json(told | {"data": about.data, "digest": about.digest, "bytes": size})
     else:
-        print(f"{args.out}  {len(embeds):,} pictures of {embeds.about.data}, space {embeds.about.space}, {human(size)}")
+        print(f"{args.out}  {len(embeds):,} images of {embeds.about.data}, space {embeds.about.space}, {human(size)}")
     return 0

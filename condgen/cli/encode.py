@@ -1,4 +1,4 @@
-"""`condgen encode MODEL --text T --data PATH -o e.parquet`: embeddings of texts and pictures, for other tools."""
+"""`condgen encode MODEL --text T --data PATH -o e.parquet`: embeddings of texts and images, for other tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from condgen.cli.search import add_reading, reading
 from condgen.cli.terminal import human, show_json
 from condgen.contracts import CondgenError
 
-HELP = "write the embeddings of texts and pictures, for other tools to read"
+HELP = "write the embeddings of texts and images, for other tools to read"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None or args.out.suffix not in (".npy", ".parquet") or args.out.is_dir():
         raise CondgenError("Say where to write the embeddings: -o e.parquet, or -o e.npy.")
     if not args.text and not args.data:
-        raise CondgenError("There is nothing to encode. Give texts with --text, or pictures with --data PATH.")
+        raise CondgenError("There is nothing to encode. Give texts with --text, or images with --data PATH.")
     check_folder(args.out.parent)
     texts = texts_of(args.text)
     from condgen.retrieval.search import encode, encoder_of
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         show_json(told)
     else:
-        what = f"{told['texts']:,} texts, {told['pictures']:,} pictures, {told['embed_dim']} numbers each"
+        what = f"{told['texts']:,} texts, {told['images']:,} images, {told['embed_dim']} numbers each"
         print(f"{args.out}  {what}, space {told['space']}, {human(told['bytes'])}")
     return 0
 

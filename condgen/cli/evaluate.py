@@ -25,19 +25,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Named as the arguments of `condgen.evaluation.evaluate`."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a name that `condgen list` shows, or a path")
     parser.add_argument("-o", "--out", type=Path, metavar="REPORT", help="folder for report.json, report.md, sheet.png")
-    parser.add_argument("--data", default="", metavar="PATH", help="pictures to judge on; scenes and labels need none")
+    parser.add_argument("--data", default="", metavar="PATH", help="images to judge on; scenes and labels need none")
     parser.add_argument("--split", default="test", help="which part of the data (default test)")
     for name, what in (("image", "picture"), ("text", "captions"), ("split-column", "split")):
         parser.add_argument(f"--{name}", metavar="COLUMN", help=f"column of the {what}; '' guesses{TRAINED}")
     parser.add_argument("--where", metavar="COLUMN=VALUE", help=f"judge only such rows; several with commas{TRAINED}")
-    parser.add_argument("--how", choices=("crop", "pad"), help=f"how pictures become square{TRAINED}")
-    parser.add_argument("--pictures", type=int, default=4, metavar="N", help="pictures of every prompt (default 4)")
+    parser.add_argument("--how", choices=("crop", "pad"), help=f"how images become square{TRAINED}")
+    parser.add_argument("--pictures", type=int, default=4, metavar="N", help="images of every prompt (default 4)")
     parser.add_argument("--prompts", type=int, default=50, metavar="N", help="prompts of every task (default 50)")
     parser.add_argument("--ablate", type=int, default=20, metavar="N", help="prompts of every ablation; 0 for none")
     parser.add_argument("--against", action="append", default=[], metavar="MODEL", help="a model to judge beside it")
-    parser.add_argument("--parts", default="", metavar="FILE", help="parquet of the layers that pictures are made of")
+    parser.add_argument("--parts", default="", metavar="FILE", help="parquet of the layers that images are made of")
     labels = parser.add_argument_group("models of labels")
-    labels.add_argument("--per-label", type=int, default=100, metavar="N", help="pictures of a class (default 100)")
+    labels.add_argument("--per-label", type=int, default=100, metavar="N", help="images of a class (default 100)")
     labels.add_argument("--seeds", type=int, metavar="K", help="paint them K times (default 3); of features see --tune")
     labels.add_argument("--judge", type=Path, metavar="FOLDER", help="keep classifiers here (default REPORT/judge)")
     labels.add_argument("--combined", default=(), type=names, metavar="A,B", help="factors that are a combination")
@@ -53,15 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="sentence for zero-shot, as 'a photo of a {}'; several, or those that go with the data",
     )
-    seen.add_argument("--train-pictures", type=int, default=0, metavar="N", help="fit on N pictures; 0 for all")
+    seen.add_argument("--train-pictures", type=int, default=0, metavar="N", help="fit on N images; 0 for all")
     seen.add_argument(
         "--tune",
         type=int,
         default=20_000,
         metavar="N",
-        help="pictures seen with 1, 10 and 100 %% of the labels, --seeds times (default 20000, once); 0 for none",
+        help="images seen with 1, 10 and 100 %% of the labels, --seeds times (default 20000, once); 0 for none",
     )
-    text = "codes a picture for the likelihood of a VAE (default 50); 0 for none"
+    text = "codes an image for the likelihood of a VAE (default 50); 0 for none"
     parser.add_argument("--importance", type=int, default=50, metavar="K", help=text)
     parser.add_argument("--card", action="store_true", help="write the scores into the model's card, too")
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")

@@ -33,5 +33,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         show_json({"path": str(args.out), "largest_difference": told})
     else:
-        print(f"{args.out}  largest difference: text {told['text']:.1e}, picture {told['image']:.1e}")
+        print(f"{args.out}  largest difference: text {told['text']:.1e}, image {told['image']:.1e}")
     return 0

@@ -1,4 +1,4 @@
-"""`condgen generate PROMPT...`: pictures with their recipe inside, and a labelled sheet of them."""
+"""`condgen generate PROMPT...`: images with their recipe inside, and a labelled sheet of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from condgen.cli.terminal import say
 from condgen.contracts import CondgenError
 from condgen.text import check_prompt
 
-HELP = "paint pictures from prompts"
+HELP = "paint images from prompts"
 OPTIONS = (
     ("--guidance", "W", float, "how closely to follow the prompt; 1 is off"),
     ("--guidance-low", "T", float, "noise level from 0 to 1 below which nothing is guided"),
@@ -37,13 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to paint")
     parser.add_argument("--prompts-file", type=Path, metavar="FILE", help="prompts, one a line")
     add_model_arguments(parser)
-    parser.add_argument("-n", type=int, default=1, metavar="N", help="pictures of every prompt (default 1)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first picture of a prompt; then +1 (default 0)")
+    parser.add_argument("-n", type=int, default=1, metavar="N", help="images of every prompt (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first image of a prompt; then +1 (default 0)")
     parser.add_argument("--prior", metavar="P", help="a prior of the model, or `none`: the text embedding as it is")
     for flag, metavar, kind, text in OPTIONS:
         parser.add_argument(flag, type=kind, metavar=metavar, help=text)
     parser.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder, made if missing (default out)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a picture on stdout")
+    parser.add_argument("--json", action="store_true", help="one JSON object an image on stdout")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,10 +68,10 @@ def run(args: argparse.Namespace) -> int:
     total = len(prompts) * args.n
     shown = []
     with progress(paintings, total) as (paintings, show):
-        for painting in paintings:
-            show(line_of(painting, painting.save(args.out), args.json))
+        for generated in paintings:
+            show(line_of(generated, generated.save(args.out), args.json))
             if len(shown) < MOST_ON_SHEET:
-                shown.append((painting.image, label(painting.prompt, painting.seed)))
+                shown.append((generated.image, label(generated.prompt, generated.seed)))
     if total > 1:
         say(f"sheet: {save_sheet(shown, total, args.out)}")
     return 0
@@ -103,7 +103,7 @@ def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises `CondgenError` when pictures could not be written there; makes nothing yet."""
+    """Raises `CondgenError` when images could not be written there; makes nothing yet."""
     there = folder.absolute()
     if any("\0" in part or len(part.encode("utf-8", "replace")) > LONGEST_NAME for part in there.parts):
         told = f"a name has no NUL and at most {LONGEST_NAME} bytes"
@@ -132,13 +132,13 @@ def check_device(device: str) -> None:
         raise CondgenError(f"There is no device {device!r} here ({reason}). Try --device cpu.") from None
 
 
-def line_of(painting, path: Path, as_json: bool) -> str:
-    """A line for stdout about one picture."""
-    score, ms = round(painting.clip_score, 4), round(painting.ms, 1)
+def line_of(generated, path: Path, as_json: bool) -> str:
+    """A line for stdout about one image."""
+    score, ms = round(generated.clip_score, 4), round(generated.ms, 1)
     if as_json:
-        told = {"prompt": painting.prompt, "seed": painting.seed, "path": str(path), "clip_score": score, "ms": ms}
+        told = {"prompt": generated.prompt, "seed": generated.seed, "path": str(path), "clip_score": score, "ms": ms}
         return json.dumps(told)
-    return f"{path}  seed {painting.seed}  clip score {score:.3f}  {ms:.0f} ms"
+    return f"{path}  seed {generated.seed}  clip score {score:.3f}  {ms:.0f} ms"
 
 
 @contextmanager
@@ -160,7 +160,7 @@ def progress(items: Iterable, total: int) -> Iterator[tuple[Iterable, Callable[[
 
 
 def label(prompt: str, seed: int) -> str:
-    """What stands under a picture of the sheet."""
+    """What stands under an image of the sheet."""
     short = prompt if len(prompt) <= 60 else f"{prompt[:57]}..."
     return f"{short}, seed {seed}"
 
@@ -170,6 +170,6 @@ def save_sheet(shown: list[tuple], total: int, folder: Path, columns: int = 0) -
     from condgen.files.images import grid, png_bytes, write_beside
 
     if total > len(shown):
-        say(f"The sheet shows the first {len(shown)} of {total} pictures.")
+        say(f"The sheet shows the first {len(shown)} of {total} images.")
     sheet = grid([image for image, _ in shown], [text for _, text in shown], columns)
     return write_beside(folder / "grid.png", png_bytes(sheet))

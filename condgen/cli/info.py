@@ -119,7 +119,7 @@ def of_encoder(folder: Path) -> tuple[dict, dict, dict]:
     encoder = open_model(folder)
     own = {"size": encoder.size, "knows": "pictures", "space": encoder.space}
     if isinstance(encoder, TextImageEncoder):
-        own |= {"knows": "pictures and words", "embed_dim": encoder.embed_dim, "context": encoder.tokenizer.context}
+        own |= {"knows": "images and words", "embed_dim": encoder.embed_dim, "context": encoder.tokenizer.context}
     return about(folder), {encoder.PART: encoder.net}, own
 
 

@@ -13,7 +13,7 @@ KINDS = {
     "words": ("Models of words", "generate PROMPT --model NAME"),
     "labels": ("Models of labels", "sample --label L --model NAME"),
     "codes": ("Models of codes", "sample --model NAME"),
-    "pictures": ("Models of pictures", "translate NAME PICTURE"),
+    "pictures": ("Models of images", "translate NAME PICTURE"),
     "": ("Encoders", "search NAME --data PATH QUERY"),
 }
 """What a model paints from, nothing or something: a title, and a command."""

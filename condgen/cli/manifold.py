@@ -1,4 +1,4 @@
-"""`condgen manifold interpolate|traverse|... MODEL`: looks at the space of codes behind pictures."""
+"""`condgen manifold interpolate|traverse|... MODEL`: looks at the space of codes behind images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HELP = "look at a model's space of codes: lines, directions, tangents, holes, wh
 PICTURE = "a file, the number of a row of the data, or seed:N, one that the model draws"
 
 SEARCHED = 20
-"""Real pictures whose codes are searched for where none are named."""
+"""Real images whose codes are searched for where none are named."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         own.set_defaults(run=run, parser=own, use=use)
         own.add_argument("model", metavar="MODEL", help="an autoencoder, a GAN; or a CVAE or cGAN, see --told")
         add(own)
-        own.add_argument("--data", default="", metavar="PATH", help="real pictures (default those of the training)")
+        own.add_argument("--data", default="", metavar="PATH", help="real images (default those of the training)")
         own.add_argument("--split", default="test", help="which part of the data to look at (default test)")
         own.add_argument("--where", metavar="COLUMN=VALUE", help="only such rows of a table; several with commas")
         own.add_argument(
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--told", action="append", default=[], metavar="NAME=VALUE", help="condition of a CVAE or cGAN; several"
         )
         own.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, mps")
-        text = "folder for the pictures, made if missing (default out)"
+        text = "folder for the images, made if missing (default out)"
         own.add_argument("-o", "--out", type=Path, default=Path("out"), metavar="FOLDER", help=text)
         own.add_argument("--json", action="store_true", help="the numbers as JSON on stdout")
 
@@ -65,7 +65,7 @@ def count(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the numbers, and writes the pictures."""
+    """Prints the numbers, and writes the images."""
     from condgen.cli.sample import pairs
 
     check_folder(args.out)
@@ -90,12 +90,12 @@ def run(args: argparse.Namespace) -> int:
         from condgen.evaluation.report import markdown
 
         print(markdown(head | found.numbers).rstrip())
-    say(f"pictures: {', '.join(map(str, written))}")
+    say(f"images: {', '.join(map(str, written))}")
     return 0
 
 
 def among(pictures):
-    """Real pictures to measure by: of the training, where it is known what they are."""
+    """Real images to measure by: of the training, where it is known what they are."""
     from condgen.latent_space.density import MOST
 
     return pictures.known.images[:MOST] if pictures.source else None
@@ -107,7 +107,7 @@ def _pictures_argument(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _words(args: argparse.Namespace, pictures, default: int) -> list[str]:
-    """The pictures that were named, behind options too; or so many of the data."""
+    """The images that were named, behind options too; or so many of the data."""
     if any(word.startswith("-") for word in args.more):
         args.parser.refuse(args.more)
     return [*args.pictures, *args.more] or pictures.some(default)
@@ -118,7 +118,7 @@ def _words(args: argparse.Namespace, pictures, default: int) -> list[str]:
 
 def _interpolate_arguments(parser: argparse.ArgumentParser) -> None:
     _pictures_argument(parser, "three pairs of the data")
-    parser.add_argument("--steps", type=int, default=9, metavar="K", help="pictures of a way (default 9)")
+    parser.add_argument("--steps", type=int, default=9, metavar="K", help="images of a way (default 9)")
     text = "some of pixels, line (of codes), sphere (an arc of codes); default all"
     parser.add_argument("--ways", type=names, default=("pixels", "line", "sphere"), metavar="A,B", help=text)
 
@@ -128,7 +128,7 @@ def _interpolate(args, space, pictures, progress):
 
     ends = pictures.named(_words(args, pictures, 6))
     if len(ends) % 2:
-        raise CondgenError(f"A way has two ends: name an even number of pictures, not {len(ends)}.")
+        raise CondgenError(f"A way has two ends: name an even number of images, not {len(ends)}.")
     return interpolate(space, ends[::2], ends[1::2], args.steps, args.ways, among(pictures))
 
 
@@ -138,7 +138,7 @@ def _traverse_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--latents", type=whole, default=(), metavar="K,K", help=text)
     text = "how far, in standard deviations (default 2.5)"
     parser.add_argument("--range", type=float, default=2.5, metavar="R", help=text)
-    parser.add_argument("--steps", type=int, default=9, metavar="K", help="pictures of a row (default 9)")
+    parser.add_argument("--steps", type=int, default=9, metavar="K", help="images of a row (default 9)")
 
 
 def _traverse(args, space, pictures, progress):
@@ -149,10 +149,10 @@ def _traverse(args, space, pictures, progress):
 
 
 def _arithmetic_arguments(parser: argparse.ArgumentParser) -> None:
-    text = "a class or value (colour=red) of the data, or pictures with commas between them; several"
+    text = "a class or value (colour=red) of the data, or images with commas between them; several"
     parser.add_argument("--plus", action="append", default=[], metavar="SET", help=text)
     parser.add_argument("--minus", action="append", default=[], metavar="SET", help="the same, taken away")
-    parser.add_argument("-n", type=count, default=100, metavar="N", help="pictures of a class (default 100)")
+    parser.add_argument("-n", type=count, default=100, metavar="N", help="images of a class (default 100)")
 
 
 def _arithmetic(args, space, pictures, progress):
@@ -165,7 +165,7 @@ def _arithmetic(args, space, pictures, progress):
 def _edit_arguments(parser: argparse.ArgumentParser) -> None:
     text = "what to change, a class or attribute of the data (default label)"
     parser.add_argument("--attribute", default="label", metavar="NAME", help=text)
-    parser.add_argument("--to", required=True, metavar="VALUE", help="what pictures shall become")
+    parser.add_argument("--to", required=True, metavar="VALUE", help="what images shall become")
     text = "what they are (default anything else)"
     parser.add_argument("--from", dest="start", default="", metavar="VALUE", help=text)
     text = "how far; 1 is as far as the classes are apart (default 0,0.5,1,1.5,2)"
@@ -186,7 +186,7 @@ def _edit(args, space, pictures, progress):
 
 
 def classifier(known, folder: Path, progress) -> Callable:
-    """A classifier of labelled pictures as a judge of edits."""
+    """A classifier of labelled images as a judge of edits."""
     from condgen.data.batches.captions import to_uint8
     from condgen.evaluation.classifier import ClassifierRun, features_of, kept_classifier, seen_in
 
@@ -212,7 +212,7 @@ def _jacobian(args, space, pictures, progress):
 
 def _project_arguments(parser: argparse.ArgumentParser) -> None:
     _pictures_argument(parser, "100 of the data, 20 for a search")
-    text = "take pictures off the manifold first: noise, occlusion, or pixels (any value)"
+    text = "take images off the manifold first: noise, occlusion, or pixels (any value)"
     parser.add_argument("--spoil", choices=("noise", "occlusion", "pixels"), help=text)
     text = "sd of the noise, or share of the edge or of the pixels (default .5)"
     parser.add_argument("--strength", type=float, default=0.5, metavar="S", help=text)
@@ -239,7 +239,7 @@ def _project(args, space, pictures, progress):
 
 def _holes_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=count, default=2000, metavar="N", help="codes from each source (default 2000)")
-    _false_alarms(parser, "codes of real pictures may count as in a hole")
+    _false_alarms(parser, "codes of real images may count as in a hole")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")
 
 
@@ -256,8 +256,8 @@ def _holes(args, space, pictures, progress):
 def _novelty_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--odd", default="", metavar="CLASS", help="class that is new to the model (default what its "
                         "training left out)")  # fmt: skip
-    parser.add_argument("--against", default="", metavar="PATH", help="other data whose pictures are the odd ones")
-    _false_alarms(parser, "normal pictures that may be called odd")
+    parser.add_argument("--against", default="", metavar="PATH", help="other data whose images are the odd ones")
+    _false_alarms(parser, "normal images that may be called odd")
 
 
 def _novelty(args, space, pictures, progress):
@@ -280,8 +280,8 @@ def _neighbours(args, space, pictures, progress):
 
 
 def _likelihood_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--samples", type=int, default=64, metavar="K", help="codes of every picture (default 64)")
-    parser.add_argument("-n", type=count, default=1000, metavar="N", help="pictures of the data (default 1000)")
+    parser.add_argument("--samples", type=int, default=64, metavar="K", help="codes of every image (default 64)")
+    parser.add_argument("-n", type=count, default=1000, metavar="N", help="images of the data (default 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the codes (default 0)")
 
 
@@ -293,23 +293,23 @@ def _likelihood(args, space, pictures, progress):
 
 TOOLS: dict[str, tuple[str, Callable, Callable]] = {
     "interpolate": (
-        "go from one picture to another through pixels, along a line of codes, around a sphere of codes",
+        "go from one image to another through pixels, along a line of codes, around a sphere of codes",
         _interpolate_arguments,
         _interpolate,
     ),
     "traverse": ("move one number of the code at a time, the most informative first", _traverse_arguments, _traverse),
-    "arithmetic": ("add and subtract the mean codes of sets of pictures", _arithmetic_arguments, _arithmetic),
-    "edit": ("change an attribute of held-out pictures along a direction of codes", _edit_arguments, _edit),
+    "arithmetic": ("add and subtract the mean codes of sets of images", _arithmetic_arguments, _arithmetic),
+    "edit": ("change an attribute of held-out images along a direction of codes", _edit_arguments, _edit),
     "jacobian": (
         "find the tangents of the painted surface, and how the model answers to them",
         _jacobian_arguments,
         _jacobian,
     ),
-    "project": ("bring pictures onto the manifold that are off it", _project_arguments, _project),
-    "holes": ("draw codes, and look whether real pictures lie there", _holes_arguments, _holes),
-    "novelty": ("tell pictures of a kind that the model never saw", _novelty_arguments, _novelty),
-    "neighbours": ("find the nearest pictures by codes and by pixels", _neighbours_arguments, _neighbours),
+    "project": ("bring images onto the manifold that are off it", _project_arguments, _project),
+    "holes": ("draw codes, and look whether real images lie there", _holes_arguments, _holes),
+    "novelty": ("tell images of a kind that the model never saw", _novelty_arguments, _novelty),
+    "neighbours": ("find the nearest images by codes and by pixels", _neighbours_arguments, _neighbours),
     "disentangle": (disentangle.HELP, disentangle.add_arguments, disentangle.use),
-    "likelihood": ("bound how likely a VAE finds pictures, by importance weights", _likelihood_arguments, _likelihood),
+    "likelihood": ("bound how likely a VAE finds images, by importance weights", _likelihood_arguments, _likelihood),
 }
 """Name -> what it does, its arguments, and what to call with them."""

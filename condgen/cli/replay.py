@@ -1,4 +1,4 @@
-"""`condgen replay FILE.png`: paints a picture again from the recipe inside it, and says whether it is the same."""
+"""`condgen replay FILE.png`: paints an image again from the recipe inside it, and says whether it is the same."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from condgen.cli.generate import add_model_arguments, check_folder, load_model
 from condgen.cli.terminal import show_json
 from condgen.contracts import CondgenError
 
-HELP = "paint a picture again from the recipe in its file; exit code 0 if equal, 1 if not"
+HELP = "paint an image again from the recipe in its file; exit code 0 if equal, 1 if not"
 NOT_OPTIONS = ("prompt", "labels", "seed", "prior", "size", "model", "model_id")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model is found by the name in the recipe, or given."""
-    parser.add_argument("file", type=Path, metavar="FILE.png", help="a picture that condgen wrote")
+    parser.add_argument("file", type=Path, metavar="FILE.png", help="an image that condgen wrote")
     parser.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder, made if missing (default out)")
     add_model_arguments(parser)
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when the new picture equals the file byte for byte, 1 when not."""
+    """0 when the new image equals the file byte for byte, 1 when not."""
     from condgen.files.images import read_recipe
     from condgen.files.registry import find
 
@@ -54,15 +54,15 @@ def run(args: argparse.Namespace) -> int:
             f"The recipe in {args.file} holds {', '.join(strange)}, which {folder} cannot turn; its options are "
             f"{', '.join(known) or 'none'}. Another program changed the file."
         )
-    if hasattr(model, "paintings"):
-        (painting,) = model.paintings(seed=recipe["seed"])
+    if hasattr(model, "generate_images"):
+        (generated,) = model.generate_images(seed=recipe["seed"])
     elif of_labels:
-        (painting,) = model.sample(recipe["labels"], seed=recipe["seed"], **options)
+        (generated,) = model.sample(recipe["labels"], seed=recipe["seed"], **options)
     else:
-        (painting,) = model.generate(recipe["prompt"], seed=recipe["seed"], prior=recipe["prior"], **options)
+        (generated,) = model.generate(recipe["prompt"], seed=recipe["seed"], prior=recipe["prior"], **options)
     before = args.file.read_bytes()
-    path = painting.save(args.out)
-    return _tell(args, path, painting, before)
+    path = generated.save(args.out)
+    return _tell(args, path, generated, before)
 
 
 def opened(of_labels: bool, folder: Path):
@@ -77,12 +77,12 @@ def opened(of_labels: bool, folder: Path):
     return (LatentModel if kind_of(folder) == LATENTS else ClassToImage).load(folder)
 
 
-def _tell(args: argparse.Namespace, path: Path, painting, before: bytes) -> int:
-    equal = painting.png() == before
-    difference = 0 if equal else largest_difference(before, painting.image)
+def _tell(args: argparse.Namespace, path: Path, generated, before: bytes) -> int:
+    equal = generated.png() == before
+    difference = 0 if equal else largest_difference(before, generated.image)
     if args.json:
         told = {"file": str(args.file), "path": str(path), "equal": equal, "largest_difference": difference}
-        show_json(told | {"recipe": painting.recipe})
+        show_json(told | {"recipe": generated.recipe})
     elif equal:
         print(f"{path} equals {args.file} byte for byte.")
     elif difference == 0:
@@ -94,7 +94,7 @@ def _tell(args: argparse.Namespace, path: Path, painting, before: bytes) -> int:
 
 
 def largest_difference(before: bytes, image) -> int | None:
-    """Between the pixels of two pictures, 0 to 255; None when their sizes differ."""
+    """Between the pixels of two images, 0 to 255; None when their sizes differ."""
     from PIL import Image, ImageChops
 
     with Image.open(io.BytesIO(before)) as picture:

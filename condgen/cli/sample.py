@@ -1,4 +1,4 @@
-"""`condgen sample --model M --label NAME`: pictures of labels and attributes, a sheet of them, or a data set."""
+"""`condgen sample --model M --label NAME`: images of labels and attributes, a sheet of them, or a data set."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from condgen.cli.generate import (
 from condgen.cli.terminal import Parser, say
 from condgen.contracts import CondgenError
 
-HELP = "paint pictures from labels and attributes, or from nothing but a seed"
+HELP = "paint images from labels and attributes, or from nothing but a seed"
 OPTIONS = "Further options are the model's own options, which `condgen info MODEL` lists: --guidance W, --steps K, \
 --temperature T, --truncation R and so on, where it has them."
 FEW = 16
-"""Pictures of a model that is told nothing."""
+"""Images of a model that is told nothing."""
 SECONDS = 5.0
 """Between two lines of progress."""
 
@@ -41,16 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="attributes, such as smiling=1"
     )
     parser.add_argument("--all-labels", action="store_true", help="every label of the model, and a sheet of them")
-    parser.add_argument("-n", type=int, metavar="N", help="pictures of a label (default 1), or of nothing (default 16)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first picture of a label; then +1 (default 0)")
-    parser.add_argument("--per-label", type=int, metavar="N", help="write a data set with N pictures of every label")
+    parser.add_argument("-n", type=int, metavar="N", help="images of a label (default 1), or of nothing (default 16)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first image of a label; then +1 (default 0)")
+    parser.add_argument("--per-label", type=int, metavar="N", help="write a data set with N images of every label")
     text = "of the data set: OUT/<label>/<index>.png (default), or one file"
     parser.add_argument("--format", choices=("folder", "npz", "parquet"), help=text)
-    parser.add_argument(
-        "--batch", type=int, metavar="B", help="pictures of the data set painted at a time (default 64)"
-    )
+    parser.add_argument("--batch", type=int, metavar="B", help="images of the data set painted at a time (default 64)")
     parser.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder, made if missing (default out)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a picture, or one of the set, on stdout")
+    parser.add_argument("--json", action="store_true", help="one JSON object an image, or one of the set, on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,7 +91,7 @@ def check(args: argparse.Namespace) -> None:
     if args.all_labels and args.label:
         raise CondgenError("--all-labels paints every label: leave --label out, or name some with it alone.")
     if args.per_label is not None and args.n is not None:
-        raise CondgenError("--per-label says how many pictures of a label there will be: leave -n out.")
+        raise CondgenError("--per-label says how many images of a label there will be: leave -n out.")
     for flag, value in (("--format", args.format), ("--batch", args.batch)):
         if value is not None and args.per_label is None:
             raise CondgenError(f"{flag} belongs to a data set: give --per-label N, too.")
@@ -134,7 +132,7 @@ def options_of(options: Iterable, more: list[str], parser: Parser) -> dict[str, 
     return vars(values)
 
 
-def wishes(args: argparse.Namespace, model, also: dict[str, str]) -> list[dict]:
+def conditions(args: argparse.Namespace, model, also: dict[str, str]) -> list[dict]:
     """What to paint, label by label; `CondgenError` when nothing is named."""
     labels = labels_of(args, model)
     if labels and "label" in also:
@@ -162,7 +160,7 @@ def labels_of(args: argparse.Namespace, model) -> list[str]:
 
 
 def _paint_codes(args: argparse.Namespace, folder: Path) -> int:
-    """Pictures of a model that is told nothing."""
+    """Images of a model that is told nothing."""
     asked = {"--label": args.label, "--set": args.set, "--all-labels": args.all_labels, "--per-label": args.per_label}
     if wrong := [flag for flag, value in asked.items() if value]:
         raise CondgenError(f"{folder} is told nothing when it paints: leave {', '.join(wrong)} out.")
@@ -172,11 +170,11 @@ def _paint_codes(args: argparse.Namespace, folder: Path) -> int:
 
     model = load_model(LatentModel.load, folder, args.device)
     total = FEW if args.n is None else args.n
-    return _save_all(args, model.paintings(total, args.seed), total)
+    return _save_all(args, model.generate_images(total, args.seed), total)
 
 
 def _paint(args: argparse.Namespace, model, also: dict[str, str], options: dict[str, float]) -> int:
-    wanted = wishes(args, model, also)
+    wanted = conditions(args, model, also)
     n = 1 if args.n is None else args.n
     total = len(wanted) * n
     columns = n if 1 < n <= 20 and len(wanted) > 1 else 0
@@ -187,10 +185,10 @@ def _save_all(args: argparse.Namespace, made: Iterable, total: int, columns: int
     """Writes paintings and a sheet of them, and tells of each."""
     shown = []
     with progress(made, total) as (paintings, show):
-        for painting in paintings:
-            show(line_of(painting, painting.save(args.out), args.json))
+        for generated in paintings:
+            show(line_of(generated, generated.save(args.out), args.json))
             if len(shown) < MOST_ON_SHEET:
-                shown.append((painting.image, label(painting.prompt.removeprefix("label: "), painting.seed)))
+                shown.append((generated.image, label(generated.prompt.removeprefix("label: "), generated.seed)))
     if total > 1:
         say(f"sheet: {save_sheet(shown, total, args.out, columns)}")
     return 0
@@ -215,12 +213,12 @@ def _write_set(args: argparse.Namespace, model, also: dict[str, str], options: d
     return 0
 
 
-def line_of(painting, path: Path, as_json: bool) -> str:
-    """A line for stdout about one picture."""
+def line_of(generated, path: Path, as_json: bool) -> str:
+    """A line for stdout about one image."""
     if as_json:
-        told = {"labels": painting.recipe["labels"], "seed": painting.seed, "path": str(path)}
-        return json.dumps(told | {"ms": round(painting.ms, 1)})
-    return f"{path}  {painting.prompt}  seed {painting.seed}  {painting.ms:.0f} ms"
+        told = {"labels": generated.recipe["labels"], "seed": generated.seed, "path": str(path)}
+        return json.dumps(told | {"ms": round(generated.ms, 1)})
+    return f"{path}  {generated.prompt}  seed {generated.seed}  {generated.ms:.0f} ms"
 
 
 def seldom(progress: Callable[[float, str], None]) -> Callable[[float, str], None]:

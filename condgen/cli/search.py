@@ -1,4 +1,4 @@
-"""`condgen search MODEL --data PATH QUERY...`: the pictures nearest to words or to a picture, and a sheet of them."""
+"""`condgen search MODEL --data PATH QUERY...`: the images nearest to words or to an image, and a sheet of them."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from condgen.cli.generate import check_device, check_folder
 from condgen.cli.terminal import say, show_json, table
 from condgen.contracts import CondgenError
 
-HELP = "find pictures by words, or by a picture"
+HELP = "find images by words, or by an image"
 ON_SHEET = 50, 200
-"""Queries, and pictures in all, that a sheet shows."""
+"""Queries, and images in all, that a sheet shows."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to look for, and where; queries behind an option come as `more`, for argparse takes them at one place."""
     parser.set_defaults(more=[])
     parser.add_argument("model", metavar="MODEL", help="an encoder, or a model that paints words")
-    parser.add_argument("queries", nargs="*", metavar="QUERY", help="words, or the path of a picture")
+    parser.add_argument("queries", nargs="*", metavar="QUERY", help="words, or the path of an image")
     parser.add_argument("--text", action="append", default=[], metavar="WORDS", help="a query that is words")
-    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a query that is a picture")
+    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a query that is an image")
     add_reading(parser)
-    parser.add_argument("-n", type=int, default=9, metavar="N", help="pictures for every query (default 9)")
+    parser.add_argument("-n", type=int, default=9, metavar="N", help="images for every query (default 9)")
     text = "sheet of what was found (default search.png; none with --json)"
     parser.add_argument("-o", "--out", type=Path, metavar="PNG", help=text)
-    text = "keeps the embeddings of the pictures (default: search in condgen's own cache)"
+    text = "keeps the embeddings of the images (default: search in condgen's own cache)"
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help=text)
     parser.add_argument("--json", action="store_true", help="what was found, as JSON on stdout")
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
-    """The pictures and how they are read, and where to compute."""
-    text = "a folder of pictures; captioned or labelled ones; shards"
+    """The images and how they are read, and where to compute."""
+    text = "a folder of images; captioned or labelled ones; shards"
     parser.add_argument("--data", default="", metavar="PATH", help=text)
     parser.add_argument("--split", default="all", help="which part of the data (default all)")
     for name, what in (("image", "picture"), ("text", "captions"), ("split", "split"), ("label", "label")):
         text = f"column of the {what}; guessed if missing"
         parser.add_argument(f"--{name}-column", default="", metavar="COLUMN", help=text)
     parser.add_argument("--where", default="", metavar="COLUMN=VALUE", help="only such rows; several with commas")
-    text = "how pictures become square (default as in the training)"
+    text = "how images become square (default as in the training)"
     parser.add_argument("--how", choices=("crop", "pad"), help=text)
     parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, mps")
 
 
 def reading(args: argparse.Namespace) -> dict:
-    """How pictures are read, as `retrieval.search.gallery_of` calls it."""
+    """How images are read, as `retrieval.search.gallery_of` calls it."""
     from condgen.data.sources.rows import Columns
 
     columns = Columns(args.image_column, args.text_column, args.split_column, args.label_column)
@@ -59,9 +59,9 @@ def run(args: argparse.Namespace) -> int:
     if any(word.startswith("-") for word in args.more):
         args.parser.refuse(args.more)
     if not args.data:
-        raise CondgenError("Say where to look: --data PATH, for example a folder of pictures.")
+        raise CondgenError("Say where to look: --data PATH, for example a folder of images.")
     if not (args.queries or args.more or args.text or args.image):
-        raise CondgenError("There is no query. Give words, for example 'a red circle', or the path of a picture.")
+        raise CondgenError("There is no query. Give words, for example 'a red circle', or the path of an image.")
     out = args.out or (None if args.json else Path("search.png"))
     if out is not None:
         check_sheet(out)
@@ -103,7 +103,7 @@ def write_sheet(finder, found: list, queries: list, path: Path) -> Path:
     shown = found[: ON_SHEET[0]]
     each = max(1, ON_SHEET[1] // len(shown))
     if len(shown) < len(found) or len(shown[0].hits) > each:
-        say(f"The sheet shows {len(shown)} of {len(found)} queries, with {each} pictures at most.")
+        say(f"The sheet shows {len(shown)} of {len(found)} queries, with {each} images at most.")
     make_folder(path.parent)
     sheet = finder.sheet([replace(one, hits=one.hits[:each]) for one in shown], queries)
     return write_beside(path, png_bytes(sheet))

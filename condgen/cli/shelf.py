@@ -14,9 +14,9 @@ HELP = "train every baseline for a minute, and write one illustrated page about 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Named as the arguments of `condgen.benchmarks.make_shelf`."""
-    parser.add_argument("-o", "--out", type=Path, metavar="DOCS", help="folder of shelf.md and its pictures")
+    parser.add_argument("-o", "--out", type=Path, metavar="DOCS", help="folder of shelf.md and its images")
     parser.add_argument("--runs", type=Path, default=Path("runs/shelf"), help="of the trainings (default runs/shelf)")
-    text = "pictures: digits, fashion, cifar10 or pictures (default digits)"
+    text = "images: digits, fashion, cifar10 or images (default digits)"
     parser.add_argument("--collection", default="digits", metavar="NAME", help=text)
     parser.add_argument("--data", default="", metavar="PATH", help="where they are; digits need none")
     parser.add_argument("--minutes", type=float, default=1.0, help="of every training (default 1)")

@@ -31,10 +31,10 @@ class AutoencoderTaskConfig:
     """Everything that fixes a run of an autoencoder.
 
     Args:
-        data: pictures: `digits`, `scenes`, a folder of them, or labelled or captioned ones in any form.
+        data: images: `digits`, `scenes`, a folder of them, or labelled or captioned ones in any form.
         seed: of weights, order, noise, and what is held out.
         minutes: bound on the training; 0 sets none.
-        images: bound on the pictures seen; 0 sets none.
+        images: bound on the images seen; 0 sets none.
         components: normals of the mixture that new codes are drawn from, fitted after training; 0 fits none.
         watch: how often to judge the state so far.
         save_every: seconds between checkpoints.

@@ -1,4 +1,4 @@
-"""What pictures a run learns from."""
+"""What images a run learns from."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ class Pictures:
     """What to train on.
 
     Args:
-        size: edge of the pictures, a power of two from 16.
+        size: edge of the images, a power of two from 16.
         scenes: how many scenes to draw, when the data is scenes.
         negatives: wrong captions for scenes: none; seen, made of combinations that training may see; all.
-        image: name of the column of pictures; empty guesses.
+        image: name of the column of images; empty guesses.
         text: name of the column of captions, or several with commas; empty guesses.
         split: name of the column that tells the split; empty guesses.
         use: which split to train on.
         where: keep only rows with these values, e.g. `vendor=noto`.
-        how: how pictures that are not square become so.
+        how: how images that are not square become so.
         max_bad: share of unusable rows above which training refuses.
         shift: largest random shift in pixels while the decoder trains.
-        stream: read shards (.tar, .parquet) while training, in place of all into memory: where the pictures would take
+        stream: read shards (.tar, .parquet) while training, in place of all into memory: where the images would take
             more than 2 GB there, always, or never.
-        buffer: pictures of a stream to shuffle among; 0 takes as many as fit into 256 MB. Two such windows are held.
+        buffer: images of a stream to shuffle among; 0 takes as many as fit into 256 MB. Two such windows are held.
     """
 
     size: int = 32
@@ -44,20 +44,20 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Labelled:
-    """What labelled pictures to train on, see `data.labels.open_labelled`.
+    """What labelled images to train on, see `data.labels.open_labelled`.
 
     Args:
-        size: edge of the pictures; 0 takes them as they are.
+        size: edge of the images; 0 takes them as they are.
         colours: channels, 1 or 3; 0 takes them as they are.
-        image: name of the column of pictures; empty guesses.
+        image: name of the column of images; empty guesses.
         label: name of the column of the class; empty guesses.
         attributes: names of further columns to paint by.
         split: name of the column that tells the split; empty guesses.
         use: which split to train on.
-        how: how pictures that are not square become so.
+        how: how images that are not square become so.
         max_bad: share of unusable rows above which training refuses.
         shift: largest random shift in pixels.
-        flip: mirror every second picture.
+        flip: mirror every second image.
     """
 
     size: int = 0
@@ -75,19 +75,19 @@ class Labelled:
 
 @dataclass(frozen=True)
 class AnyPictures:
-    """What pictures to look at, see `data.anything.open_any`.
+    """What images to look at, see `data.anything.open_any`.
 
     Args:
-        size: edge of the pictures; 0 takes them as they are.
+        size: edge of the images; 0 takes them as they are.
         colours: channels, 1 or 3; 0 takes them as they are.
-        image: name of the column of pictures; empty guesses.
-        text: name of the column of captions, where they tell which pictures there are.
+        image: name of the column of images; empty guesses.
+        text: name of the column of captions, where they tell which images there are.
         label: name of the column of the class, which is only judged by; empty guesses.
         split: name of the column that tells the split; empty guesses.
         use: which split to train on.
         where: keep only rows with these values, e.g. `vendor=noto`.
         without: classes to leave out, with commas between them.
-        how: how pictures that are not square become so.
+        how: how images that are not square become so.
         max_bad: share of unusable rows above which training refuses.
     """
 
@@ -104,7 +104,7 @@ class AnyPictures:
     max_bad: float = 0.01
 
     def reading(self) -> dict[str, Any]:
-        """How the pictures are read, whatever the split: arguments of `data.anything.open_any`."""
+        """How the images are read, whatever the split: arguments of `data.anything.open_any`."""
         own = asdict(self)
         del own["use"]
         return own | {"split_column": own.pop("split")}

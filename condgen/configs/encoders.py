@@ -36,25 +36,25 @@ class ClipShape:
 
 @dataclass(frozen=True)
 class ClipTaskConfig:
-    """Everything that fixes a run of contrastive training, pictures and words to one space.
+    """Everything that fixes a run of contrastive training, images and words to one space.
 
     Args:
-        data: captioned pictures, a folder, a file or shards; or labelled ones, of which captions are made.
+        data: captioned images, a folder, a file or shards; or labelled ones, of which captions are made.
         seed: of weights, order and what is held out.
         minutes: bound on the training; 0 sets none.
-        images: bound on the pictures seen; 0 sets none.
+        images: bound on the images seen; 0 sets none.
         label: name of the column of the class, to learn from classes where there are captions too.
         templates: sentences about a class, as 'a photo of a {}'; empty takes those that come with condgen.
         encoder: the encoder to go on with, in the place of new towers of the shape `clip`: a model or run of condgen, a
             folder of open_clip or transformers, local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME, or
             open_clip:ARCHITECTURE for new weights.
-        text: transformers:PATH, a text model such as BERT to put beside the picture tower; `clip.context` bounds its
+        text: transformers:PATH, a text model such as BERT to put beside the image tower; `clip.context` bounds its
             tokens.
-        start: model or run of `condgen train selfsup`, whose backbone the picture tower begins with.
+        start: model or run of `condgen train selfsup`, whose backbone the image tower begins with.
         freeze: which tower stays as it is.
-        val: name of the split to choose the best state by; empty holds out a twentieth of the training pictures, at
+        val: name of the split to choose the best state by; empty holds out a twentieth of the training images, at
             most 5,000. A stream has nothing held out unless a split is named.
-        flip: mirror every second picture; not where captions speak of left and right.
+        flip: mirror every second image; not where captions speak of left and right.
         watch: how often to judge the state so far.
         save_every: seconds between checkpoints.
     """
@@ -94,14 +94,14 @@ class BackboneShape:
 
 @dataclass(frozen=True)
 class SelfsupTaskConfig:
-    """Everything that fixes a run of self-supervised training, pictures alone to a backbone.
+    """Everything that fixes a run of self-supervised training, images alone to a backbone.
 
     Args:
-        data: pictures: a folder of them, or labelled or captioned ones in any form.
-        seed: of weights, order, what happens to the pictures, and what is held out.
+        data: images: a folder of them, or labelled or captioned ones in any form.
+        seed: of weights, order, what happens to the images, and what is held out.
         minutes: bound on the training; 0 sets none.
-        images: bound on the pictures seen; 0 sets none.
-        method: `instance`, every picture a class of its own; `simclr`, two looks at a picture find each other in the
+        images: bound on the images seen; 0 sets none.
+        method: `instance`, every image a class of its own; `simclr`, two looks at an image find each other in the
             batch; `moco`, among those in a queue.
         watch: how often to judge the state so far.
         save_every: seconds between checkpoints.

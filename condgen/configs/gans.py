@@ -28,11 +28,11 @@ class GanTaskConfig:
     """Everything that fixes a run of a GAN without a condition.
 
     Args:
-        data: pictures: `digits`, `scenes`, a folder of them, or labelled or captioned ones in any form.
+        data: images: `digits`, `scenes`, a folder of them, or labelled or captioned ones in any form.
         seed: of weights, order and codes.
         minutes: bound on the training; 0 sets none.
-        images: bound on the pictures seen; 0 sets none.
-        flip: mirror every second picture.
+        images: bound on the images seen; 0 sets none.
+        flip: mirror every second image.
         watch: how often to look at the state so far.
         save_every: seconds between checkpoints.
     """

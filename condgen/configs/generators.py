@@ -97,13 +97,13 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class ClassToImageTaskConfig(GeneratorConfig):
-    """Everything that fixes a run from labels to pictures.
+    """Everything that fixes a run from labels to images.
 
     Args:
-        data: labelled pictures: `digits`, a folder, a table; see `data.labels.open_labelled`.
+        data: labelled images: `digits`, a folder, a table; see `data.labels.open_labelled`.
         seed: of weights, order and noise.
         minutes: bound on the training; 0 sets none.
-        images: bound on the pictures seen; 0 sets none.
+        images: bound on the images seen; 0 sets none.
         watch: how often to paint a sample sheet.
         save_every: seconds between checkpoints.
         weak: share of the run after which the state of a diffusion decoder is kept, to guide by (autoguidance); it
@@ -122,14 +122,14 @@ class ClassToImageTaskConfig(GeneratorConfig):
 
 @dataclass(frozen=True)
 class TextToImageTaskConfig(GeneratorConfig):
-    """Everything that fixes a run from words to pictures.
+    """Everything that fixes a run from words to images.
 
     Args:
-        data: captioned pictures, a folder, a file or shards; empty for scenes, which are drawn.
+        data: captioned images, a folder, a file or shards; empty for scenes, which are drawn.
         seed: of data, weights and noise.
         minutes: bound on the training of the whole run, shared out over the stages; 0 sets none. Data, sample sheets
             and their measuring come on top.
-        images: bound on the pictures that every stage sees; 0 sets none.
+        images: bound on the images that every stage sees; 0 sets none.
         stage: train only this one; `minutes` are then all its own.
         start: folder of another run whose encoder and priors to take over.
         encoder: the encoder to train priors and decoder on, in the place of one of its own: a model or run of condgen,

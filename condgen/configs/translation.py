@@ -1,4 +1,4 @@
-"""Runs from picture to picture."""
+"""Runs from image to image."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from condgen.training.trainer import FitConfig
 
 @dataclass(frozen=True)
 class TwoSides:
-    """What pictures to translate between, see `data.two_sides.open_sides`.
+    """What images to translate between, see `data.two_sides.open_sides`.
 
     Args:
-        origin: files; edges or grey of any pictures; scenes by day and by night; squares and circles.
-        size: edge of the pictures.
+        origin: files; edges or grey of any images; scenes by day and by night; squares and circles.
+        size: edge of the images.
         drawn: how many to draw of each side, when the data is drawn.
-        a: folder or table of the first side, below --data; empty looks for a, or trainA, or pictures side by side.
+        a: folder or table of the first side, below --data; empty looks for a, or trainA, or images side by side.
         b: the same of the second side.
         where_a: keep only such rows of the first table, e.g. `vendor=noto`.
         where_b: the same of the second.
         match: column of the tables that tells which rows are partners.
         names: what the two sides are called, for `condgen translate --to NAME`.
         use: which split to train on.
-        how: how pictures that are not square become so.
+        how: how images that are not square become so.
         shift: largest random shift in pixels.
-        flip: mirror every second picture.
+        flip: mirror every second image.
     """
 
     origin: Literal["files", "edges", "grey", "night", "shapes"] = "files"
@@ -49,7 +49,7 @@ class TranslatorShape:
     """See `nn.translators.TranslatorConfig`.
 
     Args:
-        kind: `unet`, which sees the whole picture, or `resnet`, which sees about a block's neighbourhood.
+        kind: `unet`, which sees the whole image, or `resnet`, which sees about a block's neighbourhood.
     """
 
     kind: Literal["unet", "resnet"] = "unet"
@@ -61,13 +61,13 @@ class TranslatorShape:
 
 @dataclass(frozen=True)
 class TranslationTaskConfig:
-    """Everything that fixes a run from picture to picture.
+    """Everything that fixes a run from image to image.
 
     Args:
-        data: pictures of two kinds: a folder with a/ and b/, pictures side by side, or the folder of tables.
+        data: images of two kinds: a folder with a/ and b/, images side by side, or the folder of tables.
         seed: of weights, order, and what is drawn and held out.
         minutes: bound on the training; 0 sets none.
-        images: bound on the pictures seen; 0 sets none.
+        images: bound on the images seen; 0 sets none.
         way: learn from pairs, or from two heaps without partners.
         watch: how often to judge the state so far.
         save_every: seconds between checkpoints.

@@ -1,1 +1,1 @@
-"""Captioned pictures: where they come from, what is wrong with them, batches of them."""
+"""Captioned images: where they come from, what is wrong with them, batches of them."""

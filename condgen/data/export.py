@@ -1,10 +1,10 @@
-"""Labelled pictures to disk: folders of classes, npz, parquet; batch by batch, and whole or not at all.
+"""Labelled images to disk: folders of classes, npz, parquet; batch by batch, and whole or not at all.
 
 folder     OUT/<label>/<index>.png, and OUT/about.json
 npz        images uint8 (N, S, S, 3), or (N, S, S) where they are grey; labels int64 (N,); names; about
 parquet    image as `datasets` reads it (a struct of PNG bytes and a path), label, label_name
 
-`about` says where they come from. The label of a picture is its place among the names, in all three.
+`about` says where they come from. The label of an image is its place among the names, in all three.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ ROWS = 1000
 RESERVED = {"con", "prn", "aux", "nul", *(f"{name}{i}" for name in ("com", "lpt") for i in range(10))}
 """What Windows takes for a device."""
 Put = Callable[[np.ndarray, int, int], None]
-"""Takes pictures, uint8 (B, C, S, S), their label, and the place of the first among those of that label."""
+"""Takes images, uint8 (B, C, S, S), their label, and the place of the first among those of that label."""
 
 
 def place_of(out: Path, how: str) -> Path:
-    """Where the pictures go: `out` itself, or a file in it.
+    """Where the images go: `out` itself, or a file in it.
 
     Raises:
         CondgenError: an unknown format, or something is there already.
@@ -61,9 +61,9 @@ class Contents:
 
     Args:
         names: of the labels.
-        counts: how many pictures each will get.
-        shape: of a picture, (C, S, S).
-        about: plain values that say where the pictures come from.
+        counts: how many images each will get.
+        shape: of an image, (C, S, S).
+        about: plain values that say where the images come from.
     """
 
     names: tuple[str, ...]
@@ -79,7 +79,7 @@ class Contents:
 
 @contextmanager
 def writing(place: Path, how: str, contents: Contents) -> Iterator[Put]:
-    """Gives a function that takes pictures, all of a label before the next.
+    """Gives a function that takes images, all of a label before the next.
 
     They are in their place, see `place_of`, when all was well, and else there is nothing.
     """

@@ -1,7 +1,7 @@
-"""What a labelled picture is labelled with: classes, attributes with names, and numbers.
+"""What a labelled image is labelled with: classes, attributes with names, and numbers.
 
 A label is the factor of that name; smiling yes or no is a factor of two values; an age is a factor without values, a
-real number. A picture's labels are one row of codes: the index of the value, or the number after standardising; where
+real number. An image's labels are one row of codes: the index of the value, or the number after standardising; where
 nothing is known of a factor, NaN.
 """
 
@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from condgen.contracts import CondgenError, short
 
 LABEL = "label"
-"""Name of the factor that is the picture's class."""
+"""Name of the factor that is the image's class."""
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """One thing that is known of every picture, or of some.
+    """One thing that is known of every image, or of some.
 
     Args:
         name: as in `--set name=value`.
         values: names of the values it can take, in the order of their codes; empty for a real number.
-        mean, sd: of a real number over the training pictures; codes have mean 0 and sd 1.
-        low, high: the range of a real number over the training pictures.
+        mean, sd: of a real number over the training images; codes have mean 0 and sd 1.
+        low, high: the range of a real number over the training images.
     """
 
     name: str

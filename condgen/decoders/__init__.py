@@ -1,1 +1,1 @@
-"""A condition to a picture."""
+"""A condition to an image."""

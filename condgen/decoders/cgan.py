@@ -1,4 +1,4 @@
-"""The conditional GAN: generates in one pass; in training a critic judges whether an image is real and fits its condition."""
+"""The conditional GAN: generates in one pass; a critic judges whether an image is real and fits its condition."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CganConfig(CondSpec):
 
 
 class CganDecoder(nn.Module):
-    """cond, noise -> picture.
+    """cond, noise -> image.
 
     References:
         Conditional Generative Adversarial Nets (Mirza, Osindero, 2014)
@@ -53,16 +53,16 @@ class CganDecoder(nn.Module):
         metrics = "bound of the noise in standard deviations; smaller is safer and less varied"
         return (SamplingOption("truncation", self.config.truncation, 0.05, 4, "float", metrics),)
 
-    def paint(self, code: Tensor, cond: Batch) -> Tensor:
-        """(B, code) normal noise and an encoded condition -> pictures, (B, C, S, S)."""
+    def decode(self, code: Tensor, cond: Batch) -> Tensor:
+        """(B, code) normal noise and an encoded condition -> images, (B, C, S, S)."""
         return self.generator(code, cond)
 
     @torch.inference_mode()
     def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
-        """Yields the pictures, (B, C, S, S) in [-1, 1], once."""
+        """Yields the images, (B, C, S, S) in [-1, 1], once."""
         options = check_options(self.sampling_options, options)
         code = truncated(noise((self.config.code,), rng), options["truncation"])
-        yield self.paint(code.to(self.generator.start.weight.device), self.cond_encoder(cond)).clamp(-1, 1)
+        yield self.decode(code.to(self.generator.start.weight.device), self.cond_encoder(cond)).clamp(-1, 1)
 
 
 def truncated(normal: Tensor, bound: float) -> Tensor:
@@ -82,11 +82,11 @@ class CganObjective(AdversarialObjective):
 
     Args:
         loss: of the game: `rp`, `ns` or `hinge`, see `losses.adversarial`.
-        gamma: weight of the penalties on the critic's slope at real (R1) and at painted pictures (R2); 0 is off.
+        gamma: weight of the penalties on the critic's slope at real (R1) and at painted images (R2); 0 is off.
         penalised: share of the batch that the penalties are computed on; they cost as much as three passes.
-        augment: largest share of the pictures that the critic sees changed (shifted, a patch cut out, brightness).
+        augment: largest share of the images that the critic sees changed (shifted, a patch cut out, brightness).
         augment_over: steps over which the share rises to it.
-        mismatched: weight of real pictures under another's condition, which the critic is to find wrong.
+        mismatched: weight of real images under another's condition, which the critic is to find wrong.
 
     References:
         Generative Adversarial Text to Image Synthesis (Reed et al., 2016), for mismatched pairs
@@ -123,7 +123,7 @@ class CganTraining(AdversarialTraining):
         real, cond = batch["image"], self.tell(batch)
         code = torch.randn(len(real), self.decoder.config.code, device=real.device)
         with self.others_fixed(turn):
-            fake = self.decoder.paint(code, self.decoder.cond_encoder(cond))
+            fake = self.decoder.decode(code, self.decoder.cond_encoder(cond))
             read = self.critic.read(self.cond_encoder(cond))
             if turn == "generator":
                 return self.play_generator(real, fake, read)[0]

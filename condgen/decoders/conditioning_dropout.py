@@ -17,9 +17,9 @@ class DecoderObjective:
 
     Args:
         both, z, words, each, noise: what is dropped, see `nn.conditioning.ConditioningDropout`.
-        told: `image`, the embedding of the picture itself, or `text`, the embedding of its caption (the paper's
+        told: `image`, the embedding of the image itself, or `text`, the embedding of its caption (the paper's
             ablation of the prior).
-        guessed: share of the samples that are told the prior's guess of the embedding and not the picture's own.
+        guessed: share of the samples that are told the prior's guess of the embedding and not the image's own.
         layout: weight of the layout loss of the diffusion decoder, see its DecoderTraining; 0 is off.
     """
 
@@ -35,8 +35,8 @@ class DecoderObjective:
     def __call__(self, batch: Batch) -> Batch:
         """The condition that a training batch is painted from.
 
-        Where a caption leaves open what goes where, a prior's guess lies between the embeddings of all pictures it
-        allows, and so where no picture's own embedding lies. A decoder must have seen such guesses to paint well from
+        Where a caption leaves open what goes where, a prior's guess lies between the embeddings of all images it
+        allows, and so where no image's own embedding lies. A decoder must have seen such guesses to paint well from
         them.
         """
         cond = cond_from_batch(batch)

@@ -42,12 +42,12 @@ class CvaeConfig(CondSpec):
 
 
 class CvaeDecoder(nn.Module):
-    """cond, code -> picture, and its partner in training, the encoder (picture, cond) -> code.
+    """cond, code -> image, and its partner in training, the encoder (image, cond) -> code.
 
     The condition scales and shifts every block of both (FiLM), and the layout map read from it says what goes where.
-    Codes are drawn from a prior that is read from the condition, a flow: with one normal for all, the code of a picture
+    Codes are drawn from a prior that is read from the condition, a flow: with one normal for all, the code of an image
     told its class, and what was said was hardly listened to; with a normal for each condition, many codes that are
-    drawn are of no picture.
+    drawn are of no image.
 
     References:
         Learning Structured Output Representation using Deep Conditional Generative Models (Sohn et al., 2015)
@@ -68,21 +68,21 @@ class CvaeDecoder(nn.Module):
         metrics = "sd of the noise that codes are drawn from; smaller is safer and less varied"
         return (SamplingOption("temperature", self.config.temperature, 0, 2, "float", metrics),)
 
-    def paint(self, code: Tensor, cond: Batch) -> Tensor:
-        """(B, latent) codes and an encoded condition -> the mean picture, (B, C, S, S)."""
+    def decode(self, code: Tensor, cond: Batch) -> Tensor:
+        """(B, latent) codes and an encoded condition -> the mean image, (B, C, S, S)."""
         return self.generator(code, cond)
 
     @torch.inference_mode()
     def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
-        """Yields the pictures, (B, C, S, S) in [-1, 1], once."""
+        """Yields the images, (B, C, S, S) in [-1, 1], once."""
         options = check_options(self.sampling_options, options)
         encoded = self.cond_encoder(cond)
         drawn = options["temperature"] * noise((self.config.latent,), rng).to(encoded["vector"].device)
-        yield self.paint(self.prior.from_normal(drawn, encoded["vector"]), encoded).clamp(-1, 1)
+        yield self.decode(self.prior.from_normal(drawn, encoded["vector"]), encoded).clamp(-1, 1)
 
 
 class Posterior(nn.Module):
-    """(picture (B, C, S, S), encoded condition) -> mean and log variance of the code, each (B, latent)."""
+    """(image (B, C, S, S), encoded condition) -> mean and log variance of the code, each (B, latent)."""
 
     def __init__(self, config: CvaeConfig):
         super().__init__()
@@ -111,7 +111,7 @@ class CvaeObjective:
     """How a CVAE is trained.
 
     Args:
-        sigma: sd of the pixels around the mean picture: `optimal`, the root of the batch's mean squared error, or
+        sigma: sd of the pixels around the mean image: `optimal`, the root of the batch's mean squared error, or
             `fixed` at 0.1.
         beta: weight of the KL divergence.
         warmup: steps over which beta rises from 0; 0 is off.
@@ -130,7 +130,7 @@ class CvaeObjective:
 
 class CvaeTraining(nn.Module):
     """A Trainable around a CVAE: the negative evidence bound, summed over pixels and code, per pixel. The divergence of
-    the encoder's normal from the prior is estimated by one code of each picture.
+    the encoder's normal from the prior is estimated by one code of each image.
 
     A batch holds `image` (B, C, S, S) and the condition, as for the diffusion decoder.
     """
@@ -151,14 +151,14 @@ class CvaeTraining(nn.Module):
         mean, log_var = decoder.encoder(image, cond)
         eps = torch.randn_like(mean)
         code = mean + (log_var / 2).exp() * eps
-        painted = decoder.paint(code, cond)
-        painted, image = (
-            distributed.all_gather_with_grad(painted),
+        generated = decoder.decode(code, cond)
+        generated, image = (
+            distributed.all_gather_with_grad(generated),
             distributed.all_gather_with_grad(image),
         )  # sigma is one for the batch of all processes
-        error = F.mse_loss(painted, image)
+        error = F.mse_loss(generated, image)
         log_sigma = error.clamp(min=1e-4).log() / 2 if own.sigma == "optimal" else error.new_tensor(math.log(0.1))
-        nll = gaussian_nll(painted, image, log_sigma)
+        nll = gaussian_nll(generated, image, log_sigma)
         density = -(eps.pow(2) + log_var + math.log(2 * math.pi)).sum(1) / 2
         kl = distributed.all_gather_with_grad(density - decoder.prior.log_prob(code, cond["vector"])).mean()
         beta = own.beta

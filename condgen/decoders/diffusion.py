@@ -42,9 +42,9 @@ class DiffusionDecoderConfig(CondSpec):
 
 
 class DiffusionDecoder(nn.Module):
-    """cond -> picture by denoising.
+    """cond -> image by denoising.
 
-    The pictures' channel means and deviations are part of the model: inside, data has mean 0 and sd 1. `weak` is an
+    The images' channel means and deviations are part of the model: inside, data has mean 0 and sd 1. `weak` is an
     earlier state of the same decoder, where one was kept, to guide by; it is no part of the weights.
     """
 
@@ -95,7 +95,7 @@ class DiffusionDecoder(nn.Module):
         return self.objective.denoise(self.unet, x_t, t, cond)
 
     def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
-        """Yields the picture so far, (B, C, S, S) in [-1, 1], after every step; the last one is the result."""
+        """Yields the image so far, (B, C, S, S) in [-1, 1], after every step; the last one is the result."""
         options = check_options(self.sampling_options, options)
         with torch.inference_mode():
             encoded, null = self.read(cond), self.read(null_cond(cond))
@@ -118,8 +118,8 @@ class DiffusionDecoder(nn.Module):
 class DecoderTraining(nn.Module):
     """A Trainable around a diffusion decoder.
 
-    Beside denoising, the layout map is asked for the picture itself, at low resolution and from the condition alone:
-    the mean of all pictures that the condition allows. Denoising teaches the same only at the highest noise, a tenth
+    Beside denoising, the layout map is asked for the image itself, at low resolution and from the condition alone:
+    the mean of all images that the condition allows. Denoising teaches the same only at the highest noise, a tenth
     of the samples, and there was late to learn which colour belongs above which.
 
     A batch holds `image` (B, C, S, S) and the condition: `z` (B, D), `tokens` (B, L), and `guess` (B, D) where there

@@ -1,1 +1,1 @@
-"""Noise: what the network is asked for, guidance, sampling. It serves vectors and pictures alike."""
+"""Noise: what the network is asked for, guidance, sampling. It serves vectors and images alike."""

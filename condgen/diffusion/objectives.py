@@ -61,7 +61,7 @@ class XPrediction:
 
 @dataclass(frozen=True)
 class EDM(XPrediction):
-    """The network gives a mixture of picture and noise, so that its input, output and error have unit variance.
+    """The network gives a mixture of image and noise, so that its input, output and error have unit variance.
 
     EDM's c_skip, c_out, c_in and weight with sigma_data = 1, written in t.
 

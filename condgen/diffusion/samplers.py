@@ -1,7 +1,7 @@
 """From noise to samples along x_t = (1 - t) x_0 + t eps.
 
 The default solver is written out here, because importing a diffusers scheduler takes as long as importing torch, and
-the first picture should not wait for it; a test holds it to diffusers' own. The other solvers are diffusers'.
+the first image should not wait for it; a test holds it to diffusers' own. The other solvers are diffusers'.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def solver_of(name: str, steps: int) -> DPMSolverPP2M | DiffusersSolver:
 
 
 def noise(shape: tuple[int, ...], rng: list[torch.Generator]) -> Tensor:
-    """(len(rng), *shape): sample i comes from generator i alone, so that a seed names a picture."""
+    """(len(rng), *shape): sample i comes from generator i alone, so that a seed names an image."""
     return torch.stack([torch.randn(shape, generator=generator) for generator in rng])
 
 

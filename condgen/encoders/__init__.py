@@ -1,1 +1,1 @@
-"""Words and pictures to one space."""
+"""Words and images to one space."""

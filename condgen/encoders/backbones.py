@@ -1,4 +1,4 @@
-"""Pictures to features: the backbones that contrastive and self-supervised training share."""
+"""Images to features: the backbones that contrastive and self-supervised training share."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class BackboneConfig:
     """Shape of a backbone.
 
     Args:
-        kind: `patch`, a vision transformer; `resnet`, a residual network with the stem of small pictures.
-        size: edge S of the pictures.
+        kind: `patch`, a vision transformer; `resnet`, a residual network with the stem of small images.
+        size: edge S of the images.
         width: of the transformer; of the residual network's first stage, each stage doubles it.
         depth: blocks of the transformer, or of every stage.
         heads: of the transformer's attention.
         patch: edge of the squares of pixels that come in as one; 1 is no square for a residual network.
         stages: of the residual network, each at half the edge of the one before.
-        norm: of the residual network. `group` norms a picture by itself, so that a batch may be split over chunks and
+        norm: of the residual network. `group` norms an image by itself, so that a batch may be split over chunks and
             processes without a trace; `batch` is the classic.
     """
 
@@ -44,14 +44,14 @@ class Backbone(nn.Module):
     """(B, 3, S, S) in [-1, 1] -> features (B, F).
 
     Raises:
-        CondgenError: the pictures cannot be cut into such squares, or halved so often.
+        CondgenError: the images cannot be cut into such squares, or halved so often.
     """
 
     def __init__(self, config: BackboneConfig):
         super().__init__()
         self.config = config
         if config.patch < 1 or config.size % config.patch:
-            raise CondgenError(f"Pictures of {config.size} pixels cannot be cut into squares of {config.patch}.")
+            raise CondgenError(f"Images of {config.size} pixels cannot be cut into squares of {config.patch}.")
         self.body = (PatchTransformer if config.kind == "patch" else ResNet)(config)
 
     @property
@@ -66,7 +66,7 @@ class Backbone(nn.Module):
 class PatchTransformer(nn.Module):
     """A vision transformer: patches and a class token, which carries the features in the end.
 
-    Built like the picture tower of CLIP, part by part, so that weights can go there and come back.
+    Built like the image tower of CLIP, part by part, so that weights can go there and come back.
 
     References:
         An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale (Dosovitskiy et al., 2021)
@@ -74,7 +74,7 @@ class PatchTransformer(nn.Module):
     """
 
     drop: float = 0.0
-    """Share of the patches that training leaves out, drawn anew for every picture."""
+    """Share of the patches that training leaves out, drawn anew for every image."""
 
     def __init__(self, config: BackboneConfig):
         super().__init__()
@@ -117,7 +117,7 @@ def plain_blocks(width: int, heads: int, depth: int) -> nn.ModuleList:
 
 
 class ResNet(nn.Module):
-    """A residual network whose stem is one convolution: small pictures lose nothing before the first block.
+    """A residual network whose stem is one convolution: small images lose nothing before the first block.
 
     References:
         Deep Residual Learning for Image Recognition (He et al., 2016)
@@ -167,5 +167,5 @@ class Residual(nn.Module):
 
 
 def norm_of(kind: Literal["group", "batch"], channels: int) -> nn.Module:
-    """A norm over groups of channels of every picture, or over the batch."""
+    """A norm over groups of channels of every image, or over the batch."""
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(math.gcd(8, channels), channels)

@@ -1,6 +1,6 @@
-"""CLIP: pictures and captions to one space of unit vectors.
+"""CLIP: images and captions to one space of unit vectors.
 
-Three towers for pictures. `grid`: convolutions to a 4 x 4 grid, a few attention blocks, and one linear map of the whole
+Three towers for images. `grid`: convolutions to a 4 x 4 grid, a few attention blocks, and one linear map of the whole
 grid, which keeps what is where. `patch` and `resnet`: a backbone of `vision` and a linear map of its features.
 
 Two towers for captions. `words`: attention blocks and a perceptron over the tokens *in their places*; averaging the
@@ -33,7 +33,7 @@ class CLIPConfig:
     """Shape of a CLIP.
 
     Args:
-        size: edge of the pictures; for `grid` a power of two from 16.
+        size: edge of the images; for `grid` a power of two from 16.
         vocab: token ids of the tokenizer.
         context: tokens of a caption, L.
         embed_dim: width of the shared space, D.
@@ -44,7 +44,7 @@ class CLIPConfig:
         pool: how the tower of `words` sums up: `flatten` keeps every token in its place, `mean` averages, `end` takes
             the end mark.
         image, text: which towers.
-        image_depth: blocks of the picture's tower where they are others than those of the text's; 0 is `depth`.
+        image_depth: blocks of the image's tower where they are others than those of the text's; 0 is `depth`.
         patch, stages, norm: of `patch` and `resnet`, see `vision.BackboneConfig`.
         bias: whether the logits have a learned bias, for the sigmoid loss.
     """
@@ -79,9 +79,7 @@ class GridTower(nn.Module):
     def __init__(self, config: CLIPConfig):
         super().__init__()
         if config.size < 16 or config.size & (config.size - 1):
-            raise CondgenError(
-                f"The picture tower `grid` reads sizes that are powers of two from 16, not {config.size}."
-            )
+            raise CondgenError(f"The image tower `grid` reads sizes that are powers of two from 16, not {config.size}.")
         width = config.image_width
         self.stem = nn.Conv2d(12, width, 3, padding=1)
         stages, channels = [], width
@@ -208,7 +206,7 @@ class CLIP(nn.Module):
         return self.log_scale.exp()
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) in [-1, 1] -> (B, F), what the picture's tower knows before it maps into the shared space."""
+        """(B, 3, S, S) in [-1, 1] -> (B, F), what the image's tower knows before it maps into the shared space."""
         return self.image.features(images)
 
     def embed_image(self, images: Tensor) -> Tensor:

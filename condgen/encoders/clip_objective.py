@@ -1,4 +1,4 @@
-"""What a CLIP learns from: matching captions to pictures, telling swapped captions apart, reading the caption back."""
+"""What a CLIP learns from: matching captions to images, telling swapped captions apart, reading the caption back."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class ClipObjective:
     """What a CLIP is asked, and the weights of the parts.
 
     Args:
-        loss: `infonce` asks which text of the batch belongs to a picture, and which picture to a text; `siglip` asks of
+        loss: `infonce` asks which text of the batch belongs to an image, and which image to a text; `siglip` asks of
             every pair whether it belongs together, and needs an encoder with a bias.
-        positives: what belongs together: `pair`, a picture and the text drawn with it, nothing else; `text`, a picture
-            and every text of the batch that is one of its captions; `label`, pictures and texts of one class.
+        positives: what belongs together: `pair`, an image and the text drawn with it, nothing else; `text`, an image
+            and every text of the batch that is one of its captions; `label`, images and texts of one class.
         patch_dropout: share of the patches that a patch transformer does without while it trains.
-        negatives: wrong captions a picture is shown beside the batch's own; 0 is off.
+        negatives: wrong captions an image is shown beside the batch's own; 0 is off.
         caption: weight of reading the caption back from the image embedding; 0 is off.
-        chunk: pictures, or captions, that go through a tower at a time, in every process; 0 is all. A chunk is embedded
+        chunk: images, or captions, that go through a tower at a time, in every process; 0 is all. A chunk is embedded
             without keeping what its gradient needs, and once more, with the same random numbers, when that comes back:
             memory for one chunk, a contrastive loss over the whole batch, the gradients those of one piece.
 
@@ -134,13 +134,13 @@ class ClipTraining(nn.Module):
         return parts
 
     def _matches(self, batch: Batch, true_ids: Tensor, text_id: Tensor) -> Tensor:
-        """bool (B, B), [i, j] whether picture i and text j of the joint batch belong together."""
+        """bool (B, B), [i, j] whether image i and text j of the joint batch belong together."""
         if self.objective.positives == "pair":
             return torch.eye(len(text_id), dtype=torch.bool, device=text_id.device)
         if self.objective.positives == "text":
             return _is_true(true_ids, text_id)
         if "label" not in batch:
-            raise CondgenError("These pictures have no labels: choose --objective.positives text or pair.")
+            raise CondgenError("These images have no labels: choose --objective.positives text or pair.")
         label = distributed.all_gather_with_grad(batch["label"])
         return label[:, None] == label
 
@@ -167,5 +167,5 @@ class ClipTraining(nn.Module):
 
 
 def _is_true(true_ids: Tensor, text_ids: Tensor) -> Tensor:
-    """bool (B, K): whether text k is among the captions of picture i; true_ids (B, C), text_ids (K,)."""
+    """bool (B, K): whether text k is among the captions of image i; true_ids (B, C), text_ids (K,)."""
     return (true_ids[:, :, None] == text_ids[None, None, :]).any(1)

@@ -1,12 +1,12 @@
-"""Backbones that learn from pictures alone: two looks at one picture belong together, looks at different ones do not.
+"""Backbones that learn from images alone: two looks at one image belong together, looks at different ones do not.
 
 They differ in where the different ones come from: the batch (SimCLR), a queue of what a slow copy of the encoder said
-of earlier batches (MoCo), or a memory of every picture of the data (instance discrimination). Queue and memory are part
+of earlier batches (MoCo), or a memory of every image of the data (instance discrimination). Queue and memory are part
 of the state: the same in every process, saved with it, and changed by `remember` alone.
 
-Every loss is that of the joint batch of all processes, and with pictures in chunks that of one piece, as long as the
-norms look at one picture at a time (group norm, the default, and layer norm). Batch norms see the pictures of one chunk
-of one process; with chunks they also take every picture into their running statistics twice.
+Every loss is that of the joint batch of all processes, and with images in chunks that of one piece, as long as the
+norms look at one image at a time (group norm, the default, and layer norm). Batch norms see the images of one chunk
+of one process; with chunks they also take every image into their running statistics twice.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from condgen.losses import instance_nce, instance_softmax, log_partition, nt_xen
 from condgen.nn.grad_cache import in_pieces
 
 ROWS = 512
-"""Pictures that are looked at at a time, where no gradient is asked for."""
+"""Images that are looked at at a time, where no gradient is asked for."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class SelfsupObjective:
         hidden: width of the hidden layer between features and these; 0 is none, a linear map.
         key_momentum: of MoCo's slow copy, how much of it stays at every step.
         queue: keys that MoCo holds.
-        bank_momentum: of instance discrimination, how much of what is remembered of a picture stays when it is seen.
-        noise: of instance discrimination, wrong answers drawn for every picture of the batch; all of them serve every
-            picture. 0 takes the whole memory, the exact softmax.
-        chunk: pictures that go through the encoder at a time, in every process; 0 is all. See `ClipObjective`.
+        bank_momentum: of instance discrimination, how much of what is remembered of an image stays when it is seen.
+        noise: of instance discrimination, wrong answers drawn for every image of the batch; all of them serve every
+            image. 0 takes the whole memory, the exact softmax.
+        chunk: images that go through the encoder at a time, in every process; 0 is all. See `ClipObjective`.
     """
 
     temperature: float = 0.0
@@ -59,7 +59,7 @@ class SelfsupObjective:
 
 
 class Projected(nn.Module):
-    """Pictures (B, C, S, S), C 1 or 3 -> unit vectors (B, D), through a backbone and a head that is left behind."""
+    """Images (B, C, S, S), C 1 or 3 -> unit vectors (B, D), through a backbone and a head that is left behind."""
 
     def __init__(self, backbone: Backbone, objective: SelfsupObjective):
         super().__init__()
@@ -75,7 +75,7 @@ class Projected(nn.Module):
 
 
 class SimCLRTraining(nn.Module):
-    """A Trainable: the two looks at a picture find each other in the batch, which holds `view_1` and `view_2`.
+    """A Trainable: the two looks at an image find each other in the batch, which holds `view_1` and `view_2`.
 
     References:
         A Simple Framework for Contrastive Learning of Visual Representations (Chen et al., 2020)
@@ -101,7 +101,7 @@ def check_queue(objective: SelfsupObjective, pictures: int) -> None:
     """Raises `CondgenError` where MoCo's queue is longer than the data."""
     if objective.queue > pictures:
         raise CondgenError(
-            f"The queue of {objective.queue} keys is longer than the data, {pictures} pictures: it would hold pictures "
+            f"The queue of {objective.queue} keys is longer than the data, {pictures} images: it would hold images "
             f"twice. Choose at most --objective.queue {pictures}."
         )
 
@@ -109,8 +109,8 @@ def check_queue(objective: SelfsupObjective, pictures: int) -> None:
 class MoCoTraining(nn.Module):
     """A Trainable: the first look finds the second, as a slow copy of the encoder sees it, among those in a queue.
 
-    A batch holds `view_1`, `view_2` and `index`, the numbers of the pictures: what the queue holds of a picture itself
-    is no wrong answer. The queue is a ring that takes batches of any size; it begins with vectors of no picture.
+    A batch holds `view_1`, `view_2` and `index`, the numbers of the images: what the queue holds of an image itself
+    is no wrong answer. The queue is a ring that takes batches of any size; it begins with vectors of no image.
 
     Args:
         backbone: to train.
@@ -136,7 +136,7 @@ class MoCoTraining(nn.Module):
         self.temperature = objective.temperature or TEMPERATURES["moco"]
         self.momentum = objective.key_momentum
         self.register_buffer("queue", F.normalize(torch.randn(objective.queue, objective.dim), dim=1))
-        self.register_buffer("queued", torch.full((objective.queue,), -1))  # numbers of the pictures
+        self.register_buffer("queued", torch.full((objective.queue,), -1))  # numbers of the images
         self.register_buffer("place", torch.zeros((), dtype=torch.long))  # where the next key goes
         self._fresh: tuple[Tensor, Tensor] | None = None
 
@@ -168,10 +168,10 @@ class MoCoTraining(nn.Module):
 
 
 class InstanceTraining(nn.Module):
-    """A Trainable: every picture is a class of its own, and what is remembered of it is the weight of its class.
+    """A Trainable: every image is a class of its own, and what is remembered of it is the weight of its class.
 
-    A batch holds `view_1`, `index`, the numbers of the pictures, and, where wrong answers are drawn, `noise`
-    int64 (B, M): rows of the memory; those of the whole batch serve every picture.
+    A batch holds `view_1`, `index`, the numbers of the images, and, where wrong answers are drawn, `noise`
+    int64 (B, M): rows of the memory; those of the whole batch serve every image.
 
     Args:
         backbone: to train.
@@ -199,9 +199,9 @@ class InstanceTraining(nn.Module):
 
     @torch.no_grad()
     def look(self, images: np.ndarray) -> None:
-        """Fills the bank with what the encoder sees in the pictures now, uint8 (N, C, S, S).
+        """Fills the bank with what the encoder sees in the images now, uint8 (N, C, S, S).
 
-        From vectors at random, every picture would first be drawn to a place of its own that has nothing to do with it,
+        From vectors at random, every image would first be drawn to a place of its own that has nothing to do with it,
         for a whole epoch; a run of few epochs ends before it has got over that.
         """
         was = self.training
@@ -225,7 +225,7 @@ class InstanceTraining(nn.Module):
 
     @torch.no_grad()
     def remember(self) -> None:
-        """Moves what is remembered of the last batch's pictures; of one that was there twice, by its last look."""
+        """Moves what is remembered of the last batch's images; of one that was there twice, by its last look."""
         if self._fresh is None:
             return
         z, index, log_z = self._fresh
@@ -242,7 +242,7 @@ METHODS: dict[Method, Callable[[Backbone, SelfsupObjective, int], nn.Module]] = 
     "simclr": lambda backbone, objective, pictures: SimCLRTraining(backbone, objective),
     "moco": MoCoTraining,
 }
-"""(backbone, objective, how many pictures there are) -> Trainable."""
+"""(backbone, objective, how many images there are) -> Trainable."""
 TEMPERATURES: dict[Method, float] = {"instance": 0.1, "simclr": 0.2, "moco": 0.2}
 LOOKS: dict[Method, int] = {"instance": 1, "simclr": 2, "moco": 2}
-"""Views of every picture in a batch."""
+"""Views of every image in a batch."""

@@ -1,10 +1,10 @@
 """The judge: does a model paint what the words say, and which part of the corridor is to thank or blame?
 
-`evaluate` writes JSON, Markdown and a sheet of pictures. For models of scenes: SceneEval on seen and on held-out
-combinations, the swap test of the encoder, the prior report, the paper's ablation. For models of captioned pictures:
-retrieval, the prior report and CLIP scores, on pictures that training never saw; and where the pictures are composed of
+`evaluate` writes JSON, Markdown and a sheet of images. For models of scenes: SceneEval on seen and on held-out
+combinations, the swap test of the encoder, the prior report, the paper's ablation. For models of captioned images:
+retrieval, the prior report and CLIP scores, on images that training never saw; and where the images are composed of
 known layers, whether they show the right ones. For models of labels: what an independent classifier sees, and how far
-the pictures are from real ones. For translators: how near they come to the truth, or what is lost there and back. For
+the images are from real ones. For translators: how near they come to the truth, or what is lost there and back. For
 encoders, and for whatever else has features: what can be read off these.
 """
 
@@ -22,7 +22,7 @@ from condgen.evaluation.text_to_image import evaluate_captions, read_pictures
 
 __all__ = ["evaluate", "markdown", "scene_eval"]
 TUNE = 20_000
-"""Pictures that an encoder is trained on with every share of the labels."""
+"""Images that an encoder is trained on with every share of the labels."""
 
 
 def evaluate(
@@ -39,7 +39,7 @@ def evaluate(
     Args:
         model: an encoder, a Translator, a TextToImage or ClassToImage, a path or a name.
         out: folder for `report.json`, `report.md` and `sheet.png`; None writes nothing.
-        data: captioned pictures to judge on; needed unless the model paints scenes. Or labelled pictures, by default
+        data: captioned images to judge on; needed unless the model paints scenes. Or labelled images, by default
             those of the training.
         split: which part of `data`.
         prompts: per task of SceneEval, or captions of every table of parts.
@@ -47,19 +47,19 @@ def evaluate(
         ablate: prompts (per task, or per table of parts) for each line of the ablation; 0 leaves it out.
         against: other models, paths or names: of scenes, each a line of the ablation, one whose decoder was told texts
             for instance; where features are judged, each a line of their tables.
-        parts: `parts.parquet`, to judge pictures made of known layers by their head and glasses.
+        parts: `parts.parquet`, to judge images made of known layers by their head and glasses.
         image, text, split_column, where, how: how `data` is read, see `data.sources.load_captions`; None as the
-            model's own training pictures were, an empty name guesses.
+            model's own training images were, an empty name guesses.
         per_label, combined, inception: see `labels.evaluate_labels`.
-        seeds: how often the pictures of a model of labels are painted anew, by default 3; how often some of the labels
+        seeds: how often the images of a model of labels are painted anew, by default 3; how often some of the labels
             are drawn for a new head, by default once.
-        features: judge what the model sees in pictures, see `eyes.features_of`, and not what it paints; so encoders
-            always are. `data` holds labelled pictures, with a training and a test split, or captioned ones.
+        features: judge what the model sees in images, see `eyes.features_of`, and not what it paints; so encoders
+            always are. `data` holds labelled images, with a training and a test split, or captioned ones.
         label: column of the classes.
         templates: sentences with a gap for a class, `a photo of a {}`; by default those that go with the data.
-        train_pictures: of the training pictures, probes are fitted on at most so many; 0 for all.
-        tune: pictures that an encoder sees when it is trained on 1, 10 and 100 % of the labels; 0 leaves that out.
-        importance: of VAEs: codes a picture for the importance-weighted likelihood; 0 leaves it out.
+        train_pictures: of the training images, probes are fitted on at most so many; 0 for all.
+        tune: images that an encoder sees when it is trained on 1, 10 and 100 % of the labels; 0 leaves that out.
+        importance: of VAEs: codes an image for the importance-weighted likelihood; 0 leaves it out.
         judge: folder to keep classifiers in; by default `judge` in the folder of the report.
         progress: called with progress.
 
@@ -149,7 +149,7 @@ def evaluate(
     elif str(model.about.get("recipe")).startswith("scenes"):
         report, sheets["sheet"] = evaluate_scenes(model, prompts, pictures, ablate, progress, others)
     else:
-        raise CondgenError(f"{model.name} does not paint scenes: give captioned pictures to judge on with --data.")
+        raise CondgenError(f"{model.name} does not paint scenes: give captioned images to judge on with --data.")
     report = finite({"model": model.name, "model_id": model.model_id} | report)
     progress(1.0, "done")
     if out is not None and not distributed.rank():

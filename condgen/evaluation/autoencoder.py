@@ -1,6 +1,6 @@
-"""The judge of models that are told nothing: what comes back of a picture, how likely it is, what new ones are like.
+"""The judge of models that are told nothing: what comes back of an image, how likely it is, what new ones are like.
 
-Beside an autoencoder stands PCA with as many numbers, fitted to the same training pictures: what no bend can beat is
+Beside an autoencoder stands PCA with as many numbers, fitted to the same training images: what no bend can beat is
 not learned.
 """
 
@@ -23,17 +23,17 @@ from condgen.evaluation.reconstruction import bound_of, errors
 from condgen.latent_space.likelihood import importance_weighted
 
 PCA_ON = 20_000
-"""Training pictures that PCA is fitted to, at most."""
+"""Training images that PCA is fitted to, at most."""
 SHOWN = 16
-"""Pictures of each kind on the sheet."""
+"""Images of each kind on the sheet."""
 READ = ("image", "text", "label", "split_column", "how", "where", "without")
-"""How pictures are read, see `data.anything.open_any`."""
+"""How images are read, see `data.anything.open_any`."""
 
 
 def read_any(model, data: str, split: str, asked: dict[str, str | None]) -> tuple[LabelledPictures, LabelledPictures]:
-    """Training and test pictures, read as those of the training were where nothing else is asked for.
+    """Training and test images, read as those of the training were where nothing else is asked for.
 
-    A class that training left out is left out of the training pictures alone.
+    A class that training left out is left out of the training images alone.
 
     Args:
         model: a LatentModel; `about["data"]` names its data and `about["reading"]` how it was read.
@@ -41,7 +41,7 @@ def read_any(model, data: str, split: str, asked: dict[str, str | None]) -> tupl
     """
     source = data or model.about.get("data")
     if not source or not isinstance(source, str):
-        raise CondgenError(f"{model.name} does not say what it was trained on: name the pictures with --data.")
+        raise CondgenError(f"{model.name} does not say what it was trained on: name the images with --data.")
     trained = model.about.get("reading")
     trained = trained if isinstance(trained, dict) else {}
     chosen = {name: trained[name] for name in READ if isinstance(trained.get(name), str)}
@@ -51,7 +51,7 @@ def read_any(model, data: str, split: str, asked: dict[str, str | None]) -> tupl
         train = open_any(source, model.size, model.image_channels, split="train", without=without, **chosen)
         test = open_any(source, model.size, model.image_channels, split=split, **chosen)
     except CondgenError as error:
-        hint = "" if data else " The pictures to judge on are those of the training unless --data names others."
+        hint = "" if data else " The images to judge on are those of the training unless --data names others."
         raise CondgenError(f"{error}{hint}") from None
     return train, test
 
@@ -63,12 +63,12 @@ def evaluate_autoencoder(
 
     Args:
         model: a LatentModel that encodes.
-        train, test: real pictures; what comes back is judged on the second.
-        importance: codes a picture for the likelihood; 0 leaves it out.
+        train, test: real images; what comes back is judged on the second.
+        importance: codes an image for the likelihood; 0 leaves it out.
         progress: called with progress.
 
     Returns:
-        (sections of the report, pictures each above what comes back of it)
+        (sections of the report, images each above what comes back of it)
     """
     rng = torch.Generator().manual_seed(0)
     images, known = (
@@ -77,7 +77,7 @@ def evaluate_autoencoder(
     progress(0.0, "what comes back")
     back = model.decode(model.encode(images))
     report: dict = {"reconstruction": {model.name: errors(back, images) | {"N": len(images)}}}
-    report["reconstruction"]["its training pictures"] = errors(model.decode(model.encode(known)), known) | {
+    report["reconstruction"]["its training images"] = errors(model.decode(model.encode(known)), known) | {
         "N": len(known)
     }
     if model.latent < min(known[0].numel(), len(known)):
@@ -105,7 +105,7 @@ def evaluate_autoencoder(
 
 
 def pca_back(known: Tensor, images: Tensor, latent: int) -> Tensor:
-    """What comes back of pictures through so many principal components of others, by scikit-learn."""
+    """What comes back of images through so many principal components of others, by scikit-learn."""
     from sklearn.decomposition import PCA
 
     fitted = PCA(latent, svd_solver="randomized", random_state=0).fit(known.flatten(1).numpy())

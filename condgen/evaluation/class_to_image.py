@@ -1,8 +1,8 @@
-"""The judge of pictures that are painted by label, or by attributes.
+"""The judge of images that are painted by label, or by attributes.
 
-An independent classifier, trained on the real training pictures, says whether a picture shows what was asked; its
-accuracy on real test pictures stands beside. In its features the generated pictures are held against test pictures,
-and beside every distance stands the same between as many training and test pictures: what a perfect model would get.
+An independent classifier, trained on the real training images, says whether an image shows what was asked; its
+accuracy on real test images stands beside. In its features the generated images are held against test images,
+and beside every distance stands the same between as many training and test images: what a perfect model would get.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from condgen.evaluation.distribution import (
     pixels,
     rgb,
 )
-from condgen.evaluation.embed import Example, paint
+from condgen.evaluation.embed import Example, generate_prompts
 from condgen.evaluation.inception import Inception
 from condgen.metrics.fid_kid import frechet_distance
 from condgen.metrics.prdc import closeness, memorisation
@@ -55,14 +55,14 @@ def evaluate_labels(
     judge: Path | None = None, combined: Sequence[str] = (), inception: Path | None = None,
     run: ClassifierRun | None = None, progress: ProgressCallback = lambda share, what: None,
 ) -> tuple[dict, dict[str, list[Example]]]:  # fmt: skip
-    """Judges a model of labelled pictures.
+    """Judges a model of labelled images.
 
     Args:
         model: a ClassToImage.
-        train, test: real pictures; the classifier learns from the first and has never seen the second.
-        per_label: pictures of every class. Where several factors have values, test pictures are asked for again: ten
+        train, test: real images; the classifier learns from the first and has never seen the second.
+        per_label: images of every class. Where several factors have values, test images are asked for again: ten
             times as many with combinations that training has shown, and as many with others.
-        seeds: every one paints all pictures anew; means are reported, with their standard deviation.
+        seeds: every one paints all images anew; means are reported, with their standard deviation.
         judge: folder to keep classifiers in, so that several evaluations share them.
         combined: names of the factors whose values make up a combination; by default all that have values.
         inception: file with the weights of the Inception network, see `evaluation.inception`.
@@ -70,7 +70,7 @@ def evaluate_labels(
         progress: called with progress.
 
     Returns:
-        (report, sheets): `sheet` shows what was asked for, `neighbours` the pictures nearest to a training picture,
+        (report, sheets): `sheet` shows what was asked for, `neighbours` the images nearest to a training image,
         each beside it.
 
     Raises:
@@ -91,32 +91,32 @@ def evaluate_labels(
     rounds, sheets, confusion = [], {}, []
     for k, seed in enumerate(seeds):
         at = 0.25 + 0.75 * k / len(seeds)
-        progress(at, f"painting {len(exam.codes):,} pictures, seed {seed}")
+        progress(at, f"painting {len(exam.codes):,} images, seed {seed}")
         began = time.perf_counter()
-        painted = _painted(model, exam, seed)
+        generated = _painted(model, exam, seed)
         seconds = time.perf_counter() - began
         progress(at + 0.5 / len(seeds), "judging them")
-        features = features_of(classifier, painted)
+        features = features_of(classifier, generated)
         seen = seen_in(classifier, features)
-        near, rows = closeness(pixels(painted[exam.held]), truth.pixels)
-        found = truth.accuracy(seen) | truth.distances(painted, seed)
+        near, rows = closeness(pixels(generated[exam.held]), truth.pixels)
+        found = truth.accuracy(seen) | truth.distances(generated, seed)
         found["memorisation"] = {"memorised": memorisation(near, truth.near) | {"N": len(near)}}
         progress(at + 0.6 / len(seeds), "a classifier trained on them")
-        found["classifier_trained_on_generated"] = _trained_on(painted, exam, replace(run, seed=seed), judge)
-        found["speed"] = {"painting": {"pictures a second": len(painted) / seconds, "N": len(painted)}}
+        found["classifier_trained_on_generated"] = _trained_on(generated, exam, replace(run, seed=seed), judge)
+        found["speed"] = {"painting": {"images a second": len(generated) / seconds, "N": len(generated)}}
         rounds.append(found)
         confusion.append(seen)
         if not sheets:
-            sheets = {"sheet": _sheet(exam, painted, seen)}
+            sheets = {"sheet": _sheet(exam, generated, seen)}
             sheets["neighbours"] = neighbours(
-                painted[exam.held], lambda i: _told(exam, exam.held[i]), exam.train.images, near, rows
+                generated[exam.held], lambda i: _told(exam, exam.held[i]), exam.train.images, near, rows
             )
     report: dict = {"kind": "labels", "data": exam.test.name, "seeds": list(seeds)}
     report["judge"] = {
         "features": space,
-        "training pictures": len(exam.train),
-        "test pictures": len(exam.test),
-        **{f"{name}, right on real test pictures": share for name, share in truth.right.items()},
+        "training images": len(exam.train),
+        "test images": len(exam.test),
+        **{f"{name}, right on real test images": share for name, share in truth.right.items()},
     }
     report |= over_seeds(rounds)
     if len(exam.judged) == 1 and exam.factors[exam.judged[0]].cardinality <= SHOWN:
@@ -126,17 +126,17 @@ def evaluate_labels(
 
 READ = {"image": "", "label": "", "split_column": "", "how": "crop", "where": "", "name": ""}
 READ |= {"max_bad": 0.01, "attributes": (), "names": ()}
-"""How labelled pictures are read, see `data.labels.open_labelled`."""
+"""How labelled images are read, see `data.labels.open_labelled`."""
 
 
 def read_labelled(
     model, data: str, split: str, asked: dict[str, str | None]
 ) -> tuple[LabelledPictures, LabelledPictures]:
-    """Training and test pictures, read as those of the training were where nothing else is asked for.
+    """Training and test images, read as those of the training were where nothing else is asked for.
 
     Args:
         model: a ClassToImage; `about["data"]` names its data and `about["reading"]` how it was read.
-        data: another place where the pictures are; '' for that of the training.
+        data: another place where the images are; '' for that of the training.
         split: which part of the data is the test.
         asked: some of READ; None as in the training.
 
@@ -145,7 +145,7 @@ def read_labelled(
     """
     source = data or model.about.get("data")
     if not source or not isinstance(source, str):
-        raise CondgenError(f"{model.name} does not say what it was trained on: name the pictures with --data.")
+        raise CondgenError(f"{model.name} does not say what it was trained on: name the images with --data.")
     from condgen.data.sources.labels import open_labelled
 
     trained = model.about.get("reading")
@@ -158,13 +158,13 @@ def read_labelled(
             open_labelled(source, model.size, model.image_channels, split=part, **chosen) for part in ("train", split)
         )
     except CondgenError as error:
-        hint = "" if data else " The pictures to judge on are those of the training unless --data names others."
+        hint = "" if data else " The images to judge on are those of the training unless --data names others."
         raise CondgenError(f"{error}{hint}") from None
     return train, test
 
 
 class Truth:
-    """Real pictures as the judge sees them, each thing computed once and when it is needed.
+    """Real images as the judge sees them, each thing computed once and when it is needed.
 
     Args:
         classifier: the judge.
@@ -181,16 +181,16 @@ class Truth:
 
     @cached_property
     def pixels(self) -> Tensor:
-        """The training pictures, see `against.pixels`."""
+        """The training images, see `against.pixels`."""
         return pixels(self.exam.train.images)
 
     @cached_property
     def near(self) -> Tensor:
-        """How close the test pictures that are held against come to training pictures."""
+        """How close the test images that are held against come to training images."""
         return closeness(pixels(self.exam.test.images[self.exam.against]), self.pixels)[0]
 
     def accuracy(self, seen: np.ndarray) -> Report:
-        """How often the judge sees what was asked, on every side, and how often on real pictures."""
+        """How often the judge sees what was asked, on every side, and how often on real images."""
         exam, out = self.exam, {}
         if len(exam.judged) == 1:
             k = exam.judged[0]
@@ -219,22 +219,22 @@ class Truth:
         """bool: whether factor k is seen as the codes say; what they do not say is right."""
         return (seen[rows, k] == codes[rows, k]) | np.isnan(codes[rows, k])
 
-    def distances(self, painted: np.ndarray, seed: int) -> Report:
-        """Generated against test pictures, and beside it as many training pictures against the same ones."""
+    def distances(self, generated: np.ndarray, seed: int) -> Report:
+        """Generated against test images, and beside it as many training images against the same ones."""
         if not self.held:
             return {}
-        held, real = painted[self.exam.held], self.exam.train.images[self.exam.real(seed)]
+        held, real = generated[self.exam.held], self.exam.train.images[self.exam.real(seed)]
         return held_against(self.held, held, real, self.extractors, seed)
 
 
 class Quick:
-    """A small examination, for curves: what of a few pictures a label the judge recognises, and how far they lie.
+    """A small examination, for curves: what of a few images a label the judge recognises, and how far they lie.
 
     Args:
-        train, test: real pictures, see `evaluate_labels`.
-        per_label: pictures of every label.
+        train, test: real images, see `evaluate_labels`.
+        per_label: images of every label.
         judge: folder to keep the classifier in.
-        seed: of the pictures; none that `evaluate_labels` paints by default.
+        seed: of the images; none that `evaluate_labels` paints by default.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class Quick:
         self._known: tuple[Classifier, Truth] | None = None
 
     def __call__(self, model, **options: float) -> dict[str, float]:
-        """Shares and distances of a ClassToImage, and what a picture costs; `options` are for `model.paint`."""
+        """Shares and distances of a ClassToImage, and what an image costs; `options` are for `model.paint`."""
         if self._known is None:
             exam = read_exam(model.factors, self.train, self.test, self.per_label)
             classifier = kept_classifier(exam.train, self.judge)
@@ -257,19 +257,19 @@ class Quick:
         classifier, truth = self._known
         exam = truth.exam
         began = time.perf_counter()
-        painted = _painted(model, exam, self.seed, **options)
+        generated = _painted(model, exam, self.seed, **options)
         took = time.perf_counter() - began
-        features = features_of(classifier, painted)
+        features = features_of(classifier, generated)
         seen = seen_in(classifier, features)
         shares = [truth.hits(seen, k, slice(None), exam.codes).mean() for k in exam.judged]
         told = {"accuracy": float(np.mean(shares))} if shares else {}
         if truth.held:
             told["frechet"] = frechet_distance(features[exam.held], truth.held[("frechet", "kernel")])
-        return told | {"milliseconds a picture": 1000 * took / len(painted), "N": len(painted)}
+        return told | {"milliseconds an image": 1000 * took / len(generated), "N": len(generated)}
 
 
 def right_of(seen: np.ndarray, codes: np.ndarray, factors: Sequence[Attribute]) -> dict[str, float]:
-    """For every factor with values, the share of the pictures of which it is known that show it; NaN where none is."""
+    """For every factor with values, the share of the images of which it is known that show it; NaN where none is."""
     out = {}
     for k, factor in enumerate(factors):
         if factor.values:
@@ -279,21 +279,23 @@ def right_of(seen: np.ndarray, codes: np.ndarray, factors: Sequence[Attribute]) 
 
 
 def _painted(model, exam: Exam, seed: int, **options: float) -> np.ndarray:
-    """uint8 (N, C, S, S). Picture i of seed s has seed 1,000,000 s + i, so that no two seeds share one."""
+    """uint8 (N, C, S, S). Image i of seed s has seed 1,000,000 s + i, so that no two seeds share one."""
     wanted = [said(exam.factors, row) for row in exam.codes]
     starts = range(0, len(wanted), BATCH)
     parts = [wanted[k : k + BATCH] for k in starts]
     first = [seed * 1_000_000 + k for k in starts]
-    return np.concatenate([paint(model, part, [*range(k, k + len(part))], **options) for k, part in zip(first, parts)])
+    return np.concatenate(
+        [generate_prompts(model, part, [*range(k, k + len(part))], **options) for k, part in zip(first, parts)]
+    )
 
 
 def _trained_on(painted: np.ndarray, exam: Exam, run: ClassifierRun, judge: Path | None) -> Report:
-    """Accuracy on real test pictures of a classifier trained on generated ones, and of one trained on as many real.
+    """Accuracy on real test images of a classifier trained on generated ones, and of one trained on as many real.
 
     References:
         Classification Accuracy Score for Conditional Generative Models (Ravuri, Vinyals, 2019)
     """
-    generated = LabelledPictures(painted, exam.factors, exam.codes, "generated pictures")
+    generated = LabelledPictures(painted, exam.factors, exam.codes, "generated images")
     rows = like(exam.train.codes, exam.codes, exam.judged, np.random.default_rng((run.seed, 5)))
     real = replace(exam.train, images=exam.train.images[rows], codes=exam.train.codes[rows])
     scores = []
@@ -320,8 +322,8 @@ def _confusion(exam: Exam, seen: np.ndarray, rounds: int) -> Report:
     }
 
 
-def _sheet(exam: Exam, painted: np.ndarray, seen: np.ndarray) -> list[Example]:
-    """Eight pictures of every class, or of every side; what the judge sees otherwise is marked."""
+def _sheet(exam: Exam, generated: np.ndarray, seen: np.ndarray) -> list[Example]:
+    """Eight images of every class, or of every side; what the judge sees otherwise is marked."""
     if len(exam.judged) == 1:
         asked = exam.codes[:, exam.judged[0]]
         rows = [i for value in np.unique(asked)[:SHOWN] for i in np.flatnonzero(asked == value)[:8]]
@@ -329,7 +331,7 @@ def _sheet(exam: Exam, painted: np.ndarray, seen: np.ndarray) -> list[Example]:
         rows = [i for own in exam.sides.values() for i in own[:SHOWN]]
     known = ~np.isnan(exam.codes) & [bool(factor.values) for factor in exam.factors]
     right = ((seen == exam.codes) | ~known).all(1)
-    return [(_told(exam, i), rgb(painted[i]), bool(right[i])) for i in rows]
+    return [(_told(exam, i), rgb(generated[i]), bool(right[i])) for i in rows]
 
 
 def _told(exam: Exam, i: int) -> str:

@@ -1,4 +1,4 @@
-"""What a model of labelled pictures is asked for, and the real pictures that its answers are held against."""
+"""What a model of labelled images is asked for, and the real images that its answers are held against."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Exam:
     """What is asked of a model, the same for every seed.
 
     Args:
-        train, test: real pictures, coded by the factors of the model.
-        codes: float32 (N, A), what is asked of every picture; NaN where nothing is.
+        train, test: real images, coded by the factors of the model.
+        codes: float32 (N, A), what is asked of every image; NaN where nothing is.
         sides: name -> int64 rows of `codes` whose accuracy is told under that name.
-        held: int64 (K,), the rows that are held against the test pictures.
-        against: int64 (K,), these pictures of `test`: as many of every class as `held` asks for.
+        held: int64 (K,), the rows that are held against the test images.
+        against: int64 (K,), these images of `test`: as many of every class as `held` asks for.
     """
 
     train: LabelledPictures
@@ -42,7 +42,7 @@ class Exam:
         return [k for k, factor in enumerate(self.factors) if factor.values]
 
     def real(self, seed: int) -> np.ndarray:
-        """As many training pictures as are held against the test, drawn alike."""
+        """As many training images as are held against the test, drawn alike."""
         return like(self.train.codes, self.codes[self.held], self.judged, np.random.default_rng((seed, 3)))
 
 
@@ -50,7 +50,7 @@ def read_exam(
     factors: Sequence[Attribute], train: LabelledPictures, test: LabelledPictures, per_label: int,
     combined: Sequence[str] = (),
 ) -> Exam:  # fmt: skip
-    """What will be asked, see `labels.evaluate_labels`: by class where one factor has values, else by test pictures.
+    """What will be asked, see `labels.evaluate_labels`: by class where one factor has values, else by test images.
 
     Raises:
         CondgenError: see there.
@@ -86,14 +86,14 @@ def read_exam(
     held, against = np.concatenate(held), np.concatenate(against)
     if not len(held):
         raise CondgenError(
-            f"No {factors[k].name} that the model paints is in both training and test pictures of {test.name}; there "
-            "is nothing to hold its pictures against. Look at them with `condgen data check`."
+            f"No {factors[k].name} that the model paints is in both training and test images of {test.name}; there "
+            "is nothing to hold its images against. Look at them with `condgen data check`."
         )
     return Exam(train, test, codes, {"overall": np.arange(len(codes))}, held, against)
 
 
 def aligned(data: LabelledPictures, factors: Sequence[Attribute]) -> LabelledPictures:
-    """The same pictures with codes for these factors; a value that they do not have becomes unknown.
+    """The same images with codes for these factors; a value that they do not have becomes unknown.
 
     Raises:
         CondgenError: the data says nothing of one of them.
@@ -103,8 +103,8 @@ def aligned(data: LabelledPictures, factors: Sequence[Attribute]) -> LabelledPic
     own = {factor.name: k for k, factor in enumerate(data.factors)}
     if missing := [factor.name for factor in factors if factor.name not in own]:
         raise CondgenError(
-            f"{data.name} tells {', '.join(own) or 'nothing'} of its pictures, but the model paints by "
-            f"{', '.join(missing)}. Judge it on pictures that are labelled as its training pictures were."
+            f"{data.name} tells {', '.join(own) or 'nothing'} of its images, but the model paints by "
+            f"{', '.join(missing)}. Judge it on images that are labelled as its training images were."
         )
     codes = [_recoded(data.codes[:, own[f.name]], data.factors[own[f.name]], f) for f in factors]
     return replace(data, factors=tuple(factors), codes=np.stack(codes, 1).astype(np.float32))
@@ -118,10 +118,10 @@ def _recoded(codes: np.ndarray, own: Attribute, wanted: Attribute) -> np.ndarray
 
 
 def never_seen(train: LabelledPictures, test: LabelledPictures, combined: Sequence[str] = ()) -> np.ndarray:
-    """bool (N,): whether no training picture has the values of a test picture, all of them together.
+    """bool (N,): whether no training image has the values of a test image, all of them together.
 
     Args:
-        train, test: with the same factors. What is unknown of a picture is a value like any other.
+        train, test: with the same factors. What is unknown of an image is a value like any other.
         combined: names of the factors to look at; by default all that have values.
 
     Raises:

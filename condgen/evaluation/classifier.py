@@ -1,6 +1,6 @@
-"""The independent judge: a small network that learns from real pictures alone what they are labelled with.
+"""The independent judge: a small network that learns from real images alone what they are labelled with.
 
-Its accuracy on real test pictures stands beside whatever it says of others; its features are a space to measure
+Its accuracy on real test images stands beside whatever it says of others; its features are a space to measure
 distances in.
 """
 
@@ -32,7 +32,7 @@ class ClassifierConfig:
     """Shape of a classifier.
 
     Args:
-        size: edge of the pictures, any.
+        size: edge of the images, any.
         colours: 1 or 3.
         levels: how many values each factor has; 0 for a number, which is not judged.
         channels: of every level; each has half the resolution of the one before.
@@ -47,7 +47,7 @@ class ClassifierConfig:
 
 
 class Classifier(nn.Module):
-    """Pictures to features, features to the values of every factor."""
+    """Images to features, features to the values of every factor."""
 
     def __init__(self, config: ClassifierConfig):
         super().__init__()
@@ -84,12 +84,12 @@ class ClassifierRun:
     """How a classifier is trained.
 
     Args:
-        images: pictures to see, at most.
+        images: images to see, at most.
         epochs: how often each is seen, at most.
-        batch: pictures in a batch.
+        batch: images in a batch.
         lr: peak learning rate.
         shift: largest random shift, as a share of the edge; a pixel at least, unless it is 0.
-        flip: mirror every second picture.
+        flip: mirror every second image.
         seed: of weights and order.
     """
 
@@ -129,10 +129,10 @@ def train_classifier(
     data: LabelledPictures, run: ClassifierRun | None = None, config: ClassifierConfig | None = None,
     progress: ProgressCallback = lambda share, what: None,
 ) -> Classifier:  # fmt: skip
-    """Trains a classifier on real pictures, or on any.
+    """Trains a classifier on real images, or on any.
 
     Args:
-        data: pictures and codes.
+        data: images and codes.
         run, config: how, and of which shape; by default the config that fits the data.
         progress: called with progress.
 
@@ -162,7 +162,7 @@ def train_classifier(
 
 
 def config_for(data: LabelledPictures) -> ClassifierConfig:
-    """The shape that fits the pictures and factors."""
+    """The shape that fits the images and factors."""
     return ClassifierConfig(data.size, data.image_channels, tuple(factor.cardinalities for factor in data.factors))
 
 
@@ -193,7 +193,7 @@ def kept_classifier(
 
 
 def key_of(data: LabelledPictures, run: ClassifierRun) -> str:
-    """Sixteen hex digits that name pictures, labels, shape and recipe."""
+    """Sixteen hex digits that name images, labels, shape and recipe."""
     factors: list[Attribute] = list(data.factors)
     plain = {"factors": [(f.name, f.values) for f in factors], "shape": data.images.shape, "run": asdict(run)}
     digest = hashlib.sha256(json.dumps(plain | asdict(config_for(data)), sort_keys=True).encode())

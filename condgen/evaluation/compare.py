@@ -22,7 +22,7 @@ from condgen.contracts import CondgenError, ProgressCallback, SamplingOption
 from condgen.data.batches.captions import to_float
 from condgen.data.datasets.labels import LabelledPictures
 from condgen.evaluation.class_to_image import Quick, evaluate_labels, read_labelled
-from condgen.evaluation.embed import paint
+from condgen.evaluation.embed import generate_prompts
 from condgen.evaluation.report import cell, finite, table_of
 from condgen.evaluation.scenes import pictures_judged, scene_eval
 from condgen.files.images import grid, make_folder, png_bytes, write_bytes
@@ -44,7 +44,7 @@ TURNED = {
     "temperature": (0.2, 0.4, 0.6, 0.8, 1.0),
     "truncation": (0.5, 1.0, 2.0, 4.0),
 }
-"""Options that quality is measured at other settings of, where a model has them; the first says what a picture costs."""
+"""Options that quality is measured at other settings of, where a model has them; the first says what an image costs."""
 SHOWN = 10
 """Labels or prompts on the sheet."""
 SCORES = (
@@ -64,9 +64,9 @@ SCORES = (
     ("density", "coverage", "density", "generated"),
     ("coverage", "coverage", "coverage", "generated"),
     ("memorised", "memorisation", "memorised", "generated"),
-    ("pictures a second", "speed", "painting", "pictures a second"),
+    ("images a second", "speed", "painting", "images a second"),
 )
-"""Title, and where it is in a report: section, how its row begins, column. `real`: what real pictures get."""
+"""Title, and where it is in a report: section, how its row begins, column. `real`: what real images get."""
 
 
 @dataclass
@@ -95,13 +95,13 @@ class Contestant:
 
     @cached_property
     def how(self) -> dict:
-        """What to tell `paint` beside the options."""
+        """What to tell `generate_batch` beside the options."""
         return {"prior": self.prior} if self.prior else {}
 
     def facts(self) -> dict[str, float | int | str | None]:
         """What it is, and what it took."""
         last = [line for line in self.lines() if line.get("stage") == "decoder" and "seconds" in line]
-        taken = {"training minutes": last[-1]["seconds"] / 60, "pictures seen": last[-1]["images"]} if last else {}
+        taken = {"training minutes": last[-1]["seconds"] / 60, "images seen": last[-1]["images"]} if last else {}
         weights = sum(p.numel() for p in self.model.decoder.parameters())
         own = {"decoder": kind_of(self.model.decoder)} | ({"prior": self.prior} if self.prior else {})
         return own | {"parameters of the decoder": weights} | taken
@@ -120,10 +120,10 @@ class Contestant:
 
 
 class LabelExam:
-    """The pictures and the small examination that all models of labels share, read once the first model is there.
+    """The images and the small examination that all models of labels share, read once the first model is there.
 
     Args:
-        data: where the pictures are; '' for what the model knows of itself.
+        data: where the images are; '' for what the model knows of itself.
         judge: folder to keep the classifier in.
     """
 
@@ -137,7 +137,7 @@ class LabelExam:
         return self._known
 
     def pictures(self, model: ClassToImage) -> tuple[LabelledPictures, LabelledPictures]:
-        """Training and test pictures."""
+        """Training and test images."""
         known = self._read(model)
         return known.train, known.test
 
@@ -148,7 +148,8 @@ class LabelExam:
 
 def compare(
     entries: Sequence[str], out: Path | str, data: str = "", minutes: float = 2.0, seed: int = 0,
-    seeds: Sequence[int] = (0, 1, 2), per_label: int = 100, prompts: int = 25, progress: ProgressCallback = lambda share, what: None,
+    seeds: Sequence[int] = (0, 1, 2), per_label: int = 100, prompts: int = 25,
+    progress: ProgressCallback = lambda share, what: None,
 ) -> dict:  # fmt: skip
     """Trains or takes models, judges them alike, and writes FILES.
 
@@ -160,9 +161,9 @@ def compare(
         data: of the recipes; and of the judge, where it is not what the models know of themselves.
         minutes: budget of every training.
         seed: of every training.
-        seeds: of the pictures that are judged; means and deviations are over these.
-        per_label: pictures of every label.
-        prompts: of every task of SceneEval, four pictures each.
+        seeds: of the images that are judged; means and deviations are over these.
+        per_label: images of every label.
+        prompts: of every task of SceneEval, four images each.
         progress: called with progress.
 
     Returns:
@@ -207,7 +208,7 @@ def check_recipes(recipes: Sequence[str], data: str) -> None:
         )
     own = {data or RECIPES[name].base.data for name in recipes}
     if "" in own:
-        raise CondgenError(f"The recipe {recipes[0]} needs labelled pictures: give their folder or table with --data.")
+        raise CondgenError(f"The recipe {recipes[0]} needs labelled images: give their folder or table with --data.")
     if len(own) > 1:
         raise CondgenError(f"The recipes learn from different data ({', '.join(sorted(own))}): name one with --data.")
 
@@ -240,7 +241,7 @@ def _by_label(contestants, exam: LabelExam, seeds, per_label, progress: Progress
         report, _ = evaluate_labels(c.model, train_set, test, per_label, seeds, exam.judge, progress=own)
         rows[c.name] = summary(report)
         confused[c.name] = {name: line["generated"] for name, line in report.get("accuracy", {}).items()}
-        confused.setdefault("real test pictures", {n: x["real"] for n, x in report.get("accuracy", {}).items()})
+        confused.setdefault("real test images", {n: x["real"] for n, x in report.get("accuracy", {}).items()})
         costs[c.name] = _turned(c, partial(exam.quick, c.model))
         head = report["judge"]
     labels = [{f.name: value} for f in contestants[0].model.factors[:1] for value in f.values[:SHOWN]]
@@ -263,7 +264,7 @@ def summary(report: dict) -> dict[str, float]:
 
 def _by_words(contestants, data, seeds, prompts, progress: ProgressCallback) -> tuple[dict, Image.Image]:
     if data or any(not str(c.model.about.get("recipe")).startswith("scenes") for c in contestants):
-        raise CondgenError("Only models of scenes can be compared by words: their pictures need no other judge.")
+        raise CondgenError("Only models of scenes can be compared by words: their images need no other judge.")
     sides: dict[str, dict[str, dict]] = {"scene_eval_seen": {}, "scene_eval_held_out": {}}
     costs = {}
     for k, c in enumerate(contestants):
@@ -278,7 +279,7 @@ def _by_words(contestants, data, seeds, prompts, progress: ProgressCallback) -> 
             began = time.perf_counter()
             scores, _ = scene_eval(c.model, False, 8, 1, 1, **c.how, **options)
             took, n = time.perf_counter() - began, sum(pictures_judged(False, 8, 1, 1).values())
-            return {"overall": scores["overall"], "milliseconds a picture": 1000 * took / n, "N": n}
+            return {"overall": scores["overall"], "milliseconds an image": 1000 * took / n, "N": n}
 
         costs[c.name] = _turned(c, quick)
     asked = list(RECIPES["scenes32"].examples)
@@ -306,8 +307,8 @@ def side_by_side(contestants: Sequence[Contestant], asked: list, captions: list[
     labels: list[str] = []
     for k, (one, caption) in enumerate(zip(asked, captions)):
         for c in contestants:
-            painted = paint(c.model, [one] * each, [1000 * k + i for i in range(each)], **c.how)
-            pictures += to_pil(to_float(painted))
+            generated = generate_prompts(c.model, [one] * each, [1000 * k + i for i in range(each)], **c.how)
+            pictures += to_pil(to_float(generated))
             labels += [f"{c.name}: {caption}", *[""] * (each - 1)]
     return grid(pictures, labels, columns=each * len(contestants), cell=96)
 
@@ -316,7 +317,7 @@ def _write(out: Path, report: dict, sheet: Image.Image) -> None:
     measure = "accuracy" if report["kind"] == "labels" else "overall"
     time_curves = [Curve(name, *points) for name, points in report["time"].items() if points[0]]
     cost_curves = [
-        Curve(name, [row["milliseconds a picture"] for row in own], [row[measure] for row in own])
+        Curve(name, [row["milliseconds an image"] for row in own], [row[measure] for row in own])
         for name, rows in report["options"].items()
         for own in [[row for how, row in rows.items() if how.startswith("steps")] or [rows["as it is"]]]
     ]
@@ -324,8 +325,8 @@ def _write(out: Path, report: dict, sheet: Image.Image) -> None:
         "side_by_side.png": ("The same wishes and seeds", png_bytes(sheet)),
         "time.png": (f"{measure} over the minutes of training", plot(time_curves, "minutes of training", measure)),
         "cost.png": (
-            f"{measure} against the cost of a picture",
-            plot(cost_curves, "milliseconds a picture", measure, log=True),
+            f"{measure} against the cost of an image",
+            plot(cost_curves, "milliseconds an image", measure, log=True),
         ),
     }
     drawn = {name: (title, png) for name, (title, png) in drawn.items() if png}
@@ -338,9 +339,9 @@ def _write(out: Path, report: dict, sheet: Image.Image) -> None:
 
 EXPLAINED = {
     "models": "What was trained, and for how long.",
-    "scores": "Each model judged alike, means over the seeds; *real* is what real pictures get in the model's place.",
-    "accuracy": "Of the pictures of each label, the share that the judge recognises.",
-    "options": "A smaller examination with one option turned: what a picture costs, and what it is worth.",
+    "scores": "Each model judged alike, means over the seeds; *real* is what real images get in the model's place.",
+    "accuracy": "Of the images of each label, the share that the judge recognises.",
+    "options": "A smaller examination with one option turned: what an image costs, and what it is worth.",
     "scene_eval_seen": "SceneEval on combinations that training showed.",
     "scene_eval_held_out": "SceneEval on combinations that it never showed.",
 }
@@ -361,7 +362,7 @@ def _tables(report: dict) -> dict[str, dict[str, dict]]:
 
 
 def markdown(report: dict, drawn: dict[str, str]) -> str:
-    """The report for people; `drawn` are the names of pictures beside it, with their titles."""
+    """The report for people; `drawn` are the names of images beside it, with their titles."""
     lines = [f"# {' · '.join(report['compared'])}", "", *_head(report), ""]
     for name, title in drawn.items():
         lines += [f"![{title}]({name})", ""]
@@ -371,7 +372,7 @@ def markdown(report: dict, drawn: dict[str, str]) -> str:
 
 
 def page(report: dict, drawn: dict[str, tuple[str, bytes]]) -> str:
-    """The report as one HTML file, pictures inside; `drawn` are their titles and PNGs by name."""
+    """The report as one HTML file, images inside; `drawn` are their titles and PNGs by name."""
     parts = [f"<h1>{escape(' · '.join(report['compared']))}</h1>", *[f"<p>{escape(one)}</p>" for one in _head(report)]]
     for title, png in drawn.values():
         inside = base64.b64encode(png).decode()

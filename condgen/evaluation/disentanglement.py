@@ -1,4 +1,4 @@
-"""Whether the numbers of a code stand for the factors that made the pictures, one for each: scores and two pictures."""
+"""Whether the numbers of a code stand for the factors that made the images, one for each: scores and two images."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from condgen.latent_space.traversal import traverse
 from condgen.metrics.disentanglement import BINS, INACTIVE, dci, entropies, factor_vae_score, mig, mutual_information
 
 READ = ("image", "split_column", "where", "how", "max_bad")
-"""What is taken over of how the pictures of the training were read."""
+"""What is taken over of how the images of the training were read."""
 FEWEST = 200
-"""Pictures whose factors must be known."""
+"""Images whose factors must be known."""
 QUANTILES = 10
-"""Levels that a factor which is a real number is cut into, with as many pictures each."""
+"""Levels that a factor which is a real number is cut into, with as many images each."""
 ROWS, REBUILT = 10, 2000
-"""Latents on the sheet, and pictures that the reconstruction is told on, at most."""
+"""Latents on the sheet, and images that the reconstruction is told on, at most."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Disentanglement(Analysis):
 def read_factors(
     space: LatentSpace, data: str = "", split: str = "test", factors: Sequence[str] = (), where: str = ""
 ) -> LabelledPictures:
-    """Pictures with their factors, as large and in as many colours as a space reads them.
+    """Images with their factors, as large and in as many colours as a space reads them.
 
     Args:
-        data: labelled pictures, see `data.labels`; by default those of the training.
+        data: labelled images, see `data.labels`; by default those of the training.
         split: which part of them.
         factors: columns; by default all of those that are known, see `labels.every_factor`, or that can be guessed.
         where: keeps rows of a table.
@@ -64,7 +64,7 @@ def read_factors(
     """
     pictures = Pictures(space, data, split, {"where": where})
     if not pictures.source or not isinstance(pictures.source, str):
-        raise CondgenError(f"{name_of(space)} does not say what it was trained on: name pictures with --data.")
+        raise CondgenError(f"{name_of(space)} does not say what it was trained on: name images with --data.")
     how = {name: pictures.own[name] for name in READ if name in pictures.own}
     chosen = tuple(factors) or every_factor(pictures.source)
     return open_labelled(pictures.source, space.size, space.image_channels, split=split, attributes=chosen, **how)
@@ -75,18 +75,18 @@ def evaluate_disentanglement(
 ) -> Disentanglement:
     """Scores of disentanglement, see `metrics.disentanglement`, with what every factor and latent has to do with it.
 
-    Factors that are always the same are left out; pictures of which one is not known, too. Codes of a plain autoencoder
+    Factors that are always the same are left out; images of which one is not known, too. Codes of a plain autoencoder
     have no scale: their largest standard deviation is taken as 1.
 
     Args:
         space: encodes.
-        data: pictures with two factors or more.
+        data: images with two factors or more.
         n: so many of them at most.
         seed: of the choice, and of the forests and votes.
         progress: called with progress.
 
     Raises:
-        CondgenError: no encoder; fewer than two factors that vary, or too few pictures.
+        CondgenError: no encoder; fewer than two factors that vary, or too few images.
     """
     data, levels = _varying(data, n, seed)
     names = tuple(factor.name for factor in data.factors)
@@ -94,7 +94,7 @@ def evaluate_disentanglement(
     codes = encoded(space, data.images).double().numpy()
     sd = codes.std(0)
     if not sd.any():
-        raise CondgenError(f"{name_of(space)} gives the same code to all pictures of {data.name}.")
+        raise CondgenError(f"{name_of(space)} gives the same code to all images of {data.name}.")
     if not is_variational(space):
         codes, sd = codes / sd.max(), sd / sd.max()
     progress(0.1, "mutual information")
@@ -140,11 +140,11 @@ def evaluate_disentanglement(
 
 
 def _varying(data: LabelledPictures, n: int, seed: int) -> tuple[LabelledPictures, np.ndarray]:
-    """Some of the pictures, with the factors that vary among them and the levels of these, int64 (N, K)."""
+    """Some of the images, with the factors that vary among them and the levels of these, int64 (N, K)."""
     rows = np.flatnonzero(~np.isnan(data.codes).any(1))
     data = data.rows(np.random.default_rng((seed, 23)).permutation(rows)[:n])
     if len(data) < FEWEST:
-        raise CondgenError(f"{data.name} has {len(data)} pictures whose factors are all known; {FEWEST} are needed.")
+        raise CondgenError(f"{data.name} has {len(data)} images whose factors are all known; {FEWEST} are needed.")
     levels = [_levels(factor, codes) for factor, codes in zip(data.factors, data.codes.T)]
     chosen = [k for k, own in enumerate(levels) if len(np.unique(own)) > 1]
     if len(chosen) < 2:
@@ -188,10 +188,10 @@ def _heat(shares: np.ndarray, latents: Sequence[str], factors: Sequence[str]) ->
 def _traversals(
     space: LatentSpace, images: Tensor, order: list[int], shares: np.ndarray, names: Sequence[str]
 ) -> bytes:
-    """A PNG of one picture with every latent moved, in the order given, and what the latent tells of."""
+    """A PNG of one image with every latent moved, in the order given, and what the latent tells of."""
     found = traverse(space, images[:1], order, among=images)
     rows = [
         (f"latent {z}: {names[shares[z].argmax()]} {shares[z].max():.2f}", found.images[0, found.latents.index(z)], ())
         for z in order
     ]
-    return sheet([("picture, and what comes back", torch.cat([images[:1], rebuilt(space, images[:1])]), ()), *rows])
+    return sheet([("image, and what comes back", torch.cat([images[:1], rebuilt(space, images[:1])]), ()), *rows])

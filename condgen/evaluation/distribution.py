@@ -1,4 +1,4 @@
-"""Generated pictures held against real ones, in the features of some networks: what every judge of pictures shares."""
+"""Generated images held against real ones, in the features of some networks: what every judge of images shares."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from condgen.metrics.fid_kid import frechet_distance, kernel_distance, mmd_test
 from condgen.metrics.prdc import coverage_report
 
 FEWEST = 12
-"""Sets of fewer pictures are not held against each other."""
+"""Sets of fewer images are not held against each other."""
 SHOWN = 24
 """Pairs on the sheet of neighbours, at most."""
 Report = dict[str, dict]
 Extractors = dict[tuple[str, str], Callable[[np.ndarray], Tensor]]
-"""(name of the Fréchet distance, name of the kernel distance) -> pictures uint8 (N, C, S, S) to features (N, D)."""
+"""(name of the Fréchet distance, name of the kernel distance) -> images uint8 (N, C, S, S) to features (N, D)."""
 
 
 def held_against(
     truth: dict[tuple[str, str], Tensor], generated: np.ndarray, real: np.ndarray, extractors: Extractors, seed: int
 ) -> Report:
-    """Distances, a two-sample test and coverage: generated against test pictures, and real training ones beside them.
+    """Distances, a two-sample test and coverage: generated against test images, and real training ones beside them.
 
     Args:
-        truth: features of the test pictures, by extractor.
+        truth: features of the test images, by extractor.
         generated, real: uint8 (N, C, S, S); the second are what a perfect model would paint.
         extractors: the test and the coverage are in the features of the first alone.
         seed: of random subsets and permutations.
@@ -62,7 +62,7 @@ def over_seeds(rounds: list[Report]) -> Report:
                 values = [found[section][name][column] for found in rounds]
                 whole = all(isinstance(value, int) for value in values) and len(set(values)) == 1
                 out[section][name][column] = values[0] if whole else float(np.mean(values))
-                if column in ("generated", "pictures a second"):
+                if column in ("generated", "images a second"):
                     out[section][name]["sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
     return out
 
@@ -78,17 +78,17 @@ def rgb(picture: np.ndarray) -> np.ndarray:
 
 
 def neighbours(
-    painted: np.ndarray, progress: Callable[[int], str], training: np.ndarray, near: Tensor, rows: Tensor
+    generated: np.ndarray, progress: Callable[[int], str], training: np.ndarray, near: Tensor, rows: Tensor
 ) -> list[Example]:
-    """The pictures that are nearest to a training picture, each beside it.
+    """The images that are nearest to a training image, each beside it.
 
     Args:
-        painted, training: uint8 (N, C, S, S). told: number of a painted picture -> what stands below it.
-        near, rows: `metrics.neighbours.closeness` of the painted pictures.
+        painted, training: uint8 (N, C, S, S). told: number of a painted image -> what stands below it.
+        near, rows: `metrics.neighbours.closeness` of the painted images.
     """
     out: list[Example] = []
     for i in near.argsort()[:SHOWN].tolist():
         there = int(rows[i])
-        out.append((f"{progress(i)}, closeness {near[i]:.2f}", rgb(painted[i]), True))
-        out.append((f"training picture {there}", rgb(training[there]), True))
+        out.append((f"{progress(i)}, closeness {near[i]:.2f}", rgb(generated[i]), True))
+        out.append((f"training image {there}", rgb(training[there]), True))
     return out

@@ -1,4 +1,4 @@
-"""What every judge needs: embeddings of pictures and texts, painted pictures, the report of the priors."""
+"""What every judge needs: embeddings of images and texts, painted images, the report of the priors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from condgen.data.datasets.captions import CaptionedPictures
 from condgen.metrics.retrieval import prior_report
 
 Example = tuple[str, np.ndarray, bool]
-"""A picture for the sheet: caption, uint8 (3, S, S), whether it is right."""
+"""An image for the sheet: caption, uint8 (3, S, S), whether it is right."""
 
 
 @torch.inference_mode()
@@ -34,24 +34,24 @@ def embed_texts(clip, tokenizer, texts: list[str]) -> Tensor:
     return torch.cat([clip.embed_text(part.to(clip.log_scale.device)) for part in parts])
 
 
-def paint(model, prompts: list[str], seeds: list[int], **how) -> np.ndarray:
+def generate_prompts(model, prompts: list[str], seeds: list[int], **how) -> np.ndarray:
     """Prompt i with seed i, as uint8 (N, 3, S, S), the processes sharing the work; `how` is for `model.paint`."""
 
-    def painted(own: slice) -> Tensor:
-        *_, last = model.paint(prompts[own], seeds[own], **how)
+    def generated(own: slice) -> Tensor:
+        *_, last = model.generate_batch(prompts[own], seeds[own], **how)
         return torch.from_numpy(to_uint8(last.images))
 
-    return distributed.shared_out(painted, len(prompts)).numpy()
+    return distributed.shared_out(generated, len(prompts)).numpy()
 
 
 def same_text(data: CaptionedPictures, n: int) -> Tensor:
-    """bool (n, n): whether the first caption of picture i is among the captions of picture j."""
+    """bool (n, n): whether the first caption of image i is among the captions of image j."""
     own = data.captions[:n]
     return torch.from_numpy((own[:, None, :1] == own[None, :, :]).any(-1))
 
 
 def priors_report(model, data: CaptionedPictures, n: int = 500) -> dict[str, dict[str, float]]:
-    """`metrics.alignment.prior_report` of every prior of the model, on n pictures with their first caption."""
+    """`metrics.alignment.prior_report` of every prior of the model, on n images with their first caption."""
     ids = data.captions[:n, 0]
     image_embed = embed_images(model.clip, data.images[:n])
     text = model.embed_text([data.texts[i] for i in ids])

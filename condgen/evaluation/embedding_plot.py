@@ -1,4 +1,4 @@
-"""A picture of an embedding space: pictures as thumbnails where their features lie, by PCA and by t-SNE."""
+"""An image of an embedding space: images as thumbnails where their features lie, by PCA and by t-SNE."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def space_sheet(
     """A PNG with two panels, PCA to the left and t-SNE to the right. Frames have the colours of the classes.
 
     Args:
-        features: (N, F), of more than three pictures; a thousand are enough.
+        features: (N, F), of more than three images; a thousand are enough.
         images: uint8 (N, C, S, S).
         labels, names: int64 (N,), and what they are called.
     """

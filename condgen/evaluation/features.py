@@ -1,4 +1,4 @@
-"""Whatever has features, as one module: pictures in, features out. And what every such module is held against."""
+"""Whatever has features, as one module: images in, features out. And what every such module is held against."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CRITIC = (
     "Its critic is kept in the checkpoints of its training run: give the folder of the run, not a copy of the model."
 )
 PIXELS = 32
-"""The largest edge of pictures whose raw pixels are judged."""
+"""The largest edge of images whose raw pixels are judged."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Eyes(nn.Module):
     """(B, C, S, S) in [-1, 1] -> (B, F).
 
     Args:
-        size, colours: S and C; 0 colours are as many as the pictures have.
+        size, colours: S and C; 0 colours are as many as the images have.
         net: what has weights, and a `config` from which it can be built anew; None where nothing has.
     """
 
@@ -87,7 +87,7 @@ class Eyes(nn.Module):
 
 
 class Pixels(Eyes):
-    """The pictures themselves."""
+    """The images themselves."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.flatten(1)
@@ -116,7 +116,7 @@ class OfEncoder(Eyes):
 
 
 class OfPosterior(Eyes):
-    """The mean of the code that the encoder of a CVAE reads off a picture, with nothing said about it."""
+    """The mean of the code that the encoder of a CVAE reads off an image, with nothing said about it."""
 
     def __init__(self, net: CvaeDecoder):
         super().__init__(net.config.size, net.config.image_channels, net)
@@ -126,7 +126,7 @@ class OfPosterior(Eyes):
 
 
 class OfCritic(Eyes):
-    """What the critic of a cGAN sees in a picture, with nothing said about it, before it judges."""
+    """What the critic of a cGAN sees in an image, with nothing said about it, before it judges."""
 
     def __init__(self, net: CganTraining):
         super().__init__(net.decoder.config.size, net.decoder.config.image_channels, net)
@@ -154,7 +154,7 @@ class OfCode(Eyes):
 
 
 class OfGanCritic(Eyes):
-    """What the critic of a GAN sees in a picture, before it judges."""
+    """What the critic of a GAN sees in an image, before it judges."""
 
     def __init__(self, net: GanCritic):
         super().__init__(net.config.size, net.config.image_channels, net)
@@ -164,7 +164,7 @@ class OfGanCritic(Eyes):
 
 
 class Components(Eyes):
-    """Principal components of pictures: what a linear autoencoder with codes of that length can see.
+    """Principal components of images: what a linear autoencoder with codes of that length can see.
 
     Args:
         images: uint8 (N, C, S, S), that they are fitted to.
@@ -189,7 +189,7 @@ def _with_critic(decoder: CganDecoder) -> CganTraining:
 
 
 def nothing(reads: CondSpec, images: Tensor) -> Batch:
-    """A condition that says nothing, one for each picture."""
+    """A condition that says nothing, one for each image."""
     n, device = len(images), images.device
     if reads.cardinalities:
         codes = torch.zeros(n, len(reads.cardinalities), device=device)
@@ -199,7 +199,7 @@ def nothing(reads: CondSpec, images: Tensor) -> Batch:
 
 
 def features_of(model) -> Eyes:
-    """What a model sees in pictures, as a module to call with them, or to train on.
+    """What a model sees in images, as a module to call with them, or to train on.
 
     Args:
         model: an encoder, or the network of one; a TextToImage, of which it is the encoder; a ClassToImage whose
@@ -258,7 +258,7 @@ def _critic_of(model) -> CganTraining:
 
 
 def words_of(model) -> TextImageEncoder | None:
-    """The model as an encoder of pictures and words, where it is one."""
+    """The model as an encoder of images and words, where it is one."""
     if isinstance(model, TextImageEncoder):
         return model
     if hasattr(model, "clip"):
@@ -268,7 +268,7 @@ def words_of(model) -> TextImageEncoder | None:
 
 def rows_of(models: list) -> tuple[list[Row], list[str]]:
     """The lines of the tables: every model, every architecture among them with random weights, and the raw pixels that
-    the first of them looks at, of pictures wider than PIXELS scaled to that.
+    the first of them looks at, of images wider than PIXELS scaled to that.
 
     Returns:
         (rows, notes): what could not be had.
@@ -293,7 +293,7 @@ def rows_of(models: list) -> tuple[list[Row], list[str]]:
 
 @torch.no_grad()
 def see(eyes: Eyes, images, device: torch.device | str = "cpu", done=lambda n: None) -> Tensor:
-    """Features of pictures, uint8 (N, C, S, S) -> float32 (N, F) on the CPU; `done` is told of every part.
+    """Features of images, uint8 (N, C, S, S) -> float32 (N, F) on the CPU; `done` is told of every part.
 
     Raises:
         CondgenError: some are no numbers.

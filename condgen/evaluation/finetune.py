@@ -1,4 +1,4 @@
-"""How few labels an encoder needs: a new head on some of the training pictures, with the encoder frozen or trained."""
+"""How few labels an encoder needs: a new head on some of the training images, with the encoder frozen or trained."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHARES = (0.01, 0.1, 1.0)
 
 
 def some_of(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Rows that are a share of every class, one picture at least; in their order."""
+    """Rows that are a share of every class, one image at least; in their order."""
     rng = np.random.default_rng((seed, 11))
     chosen = [rng.permutation(np.flatnonzero(labels == one)) for one in np.unique(labels)]
     return np.sort(np.concatenate([own[: max(1, round(share * len(own)))] for own in chosen]))
@@ -68,15 +68,15 @@ def tune(
     eyes: Eyes, probe: Probe, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray],
     images: int, seed: int = 0, done: Callable[[int], None] = lambda n: None,
 ) -> float:  # fmt: skip
-    """Accuracy on test pictures of an encoder that was trained on labels.
+    """Accuracy on test images of an encoder that was trained on labels.
 
     Args:
         eyes: where it begins; stays as it is.
-        probe: the head that it begins with, fitted on the same pictures.
-        train, test: pictures uint8 (N, C, S, S) and labels int64 (N,).
-        images: pictures to see.
+        probe: the head that it begins with, fitted on the same images.
+        train, test: images uint8 (N, C, S, S) and labels int64 (N,).
+        images: images to see.
         seed: of the order.
-        done: told how many pictures have been seen.
+        done: told how many images have been seen.
     """
     pictures, labels = train
     factor = Attribute(LABEL, tuple(map(str, range(len(probe.bias)))))

@@ -1,6 +1,6 @@
 """The Inception network of FID, for whoever has its weights in a file; nothing is downloaded.
 
-A Fréchet distance is called FID only in the features of the very weights that everybody compares by. The pictures are
+A Fréchet distance is called FID only in the features of the very weights that everybody compares by. The images are
 resized by torch's bilinear filter without smoothing, as pytorch-fid does; other resizers give other numbers.
 """
 

@@ -1,4 +1,4 @@
-"""The judge of pictures that are composed of known layers: does the picture show the layers that its caption names?"""
+"""The judge of images that are composed of known layers: does the image show the layers that its caption names?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from condgen.contracts import CondgenError, ProgressCallback
-from condgen.evaluation.embed import Example, paint
+from condgen.evaluation.embed import Example, generate_prompts
 from condgen.metrics.layers import PartsJudge
 from condgen.text import clean
 
@@ -42,7 +42,7 @@ def read_exam(data: Path, parts: Path, n: int, size: int) -> Exam:
         data: folder of the test tables, or one of them.
         parts: table of the layers.
         n: captions of every table.
-        size: edge of the pictures that will be judged.
+        size: edge of the images that will be judged.
 
     Raises:
         CondgenError: a file is missing or no such table, or the layers have another size.
@@ -99,12 +99,12 @@ def evaluate_parts(
     for k, (name, rows) in enumerate(tables.items()):
         progress(0.2 * k, f"parts, {name}")
         asked = [row for row in rows for _ in range(pictures)]
-        painted, wanted = _painted(model, asked), _wanted(asked)
-        report["parts"][name] = judge.score(painted, wanted)
+        generated, wanted = _painted(model, asked), _wanted(asked)
+        report["parts"][name] = judge.score(generated, wanted)
         few = slice(0, 24 * pictures, pictures)
-        found = judge.explain(painted[few])
+        found = judge.explain(generated[few])
         right = torch.stack([found[part] == wanted[part][few] for part in JUDGED]).all(0).tolist()
-        shown += [(row["caption"], picture, ok) for row, picture, ok in zip(asked[few], painted[few], right)]
+        shown += [(row["caption"], picture, ok) for row, picture, ok in zip(asked[few], generated[few], right)]
     for k, (way, how) in enumerate(WAYS.items() if ablate else ()):
         if how.get("prior", "none") not in (*model.priors, "none"):
             continue
@@ -118,11 +118,15 @@ def evaluate_parts(
 
 
 def _painted(model, rows: list[dict], batch: int = 64, **how) -> np.ndarray:
-    """A picture of every row's caption; the k-th has seed k."""
+    """An image of every row's caption; the k-th has seed k."""
     captions = [row["caption"] for row in rows]
     starts = range(0, len(rows), batch)
     return np.concatenate(
-        [paint(model, some, [*range(k, k + len(some))], **how) for k in starts for some in [captions[k : k + batch]]]
+        [
+            generate_prompts(model, some, [*range(k, k + len(some))], **how)
+            for k in starts
+            for some in [captions[k : k + batch]]
+        ]
     )
 
 

@@ -1,4 +1,4 @@
-"""How well pictures come back from their codes, and what the bound says: numbers about an autoencoder."""
+"""How well images come back from their codes, and what the bound says: numbers about an autoencoder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CHUNK = 256
 
 
 def errors(back: Tensor, images: Tensor) -> dict[str, float]:
-    """How far pictures that came back are from the given ones, (N, C, S, S) in [-1, 1] both.
+    """How far images that came back are from the given ones, (N, C, S, S) in [-1, 1] both.
 
     Returns:
         mse, mean over pixels on the scale [-1, 1]; PSNR in decibels, of the mean error, with 2 for the range; SSIM, by
-        torchmetrics, where the pictures have eleven pixels an edge, its window.
+        torchmetrics, where the images have eleven pixels an edge, its window.
     """
     mse = (back - images).square().mean().item()
     found = {"mse": mse, "PSNR": 10 * math.log10(4 / max(mse, 1e-12))}
@@ -30,7 +30,7 @@ def errors(back: Tensor, images: Tensor) -> dict[str, float]:
 
 @torch.inference_mode()
 def bound_of(model, images: Tensor, rng: torch.Generator) -> dict[str, float]:
-    """The evidence bound of a variational autoencoder, from one code a picture.
+    """The evidence bound of a variational autoencoder, from one code an image.
 
     Args:
         model: a LatentModel with a likelihood.
@@ -38,8 +38,8 @@ def bound_of(model, images: Tensor, rng: torch.Generator) -> dict[str, float]:
         rng: of the codes.
 
     Returns:
-        nll, the bound from above on the negative log likelihood, in nats a picture; distortion and kl, which it is the
-        sum of; active, the dimensions whose mean varies with the picture (a variance above .01).
+        nll, the bound from above on the negative log likelihood, in nats an image; distortion and kl, which it is the
+        sum of; active, the dimensions whose mean varies with the image (a variance above .01).
 
     References:
         Importance Weighted Autoencoders (Burda et al., 2016), appendix C, for active dimensions

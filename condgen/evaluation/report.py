@@ -1,4 +1,4 @@
-"""A report on disk: JSON for scripts, Markdown for people, a sheet of pictures for everybody."""
+"""A report on disk: JSON for scripts, Markdown for people, a sheet of images for everybody."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_out(out: Path) -> None:
 
 
 def write(out: Path, report: dict, sheets: dict[str, list[Example]], pictures: dict[str, bytes] | None = None) -> None:
-    """Writes `report.json`, `report.md` and every sheet and picture, as PNG of that name, into a folder."""
+    """Writes `report.json`, `report.md` and every sheet and image, as PNG of that name, into a folder."""
     make_folder(out)
     write_bytes(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     write_bytes(out / "report.md", markdown(report).encode())

@@ -1,6 +1,6 @@
 """The judge of representations: what can be read off the features of a model, beside raw pixels and random weights.
 
-Probes are fitted on training pictures and told on test pictures. On captioned pictures, what an encoder of pictures and
+Probes are fitted on training images and told on test images. On captioned images, what an encoder of images and
 words finds is told in both directions, beside chance.
 """
 
@@ -47,16 +47,16 @@ from condgen.pipelines.encoder import ROWS, TextImageEncoder
 
 NEIGHBOURS, TEMPERATURE = 200, 0.1
 SPACE, SHOWN, QUERIES, NEAREST = 800, 2000, 12, 8
-"""Pictures in the picture of the space, those that a rank is taken of, rows and columns of the sheet of retrieval."""
+"""Images in the image of the space, those that a rank is taken of, rows and columns of the sheet of retrieval."""
 COMPONENTS_OF = 10_000
-"""Pictures that principal components are fitted to, at most."""
+"""Images that principal components are fitted to, at most."""
 WITH_WEIGHTS = 3
 """A training step costs as much as so many looks."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures, uint8 (N, C, S, S), and their classes, int64 (N,)."""
+    """Images, uint8 (N, C, S, S), and their classes, int64 (N,)."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -67,10 +67,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Asked:
-    """Where the pictures are, and how they are read.
+    """Where the images are, and how they are read.
 
     Args:
-        data: labelled or captioned pictures.
+        data: labelled or captioned images.
         split: which part of them is the test.
         columns: `label`, `text`, `image`, `split_column`, `where`, `how`; None or missing where nothing is said.
         train_pictures: at most so many are fitted on; 0 for all.
@@ -96,9 +96,9 @@ class Asked:
         return True
 
     def read(self, size: int, image_channels: int) -> tuple[Split, Split, Attribute, str]:
-        """Training and test pictures whose class is known, the classes, and the name of the data."""
+        """Training and test images whose class is known, the classes, and the name of the data."""
         if self.split.startswith(("train", "all")):
-            raise CondgenError(f"--split {self.split}: probes are fitted on those pictures. Name one to judge on.")
+            raise CondgenError(f"--split {self.split}: probes are fitted on those images. Name one to judge on.")
         how = {name: self._of(name) for name in ("image", "label", "split_column", "where")}
         how["how"] = self._of("how") or "crop"
         train, test = (
@@ -115,8 +115,8 @@ class Asked:
         seen = len(np.unique(parts[0].labels))
         if seen < 2 or not len(parts[1]):
             raise CondgenError(
-                f"{test.name} has {seen} classes to train on and {len(parts[1])} pictures in the split {self.split}. A "
-                "probe needs two classes, and pictures to be judged on."
+                f"{test.name} has {seen} classes to train on and {len(parts[1])} images in the split {self.split}. A "
+                "probe needs two classes, and images to be judged on."
             )
         return parts[0], parts[1], factor, test.name
 
@@ -142,11 +142,11 @@ class Clock:
         self.began = self.last_report = time.monotonic()
 
     def of(self, what: str, each: float = 1) -> Callable[[int], None]:
-        """To be told how many pictures more were looked at, each so often."""
+        """To be told how many images more were looked at, each so often."""
         return lambda n: self.add(each * n, what)
 
     def add(self, looks: float, what: str) -> None:
-        """So many looks at pictures more."""
+        """So many looks at images more."""
         self.done += looks
         now = time.monotonic()
         if now - self.last_report > 3:
@@ -159,25 +159,25 @@ def evaluate_features(
     models: Sequence, asked: Asked, templates: Sequence[str] = (), images: int = 20_000, seeds: int = 1,
     progress: ProgressCallback = lambda share, what: None,
 ) -> tuple[dict, dict[str, list[Example]], dict[str, bytes]]:  # fmt: skip
-    """Judges what models see in pictures.
+    """Judges what models see in images.
 
     Args:
         models: see `eyes.features_of`; each is a line of every table, and the first has its space drawn.
         asked: on what.
         templates: sentences with a gap for a class; none are those of `data.templates`.
-        images: pictures that an encoder is trained on, with every share of the labels; 0 leaves that out.
+        images: images that an encoder is trained on, with every share of the labels; 0 leaves that out.
         seeds: how often, each time with other labels.
         progress: called with progress.
 
     Returns:
-        (report, sheets, pictures): `space` is a PNG of the embedding space; of captioned pictures `sheet` shows what
+        (report, sheets, images): `space` is a PNG of the embedding space; of captioned images `sheet` shows what
         some texts find.
 
     Raises:
         CondgenError: see `eyes.features_of` and `Asked.read`; captions are named, and no model knows words.
     """
     if not asked.data:
-        raise CondgenError("Features are judged on pictures: name labelled or captioned ones with --data.")
+        raise CondgenError("Features are judged on images: name labelled or captioned ones with --data.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, notes = rows_of(list(models))
     for note in notes:
@@ -209,7 +209,7 @@ def evaluate_features(
 
 
 class ByClass:
-    """What is known of each row about the classes of pictures.
+    """What is known of each row about the classes of images.
 
     Args:
         asked, templates, images, seeds: see `evaluate_features`.
@@ -218,8 +218,8 @@ class ByClass:
     """
 
     def __init__(
-        self, rows: list[Row], asked: Asked, templates: Sequence[str], images: int, seeds: int, progress: ProgressCallback,
-        device: torch.device | str,
+        self, rows: list[Row], asked: Asked, templates: Sequence[str], images: int, seeds: int,
+        progress: ProgressCallback, device: torch.device | str,
     ):  # fmt: skip
         self.read = cache(asked.read)
         rows = [*rows, *self._components(rows)]
@@ -239,7 +239,7 @@ class ByClass:
         largest = float(np.bincount(test.labels).max() / len(test))
         self.chance = dict.fromkeys(("kNN", "linear probe", *(["zero-shot"] if self.sentences else [])), largest)
         self.counts = {
-            "training pictures": len(train), "test pictures": len(test), "classes": self.factor.cardinality,
+            "training images": len(train), "test images": len(test), "classes": self.factor.cardinality,
             "neighbours": NEIGHBOURS, "temperature": TEMPERATURE, "standard error, at most": 0.5 / math.sqrt(len(test)),
         }  # fmt: skip
         self.space = b""
@@ -314,9 +314,7 @@ class ByClass:
         for name, scores in found.items():
             line |= {name: float(np.mean(scores))} if scores else {}
             line |= {f"sd {name}": float(np.std(scores, ddof=1))} if len(scores) > 1 else {}
-        return (
-            line | {"N": len(own), "seeds": self.seeds} | ({"pictures seen": self.images} if found["trained"] else {})
-        )
+        return line | {"N": len(own), "seeds": self.seeds} | ({"images seen": self.images} if found["trained"] else {})
 
 
 def _some(n: int, most: int) -> np.ndarray:
@@ -351,7 +349,7 @@ def _embedded(words: TextImageEncoder, images: np.ndarray) -> Tensor:
 def _by_caption(
     rows: list[Row], model, asked: Asked, progress: ProgressCallback, device: torch.device
 ) -> tuple[dict, dict[str, list[Example]], dict[str, bytes]]:
-    """The report, the sheet and the space of captioned pictures; `model` tells how they are read."""
+    """The report, the sheet and the space of captioned images; `model` tells how they are read."""
     columns = {"split": asked.columns.get("split_column")}
     columns |= {name: asked.columns.get(name) for name in ("image", "text", "where", "how")}
     read = cache(lambda size: read_pictures(model, asked.data, asked.split, columns, size))
@@ -363,7 +361,7 @@ def _by_caption(
     found, collapse, sheets, pictures = {}, {}, {}, {}
     for row in rows:
         data = read(row.eyes.size)
-        if row.eyes.image_channels == 1:  # captioned pictures are RGB
+        if row.eyes.image_channels == 1:  # captioned images are RGB
             continue
         seen = see(row.eyes, data.images, device, clock.of(f"{row.name}: features"))
         collapse[row.name] = collapse_report(seen[_some(len(data), SHOWN)])
@@ -373,21 +371,21 @@ def _by_caption(
         row.words.to(device)
         image, text = _embedded(row.words, data.images), row.words.embed_text(texts)
         count = {"pictures": len(image), "texts": len(text)}
-        found[f"{row.name}: text to picture"] = retrieval(text, image, own, keys) | count
-        found[f"{row.name}: picture to text"] = retrieval(image, text, keys, own) | count
+        found[f"{row.name}: text to image"] = retrieval(text, image, own, keys) | count
+        found[f"{row.name}: image to text"] = retrieval(image, text, keys, own) | count
         place = {int(number): i for i, number in enumerate(used)}
         theirs = text[[place[int(number)] for number in data.captions[:, 0]]]
-        collapse[row.name]["alignment of picture and text"] = alignment(image, theirs)
+        collapse[row.name]["alignment of image and text"] = alignment(image, theirs)
         if not pictures:
             few = _some(len(data), SPACE)
             pictures["space"] = space_sheet(seen[few], data.images[few])
             sheets["sheet"] = _found(text, image, data, used)
-    counts = {"test pictures": len(first), "texts": len(texts)}
+    counts = {"test images": len(first), "texts": len(texts)}
     return {"data": first.name, "counts": counts, "retrieval": found, "collapse": collapse}, sheets, pictures
 
 
 def _found(text: Tensor, image: Tensor, data: CaptionedPictures, used: np.ndarray) -> list[Example]:
-    """What some texts find: the nearest pictures of each in a row, those under another text marked."""
+    """What some texts find: the nearest images of each in a row, those under another text marked."""
     shown, first = [], np.flatnonzero(np.isin(used, data.captions[:, 0]))  # of several captions the plainest
     for i in np.random.default_rng(0).permutation(first)[:QUERIES]:
         for j in (image @ text[i]).topk(min(NEAREST, len(image))).indices.tolist():

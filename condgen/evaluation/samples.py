@@ -1,7 +1,7 @@
-"""The judge of pictures that were asked for nothing: are they like real ones, all of them, and none of them a copy?
+"""The judge of images that were asked for nothing: are they like real ones, all of them, and none of them a copy?
 
-Where the data has classes an independent classifier learns them from real training pictures. Its features are the space
-to measure in, and what it sees tells which classes a generator has lost. Other pictures are looked at by the same
+Where the data has classes an independent classifier learns them from real training images. Its features are the space
+to measure in, and what it sees tells which classes a generator has lost. Other images are looked at by the same
 network with its first, random weights.
 """
 
@@ -47,37 +47,38 @@ from condgen.metrics.diversity import best_matching, entropy, mean_distance, mis
 from condgen.metrics.prdc import closeness, memorisation
 
 MOST, SHOWN, LEVELS = 2_000, 40, 24
-"""Pictures that are painted for every seed, at most; pictures on the sheet; values of a factor with a table of its own.
+"""Images that are painted for every seed, at most; images on the sheet; values of a factor with a table of its own.
 """
 
 
 def evaluate_samples(
     model, train: LabelledPictures, test: LabelledPictures, seeds: Sequence[int] = (0, 1, 2), judge: Path | None = None,
-    inception: Path | None = None, run: ClassifierRun | None = None, progress: ProgressCallback = lambda share, what: None,
+    inception: Path | None = None, run: ClassifierRun | None = None,
+    progress: ProgressCallback = lambda share, what: None,
 ) -> tuple[Report, dict[str, list[Example]]]:  # fmt: skip
-    """Judges the new pictures of a model that is told nothing.
+    """Judges the new images of a model that is told nothing.
 
     Args:
         model: a LatentModel; of an InfoGAN it is told, too, what its categories have to do with the classes.
-        train, test: real pictures; the classifier learns from the first and has never seen the second. As many are
-            painted as there are test pictures, but no more than MOST.
-        seeds: every one paints all pictures anew; means are reported, with their standard deviation.
+        train, test: real images; the classifier learns from the first and has never seen the second. As many are
+            painted as there are test images, but no more than MOST.
+        seeds: every one paints all images anew; means are reported, with their standard deviation.
         judge: folder to keep the classifier in.
         inception: file with the weights of the Inception network, see `evaluation.inception`.
         run: how the classifier is trained.
         progress: called with progress.
 
     Returns:
-        (sections of the report, sheets): `samples` shows real pictures above new ones, `neighbours` those nearest to a
-        training picture, each beside it.
+        (sections of the report, sheets): `samples` shows real images above new ones, `neighbours` those nearest to a
+        training image, each beside it.
 
     Raises:
-        CondgenError: there are too few pictures to hold anything against.
+        CondgenError: there are too few images to hold anything against.
     """
     if min(len(train), len(test)) < FEWEST:
         raise CondgenError(
-            f"{test.name} has {len(train)} training and {len(test)} test pictures; {FEWEST} of each are needed to "
-            "judge new ones by. Name another split with --split, or other pictures with --data."
+            f"{test.name} has {len(train)} training and {len(test)} test images; {FEWEST} of each are needed to "
+            "judge new ones by. Name another split with --split, or other images with --data."
         )
     network = None if inception is None else Inception.read(inception)
     eye = Eye(train, test, judge, run, lambda share, what: progress(0.3 * share, what))
@@ -93,26 +94,26 @@ def evaluate_samples(
     near_real, real_seen = closeness(pixels(held), known)[0], eye.sees(held)
     rounds, sheets, categories = [], {}, []
     for k, seed in enumerate(seeds):
-        progress(0.3 + 0.7 * k / len(seeds), f"painting {len(held):,} pictures, seed {seed}")
+        progress(0.3 + 0.7 * k / len(seeds), f"painting {len(held):,} images, seed {seed}")
         began = time.perf_counter()
         z = model.draw(range(1_000_000 * seed, 1_000_000 * seed + len(held)))
-        painted = to_uint8(model.decode(z))
+        generated = to_uint8(model.decode(z))
         seconds = time.perf_counter() - began
         progress(0.3 + 0.7 * (k + 0.5) / len(seeds), "judging them")
         real = train.images[_some(len(train), len(held), seed)]
-        seen = eye.sees(painted)
-        found = held_against(truth, painted, real, extractors, seed)
-        near, rows = closeness(pixels(painted), known)
+        seen = eye.sees(generated)
+        found = held_against(truth, generated, real, extractors, seed)
+        near, rows = closeness(pixels(generated), known)
         found["memorisation"] = {"memorised": memorisation(near, near_real) | {"N": len(near)}}
-        found |= eye.collapse(painted, held, seen, real_seen)
-        found["speed"] = {"painting": {"pictures a second": len(painted) / seconds, "N": len(painted)}}
+        found |= eye.collapse(generated, held, seen, real_seen)
+        found["speed"] = {"painting": {"images a second": len(generated) / seconds, "N": len(generated)}}
         rounds.append(found)
         categories.append((z, seen))
         if not sheets:
             shown = [("real", rgb(one), True) for one in held[:8]]
-            sheets["samples"] = shown + [("painted", rgb(one), True) for one in painted[:SHOWN]]
-            sheets["neighbours"] = neighbours(painted, lambda i: "painted", train.images, near, rows)
-    report: Report = {"samples_judged_by": eye.facts | {"pictures of every seed": len(held), "seeds": len(seeds)}}
+            sheets["samples"] = shown + [("painted", rgb(one), True) for one in generated[:SHOWN]]
+            sheets["neighbours"] = neighbours(generated, lambda i: "painted", train.images, near, rows)
+    report: Report = {"samples_judged_by": eye.facts | {"images of every seed": len(held), "seeds": len(seeds)}}
     report |= over_seeds(rounds)
     if model.critic is not None and model.net.config.categories and eye.judged:
         report |= eye.matched(model, train, test, categories)
@@ -136,12 +137,12 @@ class Eye:
         self.factors = train.factors
         usable = {k for k, f in enumerate(self.factors) if f.values and not np.isnan(train.codes[:, k]).any()}
         self.judged = sorted(usable) if train.factors == test.factors else []
-        self.facts: dict[str, object] = {"training pictures": len(train), "test pictures": len(test)}
+        self.facts: dict[str, object] = {"training images": len(train), "test images": len(test)}
         if self.judged:
             self.classifier = kept_classifier(train, judge, run, progress)
             self.space = space_of(self.classifier, train.name)
             right = right_of(self.sees(test.images), test.codes, self.factors)
-            self.facts |= {f"{name}, right on real test pictures": share for name, share in right.items()}
+            self.facts |= {f"{name}, right on real test images": share for name, share in right.items()}
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
@@ -153,9 +154,9 @@ class Eye:
         """uint8 (N, C, S, S) -> int64 (N, A), see `classifier.seen_in`."""
         return seen_in(self.classifier, features_of(self.classifier, images))
 
-    def collapse(self, painted: np.ndarray, real: np.ndarray, seen: np.ndarray, real_seen: np.ndarray) -> Report:
-        """How varied pictures are, and what is missing among them."""
-        both = {"generated": painted, "real": real}
+    def collapse(self, generated: np.ndarray, real: np.ndarray, seen: np.ndarray, real_seen: np.ndarray) -> Report:
+        """How varied images are, and what is missing among them."""
+        both = {"generated": generated, "real": real}
         lines: dict[str, dict] = {
             "mean distance of two, in pixels from 0 to 1": {n: mean_distance(pixels(i)) for n, i in both.items()}
         }
@@ -172,28 +173,28 @@ class Eye:
                     name: {"generated": own[i].item(), "real": true[i].item()} for i, name in enumerate(factor.values)
                 }
         for line in lines.values():
-            line |= {"N": len(painted), "N real": len(real)}
+            line |= {"N": len(generated), "N real": len(real)}
         return out
 
     def matched(
-        self, model, train: LabelledPictures, test: LabelledPictures, painted: list[tuple[Tensor, np.ndarray]]
+        self, model, train: LabelledPictures, test: LabelledPictures, generated: list[tuple[Tensor, np.ndarray]]
     ) -> Report:
         """What the categories of an InfoGAN have to do with classes that it was never told.
 
-        Categories are named after classes by the best matching of one to one on training pictures, and the names are
-        held against test pictures, and against what the classifier sees in pictures painted of a category.
+        Categories are named after classes by the best matching of one to one on training images, and the names are
+        held against test images, and against what the classifier sees in images painted of a category.
         """
         kinds = model.net.config.categories
         read = [self._category(model, part.images) for part in (train, test)]
-        asked = torch.cat([Codes.of(z, model.net.config).category.argmax(1) for z, _ in painted])
+        asked = torch.cat([Codes.of(z, model.net.config).category.argmax(1) for z, _ in generated])
         out: Report = {"categories": {}}
         for k in self.judged:
             levels, name = self.factors[k].cardinality, self.factors[k].name
             labels = [torch.from_numpy(part.codes[:, k]).long() for part in (train, test)]
-            shown = torch.from_numpy(np.concatenate([seen[:, k] for _, seen in painted]))
+            shown = torch.from_numpy(np.concatenate([seen[:, k] for _, seen in generated]))
             known = labels[1] >= 0
             names = best_matching(read[0], labels[0], kinds, levels)
-            rows = (("read off test pictures", read[1][known], labels[1][known]), ("painted of", asked, shown))
+            rows = (("read off test images", read[1][known], labels[1][known]), ("painted of", asked, shown))
             for told, found, true in rows:
                 out["categories"][f"{name}, {told}"] = {
                     "right": (names[found] == true).double().mean().item(),
@@ -214,7 +215,7 @@ class Eye:
 
     @torch.inference_mode()
     def _category(self, model, images: np.ndarray) -> Tensor:
-        """int64 (N,), the category that the critic reads off pictures."""
+        """int64 (N,), the category that the critic reads off images."""
         parts = torch.from_numpy(np.ascontiguousarray(images)).split(256)
         return torch.cat([model.critic.category(to_float(part).to(model.device)).argmax(1).cpu() for part in parts])
 

@@ -9,7 +9,7 @@ from condgen.data.synthetic.detector import detect
 from condgen.data.synthetic.grammar import captions_of, parse, say, swaps_of
 from condgen.data.synthetic.prompts import questions
 from condgen.data.synthetic.scenes import draw_scenes, render, scenes
-from condgen.evaluation.embed import Example, embed_images, embed_texts, paint, priors_report
+from condgen.evaluation.embed import Example, embed_images, embed_texts, generate_prompts, priors_report
 from condgen.metrics.geneval import TASKS, is_exact, passes, score
 from condgen.metrics.retrieval import swap_accuracy
 
@@ -27,8 +27,8 @@ def scene_eval(
         held_out: ask for combinations that training never showed.
         prompts: per task, at most.
         pictures: per prompt.
-        seed: of the prompts, and of the noise of the first picture; every further picture has the next one.
-        how: passed to `paint`: prior, use_z, use_words, options.
+        seed: of the prompts, and of the noise of the first image; every further image has the next one.
+        how: passed to `generate_batch`: prior, use_z, use_words, options.
 
     Returns:
         (scores, examples): see `metrics.composition.score`; (caption, uint8 (3, S, S), passed), one a prompt.
@@ -38,8 +38,10 @@ def scene_eval(
     results, examples = [], []
     for start in range(0, len(jobs), BATCH):
         part = jobs[start : start + BATCH]
-        painted = paint(model, [say(m) for _, m in part], [seed + start + i for i in range(len(part))], **how)
-        for k, ((task, meaning), picture, seen) in enumerate(zip(part, painted, detect(painted)), start):
+        generated = generate_prompts(
+            model, [say(m) for _, m in part], [seed + start + i for i in range(len(part))], **how
+        )
+        for k, ((task, meaning), picture, seen) in enumerate(zip(part, generated, detect(generated)), start):
             results.append((task, passes(task, meaning, seen), bool(seen) and is_exact(meaning, seen)))
             if k % pictures == 0:
                 examples.append((say(meaning), picture, results[-1][1]))
@@ -47,7 +49,7 @@ def scene_eval(
 
 
 def pictures_judged(held_out: bool, prompts: int, pictures: int, seed: int = 0) -> dict[str, int]:
-    """How many pictures of every task `scene_eval` judges: some tasks have few combinations to ask for."""
+    """How many images of every task `scene_eval` judges: some tasks have few combinations to ask for."""
     return {task: pictures * len(questions(task, prompts, held_out, seed)) for task in TASKS}
 
 

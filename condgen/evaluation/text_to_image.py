@@ -1,4 +1,4 @@
-"""The judge of captioned pictures: retrieval, the priors, CLIP scores, on pictures that training never saw."""
+"""The judge of captioned images: retrieval, the priors, CLIP scores, on images that training never saw."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from condgen.contracts import ProgressCallback
 from condgen.data.datasets.captions import CaptionedPictures
 from condgen.data.sources.captions import load_captions
 from condgen.data.sources.rows import Columns
-from condgen.evaluation.embed import Example, embed_images, embed_texts, paint, priors_report, same_text
+from condgen.evaluation.embed import Example, embed_images, embed_texts, generate_prompts, priors_report, same_text
 from condgen.metrics.retrieval import retrieval_at_1
 
 READ = {"image": "", "text": "", "split": "", "where": "", "how": "crop"}
 
 
 def read_pictures(model, data: str, split: str, asked: dict[str, str | None], size: int = 0) -> CaptionedPictures:
-    """The pictures to judge on, read as those of the training were where nothing else is asked for.
+    """The images to judge on, read as those of the training were where nothing else is asked for.
 
     Args:
         model: one that knows words; `about["reading"]`, where it is there, tells how those of its training were read.
         data, split: see `load_captions`.
         asked: the keys of READ, where `split` is a column; None as in the training.
-        size: edge of the pictures; 0 is that of the model.
+        size: edge of the images; 0 is that of the model.
     """
     trained = model.about.get("reading")
     trained = trained if isinstance(trained, dict) else {}
@@ -36,7 +36,7 @@ def read_pictures(model, data: str, split: str, asked: dict[str, str | None], si
 def evaluate_captions(
     model, data: CaptionedPictures, pictures: int, progress: ProgressCallback, n: int = 500
 ) -> tuple[dict, list[Example]]:
-    """The report of a model of captioned pictures, on pictures it never saw."""
+    """The report of a model of captioned images, on images it never saw."""
     n = min(n, len(data))
     captions = [data.texts[i] for i in data.captions[:n, 0]]
     progress(0.1, "encoder and priors")
@@ -49,13 +49,13 @@ def evaluate_captions(
         "image to text R@1": retrieval_at_1(images, text, same.T),
     }
     report["prior"] = {"test": priors_report(model, data, n)}
-    report["clip_score"] = {"true pictures": (images * text).sum(1).mean().item()}
+    report["clip_score"] = {"true images": (images * text).sum(1).mean().item()}
     shown, scores = [], []
     few = captions[: min(n, 64)]
     for i in range(pictures):
         progress(0.4 + 0.6 * i / pictures, "painting test captions")
-        painted = paint(model, few, list(range(1000 * i, 1000 * i + len(few))))
-        scores.append((embed_images(model.clip, painted) * text[: len(few)]).sum(1).mean().item())
-        shown += [(c, p, True) for c, p in zip(few, painted)] if i == 0 else []
+        generated = generate_prompts(model, few, list(range(1000 * i, 1000 * i + len(few))))
+        scores.append((embed_images(model.clip, generated) * text[: len(few)]).sum(1).mean().item())
+        shown += [(c, p, True) for c, p in zip(few, generated)] if i == 0 else []
     report["clip_score"]["painted"] = float(np.mean(scores))
     return report, shown[:48]

@@ -22,9 +22,9 @@ from condgen.metrics.image_quality import psnr, ssim
 from condgen.pipelines.translator import Translator, recoloured
 
 DRAWN = 500
-"""Pictures of each side that are drawn for a test."""
+"""Images of each side that are drawn for a test."""
 IN_A_ROW, SHOWN = 8, 16
-"""Pictures in a row of the sheet, and translations on it."""
+"""Images in a row of the sheet, and translations on it."""
 NOTHING = "nothing done"
 SHAPES = {"squares": "square", "circles": "circle"}
 NEAR, ALIKE = 0.06, 0.2
@@ -32,7 +32,7 @@ NEAR, ALIKE = 0.06, 0.2
 
 
 def read_sides(model: Translator, data: str, split: str) -> Unpaired:
-    """Pictures to judge on, read as those of the training; what was drawn there is drawn anew. With partners where it
+    """Images to judge on, read as those of the training; what was drawn there is drawn anew. With partners where it
     is known who they are.
 
     Raises:
@@ -40,30 +40,28 @@ def read_sides(model: Translator, data: str, split: str) -> Unpaired:
     """
     trained = model.about.get("reading")
     if not isinstance(trained, dict) or not isinstance(trained.get("origin"), str):
-        raise CondgenError(f"{model.name} does not say how its pictures were read. Export it again.")
+        raise CondgenError(f"{model.name} does not say how its images were read. Export it again.")
     asked = trained | {"size": model.size, "names": model.sides}
     if asked.pop("given", True) and not data:
-        raise CondgenError(f"Name the pictures to judge {model.name} on with --data.")
+        raise CondgenError(f"Name the images to judge {model.name} on with --data.")
     paired = not model.both_ways or bool(asked.get("match")) or asked["origin"] not in ("files", "shapes")
     try:
         return open_sides(data, paired, split, 0, DRAWN, **asked)
     except TypeError as error:
-        raise CondgenError(
-            f"{model.name} says how its pictures were read in other words than ours ({error})."
-        ) from None
+        raise CondgenError(f"{model.name} says how its images were read in other words than ours ({error}).") from None
 
 
 def evaluate_translation(
     model: Translator, data: Unpaired, progress: ProgressCallback = lambda share, what: None
 ) -> tuple[dict, dict[str, list[Example]]]:
-    """Judges a translator on pictures that training never saw.
+    """Judges a translator on images that training never saw.
 
     Args:
         model: one way or both ways.
         data: with partners, or none.
 
     Returns:
-        (report, sheets): `sheet` shows pictures, their translations, and the partners or the way back.
+        (report, sheets): `sheet` shows images, their translations, and the partners or the way back.
     """
     report: dict = {"kind": "translation", "data": data.name}
     progress(0.1, "translating")
@@ -88,7 +86,7 @@ def evaluate_translation(
 
 
 def faithful(model: Translator, given: np.ndarray, wanted: np.ndarray, to: str = "") -> dict[str, dict[str, float]]:
-    """How near translations, and the pictures as they are, come to their partners, uint8 (N, C, S, S)."""
+    """How near translations, and the images as they are, come to their partners, uint8 (N, C, S, S)."""
     x = to_float(given)
     done = to_float(to_uint8(model.translate(x, to)))
     y = recoloured(to_float(wanted), done.shape[1])
@@ -97,14 +95,14 @@ def faithful(model: Translator, given: np.ndarray, wanted: np.ndarray, to: str =
 
 
 def likeness(images: Tensor, truth: Tensor) -> dict[str, float]:
-    """PSNR in dB, SSIM where the pictures are large enough, and the mean distance of a pixel from 0 to 1."""
+    """PSNR in dB, SSIM where the images are large enough, and the mean distance of a pixel from 0 to 1."""
     structure = {"SSIM": ssim(images, truth)} if images.shape[-1] >= 11 else {}
     return {"PSNR": psnr(images, truth)} | structure | {"L1": float((images - truth).abs().mean() / 2)}
 
 
 def there_and_back(model: Translator, given: np.ndarray, to: str) -> dict[str, float]:
-    """What is left of pictures, uint8 (N, C, S, S), that were translated to a side and back; by way of eight bits, so
-    that nothing can be hidden below what a picture shows."""
+    """What is left of images, uint8 (N, C, S, S), that were translated to a side and back; by way of eight bits, so
+    that nothing can be hidden below what an image shows."""
     x = to_float(given)
     there = to_float(to_uint8(model.translate(x, to)))
     back = next(side for side in model.targets if side != to)
@@ -140,7 +138,7 @@ def _kept(things: list[Seen], now: list[Seen], wanted: str) -> list[tuple[bool, 
 
 
 def sheet_of(model: Translator, data: Unpaired) -> tuple[list[np.ndarray], list[str]]:
-    """Pictures uint8 (C, S, S) in rows of eight, and what they are: given, translated, and the partner or the way back;
+    """Images uint8 (C, S, S) in rows of eight, and what they are: given, translated, and the partner or the way back;
     of those that go both ways without partners, first the one and then the other way.
     """
     images, labels = [], []

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-LICENCE_OF_SCENES = "MIT, as condgen itself; the training pictures are drawn by it."
-LICENCE_OF_DATA = "that of the training pictures applies; name it here before you share the model."
+LICENCE_OF_SCENES = "MIT, as condgen itself; the training images are drawn by it."
+LICENCE_OF_DATA = "that of the training images applies; name it here before you share the model."
 
 
 def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -> str:
@@ -23,7 +23,7 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
         base: the config of the recipe as it stands in the table.
         config: the config of the run.
         metrics: `metrics.jsonl` of the run.
-        pictures: number of training pictures.
+        pictures: number of training images.
     """
     header = yaml.safe_dump(
         {"library_name": "condgen", "pipeline_tag": model.TASK, "tags": list(model.TAGS)},
@@ -39,7 +39,7 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
         "",
         f"{model.stack} at {model.size} x {model.size} pixels, trained from scratch by condgen's recipe `{recipe}`.",
         "",
-        f"- **Data**: {model.about.get('data')}, {pictures:,} training pictures.",
+        f"- **Data**: {model.about.get('data')}, {pictures:,} training images.",
         f"- **Licence**: {LICENCE_OF_SCENES if not config.data else LICENCE_OF_DATA}",
         *_brought(config),
         "- **Weights**: safetensors; of priors, decoders and translators 16 bits, of all else 32; computed with 32.",

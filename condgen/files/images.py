@@ -1,4 +1,4 @@
-"""A picture that knows how it was made: its recipe travels as PNG text and can be replayed."""
+"""An image that knows how it was made: its recipe travels as PNG text and can be replayed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ KEY = "condgen"
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """One picture.
+    """One image.
 
     Args:
         image: PIL, RGB or L.
         recipe: prompt and prior, or `labels` by name; seed, options, size, model and model_id: all it takes to paint it
             again.
-        clip_score: cosine of picture and prompt in the model's own space; None where there is no prompt.
+        clip_score: cosine of image and prompt in the model's own space; None where there is no prompt.
         ms: time it took.
     """
 
@@ -86,7 +86,7 @@ def read_recipe(path: Path | str) -> dict:
     """The recipe in a PNG.
 
     Raises:
-        CondgenError: no such file, no picture, or no recipe of ours in it.
+        CondgenError: no such file, no image, or no recipe of ours in it.
     """
     path = Path(path)
     try:
@@ -95,15 +95,15 @@ def read_recipe(path: Path | str) -> dict:
                 raise ValueError(f"{picture.width} x {picture.height} pixels, animated: {picture.is_animated}")
             text = picture.text.get(KEY)  # decodes the pixels, for texts may stand behind them
     except OSError as error:
-        raise CondgenError(f"{path} is no readable picture ({error.strerror or 'no PNG'}).") from None
+        raise CondgenError(f"{path} is no readable image ({error.strerror or 'no PNG'}).") from None
     except Exception as error:  # a decoder fed with arbitrary bytes may raise nearly anything
-        raise CondgenError(f"{path} is no sound picture ({str(error)[:200]}).") from None
+        raise CondgenError(f"{path} is no sound image ({str(error)[:200]}).") from None
     if not text:
         raise CondgenError(f"{path} carries no recipe. Only PNG files that condgen wrote can be replayed.")
     try:
         recipe = json.loads(text)
         if isinstance(recipe, dict) and "translated" in recipe:
-            raise CondgenError(f"{path} was translated from another picture, not painted: see condgen translate.")
+            raise CondgenError(f"{path} was translated from another image, not painted: see condgen translate.")
         wanted = {"labels"} if "labels" in recipe else {"prompt", "prior"}
         if not isinstance(recipe, dict) or not {"seed", "model", "model_id", *wanted} <= set(recipe):
             raise ValueError("a field is missing")
@@ -120,7 +120,7 @@ def slug(text: str, limit: int = 60) -> str:
     short = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
     if short and len(short) <= limit and re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") == short:
         return short
-    return f"{short[:limit].strip('-') or 'picture'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    return f"{short[:limit].strip('-') or 'image'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 def make_folder(folder: Path | str) -> Path:
@@ -164,14 +164,14 @@ def write_beside(path: Path, data: bytes) -> Path:
 
 
 def png_bytes(image: Image.Image, **more) -> bytes:
-    """A picture as PNG."""
+    """An image as PNG."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", **more)
     return buffer.getvalue()
 
 
 def tile(text: str, cell: int = 160) -> Image.Image:
-    """A text in the place of a picture on a sheet."""
+    """A text in the place of an image on a sheet."""
     size, margin, step = (14, 10, 18) if cell > 100 else (11, 2, 14)
     font, picture = ImageFont.load_default(size=size), Image.new("RGB", (cell, cell), (245, 245, 245))
     lines = _wrap(text, font, cell - 2 * margin, most=min(7, cell // step))
@@ -182,13 +182,13 @@ def tile(text: str, cell: int = 160) -> Image.Image:
 
 
 def grid(pictures: list[Image.Image | None], labels: list[str], columns: int = 0, cell: int = 160) -> Image.Image:
-    """A sheet of pictures with a line of text under each.
+    """A sheet of images with a line of text under each.
 
     Args:
         pictures: all square; None leaves a place empty.
         labels: one for each; '' for none.
         columns: 0 makes the sheet about square.
-        cell: edge of a picture on the sheet in pixels; small pictures are enlarged without smoothing.
+        cell: edge of an image on the sheet in pixels; small images are enlarged without smoothing.
     """
     columns = columns or min(len(pictures), max(1, round(len(pictures) ** 0.5 * 1.2)))
     rows = -(-len(pictures) // columns)

@@ -1,4 +1,4 @@
-"""Curves as pictures."""
+"""Curves as images."""
 
 from __future__ import annotations
 

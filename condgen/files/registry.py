@@ -18,9 +18,9 @@ WORDS, LABELS = "TextToImage", "ClassToImage"
 FOREIGN = ("open_clip", "local-dir", "transformers", "hf-hub")
 """How the name of an encoder of another library begins, before a colon."""
 PAIRS, PICTURES = "TextImageEncoder", "ImageEncoder"
-"""What a model that paints nothing puts into its space: pictures and words, or pictures alone."""
+"""What a model that paints nothing puts into its space: images and words, or images alone."""
 LATENTS, TRANSLATORS = "LatentModel", "Translator"
-"""Models without a condition: codes behind pictures, and picture to picture."""
+"""Models without a condition: codes behind images, and image to image."""
 
 
 def folders() -> list[Path]:

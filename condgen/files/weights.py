@@ -1,7 +1,7 @@
 """Parts on disk: a folder with `config.json` and `model.safetensors`, read strictly and without pickle.
 
 diffusers' ModelMixin would do the writing, but its reading only warns about a missing tensor and leaves it on the
-`meta` device, and importing it costs more than painting a picture; so these few lines are ours.
+`meta` device, and importing it costs more than painting an image; so these few lines are ours.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a latent space is good for, one question a tool, each with numbers and a picture as its answer.
+"""What a latent space is good for, one question a tool, each with numbers and an image as its answer.
 
 from condgen.latent_space import interpolate
 
 interpolate(model, a, b).save("out")
 
-The tools work on anything that turns codes into pictures and, but for GANs, pictures into codes; see `spaces`.
+The tools work on anything that turns codes into images and, but for GANs, images into codes; see `spaces`.
 """
 
 from condgen.latent_space.adapters import ConditionalLatentSpace, as_space

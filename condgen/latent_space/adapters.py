@@ -1,7 +1,7 @@
-"""What the tools work on: whatever turns codes into pictures and, where it can, pictures into codes.
+"""What the tools work on: whatever turns codes into images and, where it can, images into codes.
 
 A `latents.LatentModel` is such a space; so is any module with `encode` and `decode`, and a model of labels whose
-condition is fixed (`told`). Codes are float (N, Z), pictures float (N, C, S, S) in [-1, 1], or uint8.
+condition is fixed (`told`). Codes are float (N, Z), images float (N, C, S, S) in [-1, 1], or uint8.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from condgen.diffusion.samplers import noise
 from condgen.pipelines.base import generator
 
 ROWS = 256
-"""Pictures or codes that go through a network at a time."""
+"""Images or codes that go through a network at a time."""
 LatentSpace = Any
 """See the top of this module."""
 Images = Tensor | np.ndarray
@@ -45,26 +45,26 @@ def name_of(space: LatentSpace) -> str:
 
 
 def encodes(space: LatentSpace) -> bool:
-    """Whether it turns pictures into codes."""
+    """Whether it turns images into codes."""
     return getattr(space, "encodes", hasattr(space, "encode"))
 
 
 def is_variational(space: LatentSpace) -> bool:
-    """Whether its codes of a picture are a distribution, whose prior is the standard normal."""
+    """Whether its codes of an image are a distribution, whose prior is the standard normal."""
     return bool(getattr(net_of(space), "variational", False))
 
 
 def as_float(images: Images) -> Tensor:
-    """Pictures as float in [-1, 1]."""
+    """Images as float in [-1, 1]."""
     images = torch.as_tensor(images)
     return to_float(images) if images.dtype == torch.uint8 else images.float()
 
 
 def encoded(space: LatentSpace, images: Images) -> Tensor:
-    """Codes of pictures, any number: (N, Z) on the CPU.
+    """Codes of images, any number: (N, Z) on the CPU.
 
     Raises:
-        CondgenError: it has no encoder, or reads pictures of another shape.
+        CondgenError: it has no encoder, or reads images of another shape.
     """
     check_encodes(space)
     check_pictures(space, images)
@@ -72,7 +72,7 @@ def encoded(space: LatentSpace, images: Images) -> Tensor:
 
 
 def decoded(space: LatentSpace, codes: Tensor) -> Tensor:
-    """Pictures of codes, any number: (N, C, S, S) on the CPU."""
+    """Images of codes, any number: (N, C, S, S) on the CPU."""
     return _in_chunks(lambda part: space.decode(part.to(device_of(space))), codes)
 
 
@@ -82,7 +82,7 @@ def rebuilt(space: LatentSpace, images: Images) -> Tensor:
 
 
 def posterior(space: LatentSpace, images: Images) -> tuple[Tensor, Tensor | None]:
-    """Mean and log variance of the codes of pictures, (N, Z) each on the CPU; without the latter where it is no
+    """Mean and log variance of the codes of images, (N, Z) each on the CPU; without the latter where it is no
     variational one.
     """
     if not is_variational(space):
@@ -96,7 +96,7 @@ def posterior(space: LatentSpace, images: Images) -> tuple[Tensor, Tensor | None
 
 
 def codes_of(space: LatentSpace, images: Images, seed: int = 0) -> Tensor:
-    """A code of each picture, drawn from its posterior where there is one: together the aggregate posterior, (N, Z)."""
+    """A code of each image, drawn from its posterior where there is one: together the aggregate posterior, (N, Z)."""
     mean, log_var = posterior(space, images)
     if log_var is None:
         return mean
@@ -120,20 +120,20 @@ def check_encodes(space: LatentSpace) -> None:
     if not encodes(space):
         raise CondgenError(
             f"{name_of(space)} paints from codes and has no encoder to find them. `project` searches for the code that "
-            "paints a picture; or name codes that it draws, as seed:7."
+            "paints an image; or name codes that it draws, as seed:7."
         )
 
 
 def check_pictures(space: LatentSpace, images: Images) -> None:
-    """Raises `CondgenError` for pictures of another shape than it reads, or none."""
+    """Raises `CondgenError` for images of another shape than it reads, or none."""
     size, image_channels = (getattr(space, name, None) for name in ("size", "image_channels"))
     shape = tuple(images.shape)
     if not shape or not shape[0]:
-        raise CondgenError("There are no pictures. Give one at least.")
+        raise CondgenError("There are no images. Give one at least.")
     expected = (image_channels or shape[1], size or shape[-1], size or shape[-1]) if len(shape) == 4 else ()
     if shape[1:] != expected:
         told = f"(N, {image_channels or 'C'}, {size or 'S'}, {size or 'S'})"
-        raise CondgenError(f"{name_of(space)} reads pictures of the shape {told}, got {shape}.")
+        raise CondgenError(f"{name_of(space)} reads images of the shape {told}, got {shape}.")
 
 
 # Models of labels -----------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class _Told(nn.Module):
         cond = self._for(len(codes))
         if isinstance(self.decoder, CvaeDecoder):
             codes = self.decoder.prior.from_normal(codes, cond["vector"])
-        return self.decoder.paint(codes, cond)
+        return self.decoder.decode(codes, cond)
 
 
 class ConditionalLatentSpace:
@@ -219,6 +219,6 @@ def as_space(model: object, wanted: Mapping[str, object] | str = ()) -> LatentSp
     if hasattr(model, "factors"):
         return ConditionalLatentSpace(model, wanted)
     raise CondgenError(
-        f"{name_of(model)} has no codes that pictures are painted from. The tools look at autoencoders, GANs, and at "
+        f"{name_of(model)} has no codes that images are painted from. The tools look at autoencoders, GANs, and at "
         "models of labels that are a CVAE or a cGAN."
     )

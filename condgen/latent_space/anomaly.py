@@ -1,4 +1,4 @@
-"""Telling pictures of a kind that was never seen: scores of a space, and how well they find the odd ones."""
+"""Telling images of a kind that was never seen: scores of a space, and how well they find the odd ones."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from condgen.losses import kl_normal
 from condgen.metrics.anomaly import check_share, novelty_report
 
 MOST = 10_000
-"""Training pictures that scores are fitted on."""
+"""Training images that scores are fitted on."""
 SAMPLES = 16
 """Codes of the likelihood."""
 SHOWN = 12
-"""Pictures of a row of the sheet."""
-CONTROL = "nearest training picture"
+"""Images of a row of the sheet."""
+CONTROL = "nearest training image"
 """The score that needs no model: the distance in pixels."""
 
 
@@ -41,22 +41,22 @@ class Novelty(Analysis):
     """What `novelty` found.
 
     Args:
-        scores: by name, of the normal pictures that were not used for the threshold and of the odd ones.
+        scores: by name, of the normal images that were not used for the threshold and of the odd ones.
     """
 
     scores: dict[str, tuple[Tensor, Tensor]]
 
 
 class Scores:
-    """How odd pictures are to a space, the higher the odder, in several ways.
+    """How odd images are to a space, the higher the odder, in several ways.
 
     `reconstruction`: mean squared error. `latent distance`: Mahalanobis distance of the code from those of the training
-    pictures. `likelihood`: -log p(x), bounded by SAMPLES codes; `KL`: of the posterior from the prior; both of a
+    images. `likelihood`: -log p(x), bounded by SAMPLES codes; `KL`: of the posterior from the prior; both of a
     variational space only. CONTROL: see there.
 
     Args:
         space: it encodes.
-        known: normal pictures that it was trained on.
+        known: normal images that it was trained on.
     """
 
     def __init__(self, space: LatentSpace, known: Images):
@@ -91,28 +91,28 @@ def novelty(
     space: LatentSpace, known: Images, held: Images, odd: Images, false_alarms: float = 0.05, seed: int = 0,
     progress: ProgressCallback = quiet,
 ) -> Novelty:  # fmt: skip
-    """How well a space tells pictures that are not of the kind it was trained on.
+    """How well a space tells images that are not of the kind it was trained on.
 
     Args:
-        known: normal pictures that it was trained on (MOST of them are looked at).
-        held: normal pictures that it never saw: one half sets the threshold of every score, the other is judged.
-        odd: pictures of another kind.
-        false_alarms: share of normal pictures that the threshold may call odd.
+        known: normal images that it was trained on (MOST of them are looked at).
+        held: normal images that it never saw: one half sets the threshold of every score, the other is judged.
+        odd: images of another kind.
+        false_alarms: share of normal images that the threshold may call odd.
         seed: of the halves, and of the codes of the likelihood.
         progress: called with progress.
 
     Raises:
-        CondgenError: no encoder, pictures that do not fit, or too few of them for so small a share.
+        CondgenError: no encoder, images that do not fit, or too few of them for so small a share.
     """
     check_encodes(space)
     check_share(false_alarms)
-    progress(0.0, f"codes of {min(len(known), MOST):,} training pictures")
+    progress(0.0, f"codes of {min(len(known), MOST):,} training images")
     scores = Scores(space, known)
     order = torch.randperm(len(held), generator=torch.Generator().manual_seed(seed)).numpy()
     halves = [held[own] for own in (order[: len(held) // 2], order[len(held) // 2 :])]
     found = []
     for k, (images, what) in enumerate(((halves[0], "held-out"), (halves[1], "other normal"), (odd, "odd"))):
-        progress(0.1 + 0.3 * k, f"scores of {len(images):,} {what} pictures")
+        progress(0.1 + 0.3 * k, f"scores of {len(images):,} {what} images")
         found.append(scores(images, seed))
     table = {name: novelty_report(*(part[name] for part in found), false_alarms) for name in found[0]}
     counts = {"training": min(len(known), MOST), "for the threshold": len(halves[0]), "normal": len(halves[1])}
@@ -122,7 +122,7 @@ def novelty(
 
 
 def _sheet(normal: Tensor, odd: Tensor, scores: dict[str, tuple[Tensor, Tensor]], table: dict[str, dict]) -> bytes:
-    """By the best score of the space: the normal and the odd pictures that it finds the oddest and the most normal."""
+    """By the best score of the space: the normal and the odd images that it finds the oddest and the most normal."""
     name = max((one for one in table if one != CONTROL), key=lambda one: table[one]["AUROC"])
     rows = []
     for images, what, own in ((normal, "normal", scores[name][0]), (odd, "odd", scores[name][1])):

@@ -1,4 +1,4 @@
-"""Attributes as directions among codes: arithmetic on sets of pictures, and editing along a direction."""
+"""Attributes as directions among codes: arithmetic on sets of images, and editing along a direction."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from condgen.latent_space.result import Analysis, Numbers, apart, evenly, sheet
 from condgen.metrics.probes import Probe, linear_probe
 
 SHOWN = 8
-"""Pictures of a set, or edited pictures, on the sheet."""
+"""Images of a set, or edited images, on the sheet."""
 MOST = 5_000
-"""Pictures that a direction or a judge learns from, and pictures that are edited."""
+"""Images that a direction or a judge learns from, and images that are edited."""
 Judge = Callable[[Tensor], np.ndarray]
-"""Pictures (N, C, S, S) -> int64 (N, A), the value that it sees of every factor; -1 where it sees none."""
+"""Images (N, C, S, S) -> int64 (N, A), the value that it sees of every factor; -1 where it sees none."""
 
 
 # Arithmetic -----------------------------------------------------------------------------------------------------------
@@ -45,11 +45,11 @@ class Arithmetic(Analysis):
 def arithmetic(
     space: LatentSpace, plus: Sequence[Images], minus: Sequence[Images] = (), among: Images | None = None
 ) -> Arithmetic:
-    """Adds and subtracts the mean codes of sets of pictures: smiling women less women, plus men.
+    """Adds and subtracts the mean codes of sets of images: smiling women less women, plus men.
 
     Args:
-        plus, minus: sets of pictures, (N, C, S, S) each.
-        among: real pictures, to measure how near the result is to any of these.
+        plus, minus: sets of images, (N, C, S, S) each.
+        among: real images, to measure how near the result is to any of these.
 
     Raises:
         CondgenError: no set, an empty one, or no encoder.
@@ -59,7 +59,7 @@ def arithmetic(
         2016), section 6.3.2
     """
     if not plus:
-        raise CondgenError("There is no set of pictures to start from. Name one at least.")
+        raise CondgenError("There is no set of images to start from. Name one at least.")
     terms = [(sign, as_float(images)) for sign, sets in ((1, plus), (-1, minus)) for images in sets]
     codes = [encoded(space, images).mean(0, keepdim=True) for _, images in terms]
     code = sum(sign * z for (sign, _), z in zip(terms, codes))
@@ -83,7 +83,7 @@ class Edit(Analysis):
 
     Args:
         direction: (Z,); a step of 1 along it goes from the mean of one class to that of the other.
-        images: of held-out pictures at every strength, (N, strengths, C, S, S).
+        images: of held-out images at every strength, (N, strengths, C, S, S).
     """
 
     direction: Tensor
@@ -95,21 +95,21 @@ def edit(
     strengths: Sequence[float] = (0.0, 0.5, 1.0, 1.5, 2.0), how: Literal["means", "probe", "lda"] = "means",
     judge: Judge | None = None,
 ) -> Edit:  # fmt: skip
-    """Finds the direction of an attribute among codes of labelled pictures, and takes held-out pictures along it.
+    """Finds the direction of an attribute among codes of labelled images, and takes held-out images along it.
 
     Args:
-        known: pictures that the direction, and the judge where none is given, are learned from.
-        held: pictures, with the same factors, that neither has seen; those that are edited are not of `value`.
+        known: images that the direction, and the judge where none is given, are learned from.
+        held: images, with the same factors, that neither has seen; those that are edited are not of `value`.
         attribute: name of a factor, such as `label`.
-        value: of it, what pictures shall become.
+        value: of it, what images shall become.
         against: of it, what they are; by default anything else.
         strengths: 1 goes as far as the classes are apart; 0 stays, and shows what the space itself changes.
         how: `means`, the difference of the means; `probe`, the normal of a logistic regression; `lda`, of a linear
             discriminant, which takes out what both classes vary in. All as long as the classes are apart along them.
-        judge: tells what a picture shows; by default a linear probe on pixels for every factor with values.
+        judge: tells what an image shows; by default a linear probe on pixels for every factor with values.
 
     Raises:
-        CondgenError: no such attribute or value, or no pictures of it.
+        CondgenError: no such attribute or value, or no images of it.
 
     References:
         Deep Feature Interpolation for Image Content Changes (Upchurch et al., 2017), for the means
@@ -123,7 +123,7 @@ def edit(
     if start == wanted:
         raise CondgenError(f"{short(value)} cannot be edited into itself: name something else after against.")
     if [f.name for f in held.factors] != [f.name for f in known.factors]:
-        raise CondgenError(f"{held.name} and {known.name} tell different things of their pictures.")
+        raise CondgenError(f"{held.name} and {known.name} tell different things of their images.")
 
     def sides(data: LabelledPictures) -> tuple[np.ndarray, np.ndarray]:
         own = data.codes[:, place]
@@ -134,7 +134,7 @@ def edit(
     asked = sides(held)[1]
     for rows, what in ((yes, value), (no, against or "anything else"), (asked, against or "anything else, held out")):
         if len(rows) < 2:
-            raise CondgenError(f"There are {len(rows)} pictures with {attribute} {what}; two at least are needed.")
+            raise CondgenError(f"There are {len(rows)} images with {attribute} {what}; two at least are needed.")
     direction = direction_of(encoded(space, known.images[yes]), encoded(space, known.images[no]), how)
     x = as_float(held.images[asked])
     codes = encoded(space, x)
@@ -143,7 +143,7 @@ def edit(
     numbers = _numbers(images, x, held.codes[asked], held, judge, (place, wanted), strengths)
     numbers["how_real"] = {f"strength {s:g}": realism(space, images[:, i], None) for i, s in enumerate(strengths)}
     few = evenly(len(x), SHOWN)
-    told = ["the picture", *(f"{s:g}" for s in strengths)]
+    told = ["the image", *(f"{s:g}" for s in strengths)]
     rows = [(f"{against or 'anything'} to {value}", torch.cat([x[k : k + 1], images[k]]), told) for k in few]
     return Edit(numbers, {"edit.png": sheet(rows)}, direction, images)
 
@@ -158,7 +158,7 @@ def factor_of(data: LabelledPictures, name: str) -> tuple[int, Attribute]:
         if factor.name == name and factor.values:
             return place, factor
     told = ", ".join(factor.name for factor in data.factors if factor.values) or "nothing with values"
-    raise CondgenError(f"{data.name} tells no {short(name)} of its pictures; it tells {told}.")
+    raise CondgenError(f"{data.name} tells no {short(name)} of its images; it tells {told}.")
 
 
 def direction_of(yes: Tensor, no: Tensor, how: str) -> Tensor:
@@ -205,7 +205,7 @@ def _numbers(
     images: Tensor, x: Tensor, codes: np.ndarray, held: LabelledPictures, judge: Judge, to: tuple[int, float],
     strengths: Sequence[float],
 ) -> Numbers:  # fmt: skip
-    """Of every strength: how many have got the attribute, how many keep the others, and how far the picture went."""
+    """Of every strength: how many have got the attribute, how many keep the others, and how far the image went."""
     place, wanted = to
     few = evenly(len(held), MOST).numpy()
     real = judge(as_float(held.images[few]))
@@ -217,7 +217,7 @@ def _numbers(
         for k in others:
             row[f"{held.factors[k].name} kept"] = float((seen[:, k] == codes[:, k]).mean())
         table[f"strength {strength:g}"] = row | {"change": apart(images[:, i], x).mean().item()}
-    right = {"pictures edited": len(x)}
+    right = {"images edited": len(x)}
     for k in (place, *others):
-        right[f"{held.factors[k].name}, right on real pictures"] = float((real[:, k] == held.codes[few, k]).mean())
-    return {"edited": table, "judge": {"held-out pictures": right}}
+        right[f"{held.factors[k].name}, right on real images"] = float((real[:, k] == held.codes[few, k]).mean())
+    return {"edited": table, "judge": {"held-out images": right}}

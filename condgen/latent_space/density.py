@@ -1,4 +1,4 @@
-"""Where among codes the real pictures are, and the holes between: what is painted from there is of nothing."""
+"""Where among codes the real images are, and the holes between: what is painted from there is of nothing."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from condgen.metrics.prdc import nearest
 from condgen.pipelines.base import generator
 
 NEAR = 5
-"""A code's density is told by the distance to its so many-th nearest code of a real picture."""
+"""A code's density is told by the distance to its so many-th nearest code of a real image."""
 COMPONENTS = 10
-"""Of the mixture of normals that is fitted to the codes of real pictures."""
+"""Of the mixture of normals that is fitted to the codes of real images."""
 MOST = 10_000
-"""Codes of real pictures that are looked at."""
+"""Codes of real images that are looked at."""
 READ = 1000
 """Codes that are painted and read again."""
 SHOWN = 10
-"""Pictures of a row of the sheet."""
+"""Images of a row of the sheet."""
 
 
 class Density:
-    """How dense the codes of real pictures lie around a code, in two ways. Codes are standardised first.
+    """How dense the codes of real images lie around a code, in two ways. Codes are standardised first.
 
     Args:
-        codes: of real pictures, (N, Z).
+        codes: of real images, (N, Z).
         seed: of the mixture.
     """
 
@@ -54,7 +54,7 @@ class Density:
         return (codes - self.middle) / self.spread
 
     def distance(self, codes: Tensor) -> Tensor:
-        """To the NEAR-th nearest code of a real picture, (N,)."""
+        """To the NEAR-th nearest code of a real image, (N,)."""
         return nearest(self._standard(codes), self.codes, min(NEAR, len(self.codes)))[0][:, -1]
 
     def log_prob(self, codes: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class Holes(Analysis):
 
     Args:
         codes: that were drawn, by where from, (N, Z) each.
-        in_hole: bool (N,), of each whether it is farther from real pictures than `false_alarms` of the held-out ones.
+        in_hole: bool (N,), of each whether it is farther from real images than `false_alarms` of the held-out ones.
     """
 
     codes: dict[str, Tensor]
@@ -79,21 +79,21 @@ def holes(
     space: LatentSpace, known: Images, held: Images, n: int = 2000, false_alarms: float = 0.05, seed: int = 0,
     progress: ProgressCallback = quiet,
 ) -> Holes:  # fmt: skip
-    """Draws codes and looks whether real pictures lie there.
+    """Draws codes and looks whether real images lie there.
 
-    Of a variational space the codes of pictures are drawn from their posteriors: together they should fill the prior.
+    Of a variational space the codes of images are drawn from their posteriors: together they should fill the prior.
 
     Args:
-        known: real pictures that the density is measured by.
+        known: real images that the density is measured by.
         held: others, which say what distance is usual: a code farther than all but `false_alarms` of theirs is in a
             hole.
         n: codes to draw from each source: the space's own draws; a normal with the mean and covariance of the codes,
-            which is what one would take without knowing better; and the middle between the codes of two pictures.
+            which is what one would take without knowing better; and the middle between the codes of two images.
         seed: of everything that is drawn.
         progress: called with progress.
 
     Raises:
-        CondgenError: the space has no encoder, or there are too few pictures.
+        CondgenError: the space has no encoder, or there are too few images.
 
     References:
         Resampled Priors for Variational Autoencoders (Bauer, Mnih, 2019), for holes
@@ -102,27 +102,27 @@ def holes(
     check_encodes(space)
     generator(seed)
     check_share(false_alarms)
-    progress(0.0, "codes of real pictures")
+    progress(0.0, "codes of real images")
     z, z_held = codes_of(space, known[:MOST], seed), codes_of(space, held[:MOST], seed + 1)
     if len(z) < 2 * NEAR or len(z_held) < 1 / false_alarms:
         raise CondgenError(
-            f"There are {len(z)} pictures to measure the density by, and {len(z_held)} held out; {2 * NEAR} and "
+            f"There are {len(z)} images to measure the density by, and {len(z_held)} held out; {2 * NEAR} and "
             f"{round(1 / false_alarms)} at least are needed."
         )
     progress(0.3, "density")
     density, rng = Density(z, seed), torch.Generator().manual_seed(seed)
     a, b = (z[torch.randint(0, len(z), (n,), generator=rng)] for _ in range(2))
     sources = {
-        "real pictures, held out": z_held,
+        "real images, held out": z_held,
         "draws of the model": drawn(space, range(seed, seed + n)),
         "a normal like the codes": normal_like(z, n, rng),
-        "between two pictures": (a + b) / 2,
+        "between two images": (a + b) / 2,
     }
     if is_variational(space):
         sources["the prior"] = torch.randn(n, z.shape[1], generator=rng)
         del sources["draws of the model"]  # which are of the prior
     distance = {name: density.distance(own) for name, own in sources.items()}
-    limit = distance["real pictures, held out"].quantile(1 - false_alarms)
+    limit = distance["real images, held out"].quantile(1 - false_alarms)
     in_hole = {name: own > limit for name, own in distance.items()}
     table: Numbers = {"holes": {}}
     for k, (name, own) in enumerate(sources.items()):
@@ -147,7 +147,7 @@ def normal_like(codes: Tensor, n: int, rng: torch.Generator) -> Tensor:
 
 
 def _sheet(space: LatentSpace, sources: dict[str, Tensor], distance: dict[str, Tensor]) -> bytes:
-    """Of every source, pictures from where it is densest and from the deepest holes."""
+    """Of every source, images from where it is densest and from the deepest holes."""
     rows = []
     for name, codes in sources.items():
         order = distance[name].argsort()
@@ -167,7 +167,7 @@ def _map(
     from sklearn.decomposition import PCA
 
     flat = PCA(2).fit(z.numpy()) if z.shape[1] > 2 else None
-    across = [name for name in sources if name != "real pictures, held out"]
+    across = [name for name in sources if name != "real images, held out"]
     figure, all_axes = pyplot.subplots(1, len(across), figsize=(4.5 * len(across), 4.5), dpi=100, squeeze=False)
     for axes, name in zip(all_axes[0], across):
         own, hole = sources[name][:most], in_hole[name][:most].numpy()
@@ -175,8 +175,8 @@ def _map(
         if here.shape[1] == 1:
             here, there = ([[x[0], 0] for x in rows] for rows in (here, there))
             here, there = torch.tensor(here).numpy(), torch.tensor(there).numpy()
-        axes.scatter(*here.T, s=4, c="#bbbbbb", label="real pictures")
-        axes.scatter(*there[~hole].T, s=5, c="#2a78d6", label=f"{name}, where pictures are")
+        axes.scatter(*here.T, s=4, c="#bbbbbb", label="real images")
+        axes.scatter(*there[~hole].T, s=5, c="#2a78d6", label=f"{name}, where images are")
         axes.scatter(*there[hole].T, s=5, c="#eb6834", label=f"{name}, in a hole")
         axes.set_title(f"{name}: {hole.mean():.0%} in holes", fontsize=10)
         axes.legend(fontsize=7, loc="upper right")

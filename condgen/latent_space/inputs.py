@@ -1,4 +1,4 @@
-"""Pictures for the tools by the words of a command line: files, rows of the data, classes, what the space draws."""
+"""Images for the tools by the words of a command line: files, rows of the data, classes, what the space draws."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from condgen.latent_space.result import evenly
 
 SEED = "seed:"
 MOST = 10_000
-"""Odd pictures of other data that are looked at."""
+"""Odd images of other data that are looked at."""
 READ = ("image", "text", "label", "split_column", "where", "how", "max_bad", "without", "attributes", "names")
-"""How pictures are read, see `data.anything.open_any` and `data.labels.open_labelled`."""
+"""How images are read, see `data.anything.open_any` and `data.labels.open_labelled`."""
 
 WORDS = (DIGITS, SCENES)
 """Data that needs no place."""
 
 
 class Pictures:
-    """Where a command's pictures come from.
+    """Where a command's images come from.
 
     Args:
         space: whose size and colours they get, and whose `about` says what it was trained on and how that was read.
@@ -58,18 +58,18 @@ class Pictures:
 
     @cached_property
     def known(self) -> LabelledPictures:
-        """Pictures as the training had them."""
+        """Images as the training had them."""
         return self._open("train", self.own)
 
     @cached_property
     def held(self) -> LabelledPictures:
-        """Pictures of the split, no class left out."""
+        """Images of the split, no class left out."""
         return self._open(self.split, {name: value for name, value in self.own.items() if name != "without"})
 
     def _open(self, split: str, how: dict[str, Any]) -> LabelledPictures:
         if not self.source:
             told = f"was trained on {self.trained}" if self.trained else "does not say what it was trained on"
-            raise CondgenError(f"{name_of(self.space)} {told}: say with --data where its pictures are.")
+            raise CondgenError(f"{name_of(self.space)} {told}: say with --data where its images are.")
         shape = (self.space.size, self.space.image_channels)
         if how.get("attributes"):
             how = {name: value for name, value in how.items() if name not in ("text", "without")}
@@ -79,20 +79,20 @@ class Pictures:
         return open_any(self.source, *shape, split=split, **how)
 
     def some(self, n: int) -> list[str]:
-        """Words for n pictures: rows evenly spread over the split; where the space does not encode, seeds."""
+        """Words for n images: rows evenly spread over the split; where the space does not encode, seeds."""
         if not encodes(self.space):
             return [f"{SEED}{k}" for k in range(n)]
         return [str(k) for k in evenly(len(self.held), n).tolist()]
 
     def odd(self, name: str = "", path: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pictures to tell odd ones from normal ones by: of the training, of the split, and odd ones, uint8 each.
+        """Images to tell odd ones from normal ones by: of the training, of the split, and odd ones, uint8 each.
 
         Args:
             name: class that is odd; by default what the training left out.
-            path: other data, whose pictures are odd in its place: of all splits, for the training saw none.
+            path: other data, whose images are odd in its place: of all splits, for the training saw none.
 
         Raises:
-            CondgenError: nothing says what is odd, or there are no pictures of it.
+            CondgenError: nothing says what is odd, or there are no images of it.
         """
         if path:
             other = Pictures(self.space, path, "all", other=True).held.images
@@ -101,21 +101,21 @@ class Pictures:
         if not name:
             raise CondgenError(
                 "What is odd? Name a class with --odd, best one that the training left out (--pictures.without), or "
-                "other pictures with --against PATH."
+                "other images with --against PATH."
             )
         known, held = (left_out(data, name) for data in (self.known, self.held))
         label = next(k for k, factor in enumerate(self.held.factors) if factor.name == LABEL)
         new = ~np.isin(self.held.codes[:, label], [*held.codes[:, label]])
         if not new.any():
-            raise CondgenError(f"{self.held.name} has no picture of {name} in the split {self.split}.")
+            raise CondgenError(f"{self.held.name} has no image of {name} in the split {self.split}.")
         return known.images, held.images, self.held.images[new]
 
     def named(self, words: Sequence[str]) -> Tensor:
-        """Pictures by words, one each: the path of a file, the number of a row of the split, or seed:N, one that the
+        """Images by words, one each: the path of a file, the number of a row of the split, or seed:N, one that the
         space draws. Where all are drawn, their codes.
 
         Raises:
-            CondgenError: a word is nothing of these, or its picture cannot be used.
+            CondgenError: a word is nothing of these, or its image cannot be used.
         """
         seeds = [self._seed(word) for word in words]
         if all(seed is not None for seed in seeds):
@@ -125,14 +125,14 @@ class Pictures:
         return torch.cat(one)
 
     def labels_of(self, words: Sequence[str]) -> Tensor | None:
-        """The classes of pictures that are rows of the split, int64 (N,); None where any is not, or has none."""
+        """The classes of images that are rows of the split, int64 (N,); None where any is not, or has none."""
         rows = [word for word in words if word.isdecimal() and not os.path.exists(word)]
         if len(rows) < len(words) or LABEL not in [factor.name for factor in self.held.factors]:
             return None
         return torch.from_numpy(self.held.labels[[int(word) for word in rows]])
 
     def set_of(self, word: str, n: int) -> Tensor:
-        """A set of pictures: the first n of a class (or of a value, `colour=red`), else pictures by `named`, with
+        """A set of images: the first n of a class (or of a value, `colour=red`), else images by `named`, with
         commas between them.
         """
         name, equals, value = word.partition("=")
@@ -141,7 +141,7 @@ class Pictures:
             if wanted is not None and wanted.casefold() in map(str.casefold, factor.values):
                 rows = np.flatnonzero(codes == factor.code(wanted))[:n]
                 if not len(rows):
-                    raise CondgenError(f"There is no picture with {factor.name} {wanted} in {self.known.name}.")
+                    raise CondgenError(f"There is no image with {factor.name} {wanted} in {self.known.name}.")
                 return as_float(self.known.images[rows])
         found = self.named([one for one in word.split(",") if one])
         return decoded(self.space, found) if found.dim() == 2 else found
@@ -156,11 +156,11 @@ class Pictures:
             return as_float(coloured(square[None], self.space.image_channels))
         if word.isdecimal():
             if int(word) >= len(self.held):
-                raise CondgenError(f"There is no picture {word}: {self.held.name} has {len(self.held):,}, from 0.")
+                raise CondgenError(f"There is no image {word}: {self.held.name} has {len(self.held):,}, from 0.")
             return as_float(self.held.images[int(word) : int(word) + 1])
         known = [factor.values for factor in self.held.factors if factor.name == LABEL] if self.source else []
         more = f" Its classes are {', '.join(known[0][:20])}." if known else ""
         raise CondgenError(
-            f"{short(word)} is no picture. Expected the path of a file, the number of a row of the data, or seed:7 for "
+            f"{short(word)} is no image. Expected the path of a file, the number of a row of the data, or seed:7 for "
             f"one that the model draws.{more}"
         )

@@ -1,4 +1,4 @@
-"""From one picture to another: through the pixels, along a line of codes, around a sphere of codes."""
+"""From one image to another: through the pixels, along a line of codes, around a sphere of codes."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ class Interpolation(Analysis):
 def interpolate(
     space: LatentSpace, a: Tensor, b: Tensor, steps: int = 9, ways: Sequence[str] = WAYS, among: Images | None = None
 ) -> Interpolation:
-    """Goes from each picture of `a` to that of `b`.
+    """Goes from each image of `a` to that of `b`.
 
     Args:
-        a, b: pictures (N, C, S, S); or codes (N, Z), whose ends are what the space paints from them.
-        steps: pictures of a way, both ends among them.
-        ways: `pixels`, the weighted mean of the two pictures; `line`, of their codes; `sphere`, the codes along a great
+        a, b: images (N, C, S, S); or codes (N, Z), whose ends are what the space paints from them.
+        steps: images of a way, both ends among them.
+        ways: `pixels`, the weighted mean of the two images; `line`, of their codes; `sphere`, the codes along a great
             circle, while their length goes evenly from one to the other: of a normal in many dimensions nearly all lies
             at one distance from the middle, and a line goes through where nothing is.
-        among: real pictures to measure how near the pictures between the ends are to any of these.
+        among: real images to measure how near the images between the ends are to any of these.
 
     Raises:
-        CondgenError: fewer than three steps, an unknown way, pictures that do not fit, or no encoder for them.
+        CondgenError: fewer than three steps, an unknown way, images that do not fit, or no encoder for them.
     """
     if steps < 3 or not ways or set(ways) - set(WAYS):
         raise CondgenError(f"There are 3 steps or more, and the ways {', '.join(WAYS)}; got {steps}, {short(ways)}.")
     if a.shape != b.shape or not len(a):
-        raise CondgenError(f"There must be as many pictures to go to as to start from: {len(a)} and {len(b)}.")
+        raise CondgenError(f"There must be as many images to go to as to start from: {len(a)} and {len(b)}.")
     z_a, z_b = (ends if ends.dim() == 2 else encoded(space, ends) for ends in (a, b))
     x_a, x_b = (as_float(ends) if ends.dim() == 4 else decoded(space, ends) for ends in (a, b))
     at = torch.linspace(0, 1, steps)
@@ -80,7 +80,7 @@ def arc(a: Tensor, b: Tensor, t: float) -> Tensor:
 
 
 def _numbers(space: LatentSpace, found: dict[str, Tensor], ends: Tensor, among: Images | None) -> Numbers:
-    """How real the pictures between the ends are, beside the ends themselves."""
+    """How real the images between the ends are, beside the ends themselves."""
     if among is None and not encodes(space):
         return {}
     table = {TITLES[way]: realism(space, images[:, 1:-1].flatten(0, 1), among) for way, images in found.items()}

@@ -1,7 +1,7 @@
-"""The tangent space of the manifold at a picture: Jacobians of decoder and encoder, and what they say.
+"""The tangent space of the manifold at an image: Jacobians of decoder and encoder, and what they say.
 
-The decoder paints a surface among all pictures. Its Jacobian's left singular vectors are the directions in which a
-picture can change and stay on it (tangents), and the singular values say how far a step of the code goes. A model that
+The decoder paints a surface among all images. Its Jacobian's left singular vectors are the directions in which a
+image can change and stay on it (tangents), and the singular values say how far a step of the code goes. A model that
 has learned the surface answers to steps along it and is deaf to steps off it.
 """
 
@@ -31,16 +31,16 @@ from condgen.metrics.prdc import nearest
 from condgen.metrics.probes import effective_rank
 
 ROWS = 32
-"""Pictures whose Jacobians are held at a time."""
+"""Images whose Jacobians are held at a time."""
 FLAT = 0.01
 """Singular values below this share of the largest are no directions of the surface."""
 SHOWN, DIRECTIONS = 6, 7
-"""Pictures and directions on the sheet."""
+"""Images and directions on the sheet."""
 
 
 @dataclass(frozen=True)
 class Jacobian(Analysis):
-    """What `jacobian` found of N pictures of P = C S S numbers.
+    """What `jacobian` found of N images of P = C S S numbers.
 
     Args:
         tangents: the tangent basis, orthonormal, by falling singular value, (N, P, min(P, Z)).
@@ -62,19 +62,19 @@ def jacobian(
     space: LatentSpace, images: Images, across: int = 64, eps: float = 0.1, among: Images | None = None, seed: int = 0,
     progress: ProgressCallback = quiet,
 ) -> Jacobian:  # fmt: skip
-    """Tangents, local rank and sensitivity at pictures.
+    """Tangents, local rank and sensitivity at images.
 
     Args:
         images: (N, C, S, S); or codes (N, Z), for a space that does not encode.
         across: random directions, orthogonal to all tangents, that tangents are held against.
-        eps: how far the pictures of the sheet go along a tangent, root mean square per pixel.
-        among: real pictures. The differences to the nearest of them are directions of the surface that the model did
+        eps: how far the images of the sheet go along a tangent, root mean square per pixel.
+        among: real images. The differences to the nearest of them are directions of the surface that the model did
             not choose itself, and are held against the same random directions.
         seed: of the random directions.
         progress: called with progress.
 
     Raises:
-        CondgenError: the pictures do not fit, or there is no encoder for them.
+        CondgenError: the images do not fit, or there is no encoder for them.
 
     References:
         Contractive Auto-Encoders (Rifai et al., 2011); The Manifold Tangent Classifier (Rifai et al., 2011)
@@ -87,7 +87,7 @@ def jacobian(
     rng = torch.Generator().manual_seed(seed)
     parts = []
     for k in range(0, len(x), ROWS):
-        progress(k / len(x), f"Jacobians of {len(x)} pictures")
+        progress(k / len(x), f"Jacobians of {len(x)} images")
         near = None if among is None else _steps(x[k : k + ROWS], as_float(among))
         parts.append(_local(space, x[k : k + ROWS], codes[k : k + ROWS], across, near, rng))
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -118,7 +118,7 @@ def of_decoder(net: nn.Module, codes: Tensor) -> Tensor:
 
 
 def of_encoder(net: nn.Module, images: Tensor) -> Tensor:
-    """The Jacobian of `encode` at every picture: (N, C, S, S) -> (N, Z, P), one number of the code at a time."""
+    """The Jacobian of `encode` at every image: (N, C, S, S) -> (N, Z, P), one number of the code at a time."""
     with torch.enable_grad():
         x = images.detach().clone().requires_grad_(True)
         codes = net.encode(x)
@@ -129,7 +129,7 @@ def of_encoder(net: nn.Module, images: Tensor) -> Tensor:
 def _local(
     space: LatentSpace, x: Tensor, codes: Tensor, across: int, near: Tensor | None, rng: torch.Generator
 ) -> dict[str, Tensor]:
-    """Everything about a few pictures; see `jacobian`."""
+    """Everything about a few images; see `jacobian`."""
     device, net = device_of(space), net_of(space)
     outward = of_decoder(net, codes.to(device)).float()
     basis, values, _ = torch.linalg.svd(outward, full_matrices=False)
@@ -154,7 +154,7 @@ def _local(
 
 
 def _steps(x: Tensor, among: Tensor, k: int = 8) -> Tensor:
-    """Unit steps from pictures to the nearest real ones, (N, P, k); one that is the picture itself is passed over."""
+    """Unit steps from images to the nearest real ones, (N, P, k); one that is the image itself is passed over."""
     flat, real = x.flatten(1), among.flatten(1)
     distances, rows = nearest(flat, real, min(k + 1, len(real)))
     first = (distances[:, :1] < 1e-6).long()
@@ -170,11 +170,11 @@ def _unit(directions: Tensor) -> Tensor:
 def _numbers(
     values: Tensor, rank: Tensor, effective: Tensor, along: dict, off: dict, real: dict, share: Tensor | None
 ) -> Numbers:
-    numbers: Numbers = {"surface": {"mean over pictures": mean_of(
+    numbers: Numbers = {"surface": {"mean over images": mean_of(
         local_rank=rank, effective_rank=effective, largest_singular_value=values[:, 0],
         log_volume=values.clamp(min=1e-12).log().sum(1),
     )}}  # fmt: skip
-    numbers["surface"]["mean over pictures"]["pictures"] = len(values)
+    numbers["surface"]["mean over images"]["pictures"] = len(values)
     for what in along:
         ratio = along[what] / off[what].clamp(min=1e-12)
         row = mean_of(along_tangents=along[what], across=off[what], ratio=ratio)
@@ -194,7 +194,7 @@ def _drawn(space: LatentSpace, x: Tensor, codes: Tensor, tangents: Tensor, value
     for i, k in enumerate(few.tolist()):
         n = min(DIRECTIONS, tangents.shape[2])
         steps = tangents[k, :, :n].T.reshape(n, *x.shape[1:])
-        told = ["the picture", "as the model has it", *(f"s {v:.2g}" for v in values[k, :n].tolist())]
+        told = ["the image", "as the model has it", *(f"s {v:.2g}" for v in values[k, :n].tolist())]
         pair = torch.stack([x[k], again[i]])
         rows.append(("tangents", torch.cat([pair, seen(steps)]), told))
         length = eps * x[k].numel() ** 0.5

@@ -1,4 +1,4 @@
-"""How likely a variational autoencoder finds pictures: the evidence bound, and tighter ones by importance weights."""
+"""How likely a variational autoencoder finds images: the evidence bound, and tighter ones by importance weights."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from condgen.pipelines.base import generator
 AT_ONCE = 2048
 """Codes that are decoded at a time."""
 SHOWN = 10
-"""Pictures on the sheet, of either end."""
+"""Images on the sheet, of either end."""
 
 
 @dataclass(frozen=True)
 class Likelihood(Analysis):
-    """What `importance_weighted` found, in nats a picture, (N,) each.
+    """What `importance_weighted` found, in nats an image, (N,) each.
 
     Args:
         nll: upper bound of -log p(x) by all K codes.
@@ -58,11 +58,11 @@ def importance_weighted(
     Args:
         images: (N, C, S, S).
         samples: K.
-        seed: picture i draws its codes from seed + i alone.
+        seed: image i draws its codes from seed + i alone.
         progress: called with progress.
 
     Raises:
-        CondgenError: the space is no variational autoencoder, or the pictures do not fit.
+        CondgenError: the space is no variational autoencoder, or the images do not fit.
 
     References:
         Importance Weighted Autoencoders (Burda et al., 2016)
@@ -76,12 +76,12 @@ def importance_weighted(
     # made at once: results that are kept between the large tensors of each part would scatter memory, by gigabytes
     weight, kl = torch.empty(len(images), samples, dtype=torch.float64), torch.empty(len(images))
     for k in range(0, len(images), rows):
-        progress(k / len(images), f"likelihood of {len(images):,} pictures, {samples} codes each")
+        progress(k / len(images), f"likelihood of {len(images):,} images, {samples} codes each")
         part = slice(k, k + rows)
         weight[part], kl[part] = log_weights(space, as_float(images[part]), samples, seed + k)
     curve = {k: -bound(weight, k).mean().item() for k in _counts(samples)}
     nll, elbo = -bound(weight, samples), weight.mean(1)
-    numbers = {"likelihood": {"nats a picture": {
+    numbers = {"likelihood": {"nats an image": {
         "negative evidence bound": -elbo.mean().item(), f"NLL, at most (K = {samples})": nll.mean().item(),
         "standard error": (nll.std() / math.sqrt(len(nll))).item(), "KL": kl.mean().item(),
         "pictures": len(nll),
@@ -91,7 +91,7 @@ def importance_weighted(
 
 @torch.no_grad()
 def log_weights(space: LatentSpace, images: Tensor, samples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """log p(x | z) + log p(z) - log q(z | x) of codes drawn for each picture, (N, K); and the KL divergence, (N,)."""
+    """log p(x | z) + log p(z) - log q(z | x) of codes drawn for each image, (N, K); and the KL divergence, (N,)."""
     device, net = device_of(space), net_of(space)
     if hasattr(net, "seen"):  # a model of black and white takes pixels as such by chance
         images = net.seen(images, generator(seed))

@@ -1,4 +1,4 @@
-"""Pictures off the manifold, brought onto it: by encoding and decoding, again and again, or by searching for a code."""
+"""Images off the manifold, brought onto it: by encoding and decoding, again and again, or by searching for a code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from condgen.latent_space.result import Analysis, apart, mean_of, quiet, sheet
 
 SPOILED = ("noise", "occlusion", "pixels")
 SHOWN = 10
-"""Pictures on the sheet."""
+"""Images on the sheet."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Projection(Analysis):
     """What `project` found.
 
     Args:
-        images: of every round, the pictures as they were first, (rounds + 1, N, C, S, S).
+        images: of every round, the images as they were first, (rounds + 1, N, C, S, S).
         codes: that paint the last of them where they were searched for, (N, Z).
     """
 
@@ -43,23 +43,24 @@ class Projection(Analysis):
 
 def project(
     space: LatentSpace, images: Images, clean: Images | None = None, rounds: int = 5, among: Images | None = None,
-    search: bool | None = None, starts: int = 4, steps: int = 200, lr: float = 0.1, seed: int = 0, progress: ProgressCallback = quiet,
+    search: bool | None = None, starts: int = 4, steps: int = 200, lr: float = 0.1, seed: int = 0,
+    progress: ProgressCallback = quiet,
 ) -> Projection:  # fmt: skip
-    """Brings pictures onto the manifold.
+    """Brings images onto the manifold.
 
     Args:
         images: (N, C, S, S): with noise, with a part hidden, of another kind.
-        clean: the same pictures unspoiled, to measure whether they are found again.
-        rounds: how often a picture is encoded and decoded.
-        among: real pictures, to measure how near the results come to any of these.
-        search: find by gradient descent the code that paints the picture best, `rounds` or no; by default where the
+        clean: the same images unspoiled, to measure whether they are found again.
+        rounds: how often an image is encoded and decoded.
+        among: real images, to measure how near the results come to any of these.
+        search: find by gradient descent the code that paints the image best, `rounds` or no; by default where the
             space does not encode.
         starts, steps, lr: of the search: codes to start from (drawn by the space), steps of Adam, its learning rate.
         seed: of those codes.
         progress: called with progress.
 
     Raises:
-        CondgenError: the pictures do not fit, or it is to encode and cannot.
+        CondgenError: the images do not fit, or it is to encode and cannot.
 
     References:
         What Regularized Auto-Encoders Learn from the Data-Generating Distribution (Alain, Bengio, 2014), for rounds
@@ -99,7 +100,7 @@ def find_codes(
     space: LatentSpace, images: Tensor, starts: int = 4, steps: int = 200, lr: float = 0.1, seed: int = 0,
     progress: ProgressCallback = quiet,
 ) -> Tensor:  # fmt: skip
-    """The codes whose pictures are nearest to some, by gradient descent from several starts each: (N, Z) on the CPU.
+    """The codes whose images are nearest to some, by gradient descent from several starts each: (N, Z) on the CPU.
 
     Codes of a batch do not know of each other: all are searched for at once.
     """
@@ -125,7 +126,7 @@ def find_codes(
 
 
 def spoiled(images: Images, how: str, strength: float = 0.5, seed: int = 0) -> Tensor:
-    """Pictures taken off the manifold.
+    """Images taken off the manifold.
 
     Args:
         how: `noise` adds normal noise of that standard deviation; `occlusion` hides a square of that share of the edge;
@@ -144,7 +145,7 @@ def spoiled(images: Images, how: str, strength: float = 0.5, seed: int = 0) -> T
         hit = torch.rand(x[:, :1].shape, generator=rng) < strength
         return torch.where(hit, 2 * torch.rand(x.shape, generator=rng) - 1, x)
     if how != "occlusion":
-        raise CondgenError(f"Pictures are spoiled by {', '.join(SPOILED)}, not by {short(how)}.")
+        raise CondgenError(f"Images are spoiled by {', '.join(SPOILED)}, not by {short(how)}.")
     edge = min(size, max(1, round(strength * size)))
     corners = torch.randint(0, size - edge + 1, (len(x), 2), generator=rng)
     for picture, (top, left) in zip(x, corners.tolist()):

@@ -1,4 +1,4 @@
-"""What every tool gives: numbers, pictures to look at, and how both are measured and drawn."""
+"""What every tool gives: numbers, images to look at, and how both are measured and drawn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from condgen.pipelines.base import to_pil
 Numbers = dict[str, dict]
 """Section -> row -> column -> number."""
 Row = tuple[str, Tensor, Sequence[str]]
-"""A row of a sheet: its title, pictures (N, C, S, S), and what stands below them ('' or missing for nothing)."""
+"""A row of a sheet: its title, images (N, C, S, S), and what stands below them ('' or missing for nothing)."""
 
 
 def quiet(share: float, what: str) -> None:
@@ -53,7 +53,7 @@ class Analysis:
 
 
 def apart(x: Tensor, y: Tensor) -> Tensor:
-    """Root mean square difference of pictures (N, ...), on the scale of [-1, 1]: (N,)."""
+    """Root mean square difference of images (N, ...), on the scale of [-1, 1]: (N,)."""
     return (x - y).flatten(1).square().mean(1).sqrt()
 
 
@@ -62,11 +62,11 @@ def mean_of(**columns: Tensor) -> dict[str, float]:
     return {name.replace("_", " "): value.double().mean().item() for name, value in columns.items()}
 
 
-# Pictures -------------------------------------------------------------------------------------------------------------
+# Images -------------------------------------------------------------------------------------------------------------
 
 
 def sheet(rows: Sequence[Row], cell: int = 80) -> bytes:
-    """A PNG of rows of pictures, each with its title at the left; short rows leave places empty."""
+    """A PNG of rows of images, each with its title at the left; short rows leave places empty."""
     columns = 1 + max(len(images) for _, images, _ in rows)
     pictures: list[Image.Image | None] = []
     labels: list[str] = []
@@ -81,9 +81,9 @@ def film(frames: Sequence[Tensor], titles: Sequence[str], cell: int = 128, ms: i
     """A GIF that goes there and back.
 
     Args:
-        frames: of every moment the pictures that are shown side by side, (K, C, S, S).
+        frames: of every moment the images that are shown side by side, (K, C, S, S).
         titles: below them.
-        cell: edge of a picture in pixels.
+        cell: edge of an image in pixels.
         ms: milliseconds a frame; the two ends stand still for half a second.
     """
     drawn = [grid(to_pil(one), list(titles), len(one), cell) for one in frames]
@@ -95,7 +95,7 @@ def film(frames: Sequence[Tensor], titles: Sequence[str], cell: int = 128, ms: i
 
 
 def seen(direction: Tensor) -> Tensor:
-    """Directions among pictures, (N, C, S, S), as pictures: grey where nothing changes, at most black or white."""
+    """Directions among images, (N, C, S, S), as images: grey where nothing changes, at most black or white."""
     return direction / direction.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
 
 

@@ -37,14 +37,14 @@ def traverse(
     """Moves one latent through its range while the others stay as they are.
 
     Args:
-        start: pictures (N, C, S, S), or codes (N, Z).
+        start: images (N, C, S, S), or codes (N, Z).
         latents: which to move; by default all, the most informative first (MOST_ROWS of them are drawn). Those are by
             their mean KL divergence from the prior where the space is a variational one and `among` is given, by their
-            variance over `among` where it is none; without `among` by how much they change the picture.
+            variance over `among` where it is none; without `among` by how much they change the image.
         extent: the range in standard deviations of the latent over `among`, around its mean; without, in units, around
             0.
-        steps: pictures of a row.
-        among: real pictures.
+        steps: images of a row.
+        among: real images.
 
     Raises:
         CondgenError: no such latent, or a range that is none.
@@ -79,8 +79,8 @@ def traverse(
     table = {}
     for row, k in enumerate(chosen):
         told = {name: value[k].item() for name, value in facts.items()}
-        table[f"latent {k}"] = told | {"change of the picture": change[order[row]].item()}
-    first = next((name for name in facts), "change of the picture")
+        table[f"latent {k}"] = told | {"change of the image": change[order[row]].item()}
+    first = next((name for name in facts), "change of the image")
     drawn = []
     for n in range(len(codes)):
         for row, k in enumerate(chosen[: MOST_ROWS if not latents else None]):

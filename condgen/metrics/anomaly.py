@@ -1,4 +1,4 @@
-"""How well a score tells odd pictures from normal ones. Scores in, numbers out: the higher, the odder."""
+"""How well a score tells odd images from normal ones. Scores in, numbers out: the higher, the odder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from condgen.contracts import CondgenError
 
 
 def auroc(normal: Tensor, odd: Tensor) -> float:
-    """The chance that an odd picture scores higher than a normal one; .5 tells nothing. Scores (N,) and (M,)."""
+    """The chance that an odd image scores higher than a normal one; .5 tells nothing. Scores (N,) and (M,)."""
     return float(roc_auc_score(*_together(normal, odd)))
 
 
@@ -33,18 +33,18 @@ def check_share(false_alarms: float) -> None:
 
 
 def threshold(held: Tensor, false_alarms: float) -> float:
-    """A score that normal pictures exceed with at most that chance.
+    """A score that normal images exceed with at most that chance.
 
     Args:
-        held: scores (N,) of normal pictures that the score was not fitted on.
+        held: scores (N,) of normal images that the score was not fitted on.
         false_alarms: the share, above 0 and below 1.
 
     Returns:
-        The k-th smallest, k = ceil((N + 1) (1 - false_alarms)): for one more normal picture the chance to exceed it is
+        The k-th smallest, k = ceil((N + 1) (1 - false_alarms)): for one more normal image the chance to exceed it is
         at most the share asked for, whatever the distribution.
 
     Raises:
-        CondgenError: no share, or too few pictures for so small a one.
+        CondgenError: no share, or too few images for so small a one.
 
     References:
         Conformal Anomaly Detection (Laxhammar, 2014)
@@ -54,7 +54,7 @@ def threshold(held: Tensor, false_alarms: float) -> float:
     if k > len(held):
         least = math.ceil(1 / false_alarms - 1)
         raise CondgenError(
-            f"{len(held)} held-out pictures are too few for a share of {false_alarms:g} false alarms: {least} at least "
+            f"{len(held)} held-out images are too few for a share of {false_alarms:g} false alarms: {least} at least "
             "are needed."
         )
     return held.double().sort().values[k - 1].item()
@@ -64,8 +64,8 @@ def novelty_report(held: Tensor, normal: Tensor, odd: Tensor, false_alarms: floa
     """Everything about one score.
 
     Args:
-        held: scores of normal pictures that set the threshold.
-        normal, odd: scores of other pictures.
+        held: scores of normal images that set the threshold.
+        normal, odd: scores of other images.
         false_alarms: the share asked for.
     """
     limit = threshold(held, false_alarms)

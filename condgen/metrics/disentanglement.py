@@ -1,4 +1,4 @@
-"""How a code tells the factors that made the pictures: one number of the code for each factor, and one factor for each?
+"""How a code tells the factors that made the images: one number of the code for each factor, and one factor for each?
 
 Codes and factors in, numbers out: codes float (N, Z), of plain autoencoders as they are and of variational ones the
 means; factors int (N, K), the level of each from 0. No score changes when numbers of the code change places or signs.
@@ -18,7 +18,7 @@ BINS = 20
 INACTIVE = 0.05
 """A number of the code with a lower sd tells nothing; a prior of sd 1 is meant."""
 TREES, LEAF = 20, 5
-"""Of the forests that tell the factors of a code: how many, and how few pictures may be in a leaf."""
+"""Of the forests that tell the factors of a code: how many, and how few images may be in a leaf."""
 SURE = 4.0
 """Standard errors above which a loss of accuracy is one."""
 
@@ -29,7 +29,7 @@ SURE = 4.0
 def mutual_information(codes: np.ndarray, factors: np.ndarray, bins: int = BINS) -> np.ndarray:
     """Mutual information of every number of the code, in bins of equal width, with every factor: (Z, K) in nats.
 
-    It is the plain estimate, which of N pictures is too large by about (bins - 1) (levels - 1) / 2N.
+    It is the plain estimate, which of N images is too large by about (bins - 1) (levels - 1) / 2N.
     """
     from sklearn.metrics import mutual_info_score
 
@@ -76,7 +76,7 @@ class Dci:
     Args:
         disentanglement: 1 where every number of the code tells of one factor only; numbers weigh as they matter.
         completeness: 1 where every factor is told by one number only; the mean over factors.
-        informativeness: accuracy on pictures that the forests were not fitted on; the mean over factors.
+        informativeness: accuracy on images that the forests were not fitted on; the mean over factors.
         importance: (Z, K), what the accuracy of a factor loses when a number of the code is shuffled, as a share of
             what there is above chance.
         accuracy: (K,), of every factor.
@@ -92,11 +92,11 @@ class Dci:
 
 
 def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0, held: float = 1 / 3) -> Dci:
-    """Fits a forest for each factor on a part of the pictures; all that is told is told on the rest, the share `held`.
+    """Fits a forest for each factor on a part of the images; all that is told is told on the rest, the share `held`.
 
     Random forests, as in the paper: linear models miss what is coded along a curve (a place, a hue), boosted trees need
     a minute for a factor of sixteen levels, and histogram boosting tells no importances. Not as in the paper, a number
-    is important by what shuffling it costs on held-out pictures: the forests' own importances credit numbers that hold
+    is important by what shuffling it costs on held-out images: the forests' own importances credit numbers that hold
     nothing but noise, so much that the score of a code with noise beside it goes from 0.45 to 0.98 as leaves grow.
 
     References:
@@ -149,7 +149,7 @@ def factor_vae_score(
 ) -> float:
     """How often the number of the code that varies least tells which factor was held fixed: about 1 / K to 1.
 
-    Pictures are drawn with one factor fixed; the number with the least variance among them, as a share of its variance
+    Images are drawn with one factor fixed; the number with the least variance among them, as a share of its variance
     at all, casts a vote. Every number stands for the factor that it voted for most; the score is its accuracy in as
     many further votes. Numbers with an sd below INACTIVE do not vote; where all are such, the score is 0.
 
@@ -179,7 +179,7 @@ def factor_vae_score(
 def _check(codes: np.ndarray, factors: np.ndarray) -> None:
     """Raises `ValueError` for arrays that do not belong together, or are not what they should be."""
     if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or len(codes) < 2:
-        raise ValueError(f"codes (N, Z) and factors (N, K) of two pictures or more, got {codes.shape}, {factors.shape}")
+        raise ValueError(f"codes (N, Z) and factors (N, K) of two images or more, got {codes.shape}, {factors.shape}")
     if not np.isfinite(codes).all():
         raise ValueError("some codes are no finite numbers")
     if not np.issubdtype(factors.dtype, np.integer) or factors.min() < 0:

@@ -1,4 +1,4 @@
-"""How varied pictures are: a generator that paints few things well has collapsed, whatever its pictures look like."""
+"""How varied images are: a generator that paints few things well has collapsed, whatever its images look like."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def entropy(share: Tensor) -> float:
 
 
 def missing(share: Tensor, real: Tensor) -> int:
-    """Number of classes that real pictures show and generated ones hardly do."""
+    """Number of classes that real images show and generated ones hardly do."""
     return int(((real > 0) & (share < MISSING * real)).sum())
 
 
 def best_matching(found: Tensor, labels: Tensor, kinds: int, classes: int) -> Tensor:
-    """Names clusters after classes, each class once: the matching that makes the most pictures right.
+    """Names clusters after classes, each class once: the matching that makes the most images right.
 
     Args:
-        found: int64 (N,), cluster of every picture. labels: int64 (N,), its class.
+        found: int64 (N,), cluster of every image. labels: int64 (N,), its class.
         kinds, classes: how many there are.
 
     Returns:
@@ -54,6 +54,6 @@ def best_matching(found: Tensor, labels: Tensor, kinds: int, classes: int) -> Te
 
 
 def purity(found: Tensor, labels: Tensor, kinds: int, classes: int) -> float:
-    """Share of the pictures that are of the class that is the most frequent in their cluster; NaN of none."""
+    """Share of the images that are of the class that is the most frequent in their cluster; NaN of none."""
     counts = torch.bincount(found * classes + labels, minlength=kinds * classes).unflatten(0, (kinds, classes))
     return counts.amax(1).sum().item() / len(found) if len(found) else math.nan

@@ -1,6 +1,6 @@
-"""How far two sets of pictures are apart in some features: Fréchet and kernel distance, two-sample test.
+"""How far two sets of images are apart in some features: Fréchet and kernel distance, two-sample test.
 
-A distance says nothing without its features, the number of pictures and what two sets of real pictures are apart; who
+A distance says nothing without its features, the number of images and what two sets of real images are apart; who
 reports one reports all three.
 
 torchmetrics' classes compute the first two for one fixed network that they call themselves; here the same features also
@@ -22,7 +22,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
         x, y: features (N, D) and (M, D).
 
     Returns:
-        |mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)); NaN where a set has fewer than 2 D pictures: the
+        |mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)); NaN where a set has fewer than 2 D images: the
         estimate is biased upwards by about D / N, and then mostly bias.
 
     References:
@@ -67,11 +67,11 @@ def mmd2(xx: Tensor, yy: Tensor, xy: Tensor) -> float:
 
 
 def kernel_distance(x: Tensor, y: Tensor, subsets: int = 50, subset: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """The distance of KID: `mmd2` under `polynomial_kernel`, over random subsets. Unbiased, however few the pictures.
+    """The distance of KID: `mmd2` under `polynomial_kernel`, over random subsets. Unbiased, however few the images.
 
     Args:
         x, y: features (N, D) and (M, D), at least four each.
-        subsets, subset: how many, and how many pictures of each set; at most half of the smaller one.
+        subsets, subset: how many, and how many images of each set; at most half of the smaller one.
         seed: of the choice.
 
     Returns:
@@ -95,8 +95,8 @@ def mmd_test(x: Tensor, y: Tensor, permutations: int = 999, most: int = 500, see
 
     Args:
         x, y: features (N, D) and (M, D).
-        permutations: of the pooled pictures; the p value is no smaller than 1 / (permutations + 1).
-        most: pictures of each set to look at.
+        permutations: of the pooled images; the p value is no smaller than 1 / (permutations + 1).
+        most: images of each set to look at.
         seed: of the choice and of the permutations.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Does the picture show what the words say? GenEval's six tasks, on things that a detector has named.
+"""Does the image show what the words say? GenEval's six tasks, on things that a detector has named.
 
 What was seen is a list of things with `shape`, `colour`, `size`, `x`, `y`; what was asked is a meaning with `kinds`
 ((colour, shape), ...), `number`, `size` and `relation`. Where they come from is not this file's business.
@@ -17,7 +17,7 @@ TASKS = ("single_object", "two_objects", "counting", "colours", "position", "att
 
 
 def passes(task: str, asked, seen: list) -> bool:
-    """Whether a picture passes its task.
+    """Whether an image passes its task.
 
     single_object: the shape is there. two_objects: both shapes are. counting: exactly so many things of that kind, and
     nothing else. colours: a thing of that shape and colour. position: both things, and the one lies to the other as
@@ -35,7 +35,7 @@ def passes(task: str, asked, seen: list) -> bool:
 
 
 def is_exact(asked, seen: list) -> bool:
-    """Whether the picture shows everything the words say and nothing else."""
+    """Whether the image shows everything the words say and nothing else."""
     wanted = Counter(asked.kinds) if asked.number == 1 else Counter({asked.kinds[0]: asked.number})
     if Counter((thing.colour, thing.shape) for thing in seen) != wanted:
         return False
@@ -64,10 +64,10 @@ def _lies(a, relation: str | None, b) -> bool:
 
 
 def score(results: list[tuple[str, bool, bool]]) -> dict[str, float]:
-    """Share of passes per task, their mean as `overall`, and the share of exact pictures.
+    """Share of passes per task, their mean as `overall`, and the share of exact images.
 
     Args:
-        results: (task, passed, exact), one a picture.
+        results: (task, passed, exact), one an image.
     """
     scores = {}
     for task in TASKS:

@@ -1,4 +1,4 @@
-"""How like two pictures are, pixel by pixel and in their structure. torchmetrics is what these are tested by."""
+"""How like two images are, pixel by pixel and in their structure. torchmetrics is what these are tested by."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ WINDOW, SIGMA = 11, 1.5
 
 
 def psnr(images: Tensor, truth: Tensor) -> float:
-    """Peak signal to noise in dB of pictures (N, C, S, S) in [-1, 1], from the mean squared error over all of them;
+    """Peak signal to noise in dB of images (N, C, S, S) in [-1, 1], from the mean squared error over all of them;
     infinite where they are equal."""
     return float(10 * torch.log10(4 / (images.double() - truth.double()).pow(2).mean()))
 
 
 def ssim(images: Tensor, truth: Tensor) -> float:
-    """Structural similarity of pictures (N, C, S, S) in [-1, 1], S at least 11, averaged: 1 where they are equal.
+    """Structural similarity of images (N, C, S, S) in [-1, 1], S at least 11, averaged: 1 where they are equal.
 
     References:
         Image Quality Assessment: From Error Visibility to Structural Similarity (Wang et al., 2004)

@@ -1,9 +1,9 @@
-"""Which layers is this picture made of? A judge without learned parts, for pictures composed of known layers.
+"""Which layers is this image made of? A judge without learned parts, for images composed of known layers.
 
-A picture is explained by a stack: of each part one layer, or none, laid over each other from the bottom to the top. The
+An image is explained by a stack: of each part one layer, or none, laid over each other from the bottom to the top. The
 stack is found by least squares, one part after the other while the rest is held fixed. A layer competes by how much of
-the picture's error it takes away where it is seen, so that large and small layers are weighed alike and none at all is
-an answer too: it takes away nothing. Generated pictures are often a little soft: softened layers are tried as well.
+the image's error it takes away where it is seen, so that large and small layers are weighed alike and none at all is
+an answer too: it takes away nothing. Generated images are often a little soft: softened layers are tried as well.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from torch.nn import functional as F
 from condgen.contracts import CondgenError
 
 NOUNS_ORDER = ("background", "body", "accessory", "head", "glasses")
-SWEEPS = 3  # rounds over all parts; with two, one true picture in some thousands is still badly explained
-MIN_GAIN = 1e-3  # squared error, colours in [0, 1], summed over the picture: above what rounding makes up
+SWEEPS = 3  # rounds over all parts; with two, one true image in some thousands is still badly explained
+MIN_GAIN = 1e-3  # squared error, colours in [0, 1], summed over the image: above what rounding makes up
 TWIN_STEP = 16 / 255  # two colours that differ by less in every channel are hard to tell apart
 TWIN_SHARE = 0.05  # two layers that differ in fewer of their pixels are near twins
 
 
 class PartsJudge:
-    """Names the layers that pictures are composed of.
+    """Names the layers that images are composed of.
 
     Args:
         layers: for each part, bottom first, its layers as uint8 RGBA (K, S, S, 4), not premultiplied.
@@ -72,11 +72,11 @@ class PartsJudge:
             ) from None
 
     def explain(self, pictures: Tensor, batch: int = 512) -> dict[str, Tensor]:
-        """The layer that each picture shows, for every part.
+        """The layer that each image shows, for every part.
 
         Args:
             pictures: uint8 (N, 3, S, S), tensor or array.
-            batch: pictures worked on at a time; the answer does not depend on it.
+            batch: images worked on at a time; the answer does not depend on it.
 
         Returns:
             int64 (N,) for each part: the layer's index, or -1 where no layer is seen or none fits well enough.
@@ -84,7 +84,7 @@ class PartsJudge:
         pictures = torch.as_tensor(pictures).cpu()
         if pictures.dtype != torch.uint8 or pictures.shape[1:] != (3, self.side, self.side):
             wanted = f"uint8 (N, 3, {self.side}, {self.side})"
-            raise ValueError(f"pictures must be {wanted}, got {pictures.dtype} {tuple(pictures.shape)}")
+            raise ValueError(f"images must be {wanted}, got {pictures.dtype} {tuple(pictures.shape)}")
         found = [self._explain(some.flatten(2).float() / 255) for some in pictures.split(batch)]
         return {part: torch.cat([one[part] for one in found]) for part in self.order}
 
@@ -93,20 +93,20 @@ class PartsJudge:
         return self.explain(pictures)[part]
 
     def score(self, pictures: Tensor, wanted: dict[str, Tensor]) -> dict[str, float]:
-        """How many pictures show the layers that were asked for.
+        """How many images show the layers that were asked for.
 
         Args:
             pictures: uint8 (N, 3, S, S).
             wanted: for each part that was asked for, the index of its layer, (N,).
 
         Returns:
-            shares of the N pictures: for each part, those with the right layer; `all`, those with every part right;
+            shares of the N images: for each part, those with the right layer; `all`, those with every part right;
             `<part>_refused`, those in which no layer of the part was recognised (they count as wrong).
         """
         found = self.explain(pictures)
         wanted = {part: torch.as_tensor(index).cpu() for part, index in wanted.items()}
         if any(index.shape != (len(pictures),) for index in wanted.values()):
-            raise ValueError(f"wanted needs one index for each of the {len(pictures)} pictures")
+            raise ValueError(f"wanted needs one index for each of the {len(pictures)} images")
         right = {part: (found[part] == index) & (index >= 0) for part, index in wanted.items()}
         right["all"] = torch.stack(list(right.values())).all(0)
         right |= {f"{part}_refused": found[part] < 0 for part in wanted}
@@ -232,5 +232,5 @@ def _gains(x: Tensor, below: Tensor, clear: Tensor, colour: Tensor, alpha: Tenso
 
 
 def _dot(pictures: Tensor, layers: Tensor) -> Tensor:
-    """Inner product of every picture (N, ...) with every layer (K, ...): (N, K)."""
+    """Inner product of every image (N, ...) with every layer (K, ...): (N, K)."""
     return pictures.flatten(1) @ layers.flatten(1).T

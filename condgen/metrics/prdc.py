@@ -1,4 +1,4 @@
-"""What nearest neighbours tell: whether pictures lie where real ones lie, cover them all, or repeat training pictures.
+"""What nearest neighbours tell: whether images lie where real ones lie, cover them all, or repeat training images.
 
 torchmetrics has none of these.
 """
@@ -36,22 +36,22 @@ def _apart(x: Tensor, y: Tensor) -> Tensor:
 
 
 def coverage_report(real: Tensor, generated: Tensor, k: int = 5) -> dict[str, float]:
-    """Precision, recall, density and coverage. A picture's ball reaches to its k-th nearest neighbour in its own set.
+    """Precision, recall, density and coverage. An image's ball reaches to its k-th nearest neighbour in its own set.
 
     Args:
         real, generated: features (N, D) and (M, D), more than k each.
         k: neighbours.
 
     Returns:
-        precision: share of the generated within the ball of any real picture; recall: share of the real within the
-        ball of any generated one; density: in how many real balls a generated picture lies, over k (it may exceed 1);
-        coverage: share of the real balls in which a generated picture lies.
+        precision: share of the generated within the ball of any real image; recall: share of the real within the
+        ball of any generated one; density: in how many real balls a generated image lies, over k (it may exceed 1);
+        coverage: share of the real balls in which a generated image lies.
 
     References:
         Improved Precision and Recall Metric for Assessing Generative Models (Kynkäänniemi et al., 2019)
         Reliable Fidelity and Diversity Metrics for Generative Models (Naeem et al., 2020)
     """
-    # the nearest neighbour of every picture is itself
+    # the nearest neighbour of every image is itself
     reach_real, reach_generated = (
         torch.cat([_apart(rows, z).kthvalue(k + 1, 1).values for rows in z.split(ROWS)]) for z in (real, generated)
     )
@@ -72,18 +72,18 @@ def coverage_report(real: Tensor, generated: Tensor, k: int = 5) -> dict[str, fl
 
 
 def closeness(x: Tensor, training: Tensor, k: int = 50) -> tuple[Tensor, Tensor]:
-    """How much nearer a picture lies to one training picture than to the others around it.
+    """How much nearer an image lies to one training image than to the others around it.
 
-    The distance to the nearest training picture over the mean distance to the k nearest: near 1 for a picture among
-    others, near 0 for a copy. The distance alone would call every soft picture a copy, for a soft picture is near to
-    many; and against the second nearest alone, copies of pictures that the data holds twice would pass.
+    The distance to the nearest training image over the mean distance to the k nearest: near 1 for an image among
+    others, near 0 for a copy. The distance alone would call every soft image a copy, for a soft image is near to
+    many; and against the second nearest alone, copies of images that the data holds twice would pass.
 
     Args:
         x, training: (N, D) and (M, D).
         k: neighbours; all there are where that is fewer.
 
     Returns:
-        (closeness (N,) in [0, 1], index of the nearest training picture (N,))
+        (closeness (N,) in [0, 1], index of the nearest training image (N,))
 
     References:
         Extracting Training Data from Diffusion Models (Carlini et al., 2023), section 4.2
@@ -93,13 +93,13 @@ def closeness(x: Tensor, training: Tensor, k: int = 50) -> tuple[Tensor, Tensor]
 
 
 def memorisation(generated: Tensor, real: Tensor) -> dict[str, float]:
-    """The share of pictures that lie closer to a training picture than real pictures do.
+    """The share of images that lie closer to a training image than real images do.
 
     Args:
-        generated, real: `closeness` of generated pictures, and of real ones that training never saw.
+        generated, real: `closeness` of generated images, and of real ones that training never saw.
 
     Returns:
-        limit: the first percentile of the real pictures' closeness; generated, real: the share of either at or below
+        limit: the first percentile of the real images' closeness; generated, real: the share of either at or below
         it. For the real that is .01 and little more; a model that has learned and not memorised has the same.
     """
     limit = real.double().quantile(0.01, interpolation="higher")

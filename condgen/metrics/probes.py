@@ -1,6 +1,6 @@
 """What can be read off features (nearest neighbours, a linear probe, zero-shot), and whether they have collapsed.
 
-Features in, numbers out. Probes are fitted on the features of training pictures and told on those of others. Whatever
+Features in, numbers out. Probes are fitted on the features of training images and told on those of others. Whatever
 is measured of an encoder says little without the same of raw pixels and of a random network.
 """
 
@@ -18,11 +18,11 @@ from condgen import losses
 ROWS = 1024
 """So many rows of a table of similarities are held at a time."""
 TRIED = 10_000
-"""Pictures that the strengths of a probe's penalty are tried on, at most: six fits of all would take minutes."""
+"""Images that the strengths of a probe's penalty are tried on, at most: six fits of all would take minutes."""
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Strengths of the penalty that a probe chooses among."""
 FEWEST = 10
-"""By fewer pictures nothing is chosen; the strongest penalty is taken then."""
+"""By fewer images nothing is chosen; the strongest penalty is taken then."""
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
@@ -44,10 +44,10 @@ def accuracy_by_class(predicted: Tensor, labels: Tensor, classes: int) -> list[f
 def knn(
     features: Tensor, labels: Tensor, asked: Tensor, classes: int, k: int = 200, temperature: float = 0.1
 ) -> Tensor:
-    """What the k nearest training pictures vote for, each with the weight exp(cosine / temperature).
+    """What the k nearest training images vote for, each with the weight exp(cosine / temperature).
 
     Args:
-        features, labels: of the training pictures, (N, F) and int64 (N,) below `classes`.
+        features, labels: of the training images, (N, F) and int64 (N,) below `classes`.
         asked: features (M, F).
         k: neighbours; all there are where that is fewer.
 
@@ -102,8 +102,8 @@ def linear_probe(
     Args:
         features, labels: (N, F) and int64 (N,) below `classes`.
         strengths: of the penalty strength / 2 |weight|^2 beside the mean cross-entropy. They are tried on at most TRIED
-            of the pictures, and told on a part that is held out of these; the probe is fitted on all pictures with the
-            best, made weaker as the pictures are more, so that both weigh against each other as they did.
+            of the images, and told on a part that is held out of these; the probe is fitted on all images with the
+            best, made weaker as the images are more, so that both weigh against each other as they did.
         seed: of the choice of that part.
         held: its share.
         steps: of L-BFGS, for every strength.
@@ -180,7 +180,7 @@ def class_embeddings(text_embed: Tensor) -> Tensor:
 
 
 def zero_shot(image_embed: Tensor, classes: Tensor) -> Tensor:
-    """Unit embeddings of pictures (N, D) and of classes (K, D) -> the nearest class, int64 (N,)."""
+    """Unit embeddings of images (N, D) and of classes (K, D) -> the nearest class, int64 (N,)."""
     return (image_embed @ classes.T).argmax(1)
 
 
@@ -238,7 +238,7 @@ def uniformity(features: Tensor, t: float = 2.0) -> float:
 
 
 def collapse_report(features: Tensor, labels: Tensor | None = None) -> dict[str, float]:
-    """Whether features still tell pictures apart.
+    """Whether features still tell images apart.
 
     Args:
         features: (N, F).

@@ -1,4 +1,4 @@
-"""How well embeddings agree: swaps, retrieval, and whether a prior's guess lies where the picture's embedding lies."""
+"""How well embeddings agree: swaps, retrieval, and whether a prior's guess lies where the image's embedding lies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROWS = 1024
 
 
 def swap_accuracy(image_embed: Tensor, true_embed: Tensor, wrong_embed: Tensor) -> float:
-    """Share of pictures that lie closer to their caption than to the swapped one; a tie counts as wrong.
+    """Share of images that lie closer to their caption than to the swapped one; a tie counts as wrong.
 
     Args:
         image_embed, true_embed, wrong_embed: unit vectors, (N, D) each.
@@ -91,17 +91,17 @@ def chance_within(right: Tensor, entries: int, k: int) -> float:
 
 
 def prior_report(predicted: Tensor, image_embed: Tensor, text_embed: Tensor, same: Tensor) -> dict[str, float]:
-    """What a prior is judged by, on pictures it never saw.
+    """What a prior is judged by, on images it never saw.
 
     Args:
         predicted: the prior's image embeddings for N captions, unit length, (N, D).
-        image_embed: embeddings of the pictures that the captions belong to, (N, D).
+        image_embed: embeddings of the images that the captions belong to, (N, D).
         text_embed: embeddings of the captions, (N, D).
-        same: bool (N, N), [i, j] whether caption i is among the captions of picture j.
+        same: bool (N, N), [i, j] whether caption i is among the captions of image j.
 
     Returns:
-        cosines to the true image embedding, to the caption and to an unrelated caption; recall at 1 of the picture
-        among the N (any picture with that caption is a hit); the variance of the predictions over that of the true
+        cosines to the true image embedding, to the caption and to an unrelated caption; recall at 1 of the image
+        among the N (any image with that caption is a hit); the variance of the predictions over that of the true
         embeddings (1 is right, 0 is collapse to the mean; NaN where N is 1).
     """
     shifted = torch.roll(text_embed, len(text_embed) // 2, 0)

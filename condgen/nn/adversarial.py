@@ -14,7 +14,7 @@ from condgen.losses import adversarial, gradient_penalty
 
 Metrics = dict[str, Tensor]
 Read = tuple[Tensor | float, ...]
-"""What a critic read of the conditions of B pictures; empty where there are none."""
+"""What a critic read of the conditions of B images; empty where there are none."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class AdversarialObjective:
 
     Args:
         loss: of the game: `rp`, `ns` or `hinge`, see `losses.adversarial`.
-        gamma: weight of the penalties on the critic's slope at real (R1) and at painted pictures (R2); 0 is off.
+        gamma: weight of the penalties on the critic's slope at real (R1) and at painted images (R2); 0 is off.
         penalised: share of the batch that the penalties are computed on; they cost as much as three passes.
-        augment: largest share of the pictures that the critic sees changed (shifted, a patch cut out, brightness).
+        augment: largest share of the images that the critic sees changed (shifted, a patch cut out, brightness).
         augment_over: steps over which the share rises to it.
 
     References:
@@ -44,9 +44,9 @@ class AdversarialTraining(nn.Module):
     """What the training of every GAN shares; a subclass owns the players and says how the critic judges.
 
     What is logged is the health of the game. Of `rp`, where only differences of logits mean something, how often a real
-    picture is above the painted one of its pair (0.5: the critic cannot tell); of the others, the share of real and of
-    painted pictures on the right side of zero. Of all, by how much real ones lead, the slopes, and the diversity, the
-    mean distance of two painted pictures of the batch over that of two real ones.
+    image is above the painted one of its pair (0.5: the critic cannot tell); of the others, the share of real and of
+    painted images on the right side of zero. Of all, by how much real ones lead, the slopes, and the diversity, the
+    mean distance of two painted images of the batch over that of two real ones.
     """
 
     turns = ("discriminator", "generator")
@@ -60,11 +60,11 @@ class AdversarialTraining(nn.Module):
         raise NotImplementedError
 
     def judge(self, images: Tensor, read: Read) -> Tensor:
-        """What the critic says of pictures, augmented: (B, 1 + K), the logit and K more answers."""
+        """What the critic says of images, augmented: (B, 1 + K), the logit and K more answers."""
         raise NotImplementedError
 
     def judge_both(self, real: Tensor, fake: Tensor, read: Read) -> tuple[Tensor, Tensor]:
-        """The same of real and of painted pictures under the same conditions, in one pass."""
+        """The same of real and of painted images under the same conditions, in one pass."""
         return self.judge(torch.cat([real, fake]), _twice(read)).chunk(2)
 
     def others_fixed(self, turn: str):
@@ -72,16 +72,16 @@ class AdversarialTraining(nn.Module):
         return fixed(self.parameters_of("discriminator" if turn == "generator" else "generator"))
 
     def play_generator(self, real: Tensor, fake: Tensor, read: Read = ()) -> tuple[Metrics, Tensor]:
-        """The loss of the generator's turn, and what the critic said of its pictures."""
+        """The loss of the generator's turn, and what the critic said of its images."""
         of_fake = of_real = self.judge(fake, read)
-        if self.rules.loss == "rp":  # the others look at painted pictures alone
+        if self.rules.loss == "rp":  # the others look at painted images alone
             with torch.no_grad():
                 of_real = self.judge(real, read)
         loss = adversarial(self.rules.loss, of_real[:, 0], of_fake[:, 0], "generator")
         return {"loss": loss, "diversity": diversity(fake, real)}, of_fake
 
     def play_critic(self, real: Tensor, fake: Tensor, read: Read = ()) -> tuple[Metrics, Tensor, Tensor]:
-        """The loss of the critic's turn without the penalties, and what it said of real and of painted pictures."""
+        """The loss of the critic's turn without the penalties, and what it said of real and of painted images."""
         if self.training:
             self.seen += 1
         both = self.judge_both(real, fake, read)
@@ -105,7 +105,7 @@ class AdversarialTraining(nn.Module):
         return metrics | {"loss": metrics["loss"] + rules.gamma / 2 * slope, "slope": slope.detach()}
 
     def augmented(self, images: Tensor) -> Tensor:
-        """Pictures as the critic sees them."""
+        """Images as the critic sees them."""
         rules = self.rules
         if not rules.augment:
             return images
@@ -113,7 +113,7 @@ class AdversarialTraining(nn.Module):
 
 
 def _twice(read: Iterable[Tensor | float]) -> Read:
-    """What was read of B conditions, for 2 B pictures."""
+    """What was read of B conditions, for 2 B images."""
     return tuple(torch.cat([part, part]) if torch.is_tensor(part) else part for part in read)
 
 
@@ -131,7 +131,7 @@ def fixed(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 def diversity(fake: Tensor, real: Tensor) -> Tensor:
-    """Mean distance of neighbours in the batch, painted over real; near 0 the generator paints one picture."""
+    """Mean distance of neighbours in the batch, painted over real; near 0 the generator paints one image."""
 
     def spread(images: Tensor) -> Tensor:
         return (images - images.roll(1, 0)).flatten(1).norm(dim=1).mean()
@@ -140,7 +140,7 @@ def diversity(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def augmented(images: Tensor, share: Tensor | float) -> Tensor:
-    """Each change is made to so large a share of the pictures, of its own strength: brightness and contrast, a shift of
+    """Each change is made to so large a share of the images, of its own strength: brightness and contrast, a shift of
     up to an eighth with the border repeated, a grey patch of half the edge. Gradients pass through all of them.
     """
     n, size = len(images), images.shape[-1]

@@ -12,8 +12,9 @@ and of a label or of attributes, A of them,
     codes      (B, A)   the index of a value, or a standardised number, see `factors`
     has_targets  (B, A)   bool, whether the attribute is known
 
-The encoder owns the null condition, and training drops parts of the condition per sample, so that a decoder can be guided
-later and works with part of a condition. For every kind, `build_cond_encoder` gives a module that turns a condition into
+The encoder owns the null condition, and training drops parts of the condition per sample, so that a decoder can be
+guided later and works with part of a condition. For every kind, `build_cond_encoder` gives a module that turns a
+condition into
 
     vector     (B, width)
     tokens     (B, K, width)
@@ -38,8 +39,8 @@ class CondSpec:
     """What a decoder paints and what it reads, the part of its config that all decoders share.
 
     Args:
-        size: edge of the pictures.
-        colours: channels of the pictures, 1 or 3.
+        size: edge of the images.
+        colours: channels of the images, 1 or 3.
         embed_dim, vocab, context: of the encoder whose embeddings and tokens it reads; without words, vocab is 0.
         space: fingerprint of that encoder.
         levels: without an encoder, how many values each label or attribute has; 0 for a real number.

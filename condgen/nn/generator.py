@@ -1,4 +1,4 @@
-"""Pictures out of vectors, and vectors out of pictures: what decoders of one pass are made of."""
+"""Images out of vectors, and vectors out of images: what decoders of one pass are made of."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Generator(nn.Module):
     added at the lowest level. Levels are doubled by repeating pixels and a convolution, which leaves no checkerboard.
 
     Args:
-        reads: size and channels of the pictures, width of the encoded condition.
+        reads: size and channels of the images, width of the encoded condition.
         channels: of every level, the highest first.
         code: length N of the code.
     """
@@ -65,7 +65,7 @@ class Placed(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, without norms: a norm over a picture would hide from a critic what it is
+    """Two 3x3 convolutions beside a shortcut, without norms: a norm over an image would hide from a critic what it is
     to judge by.
 
     References:
@@ -83,7 +83,7 @@ class PlainBlock(nn.Module):
 
 
 class Critic(nn.Module):
-    """(picture (B, C, S, S), what `read` gives) -> logits (B,): is it real, and does it fit its condition?
+    """(image (B, C, S, S), what `read` gives) -> logits (B,): is it real, and does it fit its condition?
 
     The vector of the condition is compared with the features by their scalar product (projection); where it has words
     or an embedding, its layout map is laid over them, so that what goes where can be checked, too.
@@ -105,7 +105,7 @@ class Critic(nn.Module):
         self.real = nn.Linear(features, 1)
 
     def read(self, cond: Batch) -> tuple[Tensor, Tensor | float]:
-        """What of an encoded condition the features are held against; of many pictures it is needed once."""
+        """What of an encoded condition the features are held against; of many images it is needed once."""
         return self.cond_encoder(cond["vector"]), self.place(cond)
 
     def forward(self, image: Tensor, match: Tensor, place: Tensor | float) -> Tensor:
@@ -113,7 +113,7 @@ class Critic(nn.Module):
         return self.real(phi)[:, 0] + (phi * match).sum(1) / math.sqrt(phi.shape[1])
 
     def phi(self, image: Tensor, place: Tensor | float) -> Tensor:
-        """Its features of a picture, (B, features), which both of its questions are answered from."""
+        """Its features of an image, (B, features), which both of its questions are answered from."""
         h = self.stem(F.pixel_unshuffle(image, 2).contiguous(memory_format=torch.channels_last))
         for level, blocks in enumerate(self.blocks):
             h = self.shrink[level - 1](F.leaky_relu(h, 0.2)) if level else h

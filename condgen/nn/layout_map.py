@@ -12,9 +12,9 @@ LAYOUT = 32  # channels of the layout map
 
 
 def bottom_edge(size: int, levels: int) -> int:
-    """Edge of the lowest level; `ValueError` when pictures of this size cannot be halved so often."""
+    """Edge of the lowest level; `ValueError` when images of this size cannot be halved so often."""
     if size % 2**levels:
-        raise ValueError(f"pictures of {size} pixels cannot be halved {levels} times")
+        raise ValueError(f"images of {size} pixels cannot be halved {levels} times")
     return size // 2**levels
 
 

@@ -19,12 +19,12 @@ class UNetConfig:
     """Shape of the network.
 
     Args:
-        size: edge of the pictures; the lowest level has edge size / 2 ** len(channels).
+        size: edge of the images; the lowest level has edge size / 2 ** len(channels).
         channels: of every level; the first works at half resolution.
         blocks: residual blocks a level on the way down (the way up has one fewer, at least one).
         depth: pairs of residual and attention block at the lowest level.
         heads: of every attention.
-        colours: channels of the pictures.
+        colours: channels of the images.
     """
 
     size: int = 32

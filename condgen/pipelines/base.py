@@ -1,4 +1,4 @@
-"""What every model in use has in common: decoders, seeds, progress, pictures, and its folder on disk."""
+"""What every model in use has in common: decoders, seeds, progress, images, and its folder on disk."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ DECODERS: dict[str, tuple[type[nn.Module], type[CondSpec]]] = {
 ELSEWHERE = {
     WORDS: ("paints from words", "generate PROMPT --model"),
     LABELS: ("paints from labels", "sample --label NAME --model"),
-    PAIRS: ("embeds pictures and words, and paints nothing", "evaluate --data PATH"),
-    PICTURES: ("embeds pictures, and paints nothing", "evaluate --data PATH"),
+    PAIRS: ("embeds images and words, and paints nothing", "evaluate --data PATH"),
+    PICTURES: ("embeds images, and paints nothing", "evaluate --data PATH"),
     LATENTS: ("paints from codes, and is told nothing", "sample --model"),
-    TRANSLATORS: ("turns pictures into pictures", "translate"),
+    TRANSLATORS: ("turns images into images", "translate"),
 }
 """What a model does, and a command for it."""
 
@@ -47,7 +47,7 @@ def kind_of(decoder: Decoder) -> str:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where painting stands: `step` of `steps`, and the pictures so far, (B, C, S, S) in [-1, 1]."""
+    """Where painting stands: `step` of `steps`, and the images so far, (B, C, S, S) in [-1, 1]."""
 
     step: int
     steps: int
@@ -62,16 +62,16 @@ def generator(seed: int) -> torch.Generator:
 
 
 def seeds_from(seed: int, n: int) -> range:
-    """The seeds of n pictures, `seed` and the next; `CondgenError` when n or one of them is out of range."""
+    """The seeds of n images, `seed` and the next; `CondgenError` when n or one of them is out of range."""
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST_PICTURES:
-        raise CondgenError(f"The number of pictures must be an integer from 1 to {MOST_PICTURES}, got {short(n)}.")
+        raise CondgenError(f"The number of images must be an integer from 1 to {MOST_PICTURES}, got {short(n)}.")
     generator(seed)
     generator(seed + n - 1)
     return range(seed, seed + n)
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
-    """(B, C, H, W) in [-1, 1] -> PIL pictures: RGB, or L where C is 1."""
+    """(B, C, H, W) in [-1, 1] -> PIL images: RGB, or L where C is 1."""
     pictures = to_uint8(images).transpose(0, 2, 3, 1).copy()
     return [Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture) for picture in pictures]
 

@@ -1,4 +1,4 @@
-"""The side door in use: labels and attributes -> picture, without an encoder of words.
+"""The side door in use: labels and attributes -> image, without an encoder of words.
 
 model = ClassToImage.load("runs/fashion/model")
 for painting in model.sample({"label": "Sneaker"}, n=4, seed=7):
@@ -47,7 +47,7 @@ from condgen.pipelines.base import (
 )
 
 Wanted = Mapping[str, object]
-"""What is asked of a picture: {"label": "Sneaker"}, {"smiling": 1, "age": 30}; factors that are not named stay open."""
+"""What is asked of an image: {"label": "Sneaker"}, {"smiling": 1, "age": 30}; factors that are not named stay open."""
 
 
 WEAK = "decoder_weak"
@@ -79,8 +79,8 @@ class ClassToImage:
         if not levels or tuple(decoder.config.cardinalities) != levels:
             told = ", ".join(f"{factor.name}: {factor.cardinality}" for factor in self.factors) or "none"
             raise CondgenError(
-                f"The decoder reads factors of {list(decoder.config.cardinalities)} values (0 for a number), the model names "
-                f"{told}. The folder mixes two models; export it again."
+                f"The decoder reads factors of {list(decoder.config.cardinalities)} values (0 for a number), the model "
+                f"names {told}. The folder mixes two models; export it again."
             )
         decoder.eval()
 
@@ -95,12 +95,12 @@ class ClassToImage:
 
     @property
     def size(self) -> int:
-        """Edge of the pictures."""
+        """Edge of the images."""
         return self.decoder.config.size
 
     @property
     def image_channels(self) -> int:
-        """Channels of the pictures, 1 or 3."""
+        """Channels of the images, 1 or 3."""
         return self.decoder.config.image_channels
 
     @property
@@ -181,11 +181,13 @@ class ClassToImage:
                     row[place] = factor.code(told[factor.name])
         return {name: value.to(self.device) for name, value in coded(codes).items()}
 
-    def paint(self, wanted: Sequence[Wanted | str], seeds: Sequence[int], **options: float) -> Iterator[Progress]:
+    def generate_batch(
+        self, wanted: Sequence[Wanted | str], seeds: Sequence[int], **options: float
+    ) -> Iterator[Progress]:
         """Paints wish i with seed i in one batch; yields after every step.
 
-        Picture i draws its noise from seed i alone, but sums of a batch of another size may be rounded otherwise: the
-        same picture, to within the last bits.
+        Image i draws its noise from seed i alone, but sums of a batch of another size may be rounded otherwise: the
+        same image, to within the last bits.
         """
         options = check_options(self.sampling_options, options)
         if isinstance(wanted, str | Mapping) or len(wanted) != len(seeds) or not len(seeds):
@@ -198,27 +200,27 @@ class ClassToImage:
     def sample(
         self, wanted: Wanted | str | Iterable[Wanted | str], n: int = 1, seed: int = 0, **options: float
     ) -> Iterator[GeneratedImage]:
-        """Paints every wish n times; picture i has seed `seed + i`.
+        """Paints every wish n times; image i has seed `seed + i`.
 
-        Each picture is painted alone, so that its bytes depend on nothing but the wish, seed, options and weights.
+        Each image is painted alone, so that its bytes depend on nothing but the wish, seed, options and weights.
         """
-        wishes = [self.read(one) for one in ([wanted] if isinstance(wanted, str | Mapping) else wanted)]
-        if not wishes:
+        conditions = [self.read(one) for one in ([wanted] if isinstance(wanted, str | Mapping) else wanted)]
+        if not conditions:
             raise CondgenError(f"Nothing is asked for. This model knows {self.known_attributes}.")
         seeds = seeds_from(seed, n)
         options = check_options(self.sampling_options, options)
-        for wish in wishes:
+        for condition in conditions:
             for own in seeds:
-                *_, (_, painting) = self.watch(wish, own, **options)
-                yield painting
+                *_, (_, generated) = self.generate_steps(condition, own, **options)
+                yield generated
 
-    def watch(
+    def generate_steps(
         self, wanted: Wanted | str, seed: int, **options: float
     ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
-        """Paints one picture and yields every step; the last comes with the finished painting."""
+        """Paints one image and yields every step; the last comes with the finished painting."""
         began = time.perf_counter()
         options = check_options(self.sampling_options, options)
-        for progress in self.paint([wanted], [seed], **options):
+        for progress in self.generate_batch([wanted], [seed], **options):
             yield progress, None
         ms = (time.perf_counter() - began) * 1000
         with warnings.catch_warnings():

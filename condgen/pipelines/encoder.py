@@ -1,4 +1,4 @@
-"""Encoders in use: pictures, and where they know them words, to vectors that search, probes and priors work on.
+"""Encoders in use: images, and where they know them words, to vectors that search, probes and priors work on.
 
 encoder = condgen.load("runs/clip/model")
 encoder.embed_image(images) @ encoder.embed_text(["a photo of a dog", "a photo of a cat"]).T
@@ -26,11 +26,11 @@ from condgen.pipelines.base import index_of, model_id_of, write_index
 from condgen.text import check_prompts
 
 ROWS = 256
-"""Pictures or texts that go through a network at a time."""
+"""Images or texts that go through a network at a time."""
 
 
 class ImageEncoder:
-    """Pictures to features.
+    """Images to features.
 
     Args:
         net: a module, (B, 3, S, S) in [-1, 1] -> (B, F), whose `config` tells `size` S.
@@ -56,11 +56,11 @@ class ImageEncoder:
     @property
     def stack(self) -> str:
         """What it is made of, for its card."""
-        return f"A picture encoder ({self.net.config.kind})"
+        return f"An image encoder ({self.net.config.kind})"
 
     @property
     def size(self) -> int:
-        """Edge S of the pictures that it reads."""
+        """Edge S of the images that it reads."""
         return self.net.config.size
 
     @property
@@ -119,7 +119,7 @@ class ImageEncoder:
 
 
 class TextImageEncoder(ImageEncoder):
-    """Pictures and words to one space.
+    """Images and words to one space.
 
     Args:
         net: an `Encoder`.
@@ -139,7 +139,7 @@ class TextImageEncoder(ImageEncoder):
     @property
     def stack(self) -> str:
         """What it is made of, for its card."""
-        return "A contrastive encoder of pictures and words (CLIP)"
+        return "A contrastive encoder of images and words (CLIP)"
 
     @property
     def embed_dim(self) -> int:
@@ -170,10 +170,10 @@ class TextImageEncoder(ImageEncoder):
 
 
 def start_tower(clip: CLIP, folder: Path | str) -> None:
-    """Gives CLIP's picture tower the weights of a backbone that learned from pictures alone, in place.
+    """Gives CLIP's image tower the weights of a backbone that learned from images alone, in place.
 
     Args:
-        clip: with the picture tower `patch` or `resnet`.
+        clip: with the image tower `patch` or `resnet`.
         folder: a model directory of `condgen train selfsup`.
 
     Raises:
@@ -183,13 +183,13 @@ def start_tower(clip: CLIP, folder: Path | str) -> None:
     own = getattr(clip.image, "backbone", None)
     if own is None:
         raise CondgenError(
-            f"{folder} holds a backbone of the kind {trained.config.kind}, and CLIP's picture tower is no such thing. "
+            f"{folder} holds a backbone of the kind {trained.config.kind}, and CLIP's image tower is no such thing. "
             f"Choose it with --clip.image {trained.config.kind}."
         )
     here, there = (_shape(backbone.config) for backbone in (own, trained))
     if other := [f"{name} {there.get(name)}, not {here.get(name)}" for name in there if there[name] != here.get(name)]:
         raise CondgenError(
-            f"The backbone of {folder} has another shape than CLIP's picture tower: {'; '.join(other)}. Give the tower "
+            f"The backbone of {folder} has another shape than CLIP's image tower: {'; '.join(other)}. Give the tower "
             "that shape with --clip.image, .image_width, .image_depth, .heads, .patch, .stages, .norm and "
             "--pictures.size."
         )

@@ -1,7 +1,7 @@
-"""Models that are told nothing: an autoencoder or a GAN in use, codes to pictures and, where it can, back.
+"""Models that are told nothing: an autoencoder or a GAN in use, codes to images and, where it can, back.
 
 model = condgen.load("runs/vae/model")
-model.decode(model.encode(images))       # what it keeps of pictures
+model.decode(model.encode(images))       # what it keeps of images
 model.sample(range(16))                  # new ones, a seed names each
 """
 
@@ -25,7 +25,7 @@ from condgen.files.weights import load_part, save_part
 from condgen.pipelines.base import generator, index_of, model_id_of, seeds_from, to_pil, write_index
 
 ROWS = 256
-"""Pictures or codes that go through a network at a time."""
+"""Images or codes that go through a network at a time."""
 Kind = tuple[type[nn.Module], type]
 """A class of nets and the class of its config."""
 NETS: dict[str, Kind] = {"autoencoder": (Autoencoder, AutoencoderConfig), "gan": (Gan, GanConfig)}
@@ -80,12 +80,12 @@ class LatentModel:
 
     @property
     def size(self) -> int:
-        """Edge S of the pictures."""
+        """Edge S of the images."""
         return self.net.config.size
 
     @property
     def image_channels(self) -> int:
-        """Channels C of the pictures."""
+        """Channels C of the images."""
         return self.net.config.image_channels
 
     @property
@@ -95,12 +95,12 @@ class LatentModel:
 
     @property
     def encodes(self) -> bool:
-        """Whether there is a way from pictures to codes."""
+        """Whether there is a way from images to codes."""
         return hasattr(self.net, "posterior")
 
     @property
     def variational(self) -> bool:
-        """Whether a picture has a distribution of codes, and so a likelihood."""
+        """Whether an image has a distribution of codes, and so a likelihood."""
         return self.encodes and self.net.variational
 
     @property
@@ -132,7 +132,7 @@ class LatentModel:
         return both[0], both[1] if self.variational else None
 
     def decode(self, z: Tensor) -> Tensor:
-        """Codes (N, Z), any number -> pictures (N, C, S, S) in [-1, 1] on the CPU."""
+        """Codes (N, Z), any number -> images (N, C, S, S) in [-1, 1] on the CPU."""
         return self._in_chunks(self.net.decode, z).clamp(-1, 1)
 
     def draw(self, seeds: Sequence[int]) -> Tensor:
@@ -149,11 +149,11 @@ class LatentModel:
         return self.mixture.draw(rng)
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """New pictures, (N, C, S, S) in [-1, 1] on the CPU, one for each seed."""
+        """New images, (N, C, S, S) in [-1, 1] on the CPU, one for each seed."""
         return self.decode(self.draw(seeds))
 
-    def paintings(self, n: int = 1, seed: int = 0) -> Iterator[GeneratedImage]:
-        """n new pictures with their recipe; picture i has seed `seed + i`, and is painted alone."""
+    def generate_images(self, n: int = 1, seed: int = 0) -> Iterator[GeneratedImage]:
+        """n new images with their recipe; image i has seed `seed + i`, and is painted alone."""
         for own in seeds_from(seed, n):
             began = time.perf_counter()
             image = to_pil(self.sample([own]))[0]
@@ -161,11 +161,11 @@ class LatentModel:
             yield GeneratedImage(image, recipe, None, (time.perf_counter() - began) * 1000)
 
     def check_encodes(self) -> None:
-        """Raises `CondgenError` where there is no way from pictures to codes."""
+        """Raises `CondgenError` where there is no way from images to codes."""
         if not self.encodes:
             raise CondgenError(
                 f"{self.name} is a {self.kind}, which has no encoder: `condgen manifold project` looks for the code of "
-                "a picture."
+                "an image."
             )
 
     @torch.inference_mode()

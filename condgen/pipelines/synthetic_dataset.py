@@ -1,4 +1,4 @@
-"""Labelled pictures made by a model: as many of every label as are wanted, in memory or as a data set on disk.
+"""Labelled images made by a model: as many of every label as are wanted, in memory or as a data set on disk.
 
 write_set(condgen.load("runs/fashion"), "synthetic", 1000, how="parquet")
 """
@@ -25,7 +25,7 @@ MOST = 1_000_000
 
 @dataclass(frozen=True)
 class Some:
-    """Pictures of one label: uint8 (B, C, S, S), the label's place among the model's, the place of the first."""
+    """Images of one label: uint8 (B, C, S, S), the label's place among the model's, the place of the first."""
 
     images: np.ndarray
     label: int
@@ -36,44 +36,44 @@ def pictures(
     model: ClassToImage, per_label: int, labels: Sequence[str] = (), also: Mapping[str, object] | None = None,
     seed: int = 0, batch: int = BATCH, **options: float,
 ) -> Iterator[Some]:  # fmt: skip
-    """Paints `per_label` pictures of every label; picture i of each has seed `seed + i`.
+    """Paints `per_label` images of every label; image i of each has seed `seed + i`.
 
-    A batch is painted together. What a picture shows depends on label, seed, options and weights alone; its last bits
+    A batch is painted together. What an image shows depends on label, seed, options and weights alone; its last bits
     also on the size of the batch, for sums of another shape are rounded otherwise: a value may then differ by 1 of 255.
     With the same `batch` all bytes repeat.
 
     Args:
         labels: some of the model's; all when empty.
-        also: further factors, the same for all pictures.
-        batch: pictures painted at a time.
+        also: further factors, the same for all images.
+        batch: images painted at a time.
         options: the model's own options.
 
     Raises:
         CondgenError: a number out of range, an unknown label, factor or option; before anything is painted.
     """
-    wishes = _checked(model, per_label, labels, also, seed, batch)
+    conditions = _checked(model, per_label, labels, also, seed, batch)
     options = check_options(model.sampling_options, options)
-    return _paint(model, wishes, per_label, seed, batch, options)
+    return _paint(model, conditions, per_label, seed, batch, options)
 
 
 def _checked(model, per_label, labels, also, seed, batch) -> dict[int, dict]:
     """What is wanted, by the code of its label."""
-    for what, value, most in (("pictures of a label", per_label, MOST), ("pictures in a batch", batch, 4096)):
+    for what, value, most in (("images of a label", per_label, MOST), ("images in a batch", batch, 4096)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise CondgenError(f"The number of {what} must be an integer from 1 to {most}, got {short(value)}.")
     generator(seed)
     generator(seed + per_label - 1)
     if not model.labels:
         raise CondgenError("The labels of this model are numbers, of which there is no list. Paint them one by one.")
-    wishes = [model.read(dict(also or {}) | {LABEL: label}) for label in labels or model.labels]
-    return {model.labels.index(wish[LABEL]): wish for wish in wishes}
+    conditions = [model.read(dict(also or {}) | {LABEL: label}) for label in labels or model.labels]
+    return {model.labels.index(condition[LABEL]): condition for condition in conditions}
 
 
-def _paint(model, wishes, per_label, seed, batch, options) -> Iterator[Some]:
-    for label, wish in wishes.items():
+def _paint(model, conditions, per_label, seed, batch, options) -> Iterator[Some]:
+    for label, condition in conditions.items():
         for first in range(0, per_label, batch):
             seeds = range(seed + first, seed + min(first + batch, per_label))
-            *_, last = model.paint([wish] * len(seeds), seeds, **options)
+            *_, last = model.generate_batch([condition] * len(seeds), seeds, **options)
             yield Some(to_uint8(last.images), label, first)
 
 
@@ -92,20 +92,20 @@ def write_set(
         CondgenError: see `pictures`; or there is something at that place already.
     """
     place = place_of(Path(out), how)
-    wishes = _checked(model, per_label, labels, also, seed, batch)
+    conditions = _checked(model, per_label, labels, also, seed, batch)
     options = check_options(model.sampling_options, options)
-    total, began = len(wishes) * per_label, time.perf_counter()
+    total, began = len(conditions) * per_label, time.perf_counter()
     about = {"model": model.name, "model_id": model.model_id, "per_label": per_label, "seed": seed, "batch": batch}
-    about |= {"options": options, "also": {k: v for k, v in next(iter(wishes.values())).items() if k != LABEL}}
-    counts = tuple(per_label * (code in wishes) for code in range(len(model.labels)))
+    about |= {"options": options, "also": {k: v for k, v in next(iter(conditions.values())).items() if k != LABEL}}
+    counts = tuple(per_label * (code in conditions) for code in range(len(model.labels)))
     contents = Contents(model.labels, counts, (model.image_channels, model.size, model.size), about)
     with writing(place, how, contents) as put:
         done = 0
-        for some in _paint(model, wishes, per_label, seed, batch, options):
+        for some in _paint(model, conditions, per_label, seed, batch, options):
             put(some.images, some.label, some.first)
             done += len(some.images)
             left = (time.perf_counter() - began) / done * (total - done)
-            progress(done / total, f"{done:,} of {total:,} pictures, {_clock(left)} left")
+            progress(done / total, f"{done:,} of {total:,} images, {_clock(left)} left")
     return place
 
 

@@ -1,4 +1,4 @@
-"""The corridor in use: prompt -> text embedding -> image embedding -> picture, each stage callable alone.
+"""The corridor in use: prompt -> text embedding -> image embedding -> image, each stage callable alone.
 
 model = load()                                   # the model that comes with the package
 for painting in model.generate(["a red circle above a blue square"], n=2, seed=7):
@@ -132,7 +132,7 @@ class TextToImage:
 
     @property
     def size(self) -> int:
-        """Edge of the pictures."""
+        """Edge of the images."""
         return self.decoder.config.size
 
     @property
@@ -171,8 +171,8 @@ class TextToImage:
         for name in sorted(set(options) - {option.name for option in own}):
             if others := [p for p in self.priors if name in {option.name for option in self._prior_options(p)}]:
                 raise CondgenError(
-                    f"The option {name} belongs to --prior {others[0]}, but the prior is {prior or self.default_prior}. "
-                    "Choose that prior, or leave the option out."
+                    f"The option {name} belongs to --prior {others[0]}, but the prior is {prior or self.default_prior}."
+                    " Choose that prior, or leave the option out."
                 )
         return check_options(own, options)
 
@@ -204,10 +204,10 @@ class TextToImage:
     def draw_image(
         self, z: Tensor, text: Text, rng: list[torch.Generator], use_z=True, use_words=True, **options: float
     ) -> Iterator[Tensor]:
-        """Image embedding and words to pictures: yields the picture so far, (B, 3, S, S) in [-1, 1]."""
+        """Image embedding and words to images: yields the image so far, (B, 3, S, S) in [-1, 1]."""
         return self.decoder.sample(condition(z, text.tokens, use_z, use_words), rng, **options)
 
-    def paint(
+    def generate_batch(
         self,
         prompts: list[str],
         seeds: list[int],
@@ -231,25 +231,25 @@ class TextToImage:
     def generate(
         self, prompts: list[str] | str, n: int = 1, seed: int = 0, prior: str | None = None, **options: float
     ) -> Iterator[GeneratedImage]:
-        """Paints every prompt n times; picture i has seed `seed + i`.
+        """Paints every prompt n times; image i has seed `seed + i`.
 
-        Each picture is painted alone, so that its bytes depend on nothing but prompt, seed, options and weights.
+        Each image is painted alone, so that its bytes depend on nothing but prompt, seed, options and weights.
         """
         prompts = check_prompts(prompts)
         seeds = seeds_from(seed, n)
         options = self._resolved_options(prior, options)
         for prompt in prompts:
             for own in seeds:
-                *_, (_, painting) = self.watch(prompt, own, prior, **options)
-                yield painting
+                *_, (_, generated) = self.generate_steps(prompt, own, prior, **options)
+                yield generated
 
-    def watch(
+    def generate_steps(
         self, prompt: str, seed: int, prior: str | None = None, **options: float
     ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
-        """Paints one picture and yields every step; the last comes with the finished painting."""
+        """Paints one image and yields every step; the last comes with the finished painting."""
         began = time.perf_counter()
         options = self._resolved_options(prior, options)
-        for progress in self.paint([prompt], [seed], prior, **options):
+        for progress in self.generate_batch([prompt], [seed], prior, **options):
             yield progress, None
         ms = (time.perf_counter() - began) * 1000
         with warnings.catch_warnings():
@@ -268,7 +268,7 @@ class TextToImage:
 
     @torch.inference_mode()
     def clip_score(self, images: Tensor, text: Text) -> Tensor:
-        """Cosine of picture i and prompt i, (B,)."""
+        """Cosine of image i and prompt i, (B,)."""
         return (self.clip.embed_image(images.clamp(-1, 1)) * text.embed).sum(1)
 
     def save(self, folder: Path | str, card: str = "", half: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Translators in use: picture to picture, one way where pairs were learned from, both ways where there were none.
+"""Translators in use: image to image, one way where pairs were learned from, both ways where there were none.
 
 model = condgen.load("runs/shapes/model")
 circles = model.translate(squares)                # (N, C, S, S) in [-1, 1]
@@ -28,14 +28,14 @@ from condgen.files.weights import load_part, save_part
 from condgen.pipelines.base import index_of, model_id_of, to_pil, write_index
 
 ROWS = 64
-"""Pictures that go through a network at a time."""
+"""Images that go through a network at a time."""
 THERE, BACK = "a_to_b", "b_to_a"
 """Folders of the generators; one who learned from pairs knows no way back."""
 
 
 @dataclass(frozen=True)
 class Translation:
-    """One picture, translated.
+    """One image, translated.
 
     Args:
         source: the file that it was read from.
@@ -93,11 +93,11 @@ class Translator:
     def stack(self) -> str:
         """What it is made of, for its card."""
         learned = "without pairs" if self.both_ways else "from pairs"
-        return f"A translator of pictures ({' to '.join(self.sides)}; {_kind_of(self.nets[THERE])}), learned {learned},"
+        return f"A translator of images ({' to '.join(self.sides)}; {_kind_of(self.nets[THERE])}), learned {learned},"
 
     @property
     def size(self) -> int:
-        """Edge S of the pictures."""
+        """Edge S of the images."""
         return self.nets[THERE].config.size
 
     @property
@@ -131,18 +131,18 @@ class Translator:
     def translate(self, images: Tensor, to: str = "") -> Tensor:
         """(N, C, S, S) in [-1, 1], any number -> (N, K, S, S) in [-1, 1] on the CPU.
 
-        Grey pictures are taken for coloured ones, and colours made grey, where it reads the other.
+        Grey images are taken for coloured ones, and colours made grey, where it reads the other.
 
         Args:
             to: one of `targets`.
 
         Raises:
-            CondgenError: there is no such target, or the pictures have another size.
+            CondgenError: there is no such target, or the images have another size.
         """
         net = self.net(to)
         if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[2:] != (self.size, self.size):
             raise CondgenError(
-                f"{self.name} translates pictures of {self.size} x {self.size} pixels, in a tensor (N, 1 or 3, "
+                f"{self.name} translates images of {self.size} x {self.size} pixels, in a tensor (N, 1 or 3, "
                 f"{self.size}, {self.size}); got {tuple(images.shape)}."
             )
         parts = recoloured(images, net.config.reads).split(ROWS)
@@ -151,15 +151,15 @@ class Translator:
     def translations(
         self, files: Iterable[Path | str], to: str = "", how: Literal["crop", "pad"] | None = None, edges: bool = False
     ) -> Iterator[Translation]:
-        """Translates picture files, one after the other.
+        """Translates image files, one after the other.
 
         Args:
             to: one of `targets`.
-            how: how pictures that are not square become so; None as those of the training did.
+            how: how images that are not square become so; None as those of the training did.
             edges: translate their edges, see `data.drawn_pairs.edges`.
 
         Raises:
-            CondgenError: there is no such target, or a file is no picture; the message names it.
+            CondgenError: there is no such target, or a file is no image; the message names it.
         """
         to, trained = to or self.targets[0], self.about.get("reading")
         how = how or ("pad" if isinstance(trained, dict) and trained.get("how") == "pad" else "crop")

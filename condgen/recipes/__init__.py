@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
 RECIPES: dict[str, Recipe] = PAINTING | ENCODERS | AUTOENCODERS | GANS | TRANSLATION
 RUNS: dict[type, tuple[str, str]] = {
-    TextToImageTaskConfig: ("captioned pictures", "condgen.tasks.text_to_image:TextToImageTask"),
-    ClassToImageTaskConfig: ("labelled pictures", "condgen.tasks.class_to_image:ClassToImageTask"),
-    ClipTaskConfig: ("pictures with captions or labels", "condgen.tasks.clip:ClipTask"),
+    TextToImageTaskConfig: ("captioned images", "condgen.tasks.text_to_image:TextToImageTask"),
+    ClassToImageTaskConfig: ("labelled images", "condgen.tasks.class_to_image:ClassToImageTask"),
+    ClipTaskConfig: ("images with captions or labels", "condgen.tasks.clip:ClipTask"),
     SelfsupTaskConfig: ("pictures", "condgen.tasks.selfsup:SelfsupTask"),
     AutoencoderTaskConfig: ("pictures", "condgen.tasks.autoencoder:AutoencoderTask"),
     GanTaskConfig: ("pictures", "condgen.tasks.gan:GanTask"),
-    TranslationTaskConfig: ("pictures of two kinds", "condgen.tasks.translation:TranslationTask"),
+    TranslationTaskConfig: ("images of two kinds", "condgen.tasks.translation:TranslationTask"),
 }
 """Config of a recipe -> what it learns from, and the class of its run."""
 SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
@@ -78,7 +78,7 @@ def train(
         out: the run's folder: config, metrics, curves, sample sheets, checkpoints, and at the end `model/`.
         config: by default that of the recipe.
         measure: of recipes by label: gives numbers about the model so far, logged whenever a sample sheet is painted.
-        encoder: of recipes from words to picture: a net of your own and its tokenizer, which keep the contract of
+        encoder: of recipes from words to image: a net of your own and its tokenizer, which keep the contract of
             `contracts.Encoder`, to train priors and decoder on. `TextToImage.load` wants them again.
 
     Raises:
@@ -112,7 +112,7 @@ def train(
 def bounded(config, recipe: Recipe, stage: str, fit: FitConfig, parts: int = 1) -> FitConfig:
     """The fit of a stage under the run's `minutes` and `images`; `parts` trainings share the stage's time.
 
-    Under `minutes` time alone decides and the learning rate follows it, unless a number of pictures was given too.
+    Under `minutes` time alone decides and the learning rate follows it, unless a number of images was given too.
     """
     share = SHARES[stage] if isinstance(config, TextToImageTaskConfig) and config.stage == "all" else 1.0
     if share < 1 and config.encoder:

@@ -28,7 +28,7 @@ COLLECTIONS = {
     "fashion": "Fashion-MNIST at 28 px; --data is its folder",
     "cifar10": "CIFAR-10 at 32 px; --data is its folder",
     "scenes": "coloured shapes at 32 px, drawn here",
-    "pictures": "your own pictures; --data is their folder or table",
+    "pictures": "your own images; --data is their folder or table",
 }
 """Name of a collection -> what it is."""
 OWN = {"digits": "digits", "scenes": "scenes"}

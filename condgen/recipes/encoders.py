@@ -41,7 +41,7 @@ _SELFSUP = SelfsupTaskConfig(
 
 
 def _resnet18(c: SelfsupTaskConfig) -> SelfsupTaskConfig:
-    """A ResNet-18 whose stem leaves small pictures whole, for GPUs."""
+    """A ResNet-18 whose stem leaves small images whole, for GPUs."""
     fit = replace(c.fit_selfsup, images=10_000_000, batch=512)
     return replace(c, backbone=BackboneShape(width=64, depth=2, patch=1, stages=4), fit_selfsup=fit)
 
@@ -49,14 +49,14 @@ def _resnet18(c: SelfsupTaskConfig) -> SelfsupTaskConfig:
 ENCODERS: dict[str, Recipe] = {
     "clip": Recipe(
         FAMILY,
-        "pictures and words to one space; --data is captioned or labelled pictures",
+        "images and words to one space; --data is captioned or labelled images",
         _CLIP,
         sizes={"patch": _patch, "base": _patch_base},
         needs_data=True,
     ),
     "selfsup": Recipe(
         FAMILY,
-        "pictures alone to features, by --method simclr, moco or instance; --data is pictures of any kind",
+        "images alone to features, by --method simclr, moco or instance; --data is images of any kind",
         _SELFSUP,
         sizes={"resnet18": _resnet18},
         needs_data=True,

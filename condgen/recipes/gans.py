@@ -17,7 +17,7 @@ KINDS = {
     "gan": ("a GAN of perceptrons", GanShape(body="mlp", width=128)),
     "dcgan": ("a GAN of convolutions (DCGAN)", GanShape()),
     "infogan": (
-        "a GAN whose codes can be read off its pictures (InfoGAN)",
+        "a GAN whose codes can be read off its images (InfoGAN)",
         GanShape(code=62, hidden=256, categories=10, continuous=2),
     ),
 }  # fmt: skip
@@ -31,7 +31,7 @@ COLLECTIONS = {
     ),
     "scenes": ("coloured shapes at 32 px, drawn here", GanTaskConfig(data="scenes")),
     "pictures": (
-        "your own pictures at 32 px; --data is their folder or table", GanTaskConfig(pictures=AnyPictures(size=32))
+        "your own images at 32 px; --data is their folder or table", GanTaskConfig(pictures=AnyPictures(size=32))
     ),
 }  # fmt: skip
 """Name of a collection -> what it is, and how it is read."""
@@ -40,7 +40,7 @@ COLLECTIONS = {
 def _of_kind(collection: str, base: GanTaskConfig, kind: str, shape: GanShape) -> GanTaskConfig:
     """A kind of GAN for a collection.
 
-    InfoGAN is as it was taught, at a faster pace: without norms in the critic the generator came to paint one picture
+    InfoGAN is as it was taught, at a faster pace: without norms in the critic the generator came to paint one image
     of every category, and with more weight on the continuous codes these took over what categories should tell.
     """
     if collection == "digits" and kind != "gan":  # there is but one level

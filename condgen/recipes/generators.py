@@ -101,7 +101,7 @@ def _by_label() -> dict[str, Recipe]:
         "digits": ("handwritten digits at 8 px, which come with scikit-learn", digits),
         "fashion": ("Fashion-MNIST at 28 px; --data is its folder", fashion),
         "cifar10": ("CIFAR-10 at 32 px; --data is its folder", cifar),
-        "labels": ("your own labelled pictures; --data is their folder or table", fashion),
+        "labels": ("your own labelled images; --data is their folder or table", fashion),
     }
     names = {"diffusion": "a diffusion model", "cgan": "a conditional GAN", "cvae": "a conditional VAE"}
     return {
@@ -139,7 +139,7 @@ PAINTING: dict[str, Recipe] = {
     ),
     "captions": Recipe(
         WORDS,
-        "your own captioned pictures; --data is their folder, file or shards",
+        "your own captioned images; --data is their folder, file or shards",
         _CAPTIONS,
         sizes={"tiny": _tiny, "small": _small, "base": _base},
         needs_data=True,

@@ -8,8 +8,8 @@ from typing import Any
 
 from condgen.contracts import CondgenError
 
-WORDS, LABELS, ENCODERS = "words to picture", "label to picture", "encoders"
-SPACES, TRANSLATION = "pictures alone", "picture to picture"
+WORDS, LABELS, ENCODERS = "words to image", "label to image", "encoders"
+SPACES, TRANSLATION = "images alone", "image to image"
 """Families of recipes."""
 
 

@@ -1,4 +1,4 @@
-"""Recipes from picture to picture."""
+"""Recipes from image to image."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ _SIZES = {"classic": _classic}
 
 TRANSLATION: dict[str, Recipe] = {
     "edges2picture": Recipe(
-        FAMILY, "edges to pictures: drawn scenes, or --data pictures of any kind", _drawn("edges"), _SIZES
+        FAMILY, "edges to images: drawn scenes, or --data images of any kind", _drawn("edges"), _SIZES
     ),
     "grey2colour": Recipe(
-        FAMILY, "grey pictures to colours: drawn scenes, or --data pictures of any kind", _drawn("grey"), _SIZES
+        FAMILY, "grey images to colours: drawn scenes, or --data images of any kind", _drawn("grey"), _SIZES
     ),
     "day2night": Recipe(FAMILY, "drawn scenes by day to the same by night", _drawn("night"), _SIZES),
     "squares2circles": Recipe(
@@ -68,14 +68,14 @@ TRANSLATION: dict[str, Recipe] = {
     ),
     "pairs": Recipe(
         FAMILY,
-        "your own pairs; --data is a folder with a/ and b/, or of pictures side by side",
+        "your own pairs; --data is a folder with a/ and b/, or of images side by side",
         _PAIRED,
         _SIZES,
         needs_data=True,
     ),
     "unpaired": Recipe(
         FAMILY,
-        "your own two heaps of pictures, without pairs; --data is a folder with a/ and b/",
+        "your own two heaps of images, without pairs; --data is a folder with a/ and b/",
         _UNPAIRED,
         _SIZES,
         needs_data=True,

@@ -1,6 +1,6 @@
-"""Any pictures, to look through rather than to train on: captioned, labelled, or a mere folder of them.
+"""Any images, to look through rather than to train on: captioned, labelled, or a mere folder of them.
 
-What training could not use is left out there and is here: a picture needs no caption, and no label, to be found.
+What training could not use is left out there and is here: an image needs no caption, and no label, to be found.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from condgen.data.sources.rows import (
 from condgen.data.sources.tables import SHARDS
 
 AT_ONCE = 64
-"""Pictures that are decoded side by side."""
+"""Images that are decoded side by side."""
 
 
 @dataclass
 class Entry:
-    """One picture and what is said of it.
+    """One image and what is said of it.
 
     Args:
         number: its place in the data.
         file: its name in the data: of a file relative to the folder, of a row `shard:row`.
-        captions: may grow while the pictures are read, for several rows may name one file.
+        captions: may grow while the images are read, for several rows may name one file.
         label: its class; without one, its attributes.
     """
 
@@ -63,16 +63,16 @@ class Entry:
 
 
 class Gallery:
-    """The pictures of a path, N of them about.
+    """The images of a path, N of them about.
 
     Args:
-        path: captioned pictures, see `sources`; labelled ones, see `labels`; or a folder with pictures at any depth.
+        path: captioned images, see `sources`; labelled ones, see `labels`; or a folder with images at any depth.
         columns, where: how tables are read, see `sources.load_captions`.
         split: `all`, or one that the data has.
-        how: how pictures become square, `crop` or `pad`.
+        how: how images become square, `crop` or `pad`.
 
     Raises:
-        CondgenError: there are no pictures.
+        CondgenError: there are no images.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Gallery:
     ):
         self.path, self.split, self.how = os.fspath(path), split_name(split), how
         self.bad = Tally()
-        """What was left out, by reason, once the pictures were read."""
+        """What was left out, by reason, once the images were read."""
         found = _found(self.path, columns, where)
         self.coders = found.coders if isinstance(found, LabelledRows) else ()
         self.found = found.source if isinstance(found, LabelledRows) else found
@@ -96,20 +96,20 @@ class Gallery:
         return self.found.name
 
     def __len__(self) -> int:
-        """About how many pictures there are; 0 where only reading them would tell."""
+        """About how many images there are; 0 where only reading them would tell."""
         if isinstance(self.found, Arrays):
             return sum(len(numbers) for _, numbers in self._parts())
         return expected_rows(self.found, self.split)
 
     @property
     def place(self) -> str:
-        """Eight hex digits that name where the pictures are and how they are read, whatever they show."""
+        """Eight hex digits that name where the images are and how they are read, whatever they show."""
         path = os.path.expanduser(self.path)  # or a word, which is the same everywhere
         return _digest([os.path.abspath(path) if os.path.exists(path) else self.path, *self._asked], 8)
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits that name the pictures and how they are read: of files their names, sizes and times, of
+        """Sixteen hex digits that name the images and how they are read: of files their names, sizes and times, of
         arrays their content.
         """
         if isinstance(self.found, Arrays):
@@ -119,7 +119,7 @@ class Gallery:
         return _digest([[_mark(file) for file in self._files()], *self._asked])
 
     def _files(self) -> Iterator[Path]:
-        """Every file that a change of the pictures would change."""
+        """Every file that a change of the images would change."""
         source = self.found
         yield from (table.path for table in source.tables)
         if source.form == "sidecars":
@@ -130,10 +130,10 @@ class Gallery:
                 yield row.picture
 
     def each(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
-        """Every picture once, uint8 (3, S, S); those that cannot be read are counted in `bad`.
+        """Every image once, uint8 (3, S, S); those that cannot be read are counted in `bad`.
 
         Raises:
-            CondgenError: the data has no such split, or none of its pictures can be read.
+            CondgenError: the data has no such split, or none of its images can be read.
         """
         self.bad, count = Tally(), 0
         for entry, image in self._arrays(size) if isinstance(self.found, Arrays) else self._rows(size):
@@ -142,16 +142,16 @@ class Gallery:
         told = "; ".join(self.bad.lines(most=3))
         if not count:
             raise CondgenError(
-                f"{self.path} has no picture{f' in the split {self.split!r}' if self.split != 'all' else ''} that can "
+                f"{self.path} has no image{f' in the split {self.split!r}' if self.split != 'all' else ''} that can "
                 f"be read{f': {told}' if told else ''}. Check the path{', or take another split' if not told else ''}."
             )
         if told:
             total = count + self.bad.total()
-            text = f"{self.path}: {self.bad.total()} of {total} pictures left out: {told}"
+            text = f"{self.path}: {self.bad.total()} of {total} images left out: {told}"
             warnings.warn(text, CondgenWarning, stacklevel=2)
 
     def pictures(self, numbers: Collection[int]) -> dict[int, Image.Image]:
-        """Some pictures by their place in the data, as they are; those that are gone meanwhile are left out."""
+        """Some images by their place in the data, as they are; those that are gone meanwhile are left out."""
         wanted, out = set(numbers), {}
         if isinstance(self.found, Arrays):
             for part, own, first in self._places():
@@ -208,7 +208,7 @@ class Gallery:
                         yield entry, image
 
     def _jobs(self) -> Iterator[tuple[Entry, Row]]:
-        """Every picture that there may be, once."""
+        """Every image that there may be, once."""
         seen: dict[Path, Entry] = {}
         for number, row in enumerate(rows(self.found, self.split)):
             if not row.kept or not (in_split(row.split, self.split) or (row.fault and not row.split)):
@@ -235,7 +235,7 @@ class Gallery:
 
 
 def _found(path: str, columns: Columns, where: str) -> Source | Arrays | LabelledRows:
-    """What is there; a folder with pictures is one of pictures, where it is nothing else."""
+    """What is there; a folder with images is one of images, where it is nothing else."""
     try:
         return open_either(path, columns, where)
     except CondgenError:
@@ -254,7 +254,7 @@ def _label(factors: tuple[Attribute, ...] | list[Attribute], codes: list[float])
 
 
 def _names_files(table: Path, image: str) -> bool:
-    """Whether a table names files, and does not hold the pictures itself."""
+    """Whether a table names files, and does not hold the images itself."""
     if table.suffix.lower() != ".parquet":
         return table.suffix.lower() != ".tar"
     import pyarrow as pa

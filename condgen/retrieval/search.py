@@ -1,4 +1,4 @@
-"""Finding pictures by words or by a picture, and embeddings for other tools.
+"""Finding images by words or by an image, and embeddings for other tools.
 
 for found in condgen.search("runs/clip/model", "photos", ["a dog on a beach", Path("cat.jpg")], n=5):
     print(found.query, [(hit.file, hit.score) for hit in found.hits])
@@ -35,23 +35,23 @@ from condgen.text import check_prompt
 
 
 class Words(str):
-    """A query in words, even where it is called like a picture."""
+    """A query in words, even where it is called like an image."""
 
 
 Query = str | Path | Image.Image
 MOST = 1000
 """Hits of a query."""
 CELL = 160
-"""Edge of a picture on the sheet."""
+"""Edge of an image on the sheet."""
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A picture that was found.
+    """An image that was found.
 
     Args:
-        score: cosine of the query and the picture, from -1 to 1.
+        score: cosine of the query and the image, from -1 to 1.
         file: its name in the data.
         captions, label: what is said of it; empty where that is nothing.
         number: its place in the data.
@@ -91,22 +91,22 @@ def search(
     cache: str | Path | None = None,
     progress: ProgressCallback = lambda share, what: None,
 ) -> list[Found]:
-    """The pictures that are nearest to each query, by the cosine in the space of an encoder.
+    """The images that are nearest to each query, by the cosine in the space of an encoder.
 
     Args:
         model: an encoder, or a model that paints words, whose encoder is taken; or a path or name of one, also of
             another library, see `encoders.opening.NAMES`.
-        data: captioned pictures, labelled ones, or a folder of pictures, see `data.gallery.Gallery`.
-        queries: texts, pictures as paths or PIL. A text that is the path of a picture is that picture; `Words` are not.
-        n: pictures for each query; fewer where there are no more.
+        data: captioned images, labelled ones, or a folder of images, see `data.gallery.Gallery`.
+        queries: texts, images as paths or PIL. A text that is the path of an image is that image; `Words` are not.
+        n: images for each query; fewer where there are no more.
         split: which part of the data.
-        how: how pictures become square, `crop` or `pad`; None as in the training.
+        how: how images become square, `crop` or `pad`; None as in the training.
         columns, where: how tables are read, see `data.sources.load_captions`.
         cache: folder that keeps the embeddings of the data, so that they are computed once; None takes the user's own.
         progress: called with progress.
 
     Raises:
-        CondgenError: no queries, a text for an encoder of pictures alone, no pictures, or what `open_model` raises.
+        CondgenError: no queries, a text for an encoder of images alone, no images, or what `open_model` raises.
     """
     encoder = encoder_of(model)
     asked = [queries] if isinstance(queries, str | Path | Image.Image) else list(queries)
@@ -127,7 +127,7 @@ def encode(
     where: str = "",
     progress: ProgressCallback = lambda share, what: None,
 ) -> Vectors:
-    """Unit vectors of texts, then of pictures, and what each is of.
+    """Unit vectors of texts, then of images, and what each is of.
 
     Args:
         model, data, split, how, columns, where, progress: as for `search`.
@@ -138,7 +138,7 @@ def encode(
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     if not texts and not data:
-        raise CondgenError("There is nothing to encode. Give texts, or pictures with --data PATH.")
+        raise CondgenError("There is nothing to encode. Give texts, or images with --data PATH.")
     encoder = encoder_of(model)
     gallery = gallery_of(encoder, data, split, how, columns, where) if data else None
     embeds = [embed_texts(encoder, texts)] if texts else []
@@ -153,11 +153,11 @@ def encode(
 
 
 class Finder:
-    """The pictures of a gallery, to be found again and again.
+    """The images of a gallery, to be found again and again.
 
     Args:
         encoder: makes the embeddings.
-        gallery: the pictures.
+        gallery: the images.
     """
 
     def __init__(self, encoder: ImageEncoder, gallery: Gallery):
@@ -167,9 +167,9 @@ class Finder:
     def check(self, queries: Sequence[Query], n: int) -> None:
         """Raises `CondgenError` for what no search could answer, before anything is embedded."""
         if not queries:
-            raise CondgenError("There is no query. Give words, for example 'a red circle', or the path of a picture.")
+            raise CondgenError("There is no query. Give words, for example 'a red circle', or the path of an image.")
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST:
-            raise CondgenError(f"The number of pictures must be an integer from 1 to {MOST}, got {short(n)}.")
+            raise CondgenError(f"The number of images must be an integer from 1 to {MOST}, got {short(n)}.")
         for query in queries:
             if is_text(query):
                 check_text(self.encoder, query)
@@ -177,7 +177,7 @@ class Finder:
                 picture_of(query)
 
     def embed(self, cache: str | Path | None = None, progress: ProgressCallback = lambda share, what: None) -> Vectors:
-        """The embeddings of the pictures: those that are kept, where they are of this encoder and of these pictures as
+        """The embeddings of the images: those that are kept, where they are of this encoder and of these images as
         they are now; else they are computed, and kept.
         """
         gallery, space = self.gallery, self.encoder.space
@@ -189,7 +189,7 @@ class Finder:
             kept = Vectors.of(*embed_gallery(self.encoder, gallery, progress), about)
             try:
                 kept.write(path)
-                progress(1.0, f"{len(kept):,} pictures embedded, kept in {path}")
+                progress(1.0, f"{len(kept):,} images embedded, kept in {path}")
             except CondgenError as error:
                 warnings.warn(f"The embeddings are not kept for the next time: {error}", CondgenWarning, stacklevel=2)
         self.vectors = kept
@@ -205,7 +205,7 @@ class Finder:
 
     def _known(self, query: Query) -> tuple[str, Literal["text", "picture"], np.ndarray]:
         """Name, kind and embedding of a query."""
-        name = str(getattr(query, "filename", "") or "a picture") if isinstance(query, Image.Image) else str(query)
+        name = str(getattr(query, "filename", "") or "an image") if isinstance(query, Image.Image) else str(query)
         name = name.encode("utf-8", "replace").decode()
         if is_text(query):
             return name, "text", embed_texts(self.encoder, [query])[0]
@@ -280,7 +280,7 @@ def gallery_of(
     columns: Columns = GUESSED,
     where: str = "",
 ) -> Gallery:
-    """The pictures of a path, squared as those of the encoder's training were where nothing else is asked for."""
+    """The images of a path, squared as those of the encoder's training were where nothing else is asked for."""
     trained = encoder.about.get("reading")
     trained = trained.get("how") if isinstance(trained, dict) else None
     return Gallery(data, columns, where, split, how or (trained if trained in ("crop", "pad") else "crop"))
@@ -289,9 +289,9 @@ def gallery_of(
 def embed_gallery(
     encoder: ImageEncoder, gallery: Gallery, progress: ProgressCallback
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Unit vectors, float32 (N, D), of all pictures that can be read, and what each is of."""
+    """Unit vectors, float32 (N, D), of all images that can be read, and what each is of."""
     entries, embeds, pictures = [], [], gallery.each(encoder.size)
-    progress(0.0, f"embedding the pictures of {gallery.name}")
+    progress(0.0, f"embedding the images of {gallery.name}")
     clock = Clock(progress, len(gallery), 0)
     while some := list(islice(pictures, ROWS)):
         entries += [entry for entry, _ in some]
@@ -305,7 +305,7 @@ def embed_texts(encoder: ImageEncoder, texts: Sequence[str]) -> np.ndarray:
     """Unit vectors, float32 (N, D); warns of words never seen and of texts that are too long.
 
     Raises:
-        CondgenError: a text is empty, or the encoder knows pictures alone.
+        CondgenError: a text is empty, or the encoder knows images alone.
     """
     for text in texts:
         check_text(encoder, text)
@@ -316,15 +316,15 @@ def embed_texts(encoder: ImageEncoder, texts: Sequence[str]) -> np.ndarray:
 def check_text(encoder: ImageEncoder, text: str) -> None:
     """Raises `CondgenError` when an encoder cannot read a text."""
     if not isinstance(encoder, TextImageEncoder):
-        raise CondgenError(f"{encoder.name} knows pictures and no words, such as {short(text)}. Give it a picture.")
+        raise CondgenError(f"{encoder.name} knows images and no words, such as {short(text)}. Give it an image.")
     check_prompt(text)
 
 
 def is_text(query: Query) -> bool:
-    """Whether a query is words, and not the path of a picture file.
+    """Whether a query is words, and not the path of an image file.
 
     Raises:
-        CondgenError: it is called like a picture, but there is no such file.
+        CondgenError: it is called like an image, but there is no such file.
     """
     if not isinstance(query, str) or isinstance(query, Words) or Path(query).suffix.lower() not in SUFFIXES:
         return isinstance(query, str)
@@ -333,11 +333,11 @@ def is_text(query: Query) -> bool:
             return False
     if " " in query:
         return True
-    raise CondgenError(f"{short(query)} is called like a picture, but is not there. Check the path, or say --text.")
+    raise CondgenError(f"{short(query)} is called like an image, but is not there. Check the path, or say --text.")
 
 
 def picture_of(query: Query) -> Image.Image:
-    """The picture that a query is, RGB; errors as in `open_picture`."""
+    """The image that a query is, RGB; errors as in `open_picture`."""
     return query.convert("RGB") if isinstance(query, Image.Image) else open_picture(query)
 
 
@@ -349,9 +349,7 @@ def _kept(path: Path, about: dict[str, Any], gallery: Gallery) -> Vectors | None
         kept = Vectors.read(path)
         if kept.about == about:
             return kept
-        why = (
-            "the pictures have changed" if kept.about.get("space") == about["space"] else "they are of another encoder"
-        )
+        why = "the images have changed" if kept.about.get("space") == about["space"] else "they are of another encoder"
     except CondgenError:
         why = "their file is damaged"
     warnings.warn(f"The embeddings of {gallery.name} are computed anew: {why}.", CondgenWarning, stacklevel=4)

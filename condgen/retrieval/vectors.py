@@ -1,9 +1,9 @@
 """Unit vectors with what each is of, for other tools to read: .parquet, or .npy with lines of JSON beside it.
 
 embedding   list<float32>, of D numbers
-file        the picture's name in its data; null for a text
-text        the text; null for a picture
-caption     list<string>, what is said of the picture
+file        the image's name in its data; null for a text
+text        the text; null for an image
+caption     list<string>, what is said of the image
 label       its class, or its attributes
 """
 
@@ -29,7 +29,7 @@ COLUMNS = {
     "file": pa.string(), "text": pa.string(), "caption": pa.list_(pa.string()), "label": pa.string(),
     "number": pa.int64(),
 }  # fmt: skip
-"""What a row may say of its vector; `number` is the picture's place in its data."""
+"""What a row may say of its vector; `number` is the image's place in its data."""
 
 
 class Vectors:

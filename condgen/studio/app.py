@@ -3,7 +3,7 @@
     launch(build("scenes32"))
 
     from gradio_client import Client
-    pictures, seed, archive, _ = Client("http://127.0.0.1:7860").predict(prompt="a red circle", api_name="/paint")
+    images, seed, archive, _ = Client("http://127.0.0.1:7860").predict(prompt="a red circle", api_name="/paint")
 
 Gradio is imported here, in `finding`, `latent` and `look`, nowhere else.
 """
@@ -45,7 +45,7 @@ def build(
     Where models with codes are found, it has a tab for these; of such a model, it is that alone.
 
     Args:
-        data: pictures; the page then finds some of them by words or by a picture, instead of painting.
+        data: images; the page then finds some of them by words or by an image, instead of painting.
         progress: called with progress while they are embedded.
 
     Raises:
@@ -59,7 +59,7 @@ def build(
     if not isinstance(model, TextToImage | ImageEncoder | LatentModel):
         model = find(model)
     if isinstance(model, ImageEncoder) or (isinstance(model, Path) and encodes(model)):
-        raise CondgenError("An encoder paints nothing. Give it pictures to search, with --data PATH.")
+        raise CondgenError("An encoder paints nothing. Give it images to search, with --data PATH.")
     if isinstance(model, LatentModel) or (isinstance(model, Path) and kind_of(model) == LATENTS):
         return latent.page_of(latent.shelf_of(model), plainly)
     return Studio(model if isinstance(model, TextToImage) else TextToImage.load(model), latent.shelf_of()).page
@@ -123,7 +123,7 @@ class Studio:
     def _stage(self) -> None:
         self.canvas = gr.HTML(look.resting(), label="Progress", elem_id="canvas")
         self.pictures = gr.Gallery(
-            label="Pictures",
+            label="Images",
             show_label=False,
             columns=2,
             object_fit="contain",
@@ -136,13 +136,13 @@ class Studio:
 
     def _settings(self) -> None:
         model = self.model
-        self.count = gr.Slider(1, session.MOST, value=4, step=1, label="Pictures")
+        self.count = gr.Slider(1, session.MOST, value=4, step=1, label="Images")
         with gr.Group():
             with gr.Row():
                 self.seed = gr.Number(RANDOM, label="Seed", info="-1 draws one", min_width=120)
                 self.last_seed = gr.Textbox(  # text, for a page cannot hold every seed as a number
                     label="Last seed",
-                    info="of the first picture",
+                    info="of the first image",
                     placeholder="none yet",
                     interactive=False,
                     min_width=120,
@@ -170,7 +170,7 @@ class Studio:
         )
 
     def _recipe(self) -> None:
-        with gr.Accordion("Recipe of a picture", open=False):
+        with gr.Accordion("Recipe of an image", open=False):
             self.upload = gr.File(label="A PNG that condgen painted", file_types=[".png"], height=120)
             self.recipe = gr.JSON(label="Recipe", elem_id="recipe")
 
@@ -180,22 +180,22 @@ class Studio:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         buttons = [self.go, self.stop]
         # one after the other: side by side, the buttons of a quick failure could be set before those of the start
-        painting = gr.on(start, lambda: _buttons(True), None, buttons, **quick).then(
+        generated = gr.on(start, lambda: _buttons(True), None, buttons, **quick).then(
             self._paint_function(),
             asked,
             [self.pictures, self.last_seed, self.archive, self.canvas],
             api_name="paint",
-            api_description="Paints a prompt. Gives the pictures, the seed of the first, a zip and a line of text.",
+            api_description="Paints a prompt. Gives the images, the seed of the first, a zip and a line of text.",
             preprocess=False,  # raw values, so that `session.check` is the one gate
             show_progress="minimal",
             show_progress_on=[self.canvas],
             concurrency_id="paint",
             concurrency_limit=1,
         )
-        painting.success(lambda: _buttons(False), None, buttons, **quick)
-        painting.failure(lambda: _ended("The last request was not finished."), None, [*buttons, self.canvas], **quick)
-        stopped = "Stopped. Pictures that were finished are kept."
-        self.stop.click(lambda: _ended(stopped), None, [*buttons, self.canvas], cancels=[painting], **quick)
+        generated.success(lambda: _buttons(False), None, buttons, **quick)
+        generated.failure(lambda: _ended("The last request was not finished."), None, [*buttons, self.canvas], **quick)
+        stopped = "Stopped. Images that were finished are kept."
+        self.stop.click(lambda: _ended(stopped), None, [*buttons, self.canvas], cancels=[generated], **quick)
         self.prior.input(self._offer, self.prior, list(self.sliders.values()), **quick)
         self.reuse.click(
             None, self.last_seed, self.seed, js=f"(last) => last ? Number(last) : {RANDOM}", api_visibility="private"
@@ -205,13 +205,13 @@ class Studio:
         self.upload.upload(self._open, self.upload, [self.recipe, *filled], api_visibility="private")
 
     def _paint_function(self):
-        """`paint` with one parameter for each option of the model, so that the API names them."""
+        """`generate` with one parameter for each option of the model, so that the API names them."""
 
         def paint(prompt, count, seed, prior, *values):
             with plainly():
                 options = dict(zip(self.sliders, values, strict=True))
                 order = session.check(self.model, prompt, count, seed, prior, options)
-                for view in self.easel.paint(order):
+                for view in self.easel.generate(order):
                     yield self._show(view)
 
         names = ["prompt", "count", "seed", "prior", *self.sliders]
@@ -241,7 +241,7 @@ class Studio:
         return updates
 
     def _open(self, path: str) -> list:
-        """Shows the recipe in an uploaded picture and fills the controls with it."""
+        """Shows the recipe in an uploaded image and fills the controls with it."""
         with plainly():
             recipe, order, notes = session.open_recipe(self.model, Path(path))
             for note in notes:

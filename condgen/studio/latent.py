@@ -1,9 +1,9 @@
-"""The tab of codes: sliders for what a code says most by, and the way from one picture to another.
+"""The tab of codes: sliders for what a code says most by, and the way from one image to another.
 
 launch(build("runs/vae"))
 
 from gradio_client import Client
-pictures, message = Client("http://127.0.0.1:7860").predict(model="vae", seed=7, latent_1=2, api_name="/decode")
+images, message = Client("http://127.0.0.1:7860").predict(model="vae", seed=7, latent_1=2, api_name="/decode")
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SLIDERS = 8
 FARTHEST = 4.0
 """How far a slider goes, in standard deviations."""
 STEPS = (3, 15)
-"""Least and most pictures of a way."""
+"""Least and most images of a way."""
 SAMPLES, MOVED = 256, 2
 """Codes that the spread is told from, and those that are moved to see what matters."""
 OPEN = 4
@@ -67,10 +67,10 @@ def check_model(shelf: Shelf, model: Any) -> str:
 
 
 def check_place(seed: Any, picture: Any) -> Place:
-    """Where a code comes from: an uploaded picture, else a seed; `CondgenError` where it is neither."""
+    """Where a code comes from: an uploaded image, else a seed; `CondgenError` where it is neither."""
     if picture:
         if not isinstance(picture, str):
-            raise CondgenError(f"The picture must be an uploaded file, got {short(picture)}.")
+            raise CondgenError(f"The image must be an uploaded file, got {short(picture)}.")
         return picture
     return f"{SEED}{whole('The seed', seed, 0, SEEDS - 1)}"
 
@@ -104,7 +104,7 @@ class Codes:
 
     @classmethod
     def of(cls, model: LatentModel) -> Codes:
-        """Measured on pictures that the model draws, so that no data is needed."""
+        """Measured on images that the model draws, so that no data is needed."""
         codes = model.draw(range(SAMPLES))
         among = model.decode(codes) if model.encodes else None
         moved = traverse(model, codes[:MOVED], extent=2.0, steps=2, among=among)
@@ -115,7 +115,7 @@ class Codes:
         return cls(model, moved.latents[:SLIDERS], labels, codes.std(0))
 
     def decode(self, place: Place, moves: list[float]) -> list[tuple[Image.Image, str]]:
-        """The picture, where it was uploaded; what its code paints; and what that paints when it is moved."""
+        """The image, where it was uploaded; what its code paints; and what that paints when it is moved."""
         start = Pictures(self.model).named([place])
         code = start if start.dim() == 2 else self.model.encode(start)
         new = code.clone()
@@ -125,7 +125,7 @@ class Codes:
         if any(moves[: len(self.latents)]):
             shown.append((new, "moved"))
         pictures = [(to_pil(self.model.decode(z))[0], caption) for z, caption in shown]
-        return [(to_pil(start)[0], "the picture"), *pictures] if start.dim() == 4 else pictures
+        return [(to_pil(start)[0], "the image"), *pictures] if start.dim() == 4 else pictures
 
     def between(self, first: Place, second: Place, steps: int) -> tuple[Path, Path]:
         """The sheet and the film of the ways from one to the other, as files in a new folder of `scratch`."""
@@ -177,7 +177,7 @@ class Latent:
             with gr.Column(scale=2, min_width=280):
                 with gr.Row():
                     self.seed = gr.Number(0, label="Seed", info="names a code", min_width=120)
-                    self.picture = gr.File(label="or the code of a picture", **files)
+                    self.picture = gr.File(label="or the code of an image", **files)
                 with gr.Row():
                     self.random = gr.Button("Random code", size="sm", min_width=120)
                     self.reset = gr.Button("Reset sliders", size="sm", min_width=120)
@@ -187,17 +187,17 @@ class Latent:
                 ]
             with gr.Column(scale=3, min_width=320):
                 self.pictures = gr.Gallery(
-                    label="Pictures", show_label=False, columns=3, object_fit="contain", format="png", height="auto",
+                    label="Images", show_label=False, columns=3, object_fit="contain", format="png", height="auto",
                     interactive=False, elem_id="decoded", elem_classes=["pixels"],
                 )  # fmt: skip
                 self.message = gr.Textbox(show_label=False, container=False, interactive=False)
-        with gr.Accordion("From one picture to another", open=True):
+        with gr.Accordion("From one image to another", open=True):
             with gr.Row():
                 self.first = gr.Number(1, label="From seed")
-                self.first_picture = gr.File(label="or from a picture", **files)
+                self.first_picture = gr.File(label="or from an image", **files)
                 self.second = gr.Number(2, label="To seed")
-                self.second_picture = gr.File(label="or to a picture", **files)
-                self.steps = gr.Slider(*STEPS, value=9, step=1, label="Pictures")
+                self.second_picture = gr.File(label="or to an image", **files)
+                self.steps = gr.Slider(*STEPS, value=9, step=1, label="Images")
             self.go = gr.Button("Interpolate", variant="primary")
             with gr.Row():
                 self.sheet = gr.Image(label="Ways", type="filepath", interactive=False, scale=3)
@@ -218,7 +218,7 @@ class Latent:
             [*(slider.release for slider in self.sliders), self.seed.submit, self.picture.upload, self.picture.clear],
             **answer,
             api_name="decode",
-            api_description="Pictures of a code: of a seed or of a picture, as it is, and moved by standard deviations "
+            api_description="Images of a code: of a seed or of an image, as it is, and moved by standard deviations "
             "along the latents that say most.",
             show_progress="minimal",
             **alone,
@@ -238,7 +238,7 @@ class Latent:
             [self.model, self.first, self.second, self.first_picture, self.second_picture, self.steps],
             [self.sheet, self.film],
             api_name="interpolate",
-            api_description="A sheet and a film of the ways between two pictures, uploaded or drawn by a seed: through "
+            api_description="A sheet and a film of the ways between two images, uploaded or drawn by a seed: through "
             "the pixels, along a line of codes, along an arc.",
             **alone,
         )
@@ -251,7 +251,7 @@ class Latent:
             return Codes.of(LatentModel.load(model))
 
     def _choose(self, model):
-        """Names the sliders after the latents of a model, and offers files where it reads pictures."""
+        """Names the sliders after the latents of a model, and offers files where it reads images."""
         with self.plainly():
             codes = self.opened(check_model(self.shelf, model))
             sliders = [gr.update(visible=True, value=0, label=label) for label in codes.labels]
@@ -280,6 +280,6 @@ class Latent:
         with self.plainly():
             name = check_model(self.shelf, model)
             places = [check_place(first, first_picture), check_place(second, second_picture)]
-            pictures = whole("The number of pictures", steps, *STEPS)
+            pictures = whole("The number of images", steps, *STEPS)
             with without_places(*places):
                 return [str(path) for path in self.opened(name).between(*places, pictures)]

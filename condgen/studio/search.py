@@ -1,9 +1,9 @@
-"""The page of an encoder: pictures are found by words, or by a picture.
+"""The page of an encoder: images are found by words, or by an image.
 
 launch(build("runs/clip/model", data="photos"))
 
 from gradio_client import Client, handle_file
-pictures, message = Client("http://127.0.0.1:7860").predict(query="a red circle", api_name="/search")
+images, message = Client("http://127.0.0.1:7860").predict(query="a red circle", api_name="/search")
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from condgen.retrieval.search import Finder, Found, Query, Words
 
 MOST = 48
 EDGE = 512
-"""Longest edge of a picture that is sent."""
+"""Longest edge of an image that is sent."""
 
 
 def check(finder: Finder, query: Any, picture: Any, count: Any) -> tuple[Query, int]:
-    """The one gate: what is asked by page or by API, as a query and the number of pictures.
+    """The one gate: what is asked by page or by API, as a query and the number of images.
 
     Args:
         query: text of at most MAX_PROMPT characters; it is never a path.
         picture: path of an uploaded file; goes before the text.
-        count: pictures, 1 to MOST.
+        count: images, 1 to MOST.
 
     Raises:
         CondgenError: something is of the wrong kind or out of range, or the encoder cannot read it.
     """
     whole = isinstance(count, int | float) and not isinstance(count, bool) and count == count and abs(count) < 1e9
     if not whole or count != int(count) or not 1 <= count <= MOST:
-        raise CondgenError(f"The number of pictures must be a whole number from 1 to {MOST}, got {short(count)}.")
+        raise CondgenError(f"The number of images must be a whole number from 1 to {MOST}, got {short(count)}.")
     if picture:
         if not isinstance(picture, str):
-            raise CondgenError(f"The picture must be an uploaded file, got {short(picture)}.")
+            raise CondgenError(f"The image must be an uploaded file, got {short(picture)}.")
         return Path(picture), int(count)
     if not isinstance(query, str) or len(query) > MAX_PROMPT:
         told = short(query) if not isinstance(query, str) else f"{len(query):,} characters"
@@ -57,7 +57,7 @@ class Finding:
     """Components and what they do; `page` is the whole.
 
     Args:
-        finder: with its pictures embedded.
+        finder: with its images embedded.
         plainly: turns errors into messages for people, see `app.plainly`.
     """
 
@@ -65,7 +65,7 @@ class Finding:
         self.finder, self.plainly = finder, plainly
         encoder, count = finder.encoder, len(finder.vectors)
         with gr.Blocks(title="condgen search", analytics_enabled=False, delete_cache=(3600, 86400)) as self.page:
-            about = f"{html.escape(encoder.name)} · {count:,} pictures of {html.escape(finder.gallery.name)}"
+            about = f"{html.escape(encoder.name)} · {count:,} images of {html.escape(finder.gallery.name)}"
             gr.HTML(f"<h1>condgen search</h1><p>{about}</p>", elem_id="title")
             with gr.Row(elem_id="prompt-row"):
                 words = isinstance(encoder, TextImageEncoder)
@@ -75,8 +75,8 @@ class Finding:
                 )  # fmt: skip
                 self.go = gr.Button("Search", variant="primary", scale=1, elem_id="paint")
             with gr.Row():
-                self.picture = gr.File(label="or a picture", file_types=["image"], height=120)
-                self.count = gr.Slider(1, MOST, value=12, step=1, label="Pictures")
+                self.picture = gr.File(label="or an image", file_types=["image"], height=120)
+                self.count = gr.Slider(1, MOST, value=12, step=1, label="Images")
             self.message = gr.Textbox(show_label=False, container=False, interactive=False, elem_id="message")
             self.found = gr.Gallery(
                 label="Found", show_label=False, columns=4, object_fit="contain",
@@ -89,7 +89,7 @@ class Finding:
                 [self.query, self.picture, self.count],
                 [self.found, self.message],
                 api_name="search",
-                api_description="Finds pictures by words, or by a picture. Gives them and a line of text.",
+                api_description="Finds images by words, or by an image. Gives them and a line of text.",
                 concurrency_limit=1,
             )
         self.page.queue(max_size=32, api_open=False)
@@ -105,7 +105,7 @@ class Finding:
                     raise CondgenError(str(error).replace(str(asked), Path(asked).name)) from None
             for note in caught:
                 gr.Warning(html.escape(str(note.message), quote=False), title="Note")
-            return self._shown(found), f"{len(found.hits)} pictures, {found.hits[0].score:.3f} the nearest"
+            return self._shown(found), f"{len(found.hits)} images, {found.hits[0].score:.3f} the nearest"
 
     def _shown(self, found: Found) -> list[tuple[Image.Image, str]]:
         pictures = self.finder.gallery.pictures({hit.number for hit in found.hits})

@@ -19,9 +19,7 @@ def parser() -> argparse.ArgumentParser:
     about = "Serves the condgen studio: a page where a model paints, searches, or shows its latent space."
     flags = argparse.ArgumentParser(description=about)
     flags.add_argument("--model", help="a path, or a name that `condgen list` shows; default: the one in the package")
-    flags.add_argument(
-        "--data", default="", help="pictures: the page then searches them, with the encoder of the model"
-    )
+    flags.add_argument("--data", default="", help="images: the page then searches them, with the encoder of the model")
     flags.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine only")
     flags.add_argument("--port", type=int, help="default: the first free one from 7860")
     flags.add_argument("--share", action="store_true", help="open a public link through gradio.live")
@@ -74,7 +72,7 @@ def check_address(host: str, port: int | None) -> None:
 
 @contextmanager
 def own_cache() -> Iterator[None]:
-    """A private folder for the pictures that are served, gone afterwards; $GRADIO_TEMP_DIR names another one."""
+    """A private folder for the images that are served, gone afterwards; $GRADIO_TEMP_DIR names another one."""
     if os.environ.get("GRADIO_TEMP_DIR"):
         yield
         return

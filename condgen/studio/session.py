@@ -43,7 +43,7 @@ SCENES = (
 
 @dataclass(frozen=True)
 class Order:
-    """A request that has been checked: `count` pictures, picture i with seed `seed + i`."""
+    """A request that has been checked: `count` images, image i with seed `seed + i`."""
 
     prompt: str
     count: int
@@ -54,7 +54,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Finished:
-    """A picture that is done: its PNG, with the recipe inside, and what is said of it."""
+    """An image that is done: its PNG, with the recipe inside, and what is said of it."""
 
     path: Path
     seed: int
@@ -71,9 +71,9 @@ class View:
 
     Args:
         order: what is being painted.
-        step, steps: of the picture being painted; step 0 when one was just finished.
+        step, steps: of the image being painted; step 0 when one was just finished.
         frame: the last that was seen of it; None when all are done.
-        done: finished pictures; `archive` is a zip of them.
+        done: finished images; `archive` is a zip of them.
         notes: warnings to show now.
         seconds: since painting began.
     """
@@ -98,11 +98,11 @@ class View:
 
     @property
     def text(self) -> str:
-        """One line: 'picture 2 of 4, step 7 of 12', or what was painted."""
+        """One line: 'image 2 of 4, step 7 of 12', or what was painted."""
         count, seed = self.order.count, self.order.seed
         if not self.over:
-            return f"picture {len(self.done) + 1} of {count}, step {self.step} of {self.steps}"
-        told = f"1 picture, seed {seed}" if count == 1 else f"{count} pictures, seeds {seed} to {seed + count - 1}"
+            return f"image {len(self.done) + 1} of {count}, step {self.step} of {self.steps}"
+        told = f"1 image, seed {seed}" if count == 1 else f"{count} images, seeds {seed} to {seed + count - 1}"
         return f"{told}, {self.seconds:.1f} s"
 
 
@@ -134,8 +134,8 @@ def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, op
 
     Args:
         prompt: text of at most MAX_PROMPT characters.
-        count: pictures, 1 to MOST.
-        seed: of the first picture; -1 draws one.
+        count: images, 1 to MOST.
+        seed: of the first image; -1 draws one.
         prior: one of `priors_of`.
         options: options by name; those that only another prior has are left out, missing ones get their default.
 
@@ -149,7 +149,7 @@ def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, op
     prompt = prompt.encode("utf-8", "replace").decode("utf-8").strip()
     if not clean(prompt):
         raise CondgenError("The prompt is empty. Say what to paint, for example: a red circle above a blue square.")
-    count = whole("The number of pictures", count, 1, MOST)
+    count = whole("The number of images", count, 1, MOST)
     seed = whole("The seed", seed, -1, SEEDS - count)
     if not isinstance(prior, str) or prior not in priors_of(model):
         raise CondgenError(f"The prior must be one of {', '.join(priors_of(model))}, got {short(prior)}.")
@@ -184,7 +184,7 @@ class Easel:
         self.model = model
         self._lock = threading.Lock()
 
-    def paint(self, order: Order) -> Iterator[View]:
+    def generate(self, order: Order) -> Iterator[View]:
         """Yields views while painting, the last with everything done. Closing the generator stops within a step.
 
         The files stay in a new folder in `scratch`; who serves them clears them away.
@@ -194,21 +194,21 @@ class Easel:
         with self._lock:
             folder = Path(tempfile.mkdtemp(prefix="painting-", dir=scratch()))
             for seed in range(order.seed, order.seed + order.count):
-                for progress, painting, notes in self._watch(order, seed):
+                for progress, generated, notes in self._watch(order, seed):
                     now = time.perf_counter()
-                    if painting is not None:
-                        done += (Finished(painting.save(folder), seed, painting.clip_score),)
+                    if generated is not None:
+                        done += (Finished(generated.save(folder), seed, generated.clip_score),)
                         archive = pack([one.path for one in done], folder / f"{slug(order.prompt)}.zip")
                     elif now - shown < 1 / RATE and not notes:
                         continue
                     shown = now
                     frame = None if len(done) == order.count else to_pil(progress.images)[0]
-                    step = 0 if painting is not None else progress.step
+                    step = 0 if generated is not None else progress.step
                     yield View(order, step, progress.steps, frame, done, archive, notes, now - began)
 
     def _watch(self, order: Order, seed: int) -> Iterator[tuple[Any, GeneratedImage | None, tuple[str, ...]]]:
-        """The model's own steps, each with what it warned of; only the first picture of an order warns."""
-        with closing(self.model.watch(order.prompt, seed, order.prior, **order.options)) as frames:
+        """The model's own steps, each with what it warned of; only the first image of an order warns."""
+        with closing(self.model.generate_steps(order.prompt, seed, order.prior, **order.options)) as frames:
             while True:
                 # not around the yield: the list of filters belongs to the whole process
                 with warnings.catch_warnings(record=True) as caught:
@@ -221,7 +221,7 @@ class Easel:
 
 
 def scratch() -> Path:
-    """The folder for pictures: Gradio's cache, which it serves from and clears away."""
+    """The folder for images: Gradio's cache, which it serves from and clears away."""
     folder = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -253,11 +253,11 @@ def open_recipe(model: TextToImage, path: Path) -> tuple[dict, Order | None, lis
     except CondgenError as error:
         raise CondgenError(str(error).replace(str(path), path.name)) from None
     if "labels" in recipe:
-        return recipe, None, ["This picture was painted from labels; `condgen replay` paints it again."]
+        return recipe, None, ["This image was painted from labels; `condgen replay` paints it again."]
     notes = []
     if recipe["model_id"] != model.model_id:
         notes.append(
-            f"This picture was painted by another model, {short(recipe['model'])}; {model.name} will paint it anew."
+            f"This image was painted by another model, {short(recipe['model'])}; {model.name} will paint it anew."
         )
     prior = recipe["prior"]
     if prior not in priors_of(model):
@@ -267,7 +267,7 @@ def open_recipe(model: TextToImage, path: Path) -> tuple[dict, Order | None, lis
     try:
         order = check(model, recipe["prompt"], 1, recipe["seed"], prior, options)
     except CondgenError as error:
-        return recipe, None, [*notes, f"The settings of this picture were not taken over. {error}"]
+        return recipe, None, [*notes, f"The settings of this image were not taken over. {error}"]
     if order.seed >= EXACT:
         notes.append(f"The seed {order.seed} is too large for a web page; use `condgen generate` or the API.")
         return recipe, None, notes

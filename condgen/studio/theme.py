@@ -1,4 +1,4 @@
-"""How the studio looks: theme, style sheet, and the canvas on which a picture appears."""
+"""How the studio looks: theme, style sheet, and the canvas on which an image appears."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from condgen.studio.session import View
 
 PREVIEW = 256
-"""Longest edge of a preview that is sent; smaller pictures are enlarged by the browser, without smoothing."""
+"""Longest edge of a preview that is sent; smaller images are enlarged by the browser, without smoothing."""
 
 CSS = """
 .gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
@@ -33,12 +33,12 @@ CSS = """
 .easel p, .easel span { margin: 0; color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
 
 .pixels img { image-rendering: pixelated; }
-#pictures:not(:has(img)), #pictures:not(:has(img)) ~ #archive { display: none; }
-#pictures .grid-wrap { max-height: none; }
-#pictures .grid-container:not(:has(.gallery-item ~ .gallery-item)) { grid-template-columns: 1fr; }
-#pictures .grid-container:has(.gallery-item:nth-child(5)) { grid-template-columns: repeat(3, 1fr); }
-#pictures .grid-container:has(.gallery-item:nth-child(10)) { grid-template-columns: repeat(4, 1fr); }
-#pictures .caption-label, #found .caption-label { font-size: var(--text-xs); max-width: calc(100% - 0.5rem);
+#images:not(:has(img)), #images:not(:has(img)) ~ #archive { display: none; }
+#images .grid-wrap { max-height: none; }
+#images .grid-container:not(:has(.gallery-item ~ .gallery-item)) { grid-template-columns: 1fr; }
+#images .grid-container:has(.gallery-item:nth-child(5)) { grid-template-columns: repeat(3, 1fr); }
+#images .grid-container:has(.gallery-item:nth-child(10)) { grid-template-columns: repeat(4, 1fr); }
+#images .caption-label, #found .caption-label { font-size: var(--text-xs); max-width: calc(100% - 0.5rem);
   left: auto; right: 0.25rem; }
 
 @media (max-width: 600px) {
@@ -77,7 +77,7 @@ def theme() -> gr.themes.Base:
 
 def resting() -> str:
     """The canvas before anything was painted."""
-    return '<div class="easel"><div class="sheet"><span>Your picture appears here</span></div></div>'
+    return '<div class="easel"><div class="sheet"><span>Your image appears here</span></div></div>'
 
 
 def line(text: str) -> str:
@@ -86,17 +86,17 @@ def line(text: str) -> str:
 
 
 def canvas(view: View) -> str:
-    """The canvas while painting: picture, bar and line; only the line when all is done."""
+    """The canvas while painting: image, bar and line; only the line when all is done."""
     if view.frame is None:
         return line(view.text)
     return (
-        f'<div class="easel live"><div class="sheet"><img alt="The picture so far" src="{data_url(view.frame)}"></div>'
+        f'<div class="easel live"><div class="sheet"><img alt="The image so far" src="{data_url(view.frame)}"></div>'
         f'<div class="bar"><i style="width: {view.fraction:.1%}"></i></div><p role="status">{view.text}</p></div>'
     )
 
 
 def data_url(picture: Image.Image) -> str:
-    """A picture as text for a page; large ones are made smaller."""
+    """An image as text for a page; large ones are made smaller."""
     if max(picture.size) > PREVIEW:
         picture = picture.copy()
         picture.thumbnail((PREVIEW, PREVIEW))

@@ -1,4 +1,4 @@
-"""One run of an autoencoder: pictures alone, a code, a way back, and a sampler after the fact."""
+"""One run of an autoencoder: images alone, a code, a way back, and a sampler after the fact."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from condgen.tasks.base import Sheet, Task
 from condgen.tasks.dry_run import dry_run_autoencoder
 
 HELD, FITTED = 2_000, 20_000
-"""Pictures held out of training to judge by, at most, and codes that the mixture is fitted to."""
+"""Images held out of training to judge by, at most, and codes that the mixture is fitted to."""
 
 
 class AutoencoderTask(Task):
@@ -50,7 +50,7 @@ class AutoencoderTask(Task):
 
     @cached_property
     def _opened(self) -> tuple[LabelledPictures, LabelledPictures | None]:
-        """Pictures to train on, and some held out."""
+        """Images to train on, and some held out."""
         data = open_any(self.config.data, split=self.config.pictures.use, **self.reading())
         parts = held_out(len(data), 20, HELD, self.config.seed)
         return (data, None) if parts is None else (data.rows(parts[0]), data.rows(parts[1]))
@@ -87,7 +87,7 @@ class AutoencoderTask(Task):
         return self._opened[1] is not None and (by_bound or not self.config.autoencoder.variational)
 
     def judge(self, model: LatentModel) -> tuple[dict[str, float], Sheet | None]:
-        """How well held-out pictures come back, of a variational one the bound before that; and a sheet of them."""
+        """How well held-out images come back, of a variational one the bound before that; and a sheet of them."""
         data, held = self._opened
         rng = torch.Generator().manual_seed(self.config.seed)
         taken = model.net.seen(to_float((held or data).images[:HELD]), rng)
@@ -100,7 +100,7 @@ class AutoencoderTask(Task):
         return scores, self._sheet(model, taken[:16], given[:16], back[:16])
 
     def _sheet(self, model: LatentModel, pictures: Tensor, given: Tensor, back: Tensor) -> Sheet:
-        """Pictures, what is made of them where there is noise, and what comes back, eight in a row; and new ones."""
+        """Images, what is made of them where there is noise, and what comes back, eight in a row; and new ones."""
         noisy = self.config.objective.noise != "none"
         rows = [("picture", pictures), *([("with noise", given)] if noisy else []), ("comes back", back)]
         shown: list[tuple[str, Tensor]] = []
@@ -111,7 +111,7 @@ class AutoencoderTask(Task):
         return [one for _, images in shown for one in to_pil(images)], [name for name, i in shown for _ in i]
 
     def finish(self, best: LatentModel) -> LatentModel:
-        """The mixture, fitted to codes of training pictures."""
+        """The mixture, fitted to codes of training images."""
         if self.config.components:
             some = np.random.default_rng(self.config.seed).permutation(len(self.data))[:FITTED]
             rng = torch.Generator().manual_seed(self.config.seed)

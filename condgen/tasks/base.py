@@ -33,7 +33,7 @@ class Model(Protocol):
 
 
 Sheet = tuple[list, list[str]]
-"""PIL pictures and what stands below them."""
+"""PIL images and what stands below them."""
 
 
 class Task:
@@ -46,14 +46,14 @@ class Task:
         name, recipe: which recipe, and its line of the table.
         root: the run's folder.
         config: of the recipe's class, with `fit_<stage>`.
-        bound: gives the fit under the run's minutes and pictures.
+        bound: gives the fit under the run's minutes and images.
     """
 
     stage: str
     chooses: bool = True
     """Whether `judge` tells which state is the better one; else the last is exported."""
     data: Any
-    """The training pictures, opened when they are first asked for."""
+    """The training images, opened when they are first asked for."""
 
     def __init__(self, name: str, recipe, root: Path, config, bound: Callable[[str, FitConfig], FitConfig]):
         self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
@@ -79,7 +79,7 @@ class Task:
         raise NotImplementedError
 
     def judge(self, model: Model) -> tuple[dict[str, float], Sheet | None]:
-        """Numbers on pictures held out of training, the first the higher the better, and a sheet to look at."""
+        """Numbers on images held out of training, the first the higher the better, and a sheet to look at."""
         return {}, None
 
     def finish(self, best: Model) -> Model:

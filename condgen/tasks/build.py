@@ -24,7 +24,7 @@ def new_decoder(config: GeneratorConfig, reads: dict, some: Tensor | None = None
     Args:
         config: which kind, and its shape.
         reads: what it paints and reads, fields of `nn.conditioning.CondSpec`.
-        some: training pictures, (N, C, S, S) in [-1, 1]; a diffusion decoder takes mean and deviation from them.
+        some: training images, (N, C, S, S) in [-1, 1]; a diffusion decoder takes mean and deviation from them.
     """
     cls, config_cls = DECODERS[config.kind]
     decoder = cls(config_cls(**reads | asdict(getattr(config, SHAPES[config.kind]))))
@@ -44,7 +44,7 @@ def training_of(config: GeneratorConfig, decoder: nn.Module) -> nn.Module:
 
 
 def translation_of(config: TranslationTaskConfig, reads: int, image_channels: int) -> nn.Module:
-    """The training of a translator for pictures of so many channels on either side, with its first weights."""
+    """The training of a translator for images of so many channels on either side, with its first weights."""
 
     def net(before: int, after: int) -> nn.Module:
         n = config.net

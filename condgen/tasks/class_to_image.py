@@ -1,4 +1,4 @@
-"""One training run of the side door: labelled pictures, a decoder, a model, each kept on disk when done."""
+"""One training run of the side door: labelled images, a decoder, a model, each kept on disk when done."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from condgen.training.run_folder import Display, RunFolder, drive, milestones, w
 from condgen.training.trainer import FitConfig, Trainer
 
 COLLAPSED = 0.25
-"""Pictures of one label that differ by less than so much of what real ones do are one picture."""
+"""Images of one label that differ by less than so much of what real ones do are one image."""
 
 
 class ClassToImageTask:
@@ -40,7 +40,7 @@ class ClassToImageTask:
     name, recipe: which recipe, and its line of the table.
     root: the run's folder.
     config: a `configs.ByLabel`.
-    bound: gives the fit under the run's minutes and pictures.
+    bound: gives the fit under the run's minutes and images.
     measure: gives numbers about the model so far, which are logged at every sample sheet.
     """
 
@@ -126,7 +126,7 @@ class ClassToImageTask:
                 save_part(trained.decoder, self.part)
 
     def _watch(self, decoder: torch.nn.Module, step) -> None:
-        """Paints a sheet with the running mean of the weights, and looks whether the pictures of a label differ."""
+        """Paints a sheet with the running mean of the weights, and looks whether the images of a label differ."""
         model = self._model(decoder)
         if 0 < self.config.weak <= step.progress < 1 and not (self.weak / "model.safetensors").exists():
             save_part(decoder, self.weak)
@@ -135,17 +135,17 @@ class ClassToImageTask:
             write_bytes(place, png_bytes(sheet(model, self.shown)))
             variety = self._variety(model)
             more = self.measure(model) if self.measure else {}
-        own = {} if math.isnan(variety) else {"variety": variety}  # no two training pictures may be of one kind
+        own = {} if math.isnan(variety) else {"variety": variety}  # no two training images may be of one kind
         self.run.log("decoder", step.images, own | {"seconds": step.seconds} | more)
         told = f"{step.images:,} images: {place.name}"
         told += f", variety within a label {variety:.2f} of the real one" if own else ""
         told += "".join(f", {name} {value:.3f}" for name, value in more.items())
         if variety < COLLAPSED and step.progress > 0.5:  # before, most decoders paint means
-            told += " (the decoder paints nearly one picture a label: a collapse; see the sheet)"
+            told += " (the decoder paints nearly one image a label: a collapse; see the sheet)"
         self.display.say(told)
 
     def _variety(self, model: ClassToImage) -> float:
-        """Mean distance of two painted pictures of one condition over that of two real ones, over some conditions."""
+        """Mean distance of two painted images of one condition over that of two real ones, over some conditions."""
         codes = np.nan_to_num(self.data.codes, nan=-1e9)
         _, which, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
         several = np.flatnonzero(count > 1)[:16]
@@ -154,12 +154,12 @@ class ClassToImageTask:
         pairs = np.stack([np.flatnonzero(which.ravel() == kind)[:2] for kind in several])
         real = to_float(self.data.images[pairs.ravel()])
         wanted = [self._said(row) for row in pairs.ravel()]
-        *_, last = model.paint(wanted, list(range(len(wanted))))
+        *_, last = model.generate_batch(wanted, list(range(len(wanted))))
         apart = [(x[::2] - x[1::2]).flatten(1).norm(dim=1).mean().item() for x in (last.images, real)]
         return apart[0] / max(apart[1], 1e-6)
 
     def _said(self, row: int) -> dict[str, str | float]:
-        """What is known of a training picture: names of values, and numbers."""
+        """What is known of a training image: names of values, and numbers."""
         pairs = zip(self.data.factors, self.data.codes[row])
         known = [(factor, float(code)) for factor, code in pairs if not math.isnan(code)]
         return {
@@ -168,7 +168,7 @@ class ClassToImageTask:
 
     @cached_property
     def shown(self) -> list[dict[str, str | float]]:
-        """What the sample sheets show: eight pictures of every label, or what some training pictures are."""
+        """What the sample sheets show: eight images of every label, or what some training images are."""
         label = next((factor for factor in self.data.factors if factor.name == LABEL), None)
         if label is not None and len(self.data.factors) == 1:
             return [{LABEL: value} for value in islice(label.values, 10) for _ in range(8)]
@@ -201,7 +201,7 @@ class ClassToImageTask:
 
 
 def sheet(model: ClassToImage, wanted: list[dict[str, str | float]], seed: int = 0):
-    """A labelled sheet, one picture each; eight in a row."""
-    *_, last = model.paint(wanted, [seed + i for i in range(len(wanted))])
+    """A labelled sheet, one image each; eight in a row."""
+    *_, last = model.generate_batch(wanted, [seed + i for i in range(len(wanted))])
     labels = [", ".join(str(one) for one in condition.values()) for condition in wanted]
     return grid(to_pil(last.images), labels, columns=8, cell=96)

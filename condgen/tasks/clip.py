@@ -1,4 +1,4 @@
-"""One run of contrastive training: captioned or labelled pictures to a CLIP."""
+"""One run of contrastive training: captioned or labelled images to a CLIP."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from condgen.tasks.base import Sheet, Task
 from condgen.tasks.dry_run import dry_run_clip
 
 MOST_HELD = 5000
-"""Pictures held out of training to choose the best state by, at most."""
+"""Images held out of training to choose the best state by, at most."""
 MOST_RETRIEVED = 1000
-"""Pictures among which captions look for theirs while training."""
+"""Images among which captions look for theirs while training."""
 
 
 class ClipTask(Task):
@@ -64,11 +64,11 @@ class ClipTask(Task):
 
     @cached_property
     def templates(self) -> tuple[str, ...]:
-        """What is said of a class, of labelled pictures."""
+        """What is said of a class, of labelled images."""
         return tuple(self.config.templates) or templates_of(self.config.data)
 
     def open_split(self, split: str) -> CaptionedPictures | Stream:
-        """Captioned pictures as they are; labelled ones with sentences about their class."""
+        """Captioned images as they are; labelled ones with sentences about their class."""
         c, p = self.config, self.config.pictures
         columns = Columns(p.image, p.text, p.split, c.label)
         labelled = c.label or c.templates or not isinstance(open_either(c.data, columns, p.where), Source)
@@ -85,7 +85,7 @@ class ClipTask(Task):
 
     @cached_property
     def _opened(self) -> tuple[CaptionedPictures | Stream, CaptionedPictures | None]:
-        """Pictures to train on, and those held out: of the split that is named, else some of the first."""
+        """Images to train on, and those held out: of the split that is named, else some of the first."""
         data, val = self.open_split(self.config.pictures.use), self.config.val
         if val:
             held = self.open_split(val)
@@ -105,7 +105,7 @@ class ClipTask(Task):
 
     @property
     def held_out(self) -> CaptionedPictures | None:
-        """Pictures to choose the best state by."""
+        """Images to choose the best state by."""
         return self._opened[1]
 
     # the training
@@ -119,7 +119,7 @@ class ClipTask(Task):
         """The encoder that the config names, opened; None where it is new or here already.
 
         Raises:
-            CondgenError: there is none of that name, or it cannot learn in this way from these pictures.
+            CondgenError: there is none of that name, or it cannot learn in this way from these images.
         """
         c = self.config
         if is_there(self.start) or not (c.encoder or c.text or c.start):
@@ -173,9 +173,9 @@ class ClipTask(Task):
         return CLIP(CLIPConfig(self.config.pictures.size, **shape | {"bias": bias}))
 
     def _started(self, clip: Encoder) -> None:
-        """Gives the picture tower the weights of a backbone that learned from pictures alone."""
+        """Gives the image tower the weights of a backbone that learned from images alone."""
         if self.config.encoder:
-            raise CondgenError("--encoder brings its picture tower along, which --start would write over. Give one.")
+            raise CondgenError("--encoder brings its image tower along, which --start would write over. Give one.")
         start_tower(clip, find(self.config.start))
 
     def _say_no(self, clip: Encoder) -> None:
@@ -224,7 +224,7 @@ class ClipTask(Task):
         return {"R@1": sum(scores.values()) / 2} | scores, _sheet(held, labels, right)
 
     def _zero_shot(self, model: TextImageEncoder, held: CaptionedPictures) -> tuple[dict[str, float], Sheet]:
-        """The share of pictures that lie closest to the mean of the sentences about their class."""
+        """The share of images that lie closest to the mean of the sentences about their class."""
         captions = class_captions(held.classes, self.templates)
         text = model.embed_text([sentence for own in captions for sentence in own]).unflatten(0, (len(captions), -1))
         found = zero_shot(model.embed_image(to_float(held.images)), class_embeddings(text))
@@ -234,6 +234,6 @@ class ClipTask(Task):
 
 
 def _sheet(held: CaptionedPictures, labels: list[str], right: list[bool]) -> Sheet:
-    """Pictures with the text that was found for them."""
+    """Images with the text that was found for them."""
     told = [text if ok else f"(wrong) {text}" for text, ok in zip(labels, right)]
     return to_pil(to_float(held.images[: len(told)])), told

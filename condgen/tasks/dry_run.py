@@ -58,7 +58,7 @@ def dry_run_clip(config: ClipTaskConfig) -> None:
 
 
 def dry_run_selfsup(config: SelfsupTaskConfig, size: int) -> None:
-    """Raises `CondgenError` for a self-supervised run that cannot be trained on such pictures; it names the option."""
+    """Raises `CondgenError` for a self-supervised run that cannot be trained on such images; it names the option."""
     counts = {f"objective.{name}": low for name, low in (("dim", 1), ("hidden", 0), ("queue", 1), ("noise", 0))}
     least = counts | dict.fromkeys(("objective.chunk", "objective.temperature", "augment.jitter"), 0)
     _check_numbers(config, ("selfsup",), least)
@@ -75,7 +75,7 @@ def dry_run_selfsup(config: SelfsupTaskConfig, size: int) -> None:
 
 
 def dry_run_autoencoder(config: AutoencoderTaskConfig, size: int, image_channels: int) -> None:
-    """Raises `CondgenError` for an autoencoder that cannot be trained on such pictures; it names the option."""
+    """Raises `CondgenError` for an autoencoder that cannot be trained on such images; it names the option."""
     rising = ("strength", "beta", "warmup", "free_bits", "capacity", "capacity_over", "gamma")
     least = {f"objective.{name}": 0 for name in rising} | {"components": 0, "autoencoder.fixed": 1e-6}
     _check_numbers(config, ("autoencoder",), least)
@@ -92,7 +92,7 @@ def dry_run_autoencoder(config: AutoencoderTaskConfig, size: int, image_channels
 
 
 def dry_run_gan(config: GanTaskConfig, size: int, image_channels: int) -> None:
-    """Raises `CondgenError` for a GAN that cannot be trained on such pictures; the message names the option."""
+    """Raises `CondgenError` for a GAN that cannot be trained on such images; the message names the option."""
     counts = {"gan.code": 1, "gan.width": 1, "gan.hidden": 0, "gan.categories": 0, "gan.continuous": 0}
     least = counts | {"fit_gan.batch": 2}  # the generator norms over the batch
     least |= {f"objective.{name}": 0 for name in ("gamma", "augment_over", "category", "continuous")}
@@ -109,7 +109,7 @@ def dry_run_gan(config: GanTaskConfig, size: int, image_channels: int) -> None:
 def dry_run_labels(
     config: ClassToImageTaskConfig, size: int, image_channels: int, cardinalities: tuple[int, ...]
 ) -> None:
-    """Raises `CondgenError` for a config that cannot be trained on such pictures; it names the option."""
+    """Raises `CondgenError` for a config that cannot be trained on such images; it names the option."""
     _check_numbers(config, ("decoder",))
     if config.weak and (config.kind != "diffusion" or not 0 < config.weak < 1):
         raise CondgenError(
@@ -117,9 +117,7 @@ def dry_run_labels(
             "by. Other decoders have no such guidance."
         )
     if size < 8:
-        raise CondgenError(
-            f"Pictures of {size} x {size} pixels are too small. Ask for larger ones with --pictures.size."
-        )
+        raise CondgenError(f"Images of {size} x {size} pixels are too small. Ask for larger ones with --pictures.size.")
 
     def decoder() -> tuple[nn.Module, Batch]:
         codes = torch.zeros(2, len(cardinalities))

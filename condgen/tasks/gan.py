@@ -1,4 +1,4 @@
-"""One run of a GAN without a condition: pictures alone, two players, sheets to look at."""
+"""One run of a GAN without a condition: images alone, two players, sheets to look at."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from condgen.tasks.base import Sheet, Task
 from condgen.tasks.dry_run import dry_run_gan
 
 LOOKED_AT, SHOWN = 256, 40
-"""Pictures that tell how varied they are, and pictures on a sheet, below a row of real ones."""
+"""Images that tell how varied they are, and images on a sheet, below a row of real ones."""
 COLLAPSED, ALIKE = 0.6, 0.3
-"""Pictures whose mean distance is below this share of that of real ones are too much alike; those of one category."""
+"""Images whose mean distance is below this share of that of real ones are too much alike; those of one category."""
 
 
 class GanTask(Task):
@@ -52,7 +52,7 @@ class GanTask(Task):
 
     @cached_property
     def real(self) -> Tensor:
-        """Some of the pictures, to hold painted ones against."""
+        """Some of the images, to hold painted ones against."""
         some = np.random.default_rng(self.config.seed).permutation(len(self.data))[:LOOKED_AT]
         return to_float(self.data.images[np.sort(some)])
 
@@ -73,29 +73,29 @@ class GanTask(Task):
     # the judge
 
     def judge(self, model: LatentModel) -> tuple[dict[str, float], Sheet | None]:
-        """How varied painted pictures are against real ones, those of a category among themselves too, and a sheet."""
+        """How varied painted images are against real ones, those of a category among themselves too, and a sheet."""
         z = model.draw(range(LOOKED_AT))
-        painted, real = model.decode(z), max(mean_distance(self.real), 1e-6)
-        metrics = {"variety": mean_distance(painted) / real}
+        generated, real = model.decode(z), max(mean_distance(self.real), 1e-6)
+        metrics = {"variety": mean_distance(generated) / real}
         if categories := model.net.config.categories:
             kinds = Codes.of(z, model.net.config).category.argmax(1)
-            each = [mean_distance(painted[kinds == k]) for k in range(categories) if (kinds == k).sum() > 1]
+            each = [mean_distance(generated[kinds == k]) for k in range(categories) if (kinds == k).sum() > 1]
             metrics["variety_in_a_category"] = sum(each) / max(len(each), 1) / real
         if metrics["variety"] < COLLAPSED or metrics.get("variety_in_a_category", 1) < ALIKE:
             self.display.say(
-                "The pictures are too much alike: a collapse. Give the penalties on the critic more weight "
+                "The images are too much alike: a collapse. Give the penalties on the critic more weight "
                 "(--objective.gamma), lower the learning rate (--fit_gan.lr), or take another --size."
             )
-        return metrics, self._sheet(model, painted)
+        return metrics, self._sheet(model, generated)
 
-    def _sheet(self, model: LatentModel, painted: Tensor) -> Sheet:
-        """A row of real pictures, and painted ones; of an InfoGAN, a row for every category, with equal other codes."""
+    def _sheet(self, model: LatentModel, generated: Tensor) -> Sheet:
+        """A row of real images, and painted ones; of an InfoGAN, a row for every category, with equal other codes."""
         shape = model.net.config
         metrics = ["painted"] * SHOWN
         if shape.categories:
             z = in_every_category(model.draw(range(8)), shape)
-            painted, metrics = model.decode(z), [f"category {k}" for k in range(shape.categories) for _ in range(8)]
-        return to_pil(torch.cat([self.real[:8], painted[: len(metrics)]])), ["real"] * 8 + metrics
+            generated, metrics = model.decode(z), [f"category {k}" for k in range(shape.categories) for _ in range(8)]
+        return to_pil(torch.cat([self.real[:8], generated[: len(metrics)]])), ["real"] * 8 + metrics
 
 
 def in_every_category(z: Tensor, config: GanConfig) -> Tensor:

@@ -1,4 +1,4 @@
-"""One run of self-supervised training: pictures alone to a backbone."""
+"""One run of self-supervised training: images alone to a backbone."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from condgen.tasks.base import Sheet, Task
 from condgen.tasks.dry_run import dry_run_selfsup
 
 MOST_HELD, MOST_KNOWN = 5_000, 10_000
-"""Pictures held out of training to choose the best state by, and pictures that vote on them, at most."""
+"""Images held out of training to choose the best state by, and images that vote on them, at most."""
 COLLAPSED = 0.1
-"""Features whose spread is below this tell no pictures apart."""
+"""Features whose spread is below this tell no images apart."""
 
 
 class SelfsupTask(Task):
@@ -48,7 +48,7 @@ class SelfsupTask(Task):
             check_queue(c.objective, n)
         if c.fit_selfsup.batch > n:
             raise CondgenError(
-                f"A batch of {c.fit_selfsup.batch} pictures would hold some of the {n} twice. Choose a smaller one "
+                f"A batch of {c.fit_selfsup.batch} images would hold some of the {n} twice. Choose a smaller one "
                 "with --fit_selfsup.batch."
             )
 
@@ -59,7 +59,7 @@ class SelfsupTask(Task):
 
     @cached_property
     def _opened(self) -> tuple[LabelledPictures, LabelledPictures | None]:
-        """Pictures to train on, and some held out where there are labels to judge by."""
+        """Images to train on, and some held out where there are labels to judge by."""
         data = open_any(self.config.data, split=self.config.pictures.use, **self.reading())
         parts = held_out(len(data), 12, MOST_HELD, self.config.seed)
         if parts is None or LABEL not in [factor.name for factor in data.factors]:
@@ -97,25 +97,25 @@ class SelfsupTask(Task):
         return self._opened[1] is not None
 
     def begin(self) -> None:
-        """Shows what training looks at: sixteen pictures, each with seven looks at it."""
+        """Shows what training looks at: sixteen images, each with seven looks at it."""
         with distributed.first_alone():
             if not distributed.rank():
                 images = to_float(self.data.images[:: max(1, len(self.data) // 16)][:16]).repeat_interleave(8, 0)
                 dice = torch.rand(len(images), DICE, generator=torch.Generator().manual_seed(self.config.seed))
                 looks = augment(images, dice, self.config.augment)
                 looks[::8] = images[::8]
-                sheet = grid(to_pil(looks), ["the picture", *[""] * 7] * 16, columns=8, cell=96)
+                sheet = grid(to_pil(looks), ["the image", *[""] * 7] * 16, columns=8, cell=96)
                 write_bytes(self.root / "samples" / "looks.png", png_bytes(sheet))
 
     def judge(self, model: ImageEncoder) -> tuple[dict[str, float], Sheet | None]:
-        """Whether held-out pictures lie among training pictures of their class, and a sheet of who lies beside whom."""
+        """Whether held-out images lie among training images of their class, and a sheet of who lies beside whom."""
         data, held = self._opened
         known = np.sort(np.random.default_rng((self.config.seed, 2)).permutation(len(data))[:MOST_KNOWN])
         features = F.normalize(model.features(_coloured(data.images[known])), dim=1)
         scores = {"spread": spread(features), "effective rank": effective_rank(features)}
         if scores["spread"] < COLLAPSED:
             self.display.say(
-                "The features of all pictures are nearly the same: a collapse. Lower the learning rate "
+                "The features of all images are nearly the same: a collapse. Lower the learning rate "
                 "(--fit_selfsup.lr), or raise the temperature (--objective.temperature)."
             )
         if held is None:
@@ -127,10 +127,10 @@ class SelfsupTask(Task):
         return scores, self._neighbours(held.images[:8], asked[:8] @ features.T, known)
 
     def _neighbours(self, asked: np.ndarray, near: Tensor, known: np.ndarray) -> Sheet:
-        """Pictures (M, C, S, S), each in a row with the training pictures that lie nearest; near (M, K) to `known`."""
+        """Images (M, C, S, S), each in a row with the training images that lie nearest; near (M, K) to `known`."""
         which = known[near.topk(min(7, near.shape[1]), 1).indices.numpy()]
         images = np.concatenate([asked[:, None], self.data.images[which]], 1)
-        metrics = ["a picture", *(f"{k}. nearest" for k in range(1, images.shape[1]))]
+        metrics = ["an image", *(f"{k}. nearest" for k in range(1, images.shape[1]))]
         return to_pil(to_float(images.reshape(-1, *images.shape[2:]))), metrics * len(images)
 
 

@@ -72,7 +72,7 @@ class TextToImageTask:
             distributed.split(getattr(self.config, f"fit_{stage}").batch, distributed.rank(), distributed.world())
         wanted = self.config.stage
         digest = {}
-        if not (self.config.embeds and wanted == "prior"):  # priors need no pictures then
+        if not (self.config.embeds and wanted == "prior"):  # priors need no images then
             way = "stream" if isinstance(self.data, Stream) else "memory"
             digest = {
                 way: digest_of(self.data)
@@ -279,7 +279,7 @@ class TextToImageTask:
         return {"embed_dim": c.embed_dim, "vocab": c.vocab, "context": c.context, "space": fingerprint(self.clip)}
 
     def _embeds_itself(self) -> bool:
-        """Whether embeddings are made and kept on the way, because the pictures do not fit into memory."""
+        """Whether embeddings are made and kept on the way, because the images do not fit into memory."""
         if self.config.embeds or self.config.stage == "clip":
             return False
         return isinstance(self.data, Stream)
@@ -295,7 +295,7 @@ class TextToImageTask:
 
     @cached_property
     def embeds(self) -> Embeds | None:
-        """Embeddings on disk: those that are given, or those of a stream; None for pictures in memory.
+        """Embeddings on disk: those that are given, or those of a stream; None for images in memory.
 
         Raises:
             CondgenError: they are those of another encoder.
@@ -317,7 +317,7 @@ class TextToImageTask:
 
     @cached_property
     def image_embed(self) -> Tensor:
-        """(N, D) embeddings of the training pictures."""
+        """(N, D) embeddings of the training images."""
         if self.embeds is not None:
             self.embeds.check(self.space["space"], digest_of(self.data))
             return self.embeds.image(torch.arange(len(self.data)))
@@ -401,7 +401,7 @@ class TextToImageTask:
         self._keep(self._finish(fit).decoder, "decoder")
 
     def _decoder_views(self) -> Views | ShardViews:
-        """Pictures with what the decoder is told of them, see `DecoderObjective`."""
+        """Images with what the decoder is told of them, see `DecoderObjective`."""
         objective = self.config.decoder_objective
         guessed = objective.conditioning == "image" and objective.guessed and "regression" in self.priors
         views = self.views(self.config.fit_decoder.batch, shift=self.config.pictures.shift)
@@ -479,8 +479,8 @@ class TextToImageTask:
 
 
 def sheet(model: TextToImage, prompts: list[str], seed: int = 0):
-    """A labelled sheet, one picture a prompt."""
-    *_, last = model.paint(prompts, [seed + i for i in range(len(prompts))])
+    """A labelled sheet, one image a prompt."""
+    *_, last = model.generate_batch(prompts, [seed + i for i in range(len(prompts))])
     return grid(to_pil(last.images), prompts, columns=8, cell=128)
 
 

@@ -1,4 +1,4 @@
-"""One training run of a translator: pictures of two kinds to one generator, or to two."""
+"""One training run of a translator: images of two kinds to one generator, or to two."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from condgen.tasks.build import translation_of
 from condgen.tasks.dry_run import dry_run_translation
 
 MOST_HELD = 200
-"""Pictures of each side held out of training to judge by, at most."""
+"""Images of each side held out of training to judge by, at most."""
 FEWEST = 500
-"""Of fewer pictures a critic soon knows every one."""
+"""Of fewer images a critic soon knows every one."""
 
 
 class TranslationTask(Task):
@@ -41,7 +41,7 @@ class TranslationTask(Task):
         dry_run_translation(c, self.data.image_channels)
         if (few := min(len(self.data.a), len(self.data.b))) < FEWEST:
             warnings.warn(
-                f"There are {few} pictures to learn from. A critic soon knows so few by heart, and what is painted "
+                f"There are {few} images to learn from. A critic soon knows so few by heart, and what is painted "
                 "gets worse on others: look at the sheets of what is held out.",
                 CondgenWarning,
                 stacklevel=2,
@@ -60,7 +60,7 @@ class TranslationTask(Task):
 
     @cached_property
     def _opened(self) -> tuple[Unpaired, Unpaired | None]:
-        """Pictures to train on, and some held out to judge by."""
+        """Images to train on, and some held out to judge by."""
         c, p = self.config, self.config.pictures
         data = open_sides(c.data, c.way == "paired", p.use, c.seed, p.drawn, **self.reading())
         if c.way == "paired" and not isinstance(data, Pairs):
@@ -95,7 +95,7 @@ class TranslationTask(Task):
         return isinstance(self._opened[1], Pairs)
 
     def begin(self) -> None:
-        """Shows what training looks at: sixteen pictures of each side, of pairs one above the other."""
+        """Shows what training looks at: sixteen images of each side, of pairs one above the other."""
         with distributed.first_alone():
             if not distributed.rank():
                 kept = [side[:: max(1, len(side) // 16)][:16] for side in (self.data.a, self.data.b)]
@@ -106,12 +106,12 @@ class TranslationTask(Task):
                 write_bytes(self.root / "samples" / "sides.png", png_bytes(sheet))
 
     def judge(self, model: Translator) -> tuple[dict[str, float], Sheet | None]:
-        """How near held-out pictures come to their partners, or what is lost there and back; and a sheet of them."""
+        """How near held-out images come to their partners, or what is lost there and back; and a sheet of them."""
         data, held = self._opened
         images, labels = sheet_of(model, held or data)
         return scores_of(model, held) if held else {}, ([picture(x) for x in images], labels)
 
 
 def picture(image: np.ndarray) -> Image.Image:
-    """uint8 (C, S, S) as a PIL picture."""
+    """uint8 (C, S, S) as a PIL image."""
     return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))

@@ -94,7 +94,7 @@ class RunFolder:
         before = before if isinstance(before, dict) else {}
         if changed := [f"{before[way]} -> {own}" for way, own in data.items() if before.get(way, own) != own]:
             raise CondgenError(
-                f"The data of {self.root} are not those that it began with ({changed[0]}): pictures or captions have "
+                f"The data of {self.root} are not those that it began with ({changed[0]}): images or captions have "
                 "changed, or were added or lost. Give it the same data, or choose another output folder."
             )
         return before | data

@@ -29,7 +29,7 @@ from condgen.training.muon import Muon, matrices_of
 
 REMEDY = "Lower the learning rate (--fit_STAGE.lr), or look at the data with `condgen data check`."
 COUNTERS = ("count", "images", "seconds", "skipped", "in_a_row")
-"""What a run has behind it: steps, pictures, seconds of training, steps left out, and how many of these just now."""
+"""What a run has behind it: steps, images, seconds of training, steps left out, and how many of these just now."""
 PATIENCE = 10
 """So many steps left out in a row end a run."""
 
@@ -39,10 +39,10 @@ class FitConfig:
     """How long and how fast.
 
     Args:
-        images: pictures to see (the unit of every schedule); the run ends there.
+        images: images to see (the unit of every schedule); the run ends there.
         minutes: or after so many minutes of training, whichever comes first; 0 sets no limit. The learning rate
             follows whichever is further along.
-        batch: pictures in a batch, over all processes.
+        batch: images in a batch, over all processes.
         lr: peak learning rate.
         warmup: share of the run over which it rises.
         decay_from: share of the run after which it falls to zero.
@@ -114,7 +114,7 @@ def _precision() -> str:
 
 
 def progress_of(config: FitConfig, images: int, seconds: float) -> float:
-    """Share of a run that so many pictures and seconds of training are, in [0, 1]."""
+    """Share of a run that so many images and seconds of training are, in [0, 1]."""
     by_time = seconds / (60 * config.minutes) if config.minutes else 0.0
     return min(1.0, max(images / config.images, by_time))
 

@@ -240,7 +240,7 @@ def test_a_class_is_left_out_of_training_alone(tmp_path):
     report = evaluate(model, tmp_path / "report")
     counts = {name: line.get("N") for name, line in report["reconstruction"].items()}
     labels = open_any("digits", split="train").labels
-    assert counts["its training pictures"] == (~np.isin(labels, (3, 4))).sum()
+    assert counts["its training images"] == (~np.isin(labels, (3, 4))).sum()
     assert counts[model.name] == len(open_any("digits", split="test"))
     with pytest.raises(CondgenError, match="has no value"):
         open_any("digits", without="eleven")

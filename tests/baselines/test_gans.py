@@ -1,4 +1,4 @@
-"""GANs without a condition: layouts, codes, what a turn changes, and what pictures tell of their codes."""
+"""GANs without a condition: layouts, codes, what a turn changes, and what images tell of their codes."""
 
 import math
 from dataclasses import replace
@@ -68,7 +68,7 @@ def test_codes_are_laid_out_as_they_say():
     assert (codes.category.mean(0) - 1 / 3).abs().max() < 0.07
     assert abs(codes.noise.std() - 1) < 0.05
     assert codes.continuous.abs().max() <= 1 and abs(codes.continuous.std() - 1 / math.sqrt(3)) < 0.05
-    assert torch.equal(gan.draw([torch.Generator().manual_seed(7)]), z[7:8])  # a seed names a picture
+    assert torch.equal(gan.draw([torch.Generator().manual_seed(7)]), z[7:8])  # a seed names an image
 
 
 def test_batch_norm_is_torchs():
@@ -108,7 +108,7 @@ def test_what_is_read_of_codes_is_told_as_information():
 
 
 def test_categories_find_known_factors():
-    """Three kinds of pictures, a bright third each: the bound rises to ln 3, and the critic tells the kinds apart."""
+    """Three kinds of images, a bright third each: the bound rises to ln 3, and the critic tells the kinds apart."""
     kinds = torch.full((3, 1, 9, 9), -1.0)
     for k in range(3):
         kinds[k, :, :, 3 * k : 3 * k + 3] = 1.0

@@ -1,4 +1,4 @@
-"""The command line: what it prints and writes, what it imports, and that a picture can be painted again."""
+"""The command line: what it prints and writes, what it imports, and that an image can be painted again."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_replay_tells_how_far_a_grey_picture_is_off(condgen, shoes):
 def test_sample_writes_data_sets(condgen, shoes, how, place):
     flags = ["--per-label", 3, "--format", how, "--batch", 2, "--set", "laces=yes"]
     code, out, err = condgen("sample", "--model", "shoes", *flags, "-o", "set")
-    assert code == 0 and out == f"{place}\n" and "100% 12 of 12 pictures" in err
+    assert code == 0 and out == f"{place}\n" and "100% 12 of 12 images" in err
     if how == "folder":
         names = {str(path.relative_to("set")) for path in Path("set").rglob("*.png")}
         assert names == {
@@ -396,9 +396,9 @@ def captioned(folder: Path, good: int, bad: int = 0) -> Path:
     folder.mkdir()
     for i in range(good + bad):
         Image.new("RGB", (8, 8), (i, 2 * i, 3 * i)).save(folder / f"{i}.png")
-        (folder / f"{i}.txt").write_text(f"picture {i}\n")
+        (folder / f"{i}.txt").write_text(f"image {i}\n")
     for i in range(bad):
-        (folder / f"{i}.png").write_bytes(b"no picture")
+        (folder / f"{i}.png").write_bytes(b"no image")
     return folder
 
 
@@ -414,7 +414,7 @@ def test_data_check_takes_columns(condgen, tmp_path):
     folder = tmp_path / "table"
     folder.mkdir()
     Image.new("RGB", (8, 8)).save(folder / "a.png")
-    (folder / "metadata.csv").write_text("picture,words,part\na.png,a black square,test\n")
+    (folder / "metadata.csv").write_text("image,words,part\na.png,a black square,test\n")
     columns = ["--image", "picture", "--text", "words", "--split", "part"]
     told = json.loads(condgen("data", "check", folder, *columns, "--json")[1])
     assert told["usable"] == 1 and told["splits"] == {"test": 1}

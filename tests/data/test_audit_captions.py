@@ -65,7 +65,7 @@ def faulty(at: Path) -> tuple[Path, dict[str, int]]:
     with (folder / "metadata.jsonl").open("a") as file:
         file.write('\n{"file_name": "red.png", \n[1]\n' + "[" * 100_000 + "\n")
     expected = {"missing file": 5, "no caption": 6, "outside the folder": len(outside), "broken metadata line": 3}
-    ones = ("corrupt picture", "too large picture", "duplicate row", "picture absent from metadata")
+    ones = ("corrupt image", "too large image", "duplicate row", "image absent from metadata")
     return folder, expected | dict.fromkeys(ones, 1)
 
 
@@ -80,8 +80,8 @@ def test_every_fault_is_counted_under_its_reason(report_of_faults):
     assert report.bad == expected
     assert (report.usable, report.pictures, report.total) == (3, 3, 3 + sum(expected.values()))
     assert report.examples["duplicate row"] == ["red.png (same file, same caption)"]
-    assert report.examples["picture absent from metadata"] == ["stray.png"]
-    assert report.examples["too large picture"][0].startswith("huge.png (")
+    assert report.examples["image absent from metadata"] == ["stray.png"]
+    assert report.examples["too large image"][0].startswith("huge.png (")
     assert not report.ok() and report.ok(max_bad=0.9)
 
 
@@ -119,8 +119,8 @@ def test_what_is_odd_is_a_note_and_stays_usable(tmp_path):
     report = check(write(tmp_path, pictures, [row(name) for name in names]))
     assert report.bad == {} and report.usable == report.total == 7 and report.ok()
     assert report.notes.pop("palette") == 1
-    assert report.notes == dict.fromkeys(["animated", "CMYK", "16-bit", "alpha", "1-bit", "duplicate picture"], 1)
-    assert report.examples["duplicate picture"] == ["two.png = one.png"]
+    assert report.notes == dict.fromkeys(["animated", "CMYK", "16-bit", "alpha", "1-bit", "duplicate image"], 1)
+    assert report.examples["duplicate image"] == ["two.png = one.png"]
 
 
 def test_same_bytes_in_another_shape_are_no_duplicate(tmp_path):
@@ -161,7 +161,7 @@ def test_sidecars(tmp_path):
     report = check(tmp_path)
     assert report.form == "sidecars" and report.usable == 1 and report.bad == {"no caption": 4}
     assert report.examples["no caption"][2] == "no.png (no no.txt beside it)"
-    assert report.examples["text without a picture"] == ["lone.txt"]
+    assert report.examples["text without an image"] == ["lone.txt"]
     with pytest.raises(CondgenError, match="no columns"):
         check(tmp_path, Columns(text="text"))
 
@@ -169,7 +169,7 @@ def test_sidecars(tmp_path):
 def test_the_report_is_json_and_text(report_of_faults):
     report, expected = report_of_faults
     again = json.loads(json.dumps(report.as_dict()))
-    assert again["bad"] == expected and again["columns"] == ["picture file_name, captions text, split (none)"]
+    assert again["bad"] == expected and again["columns"] == ["image file_name, captions text, split (none)"]
     text = "\n".join(report.lines())
     for part in (*expected, "3 of 26 rows usable", "4 x 4: 3", "Not ready"):
         assert part in text
@@ -197,4 +197,4 @@ def test_emoji_are_ready():
     report = check(SHARED / "emoji" / "emoji-base.parquet", where="vendor=fxemoji")
     assert report.ok() and report.total == 831 and report.bad == {}
     assert report.notes["alpha"] > 800 and report.sizes == {"64 x 64": 831}
-    assert report.columns == ["picture image, captions captions, split split"]
+    assert report.columns == ["image image, captions captions, split split"]

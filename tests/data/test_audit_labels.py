@@ -1,4 +1,4 @@
-"""`check` on labelled pictures: the balance of classes, faults, gaps, duplicates, and the sheet."""
+"""`check` on labelled images: the balance of classes, faults, gaps, duplicates, and the sheet."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_classes_are_counted_in_every_split(tmp_path):
     assert report.empty == {"label": ["gnu"]} and report.single == {"label": ["hen"]}
     assert report.untrained == {"label": ["fox"]} and report.splits == {"test": 11, "train": 10}
     text = "\n".join(report.lines())
-    for part in (f"cat  {'#' * 30}  6", f"fox  {'#' * 10}", "no picture has the label gnu", "Ready for training.",
-                 "only one picture has the label hen", "no picture of train has the label fox"):  # fmt: skip
+    for part in (f"cat  {'#' * 30}  6", f"fox  {'#' * 10}", "no image has the label gnu", "Ready for training.",
+                 "only one image has the label hen", "no image of train has the label fox"):  # fmt: skip
         assert part in text
     assert check(tmp_path, split="train").total == 10
 
@@ -48,15 +48,15 @@ def test_faults_are_counted_as_the_loader_counts_them(tmp_path):
     assert report.empty == {"label": ["d"]} and set(report.numbers["age"]) == {"mean", "sd", "low", "high"}
     with pytest.raises(CondgenError, match="2 of 22 rows"):
         open_labelled(path, split="all")
-    assert "age is not known of 1 pictures" in "\n".join(report.lines())
+    assert "age is not known of 1 images" in "\n".join(report.lines())
 
 
 def test_sizes_colours_and_duplicates(tmp_path):
     write(tmp_path, {"a/1.png": red(1), "a/2.png": red(1), "b/3.png": red(1), "b/4.png": png(7, "L", (8, 4))})
     report = check(tmp_path)
     assert report.sizes == {"4 x 4": 3, "8 x 4": 1} and report.colours == {"colour": 3, "grey": 1}
-    assert report.notes == {"duplicate picture": 1, "duplicate picture with other labels": 1}
-    assert report.examples["duplicate picture with other labels"] == ["b/3.png = a/1.png"]
+    assert report.notes == {"duplicate image": 1, "duplicate image with other labels": 1}
+    assert report.examples["duplicate image with other labels"] == ["b/3.png = a/1.png"]
     assert any("--pictures.size 32" in line for line in report.lines())
     assert any("--pictures.image_channels 1" in line for line in report.lines())
 
@@ -70,7 +70,7 @@ def test_arrays_are_looked_at_too(tmp_path):
     assert report.splits == {
         split: len(open_labelled(folder, split=split)) for split in report.splits
     }  # the loader agrees
-    with pytest.raises(CondgenError, match="no pictures in the split 'val'"):
+    with pytest.raises(CondgenError, match="no images in the split 'val'"):
         check(folder, split="val")
 
 
@@ -79,8 +79,8 @@ def test_the_sheet_shows_every_class(tmp_path):
     check(tmp_path / "zoo", sheet=tmp_path / "new" / "sheet.png")
     shown = np.asarray(Image.open(tmp_path / "new" / "sheet.png"))
     for shade in (10, 99):
-        assert (shown == shade).all(2).sum() >= 8 * 62 * 62, "eight pictures of the class"
-    with pytest.raises(CondgenError, match=r"has captions; a sheet shows pictures by their label"):
+        assert (shown == shade).all(2).sum() >= 8 * 62 * 62, "eight images of the class"
+    with pytest.raises(CondgenError, match=r"has captions; a sheet shows images by their label"):
         check(captioned(tmp_path / "said"), sheet=tmp_path / "x.png")
 
 
@@ -118,7 +118,7 @@ def test_names_from_the_data_cannot_steer_a_terminal(tmp_path):
 
 
 def test_what_holds_neither_says_what_was_expected(tmp_path):
-    with pytest.raises(CondgenError, match=r"nothing that can be read as captioned pictures|no captions"):
+    with pytest.raises(CondgenError, match=r"nothing that can be read as captioned images|no captions"):
         check(tmp_path)
     with pytest.raises(CondgenError, match="none of them is known to hold captions"):
         check(as_parquet(tmp_path / "x.parquet", [{"a": 1.5}]))

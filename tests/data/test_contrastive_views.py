@@ -1,4 +1,4 @@
-"""Looks at pictures: sound, reproducible, and the same on any number of processes."""
+"""Looks at images: sound, reproducible, and the same on any number of processes."""
 
 from dataclasses import replace
 
@@ -56,7 +56,7 @@ def test_a_mirror_image_is_one():
 
 
 def test_a_crop_is_a_part_enlarged():
-    """Of a ramp from left to right, a part of a ramp: as wide as the area asked for, anywhere in the picture."""
+    """Of a ramp from left to right, a part of a ramp: as wide as the area asked for, anywhere in the image."""
     ramp = torch.linspace(-1, 1, 64).expand(200, 1, 64, 64)
     out = augment(ramp, dice(200), replace(NOTHING, crop=0.25))
     seen = (out[..., -1] - out[..., 0]).mean((1, 2)) / 2  # share of the width

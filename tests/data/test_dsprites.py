@@ -1,4 +1,4 @@
-"""dSprites by a small file of its layout: the right pictures with the right factors, and nothing else is opened."""
+"""dSprites by a small file of its layout: the right images with the right factors, and nothing else is opened."""
 
 import zipfile
 from itertools import product

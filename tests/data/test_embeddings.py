@@ -172,7 +172,7 @@ def test_another_encoder_or_other_pictures_are_refused(model, stream, tmp_path):
     embeds.check(space_of(model.clip), stream.digest)
     with pytest.raises(CondgenError, match="0123"):
         embeds.check("0123456789abcdef")
-    with pytest.raises(CondgenError, match="other pictures"):
+    with pytest.raises(CondgenError, match="other images"):
         embeds.check(space_of(model.clip), "0123456789abcdef")
     with pytest.raises(CondgenError, match=r"holds other embeddings.*digest"):
         embed(model.clip, model.tokenizer, scenes(40, seed=1), tmp_path / "out")
@@ -224,7 +224,7 @@ def test_the_command(condgen, tiny_folder):
     write_shards(Path("tars"), 40, 15, size=32)
     argv = ["embed", "tiny", "--data", "tars/*.tar", "--split", "all", "-o", "out"]
     code, out, _ = condgen(*argv)
-    assert code == 0 and out.startswith("out  40 pictures") and len(Embeds("out")) == 40
+    assert code == 0 and out.startswith("out  40 images") and len(Embeds("out")) == 40
     before = {p.name: p.stat().st_mtime_ns for p in Path("out").glob("embeds-*")}
     code, out, _ = condgen(*argv, "--json")
     told = json.loads(out)

@@ -1,4 +1,4 @@
-"""What pictures are labelled with: names and numbers to codes and back; batches of labelled pictures."""
+"""What images are labelled with: names and numbers to codes and back; batches of labelled images."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Untrusted pictures: what each odd mode becomes, what is refused, and that fitting changes no more than it must."""
+"""Untrusted images: what each odd mode becomes, what is refused, and that fitting changes no more than it must."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_the_header_alone_is_enough_to_refuse_a_bomb(edge):
     assert edge * edge > MAX_PIXELS
     with pytest.raises(PictureError, match=r"bomb\.png.*limit is 64 million") as caught:
         open_picture(raw_png(edge, edge, 8, 2, b""), name="bomb.png")
-    assert caught.value.reason == "too large picture"
+    assert caught.value.reason == "too large image"
 
 
 def test_what_is_no_picture_is_named(tmp_path):
@@ -159,7 +159,7 @@ def test_what_is_no_picture_is_named(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(PictureError, match=name) as caught:
             open_picture(tmp_path / name)
-        assert caught.value.reason == "corrupt picture" and "0x" not in str(caught.value)
+        assert caught.value.reason == "corrupt image" and "0x" not in str(caught.value)
     with pytest.raises(PictureError, match=r"none\.png is not there") as caught:
         open_picture(tmp_path / "none.png")
     assert caught.value.reason == "missing file"

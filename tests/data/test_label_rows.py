@@ -23,7 +23,7 @@ from condgen.data.sources.labels import open_labelled
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not on this machine")
-pytestmark = pytest.mark.filterwarnings("ignore:.*a single picture has")
+pytestmark = pytest.mark.filterwarnings("ignore:.*a single image has")
 
 
 def png(colour: object = 0, mode: str = "RGB", size: tuple[int, int] = (4, 4)) -> bytes:
@@ -44,7 +44,7 @@ def write(folder: Path, pictures: dict[str, bytes]) -> Path:
 
 
 def zoo(folder: Path, above: tuple[str, ...] = ("",), each: int = 20) -> Path:
-    """Three classes whose shades of red tell which picture is which."""
+    """Three classes whose shades of red tell which image is which."""
     names = [f"{top}{name}/{i:03}.png" for top in above for name in ("cat", "dog", "emu") for i in range(each)]
     return write(folder, {name: red(10 + i) for i, name in enumerate(names)})
 
@@ -120,7 +120,7 @@ def test_an_empty_class_is_left_out_and_one_without_training_is_named(tmp_path):
     zoo(tmp_path, above=("train/", "test/"), each=2)
     (tmp_path / "train" / "fox").mkdir()
     write(tmp_path, {"test/gnu/a.png": red(1), "train/hen/a.png": red(2)})
-    with pytest.warns(CondgenWarning, match=r"no picture has the label gnu; a single picture has the label hen\."):
+    with pytest.warns(CondgenWarning, match=r"no image has the label gnu; a single image has the label hen\."):
         data = open_labelled(tmp_path)
     assert data.factors[0].values == ("cat", "dog", "emu", "gnu", "hen")
     assert data.factors == open_labelled(tmp_path, split="test").factors
@@ -128,23 +128,23 @@ def test_an_empty_class_is_left_out_and_one_without_training_is_named(tmp_path):
 
 def test_one_class_is_no_data_with_labels(tmp_path):
     write(tmp_path, {"cat/a.png": red(1)})
-    with pytest.raises(CondgenError, match=r"pictures of one class only \(cat\)\. Expected one folder for every class"):
+    with pytest.raises(CondgenError, match=r"images of one class only \(cat\)\. Expected one folder for every class"):
         open_labelled(tmp_path)
-    with pytest.raises(CondgenError, match="no folders of pictures"):
+    with pytest.raises(CondgenError, match="no folders of images"):
         open_labelled(write(tmp_path / "flat", {"a.png": red(1)}))
 
 
 def test_faults_of_files_are_counted_and_too_many_are_refused(tmp_path):
     zoo(tmp_path, each=100)
     write(tmp_path, {"cat/bad.png": b"<html>", "stray.png": red(1)})
-    with pytest.warns(CondgenWarning, match=r"2 of 302 rows left out: 1 corrupt picture: cat/bad\.png.*1 picture out"):
+    with pytest.warns(CondgenWarning, match=r"2 of 302 rows left out: 1 corrupt image: cat/bad\.png.*1 image out"):
         assert len(open_labelled(tmp_path, split="all")) == 300
     write(tmp_path, {f"cat/{i}.jpg": b"" for i in range(5)})
-    with pytest.raises(CondgenError, match=r"7 of 307 rows cannot be used[\s\S]*6 corrupt picture"):
+    with pytest.raises(CondgenError, match=r"7 of 307 rows cannot be used[\s\S]*6 corrupt image"):
         open_labelled(tmp_path, split="all")
 
 
-# Sizes and image_channels ----------------------------------------------------------------------------------------------------
+# Sizes and channels ------------------------------------------------------------
 
 
 def test_mixed_sizes_need_a_size(tmp_path):
@@ -166,7 +166,7 @@ def test_pictures_that_are_not_square_need_a_size(tmp_path):
 def test_grey_pictures_among_colour_ones_are_converted_and_counted(tmp_path, first):
     write(tmp_path, {f"{first}/{i}.png": png(50 + i, "L") for i in range(3)})
     write(tmp_path, {f"m/{i}.png": png((200, 100, i)) for i in range(4)})
-    with pytest.warns(CondgenWarning, match=rf"3 of 7 pictures are grey and become RGB.*{first}/0\.png"):
+    with pytest.warns(CondgenWarning, match=rf"3 of 7 images are grey and become RGB.*{first}/0\.png"):
         data = open_labelled(tmp_path, split="all")
     assert data.image_channels == 3 and sorted(data.images[:, 0, 0, 0].tolist()) == [50, 51, 52, 200, 200, 200, 200]
     shown = data.images[data.labels == data.factors[0].code(first)]
@@ -260,7 +260,7 @@ def test_labels_out_of_range_and_absent_labels_are_bad_rows(tmp_path):
 def test_gaps_in_attributes_are_unknown_and_told(tmp_path):
     rows = [{"label": "ab"[i % 2], "age": None if i == 3 else i / 2, "wet": None if i < 2 else i % 2} for i in range(8)]
     path = as_parquet(tmp_path / "x.parquet", rows)
-    with pytest.warns(CondgenWarning, match=r"age is not known of 1 of 8 pictures; wet is not known of 2 of 8"):
+    with pytest.warns(CondgenWarning, match=r"age is not known of 1 of 8 images; wet is not known of 2 of 8"):
         data = open_labelled(path, split="all", attributes=("age", "wet"))
     assert np.isnan(data.codes).sum(0).tolist() == [0, 1, 2] and values_of(data, 1)[3] == "unknown"
     assert data.factors[2].values == ("0", "1")
@@ -281,7 +281,7 @@ def test_the_faults_of_columns(tmp_path):
             open_labelled(path, split="all", **asked)
 
     refused(r"'label' holds fractions \(0\.5 at x\.parquet:1\), which are no classes", [{"label": 0.5}, {"label": 1.0}])
-    refused("'label' says nothing of any picture", [{"label": None}] * 3)
+    refused("'label' says nothing of any image", [{"label": None}] * 3)
     refused(r"'label' says nothing.*first fault: x\.parquet:1: a list", [{"label": [1]}] * 3)
     refused(r"'label' has 40 different texts in 40 rows.*captions", [{"label": f"cat {i}"} for i in range(40)])
     ages = [{"label": i % 2, "age": "old" if i == 7 else str(i)} for i in range(80)]
@@ -295,7 +295,7 @@ def test_the_faults_of_columns(tmp_path):
 
 def test_attributes_are_guessed_where_there_is_no_label(tmp_path):
     rows = [
-        {"smiling": i % 2 == 0, "age": i / 3, "town": "uv"[i % 2], "id": i, "boxes": [1, 2], "text": f"picture {i}"}
+        {"smiling": i % 2 == 0, "age": i / 3, "town": "uv"[i % 2], "id": i, "boxes": [1, 2], "text": f"image {i}"}
         for i in range(60)
     ]
     with pytest.warns(CondgenWarning, match=r"taken as attributes: smiling, age, town; left alone: boxes\."):
@@ -432,7 +432,7 @@ def test_damaged_batches_are_refused_by_name(tmp_path):
         with pytest.raises(CondgenError, match=rf"data_batch_2\.bin has {len(content):,} bytes, no whole number"):
             open_labelled(folder)
     (folder / "data_batch_2.bin").write_bytes(batch(images[:2], np.array([1, 10])))
-    with pytest.raises(CondgenError, match=r"data_batch_2\.bin: the label of picture 1 is 10, but there are 10 "):
+    with pytest.raises(CondgenError, match=r"data_batch_2\.bin: the label of image 1 is 10, but there are 10 "):
         open_labelled(folder)
     (folder / "data_batch_2.bin").write_bytes(batch(images[:2], np.array([1, 2]), np.array([1, 2])))
     with pytest.raises(CondgenError, match="CIFAR-10 and of CIFAR-100"):

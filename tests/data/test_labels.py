@@ -1,4 +1,4 @@
-"""Labelled pictures of every form: the right picture with the right label, in the right split; faults are named."""
+"""Labelled images of every form: the right image with the right label, in the right split; faults are named."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_what_no_picture_can_be_is_refused(asked):
 
 
 def test_a_split_that_is_not_there():
-    with pytest.raises(CondgenError, match=r"digits has no pictures in the split 'val'.*hash.*test, train"):
+    with pytest.raises(CondgenError, match=r"digits has no images in the split 'val'.*hash.*test, train"):
         open_labelled("digits", split="val")
 
 
@@ -104,7 +104,7 @@ def test_idx_files(tmp_path, packed, by_file):
     assert np.array_equal(train.images[:, 0], images[:20]) and np.array_equal(train.labels, labels[:20])
     assert np.array_equal(test.images[:, 0], images[20:]) and np.array_equal(test.labels, labels[20:])
     assert sorted(every.labels) == sorted(labels)
-    with pytest.raises(CondgenError, match=r"no pictures in the split 'val'.*names of files: test, train"):
+    with pytest.raises(CondgenError, match=r"no images in the split 'val'.*names of files: test, train"):
         open_labelled(path, split="val")
 
 
@@ -143,7 +143,7 @@ def test_names_of_classes_come_from_the_caller_or_a_file(tmp_path):
 
 def test_a_label_out_of_range_names_its_picture(tmp_path):
     write_idx(tmp_path, noise(4, 4, 4), np.array([0, 1, 5, 1]))
-    with pytest.raises(CondgenError, match=r"train-images.*: the label of picture 2 is 5.*2 classes \(a to b\)"):
+    with pytest.raises(CondgenError, match=r"train-images.*: the label of image 2 is 5.*2 classes \(a to b\)"):
         open_labelled(tmp_path, names=("a", "b"))
 
 
@@ -159,13 +159,13 @@ def test_pictures_that_are_not_square_need_a_size(tmp_path):
 IDX_FAULTS = {
     "cut short": (lambda content: content[:-3], r"should hold 64 bytes after its header, and holds 61"),
     "too long": (lambda content: content + b"more", r"should hold 64 bytes after its header, and holds more"),
-    "header only": (lambda content: content[:10], r"does not begin as an idx file of pictures.*00 00 08 03"),
+    "header only": (lambda content: content[:10], r"does not begin as an idx file of images.*00 00 08 03"),
     "empty": (lambda content: b"", r"got nothing"),
     "floats": (lambda content: b"\0\0\x0d\x03" + content[4:], r"00 00 0d 03"),
     "four dimensions": (lambda content: b"\0\0\x08\x04" + content[4:], r"00 00 08 04"),
-    "no pictures": (lambda content: content[:4] + bytes(4) + content[8:], r"sizes that no pictures have: 0 x 4 x 4"),
-    "huge": (lambda content: content[:8] + b"\xff" * 8 + content[16:], r"sizes that no pictures have: 4 x 4294967295"),
-    "more than labels": (lambda content: content[:7] + b"\x05" + content[8:], r"has 5 pictures.*has 4 labels"),
+    "no images": (lambda content: content[:4] + bytes(4) + content[8:], r"sizes that no images have: 0 x 4 x 4"),
+    "huge": (lambda content: content[:8] + b"\xff" * 8 + content[16:], r"sizes that no images have: 4 x 4294967295"),
+    "more than labels": (lambda content: content[:7] + b"\x05" + content[8:], r"has 5 images.*has 4 labels"),
     "html": (lambda content: b"<html>404</html>", r"does not begin as an idx file"),
 }
 
@@ -227,7 +227,7 @@ def test_what_is_missing_beside_an_idx_file_is_named(tmp_path):
         open_labelled(tmp_path)
     (tmp_path / "train-images-idx3-ubyte").unlink()
     labels.write_bytes(content)
-    with pytest.raises(CondgenError, match="labels and no pictures"):
+    with pytest.raises(CondgenError, match="labels and no images"):
         open_labelled(tmp_path)
 
 
@@ -243,7 +243,7 @@ def test_several_sets_in_one_folder_are_not_mixed(tmp_path):
 def test_what_is_not_there_or_no_data(tmp_path):
     with pytest.raises(CondgenError, match=r"nowhere is not there. Expected a folder for every class"):
         open_labelled(tmp_path / "nowhere")
-    with pytest.raises(CondgenError, match="nothing that can be read as labelled pictures"):
+    with pytest.raises(CondgenError, match="nothing that can be read as labelled images"):
         open_labelled(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Pictures in any form, with their classes where they have some."""
+"""Images in any form, with their classes where they have some."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Pictures of two kinds: found as people have them, drawn where none are needed, and shown in a fixed order."""
+"""Images of two kinds: found as people have them, drawn where none are needed, and shown in a fixed order."""
 
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,7 @@ from condgen.files.images import png_bytes
 
 
 def patch(number: int, width: int = 8, colour: bool = True) -> Image.Image:
-    """A picture with its number as its colour."""
+    """An image with its number as its colour."""
     return Image.new("RGB", (width, 8), (number, 0 if colour else number, number))
 
 
@@ -63,7 +63,7 @@ def test_sides_without_partners_have_lengths_of_their_own_and_as_many_channels(t
     train, test = (open_unpaired(tmp_path, Asked(8), split) for split in ("train", "test"))
     assert (len(train.a), len(train.b), len(train)) == (7, 4, 11) and train.image_channels == (3, 3)
     assert (numbers(test.a), numbers(test.b)) == ([70], [80])
-    with pytest.raises(CondgenError, match=r"8 of 8 pictures of side a have no partner.*test/t, train/0"):
+    with pytest.raises(CondgenError, match=r"8 of 8 images of side a have no partner.*test/t, train/0"):
         open_pairs(tmp_path, Asked(8))
 
 
@@ -131,20 +131,20 @@ def test_what_is_transparent_is_white(tmp_path):
 def test_what_is_missing_or_unfit_is_named(tmp_path):
     write(tmp_path / "a", {"x.png": 1, "y.png": 2, "z.png": 3})
     write(tmp_path / "b", {"x.png": 1})
-    with pytest.raises(CondgenError, match=r"2 of 3 pictures of side a have no partner.*y, z"):
+    with pytest.raises(CondgenError, match=r"2 of 3 images of side a have no partner.*y, z"):
         open_pairs(tmp_path, Asked(8))
     write(tmp_path / "b", {"y.png": 1, "z.png": 1})
     write(tmp_path / "b", {"w.png": 1})
-    with pytest.raises(CondgenError, match=r"1 of 4 pictures of side b have no partner.*w"):
+    with pytest.raises(CondgenError, match=r"1 of 4 images of side b have no partner.*w"):
         open_pairs(tmp_path, Asked(8))
-    with pytest.raises(CondgenError, match="no pictures in the split 'exam'"):
+    with pytest.raises(CondgenError, match="no images in the split 'exam'"):
         open_unpaired(tmp_path, Asked(8), "exam")
     (tmp_path / "b" / "w.bmp").write_bytes((tmp_path / "b" / "w.png").read_bytes())
     with pytest.raises(CondgenError, match="one name but for the suffix"):
         open_unpaired(tmp_path, Asked(8))
     (tmp_path / "b" / "w.bmp").unlink()
-    (tmp_path / "b" / "w.png").write_bytes(b"no picture")
-    with pytest.raises(CondgenError, match=r"w\.png is not a picture"):
+    (tmp_path / "b" / "w.png").write_bytes(b"no image")
+    with pytest.raises(CondgenError, match=r"w\.png is not an image"):
         open_unpaired(tmp_path, Asked(8), "all")
     with pytest.raises(CondgenError, match="no folder c"):
         open_pairs(tmp_path, Asked(8, "a", "c"))
@@ -209,7 +209,7 @@ def test_grey_is_that_of_pil():
 
 
 def counted(n: int, m: int, kind=Unpaired) -> Unpaired:
-    """Pictures of which every pixel is their number, but for a corner."""
+    """Images of which every pixel is their number, but for a corner."""
     a, b = (np.arange(k, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 8, 8), np.uint8) for k in (n, m))
     return kind(a, b)
 

@@ -1,4 +1,4 @@
-"""Every form of captioned pictures gives the same data; every fault is named, counted, and never read."""
+"""Every form of captioned images gives the same data; every fault is named, counted, and never read."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def write_parquet(path: Path, rows: list[dict]) -> Path:
 
 
 def many(count: int) -> list[dict]:
-    """Rows with the picture inside, one shade of grey each."""
+    """Rows with the image inside, one shade of grey each."""
     return [
         {"image": {"bytes": png((i % 256,) * 3), "path": f"{i:04}.png"}, "text": f"shade {i}", "even": i % 2 == 0}
         for i in range(count)
@@ -280,7 +280,7 @@ def test_captions_are_cleaned():
 def test_a_few_bad_rows_only_warn(tmp_path):
     rows = [*many(199), {"image": {"bytes": b"", "path": "bad.png"}, "text": "x", "even": False}]
     path = write_parquet(tmp_path / "one.parquet", rows)
-    with pytest.warns(CondgenWarning, match=r"1 of 200 rows left out: 1 corrupt picture: bad\.png"):
+    with pytest.warns(CondgenWarning, match=r"1 of 200 rows left out: 1 corrupt image: bad\.png"):
         assert len(load_captions(path, 4, split="all")) == 199
     with pytest.raises(CondgenError, match=r"1 of 200[\s\S]*train: --pictures\.max_bad SHARE"):
         load_captions(path, 4, split="all", max_bad=0)
@@ -305,7 +305,7 @@ def test_animations_give_one_warning(tmp_path):
     for name in "ab":
         frames[0].save(tmp_path / f"{name}.gif", save_all=True, append_images=frames[1:])
         (tmp_path / f"{name}.txt").write_text("flicker")
-    with pytest.warns(CondgenWarning, match="2 animated pictures") as caught:
+    with pytest.warns(CondgenWarning, match="2 animated images") as caught:
         load_captions(tmp_path, 4, split="all")
     assert len(caught) == 1
 
@@ -334,7 +334,7 @@ def test_labels_in_the_place_of_captions_are_refused(tmp_path):
 
 def test_what_cannot_be_read_says_what_was_expected(tmp_path):
     refused(tmp_path / "nowhere", "is not there")
-    refused(paint(tmp_path / "bare"), "3 pictures and no captions")
+    refused(paint(tmp_path / "bare"), "3 images and no captions")
     refused(write_csv(paint(tmp_path / "named"), [["file_name", "text"]], "captions.csv"), "name it metadata.csv")
     refused(
         write_parquet(tmp_path / "c.parquet", [{"a": "b", "text": "t"}]),
@@ -358,7 +358,7 @@ def test_work_that_takes_long_shows_a_bar_on_stderr(tmp_path, monkeypatch, capsy
     monkeypatch.setenv("FORCE_COLOR", "1")
     load_captions(write_parquet(tmp_path / "one.parquet", many(5)), 4, split="all")
     out, err = capsys.readouterr()
-    assert out == "" and "reading pictures" in err
+    assert out == "" and "reading images" in err
 
 
 # Real data ------------------------------------------------------------------------------------------------------------

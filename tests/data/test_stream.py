@@ -34,7 +34,7 @@ def open_stream(path: Path | str, **more) -> Stream:
 
 
 def shades(batch) -> list[int]:
-    """The number of every picture, read from its pixels."""
+    """The number of every image, read from its pixels."""
     pixels = ((batch["image"] + 1) * 127.5).round().long()
     return (pixels[:, 0, 0, 0] + 256 * pixels[:, 1, 0, 0]).tolist()
 
@@ -269,7 +269,7 @@ def test_datasets_stream(make, views_of):
 
 
 def with_bad(tmp_path, bad: set[int]) -> Path:
-    members = [(n, b"no picture" if n.endswith("png") and int(n[:5]) in bad else c) for n, c in numbered(0, N)]
+    members = [(n, b"no image" if n.endswith("png") and int(n[:5]) in bad else c) for n, c in numbered(0, N)]
     return write_tar(tmp_path / "x.tar", members)
 
 
@@ -278,7 +278,7 @@ def test_a_picture_that_cannot_be_decoded_is_replaced_by_its_neighbour(tmp_path,
     parts = [views_of(stream, rank=rank, world=2) for rank in (0, 1)]
     seen = Counter(s for step in range(15) for part in parts for s in shades(part(step)))
     assert seen == Counter([i for i in range(N) if i not in (0, 1, 30, 89)] + [2, 2, 29, 88])
-    with pytest.raises(CondgenError, match=r"x\.tar/.*corrupt picture.*max_bad"):
+    with pytest.raises(CondgenError, match=r"x\.tar/.*corrupt image.*max_bad"):
         views = views_of(open_stream(tmp_path / "x.tar", max_bad=0.02))
         for step in range(15):
             views(step)

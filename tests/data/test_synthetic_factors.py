@@ -68,7 +68,7 @@ def test_the_class_is_the_shape_and_the_size_is_free():
         ({"attributes": ("hue",)}, "no factor .hue.; it has shape, colour"),
         ({"label": "x", "attributes": ("x",)}, "chosen twice"),
         ({"where": "x=1"}, "scenes is drawn"),
-        ({"split": "val"}, "no pictures in the split 'val'"),
+        ({"split": "val"}, "no images in the split 'val'"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(asked, progress):

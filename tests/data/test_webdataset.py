@@ -1,4 +1,4 @@
-"""Shards say what files say; what is no picture, text or JSON is never read; every fault names its file."""
+"""Shards say what files say; what is no image, text or JSON is never read; every fault names its file."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_check_counts_what_is_wrong(tmp_path):
     members += [("broken.png", png()), ("broken.json", b"{"), ("deep.png", png()), ("deep.json", b"[" * 100_000)]
     report = check(write_tar(tmp_path / "x.tar", members))
     assert report.form == "shards" and report.usable == 5
-    expected = {"corrupt picture": 1, "no caption": 1, "missing file": 1, "broken metadata line": 2}
+    expected = {"corrupt image": 1, "no caption": 1, "missing file": 1, "broken metadata line": 2}
     assert report.bad == expected
 
 

@@ -8,7 +8,7 @@ from condgen.nn.conditioning import condition
 
 
 def looked_at(guessed: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """bool (B,): whose loss hangs on the picture's own embedding, and whose on the prior's guess."""
+    """bool (B,): whose loss hangs on the image's own embedding, and whose on the prior's guess."""
     torch.manual_seed(0)
     shape = DiffusionDecoderConfig(size=16, embed_dim=8, vocab=9, context=5, channels=(8, 16), width=16)
     training = DecoderTraining(DiffusionDecoder(shape), DecoderObjective(both=0, z=0, guessed=guessed))
@@ -30,7 +30,7 @@ def test_a_sample_is_told_its_own_embedding_or_the_guess(guessed):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_solver_of_the_config_paints(solver):
-    """From the same noise all solvers come to nearly the same picture, and not by the same steps."""
+    """From the same noise all solvers come to nearly the same image, and not by the same steps."""
     torch.manual_seed(0)
     shape = DiffusionDecoderConfig(size=16, embed_dim=8, vocab=9, context=5, channels=(8, 16), width=16, solver=solver)
     decoder = DiffusionDecoder(shape).eval()

@@ -57,7 +57,7 @@ def test_a_turn_leaves_the_other_player_without_gradient(turn, other, gamma):
 
 
 def test_the_critic_is_told_what_was_said():
-    """The same pictures under other labels get other logits."""
+    """The same images under other labels get other logits."""
     training = CganTraining(tiny_decoder("cgan", READS), CganObjective(augment=0), DecoderObjective())
     given = batch()
     cond = {name: given[name] for name in ("codes", "has_targets")}

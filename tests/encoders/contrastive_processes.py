@@ -26,7 +26,7 @@ OBJECTIVES = {
 
 
 def joint() -> dict[str, torch.Tensor]:
-    """Eight pictures of four classes and six texts: some texts are equal, some differ and are true of one picture."""
+    """Eight images of four classes and six texts: some texts are equal, some differ and are true of one image."""
     rng = torch.Generator().manual_seed(3)
     tokens = torch.randint(3, 12, (6, 6), generator=rng)
     tokens[:, 4:] = torch.tensor([END, 0])
@@ -43,7 +43,7 @@ def joint() -> dict[str, torch.Tensor]:
 
 
 def training(name: str, pieces: int, own: int) -> ClipTraining:
-    """Always the same weights; `own` pictures in this process's part of a batch, embedded in so many pieces."""
+    """Always the same weights; `own` images in this process's part of a batch, embedded in so many pieces."""
     torch.manual_seed(0)
     clip = CLIP(TOWERS)
     with torch.no_grad():

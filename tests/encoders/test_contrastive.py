@@ -123,7 +123,7 @@ def test_no_embedding_gets_below_the_floor_and_a_perfect_one_reaches_it(texts, s
 
 
 def test_ten_classes_have_the_floor_that_people_take_for_a_fault():
-    """1.86 nats at 64 pictures of ten classes, measured of a perfect model with plain CLIP loss."""
+    """1.86 nats at 64 images of ten classes, measured of a perfect model with plain CLIP loss."""
     text = torch.arange(64) % 10
     floor = info_nce_floor(torch.eye(64, dtype=torch.bool), text[:, None] == text)
     assert floor.item() == pytest.approx(1.86, abs=0.01)
@@ -197,7 +197,7 @@ def test_a_residual_network_reads_any_size_that_can_be_halved(norm, patch, stage
     net = Backbone(BackboneConfig("resnet", size=28, width=8, depth=1, patch=patch, stages=stages, norm=norm)).eval()
     images = torch.rand(2, 3, 28, 28)
     assert net(images).shape == (2, net.width) and net.width == 8 * 2 ** (stages - 1)
-    torch.testing.assert_close(net(images)[1:], net(images[1:]))  # a picture's features are its own
+    torch.testing.assert_close(net(images)[1:], net(images[1:]))  # an image's features are its own
 
 
 @pytest.mark.parametrize("config, told", [

@@ -223,7 +223,7 @@ def test_a_model_of_a_library_goes_back_to_it(kind, tmp_path):
 @pytest.mark.parametrize(
     "more, match",
     [
-        ({"image": "resnet"}, "picture tower is `resnet`.*condgen train clip --size patch"),
+        ({"image": "resnet"}, "image tower is `resnet`.*condgen train clip --size patch"),
         ({"text": "words"}, "text tower `words`"),
     ],
 )

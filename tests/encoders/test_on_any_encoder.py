@@ -53,8 +53,8 @@ def test_a_run_trains_no_encoder_of_its_own(run):
 
 def test_the_model_paints(run):
     model = TextToImage.load(run[2])
-    painting = next(model.generate("a red circle above a blue square", steps=2))
-    assert painting.image.size == (32, 32) and -1 <= painting.clip_score <= 1
+    generated = next(model.generate("a red circle above a blue square", steps=2))
+    assert generated.image.size == (32, 32) and -1 <= generated.clip_score <= 1
     assert model.clip.config.size == 48 and model.size == 32
     assert scene_eval(model, False, prompts=1, pictures=1)[0].keys() >= {"overall"}
 
@@ -178,7 +178,7 @@ def test_a_text_tower_beside_ours(bert, loss, tmp_path):
 
 
 def test_a_locked_picture_tower_of_ours(bert, tmp_path):
-    """What LiT does: a trained picture tower stays, a text model learns to speak of it."""
+    """What LiT does: a trained image tower stays, a text model learns to speak of it."""
     first = train("clip", tmp_path / "first", small_clip())
     config = small_clip(encoder=str(first), text=f"transformers:{bert}", freeze="image")
     second = train("clip", tmp_path / "second", config)
@@ -189,7 +189,7 @@ def test_a_locked_picture_tower_of_ours(bert, tmp_path):
 
 
 def test_a_backbone_without_words_meets_a_text_tower(bert, tmp_path):
-    """Locked-tower training on features that were learned from pictures alone."""
+    """Locked-tower training on features that were learned from images alone."""
     from tests.tasks.test_selfsup import small as small_selfsup
 
     first = train("selfsup", tmp_path / "first", small_selfsup())

@@ -68,7 +68,7 @@ def test_a_picture_is_no_wrong_answer_to_itself():
 
 
 def test_a_queue_longer_than_the_data_is_refused():
-    with pytest.raises(CondgenError, match=r"4096.*100 pictures.*--objective\.queue 100"):
+    with pytest.raises(CondgenError, match=r"4096.*100 images.*--objective\.queue 100"):
         MoCoTraining(tiny_backbone(), SelfsupObjective(), 100)
 
 
@@ -81,7 +81,7 @@ def test_the_bank_moves_towards_what_was_seen_and_stays_on_the_sphere():
     torch.testing.assert_close(loss, instance_softmax(z, before, batch["index"], 0.1))
     assert torch.equal(own.bank, before)  # a step that is left out leaves it alone
     own.remember()
-    for row, k in ((8, 0), (1, 2), (5, 3)):  # of the picture that was there twice the last look counts
+    for row, k in ((8, 0), (1, 2), (5, 3)):  # of the image that was there twice the last look counts
         torch.testing.assert_close(own.bank[row], F.normalize(0.7 * before[row] + 0.3 * z[k], dim=0))
     rest = [i for i in range(10) if i not in (8, 1, 5)]
     assert torch.equal(own.bank[rest], before[rest])

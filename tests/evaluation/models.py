@@ -1,4 +1,4 @@
-"""Models of labelled pictures that are known: they paint from pictures that are given, or nothing sensible."""
+"""Models of labelled images that are known: they paint from images that are given, or nothing sensible."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def digits(rows: slice, values: int = 10) -> LabelledPictures:
 
 
 class Painter:
-    """Paints a picture of the pool that has the labels that are asked for; `choose` may see it otherwise."""
+    """Paints an image of the pool that has the labels that are asked for; `choose` may see it otherwise."""
 
     name, model_id, device, about = "painter", "0", torch.device("cpu"), {}
 
@@ -34,7 +34,7 @@ class Painter:
         self.pool, self.factors, self.size, self.image_channels = pool, pool.factors, pool.size, pool.image_channels
 
     def choose(self, fitting: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One of the rows of the pool that fit, as a picture."""
+        """One of the rows of the pool that fit, as an image."""
         return self.pool.images[rng.choice(fitting)]
 
     def fitting(self, wanted: dict[str, object]) -> np.ndarray:
@@ -42,13 +42,13 @@ class Painter:
         fits = (np.isclose(self.pool.codes, codes, atol=1e-3) | np.isnan(codes)).all(1)
         return np.flatnonzero(fits)
 
-    def paint(self, wanted, seeds):
+    def generate_batch(self, wanted, seeds):
         chosen = [self.choose(self.fitting(w), np.random.default_rng(s)) for w, s in zip(wanted, seeds, strict=True)]
         yield Progress(1, 1, to_float(np.stack(chosen)))
 
 
 class Collapsed(Painter):
-    """One picture of every class."""
+    """One image of every class."""
 
     def choose(self, fitting, rng):
         return self.pool.images[fitting[0]]

@@ -1,4 +1,4 @@
-"""The judge of labelled pictures, on models that are known: of truth, copies, collapse, noise and deafness."""
+"""The judge of labelled images, on models that are known: of truth, copies, collapse, noise and deafness."""
 
 import json
 import math
@@ -50,8 +50,8 @@ def of(judged, *path: str) -> dict[str, float]:
 
 def test_the_classifier_is_good_and_says_so(judged):
     report, _ = judged["truth"]
-    assert report["judge"]["label, right on real test pictures"] > 0.93
-    assert report["accuracy"]["overall"]["real"] == pytest.approx(report["judge"]["label, right on real test pictures"])
+    assert report["judge"]["label, right on real test images"] > 0.93
+    assert report["accuracy"]["overall"]["real"] == pytest.approx(report["judge"]["label, right on real test images"])
     assert len({r["judge"]["features"] for r, _ in judged.values()}) == 1, "one classifier for all"
 
 
@@ -100,8 +100,8 @@ def test_copies_are_found_and_shown(judged):
     sheet = judged["copies"][1]["neighbours"]
     pairs = list(zip(sheet[::2], sheet[1::2]))
     assert len(pairs) == 24 and all((own == there).all() for (_, own, _), (_, there, _) in pairs)
-    assert "closeness 0.00" in sheet[0][0] and sheet[1][0].startswith("training picture")
-    assert sheet[0][1].shape == (3, 8, 8), "grey pictures are shown, too"
+    assert "closeness 0.00" in sheet[0][0] and sheet[1][0].startswith("training image")
+    assert sheet[0][1].shape == (3, 8, 8), "grey images are shown, too"
 
 
 def test_what_is_painted_teaches_a_classifier_as_much_as_it_is_worth(judged):
@@ -202,7 +202,7 @@ def test_data_is_read_by_the_factors_of_the_model():
     years = replace(data, factors=(AGE,), codes=data.codes)
     other = aligned(years, (Attribute("age", mean=0.0, sd=1.0),))
     assert np.allclose(other.codes, data.codes * 5 + 30)
-    with pytest.raises(CondgenError, match=r"digits tells label of its pictures.*age"):
+    with pytest.raises(CondgenError, match=r"digits tells label of its images.*age"):
         aligned(data, (AGE,))
 
 
@@ -257,8 +257,8 @@ def test_a_model_of_labels_is_judged_on_its_own_data(condgen, stand_in):
     report = json.loads(out)
     assert report == json.loads(Path("report/report.json").read_text())
     assert report["accuracy"]["overall"]["N"] == 30 and report["seeds"] == [0, 1] and report["data"] == "digits"
-    assert report["distances"][next(iter(report["distances"]))]["generated"] is None, "30 pictures are too few"
-    assert len(list(Path("classifiers").iterdir())) == 3, "of all pictures, and of as few as were painted, twice"
+    assert report["distances"][next(iter(report["distances"]))]["generated"] is None, "30 images are too few"
+    assert len(list(Path("classifiers").iterdir())) == 3, "of all images, and of as few as were painted, twice"
     assert {file.name for file in Path("report").iterdir()} == {*FILES} - {"space.png", "samples.png"}
     index = json.loads((stand_in / "model_index.json").read_text())
     assert index["metrics"]["accuracy"] == report["accuracy"] and "## Scores" in (stand_in / "README.md").read_text()

@@ -31,15 +31,15 @@ def test_recipes_are_trained_and_judged_alike(quickly, tmp_path):
     report = compare(names, tmp_path, minutes=0.03, seeds=(0, 1), per_label=13)
     assert report["compared"] == names and set(report["scores"]) == set(names)
     for name in names:
-        assert 0 <= report["scores"][name]["accuracy"] <= 1 < report["scores"][name]["pictures a second"]
-        assert report["models"][name]["pictures seen"] > 0
+        assert 0 <= report["scores"][name]["accuracy"] <= 1 < report["scores"][name]["images a second"]
+        assert report["models"][name]["images seen"] > 0
         minutes, accuracy = report["time"][name]
         assert len(minutes) == len(accuracy) > 1 and minutes == sorted(minutes)
     assert "temperature 0.5" in report["options"]["digits-cvae"] and "steps 2" in report["options"]["digits-diffusion"]
     assert all((tmp_path / file).is_file() for file in FILES)
     assert json.loads((tmp_path / "report.json").read_text()) == report
     text, page = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
-    for told in (*names, "Fréchet distance, real", "milliseconds a picture"):
+    for told in (*names, "Fréchet distance, real", "milliseconds an image"):
         assert told in text and told in page
     assert page.count("data:image/png;base64,") == 3 and "http" not in page
     before = (tmp_path / "runs" / "digits-cvae" / "model" / "model_index.json").stat().st_mtime_ns
@@ -83,14 +83,14 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_made(entries, pro
 
 
 def test_a_line_of_scores_says_what_the_report_says(quickly):
-    """Judged are the test pictures themselves: nothing can come nearer to them."""
+    """Judged are the test images themselves: nothing can come nearer to them."""
     train, test = open_labelled("digits"), open_labelled("digits", split="test")
 
     class Truth:
         factors, about, name, size, image_channels, options = train.factors, {}, "truth", 8, 1, ()
         device = "cpu"
 
-        def paint(self, wanted, seeds, **options):
+        def generate_batch(self, wanted, seeds, **options):
             from condgen.data.batches.captions import to_float
             from condgen.pipelines.base import Progress
 
@@ -100,4 +100,4 @@ def test_a_line_of_scores_says_what_the_report_says(quickly):
     report, _ = evaluate_labels(Truth(), train, test, 13, (0,))
     line = summary(report)
     assert line["accuracy"] == report["accuracy"]["overall"]["generated"]
-    assert {"CAS", "CAS, real", "Fréchet distance", "precision", "pictures a second"} <= set(line)
+    assert {"CAS", "CAS, real", "Fréchet distance", "precision", "images a second"} <= set(line)

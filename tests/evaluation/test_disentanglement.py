@@ -19,7 +19,7 @@ LEVELS = (3, 4, 8)
 
 
 def bars(n=600):
-    """Grey pictures of 8 x 8: the top, middle and bottom rows are as bright as the factors a, b and c."""
+    """Grey images of 8 x 8: the top, middle and bottom rows are as bright as the factors a, b and c."""
     rng = np.random.default_rng(0)
     levels = np.stack([rng.integers(0, k, n) for k in LEVELS], axis=1)
     bright = (levels / (np.array(LEVELS) - 1) * 255).astype(np.uint8)
@@ -92,7 +92,7 @@ def test_what_cannot_be_judged_is_refused():
     data = bars()
     with pytest.raises(CondgenError, match="1 of them vary"):
         evaluate_disentanglement(Rows(), replace(data, factors=data.factors[:1], codes=data.codes[:, :1]))
-    with pytest.raises(CondgenError, match="has 100 pictures whose factors"):
+    with pytest.raises(CondgenError, match="has 100 images whose factors"):
         evaluate_disentanglement(Rows(), data.rows(np.arange(100)))
     with pytest.raises(CondgenError, match="same code to all"):
         evaluate_disentanglement(Rows(scale=0.0), data)

@@ -39,7 +39,7 @@ TRAIN, TEST = digits(slice(0, 1400)), digits(slice(1400, None))
 
 
 def tiny_encoder(seed: int = 0, name: str = "tinysee") -> ImageEncoder:
-    """An untrained backbone for pictures of 8 x 8."""
+    """An untrained backbone for images of 8 x 8."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ImageEncoder(Backbone(BackboneConfig(size=8, width=8, depth=1, stages=2)), {"name": name}, "0" * 16)
@@ -56,7 +56,7 @@ def tiny_clip(size: int = 8) -> TextImageEncoder:
 
 
 class Knows(TextImageEncoder):
-    """Puts every digit and the words for it where the mean picture of that digit lies."""
+    """Puts every digit and the words for it where the mean image of that digit lies."""
 
     def __init__(self):
         own = tiny_clip()
@@ -74,7 +74,7 @@ class Knows(TextImageEncoder):
 
 
 class Noise(Eyes):
-    """Numbers that have nothing to do with the pictures."""
+    """Numbers that have nothing to do with the images."""
 
     def forward(self, images):
         return torch.randn(len(images), 6)
@@ -108,7 +108,7 @@ def test_every_kind_of_model_has_its_features():
 
 
 def test_the_posterior_is_told_no_label():
-    """Else the label would be read off its features, and not the picture."""
+    """Else the label would be read off its features, and not the image."""
     model = tiny_labels("cvae")
     codes = torch.zeros(4, 3)
     nothing = model.decoder.cond_encoder({"codes": codes, "has_targets": torch.zeros(4, 3, dtype=torch.bool)})
@@ -199,7 +199,7 @@ def test_pixels_are_judged_as_scikit_learn_judges_them():
     line = report["features"]["raw pixels"]
     other = LogisticRegression(C=1 / (line["penalty"] * len(x)), max_iter=2000).fit(x, train.labels)
     assert line["linear probe"] == pytest.approx(other.score(asked, test.labels), abs=0.012)
-    assert report["counts"]["training pictures"] == len(train) and report["counts"]["test pictures"] == len(test)
+    assert report["counts"]["training images"] == len(train) and report["counts"]["test images"] == len(test)
     by_class = [line["raw pixels"] for line in report["linear_probe_by_class"].values()]
     counts = np.bincount(test.labels)
     assert np.dot(by_class, counts) / len(test) == pytest.approx(line["linear probe"])
@@ -280,7 +280,7 @@ def test_an_encoder_is_judged_by_the_command(condgen, models):
     flags = ("--data", "digits", "--tune", 128, "--train-pictures", 400, "--seeds", 2)
     code, out, _ = condgen("evaluate", models / "clip", "--against", models / "see", *flags, "-o", "report", "--json")
     report = json.loads(out)
-    assert code == 0 and report["kind"] == "features" and report["counts"]["training pictures"] == 400
+    assert code == 0 and report["kind"] == "features" and report["counts"]["training images"] == 400
     rows = ["tinyclip", "tinysee", "random network (tinyclip)", "random network (tinysee)", "raw pixels"]
     assert [*report["features"]] == [*rows, "the largest class"] and [*report["collapse"]] == rows
     assert report["features"]["raw pixels"]["kNN"] > 0.8
@@ -305,7 +305,7 @@ def test_what_paints_is_judged_by_its_features_where_that_is_asked(condgen, mode
 
 @pytest.fixture
 def captioned(tmp_path):
-    """A folder of pictures in four colours, each with its caption, and a class."""
+    """A folder of images in four colours, each with its caption, and a class."""
     lines = ["file_name,text,kind,split"]
     colours = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 220), "white": (250, 250, 250)}
     for i in range(40):
@@ -319,14 +319,14 @@ def captioned(tmp_path):
 def test_captioned_pictures_are_looked_for(condgen, models, captioned):
     code, out, err = condgen("evaluate", models / "clip", "--data", captioned, "-o", "report", "--json")
     report = json.loads(out)
-    assert code == 0 and report["counts"] == {"test pictures": 20, "texts": 4}
+    assert code == 0 and report["counts"] == {"test images": 20, "texts": 4}
     both = report["retrieval"]
-    line = both["tinyclip: text to picture"]
+    line = both["tinyclip: text to image"]
     assert line["chance R@1"] == pytest.approx(0.25) and line["pictures"] == 20
-    assert both["tinyclip: picture to text"]["R@5"] == 1, "four texts are within five"
+    assert both["tinyclip: image to text"]["R@5"] == 1, "four texts are within five"
     assert set(both) == {f"{n}: {way}" for n in ("tinyclip", "random network (tinyclip)")
-                         for way in ("text to picture", "picture to text")}  # fmt: skip
-    assert "alignment of picture and text" in report["collapse"]["tinyclip"]
+                         for way in ("text to image", "image to text")}  # fmt: skip
+    assert "alignment of image and text" in report["collapse"]["tinyclip"]
     assert "never read" in err and "green" in err
     assert all((Image.open(f"report/{name}.png").width > 100) for name in ("sheet", "space"))
 
@@ -358,7 +358,7 @@ def test_what_cannot_be_judged_is_said(condgen, models, captioned):
 
 def test_python_judges_what_is_given():
     report = evaluate(tiny_encoder(), data="digits", train_pictures=200, tune=0)
-    assert report["model"] == "tinysee" and report["counts"]["training pictures"] == 200
+    assert report["model"] == "tinysee" and report["counts"]["training images"] == 200
     json.dumps(report)
 
 

@@ -1,4 +1,4 @@
-"""The judge of pictures that were asked for nothing, on models that are known: of truth, of copies, of one picture."""
+"""The judge of images that were asked for nothing, on models that are known: of truth, of copies, of one image."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ QUICK = ClassifierRun(images=5000)
 
 
 class Pool:
-    """Its pictures are those of a pool, the code is the row."""
+    """Its images are those of a pool, the code is the row."""
 
     device, critic = torch.device("cpu"), None
 
@@ -121,5 +121,5 @@ def test_pictures_without_classes_are_judged_by_a_network_that_has_learned_nothi
 
 def test_too_few_pictures_are_refused():
     train = digits(TRAIN)
-    with pytest.raises(CondgenError, match="has 700 training and 5 test pictures; 12"):
+    with pytest.raises(CondgenError, match="has 700 training and 5 test images; 12"):
         evaluate_samples(Pool(train), train, train.rows(range(5)))

@@ -31,7 +31,7 @@ class Truth:
         layout, self.things = draw_scenes(30_000, 1, None)
         self.layout = layout
 
-    def paint(self, prompts, seeds):
+    def generate_batch(self, prompts, seeds):
         rows = [next(i for i, t in enumerate(self.things) if _fits(parse(p), t)) for p in prompts]
         yield Progress(1, 1, to_float(render(self.layout[np.array(rows)], 32)))
 
@@ -54,8 +54,8 @@ def test_a_painter_of_something_else_does_not():
     truth = Truth()
 
     class Deaf(Truth):
-        def paint(self, prompts, seeds):
-            return truth.paint(prompts[1:] + prompts[:1], seeds)
+        def generate_batch(self, prompts, seeds):
+            return truth.generate_batch(prompts[1:] + prompts[:1], seeds)
 
     scores, _ = scene_eval(Deaf(), False, prompts=6, pictures=1)
     assert scores["overall"] < 0.6 and scores["exact"] < 0.3
@@ -65,7 +65,7 @@ def test_every_picture_has_a_seed_of_its_own_and_is_counted():
     asked = []
 
     class Blank:
-        def paint(self, prompts, seeds):
+        def generate_batch(self, prompts, seeds):
             asked.extend(zip(prompts, seeds))
             yield Progress(1, 1, torch.ones(len(prompts), 3, 32, 32))
 
@@ -120,7 +120,7 @@ def test_pictures_are_read_as_those_of_the_training(tmp_path):
     names = ("a", "b", "c")
     for name in names:
         Image.new("RGB", (16, 8), "red").save(tmp_path / f"{name}.png")
-    lines = ["picture,words,other,part,maker"]
+    lines = ["image,words,other,part,maker"]
     lines += [f"{name}.png,one {name},two {name},test,{'me' if name == 'c' else 'you'}" for name in names]
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
     model = tiny_model()

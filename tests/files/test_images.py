@@ -13,12 +13,12 @@ RECIPE = {"prompt": "a red circle", "seed": 3, "prior": "none", "steps": 4, "gui
           "model_id": "0" * 16}  # fmt: skip
 
 
-def painting(**more):
+def generated(**more):
     return GeneratedImage(Image.new("RGB", (8, 8), "red"), RECIPE | more, 0.5, 1.0)
 
 
 def test_the_recipe_travels_with_the_picture(tmp_path):
-    path = painting(prompt="ein rötlicher Kreis ❤").save(tmp_path / "new" / "folder")
+    path = generated(prompt="ein rötlicher Kreis ❤").save(tmp_path / "new" / "folder")
     assert read_recipe(path)["prompt"] == "ein rötlicher Kreis ❤"
     with Image.open(path) as picture:
         assert picture.text["parameters"].splitlines()[0] == "ein rötlicher Kreis ❤"
@@ -31,7 +31,7 @@ def test_other_programs_find_their_words():
 
 
 def test_another_picture_of_that_name_is_kept(tmp_path):
-    first, same, other = (painting(**m).save(tmp_path) for m in ({}, {}, {"steps": 5}))
+    first, same, other = (generated(**m).save(tmp_path) for m in ({}, {}, {"steps": 5}))
     assert first == same != other and read_recipe(first)["steps"] == 4 and read_recipe(other)["steps"] == 5
 
 
@@ -45,14 +45,14 @@ def test_any_prompt_makes_a_safe_name(text):
 def test_a_folder_that_cannot_be_named_is_refused(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CondgenError, match="cannot be written"):
-        painting().save(folder)
+        generated().save(folder)
 
 
 def test_long_and_foreign_prompts_keep_apart():
     assert slug("a" * 200) != slug("a" * 201) and slug("猫") != slug("犬") and slug("a red circle") == "a-red-circle"
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n broken"])
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n broken"])
 def test_what_is_no_picture_is_named(tmp_path, content):
     path = tmp_path / "x.png"
     path.write_bytes(content)
@@ -101,19 +101,19 @@ def test_generate_counts_seeds_up_and_repeats_byte_for_byte(model):
 
 
 def test_painting_in_a_batch_is_the_same_picture(model):
-    *_, batch = model.paint(["a red circle", "two blue squares"], [1, 2], steps=2)
-    *_, alone = model.paint(["two blue squares"], [2], steps=2)
+    *_, batch = model.generate_batch(["a red circle", "two blue squares"], [1, 2], steps=2)
+    *_, alone = model.generate_batch(["two blue squares"], [2], steps=2)
     assert (batch.images[1] - alone.images[0]).abs().max() < 1e-3
 
 
 def test_progress_comes_every_step(model):
-    frames = list(model.watch("a red circle", 0, steps=3))
+    frames = list(model.generate_steps("a red circle", 0, steps=3))
     assert [p.step for p, _ in frames] == [1, 2, 3, 3] and frames[-1][1] is not None
 
 
 @pytest.mark.parametrize("empty", ["", "<end>", " <pad> \u200b", None])
 def test_nothing_is_painted_where_one_prompt_is_empty(model, monkeypatch, empty):
-    monkeypatch.setattr(model, "watch", None)
+    monkeypatch.setattr(model, "generate_steps", None)
     with pytest.raises(CondgenError, match=r"prompt is empty|must be text"):
         next(model.generate(["a red circle", empty]))
 

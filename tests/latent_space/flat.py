@@ -1,4 +1,4 @@
-"""Spaces of which everything is known: a plane among pictures, and probabilistic PCA."""
+"""Spaces of which everything is known: a plane among images, and probabilistic PCA."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE, LATENT = 4, 3
 
 
 class Plane(nn.Module):
-    """Pictures of 16 numbers near a plane of three dimensions; encoding projects onto it.
+    """Images of 16 numbers near a plane of three dimensions; encoding projects onto it.
 
     Args:
         stretch: lengths of the three directions of the decoder.
@@ -79,7 +79,7 @@ class Brush(Plane):
 
 
 def on_plane(space: Plane, n: int = 40, noise: float = 0.0, seed: int = 1) -> Tensor:
-    """Pictures of normal codes, with noise."""
+    """Images of normal codes, with noise."""
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         images = space.decode(0.1 * torch.randn(n, LATENT, generator=rng))
@@ -87,7 +87,7 @@ def on_plane(space: Plane, n: int = 40, noise: float = 0.0, seed: int = 1) -> Te
 
 
 def two_classes(n: int = 60, seed: int = 0) -> LabelledPictures:
-    """Pictures whose left half is dark or light (the class) and whose top row is dark or light (another attribute)."""
+    """Images whose left half is dark or light (the class) and whose top row is dark or light (another attribute)."""
     rng = np.random.default_rng(seed)
     codes = np.stack([np.arange(n) % 2, np.arange(n) // 2 % 2], 1).astype(np.float32)
     images = torch.from_numpy(rng.normal(0, 0.05, (n, 1, SIZE, SIZE))).float()

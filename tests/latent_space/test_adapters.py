@@ -17,7 +17,7 @@ def test_a_model_of_labels_paints_as_it_does_when_it_is_asked(kind, options):
     asked = model.condition([{"label": "Sneaker", "age": 40}])
     *_, last = model.decoder.sample(asked, rng=[torch.Generator().manual_seed(3)], **options)
     own = decoded(space, drawn(space, [3])).clamp(-1, 1)
-    assert torch.allclose(own, last, atol=1e-3), "a seed names a picture"  # the tails of the normal are cut off
+    assert torch.allclose(own, last, atol=1e-3), "a seed names an image"  # the tails of the normal are cut off
     other = as_space(model, {"label": "Trouser", "age": 40})
     assert (decoded(space, drawn(space, [3])) - decoded(other, drawn(space, [3]))).abs().max() > 1e-3
 
@@ -71,9 +71,9 @@ def test_codes_are_drawn_from_the_posterior_where_there_is_one():
 
 def test_pictures_of_another_shape_are_refused():
     for wrong in (torch.zeros(2, 3, 4, 4), torch.zeros(2, 1, 5, 4), torch.zeros(1, 4, 4)):
-        with pytest.raises(CondgenError, match=r"Plane reads pictures of the shape \(N, 1, 4, 4\), got"):
+        with pytest.raises(CondgenError, match=r"Plane reads images of the shape \(N, 1, 4, 4\), got"):
             encoded(Plane(), wrong)
-    with pytest.raises(CondgenError, match="There are no pictures"):
+    with pytest.raises(CondgenError, match="There are no images"):
         encoded(Plane(), torch.zeros(0, 1, 4, 4))
     with pytest.raises(CondgenError, match="has no encoder to find them"):
         encoded(Brush(), torch.zeros(1, 1, 4, 4))

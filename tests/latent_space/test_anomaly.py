@@ -45,7 +45,7 @@ def test_chunks_do_not_matter(monkeypatch):
 def test_every_score_sees_its_own_kind_of_odd():
     space = Plane()
     known, held = on_plane(space, 200, 0.02, seed=1), on_plane(space, 200, 0.02, seed=2)
-    off = on_plane(space, 60, 0.3, seed=3)  # the codes are usual, the pictures leave the plane
+    off = on_plane(space, 60, 0.3, seed=3)  # the codes are usual, the images leave the plane
     with torch.no_grad():  # the plane is kept, the codes are far out
         far = space.decode(torch.full((60, 3), 1.5)) + 0.02 * torch.randn(60, 1, 4, 4)
     for odd, best, blind in ((off, "reconstruction", "latent distance"), (far, "latent distance", "reconstruction")):
@@ -68,9 +68,9 @@ def test_the_halves_are_apart_and_named_by_the_seed():
 def test_what_cannot_be_judged():
     space = Plane()
     x = on_plane(space, 30)
-    with pytest.raises(CondgenError, match="15 held-out pictures are too few"):
+    with pytest.raises(CondgenError, match="15 held-out images are too few"):
         novelty(space, x, x, x, 0.05)
     with pytest.raises(CondgenError, match="no encoder"):
         novelty(Brush(), x, x, x)
-    with pytest.raises(CondgenError, match="There are no pictures"):
+    with pytest.raises(CondgenError, match="There are no images"):
         novelty(space, x, x, x[:0], 0.1)

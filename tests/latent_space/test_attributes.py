@@ -16,7 +16,7 @@ from tests.latent_space.flat import SIZE, Brush, Plane, on_plane, two_classes
 
 
 class Pixels(nn.Module):
-    """The space in which a code is the picture."""
+    """The space in which a code is the image."""
 
     size, image_channels, latent, encodes = SIZE, 1, SIZE**2, True
 
@@ -49,14 +49,14 @@ def test_on_a_plane_codes_leave_out_what_pixels_keep():
     sets = [on_plane(space, 1, 0.3, seed=k) for k in range(3)]
     rows = arithmetic(space, sets[:2], sets[2:], among).numbers["how_real"]
     assert rows["codes"]["to its reconstruction"] < 1e-5 < 0.1 < rows["pixels"]["to its reconstruction"]
-    assert rows["codes"]["to the nearest real picture"] < rows["pixels"]["to the nearest real picture"]
+    assert rows["codes"]["to the nearest real image"] < rows["pixels"]["to the nearest real image"]
 
 
 def test_sums_need_sets_and_an_encoder():
     x = on_plane(Plane(), 2)
-    with pytest.raises(CondgenError, match="no set of pictures"):
+    with pytest.raises(CondgenError, match="no set of images"):
         arithmetic(Plane(), [], [x])
-    with pytest.raises(CondgenError, match="There are no pictures"):
+    with pytest.raises(CondgenError, match="There are no images"):
         arithmetic(Plane(), [x[:0]])
     with pytest.raises(CondgenError, match="no encoder"):
         arithmetic(Brush(), [x])
@@ -75,9 +75,9 @@ def test_a_step_of_one_goes_from_class_to_class_and_keeps_the_rest(halves):
     assert rows["strength 2"]["change"] == pytest.approx(2 * rows["strength 1"]["change"], rel=1e-3)
     means = [as_float(known.images[known.labels == k]).mean(0) for k in (0, 1)]
     assert torch.allclose(found.direction.view(1, 4, 4), means[1] - means[0], atol=1e-5)
-    judge = found.numbers["judge"]["held-out pictures"]
-    assert judge["pictures edited"] == len(found.images) == 20, "those that are dark"
-    assert judge["label, right on real pictures"] == judge["top, right on real pictures"] == 1
+    judge = found.numbers["judge"]["held-out images"]
+    assert judge["images edited"] == len(found.images) == 20, "those that are dark"
+    assert judge["label, right on real images"] == judge["top, right on real images"] == 1
 
 
 @pytest.mark.parametrize("how", ["means", "probe", "lda"])
@@ -112,7 +112,7 @@ def test_only_pictures_of_which_it_is_known_are_learned_from_and_edited(halves):
     three = replace(known, factors=(Attribute("label", ("dark", "light", "never")), known.factors[1]))
     other = replace(held, factors=three.factors)
     assert len(edit(Pixels(), three, other, "label", "light", "dark", strengths=(1,)).images) == 20
-    with pytest.raises(CondgenError, match="There are 0 pictures with label never; two at least"):
+    with pytest.raises(CondgenError, match="There are 0 images with label never; two at least"):
         edit(Pixels(), three, other, "label", "never")
 
 
@@ -135,7 +135,7 @@ def test_the_probe_is_right_on_what_it_has_not_seen(halves):
 @pytest.mark.parametrize(
     "asked, words",
     [
-        (("colour", "red"), "halves tells no 'colour' of its pictures; it tells label, top"),
+        (("colour", "red"), "halves tells no 'colour' of its images; it tells label, top"),
         (("label", "grey"), "grey"),
         (("label", "light", "light"), "cannot be edited into itself"),
     ],

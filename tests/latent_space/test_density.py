@@ -45,13 +45,13 @@ def test_the_middle_between_two_islands_is_a_hole():
         x = space.decode(0.05 * codes(400, 0, LATENT) + sides[:, None])
     found = holes(space, x[:250], x[250:], n=300)
     rows = found.numbers["holes"]
-    assert rows["real pictures, held out"]["in holes"] == pytest.approx(0.05, abs=0.01)
-    assert rows["between two pictures"]["in holes"] == pytest.approx(0.5, abs=0.12), "every second pair is torn"
+    assert rows["real images, held out"]["in holes"] == pytest.approx(0.05, abs=0.01)
+    assert rows["between two images"]["in holes"] == pytest.approx(0.5, abs=0.12), "every second pair is torn"
     assert rows["a normal like the codes"]["in holes"] > 0.5 and rows["draws of the model"]["in holes"] > 0.9
-    between, hole = found.codes["between two pictures"], found.in_hole["between two pictures"]
+    between, hole = found.codes["between two images"], found.in_hole["between two images"]
     assert hole[(between.abs() < 0.5).all(1)].all()
     assert all(row["lost when painted and read"] < 1e-4 for row in rows.values()), "a plane loses no code"
-    assert rows["between two pictures"]["log density"] < rows["real pictures, held out"]["log density"]
+    assert rows["between two images"]["log density"] < rows["real images, held out"]["log density"]
 
 
 def test_a_model_that_drew_its_pictures_has_no_holes_in_its_prior():
@@ -75,7 +75,7 @@ def test_two_numbers_and_one_can_be_drawn():
 
 def test_what_holes_cannot_be_found_in():
     x = torch.randn(40, 1, 4, 4)
-    with pytest.raises(CondgenError, match="40 pictures to measure the density by, and 10 held out; 10 and 20"):
+    with pytest.raises(CondgenError, match="40 images to measure the density by, and 10 held out; 10 and 20"):
         holes(Plane(), x, x[:10])
     with pytest.raises(CondgenError, match="no encoder"):
         holes(Brush(), x, x)

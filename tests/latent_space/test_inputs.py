@@ -1,4 +1,4 @@
-"""Pictures by words: rows, files, classes and what the model draws, read as in the training."""
+"""Images by words: rows, files, classes and what the model draws, read as in the training."""
 
 import numpy as np
 import pytest
@@ -38,8 +38,8 @@ def test_a_number_is_a_row_unless_a_file_is_called_so(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "word, told",
-    [("99999", "There is no picture 99999: .* has [0-9]+, from 0"), ("cat", "'cat' is no picture.*0, 1, 2"),
-     ("-1", "'-1' is no picture"), ("seed:x", "'seed:x' is no picture"), ("seed:99999999999999999999", "2\\*\\*63")],
+    [("99999", "There is no image 99999: .* has [0-9]+, from 0"), ("cat", "'cat' is no image.*0, 1, 2"),
+     ("-1", "'-1' is no image"), ("seed:x", "'seed:x' is no image"), ("seed:99999999999999999999", "2\\*\\*63")],
 )  # fmt: skip
 def test_what_is_no_picture(word, progress):
     with pytest.raises(CondgenError, match=progress):
@@ -53,7 +53,7 @@ def test_sets_are_classes_or_pictures():
         assert torch.equal(pictures.set_of(word, 5), threes[:5])
     assert torch.equal(pictures.set_of("11,12", 5), as_float(pictures.held.images[11:13]))
     assert pictures.set_of("seed:1,seed:2", 5).shape == (2, 1, 4, 4)
-    with pytest.raises(CondgenError, match="is no picture"):
+    with pytest.raises(CondgenError, match="is no image"):
         pictures.set_of("label=eleven", 5)
 
 
@@ -83,8 +83,8 @@ def test_where_the_pictures_are_is_asked_for():
     space = Plane()
     with pytest.raises(CondgenError, match="Plane does not say what it was trained on: say with --data"):
         Pictures(space).named(["1"])
-    space.about = {"data": "my pictures"}
-    with pytest.raises(CondgenError, match="trained on my pictures: say with --data where"):
+    space.about = {"data": "my images"}
+    with pytest.raises(CondgenError, match="trained on my images: say with --data where"):
         _ = Pictures(space).known
     assert Pictures(space).named(["seed:1"]).shape == (1, 3), "what is drawn needs none"
 

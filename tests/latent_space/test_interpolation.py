@@ -1,4 +1,4 @@
-"""Ways from picture to picture: their ends, their middle, their length."""
+"""Ways from image to image: their ends, their middle, their length."""
 
 import io
 
@@ -49,7 +49,7 @@ def test_numbers_tell_the_line_of_codes_from_that_of_pixels(space):
     among, off = on_plane(space, 500, seed=3), on_plane(space, 4, 0.3, seed=4)
     rows = interpolate(space, off[:2], off[2:], among=among).numbers["how_real"]
     assert rows["line of codes"]["to its reconstruction"] < 1e-5 < rows["line of pixels"]["to its reconstruction"]
-    assert rows["line of codes"]["to the nearest real picture"] < rows["line of pixels"]["to the nearest real picture"]
+    assert rows["line of codes"]["to the nearest real image"] < rows["line of pixels"]["to the nearest real image"]
     assert rows["the two ends"]["pictures"] == 4
 
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_asked_is_refused(space, how):
     x = on_plane(space, 1)
     with pytest.raises(CondgenError, match="3 steps or more"):
         interpolate(space, x, x, **how)
-    with pytest.raises(CondgenError, match="as many pictures"):
+    with pytest.raises(CondgenError, match="as many images"):
         interpolate(space, x, on_plane(space, 2))
     with pytest.raises(CondgenError, match=r"\(N, 1, 4, 4\), got \(1, 3, 4, 4\)"):
         interpolate(space, x.expand(-1, 3, -1, -1), x.expand(-1, 3, -1, -1))

@@ -50,7 +50,7 @@ def test_the_tangents_of_a_plane_are_those_of_pca():
         assert np.rad2deg(subspace_angles(basis, pca.components_.T)).max() < 0.1
     assert found.rank.tolist() == [LATENT] * 5
     assert torch.allclose(found.values, torch.tensor([3.0, 2.0, 1.0]).expand(5, 3), atol=1e-4)
-    row = found.numbers["surface"]["mean over pictures"]
+    row = found.numbers["surface"]["mean over images"]
     assert row["log volume"] == pytest.approx(np.log(6), abs=1e-4) and 2 < row["effective rank"] < 3
 
 

@@ -49,6 +49,6 @@ def test_how_real_pictures_are():
     among = on_plane(space, 50)
     assert nearest_real(among[:5], among).max() < 1e-6
     row = realism(space, among[:5] + 0.1, among)
-    assert row["to the nearest real picture"] <= 0.1 + 1e-6 and row["pictures"] == 5
+    assert row["to the nearest real image"] <= 0.1 + 1e-6 and row["pictures"] == 5
     assert realism(space, among, None).keys() == {"pictures", "to its reconstruction"}
     assert realism(Brush(), among, None) == {"pictures": 50}

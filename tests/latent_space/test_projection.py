@@ -1,4 +1,4 @@
-"""Onto the manifold: a plane, where the nearest picture is known, and a bent line, where searches get stuck."""
+"""Onto the manifold: a plane, where the nearest image is known, and a bent line, where searches get stuck."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_a_plane_takes_pictures_to_their_foot_at_once():
     assert torch.allclose(off, moved + left, atol=1e-6), "Pythagoras: what was done is orthogonal to what is left"
     rows = found.numbers["projection"]
     assert rows["round 1"]["moved"] > 0.1 and rows["round 2"]["moved"] < 1e-5
-    for what in ("from the clean picture", "to the nearest real picture"):
+    for what in ("from the clean image", "to the nearest real image"):
         assert rows["round 3"][what] < 0.7 * rows["as given"][what]
 
 
@@ -36,7 +36,7 @@ def test_searching_finds_what_encoding_finds():
 
 
 class Bumpy(nn.Module):
-    """A bent line among pictures, with many places that look like the nearest one."""
+    """A bent line among images, with many places that look like the nearest one."""
 
     size, image_channels, latent, encodes = 4, 1, 1, False
 

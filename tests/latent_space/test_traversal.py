@@ -40,7 +40,7 @@ def test_the_change_is_the_length_of_the_way_in_pixels(space):
     spread = space.encode(among).std(0, correction=0)
     for k, stretch in enumerate((1.0, 2.0, 3.0)):
         way = 4 * spread[k].item() * stretch / 4  # 16 pixels: the root mean square is the length over 4
-        assert rows[f"latent {k}"]["change of the picture"] == pytest.approx(way, rel=1e-3)
+        assert rows[f"latent {k}"]["change of the image"] == pytest.approx(way, rel=1e-3)
         assert rows[f"latent {k}"]["variance"] == pytest.approx(spread[k].item() ** 2, rel=1e-3)
 
 
@@ -53,7 +53,7 @@ def test_of_a_variational_space_information_decides():
     kl = [row["kl"] for row in found.numbers["latents"].values()]
     assert found.latents == [0, 1, 2] and kl == sorted(kl, reverse=True) and kl[-1] > 0.1
     ends = (found.images[0, 0, 2] - found.images[0, 0, 0]).norm() / space.weight[:, 0].norm()
-    assert ends.item() == pytest.approx(4, rel=0.1), "the codes of all pictures together are as wide as the prior"
+    assert ends.item() == pytest.approx(4, rel=0.1), "the codes of all images together are as wide as the prior"
 
 
 def test_without_pictures_it_goes_around_nought_and_change_decides():

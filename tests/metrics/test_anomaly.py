@@ -1,4 +1,4 @@
-"""Scores of odd and normal pictures: what is known of them exactly."""
+"""Scores of odd and normal images: what is known of them exactly."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_the_threshold_whatever_the_distribution():
 def test_nineteen_pictures_are_enough_for_a_twentieth():
     held = normal(19, 0)
     assert threshold(held, 0.05) == held.max().double().item()
-    with pytest.raises(CondgenError, match=r"18 held-out pictures are too few.*19 at least"):
+    with pytest.raises(CondgenError, match=r"18 held-out images are too few.*19 at least"):
         threshold(held[:18], 0.05)
     for share in (0, 1, -1):
         with pytest.raises(CondgenError, match="between 0 and 1"):

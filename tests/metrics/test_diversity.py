@@ -1,4 +1,4 @@
-"""How varied pictures are: known answers, and scikit-learn and scipy as second opinions."""
+"""How varied images are: known answers, and scikit-learn and scipy as second opinions."""
 
 import itertools
 import math
@@ -23,7 +23,7 @@ def test_entropy_and_missing_classes():
     assert entropy(shares(torch.zeros(5, dtype=torch.long), 4)) == 0
     collapsed = shares(torch.tensor([0] * 98 + [1] * 2), 4)
     assert missing(collapsed, share) == 3 and missing(share, share) == 0  # 2 % of 25 % is hardly any
-    assert missing(collapsed, shares(torch.tensor([0, 0, 1]), 4)) == 1  # what real pictures do not show is not missed
+    assert missing(collapsed, shares(torch.tensor([0, 0, 1]), 4)) == 1  # what real images do not show is not missed
 
 
 @pytest.mark.parametrize("kinds, classes", [(4, 4), (6, 4), (3, 4)])

@@ -31,7 +31,7 @@ def mixed(n: int, d: int = 8, seed: int = 0) -> torch.Tensor:
 
 
 class Given(torch.nn.Module):
-    """Features are given as pictures."""
+    """Features are given as images."""
 
     num_features = 8
 
@@ -93,7 +93,7 @@ def test_kernel_distance_is_near_the_mmd2_of_everything_and_grows():
         assert abs(value - whole) < sd
         found.append(value)
     assert found == sorted(found) and found[-1] > 0.1
-    assert kernel_distance(x, x[:8])[1] > 0, "of eight pictures, four at a time"
+    assert kernel_distance(x, x[:8])[1] > 0, "of eight images, four at a time"
 
 
 def test_the_two_sample_test_permutes_the_mmd2():

@@ -112,7 +112,7 @@ def test_a_part_left_out_is_refused_and_the_other_still_named(absent):
 @pytest.mark.parametrize("level", [0, 1, 127, 255])
 def test_blank_pictures_never_count_as_right(level):
     layers = toy_layers()
-    layers["glasses"][0, ..., :3] = level  # one plain layer, which a blank picture holds pixel for pixel
+    layers["glasses"][0, ..., :3] = level  # one plain layer, which a blank image holds pixel for pixel
     blank = torch.full((3, 3, SIDE, SIDE), level, dtype=torch.uint8)
     scores = PartsJudge(layers).score(blank, {"head": torch.zeros(3, dtype=int), "glasses": torch.zeros(3, dtype=int)})
     assert scores == {"head": 0, "glasses": 0, "all": 0, "head_refused": 1, "glasses_refused": 1}

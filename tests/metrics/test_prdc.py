@@ -59,7 +59,7 @@ def test_coverage_tells_collapse_from_noise():
 
 def test_copies_are_close_and_soft_pictures_are_not():
     training = normal(300, 20)
-    training[150:] = training[:150]  # every picture twice
+    training[150:] = training[:150]  # every image twice
     real, copies, soft = normal(200, 20, 1), training[:50] + 0.01 * normal(50, 20, 2), 0.1 * normal(50, 20, 3)
     near_real = closeness(real, training)[0]
     near_copies, rows = closeness(copies, training)

@@ -73,7 +73,7 @@ def test_the_probe_is_logistic_regression(strength):
 
 
 def test_the_penalty_is_chosen_on_training_pictures_alone():
-    """What few pictures with many features want is strong; a difference of two large features wants large weights."""
+    """What few images with many features want is strong; a difference of two large features wants large weights."""
     few, (x, y) = clusters(200, 0, width=200, apart=0.15), clusters(4000, 0)
     loud = 30 * torch.randn(4000, 24, generator=torch.Generator().manual_seed(3))
     many = torch.cat([x + loud, loud], 1), y
@@ -115,7 +115,7 @@ def test_zero_shot_goes_to_the_mean_direction():
 
 
 def pairs(n: int = 150, texts: int = 90, width: int = 6) -> tuple[torch.Tensor, ...]:
-    """Pictures with one to three of fewer texts, so that texts are shared; embeddings that know something of it."""
+    """Images with one to three of fewer texts, so that texts are shared; embeddings that know something of it."""
     rng = torch.Generator().manual_seed(0)
     captions = torch.randint(0, texts, (n, 3), generator=rng)
     captions[torch.rand(n, 3, generator=rng) < 0.3] = -1

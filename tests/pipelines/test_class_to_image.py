@@ -1,4 +1,4 @@
-"""Models of labels in use: seeds name pictures, folders and files bring them back, mistakes get one clear line."""
+"""Models of labels in use: seeds name images, folders and files bring them back, mistakes get one clear line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def model() -> ClassToImage:
 
 
 def images(model, wanted, seeds, **options):
-    *_, last = model.paint(wanted, seeds, **options)
+    *_, last = model.generate_batch(wanted, seeds, **options)
     return last.images
 
 
@@ -63,9 +63,9 @@ def test_every_factor_counts(model):
 
 @pytest.mark.parametrize("kind, options, steps", [("diffusion", {"steps": 3}, [1, 2, 3, 3]), ("cgan", {}, [1, 1])])
 def test_progress_comes_every_step(kind, options, steps):
-    frames = list(tiny_labels(kind).watch("Sneaker", 0, **options))
+    frames = list(tiny_labels(kind).generate_steps("Sneaker", 0, **options))
     assert [progress.step for progress, _ in frames] == steps and frames[0][0].steps == steps[-1]
-    assert frames[-1][1] is not None and not any(painting for _, painting in frames[:-1])
+    assert frames[-1][1] is not None and not any(generated for _, generated in frames[:-1])
 
 
 # what is wanted
@@ -118,7 +118,7 @@ def test_numbers_outside_of_the_training_data_are_painted_with_a_warning(model):
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, True, 10_001, "3"])
 def test_a_number_of_pictures_out_of_range(model, n):
-    with pytest.raises(CondgenError, match="number of pictures must be an integer from 1 to 10000"):
+    with pytest.raises(CondgenError, match="number of images must be an integer from 1 to 10000"):
         next(model.sample("Sneaker", n=n))
 
 
@@ -134,32 +134,32 @@ def test_other_mistakes(model):
         next(model.sample([]))
     for wanted in (["Sneaker"], "Sneaker", []):
         with pytest.raises(CondgenError, match="a wish for every seed"):
-            next(model.paint(wanted, [1, 2]))
+            next(model.generate_batch(wanted, [1, 2]))
     with pytest.raises(CondgenError, match="factors of \\[4, 2, 0\\] values"):
         ClassToImage(model.decoder, (CLOTHES, AGE))
 
 
-# pictures
+# images
 
 
 @pytest.mark.parametrize("image_channels, mode", [(1, "L"), (3, "RGB")])
 def test_grey_and_colour_pictures(image_channels, mode):
     model = tiny_labels(image_channels=image_channels)
-    (painting,) = model.sample("Sneaker")
-    assert painting.image.mode == mode and painting.image.size == (8, 8) and painting.clip_score is None
-    pixels = np.asarray(painting.image).reshape(8, 8, image_channels)
+    (generated,) = model.sample("Sneaker")
+    assert generated.image.mode == mode and generated.image.size == (8, 8) and generated.clip_score is None
+    pixels = np.asarray(generated.image).reshape(8, 8, image_channels)
     wanted = ((images(model, ["Sneaker"], [0])[0] + 1) * 127.5).round().permute(1, 2, 0).numpy()
     assert (pixels == wanted).all()
 
 
 def test_the_recipe_travels_with_the_picture(model, tmp_path):
-    (painting,) = model.sample({"age": 30, "label": "t-shirt/top"}, seed=7, temperature=1)
-    path = painting.save(tmp_path)
+    (generated,) = model.sample({"age": 30, "label": "t-shirt/top"}, seed=7, temperature=1)
+    path = generated.save(tmp_path)
     assert path.name == "t-shirt-top-age-30-7.png"
     recipe = read_recipe(path)
     assert recipe["labels"] == {"label": "T-shirt/top", "age": 30.0} and recipe["temperature"] == 1
     assert "prompt" not in recipe and "prior" not in recipe and json.loads(json.dumps(recipe)) == recipe
-    assert parameters(painting.recipe).startswith("label: T-shirt/top, age: 30\nSeed: 7, ")
+    assert parameters(generated.recipe).startswith("label: T-shirt/top, age: 30\nSeed: 7, ")
     again = next(model.sample(recipe["labels"], seed=recipe["seed"], temperature=recipe["temperature"]))
     assert again.png() == path.read_bytes()
     assert next(model.sample({}, seed=2)).file_name == "anything-2.png"
@@ -167,17 +167,17 @@ def test_the_recipe_travels_with_the_picture(model, tmp_path):
 
 @pytest.mark.parametrize("labels", [5, None, ["Sneaker"]])
 def test_a_recipe_whose_labels_have_no_names_is_damaged(model, tmp_path, labels):
-    (painting,) = model.sample("Sneaker")
-    painting.recipe["labels"] = {}
+    (generated,) = model.sample("Sneaker")
+    generated.recipe["labels"] = {}
     path = tmp_path / "x.png"
-    bad = type(painting)(painting.image, painting.recipe, None, 0.0)
+    bad = type(generated)(generated.image, generated.recipe, None, 0.0)
     path.write_bytes(bad.png())
     assert read_recipe(path)["labels"] == {}
     from PIL import PngImagePlugin
 
     text = PngImagePlugin.PngInfo()
-    text.add_itxt("condgen", json.dumps(painting.recipe | {"labels": labels}))
-    painting.image.save(path, pnginfo=text)
+    text.add_itxt("condgen", json.dumps(generated.recipe | {"labels": labels}))
+    generated.image.save(path, pnginfo=text)
     with pytest.raises(CondgenError, match="damaged"):
         read_recipe(path)
 
@@ -288,14 +288,14 @@ def test_three_formats_hold_the_same_pictures(tmp_path, image_channels):
                 assert (np.asarray(picture) == stacked[5 * label + i]).all()
     rows = pq.read_table(places["parquet"]).to_pylist()
     assert len(rows) == 20 and rows[0]["label_name"] == "T-shirt/top" and rows[19]["label"] == 3
-    assert [share for share, _ in told][-1] == 1 and told[0][1].startswith("2 of 20 pictures, ")
+    assert [share for share, _ in told][-1] == 1 and told[0][1].startswith("2 of 20 images, ")
     assert sorted(path.name for path in tmp_path.rglob("*.tmp")) == []
 
 
 @pytest.mark.parametrize("how", ["folder", "parquet"])
 @pytest.mark.parametrize("image_channels", [1, 3])
 def test_a_data_set_can_be_trained_on(tmp_path, how, image_channels):
-    """What is written is what `open_labelled` reads: the same pictures under the same names."""
+    """What is written is what `open_labelled` reads: the same images under the same names."""
     model = tiny_labels(image_channels=image_channels)
     data = open_labelled(write_set(model, tmp_path / "set", 11, how), split="all")
     assert (data.size, data.image_channels, len(data)) == (8, image_channels, 44)
@@ -335,9 +335,9 @@ def test_a_data_set_is_there_whole_or_not_at_all(model, tmp_path, how):
 @pytest.mark.parametrize(
     "wrong, word",
     [
-        ({"per_label": 0}, "pictures of a label"),
-        ({"per_label": 1.5}, "pictures of a label"),
-        ({"batch": 0}, "pictures in a batch"),
+        ({"per_label": 0}, "images of a label"),
+        ({"per_label": 1.5}, "images of a label"),
+        ({"batch": 0}, "images in a batch"),
         ({"labels": ["Sneakers"]}, "Nearest: Sneaker"),
         ({"also": {"lace": 1}}, "Did you mean laces?"),
         ({"how": "tar"}, "folder, npz, parquet"),

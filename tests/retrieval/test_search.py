@@ -39,7 +39,7 @@ def picture(seed: int, colour: str, size: tuple[int, int] = (40, 32)) -> Image.I
 
 
 def folder_of(path: Path, captions: bool = False) -> Path:
-    """Twelve pictures at several depths; with captions beside all but one of them."""
+    """Twelve images at several depths; with captions beside all but one of them."""
     for i in range(12):
         colour = list(COLOURS)[i % 4]
         file = path / ("deep/er" if i % 3 else ".") / f"{i:02}-{colour}.png"
@@ -69,7 +69,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def seen(monkeypatch) -> list[int]:
-    """How many pictures every call of an encoder sees."""
+    """How many images every call of an encoder sees."""
     calls: list[int] = []
     for kind in (ImageEncoder, TextImageEncoder):
         embed = kind.embed_image
@@ -78,7 +78,7 @@ def seen(monkeypatch) -> list[int]:
 
 
 def embeds_of(encoder: ImageEncoder, files: list[Path]) -> np.ndarray:
-    """The embeddings of picture files, one by one."""
+    """The embeddings of image files, one by one."""
     squares = [fit(open_picture(file), encoder.size) for file in files]
     return torch.cat([encoder.embed_image(to_float(square[None])) for square in squares]).numpy()
 
@@ -153,7 +153,7 @@ def test_words_may_be_called_like_a_picture(encoder, tmp_path, monkeypatch):
 
 
 def forms(tmp_path: Path) -> dict[str, Path]:
-    """The same pictures in every form that there is."""
+    """The same images in every form that there is."""
     plain = folder_of(tmp_path / "plain")
     files = sorted(plain.rglob("*.png"))
     table = tmp_path / "table"
@@ -179,7 +179,7 @@ def forms(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("form", ["plain", "sidecars", "table", "classes", "tar"])
 def test_every_picture_of_every_form(encoder, tmp_path, form):
-    """A picture without a caption, outside the classes, or absent from the table is a picture all the same."""
+    """An image without a caption, outside the classes, or absent from the table is an image all the same."""
     path = forms(tmp_path)[form]
     gallery = Gallery(path)
     entries, images = zip(*gallery.each(32))
@@ -235,8 +235,8 @@ def test_a_name_that_is_no_text_is_found_all_the_same(encoder, tmp_path):
 def test_bad_pictures_are_left_out_counted_and_told(encoder, tmp_path):
     home = folder_of(tmp_path / "photos")
     (home / "torn.png").write_bytes((home / "00-red.png").read_bytes()[:60])
-    (home / "none.jpg").write_bytes(b"no picture")
-    with pytest.warns(CondgenWarning, match=r"2 of 14 pictures left out: 2 corrupt picture: none\.jpg, torn\.png"):
+    (home / "none.jpg").write_bytes(b"no image")
+    with pytest.warns(CondgenWarning, match=r"2 of 14 images left out: 2 corrupt image: none\.jpg, torn\.png"):
         (found,) = search(encoder, home, "a red circle", n=100)
     assert len(found.hits) == 12
 
@@ -270,7 +270,7 @@ def test_a_change_is_noticed(encoder, tmp_path, seen, change):
         file.with_suffix(".txt").write_text("another")
     else:
         os.utime(file, ns=(0, 0))
-    with pytest.warns(CondgenWarning, match="computed anew: the pictures have changed"):
+    with pytest.warns(CondgenWarning, match="computed anew: the images have changed"):
         (found,) = search(encoder, home, "a red circle", n=100)
     count = {"new": 13, "gone": 11}.get(change, 12)
     assert seen == [12, count] and len(found.hits) == count
@@ -400,8 +400,8 @@ def test_vectors_of_many_groups_and_odd_files(tmp_path, monkeypatch):
         (lambda e, home: search(e, home, "a dog", n=True), "from 1"),
         (lambda e, home: search(e, home, Path("missing.png")), "is not there"),
         (lambda e, home: search(e, home / "missing", "a dog"), "is not there"),
-        (lambda e, home: search(e, home, "a dog", split="nowhere"), "no picture"),
-        (lambda e, home: search(pictures_only(), home, "a dog"), "knows pictures and no words"),
+        (lambda e, home: search(e, home, "a dog", split="nowhere"), "no image"),
+        (lambda e, home: search(pictures_only(), home, "a dog"), "knows images and no words"),
         (lambda e, home: search(tiny_labels(), home, "a dog"), "ClassToImage has no encoder"),
         (lambda e, home: encode(e), "nothing to encode"),
         (lambda e, home: encode(pictures_only(), "a dog"), "no words"),
@@ -429,14 +429,14 @@ def test_the_sheet_shows_what_was_found(encoder, tmp_path):
         cell = sheet[row + 1 : row + 159, 7 + 166 * column : 165 + 166 * column]
         assert np.abs(cell.mean((0, 1)) - COLOURS["yellow"]).max() < 20
     (home / found[0].hits[0].file).unlink()
-    finder.sheet(found, queries)  # a picture that is gone meanwhile does not spoil the rest
+    finder.sheet(found, queries)  # an image that is gone meanwhile does not spoil the rest
 
 
 def test_a_sheet_of_many_is_cut_and_says_so(encoder, tmp_path, capsys):
     home = folder_of(tmp_path / "photos")
     finder, queries = Finder(encoder, Gallery(home)), ["a red circle"] * 60
     path = write_sheet(finder, finder.find(queries, 9), queries, tmp_path / "new" / "sheet.png")
-    assert "50 of 60 queries, with 4 pictures" in capsys.readouterr().err
+    assert "50 of 60 queries, with 4 images" in capsys.readouterr().err
     with Image.open(path) as sheet:
         assert sheet.width == 6 + 5 * 166
 
@@ -472,7 +472,7 @@ def test_encode_prints_what_it_wrote(condgen, encoders, monkeypatch):
     folder_of(Path("photos"))
     monkeypatch.setattr(sys, "stdin", io.StringIO("a red circle\n\n  \na blue cross\n"))
     code, out, _ = condgen("encode", "pairs", "--text", "a cross", "--text", "-", "--data", "photos", "-o", "e.parquet")
-    assert code == 0 and out.startswith("e.parquet  3 texts, 12 pictures, 16 numbers each")
+    assert code == 0 and out.startswith("e.parquet  3 texts, 12 images, 16 numbers each")
     assert [row.get("text") for row in Vectors.read(Path("e.parquet")).rows()][:3] == [
         "a cross", "a red circle", "a blue cross",
     ]  # fmt: skip
@@ -489,14 +489,14 @@ def test_encode_prints_what_it_wrote(condgen, encoders, monkeypatch):
         (["search", "tiny", "--data", "photos"], ["no query"]),
         (["search", "tinny", "--data", "photos", "a dog"], ["Did you mean tiny?"]),
         (["search", "shoes", "--data", "photos", "a dog"], ["paints labels"]),
-        (["search", "eyes", "--data", "photos", "a dog"], ["eyes knows pictures and no words"]),
+        (["search", "eyes", "--data", "photos", "a dog"], ["eyes knows images and no words"]),
         (["search", "tiny", "--data", "photos", "dog.png"], ["dog.png", "not there", "--text"]),
         (["search", "tiny", "--data", "photos", "--image", "photos"], ["photos"]),
         (["search", "tiny", "--data", "photos", "a dog", "-o", "sheet.jpg"], ["sheet.jpg", "PNG"]),
         (["search", "tiny", "--data", "photos", "a dog", "--imge", "x"], ["--image"]),
         (["search", "tiny", "--data", "photos", "a dog", "--device", "abacus"], ["abacus"]),
         (["search", "tiny", "--data", "empty", "a dog"], ["empty"]),
-        (["search", "tiny", "--data", "torn", "a dog"], ["no picture", "corrupt picture: a.png"]),
+        (["search", "tiny", "--data", "torn", "a dog"], ["no image", "corrupt image: a.png"]),
         (["search", "tiny", "--data", "photos", "--where", "a=b", "a dog"], ["photos"]),
         (["encode", "tiny", "-o", "e.npy"], ["nothing to encode"]),
         (["encode", "tiny", "--text", "a dog"], ["-o e.parquet"]),
@@ -510,7 +510,7 @@ def test_what_is_refused_is_one_line(condgen, encoders, argv, progress):
     folder_of(Path("photos"))
     Path("empty").mkdir()
     Path("torn").mkdir()
-    Path("torn/a.png").write_bytes(b"no picture")
+    Path("torn/a.png").write_bytes(b"no image")
     code, out, err = condgen(*argv)
     err = "\n".join(line for line in err.splitlines() if not line.startswith("0%"))
     refused((code, out, err), *progress)

@@ -69,7 +69,7 @@ def number(page, name):
 
 
 def pictures_of(page):
-    return page.locator("#pictures .gallery-item img")
+    return page.locator("#images .gallery-item img")
 
 
 def says(page, pattern):
@@ -77,14 +77,14 @@ def says(page, pattern):
 
 
 def paint(page, prompt=PROMPT, count=1):
-    number(page, "Pictures").fill(str(count))
+    number(page, "Images").fill(str(count))
     prompt_of(page).fill(prompt)
     prompt_of(page).press("Enter")
 
 
 def test_enter_paints_and_the_download_carries_the_recipe(page, tmp_path):
     paint(page, count=2)
-    says(page, "2 pictures, seeds")
+    says(page, "2 images, seeds")
     playwright.expect(pictures_of(page)).to_have_count(2)
     assert pictures_of(page).first.evaluate("img => [img.naturalWidth, getComputedStyle(img).imageRendering]") == [
         32,
@@ -101,7 +101,7 @@ def test_enter_paints_and_the_download_carries_the_recipe(page, tmp_path):
 
 def test_all_pictures_come_as_a_zip(page, tmp_path):
     paint(page, count=2)
-    says(page, "2 pictures, seeds")
+    says(page, "2 images, seeds")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download all (zip)").click()
     assert download.value.suggested_filename == "a-red-circle-above-a-blue-square.zip"
@@ -109,14 +109,14 @@ def test_all_pictures_come_as_a_zip(page, tmp_path):
 
 def test_last_seed_can_be_used_again(page):
     paint(page)
-    says(page, "1 picture, seed")
+    says(page, "1 image, seed")
     first = pictures_of(page).first.get_attribute("alt")
     page.get_by_role("button", name="Reuse last seed").click()
     seed = page.get_by_role("textbox", name="Last seed").input_value()
     playwright.expect(number(page, "Seed")).to_have_value(seed)
     prompt_of(page).press("Enter")
     page.wait_for_timeout(500)
-    says(page, f"1 picture, seed {seed}")
+    says(page, f"1 image, seed {seed}")
     assert pictures_of(page).first.get_attribute("alt") == first
     page.get_by_role("button", name="Random seed").click()
     playwright.expect(number(page, "Seed")).to_have_value("-1")
@@ -125,9 +125,9 @@ def test_last_seed_can_be_used_again(page):
 def test_preview_progress_and_stop_keep_what_is_finished(page):
     number(page, "Steps").fill("200")
     paint(page, count=16)
-    says(page, r"picture 1 of 16, step \d+ of 200")
+    says(page, r"image 1 of 16, step \d+ of 200")
     assert page.locator("#canvas img").get_attribute("src").startswith("data:image/png")
-    says(page, "picture 2 of 16")
+    says(page, "image 2 of 16")
     page.get_by_role("button", name="Stop", exact=True).click()
     says(page, "Stopped")
     kept = pictures_of(page).count()
@@ -137,16 +137,16 @@ def test_preview_progress_and_stop_keep_what_is_finished(page):
     playwright.expect(page.get_by_role("button", name="Paint", exact=True)).to_be_visible()
     number(page, "Steps").fill("4")
     paint(page)
-    says(page, "1 picture, seed")
+    says(page, "1 image, seed")
 
 
 def test_enter_while_painting_does_not_paint_twice(page, steps):
     number(page, "Steps").fill("100")
     before = len(steps)
     paint(page, count=2)
-    says(page, "picture 1 of 2")
+    says(page, "image 1 of 2")
     prompt_of(page).press("Enter")
-    says(page, "2 pictures, seeds")
+    says(page, "2 images, seeds")
     page.wait_for_timeout(700)
     assert 2 * 100 <= len(steps) - before < 3 * 100
     playwright.expect(page.get_by_role("button", name="Paint", exact=True)).to_be_visible()
@@ -157,7 +157,7 @@ def test_leaving_the_page_stops_painting(browser, address, steps):
     page.goto(address)
     number(page, "Steps").fill("200")
     paint(page, count=16)
-    says(page, "picture 1 of 16")
+    says(page, "image 1 of 16")
     page.close()
     deadline = time.monotonic() + 60
     while (seen := len(steps)) is not None and time.monotonic() < deadline:
@@ -173,7 +173,7 @@ def test_mistakes_and_unseen_words_are_told(page):
     playwright.expect(page.get_by_role("button", name="Paint", exact=True)).to_be_visible()
     paint(page, "a red zebra")
     playwright.expect(page.get_by_text("The model never saw these words: zebra")).to_be_visible()
-    says(page, "1 picture, seed")
+    says(page, "1 image, seed")
 
 
 def test_dials_follow_the_prior(page):
@@ -182,20 +182,20 @@ def test_dials_follow_the_prior(page):
     page.get_by_role("option", name="diffusion").click()
     playwright.expect(number(page, "Best of")).to_be_visible()
     paint(page)
-    says(page, "1 picture, seed")
+    says(page, "1 image, seed")
     page.get_by_role("combobox", name="Prior").click()
     page.get_by_role("option", name="none").click()
     playwright.expect(number(page, "Best of")).to_be_hidden()
 
 
 def test_recipe_of_a_picture_fills_the_controls(page, tmp_path):
-    painting = next(
+    generated = next(
         iter(colourful_model().generate("a large red circle", seed=11, prior="diffusion", steps=3, best_of=5))
     )
-    page.get_by_role("button", name="Recipe of a picture").click()
-    page.locator("input[type=file]").set_input_files(painting.save(tmp_path))
+    page.get_by_role("button", name="Recipe of an image").click()
+    page.locator("input[type=file]").set_input_files(generated.save(tmp_path))
     playwright.expect(prompt_of(page)).to_have_value("a large red circle")
-    values = {"Seed": "11", "Steps": "3", "Best of": "5", "Pictures": "1"}
+    values = {"Seed": "11", "Steps": "3", "Best of": "5", "Images": "1"}
     for name, value in values.items():
         playwright.expect(number(page, name)).to_have_value(value)
     playwright.expect(page.locator("#recipe")).to_contain_text("0123456789abcdef")
@@ -206,7 +206,7 @@ def test_nothing_in_a_recipe_runs(page, tmp_path):
     other.about["name"] = "<img src=x onerror=alert(1)>"
     other.model_id = "another"
     page.on("dialog", lambda dialog: pytest.fail("a recipe ran code"))
-    page.get_by_role("button", name="Recipe of a picture").click()
+    page.get_by_role("button", name="Recipe of an image").click()
     page.locator("input[type=file]").set_input_files(next(iter(other.generate("a red circle"))).save(tmp_path))
     playwright.expect(page.get_by_test_id("toast-body")).to_contain_text("painted by another model, '<img")
 
@@ -214,7 +214,7 @@ def test_nothing_in_a_recipe_runs(page, tmp_path):
 def test_phone_has_no_sideways_scroll(page):
     page.set_viewport_size({"width": 390, "height": 844})
     paint(page, count=2)
-    says(page, "2 pictures, seeds")
+    says(page, "2 images, seeds")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 

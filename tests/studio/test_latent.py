@@ -153,8 +153,8 @@ def test_a_gan_reads_no_picture_and_what_is_none_is_told_without_its_place(clien
         place = {"picture" if name == "decode" else "second_picture": handle_file(str(digit))}
         with pytest.raises(Exception, match="no encoder"):
             client.predict(model="gan", **place, api_name=f"/{name}")
-    (tmp_path / "torn.png").write_bytes(b"no picture")
-    with pytest.raises(Exception, match=r"torn\.png is not a picture") as error:
+    (tmp_path / "torn.png").write_bytes(b"no image")
+    with pytest.raises(Exception, match=r"torn\.png is not an image") as error:
         client.predict(model="vae", picture=handle_file(str(tmp_path / "torn.png")), api_name="/decode")
     assert "/" not in str(error.value).split("torn.png")[0]
 
@@ -177,7 +177,7 @@ def test_a_seed_is_decoded(client):
 
 def test_a_picture_is_shown_beside_what_its_code_paints(client, digit):
     pictures, _ = client.predict(model="vae", picture=handle_file(str(digit)), api_name="/decode")
-    assert [one["caption"] for one in pictures] == ["the picture", "its code"]
+    assert [one["caption"] for one in pictures] == ["the image", "its code"]
     model, image = tiny_vae(), torch.from_numpy(pixels(digit).copy())[None, None].float() / 127.5 - 1
     assert np.array_equal(pixels(pictures[0]["image"]), pixels(digit))
     assert np.array_equal(pixels(pictures[1]["image"]), pixels(to_pil(model.decode(model.encode(image)))[0]))

@@ -49,7 +49,7 @@ def test_words_find_what_search_finds(client, home):
     (found,) = finder.find(["a red circle"], 5)
     pictures, told = client.predict(query="a red circle", count=5, api_name="/search")
     assert [one["caption"] for one in pictures] == [f"{hit.score:.3f} · {hit.text}" for hit in found.hits]
-    assert told.startswith("5 pictures, ")
+    assert told.startswith("5 images, ")
     shown = [np.asarray(Image.open(one["image"]).convert("RGB"), float).mean((0, 1)) for one in pictures]
     own = [np.asarray(Image.open(home / hit.file), float).mean((0, 1)) for hit in found.hits]
     np.testing.assert_allclose(shown, own, atol=3)
@@ -81,14 +81,14 @@ def test_what_is_refused_is_told(client, asked, progress):
 
 
 def test_what_is_no_picture_is_told_without_its_place(client, tmp_path):
-    (tmp_path / "torn.png").write_bytes(b"no picture")
-    with pytest.raises(Exception, match=r"torn\.png is not a picture") as error:
+    (tmp_path / "torn.png").write_bytes(b"no image")
+    with pytest.raises(Exception, match=r"torn\.png is not an image") as error:
         client.predict(query="", picture=handle_file(str(tmp_path / "torn.png")), api_name="/search")
     assert "/" not in str(error.value).split("torn.png")[0]
 
 
 def test_a_path_is_no_way_to_the_files_of_the_server(client, address, home):
-    """A text is words, whatever it is called; a picture must have been uploaded."""
+    """A text is words, whatever it is called; an image must have been uploaded."""
     pictures, _ = client.predict(query=str(home / "03-yellow.png"), count=1, api_name="/search")
     assert not pictures[0]["caption"].startswith("1.000")
     file = {"path": str(home / "03-yellow.png"), "meta": {"_type": "gradio.FileData"}}

@@ -35,7 +35,7 @@ PROMPT = "a red circle above a blue square"
 
 
 def colourful_model() -> TextToImage:
-    """The tiny model with its zero weights shaken, so that pictures differ from seed to seed."""
+    """The tiny model with its zero weights shaken, so that images differ from seed to seed."""
     model = tiny_model()
     rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -154,11 +154,11 @@ def test_gate_keeps_the_last_seed_of_an_order_in_range(model):
 
 
 def test_easel_shows_progress_and_saves_pictures_with_their_recipe(model, scratch):
-    views = list(Easel(model).paint(order_of(model, count=3, steps=2)))
+    views = list(Easel(model).generate(order_of(model, count=3, steps=2)))
     last = views[-1]
-    assert views[0].text.startswith("picture 1 of 3, step 1 of 2") and views[0].frame is not None
+    assert views[0].text.startswith("image 1 of 3, step 1 of 2") and views[0].frame is not None
     assert [v.fraction for v in views] == sorted(v.fraction for v in views) and last.fraction == 1
-    assert last.over and last.frame is None and last.text.startswith("3 pictures, seeds 7 to 9")
+    assert last.over and last.frame is None and last.text.startswith("3 images, seeds 7 to 9")
     assert [read_recipe(one.path)["seed"] for one in last.done] == [7, 8, 9]
     assert all(one.path.is_relative_to(scratch) for one in last.done)
     with zipfile.ZipFile(last.archive) as archive:
@@ -166,31 +166,31 @@ def test_easel_shows_progress_and_saves_pictures_with_their_recipe(model, scratc
 
 
 def test_easel_paints_what_generate_paints(model, scratch):
-    *_, last = Easel(model).paint(order_of(model, count=2))
-    expected = [painting.png() for painting in model.generate(PROMPT, n=2, seed=7, prior="regression")]
+    *_, last = Easel(model).generate(order_of(model, count=2))
+    expected = [generated.png() for generated in model.generate(PROMPT, n=2, seed=7, prior="regression")]
     assert [one.path.read_bytes() for one in last.done] == expected and expected[0] != expected[1]
 
 
 def test_easel_does_not_send_every_step(model, scratch):
     began = time.perf_counter()
-    views = list(Easel(model).paint(order_of(model, steps=100)))
+    views = list(Easel(model).generate(order_of(model, steps=100)))
     assert len(views) <= 6 * (time.perf_counter() - began) + 2
 
 
 def test_closing_stops_and_frees_the_easel(model, steps, scratch):
     easel, before = Easel(model), len(steps)
-    painting = easel.paint(order_of(model, count=16, steps=200))
-    assert not next(painting).over
-    painting.close()
+    generated = easel.generate(order_of(model, count=16, steps=200))
+    assert not next(generated).over
+    generated.close()
     assert len(steps) <= before + 2
-    assert list(easel.paint(order_of(model)))[-1].over
+    assert list(easel.generate(order_of(model)))[-1].over
 
 
 def test_one_painting_at_a_time(model, scratch):
     easel = Easel(model)
-    first = easel.paint(order_of(model))
+    first = easel.generate(order_of(model))
     next(first)
-    second = threading.Thread(target=lambda: list(easel.paint(order_of(model))), daemon=True)
+    second = threading.Thread(target=lambda: list(easel.generate(order_of(model))), daemon=True)
     second.start()
     second.join(0.5)
     assert second.is_alive()
@@ -200,13 +200,13 @@ def test_one_painting_at_a_time(model, scratch):
 
 
 def test_unseen_words_are_noted_once(model, scratch):
-    views = list(Easel(model).paint(order_of(model, "a red zebra", count=2)))
+    views = list(Easel(model).generate(order_of(model, "a red zebra", count=2)))
     assert [note for view in views for note in view.notes] == ["The model never saw these words: zebra"]
 
 
 def test_strange_prompts_are_painted(model, scratch):
     for prompt in ("\ud800 red", "🦓 <b>red</b>", "../../etc/passwd", "red " * 400):
-        *_, last = Easel(model).paint(order_of(model, prompt, steps=1))
+        *_, last = Easel(model).generate(order_of(model, prompt, steps=1))
         assert last.done[0].path.parent.parent == scratch
 
 
@@ -230,10 +230,10 @@ def with_recipe(path: Path, recipe) -> Path:
 
 def test_recipe_gives_the_order_that_paints_it_again(model, scratch):
     easel = Easel(model)
-    *_, last = easel.paint(order_of(model, prior="diffusion", steps=3, best_of=4, guidance=1.5))
+    *_, last = easel.generate(order_of(model, prior="diffusion", steps=3, best_of=4, guidance=1.5))
     recipe, order, notes = open_recipe(model, last.done[0].path)
     assert order == last.order and recipe["prompt"] == PROMPT and notes == []
-    *_, again = easel.paint(order)
+    *_, again = easel.generate(order)
     assert again.done[0].path.read_bytes() == last.done[0].path.read_bytes()
 
 
@@ -349,16 +349,16 @@ def test_api_gives_a_png_with_its_recipe(client, model):
     assert [(r["prompt"], r["seed"], r["guidance"]) for r in recipes] == [(PROMPT, 5, 1.5), (PROMPT, 6, 1.5)]
     assert recipes[0]["model_id"] == model.model_id and Image.open(pictures[0]["image"]).size == (32, 32)
     assert Path(pictures[0]["image"]).suffix == ".png" and pictures[0]["caption"].startswith("seed 5")
-    assert seed == "5" and "2 pictures" in told and len(zipfile.ZipFile(archive).namelist()) == 2
+    assert seed == "5" and "2 images" in told and len(zipfile.ZipFile(archive).namelist()) == 2
 
 
 def test_api_same_seed_same_bytes(client):
-    def painted(**asked):
+    def generated(**asked):
         pictures, seed, *_ = client.predict(prompt=PROMPT, count=1, api_name="/paint", **asked)
         return Path(pictures[0]["image"]).read_bytes(), int(seed)
 
-    first, seed = painted(seed=-1)
-    assert painted(seed=seed) == (first, seed) and painted(seed=seed + 1)[0] != first
+    first, seed = generated(seed=-1)
+    assert generated(seed=seed) == (first, seed) and generated(seed=seed + 1)[0] != first
 
 
 def test_api_names_the_dials_and_nothing_else(client):
@@ -409,10 +409,10 @@ def test_api_stop_works(client, steps):
         time.sleep(0.02)
     job.cancel()
     assert client.predict(prompt="a blue square", count=1, api_name="/paint")[1]
-    painted = len(steps) - before
-    assert 0 < painted < 16 * 200
+    generated = len(steps) - before
+    assert 0 < generated < 16 * 200
     time.sleep(0.3)
-    assert len(steps) - before == painted
+    assert len(steps) - before == generated
 
 
 def test_who_finds_the_queue_full_is_told(tmp_path):

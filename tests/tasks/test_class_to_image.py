@@ -1,4 +1,4 @@
-"""The side door, trained small: labelled pictures in, a model out, by every kind of decoder."""
+"""The side door, trained small: labelled images in, a model out, by every kind of decoder."""
 
 import json
 from dataclasses import replace
@@ -31,8 +31,8 @@ def small(kind: str, **changes):
 def test_a_run_leaves_a_model_that_paints_its_labels(kind, tmp_path):
     folder = train(f"digits-{kind}", tmp_path / "run", small(kind))
     model = ClassToImage.load(folder)
-    (painting,) = model.sample({"label": "7"}, seed=3)
-    assert painting.image.size == (8, 8) and model.labels == tuple("0123456789")
+    (generated,) = model.sample({"label": "7"}, seed=3)
+    assert generated.image.size == (8, 8) and model.labels == tuple("0123456789")
     card = (folder / "README.md").read_text()
     assert f"condgen train digits-{kind} -o RUN" in card and "label" in card
     assert (folder / "sheet.png").is_file() and list((tmp_path / "run" / "samples").glob("*.png"))
@@ -59,14 +59,14 @@ def test_every_collection_has_every_kind_and_gans_the_classic_way():
 
 
 def test_a_collapse_is_named(tmp_path, monkeypatch, capsys):
-    """A decoder that paints one picture, whatever is drawn, is told so in words; others are not."""
+    """A decoder that paints one image, whatever is drawn, is told so in words; others are not."""
     from condgen.decoders.cvae import CvaeDecoder
 
     train("digits-cgan", tmp_path / "sound", small("cgan"))
-    assert "nearly one picture" not in capsys.readouterr().err
-    monkeypatch.setattr(CvaeDecoder, "paint", lambda self, code, said: code.new_zeros(len(code), 1, 8, 8))
+    assert "nearly one image" not in capsys.readouterr().err
+    monkeypatch.setattr(CvaeDecoder, "decode", lambda self, code, said: code.new_zeros(len(code), 1, 8, 8))
     train("digits-cvae", tmp_path / "run", small("cvae"))
-    assert "nearly one picture" in capsys.readouterr().err
+    assert "nearly one image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -99,19 +99,19 @@ def test_attributes_mixed_and_with_gaps(kind, tmp_path):
     model = ClassToImage.load(train(f"labels-{kind}", tmp_path / "run", config))
     assert [factor.name for factor in model.factors] == ["smiling", "age"] and model.image_channels == 3
     for wanted in ({"smiling": "yes"}, {"age": 30}, {"smiling": "no", "age": 25.5}, {}):
-        (painting,) = model.sample(wanted)
-        assert painting.image.size == (16, 16)
+        (generated,) = model.sample(wanted)
+        assert generated.image.size == (16, 16)
 
 
 def test_a_decoder_can_be_guided_by_its_weak_version(tmp_path):
-    """At 1 it is off; beyond, pictures move away from the weak version's."""
+    """At 1 it is off; beyond, images move away from the weak version's."""
     config = replace(small("diffusion"), watch=4, weak=0.2, images=256)
     folder = train("digits-diffusion", tmp_path / "run", config)
     model = ClassToImage.load(folder)
     assert "autoguidance" in {option.name for option in model.sampling_options} and (folder / "decoder_weak").is_dir()
     wanted, seeds = [{"label": "3"}] * 4, [0, 1, 2, 3]
     plain, off, on, weak = (
-        list(one.paint(wanted, seeds, **options))[-1].images
+        list(one.generate_batch(wanted, seeds, **options))[-1].images
         for one, options in (
             (model, {"guidance": 1}),
             (model, {"guidance": 1, "autoguidance": 1}),

@@ -1,4 +1,4 @@
-"""Contrastive training by itself, small: pictures with labels or captions in, an encoder out."""
+"""Contrastive training by itself, small: images with labels or captions in, an encoder out."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ def small(images=192, **changes):
 
 @pytest.fixture(scope="module")
 def captions(tmp_path_factory):
-    """Forty pictures of four colours, each with a caption."""
+    """Forty images of four colours, each with a caption."""
     home = tmp_path_factory.mktemp("captions")
     rows, rng = [], np.random.default_rng(0)
     for i in range(44):
@@ -127,14 +127,14 @@ def test_a_backbone_that_learned_from_pictures_alone_starts_the_picture_tower(co
 
 
 @pytest.mark.parametrize("words, told", [
-    (["--data", ""], "needs pictures with captions or labels"),
+    (["--data", ""], "needs images with captions or labels"),
     (["--data", "nowhere"], "nowhere is not there"),
     (["--data", "digits", "--pictures.size", "30", "--clip.patch", "4"], "cannot be cut into squares of 4"),
     (["--data", "digits", "--clip.image", "grid", "--pictures.size", "28"], "powers of two"),
     (["--data", "digits", "--clip_objective.loss", "sigmoid"], "clip_objective.loss"),
     (["--data", "digits", "--clip_objective.patch_dropout", "0.5"], "patch transformer"),
     (["--data", "digits", "--templates", "[a photo]"], "A template needs one"),
-    (["--data", "digits", "--val", "dev"], "no pictures in the split 'val'"),
+    (["--data", "digits", "--val", "dev"], "no images in the split 'val'"),
 ])  # fmt: skip
 def test_what_cannot_be_trained_is_told_in_a_line(condgen, tmp_path, words, progress):
     code, out, err = condgen("train", "clip", "-o", tmp_path / "run", *words)
@@ -153,4 +153,4 @@ def test_an_encoder_is_told_from_what_paints(condgen, tmp_path):
     folder = train("clip", tmp_path / "run", small())
     for words in (["generate", "a three"], ["sample", "--label", "3"]):
         code, _, err = condgen(*words, "--model", folder)
-        assert code == 2 and "embeds pictures and words, and paints nothing" in err and "evaluate" in err
+        assert code == 2 and "embeds images and words, and paints nothing" in err and "evaluate" in err

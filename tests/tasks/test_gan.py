@@ -1,4 +1,4 @@
-"""Runs of GANs without a condition: from pictures to a model in use, stopped and gone on with, and refused."""
+"""Runs of GANs without a condition: from images to a model in use, stopped and gone on with, and refused."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Self-supervised training, small: pictures in, a backbone out, by every method."""
+"""Self-supervised training, small: images in, a backbone out, by every method."""
 
 import json
 from dataclasses import replace

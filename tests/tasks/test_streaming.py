@@ -142,7 +142,7 @@ def test_embeddings_of_another_encoder_are_refused(shards, tmp_path):
     few = stream_module.open_pictures(str(shards / "train-0.tar"), 32, stream="shards")
     embed(one, load_encoder(tmp_path / "one")[1], few, tmp_path / "few")
     train("captions", tmp_path / "one", config(shards, stage="prior", embeds=str(tmp_path / "few")))
-    with pytest.raises(CondgenError, match="other pictures"):
+    with pytest.raises(CondgenError, match="other images"):
         train("captions", tmp_path / "one", config(shards, stage="decoder", embeds=str(tmp_path / "few")))
 
 

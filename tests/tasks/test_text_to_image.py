@@ -55,8 +55,8 @@ def test_a_run_leaves_what_it_promises(run):
 
 def test_the_model_paints_and_knows_its_words(run):
     model = TextToImage.load(run[1])
-    painting = next(model.generate("a red circle above a blue square", steps=2))
-    assert painting.image.size == (32, 32) and model.tokenizer.unseen("three pink zebras") == ["zebras"]
+    generated = next(model.generate("a red circle above a blue square", steps=2))
+    assert generated.image.size == (32, 32) and model.tokenizer.unseen("three pink zebras") == ["zebras"]
 
 
 def test_the_same_call_again_has_nothing_to_do(run):

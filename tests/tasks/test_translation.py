@@ -1,4 +1,4 @@
-"""Translation: the laws of its objectives, and small runs from pictures to a model in use."""
+"""Translation: the laws of its objectives, and small runs from images to a model in use."""
 
 import json
 from dataclasses import replace
@@ -45,9 +45,9 @@ def test_generators_keep_the_size_and_see_what_they_must(kind, size):
     y = net(x)
     assert y.shape == (2, 3, size, size) and y.abs().max() <= 1
     (slope,) = torch.autograd.grad(y[0, :, size // 2, size // 2].sum(), x)
-    assert slope[0].abs().sum() > 0 and not slope[1].any()  # pictures of a batch do not see each other
+    assert slope[0].abs().sum() > 0 and not slope[1].any()  # images of a batch do not see each other
     if kind == "unet":
-        assert (slope[0] != 0).all()  # the whole picture at a glance
+        assert (slope[0] != 0).all()  # the whole image at a glance
     with pytest.raises(ValueError, match="multiples"):
         tiny_translator(kind, size + 1)
 
@@ -147,7 +147,7 @@ def test_the_pool_takes_in_then_changes_every_second_picture():
 
 
 def test_the_pool_swaps_one_after_the_other():
-    """A picture that was put in may be shown to a later one of its batch, as in the paper's code."""
+    """An image that was put in may be shown to a later one of its batch, as in the paper's code."""
     fakes = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None]
     pool = torch.tensor([10.0, 20.0])[:, None, None, None]
     dice = torch.tensor([[0.0, 0.0], [0.9, 0.0], [0.4, 0.3]])
@@ -349,12 +349,12 @@ def test_own_pictures_are_trained_on_translated_and_judged(recipe, tmp_path, con
 
 def test_what_cannot_be_translated_is_said_in_a_line(tmp_path, condgen):
     translator().save(tmp_path / "model")
-    Path("text.png").write_text("no picture")
+    Path("text.png").write_text("no image")
     Path("empty").mkdir()
     for argv, told in (
         (["model", "nowhere.png"], "nowhere.png is not there"),
-        (["model", "empty"], "empty holds no pictures"),
-        (["model", "text.png"], "text.png is not a picture"),
+        (["model", "empty"], "empty holds no images"),
+        (["model", "text.png"], "text.png is not an image"),
         (["model", "text.png", "--to", "rings"], "It does to circles, squares"),
         (["tiny", "text.png"], "paints from words: condgen generate"),
         (["model"], "PATH"),

@@ -45,7 +45,7 @@ def trainables() -> dict:
 
 
 def whole_batch(step: int = 0) -> dict:
-    """Four pictures, others in every step."""
+    """Four images, others in every step."""
     given = batch(tiny_model())
     extra = torch.randn(given["z"].shape, generator=torch.Generator().manual_seed(step))
     return {name: value.roll(step, 0) for name, value in given.items()} | {"guess": extra}

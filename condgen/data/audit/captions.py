@@ -1,6 +1,6 @@
-"""Looks through pictures before anybody trains on them: what can be used, what cannot, and why.
+"""Looks through images before anybody trains on them: what can be used, what cannot, and why.
 
-Captioned pictures are looked through here, labelled ones in `balance`.
+Captioned images are looked through here, labelled ones in `balance`.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Report:
         path: what was looked at.
         form: `metadata`, `parquet`, `shards` or `sidecars`.
         columns: which columns were used; one line for every choice that some table led to.
-        total: rows, and pictures that no row names.
+        total: rows, and images that no row names.
         usable: rows that training would use.
-        pictures: distinct pictures among these (several rows may caption one file).
+        pictures: distinct images among these (several rows may caption one file).
         bad: number of unusable rows by reason.
-        notes: number of pictures that are odd but usable, by reason.
+        notes: number of images that are odd but usable, by reason.
         examples: the first ten of every reason in `bad` and `notes`.
         captions: `count`, `distinct`, and the words of a caption: `words_min`, `words_median`, `words_max`.
-        sizes: number of pictures by `width x height` in pixels, the ten commonest.
+        sizes: number of images by `width x height` in pixels, the ten commonest.
         splits: usable rows by split; `(none)` where a row has none.
         split_rule: what tells the split.
         labels: columns that look like labels, which are there besides the captions.
@@ -74,7 +74,7 @@ class Report:
         """The report for people, as plain text."""
         words = [f"{self.captions[f'words_{which}']:g}" for which in ("min", "median", "max")]
         lines = [
-            f"{self.path}: {self.usable} of {self.total} rows usable, {self.pictures} pictures ({self.form})",
+            f"{self.path}: {self.usable} of {self.total} rows usable, {self.pictures} images ({self.form})",
             *(f"  columns: {chosen}" for chosen in self.columns),
             f"  captions: {self.captions['count']}, {self.captions['distinct']} distinct, "
             f"words {words[0]} to {words[2]}, median {words[1]}",
@@ -96,7 +96,7 @@ class Report:
 
 @dataclass
 class _Counts:
-    """What is gathered while the rows go by; of every picture only a digest is kept."""
+    """What is gathered while the rows go by; of every image only a digest is kept."""
 
     bad: Tally = field(default_factory=Tally)
     notes: Tally = field(default_factory=Tally)
@@ -124,7 +124,7 @@ class _Counts:
             self.notes.add(oddity, row.key)
         digest = hashlib.blake2b(picture.tobytes(), digest_size=16, salt=picture.width.to_bytes(4, "big")).digest()
         if (first := self.digests.get(digest)) is not None:
-            self.notes.add("duplicate picture", f"{row.key} = {first}")
+            self.notes.add("duplicate image", f"{row.key} = {first}")
         self.digests.setdefault(digest, row.key)
 
 
@@ -136,7 +136,7 @@ def check(
     where: str = "",
     sheet: str | os.PathLike[str] = "",
 ) -> Report | LabelReport:
-    """Reads every row and opens every picture once, with the reader that training uses, and counts.
+    """Reads every row and opens every image once, with the reader that training uses, and counts.
 
     Args:
         path: a folder, a metadata file, a shard or a pattern, as for `load_captions`; or what `open_labelled` takes.
@@ -144,7 +144,7 @@ def check(
             at, unless a label or an attribute is named.
         split: the split to look at; `all` looks at everything.
         where: keeps rows by their columns: `vendor=noto,heldout_pair=false`.
-        sheet: the PNG to write, with some pictures of every class.
+        sheet: the PNG to write, with some images of every class.
 
     Raises:
         CondgenError: there is nothing that could be read row by row, or no labels for the sheet.
@@ -152,7 +152,7 @@ def check(
     found = open_either(path, columns, where)
     if isinstance(found, Source):
         if sheet:
-            raise CondgenError(f"{path} has captions; a sheet shows pictures by their label. Name it (--label NAME).")
+            raise CondgenError(f"{path} has captions; a sheet shows images by their label. Name it (--label NAME).")
         return _check_captions(found, split)
     report, drawn = check_labels(found, split)
     if sheet and drawn is not None:
@@ -170,12 +170,12 @@ def _check_captions(source: Source, split: str) -> Report:
         counts.notes.add("file whose name tells no split, left out", note)
     if source.form == "sidecars":
         for text in _lonely_texts(source):
-            counts.notes.add("text without a picture", text)
+            counts.notes.add("text without an image", text)
     return _report(source, counts)
 
 
 def _lonely_texts(source: Source) -> list[str]:
-    """The .txt files beside which no picture lies: a README, or captions whose picture was lost."""
+    """The .txt files beside which no image lies: a README, or captions whose image was lost."""
     captioned = {picture.with_suffix(".txt") for picture in source.pictures}
     texts = (file for file in files_below(source.home) if file.suffix == ".txt" and file not in captioned)
     return [text.relative_to(source.home).as_posix() for text in texts]
@@ -184,7 +184,7 @@ def _lonely_texts(source: Source) -> list[str]:
 def _report(source: Source, counts: _Counts) -> Report:
     words = list(counts.words.elements()) or [0]
     chosen = {
-        f"picture {table.image}, captions {', '.join(table.text)}, split {table.split or '(none)'}": None
+        f"image {table.image}, captions {', '.join(table.text)}, split {table.split or '(none)'}": None
         for table in source.tables
     }
     return Report(

@@ -1,4 +1,4 @@
-"""Looks through labelled pictures before anybody trains on them: the balance of classes, gaps, faults, a sheet."""
+"""Looks through labelled images before anybody trains on them: the balance of classes, gaps, faults, a sheet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMIT = 0.01
 BAR, SHOWN = 30, 40
 """Letters of the longest bar, and how many values of a factor are shown."""
 PER_ROW, ROWS, CELL = 8, 64, 64
-"""Of the sheet: pictures of a value, values, pixels of a picture."""
+"""Of the sheet: images of a value, values, pixels of an image."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class LabelReport:
         total: rows.
         usable: rows that training would use.
         bad: number of unusable rows by reason.
-        notes: number of pictures that are odd but usable, by reason.
+        notes: number of images that are odd but usable, by reason.
         examples: the first ten of every reason in `bad` and `notes`.
-        values: of every factor with values, by value, the number of usable pictures in every split.
-        numbers: of every real factor `mean`, `sd`, `low` and `high`, over the pictures of train.
-        unknown: by factor, of how many usable pictures it is not known.
-        empty: by factor, the values that the data names and no usable picture has.
-        single: by factor, the values that one usable picture has.
-        untrained: by factor, the values that no picture of train has although others have them.
-        sizes: number of pictures by `width x height` in pixels, the ten commonest.
-        colours: number of pictures that are `grey`, and that have a `colour`.
+        values: of every factor with values, by value, the number of usable images in every split.
+        numbers: of every real factor `mean`, `sd`, `low` and `high`, over the images of train.
+        unknown: by factor, of how many usable images it is not known.
+        empty: by factor, the values that the data names and no usable image has.
+        single: by factor, the values that one usable image has.
+        untrained: by factor, the values that no image of train has although others have them.
+        sizes: number of images by `width x height` in pixels, the ten commonest.
+        colours: number of images that are `grey`, and that have a `colour`.
         splits: usable rows by split.
         split_rule: what tells the split.
     """
@@ -78,21 +78,21 @@ class LabelReport:
 
     def lines(self) -> list[str]:
         """The report for people, as plain text."""
-        lines = [f"{self.path}: {self.usable} of {self.total} labelled pictures usable ({self.form})"]
+        lines = [f"{self.path}: {self.usable} of {self.total} labelled images usable ({self.form})"]
         for name, counts in self.values.items():
             lines += self._bars(name, {value: sum(own.values()) for value, own in counts.items()})
         for name, told in self.numbers.items():
             told = {key: f"{value:.4g}" for key, value in told.items()}
             lines.append(f"  {name}: a number, {told['low']} to {told['high']}, mean {told['mean']}, sd {told['sd']}")
         for title, found in (
-            ("no picture has", self.empty),
-            ("only one picture has", self.single),
-            ("no picture of train has", self.untrained),
+            ("no image has", self.empty),
+            ("only one image has", self.single),
+            ("no image of train has", self.untrained),
         ):
             for name, values in found.items():
                 lines.append(f"  {title} the {name} {_some(values)}")
         for name, count in self.unknown.items():
-            lines.append(f"  {name} is not known of {count} pictures")
+            lines.append(f"  {name} is not known of {count} images")
         lines += [
             f"  sizes: {_counts(self.sizes)}{f'. {ASK_SIZE}' if len(self.sizes) > 1 else ''}",
             f"  colours: {_counts(self.colours)}"
@@ -127,7 +127,7 @@ class LabelReport:
 
 @dataclass(frozen=True)
 class _Seen:
-    """One row of labelled pictures, whatever its form; `pixels` is uint8 (C, H, W), None where there is a fault."""
+    """One row of labelled images, whatever its form; `pixels` is uint8 (C, H, W), None where there is a fault."""
 
     key: str
     split: str
@@ -139,7 +139,7 @@ class _Seen:
 
 @dataclass
 class _Counts:
-    """What is gathered while the rows go by; of pictures a few for the sheet are kept, and of every one a digest."""
+    """What is gathered while the rows go by; of images a few for the sheet are kept, and of every one a digest."""
 
     factors: tuple[Attribute, ...]
     bad: Tally = field(default_factory=Tally)
@@ -176,24 +176,24 @@ class _Counts:
                     own.append(_small(seen.pixels))
 
     def _compare(self, seen: _Seen) -> None:
-        """Notes a picture that is there twice, and whether its labels differ."""
+        """Notes an image that is there twice, and whether its labels differ."""
         digest = hashlib.blake2b(seen.pixels.tobytes(), digest_size=16, salt=seen.pixels.shape[2].to_bytes(4, "big"))
         codes = seen.codes.tobytes()
         first, before = self.digests.setdefault(digest.digest(), (seen.key, codes))
         if first != seen.key:
-            what = "duplicate picture" if codes == before else "duplicate picture with other labels"
+            what = "duplicate image" if codes == before else "duplicate image with other labels"
             self.notes.add(what, f"{seen.key} = {first}")
 
 
 def check_labels(found: Arrays | LabelledRows, split: str = "all") -> tuple[LabelReport, Image.Image | None]:
-    """Reads every label and opens every picture once, with the reader that training uses, and counts.
+    """Reads every label and opens every image once, with the reader that training uses, and counts.
 
     Args:
         found: what `labels.find` found.
         split: the split to look at.
 
     Returns:
-        The report, and a sheet with a few pictures of every class, at most 64 classes; where there is no label, of
+        The report, and a sheet with a few images of every class, at most 64 classes; where there is no label, of
         every value, and every factor has an equal part of the rows. None where there is nothing to show.
     """
     counts = _Counts(found.factors)
@@ -278,7 +278,7 @@ def _sheet(counts: _Counts) -> Image.Image | None:
 
 
 def _small(pixels: np.ndarray) -> Image.Image:
-    """A picture on a white square, as small as the sheet shows it."""
+    """An image on a white square, as small as the sheet shows it."""
     picture = Image.fromarray(np.broadcast_to(pixels.transpose(1, 2, 0), (*pixels.shape[1:], 3)).copy())
     picture.thumbnail((CELL, CELL))
     side = max(picture.size)

@@ -1,4 +1,4 @@
-"""Two looks at one picture: crops, mirror images, other colours. Batched, and a function of picture and dice alone.
+"""Two looks at one image: crops, mirror images, other colours. Batched, and a function of image and dice alone.
 
 There is no blur: at 32 pixels and below it takes away what there is to see.
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 DICE = 14
-"""Numbers that are drawn for every look at a picture, whatever is made of them."""
+"""Numbers that are drawn for every look at an image, whatever is made of them."""
 LUMA = (0.299, 0.587, 0.114)
 TURN = ((0.0, -1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 1.0, 0.0))
 """Times x / sqrt(3), the cross product of the grey axis (1, 1, 1) with a colour x: it turns hues."""
@@ -24,14 +24,14 @@ TURN = ((0.0, -1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 1.0, 0.0))
 
 @dataclass(frozen=True)
 class Augment:
-    """What may happen to a picture.
+    """What may happen to an image.
 
     Args:
         crop: smallest share of the area that is kept and enlarged, in (0, 1]; 1 crops nothing.
-        flip: mirror every second picture, left to right.
+        flip: mirror every second image, left to right.
         jitter: strength of other brightness and contrast, and of saturation and hue where there are colours; 0 is none.
-        grey: share of pictures that lose their colours.
-        erase: share of pictures of which a square, a tenth to a third of the area, becomes the picture's mean.
+        grey: share of images that lose their colours.
+        erase: share of images of which a square, a tenth to a third of the area, becomes the image's mean.
     """
 
     crop: float = 0.4
@@ -74,7 +74,7 @@ def _cropped(images: Tensor, d: tuple[Tensor, ...], how: Augment) -> Tensor:
 
 
 def _recoloured(images: Tensor, d: tuple[Tensor, ...], strength: float) -> Tensor:
-    """Four in five pictures brighter or darker, with more or less contrast, and with other colours where there are."""
+    """Four in five images brighter or darker, with more or less contrast, and with other colours where there are."""
     on = d[4] < 0.8
 
     def factor(lot: Tensor, most: float) -> Tensor:
@@ -95,7 +95,7 @@ def _recoloured(images: Tensor, d: tuple[Tensor, ...], strength: float) -> Tenso
 
 
 def _erased(images: Tensor, d: tuple[Tensor, ...], share: float) -> Tensor:
-    """A square at a random place becomes the picture's mean, in some of them."""
+    """A square at a random place becomes the image's mean, in some of them."""
     size = images.shape[-1]
     lot = d[0] / share  # below 1: this one; and how much of it
     edge = (0.1 + 0.23 * lot.clamp(max=1)).sqrt() * size

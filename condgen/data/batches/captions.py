@@ -1,4 +1,4 @@
-"""Batches from captioned pictures. Batch number k of a seed is always the same, so that a run can go on anywhere."""
+"""Batches from captioned images. Batch number k of a seed is always the same, so that a run can go on anywhere."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 def shifted(images: np.ndarray, most: int, corners: np.ndarray) -> np.ndarray:
-    """(B, C, H, W) cut out anew at `corners` (B, 2), 0 to 2 `most`, of the pictures with their border repeated."""
+    """(B, C, H, W) cut out anew at `corners` (B, 2), 0 to 2 `most`, of the images with their border repeated."""
     size = images.shape[-1]
     padded = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)), mode="edge")
     return np.stack([p[:, y : y + size, x : x + size] for p, (y, x) in zip(padded, corners)])
 
 
 class Views:
-    """Draws batch k: every picture once an epoch in a seeded order, with one of its captions.
+    """Draws batch k: every image once an epoch in a seeded order, with one of its captions.
 
     Args:
-        data: the pictures.
+        data: the images.
         tokens: int64 (T, L), the encoded texts of `data`.
-        batch: pictures in a batch, over all processes.
+        batch: images in a batch, over all processes.
         seed: fixes order and choice of captions.
-        negatives: wrong captions to add for every picture, where the data has any.
+        negatives: wrong captions to add for every image, where the data has any.
         shift: largest random shift in pixels, the border repeated: a mild augmentation for small collections.
-        flip: mirror every second picture; not where captions speak of left and right.
+        flip: mirror every second image; not where captions speak of left and right.
         rank, world: this process and how many there are; each takes its own part of every batch, and the parts
             together are the batch that a single process would have drawn.
 
@@ -70,12 +70,12 @@ class Views:
         self.order = Shuffled(len(data), seed)
 
     def cache(self, name: str, values: Tensor, per: Literal["picture", "text"]) -> Views:
-        """Adds precomputed rows to every batch, one for each picture (N, ...) or text (T, ...); never changed here."""
+        """Adds precomputed rows to every batch, one for each image (N, ...) or text (T, ...); never changed here."""
         self._cached[name] = (values, per)
         return self
 
     def without_images(self) -> Views:
-        """Leaves the pictures out of the batches, for what trains on embeddings alone."""
+        """Leaves the images out of the batches, for what trains on embeddings alone."""
         self.with_images = False
         return self
 

@@ -1,4 +1,4 @@
-"""Batches of two looks at every picture. Batch number k of a seed is always the same, on any number of processes."""
+"""Batches of two looks at every image. Batch number k of a seed is always the same, on any number of processes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from condgen.distributed import split
 
 
 class Looks:
-    """Draws batch k: every picture once an epoch in a seeded order, seen once or twice.
+    """Draws batch k: every image once an epoch in a seeded order, seen once or twice.
 
     A batch holds `view_1` and, of two looks, `view_2`, (B, C, S, S) in [-1, 1]; `index` int64 (B,), the numbers of the
-    pictures; and, where asked for, `noise` int64 (B, M), numbers drawn evenly from all.
+    images; and, where asked for, `noise` int64 (B, M), numbers drawn evenly from all.
 
     Args:
         images: uint8 (N, C, S, S).
-        batch: pictures in a batch, over all processes.
-        seed: fixes the order and what happens to the pictures.
-        how: what may happen to a picture.
+        batch: images in a batch, over all processes.
+        seed: fixes the order and what happens to the images.
+        how: what may happen to an image.
         looks: 1 or 2.
-        noise: M, wrong answers to draw for every picture.
+        noise: M, wrong answers to draw for every image.
         rank, world: this process and how many there are; each takes its own part of every batch.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Captioned pictures in memory: one table of distinct texts, and for every picture the texts that are true of it.
+"""Captioned images in memory: one table of distinct texts, and for every image the texts that are true of it.
 
 Sources (`sources`, `scenes`) fill it, `views` draws batches from it. Texts are stored once because the contrastive
 loss must know which captions of a batch are equal: equal index, equal text.
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass
 class CaptionedPictures:
-    """N square pictures and T distinct texts.
+    """N square images and T distinct texts.
 
     Args:
         images: uint8 (N, 3, S, S).
@@ -22,7 +22,7 @@ class CaptionedPictures:
         negatives: int64 (T, M), for every text the indices of wrong captions that look like it, -1 where there is
             none; None when the source cannot make any.
         name: what this data is called in messages and model cards.
-        labels: int64 (N,), the class of every picture, where one is known.
+        labels: int64 (N,), the class of every image, where one is known.
         classes: names of the classes.
     """
 
@@ -39,7 +39,7 @@ class CaptionedPictures:
         if self.images.dtype != np.uint8 or channels != 3 or height != width:
             raise ValueError(f"images must be uint8 (N, 3, S, S), got {self.images.dtype} {self.images.shape}")
         if self.captions.shape[0] != n or (n and (self.captions[:, 0] < 0).any()):
-            raise ValueError("every picture needs at least one caption, in the first column")
+            raise ValueError("every image needs at least one caption, in the first column")
         if n and self.captions.max() >= len(self.texts):
             raise ValueError("a caption index points past the table of texts")
 
@@ -48,7 +48,7 @@ class CaptionedPictures:
 
     @property
     def size(self) -> int:
-        """Edge length S of the pictures."""
+        """Edge length S of the images."""
         return self.images.shape[-1]
 
     @property
@@ -57,13 +57,13 @@ class CaptionedPictures:
         return [self.texts[i] for i in np.unique(self.captions[self.captions >= 0])]
 
     def rows(self, which: np.ndarray) -> CaptionedPictures:
-        """Some of the pictures, with the same table of texts."""
+        """Some of the images, with the same table of texts."""
         labels = None if self.labels is None else self.labels[which]
         return replace(self, images=self.images[which], captions=self.captions[which], labels=labels)
 
 
 def intern_captions(captions: list[list[str]]) -> tuple[list[str], np.ndarray]:
-    """Turns lists of captions per picture into (distinct texts, index table padded with -1)."""
+    """Turns lists of captions per image into (distinct texts, index table padded with -1)."""
     table: dict[str, int] = {}
     width = max((len(own) for own in captions), default=1)
     index = np.full((len(captions), max(width, 1)), -1, np.int64)

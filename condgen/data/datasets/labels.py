@@ -1,4 +1,4 @@
-"""Labelled pictures in memory. Sources fill it, `LabelViews` draws batches from it."""
+"""Labelled images in memory. Sources fill it, `LabelViews` draws batches from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from condgen.distributed import split
 
 @dataclass
 class LabelledPictures:
-    """N square pictures with A factors each.
+    """N square images with A factors each.
 
     Args:
         images: uint8 (N, C, S, S); C is 1 or 3.
@@ -45,24 +45,24 @@ class LabelledPictures:
 
     @property
     def size(self) -> int:
-        """Edge length S of the pictures."""
+        """Edge length S of the images."""
         return self.images.shape[-1]
 
     @property
     def image_channels(self) -> int:
-        """Channels C of the pictures."""
+        """Channels C of the images."""
         return self.images.shape[1]
 
     def rows(self, which: np.ndarray) -> LabelledPictures:
-        """Some of the pictures."""
+        """Some of the images."""
         return replace(self, images=self.images[which], codes=self.codes[which])
 
     @property
     def labels(self) -> np.ndarray:
-        """int64 (N,), the class of every picture.
+        """int64 (N,), the class of every image.
 
         Raises:
-            KeyError: these pictures have no factor `label`.
+            KeyError: these images have no factor `label`.
         """
         names = [factor.name for factor in self.factors]
         if LABEL not in names:
@@ -71,9 +71,9 @@ class LabelledPictures:
 
 
 def captioned(data: LabelledPictures, templates: Sequence[str]) -> CaptionedPictures:
-    """Labelled pictures as captioned ones: every sentence about its class is true of a picture.
+    """Labelled images as captioned ones: every sentence about its class is true of an image.
 
-    Pictures whose class is not known are left out; grey ones become RGB.
+    Images whose class is not known are left out; grey ones become RGB.
 
     Args:
         templates: sentences with a gap, see `templates`.
@@ -91,17 +91,17 @@ def captioned(data: LabelledPictures, templates: Sequence[str]) -> CaptionedPict
 
 
 class LabelViews:
-    """Draws batch k: every picture once an epoch in a seeded order. Batch k of a seed is always the same.
+    """Draws batch k: every image once an epoch in a seeded order. Batch k of a seed is always the same.
 
     A batch holds `image` (B, C, S, S) in [-1, 1], `codes` float (B, A), 0 where nothing is known, and `has_targets`
     bool (B, A).
 
     Args:
-        data: the pictures.
-        batch: pictures in a batch, over all processes.
+        data: the images.
+        batch: images in a batch, over all processes.
         seed: fixes the order and what follows.
         shift: largest random shift in pixels, the border repeated.
-        flip: mirror every second picture, left to right.
+        flip: mirror every second image, left to right.
         rank, world: this process and how many there are; each takes its own part of every batch.
 
     Raises:

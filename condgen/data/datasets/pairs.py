@@ -1,4 +1,4 @@
-"""Pictures of two kinds, to translate between: pair by pair, or two heaps of which nobody knows who belongs to whom."""
+"""Images of two kinds, to translate between: pair by pair, or two heaps of which nobody knows who belongs to whom."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from condgen.data.batches.order import Shuffled, held_out
 from condgen.distributed import split
 
 DICE = 4
-"""Numbers in [0, 1) that a batch holds for every picture, for what the training draws about it."""
+"""Numbers in [0, 1) that a batch holds for every image, for what the training draws about it."""
 
 
 @dataclass
 class Unpaired:
-    """Two heaps of square pictures of one size.
+    """Two heaps of square images of one size.
 
     Args:
         a, b: uint8 (N, C, S, S) and (M, K, S, S); C and K are 1 or 3.
@@ -42,7 +42,7 @@ class Unpaired:
 
     @property
     def size(self) -> int:
-        """Edge S of all pictures."""
+        """Edge S of all images."""
         return self.a.shape[-1]
 
     @property
@@ -51,7 +51,7 @@ class Unpaired:
         return self.a.shape[1], self.b.shape[1]
 
     def parted(self, share: int, most: int, seed: int) -> tuple[Unpaired, Unpaired] | None:
-        """One of `share` pictures is held out, at most so many of a side: (what is kept, what is held out); None where
+        """One of `share` images is held out, at most so many of a side: (what is kept, what is held out); None where
         there are too few of them."""
         rows = [held_out(len(side), share, most, seed) for side in (self.a, self.b)]
         if None in rows:
@@ -61,29 +61,29 @@ class Unpaired:
 
 @dataclass
 class Pairs(Unpaired):
-    """Picture i of a and picture i of b show the same."""
+    """Image i of a and image i of b show the same."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.a) != len(self.b):
-            raise ValueError(f"there must be as many pictures of both sides, got {len(self.a)} and {len(self.b)}")
+            raise ValueError(f"there must be as many images of both sides, got {len(self.a)} and {len(self.b)}")
 
     def __len__(self) -> int:
         return len(self.a)
 
 
 class PairViews:
-    """Draws batch k: every picture of a side once an epoch in a seeded order. Batch k of a seed is always the same.
+    """Draws batch k: every image of a side once an epoch in a seeded order. Batch k of a seed is always the same.
 
     A batch holds `a` (B, C, S, S) and `b` (B, K, S, S) in [-1, 1], and `dice` (B, 4), numbers evenly from 0 to 1. Of
-    pairs, both are shifted and mirrored alike; of pictures without partners, the sides come in orders of their own.
+    pairs, both are shifted and mirrored alike; of images without partners, the sides come in orders of their own.
 
     Args:
-        data: the pictures.
-        batch: pictures of each side in a batch, over all processes.
+        data: the images.
+        batch: images of each side in a batch, over all processes.
         seed: fixes the orders and what follows.
         shift: largest random shift in pixels, the border repeated.
-        flip: mirror every second picture, left to right.
+        flip: mirror every second image, left to right.
         rank, world: this process and how many there are; each takes its own part of every batch.
 
     Raises:
@@ -125,6 +125,6 @@ class PairViews:
         return out
 
     def _moves(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Where to cut pictures out anew, and which to mirror."""
+        """Where to cut images out anew, and which to mirror."""
         corners = rng.integers(0, 2 * self.shift + 1, (self.batch, 2))[self.own]
         return corners, rng.random(self.batch)[self.own] < 0.5

@@ -1,4 +1,4 @@
-"""Computes the embeddings of captioned pictures once, so that priors and decoders can train without the encoder."""
+"""Computes the embeddings of captioned images once, so that priors and decoders can train without the encoder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from condgen.files.registry import DEFAULT
 from condgen.files.weights import fingerprint
 
 PART = 64 * UNIT
-"""Pictures in a file."""
+"""Images in a file."""
 
 
 def load_encoder(path_or_name: str | Path | None) -> tuple[Encoder, Tokenizer]:
@@ -34,7 +34,7 @@ def load_encoder(path_or_name: str | Path | None) -> tuple[Encoder, Tokenizer]:
 
 
 def digest_of(data: Stream | CaptionedPictures | LabelledPictures | Unpaired) -> str:
-    """Names the pictures and how they were read."""
+    """Names the images and how they were read."""
     if isinstance(data, Stream):
         return data.digest
     if isinstance(data, Unpaired):
@@ -50,7 +50,7 @@ def digest_of(data: Stream | CaptionedPictures | LabelledPictures | Unpaired) ->
 
 
 def samples(data: Stream | CaptionedPictures, first: int, count: int) -> Iterator[Sample]:
-    """Pictures `first` to `first + count`, in their order."""
+    """Images `first` to `first + count`, in their order."""
     if isinstance(data, Stream):
         yield from data.samples(first, count)
         return
@@ -66,15 +66,15 @@ def embed(
     folder: Path | str,
     progress: Callable[[float, str], None] = lambda share, what: None,
 ) -> Embeds:
-    """Writes the embeddings of all pictures and captions, see `data.embeds`; files that are finished are kept.
+    """Writes the embeddings of all images and captions, see `data.embeds`; files that are finished are kept.
 
     Args:
         clip: on the device to compute on.
-        data: pictures of the size that it reads, or of any where it scales them itself.
+        data: images of the size that it reads, or of any where it scales them itself.
         progress: called with progress.
 
     Raises:
-        CondgenError: pictures of another size; embeddings of another encoder or of other pictures in the folder; a disk
+        CondgenError: images of another size; embeddings of another encoder or of other images in the folder; a disk
             that is full.
     """
     if not reads_size(clip, data.size):
@@ -95,7 +95,7 @@ def embed(
 
 
 class Clock:
-    """Tells now and then how many of all pictures are done, and how long the rest will take; `total` may be a guess."""
+    """Tells now and then how many of all images are done, and how long the rest will take; `total` may be a guess."""
 
     def __init__(self, progress: Callable[[float, str], None], total: int, done: int):
         self.progress, self.total, self.done, self.before = progress, total, done, done
@@ -107,10 +107,10 @@ class Clock:
         if now - self.said > 3:
             self.said = now
             if self.done > self.total:
-                self.progress(0.0, f"{self.done:,} pictures")
+                self.progress(0.0, f"{self.done:,} images")
                 return
             left = timedelta(seconds=round((now - self.began) / (self.done - self.before) * (self.total - self.done)))
-            self.progress(self.done / self.total, f"{self.done:,} of {self.total:,} pictures, {left} left")
+            self.progress(self.done / self.total, f"{self.done:,} of {self.total:,} images, {left} left")
 
 
 @torch.inference_mode()

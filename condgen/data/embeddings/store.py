@@ -1,10 +1,10 @@
-"""Embeddings of captioned pictures on disk: computed once, then trained from without the encoder or the pictures.
+"""Embeddings of captioned images on disk: computed once, then trained from without the encoder or the images.
 
 manifest.json               space, sizes, statistics of the image embeddings, files; written last
-embeds-00000.safetensors    of a run of pictures:
-    image_embed  float32 (N, D), one row for each picture
-    captions     int32 (N, C), for every picture its texts below, -1 for none
-    text_embed   float32 (T, D), tokens int32 (T, L), text_id int64 (T,): the texts of every UNIT pictures, each once
+embeds-00000.safetensors    of a run of images:
+    image_embed  float32 (N, D), one row for each image
+    captions     int32 (N, C), for every image its texts below, -1 for none
+    text_embed   float32 (T, D), tokens int32 (T, L), text_id int64 (T,): the texts of every UNIT images, each once
 
 A unit is read in one go and few are held, so that any number of embeddings costs the same memory.
 """
@@ -40,9 +40,9 @@ class About:
 
     Args:
         space: fingerprint of the encoder that made them.
-        data: name of the pictures.
-        digest: names the pictures and how they were read, see `stream.Stream.digest`.
-        embed_dim: D. context: L. width: most captions of a picture, C.
+        data: name of the images.
+        digest: names the images and how they were read, see `stream.Stream.digest`.
+        embed_dim: D. context: L. width: most captions of an image, C.
     """
 
     space: str
@@ -55,7 +55,7 @@ class About:
 
 @dataclass(frozen=True)
 class Unit:
-    """Up to UNIT pictures; `captions` are places in the other three, -1 for none."""
+    """Up to UNIT images; `captions` are places in the other three, -1 for none."""
 
     image_embed: Tensor
     captions: Tensor
@@ -65,10 +65,10 @@ class Unit:
 
 
 class Writer:
-    """Writes embeddings part by part; parts that are there already, of the same encoder and pictures, are kept.
+    """Writes embeddings part by part; parts that are there already, of the same encoder and images, are kept.
 
     Raises:
-        CondgenError: the folder holds embeddings of another encoder or of other pictures, or cannot be written.
+        CondgenError: the folder holds embeddings of another encoder or of other images, or cannot be written.
     """
 
     def __init__(self, folder: Path, about: About):
@@ -179,7 +179,7 @@ class Embeds:
         return int(self._ends[-1])
 
     def check(self, space: str, digest: str = "") -> None:
-        """Raises `CondgenError` when the embeddings are those of another encoder, or of other pictures."""
+        """Raises `CondgenError` when the embeddings are those of another encoder, or of other images."""
         if self.about.space != space:
             raise CondgenError(
                 f"{self.folder} holds embeddings of the encoder {self.about.space}; the encoder here is {space}. Make "
@@ -187,24 +187,24 @@ class Embeds:
             )
         if digest and self.about.digest != digest:
             raise CondgenError(
-                f"{self.folder} holds embeddings of other pictures ({self.about.data}, {self.about.digest}) than those "
+                f"{self.folder} holds embeddings of other images ({self.about.data}, {self.about.digest}) than those "
                 f"given now ({digest}), or they were read in another way. Make them again with the same --data, split, "
                 "columns and size."
             )
 
     def image(self, rows: Tensor) -> Tensor:
-        """The image embeddings of pictures by number, (B, D)."""
+        """The image embeddings of images by number, (B, D)."""
         return self._gather(rows, lambda unit, places: unit.image_embed[places], self.about.embed_dim)
 
     def text(self, rows: Tensor, caption: Tensor) -> Tensor:
-        """The embeddings of caption `caption[i]` of picture `rows[i]`, (B, D)."""
+        """The embeddings of caption `caption[i]` of image `rows[i]`, (B, D)."""
         width = self.about.width
 
         def texts(unit: Unit, places: Tensor, which: Tensor) -> Tensor:
             return unit.text_embed[unit.captions[places, which].long()]
 
         if len(caption) and int(caption.max()) >= width:
-            raise CondgenError(f"{self.folder} knows {width} captions of a picture, asked is {int(caption.max()) + 1}.")
+            raise CondgenError(f"{self.folder} knows {width} captions of an image, asked is {int(caption.max()) + 1}.")
         return self._gather(rows, texts, self.about.embed_dim, caption)
 
     def _gather(self, rows: Tensor, of, dim: int, *more: Tensor) -> Tensor:
@@ -245,16 +245,16 @@ class Embeds:
 
 
 class EmbedViews:
-    """Draws batch k for a prior: every picture once an epoch, with one of its captions; no picture is opened.
+    """Draws batch k for a prior: every image once an epoch, with one of its captions; no image is opened.
 
     A batch holds `image_embed` and `text_embed` (B, D), `tokens` (B, L), `text_id` (B,), `true_ids` (B, C), and `row`
-    (B,), the numbers of the pictures.
+    (B,), the numbers of the images.
 
     Args:
         embeds: where from.
-        batch: pictures in a batch, over all processes.
+        batch: images in a batch, over all processes.
         seed: fixes order and choice of captions.
-        buffer: pictures to shuffle among, see `order.BlockOrder`.
+        buffer: images to shuffle among, see `order.BlockOrder`.
         rank, world: this process and how many there are; each gives its own part of every batch.
     """
 

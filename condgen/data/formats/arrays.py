@@ -1,4 +1,4 @@
-"""Labelled pictures that come as arrays, all of one size: idx files, CIFAR's batches, scikit-learn's digits."""
+"""Labelled images that come as arrays, all of one size: idx files, CIFAR's batches, scikit-learn's digits."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ NAMES_BESIDE = ("class_names.txt", "classes.txt")
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures of one file, or of two that belong together.
+    """Images of one file, or of two that belong together.
 
     Args:
-        key: names the part in messages, and picture i of it is `key:i` to the hash that splits.
+        key: names the part in messages, and image i of it is `key:i` to the hash that splits.
         split: "" where a hash splits.
         codes: int64 (N, A), as they are stored.
-        images: reads the pictures, uint8 (N, C, H, W).
+        images: reads the images, uint8 (N, C, H, W).
     """
 
     key: str
@@ -41,7 +41,7 @@ class Part:
     images: Callable[[], np.ndarray]
 
     def rows(self, asked: str, test: int) -> np.ndarray:
-        """int64 (M,): which pictures belong to a split."""
+        """int64 (M,): which images belong to a split."""
         if self.split or asked == "all":
             return np.arange(len(self.codes) if in_split(self.split, asked) else 0)
         own = [hashed_split(f"{self.key}:{i}", test) == asked for i in range(len(self.codes))]
@@ -50,7 +50,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Arrays:
-    """Labelled pictures as arrays, found but not read.
+    """Labelled images as arrays, found but not read.
 
     Args:
         path: what the user gave.
@@ -58,7 +58,7 @@ class Arrays:
         form: `idx`, `cifar`, `digits`, `torchvision`, `drawn` or `dsprites`.
         columns: names of the A factors.
         names: for every factor the names of its codes 0, 1, 2 ...; empty where the numbers are the names.
-        parts: the pictures.
+        parts: the images.
         test: percent that the hash puts in the test split, where no name tells splits.
     """
 
@@ -75,14 +75,14 @@ class Arrays:
             for column, names, codes in zip(self.columns, self.names, part.codes.T):
                 if names and len(wrong := np.flatnonzero((codes < 0) | (codes >= len(names)))):
                     raise CondgenError(
-                        f"{part.key}: the {column} of picture {wrong[0]} is {codes[wrong[0]]}, but there are "
+                        f"{part.key}: the {column} of image {wrong[0]} is {codes[wrong[0]]}, but there are "
                         f"{len(names)} classes ({names[0]} to {names[-1]}). The file is damaged, or the names of the "
                         "classes belong to other data."
                     )
 
     @property
     def rule(self) -> str:
-        """What tells the split of a picture."""
+        """What tells the split of an image."""
         hashed = any(not part.split for part in self.parts)
         return f"a hash of the file name, {100 - self.test} to {self.test}" if hashed else "the names of files"
 
@@ -93,7 +93,7 @@ class Arrays:
 
     @property
     def factors(self) -> tuple[Attribute, ...]:
-        """What is known of the pictures; values that no picture of any split has are left out."""
+        """What is known of the images; values that no image of any split has are left out."""
         return tuple(
             Attribute(column, tuple(names[code] if names else str(code) for code in self._used(i)))
             for i, (column, names) in enumerate(zip(self.columns, self.names))
@@ -101,7 +101,7 @@ class Arrays:
 
     @property
     def empty(self) -> dict[str, list[str]]:
-        """Of every factor the names that no picture of any split has."""
+        """Of every factor the names that no image of any split has."""
         unused = [
             [one for code, one in enumerate(names) if code not in self._used(i)] for i, names in enumerate(self.names)
         ]
@@ -111,16 +111,16 @@ class Arrays:
         return np.unique(np.concatenate([part.codes[:, i] for part in self.parts])).tolist()
 
     def read(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Pictures, uint8 (N, C, H, W), and codes, float32 (N, A), as `factors` tells them.
+        """Images, uint8 (N, C, H, W), and codes, float32 (N, A), as `factors` tells them.
 
         Raises:
-            CondgenError: no pictures in the split, parts of unlike sizes, or a file that cannot be read.
+            CondgenError: no images in the split, parts of unlike sizes, or a file that cannot be read.
         """
         split = split_name(split)
         chosen = [(part, rows) for part in self.parts if len(rows := part.rows(split, self.test))]
         if not chosen:
             raise CondgenError(
-                f"{self.path} has no pictures in the split '{split}'. Splits there, told by {self.rule}: "
+                f"{self.path} has no images in the split '{split}'. Splits there, told by {self.rule}: "
                 f"{', '.join(self.splits)}. Choose one of them or 'all'."
             )
         images, first, done = None, chosen[0][0], 0
@@ -132,7 +132,7 @@ class Arrays:
                 images = own if total == len(own) else np.empty((total, *own.shape[1:]), np.uint8)
             if own.shape[1:] != images.shape[1:]:
                 raise CondgenError(
-                    f"{self.path}: the pictures of {first.key} are {_size(images)}, those of {part.key} {_size(own)}. "
+                    f"{self.path}: the images of {first.key} are {_size(images)}, those of {part.key} {_size(own)}. "
                     "Give the files one by one."
                 )
             if own is not images:
@@ -197,16 +197,16 @@ def squared(images: np.ndarray, size: int, how: Literal["crop", "pad"], where: s
     """uint8 (N, C, H, W) -> (N, C, S, S): as `pictures.fit`, Lanczos; S = H = W where `size` is 0.
 
     Raises:
-        CondgenError: no size is asked for, and the pictures are not square.
+        CondgenError: no size is asked for, and the images are not square.
     """
     n, channels, height, width = images.shape
     if not size and height != width:
-        raise CondgenError(f"The pictures of {where} are {width} x {height}, not square. {ASK_SIZE}")
+        raise CondgenError(f"The images of {where} are {width} x {height}, not square. {ASK_SIZE}")
     size = size or height
     if height == width == size:
         return images
     fitted = np.empty((n, channels, size, size), np.uint8)
-    for i, picture in enumerate(progress(images, n, "resizing pictures")):
+    for i, picture in enumerate(progress(images, n, "resizing images")):
         shown = np.broadcast_to(picture.transpose(1, 2, 0), (height, width, 3))
         fitted[i] = fit(Image.fromarray(np.ascontiguousarray(shown)), size, how)[:channels]
     return fitted
@@ -216,7 +216,7 @@ ASK_SIZE = "Say the size that they shall have, for example --pictures.size 32."
 
 
 def coloured(images: np.ndarray, image_channels: int) -> np.ndarray:
-    """uint8 (..., C, H, W) with `image_channels` channels, 0 leaves them as they are; grey is the luma that PIL takes."""
+    """uint8 (..., C, H, W) with `image_channels` channels; 0 keeps them. Grey is the luma of PIL."""
     if image_channels in (0, images.shape[-3]):
         return images
     if image_channels == 3:

@@ -1,7 +1,7 @@
 """dSprites: one white shape on black, every combination of its factors once; and whatever comes in the same layout.
 
 A .npz file with `imgs`, uint8 (N, S, S) of 0 and 1, and `latents_classes`, integers (N, K), the level of every factor.
-Nothing else in it is read, its pickles neither, and no more pictures are held than the split that is asked for.
+Nothing else in it is read, its pickles neither, and no more images are held than the split that is asked for.
 
 References:
     dSprites: Disentanglement testing Sprites dataset (Matthey, Higgins, Hassabis, Lerchner, 2017)
@@ -28,15 +28,15 @@ PICTURES, LEVELS = "imgs", "latents_classes"
 COLUMNS = ("colour", "shape", "scale", "orientation", "x", "y")
 SHAPES = ("square", "ellipse", "heart")
 TEST = 0.05
-"""Share of the pictures in the test split, drawn with a fixed seed."""
+"""Share of the images in the test split, drawn with a fixed seed."""
 MAX_RATIO = 200
-"""Pictures may unpack to so many times what they take on disk; those of dSprites do to 113 times."""
+"""Images may unpack to so many times what they take on disk; those of dSprites do to 113 times."""
 CHUNK = 4096
-"""Pictures that are unpacked at a time."""
+"""Images that are unpacked at a time."""
 
 
 def open_dsprites(path: Path, label: str = "", attributes: tuple[str, ...] = ()) -> Arrays:
-    """The pictures, found but not read. A factor that never changes, such as the colour, is left out.
+    """The images, found but not read. A factor that never changes, such as the colour, is left out.
 
     Args:
         path: the .npz file.
@@ -81,12 +81,12 @@ def _factors(path: Path) -> tuple[np.ndarray, dict[str, int]]:
     names = COLUMNS if held[1] == len(COLUMNS) else tuple(f"factor {k}" for k in range(held[1]))
     varied = {name: k for k, name in enumerate(names) if len(codes) and np.ptp(codes[:, k])}
     if not varied:
-        raise CondgenError(f"{path}: none of the factors of its {shape[0]} pictures varies.")
+        raise CondgenError(f"{path}: none of the factors of its {shape[0]} images varies.")
     return codes, varied
 
 
 def _pictures(path: Path, rows: np.ndarray) -> np.ndarray:
-    """Some of the pictures, in the order of the file: uint8 (M, 1, S, S)."""
+    """Some of the images, in the order of the file: uint8 (M, 1, S, S)."""
     with _member(path, PICTURES) as (file, shape, _):
         images = np.empty((len(rows), 1, *shape[1:]), np.uint8)
         for start in range(0, shape[0], CHUNK):

@@ -40,7 +40,7 @@ def read_idx(path: Path, kind: int) -> np.ndarray:
 
     Args:
         path: `.gz` is unpacked.
-        kind: number of dimensions: 1 for labels, 3 for pictures.
+        kind: number of dimensions: 1 for labels, 3 for images.
 
     Returns:
         uint8 (N,) or (N, H, W).
@@ -56,7 +56,7 @@ def read_idx(path: Path, kind: int) -> np.ndarray:
             total, on_disk = int(np.prod(shape, dtype=object)), path.stat().st_size
             if packed and total > max(MAX_UNPACKED, MAX_RATIO * on_disk):
                 raise CondgenError(
-                    f"{path}: {on_disk:,} bytes would unpack to {total:,}. No pictures do that: the file is damaged, "
+                    f"{path}: {on_disk:,} bytes would unpack to {total:,}. No images do that: the file is damaged, "
                     "or made to fill the memory."
                 )
             if not packed and on_disk - len(head) != total:
@@ -95,7 +95,7 @@ def _cut(path: Path, found: int, total: int) -> CondgenError:
 
 
 def open_idx(path: Path, names: tuple[str, ...] = ()) -> Arrays:
-    """The idx files of a folder, or those that belong to one file: pictures and labels, of train and test.
+    """The idx files of a folder, or those that belong to one file: images and labels, of train and test.
 
     Splits are told by the names (`train-images-idx3-ubyte.gz`, `t10k-labels-idx1-ubyte`), else by a hash.
 
@@ -112,13 +112,13 @@ def open_idx(path: Path, names: tuple[str, ...] = ()) -> Arrays:
         sets = {_set(file): file for file in files}
         if len(sets) > 1:
             there = ", ".join(file.name for file in list(sets.values())[:4])
-            raise CondgenError(f"{path} has several sets of idx files ({there} ...). Give the file of pictures itself.")
+            raise CondgenError(f"{path} has several sets of idx files ({there} ...). Give the file of images itself.")
     else:
         files = [file for file in {*files, path} if _set(file) == _set(path)]
     pictures = [file for file in files if "label" not in file.name.lower()]
     parts = [_part(file, files) for file in _once(pictures)]
     if not parts:
-        raise CondgenError(f"{path} has labels and no pictures beside them (train-images-idx3-ubyte, .gz or not).")
+        raise CondgenError(f"{path} has labels and no images beside them (train-images-idx3-ubyte, .gz or not).")
     names = names or names_beside(folder) or _known(parts)
     name = folder.resolve().name
     return Arrays(str(path), name, "idx", (LABEL,), (names,), tuple(parts))
@@ -155,14 +155,14 @@ def _part(file: Path, files: list[Path]) -> Part:
         raise CondgenError(f"{file} has no labels beside it. Expected {wanted} or {wanted}.gz.")
     labels, count = read_idx(beside[0], 1), _count(file)
     if len(labels) != count:
-        raise CondgenError(f"{file} has {count:,} pictures, {beside[0].name} has {len(labels):,} labels.")
+        raise CondgenError(f"{file} has {count:,} images, {beside[0].name} has {len(labels):,} labels.")
     told = _SPLIT.search(file.name)
     split = {"t10k": "test", "valid": "val"}.get(told[0].lower(), told[0].lower()) if told else ""
     return Part(file.name, split, labels.astype(np.int64)[:, None], partial(_pictures, file))
 
 
 def _count(file: Path) -> int:
-    """How many pictures the header tells."""
+    """How many images the header tells."""
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as opened:
             return _shape(file, opened.read(16), 3)[0]

@@ -1,4 +1,4 @@
-"""Labelled pictures that are known by a word: scikit-learn's digits, what torchvision knows, data sets of the hub."""
+"""Labelled images that are known by a word: scikit-learn's digits, what torchvision knows, data sets of the hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from condgen.data.sources.tables import clean
 from condgen.data.sources.webdataset import cache_folder
 
 DIGITS = "digits"
-"""1,797 grey pictures of 8 x 8 pixels, 10 classes; real, and they come with scikit-learn."""
+"""1,797 grey images of 8 x 8 pixels, 10 classes; real, and they come with scikit-learn."""
 TORCHVISION = "torchvision:"
 HUB = "hub:"
 KINDS = ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100")
@@ -21,7 +21,7 @@ KINDS = ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100")
 
 
 def open_digits(names: tuple[str, ...] = ()) -> Arrays:
-    """Scikit-learn's digits; a hash of the number of the picture puts 20 % in test.
+    """Scikit-learn's digits; a hash of the number of the image puts 20 % in test.
 
     References: Optical Recognition of Handwritten Digits (Alpaydin, Kaynak, 1998), the UCI repository.
 

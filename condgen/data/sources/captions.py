@@ -1,4 +1,4 @@
-"""Captioned pictures in the forms people have them.
+"""Captioned images in the forms people have them.
 
     folder/metadata.jsonl, .csv or .parquet   `file_name`, `text`; several captions: a list, or several rows of one file
     shards/*.parquet, or one .parquet         `image` = struct(bytes, path), bytes or a path; and a text column
@@ -72,7 +72,7 @@ class Tally:
 
 @dataclass
 class _Gathered:
-    """What `load_captions` gathers while the rows go by; `places` tells which picture came from a file."""
+    """What `load_captions` gathers while the rows go by; `places` tells which image came from a file."""
 
     pixels: bytearray = field(default_factory=bytearray)
     captions: list[list[str]] = field(default_factory=list)
@@ -107,23 +107,23 @@ def load_captions(
     max_bad: float = 0.01,
     where: str = "",
 ) -> CaptionedPictures:
-    """Reads captioned pictures into memory; the forms and the rule for splits are at the top of this module.
+    """Reads captioned images into memory; the forms and the rule for splits are at the top of this module.
 
     Args:
         path: a folder, a metadata file, a shard, or a pattern that names shards.
-        size: edge length S of the pictures, in pixels.
+        size: edge length S of the images, in pixels.
         columns: names of the columns, guessed where empty.
         split: `train`, `test`, another split that the data has, or `all`.
         how: `crop` to the centred square or `pad` to it.
-        background: RGB, 0 to 255, under transparent pixels and around padded pictures.
+        background: RGB, 0 to 255, under transparent pixels and around padded images.
         max_bad: share of rows, 0 to 1, that may be unusable; those are left out with a `CondgenWarning`.
         where: keeps rows by their columns: `vendor=noto,heldout_pair=false`.
 
     Returns:
-        N pictures, uint8 (N, 3, S, S), with their captions.
+        N images, uint8 (N, 3, S, S), with their captions.
 
     Raises:
-        CondgenError: no captioned pictures there, a column or split that is not there, or too many bad rows.
+        CondgenError: no captioned images there, a column or split that is not there, or too many bad rows.
     """
     return load(open_source(path, columns, where), size, split=split, how=how, background=background, max_bad=max_bad)
 
@@ -158,18 +158,18 @@ def judge(source: Source, bad: Tally, odd: Tally, total: int, max_bad: float) ->
         message = f"{path}: left out {', '.join(source.left_out)}: the name tells no split, as those of other files do."
         warnings.warn(message, CondgenWarning, stacklevel=3)
     if "animated" in odd.counts:
-        message = f"{path}: {odd.counts['animated']} animated pictures; only their first frame is used."
+        message = f"{path}: {odd.counts['animated']} animated images; only their first frame is used."
         warnings.warn(message, CondgenWarning, stacklevel=3)
 
 
 def read(
     source: Source, split: str = "all", *, background: RGB = WHITE
 ) -> Iterator[tuple[Row, Image.Image | None, tuple[str, ...]]]:
-    """Reads the rows of a split one by one and opens their pictures.
+    """Reads the rows of a split one by one and opens their images.
 
     Yields:
-        (row, picture, oddities). The picture is RGB; it is None where the row has a `fault`, and where the same file
-        was yielded before: the captions of this row then belong to that picture.
+        (row, image, oddities). The image is RGB; it is None where the row has a `fault`, and where the same file
+        was yielded before: the captions of this row then belong to that image.
 
     Raises:
         CondgenError: the data has no such split, or nothing in it.
@@ -200,7 +200,7 @@ def _empty(source: Source, split: str, splits: set[str]) -> CondgenError:
 
 
 def _opened(row: Row, seen: dict[Path, Row], background: RGB) -> tuple[Row, Image.Image | None, tuple[str, ...]]:
-    """Opens the picture of a row, once for every file; `seen` remembers what became of each file."""
+    """Opens the image of a row, once for every file; `seen` remembers what became of each file."""
     if row.fault:
         return row, None, ()
     first = seen.get(row.picture) if isinstance(row.picture, Path) else None
@@ -222,7 +222,7 @@ def _opened(row: Row, seen: dict[Path, Row], background: RGB) -> tuple[Row, Imag
     return row, picture, oddities
 
 
-def progress(items: Iterable[T], total: int, doing: str = "reading pictures") -> Iterator[T]:
+def progress(items: Iterable[T], total: int, doing: str = "reading images") -> Iterator[T]:
     """Passes things on; after two seconds of work a bar appears on stderr, and goes when the work is done."""
     start, bar = time.monotonic(), None
     try:

@@ -1,4 +1,4 @@
-"""What the columns of a table say of pictures: cells become factors, and codes.
+"""What the columns of a table say of images: cells become factors, and codes.
 
     label                          every value is a class; numbers in their order, text in the order of the alphabet
     0/1, true/false, at most 32    values, called by their numbers (true is 1)
@@ -111,7 +111,7 @@ class Column:
         """
         if not self.values:
             hint = f" The first fault: {self.faults[0]}." if self.faults else ""
-            raise CondgenError(f"{where}: the column {self.name!r} says nothing of any picture.{hint}")
+            raise CondgenError(f"{where}: the column {self.name!r} says nothing of any image.{hint}")
         numbers = {value: number_of(value) for value in self.values}
         whole = all(number is not None and number.is_integer() for number in numbers.values())
         name = LABEL if self.label else self.name

@@ -1,4 +1,4 @@
-"""Picture files that nobody vouches for, made into RGB and into square arrays.
+"""Image files that nobody vouches for, made into RGB and into square arrays.
 
 PIL alone decodes, and only the formats named here. The size is read from the header before a pixel is decoded, EXIF
 orientation is applied, 16-bit values are scaled (PIL would clip them to white), transparency is laid over a
@@ -20,7 +20,7 @@ from condgen.contracts import MAX_PIXELS, CondgenError
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ASIDE = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
-"""The chunks of a PNG that PIL unpacks and no picture of ours needs."""
+"""The chunks of a PNG that PIL unpacks and no image of ours needs."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 WHITE = (255, 255, 255)
 
@@ -28,11 +28,11 @@ RGB = tuple[int, int, int]
 
 
 class PictureError(CondgenError):
-    """A picture that cannot be used.
+    """An image that cannot be used.
 
     Args:
         reason: `missing file`, `corrupt picture`, `too large picture` or `unknown range of values`.
-        message: the sentence for people; names the picture and what to do.
+        message: the sentence for people; names the image and what to do.
         detail: what was found, in a few words.
     """
 
@@ -42,18 +42,18 @@ class PictureError(CondgenError):
 
 
 def open_picture(source: str | os.PathLike[str] | bytes, *, background: RGB = WHITE, name: str = "") -> Image.Image:
-    """Opens one picture.
+    """Opens one image.
 
     Args:
         source: path of a file, or the bytes of one.
-        background: RGB, 0 to 255, shown where the picture is transparent.
-        name: what messages call the picture; the path where it is empty.
+        background: RGB, 0 to 255, shown where the image is transparent.
+        name: what messages call the image; the path where it is empty.
 
     Returns:
-        The first frame, upright, as a PIL picture of mode RGB.
+        The first frame, upright, as a PIL image of mode RGB.
 
     Raises:
-        PictureError: a `CondgenError` that names the picture, what is wrong with it and what to do.
+        PictureError: a `CondgenError` that names the image, what is wrong with it and what to do.
     """
     return decode(source, background=background, name=name)[0]
 
@@ -62,11 +62,11 @@ def decode(
     source: str | os.PathLike[str] | bytes, *, background: RGB = WHITE, name: str = ""
 ) -> tuple[Image.Image, tuple[str, ...]]:
     """Like `open_picture`, and tells what was odd about it: 16-bit, CMYK, palette, 1-bit, alpha, animated."""
-    name = name or ("the picture" if isinstance(source, bytes) else os.fspath(source))
+    name = name or ("the image" if isinstance(source, bytes) else os.fspath(source))
     try:
         try:
             return _first_frame(source, background, name)
-        except ValueError:  # what PIL says to texts in a PNG that unpack to megabytes; the picture may be sound
+        except ValueError:  # what PIL says to texts in a PNG that unpack to megabytes; the image may be sound
             content = source if isinstance(source, bytes) else Path(source).read_bytes()
             if not content.startswith(SIGNATURE):
                 raise
@@ -108,7 +108,7 @@ def _without_texts(content: bytes) -> bytes:
 def fit(
     picture: Image.Image, size: int, how: Literal["crop", "pad"] = "crop", *, background: RGB = WHITE
 ) -> np.ndarray:
-    """Makes an RGB picture square.
+    """Makes an RGB image square.
 
     Args:
         picture: mode RGB, any size.
@@ -119,7 +119,7 @@ def fit(
         uint8 (3, S, S). Resampling is antialiased (Lanczos); where the edge is S already, no pixel is changed.
     """
     if size < 1 or how not in ("crop", "pad"):
-        raise CondgenError(f"A picture is fitted to a size >= 1 by 'crop' or 'pad', got size {size} and {how!r}.")
+        raise CondgenError(f"An image is fitted to a size >= 1 by 'crop' or 'pad', got size {size} and {how!r}.")
     width, height = picture.size
     if how == "crop":
         side = min(width, height)
@@ -136,14 +136,14 @@ def fit(
 
 
 def _corrupt(name: str, what: str) -> PictureError:
-    message = f"{name} is not a picture that can be read ({what}). Replace it, or save it anew as PNG or JPEG."
-    return PictureError("corrupt picture", message, what)
+    message = f"{name} is not an image that can be read ({what}). Replace it, or save it anew as PNG or JPEG."
+    return PictureError("corrupt image", message, what)
 
 
 def _too_large(name: str, pixels: str) -> PictureError:
     limit = f"{MAX_PIXELS // 1_000_000} million"
     message = f"{name} has {pixels} pixels; the limit is {limit}. Make it smaller."
-    return PictureError("too large picture", message, f"{pixels} pixels")
+    return PictureError("too large image", message, f"{pixels} pixels")
 
 
 def _check_size(picture: Image.Image, name: str) -> None:
@@ -174,7 +174,7 @@ def _is_animated(picture: Image.Image) -> bool:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation; a broken EXIF block is no reason to lose the picture."""
+    """Applies the EXIF orientation; a broken EXIF block is no reason to lose the image."""
     try:
         return ImageOps.exif_transpose(picture)
     except Exception:

@@ -1,4 +1,4 @@
-"""Rows of labelled pictures: folders of classes, and tables with a column of labels or attributes."""
+"""Rows of labelled images: folders of classes, and tables with a column of labels or attributes."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ NO_ATTRIBUTE = frozenset({"id", "index", "idx", "key", "name", "url", "license",
 
 
 class NothingLabelled(CondgenError):
-    """There is nothing that looks like labelled pictures."""
+    """There is nothing that looks like labelled images."""
 
 
 class NoClasses(CondgenError):
-    """There are pictures, but not in several folders."""
+    """There are images, but not in several folders."""
 
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Labelled pictures row by row, found but not read.
+    """Labelled images row by row, found but not read.
 
     Args:
         source: where the rows are.
         coders: what makes codes of their cells.
-        empty: by factor, names that no picture has.
+        empty: by factor, names that no image has.
     """
 
     source: Source
@@ -76,12 +76,12 @@ class LabelledRows:
 
     @property
     def rule(self) -> str:
-        """What tells the split of a picture."""
+        """What tells the split of an image."""
         return self.source.rule
 
     @property
     def factors(self) -> tuple[Attribute, ...]:
-        """What is known of the pictures; the same whatever the split."""
+        """What is known of the images; the same whatever the split."""
         return tuple(coder.factor for coder in self.coders)
 
     def each(self, split: str) -> Iterator[tuple[Row, Image.Image | None, tuple[str, ...], np.ndarray]]:
@@ -105,7 +105,7 @@ class LabelledRows:
 def open_classes(path: Path) -> LabelledRows:
     """A folder with a folder for every class, or with `train` and `test` above these.
 
-    The folders at the top are splits when all of them that hold folders of pictures have names of splits.
+    The folders at the top are splits when all of them that hold folders of images have names of splits.
 
     Raises:
         NoClasses: fewer than two classes.
@@ -117,8 +117,8 @@ def open_classes(path: Path) -> LabelledRows:
     above = bool(tops) and all(depth > 2 and named_split(Path(top), own=True) for top, depth in tops.items())
     used = {file.relative_to(path).parts[above] for file in pictures if len(file.relative_to(path).parts) > above + 1}
     if len(used) < 2:
-        there = f"pictures of one class only ({printable(next(iter(used)))})" if used else "no folders of pictures"
-        raise NoClasses(f"{path} has {there}. Expected one folder for every class, with its pictures inside.")
+        there = f"images of one class only ({printable(next(iter(used)))})" if used else "no folders of images"
+        raise NoClasses(f"{path} has {there}. Expected one folder for every class, with its images inside.")
     homes = [path / top for top in tops] if above else [path]
     folders = {folder.name for home in homes for folder in home.iterdir() if folder.is_dir()}
     empty = sorted(printable(name) for name in folders - used if not name.startswith((".", "__MACOSX")))
@@ -138,7 +138,7 @@ def open_classes(path: Path) -> LabelledRows:
 def open_table(
     path: str | os.PathLike[str], columns: Columns, where: str, names: tuple[str, ...], guess: bool = True
 ) -> LabelledRows:
-    """Tables with a column of labels or attributes, see `cells`; reads their cells, in all splits, and no picture.
+    """Tables with a column of labels or attributes, see `cells`; reads their cells, in all splits, and no image.
 
     Args:
         path: as for `rows.open_source`.
@@ -187,7 +187,7 @@ def open_table(
 
 
 def _choose(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...], named: str, *, guess: bool) -> Table:
-    """The table of labelled pictures that a file is."""
+    """The table of labelled images that a file is."""
     names = column_names(file)
     there = listed(names)
     beside = file.stem == "metadata" or file.suffix.lower() not in SHARDS
@@ -199,7 +199,7 @@ def _choose(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...
         pick(column, (), names, "filter", file)
     if not image:
         raise CondgenError(
-            f"{file} has the columns {there}; name the one that holds pictures ({options('image')}). {TABLES}"
+            f"{file} has the columns {there}; name the one that holds images ({options('image')}). {TABLES}"
         )
     if guess and not label and not cells:
         cells = [name for name in names if name not in (image, split) and _may_be_attribute(name, names)]
@@ -213,7 +213,7 @@ def _choose(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...
     return Table(file, image, (), split, named, tuple(cells), bool(label))
 
 
-TABLES = "Expected a column of pictures (image, file_name) and one of labels (label, class), or attributes."
+TABLES = "Expected a column of images (image, file_name) and one of labels (label, class), or attributes."
 
 
 def _may_be_attribute(name: str, names: list[str]) -> bool:

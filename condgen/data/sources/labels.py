@@ -1,4 +1,4 @@
-"""Labelled pictures in the forms people have them.
+"""Labelled images in the forms people have them.
 
     folder/cat/a.png, folder/dog/b.png   a folder for every class; also with train/ and test/ above these
     folder/metadata.csv, .jsonl          `file_name`, `label`, and attributes; or the path of any such table
@@ -6,7 +6,7 @@
     folder/train-images-idx3-ubyte       MNIST's idx files, also .gz: a folder of them, or one file; see `idx`
     folder/data_batch_1.bin              CIFAR's binary batches; see `cifar`
     dsprites.npz                         dSprites as published, and files of its layout; see `dsprites`
-    digits                               scikit-learn's: 1,797 real pictures, 8 x 8, grey; nothing is downloaded
+    digits                               scikit-learn's: 1,797 real images, 8 x 8, grey; nothing is downloaded
     scenes                               single shapes whose factors are all known, drawn at any size; see `singles`
     torchvision:FashionMNIST             what torchvision knows, where there is network; see `known`
     hub:ylecun/mnist                     parquet files of a data set on the Hugging Face hub, where there is network
@@ -20,8 +20,8 @@ label; of the features in a parquet file; of a file `class_names.txt` or `classe
 those of data that is known by its labels' checksum (Fashion-MNIST); or those that the caller gives. Else they are
 called by their numbers.
 
-A picture is grey where its channels are equal. Grey pictures among colour ones become RGB, and are counted. Where a
-size is asked for, pictures are cropped (or padded) to a square and resampled with Lanczos, see `pictures.fit`.
+An image is grey where its channels are equal. Grey images among colour ones become RGB, and are counted. Where a
+size is asked for, images are cropped (or padded) to a square and resampled with Lanczos, see `pictures.fit`.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ def open_labelled(
     names: Sequence[str] = (),
     where: str = "",
 ) -> LabelledPictures:
-    """Reads labelled pictures into memory; the forms are at the top of this module.
+    """Reads labelled images into memory; the forms are at the top of this module.
 
     Args:
         source: where the data is, or the word for it.
         size: edge length S in pixels; 0: as they are, which must be one size, and square.
-        colours: 1 for grey, 3 for RGB; 0: as they are, RGB where any picture has a colour.
+        colours: 1 for grey, 3 for RGB; 0: as they are, RGB where any image has a colour.
         split: `train`, `test`, another split that the data has, or `all`.
         image, label, attributes, split_column: columns of a table; guessed where empty, attributes only where there is
             no label.
@@ -93,18 +93,18 @@ def open_labelled(
         where: keeps rows of a table by their columns: `vendor=noto,heldout_pair=false`.
 
     Returns:
-        N pictures, uint8 (N, C, S, S), and their codes; the factors are the same whatever the split.
+        N images, uint8 (N, C, S, S), and their codes; the factors are the same whatever the split.
 
     Raises:
-        CondgenError: nothing there that can be read, no such split or column, labels that cannot be, pictures of
+        CondgenError: nothing there that can be read, no such split or column, labels that cannot be, images of
             several sizes where none is asked for, or too many bad rows.
     """
     from condgen.data.datasets.labels import LabelledPictures
 
     if size < 0 or image_channels not in (0, 1, 3) or how not in ("crop", "pad"):
         raise CondgenError(
-            f"Pictures have a size >= 0, 0, 1 or 3 colours, and are fitted by 'crop' or 'pad'; got {size}, {image_channels} "
-            f"and {how!r}."
+            f"Images have a size >= 0, 0, 1 or 3 colours, and are fitted by 'crop' or 'pad'; got {size}, "
+            f"{image_channels} and {how!r}."
         )
     columns = Columns(image, "", split_column, label, tuple(attributes))
     found = find(source, columns, where, tuple(names), size=size)
@@ -126,13 +126,13 @@ def find(
     guess: bool = True,
     size: int = 0,
 ) -> Arrays | LabelledRows:
-    """Finds out in which form the data is; reads labels, and no picture. See `open_labelled`.
+    """Finds out in which form the data is; reads labels, and no image. See `open_labelled`.
 
     A word goes before a folder of that name, which is given as ./digits. Where `guess` is false, a table without a
     label has no attributes either. What is drawn is drawn with the edge `size`.
 
     Raises:
-        NothingLabelled: there is nothing that looks like labelled pictures.
+        NothingLabelled: there is nothing that looks like labelled images.
         CondgenError: there is, and it is at fault.
     """
     names, word = checked_names(names, "names"), os.fspath(source)
@@ -164,7 +164,7 @@ def find(
         return open_cifar(path, names)
     refuse_pickles(path)
     if path.is_file() or not any(file.suffix.lower() in SUFFIXES for file in files_below(path)):
-        raise NothingLabelled(f"{path} holds nothing that can be read as labelled pictures. {FORMS}")
+        raise NothingLabelled(f"{path} holds nothing that can be read as labelled images. {FORMS}")
     if names:
         raise CondgenError(f"{path} has folders of classes, which have their own names.")
     return open_classes(path)
@@ -179,7 +179,7 @@ def every_factor(source: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def open_either(path: str | os.PathLike[str], columns: Columns, where: str) -> Source | Arrays | LabelledRows:
-    """What is there, captioned or labelled: captions, unless a label is named; else labels. Reads no picture."""
+    """What is there, captioned or labelled: captions, unless a label is named; else labels. Reads no image."""
     if columns.label or columns.attributes:
         return find(path, columns, where)
     try:
@@ -221,7 +221,7 @@ def _tells_labels(file: Path, columns: Columns) -> bool:
 
 
 class _Stack:
-    """Pixels of pictures of one size, grey for as long as every picture is, where no number of colours is asked for."""
+    """Pixels of images of one size, grey for as long as every image is, where no number of colours is asked for."""
 
     def __init__(self, size: int, image_channels: int, how: Literal["crop", "pad"], where: str):
         self.size, self.asked, self.how, self.where = size, image_channels, how, where
@@ -230,7 +230,7 @@ class _Stack:
         self.first: tuple[str, tuple[int, int]] | None = None
 
     def add(self, key: str, picture: Image.Image) -> None:
-        """Adds a picture of mode RGB, whatever its size where one is asked for."""
+        """Adds an image of mode RGB, whatever its size where one is asked for."""
         self._check_size(key, picture.size)
         pixels = fit(picture, self.size or picture.width, self.how)
         if self.asked == 0:
@@ -252,7 +252,7 @@ class _Stack:
         if size != self.first[1]:
             one, (width, height) = self.first
             raise CondgenError(
-                f"{self.where} has pictures of several sizes: {one} is {width} x {height}, {key} is {size[0]} x "
+                f"{self.where} has images of several sizes: {one} is {width} x {height}, {key} is {size[0]} x "
                 f"{size[1]}. {ASK_SIZE}"
             )
         if size[0] != size[1]:
@@ -263,10 +263,10 @@ class _Stack:
         return np.frombuffer(self.pixels, np.uint8).reshape(-1, image_channels, edge, edge)
 
     def images(self) -> np.ndarray:
-        """uint8 (N, C, S, S); warns where grey pictures were made RGB."""
+        """uint8 (N, C, S, S); warns where grey images were made RGB."""
         if self.image_channels == 3 and self.greys:
             message = (
-                f"{self.where}: {len(self.greys)} of {self.count} pictures are grey and become RGB as the others: "
+                f"{self.where}: {len(self.greys)} of {self.count} images are grey and become RGB as the others: "
                 f"{', '.join(self.greys[:3])}{' ...' if len(self.greys) > 3 else ''}"
             )
             warnings.warn(message, CondgenWarning, stacklevel=2)
@@ -276,14 +276,14 @@ class _Stack:
 def gather(
     found: LabelledRows, split: str, size: int, image_channels: int, how: Literal["crop", "pad"], max_bad: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures and codes of the rows of a split that can be used."""
+    """Images and codes of the rows of a split that can be used."""
     stack, bad, odd, codes, total = _Stack(size, image_channels, how, found.path), Tally(), Tally(), [], 0
     for row, picture, oddities, own in found.each(split):
         total += 1
         if row.fault:
             bad.add(row.fault, f"{row.key} ({row.detail})" if row.detail else row.key)
             continue
-        if picture is None:  # more captions of a picture that was there before
+        if picture is None:  # more captions of an image that was there before
             continue
         stack.add(row.key, picture)
         codes.append(own)
@@ -294,16 +294,16 @@ def gather(
 
 
 def _tell(path: str, split: str, data: LabelledPictures) -> None:
-    """Warns of classes without a picture or with a single one, of gaps, and of what is always the same."""
+    """Warns of classes without an image or with a single one, of gaps, and of what is always the same."""
     notes = []
     for i, factor in enumerate(data.factors):
         known = data.codes[:, i][~np.isnan(data.codes[:, i])]
         if len(known) < len(data):
-            notes.append(f"{factor.name} is not known of {len(data) - len(known)} of {len(data)} pictures")
+            notes.append(f"{factor.name} is not known of {len(data) - len(known)} of {len(data)} images")
         if not factor.values or split != "train":
             continue
         counts = np.bincount(known.astype(int), minlength=factor.cardinality)
-        for count, told in ((0, "no picture has"), (1, "a single picture has")):
+        for count, told in ((0, "no image has"), (1, "a single image has")):
             few = [value for value, own in zip(factor.values, counts) if own == count]
             if few:
                 some = ", ".join(few[:10]) + (" ..." if len(few) > 10 else "")

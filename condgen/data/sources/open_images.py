@@ -1,4 +1,4 @@
-"""Pictures for those who only look: labelled or captioned ones in any form, or a folder with nothing but pictures.
+"""Images for those who only look: labelled or captioned ones in any form, or a folder with nothing but images.
 
 Labels are kept where there are any, to judge by; captions are not looked at.
 """
@@ -36,13 +36,13 @@ def open_any(
     where: str = "",
     without: str = "",
 ) -> LabelledPictures:
-    """Reads pictures into memory, with their classes where they have some, without any factors where they have none.
+    """Reads images into memory, with their classes where they have some, without any factors where they have none.
 
-    Splits of a folder with nothing but pictures are told as those of pictures with captions, see `sources`; its folders
+    Splits of a folder with nothing but images are told as those of images with captions, see `sources`; its folders
     are no classes where all of them are called like splits.
 
     Args:
-        text: the column of captions, only where the data must be taken for captioned pictures.
+        text: the column of captions, only where the data must be taken for captioned images.
         without: classes to leave out, with commas between them.
         path and the rest: see `labels.open_labelled`.
 
@@ -76,7 +76,7 @@ def open_any(
 
 
 def left_out(data: LabelledPictures, classes: str) -> LabelledPictures:
-    """The pictures that are of none of some classes, their names with commas between them.
+    """The images that are of none of some classes, their names with commas between them.
 
     Raises:
         CondgenError: there are no classes, or none of a name; or nothing is left.
@@ -93,13 +93,13 @@ def left_out(data: LabelledPictures, classes: str) -> LabelledPictures:
 
 
 def _are_splits(found: Arrays | LabelledRows) -> bool:
-    """Whether the folders of classes are train and test, with pictures of which nothing is said."""
+    """Whether the folders of classes are train and test, with images of which nothing is said."""
     classes = found.source.classes if isinstance(found, LabelledRows) else ()
     return bool(classes) and all(named_split(Path(name), own=True) for name in classes)
 
 
 def plain_folder(path: Path) -> Source | None:
-    """A folder with nothing but pictures; None where there are none."""
+    """A folder with nothing but images; None where there are none."""
     pictures = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
     if not pictures:
         return None

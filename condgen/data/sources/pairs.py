@@ -1,15 +1,15 @@
-"""Pictures of two kinds in the forms people have them.
+"""Images of two kinds in the forms people have them.
 
     folder/a/x.png, folder/b/x.png       a folder for each side; of pairs, partners have one name but for the suffix.
     folder/train/a/x.png                 Folders of splits may lie above or below.
     folder/trainA/x.png, folder/testB    the same in the folders of CycleGAN
-    folder/x.png                         pictures twice as wide as high: a is the left half, b the right, as pix2pix has
+    folder/x.png                         images twice as wide as high: a is the left half, b the right, as pix2pix has
                                          it; of pairs only
     one.parquet, other.parquet           two tables, or rows of one: `where_a` and `where_b` choose them; of pairs, the
                                          cell of the column `match` names the partners
 
 Splits come from a column; from the names of files or folders; else a fixed hash puts 5 % in test. Partners are in the
-split of a's. What is transparent is laid over white. Pictures of which all are grey have one channel.
+split of a's. What is transparent is laid over white. Images of which all are grey have one channel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from condgen.data.sources.rows import Columns, files_below, hashed_split, in_spl
 
 How = Literal["crop", "pad"]
 FORMS = (
-    "Expected folders a/ and b/ (or trainA/ and trainB/), pictures twice as wide as high with a on the left and b on "
+    "Expected folders a/ and b/ (or trainA/ and trainB/), images twice as wide as high with a on the left and b on "
     "the right, or tables named with --pictures.a and --pictures.b."
 )
 _SIDE = re.compile(r"(?:(train|val|test)[-_]?)?([ab])", re.I)
@@ -40,11 +40,11 @@ class Asked:
     """Where below a path the two sides are, and how to read them.
 
     Args:
-        size: edge S of the pictures.
+        size: edge S of the images.
         a, b: folder or table of each side; a and b where both are empty.
         where_a, where_b: keep only such rows of the table, as `vendor=noto`.
         match: column that names partners, of tables.
-        how: how pictures that are not square become so.
+        how: how images that are not square become so.
     """
 
     size: int
@@ -58,7 +58,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class _Found:
-    """A picture that was found, and what it is called: with its split, the name that its partner has, too."""
+    """An image that was found, and what it is called: with its split, the name that its partner has, too."""
 
     key: str
     split: str
@@ -74,7 +74,7 @@ def open_pairs(path: str | Path, asked: Asked, split: str = "train", sides: tupl
     """Reads the pairs of a split into memory; forms and splits are at the top of this module.
 
     Raises:
-        CondgenError: nothing there that can be read, a picture without a partner or that cannot be read (the message
+        CondgenError: nothing there that can be read, an image without a partner or that cannot be read (the message
             names it), or no such split.
     """
     path = _there(path)
@@ -87,12 +87,12 @@ def open_pairs(path: str | Path, asked: Asked, split: str = "train", sides: tupl
         alone = [key for key in own if key not in other]
         if alone and not _is_table(asked):  # tables are joined, and may hold more than has a partner
             raise CondgenError(
-                f"{path}: {len(alone)} of {len(own)} pictures of side {side} have no partner of the same name on the "
+                f"{path}: {len(alone)} of {len(own)} images of side {side} have no partner of the same name on the "
                 f"other side: {listed(alone, 5)}. Add the partners, or take these away."
             )
     partners = [(one, b[key]) for key, one in a.items() if key in b]
     if not partners:
-        raise CondgenError(f"{path}: no picture of side a has a partner on side b: {listed(a, 3)}; {listed(b, 3)}.")
+        raise CondgenError(f"{path}: no image of side a has a partner on side b: {listed(a, 3)}; {listed(b, 3)}.")
     chosen = _chosen([one for one, _ in partners], split, path)
     images = [_read([pair[k] for pair, keep in zip(partners, chosen) if keep], asked) for k in (0, 1)]
     return Pairs(*(plain(side) for side in images), sides, path.stem)
@@ -114,7 +114,7 @@ def open_unpaired(
 
 
 def plain(images: np.ndarray) -> np.ndarray:
-    """uint8 (N, 3, S, S) -> (N, 1, S, S) where the channels of all pictures are equal."""
+    """uint8 (N, 3, S, S) -> (N, 1, S, S) where the channels of all images are equal."""
     return images[:, :1].copy() if (images == images[:, :1]).all() else images
 
 
@@ -134,7 +134,7 @@ def _names_table(name: str) -> bool:
 
 
 def _side(path: Path, asked: Asked, side: str) -> list[_Found]:
-    """The pictures of one side, a or b, in all splits."""
+    """The images of one side, a or b, in all splits."""
     name = getattr(asked, side)
     if _names_table(name):
         return _rows_of(path / name, getattr(asked, f"where_{side}"), asked.match)
@@ -174,7 +174,7 @@ def _files(path: Path, folders: list[tuple[Path, str]]) -> list[_Found]:
             raise CondgenError(f"{file} and {found[key].picture} have one name but for the suffix. Keep one of them.")
         found[key] = _Found(key, split, file)
     if not found:
-        raise CondgenError(f"{folders[0][0]} holds no pictures. {FORMS}")
+        raise CondgenError(f"{folders[0][0]} holds no images. {FORMS}")
     return list(found.values())
 
 
@@ -185,7 +185,7 @@ def _rows_of(table: Path, where: str, match: str) -> list[_Found]:
         names = tables.column_names(file)
         image = tables.pick("", tables.IMAGE, names, "picture", file)
         if not image:
-            raise CondgenError(f"{file} has the columns {listed(names)}; none of them is known to hold pictures.")
+            raise CondgenError(f"{file} has the columns {listed(names)}; none of them is known to hold images.")
         cells = (tables.pick(match, (), names, "partners", file),) if match else ("",)
         for column, _ in conditions:
             tables.pick(column, (), names, "filter", file)
@@ -196,18 +196,18 @@ def _rows_of(table: Path, where: str, match: str) -> list[_Found]:
         if not row.kept:
             continue
         if row.fault or row.picture is None:
-            raise CondgenError(f"{table}: {row.key} cannot be used ({row.fault or 'no picture'}). Mend or remove it.")
+            raise CondgenError(f"{table}: {row.key} cannot be used ({row.fault or 'no image'}). Mend or remove it.")
         key = str(row.cells[0]) if match else row.key
         if key in found:
             raise CondgenError(f"{table} has two rows whose {match} is {key!r}: which is the partner? Choose by where.")
         found[key] = _Found(key, row.split, row.picture)
     if not found:
-        raise CondgenError(f"{table} has no rows with {where or 'pictures'}.")
+        raise CondgenError(f"{table} has no rows with {where or 'images'}.")
     return list(found.values())
 
 
 def _splits(named: list[str], keys: list[str]) -> list[str]:
-    """The split of every picture: as it is named where any is in another one than train, else by a hash of its key."""
+    """The split of every image: as it is named where any is in another one than train, else by a hash of its key."""
     if any(name and not name.startswith("train") for name in named):
         return [name or "train" for name in named]
     return [hashed_split(key) for key in keys]
@@ -218,7 +218,7 @@ def _chosen(found: list[_Found], split: str, path: Path) -> list[bool]:
     chosen = [in_split(one.split, split) for one in found]
     if not any(chosen):
         there = listed(sorted({one.split for one in found}))
-        raise CondgenError(f"{path} has no pictures in the split {split!r}; it has {there}.")
+        raise CondgenError(f"{path} has no images in the split {split!r}; it has {there}.")
     return chosen
 
 
@@ -228,10 +228,10 @@ def _read(found: list[_Found], asked: Asked) -> np.ndarray:
 
 
 def _side_by_side(path: Path, asked: Asked, split: str) -> list[np.ndarray]:
-    """Both halves of pictures twice as wide as high."""
+    """Both halves of images twice as wide as high."""
     files = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
     if not files:
-        raise CondgenError(f"{path} holds no pictures of two sides. {FORMS}")
+        raise CondgenError(f"{path} holds no images of two sides. {FORMS}")
     named = [named_split(file.relative_to(path), own=False) for file in files]
     keys = [file.relative_to(path).as_posix() for file in files]
     found = list(map(_Found, keys, _splits(named, keys), files))

@@ -1,4 +1,4 @@
-"""Where the rows of captioned pictures are, and what each says: folders, tables, sidecars, splits. Opens no picture."""
+"""Where the rows of captioned images are, and what each says: folders, tables, sidecars, splits. Opens no image."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Columns:
     """Which columns hold what; an empty name means: guess.
 
     Args:
-        image: the picture, or the name of its file (guess: image, file_name, picture ...).
+        image: the image, or the name of its file (guess: image, file_name, image ...).
         text: the captions, one column or several with commas between; lists are taken apart
             (guess: text, captions, caption ...).
         split: the split (guess: split, subset).
-        label: the class, of labelled pictures (guess: label, class ...).
-        attributes: what else is known of labelled pictures.
+        label: the class, of labelled images (guess: label, class ...).
+        attributes: what else is known of labelled images.
     """
 
     image: str = ""
@@ -63,17 +63,17 @@ GUESSED = Columns()
 
 @dataclass(frozen=True)
 class Row:
-    """What one row of the data says, before its picture is opened.
+    """What one row of the data says, before its image is opened.
 
     Args:
-        key: name of the picture inside the data; messages use it, and the hash that splits.
-        picture: where the picture is, or its bytes.
+        key: name of the image inside the data; messages use it, and the hash that splits.
+        picture: where the image is, or its bytes.
         captions: distinct, not empty.
         split: "" where it is not known.
         fault: why the row cannot be used, "" where nothing is known against it.
         detail: more on the fault.
         kept: whether the filter `where` keeps the row.
-        cells: of a labelled picture, what its columns or its folder say, see `cells`.
+        cells: of a labelled image, what its columns or its folder say, see `cells`.
     """
 
     key: str
@@ -88,13 +88,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the rows of one data set are: in tables, in pictures with captions beside them, in folders of classes, or
-    in pictures of which nothing is said.
+    """Where the rows of one data set are: in tables, in images with captions beside them, in folders of classes, or
+    in images of which nothing is said.
 
     Args:
         path: what the user gave.
         home: the folder to which keys are relative.
-        pictures: the picture files in the folder.
+        pictures: the image files in the folder.
         by_name: whether names of files or folders tell the split, where no column does.
         left_out: shards that tell no split, by name or column, although the names of others do.
         where: (column, value) pairs that a row must equal.
@@ -131,7 +131,7 @@ class Source:
 
 
 def captioned(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...], named: str) -> Table:
-    """The table of captioned pictures that a file is."""
+    """The table of captioned images that a file is."""
     return choose_columns(file, columns.image, columns.text, columns.split, conditions=conditions, named=named)
 
 
@@ -141,12 +141,12 @@ def open_source(
     where: str = "",
     choose: Callable[[Path, Columns, tuple[tuple[str, str], ...], str], Table] = captioned,
 ) -> Source:
-    """Finds out in which form the data is and which columns hold what; opens no picture.
+    """Finds out in which form the data is and which columns hold what; opens no image.
 
     Args:
         path: a folder, a metadata file, a shard, or a pattern that names shards, see `shards.shard_files`.
         columns, where: see `sources.load_captions`.
-        choose: makes a table of a file: of captioned pictures, or of labelled ones.
+        choose: makes a table of a file: of captioned images, or of labelled ones.
 
     Raises:
         CondgenError: nothing there that can be read, labels in the place of captions, or a column that is not there.
@@ -167,7 +167,7 @@ def open_source(
     left_out = [file for file in left_out if not {columns.split, *SPLIT}.intersection(column_names(file))]
     conditions = conditions_of(where)
     if form == "sidecars" and (conditions or columns != GUESSED):
-        raise CondgenError(f"{path} holds pictures with .txt files, which have no columns to choose or to filter by.")
+        raise CondgenError(f"{path} holds images with .txt files, which have no columns to choose or to filter by.")
     chosen = [choose(file, columns, conditions, named[file]) for file in tables if file not in left_out]
     names = tuple(file.name for file in left_out)
     return Source(path, home, form, tuple(chosen), tuple(pictures), by_name, names, conditions)
@@ -190,23 +190,21 @@ def _form(path: Path, files: list[Path], pictures: list[Path]) -> tuple[str, lis
             raise CondgenError(f"{twice[0].parent} has more than one metadata file. Keep one of them.")
         return "metadata", meta
     if tars := [file for file in shards if file.suffix.lower() == ".tar"]:
-        return "shards", tars  # tables of the same names beside them tell of their making, and hold no pictures
+        return "shards", tars  # tables of the same names beside them tell of their making, and hold no images
     if shards:
         return "parquet", shards
     if any(file.with_suffix(".txt").is_file() for file in pictures):
         return "sidecars", []
     if labels := [file.name for file in files if is_idx(file)]:
-        raise CondgenError(f"{path}: {labels[0]} looks like labels or pictures in idx form, without captions. {FORMS}")
+        raise CondgenError(f"{path}: {labels[0]} looks like labels or images in idx form, without captions. {FORMS}")
     if tables:
         raise CondgenError(
             f"{path} has {tables[0].name}: name it metadata{tables[0].suffix}, or give its own path. {FORMS}"
         )
     if folders := sorted({file.parent.name for file in pictures if file.parent != path}):
         there = ", ".join(folders[:5])
-        raise CondgenError(f"{path} has pictures in folders ({there}), which look like labels, not captions. {FORMS}")
-    there = (
-        f"{len(pictures)} pictures and no captions" if pictures else "nothing that can be read as captioned pictures"
-    )
+        raise CondgenError(f"{path} has images in folders ({there}), which look like labels, not captions. {FORMS}")
+    there = f"{len(pictures)} images and no captions" if pictures else "nothing that can be read as captioned images"
     raise CondgenError(f"{path} holds {there}. {FORMS}")
 
 
@@ -273,11 +271,11 @@ def rows(source: Source, split: str = "all") -> Iterator[Row]:
             if picture not in named:
                 key = picture.relative_to(source.home).as_posix()
                 own = "" if any(table.split for table in source.tables) else _split_of(source, picture, key)
-                yield Row(key, picture, split=own, fault="picture absent from metadata", kept=not source.where)
+                yield Row(key, picture, split=own, fault="image absent from metadata", kept=not source.where)
 
 
 def _tables(source: Source, split: str) -> list[Table]:
-    """The tables to read for a split. Metadata is read whole: it must be known which pictures it names."""
+    """The tables to read for a split. Metadata is read whole: it must be known which images it names."""
     every = split == "all" or source.form == "metadata" or not source.by_name
     return [table for table in source.tables if every or table.split or in_split(table.named, split)]
 
@@ -292,7 +290,7 @@ def _split_of(source: Source, file: Path, key: str) -> str:
 
 
 def _sidecar_row(source: Source, picture: Path) -> Row:
-    """The captions of a picture are the lines of the .txt beside it."""
+    """The captions of an image are the lines of the .txt beside it."""
     key = picture.relative_to(source.home).as_posix()
     row, text = Row(key, picture, split=_split_of(source, picture, key)), picture.with_suffix(".txt")
     if not text.is_file():  # nor a pipe, on which one would wait for ever
@@ -306,12 +304,12 @@ def _sidecar_row(source: Source, picture: Path) -> Row:
 
 
 def _class_row(source: Source, picture: Path) -> Row:
-    """The class of a picture is the folder that it lies in, below that of its split; its cell is the class's number."""
+    """The class of an image is the folder that it lies in, below that of its split; its cell is the class's number."""
     place = picture.relative_to(source.home)
     folders, key = place.parts[source.above : -1], place.as_posix()
     split = named_split(Path(place.parts[0]), own=True) if source.by_name else hashed_split(key)
     if not folders:
-        return Row(key, picture, split=split, fault="picture outside the classes")
+        return Row(key, picture, split=split, fault="image outside the classes")
     return Row(key, picture, split=split, cells=(source.classes.index(folders[0]),))
 
 

@@ -20,7 +20,7 @@ DRAWN: dict[Origin, tuple[str, str]] = {
     "night": ("day", "night"),
     "shapes": ("squares", "circles"),
 }
-"""What the sides are called, by what is made of any pictures (edges, grey) or drawn."""
+"""What the sides are called, by what is made of any images (edges, grey) or drawn."""
 TEST = 2**40
 """Added to the seed of what is drawn for a test."""
 
@@ -42,10 +42,10 @@ def open_sides(
     names: tuple[str, ...] = (),
     how: How = "crop",
 ) -> Unpaired:
-    """Reads or draws pictures of two kinds into memory.
+    """Reads or draws images of two kinds into memory.
 
     Args:
-        data: files in a form that `pair_files` knows; of edges and grey, pictures in any form, or none: scenes.
+        data: files in a form that `pair_files` knows; of edges and grey, images in any form, or none: scenes.
         paired: whether partners are wanted; else the sides are two heaps.
         split: `train`, or another split of the files; of what is drawn, every other one is new scenes.
         seed, n: of what is drawn, and how many of each side.
@@ -58,12 +58,12 @@ def open_sides(
     """
     if origin == "files":
         if not data:
-            raise CondgenError("There are no pictures to translate between: give their folder with --data.")
+            raise CondgenError("There are no images to translate between: give their folder with --data.")
         asked = Asked(size, a, b, where_a, where_b, match, how)
         sides = names if len(names) == 2 else (a or "a", b or "b")
         return (open_pairs if paired else open_unpaired)(data, asked, split, tuple(sides))
     if data and origin in ("night", "shapes"):
-        raise CondgenError(f"These pictures are drawn. For {data} use the recipe pairs or unpaired.")
+        raise CondgenError(f"These images are drawn. For {data} use the recipe pairs or unpaired.")
     seed += 0 if split == "train" else TEST
     if origin == "night":
         made, name = day_and_night(n, seed, size), "scenes by day and by night"

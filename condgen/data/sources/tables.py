@@ -1,4 +1,4 @@
-"""Tables of captioned pictures, .jsonl, .csv, .parquet and .tar: their columns, their rows, and their cells."""
+"""Tables of captioned images, .jsonl, .csv, .parquet and .tar: their columns, their rows, and their cells."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHARDS = (".parquet", ".tar")
 LABELS = ("label", "labels", "class", "classes", "category", "target", "fine_label", "coarse_label", "digit")
 FORMS = (
     "Expected a folder with metadata.jsonl, .csv or .parquet (columns file_name and text), "
-    "parquet files with the columns image and text, webdataset shards (.tar), or pictures with a .txt of captions "
+    "parquet files with the columns image and text, webdataset shards (.tar), or images with a .txt of captions "
     "beside each (a.png, a.txt)."
 )
 MAX_UNPACKED, MAX_RATIO = 2**28, 100
@@ -93,7 +93,7 @@ def choose(
         )
     if not image:
         raise CondgenError(
-            f"{path} has the columns {there}; name the one that holds pictures ({options('image')}). {FORMS}"
+            f"{path} has the columns {there}; name the one that holds images ({options('image')}). {FORMS}"
         )
     some = [caption for record in islice(rows(texts), 50) for caption in captions_of(record or {}, texts)]
     if some and not text and all(re.fullmatch(r"[-+.\d]+", caption) for caption in some):
@@ -186,14 +186,14 @@ def parquet_slice(path: Path, names: Iterable[str], first: int, count: int) -> l
 
 
 def check_unpacked(path: Path, metadata, names: list[str]) -> None:
-    """Refuses a parquet file that says it unpacks to very much more than it is; pictures hardly shrink."""
+    """Refuses a parquet file that says it unpacks to very much more than it is; images hardly shrink."""
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
             name, packed, unpacked = column.path_in_schema, column.total_compressed_size, column.total_uncompressed_size
             if unpacked > max(MAX_UNPACKED, MAX_RATIO * packed) and {name, name.split(".")[0]} & set(names):
                 raise CondgenError(
                     f"{path}: {packed:,} bytes of the column {name} would unpack to {unpacked:,}. No column of "
-                    "pictures or captions does that: the file is damaged, or made to fill the memory."
+                    "images or captions does that: the file is damaged, or made to fill the memory."
                 )
 
 
@@ -243,7 +243,7 @@ def row_count(path: Path) -> int:
 
 
 def locate(value: object, home: Path, table: Path, number: int) -> tuple[str, Path | bytes | None, str]:
-    """Finds the picture of a cell: (key, where it is or its bytes, fault).
+    """Finds the image of a cell: (key, where it is or its bytes, fault).
 
     Absolute paths, `..` and drive letters are never followed. Links that lie inside the folder are: whoever made the
     folder made them (the hub's cache consists of such links).

@@ -1,6 +1,6 @@
 """webdataset shards: .tar files in which members of one name are one sample, `0001.jpg` + `0001.txt` + `0001.json`.
 
-A sample reads as a record like a row of any other table: `image`, the picture; `txt`, the lines of the text, each a
+A sample reads as a record like a row of any other table: `image`, the image; `txt`, the lines of the text, each a
 caption; and the fields of the JSON. Nothing else is read: members of other kinds (.pickle, .pyd, .npy, .cls ...), links
 and devices are passed over, and nothing is ever unpacked to disk or unpickled.
 
@@ -146,7 +146,7 @@ def samples(
         path: an uncompressed .tar.
         wanted: the fields to keep; all where it is empty.
         start: where to begin, a place that was yielded before.
-        pictures: whether to read the bytes of the pictures; where not, they are empty.
+        pictures: whether to read the bytes of the images; where not, they are empty.
 
     Yields:
         (place of the sample in the file, record); the record is None where its JSON cannot be read.

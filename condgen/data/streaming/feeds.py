@@ -1,7 +1,7 @@
 """Where the rows of data too large for memory are read from, block by block: shards and `datasets` objects.
 
-A feed is scanned once, without its pictures, to learn where its blocks are and what of them can be used; then any block
-can be fetched, pictures and all, in any order.
+A feed is scanned once, without its images, to learn where its blocks are and what of them can be used; then any block
+can be fetched, images and all, in any order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from condgen.data.sources.rows import GUESSED, Columns, Row, Source, row_of, wan
 from condgen.data.sources.tables import Table, check_unpacked, choose, conditions_of, locate, parquet_slice, readable
 
 BLOCK_BYTES = 32_000_000
-"""Bytes of a block, about, however few its rows: pictures may be of any size."""
+"""Bytes of a block, about, however few its rows: images may be of any size."""
 
 
 class Feed(Protocol):
@@ -30,11 +30,11 @@ class Feed(Protocol):
     """What changes when the rows do."""
 
     def scan(self, size: int) -> Iterator[tuple[int, int, list[Row]]]:
-        """Blocks of at most `size` rows: (place, number of the first row from 0, rows). No picture is read."""
+        """Blocks of at most `size` rows: (place, number of the first row from 0, rows). No image is read."""
         ...
 
     def fetch(self, place: int, first: int, count: int) -> list[Row]:
-        """The rows of a block as `scan` gave them, now with the bytes of their pictures, or None for one."""
+        """The rows of a block as `scan` gave them, now with the bytes of their images, or None for one."""
         ...
 
 
@@ -42,21 +42,21 @@ def open_feeds(source: Source) -> list[Feed]:
     """A feed for every shard.
 
     Raises:
-        CondgenError: the data is no shards; rows of a folder may name a picture twice, and so must be read whole.
+        CondgenError: the data is no shards; rows of a folder may name an image twice, and so must be read whole.
     """
     if source.form not in ("parquet", "shards"):
         raise CondgenError(
-            f"{source.path} holds single files, which are read into memory. To stream pictures, pack them into shards "
+            f"{source.path} holds single files, which are read into memory. To stream images, pack them into shards "
             "(.tar or .parquet)."
         )
     return [_Shard(source, table) for table in source.tables]
 
 
 class _Rows:
-    """What feeds share: records to rows, the same in `scan` and `fetch`, however little of the picture is known."""
+    """What feeds share: records to rows, the same in `scan` and `fetch`, however little of the image is known."""
 
     cells: Literal["named", "unknown", "files"] = "named"
-    """What `scan` knows of a picture: its name, nothing, or the file that holds it. `fetch` must not go by more."""
+    """What `scan` knows of an image: its name, nothing, or the file that holds it. `fetch` must not go by more."""
 
     def __init__(self, source: Source, table: Table):
         self.source, self.table = source, table
@@ -91,7 +91,7 @@ class _Rows:
         return replace(row, picture=locate(record.get(self.table.image), self.source.home, place, 0)[1])
 
     def _records(self, size: int) -> Iterable[tuple[int, bool, dict | None]]:
-        """(place, whether a block must begin here, record) of every row, without the bytes of pictures."""
+        """(place, whether a block must begin here, record) of every row, without the bytes of images."""
         raise NotImplementedError
 
     def _fetch(self, place: int, first: int, count: int) -> list[dict | None]:
@@ -110,7 +110,7 @@ class _Shard(_Rows):
         self.light = self.wanted if self.tar else self._without_pictures()
 
     def _without_pictures(self) -> list[str]:
-        """The columns of a parquet file without the bytes of its pictures."""
+        """The columns of a parquet file without the bytes of its images."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -172,7 +172,7 @@ def feed_of(rows: Any, columns: Columns = GUESSED, where: str = "", name: str = 
     """A `datasets.Dataset`, or anything like it, as a source and its feed.
 
     Args:
-        rows: has `column_names`, a length, and gives row i as a dict; its pictures are bytes, or dicts of `bytes` and
+        rows: has `column_names`, a length, and gives row i as a dict; its images are bytes, or dicts of `bytes` and
             `path` (a file below the working folder). The feature `Image` of `datasets` is read so, undecoded.
         columns, where: see `load_captions`.
         name: what the data is called.

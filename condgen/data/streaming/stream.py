@@ -1,7 +1,7 @@
-"""Captioned pictures too large for memory, read from shards while training goes on.
+"""Captioned images too large for memory, read from shards while training goes on.
 
-One pass over the shards, without their pictures, tells what there is: `Stream`. `ShardViews` then draws batches as
-`Views` does, batch k of a seed always the same, and holds no more than two windows of decoded pictures: the one that
+One pass over the shards, without their images, tells what there is: `Stream`. `ShardViews` then draws batches as
+`Views` does, batch k of a seed always the same, and holds no more than two windows of decoded images: the one that
 batches come from, and the next, which threads read meanwhile.
 """
 
@@ -34,10 +34,10 @@ from condgen.distributed import split
 BLOCK = 256
 """Rows that are read in one go."""
 BUFFER_BYTES = 256_000_000
-"""Decoded pictures of one window, where nothing else is asked for; at most MOST_BUFFERED of them."""
+"""Decoded images of one window, where nothing else is asked for; at most MOST_BUFFERED of them."""
 MOST_BUFFERED = 16_384
 IN_MEMORY = 2_000_000_000
-"""Bytes of decoded pictures that are held in memory rather than streamed."""
+"""Bytes of decoded images that are held in memory rather than streamed."""
 KEPT_TEXTS = 100_000
 """Distinct captions that are kept, to train a tokenizer on."""
 
@@ -68,7 +68,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture, uint8 (3, S, S), its captions, and its number in the stream."""
+    """An image, uint8 (3, S, S), its captions, and its number in the stream."""
 
     image: np.ndarray
     captions: tuple[str, ...]
@@ -76,12 +76,12 @@ class Sample:
 
 
 class Stream:
-    """Captioned pictures in shards, N of them, numbered in the order of the shards.
+    """Captioned images in shards, N of them, numbered in the order of the shards.
 
     Args:
         source: where they are; with `feeds`, what reads them, when they are no files.
-        size: edge length S of the pictures, in pixels.
-        split, how, background, max_bad: as for `sources.load_captions`. A picture that cannot be decoded is found only
+        size: edge length S of the images, in pixels.
+        split, how, background, max_bad: as for `sources.load_captions`. An image that cannot be decoded is found only
             when its turn comes; the good one before it in its block (or after, where there is none) takes its place.
 
     Raises:
@@ -106,7 +106,7 @@ class Stream:
         self.texts: list[str] = []
         """Distinct captions, at most KEPT_TEXTS, in an order and a choice that do not depend on that of the shards."""
         self.width = 1
-        """Most captions of a picture, C."""
+        """Most captions of an image, C."""
         self._undecoded: dict[int, str] = {}
         self._lock = threading.Lock()
         self._scan()
@@ -125,7 +125,7 @@ class Stream:
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits that name the data: shards, what of them is used and how pictures are cut."""
+        """Sixteen hex digits that name the data: shards, what of them is used and how images are cut."""
         used = [(block.feed, block.place, block.first, block.rows, block.usable) for block in self.blocks]
         marks = [(feed.name, feed.mark) for feed in self.feeds]
         chosen = [self.split, self.size, self.how, list(self.background)]
@@ -163,7 +163,7 @@ class Stream:
         """The usable samples of block `number`, or the wanted ones of them, counted from 0, in the order given.
 
         Raises:
-            CondgenError: the shard has changed, no picture of the block can be decoded, or too many of the data.
+            CondgenError: the shard has changed, no image of the block can be decoded, or too many of the data.
         """
         block = self.blocks[number]
         feed = self.feeds[block.feed]
@@ -184,7 +184,7 @@ class Stream:
             yield from self.read(number, range(low, high))
 
     def some(self, most: int) -> np.ndarray:
-        """About so many pictures from all over the data, uint8 (n, 3, S, S)."""
+        """About so many images from all over the data, uint8 (n, 3, S, S)."""
         each = 32
         blocks = np.unique(np.linspace(0, len(self.blocks) - 1, max(1, most // each)).astype(int))
         return np.stack([s.image for b in blocks for s in self.read(b, range(min(each, self.blocks[b].usable)))])
@@ -205,18 +205,18 @@ class Stream:
             image = fit(picture, self.size, self.how, background=self.background)
             return Sample(image, row.captions, block.start + near)
         raise CondgenError(
-            f"{self.source.path}: of {len(rows)} pictures in a row none can be decoded, the first is {rows[0].key}. "
+            f"{self.source.path}: of {len(rows)} images in a row none can be decoded, the first is {rows[0].key}. "
             "`condgen data check` tells more."
         )
 
     def _count(self, number: int, told: str) -> None:
-        """Notes a picture that cannot be decoded; too many of them end the training."""
+        """Notes an image that cannot be decoded; too many of them end the training."""
         with self._lock:
             self._undecoded[number] = told
             if len(self._undecoded) > self.max_bad * len(self):
                 some = ", ".join(list(self._undecoded.values())[:3])
                 raise CondgenError(
-                    f"{self.source.path}: {len(self._undecoded)} of {len(self)} pictures cannot be decoded, and not "
+                    f"{self.source.path}: {len(self._undecoded)} of {len(self)} images cannot be decoded, and not "
                     f"all were tried (the limit is {self.max_bad:.3g} of them): {some}. Mend them, or let more be "
                     "replaced by others (train: --pictures.max_bad SHARE)."
                 )
@@ -234,11 +234,11 @@ def open_pictures(
     max_bad: float = 0.01,
     where: str = "",
 ) -> Stream | CaptionedPictures:
-    """Captioned pictures in memory where they are few, a stream where they are many.
+    """Captioned images in memory where they are few, a stream where they are many.
 
     Args:
         path, size, columns, split, how, background, max_bad, where: see `sources.load_captions`.
-        stream: `auto` streams shards whose pictures would take more than IN_MEMORY bytes, `shards` any; `always`
+        stream: `auto` streams shards whose images would take more than IN_MEMORY bytes, `shards` any; `always`
             refuses what is no shards.
     """
     source = open_source(path, columns, where)
@@ -271,7 +271,7 @@ class _FewTexts:
 
 
 def default_buffer(size: int) -> int:
-    """Pictures of a window: as many as fit into BUFFER_BYTES."""
+    """Images of a window: as many as fit into BUFFER_BYTES."""
     return max(BLOCK, min(MOST_BUFFERED, BUFFER_BYTES // (3 * size * size)))
 
 
@@ -309,18 +309,18 @@ class _Held:
 
 
 class ShardViews:
-    """Draws batch k as `views.Views` does, from a stream: every picture once an epoch, with one of its captions.
+    """Draws batch k as `views.Views` does, from a stream: every image once an epoch, with one of its captions.
 
-    A batch also holds `row` (B,), the numbers of the pictures in the stream, and `caption` (B,), which of its captions
+    A batch also holds `row` (B,), the numbers of the images in the stream, and `caption` (B,), which of its captions
     each has. `text_id` is a number made of the text itself, the same everywhere.
 
     Args:
-        stream: the pictures.
+        stream: the images.
         encode: texts -> int64 (B, L), the tokens.
-        batch: pictures in a batch, over all processes.
+        batch: images in a batch, over all processes.
         seed: fixes order and choice of captions.
         shift: largest random shift in pixels, the border repeated.
-        buffer: pictures to shuffle among; 0 takes as many as fit into BUFFER_BYTES. Two such windows are in memory.
+        buffer: images to shuffle among; 0 takes as many as fit into BUFFER_BYTES. Two such windows are in memory.
         rank, world: this process and how many there are; each decodes and gives its own part of every batch, and the
             parts together are the batch that a single process would have drawn.
         threads: that read and decode; their number changes nothing but speed.
@@ -407,7 +407,7 @@ class ShardViews:
 def _words(
     captions: list[tuple[str, ...]], draw: np.ndarray, encode: Callable[[list[str]], np.ndarray], width: int
 ) -> Batch:
-    """The part of a batch that speaks of texts: one of every picture, drawn by (B,) in [0, 1), and all numbers."""
+    """The part of a batch that speaks of texts: one of every image, drawn by (B,) in [0, 1), and all numbers."""
     counts = np.array([len(own) for own in captions])
     chosen = (draw * counts).astype(int)
     true_ids = np.full((len(captions), width), -1, np.int64)

@@ -1,4 +1,4 @@
-"""Says what a picture of a scene shows, without learned parts: the judge of composition.
+"""Says what an image of a scene shows, without learned parts: the judge of composition.
 
 Foreground by distance from the ground along the nearest colour, things by connected components, colour by the nearest
 palette entry, shape by overlap with the five shapes drawn at the same place and area.
@@ -30,7 +30,7 @@ class Seen(Thing):
 
 
 def detect(images: np.ndarray) -> list[list[Seen]]:
-    """What every picture shows, largest first.
+    """What every image shows, largest first.
 
     Args:
         images: uint8 (N, 3, S, S).

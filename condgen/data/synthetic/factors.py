@@ -2,7 +2,7 @@
 
 Every combination of shape, colour, size, x and y is there once, 61,440 in all, so that factors are uniform and
 independent, as a score of disentanglement wants them. A seeded shuffle puts 50,000 into train and the others into test:
-no picture is in both. All shapes of all sizes fit into the canvas at all places.
+no image is in both. All shapes of all sizes fit into the canvas at all places.
 
 References:
     the layout of dSprites: Disentanglement testing Sprites dataset (Matthey, Higgins, Hassabis, Lerchner, 2017)
@@ -34,7 +34,7 @@ FACTORS: dict[str, tuple[str, ...]] = {
     "x": tuple(f"{x:.3f}" for x in PLACES),
     "y": tuple(f"{y:.3f}" for y in PLACES),
 }
-"""What is known of every picture, and the values."""
+"""What is known of every image, and the values."""
 
 
 def open_singles(size: int = 0, label: str = "", attributes: tuple[str, ...] = ()) -> Arrays:
@@ -45,7 +45,7 @@ def open_singles(size: int = 0, label: str = "", attributes: tuple[str, ...] = (
         label, attributes: see `arrays.choose`; the class is the shape where nothing is chosen.
 
     Raises:
-        CondgenError: no such factor, one that is chosen twice, or pictures too small to tell shapes apart.
+        CondgenError: no such factor, one that is chosen twice, or images too small to tell shapes apart.
     """
     if size and size < 16:
         raise CondgenError(f"Scenes are drawn from 16 pixels, got {size}.")
@@ -66,7 +66,7 @@ def codes_of(numbers: np.ndarray) -> np.ndarray:
 
 
 def draw(codes: np.ndarray, size: int = SIZE) -> np.ndarray:
-    """Levels of the factors, int64 (N, 5) -> pictures, uint8 (N, 3, size, size)."""
+    """Levels of the factors, int64 (N, 5) -> images, uint8 (N, 3, size, size)."""
     shape = np.full((len(codes), MOST), -1)
     colour = np.zeros((len(codes), MOST), int)
     x, y, r = (np.zeros((len(codes), MOST), np.float32) for _ in range(3))

@@ -1,4 +1,4 @@
-"""Sides that are made here: edges and grey of any pictures, scenes by day and by night, squares and circles."""
+"""Sides that are made here: edges and grey of any images, scenes by day and by night, squares and circles."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _sky(layout: Layout, sun: tuple[np.ndarray, np.ndarray], size: int) -> tuple
 
 def _things(layout: Layout, size: int) -> Iterator[tuple[np.ndarray, ...]]:
     """Of the first things of scenes, then the second ones and so on: which scenes have one, its shape, place and radius
-    in pixels, and its colour, ready for pictures."""
+    in pixels, and its colour, ready for images."""
     for k in range(MOST):
         if (rows := np.flatnonzero(layout.shape[:, k] >= 0)).size:
             place = (c[rows, k] * size for c in (layout.x, layout.y, layout.r))

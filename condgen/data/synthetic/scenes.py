@@ -2,7 +2,7 @@
 
 Coloured shapes on a light ground, drawn anti-aliased at any size, with captions that are true of them. Some
 combinations are held out of training by a fixed rule, so that composing can be told from recalling. `detector` looks
-at a picture and says what is in it; `grammar` turns what is in it into words.
+at an image and says what is in it; `grammar` turns what is in it into words.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def scenes(
     """n captioned scenes, seeded.
 
     Args:
-        n: pictures.
+        n: images.
         seed: fixes layouts and captions.
         size: edge in pixels.
         held_out: see `draw_scenes`.

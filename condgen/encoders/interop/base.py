@@ -1,6 +1,6 @@
-"""Encoders of other libraries behind our two methods: how they are told pictures and tokens, whatever library it is.
+"""Encoders of other libraries behind our two methods: how they are told images and tokens, whatever library it is.
 
-Pictures come as ours do, in [-1, 1] and of any edge; scaling and normalising happen inside. Token ids come one higher
+Images come as ours do, in [-1, 1] and of any edge; scaling and normalising happen inside. Token ids come one higher
 than the library counts them, so that 0 is padding here as everywhere in condgen; inside they are what the library's own
 tokenizer gives, padding included.
 """
@@ -25,7 +25,7 @@ from condgen.contracts import CondgenError
 from condgen.nn.conditioning import PAD
 
 CHUNK = 64
-"""Pictures that go through at a time where no gradient is asked for."""
+"""Images that go through at a time where no gradient is asked for."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class ForeignConfig:
     """What a net reads and gives, found by running it.
 
     Args:
-        size: edge of the pictures that its tower reads.
+        size: edge of the images that its tower reads.
         embed_dim: width of the shared space, D.
         vocab: token ids, padding among them.
         context: tokens of a text, L.
         pad: the library's own id of padding.
         mean, std: of the three colours, in [0, 1].
-        edge: pictures are scaled to this edge, and the middle of `size` is cut out.
+        edge: images are scaled to this edge, and the middle of `size` is cut out.
         resize: how they are scaled.
         architecture: the library's description of the net, as JSON.
     """
@@ -57,7 +57,7 @@ class ForeignConfig:
 
 
 class Foreign(nn.Module):
-    """A net of another library. Keeps the `Encoder` contract; pictures may be of any edge.
+    """A net of another library. Keeps the `Encoder` contract; images may be of any edge.
 
     Args:
         model: the library's own module.
@@ -65,7 +65,7 @@ class Foreign(nn.Module):
     """
 
     resizes = True
-    """Pictures of other sizes than `config.size` are scaled."""
+    """Images of other sizes than `config.size` are scaled."""
 
     def __init__(self, model: nn.Module, config: ForeignConfig):
         super().__init__()
@@ -90,11 +90,11 @@ class Foreign(nn.Module):
         return F.normalize(self.project_text(restored(tokens, self.config.pad)), dim=-1)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) in [-1, 1] -> (B, F), what the picture's tower knows before it maps into the shared space."""
+        """(B, 3, S, S) in [-1, 1] -> (B, F), what the image's tower knows before it maps into the shared space."""
         return in_chunks(lambda some: self.image_features(self.prepare(some)), images)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Pictures in [-1, 1] as the library's tower reads them."""
+        """Images in [-1, 1] as the library's tower reads them."""
         c = self.config
         if images.shape[-1] != c.edge:
             for edges in ((images.shape[-2], c.edge), (c.edge, c.edge)):  # as PIL: one direction, then the other
@@ -105,7 +105,7 @@ class Foreign(nn.Module):
         return ((images + 1) / 2 - self.mean) / self.std
 
     def project_image(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures (B, 3, size, size) -> (B, D), of any length."""
+        """Normalised images (B, 3, size, size) -> (B, D), of any length."""
         raise NotImplementedError
 
     def project_text(self, ids: Tensor) -> Tensor:
@@ -113,12 +113,12 @@ class Foreign(nn.Module):
         raise NotImplementedError
 
     def image_features(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures -> (B, F)."""
+        """Normalised images -> (B, F)."""
         raise NotImplementedError
 
 
 def in_chunks(compute: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """All rows at once where gradients are asked for, else a few at a time: towers for large pictures need memory."""
+    """All rows at once where gradients are asked for, else a few at a time: towers for large images need memory."""
     if torch.is_grad_enabled() or len(rows) <= CHUNK:
         return compute(rows)
     return torch.cat([compute(part) for part in rows.split(CHUNK)])
@@ -227,25 +227,25 @@ def as_json(architecture: dict) -> str:
 
 
 def square(size: object, what: str) -> int:
-    """An edge in pixels, from a number or a pair; `CondgenError` where the pictures are not square."""
+    """An edge in pixels, from a number or a pair; `CondgenError` where the images are not square."""
     edges = {size} if isinstance(size, int) else set(size)
     if len(edges) != 1:
-        raise CondgenError(f"{what} reads pictures of {' x '.join(map(str, size))} pixels; condgen makes square ones.")
+        raise CondgenError(f"{what} reads images of {' x '.join(map(str, size))} pixels; condgen makes square ones.")
     return int(edges.pop())
 
 
 def run_once(what: str, net: Foreign, tokenizer: ForeignTokenizer) -> int:
-    """Sends one picture and one text through a net, and gives the width D of its space.
+    """Sends one image and one text through a net, and gives the width D of its space.
 
     Raises:
         CondgenError: it fails, or its towers do not meet in one space.
     """
     with library(what), torch.inference_mode():
-        tokens = torch.from_numpy(tokenizer.encode(["a picture"]))
+        tokens = torch.from_numpy(tokenizer.encode(["an image"]))
         size = net.config.size
         image, text = net.eval().embed_image(torch.zeros(1, 3, size, size)), net.embed_text(tokens)
     if image.shape != text.shape or image.ndim != 2 or not (image.isfinite().all() and text.isfinite().all()):
-        raise CondgenError(f"{what} is no encoder: a picture gives {tuple(image.shape)}, a text {tuple(text.shape)}.")
+        raise CondgenError(f"{what} is no encoder: an image gives {tuple(image.shape)}, a text {tuple(text.shape)}.")
     return image.shape[1]
 
 

@@ -253,7 +253,7 @@ def check_towers(net: nn.Module, tokenizer: object, target: str) -> None:
                     stacklevel=3,
                 )
             return
-        told = f"its picture tower is `{c.image}` and its text tower `{c.text}`"
+        told = f"its image tower is `{c.image}` and its text tower `{c.text}`"
     else:
         told = f"it is a {type(net).__name__}"
     raise CondgenError(
@@ -307,7 +307,7 @@ def _write_transformers(net: CLIP, tokenizer: Tokenizer, folder: Path) -> None:
 def compare(net: nn.Module, tokenizer: Tokenizer | ForeignTokenizer, target: str, folder: Path) -> dict[str, float]:
     """Opens a folder with the library itself; the largest difference to an encoder, of `text` and of `image`.
 
-    Pictures go through the library's own preprocessing, and texts through its own tokenizer.
+    Images go through the library's own preprocessing, and texts through its own tokenizer.
     """
     size, rng = net.config.size, np.random.default_rng(0)
     pixels = rng.integers(0, 256, (8, size, size, 3), dtype=np.uint8)

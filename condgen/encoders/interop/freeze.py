@@ -45,7 +45,7 @@ def freeze(net: nn.Module, tower: Literal["none", "image", "text"]) -> nn.Module
 
 
 def only_image(net: nn.Module) -> nn.Module:
-    """Takes away what an encoder does not need to embed pictures; gives the encoder."""
+    """Takes away what an encoder does not need to embed images; gives the encoder."""
     holder = getattr(net, "model", net)
     for parts in (holder._modules, holder._parameters, holder._buffers):
         for name in [name for name in parts if tower_of(name) != "image"]:

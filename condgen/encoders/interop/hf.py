@@ -1,4 +1,4 @@
-"""Encoders of transformers: folders of CLIP, SigLIP and whatever else embeds pictures and texts there.
+"""Encoders of transformers: folders of CLIP, SigLIP and whatever else embeds images and texts there.
 
 config.json, model.safetensors, preprocessor_config.json and the files of a tokenizer, as `save_pretrained` writes them.
 """
@@ -58,7 +58,7 @@ def load_transformers(folder: Path) -> tuple[OfTransformers, ForeignTokenizer]:
     """A model and its tokenizer from a folder, without network and without pickle.
 
     Raises:
-        CondgenError: something is missing or damaged, or it is no model of both pictures and texts; the message names
+        CondgenError: something is missing or damaged, or it is no model of both images and texts; the message names
             it.
     """
     architecture, what = architecture_of(folder), f"The model in {folder}"
@@ -66,7 +66,7 @@ def load_transformers(folder: Path) -> tuple[OfTransformers, ForeignTokenizer]:
     model = load_model(folder) if both else None
     if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
         kind = architecture["model_type"]
-        raise CondgenError(f"{what} is of the kind {short(kind)}, which does not embed both pictures and texts.")
+        raise CondgenError(f"{what} is of the kind {short(kind)}, which does not embed both images and texts.")
     with library(what):
         text, vision = model.config.text_config, model.config.vision_config
         tokenizer = backend_tokenizer(folder, text.max_position_embeddings, text.vocab_size)
@@ -140,7 +140,7 @@ def load_model(folder: Path, spare: tuple[str, ...] = (), extra: bool = False) -
 
 
 def _looks(folder: Path, size: int) -> dict:
-    """What a picture goes through before the tower, from the folder's preprocessor."""
+    """What an image goes through before the tower, from the folder's preprocessor."""
     with library(f"The preprocessor in {folder}"):
         from transformers import AutoImageProcessor
 
@@ -163,7 +163,7 @@ def _edge(size) -> int:
 
 
 def preprocessor(size: int, edge: int, mean: tuple, std: tuple, resize: str) -> dict:
-    """`preprocessor_config.json` of pictures that are scaled, cut out and normalised so."""
+    """`preprocessor_config.json` of images that are scaled, cut out and normalised so."""
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,

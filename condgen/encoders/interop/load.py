@@ -102,7 +102,7 @@ def is_there(folder: Path) -> bool:
 
 
 def with_text(net: Encoder, text: str, context: int = 0, bias: bool = False) -> tuple[Encoder, Tokenizer]:
-    """The picture tower of an encoder beside a text model, `transformers:PATH`; see `paired.pair`."""
+    """The image tower of an encoder beside a text model, `transformers:PATH`; see `paired.pair`."""
     from condgen.encoders.interop.text_tower import pair
 
     return pair(net, _folder(text.removeprefix("transformers:")), context, bias)
@@ -161,7 +161,7 @@ def _foreign(folder: Path) -> tuple[Encoder, Tokenizer]:
 
 
 def reads_size(net: Encoder, size: int) -> bool:
-    """Whether an encoder reads pictures of that edge: its own, or any where it scales them itself."""
+    """Whether an encoder reads images of that edge: its own, or any where it scales them itself."""
     return net.config.size == size or getattr(net, "resizes", False)
 
 

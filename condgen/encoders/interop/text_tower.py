@@ -1,6 +1,6 @@
-"""The picture tower of any encoder beside a text tower of transformers, BERT and its kin.
+"""The image tower of any encoder beside a text tower of transformers, BERT and its kin.
 
-One linear map takes what the text tower says into the space of the picture tower, which may be locked (see `locking`).
+One linear map takes what the text tower says into the space of the image tower, which may be locked (see `locking`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PairedConfig:
     """What a pair reads and gives.
 
     Args:
-        size: edge of the pictures. embed_dim: D. vocab: token ids, padding among them. context: tokens of a text, L.
+        size: edge of the images. embed_dim: D. vocab: token ids, padding among them. context: tokens of a text, L.
         pad: the library's own id of padding.
         pooling: how the text tower sums up: the mean over the tokens, the first token, or as the library has it.
         bias: whether the logits have a learned bias, for the sigmoid loss.
@@ -86,7 +86,7 @@ class Paired(nn.Module):
 
     Args:
         config: what it reads.
-        image: an encoder; of it only what embeds pictures is kept.
+        image: an encoder; of it only what embeds images is kept.
         text: a text model of transformers; `width` features.
     """
 
@@ -111,12 +111,12 @@ class Paired(nn.Module):
         return F.normalize(self.text(tokens), dim=-1)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) in [-1, 1] -> (B, F), see the picture's encoder."""
+        """(B, 3, S, S) in [-1, 1] -> (B, F), see the image's encoder."""
         return self.image.features(images)
 
 
 def pair(net: nn.Module, folder: Path, context: int = 0, bias: bool = False) -> tuple[Paired, ForeignTokenizer]:
-    """The picture tower of an encoder beside the text model of a folder; their map into one space is new.
+    """The image tower of an encoder beside the text model of a folder; their map into one space is new.
 
     Args:
         net: the encoder, which is used up.
@@ -128,7 +128,7 @@ def pair(net: nn.Module, folder: Path, context: int = 0, bias: bool = False) -> 
         CondgenError: the folder holds no such model, or the encoder is of a kind that cannot be saved.
     """
     if type(net) not in (CLIP, OpenClip, OfTransformers):
-        raise CondgenError(f"The picture tower of a {type(net).__name__} cannot be put beside another text tower.")
+        raise CondgenError(f"The image tower of a {type(net).__name__} cannot be put beside another text tower.")
     architecture, what = architecture_of(folder), f"The text model in {folder}"
     text = text_part(load_model(folder, spare=("pooler.",), extra=True))
     with library(what):
@@ -169,7 +169,7 @@ def _empty(told: dict, path: Path) -> nn.Module:
         return CLIP(config_from(CLIPConfig, told, path))
     makers = {OpenClip.__name__: empty_open_clip, OfTransformers.__name__: empty_transformers}
     if kind not in makers:
-        raise CondgenError(f"{path} names a picture tower {kind!r}, which condgen does not know.")
+        raise CondgenError(f"{path} names an image tower {kind!r}, which condgen does not know.")
     return makers[kind](config_from(ForeignConfig, told, path))
 
 
