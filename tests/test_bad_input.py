@@ -199,7 +199,7 @@ def test_row_10_a_config_that_asks_for_more_than_the_file_holds(model, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         (["--seed", "1"], "seed: 0 -> 1"),
         (["--pictures.scenes", "17"], "pictures.scenes: 16 -> 17"),
@@ -210,7 +210,7 @@ def test_row_10_a_config_that_asks_for_more_than_the_file_holds(model, tmp_path)
         (["--fit_decoder.optimiser", "adamw"], "fit_decoder.optimiser: muon -> adamw"),
     ],
 )
-def test_row_14_resume_with_another_config(condgen, change, progress):
+def test_row_14_resume_with_another_config(condgen, change, message):
     from condgen.recipes import RECIPES
     from condgen.training.run_folder import RunFolder
 
@@ -219,7 +219,7 @@ def test_row_14_resume_with_another_config(condgen, change, progress):
     RunFolder(Path("run"), {"recipe": "scenes32"} | asdict(config))
     before = Path("run/config.yaml").read_bytes()
     refused(
-        condgen("train", "scenes32", "-o", "run", "--pictures.scenes", "16", *change), progress, "another output folder"
+        condgen("train", "scenes32", "-o", "run", "--pictures.scenes", "16", *change), message, "another output folder"
     )
     assert Path("run/config.yaml").read_bytes() == before and not Path("run/parts").exists()
 
@@ -255,16 +255,16 @@ def test_row_17_strange_prompts(model, tmp_path, prompt):
 
 
 @pytest.mark.parametrize(
-    "prompts, told",
+    "prompts, message",
     [
         (None, "NoneType"), (5, "int"), (b"a red circle", "bytes"), ([None], "NoneType"), (["a dog", b"x"], "bytes"),
         ([["a dog"]], "list"), ([], "no prompt"), ((), "no prompt"), ({5: 1}, "int"), (object(), "object"),
     ],
 )  # fmt: skip
-def test_row_18_what_is_no_prompt(model, prompts, progress):
-    with pytest.raises(CondgenError, match=progress):
+def test_row_18_what_is_no_prompt(model, prompts, message):
+    with pytest.raises(CondgenError, match=message):
         next(model.generate(prompts))
-    with pytest.raises(CondgenError, match=progress):
+    with pytest.raises(CondgenError, match=message):
         model.embed_text(prompts)
 
 

@@ -217,7 +217,7 @@ def test_a_plain_one_without_a_mixture_draws_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes, told",
+    "changes, message",
     [
         ({"autoencoder": AutoencoderShape(latent=0)}, "--autoencoder"),
         ({"autoencoder": AutoencoderShape(channels=(8, 8, 8, 8))}, "halved 4 times"),
@@ -227,8 +227,8 @@ def test_a_plain_one_without_a_mixture_draws_nothing(tmp_path):
         ({"components": -1}, "--components"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_before_anything_is_written(changes, progress, tmp_path):
-    with pytest.raises(CondgenError, match=progress):
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(changes, message, tmp_path):
+    with pytest.raises(CondgenError, match=message):
         train("digits-vae", tmp_path / "run", small(**changes))
     assert not (tmp_path / "run").exists()
 

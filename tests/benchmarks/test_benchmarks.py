@@ -44,15 +44,15 @@ def test_a_chapter_is_written_with_numbers_and_pictures_and_a_second_call_trains
 
 
 @pytest.mark.parametrize(
-    "how, told",
+    "how, message",
     [
         ({"collection": "cats"}, "no collection 'cats'"),
         ({"collection": "fashion"}, "--data PATH"),
         ({"chapters": ("cooking",)}, "no chapter 'cooking'"),
     ],
 )
-def test_what_is_not_there_is_refused_before_anything_is_written(how, progress, tmp_path):
-    with pytest.raises(CondgenError, match=progress):
+def test_what_is_not_there_is_refused_before_anything_is_written(how, message, tmp_path):
+    with pytest.raises(CondgenError, match=message):
         make_shelf(tmp_path / "docs", tmp_path / "runs", **how)
     assert not list(tmp_path.iterdir())
 

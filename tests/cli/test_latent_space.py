@@ -83,7 +83,7 @@ def test_a_gan_cannot_be_asked_for_the_code_of_a_picture(manifold, tool, words):
 
 
 @pytest.mark.parametrize(
-    "tool, words, told",
+    "tool, words, message",
     [
         ("interpolate", ["cat.png", "0"], ["'cat.png' is no image", "Its classes are"]),
         ("interpolate", ["0"], ["even number of images"]),
@@ -118,9 +118,9 @@ def test_a_gan_cannot_be_asked_for_the_code_of_a_picture(manifold, tool, words):
         ("holes", ["--split", "middle"], ["middle"]),
     ],
 )
-def test_what_cannot_be_done_is_one_line(manifold, tool, words, progress):
+def test_what_cannot_be_done_is_one_line(manifold, tool, words, message):
     Path("bad.png").write_bytes(b"\x89PNG nothing")
-    refused(manifold(tool, "vae", *words), *progress)
+    refused(manifold(tool, "vae", *words), *message)
 
 
 def test_words_before_weights(manifold, condgen, tmp_path):

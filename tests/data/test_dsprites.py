@@ -62,7 +62,7 @@ def test_other_factors_go_by_number(tmp_path, images, codes):
 
 
 @pytest.mark.parametrize(
-    "arrays, told",
+    "arrays, message",
     [
         ({"imgs": np.zeros((3, 4, 4), np.uint8)}, "no array latents_classes"),
         ({"latents_classes": np.eye(3, dtype=int)}, "no array imgs"),
@@ -74,9 +74,9 @@ def test_other_factors_go_by_number(tmp_path, images, codes):
         ({"imgs": np.full((3, 4, 4), 2, np.uint8), "latents_classes": np.eye(3, dtype=int)}, "0 and 1, and one is 2"),
     ],
 )  # fmt: skip
-def test_other_files_are_refused(tmp_path, arrays, progress):
+def test_other_files_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "own.npz", **arrays)
-    with pytest.raises(CondgenError, match=progress):
+    with pytest.raises(CondgenError, match=message):
         open_labelled(tmp_path / "own.npz")
 
 
@@ -109,8 +109,8 @@ def test_a_head_that_promises_too_much_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "asked, told", [({"attributes": ("colour",)}, "no factor 'colour'"), ({"where": "x=1"}, "no table")]
+    "asked, message", [({"attributes": ("colour",)}, "no factor 'colour'"), ({"where": "x=1"}, "no table")]
 )
-def test_what_cannot_be_chosen_is_refused(file, asked, progress):
-    with pytest.raises(CondgenError, match=progress):
+def test_what_cannot_be_chosen_is_refused(file, asked, message):
+    with pytest.raises(CondgenError, match=message):
         open_labelled(file, **asked)

@@ -234,7 +234,7 @@ def test_the_command(condgen, tiny_folder):
 
 
 @pytest.mark.parametrize(
-    "argv, told",
+    "argv, message",
     [
         (["embed", "tiny", "-o", "out"], "--data"),
         (["embed", "tiny", "--data", "tars"], "-o OUT"),
@@ -244,7 +244,7 @@ def test_the_command(condgen, tiny_folder):
         (["embed", "tiny", "--data", "tars", "-o", "out", "--split", "nowhere"], "nowhere"),
     ],
 )
-def test_the_command_refuses(condgen, argv, progress):
+def test_the_command_refuses(condgen, argv, message):
     write_tar(Path("tars/x.tar"), numbered(0, 8))
     code, out, err = condgen(*argv)
-    assert code == 2 and progress in err and not out and "Traceback" not in err
+    assert code == 2 and message in err and not out and "Traceback" not in err

@@ -62,7 +62,7 @@ def test_the_class_is_the_shape_and_the_size_is_free():
 
 
 @pytest.mark.parametrize(
-    "asked, told",
+    "asked, message",
     [
         ({"size": 8}, "from 16"),
         ({"attributes": ("hue",)}, "no factor .hue.; it has shape, colour"),
@@ -71,6 +71,6 @@ def test_the_class_is_the_shape_and_the_size_is_free():
         ({"split": "val"}, "no images in the split 'val'"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(asked, progress):
-    with pytest.raises(CondgenError, match=progress):
+def test_what_cannot_be_drawn_is_refused(asked, message):
+    with pytest.raises(CondgenError, match=message):
         open_labelled("scenes", **asked)

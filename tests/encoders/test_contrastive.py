@@ -143,12 +143,12 @@ def test_positives_are_pairs_texts_or_labels():
     assert not (made["pair"] & ~made["text"]).any()
 
 
-@pytest.mark.parametrize("objective, told", [
+@pytest.mark.parametrize("objective, message", [
     (ClipObjective(loss="siglip", caption=0.0), "needs an encoder whose logits have a bias"),
     (ClipObjective(patch_dropout=1.5, caption=0.0), "patch_dropout is a share below 1"),
 ])  # fmt: skip
-def test_an_objective_that_does_not_fit_is_refused(objective, progress):
-    with pytest.raises(CondgenError, match=progress):
+def test_an_objective_that_does_not_fit_is_refused(objective, message):
+    with pytest.raises(CondgenError, match=message):
         ClipTraining(CLIP(CLIPConfig(size=16, image_width=16, image="patch", patch=4)), objective)
 
 
@@ -200,12 +200,12 @@ def test_a_residual_network_reads_any_size_that_can_be_halved(norm, patch, stage
     torch.testing.assert_close(net(images)[1:], net(images[1:]))  # an image's features are its own
 
 
-@pytest.mark.parametrize("config, told", [
+@pytest.mark.parametrize("config, message", [
     (BackboneConfig("patch", size=28, patch=5), "cannot be cut into squares of 5"),
     (BackboneConfig("resnet", size=28, patch=4, stages=5), "cannot be halved 4 times"),
 ])  # fmt: skip
-def test_a_backbone_that_cannot_be_is_refused(config, progress):
-    with pytest.raises(CondgenError, match=progress):
+def test_a_backbone_that_cannot_be_is_refused(config, message):
+    with pytest.raises(CondgenError, match=message):
         Backbone(config)
 
 

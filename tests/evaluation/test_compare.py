@@ -67,7 +67,7 @@ def test_every_prior_of_a_model_of_words_is_a_contestant(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "entries, told",
+    "entries, message",
     [
         (["digits-cvae"], "at least two"),
         (["digits-cvae", "digits-gun"], "no model 'digits-gun'"),
@@ -76,8 +76,8 @@ def test_every_prior_of_a_model_of_words_is_a_contestant(tmp_path, monkeypatch):
         (["scenes32-cgan", "scenes32-cvae"], "does not paint from labels"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_before_anything_is_made(entries, progress, tmp_path):
-    with pytest.raises(CondgenError, match=progress):
+def test_what_cannot_be_compared_is_refused_before_anything_is_made(entries, message, tmp_path):
+    with pytest.raises(CondgenError, match=message):
         compare(entries, tmp_path / "report")
     assert not (tmp_path / "report").exists()
 

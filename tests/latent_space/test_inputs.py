@@ -37,12 +37,12 @@ def test_a_number_is_a_row_unless_a_file_is_called_so(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "word, told",
+    "word, message",
     [("99999", "There is no image 99999: .* has [0-9]+, from 0"), ("cat", "'cat' is no image.*0, 1, 2"),
      ("-1", "'-1' is no image"), ("seed:x", "'seed:x' is no image"), ("seed:99999999999999999999", "2\\*\\*63")],
 )  # fmt: skip
-def test_what_is_no_picture(word, progress):
-    with pytest.raises(CondgenError, match=progress):
+def test_what_is_no_picture(word, message):
+    with pytest.raises(CondgenError, match=message):
         digits().named([word])
 
 

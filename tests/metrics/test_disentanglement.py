@@ -121,7 +121,7 @@ def test_importance_and_chance_are_told_by_factor(factors):
 
 
 @pytest.mark.parametrize(
-    "codes, factors, told",
+    "codes, factors, message",
     [
         (np.zeros((3, 2)), np.zeros((4, 2), int), "belong|codes"),
         (np.full((4, 2), np.nan), np.zeros((4, 2), int), "finite"),
@@ -129,9 +129,9 @@ def test_importance_and_chance_are_told_by_factor(factors):
         (np.zeros((4, 2)), np.full((4, 2), -1), "levels"),
     ],
 )
-def test_arrays_that_cannot_be_are_refused(codes, factors, progress):
+def test_arrays_that_cannot_be_are_refused(codes, factors, message):
     for score in (mutual_information, dci, factor_vae_score):
-        with pytest.raises(ValueError, match=progress):
+        with pytest.raises(ValueError, match=message):
             score(codes, factors)
 
 

@@ -392,7 +392,7 @@ def test_vectors_of_many_groups_and_odd_files(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "ask, told",
+    "ask, message",
     [
         (lambda e, home: search(e, home, []), "no query"),
         (lambda e, home: search(e, home, " "), "empty"),
@@ -407,8 +407,8 @@ def test_vectors_of_many_groups_and_odd_files(tmp_path, monkeypatch):
         (lambda e, home: encode(pictures_only(), "a dog"), "no words"),
     ],
 )
-def test_what_no_search_can_answer(encoder, tmp_path, seen, ask, progress):
-    with pytest.raises(CondgenError, match=progress):
+def test_what_no_search_can_answer(encoder, tmp_path, seen, ask, message):
+    with pytest.raises(CondgenError, match=message):
         ask(encoder, folder_of(tmp_path / "photos"))
     assert not seen
 
@@ -483,7 +483,7 @@ def test_encode_prints_what_it_wrote(condgen, encoders, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "argv, told",
+    "argv, message",
     [
         (["search", "tiny", "a dog"], ["--data"]),
         (["search", "tiny", "--data", "photos"], ["no query"]),
@@ -506,14 +506,14 @@ def test_encode_prints_what_it_wrote(condgen, encoders, monkeypatch):
         (["encode", "tiny", "a dog", "-o", "e.npy"], ["'a dog' was not expected"]),
     ],
 )
-def test_what_is_refused_is_one_line(condgen, encoders, argv, progress):
+def test_what_is_refused_is_one_line(condgen, encoders, argv, message):
     folder_of(Path("photos"))
     Path("empty").mkdir()
     Path("torn").mkdir()
     Path("torn/a.png").write_bytes(b"no image")
     code, out, err = condgen(*argv)
     err = "\n".join(line for line in err.splitlines() if not line.startswith("0%"))
-    refused((code, out, err), *progress)
+    refused((code, out, err), *message)
     assert not list(Path().glob("*.png")) and not list(Path().glob("e.*"))
 
 

@@ -141,9 +141,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("asked, told", BAD)
-def test_what_is_refused_is_told(client, shelf, asked, progress):
-    with pytest.raises(Exception, match=progress) as error:
+@pytest.mark.parametrize("asked, message", BAD)
+def test_what_is_refused_is_told(client, shelf, asked, message):
+    with pytest.raises(Exception, match=message) as error:
         client.predict(**asked, api_name="/decode")
     assert str(shelf["vae"].parent) not in str(error.value)
 

@@ -74,9 +74,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("asked, told", BAD)
-def test_what_is_refused_is_told(client, asked, progress):
-    with pytest.raises(Exception, match=progress):
+@pytest.mark.parametrize("asked, message", BAD)
+def test_what_is_refused_is_told(client, asked, message):
+    with pytest.raises(Exception, match=message):
         client.predict(**asked, api_name="/search")
 
 

@@ -70,7 +70,7 @@ def test_a_collapse_is_named(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "changes, told",
+    "changes, message",
     [
         ({"data": ""}, "--data"),
         ({"data": "nowhere/at/all"}, "nowhere"),
@@ -78,9 +78,9 @@ def test_a_collapse_is_named(tmp_path, monkeypatch, capsys):
         ({"minutes": -1.0}, "--minutes"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changes, progress, tmp_path):
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changes, message, tmp_path):
     config = replace(RECIPES["digits-cgan"].config(), **changes)
-    with pytest.raises(CondgenError, match=progress):
+    with pytest.raises(CondgenError, match=message):
         train("digits-cgan", tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
 

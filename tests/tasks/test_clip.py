@@ -126,7 +126,7 @@ def test_a_backbone_that_learned_from_pictures_alone_starts_the_picture_tower(co
     assert code == 2 and "another shape" in err and not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("words, told", [
+@pytest.mark.parametrize("words, message", [
     (["--data", ""], "needs images with captions or labels"),
     (["--data", "nowhere"], "nowhere is not there"),
     (["--data", "digits", "--pictures.size", "30", "--clip.patch", "4"], "cannot be cut into squares of 4"),
@@ -136,9 +136,9 @@ def test_a_backbone_that_learned_from_pictures_alone_starts_the_picture_tower(co
     (["--data", "digits", "--templates", "[a photo]"], "A template needs one"),
     (["--data", "digits", "--val", "dev"], "no images in the split 'val'"),
 ])  # fmt: skip
-def test_what_cannot_be_trained_is_told_in_a_line(condgen, tmp_path, words, progress):
+def test_what_cannot_be_trained_is_told_in_a_line(condgen, tmp_path, words, message):
     code, out, err = condgen("train", "clip", "-o", tmp_path / "run", *words)
-    assert code == 2 and progress in err and "Traceback" not in err and not out
+    assert code == 2 and message in err and "Traceback" not in err and not out
     assert not (tmp_path / "run").exists()
 
 

@@ -99,7 +99,7 @@ def test_every_recipe_fits_together(name):
 
 
 @pytest.mark.parametrize(
-    "changes, told",
+    "changes, message",
     [
         ({"gan": GanShape(code=0)}, r"--gan\.code is 0"),
         ({"gan": GanShape(hidden=-1)}, r"--gan\.hidden is -1"),
@@ -111,8 +111,8 @@ def test_every_recipe_fits_together(name):
         ({"data": "nowhere/at/all"}, "nowhere"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changes, progress, tmp_path):
-    with pytest.raises(CondgenError, match=progress):
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changes, message, tmp_path):
+    with pytest.raises(CondgenError, match=message):
         train("digits-infogan", tmp_path / "run", small(**changes))
     assert not (tmp_path / "run").exists()
 

@@ -80,7 +80,7 @@ def test_a_collapse_is_named(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "changes, told",
+    "changes, message",
     [
         ({"data": ""}, "--data"),
         ({"data": "nowhere/at/all"}, "nowhere"),
@@ -90,8 +90,8 @@ def test_a_collapse_is_named(tmp_path, monkeypatch, capsys):
         ({"minutes": -1.0}, "--minutes"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changes, progress, tmp_path):
-    with pytest.raises(CondgenError, match=progress):
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changes, message, tmp_path):
+    with pytest.raises(CondgenError, match=message):
         train("selfsup", tmp_path / "run", small(**changes))
     assert not (tmp_path / "run").exists()
 

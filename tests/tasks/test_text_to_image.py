@@ -181,7 +181,7 @@ def test_every_size_builds(size):
 
 
 @pytest.mark.parametrize(
-    "changes, told",
+    "changes, message",
     [
         ({"decoder": {"channels": (10, 20)}}, "--decoder"),
         ({"decoder": {"channels": ()}}, "--decoder"),
@@ -200,12 +200,12 @@ def test_every_size_builds(size):
         ({"seed": -1}, "--seed"),
     ],
 )
-def test_a_config_that_cannot_be_leaves_no_folder(changes, progress, tmp_path):
+def test_a_config_that_cannot_be_leaves_no_folder(changes, message, tmp_path):
     config = small()
     for name, value in changes.items():
         value = replace(getattr(config, name), **value) if isinstance(value, dict) else value
         config = replace(config, **{name: value})
-    with pytest.raises(CondgenError, match=progress):
+    with pytest.raises(CondgenError, match=message):
         train("scenes32", tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
 

@@ -207,7 +207,7 @@ def test_pictures_are_taken_with_and_without_colours():
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         ({"sides": ["a"]}, "names the sides"),
         ({"sides": ["a", "a"]}, "names the sides"),
@@ -216,11 +216,11 @@ def test_pictures_are_taken_with_and_without_colours():
         ({"both_ways": True}, "b_to_a"),
     ],
 )
-def test_a_damaged_index_is_refused(change, progress, tmp_path):
+def test_a_damaged_index_is_refused(change, message, tmp_path):
     translator(False).save(tmp_path)
     path = tmp_path / "model_index.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(CondgenError, match=progress):
+    with pytest.raises(CondgenError, match=message):
         Translator.load(tmp_path)
 
 
@@ -376,7 +376,7 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(recipe, tmp_path, mon
 
 
 @pytest.mark.parametrize(
-    "recipe, changes, told",
+    "recipe, changes, message",
     [
         ("pairs", {}, "--data"),
         ("pairs", {"data": "nowhere/at/all"}, "nowhere"),
@@ -390,8 +390,8 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(recipe, tmp_path, mon
         ("day2night", {"minutes": -1.0}, "--minutes"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_and_leaves_nothing(recipe, changes, progress, tmp_path):
-    with pytest.raises(CondgenError, match=progress):
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(recipe, changes, message, tmp_path):
+    with pytest.raises(CondgenError, match=message):
         train(recipe, tmp_path / "run", small(recipe, **changes))
     assert not (tmp_path / "run").exists()
 
