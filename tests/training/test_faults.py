@@ -243,7 +243,7 @@ def test_a_second_signal_leaves_at_once(tmp_path, number):
     """Step 4 takes an hour; the first signal waits for it, the second does not."""
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from condgen.cli.main import main; from condgen.data import views\n"
+        "from condgen.cli.main import main; from condgen.data.batches import captions as views\n"
         "draw = views.Views.__call__\n"
         "def slow(self, step):\n"
         "    if step == 3:\n"
