@@ -19,8 +19,9 @@ from condgen.data.datasets.labels import LabelledPictures
 from condgen.data.sources.open_images import open_any
 from condgen.evaluation.distribution import rgb
 from condgen.evaluation.embed import Example
-from condgen.evaluation.reconstruction import bound_of, errors
+from condgen.evaluation.reconstruction import bound_of
 from condgen.latent_space.likelihood import importance_weighted
+from condgen.metrics.image_quality import similarity
 
 PCA_ON = 20_000
 """Training images that PCA is fitted to, at most."""
@@ -76,12 +77,14 @@ def evaluate_autoencoder(
     )
     progress(0.0, "what comes back")
     back = model.decode(model.encode(images))
-    report: dict = {"reconstruction": {model.name: errors(back, images) | {"N": len(images)}}}
-    report["reconstruction"]["its training images"] = errors(model.decode(model.encode(known)), known) | {
+    report: dict = {"reconstruction": {model.name: similarity(back, images) | {"N": len(images)}}}
+    report["reconstruction"]["its training images"] = similarity(model.decode(model.encode(known)), known) | {
         "N": len(known)
     }
     if model.latent < min(known[0].numel(), len(known)):
-        report["reconstruction"][f"PCA, {model.latent} numbers"] = errors(pca_back(known, images, model.latent), images)
+        report["reconstruction"][f"PCA, {model.latent} numbers"] = similarity(
+            pca_back(known, images, model.latent), images
+        )
     if model.variational and importance:
         began = time.perf_counter()
         pixels = images[0].numel()

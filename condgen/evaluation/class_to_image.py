@@ -86,7 +86,7 @@ def evaluate_labels(
         (f"frechet ({space})", f"kernel ({space})"): lambda images: features_of(classifier, images)
     }
     if network is not None:
-        extractors[network.names] = network.to(model.device).features_of
+        extractors[network.names] = network.to(model.device).extract
     truth = Truth(classifier, exam, extractors)
     rounds, sheets, confusion = [], {}, []
     for k, seed in enumerate(seeds):

@@ -13,12 +13,12 @@ from condgen.contracts import CondgenError, ProgressCallback, listed
 from condgen.data.datasets.labels import LabelledPictures
 from condgen.data.factors import Attribute
 from condgen.data.sources.labels import every_factor, open_labelled
-from condgen.evaluation.reconstruction import errors
 from condgen.latent_space.adapters import LatentSpace, as_float, encoded, is_variational, name_of, rebuilt
 from condgen.latent_space.inputs import Pictures
 from condgen.latent_space.result import Analysis, figure_png, quiet, sheet
 from condgen.latent_space.traversal import traverse
 from condgen.metrics.disentanglement import BINS, INACTIVE, dci, entropies, factor_vae_score, mig, mutual_information
+from condgen.metrics.image_quality import similarity
 
 READ = ("image", "split_column", "where", "how", "max_bad")
 """What is taken over of how the images of the training were read."""
@@ -111,7 +111,7 @@ def evaluate_disentanglement(
         "MIG": float(gaps.mean()), "DCI disentanglement": found.disentanglement, "DCI completeness": found.completeness,
         "DCI informativeness": found.informativeness, "FactorVAE score": vote,
         "active latents": int((sd >= INACTIVE).sum()),
-    } | errors(rebuilt(space, images).clamp(-1, 1), images) | {"N": len(data)}  # fmt: skip
+    } | similarity(rebuilt(space, images).clamp(-1, 1), images) | {"N": len(data)}  # fmt: skip
     shares = information / entropy
     best, most = shares.argmax(0), np.minimum(1, np.log(BINS) / entropy)
     by_factor = {

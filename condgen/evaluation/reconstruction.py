@@ -1,8 +1,6 @@
-"""How well images come back from their codes, and what the bound says: numbers about an autoencoder."""
+"""The evidence lower bound of a variational autoencoder."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
@@ -10,22 +8,6 @@ from torch import Tensor
 from condgen.losses import kl_normal
 
 CHUNK = 256
-
-
-def errors(back: Tensor, images: Tensor) -> dict[str, float]:
-    """How far images that came back are from the given ones, (N, C, S, S) in [-1, 1] both.
-
-    Returns:
-        mse, mean over pixels on the scale [-1, 1]; PSNR in decibels, of the mean error, with 2 for the range; SSIM, by
-        torchmetrics, where the images have eleven pixels an edge, its window.
-    """
-    mse = (back - images).square().mean().item()
-    found = {"mse": mse, "PSNR": 10 * math.log10(4 / max(mse, 1e-12))}
-    if images.shape[-1] >= 11:
-        from torchmetrics.functional.image import structural_similarity_index_measure
-
-        found["SSIM"] = structural_similarity_index_measure(back, images, data_range=2.0).item()
-    return found
 
 
 @torch.inference_mode()

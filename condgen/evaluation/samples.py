@@ -87,7 +87,7 @@ def evaluate_samples(
         (f"frechet ({eye.space})", f"kernel ({eye.space})"): lambda images: features_of(classifier, images)
     }
     if network is not None:
-        extractors[network.names] = network.to(model.device).features_of
+        extractors[network.names] = network.to(model.device).extract
     held = test.images[_some(len(test), min(MOST, len(test)), 0)]
     truth = {names: features(held) for names, features in extractors.items()}
     known = pixels(train.images)

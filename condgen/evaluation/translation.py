@@ -18,7 +18,7 @@ from condgen.data.sources.sides import open_sides
 from condgen.data.synthetic.detector import Seen, detect
 from condgen.evaluation.distribution import rgb
 from condgen.evaluation.embed import Example
-from condgen.metrics.image_quality import psnr, ssim
+from condgen.metrics.image_quality import similarity
 from condgen.pipelines.translator import Translator, recoloured
 
 DRAWN = 500
@@ -95,9 +95,8 @@ def faithful(model: Translator, given: np.ndarray, wanted: np.ndarray, to: str =
 
 
 def likeness(images: Tensor, truth: Tensor) -> dict[str, float]:
-    """PSNR in dB, SSIM where the images are large enough, and the mean distance of a pixel from 0 to 1."""
-    structure = {"SSIM": ssim(images, truth)} if images.shape[-1] >= 11 else {}
-    return {"PSNR": psnr(images, truth)} | structure | {"L1": float((images - truth).abs().mean() / 2)}
+    """`metrics.image_quality.similarity`, and the mean absolute difference of intensities in [0, 1]."""
+    return similarity(images, truth) | {"L1": float((images - truth).abs().mean() / 2)}
 
 
 def there_and_back(model: Translator, given: np.ndarray, to: str) -> dict[str, float]:

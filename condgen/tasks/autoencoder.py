@@ -25,7 +25,8 @@ from condgen.data.batches.captions import to_float
 from condgen.data.batches.order import held_out
 from condgen.data.datasets.labels import LabelledPictures, LabelViews
 from condgen.data.sources.open_images import open_any
-from condgen.evaluation.reconstruction import bound_of, errors
+from condgen.evaluation.reconstruction import bound_of
+from condgen.metrics.image_quality import psnr
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
 from condgen.tasks.base import Sheet, Task
@@ -96,7 +97,7 @@ class AutoencoderTask(Task):
             given = corrupted(taken, self.config.objective)
         back = model.decode(model.encode(given))
         found = bound_of(model, taken, rng) if model.variational else {}
-        scores = ({"bound": -found["nll"]} if found else {}) | {"PSNR": errors(back, taken)["PSNR"]} | found
+        scores = ({"bound": -found["nll"]} if found else {}) | {"PSNR": psnr(back, taken)} | found
         return scores, self._sheet(model, taken[:16], given[:16], back[:16])
 
     def _sheet(self, model: LatentModel, pictures: Tensor, given: Tensor, back: Tensor) -> Sheet:

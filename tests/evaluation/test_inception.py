@@ -32,8 +32,8 @@ def test_weights_are_read_and_only_the_known_ones_are_called_fid(random_weights)
     file, network = random_weights
     read = Inception.read(file)
     images = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8).numpy()
-    assert torch.equal(read.features_of(images), network.features_of(images))
-    assert read.features_of(images).shape == (2, 2048)
+    assert torch.equal(read.extract(images), network.extract(images))
+    assert read.extract(images).shape == (2, 2048)
     assert all("FID" not in name and "KID" not in name and "bilinear" in name for name in read.names)
     read.sha256 = KNOWN + read.sha256
     assert [name[:4] for name in read.names] == ["FID ", "KID "]

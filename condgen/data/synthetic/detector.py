@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from condgen.data.synthetic.grammar import COLOURS, SHAPES, Thing
 from condgen.data.synthetic.scenes import BACKGROUND, PALETTE, coverage
@@ -16,6 +17,8 @@ from condgen.data.synthetic.scenes import BACKGROUND, PALETTE, coverage
 MIN_AREA = 12 / 32**2  # of the canvas: less is a speck
 MIN_OVERLAP = 0.75
 MAX_COLOUR_DISTANCE = 60.0
+NEIGHBOURS = ndimage.generate_binary_structure(3, 1) & (np.arange(3) == 1)[:, None, None]
+"""The four neighbours of a pixel, within one mask of a stack."""
 
 # area of every shape in units of r^2, and how far its centroid lies below its centre in units of r
 _AREA = np.array([np.pi, 1.76**2, 1.8, 2 * 1.15**2, 2 * 2 * 0.68 - 0.68**2])
@@ -45,7 +48,7 @@ def _detect(images: np.ndarray) -> list[list[Seen]]:
     parts = [
         (i, mask)
         for i in range(len(images))
-        for label in np.unique(labels[i][labels[i] > 0])
+        for label in np.unique(labels[i][labels[i] > 0])[::-1]
         for mask in _split(labels[i] == label, nearest[i], size)
     ]
     out: list[list[Seen]] = [[] for _ in images]
@@ -53,7 +56,7 @@ def _detect(images: np.ndarray) -> list[list[Seen]]:
         return out
     owner = np.array([i for i, _ in parts])
     masks = np.stack([mask for _, mask in parts])
-    soft = np.where(_grow(masks), alpha[owner].clip(0, 1), 0)
+    soft = np.where(ndimage.binary_dilation(masks, NEIGHBOURS), alpha[owner].clip(0, 1), 0)
     others = np.zeros_like(masks)  # a grown part must not take pixels of its neighbour
     for i in np.unique(owner):
         own = np.flatnonzero(owner == i)
@@ -76,23 +79,12 @@ def _unmix(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.take_along_axis(alpha, best[:, None], 1)[:, 0], best
 
 
-def _components(mask: np.ndarray) -> np.ndarray:
-    """4-connected components of a stack of masks (N, S, S): positive labels, 0 outside."""
-    n, height, width = mask.shape
-    index = np.arange(1, height * width + 1, dtype=np.int32).reshape(1, height, width)
-    labels = np.where(mask, index, 0)
-    while True:
-        padded = np.pad(labels, ((0, 0), (1, 1), (1, 1)))
-        spread = np.maximum.reduce(
-            [labels, padded[:, :-2, 1:-1], padded[:, 2:, 1:-1], padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]]
-        )
-        spread = np.where(mask, spread, 0)
-        # pointer jumping: a label names a pixel; take over that pixel's label
-        flat = np.concatenate([np.zeros((n, 1), np.int32), spread.reshape(n, -1)], 1)
-        spread = np.take_along_axis(flat, spread.reshape(n, -1), 1).reshape(spread.shape)
-        if (spread == labels).all():
-            return labels
-        labels = spread
+def _components(masks: np.ndarray) -> np.ndarray:
+    """4-connected components of each of a stack of masks (N, S, S): positive labels, 0 outside.
+
+    Components are numbered from the last pixel to the first.
+    """
+    return ndimage.label(masks[:, ::-1, ::-1], NEIGHBOURS)[0][:, ::-1, ::-1]
 
 
 def _split(mask: np.ndarray, nearest: np.ndarray, size: int) -> list[np.ndarray]:
@@ -106,13 +98,6 @@ def _split(mask: np.ndarray, nearest: np.ndarray, size: int) -> list[np.ndarray]
         return [mask]
     parts = [mask & (nearest == colour) for colour in main]
     return [part for part in parts if part.sum() >= MIN_AREA * size**2]
-
-
-def _grow(masks: np.ndarray) -> np.ndarray:
-    padded = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
-    return np.logical_or.reduce(
-        [masks, padded[:, :-2, 1:-1], padded[:, 2:, 1:-1], padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]]
-    )
 
 
 def _name(soft: np.ndarray, masks: np.ndarray, pixels: np.ndarray, size: int) -> list[Seen]:
