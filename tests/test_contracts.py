@@ -59,7 +59,7 @@ def make(cls: type, model, **others):
     with torch.random.fork_rng(devices=[]):  # what is drawn for others must not change the weights of this one
         decoder = tiny_decoder(painter, WORDS)
         parts = {
-            "clip": model.clip, "decoder": decoder, "normaliser": model.normalizer, "prior": model.priors[kind],
+            "clip": model.clip, "decoder": decoder, "normalizer": model.normalizer, "prior": model.priors[kind],
             "objective": objective, "config": decoder.config, "cgan": CganObjective(), "cvae": CvaeObjective(),
             "backbone": tiny_backbone(), "pictures": PICTURES,
             "a_to_b": tiny_translator(), "b_to_a": tiny_translator("resnet"),

@@ -17,7 +17,7 @@ class DecoderObjective:
 
     Args:
         both, z, words, each, noise: what is dropped, see `nn.conditioning.ConditioningDropout`.
-        told: `image`, the embedding of the image itself, or `text`, the embedding of its caption (the paper's
+        conditioning: `image`, the embedding of the image itself, or `text`, the embedding of its caption (the paper's
             ablation of the prior).
         guessed: share of the samples that are told the prior's guess of the embedding and not the image's own.
         layout: weight of the layout loss of the diffusion decoder, see its DecoderTraining; 0 is off.
@@ -28,7 +28,7 @@ class DecoderObjective:
     words: float = 0.2
     each: float = 0.1
     noise: float = 0.15
-    metrics: Literal["image", "text"] = "image"
+    conditioning: Literal["image", "text"] = "image"
     guessed: float = 0.4
     layout: float = 1.0
 

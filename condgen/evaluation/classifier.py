@@ -163,7 +163,7 @@ def train_classifier(
 
 def config_for(data: LabelledPictures) -> ClassifierConfig:
     """The shape that fits the images and factors."""
-    return ClassifierConfig(data.size, data.image_channels, tuple(factor.cardinalities for factor in data.factors))
+    return ClassifierConfig(data.size, data.image_channels, tuple(factor.cardinality for factor in data.factors))
 
 
 def kept_classifier(

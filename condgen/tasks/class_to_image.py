@@ -61,7 +61,7 @@ class ClassToImageTask:
     def train(self) -> Path:
         """Trains what is not done yet; gives the model's folder."""
         cardinalities = tuple(
-            factor.cardinalities for factor in self.data.factors
+            factor.cardinality for factor in self.data.factors
         )  # bad data must leave no folder behind
         dry_run_labels(self.config, self.data.size, self.data.image_channels, cardinalities)
         fsdp.asked()

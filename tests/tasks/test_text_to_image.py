@@ -100,7 +100,7 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(run, tmp_path, monkey
 
 def test_a_decoder_can_be_told_the_text(tmp_path):
     config = small()
-    told = replace(config, decoder_objective=replace(config.decoder_objective, progress="text"))
+    told = replace(config, decoder_objective=replace(config.decoder_objective, conditioning="text"))
     assert (train("scenes32", tmp_path / "t", told) / "model_index.json").exists()
 
 
