@@ -317,7 +317,7 @@ HOW = st.fixed_dictionaries(
     {"split": st.sampled_from(["all", "all", "train", "test", "\ud800"])},
     optional={
         "columns": st.builds(Columns, NAMES, NAMES, st.sampled_from(["", "split"])),
-        "where": st.sampled_from(["split=train", "text=1e999", "=", "a b=nan", ","]),
+        "filter": st.sampled_from(["split=train", "text=1e999", "=", "a b=nan", ","]),
     },
 )
 
@@ -339,12 +339,12 @@ def refusals() -> Iterator[None]:
         assert 20 < len(str(error)) < 5000
 
 
-def loaded(place: Path, labelled: bool, split: str = "all", columns: Columns = GUESSED, where: str = ""):
+def loaded(place: Path, labelled: bool, split: str = "all", columns: Columns = GUESSED, filter: str = ""):
     """What training would read."""
     if not labelled:
-        return load_captions(place, 4, max_bad=1, split=split, columns=columns, where=where)
-    named = {"image": columns.image, "split_column": columns.split, "where": where}
-    return open_labelled(place, 4, max_bad=1, split=split, **named)
+        return load_captions(place, 4, max_bad_fraction=1, split=split, columns=columns, filter=filter)
+    named = {"image_column": columns.image_column, "split_column": columns.split_column, "filter": filter}
+    return open_labelled(place, 4, max_bad_fraction=1, split=split, **named)
 
 
 def agree(report, data) -> None:
@@ -487,12 +487,12 @@ def test_shards(outcomes, tmp_path_factory, content, damage, mend):
     told = {}
 
     def streamed() -> int:
-        stream = Stream(open_source(path), 4, split="all", max_bad=1)
+        stream = Stream(open_source(path), 4, split="all", max_bad_fraction=1)
         return sum(sample.image.shape == (3, 4, 4) and all(sample.captions) for sample in stream.samples(0, 99))
 
     with in_time():
         for what, read in (("check", lambda: check(path, split="all")), ("stream", streamed),
-                           ("load", lambda: load_captions(path, 4, split="all", max_bad=1))):  # fmt: skip
+                           ("load", lambda: load_captions(path, 4, split="all", max_bad_fraction=1))):  # fmt: skip
             try:
                 told[what] = read()
             except CondgenError as error:

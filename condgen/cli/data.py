@@ -20,14 +20,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a folder, a metadata file or shards (.parquet, .tar); or folders of classes, idx files, 'digits' ...",
     )
-    for name, what in (("image", "picture"), ("text", "captions"), ("split", "split"), ("label", "label")):
-        check.add_argument(f"--{name}", default="", metavar="COLUMN", help=f"column of the {what}; guessed if missing")
+    add_columns(check)
     check.add_argument(
-        "--attributes", default="", metavar="COLUMN,COLUMN", help="columns of attributes beside the label"
+        "--attribute-columns", default="", metavar="COLUMN,COLUMN", help="columns of attributes beside the label"
     )
     check.add_argument("-o", dest="out", default="", metavar="PNG", help="write a sheet: some images of every class")
-    check.add_argument("--where", default="", metavar="COLUMN=VALUE", help="keep only such rows; several with commas")
+    check.add_argument("--filter", default="", metavar="COLUMN=VALUE", help="keep only such rows; several with commas")
     check.add_argument("--json", action="store_true", help="the report as JSON on stdout")
+
+
+def add_columns(
+    parser: argparse.ArgumentParser, names: str = "image caption split label", default: str | None = "", note: str = ""
+) -> None:
+    """Options that name the columns of a table."""
+    for name in names.split():
+        text = f"column of the {'captions' if name == 'caption' else name}; {note or 'guessed if missing'}"
+        parser.add_argument(f"--{name}-column", default=default, metavar="COLUMN", help=text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
     from condgen.data.audit.captions import check
     from condgen.data.sources.rows import Columns
 
-    attributes = tuple(name.strip() for name in args.attributes.split(",") if name.strip())
-    columns = Columns(args.image, args.text, args.split, args.label, attributes)
-    report = check(args.path, columns, where=args.where, sheet=args.out)
+    attributes = tuple(name.strip() for name in args.attribute_columns.split(",") if name.strip())
+    columns = Columns(args.image_column, args.caption_column, args.split_column, args.label_column, attributes)
+    report = check(args.path, columns, filter=args.filter, sheet=args.out)
     if args.json:
         show_json(report.as_dict() | {"ready": report.ok()})
     else:

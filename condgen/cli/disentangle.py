@@ -8,7 +8,7 @@ HELP = "score whether each number of the code stands for one factor, on data who
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The factors are columns of the data, --attributes."""
+    """The factors are columns of the data, --attribute-columns."""
     text = "images to judge on, at most (default 10000)"
     parser.add_argument("-n", type=int, default=10_000, metavar="N", help=text)
     text = "of the choice of images, of the forests, of the votes (default 0)"
@@ -19,5 +19,5 @@ def use(args: argparse.Namespace, space, pictures, progress):
     """What `manifold` calls."""
     from condgen.evaluation.disentanglement import evaluate_disentanglement, read_factors
 
-    data = read_factors(space, args.data, args.split, args.attributes, args.where or "")
+    data = read_factors(space, args.data, args.split, args.attribute_columns, args.filter or "")
     return evaluate_disentanglement(space, data, args.n, args.seed, progress)

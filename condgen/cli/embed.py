@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from condgen.cli.data import add_columns
 from condgen.cli.evaluate import telling
 from condgen.cli.generate import check_device, check_folder
 from condgen.cli.terminal import human, show_json
@@ -21,11 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="", metavar="PATH", help="captioned images: a folder, a file, shards")
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="folder; the same command again goes on with it")
     parser.add_argument("--split", default="train", help="which part of the data (default train)")
-    for name, what in (("image", "picture"), ("text", "captions"), ("split-column", "split")):
-        parser.add_argument(f"--{name}", default="", metavar="COLUMN", help=f"column of the {what}; guessed if missing")
-    parser.add_argument("--where", default="", metavar="COLUMN=VALUE", help="keep only such rows; several with commas")
-    parser.add_argument("--how", choices=("crop", "pad"), default="crop", help="how images become square")
-    parser.add_argument("--max-bad", type=float, default=0.01, metavar="SHARE", help="of rows that may be unusable")
+    add_columns(parser, "image caption split")
+    parser.add_argument("--filter", default="", metavar="COLUMN=VALUE", help="keep only such rows; several with commas")
+    parser.add_argument("--resize", choices=("crop", "pad"), default="crop", help="how images become square")
+    parser.add_argument(
+        "--max-bad-fraction", type=float, default=0.01, metavar="F", help="of rows that may be unusable"
+    )
     parser.add_argument("--size", type=int, metavar="S", help="edge of the images, where the encoder scales them")
     parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, mps")
     parser.add_argument("--json", action="store_true", help="what was written, as JSON on stdout")
@@ -43,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     clip, tokenizer = load_encoder(args.model)
     data = open_pictures(
         args.data, args.size or clip.config.size, stream="shards",
-        columns=Columns(args.image, args.text, args.split_column),
-        split=args.split, how=args.how, max_bad=args.max_bad, where=args.where,
+        columns=Columns(args.image_column, args.caption_column, args.split_column),
+        split=args.split, resize=args.resize, max_bad_fraction=args.max_bad_fraction, filter=args.filter,
     )  # fmt: skip
     check_device(args.device)
     with telling("embedding") as told:

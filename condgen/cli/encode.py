@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     with telling("encoding") as told:
         vectors = encode(encoder, texts, args.data, **reading(args), progress=told)
     vectors.write(args.out)
-    told = {"path": str(args.out), "rows": len(vectors), "texts": len(texts), "pictures": len(vectors) - len(texts)}
+    told = {"path": str(args.out), "rows": len(vectors), "texts": len(texts), "images": len(vectors) - len(texts)}
     told |= {"embed_dim": vectors.embeds.shape[1], "bytes": args.out.stat().st_size} | vectors.about
     if args.json:
         show_json(told)

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from condgen.cli.data import add_columns
 from condgen.cli.generate import check_folder
 from condgen.cli.terminal import say, show_json
 from condgen.contracts import CondgenError
 
 HELP = "judge a model: does it paint what the words or the label say, and what do its features know?"
-READING = ("image", "text", "split_column", "where", "how")
+READING = ("image_column", "caption_column", "split_column", "filter", "resize")
 OF_LABELS = ("per_label", "seeds", "judge", "combined", "inception")
-OF_FEATURES = ("features", "label", "templates", "train_pictures", "tune")
+OF_FEATURES = ("features", "label_column", "templates", "train_pictures", "tune")
 CHOSEN = ("out", "data", "split", *READING, "prompts", "pictures", "ablate", "against", "parts")
 CHOSEN += (*OF_LABELS, *OF_FEATURES, "importance")
 TRAINED = " (default as in the training)"
@@ -27,10 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, metavar="REPORT", help="folder for report.json, report.md, sheet.png")
     parser.add_argument("--data", default="", metavar="PATH", help="images to judge on; scenes and labels need none")
     parser.add_argument("--split", default="test", help="which part of the data (default test)")
-    for name, what in (("image", "picture"), ("text", "captions"), ("split-column", "split")):
-        parser.add_argument(f"--{name}", metavar="COLUMN", help=f"column of the {what}; '' guesses{TRAINED}")
-    parser.add_argument("--where", metavar="COLUMN=VALUE", help=f"judge only such rows; several with commas{TRAINED}")
-    parser.add_argument("--how", choices=("crop", "pad"), help=f"how images become square{TRAINED}")
+    add_columns(parser, "image caption split", None, f"'' guesses{TRAINED}")
+    parser.add_argument("--filter", metavar="COLUMN=VALUE", help=f"judge only such rows; several with commas{TRAINED}")
+    parser.add_argument("--resize", choices=("crop", "pad"), help=f"how images become square{TRAINED}")
     parser.add_argument("--pictures", type=int, default=4, metavar="N", help="images of every prompt (default 4)")
     parser.add_argument("--prompts", type=int, default=50, metavar="N", help="prompts of every task (default 50)")
     parser.add_argument("--ablate", type=int, default=20, metavar="N", help="prompts of every ablation; 0 for none")
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     labels.add_argument("--inception", type=Path, metavar="FILE", help="Inception weights, for FID")
     seen = parser.add_argument_group("encoders, and others by --features")
     seen.add_argument("--features", action="store_true", help="judge what the model sees, not what it paints")
-    seen.add_argument("--label", metavar="COLUMN", help="column of the classes")
+    seen.add_argument("--label-column", metavar="COLUMN", help="column of the classes")
     seen.add_argument(
         "--template",
         dest="templates",

@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(own)
         own.add_argument("--data", default="", metavar="PATH", help="real images (default those of the training)")
         own.add_argument("--split", default="test", help="which part of the data to look at (default test)")
-        own.add_argument("--where", metavar="COLUMN=VALUE", help="only such rows of a table; several with commas")
+        own.add_argument("--filter", metavar="COLUMN=VALUE", help="only such rows of a table; several with commas")
         own.add_argument(
-            "--attributes", type=names, default=(), metavar="A,B", help="columns of attributes of the data"
+            "--attribute-columns", type=names, default=(), metavar="A,B", help="columns of attributes of the data"
         )
         own.add_argument(
             "--told", action="append", default=[], metavar="NAME=VALUE", help="condition of a CVAE or cGAN; several"
@@ -79,7 +79,9 @@ def run(args: argparse.Namespace) -> int:
     from condgen.pipelines.auto import open_model
 
     space = as_space(open_model(folder).to(args.device), told)
-    pictures = Pictures(space, args.data, args.split, {"where": args.where, "attributes": args.attributes})
+    pictures = Pictures(
+        space, args.data, args.split, {"filter": args.filter, "attribute_columns": args.attribute_columns}
+    )
     with telling(args.tool) as progress:
         found = args.use(args, space, pictures, progress)
     written = found.save(args.out)

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from condgen.cli.data import add_columns
 from condgen.cli.evaluate import telling
 from condgen.cli.generate import check_device, check_folder
 from condgen.cli.terminal import say, show_json, table
@@ -37,12 +38,10 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     text = "a folder of images; captioned or labelled ones; shards"
     parser.add_argument("--data", default="", metavar="PATH", help=text)
     parser.add_argument("--split", default="all", help="which part of the data (default all)")
-    for name, what in (("image", "picture"), ("text", "captions"), ("split", "split"), ("label", "label")):
-        text = f"column of the {what}; guessed if missing"
-        parser.add_argument(f"--{name}-column", default="", metavar="COLUMN", help=text)
-    parser.add_argument("--where", default="", metavar="COLUMN=VALUE", help="only such rows; several with commas")
+    add_columns(parser)
+    parser.add_argument("--filter", default="", metavar="COLUMN=VALUE", help="only such rows; several with commas")
     text = "how images become square (default as in the training)"
-    parser.add_argument("--how", choices=("crop", "pad"), help=text)
+    parser.add_argument("--resize", choices=("crop", "pad"), help=text)
     parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, mps")
 
 
@@ -50,8 +49,8 @@ def reading(args: argparse.Namespace) -> dict:
     """How images are read, as `retrieval.search.gallery_of` calls it."""
     from condgen.data.sources.rows import Columns
 
-    columns = Columns(args.image_column, args.text_column, args.split_column, args.label_column)
-    return {"split": args.split, "how": args.how, "columns": columns, "where": args.where}
+    columns = Columns(args.image_column, args.caption_column, args.split_column, args.label_column)
+    return {"split": args.split, "resize": args.resize, "columns": columns, "filter": args.filter}
 
 
 def run(args: argparse.Namespace) -> int:

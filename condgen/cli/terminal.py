@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from condgen.contracts import CondgenError
+from condgen.files import renamed
 from condgen.text import printable
 
 
@@ -65,6 +66,18 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse does, with old names of options in the place of the present ones; warns of each."""
+        words = self.prog.split()
+        names = renamed.OPTIONS.get(words[1], {}) if len(words) > 1 else {}
+        args = list(sys.argv[1:] if args is None else args)
+        for k, word in enumerate(args[: args.index("--")] if "--" in args else args):
+            name, equals, value = word.partition("=")
+            if name in names and name not in self._option_string_actions:
+                say(f"warning: {name} is now called {names[name]}")
+                args[k] = names[name] + equals + value
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, or folders of them")
     parser.add_argument("--to", default="", metavar="NAME", help="side to translate to, of models that go both ways")
     parser.add_argument("--edges", action="store_true", help="translate the edges of the images, as edges2picture")
-    parser.add_argument("--how", choices=("crop", "pad"), help="how they become square (default as in the training)")
+    parser.add_argument("--resize", choices=("crop", "pad"), help="how they become square (default as in the training)")
     parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, mps")
     parser.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder, made if missing (default out)")
     parser.add_argument("--json", action="store_true", help="one JSON object an image on stdout")
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     model = Translator.load(folder).to(args.device)
     model.net(args.to)
     shown = []
-    done = model.translations(files, args.to, how=args.how, edges=args.edges)
+    done = model.translations(files, args.to, resize=args.resize, edges=args.edges)
     with progress(done, len(files)) as (translations, show):
         for one in translations:
             path = one.save(args.out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 
@@ -40,6 +40,11 @@ class Pictures:
     shift: int = 0
     stream: Literal["auto", "always", "never"] = "auto"
     buffer: int = 0
+
+    def reading(self) -> dict[str, str]:
+        """How captioned images are read, whatever the split; the index of a model stores it."""
+        columns = {"image_column": self.image, "caption_column": self.text, "split_column": self.split}
+        return columns | {"filter": self.where, "resize": self.how}
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,9 @@ class AnyPictures:
 
     def reading(self) -> dict[str, Any]:
         """How the images are read, whatever the split: arguments of `data.anything.open_any`."""
-        own = asdict(self)
-        del own["use"]
-        return own | {"split_column": own.pop("split")}
+        return {
+            "size": self.size, "image_channels": self.image_channels, "image_column": self.image,
+            "caption_column": self.text, "label_column": self.label, "filter": self.where,
+            "exclude_classes": self.without, "resize": self.how, "max_bad_fraction": self.max_bad,
+            "split_column": self.split,
+        }  # fmt: skip

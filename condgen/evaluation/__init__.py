@@ -27,10 +27,11 @@ TUNE = 20_000
 
 def evaluate(
     model, out: Path | str | None = None, data: str = "", split: str = "test", prompts: int = 50, pictures: int = 4,
-    ablate: int = 20, against: Sequence = (), parts: str = "", image: str | None = None, text: str | None = None,
-    split_column: str | None = None, where: str | None = None, how: str | None = None,
+    ablate: int = 20, against: Sequence = (), parts: str = "", image_column: str | None = None,
+    caption_column: str | None = None, split_column: str | None = None, filter: str | None = None,
+    resize: str | None = None,
     per_label: int = 100, seeds: int | None = None, judge: Path | str | None = None, combined: Sequence[str] = (),
-    inception: Path | str | None = None, features: bool = False, label: str | None = None,
+    inception: Path | str | None = None, features: bool = False, label_column: str | None = None,
     templates: Sequence[str] = (), train_pictures: int = 0, tune: int = TUNE, importance: int = 50,
     progress: ProgressCallback = lambda share, what: None,
 ) -> dict:  # fmt: skip
@@ -48,14 +49,14 @@ def evaluate(
         against: other models, paths or names: of scenes, each a line of the ablation, one whose decoder was told texts
             for instance; where features are judged, each a line of their tables.
         parts: `parts.parquet`, to judge images made of known layers by their head and glasses.
-        image, text, split_column, where, how: how `data` is read, see `data.sources.load_captions`; None as the
-            model's own training images were, an empty name guesses.
+        image_column, caption_column, split_column, filter, resize: how `data` is read, see
+            `data.sources.load_captions`; None as the model's own training images were, an empty name guesses.
         per_label, combined, inception: see `labels.evaluate_labels`.
         seeds: how often the images of a model of labels are painted anew, by default 3; how often some of the labels
             are drawn for a new head, by default once.
         features: judge what the model sees in images, see `eyes.features_of`, and not what it paints; so encoders
             always are. `data` holds labelled images, with a training and a test split, or captioned ones.
-        label: column of the classes.
+        label_column: column of the classes.
         templates: sentences with a gap for a class, `a photo of a {}`; by default those that go with the data.
         train_pictures: of the training images, probes are fitted on at most so many; 0 for all.
         tune: images that an encoder sees when it is trained on 1, 10 and 100 % of the labels; 0 leaves that out.
@@ -80,15 +81,23 @@ def evaluate(
     if parts and not data:
         raise CondgenError("To judge parts, give the folder of the test tables with --data.")
     model, *others = (_load(one) if one is None or isinstance(one, str | Path) else one for one in (model, *against))
-    asked = {"image": image, "split_column": split_column, "how": how, "where": where}
+    asked = {"image_column": image_column, "split_column": split_column, "resize": resize, "filter": filter}
     by_features = features or hasattr(model, "embed_image")
     by_label = not by_features and hasattr(model, "factors")
     by_codes = not by_features and hasattr(model, "decode")
     of_labels = {"per-label": per_label != 100, "judge": judge, "combined": combined, "inception": inception}
-    of_features = {"label": label, "template": templates, "train-pictures": train_pictures, "tune": tune != TUNE}
+    of_features = {
+        "label-column": label_column,
+        "template": templates,
+        "train-pictures": train_pictures,
+        "tune": tune != TUNE,
+    }
     if hasattr(model, "translate"):
-        given = {"parts": parts, "against": others, "text": text, "image": image, "features": features}
-        given |= {"split-column": split_column, "where": where, "how": how, "seeds": seeds} | of_labels | of_features
+        given = {"parts": parts, "against": others, "caption-column": caption_column}
+        given |= {"image-column": image_column, "features": features}
+        given |= (
+            {"split-column": split_column, "filter": filter, "resize": resize, "seeds": seeds} | of_labels | of_features
+        )
         given["importance"] = importance != 50
         _refuse("other models", "a translator", given)
     elif by_features:
@@ -98,7 +107,11 @@ def evaluate(
         if by_codes:
             _refuse("models that are told something", "one that is told nothing", {"parts": parts, "against": others})
         else:
-            _check_kind(by_label, {"text": text, "parts": parts, "against": others}, {"seeds": seeds} | of_labels)
+            _check_kind(
+                by_label,
+                {"caption-column": caption_column, "parts": parts, "against": others},
+                {"seeds": seeds} | of_labels,
+            )
         if any(hasattr(other, "factors") for other in others) or (others and (data or not ablate)):
             raise CondgenError(
                 "--against adds lines to the ablation of scenes: leave --data out, and --ablate above 0."
@@ -111,7 +124,9 @@ def evaluate(
     elif by_features:
         from condgen.evaluation import representations  # trains, and the other judges need not load that
 
-        what = representations.Asked(data, split, asked | {"label": label, "text": text}, train_pictures)
+        what = representations.Asked(
+            data, split, asked | {"label_column": label_column, "caption_column": caption_column}, train_pictures
+        )
         report, sheets, drawn = representations.evaluate_features(
             [model, *others], what, templates, tune, seeds or 1, progress
         )
@@ -139,8 +154,7 @@ def evaluate(
             more, drawn_of = samples.evaluate_samples(model, train, test, range(seeds or 3), progress=progress, **paths)
             report, sheets = report | more, sheets | drawn_of
     elif data:
-        asked = {"image": image, "text": text, "split": split_column, "where": where, "how": how}
-        known = read_pictures(model, data, split, asked)
+        known = read_pictures(model, data, split, asked | {"caption_column": caption_column})
         exam = read_exam(Path(data), Path(parts), prompts, model.size) if parts else None
         report, sheets["sheet"] = evaluate_captions(model, known, pictures, progress)
         if exam is not None:

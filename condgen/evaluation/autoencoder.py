@@ -27,7 +27,7 @@ PCA_ON = 20_000
 """Training images that PCA is fitted to, at most."""
 SHOWN = 16
 """Images of each kind on the sheet."""
-READ = ("image", "text", "label", "split_column", "how", "where", "without")
+READ = ("image_column", "caption_column", "label_column", "split_column", "resize", "filter", "exclude_classes")
 """How images are read, see `data.anything.open_any`."""
 
 
@@ -47,9 +47,9 @@ def read_any(model, data: str, split: str, asked: dict[str, str | None]) -> tupl
     trained = trained if isinstance(trained, dict) else {}
     chosen = {name: trained[name] for name in READ if isinstance(trained.get(name), str)}
     chosen |= {name: value for name, value in asked.items() if value is not None}
-    without = chosen.pop("without", "")
+    exclude = chosen.pop("exclude_classes", "")
     try:
-        train = open_any(source, model.size, model.image_channels, split="train", without=without, **chosen)
+        train = open_any(source, model.size, model.image_channels, split="train", exclude_classes=exclude, **chosen)
         test = open_any(source, model.size, model.image_channels, split=split, **chosen)
     except CondgenError as error:
         hint = "" if data else " The images to judge on are those of the training unless --data names others."

@@ -124,8 +124,8 @@ def evaluate_labels(
     return report, sheets
 
 
-READ = {"image": "", "label": "", "split_column": "", "how": "crop", "where": "", "name": ""}
-READ |= {"max_bad": 0.01, "attributes": (), "names": ()}
+READ = {"image_column": "", "label_column": "", "split_column": "", "resize": "crop", "filter": "", "name": ""}
+READ |= {"max_bad_fraction": 0.01, "attribute_columns": (), "names": ()}
 """How labelled images are read, see `data.labels.open_labelled`."""
 
 
@@ -152,7 +152,7 @@ def read_labelled(
     trained = trained if isinstance(trained, dict) else {}
     chosen = READ | {name: trained[name] for name in READ if isinstance(trained.get(name), str | list | float)}
     chosen |= {name: value for name, value in asked.items() if value is not None}
-    chosen |= {name: tuple(chosen[name]) for name in ("attributes", "names")}
+    chosen |= {name: tuple(chosen[name]) for name in ("attribute_columns", "names")}
     try:
         train, test = (
             open_labelled(source, model.size, model.image_channels, split=part, **chosen) for part in ("train", split)

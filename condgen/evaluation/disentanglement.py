@@ -20,7 +20,7 @@ from condgen.latent_space.traversal import traverse
 from condgen.metrics.disentanglement import BINS, INACTIVE, dci, entropies, factor_vae_score, mig, mutual_information
 from condgen.metrics.image_quality import similarity
 
-READ = ("image", "split_column", "where", "how", "max_bad")
+READ = ("image_column", "split_column", "filter", "resize", "max_bad_fraction")
 """What is taken over of how the images of the training were read."""
 FEWEST = 200
 """Images whose factors must be known."""
@@ -49,7 +49,7 @@ class Disentanglement(Analysis):
 
 
 def read_factors(
-    space: LatentSpace, data: str = "", split: str = "test", factors: Sequence[str] = (), where: str = ""
+    space: LatentSpace, data: str = "", split: str = "test", factors: Sequence[str] = (), filter: str = ""
 ) -> LabelledPictures:
     """Images with their factors, as large and in as many colours as a space reads them.
 
@@ -57,17 +57,19 @@ def read_factors(
         data: labelled images, see `data.labels`; by default those of the training.
         split: which part of them.
         factors: columns; by default all of those that are known, see `labels.every_factor`, or that can be guessed.
-        where: keeps rows of a table.
+        filter: keeps rows of a table.
 
     Raises:
         CondgenError: nothing there that can be read, or it has no factors.
     """
-    pictures = Pictures(space, data, split, {"where": where})
+    pictures = Pictures(space, data, split, {"filter": filter})
     if not pictures.source or not isinstance(pictures.source, str):
         raise CondgenError(f"{name_of(space)} does not say what it was trained on: name images with --data.")
     how = {name: pictures.own[name] for name in READ if name in pictures.own}
     chosen = tuple(factors) or every_factor(pictures.source)
-    return open_labelled(pictures.source, space.size, space.image_channels, split=split, attributes=chosen, **how)
+    return open_labelled(
+        pictures.source, space.size, space.image_channels, split=split, attribute_columns=chosen, **how
+    )
 
 
 def evaluate_disentanglement(
@@ -151,7 +153,7 @@ def _varying(data: LabelledPictures, n: int, seed: int) -> tuple[LabelledPicture
         there = listed(factor.name for factor in data.factors)
         raise CondgenError(
             f"Of {data.name} the factors {there} are known, and {len(chosen)} of them vary. Two are needed: name "
-            "columns of the table with --attributes."
+            "columns of the table with --attribute-columns."
         )
     data = replace(data, factors=tuple(data.factors[k] for k in chosen), codes=data.codes[:, chosen])
     return data, np.stack([levels[k] for k in chosen], axis=1)

@@ -72,7 +72,8 @@ class Asked:
     Args:
         data: labelled or captioned images.
         split: which part of them is the test.
-        columns: `label`, `text`, `image`, `split_column`, `where`, `how`; None or missing where nothing is said.
+        columns: `label_column`, `caption_column`, `image_column`, `split_column`, `filter`, `resize`; None
+            or missing where nothing is given.
         train_pictures: at most so many are fitted on; 0 for all.
     """
 
@@ -87,10 +88,11 @@ class Asked:
         """
         if not words:
             return True
-        if self.columns.get("label") or self.columns.get("text"):
-            return bool(self.columns.get("label"))
+        if self.columns.get("label_column") or self.columns.get("caption_column"):
+            return bool(self.columns.get("label_column"))
         try:
-            find(self.data, Columns(self._of("image"), "", self._of("split_column")), self._of("where"), guess=False)
+            columns = Columns(self._of("image_column"), "", self._of("split_column"))
+            find(self.data, columns, self._of("filter"), guess=False)
         except NothingLabelled:
             return False
         return True
@@ -99,10 +101,10 @@ class Asked:
         """Training and test images whose class is known, the classes, and the name of the data."""
         if self.split.startswith(("train", "all")):
             raise CondgenError(f"--split {self.split}: probes are fitted on those images. Name one to judge on.")
-        how = {name: self._of(name) for name in ("image", "label", "split_column", "where")}
-        how["how"] = self._of("how") or "crop"
+        options = {name: self._of(name) for name in ("image_column", "label_column", "split_column", "filter")}
+        options["resize"] = self._of("resize") or "crop"
         train, test = (
-            open_labelled(self.data, size, image_channels, split=split, **how) for split in ("train", self.split)
+            open_labelled(self.data, size, image_channels, split=split, **options) for split in ("train", self.split)
         )
         factor = _classes(train)
         k, parts = train.factors.index(factor), []
@@ -130,7 +132,7 @@ def _classes(data) -> Attribute:
     named = next((factor for factor in valued if factor.name == LABEL), None)
     if named is None and len(valued) != 1:
         there = ", ".join(factor.name for factor in valued) or "no classes"
-        raise CondgenError(f"{data.name} has {there}; name the column to judge by with --label.")
+        raise CondgenError(f"{data.name} has {there}; name the column to judge by with --label-column.")
     return named or valued[0]
 
 
@@ -183,13 +185,14 @@ def evaluate_features(
     for note in notes:
         warnings.warn(note, CondgenWarning, stacklevel=2)
     report: dict = {"kind": "features", "notes": notes}
-    trained = getattr(models[0], "about", {}).get("pictures")
-    if not asked.columns.get("how") and isinstance(trained, dict) and trained.get("how") in ("crop", "pad"):
-        asked = replace(asked, columns=asked.columns | {"how": trained["how"]})
-    words, captions = any(row.words for row in rows), asked.columns.get("text")
+    trained = getattr(models[0], "about", {}).get("reading")
+    if not asked.columns.get("resize") and isinstance(trained, dict) and trained.get("resize") in ("crop", "pad"):
+        asked = replace(asked, columns=asked.columns | {"resize": trained["resize"]})
+    words, captions = any(row.words for row in rows), asked.columns.get("caption_column")
     if captions and not words:
         raise CondgenError(
-            f"--text {captions}: {rows[0].name} knows no words. Name the column of classes with --label."
+            f"--caption-column {captions}: {rows[0].name} knows no words. Name the column of "
+            "classes with --label-column."
         )
     sheets, pictures, labelled = {}, {}, asked.labelled(words)
     if labelled:
@@ -350,8 +353,8 @@ def _by_caption(
     rows: list[Row], model, asked: Asked, progress: ProgressCallback, device: torch.device
 ) -> tuple[dict, dict[str, list[Example]], dict[str, bytes]]:
     """The report, the sheet and the space of captioned images; `model` tells how they are read."""
-    columns = {"split": asked.columns.get("split_column")}
-    columns |= {name: asked.columns.get(name) for name in ("image", "text", "where", "how")}
+    names = ("image_column", "caption_column", "split_column", "filter", "resize")
+    columns = {name: asked.columns.get(name) for name in names}
     read = cache(lambda size: read_pictures(model, asked.data, asked.split, columns, size))
     first = read(rows[0].eyes.size)
     used = np.unique(first.captions[first.captions >= 0])

@@ -11,7 +11,7 @@ from condgen.data.sources.rows import Columns
 from condgen.evaluation.embed import Example, embed_images, embed_texts, generate_prompts, priors_report, same_text
 from condgen.metrics.retrieval import retrieval_at_1
 
-READ = {"image": "", "text": "", "split": "", "where": "", "how": "crop"}
+READ = {"image_column": "", "caption_column": "", "split_column": "", "filter": "", "resize": "crop"}
 
 
 def read_pictures(model, data: str, split: str, asked: dict[str, str | None], size: int = 0) -> CaptionedPictures:
@@ -20,16 +20,16 @@ def read_pictures(model, data: str, split: str, asked: dict[str, str | None], si
     Args:
         model: one that knows words; `about["reading"]`, where it is there, tells how those of its training were read.
         data, split: see `load_captions`.
-        asked: the keys of READ, where `split` is a column; None as in the training.
+        asked: the keys of READ; None as in the training.
         size: edge of the images; 0 is that of the model.
     """
     trained = model.about.get("reading")
     trained = trained if isinstance(trained, dict) else {}
     chosen = READ | {name: trained[name] for name in READ if isinstance(trained.get(name), str)}
     chosen |= {name: value for name, value in asked.items() if value is not None}
-    columns = Columns(chosen["image"], chosen["text"], chosen["split"])
+    columns = Columns(chosen["image_column"], chosen["caption_column"], chosen["split_column"])
     return load_captions(
-        data, size or model.size, columns=columns, split=split, how=chosen["how"], where=chosen["where"]
+        data, size or model.size, columns=columns, split=split, resize=chosen["resize"], filter=chosen["filter"]
     )
 
 

@@ -15,8 +15,25 @@ CONFIG_FIELDS = {"colours": "image_channels", "levels": "cardinalities"}
 """Fields of the `config.json` of a network."""
 INDEX_FIELDS = {"colours": "image_channels", "pictures": "reading"}
 """Fields of `model_index.json`."""
-READING_FIELDS = {"colours": "image_channels"}
+READING_FIELDS = {
+    "colours": "image_channels", "image": "image_column", "text": "caption_column", "label": "label_column",
+    "attributes": "attribute_columns", "split": "split_column", "how": "resize", "where": "filter",
+    "where_a": "filter_a", "where_b": "filter_b", "max_bad": "max_bad_fraction", "without": "exclude_classes",
+}  # fmt: skip
 """What the index says of how the training data were read."""
+
+_READING_OPTIONS = {"--where": "--filter", "--how": "--resize"}
+_COLUMN_OPTIONS = {"--image": "--image-column", "--text": "--caption-column", "--label": "--label-column"}
+OPTIONS = {
+    "data": {"--split": "--split-column", "--attributes": "--attribute-columns"} | _COLUMN_OPTIONS | _READING_OPTIONS,
+    "embed": {"--max-bad": "--max-bad-fraction"} | _COLUMN_OPTIONS | _READING_OPTIONS,
+    "encode": {"--text-column": "--caption-column"} | _READING_OPTIONS,
+    "evaluate": _COLUMN_OPTIONS | _READING_OPTIONS,
+    "manifold": {"--where": "--filter", "--attributes": "--attribute-columns"},
+    "search": {"--text-column": "--caption-column"} | _READING_OPTIONS,
+    "translate": {"--how": "--resize"},
+}
+"""Options of the command line, by command."""
 
 
 def class_name(name: Any) -> Any:

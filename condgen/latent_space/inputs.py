@@ -26,7 +26,10 @@ from condgen.latent_space.result import evenly
 SEED = "seed:"
 MOST = 10_000
 """Odd images of other data that are looked at."""
-READ = ("image", "text", "label", "split_column", "where", "how", "max_bad", "without", "attributes", "names")
+READ = (
+    "image_column", "caption_column", "label_column", "split_column", "filter", "resize", "max_bad_fraction",
+    "exclude_classes", "attribute_columns", "names",
+)  # fmt: skip
 """How images are read, see `data.anything.open_any` and `data.labels.open_labelled`."""
 
 WORDS = (DIGITS, SCENES)
@@ -64,19 +67,19 @@ class Pictures:
     @cached_property
     def held(self) -> LabelledPictures:
         """Images of the split, no class left out."""
-        return self._open(self.split, {name: value for name, value in self.own.items() if name != "without"})
+        return self._open(self.split, {name: value for name, value in self.own.items() if name != "exclude_classes"})
 
-    def _open(self, split: str, how: dict[str, Any]) -> LabelledPictures:
+    def _open(self, split: str, options: dict[str, Any]) -> LabelledPictures:
         if not self.source:
             told = f"was trained on {self.trained}" if self.trained else "does not say what it was trained on"
             raise CondgenError(f"{name_of(self.space)} {told}: say with --data where its images are.")
         shape = (self.space.size, self.space.image_channels)
-        if how.get("attributes"):
-            how = {name: value for name, value in how.items() if name not in ("text", "without")}
-            how |= {name: tuple(how[name]) for name in ("attributes", "names") if name in how}
-            return open_labelled(self.source, *shape, split=split, **how)
-        how = {name: value for name, value in how.items() if name not in ("attributes", "names")}
-        return open_any(self.source, *shape, split=split, **how)
+        if options.get("attribute_columns"):
+            options = {k: value for k, value in options.items() if k not in ("caption_column", "exclude_classes")}
+            options |= {k: tuple(options[k]) for k in ("attribute_columns", "names") if k in options}
+            return open_labelled(self.source, *shape, split=split, **options)
+        options = {k: value for k, value in options.items() if k not in ("attribute_columns", "names")}
+        return open_any(self.source, *shape, split=split, **options)
 
     def some(self, n: int) -> list[str]:
         """Words for n images: rows evenly spread over the split; where the space does not encode, seeds."""
@@ -97,7 +100,7 @@ class Pictures:
         if path:
             other = Pictures(self.space, path, "all", other=True).held.images
             return self.known.images, self.held.images, other[evenly(len(other), MOST).numpy()]
-        name = name or self.own.get("without", "")
+        name = name or self.own.get("exclude_classes", "")
         if not name:
             raise CondgenError(
                 "What is odd? Name a class with --odd, best one that the training left out (--pictures.without), or "
@@ -152,7 +155,7 @@ class Pictures:
 
     def _one(self, word: str) -> Tensor:
         if os.path.isfile(word):
-            square = fit(open_picture(word), self.space.size, self.own.get("how", "crop"))
+            square = fit(open_picture(word), self.space.size, self.own.get("resize", "crop"))
             return as_float(coloured(square[None], self.space.image_channels))
         if word.isdecimal():
             if int(word) >= len(self.held):

@@ -149,22 +149,26 @@ class Translator:
         return torch.cat([net(part.to(self.device)).clamp(-1, 1).float().cpu() for part in parts])
 
     def translations(
-        self, files: Iterable[Path | str], to: str = "", how: Literal["crop", "pad"] | None = None, edges: bool = False
+        self,
+        files: Iterable[Path | str],
+        to: str = "",
+        resize: Literal["crop", "pad"] | None = None,
+        edges: bool = False,
     ) -> Iterator[Translation]:
         """Translates image files, one after the other.
 
         Args:
             to: one of `targets`.
-            how: how images that are not square become so; None as those of the training did.
+            resize: how images that are not square become so; None as those of the training did.
             edges: translate their edges, see `data.drawn_pairs.edges`.
 
         Raises:
             CondgenError: there is no such target, or a file is no image; the message names it.
         """
         to, trained = to or self.targets[0], self.about.get("reading")
-        how = how or ("pad" if isinstance(trained, dict) and trained.get("how") == "pad" else "crop")
+        resize = resize or ("pad" if isinstance(trained, dict) and trained.get("resize") == "pad" else "crop")
         for source in map(Path, files):
-            pixels = fit(open_picture(source), self.size, how)[None]
+            pixels = fit(open_picture(source), self.size, resize)[None]
             given = recoloured(to_float(edges_of(pixels) if edges else pixels), self.net(to).config.reads)
             recipe = {"translated": source.name, "to": to, "size": self.size}
             recipe |= {"model": self.name, "model_id": self.model_id}

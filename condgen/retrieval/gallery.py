@@ -67,9 +67,9 @@ class Gallery:
 
     Args:
         path: captioned images, see `sources`; labelled ones, see `labels`; or a folder with images at any depth.
-        columns, where: how tables are read, see `sources.load_captions`.
+        columns, filter: how tables are read, see `sources.load_captions`.
         split: `all`, or one that the data has.
-        how: how images become square, `crop` or `pad`.
+        resize: how images become square, `crop` or `pad`.
 
     Raises:
         CondgenError: there are no images.
@@ -79,17 +79,17 @@ class Gallery:
         self,
         path: str | os.PathLike[str],
         columns: Columns = GUESSED,
-        where: str = "",
+        filter: str = "",
         split: str = "all",
-        how: Literal["crop", "pad"] = "crop",
+        resize: Literal["crop", "pad"] = "crop",
     ):
-        self.path, self.split, self.how = os.fspath(path), split_name(split), how
+        self.path, self.split, self.resize = os.fspath(path), split_name(split), resize
         self.bad = Tally()
         """What was left out, by reason, once the images were read."""
-        found = _found(self.path, columns, where)
+        found = _found(self.path, columns, filter)
         self.coders = found.coders if isinstance(found, LabelledRows) else ()
         self.found = found.source if isinstance(found, LabelledRows) else found
-        self._asked = [self.split, how, where, str(columns)]
+        self._asked = [self.split, resize, filter, str(columns)]
 
     @property
     def name(self) -> str:
@@ -186,7 +186,7 @@ class Gallery:
             images, factors = part.images(), self.found.factors
             for at in range(0, len(numbers), AT_ONCE):
                 some = numbers[at : at + AT_ONCE]
-                squares = coloured(squared(images[some], size, self.how, self.path), 3)
+                squares = coloured(squared(images[some], size, self.resize, self.path), 3)
                 for k, (number, square) in enumerate(zip(some, squares), first + at):
                     own = [float(np.searchsorted(known, code)) for known, code in zip(used, part.codes[number])]
                     yield Entry(k, f"{part.key}:{number}", label=_label(factors, own)), square
@@ -194,7 +194,7 @@ class Gallery:
     def _rows(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
         def square(job: tuple[Entry, Row]) -> np.ndarray | PictureError:
             try:
-                return fit(decode(job[1].picture, name=job[1].key)[0], size, self.how)
+                return fit(decode(job[1].picture, name=job[1].key)[0], size, self.resize)
             except PictureError as error:
                 return error
 
@@ -234,13 +234,13 @@ class Gallery:
         return _label([coder.factor for coder in self.coders[: len(codes)]], codes)
 
 
-def _found(path: str, columns: Columns, where: str) -> Source | Arrays | LabelledRows:
+def _found(path: str, columns: Columns, filter: str) -> Source | Arrays | LabelledRows:
     """What is there; a folder with images is one of images, where it is nothing else."""
     try:
-        return open_either(path, columns, where)
+        return open_either(path, columns, filter)
     except CondgenError:
         folder = Path(path).expanduser()
-        source = plain_folder(folder) if columns == GUESSED and not where else None
+        source = plain_folder(folder) if columns == GUESSED and not filter else None
         if source is None or any(file.stem == "metadata" or file.suffix in SHARDS for file in files_below(folder)):
             raise
         return source

@@ -85,9 +85,9 @@ def search(
     n: int = 9,
     *,
     split: str = "all",
-    how: Literal["crop", "pad"] | None = None,
+    resize: Literal["crop", "pad"] | None = None,
     columns: Columns = GUESSED,
-    where: str = "",
+    filter: str = "",
     cache: str | Path | None = None,
     progress: ProgressCallback = lambda share, what: None,
 ) -> list[Found]:
@@ -100,8 +100,8 @@ def search(
         queries: texts, images as paths or PIL. A text that is the path of an image is that image; `Words` are not.
         n: images for each query; fewer where there are no more.
         split: which part of the data.
-        how: how images become square, `crop` or `pad`; None as in the training.
-        columns, where: how tables are read, see `data.sources.load_captions`.
+        resize: how images become square, `crop` or `pad`; None as in the training.
+        columns, filter: how tables are read, see `data.sources.load_captions`.
         cache: folder that keeps the embeddings of the data, so that they are computed once; None takes the user's own.
         progress: called with progress.
 
@@ -110,7 +110,7 @@ def search(
     """
     encoder = encoder_of(model)
     asked = [queries] if isinstance(queries, str | Path | Image.Image) else list(queries)
-    finder = Finder(encoder, gallery_of(encoder, data, split, how, columns, where))
+    finder = Finder(encoder, gallery_of(encoder, data, split, resize, columns, filter))
     finder.check(asked, n)
     finder.embed(cache, progress)
     return finder.find(asked, n)
@@ -122,15 +122,15 @@ def encode(
     data: str | Path = "",
     *,
     split: str = "all",
-    how: Literal["crop", "pad"] | None = None,
+    resize: Literal["crop", "pad"] | None = None,
     columns: Columns = GUESSED,
-    where: str = "",
+    filter: str = "",
     progress: ProgressCallback = lambda share, what: None,
 ) -> Vectors:
     """Unit vectors of texts, then of images, and what each is of.
 
     Args:
-        model, data, split, how, columns, where, progress: as for `search`.
+        model, data, split, resize, columns, filter, progress: as for `search`.
         texts: in their order.
 
     Raises:
@@ -140,7 +140,7 @@ def encode(
     if not texts and not data:
         raise CondgenError("There is nothing to encode. Give texts, or images with --data PATH.")
     encoder = encoder_of(model)
-    gallery = gallery_of(encoder, data, split, how, columns, where) if data else None
+    gallery = gallery_of(encoder, data, split, resize, columns, filter) if data else None
     embeds = [embed_texts(encoder, texts)] if texts else []
     rows: list[dict[str, Any]] = [{"text": text} for text in texts]
     about = {"model": encoder.name, "space": encoder.space}
@@ -209,7 +209,7 @@ class Finder:
         name = name.encode("utf-8", "replace").decode()
         if is_text(query):
             return name, "text", embed_texts(self.encoder, [query])[0]
-        square = torch.from_numpy(fit(picture_of(query), self.encoder.size, self.gallery.how))
+        square = torch.from_numpy(fit(picture_of(query), self.encoder.size, self.gallery.resize))
         return name, "picture", self.encoder.embed_image(to_float(square[None])).numpy()[0]
 
     def _hits(self, scores: np.ndarray, n: int) -> tuple[Hit, ...]:
@@ -245,8 +245,8 @@ class Finder:
         return grid(cells, labels, columns, CELL)
 
     def _cell(self, picture: Image.Image) -> Image.Image:
-        edges = min(picture.size) if self.gallery.how == "crop" else max(picture.size)
-        square = fit(picture, min(CELL, edges), self.gallery.how)
+        edges = min(picture.size) if self.gallery.resize == "crop" else max(picture.size)
+        square = fit(picture, min(CELL, edges), self.gallery.resize)
         return Image.fromarray(square.transpose(1, 2, 0).copy())
 
 
@@ -276,14 +276,14 @@ def gallery_of(
     encoder: ImageEncoder,
     data: str | Path,
     split: str = "all",
-    how: Literal["crop", "pad"] | None = None,
+    resize: Literal["crop", "pad"] | None = None,
     columns: Columns = GUESSED,
-    where: str = "",
+    filter: str = "",
 ) -> Gallery:
     """The images of a path, squared as those of the encoder's training were where nothing else is asked for."""
     trained = encoder.about.get("reading")
-    trained = trained.get("how") if isinstance(trained, dict) else None
-    return Gallery(data, columns, where, split, how or (trained if trained in ("crop", "pad") else "crop"))
+    trained = trained.get("resize") if isinstance(trained, dict) else None
+    return Gallery(data, columns, filter, split, resize or (trained if trained in ("crop", "pad") else "crop"))
 
 
 def embed_gallery(

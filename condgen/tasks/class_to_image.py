@@ -97,11 +97,11 @@ class ClassToImageTask:
         own = {
             "size": p.size,
             "image_channels": p.image_channels,
-            "image": p.image,
-            "label": p.label,
-            "attributes": p.attributes,
+            "image_column": p.image,
+            "label_column": p.label,
+            "attribute_columns": p.attributes,
         }
-        return own | {"split_column": p.split, "how": p.how, "max_bad": p.max_bad}
+        return own | {"split_column": p.split, "resize": p.how, "max_bad_fraction": p.max_bad}
 
     @cached_property
     def data(self) -> LabelledPictures:
@@ -180,7 +180,7 @@ class ClassToImageTask:
             "name": self.root.resolve().name if self.name.startswith("labels-") else self.name,
             "recipe": self.name,
             "data": self.data.name,
-            "reading": self.reading | {"attributes": list(self.config.pictures.attributes)},
+            "reading": self.reading | {"attribute_columns": list(self.config.pictures.attributes)},
         }
         return ClassToImage(decoder, self.data.factors, about)
 

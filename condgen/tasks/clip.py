@@ -57,10 +57,9 @@ class ClipTask(Task):
     # the data
 
     def reading(self) -> dict[str, Any]:
-        p = self.config.pictures
-        own = {name: getattr(p, name) for name in ("image", "text", "split", "where", "how")}
+        own = self.config.pictures.reading()
         classes = getattr(self.data, "classes", ())
-        return own | ({"label": self.config.label, "templates": list(self.templates)} if classes else {})
+        return own | ({"label_column": self.config.label, "templates": list(self.templates)} if classes else {})
 
     @cached_property
     def templates(self) -> tuple[str, ...]:
@@ -74,12 +73,12 @@ class ClipTask(Task):
         labelled = c.label or c.templates or not isinstance(open_either(c.data, columns, p.where), Source)
         if not labelled:
             return open_pictures(
-                c.data, p.size, stream=p.stream, columns=columns, split=split, how=p.how, max_bad=p.max_bad,
-                where=p.where,
+                c.data, p.size, stream=p.stream, columns=columns, split=split, resize=p.how, max_bad_fraction=p.max_bad,
+                filter=p.where,
             )  # fmt: skip
         data = open_labelled(
-            c.data, p.size, 3, split=split, image=p.image, label=c.label, split_column=p.split, how=p.how,
-            max_bad=p.max_bad, where=p.where,
+            c.data, p.size, 3, split=split, image_column=p.image, label_column=c.label, split_column=p.split,
+            resize=p.how, max_bad_fraction=p.max_bad, filter=p.where,
         )  # fmt: skip
         return captioned(data, self.templates)
 

@@ -169,8 +169,8 @@ class TextToImageTask:
 
         stream = "shards" if c.embeds and p.stream == "auto" else p.stream  # embeddings of shards are those of a stream
         return open_pictures(
-            c.data, p.size, stream=stream, columns=Columns(p.image, p.text, p.split), split=p.use, how=p.how,
-            max_bad=p.max_bad, where=p.where,
+            c.data, p.size, stream=stream, columns=Columns(p.image, p.text, p.split), split=p.use, resize=p.how,
+            max_bad_fraction=p.max_bad, filter=p.where,
         )  # fmt: skip
 
     @cached_property
@@ -458,8 +458,7 @@ class TextToImageTask:
             "examples": self.prompts[:8],
         }
         if self.config.data:
-            own = ("image", "text", "split", "where", "how")
-            about["reading"] = {name: getattr(self.config.pictures, name) for name in own}
+            about["reading"] = self.config.pictures.reading()
         # a decoder that was told texts paints texts: no prior stands between
         priors = self.priors if self.config.decoder_objective.conditioning == "image" else {}
         return TextToImage(self.clip, self.tokenizer, self.normalizer, priors, decoder, about)

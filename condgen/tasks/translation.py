@@ -51,8 +51,8 @@ class TranslationTask(Task):
 
     def reading(self) -> dict[str, Any]:
         p = self.config.pictures
-        names = ("origin", "size", "a", "b", "where_a", "where_b", "match", "how")
-        return {name: getattr(p, name) for name in names} | {"names": list(p.names)}
+        own = {name: getattr(p, name) for name in ("origin", "size", "a", "b", "match")} | {"names": list(p.names)}
+        return own | {"filter_a": p.where_a, "filter_b": p.where_b, "resize": p.how}
 
     def _about(self, metrics: dict[str, Any]) -> dict[str, Any]:
         about = super()._about(metrics)

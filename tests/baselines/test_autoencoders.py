@@ -243,7 +243,7 @@ def test_a_class_is_left_out_of_training_alone(tmp_path):
     assert counts["its training images"] == (~np.isin(labels, (3, 4))).sum()
     assert counts[model.name] == len(open_any("digits", split="test"))
     with pytest.raises(CondgenError, match="has no value"):
-        open_any("digits", without="eleven")
+        open_any("digits", exclude_classes="eleven")
 
 
 def test_the_judge_tells_what_comes_back_beside_pca_and_how_likely_it_is(tmp_path):

@@ -414,12 +414,16 @@ def test_data_check_takes_columns(condgen, tmp_path):
     folder = tmp_path / "table"
     folder.mkdir()
     Image.new("RGB", (8, 8)).save(folder / "a.png")
-    (folder / "metadata.csv").write_text("image,words,part\na.png,a black square,test\n")
-    columns = ["--image", "picture", "--text", "words", "--split", "part"]
+    (folder / "metadata.csv").write_text("picture,words,part\na.png,a black square,test\n")
+    columns = ["--image-column", "picture", "--caption-column", "words", "--split-column", "part"]
     told = json.loads(condgen("data", "check", folder, *columns, "--json")[1])
     assert told["usable"] == 1 and told["splits"] == {"test": 1}
-    code, _, err = condgen("data", "check", folder, "--text", "wordz")
+    code, _, err = condgen("data", "check", folder, "--caption-column", "wordz")
     assert code == 2 and "wordz" in err
+    old = ["--image", "picture", "--text=words", "--split", "part"]
+    code, out, err = condgen("data", "check", folder, *old, "--json")
+    assert code == 0 and json.loads(out)["splits"] == {"test": 1}
+    assert "warning: --text is now called --caption-column" in err and "--split-column" in err
 
 
 def test_data_check_on_labels(condgen, tmp_path):
@@ -430,9 +434,9 @@ def test_data_check_on_labels(condgen, tmp_path):
     assert told["ready"] and told["form"] == "digits" and sum(told["values"]["label"]["3"].values()) == 183
     folder = captioned(tmp_path / "said", 4)
     (folder / "metadata.csv").write_text("image,wet,age\n" + "".join(f"{i}.png,{i % 2},{i / 2}\n" for i in range(4)))
-    code, out, _ = condgen("data", "check", folder, "--attributes", "wet, age")
+    code, out, _ = condgen("data", "check", folder, "--attribute-columns", "wet, age")
     assert code == 0 and "wet, 2 values:" in out and "age: a number, 0 to 1.5" in out
-    code, _, err = condgen("data", "check", folder, "--label", "wett")
+    code, _, err = condgen("data", "check", folder, "--label-column", "wett")
     assert code == 2 and "Did you mean 'wet'" in err
 
 
@@ -512,18 +516,18 @@ def test_evaluate_hands_its_options_on(condgen, monkeypatch, tiny_folder):
 
     monkeypatch.setattr("condgen.evaluation.evaluate", evaluate)
     numbers = ["--prompts", 3, "--pictures", 2]
-    reading = ["--text", "words", "--split-column", "part", "--where", "", "--how", "pad"]
+    reading = ["--caption-column", "words", "--split-column", "part", "--filter", "", "--resize", "pad"]
     code, out, err = condgen("evaluate", "tiny", *numbers, *reading, "-o", "report", "--json")
     assert code == 0 and json.loads(out)["model"] == "tiny" and "50% half" in err
     chosen = {
         "out": Path("report"),
         "data": "",
         "split": "test",
-        "image": None,
-        "text": "words",
+        "image_column": None,
+        "caption_column": "words",
         "split_column": "part",
-        "where": "",
-        "how": "pad",
+        "filter": "",
+        "resize": "pad",
         "prompts": 3,
         "pictures": 2,
         "ablate": 20,
@@ -535,7 +539,7 @@ def test_evaluate_hands_its_options_on(condgen, monkeypatch, tiny_folder):
         "combined": (),
         "inception": None,
         "features": False,
-        "label": None,
+        "label_column": None,
         "templates": [],
         "train_pictures": 0,
         "tune": 20_000,

@@ -82,7 +82,7 @@ def test_every_fault_is_counted_under_its_reason(report_of_faults):
     assert report.examples["duplicate row"] == ["red.png (same file, same caption)"]
     assert report.examples["image absent from metadata"] == ["stray.png"]
     assert report.examples["too large image"][0].startswith("huge.png (")
-    assert not report.ok() and report.ok(max_bad=0.9)
+    assert not report.ok() and report.ok(max_bad_fraction=0.9)
 
 
 def test_the_loader_agrees_with_the_check(tmp_path):
@@ -94,7 +94,7 @@ def test_the_loader_agrees_with_the_check(tmp_path):
     for reason, count in expected.items():
         assert f"{count} {reason}: " in str(caught.value)
     with pytest.warns(CondgenWarning, match=f"{bad} of {bad + 3} rows left out"):
-        assert len(load_captions(folder, 4, split="all", max_bad=0.9)) == 3
+        assert len(load_captions(folder, 4, split="all", max_bad_fraction=0.9)) == 3
 
 
 def test_examples_stop_at_ten(tmp_path):
@@ -142,7 +142,7 @@ def test_statistics_of_captions_and_splits(tmp_path):
     assert report.splits == {"(none)": 2, "train": 1, "test": 1} and report.split_rule == "a column"
     assert (report.usable, report.pictures) == (4, 3)
     assert check(tmp_path, split="test").total == 1
-    assert check(tmp_path, where="split=train").total == 1
+    assert check(tmp_path, filter="split=train").total == 1
 
 
 def test_sidecars(tmp_path):
@@ -163,7 +163,7 @@ def test_sidecars(tmp_path):
     assert report.examples["no caption"][2] == "no.png (no no.txt beside it)"
     assert report.examples["text without an image"] == ["lone.txt"]
     with pytest.raises(CondgenError, match="no columns"):
-        check(tmp_path, Columns(text="text"))
+        check(tmp_path, Columns(caption_column="text"))
 
 
 def test_the_report_is_json_and_text(report_of_faults):
@@ -194,7 +194,7 @@ def test_a_check_does_not_hold_the_pictures(tmp_path):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not on this machine")
 def test_emoji_are_ready():
-    report = check(SHARED / "emoji" / "emoji-base.parquet", where="vendor=fxemoji")
+    report = check(SHARED / "emoji" / "emoji-base.parquet", filter="vendor=fxemoji")
     assert report.ok() and report.total == 831 and report.bad == {}
     assert report.notes["alpha"] > 800 and report.sizes == {"64 x 64": 831}
     assert report.columns == ["image image, captions captions, split split"]

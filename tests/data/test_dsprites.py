@@ -40,7 +40,7 @@ def number_of(picture):
 def test_every_picture_has_its_factors_and_is_in_one_split(file, codes):
     seen = []
     for split in ("train", "test"):
-        data = open_labelled(file, split=split, attributes=EVERY)
+        data = open_labelled(file, split=split, attribute_columns=EVERY)
         assert data.images.shape[1:] == (1, 8, 8) and [factor.name for factor in data.factors] == list(EVERY)
         numbers = [number_of(picture) for picture in data.images]
         assert (data.codes == codes[numbers, 1:]).all() and set(np.unique(data.images)) == {0, 255}
@@ -57,7 +57,7 @@ def test_the_class_is_the_shape_by_name_and_pictures_are_resized(file):
 
 def test_other_factors_go_by_number(tmp_path, images, codes):
     np.savez(tmp_path / "own.npz", imgs=images, latents_classes=codes[:, 4:].astype(np.int32))
-    data = open_labelled(tmp_path / "own.npz", attributes=("factor 0", "factor 1"))
+    data = open_labelled(tmp_path / "own.npz", attribute_columns=("factor 0", "factor 1"))
     assert [factor.cardinality for factor in data.factors] == [5, 6]
 
 
@@ -109,7 +109,7 @@ def test_a_head_that_promises_too_much_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "asked, message", [({"attributes": ("colour",)}, "no factor 'colour'"), ({"where": "x=1"}, "no table")]
+    "asked, message", [({"attribute_columns": ("colour",)}, "no factor 'colour'"), ({"filter": "x=1"}, "no table")]
 )
 def test_what_cannot_be_chosen_is_refused(file, asked, message):
     with pytest.raises(CondgenError, match=message):

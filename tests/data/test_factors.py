@@ -14,13 +14,13 @@ CLOTHES = Attribute("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot")
 AGE = Attribute("age", mean=40.0, sd=10.0, low=18.0, high=90.0)
 
 
-@pytest.mark.parametrize("said", CLOTHES.values)
+@pytest.mark.parametrize("value", CLOTHES.values)
 def test_names_and_codes_are_a_round_trip(value):
     assert CLOTHES.format_target(CLOTHES.code(value)) == value
     assert CLOTHES.code(value.upper()) == CLOTHES.code(value)
 
 
-@pytest.mark.parametrize("said", [18, 40.5, "66"])
+@pytest.mark.parametrize("value", [18, 40.5, "66"])
 def test_numbers_are_standardised(value):
     assert AGE.code(value) == pytest.approx((float(value) - 40) / 10)
     assert float(AGE.format_target(AGE.code(value))) == pytest.approx(float(value))
@@ -31,7 +31,7 @@ def test_an_unknown_value_gets_the_nearest_names():
         CLOTHES.code("sneakers")
 
 
-@pytest.mark.parametrize("said", ["old", float("nan"), None, "inf"])
+@pytest.mark.parametrize("value", ["old", float("nan"), None, "inf"])
 def test_what_is_no_number_is_refused(value):
     with pytest.raises(CondgenError, match="age must be a"):
         AGE.code(value)

@@ -159,7 +159,7 @@ def test_pictures_that_are_not_square_need_a_size(tmp_path):
     write(tmp_path, {f"{name}/1.png": png((9, 0, 0), size=(8, 4)) for name in "ab"})
     with pytest.raises(CondgenError, match=r"a/1\.png is 8 x 4, not square\. .*--pictures\.size"):
         open_labelled(tmp_path, split="all")
-    assert open_labelled(tmp_path, 4, how="pad", split="all").images[0, 1, 0, 0] == 255
+    assert open_labelled(tmp_path, 4, resize="pad", split="all").images[0, 1, 0, 0] == 255
 
 
 @pytest.mark.parametrize("first", ["a", "z"], ids=["grey first", "colour first"])
@@ -203,7 +203,7 @@ def test_a_table_tells_label_and_attributes(tmp_path):
     rows = [["file_name", "label", "smiling", "age", "town", "split"]]
     rows += [[f"{i}.png", ["cat", "dog"][i % 2], i % 2, 20.5 + i, ["Bonn", "Ulm"][i // 3], "train"] for i in range(6)]
     rows += [["x.png", "emu", 1, 99.5, "Bonn", "test"]]
-    asked = {"attributes": ("smiling", "age", "town")}
+    asked = {"attribute_columns": ("smiling", "age", "town")}
     for form in (as_csv(tmp_path / "meta", rows), as_csv(tmp_path / "own", rows, "mine.csv")):
         train, test = (open_labelled(form, split=split, **asked) for split in ("train", "test"))
         label, smiling, age, town = train.factors
@@ -254,14 +254,14 @@ def test_labels_out_of_range_and_absent_labels_are_bad_rows(tmp_path):
         data = open_labelled(path, split="all")
     assert len(data) == 300 and data.factors[0].values == ("a", "b", "c") and not np.isnan(data.codes).any()
     with pytest.raises(CondgenError, match=r"3 of 303 rows cannot be used[\s\S]*1 no label: 302\.png"):
-        open_labelled(path, split="all", max_bad=0)
+        open_labelled(path, split="all", max_bad_fraction=0)
 
 
 def test_gaps_in_attributes_are_unknown_and_told(tmp_path):
     rows = [{"label": "ab"[i % 2], "age": None if i == 3 else i / 2, "wet": None if i < 2 else i % 2} for i in range(8)]
     path = as_parquet(tmp_path / "x.parquet", rows)
     with pytest.warns(CondgenWarning, match=r"age is not known of 1 of 8 images; wet is not known of 2 of 8"):
-        data = open_labelled(path, split="all", attributes=("age", "wet"))
+        data = open_labelled(path, split="all", attribute_columns=("age", "wet"))
     assert np.isnan(data.codes).sum(0).tolist() == [0, 1, 2] and values_of(data, 1)[3] == "unknown"
     assert data.factors[2].values == ("0", "1")
 
@@ -270,7 +270,7 @@ def test_gaps_in_attributes_are_unknown_and_told(tmp_path):
 def test_gaps_in_text(tmp_path, gap):
     rows = [["file_name", "label", "age"], *([f"{i}.png", i % 2, gap if i == 1 else i + 0.5] for i in range(6))]
     with pytest.warns(CondgenWarning, match="age is not known of 1 of 6"):
-        data = open_labelled(as_csv(tmp_path, rows), split="all", attributes=("age",))
+        data = open_labelled(as_csv(tmp_path, rows), split="all", attribute_columns=("age",))
     assert data.factors[1].mean == pytest.approx(np.mean([0.5, 2.5, 3.5, 4.5, 5.5]))
 
 
@@ -285,12 +285,12 @@ def test_the_faults_of_columns(tmp_path):
     refused(r"'label' says nothing.*first fault: x\.parquet:1: a list", [{"label": [1]}] * 3)
     refused(r"'label' has 40 different texts in 40 rows.*captions", [{"label": f"cat {i}"} for i in range(40)])
     ages = [{"label": i % 2, "age": "old" if i == 7 else str(i)} for i in range(80)]
-    refused(r"'age' holds numbers, and 'old' at x\.parquet:8\. Leave cells empty", ages, attributes=("age",))
-    refused("no column 'agge'.*Did you mean 'age'", ages, attributes=("agge",))
-    refused("no column 'klass'", ages, label="klass")
+    refused(r"'age' holds numbers, and 'old' at x\.parquet:8\. Leave cells empty", ages, attribute_columns=("age",))
+    refused("no column 'agge'.*Did you mean 'age'", ages, attribute_columns=("agge",))
+    refused("no column 'klass'", ages, label_column="klass")
     refused(r"has the columns image, caption; name the one of the label \(train: --pictures\.label NAME, data check",
             [{"caption": "a cat"}])  # fmt: skip
-    refused("enormous", [{"label": i % 2, "n": (i - 25) * 1e306} for i in range(50)], attributes=("n",))
+    refused("enormous", [{"label": i % 2, "n": (i - 25) * 1e306} for i in range(50)], attribute_columns=("n",))
 
 
 def test_attributes_are_guessed_where_there_is_no_label(tmp_path):
@@ -309,12 +309,12 @@ def test_attributes_are_guessed_where_there_is_no_label(tmp_path):
 def test_where_keeps_rows_and_their_values(tmp_path):
     rows = [{"label": "abc"[i % 3], "kind": i % 2} for i in range(12)]
     path = as_parquet(tmp_path / "x.parquet", [row for row in rows if (row["label"], row["kind"]) != ("c", 1)])
-    assert open_labelled(path, split="all", where="kind=1").factors[0].values == ("a", "b")
+    assert open_labelled(path, split="all", filter="kind=1").factors[0].values == ("a", "b")
     for source in (zoo(tmp_path / "zoo"), "digits"):
         with pytest.raises(CondgenError, match="no columns to choose"):
-            open_labelled(source, where="kind=1")
+            open_labelled(source, filter="kind=1")
         with pytest.raises(CondgenError, match="no columns to choose"):
-            open_labelled(source, label="kind")
+            open_labelled(source, label_column="kind")
     with pytest.raises(CondgenError, match="have their own names"):
         open_labelled(tmp_path / "zoo", names=("a", "b"))
 
@@ -514,7 +514,7 @@ def test_cifar_as_parquet():
 @pytest.mark.filterwarnings("ignore:.*parts.parquet")
 def test_nouns_by_their_parts():
     parts = ("background", "body", "accessory", "head", "glasses")
-    data = open_labelled(SHARED / "nouns", attributes=parts, split="test_comp")
+    data = open_labelled(SHARED / "nouns", attribute_columns=parts, split="test_comp")
     assert [factor.cardinality for factor in data.factors] == [2, 30, 143, 253, 23]
     row = pq.ParquetFile(SHARED / "nouns" / "test_comp.parquet").read().slice(7, 1).to_pylist()[0]
     assert [values_of(data, i)[7] for i in range(5)] == [row[f"{part}_name"] for part in parts]

@@ -78,7 +78,7 @@ def test_grey_of_colours_is_that_of_pil():
     assert np.array_equal(coloured(coloured(colours, 1), 3), np.stack([pil] * 3))
 
 
-@pytest.mark.parametrize("asked", [{"size": -1}, {"image_channels": 2}, {"how": "stretch"}])
+@pytest.mark.parametrize("asked", [{"size": -1}, {"image_channels": 2}, {"resize": "stretch"}])
 def test_what_no_picture_can_be_is_refused(asked):
     with pytest.raises(CondgenError, match="0, 1 or 3 colours"):
         open_labelled("digits", **asked)
@@ -153,7 +153,7 @@ def test_pictures_that_are_not_square_need_a_size(tmp_path):
         open_labelled(tmp_path)
     assert open_labelled(tmp_path, 4).images.shape == (2, 1, 4, 4)
     assert np.array_equal(open_labelled(tmp_path, 4).images[:, 0], noise(2, 4, 6)[:, :, 1:5])
-    assert open_labelled(tmp_path, 8, how="pad").images.shape == (2, 1, 8, 8)
+    assert open_labelled(tmp_path, 8, resize="pad").images.shape == (2, 1, 8, 8)
 
 
 IDX_FAULTS = {

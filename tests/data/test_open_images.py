@@ -54,17 +54,17 @@ def test_what_holds_no_pictures_is_refused(tmp_path):
 
 def test_a_label_that_is_named_must_be_there(folder):
     with pytest.raises(CondgenError):
-        open_any(folder, label="class")
+        open_any(folder, label_column="class")
 
 
 def test_a_class_can_be_left_out():
-    whole, rest = open_any("digits", split="all"), open_any("digits", split="all", without="3")
+    whole, rest = open_any("digits", split="all"), open_any("digits", split="all", exclude_classes="3")
     assert set(whole.labels) - set(rest.labels) == {3} and rest.factors == whole.factors
     assert len(rest) == (whole.labels != 3).sum()
     with pytest.raises(CondgenError, match="no value 'three'"):
-        open_any("digits", without="three")
+        open_any("digits", exclude_classes="three")
 
 
 def test_what_has_no_classes_has_none_to_leave_out(folder):
     with pytest.raises(CondgenError, match="no classes"):
-        open_any(folder, split="all", without="cat")
+        open_any(folder, split="all", exclude_classes="cat")

@@ -137,7 +137,7 @@ FORMS = [
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_pictures_and_captions(form, tmp_path):
-    columns = Columns(text="caption, prompt") if form is csv_by_its_own_path else Columns()
+    columns = Columns(caption_column="caption, prompt") if form is csv_by_its_own_path else Columns()
     data = load_captions(form(tmp_path / "data"), 4, split="all", columns=columns)
     assert data.images.shape == (3, 3, 4, 4) and data.size == 4 and data.images.flags.writeable
     found = {tuple(image[:, 0, 0]): own for image, own in zip(data.images, captions_of(data))}
@@ -248,16 +248,16 @@ def test_a_name_that_only_begins_like_a_split_is_none(name):
 def test_where_keeps_rows_by_their_columns(tmp_path):
     rows = [row | {"vendor": "ab"[i // 5], "rank": float(i)} for i, row in enumerate(many(10))]
     path = write_parquet(tmp_path / "one.parquet", rows)
-    assert len(load_captions(path, 4, split="all", where="vendor=A, even=true")) == 3
-    assert load_captions(path, 4, split="all", where="rank=7").texts == ["shade 7"]
+    assert len(load_captions(path, 4, split="all", filter="vendor=A, even=true")) == 3
+    assert load_captions(path, 4, split="all", filter="rank=7").texts == ["shade 7"]
     with pytest.raises(CondgenError, match=r"no column 'vender'.*even.*vendor.*Did you mean 'vendor'"):
-        load_captions(path, 4, where="vender=a")
+        load_captions(path, 4, filter="vender=a")
     with pytest.raises(CondgenError, match=r"with vendor=c.*filter"):
-        load_captions(path, 4, split="all", where="vendor=c")
+        load_captions(path, 4, split="all", filter="vendor=c")
     with pytest.raises(CondgenError, match="column=value"):
-        load_captions(path, 4, where="vendor")
+        load_captions(path, 4, filter="vendor")
     with pytest.raises(CondgenError, match="no columns"):
-        load_captions(sidecars(tmp_path / "s"), 4, where="vendor=a")
+        load_captions(sidecars(tmp_path / "s"), 4, filter="vendor=a")
 
 
 def test_columns_can_be_named(tmp_path):
@@ -265,7 +265,7 @@ def test_columns_can_be_named(tmp_path):
     path = write_parquet(tmp_path / "one.parquet", rows)
     assert load_captions(path, 4, columns=Columns("x", "y", "z")).texts == ["said"]
     with pytest.raises(CondgenError, match="no column 'yy'"):
-        load_captions(path, 4, columns=Columns(text="yy"))
+        load_captions(path, 4, columns=Columns(caption_column="yy"))
 
 
 def test_captions_are_cleaned():
@@ -283,7 +283,7 @@ def test_a_few_bad_rows_only_warn(tmp_path):
     with pytest.warns(CondgenWarning, match=r"1 of 200 rows left out: 1 corrupt image: bad\.png"):
         assert len(load_captions(path, 4, split="all")) == 199
     with pytest.raises(CondgenError, match=r"1 of 200[\s\S]*train: --pictures\.max_bad SHARE"):
-        load_captions(path, 4, split="all", max_bad=0)
+        load_captions(path, 4, split="all", max_bad_fraction=0)
 
 
 def test_a_comma_without_quotes_is_a_broken_line(tmp_path):
@@ -323,10 +323,13 @@ def test_labels_in_the_place_of_captions_are_refused(tmp_path):
     refused(labels, "looks like labels")
     refused(labels.parent, "looks like labels")
     refused(write_csv(paint(tmp_path / "c"), [["file_name", "label"], ["red.png", "3"]]), "'label' looks like labels")
-    refused(tmp_path / "c", r"\(train: --pictures\.text NAME, data check: --text NAME\)")
+    refused(tmp_path / "c", r"\(train: --pictures\.text NAME, data check: --caption-column NAME\)")
     numbers = write_csv(paint(tmp_path / "n", ["red"]), [["file_name", "text"], ["red.png", "3"]])
-    refused(numbers, "'text' looks like labels: it holds only numbers.*train: --pictures.text text, data check: --text")
-    assert load_captions(numbers, 4, split="all", columns=Columns(text="text")).texts == ["3"]
+    refused(
+        numbers,
+        "'text' looks like labels: it holds only numbers.*train: --pictures.text text, data check: --caption-column",
+    )
+    assert load_captions(numbers, 4, split="all", columns=Columns(caption_column="text")).texts == ["3"]
     refused(write_parquet(tmp_path / "i.parquet", [{"image": png(), "caption": 7}]), "looks like labels")
     paint(tmp_path / "classes" / "cat")
     refused(tmp_path / "classes", r"folders \(cat\), which look like labels")
@@ -381,7 +384,7 @@ def test_nouns_by_the_names_of_its_files():
 @needs_shared
 def test_emoji_on_white_by_vendor():
     path = SHARED / "emoji" / "emoji-base.parquet"
-    data = load_captions(path, 64, columns=Columns(text="captions"), split="test", where="vendor=noto")
+    data = load_captions(path, 64, columns=Columns(caption_column="captions"), split="test", filter="vendor=noto")
     assert 50 < len(data) < 300 and (data.captions[:, 2] >= 0).all()
     corners = data.images[:, :, 0, 0]
     assert (corners == 255).all(axis=1).mean() > 0.9, "transparent corners must be white, not black"

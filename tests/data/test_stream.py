@@ -274,18 +274,18 @@ def with_bad(tmp_path, bad: set[int]) -> Path:
 
 
 def test_a_picture_that_cannot_be_decoded_is_replaced_by_its_neighbour(tmp_path, views_of):
-    stream = open_stream(with_bad(tmp_path, {0, 1, 30, 89}), max_bad=0.05)
+    stream = open_stream(with_bad(tmp_path, {0, 1, 30, 89}), max_bad_fraction=0.05)
     parts = [views_of(stream, rank=rank, world=2) for rank in (0, 1)]
     seen = Counter(s for step in range(15) for part in parts for s in shades(part(step)))
     assert seen == Counter([i for i in range(N) if i not in (0, 1, 30, 89)] + [2, 2, 29, 88])
     with pytest.raises(CondgenError, match=r"x\.tar/.*corrupt image.*max_bad"):
-        views = views_of(open_stream(tmp_path / "x.tar", max_bad=0.02))
+        views = views_of(open_stream(tmp_path / "x.tar", max_bad_fraction=0.02))
         for step in range(15):
             views(step)
 
 
 def test_a_block_without_a_picture_is_refused(tmp_path, views_of):
-    stream = open_stream(with_bad(tmp_path, set(range(8, 16))), max_bad=0.5)
+    stream = open_stream(with_bad(tmp_path, set(range(8, 16))), max_bad_fraction=0.5)
     views = views_of(stream)
     with pytest.raises(CondgenError, match="none can be decoded"):
         for step in range(15):
@@ -297,7 +297,7 @@ def test_rows_without_captions_count_before_training(tmp_path):
     with pytest.raises(CondgenError, match="1 no caption"):
         open_stream(path)
     with pytest.warns(UserWarning, match="1 of 10 rows left out"):
-        assert len(open_stream(path, max_bad=0.2)) == 9
+        assert len(open_stream(path, max_bad_fraction=0.2)) == 9
 
 
 def test_shards_that_change_or_vanish_are_named(folder, views_of):
@@ -334,7 +334,7 @@ def test_the_digest_names_the_data_and_how_it_is_read(folder):
     assert stream.digest == open_stream(folder).digest
     others = [
         open_stream(folder, split="train"),
-        open_stream(folder, how="pad"),
+        open_stream(folder, resize="pad"),
         Stream(open_source(folder), 8, split="all"),
     ]
     assert len({stream.digest, *(other.digest for other in others)}) == 4

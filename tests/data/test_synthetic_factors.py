@@ -16,18 +16,18 @@ EVERY = tuple(FACTORS)
 
 @pytest.fixture(scope="module")
 def test_pictures():
-    return open_labelled("scenes", split="test", attributes=EVERY)
+    return open_labelled("scenes", split="test", attribute_columns=EVERY)
 
 
 def test_every_combination_is_there_once_and_in_one_split():
-    parts = find("scenes", Columns(attributes=EVERY)).parts
+    parts = find("scenes", Columns(attribute_columns=EVERY)).parts
     codes = np.concatenate([part.codes for part in parts])
     assert len(parts[0].codes) == TRAIN
     assert len(np.unique(codes, axis=0)) == len(codes) == np.prod([len(values) for values in FACTORS.values()])
 
 
 def test_factors_are_uniform_and_independent_in_what_is_trained_on():
-    codes = find("scenes", Columns(attributes=EVERY)).parts[0].codes
+    codes = find("scenes", Columns(attribute_columns=EVERY)).parts[0].codes
     for column, values in zip(codes.T, FACTORS.values()):
         assert np.bincount(column, minlength=len(values)) / TRAIN == pytest.approx(1 / len(values), rel=0.03)
     assert np.abs(np.corrcoef(codes.T) - np.eye(5)).max() < 0.01
@@ -56,7 +56,7 @@ def test_the_class_is_the_shape_and_the_size_is_free():
     data = open_any("scenes", 16, split="test")
     assert data.images.shape[1:] == (3, 16, 16) and [factor.name for factor in data.factors] == ["label"]
     assert data.factors[0].values == tuple(SHAPES)
-    other = open_labelled("scenes", image_channels=1, split="test", label="colour", attributes=("x",))
+    other = open_labelled("scenes", image_channels=1, split="test", label_column="colour", attribute_columns=("x",))
     assert [factor.name for factor in other.factors] == ["label", "x"] and other.image_channels == 1
     assert other.factors[0].values == tuple(COLOURS)
 
@@ -65,9 +65,9 @@ def test_the_class_is_the_shape_and_the_size_is_free():
     "asked, message",
     [
         ({"size": 8}, "from 16"),
-        ({"attributes": ("hue",)}, "no factor .hue.; it has shape, colour"),
-        ({"label": "x", "attributes": ("x",)}, "chosen twice"),
-        ({"where": "x=1"}, "scenes is drawn"),
+        ({"attribute_columns": ("hue",)}, "no factor .hue.; it has shape, colour"),
+        ({"label_column": "x", "attribute_columns": ("x",)}, "chosen twice"),
+        ({"filter": "x=1"}, "scenes is drawn"),
         ({"split": "val"}, "no images in the split 'val'"),
     ],
 )

@@ -229,8 +229,8 @@ def test_what_cannot_be_judged_is_refused():
         read_exam(train.factors, train, test, 5, ("label",))
     with pytest.raises(CondgenError, match="in both training and test"):
         read_exam(train.factors, train, replace(test, codes=np.full_like(test.codes, math.nan)), 5)
-    with pytest.raises(CondgenError, match=r"--text.*models of captions"):
-        evaluate(Painter(train), text="words")
+    with pytest.raises(CondgenError, match=r"--caption-column.*models of captions"):
+        evaluate(Painter(train), caption_column="words")
     with pytest.raises(CondgenError, match="--per-label"):
         evaluate(Painter(train), per_label=0)
     with pytest.raises(CondgenError, match="--data"):
@@ -245,7 +245,10 @@ def stand_in(tmp_path, monkeypatch):
     """The folder of an untrained model of digits, and a judge that learns for a moment."""
     monkeypatch.setattr("condgen.evaluation.class_to_image.ClassifierRun", lambda: ClassifierRun(images=512))
     model = tiny_labels(factors=digits(slice(0, 1)).factors)
-    model.about |= {"data": "digits", "pictures": {"size": 8, "image_channels": 1, "how": "crop", "attributes": []}}
+    model.about |= {
+        "data": "digits",
+        "reading": {"size": 8, "image_channels": 1, "resize": "crop", "attribute_columns": []},
+    }
     model.save(tmp_path / "digits", card="# digits\n")
     return tmp_path / "digits"
 
@@ -269,7 +272,7 @@ def test_what_does_not_fit_a_model_of_labels_is_refused(condgen, stand_in):
     Path("text.pth").write_text("no weights")
     for flags, word in (
         (("--parts", "parts.parquet", "--data", "digits"), "--parts"),
-        (("--text", "caption"), "--text"),
+        (("--caption-column", "caption"), "--caption-column"),
         (("--seeds", "0"), "--seeds"),
         (("--data", "missing"), "missing"),
         (("--combined", "label,ink"), "no combinations"),

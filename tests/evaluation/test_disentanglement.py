@@ -130,5 +130,5 @@ def test_the_command_line_scores_a_model(tmp_path, capsys):
         "y",
     ]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"information.png", "traversals.png"}
-    assert main([*asked, "--attributes", "x,hue"]) == 2
+    assert main([*asked, "--attribute-columns", "x,hue"]) == 2
     assert "no factor 'hue'" in capsys.readouterr().err

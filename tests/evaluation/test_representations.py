@@ -332,7 +332,7 @@ def test_captioned_pictures_are_looked_for(condgen, models, captioned):
 
 
 def test_captions_and_classes_can_be_judged_together(condgen, models, captioned):
-    flags = ("--data", captioned, "--label", "kind", "--text", "text", "--tune", 0)
+    flags = ("--data", captioned, "--label-column", "kind", "--caption-column", "text", "--tune", 0)
     code, out, _ = condgen("evaluate", models / "clip", *flags, "--template", "a {} digit", "--json")
     report = json.loads(out)
     assert code == 0 and {"features", "retrieval"} <= set(report) and report["templates"] == ["a {} digit"]
@@ -343,17 +343,19 @@ def test_what_cannot_be_judged_is_said(condgen, models, captioned):
     clip, see_ = models / "clip", models / "see"
     refused(condgen("evaluate", clip), "--data")
     refused(condgen("evaluate", "tiny", "--features"), "--data")
-    refused(condgen("evaluate", see_, "--data", captioned, "--text", "text"), "knows no words", "--label")
+    refused(
+        condgen("evaluate", see_, "--data", captioned, "--caption-column", "text"), "knows no words", "--label-column"
+    )
     refused(condgen("evaluate", see_, "--data", "nowhere"), "nowhere")
     refused(condgen("evaluate", clip, "--data", "digits", "--per-label", 5), "--per-label", "features")
     refused(condgen("evaluate", "tiny", "--train-pictures", 5), "--train-pictures", "--features")
-    refused(condgen("evaluate", "tiny", "--label", "kind"), "--label", "--features")
+    refused(condgen("evaluate", "tiny", "--label-column", "kind"), "--label-column", "--features")
     refused(condgen("evaluate", clip, "--data", "digits", "--split", "train"), "--split train")
     refused(condgen("evaluate", clip, "--data", "digits", "--split", "all"), "--split all")
     refused(condgen("evaluate", clip, "--data", "digits", "--tune", -1), "--tune")
     refused(condgen("evaluate", clip, "--data", "digits", "--template", "a photo"), "template")
     refused(condgen("evaluate", clip, "--data", "nowhere"), "nowhere")
-    refused(condgen("evaluate", clip, "--data", captioned, "--label", "colour"), "colour")
+    refused(condgen("evaluate", clip, "--data", captioned, "--label-column", "colour"), "colour")
 
 
 def test_python_judges_what_is_given():

@@ -124,12 +124,17 @@ def test_pictures_are_read_as_those_of_the_training(tmp_path):
     lines += [f"{name}.png,one {name},two {name},test,{'me' if name == 'c' else 'you'}" for name in names]
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
     model = tiny_model()
-    model.about["pictures"] = {"image": "picture", "text": "words", "split": "part", "where": "maker=you", "how": "pad"}
+    model.about["reading"] = {
+        "image_column": "picture", "caption_column": "words", "split_column": "part", "filter": "maker=you",
+        "resize": "pad",
+    }  # fmt: skip
     own = read_pictures(model, str(tmp_path), "test", {})
     assert own.texts == ["one a", "one b"] and (own.images[0, :, 0] == 255).all()
-    other = read_pictures(model, str(tmp_path), "test", {"text": "other", "where": "", "how": "crop", "image": None})
+    other = read_pictures(
+        model, str(tmp_path), "test", {"caption_column": "other", "filter": "", "resize": "crop", "image_column": None}
+    )
     assert other.texts == ["two a", "two b", "two c"] and not (other.images[0, :, 0] == 255).all()
-    for about in (None, [], {"text": 3}):
+    for about in (None, [], {"caption_column": 3}):
         model.about["pictures"] = about
         with pytest.raises(CondgenError, match="columns"):
             read_pictures(model, str(tmp_path), "test", {})

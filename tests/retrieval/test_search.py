@@ -301,7 +301,7 @@ def test_every_model_split_and_way_to_read_has_its_own(encoder, tmp_path, seen):
     shown = picture(0, "red")
     for _ in range(2):
         search(encoder, home, shown)
-        search(encoder, home, shown, how="pad")
+        search(encoder, home, shown, resize="pad")
         search(other, home, shown)
     assert seen.count(12) == 3 and len(list((tmp_path / "cache" / "search").iterdir())) == 3
 
@@ -497,7 +497,7 @@ def test_encode_prints_what_it_wrote(condgen, encoders, monkeypatch):
         (["search", "tiny", "--data", "photos", "a dog", "--device", "abacus"], ["abacus"]),
         (["search", "tiny", "--data", "empty", "a dog"], ["empty"]),
         (["search", "tiny", "--data", "torn", "a dog"], ["no image", "corrupt image: a.png"]),
-        (["search", "tiny", "--data", "photos", "--where", "a=b", "a dog"], ["photos"]),
+        (["search", "tiny", "--data", "photos", "--filter", "a=b", "a dog"], ["photos"]),
         (["encode", "tiny", "-o", "e.npy"], ["nothing to encode"]),
         (["encode", "tiny", "--text", "a dog"], ["-o e.parquet"]),
         (["encode", "tiny", "--text", "a dog", "-o", "e.csv"], ["-o e.parquet"]),

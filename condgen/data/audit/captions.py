@@ -62,9 +62,9 @@ class Report:
     split_rule: str
     labels: list[str]
 
-    def ok(self, max_bad: float = LIMIT) -> bool:
+    def ok(self, max_bad_fraction: float = LIMIT) -> bool:
         """Whether training would take the data: something is usable, and at most this share of the rows is bad."""
-        return self.usable > 0 and self.total - self.usable <= max_bad * self.total
+        return self.usable > 0 and self.total - self.usable <= max_bad_fraction * self.total
 
     def as_dict(self) -> dict[str, object]:
         """Plain values that JSON can hold."""
@@ -80,7 +80,7 @@ class Report:
             f"words {words[0]} to {words[2]}, median {words[1]}",
             f"  sizes: {_counts(self.sizes)}",
             f"  splits by {self.split_rule}: {_counts(self.splits)}",
-            *(f"  there are labels too: --label {name} looks at these" for name in self.labels),
+            *(f"  there are labels too: --label-column {name} looks at these" for name in self.labels),
             *self._listed("cannot be used", self.bad),
             *self._listed("worth knowing, still used", self.notes),
             "Ready for training." if self.ok() else f"Not ready: training takes at most {LIMIT:.0%} of unusable rows.",
@@ -133,7 +133,7 @@ def check(
     columns: Columns = GUESSED,
     *,
     split: str = "all",
-    where: str = "",
+    filter: str = "",
     sheet: str | os.PathLike[str] = "",
 ) -> Report | LabelReport:
     """Reads every row and opens every image once, with the reader that training uses, and counts.
@@ -143,16 +143,18 @@ def check(
         columns: names of the columns, guessed where empty. Where there are captions and labels, captions are looked
             at, unless a label or an attribute is named.
         split: the split to look at; `all` looks at everything.
-        where: keeps rows by their columns: `vendor=noto,heldout_pair=false`.
+        filter: keeps rows by their columns: `vendor=noto,heldout_pair=false`.
         sheet: the PNG to write, with some images of every class.
 
     Raises:
         CondgenError: there is nothing that could be read row by row, or no labels for the sheet.
     """
-    found = open_either(path, columns, where)
+    found = open_either(path, columns, filter)
     if isinstance(found, Source):
         if sheet:
-            raise CondgenError(f"{path} has captions; a sheet shows images by their label. Name it (--label NAME).")
+            raise CondgenError(
+                f"{path} has captions; a sheet shows images by their label. Name it (--label-column NAME)."
+            )
         return _check_captions(found, split)
     report, drawn = check_labels(found, split)
     if sheet and drawn is not None:

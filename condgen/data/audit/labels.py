@@ -68,9 +68,9 @@ class LabelReport:
     splits: dict[str, int]
     split_rule: str
 
-    def ok(self, max_bad: float = LIMIT) -> bool:
+    def ok(self, max_bad_fraction: float = LIMIT) -> bool:
         """Whether training would take the data: something is usable, and at most this share of the rows is bad."""
-        return self.usable > 0 and self.total - self.usable <= max_bad * self.total
+        return self.usable > 0 and self.total - self.usable <= max_bad_fraction * self.total
 
     def as_dict(self) -> dict[str, object]:
         """Plain values that JSON can hold."""

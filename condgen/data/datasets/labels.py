@@ -83,7 +83,7 @@ def captioned(data: LabelledPictures, templates: Sequence[str]) -> CaptionedPict
     """
     label = next((factor for factor in data.factors if factor.name == LABEL), None)
     if label is None:
-        raise CondgenError(f"{data.name} has no classes to make captions of. Name their column with --label.")
+        raise CondgenError(f"{data.name} has no classes to make captions of. Name their column with --label-column.")
     texts, index = intern_captions(class_captions(label.values, templates))
     known = ~np.isnan(data.codes[:, [factor.name for factor in data.factors].index(LABEL)])
     labels, images = data.labels[known], np.repeat(data.images[known], 3 // data.image_channels, axis=1)

@@ -193,7 +193,7 @@ def choose(where: str, factors: Sequence[str], label: str, attributes: Sequence[
     return {LABEL if name == label else name: name for name in chosen}
 
 
-def squared(images: np.ndarray, size: int, how: Literal["crop", "pad"], where: str) -> np.ndarray:
+def squared(images: np.ndarray, size: int, resize: Literal["crop", "pad"], where: str) -> np.ndarray:
     """uint8 (N, C, H, W) -> (N, C, S, S): as `pictures.fit`, Lanczos; S = H = W where `size` is 0.
 
     Raises:
@@ -208,7 +208,7 @@ def squared(images: np.ndarray, size: int, how: Literal["crop", "pad"], where: s
     fitted = np.empty((n, channels, size, size), np.uint8)
     for i, picture in enumerate(progress(images, n, "resizing images")):
         shown = np.broadcast_to(picture.transpose(1, 2, 0), (height, width, 3))
-        fitted[i] = fit(Image.fromarray(np.ascontiguousarray(shown)), size, how)[:channels]
+        fitted[i] = fit(Image.fromarray(np.ascontiguousarray(shown)), size, resize)[:channels]
     return fitted
 
 

@@ -76,7 +76,7 @@ def read_idx(path: Path, kind: int) -> np.ndarray:
 
 def _shape(path: Path, head: bytes, kind: int) -> tuple[int, ...]:
     """The sizes that a header tells."""
-    what = "labels" if kind == 1 else "pictures"
+    what = "labels" if kind == 1 else "images"
     if len(head) < 4 + 4 * kind or head[:4] != bytes((0, 0, 8, kind)):
         raise CondgenError(
             f"{path} does not begin as an idx file of {what} does: 00 00 08 {kind:02} and {kind} sizes, got "

@@ -102,10 +102,10 @@ def load_captions(
     *,
     columns: Columns = GUESSED,
     split: str = "train",
-    how: Literal["crop", "pad"] = "crop",
+    resize: Literal["crop", "pad"] = "crop",
     background: RGB = WHITE,
-    max_bad: float = 0.01,
-    where: str = "",
+    max_bad_fraction: float = 0.01,
+    filter: str = "",
 ) -> CaptionedPictures:
     """Reads captioned images into memory; the forms and the rule for splits are at the top of this module.
 
@@ -114,10 +114,10 @@ def load_captions(
         size: edge length S of the images, in pixels.
         columns: names of the columns, guessed where empty.
         split: `train`, `test`, another split that the data has, or `all`.
-        how: `crop` to the centred square or `pad` to it.
+        resize: `crop` to the centred square or `pad` to it.
         background: RGB, 0 to 255, under transparent pixels and around padded images.
-        max_bad: share of rows, 0 to 1, that may be unusable; those are left out with a `CondgenWarning`.
-        where: keeps rows by their columns: `vendor=noto,heldout_pair=false`.
+        max_bad_fraction: share of rows, 0 to 1, that may be unusable; those are left out with a `CondgenWarning`.
+        filter: keeps rows by their columns: `vendor=noto,heldout_pair=false`.
 
     Returns:
         N images, uint8 (N, 3, S, S), with their captions.
@@ -125,29 +125,37 @@ def load_captions(
     Raises:
         CondgenError: no captioned images there, a column or split that is not there, or too many bad rows.
     """
-    return load(open_source(path, columns, where), size, split=split, how=how, background=background, max_bad=max_bad)
+    return load(
+        open_source(path, columns, filter),
+        size,
+        split=split,
+        resize=resize,
+        background=background,
+        max_bad_fraction=max_bad_fraction,
+    )
 
 
 def load(
-    source: Source, size: int, *, split: str, how: Literal["crop", "pad"], background: RGB, max_bad: float
+    source: Source, size: int, *, split: str, resize: Literal["crop", "pad"], background: RGB, max_bad_fraction: float
 ) -> CaptionedPictures:
     """The same for a source that is open already."""
     found = _Gathered()
     for row, picture, oddities in read(source, split, background=background):
-        found.add(row, None if picture is None else fit(picture, size, how, background=background), oddities)
-    judge(source, found.bad, found.odd, found.total, max_bad)
+        found.add(row, None if picture is None else fit(picture, size, resize, background=background), oddities)
+    judge(source, found.bad, found.odd, found.total, max_bad_fraction)
     images = np.frombuffer(found.pixels, np.uint8).reshape(-1, 3, size, size)
     texts, index = intern_captions(found.captions)
     return CaptionedPictures(images, texts, index, name=source.name)
 
 
-def judge(source: Source, bad: Tally, odd: Tally, total: int, max_bad: float) -> None:
+def judge(source: Source, bad: Tally, odd: Tally, total: int, max_bad_fraction: float) -> None:
     """Refuses data with too many bad rows among `total`; warns of what was left out or cut short."""
     path = source.path
-    if bad.total() > max_bad * total or bad.total() == total:
+    if bad.total() > max_bad_fraction * total or bad.total() == total:
         listed = "\n  ".join(bad.lines(most=3))
         raise CondgenError(
-            f"{path}: {bad.total()} of {total} rows cannot be used (the limit is {max_bad:.3g} of them):\n  {listed}\n"
+            f"{path}: {bad.total()} of {total} rows cannot be used (the limit is {max_bad_fraction:.3g} of them):\n"
+            f"  {listed}\n"
             f"`condgen data check {path}` shows more. Mend them, or let more be left out "
             "(train: --pictures.max_bad SHARE)."
         )
@@ -191,11 +199,11 @@ def _empty(source: Source, split: str, splits: set[str]) -> CondgenError:
         return CondgenError(f"{source.path} has no rows. {FORMS}")
     if source.by_name:
         splits |= {table.named for table in source.tables if table.named}
-    where = ",".join("=".join(pair) for pair in source.where)
+    conditions = ",".join("=".join(pair) for pair in source.conditions)
     return CondgenError(
-        f"{source.path} has no rows in the split '{split}'{f' with {where}' if where else ''}. Splits there, told by "
-        f"{source.rule}: {listed(sorted(splits - {''}))}. Choose one of them or 'all'"
-        f"{', and check the values of the filter' if where else ''}."
+        f"{source.path} has no rows in the split '{split}'{f' with {conditions}' if conditions else ''}. Splits there, "
+        f"told by {source.rule}: {listed(sorted(splits - {''}))}. Choose one of them or 'all'"
+        f"{', and check the values of the filter' if conditions else ''}."
     )
 
 

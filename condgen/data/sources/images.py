@@ -106,22 +106,22 @@ def _without_texts(content: bytes) -> bytes:
 
 
 def fit(
-    picture: Image.Image, size: int, how: Literal["crop", "pad"] = "crop", *, background: RGB = WHITE
+    picture: Image.Image, size: int, resize: Literal["crop", "pad"] = "crop", *, background: RGB = WHITE
 ) -> np.ndarray:
     """Makes an RGB image square.
 
     Args:
         picture: mode RGB, any size.
         size: edge length S in pixels.
-        how: `crop` keeps the largest centred square; `pad` keeps everything and fills up with the background.
+        resize: `crop` keeps the largest centred square; `pad` keeps everything and fills up with the background.
 
     Returns:
         uint8 (3, S, S). Resampling is antialiased (Lanczos); where the edge is S already, no pixel is changed.
     """
-    if size < 1 or how not in ("crop", "pad"):
-        raise CondgenError(f"An image is fitted to a size >= 1 by 'crop' or 'pad', got size {size} and {how!r}.")
+    if size < 1 or resize not in ("crop", "pad"):
+        raise CondgenError(f"An image is fitted to a size >= 1 by 'crop' or 'pad', got size {size} and {resize!r}.")
     width, height = picture.size
-    if how == "crop":
+    if resize == "crop":
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
         box = (left, top, left + side, top + side)

@@ -136,7 +136,7 @@ def open_classes(path: Path) -> LabelledRows:
 
 
 def open_table(
-    path: str | os.PathLike[str], columns: Columns, where: str, names: tuple[str, ...], guess: bool = True
+    path: str | os.PathLike[str], columns: Columns, filter: str, names: tuple[str, ...], guess: bool = True
 ) -> LabelledRows:
     """Tables with a column of labels or attributes, see `cells`; reads their cells, in all splits, and no image.
 
@@ -144,7 +144,7 @@ def open_table(
         path: as for `rows.open_source`.
         columns: those that hold what; where there is neither a label nor an attribute named, and no column that is
             called like a label, whatever can be an attribute is one, and a warning tells which.
-        where: keeps rows by their columns.
+        filter: keeps rows by their columns.
         names: names of the label's values 0, 1, 2 ..., where nothing in the table tells them.
         guess: whether attributes may be guessed.
 
@@ -152,7 +152,7 @@ def open_table(
         NothingLabelled: no column of labels, and no attributes.
         CondgenError: no such column, tables of unlike columns, or cells that are neither classes nor attributes.
     """
-    source = open_source(path, columns, where, partial(_choose, guess=guess))
+    source = open_source(path, columns, filter, partial(_choose, guess=guess))
     cells, label = source.tables[0].cells, source.tables[0].label
     if other := next((table for table in source.tables if table.cells != cells), None):
         raise CondgenError(
@@ -165,7 +165,7 @@ def open_table(
     told = names_in_schema(source.tables[0].path, cells)
     if label and (names or cells[0] not in told):
         told[cells[0]] = names or (() if found[0].names else names_beside(source.home))
-    guessed = not label and not columns.attributes
+    guessed = not label and not columns.attribute_columns
     coders, chosen, left = [], [], []
     for column in found:
         try:
@@ -191,10 +191,10 @@ def _choose(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...
     names = column_names(file)
     there = listed(names)
     beside = file.stem == "metadata" or file.suffix.lower() not in SHARDS
-    image = pick(columns.image, ("file_name", *IMAGE) if beside else IMAGE, names, "picture", file)
-    split = pick(columns.split, SPLIT, names, "split", file)
-    label = pick(columns.label, LABELS, names, "label", file)
-    cells = [pick(name, (), names, "attribute", file) for name in columns.attributes]
+    image = pick(columns.image_column, ("file_name", *IMAGE) if beside else IMAGE, names, "picture", file)
+    split = pick(columns.split_column, SPLIT, names, "split", file)
+    label = pick(columns.label_column, LABELS, names, "label", file)
+    cells = [pick(name, (), names, "attribute", file) for name in columns.attribute_columns]
     for column, _ in conditions:
         pick(column, (), names, "filter", file)
     if not image:
@@ -231,9 +231,9 @@ def _survey(source: Source, table: Table, found: list[Column]) -> None:
     """Adds the cells of a table to what was found in the columns."""
     names = column_names(table.path)
     beside = {own: name for name in names if (own := _named_by(name, names)) in table.cells}
-    wanted = (*table.cells, *beside.values(), table.split, *(column for column, _ in source.where))
+    wanted = (*table.cells, *beside.values(), table.split, *(column for column, _ in source.conditions))
     for number, record in enumerate(table_records(table.path, wanted), 1):
-        if record is None or not all(matches(record.get(column), value) for column, value in source.where):
+        if record is None or not all(matches(record.get(column), value) for column, value in source.conditions):
             continue
         own = split_name(str(record.get(table.split) or "")) if table.split else table.named if source.by_name else ""
         place, training = f"{table.path.name}:{number}", not own or own.startswith("train")

@@ -67,30 +67,30 @@ def open_labelled(
     image_channels: int = 0,
     *,
     split: str = "train",
-    image: str = "",
-    label: str = "",
-    attributes: Sequence[str] = (),
+    image_column: str = "",
+    label_column: str = "",
+    attribute_columns: Sequence[str] = (),
     split_column: str = "",
-    how: Literal["crop", "pad"] = "crop",
-    max_bad: float = 0.01,
+    resize: Literal["crop", "pad"] = "crop",
+    max_bad_fraction: float = 0.01,
     name: str = "",
     names: Sequence[str] = (),
-    where: str = "",
+    filter: str = "",
 ) -> LabelledPictures:
     """Reads labelled images into memory; the forms are at the top of this module.
 
     Args:
         source: where the data is, or the word for it.
         size: edge length S in pixels; 0: as they are, which must be one size, and square.
-        colours: 1 for grey, 3 for RGB; 0: as they are, RGB where any image has a colour.
+        image_channels: 1 for grey, 3 for RGB; 0: as they are, RGB where any image has a colour.
         split: `train`, `test`, another split that the data has, or `all`.
-        image, label, attributes, split_column: columns of a table; guessed where empty, attributes only where there is
-            no label.
-        how: `crop` to the centred square or `pad` to it.
-        max_bad: share of rows, 0 to 1, that may be unusable; those are left out with a `CondgenWarning`.
+        image_column, label_column, attribute_columns, split_column: columns of a table; guessed where empty,
+            attributes only where there is no label.
+        resize: `crop` to the centred square or `pad` to it.
+        max_bad_fraction: share of rows, 0 to 1, that may be unusable; those are left out with a `CondgenWarning`.
         name: what the data is called; guessed from the path where it is empty.
         names: names of the classes 0, 1, 2 ..., where the data only numbers them.
-        where: keeps rows of a table by their columns: `vendor=noto,heldout_pair=false`.
+        filter: keeps rows of a table by their columns: `vendor=noto,heldout_pair=false`.
 
     Returns:
         N images, uint8 (N, C, S, S), and their codes; the factors are the same whatever the split.
@@ -101,18 +101,18 @@ def open_labelled(
     """
     from condgen.data.datasets.labels import LabelledPictures
 
-    if size < 0 or image_channels not in (0, 1, 3) or how not in ("crop", "pad"):
+    if size < 0 or image_channels not in (0, 1, 3) or resize not in ("crop", "pad"):
         raise CondgenError(
             f"Images have a size >= 0, 0, 1 or 3 colours, and are fitted by 'crop' or 'pad'; got {size}, "
-            f"{image_channels} and {how!r}."
+            f"{image_channels} and {resize!r}."
         )
-    columns = Columns(image, "", split_column, label, tuple(attributes))
-    found = find(source, columns, where, tuple(names), size=size)
+    columns = Columns(image_column, "", split_column, label_column, tuple(attribute_columns))
+    found = find(source, columns, filter, tuple(names), size=size)
     if isinstance(found, Arrays):
         images, codes = found.read(split)
-        images = np.ascontiguousarray(coloured(squared(images, size, how, found.path), image_channels))
+        images = np.ascontiguousarray(coloured(squared(images, size, resize, found.path), image_channels))
     else:
-        images, codes = gather(found, split, size, image_channels, how, max_bad)
+        images, codes = gather(found, split, size, image_channels, resize, max_bad_fraction)
     data = LabelledPictures(images, found.factors, codes, name or found.name)
     _tell(found.path, split, data)
     return data
@@ -121,7 +121,7 @@ def open_labelled(
 def find(
     source: str | os.PathLike[str],
     columns: Columns = GUESSED,
-    where: str = "",
+    filter: str = "",
     names: tuple[str, ...] = (),
     guess: bool = True,
     size: int = 0,
@@ -137,19 +137,19 @@ def find(
     """
     names, word = checked_names(names, "names"), os.fspath(source)
     if word.startswith(HUB):
-        return open_table(fetch_hub(word), columns, where, names, guess)
+        return open_table(fetch_hub(word), columns, filter, names, guess)
     if word == SCENES:
-        if where or names or columns.image or columns.split:
+        if filter or names or columns.image_column or columns.split_column:
             raise CondgenError(f"{word} is drawn: a label and attributes can be chosen, and nothing else.")
-        return open_singles(size, columns.label, columns.attributes)
+        return open_singles(size, columns.label_column, columns.attribute_columns)
     if is_npz(word):
-        if where or names or columns.image or columns.split:
+        if filter or names or columns.image_column or columns.split_column:
             raise CondgenError(f"{word} is no table: a label and attributes can be chosen, and nothing else.")
-        return open_dsprites(Path(word).expanduser(), columns.label, columns.attributes)
+        return open_dsprites(Path(word).expanduser(), columns.label_column, columns.attribute_columns)
     found = None if word == DIGITS or word.startswith(TORCHVISION) else _table(word, columns)
     if found is not None:
-        return open_table(found, columns, where, names, guess)
-    if where or columns != GUESSED:
+        return open_table(found, columns, filter, names, guess)
+    if filter or columns != GUESSED:
         raise CondgenError(f"{word} has no columns to choose or to filter by.")
     if word == DIGITS:
         return open_digits(names)
@@ -178,16 +178,16 @@ def every_factor(source: str | os.PathLike[str]) -> tuple[str, ...]:
     return factors_of(Path(word).expanduser()) if is_npz(word) else ()
 
 
-def open_either(path: str | os.PathLike[str], columns: Columns, where: str) -> Source | Arrays | LabelledRows:
+def open_either(path: str | os.PathLike[str], columns: Columns, filter: str) -> Source | Arrays | LabelledRows:
     """What is there, captioned or labelled: captions, unless a label is named; else labels. Reads no image."""
-    if columns.label or columns.attributes:
-        return find(path, columns, where)
+    if columns.label_column or columns.attribute_columns:
+        return find(path, columns, filter)
     try:
-        return open_source(path, columns, where)
+        return open_source(path, columns, filter)
     except CondgenError:
-        if not columns.text:
+        if not columns.caption_column:
             with suppress(NothingLabelled):
-                return find(path, columns, where, guess=False)
+                return find(path, columns, filter, guess=False)
         raise
 
 
@@ -213,8 +213,8 @@ def _table(word: str, columns: Columns) -> str | Path | None:
 
 def _tells_labels(file: Path, columns: Columns) -> bool:
     names = {name.lower() for name in column_names(file)}
-    wanted = {name.lower() for name in (columns.label, *columns.attributes) if name} or set(LABELS)
-    return bool(names & wanted and names & {columns.image.lower(), *IMAGE})
+    wanted = {name.lower() for name in (columns.label_column, *columns.attribute_columns) if name} or set(LABELS)
+    return bool(names & wanted and names & {columns.image_column.lower(), *IMAGE})
 
 
 # Gathering ------------------------------------------------------------------------------------------------------------
@@ -223,8 +223,8 @@ def _tells_labels(file: Path, columns: Columns) -> bool:
 class _Stack:
     """Pixels of images of one size, grey for as long as every image is, where no number of colours is asked for."""
 
-    def __init__(self, size: int, image_channels: int, how: Literal["crop", "pad"], where: str):
-        self.size, self.asked, self.how, self.where = size, image_channels, how, where
+    def __init__(self, size: int, image_channels: int, resize: Literal["crop", "pad"], where: str):
+        self.size, self.asked, self.resize, self.where = size, image_channels, resize, where
         self.image_channels = image_channels or 1
         self.pixels, self.greys, self.count = bytearray(), [], 0
         self.first: tuple[str, tuple[int, int]] | None = None
@@ -232,7 +232,7 @@ class _Stack:
     def add(self, key: str, picture: Image.Image) -> None:
         """Adds an image of mode RGB, whatever its size where one is asked for."""
         self._check_size(key, picture.size)
-        pixels = fit(picture, self.size or picture.width, self.how)
+        pixels = fit(picture, self.size or picture.width, self.resize)
         if self.asked == 0:
             grey = bool((pixels == pixels[:1]).all())
             self.greys += [key] * grey
@@ -274,10 +274,15 @@ class _Stack:
 
 
 def gather(
-    found: LabelledRows, split: str, size: int, image_channels: int, how: Literal["crop", "pad"], max_bad: float
+    found: LabelledRows,
+    split: str,
+    size: int,
+    image_channels: int,
+    resize: Literal["crop", "pad"],
+    max_bad_fraction: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images and codes of the rows of a split that can be used."""
-    stack, bad, odd, codes, total = _Stack(size, image_channels, how, found.path), Tally(), Tally(), [], 0
+    stack, bad, odd, codes, total = _Stack(size, image_channels, resize, found.path), Tally(), Tally(), [], 0
     for row, picture, oddities, own in found.each(split):
         total += 1
         if row.fault:
@@ -289,7 +294,7 @@ def gather(
         codes.append(own)
         for oddity in oddities:
             odd.add(oddity, row.key)
-    judge(found.source, bad, odd, total, max_bad)
+    judge(found.source, bad, odd, total, max_bad_fraction)
     return stack.images(), np.stack(codes)
 
 

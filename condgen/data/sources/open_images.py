@@ -27,14 +27,14 @@ def open_any(
     image_channels: int = 0,
     *,
     split: str = "train",
-    image: str = "",
-    text: str = "",
-    label: str = "",
+    image_column: str = "",
+    caption_column: str = "",
+    label_column: str = "",
     split_column: str = "",
-    how: Literal["crop", "pad"] = "crop",
-    max_bad: float = 0.01,
-    where: str = "",
-    without: str = "",
+    resize: Literal["crop", "pad"] = "crop",
+    max_bad_fraction: float = 0.01,
+    filter: str = "",
+    exclude_classes: str = "",
 ) -> LabelledPictures:
     """Reads images into memory, with their classes where they have some, without any factors where they have none.
 
@@ -42,36 +42,37 @@ def open_any(
     are no classes where all of them are called like splits.
 
     Args:
-        text: the column of captions, only where the data must be taken for captioned images.
-        without: classes to leave out, with commas between them.
+        caption_column: the column of captions, only where the data must be taken for captioned images.
+        exclude_classes: classes to leave out, with commas between them.
         path and the rest: see `labels.open_labelled`.
 
     Raises:
         CondgenError: nothing there that can be read, or too many bad rows.
     """
-    if not text:
+    if not caption_column:
         try:
-            found = find(path, Columns(image, "", split_column, label), where, guess=False)
+            found = find(path, Columns(image_column, "", split_column, label_column), filter, guess=False)
         except (NothingLabelled, NoClasses):
-            if label:
+            if label_column:
                 raise
             found = None
         if found is not None and not _are_splits(found):
             data = open_labelled(
-                path, size, image_channels, split=split, image=image, label=label, split_column=split_column, how=how,
-                max_bad=max_bad, where=where,
+                path, size, image_channels, split=split, image_column=image_column, label_column=label_column,
+                split_column=split_column, resize=resize,
+                max_bad_fraction=max_bad_fraction, filter=filter,
             )  # fmt: skip
-            return left_out(data, without) if without else data
-    if without:
-        raise CondgenError(f"{path} has no classes of which {without} could be left out.")
+            return left_out(data, exclude_classes) if exclude_classes else data
+    if exclude_classes:
+        raise CondgenError(f"{path} has no classes of which {exclude_classes} could be left out.")
     try:
-        source = open_source(path, Columns(image, text, split_column), where)
+        source = open_source(path, Columns(image_column, caption_column, split_column), filter)
     except CondgenError:
         source = plain_folder(Path(path).expanduser())
-        if source is None or image or text or split_column or where:
+        if source is None or image_column or caption_column or split_column or filter:
             raise
     rows = LabelledRows(source, (), {})
-    images, _ = gather(rows, split, size, image_channels, how, max_bad)
+    images, _ = gather(rows, split, size, image_channels, resize, max_bad_fraction)
     return LabelledPictures(images, (), np.zeros((len(images), 0), np.float32), source.name)
 
 

@@ -5,8 +5,8 @@
     folder/trainA/x.png, folder/testB    the same in the folders of CycleGAN
     folder/x.png                         images twice as wide as high: a is the left half, b the right, as pix2pix has
                                          it; of pairs only
-    one.parquet, other.parquet           two tables, or rows of one: `where_a` and `where_b` choose them; of pairs, the
-                                         cell of the column `match` names the partners
+    one.parquet, other.parquet           two tables, or rows of one by `filter_a`, `filter_b`; of pairs, the cell of
+                                         the column `match` names the partners
 
 Splits come from a column; from the names of files or folders; else a fixed hash puts 5 % in test. Partners are in the
 split of a's. What is transparent is laid over white. Images of which all are grey have one channel.
@@ -42,18 +42,18 @@ class Asked:
     Args:
         size: edge S of the images.
         a, b: folder or table of each side; a and b where both are empty.
-        where_a, where_b: keep only such rows of the table, as `vendor=noto`.
+        filter_a, filter_b: keep only such rows of the table, as `vendor=noto`.
         match: column that names partners, of tables.
-        how: how images that are not square become so.
+        resize: how images that are not square become so.
     """
 
     size: int
     a: str = ""
     b: str = ""
-    where_a: str = ""
-    where_b: str = ""
+    filter_a: str = ""
+    filter_b: str = ""
     match: str = ""
-    how: How = "crop"
+    resize: How = "crop"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _side(path: Path, asked: Asked, side: str) -> list[_Found]:
     """The images of one side, a or b, in all splits."""
     name = getattr(asked, side)
     if _names_table(name):
-        return _rows_of(path / name, getattr(asked, f"where_{side}"), asked.match)
+        return _rows_of(path / name, getattr(asked, f"filter_{side}"), asked.match)
     folders = [(path / name, "")] if name else _folders(path, side)
     if not folders or not all(folder.is_dir() for folder, _ in folders):
         raise CondgenError(f"{path} has no folder {name or side}. {FORMS}")
@@ -178,7 +178,7 @@ def _files(path: Path, folders: list[tuple[Path, str]]) -> list[_Found]:
     return list(found.values())
 
 
-def _rows_of(table: Path, where: str, match: str) -> list[_Found]:
+def _rows_of(table: Path, filter: str, match: str) -> list[_Found]:
     """The rows of a table that are kept; partners are told by the cell of `match`."""
 
     def choose(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...], named: str) -> tables.Table:
@@ -192,17 +192,19 @@ def _rows_of(table: Path, where: str, match: str) -> list[_Found]:
         return tables.Table(file, image, (), tables.pick("", tables.SPLIT, names, "split", file), named, cells)
 
     found: dict[str, _Found] = {}
-    for row in rows(open_source(table, where=where, choose=choose)):
+    for row in rows(open_source(table, filter=filter, choose=choose)):
         if not row.kept:
             continue
         if row.fault or row.picture is None:
             raise CondgenError(f"{table}: {row.key} cannot be used ({row.fault or 'no image'}). Mend or remove it.")
         key = str(row.cells[0]) if match else row.key
         if key in found:
-            raise CondgenError(f"{table} has two rows whose {match} is {key!r}: which is the partner? Choose by where.")
+            raise CondgenError(
+                f"{table} has two rows whose {match} is {key!r}: which is the partner? Choose by a filter."
+            )
         found[key] = _Found(key, row.split, row.picture)
     if not found:
-        raise CondgenError(f"{table} has no rows with {where or 'images'}.")
+        raise CondgenError(f"{table} has no rows with {filter or 'images'}.")
     return list(found.values())
 
 
@@ -224,7 +226,7 @@ def _chosen(found: list[_Found], split: str, path: Path) -> list[bool]:
 
 def _read(found: list[_Found], asked: Asked) -> np.ndarray:
     """uint8 (N, 3, S, S)."""
-    return np.stack([fit(open_picture(one.picture, name=one.name), asked.size, asked.how) for one in found])
+    return np.stack([fit(open_picture(one.picture, name=one.name), asked.size, asked.resize) for one in found])
 
 
 def _side_by_side(path: Path, asked: Asked, split: str) -> list[np.ndarray]:
@@ -245,4 +247,4 @@ def _halves(one: _Found, asked: Asked) -> list[np.ndarray]:
     if width != 2 * height:
         raise CondgenError(f"{one.picture} is {width} x {height}, not twice as wide as high. {FORMS}")
     parts = (picture.crop((left, 0, left + height, height)) for left in (0, height))
-    return [fit(part, asked.size, asked.how) for part in parts]
+    return [fit(part, asked.size, asked.resize) for part in parts]

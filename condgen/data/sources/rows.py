@@ -43,19 +43,19 @@ class Columns:
     """Which columns hold what; an empty name means: guess.
 
     Args:
-        image: the image, or the name of its file (guess: image, file_name, image ...).
-        text: the captions, one column or several with commas between; lists are taken apart
+        image_column: the image, or the name of its file (guess: image, file_name, image ...).
+        caption_column: the captions, one column or several with commas between; lists are taken apart
             (guess: text, captions, caption ...).
-        split: the split (guess: split, subset).
-        label: the class, of labelled images (guess: label, class ...).
-        attributes: what else is known of labelled images.
+        split_column: the split (guess: split, subset).
+        label_column: the class, of labelled images (guess: label, class ...).
+        attribute_columns: what else is known of labelled images.
     """
 
-    image: str = ""
-    text: str = ""
-    split: str = ""
-    label: str = ""
-    attributes: tuple[str, ...] = ()
+    image_column: str = ""
+    caption_column: str = ""
+    split_column: str = ""
+    label_column: str = ""
+    attribute_columns: tuple[str, ...] = ()
 
 
 GUESSED = Columns()
@@ -72,7 +72,7 @@ class Row:
         split: "" where it is not known.
         fault: why the row cannot be used, "" where nothing is known against it.
         detail: more on the fault.
-        kept: whether the filter `where` keeps the row.
+        kept: whether the filter keeps the row.
         cells: of a labelled image, what its columns or its folder say, see `cells`.
     """
 
@@ -97,7 +97,7 @@ class Source:
         pictures: the image files in the folder.
         by_name: whether names of files or folders tell the split, where no column does.
         left_out: shards that tell no split, by name or column, although the names of others do.
-        where: (column, value) pairs that a row must equal.
+        conditions: (column, value) pairs that a row must equal.
         classes: names of the folders of classes, in their order.
         above: whether these lie in folders of splits.
     """
@@ -109,7 +109,7 @@ class Source:
     pictures: tuple[Path, ...] = ()
     by_name: bool = False
     left_out: tuple[str, ...] = ()
-    where: tuple[tuple[str, str], ...] = ()
+    conditions: tuple[tuple[str, str], ...] = ()
     classes: tuple[str, ...] = ()
     above: bool = False
 
@@ -132,20 +132,22 @@ class Source:
 
 def captioned(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...], named: str) -> Table:
     """The table of captioned images that a file is."""
-    return choose_columns(file, columns.image, columns.text, columns.split, conditions=conditions, named=named)
+    return choose_columns(
+        file, columns.image_column, columns.caption_column, columns.split_column, conditions=conditions, named=named
+    )
 
 
 def open_source(
     path: str | os.PathLike[str],
     columns: Columns = GUESSED,
-    where: str = "",
+    filter: str = "",
     choose: Callable[[Path, Columns, tuple[tuple[str, str], ...], str], Table] = captioned,
 ) -> Source:
     """Finds out in which form the data is and which columns hold what; opens no image.
 
     Args:
         path: a folder, a metadata file, a shard, or a pattern that names shards, see `shards.shard_files`.
-        columns, where: see `sources.load_captions`.
+        columns, filter: see `sources.load_captions`.
         choose: makes a table of a file: of captioned images, or of labelled ones.
 
     Raises:
@@ -164,8 +166,8 @@ def open_source(
     named = {file: named_split(file.relative_to(home), own=bool(tables)) for file in tables or pictures}
     by_name = any(name and not name.startswith("train") for name in named.values())
     left_out = [file for file in tables if form in ("parquet", "shards") and by_name and not named[file]]
-    left_out = [file for file in left_out if not {columns.split, *SPLIT}.intersection(column_names(file))]
-    conditions = conditions_of(where)
+    left_out = [file for file in left_out if not {columns.split_column, *SPLIT}.intersection(column_names(file))]
+    conditions = conditions_of(filter)
     if form == "sidecars" and (conditions or columns != GUESSED):
         raise CondgenError(f"{path} holds images with .txt files, which have no columns to choose or to filter by.")
     chosen = [choose(file, columns, conditions, named[file]) for file in tables if file not in left_out]
@@ -271,7 +273,7 @@ def rows(source: Source, split: str = "all") -> Iterator[Row]:
             if picture not in named:
                 key = picture.relative_to(source.home).as_posix()
                 own = "" if any(table.split for table in source.tables) else _split_of(source, picture, key)
-                yield Row(key, picture, split=own, fault="image absent from metadata", kept=not source.where)
+                yield Row(key, picture, split=own, fault="image absent from metadata", kept=not source.conditions)
 
 
 def _tables(source: Source, split: str) -> list[Table]:
@@ -320,20 +322,20 @@ def _table_rows(source: Source, table: Table) -> Iterator[Row]:
 
 def wanted_columns(source: Source, table: Table) -> tuple[str, ...]:
     """The columns of a table that its rows are made of; "" where there is none."""
-    return (table.image, *table.text, *table.cells, table.split, *(column for column, _ in source.where))
+    return (table.image, *table.text, *table.cells, table.split, *(column for column, _ in source.conditions))
 
 
 def row_of(source: Source, table: Table, number: int, record: dict | None) -> Row:
     """What record `number` of a table says, counted from 1."""
     place = table.path.relative_to(source.home)
     if record is None:
-        return Row(f"{place.as_posix()}:{number}", fault="broken metadata line", kept=not source.where)
+        return Row(f"{place.as_posix()}:{number}", fault="broken metadata line", kept=not source.conditions)
     key, picture, fault = locate(record.get(table.image), source.home, place, number)
     captions = captions_of(record, table.text)
     if table.split:
         split = split_name(str(record.get(table.split) or ""))
     else:
         split = table.named if source.by_name else hashed_split(key)
-    kept = all(matches(record.get(column), value) for column, value in source.where)
+    kept = all(matches(record.get(column), value) for column, value in source.conditions)
     fault = fault or ("" if captions or table.cells else "no caption")
     return Row(key, picture, captions, split, fault, kept=kept, cells=tuple(map(record.get, table.cells)))

@@ -36,11 +36,11 @@ def open_sides(
     size: int = 32,
     a: str = "",
     b: str = "",
-    where_a: str = "",
-    where_b: str = "",
+    filter_a: str = "",
+    filter_b: str = "",
     match: str = "",
     names: tuple[str, ...] = (),
-    how: How = "crop",
+    resize: How = "crop",
 ) -> Unpaired:
     """Reads or draws images of two kinds into memory.
 
@@ -59,7 +59,7 @@ def open_sides(
     if origin == "files":
         if not data:
             raise CondgenError("There are no images to translate between: give their folder with --data.")
-        asked = Asked(size, a, b, where_a, where_b, match, how)
+        asked = Asked(size, a, b, filter_a, filter_b, match, resize)
         sides = names if len(names) == 2 else (a or "a", b or "b")
         return (open_pairs if paired else open_unpaired)(data, asked, split, tuple(sides))
     if data and origin in ("night", "shapes"):
@@ -70,7 +70,7 @@ def open_sides(
     elif origin == "shapes":
         made, name = squares_and_circles(n, seed, size), "squares and circles"
     else:
-        images, name = _pictures(data, split, seed, n, size, how)
+        images, name = _pictures(data, split, seed, n, size, resize)
         change, name = (edges, f"edges of {name}") if origin == "edges" else (grey, f"{name} in grey")
         made = change(images), images
     first, second = made
@@ -80,8 +80,8 @@ def open_sides(
     return kind(first, second, tuple(names) if len(names) == 2 else DRAWN[origin], f"{name} {size}x{size}")
 
 
-def _pictures(data: str, split: str, seed: int, n: int, size: int, how: How) -> tuple[np.ndarray, str]:
+def _pictures(data: str, split: str, seed: int, n: int, size: int, resize: How) -> tuple[np.ndarray, str]:
     if not data:
         return scenes(n, seed, size, None, "none").images, "scenes"
-    found = open_any(data, size, split=split, how=how)
+    found = open_any(data, size, split=split, resize=resize)
     return plain(np.repeat(found.images, 3 // found.image_channels, 1)), found.name

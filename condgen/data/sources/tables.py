@@ -105,8 +105,9 @@ def choose(
 
 
 def options(which: str, name: str = "NAME") -> str:
-    """How the two verbs that read data are told a column."""
-    return f"train: --pictures.{which} {shlex.quote(name)}, data check: --{which} {shlex.quote(name)}"
+    """The options that name a column: of the recipes and of `data check`."""
+    column = "caption" if which == "text" else which
+    return f"train: --pictures.{which} {shlex.quote(name)}, data check: --{column}-column {shlex.quote(name)}"
 
 
 def pick(wanted: str, guesses: Iterable[str], names: list[str], what: str, path: Path) -> str:
@@ -119,11 +120,11 @@ def pick(wanted: str, guesses: Iterable[str], names: list[str], what: str, path:
     return wanted or next((there[guess] for guess in guesses if guess in there), "")
 
 
-def conditions_of(where: str) -> tuple[tuple[str, str], ...]:
+def conditions_of(filter: str) -> tuple[tuple[str, str], ...]:
     """`vendor=noto,skin_tone=none` as pairs."""
-    pairs = [part.partition("=") for part in where.split(",") if part.strip()]
+    pairs = [part.partition("=") for part in filter.split(",") if part.strip()]
     if any(not column.strip() or not equals for column, equals, _ in pairs):
-        raise CondgenError(f"where={where!r} is not understood. Expected column=value, several with commas between.")
+        raise CondgenError(f"filter={filter!r} is not understood. Expected column=value, several with commas between.")
     return tuple((column.strip(), value.strip()) for column, _, value in pairs)
 
 

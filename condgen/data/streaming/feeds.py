@@ -168,13 +168,15 @@ class _Object(_Rows):
         return [dict(self.rows[number]) for number in range(first, min(first + count, len(self.rows)))]
 
 
-def feed_of(rows: Any, columns: Columns = GUESSED, where: str = "", name: str = "dataset") -> tuple[Source, list[Feed]]:
+def feed_of(
+    rows: Any, columns: Columns = GUESSED, filter: str = "", name: str = "dataset"
+) -> tuple[Source, list[Feed]]:
     """A `datasets.Dataset`, or anything like it, as a source and its feed.
 
     Args:
         rows: has `column_names`, a length, and gives row i as a dict; its images are bytes, or dicts of `bytes` and
             `path` (a file below the working folder). The feature `Image` of `datasets` is read so, undecoded.
-        columns, where: see `load_captions`.
+        columns, filter: see `load_captions`.
         name: what the data is called.
 
     Raises:
@@ -192,12 +194,12 @@ def feed_of(rows: Any, columns: Columns = GUESSED, where: str = "", name: str = 
         kept = rows.select_columns(list(wanted)) if hasattr(rows, "select_columns") else rows
         return (dict(kept[number]) for number in range(min(len(kept), 50)))
 
-    conditions = conditions_of(where)
-    table = choose(path, names, first, (columns.image, columns.text, columns.split), conditions)
+    conditions = conditions_of(filter)
+    table = choose(path, names, first, (columns.image_column, columns.caption_column, columns.split_column), conditions)
     feature = (getattr(rows, "features", None) or {}).get(table.image)
     if type(feature).__name__ == "Image":
         from datasets import Image
 
         rows = rows.cast_column(table.image, Image(decode=False))
-    source = Source(path, Path(), "parquet", (table,), where=conditions)
+    source = Source(path, Path(), "parquet", (table,), conditions=conditions)
     return source, [_Object(source, rows)]

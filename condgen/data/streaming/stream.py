@@ -81,8 +81,9 @@ class Stream:
     Args:
         source: where they are; with `feeds`, what reads them, when they are no files.
         size: edge length S of the images, in pixels.
-        split, how, background, max_bad: as for `sources.load_captions`. An image that cannot be decoded is found only
-            when its turn comes; the good one before it in its block (or after, where there is none) takes its place.
+        split, resize, background, max_bad_fraction: see `sources.load_captions`. An image that cannot be
+            decoded is found only when its turn comes; the good one before it in its block, or else after it, takes its
+            place.
 
     Raises:
         CondgenError: no shards, nothing in the split, too many rows that cannot be used, a shard that is damaged.
@@ -95,11 +96,17 @@ class Stream:
         *,
         feeds: Sequence[Feed] | None = None,
         split: str = "train",
-        how: Literal["crop", "pad"] = "crop",
+        resize: Literal["crop", "pad"] = "crop",
         background: RGB = WHITE,
-        max_bad: float = 0.01,
+        max_bad_fraction: float = 0.01,
     ):
-        self.source, self.size, self.how, self.background, self.max_bad = source, size, how, background, max_bad
+        self.source, self.size, self.resize, self.background, self.max_bad_fraction = (
+            source,
+            size,
+            resize,
+            background,
+            max_bad_fraction,
+        )
         self.split = split_name(split)
         self.feeds = list(feeds) if feeds is not None else open_feeds(source)
         self.blocks: list[Block] = []
@@ -128,9 +135,9 @@ class Stream:
         """Sixteen hex digits that name the data: shards, what of them is used and how images are cut."""
         used = [(block.feed, block.place, block.first, block.rows, block.usable) for block in self.blocks]
         marks = [(feed.name, feed.mark) for feed in self.feeds]
-        chosen = [self.split, self.size, self.how, list(self.background)]
+        chosen = [self.split, self.size, self.resize, list(self.background)]
         chosen += [[table.image, *table.text] for table in self.source.tables]
-        text = json.dumps([used, marks, chosen, self.source.where], default=str)
+        text = json.dumps([used, marks, chosen, self.source.conditions], default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _scan(self) -> None:
@@ -151,7 +158,7 @@ class Stream:
                 start += usable
         if not total:
             raise CondgenError(f"{self.source.path} has no rows in the split '{self.split}'. Try 'all'. {FORMS}")
-        judge(self.source, bad, Tally(), total, self.max_bad)
+        judge(self.source, bad, Tally(), total, self.max_bad_fraction)
         self.texts = texts.sorted()
 
     def _all_blocks(self) -> Iterator[tuple[int, tuple[int, int, list[Row]]]]:
@@ -202,7 +209,7 @@ class Stream:
             except PictureError as error:
                 self._count(block.start + near, f"{row.key} ({error.reason})")
                 continue
-            image = fit(picture, self.size, self.how, background=self.background)
+            image = fit(picture, self.size, self.resize, background=self.background)
             return Sample(image, row.captions, block.start + near)
         raise CondgenError(
             f"{self.source.path}: of {len(rows)} images in a row none can be decoded, the first is {rows[0].key}. "
@@ -213,12 +220,12 @@ class Stream:
         """Notes an image that cannot be decoded; too many of them end the training."""
         with self._lock:
             self._undecoded[number] = told
-            if len(self._undecoded) > self.max_bad * len(self):
+            if len(self._undecoded) > self.max_bad_fraction * len(self):
                 some = ", ".join(list(self._undecoded.values())[:3])
                 raise CondgenError(
                     f"{self.source.path}: {len(self._undecoded)} of {len(self)} images cannot be decoded, and not "
-                    f"all were tried (the limit is {self.max_bad:.3g} of them): {some}. Mend them, or let more be "
-                    "replaced by others (train: --pictures.max_bad SHARE)."
+                    f"all were tried (the limit is {self.max_bad_fraction:.3g} of them): {some}. Mend them, or let "
+                    "more be replaced by others (train: --pictures.max_bad SHARE)."
                 )
 
 
@@ -229,20 +236,20 @@ def open_pictures(
     stream: Literal["auto", "shards", "always", "never"] = "auto",
     columns: Columns = GUESSED,
     split: str = "train",
-    how: Literal["crop", "pad"] = "crop",
+    resize: Literal["crop", "pad"] = "crop",
     background: RGB = WHITE,
-    max_bad: float = 0.01,
-    where: str = "",
+    max_bad_fraction: float = 0.01,
+    filter: str = "",
 ) -> Stream | CaptionedPictures:
     """Captioned images in memory where they are few, a stream where they are many.
 
     Args:
-        path, size, columns, split, how, background, max_bad, where: see `sources.load_captions`.
+        path, size, columns, split, resize, background, max_bad_fraction, filter: see `sources.load_captions`.
         stream: `auto` streams shards whose images would take more than IN_MEMORY bytes, `shards` any; `always`
             refuses what is no shards.
     """
-    source = open_source(path, columns, where)
-    chosen = {"split": split, "how": how, "background": background, "max_bad": max_bad}
+    source = open_source(path, columns, filter)
+    chosen = {"split": split, "resize": resize, "background": background, "max_bad_fraction": max_bad_fraction}
     if stream == "always" or (stream != "never" and source.form in ("parquet", "shards")):
         streamed = Stream(source, size, **chosen)
         if stream != "auto" or len(streamed) * 3 * size * size > IN_MEMORY:
