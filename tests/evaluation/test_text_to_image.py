@@ -120,7 +120,7 @@ def test_pictures_are_read_as_those_of_the_training(tmp_path):
     names = ("a", "b", "c")
     for name in names:
         Image.new("RGB", (16, 8), "red").save(tmp_path / f"{name}.png")
-    lines = ["image,words,other,part,maker"]
+    lines = ["picture,words,other,part,maker"]
     lines += [f"{name}.png,one {name},two {name},test,{'me' if name == 'c' else 'you'}" for name in names]
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
     model = tiny_model()

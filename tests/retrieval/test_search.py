@@ -477,7 +477,7 @@ def test_encode_prints_what_it_wrote(condgen, encoders, monkeypatch):
         "a cross", "a red circle", "a blue cross",
     ]  # fmt: skip
     told = json.loads(condgen("encode", "tiny", "--text", "a cross", "-o", "e.npy", "--json")[1])
-    assert told["rows"] == told["texts"] == 1 and told["embed_dim"] == 16 and told["pictures"] == 0
+    assert told["rows"] == told["texts"] == 1 and told["embed_dim"] == 16 and told["images"] == 0
     assert told["space"] == encoder_of(tiny_model()).space and np.load("e.npy").shape == (1, 16)
     assert condgen("encode", "eyes", "--data", "photos", "-o", "eyes.npy")[0] == 0
 
