@@ -18,9 +18,9 @@ import numpy as np
 
 import condgen
 from condgen.contracts import CondgenError
-from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.attributes import LABEL
+from condgen.data.datasets.labels import LabelledImages
 from condgen.data.export import Contents, writing
-from condgen.data.factors import LABEL
 from condgen.data.sources.labels import open_labelled
 from condgen.evaluation.classifier import ClassifierRun, features_of, seen_in, train_classifier
 from condgen.pipelines.synthetic_dataset import pictures
@@ -30,24 +30,22 @@ SEEN = 20_000
 """Images that a classifier sees while it trains, some often."""
 
 
-def only_labels(data: LabelledPictures) -> LabelledPictures:
+def only_labels(data: LabelledImages) -> LabelledImages:
     """The images with their classes and nothing else that is known of them."""
-    place = [factor.name for factor in data.factors].index(LABEL)
-    return replace(data, factors=(data.factors[place],), codes=data.codes[:, place : place + 1])
+    place = [factor.name for factor in data.attributes].index(LABEL)
+    return replace(data, attributes=(data.attributes[place],), targets=data.targets[:, place : place + 1])
 
 
-def some_of(data: LabelledPictures, each: int, seed: int) -> LabelledPictures:
+def some_of(data: LabelledImages, each: int, seed: int) -> LabelledImages:
     """So many images of every class, drawn by the seed."""
     order = np.random.default_rng(seed).permutation(len(data))
-    rows = np.concatenate([order[data.labels[order] == k][:each] for k in range(data.factors[0].cardinality)])
-    return replace(data, images=data.images[rows], codes=data.codes[rows])
+    rows = np.concatenate([order[data.labels[order] == k][:each] for k in range(data.attributes[0].cardinality)])
+    return replace(data, images=data.images[rows], targets=data.targets[rows])
 
 
-def generated(
-    real: LabelledPictures, each: int, place: Path, recipe: str, minutes: float, seed: int
-) -> LabelledPictures:
+def generated(real: LabelledImages, each: int, place: Path, recipe: str, minutes: float, seed: int) -> LabelledImages:
     """Images by a generator that learned from `real` alone."""
-    names = real.factors[0].values
+    names = real.attributes[0].values
     if not (place / "real.parquet").exists():
         counts = tuple(int((real.labels == k).sum()) for k in range(len(names)))
         with writing(place / "real.parquet", "parquet", Contents(names, counts, real.images.shape[1:], {})) as put:
@@ -59,10 +57,10 @@ def generated(
     painted = list(pictures(model, each, seed=seed))
     labels = np.concatenate([np.full(len(some.images), names.index(model.labels[some.label])) for some in painted])
     images = np.concatenate([some.images for some in painted])
-    return replace(real, images=images, codes=labels[:, None].astype(np.float32), name="generated images")
+    return replace(real, images=images, targets=labels[:, None].astype(np.float32), name="generated images")
 
 
-def accuracy(train: LabelledPictures, test: LabelledPictures, seed: int) -> float:
+def accuracy(train: LabelledImages, test: LabelledImages, seed: int) -> float:
     """Of a classifier trained on the one and tested on the other."""
     classifier = train_classifier(train, ClassifierRun(images=SEEN, epochs=10**6, seed=seed))
     return float((seen_in(classifier, features_of(classifier, test.images))[:, 0] == test.labels).mean())
@@ -79,15 +77,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     train, test = (only_labels(open_labelled(args.data, split=split)) for split in ("train", "test"))
-    if train.factors != test.factors:
+    if train.attributes != test.attributes:
         raise CondgenError(f"The training and the test images of {args.data} have other classes.")
     rows = []
     for seed in range(args.seeds):
         real = some_of(train, args.real, seed)
         place = args.out / f"seed-{seed}"
         more = generated(real, args.generated, place, args.recipe, args.minutes, seed)
-        images, codes = (np.concatenate(pair) for pair in ((real.images, more.images), (real.codes, more.codes)))
-        rows.append([accuracy(one, test, seed) for one in (real, more, replace(real, images=images, codes=codes))])
+        images, targets = (np.concatenate(pair) for pair in ((real.images, more.images), (real.targets, more.targets)))
+        rows.append([accuracy(one, test, seed) for one in (real, more, replace(real, images=images, targets=targets))])
         told = "{:.4f} real, {:.4f} generated, {:.4f} both".format(*rows[-1])
         print(f"seed {seed}: test accuracy {told}", flush=True)
     gain = np.array(rows)[:, 2] - np.array(rows)[:, 0]

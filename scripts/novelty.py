@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--false-alarms", type=float, default=0.05, help="share that the threshold is set by")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    labels = next(factor for factor in open_any(args.data, split="test").factors if factor.name == "label").values
+    labels = next(factor for factor in open_any(args.data, split="test").attributes if factor.name == "label").values
     how, kept = f"{args.images:,} images ({args.body})", args.out / "scores.json"
     done = json.loads(kept.read_text()) if kept.exists() else {}
     for name in args.classes.split(",") if args.classes else labels:

@@ -26,7 +26,7 @@ def main() -> None:
     args = parser.parse_args()
     model = condgen.load(args.model)
     if not args.wanted:
-        print("\n".join(f"{factor.name}: {span(factor)}" for factor in model.factors))
+        print("\n".join(f"{factor.name}: {span(factor)}" for factor in model.attributes))
         print(
             "\n".join(f"--option {option.name}={option.default:g}: {option.help}" for option in model.sampling_options)
         )

@@ -46,7 +46,7 @@ import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
 from condgen.contracts import CondgenError
-from condgen.data.sources.images import PictureError, decode, open_picture
+from condgen.data.sources.images import ImageError, decode, open_image
 from condgen.files.images import GeneratedImage, read_recipe
 from tests.test_errors import edit, refused
 from tests.tiny import tiny_model
@@ -125,7 +125,7 @@ def test_rows_1_2_8_uploads(model, condgen, monkeypatch, content):
 def test_row_4_sixteen_bit_mean():
     deep = np.random.default_rng(0).integers(0, 2**16, (64, 64)).astype(np.uint16)
     for form in ("PNG", "TIFF"):
-        assert np.asarray(open_picture(as_bytes(Image.fromarray(deep), form))).mean() == pytest.approx(127.5, abs=2)
+        assert np.asarray(open_image(as_bytes(Image.fromarray(deep), form))).mean() == pytest.approx(127.5, abs=2)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -143,7 +143,7 @@ def test_row_5_every_orientation(form, orientation):
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(inverse[orientation](upright)))
     options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(form, {})
-    seen = np.asarray(open_picture(as_bytes(stored, form, exif=exif, **options)))
+    seen = np.asarray(open_image(as_bytes(stored, form, exif=exif, **options)))
     assert seen.shape == upright.shape and np.abs(seen.astype(int) - upright).max() < 30
 
 
@@ -153,8 +153,8 @@ def test_row_5_every_orientation(form, orientation):
 def test_row_8_bombs_of_every_form(form, edge, monkeypatch):
     content = with_size(as_bytes(Image.new("RGB", (8, 8)), form, lossless=True), form, edge)
     monkeypatch.setattr(ImageFile.ImageFile, "load", None)  # whoever decodes, fails the test
-    with pytest.raises(PictureError, match="limit is 64 million") as caught:
-        open_picture(content)
+    with pytest.raises(ImageError, match="limit is 64 million") as caught:
+        open_image(content)
     assert caught.value.reason == "too large image"
 
 

@@ -143,8 +143,8 @@ class TestTrainable:
 def condition_of(reads: str, n: int) -> dict[str, torch.Tensor]:
     """A condition of n equal images."""
     if "cardinalities" in READS[reads]:
-        codes = torch.tensor([[2.0, 0.3, 1.0][: len(READS[reads]["cardinalities"])]] * n)
-        return {"codes": codes, "has_targets": torch.ones_like(codes, dtype=torch.bool)}
+        targets = torch.tensor([[2.0, 0.3, 1.0][: len(READS[reads]["cardinalities"])]] * n)
+        return {"targets": targets, "has_targets": torch.ones_like(targets, dtype=torch.bool)}
     words = torch.from_numpy(tiny_model().tokenizer.encode(["a red circle"] * n))
     return condition(torch.ones(n, 16), words)
 

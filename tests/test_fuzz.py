@@ -50,7 +50,7 @@ from condgen.contracts import CondgenError
 from condgen.data.audit.captions import check
 from condgen.data.audit.labels import LabelReport
 from condgen.data.sources.captions import load_captions
-from condgen.data.sources.images import MAX_PIXELS, PictureError, fit, open_picture
+from condgen.data.sources.images import MAX_PIXELS, ImageError, fit, open_image
 from condgen.data.sources.labels import open_labelled
 from condgen.data.sources.rows import GUESSED, Columns, open_source
 from condgen.data.streaming.stream import Stream
@@ -234,11 +234,11 @@ def test_pictures(outcomes, tmp_path_factory, content, how, mend):
     content = mended(content) if mend else content
     with in_time():
         try:
-            picture = open_picture(content, name="x")
+            picture = open_image(content, name="x")
             assert picture.mode == "RGB" and 0 < picture.width * picture.height <= MAX_PIXELS
             assert fit(picture, 8).shape == (3, 8, 8)
             outcomes("pictures", "read")
-        except PictureError as error:
+        except ImageError as error:
             assert error.reason and str(error).startswith("x ") and len(str(error)) < 500
             outcomes("pictures", error.reason)
         path = tmp_path_factory.getbasetemp() / "x.png"
@@ -353,7 +353,7 @@ def agree(report, data) -> None:
         assert json.dumps(report.as_dict()) and all(line.isprintable() for line in report.lines())
     assert (data is not None) == (report is not None and report.usable > 0), "the loader agrees with the check"
     if isinstance(report, LabelReport) and data is not None:
-        assert len(data) == report.usable and {factor.name for factor in data.factors} >= set(report.values)
+        assert len(data) == report.usable and {factor.name for factor in data.attributes} >= set(report.values)
     elif data is not None:
         assert len(data) == report.pictures > 0 and all(data.texts)
 
@@ -430,7 +430,7 @@ def test_labels(outcomes, home, names, which, damage, inside):
                 told["load"] = loaded(home, not hasattr(report, "captions"))
         data = told.get("load")
         # what has no label is trained on by guessed attributes, with a warning; the check wants them named
-        if report is not None or data is None or "label" in {factor.name for factor in data.factors}:
+        if report is not None or data is None or "label" in {factor.name for factor in data.attributes}:
             agree(report, data)
         outcomes("labels", "read" if "load" in told else "no usable row" if report is not None else "refused")
     finally:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 
 from condgen.baselines.translation_nets import NETS, TranslatorConfig
-from condgen.data.factors import Attribute
+from condgen.data.attributes import Attribute
 from condgen.data.synthetic.grammar import COLOURS, SHAPES, Meaning, say
 from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
@@ -76,12 +76,14 @@ def tiny_model() -> TextToImage:
 
 
 def tiny_labels(
-    kind: str = "cvae", image_channels: int = 1, factors: tuple[Attribute, ...] = (CLOTHES, LACES, AGE)
+    kind: str = "cvae", image_channels: int = 1, attributes: tuple[Attribute, ...] = (CLOTHES, LACES, AGE)
 ) -> ClassToImage:
     """An untrained model that paints labels, always the same."""
     reads = {
         "size": 8,
         "image_channels": image_channels,
-        "cardinalities": tuple(factor.cardinality for factor in factors),
+        "cardinalities": tuple(attribute.cardinality for attribute in attributes),
     }
-    return ClassToImage(tiny_decoder(kind, reads), factors, about={"name": "shoes", "recipe": "none", "data": "drawn"})
+    return ClassToImage(
+        tiny_decoder(kind, reads), attributes, about={"name": "shoes", "recipe": "none", "data": "drawn"}
+    )

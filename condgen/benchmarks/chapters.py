@@ -140,7 +140,7 @@ def between(shelf: Shelf) -> list[str]:
     """Interpolation."""
     pictures = shelf.pictures("conv-vae")
     data = pictures.held
-    first = np.unique(data.labels, return_index=True)[1][:6] if data.factors else np.arange(6)
+    first = np.unique(data.labels, return_index=True)[1][:6] if data.attributes else np.arange(6)
     ends = to_float(data.images[first])
     found = shelf.study(
         "conv-vae",

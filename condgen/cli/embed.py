@@ -40,10 +40,10 @@ def run(args: argparse.Namespace) -> int:
     check_folder(args.out)
     from condgen.data.embeddings.compute import embed, load_encoder
     from condgen.data.sources.rows import Columns
-    from condgen.data.streaming.stream import open_pictures
+    from condgen.data.streaming.stream import open_captioned
 
     clip, tokenizer = load_encoder(args.model)
-    data = open_pictures(
+    data = open_captioned(
         args.data, args.size or clip.config.size, stream="shards",
         columns=Columns(args.image_column, args.caption_column, args.split_column),
         split=args.split, resize=args.resize, max_bad_fraction=args.max_bad_fraction, filter=args.filter,

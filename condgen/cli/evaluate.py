@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     labels.add_argument("--per-label", type=int, default=100, metavar="N", help="images of a class (default 100)")
     labels.add_argument("--seeds", type=int, metavar="K", help="paint them K times (default 3); of features see --tune")
     labels.add_argument("--judge", type=Path, metavar="FOLDER", help="keep classifiers here (default REPORT/judge)")
-    labels.add_argument("--combined", default=(), type=names, metavar="A,B", help="factors that are a combination")
+    labels.add_argument("--combined", default=(), type=names, metavar="A,B", help="attributes that are a combination")
     labels.add_argument("--inception", type=Path, metavar="FILE", help="Inception weights, for FID")
     seen = parser.add_argument_group("encoders, and others by --features")
     seen.add_argument("--features", action="store_true", help="judge what the model sees, not what it paints")

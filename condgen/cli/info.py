@@ -83,9 +83,9 @@ def of_labels(folder: Path) -> tuple[dict, dict, dict]:
 
     index = read_index(folder)
     modules = sketches(folder, parts_of(index))
-    factors = {factor.name: span(factor, most=100) for factor in factors_of(index, folder / INDEX)}
+    attributes = {attribute.name: span(attribute, most=100) for attribute in factors_of(index, folder / INDEX)}
     shape = modules["decoder"].config
-    return index, modules, {"size": shape.size, "factors": factors, "image_channels": shape.image_channels}
+    return index, modules, {"size": shape.size, "attributes": attributes, "image_channels": shape.image_channels}
 
 
 def of_translator(folder: Path) -> tuple[dict, dict, dict]:
@@ -162,8 +162,8 @@ def lines_of(facts: dict) -> list[str]:
     ]
     head = [(what, told) for what, told in head if told]
     parts = [(n, f"{p['parameters']:,}", human(p["bytes"]), p["class"]) for n, p in facts["parts"].items()]
-    factors = ["labels and attributes", *table(facts["factors"].items())] if "factors" in facts else []
-    lines = [*table(head, indent=0), *factors, "parts", *table(parts)]
+    attributes = ["labels and attributes", *table(facts["attributes"].items())] if "attributes" in facts else []
+    lines = [*table(head, indent=0), *attributes, "parts", *table(parts)]
     lines += ["options", *_option_lines(facts["options"])] if facts["options"] else []
     if isinstance(facts["metrics"], dict):
         lines += ["metrics", *table(_metric_rows(facts["metrics"]))]

@@ -83,7 +83,7 @@ def evaluate(
     model, *others = (_load(one) if one is None or isinstance(one, str | Path) else one for one in (model, *against))
     asked = {"image_column": image_column, "split_column": split_column, "resize": resize, "filter": filter}
     by_features = features or hasattr(model, "embed_image")
-    by_label = not by_features and hasattr(model, "factors")
+    by_label = not by_features and hasattr(model, "attributes")
     by_codes = not by_features and hasattr(model, "decode")
     of_labels = {"per-label": per_label != 100, "judge": judge, "combined": combined, "inception": inception}
     of_features = {
@@ -112,7 +112,7 @@ def evaluate(
                 {"caption-column": caption_column, "parts": parts, "against": others},
                 {"seeds": seeds} | of_labels,
             )
-        if any(hasattr(other, "factors") for other in others) or (others and (data or not ablate)):
+        if any(hasattr(other, "attributes") for other in others) or (others and (data or not ablate)):
             raise CondgenError(
                 "--against adds lines to the ablation of scenes: leave --data out, and --ablate above 0."
             )

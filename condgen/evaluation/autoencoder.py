@@ -15,7 +15,7 @@ from torch import Tensor
 
 from condgen.contracts import CondgenError, ProgressCallback
 from condgen.data.batches.captions import to_float, to_uint8
-from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.datasets.labels import LabelledImages
 from condgen.data.sources.open_images import open_any
 from condgen.evaluation.distribution import rgb
 from condgen.evaluation.embed import Example
@@ -31,7 +31,7 @@ READ = ("image_column", "caption_column", "label_column", "split_column", "resiz
 """How images are read, see `data.anything.open_any`."""
 
 
-def read_any(model, data: str, split: str, asked: dict[str, str | None]) -> tuple[LabelledPictures, LabelledPictures]:
+def read_any(model, data: str, split: str, asked: dict[str, str | None]) -> tuple[LabelledImages, LabelledImages]:
     """Training and test images, read as those of the training were where nothing else is asked for.
 
     A class that training left out is left out of the training images alone.
@@ -58,7 +58,7 @@ def read_any(model, data: str, split: str, asked: dict[str, str | None]) -> tupl
 
 
 def evaluate_autoencoder(
-    model, train: LabelledPictures, test: LabelledPictures, importance: int, progress: ProgressCallback
+    model, train: LabelledImages, test: LabelledImages, importance: int, progress: ProgressCallback
 ) -> tuple[dict, list[Example]]:
     """Reconstruction and likelihood of an autoencoder.
 

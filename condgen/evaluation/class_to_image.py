@@ -18,8 +18,8 @@ import numpy as np
 from torch import Tensor
 
 from condgen.contracts import CondgenError, ProgressCallback
-from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import Attribute
+from condgen.data.attributes import Attribute
+from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation.class_to_image_protocol import Exam, like, read_exam, said
 from condgen.evaluation.classifier import (
     Classifier,
@@ -51,7 +51,7 @@ SHOWN = 24
 
 
 def evaluate_labels(
-    model, train: LabelledPictures, test: LabelledPictures, per_label: int = 100, seeds: Sequence[int] = (0, 1, 2),
+    model, train: LabelledImages, test: LabelledImages, per_label: int = 100, seeds: Sequence[int] = (0, 1, 2),
     judge: Path | None = None, combined: Sequence[str] = (), inception: Path | None = None,
     run: ClassifierRun | None = None, progress: ProgressCallback = lambda share, what: None,
 ) -> tuple[dict, dict[str, list[Example]]]:  # fmt: skip
@@ -60,11 +60,11 @@ def evaluate_labels(
     Args:
         model: a ClassToImage.
         train, test: real images; the classifier learns from the first and has never seen the second.
-        per_label: images of every class. Where several factors have values, test images are asked for again: ten
+        per_label: images of every class. Where several attributes have values, test images are asked for again: ten
             times as many with combinations that training has shown, and as many with others.
         seeds: every one paints all images anew; means are reported, with their standard deviation.
         judge: folder to keep classifiers in, so that several evaluations share them.
-        combined: names of the factors whose values make up a combination; by default all that have values.
+        combined: names of the attributes whose values make up a combination; by default all that have values.
         inception: file with the weights of the Inception network, see `evaluation.inception`.
         run: how classifiers are trained.
         progress: called with progress.
@@ -74,9 +74,9 @@ def evaluate_labels(
         each beside it.
 
     Raises:
-        CondgenError: the data has not the factors of the model, or there is nothing to judge.
+        CondgenError: the data has not the attributes of the model, or there is nothing to judge.
     """
-    exam = read_exam(model.factors, train, test, per_label, combined)
+    exam = read_exam(model.attributes, train, test, per_label, combined)
     network = None if inception is None else Inception.read(inception)
     run = run or ClassifierRun()
     classifier = kept_classifier(exam.train, judge, run, lambda share, what: progress(0.25 * share, what))
@@ -91,7 +91,7 @@ def evaluate_labels(
     rounds, sheets, confusion = [], {}, []
     for k, seed in enumerate(seeds):
         at = 0.25 + 0.75 * k / len(seeds)
-        progress(at, f"painting {len(exam.codes):,} images, seed {seed}")
+        progress(at, f"painting {len(exam.targets):,} images, seed {seed}")
         began = time.perf_counter()
         generated = _painted(model, exam, seed)
         seconds = time.perf_counter() - began
@@ -119,7 +119,7 @@ def evaluate_labels(
         **{f"{name}, right on real test images": share for name, share in truth.right.items()},
     }
     report |= over_seeds(rounds)
-    if len(exam.judged) == 1 and exam.factors[exam.judged[0]].cardinality <= SHOWN:
+    if len(exam.judged) == 1 and exam.attributes[exam.judged[0]].cardinality <= SHOWN:
         report["confusion"] = _confusion(exam, np.concatenate(confusion), len(seeds))
     return report, sheets
 
@@ -129,9 +129,7 @@ READ |= {"max_bad_fraction": 0.01, "attribute_columns": (), "names": ()}
 """How labelled images are read, see `data.labels.open_labelled`."""
 
 
-def read_labelled(
-    model, data: str, split: str, asked: dict[str, str | None]
-) -> tuple[LabelledPictures, LabelledPictures]:
+def read_labelled(model, data: str, split: str, asked: dict[str, str | None]) -> tuple[LabelledImages, LabelledImages]:
     """Training and test images, read as those of the training were where nothing else is asked for.
 
     Args:
@@ -175,7 +173,7 @@ class Truth:
     def __init__(self, classifier: Classifier, exam: Exam, extractors: Extractors):
         self.exam, self.extractors = exam, extractors
         self.seen = seen_in(classifier, features_of(classifier, exam.test.images))
-        self.right = right_of(self.seen, exam.test.codes, exam.factors)
+        self.right = right_of(self.seen, exam.test.targets, exam.attributes)
         held = exam.test.images[exam.against]
         self.held = {name: features(held) for name, features in extractors.items()} if len(held) >= FEWEST else {}
 
@@ -195,29 +193,29 @@ class Truth:
         if len(exam.judged) == 1:
             k = exam.judged[0]
             rows = {"overall": (slice(None), slice(None))}
-            for value, name in enumerate(exam.factors[k].values):
-                rows[name] = (exam.codes[:, k] == value, exam.test.codes[:, k] == value)
+            for value, name in enumerate(exam.attributes[k].values):
+                rows[name] = (exam.targets[:, k] == value, exam.test.targets[:, k] == value)
             table = {name: self._line(seen, k, asked, real) for name, (asked, real) in rows.items()}
             return {"accuracy": table}
         for side, asked in exam.sides.items():
             real = exam.against[asked]
-            table = {exam.factors[k].name: self._line(seen, k, asked, real) for k in exam.judged}
-            own = [self.hits(seen, k, asked, exam.codes) for k in exam.judged]
-            true = [self.hits(self.seen, k, real, exam.test.codes) for k in exam.judged]
+            table = {exam.attributes[k].name: self._line(seen, k, asked, real) for k in exam.judged}
+            own = [self.hits(seen, k, asked, exam.targets) for k in exam.judged]
+            true = [self.hits(self.seen, k, real, exam.test.targets) for k in exam.judged]
             table["all of them"] = _line(np.stack(own).all(0), np.stack(true).all(0))
             out[f"accuracy_{side}"] = table
         return out
 
     def _line(self, seen: np.ndarray, k: int, asked, real) -> dict:
-        own = self.hits(seen, k, asked, self.exam.codes)
-        true = self.hits(self.seen, k, real, self.exam.test.codes)
-        known = ~np.isnan(self.exam.codes[asked, k]), ~np.isnan(self.exam.test.codes[real, k])
+        own = self.hits(seen, k, asked, self.exam.targets)
+        true = self.hits(self.seen, k, real, self.exam.test.targets)
+        known = ~np.isnan(self.exam.targets[asked, k]), ~np.isnan(self.exam.test.targets[real, k])
         return _line(own[known[0]], true[known[1]])
 
     @staticmethod
-    def hits(seen: np.ndarray, k: int, rows, codes: np.ndarray) -> np.ndarray:
-        """bool: whether factor k is seen as the codes say; what they do not say is right."""
-        return (seen[rows, k] == codes[rows, k]) | np.isnan(codes[rows, k])
+    def hits(seen: np.ndarray, k: int, rows, targets: np.ndarray) -> np.ndarray:
+        """bool: whether attribute k is seen as the codes say; what they do not say is right."""
+        return (seen[rows, k] == targets[rows, k]) | np.isnan(targets[rows, k])
 
     def distances(self, generated: np.ndarray, seed: int) -> Report:
         """Generated against test images, and beside it as many training images against the same ones."""
@@ -239,8 +237,8 @@ class Quick:
 
     def __init__(
         self,
-        train: LabelledPictures,
-        test: LabelledPictures,
+        train: LabelledImages,
+        test: LabelledImages,
         per_label: int = 30,
         judge: Path | None = None,
         seed: int = 7,
@@ -251,7 +249,7 @@ class Quick:
     def __call__(self, model, **options: float) -> dict[str, float]:
         """Shares and distances of a ClassToImage, and what an image costs; `options` are for `model.paint`."""
         if self._known is None:
-            exam = read_exam(model.factors, self.train, self.test, self.per_label)
+            exam = read_exam(model.attributes, self.train, self.test, self.per_label)
             classifier = kept_classifier(exam.train, self.judge)
             self._known = classifier, Truth(classifier, exam, {("frechet", "kernel"): partial(features_of, classifier)})
         classifier, truth = self._known
@@ -261,26 +259,26 @@ class Quick:
         took = time.perf_counter() - began
         features = features_of(classifier, generated)
         seen = seen_in(classifier, features)
-        shares = [truth.hits(seen, k, slice(None), exam.codes).mean() for k in exam.judged]
+        shares = [truth.hits(seen, k, slice(None), exam.targets).mean() for k in exam.judged]
         told = {"accuracy": float(np.mean(shares))} if shares else {}
         if truth.held:
             told["frechet"] = frechet_distance(features[exam.held], truth.held[("frechet", "kernel")])
         return told | {"milliseconds an image": 1000 * took / len(generated), "N": len(generated)}
 
 
-def right_of(seen: np.ndarray, codes: np.ndarray, factors: Sequence[Attribute]) -> dict[str, float]:
-    """For every factor with values, the share of the images of which it is known that show it; NaN where none is."""
+def right_of(seen: np.ndarray, targets: np.ndarray, attributes: Sequence[Attribute]) -> dict[str, float]:
+    """For every attribute with values, the share of the images of which it is known that show it; NaN where none is."""
     out = {}
-    for k, factor in enumerate(factors):
-        if factor.values:
-            known = ~np.isnan(codes[:, k])
-            out[factor.name] = float((seen[known, k] == codes[known, k]).mean()) if known.any() else math.nan
+    for k, attribute in enumerate(attributes):
+        if attribute.values:
+            known = ~np.isnan(targets[:, k])
+            out[attribute.name] = float((seen[known, k] == targets[known, k]).mean()) if known.any() else math.nan
     return out
 
 
 def _painted(model, exam: Exam, seed: int, **options: float) -> np.ndarray:
     """uint8 (N, C, S, S). Image i of seed s has seed 1,000,000 s + i, so that no two seeds share one."""
-    wanted = [said(exam.factors, row) for row in exam.codes]
+    wanted = [said(exam.attributes, row) for row in exam.targets]
     starts = range(0, len(wanted), BATCH)
     parts = [wanted[k : k + BATCH] for k in starts]
     first = [seed * 1_000_000 + k for k in starts]
@@ -295,13 +293,13 @@ def _trained_on(painted: np.ndarray, exam: Exam, run: ClassifierRun, judge: Path
     References:
         Classification Accuracy Score for Conditional Generative Models (Ravuri, Vinyals, 2019)
     """
-    generated = LabelledPictures(painted, exam.factors, exam.codes, "generated images")
-    rows = like(exam.train.codes, exam.codes, exam.judged, np.random.default_rng((run.seed, 5)))
-    real = replace(exam.train, images=exam.train.images[rows], codes=exam.train.codes[rows])
+    generated = LabelledImages(painted, exam.attributes, exam.targets, "generated images")
+    rows = like(exam.train.targets, exam.targets, exam.judged, np.random.default_rng((run.seed, 5)))
+    real = replace(exam.train, images=exam.train.images[rows], targets=exam.train.targets[rows])
     scores = []
     for classifier in (train_classifier(generated, run), kept_classifier(real, judge, run)):
         seen = seen_in(classifier, features_of(classifier, exam.test.images))
-        scores.append(right_of(seen, exam.test.codes, exam.factors))
+        scores.append(right_of(seen, exam.test.targets, exam.attributes))
     own, true = scores
     return {name: {"generated": own[name], "real": true[name], "N": len(painted), "N real": len(real)} for name in own}
 
@@ -314,8 +312,8 @@ def _line(own: np.ndarray, true: np.ndarray) -> dict:
 def _confusion(exam: Exam, seen: np.ndarray, rounds: int) -> Report:
     """What was asked for, what was seen: shares of every row, over all seeds."""
     k = exam.judged[0]
-    asked = np.tile(exam.codes[:, k], rounds)
-    names = exam.factors[k].values
+    asked = np.tile(exam.targets[:, k], rounds)
+    names = exam.attributes[k].values
     return {
         f"asked {name}": {other: float((seen[asked == value, k] == i).mean()) for i, other in enumerate(names)}
         for value, name in enumerate(names)
@@ -325,16 +323,18 @@ def _confusion(exam: Exam, seen: np.ndarray, rounds: int) -> Report:
 def _sheet(exam: Exam, generated: np.ndarray, seen: np.ndarray) -> list[Example]:
     """Eight images of every class, or of every side; what the judge sees otherwise is marked."""
     if len(exam.judged) == 1:
-        asked = exam.codes[:, exam.judged[0]]
+        asked = exam.targets[:, exam.judged[0]]
         rows = [i for value in np.unique(asked)[:SHOWN] for i in np.flatnonzero(asked == value)[:8]]
     else:
         rows = [i for own in exam.sides.values() for i in own[:SHOWN]]
-    known = ~np.isnan(exam.codes) & [bool(factor.values) for factor in exam.factors]
-    right = ((seen == exam.codes) | ~known).all(1)
+    known = ~np.isnan(exam.targets) & [bool(attribute.values) for attribute in exam.attributes]
+    right = ((seen == exam.targets) | ~known).all(1)
     return [(_told(exam, i), rgb(generated[i]), bool(right[i])) for i in rows]
 
 
 def _told(exam: Exam, i: int) -> str:
     return ", ".join(
-        factor.format_target(code) for factor, code in zip(exam.factors, exam.codes[i]) if not math.isnan(code)
+        attribute.format_target(code)
+        for attribute, code in zip(exam.attributes, exam.targets[i])
+        if not math.isnan(code)
     )

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, ProgressCallback
+from condgen.data.attributes import Attribute
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.labels import LabelledPictures, LabelViews
-from condgen.data.factors import Attribute
+from condgen.data.datasets.labels import LabelledImages, LabelViews
 from condgen.files.weights import WEIGHTS, fingerprint, load_part, save_part
 from condgen.nn.layers import ResBlock
 from condgen.training.trainer import FitConfig, Trainer
@@ -34,7 +34,7 @@ class ClassifierConfig:
     Args:
         size: edge of the images, any.
         colours: 1 or 3.
-        levels: how many values each factor has; 0 for a number, which is not judged.
+        levels: how many values each attribute has; 0 for a number, which is not judged.
         channels: of every level; each has half the resolution of the one before.
         features: width of the features.
     """
@@ -47,7 +47,7 @@ class ClassifierConfig:
 
 
 class Classifier(nn.Module):
-    """Images to features, features to the values of every factor."""
+    """Images to features, features to the values of every attribute."""
 
     def __init__(self, config: ClassifierConfig):
         super().__init__()
@@ -70,12 +70,12 @@ class Classifier(nn.Module):
         return self.squeeze(F.silu(self.norm(h)).mean((2, 3)))
 
     def logits(self, features: Tensor) -> list[Tensor]:
-        """(B, features) -> (B, levels) for every factor that has values."""
+        """(B, features) -> (B, levels) for every attribute that has values."""
         return [head(F.silu(features)) for head in self.heads]
 
     @property
     def judged(self) -> list[int]:
-        """Numbers of the factors that have values."""
+        """Numbers of the attributes that have values."""
         return [k for k, cardinalities in enumerate(self.config.cardinalities) if cardinalities]
 
 
@@ -119,14 +119,14 @@ class ClassifierTraining(nn.Module):
         total, right, known = 0.0, 0, 0
         for own, k in zip(logits, self.classifier.judged):
             there = batch["has_targets"][:, k]
-            codes = torch.where(there, batch["codes"][:, k].long(), -100)
-            total = total + F.cross_entropy(own, codes, ignore_index=-100, reduction="sum") / there.sum().clamp(min=1)
-            right, known = right + (own.argmax(1) == codes).sum(), known + there.sum()
+            targets = torch.where(there, batch["targets"][:, k].long(), -100)
+            total = total + F.cross_entropy(own, targets, ignore_index=-100, reduction="sum") / there.sum().clamp(min=1)
+            right, known = right + (own.argmax(1) == targets).sum(), known + there.sum()
         return {"loss": total, "accuracy": right / known.clamp(min=1)}
 
 
 def train_classifier(
-    data: LabelledPictures, run: ClassifierRun | None = None, config: ClassifierConfig | None = None,
+    data: LabelledImages, run: ClassifierRun | None = None, config: ClassifierConfig | None = None,
     progress: ProgressCallback = lambda share, what: None,
 ) -> Classifier:  # fmt: skip
     """Trains a classifier on real images, or on any.
@@ -137,10 +137,10 @@ def train_classifier(
         progress: called with progress.
 
     Raises:
-        CondgenError: no factor has values, or none is known.
+        CondgenError: no attribute has values, or none is known.
     """
     run, config = run or ClassifierRun(), config or config_for(data)
-    known = ~np.isnan(data.codes[:, [bool(cardinalities) for cardinalities in config.cardinalities]])
+    known = ~np.isnan(data.targets[:, [bool(cardinalities) for cardinalities in config.cardinalities]])
     if not known.any():
         raise CondgenError(
             f"Nothing in {data.name} is labelled with a class or an attribute; there is nothing to judge."
@@ -161,13 +161,15 @@ def train_classifier(
     return training.classifier.eval()
 
 
-def config_for(data: LabelledPictures) -> ClassifierConfig:
-    """The shape that fits the images and factors."""
-    return ClassifierConfig(data.size, data.image_channels, tuple(factor.cardinality for factor in data.factors))
+def config_for(data: LabelledImages) -> ClassifierConfig:
+    """The shape that fits the images and attributes."""
+    return ClassifierConfig(
+        data.size, data.image_channels, tuple(attribute.cardinality for attribute in data.attributes)
+    )
 
 
 def kept_classifier(
-    data: LabelledPictures, folder: Path | None, run: ClassifierRun | None = None,
+    data: LabelledImages, folder: Path | None, run: ClassifierRun | None = None,
     progress: ProgressCallback = lambda share, what: None,
 ) -> Classifier:  # fmt: skip
     """`train_classifier`, once: a classifier of the same data and config that lies in the folder is read.
@@ -192,12 +194,12 @@ def kept_classifier(
     return load_part(Classifier, ClassifierConfig, place)
 
 
-def key_of(data: LabelledPictures, run: ClassifierRun) -> str:
+def key_of(data: LabelledImages, run: ClassifierRun) -> str:
     """Sixteen hex digits that name images, labels, shape and recipe."""
-    factors: list[Attribute] = list(data.factors)
-    plain = {"factors": [(f.name, f.values) for f in factors], "shape": data.images.shape, "run": asdict(run)}
+    attributes: list[Attribute] = list(data.attributes)
+    plain = {"factors": [(f.name, f.values) for f in attributes], "shape": data.images.shape, "run": asdict(run)}
     digest = hashlib.sha256(json.dumps(plain | asdict(config_for(data)), sort_keys=True).encode())
-    for array in (data.images, data.codes):
+    for array in (data.images, data.targets):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
 
@@ -221,7 +223,7 @@ def features_of(classifier: Classifier, images: np.ndarray) -> Tensor:
 
 @torch.inference_mode()
 def seen_in(classifier: Classifier, features: Tensor) -> np.ndarray:
-    """Features (N, features) -> int64 (N, A), the most likely value of every factor; -1 for numbers."""
+    """Features (N, features) -> int64 (N, A), the most likely value of every attribute; -1 for numbers."""
     device = classifier.squeeze.weight.device
     seen = np.full((len(features), len(classifier.config.cardinalities)), -1)
     for k, own in zip(classifier.judged, classifier.logits(features.to(device))):

@@ -20,7 +20,7 @@ from PIL import Image
 
 from condgen.contracts import CondgenError, ProgressCallback, SamplingOption
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation.class_to_image import Quick, evaluate_labels, read_labelled
 from condgen.evaluation.embed import generate_prompts
 from condgen.evaluation.report import cell, finite, table_of
@@ -136,7 +136,7 @@ class LabelExam:
             self._known = Quick(*read_labelled(model, self.data, "test", {}), judge=self.judge)
         return self._known
 
-    def pictures(self, model: ClassToImage) -> tuple[LabelledPictures, LabelledPictures]:
+    def pictures(self, model: ClassToImage) -> tuple[LabelledImages, LabelledImages]:
         """Training and test images."""
         known = self._read(model)
         return known.train, known.test
@@ -244,7 +244,7 @@ def _by_label(contestants, exam: LabelExam, seeds, per_label, progress: Progress
         confused.setdefault("real test images", {n: x["real"] for n, x in report.get("accuracy", {}).items()})
         costs[c.name] = _turned(c, partial(exam.quick, c.model))
         head = report["judge"]
-    labels = [{f.name: value} for f in contestants[0].model.factors[:1] for value in f.values[:SHOWN]]
+    labels = [{f.name: value} for f in contestants[0].model.attributes[:1] for value in f.values[:SHOWN]]
     labels = labels or [{}]
     report = {"kind": "labels", "data": test.name, "judge": head, "models": _facts(contestants), "scores": rows}
     report |= {"accuracy": confused, "options": costs}

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import CondgenError, ProgressCallback, listed
-from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import Attribute
+from condgen.data.attributes import Attribute
+from condgen.data.datasets.labels import LabelledImages
 from condgen.data.sources.labels import every_factor, open_labelled
 from condgen.latent_space.adapters import LatentSpace, as_float, encoded, is_variational, name_of, rebuilt
 from condgen.latent_space.inputs import Pictures
@@ -50,7 +50,7 @@ class Disentanglement(Analysis):
 
 def read_factors(
     space: LatentSpace, data: str = "", split: str = "test", factors: Sequence[str] = (), filter: str = ""
-) -> LabelledPictures:
+) -> LabelledImages:
     """Images with their factors, as large and in as many colours as a space reads them.
 
     Args:
@@ -73,7 +73,7 @@ def read_factors(
 
 
 def evaluate_disentanglement(
-    space: LatentSpace, data: LabelledPictures, n: int = 10_000, seed: int = 0, progress: ProgressCallback = quiet
+    space: LatentSpace, data: LabelledImages, n: int = 10_000, seed: int = 0, progress: ProgressCallback = quiet
 ) -> Disentanglement:
     """Scores of disentanglement, see `metrics.disentanglement`, with what every factor and latent has to do with it.
 
@@ -91,7 +91,7 @@ def evaluate_disentanglement(
         CondgenError: no encoder; fewer than two factors that vary, or too few images.
     """
     data, levels = _varying(data, n, seed)
-    names = tuple(factor.name for factor in data.factors)
+    names = tuple(factor.name for factor in data.attributes)
     progress(0.0, "codes")
     codes = encoded(space, data.images).double().numpy()
     sd = codes.std(0)
@@ -118,7 +118,7 @@ def evaluate_disentanglement(
     best, most = shares.argmax(0), np.minimum(1, np.log(BINS) / entropy)
     by_factor = {
         name: {
-            "levels": data.factors[k].cardinality, "latent that tells most": f"latent {best[k]}",
+            "levels": data.attributes[k].cardinality, "latent that tells most": f"latent {best[k]}",
             "its share": float(shares[best[k], k]), "gap": float(gaps[k]), "most that bins can tell": float(most[k]),
             "accuracy of a forest": float(found.accuracy[k]), "chance": float(found.chance[k]),
         }
@@ -141,21 +141,21 @@ def evaluate_disentanglement(
     return Disentanglement(numbers, sheets, shares, names)
 
 
-def _varying(data: LabelledPictures, n: int, seed: int) -> tuple[LabelledPictures, np.ndarray]:
+def _varying(data: LabelledImages, n: int, seed: int) -> tuple[LabelledImages, np.ndarray]:
     """Some of the images, with the factors that vary among them and the levels of these, int64 (N, K)."""
-    rows = np.flatnonzero(~np.isnan(data.codes).any(1))
+    rows = np.flatnonzero(~np.isnan(data.targets).any(1))
     data = data.rows(np.random.default_rng((seed, 23)).permutation(rows)[:n])
     if len(data) < FEWEST:
         raise CondgenError(f"{data.name} has {len(data)} images whose factors are all known; {FEWEST} are needed.")
-    levels = [_levels(factor, codes) for factor, codes in zip(data.factors, data.codes.T)]
+    levels = [_levels(factor, codes) for factor, codes in zip(data.attributes, data.targets.T)]
     chosen = [k for k, own in enumerate(levels) if len(np.unique(own)) > 1]
     if len(chosen) < 2:
-        there = listed(factor.name for factor in data.factors)
+        there = listed(factor.name for factor in data.attributes)
         raise CondgenError(
             f"Of {data.name} the factors {there} are known, and {len(chosen)} of them vary. Two are needed: name "
             "columns of the table with --attribute-columns."
         )
-    data = replace(data, factors=tuple(data.factors[k] for k in chosen), codes=data.codes[:, chosen])
+    data = replace(data, attributes=tuple(data.attributes[k] for k in chosen), targets=data.targets[:, chosen])
     return data, np.stack([levels[k] for k in chosen], axis=1)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from condgen import distributed
 from condgen.data.batches.captions import to_float, to_uint8
-from condgen.data.datasets.captions import CaptionedPictures
+from condgen.data.datasets.captions import CaptionedImages
 from condgen.metrics.retrieval import prior_report
 
 Example = tuple[str, np.ndarray, bool]
@@ -44,13 +44,13 @@ def generate_prompts(model, prompts: list[str], seeds: list[int], **how) -> np.n
     return distributed.shared_out(generated, len(prompts)).numpy()
 
 
-def same_text(data: CaptionedPictures, n: int) -> Tensor:
+def same_text(data: CaptionedImages, n: int) -> Tensor:
     """bool (n, n): whether the first caption of image i is among the captions of image j."""
     own = data.captions[:n]
     return torch.from_numpy((own[:, None, :1] == own[None, :, :]).any(-1))
 
 
-def priors_report(model, data: CaptionedPictures, n: int = 500) -> dict[str, dict[str, float]]:
+def priors_report(model, data: CaptionedImages, n: int = 500) -> dict[str, dict[str, float]]:
     """`metrics.alignment.prior_report` of every prior of the model, on n images with their first caption."""
     ids = data.captions[:n, 0]
     image_embed = embed_images(model.clip, data.images[:n])

@@ -192,8 +192,8 @@ def nothing(reads: CondSpec, images: Tensor) -> Batch:
     """A condition that says nothing, one for each image."""
     n, device = len(images), images.device
     if reads.cardinalities:
-        codes = torch.zeros(n, len(reads.cardinalities), device=device)
-        return {"codes": codes, "has_targets": codes > 0}
+        targets = torch.zeros(n, len(reads.cardinalities), device=device)
+        return {"targets": targets, "has_targets": targets > 0}
     z, tokens = torch.zeros(n, reads.embed_dim), torch.zeros(n, reads.context, dtype=torch.int64)
     return condition(z.to(device), tokens.to(device), use_z=False, use_words=False)
 

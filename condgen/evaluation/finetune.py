@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from condgen import distributed
 from condgen.contracts import Batch
+from condgen.data.attributes import LABEL, Attribute
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.labels import LabelledPictures, LabelViews
-from condgen.data.factors import LABEL, Attribute
+from condgen.data.datasets.labels import LabelledImages, LabelViews
 from condgen.evaluation.features import Eyes, see
 from condgen.metrics.probes import Probe, accuracy
 from condgen.training.trainer import FitConfig, Trainer
@@ -61,7 +61,7 @@ class Tuning(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def loss(self, batch: Batch, turn: str = "encoder") -> dict[str, Tensor]:
-        return {"loss": F.cross_entropy(self(batch["image"]), batch["codes"][:, 0].long())}
+        return {"loss": F.cross_entropy(self(batch["image"]), batch["targets"][:, 0].long())}
 
 
 def tune(
@@ -79,8 +79,8 @@ def tune(
         done: told how many images have been seen.
     """
     pictures, labels = train
-    factor = Attribute(LABEL, tuple(map(str, range(len(probe.bias)))))
-    data = LabelledPictures(pictures, (factor,), labels.astype(np.float32)[:, None])
+    attribute = Attribute(LABEL, tuple(map(str, range(len(probe.bias)))))
+    data = LabelledImages(pictures, (attribute,), labels.astype(np.float32)[:, None])
     device = next(eyes.parameters()).device
     training = Tuning(eyes.cpu(), probe, to_float(pictures[:2]))
     views = LabelViews(data, BATCH, seed, data.size // 14, False, distributed.rank(), distributed.world())

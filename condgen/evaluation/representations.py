@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, listed
+from condgen.data.attributes import LABEL, Attribute
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.captions import CaptionedPictures
-from condgen.data.factors import LABEL, Attribute
+from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.sources.label_rows import NothingLabelled
 from condgen.data.sources.labels import find, open_labelled
 from condgen.data.sources.rows import Columns
@@ -106,11 +106,11 @@ class Asked:
         train, test = (
             open_labelled(self.data, size, image_channels, split=split, **options) for split in ("train", self.split)
         )
-        factor = _classes(train)
-        k, parts = train.factors.index(factor), []
+        attribute = _classes(train)
+        k, parts = train.attributes.index(attribute), []
         for data in (train, test):
-            known = ~np.isnan(data.codes[:, k])
-            parts.append(Split(data.images[known], data.codes[known, k].astype(np.int64)))
+            known = ~np.isnan(data.targets[:, k])
+            parts.append(Split(data.images[known], data.targets[known, k].astype(np.int64)))
         if self.train_pictures and self.train_pictures < len(parts[0]):
             chosen = np.sort(np.random.default_rng(0).permutation(len(parts[0]))[: self.train_pictures])
             parts[0] = Split(parts[0].images[chosen], parts[0].labels[chosen])
@@ -120,7 +120,7 @@ class Asked:
                 f"{test.name} has {seen} classes to train on and {len(parts[1])} images in the split {self.split}. A "
                 "probe needs two classes, and images to be judged on."
             )
-        return parts[0], parts[1], factor, test.name
+        return parts[0], parts[1], attribute, test.name
 
     def _of(self, name: str) -> str:
         return self.columns.get(name) or ""
@@ -128,10 +128,10 @@ class Asked:
 
 def _classes(data) -> Attribute:
     """What the probes are to tell: the label, or the only attribute with values."""
-    valued = [factor for factor in data.factors if factor.values]
-    named = next((factor for factor in valued if factor.name == LABEL), None)
+    valued = [attribute for attribute in data.attributes if attribute.values]
+    named = next((attribute for attribute in valued if attribute.name == LABEL), None)
     if named is None and len(valued) != 1:
-        there = ", ".join(factor.name for factor in valued) or "no classes"
+        there = ", ".join(attribute.name for attribute in valued) or "no classes"
         raise CondgenError(f"{data.name} has {there}; name the column to judge by with --label-column.")
     return named or valued[0]
 
@@ -227,7 +227,7 @@ class ByClass:
         self.read = cache(asked.read)
         rows = [*rows, *self._components(rows)]
         self.rows, self.images, self.seeds, self.device = rows, images, seeds, device
-        train, test, self.factor, self.name = self.read(rows[0].eyes.size, rows[0].eyes.image_channels)
+        train, test, self.attribute, self.name = self.read(rows[0].eyes.size, rows[0].eyes.image_channels)
         trained = sum(row.eyes.net is not None for row in rows) if images else 0
         looks = len(rows) * (2 * len(train) + len(test)) + trained * len(SHARES) * seeds * WITH_WEIGHTS * images
         self.clock = Clock(progress, looks)
@@ -236,13 +236,13 @@ class ByClass:
         self.templates = (
             [*(templates or _trained_on(spoken[0], self.name) or templates_of(self.name))] if spoken else []
         )
-        self.sentences = class_captions(self.factor.values, self.templates) if self.templates else []
+        self.sentences = class_captions(self.attribute.values, self.templates) if self.templates else []
         for row in rows:
             warn_of_unseen(row, [one for own in self.sentences for one in own])
         largest = float(np.bincount(test.labels).max() / len(test))
         self.chance = dict.fromkeys(("kNN", "linear probe", *(["zero-shot"] if self.sentences else [])), largest)
         self.counts = {
-            "training images": len(train), "test images": len(test), "classes": self.factor.cardinality,
+            "training images": len(train), "test images": len(test), "classes": self.attribute.cardinality,
             "neighbours": NEIGHBOURS, "temperature": TEMPERATURE, "standard error, at most": 0.5 / math.sqrt(len(test)),
         }  # fmt: skip
         self.space = b""
@@ -269,18 +269,20 @@ class ByClass:
         report |= {"templates": self.templates} if self.templates else {}
         report |= {"features": table | {"the largest class": self.chance}, "collapse": collapse}
         report |= {"new_head": tuned} if self.images else {}
-        shares = {value: {name: own[k] for name, own in by_class.items()} for k, value in enumerate(self.factor.values)}
+        shares = {
+            value: {name: own[k] for name, own in by_class.items()} for k, value in enumerate(self.attribute.values)
+        }
         return report | {"linear_probe_by_class": shares}
 
     def judge(self, row: Row) -> tuple[dict, dict, list[float], list[dict]]:
         """One line of each table: what probes know, collapse, the linear probe by class, a new head."""
         train, test, *_ = self.read(row.eyes.size, row.eyes.image_channels)
-        classes, labels = self.factor.cardinality, torch.from_numpy(train.labels).to(self.device)
+        classes, labels = self.attribute.cardinality, torch.from_numpy(train.labels).to(self.device)
         done = self.clock.of(f"{row.name}: features")
         seen, unseen = (see(row.eyes, part.images, self.device, done).to(self.device) for part in (train, test))
         if not self.space:
             few = _some(len(test), SPACE)
-            self.space = space_sheet(unseen[few].cpu(), test.images[few], test.labels[few], self.factor.values)
+            self.space = space_sheet(unseen[few].cpu(), test.images[few], test.labels[few], self.attribute.values)
         voted = knn(seen, labels, unseen, classes, NEIGHBOURS, TEMPERATURE)
         probe = linear_probe(seen, labels, classes)
         predicted = probe(unseen)
@@ -307,7 +309,7 @@ class ByClass:
         for seed in range(self.seeds):
             own = some_of(train.labels, share, seed)
             labels = torch.from_numpy(train.labels[own]).to(self.device)
-            head = probe if share == 1 else linear_probe(seen[own], labels, self.factor.cardinality, seed=seed)
+            head = probe if share == 1 else linear_probe(seen[own], labels, self.attribute.cardinality, seed=seed)
             found["frozen"].append(accuracy(head(unseen), self.truth))
             if row.eyes.net is not None:
                 done = self.clock.of(f"{row.name}: training on {len(own):,} labels", WITH_WEIGHTS)
@@ -387,7 +389,7 @@ def _by_caption(
     return {"data": first.name, "counts": counts, "retrieval": found, "collapse": collapse}, sheets, pictures
 
 
-def _found(text: Tensor, image: Tensor, data: CaptionedPictures, used: np.ndarray) -> list[Example]:
+def _found(text: Tensor, image: Tensor, data: CaptionedImages, used: np.ndarray) -> list[Example]:
     """What some texts find: the nearest images of each in a row, those under another text marked."""
     shown, first = [], np.flatnonzero(np.isin(used, data.captions[:, 0]))  # of several captions the plainest
     for i in np.random.default_rng(0).permutation(first)[:QUERIES]:

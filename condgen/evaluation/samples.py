@@ -19,7 +19,7 @@ from torch import Tensor
 from condgen.baselines.gans import Codes
 from condgen.contracts import CondgenError, ProgressCallback
 from condgen.data.batches.captions import to_float, to_uint8
-from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation.class_to_image import right_of
 from condgen.evaluation.classifier import (
     Classifier,
@@ -47,12 +47,12 @@ from condgen.metrics.diversity import best_matching, entropy, mean_distance, mis
 from condgen.metrics.prdc import closeness, memorisation
 
 MOST, SHOWN, LEVELS = 2_000, 40, 24
-"""Images that are painted for every seed, at most; images on the sheet; values of a factor with a table of its own.
+"""Images that are painted for every seed, at most; images on the sheet; values of an attribute with a table of its own.
 """
 
 
 def evaluate_samples(
-    model, train: LabelledPictures, test: LabelledPictures, seeds: Sequence[int] = (0, 1, 2), judge: Path | None = None,
+    model, train: LabelledImages, test: LabelledImages, seeds: Sequence[int] = (0, 1, 2), judge: Path | None = None,
     inception: Path | None = None, run: ClassifierRun | None = None,
     progress: ProgressCallback = lambda share, what: None,
 ) -> tuple[Report, dict[str, list[Example]]]:  # fmt: skip
@@ -128,20 +128,20 @@ class Eye:
 
     def __init__(
         self,
-        train: LabelledPictures,
-        test: LabelledPictures,
+        train: LabelledImages,
+        test: LabelledImages,
         judge: Path | None,
         run: ClassifierRun | None,
         progress: ProgressCallback,
     ):
-        self.factors = train.factors
-        usable = {k for k, f in enumerate(self.factors) if f.values and not np.isnan(train.codes[:, k]).any()}
-        self.judged = sorted(usable) if train.factors == test.factors else []
+        self.attributes = train.attributes
+        usable = {k for k, f in enumerate(self.attributes) if f.values and not np.isnan(train.targets[:, k]).any()}
+        self.judged = sorted(usable) if train.attributes == test.attributes else []
         self.facts: dict[str, object] = {"training images": len(train), "test images": len(test)}
         if self.judged:
             self.classifier = kept_classifier(train, judge, run, progress)
             self.space = space_of(self.classifier, train.name)
-            right = right_of(self.sees(test.images), test.codes, self.factors)
+            right = right_of(self.sees(test.images), test.targets, self.attributes)
             self.facts |= {f"{name}, right on real test images": share for name, share in right.items()}
         else:
             with torch.random.fork_rng(devices=[]):
@@ -162,22 +162,23 @@ class Eye:
         }
         out: Report = {"variety": lines}
         for k in self.judged:
-            factor = self.factors[k]
-            own, true = (shares(torch.from_numpy(x[:, k]), factor.cardinality) for x in (seen, real_seen))
-            lines[f"{factor.name}: entropy in nats, of {math.log(factor.cardinality):.2f}"] = {
+            attribute = self.attributes[k]
+            own, true = (shares(torch.from_numpy(x[:, k]), attribute.cardinality) for x in (seen, real_seen))
+            lines[f"{attribute.name}: entropy in nats, of {math.log(attribute.cardinality):.2f}"] = {
                 "generated": entropy(own), "real": entropy(true)
             }  # fmt: skip
-            lines[f"{factor.name}: missing values"] = {"generated": missing(own, true), "real": 0}
-            if factor.cardinality <= LEVELS:
-                out[f"shares_of_{factor.name}"] = {
-                    name: {"generated": own[i].item(), "real": true[i].item()} for i, name in enumerate(factor.values)
+            lines[f"{attribute.name}: missing values"] = {"generated": missing(own, true), "real": 0}
+            if attribute.cardinality <= LEVELS:
+                out[f"shares_of_{attribute.name}"] = {
+                    name: {"generated": own[i].item(), "real": true[i].item()}
+                    for i, name in enumerate(attribute.values)
                 }
         for line in lines.values():
             line |= {"N": len(generated), "N real": len(real)}
         return out
 
     def matched(
-        self, model, train: LabelledPictures, test: LabelledPictures, generated: list[tuple[Tensor, np.ndarray]]
+        self, model, train: LabelledImages, test: LabelledImages, generated: list[tuple[Tensor, np.ndarray]]
     ) -> Report:
         """What the categories of an InfoGAN have to do with classes that it was never told.
 
@@ -189,8 +190,8 @@ class Eye:
         asked = torch.cat([Codes.of(z, model.net.config).category.argmax(1) for z, _ in generated])
         out: Report = {"categories": {}}
         for k in self.judged:
-            levels, name = self.factors[k].cardinality, self.factors[k].name
-            labels = [torch.from_numpy(part.codes[:, k]).long() for part in (train, test)]
+            levels, name = self.attributes[k].cardinality, self.attributes[k].name
+            labels = [torch.from_numpy(part.targets[:, k]).long() for part in (train, test)]
             shown = torch.from_numpy(np.concatenate([seen[:, k] for _, seen in generated]))
             known = labels[1] >= 0
             names = best_matching(read[0], labels[0], kinds, levels)
@@ -203,11 +204,11 @@ class Eye:
                     "N": len(true),
                 }
             if len(self.judged) == 1 and levels <= LEVELS:
-                called = [self.factors[k].values[i] if i >= 0 else "nothing" for i in names.tolist()]
+                called = [self.attributes[k].values[i] if i >= 0 else "nothing" for i in names.tolist()]
                 out["what_test_pictures_of_a_category_show"] = {
                     f"category {c}, called {called[c]}": {
                         value: (labels[1][read[1] == c] == i).double().mean().item()
-                        for i, value in enumerate(self.factors[k].values)
+                        for i, value in enumerate(self.attributes[k].values)
                     }
                     for c in range(kinds)
                 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from condgen.contracts import ProgressCallback
-from condgen.data.datasets.captions import CaptionedPictures
+from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.sources.captions import load_captions
 from condgen.data.sources.rows import Columns
 from condgen.evaluation.embed import Example, embed_images, embed_texts, generate_prompts, priors_report, same_text
@@ -14,7 +14,7 @@ from condgen.metrics.retrieval import retrieval_at_1
 READ = {"image_column": "", "caption_column": "", "split_column": "", "filter": "", "resize": "crop"}
 
 
-def read_pictures(model, data: str, split: str, asked: dict[str, str | None], size: int = 0) -> CaptionedPictures:
+def read_pictures(model, data: str, split: str, asked: dict[str, str | None], size: int = 0) -> CaptionedImages:
     """The images to judge on, read as those of the training were where nothing else is asked for.
 
     Args:
@@ -34,7 +34,7 @@ def read_pictures(model, data: str, split: str, asked: dict[str, str | None], si
 
 
 def evaluate_captions(
-    model, data: CaptionedPictures, pictures: int, progress: ProgressCallback, n: int = 500
+    model, data: CaptionedImages, pictures: int, progress: ProgressCallback, n: int = 500
 ) -> tuple[dict, list[Example]]:
     """The report of a model of captioned images, on images it never saw."""
     n = min(n, len(data))

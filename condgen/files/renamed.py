@@ -13,7 +13,7 @@ MODULES = {"said": "cond_encoder"}
 """Components of the names of tensors: `decoder.said.words` is `decoder.cond_encoder.words`."""
 CONFIG_FIELDS = {"colours": "image_channels", "levels": "cardinalities"}
 """Fields of the `config.json` of a network."""
-INDEX_FIELDS = {"colours": "image_channels", "pictures": "reading"}
+INDEX_FIELDS = {"colours": "image_channels", "pictures": "reading", "factors": "attributes"}
 """Fields of `model_index.json`."""
 READING_FIELDS = {
     "colours": "image_channels", "image": "image_column", "text": "caption_column", "label": "label_column",

@@ -216,7 +216,7 @@ def as_space(model: object, wanted: Mapping[str, object] | str = ()) -> LatentSp
         if wanted:
             raise CondgenError(f"{name_of(model)} is told nothing when it paints: leave the labels out.")
         return model
-    if hasattr(model, "factors"):
+    if hasattr(model, "attributes"):
         return ConditionalLatentSpace(model, wanted)
     raise CondgenError(
         f"{name_of(model)} has no codes that images are painted from. The tools look at autoencoders, GANs, and at "

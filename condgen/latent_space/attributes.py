@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import CondgenError, short
-from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import Attribute
+from condgen.data.attributes import Attribute
+from condgen.data.datasets.labels import LabelledImages
 from condgen.latent_space.adapters import Images, LatentSpace, as_float, decoded, encoded
 from condgen.latent_space.neighbours import realism
 from condgen.latent_space.result import Analysis, Numbers, apart, evenly, sheet
@@ -91,7 +91,7 @@ class Edit(Analysis):
 
 
 def edit(
-    space: LatentSpace, known: LabelledPictures, held: LabelledPictures, attribute: str, value: str, against: str = "",
+    space: LatentSpace, known: LabelledImages, held: LabelledImages, attribute: str, value: str, against: str = "",
     strengths: Sequence[float] = (0.0, 0.5, 1.0, 1.5, 2.0), how: Literal["means", "probe", "lda"] = "means",
     judge: Judge | None = None,
 ) -> Edit:  # fmt: skip
@@ -116,17 +116,17 @@ def edit(
         Interpreting the Latent Space of GANs for Semantic Face Editing (Shen et al., 2020), for the normal
     """
     place, factor = factor_of(known, attribute)
-    wanted = factor.code(value)
-    start = factor.code(against) if against else None
+    wanted = factor.encode(value)
+    start = factor.encode(against) if against else None
     if not strengths:
         raise CondgenError("There are no strengths to edit by. Name one at least.")
     if start == wanted:
         raise CondgenError(f"{short(value)} cannot be edited into itself: name something else after against.")
-    if [f.name for f in held.factors] != [f.name for f in known.factors]:
+    if [f.name for f in held.attributes] != [f.name for f in known.attributes]:
         raise CondgenError(f"{held.name} and {known.name} tell different things of their images.")
 
-    def sides(data: LabelledPictures) -> tuple[np.ndarray, np.ndarray]:
-        own = data.codes[:, place]
+    def sides(data: LabelledImages) -> tuple[np.ndarray, np.ndarray]:
+        own = data.targets[:, place]
         other = own == start if start is not None else (own != wanted) & ~np.isnan(own)
         return tuple(np.flatnonzero(side)[evenly(int(side.sum()), MOST)] for side in (own == wanted, other))
 
@@ -140,7 +140,7 @@ def edit(
     codes = encoded(space, x)
     images = torch.stack([decoded(space, codes + s * direction) for s in strengths], 1)
     judge = judge or PixelProbe(known)
-    numbers = _numbers(images, x, held.codes[asked], held, judge, (place, wanted), strengths)
+    numbers = _numbers(images, x, held.targets[asked], held, judge, (place, wanted), strengths)
     numbers["how_real"] = {f"strength {s:g}": realism(space, images[:, i], None) for i, s in enumerate(strengths)}
     few = evenly(len(x), SHOWN)
     told = ["the image", *(f"{s:g}" for s in strengths)]
@@ -148,16 +148,16 @@ def edit(
     return Edit(numbers, {"edit.png": sheet(rows)}, direction, images)
 
 
-def factor_of(data: LabelledPictures, name: str) -> tuple[int, Attribute]:
+def factor_of(data: LabelledImages, name: str) -> tuple[int, Attribute]:
     """A factor with values, and its place.
 
     Raises:
         CondgenError: there is none of that name, or it is a number.
     """
-    for place, factor in enumerate(data.factors):
+    for place, factor in enumerate(data.attributes):
         if factor.name == name and factor.values:
             return place, factor
-    told = ", ".join(factor.name for factor in data.factors if factor.values) or "nothing with values"
+    told = ", ".join(factor.name for factor in data.attributes if factor.values) or "nothing with values"
     raise CondgenError(f"{data.name} tells no {short(name)} of its images; it tells {told}.")
 
 
@@ -183,41 +183,41 @@ def direction_of(yes: Tensor, no: Tensor, how: str) -> Tensor:
 class PixelProbe:
     """A judge that is independent of the space: a linear probe on pixels for every factor with values."""
 
-    def __init__(self, known: LabelledPictures):
-        self.factors = known.factors
+    def __init__(self, known: LabelledImages):
+        self.attributes = known.attributes
         self.probes: dict[int, Probe] = {}
-        for place, factor in enumerate(known.factors):
-            rows = np.flatnonzero(~np.isnan(known.codes[:, place]))
+        for place, factor in enumerate(known.attributes):
+            rows = np.flatnonzero(~np.isnan(known.targets[:, place]))
             rows = rows[evenly(len(rows), MOST)]
             if factor.values and len(rows):
-                labels = torch.from_numpy(known.codes[rows, place]).long()
+                labels = torch.from_numpy(known.targets[rows, place]).long()
                 pixels = as_float(known.images[rows]).flatten(1)
                 self.probes[place] = linear_probe(pixels, labels, factor.cardinality, steps=50)
 
     def __call__(self, images: Tensor) -> np.ndarray:
-        seen = np.full((len(images), len(self.factors)), -1)
+        seen = np.full((len(images), len(self.attributes)), -1)
         for place, probe in self.probes.items():
             seen[:, place] = probe(images.flatten(1)).numpy()
         return seen
 
 
 def _numbers(
-    images: Tensor, x: Tensor, codes: np.ndarray, held: LabelledPictures, judge: Judge, to: tuple[int, float],
+    images: Tensor, x: Tensor, codes: np.ndarray, held: LabelledImages, judge: Judge, to: tuple[int, float],
     strengths: Sequence[float],
 ) -> Numbers:  # fmt: skip
     """Of every strength: how many have got the attribute, how many keep the others, and how far the image went."""
     place, wanted = to
     few = evenly(len(held), MOST).numpy()
     real = judge(as_float(held.images[few]))
-    others = [k for k, factor in enumerate(held.factors) if k != place and (real[:, k] >= 0).any()]
+    others = [k for k, factor in enumerate(held.attributes) if k != place and (real[:, k] >= 0).any()]
     table = {}
     for i, strength in enumerate(strengths):
         seen = judge(images[:, i])
         row = {"shows it": float((seen[:, place] == wanted).mean())}
         for k in others:
-            row[f"{held.factors[k].name} kept"] = float((seen[:, k] == codes[:, k]).mean())
+            row[f"{held.attributes[k].name} kept"] = float((seen[:, k] == codes[:, k]).mean())
         table[f"strength {strength:g}"] = row | {"change": apart(images[:, i], x).mean().item()}
     right = {"images edited": len(x)}
     for k in (place, *others):
-        right[f"{held.factors[k].name}, right on real images"] = float((real[:, k] == held.codes[few, k]).mean())
+        right[f"{held.attributes[k].name}, right on real images"] = float((real[:, k] == held.targets[few, k]).mean())
     return {"edited": table, "judge": {"held-out images": right}}

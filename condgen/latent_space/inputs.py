@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import CondgenError, short
-from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import LABEL
+from condgen.data.attributes import LABEL
+from condgen.data.datasets.labels import LabelledImages
 from condgen.data.formats.arrays import coloured
 from condgen.data.formats.remote import DIGITS
-from condgen.data.sources.images import fit, open_picture
+from condgen.data.sources.images import fit, open_image
 from condgen.data.sources.labels import open_labelled
 from condgen.data.sources.open_images import left_out, open_any
 from condgen.data.synthetic.factors import SCENES
@@ -60,16 +60,16 @@ class Pictures:
         self.own = own | {name: value for name, value in (asked or {}).items() if value}
 
     @cached_property
-    def known(self) -> LabelledPictures:
+    def known(self) -> LabelledImages:
         """Images as the training had them."""
         return self._open("train", self.own)
 
     @cached_property
-    def held(self) -> LabelledPictures:
+    def held(self) -> LabelledImages:
         """Images of the split, no class left out."""
         return self._open(self.split, {name: value for name, value in self.own.items() if name != "exclude_classes"})
 
-    def _open(self, split: str, options: dict[str, Any]) -> LabelledPictures:
+    def _open(self, split: str, options: dict[str, Any]) -> LabelledImages:
         if not self.source:
             told = f"was trained on {self.trained}" if self.trained else "does not say what it was trained on"
             raise CondgenError(f"{name_of(self.space)} {told}: say with --data where its images are.")
@@ -107,8 +107,8 @@ class Pictures:
                 "other images with --against PATH."
             )
         known, held = (left_out(data, name) for data in (self.known, self.held))
-        label = next(k for k, factor in enumerate(self.held.factors) if factor.name == LABEL)
-        new = ~np.isin(self.held.codes[:, label], [*held.codes[:, label]])
+        label = next(k for k, attribute in enumerate(self.held.attributes) if attribute.name == LABEL)
+        new = ~np.isin(self.held.targets[:, label], [*held.targets[:, label]])
         if not new.any():
             raise CondgenError(f"{self.held.name} has no image of {name} in the split {self.split}.")
         return known.images, held.images, self.held.images[new]
@@ -130,7 +130,7 @@ class Pictures:
     def labels_of(self, words: Sequence[str]) -> Tensor | None:
         """The classes of images that are rows of the split, int64 (N,); None where any is not, or has none."""
         rows = [word for word in words if word.isdecimal() and not os.path.exists(word)]
-        if len(rows) < len(words) or LABEL not in [factor.name for factor in self.held.factors]:
+        if len(rows) < len(words) or LABEL not in [attribute.name for attribute in self.held.attributes]:
             return None
         return torch.from_numpy(self.held.labels[[int(word) for word in rows]])
 
@@ -139,12 +139,12 @@ class Pictures:
         commas between them.
         """
         name, equals, value = word.partition("=")
-        for factor, codes in zip(self.known.factors, self.known.codes.T) if self.source else ():
-            wanted = value if equals and name == factor.name else word if factor.name == LABEL else None
-            if wanted is not None and wanted.casefold() in map(str.casefold, factor.values):
-                rows = np.flatnonzero(codes == factor.code(wanted))[:n]
+        for attribute, targets in zip(self.known.attributes, self.known.targets.T) if self.source else ():
+            wanted = value if equals and name == attribute.name else word if attribute.name == LABEL else None
+            if wanted is not None and wanted.casefold() in map(str.casefold, attribute.values):
+                rows = np.flatnonzero(targets == attribute.encode(wanted))[:n]
                 if not len(rows):
-                    raise CondgenError(f"There is no image with {factor.name} {wanted} in {self.known.name}.")
+                    raise CondgenError(f"There is no image with {attribute.name} {wanted} in {self.known.name}.")
                 return as_float(self.known.images[rows])
         found = self.named([one for one in word.split(",") if one])
         return decoded(self.space, found) if found.dim() == 2 else found
@@ -155,13 +155,15 @@ class Pictures:
 
     def _one(self, word: str) -> Tensor:
         if os.path.isfile(word):
-            square = fit(open_picture(word), self.space.size, self.own.get("resize", "crop"))
+            square = fit(open_image(word), self.space.size, self.own.get("resize", "crop"))
             return as_float(coloured(square[None], self.space.image_channels))
         if word.isdecimal():
             if int(word) >= len(self.held):
                 raise CondgenError(f"There is no image {word}: {self.held.name} has {len(self.held):,}, from 0.")
             return as_float(self.held.images[int(word) : int(word) + 1])
-        known = [factor.values for factor in self.held.factors if factor.name == LABEL] if self.source else []
+        known = (
+            [attribute.values for attribute in self.held.attributes if attribute.name == LABEL] if self.source else []
+        )
         more = f" Its classes are {', '.join(known[0][:20])}." if known else ""
         raise CondgenError(
             f"{short(word)} is no image. Expected the path of a file, the number of a row of the data, or seed:7 for "

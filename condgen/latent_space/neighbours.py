@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import LABEL
+from condgen.data.attributes import LABEL
+from condgen.data.datasets.labels import LabelledImages
 from condgen.latent_space.adapters import Images, LatentSpace, as_float, encoded, encodes, rebuilt
 from condgen.latent_space.result import Analysis, apart, mean_of, sheet
 from condgen.metrics.prdc import nearest
@@ -50,7 +50,7 @@ class Neighbours(Analysis):
 
 
 def neighbours(
-    space: LatentSpace, images: Images, among: LabelledPictures, k: int = 6, labels: Tensor | None = None
+    space: LatentSpace, images: Images, among: LabelledImages, k: int = 6, labels: Tensor | None = None
 ) -> Neighbours:
     """The nearest images in the space of codes, and in that of pixels.
 
@@ -69,7 +69,7 @@ def neighbours(
     k = min(k, len(among))
     found = {name: _others(x, y, images, real, k) for name, (x, y) in spaces.items()}
     table: dict[str, dict[str, float]] = {name: {} for name in found}
-    if labels is not None and LABEL in [factor.name for factor in among.factors]:
+    if labels is not None and LABEL in [attribute.name for attribute in among.attributes]:
         own = torch.from_numpy(among.labels)
         for name, rows in found.items():
             table[name]["of the same class"] = (own[rows] == labels[:, None]).double().mean().item()

@@ -9,7 +9,7 @@ A condition is a batch. Of a caption, either half of which may be missing, it ho
 
 and of a label or of attributes, A of them,
 
-    codes      (B, A)   the index of a value, or a standardised number, see `factors`
+    codes      (B, A)   the index of a value, or a standardised number, see `attributes`
     has_targets  (B, A)   bool, whether the attribute is known
 
 The encoder owns the null condition, and training drops parts of the condition per sample, so that a decoder can be
@@ -81,7 +81,7 @@ class ConditioningDropout:
 
     def __call__(self, cond: Batch) -> Batch:
         """Draws what is dropped, per sample; gives a new batch."""
-        if "codes" in cond:
+        if "targets" in cond:
             known = cond["has_targets"]
             n, several = known.shape
             known = known & (torch.rand(n, 1, device=known.device) >= self.both)
@@ -107,8 +107,8 @@ def condition(z: Tensor, tokens: Tensor, use_z: bool = True, use_words: bool = T
 
 def cond_from_batch(batch: Batch) -> Batch:
     """The condition of a training batch, all of it."""
-    if "codes" in batch:
-        return {"codes": batch["codes"], "has_targets": batch["has_targets"]}
+    if "targets" in batch:
+        return {"targets": batch["targets"], "has_targets": batch["has_targets"]}
     return condition(batch["z"], batch["tokens"])
 
 
@@ -146,15 +146,15 @@ class AttributeEncoder(nn.Module):
                 nn.init.normal_(table.weight, std=0.5)
 
     def forward(self, cond: Batch) -> Batch:
-        codes, known = cond["codes"], cond["has_targets"]
-        own = [self._one(i, codes[:, i] * known[:, i]) for i in range(len(self.cardinalities))]
+        targets, known = cond["targets"], cond["has_targets"]
+        own = [self._one(i, targets[:, i] * known[:, i]) for i in range(len(self.cardinalities))]
         tokens = torch.where(known[..., None], torch.stack(own, 1), self.unknown)
         return {"vector": self.to_vector(tokens.sum(1)), "tokens": tokens, "seen": torch.ones_like(known)}
 
-    def _one(self, i: int, codes: Tensor) -> Tensor:
+    def _one(self, i: int, targets: Tensor) -> Tensor:
         if self.cardinalities[i]:
-            return self.values[i](codes.long())
-        return self.values[i](torch.stack([codes, codes.abs()], 1))  # the second tells the middle from the ends
+            return self.values[i](targets.long())
+        return self.values[i](torch.stack([targets, targets.abs()], 1))  # the second tells the middle from the ends
 
 
 class ImageEmbedEncoder(nn.Module):

@@ -29,8 +29,8 @@ from condgen.contracts import (
     recorded_options,
     short,
 )
+from condgen.data.attributes import LABEL, Attribute
 from condgen.data.datasets.labels import coded
-from condgen.data.factors import LABEL, Attribute
 from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX, LABELS
 from condgen.files.weights import load_part, save_part
@@ -47,7 +47,7 @@ from condgen.pipelines.base import (
 )
 
 Wanted = Mapping[str, object]
-"""What is asked of an image: {"label": "Sneaker"}, {"smiling": 1, "age": 30}; factors that are not named stay open."""
+"""What is asked of an image: {"label": "Sneaker"}, {"smiling": 1, "age": 30}; the other attributes stay open."""
 
 
 WEAK = "decoder_weak"
@@ -55,16 +55,16 @@ WEAK = "decoder_weak"
 
 
 class ClassToImage:
-    """A decoder, and the factors that its codes stand for.
+    """A decoder, and the attributes that its codes stand for.
 
     Args:
-        decoder: paints conditions of codes; its config says how many values each factor has.
-        factors: in the order of the codes.
-        about: what `model_index.json` says beyond the decoder and the factors.
+        decoder: paints conditions of codes; its config says how many values each attribute has.
+        attributes: in the order of the codes.
+        about: what `model_index.json` says beyond the decoder and the attributes.
         model_id: sixteen hex digits that name the weights.
 
     Raises:
-        CondgenError: the decoder was trained on other factors.
+        CondgenError: the decoder was trained on other attributes.
     """
 
     TASK = "unconditional-image-generation"  # hubs know no task nearer to it
@@ -73,14 +73,16 @@ class ClassToImage:
     path: Path | None = None
     """The folder that it was read from."""
 
-    def __init__(self, decoder: Decoder, factors: Sequence[Attribute], about: dict | None = None, model_id: str = ""):
-        self.decoder, self.factors, self.about, self.model_id = decoder, tuple(factors), about or {}, model_id
-        levels = tuple(factor.cardinality for factor in self.factors)
+    def __init__(
+        self, decoder: Decoder, attributes: Sequence[Attribute], about: dict | None = None, model_id: str = ""
+    ):
+        self.decoder, self.attributes, self.about, self.model_id = decoder, tuple(attributes), about or {}, model_id
+        levels = tuple(attribute.cardinality for attribute in self.attributes)
         if not levels or tuple(decoder.config.cardinalities) != levels:
-            told = ", ".join(f"{factor.name}: {factor.cardinality}" for factor in self.factors) or "none"
+            told = ", ".join(f"{attribute.name}: {attribute.cardinality}" for attribute in self.attributes) or "none"
             raise CondgenError(
-                f"The decoder reads factors of {list(decoder.config.cardinalities)} values (0 for a number), the model "
-                f"names {told}. The folder mixes two models; export it again."
+                f"The decoder reads attributes of {list(decoder.config.cardinalities)} values (0 for a number), "
+                f"the model names {told}. The folder mixes two models; export it again."
             )
         decoder.eval()
 
@@ -91,7 +93,7 @@ class ClassToImage:
     @property
     def stack(self) -> str:
         """What it is made of, for its card."""
-        return f"A decoder ({kind_of(self.decoder)}) that is told {', '.join(factor.name for factor in self.factors)},"
+        return f"A decoder ({kind_of(self.decoder)}) conditioned on {', '.join(a.name for a in self.attributes)},"
 
     @property
     def size(self) -> int:
@@ -115,12 +117,12 @@ class ClassToImage:
         Raises:
             CondgenError: this model paints from attributes alone.
         """
-        return self.factor(LABEL).values
+        return self.attribute(LABEL).values
 
     @property
     def known_attributes(self) -> str:
-        """Every factor with what it can be, for people."""
-        return "; ".join(f"{factor.name} ({span(factor)})" for factor in self.factors)
+        """Every attribute with what it can be, for people."""
+        return "; ".join(f"{attribute.name} ({span(attribute)})" for attribute in self.attributes)
 
     @property
     def device(self) -> torch.device:
@@ -138,9 +140,9 @@ class ClassToImage:
         """The weak version of the decoder to guide by, where there is one."""
         return getattr(self.decoder, "weak", None)
 
-    def factor(self, name: object) -> Attribute:
-        """A factor by its name; `CondgenError` names the nearest, and what there is."""
-        by_name = {factor.name: factor for factor in self.factors}
+    def attribute(self, name: object) -> Attribute:
+        """An attribute by its name; `CondgenError` names the nearest, and what there is."""
+        by_name = {attribute.name: attribute for attribute in self.attributes}
         if name in by_name:
             return by_name[name]
         close = difflib.get_close_matches(str(name), by_name, n=1)
@@ -153,33 +155,33 @@ class ClassToImage:
         Numbers outside of what training saw are warned of.
 
         Raises:
-            CondgenError: an unknown factor or value, or a value of the wrong kind.
+            CondgenError: an unknown attribute or value, or a value of the wrong kind.
         """
         if isinstance(wanted, str):
             wanted = {LABEL: wanted}
         if not isinstance(wanted, Mapping):
             raise CondgenError(f"What is wanted must be a label or names with values, got {short(wanted)}.")
-        asked = {name: (self.factor(name), value) for name, value in wanted.items()}
+        asked = {name: (self.attribute(name), value) for name, value in wanted.items()}
         told: dict[str, str | float] = {}
-        for factor in self.factors:
-            if factor.name in asked:
-                value = asked[factor.name][1]
-                code = factor.code(value)
-                told[factor.name] = factor.format_target(code) if factor.values else float(value)  # type: ignore[arg-type]
-                if not factor.values and not _within(factor, told[factor.name]):
-                    text = f"The model saw {factor.name} from {factor.low:g} to {factor.high:g}, not {value}."
+        for attribute in self.attributes:
+            if attribute.name in asked:
+                value = asked[attribute.name][1]
+                code = attribute.encode(value)
+                told[attribute.name] = attribute.format_target(code) if attribute.values else float(value)  # type: ignore[arg-type]
+                if not attribute.values and not _within(attribute, told[attribute.name]):
+                    text = f"The model saw {attribute.name} from {attribute.low:g} to {attribute.high:g}, not {value}."
                     warnings.warn(text, CondgenWarning, stacklevel=3)
         return told
 
     def condition(self, wanted: Sequence[Wanted | str]) -> Batch:
         """Wishes as codes, see `data.labelled.coded`; errors and warnings as in `read`."""
-        codes = np.full((len(wanted), len(self.factors)), math.nan, dtype=np.float32)
-        for row, one in zip(codes, wanted):
+        targets = np.full((len(wanted), len(self.attributes)), math.nan, dtype=np.float32)
+        for row, one in zip(targets, wanted):
             told = self.read(one)
-            for place, factor in enumerate(self.factors):
-                if factor.name in told:
-                    row[place] = factor.code(told[factor.name])
-        return {name: value.to(self.device) for name, value in coded(codes).items()}
+            for place, attribute in enumerate(self.attributes):
+                if attribute.name in told:
+                    row[place] = attribute.encode(told[attribute.name])
+        return {name: value.to(self.device) for name, value in coded(targets).items()}
 
     def generate_batch(
         self, wanted: Sequence[Wanted | str], seeds: Sequence[int], **options: float
@@ -246,7 +248,7 @@ class ClassToImage:
         head = {
             "decoder": kind_of(self.decoder),
             "weak": self.weak is not None,
-            "factors": [_written(factor) for factor in self.factors],
+            "attributes": [_written(attribute) for attribute in self.attributes],
         }
         write_index(folder, LABELS, head, {"size": self.size, "image_channels": self.image_channels} | self.about, card)
 
@@ -265,26 +267,28 @@ class ClassToImage:
         model = cls(
             parts["decoder"],
             factors_of(index, folder / INDEX),
-            about={k: v for k, v in index.items() if k not in ("_class_name", "format", "decoder", "weak", "factors")},
+            about={
+                k: v for k, v in index.items() if k not in ("_class_name", "format", "decoder", "weak", "attributes")
+            },
             model_id=model_id_of(folder),
         )
         model.path = folder
         return model
 
 
-def _within(factor: Attribute, number: float) -> bool:
+def _within(attribute: Attribute, number: float) -> bool:
     """Whether training saw numbers like this one; a hundredth of the range beyond is no news."""
-    slack = (factor.high - factor.low) / 100
-    return factor.low - slack <= number <= factor.high + slack
+    slack = (attribute.high - attribute.low) / 100
+    return attribute.low - slack <= number <= attribute.high + slack
 
 
-def span(factor: Attribute, most: int = 20) -> str:
-    """What a factor can be, for people: its values, or the range of its numbers."""
-    if factor.values:
-        return ", ".join(factor.values[:most]) + (
-            f", ... {factor.cardinality} in all" if factor.cardinality > most else ""
+def span(attribute: Attribute, most: int = 20) -> str:
+    """What an attribute can be, for people: its values, or the range of its numbers."""
+    if attribute.values:
+        return ", ".join(attribute.values[:most]) + (
+            f", ... {attribute.cardinality} in all" if attribute.cardinality > most else ""
         )
-    return f"{factor.low:g} to {factor.high:g}" if math.isfinite(factor.low + factor.high) else "a number"
+    return f"{attribute.low:g} to {attribute.high:g}" if math.isfinite(attribute.low + attribute.high) else "a number"
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -301,38 +305,47 @@ def parts_of(index: dict[str, Any]) -> dict[str, tuple[type[nn.Module], type]]:
 
 
 def factors_of(index: dict[str, Any], path: Path) -> tuple[Attribute, ...]:
-    """The factors that an index describes; `CondgenError` names `path` and the first that is none."""
-    described = index.get("factors")
+    """The attributes that an index describes; `CondgenError` names `path` and the first that is none."""
+    described = index.get("attributes")
     if not isinstance(described, list) or not described:
-        raise CondgenError(f"{path} describes no factors, got {short(described)}. Copy or export the model again.")
-    factors = tuple(_factor(one, path) for one in described)
-    if len({factor.name for factor in factors}) < len(factors):
-        told = ", ".join(factor.name for factor in factors)
-        raise CondgenError(f"{path} describes two factors of one name ({told}). Copy or export the model again.")
-    return factors
+        raise CondgenError(f"{path} describes no attributes, got {short(described)}. Copy or export the model again.")
+    attributes = tuple(_factor(one, path) for one in described)
+    if len({attribute.name for attribute in attributes}) < len(attributes):
+        told = ", ".join(attribute.name for attribute in attributes)
+        raise CondgenError(f"{path} describes two attributes of one name ({told}). Copy or export the model again.")
+    return attributes
 
 
-def _written(factor: Attribute) -> dict[str, Any]:
-    """A factor as JSON, which knows no infinity: a range that nobody knows is null."""
-    limits = {"low": factor.low, "high": factor.high}
-    numbers = {"mean": factor.mean, "sd": factor.sd} | {k: v if math.isfinite(v) else None for k, v in limits.items()}
-    return {"name": factor.name, "values": list(factor.values)} | numbers
+def _written(attribute: Attribute) -> dict[str, Any]:
+    """An attribute as JSON, which knows no infinity: a range that nobody knows is null."""
+    limits = {"low": attribute.low, "high": attribute.high}
+    numbers = {"mean": attribute.mean, "sd": attribute.sd} | {
+        k: v if math.isfinite(v) else None for k, v in limits.items()
+    }
+    return {"name": attribute.name, "values": list(attribute.values)} | numbers
 
 
 def _factor(described: object, path: Path) -> Attribute:
     """What `_written` wrote."""
     try:
         known = {key: value for key, value in described.items() if value is not None}  # type: ignore[attr-defined]
-        factor = Attribute(**known | {"values": tuple(known["values"])})
-        texts = (factor.name, *factor.values)
-        numbers = (factor.mean, factor.sd, factor.low, factor.high)
+        attribute = Attribute(**known | {"values": tuple(known["values"])})
+        texts = (attribute.name, *attribute.values)
+        numbers = (attribute.mean, attribute.sd, attribute.low, attribute.high)
         sound = isinstance(known["values"], list) and all(isinstance(text, str) and text for text in texts)
         sound = (
-            sound and len(set(factor.values)) == factor.cardinality and all(type(n) in (int, float) for n in numbers)
+            sound
+            and len(set(attribute.values)) == attribute.cardinality
+            and all(type(n) in (int, float) for n in numbers)
         )
-        if not sound or not math.isfinite(factor.mean) or not 0 < factor.sd < math.inf or not factor.low <= factor.high:
+        if (
+            not sound
+            or not math.isfinite(attribute.mean)
+            or not 0 < attribute.sd < math.inf
+            or not attribute.low <= attribute.high
+        ):
             raise ValueError
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         told = short(described)
-        raise CondgenError(f"{path} describes a factor as {told}. Copy or export the model again.") from None
-    return factor
+        raise CondgenError(f"{path} describes an attribute as {told}. Copy or export the model again.") from None
+    return attribute

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from condgen.contracts import CondgenError, check_options, short
+from condgen.data.attributes import LABEL
 from condgen.data.batches.captions import to_uint8
 from condgen.data.export import Contents, place_of, writing
-from condgen.data.factors import LABEL
 from condgen.pipelines.base import generator
 from condgen.pipelines.class_to_image import ClassToImage
 
@@ -44,12 +44,12 @@ def pictures(
 
     Args:
         labels: some of the model's; all when empty.
-        also: further factors, the same for all images.
+        also: further attributes, the same for all images.
         batch: images painted at a time.
         options: the model's own options.
 
     Raises:
-        CondgenError: a number out of range, an unknown label, factor or option; before anything is painted.
+        CondgenError: a number out of range, an unknown label, attribute or option; before anything is painted.
     """
     conditions = _checked(model, per_label, labels, also, seed, batch)
     options = check_options(model.sampling_options, options)

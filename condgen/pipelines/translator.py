@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from condgen.baselines.translation_nets import NETS, TranslatorConfig
 from condgen.contracts import CondgenError, listed, short
 from condgen.data.batches.captions import to_float
-from condgen.data.sources.images import fit, open_picture
+from condgen.data.sources.images import fit, open_image
 from condgen.data.synthetic.pairs import edges as edges_of
 from condgen.files.images import KEY, make_folder, png_bytes, slug, write_beside
 from condgen.files.registry import INDEX, TRANSLATORS
@@ -168,7 +168,7 @@ class Translator:
         to, trained = to or self.targets[0], self.about.get("reading")
         resize = resize or ("pad" if isinstance(trained, dict) and trained.get("resize") == "pad" else "crop")
         for source in map(Path, files):
-            pixels = fit(open_picture(source), self.size, resize)[None]
+            pixels = fit(open_image(source), self.size, resize)[None]
             given = recoloured(to_float(edges_of(pixels) if edges else pixels), self.net(to).config.reads)
             recipe = {"translated": source.name, "to": to, "size": self.size}
             recipe |= {"model": self.name, "model_id": self.model_id}

@@ -21,10 +21,10 @@ import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
-from condgen.data.factors import LABEL, Attribute
+from condgen.data.attributes import LABEL, Attribute
 from condgen.data.formats.arrays import Arrays, coloured, squared
 from condgen.data.sources.captions import Tally
-from condgen.data.sources.images import PictureError, decode, fit
+from condgen.data.sources.images import ImageError, decode, fit
 from condgen.data.sources.label_rows import LabelledRows
 from condgen.data.sources.labels import open_either
 from condgen.data.sources.open_images import plain_folder
@@ -115,7 +115,7 @@ class Gallery:
         if isinstance(self.found, Arrays):
             parts = self.found.parts
             marks = [(part.key, hashlib.sha256(np.ascontiguousarray(part.images())).hexdigest()) for part in parts]
-            return _digest([marks, [part.codes.tolist() for part in parts], *self._asked])
+            return _digest([marks, [part.targets.tolist() for part in parts], *self._asked])
         return _digest([[_mark(file) for file in self._files()], *self._asked])
 
     def _files(self) -> Iterator[Path]:
@@ -163,7 +163,7 @@ class Gallery:
         for number, row in enumerate(rows(self.found, self.split)):
             if number in wanted and row.picture is not None:
                 wanted.remove(number)
-                with suppress(PictureError):
+                with suppress(ImageError):
                     out[number] = decode(row.picture, name=row.key)[0]
             if not wanted:
                 break
@@ -180,29 +180,29 @@ class Gallery:
             first += len(numbers)
 
     def _arrays(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
-        codes = np.concatenate([part.codes for part in self.found.parts])
-        used = [np.unique(column) for column in codes.T]
+        targets = np.concatenate([part.targets for part in self.found.parts])
+        used = [np.unique(column) for column in targets.T]
         for part, numbers, first in self._places():
-            images, factors = part.images(), self.found.factors
+            images, attributes = part.images(), self.found.attributes
             for at in range(0, len(numbers), AT_ONCE):
                 some = numbers[at : at + AT_ONCE]
                 squares = coloured(squared(images[some], size, self.resize, self.path), 3)
                 for k, (number, square) in enumerate(zip(some, squares), first + at):
-                    own = [float(np.searchsorted(known, code)) for known, code in zip(used, part.codes[number])]
-                    yield Entry(k, f"{part.key}:{number}", label=_label(factors, own)), square
+                    own = [float(np.searchsorted(known, code)) for known, code in zip(used, part.targets[number])]
+                    yield Entry(k, f"{part.key}:{number}", label=_label(attributes, own)), square
 
     def _rows(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
-        def square(job: tuple[Entry, Row]) -> np.ndarray | PictureError:
+        def square(job: tuple[Entry, Row]) -> np.ndarray | ImageError:
             try:
                 return fit(decode(job[1].picture, name=job[1].key)[0], size, self.resize)
-            except PictureError as error:
+            except ImageError as error:
                 return error
 
         jobs = self._jobs()
         with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="gallery") as pool:
             while some := list(islice(jobs, AT_ONCE)):
                 for (entry, row), image in zip(some, pool.map(square, some)):
-                    if isinstance(image, PictureError):
+                    if isinstance(image, ImageError):
                         self.bad.add(image.reason, row.key)
                     else:
                         yield entry, image
@@ -225,13 +225,13 @@ class Gallery:
                 yield entry, row
 
     def _label(self, row: Row) -> str:
-        codes = []
+        targets = []
         for cell, coder in zip(row.cells, self.coders):
             try:
-                codes.append(coder.code(cell))
+                targets.append(coder.encode(cell))
             except ValueError:
-                codes.append(float("nan"))
-        return _label([coder.factor for coder in self.coders[: len(codes)]], codes)
+                targets.append(float("nan"))
+        return _label([coder.attribute for coder in self.coders[: len(targets)]], targets)
 
 
 def _found(path: str, columns: Columns, filter: str) -> Source | Arrays | LabelledRows:
@@ -246,11 +246,13 @@ def _found(path: str, columns: Columns, filter: str) -> Source | Arrays | Labell
         return source
 
 
-def _label(factors: tuple[Attribute, ...] | list[Attribute], codes: list[float]) -> str:
+def _label(attributes: tuple[Attribute, ...] | list[Attribute], targets: list[float]) -> str:
     """The class that codes tell, or what is known of the attributes."""
-    known = [(factor, code) for factor, code in zip(factors, codes) if code == code]
-    own = [factor.format_target(code) for factor, code in known if factor.name == LABEL]
-    return own[0] if own else ", ".join(f"{factor.name}: {factor.format_target(code)}" for factor, code in known)
+    known = [(attribute, code) for attribute, code in zip(attributes, targets) if code == code]
+    own = [attribute.format_target(code) for attribute, code in known if attribute.name == LABEL]
+    return (
+        own[0] if own else ", ".join(f"{attribute.name}: {attribute.format_target(code)}" for attribute, code in known)
+    )
 
 
 def _names_files(table: Path, image: str) -> bool:

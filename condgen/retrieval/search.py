@@ -21,7 +21,7 @@ from PIL import Image
 from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, short
 from condgen.data.batches.captions import to_float
 from condgen.data.embeddings.compute import Clock, load_encoder
-from condgen.data.sources.images import SUFFIXES, fit, open_picture
+from condgen.data.sources.images import SUFFIXES, fit, open_image
 from condgen.data.sources.rows import GUESSED, Columns
 from condgen.data.sources.webdataset import cache_folder
 from condgen.files.images import grid, slug, tile
@@ -337,8 +337,8 @@ def is_text(query: Query) -> bool:
 
 
 def picture_of(query: Query) -> Image.Image:
-    """The image that a query is, RGB; errors as in `open_picture`."""
-    return query.convert("RGB") if isinstance(query, Image.Image) else open_picture(query)
+    """The image that a query is, RGB; errors as in `open_image`."""
+    return query.convert("RGB") if isinstance(query, Image.Image) else open_image(query)
 
 
 def _kept(path: Path, about: dict[str, Any], gallery: Gallery) -> Vectors | None:

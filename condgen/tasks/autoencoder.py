@@ -23,7 +23,7 @@ from condgen.baselines.mixture import fit_mixture
 from condgen.contracts import Batch
 from condgen.data.batches.captions import to_float
 from condgen.data.batches.order import held_out
-from condgen.data.datasets.labels import LabelledPictures, LabelViews
+from condgen.data.datasets.labels import LabelledImages, LabelViews
 from condgen.data.sources.open_images import open_any
 from condgen.evaluation.reconstruction import bound_of
 from condgen.metrics.image_quality import psnr
@@ -50,14 +50,14 @@ class AutoencoderTask(Task):
         return self.config.pictures.reading()
 
     @cached_property
-    def _opened(self) -> tuple[LabelledPictures, LabelledPictures | None]:
+    def _opened(self) -> tuple[LabelledImages, LabelledImages | None]:
         """Images to train on, and some held out."""
         data = open_any(self.config.data, split=self.config.pictures.use, **self.reading())
         parts = held_out(len(data), 20, HELD, self.config.seed)
         return (data, None) if parts is None else (data.rows(parts[0]), data.rows(parts[1]))
 
     @property
-    def data(self) -> LabelledPictures:
+    def data(self) -> LabelledImages:
         return self._opened[0]
 
     # the training

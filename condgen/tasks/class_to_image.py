@@ -15,10 +15,10 @@ import torch
 
 from condgen import distributed
 from condgen.contracts import CondgenError
+from condgen.data.attributes import LABEL
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.labels import LabelledPictures, LabelViews
+from condgen.data.datasets.labels import LabelledImages, LabelViews
 from condgen.data.embeddings.compute import digest_of
-from condgen.data.factors import LABEL
 from condgen.data.sources.labels import open_labelled
 from condgen.files.card import write_card
 from condgen.files.images import grid, png_bytes, write_bytes
@@ -61,7 +61,7 @@ class ClassToImageTask:
     def train(self) -> Path:
         """Trains what is not done yet; gives the model's folder."""
         cardinalities = tuple(
-            factor.cardinality for factor in self.data.factors
+            attribute.cardinality for attribute in self.data.attributes
         )  # bad data must leave no folder behind
         dry_run_labels(self.config, self.data.size, self.data.image_channels, cardinalities)
         fsdp.asked()
@@ -104,7 +104,7 @@ class ClassToImageTask:
         return own | {"split_column": p.split, "resize": p.how, "max_bad_fraction": p.max_bad}
 
     @cached_property
-    def data(self) -> LabelledPictures:
+    def data(self) -> LabelledImages:
         return open_labelled(self.config.data, split=self.config.pictures.use, **self.reading)
 
     def _train(self, cardinalities: tuple[int, ...]) -> None:
@@ -146,8 +146,8 @@ class ClassToImageTask:
 
     def _variety(self, model: ClassToImage) -> float:
         """Mean distance of two painted images of one condition over that of two real ones, over some conditions."""
-        codes = np.nan_to_num(self.data.codes, nan=-1e9)
-        _, which, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+        targets = np.nan_to_num(self.data.targets, nan=-1e9)
+        _, which, count = np.unique(targets, axis=0, return_inverse=True, return_counts=True)
         several = np.flatnonzero(count > 1)[:16]
         if not len(several):
             return math.nan
@@ -160,17 +160,18 @@ class ClassToImageTask:
 
     def _said(self, row: int) -> dict[str, str | float]:
         """What is known of a training image: names of values, and numbers."""
-        pairs = zip(self.data.factors, self.data.codes[row])
-        known = [(factor, float(code)) for factor, code in pairs if not math.isnan(code)]
+        pairs = zip(self.data.attributes, self.data.targets[row])
+        known = [(attribute, float(code)) for attribute, code in pairs if not math.isnan(code)]
         return {
-            factor.name: factor.format_target(code) if factor.values else factor.number(code) for factor, code in known
+            attribute.name: attribute.format_target(code) if attribute.values else attribute.to_number(code)
+            for attribute, code in known
         }
 
     @cached_property
     def shown(self) -> list[dict[str, str | float]]:
         """What the sample sheets show: eight images of every label, or what some training images are."""
-        label = next((factor for factor in self.data.factors if factor.name == LABEL), None)
-        if label is not None and len(self.data.factors) == 1:
+        label = next((attribute for attribute in self.data.attributes if attribute.name == LABEL), None)
+        if label is not None and len(self.data.attributes) == 1:
             return [{LABEL: value} for value in islice(label.values, 10) for _ in range(8)]
         rows = np.random.default_rng(self.config.seed).permutation(len(self.data))[:64]
         return [self._said(row) for row in rows]
@@ -182,7 +183,7 @@ class ClassToImageTask:
             "data": self.data.name,
             "reading": self.reading | {"attribute_columns": list(self.config.pictures.attributes)},
         }
-        return ClassToImage(decoder, self.data.factors, about)
+        return ClassToImage(decoder, self.data.attributes, about)
 
     def export(self) -> Path:
         """Writes `model/`: the decoder as it is, with 16-bit weights, and a card."""

@@ -17,11 +17,11 @@ from condgen import distributed
 from condgen.contracts import Batch, CondgenError, Encoder
 from condgen.data.batches.captions import Views, to_float
 from condgen.data.batches.order import held_out
-from condgen.data.datasets.captions import CaptionedPictures
+from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.datasets.labels import captioned
 from condgen.data.sources.labels import open_either, open_labelled
 from condgen.data.sources.rows import Columns, Source
-from condgen.data.streaming.stream import ShardViews, Stream, open_pictures
+from condgen.data.streaming.stream import ShardViews, Stream, open_captioned
 from condgen.data.templates import class_captions, templates_of
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipTraining
@@ -66,13 +66,13 @@ class ClipTask(Task):
         """What is said of a class, of labelled images."""
         return tuple(self.config.templates) or templates_of(self.config.data)
 
-    def open_split(self, split: str) -> CaptionedPictures | Stream:
+    def open_split(self, split: str) -> CaptionedImages | Stream:
         """Captioned images as they are; labelled ones with sentences about their class."""
         c, p = self.config, self.config.pictures
         columns = Columns(p.image, p.text, p.split, c.label)
         labelled = c.label or c.templates or not isinstance(open_either(c.data, columns, p.where), Source)
         if not labelled:
-            return open_pictures(
+            return open_captioned(
                 c.data, p.size, stream=p.stream, columns=columns, split=split, resize=p.how, max_bad_fraction=p.max_bad,
                 filter=p.where,
             )  # fmt: skip
@@ -83,7 +83,7 @@ class ClipTask(Task):
         return captioned(data, self.templates)
 
     @cached_property
-    def _opened(self) -> tuple[CaptionedPictures | Stream, CaptionedPictures | None]:
+    def _opened(self) -> tuple[CaptionedImages | Stream, CaptionedImages | None]:
         """Images to train on, and those held out: of the split that is named, else some of the first."""
         data, val = self.open_split(self.config.pictures.use), self.config.val
         if val:
@@ -99,11 +99,11 @@ class ClipTask(Task):
         return (data.rows(parts[0]), data.rows(parts[1])) if parts else (data, None)
 
     @property
-    def data(self) -> CaptionedPictures | Stream:
+    def data(self) -> CaptionedImages | Stream:
         return self._opened[0]
 
     @property
-    def held_out(self) -> CaptionedPictures | None:
+    def held_out(self) -> CaptionedImages | None:
         """Images to choose the best state by."""
         return self._opened[1]
 
@@ -222,7 +222,7 @@ class ClipTask(Task):
         labels = [held.texts[i] for i in firsts[found, 0]]
         return {"R@1": sum(scores.values()) / 2} | scores, _sheet(held, labels, right)
 
-    def _zero_shot(self, model: TextImageEncoder, held: CaptionedPictures) -> tuple[dict[str, float], Sheet]:
+    def _zero_shot(self, model: TextImageEncoder, held: CaptionedImages) -> tuple[dict[str, float], Sheet]:
         """The share of images that lie closest to the mean of the sentences about their class."""
         captions = class_captions(held.classes, self.templates)
         text = model.embed_text([sentence for own in captions for sentence in own]).unflatten(0, (len(captions), -1))
@@ -232,7 +232,7 @@ class ClipTask(Task):
         return {"zero-shot": accuracy(found, torch.from_numpy(held.labels))}, _sheet(held, names, right)
 
 
-def _sheet(held: CaptionedPictures, labels: list[str], right: list[bool]) -> Sheet:
+def _sheet(held: CaptionedImages, labels: list[str], right: list[bool]) -> Sheet:
     """Images with the text that was found for them."""
     told = [text if ok else f"(wrong) {text}" for text, ok in zip(labels, right)]
     return to_pil(to_float(held.images[: len(told)])), told

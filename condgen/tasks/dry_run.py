@@ -120,8 +120,8 @@ def dry_run_labels(
         raise CondgenError(f"Images of {size} x {size} pixels are too small. Ask for larger ones with --pictures.size.")
 
     def decoder() -> tuple[nn.Module, Batch]:
-        codes = torch.zeros(2, len(cardinalities))
-        batch = {"image": torch.zeros(2, image_channels, size, size), "codes": codes, "has_targets": codes == 0}
+        targets = torch.zeros(2, len(cardinalities))
+        batch = {"image": torch.zeros(2, image_channels, size, size), "targets": targets, "has_targets": targets == 0}
         return _decoder(config, {"size": size, "image_channels": image_channels, "cardinalities": cardinalities}), batch
 
     _try_out({SHAPES[config.kind]: decoder})

@@ -15,7 +15,7 @@ from condgen import distributed
 from condgen.baselines.gans import Codes, Gan, GanConfig, GanTraining
 from condgen.contracts import Batch
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.labels import LabelledPictures, LabelViews
+from condgen.data.datasets.labels import LabelledImages, LabelViews
 from condgen.data.sources.open_images import open_any
 from condgen.metrics.diversity import mean_distance
 from condgen.pipelines.base import to_pil
@@ -47,7 +47,7 @@ class GanTask(Task):
         return self.config.pictures.reading()
 
     @cached_property
-    def data(self) -> LabelledPictures:
+    def data(self) -> LabelledImages:
         return open_any(self.config.data, split=self.config.pictures.use, **self.reading())
 
     @cached_property

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError
+from condgen.data.attributes import LABEL
 from condgen.data.batches.augment import DICE, augment
 from condgen.data.batches.captions import to_float
 from condgen.data.batches.order import held_out
 from condgen.data.batches.views import Looks
-from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import LABEL
+from condgen.data.datasets.labels import LabelledImages
 from condgen.data.sources.open_images import open_any
 from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.selfsup import LOOKS, METHODS, InstanceTraining, check_queue
@@ -58,16 +58,16 @@ class SelfsupTask(Task):
         return self.config.pictures.reading()
 
     @cached_property
-    def _opened(self) -> tuple[LabelledPictures, LabelledPictures | None]:
+    def _opened(self) -> tuple[LabelledImages, LabelledImages | None]:
         """Images to train on, and some held out where there are labels to judge by."""
         data = open_any(self.config.data, split=self.config.pictures.use, **self.reading())
         parts = held_out(len(data), 12, MOST_HELD, self.config.seed)
-        if parts is None or LABEL not in [factor.name for factor in data.factors]:
+        if parts is None or LABEL not in [attribute.name for attribute in data.attributes]:
             return data, None
         return data.rows(parts[0]), data.rows(parts[1])
 
     @property
-    def data(self) -> LabelledPictures:
+    def data(self) -> LabelledImages:
         return self._opened[0]
 
     # the training

@@ -16,10 +16,10 @@ from torch import Tensor
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, Encoder
 from condgen.data.batches.captions import Views, to_float
-from condgen.data.datasets.captions import CaptionedPictures
+from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.embeddings.compute import digest_of, embed
 from condgen.data.embeddings.store import Embeds, EmbedViews
-from condgen.data.streaming.stream import ShardViews, Stream, open_pictures
+from condgen.data.streaming.stream import ShardViews, Stream, open_captioned
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipTraining
 from condgen.encoders.interop.load import is_there, load_pair, open_encoder, reads_size, save_pair
@@ -159,7 +159,7 @@ class TextToImageTask:
     # the data
 
     @cached_property
-    def data(self) -> CaptionedPictures | Stream:
+    def data(self) -> CaptionedImages | Stream:
         c, p = self.config, self.config.pictures
         if not c.data:
             from condgen.data.synthetic.scenes import scenes
@@ -168,7 +168,7 @@ class TextToImageTask:
         from condgen.data.sources.rows import Columns
 
         stream = "shards" if c.embeds and p.stream == "auto" else p.stream  # embeddings of shards are those of a stream
-        return open_pictures(
+        return open_captioned(
             c.data, p.size, stream=stream, columns=Columns(p.image, p.text, p.split), split=p.use, resize=p.how,
             max_bad_fraction=p.max_bad, filter=p.where,
         )  # fmt: skip

@@ -345,7 +345,7 @@ def test_list_info_and_doctor_know_models_of_labels(condgen, shoes):
     assert {model["name"]: model["paints"] for model in models}["shoes"] == "labels"
     assert "condgen sample --label" in condgen("list")[1]
     facts = json.loads(condgen("info", "shoes", "--json")[1])
-    assert facts["factors"]["age"] == "18 to 90" and facts["image_channels"] == 1 and facts["size"] == 8
+    assert facts["attributes"]["age"] == "18 to 90" and facts["image_channels"] == 1 and facts["size"] == 8
     assert [option["name"] for option in facts["options"]["decoder"]] == ["temperature"]
     told = condgen("info", "shoes")[1]
     assert "T-shirt/top, Trouser, Sneaker, Ankle boot" in told and "8 x 8, grey" in told and "--temperature" in told

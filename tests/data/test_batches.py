@@ -4,7 +4,7 @@ import torch
 
 from condgen.contracts import CondgenError
 from condgen.data.batches.captions import Views, to_float, to_uint8
-from condgen.data.datasets.captions import CaptionedPictures, intern_captions
+from condgen.data.datasets.captions import CaptionedImages, intern_captions
 from condgen.data.synthetic.scenes import scenes
 
 
@@ -88,4 +88,4 @@ def test_pixels_round_trip():
 def test_texts_are_stored_once():
     texts, index = intern_captions([["a", "b"], ["b"], ["a", "a"]])
     assert texts == ["a", "b"] and index.tolist() == [[0, 1], [1, -1], [0, -1]]
-    CaptionedPictures(np.zeros((3, 3, 4, 4), np.uint8), texts, index)
+    CaptionedImages(np.zeros((3, 3, 4, 4), np.uint8), texts, index)

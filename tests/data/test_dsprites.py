@@ -14,22 +14,22 @@ EVERY = ("shape", "scale", "orientation", "x", "y")
 
 
 @pytest.fixture(scope="module")
-def codes():
+def targets():
     return np.array(list(product(*map(range, LEVELS))))
 
 
 @pytest.fixture(scope="module")
-def images(codes):
+def images(targets):
     """The number of the combination as bits of the first pixels."""
-    bits = (np.arange(len(codes))[:, None] >> np.arange(16)) & 1
+    bits = (np.arange(len(targets))[:, None] >> np.arange(16)) & 1
     return np.pad(bits.reshape(-1, 4, 4), ((0, 0), (0, 4), (0, 4))).astype(np.uint8)
 
 
 @pytest.fixture
-def file(tmp_path, images, codes):
+def file(tmp_path, images, targets):
     path = tmp_path / "dsprites.npz"
     about = np.array({"date": "April 2017"}, dtype=object)  # the published file has such a pickle
-    np.savez_compressed(path, metadata=about, imgs=images, latents_classes=codes, latents_values=codes * 0.5)
+    np.savez_compressed(path, metadata=about, imgs=images, latents_classes=targets, latents_values=targets * 0.5)
     return path
 
 
@@ -37,28 +37,28 @@ def number_of(picture):
     return int((picture[0, :4, :4].flatten() > 0) @ (1 << np.arange(16)))
 
 
-def test_every_picture_has_its_factors_and_is_in_one_split(file, codes):
+def test_every_picture_has_its_factors_and_is_in_one_split(file, targets):
     seen = []
     for split in ("train", "test"):
         data = open_labelled(file, split=split, attribute_columns=EVERY)
-        assert data.images.shape[1:] == (1, 8, 8) and [factor.name for factor in data.factors] == list(EVERY)
+        assert data.images.shape[1:] == (1, 8, 8) and [factor.name for factor in data.attributes] == list(EVERY)
         numbers = [number_of(picture) for picture in data.images]
-        assert (data.codes == codes[numbers, 1:]).all() and set(np.unique(data.images)) == {0, 255}
+        assert (data.targets == targets[numbers, 1:]).all() and set(np.unique(data.images)) == {0, 255}
         seen.append(set(numbers))
-    assert not seen[0] & seen[1] and len(seen[0] | seen[1]) == len(codes)
-    assert len(seen[1]) == round(0.05 * len(codes))
+    assert not seen[0] & seen[1] and len(seen[0] | seen[1]) == len(targets)
+    assert len(seen[1]) == round(0.05 * len(targets))
 
 
 def test_the_class_is_the_shape_by_name_and_pictures_are_resized(file):
     data = open_labelled(file, 16, 3, split="test")
     assert data.images.shape[1:] == (3, 16, 16)
-    assert [(factor.name, factor.values) for factor in data.factors] == [("label", ("square", "ellipse", "heart"))]
+    assert [(factor.name, factor.values) for factor in data.attributes] == [("label", ("square", "ellipse", "heart"))]
 
 
-def test_other_factors_go_by_number(tmp_path, images, codes):
-    np.savez(tmp_path / "own.npz", imgs=images, latents_classes=codes[:, 4:].astype(np.int32))
+def test_other_factors_go_by_number(tmp_path, images, targets):
+    np.savez(tmp_path / "own.npz", imgs=images, latents_classes=targets[:, 4:].astype(np.int32))
     data = open_labelled(tmp_path / "own.npz", attribute_columns=("factor 0", "factor 1"))
-    assert [factor.cardinality for factor in data.factors] == [5, 6]
+    assert [factor.cardinality for factor in data.attributes] == [5, 6]
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_other_files_are_refused(tmp_path, arrays, message):
         open_labelled(tmp_path / "own.npz")
 
 
-def test_no_pickle_is_opened(tmp_path, codes):
+def test_no_pickle_is_opened(tmp_path, targets):
     class Evil:
         def __reduce__(self):
             return (pytest.fail, ("a pickle was opened",))
 
-    objects = np.empty((len(codes), 4, 4), dtype=object)
+    objects = np.empty((len(targets), 4, 4), dtype=object)
     objects[:] = Evil()
-    np.savez(tmp_path / "own.npz", imgs=objects, latents_classes=codes)
+    np.savez(tmp_path / "own.npz", imgs=objects, latents_classes=targets)
     with pytest.raises(CondgenError, match="objects"):
         open_labelled(tmp_path / "own.npz")
 

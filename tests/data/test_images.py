@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from condgen.contracts import CondgenError
-from condgen.data.sources.images import MAX_PIXELS, PictureError, decode, fit, open_picture
+from condgen.data.sources.images import MAX_PIXELS, ImageError, decode, fit, open_image
 
 
 def as_bytes(picture: Image.Image, form: str = "PNG", **options) -> bytes:
@@ -68,8 +68,8 @@ def test_sixteen_bit_colour_is_within_one_level():
 
 
 def test_floating_point_is_refused_because_its_range_is_unknown():
-    with pytest.raises(PictureError, match="neither 8 nor 16") as caught:
-        open_picture(as_bytes(Image.new("F", (2, 2), 0.5), "TIFF"))
+    with pytest.raises(ImageError, match="neither 8 nor 16") as caught:
+        open_image(as_bytes(Image.new("F", (2, 2), 0.5), "TIFF"))
     assert caught.value.reason == "unknown range of values"
 
 
@@ -89,12 +89,12 @@ def test_every_kind_of_transparency_shows_the_background():
     for kind, content in clear.items():
         picture, oddities = decode(content)
         assert pixel(picture) == (255, 255, 255) and "alpha" in oddities, kind
-        assert pixel(open_picture(content, background=(1, 2, 3))) == (1, 2, 3), kind
-    assert pixel(open_picture(clear["palette"]), (1, 0)) == (0, 0, 255)
+        assert pixel(open_image(content, background=(1, 2, 3))) == (1, 2, 3), kind
+    assert pixel(open_image(clear["palette"]), (1, 0)) == (0, 0, 255)
 
 
 def test_half_transparent_black_over_white_is_mid_grey():
-    value = pixel(open_picture(as_bytes(Image.new("RGBA", (1, 1), (0, 0, 0, 128)))))
+    value = pixel(open_image(as_bytes(Image.new("RGBA", (1, 1), (0, 0, 0, 128)))))
     assert value == (127, 127, 127)
 
 
@@ -126,7 +126,7 @@ def test_exif_orientation_is_applied():
     picture.paste((0, 0, 0), (0, 0, 8, 8))
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
-    upright = open_picture(as_bytes(picture, "JPEG", exif=exif, quality=95))
+    upright = open_image(as_bytes(picture, "JPEG", exif=exif, quality=95))
     assert upright.size == (8, 16)
     assert pixel(upright, (4, 2))[0] < 30 and pixel(upright, (4, 13))[0] > 225
 
@@ -134,15 +134,15 @@ def test_exif_orientation_is_applied():
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_does_not_lose_the_picture():
     content = as_bytes(Image.new("RGB", (4, 4), (10, 20, 30)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\0\1")
-    assert open_picture(content).size == (4, 4)
+    assert open_image(content).size == (4, 4)
 
 
 @pytest.mark.parametrize("edge", [8001, 9500, 20000])
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_the_header_alone_is_enough_to_refuse_a_bomb(edge):
     assert edge * edge > MAX_PIXELS
-    with pytest.raises(PictureError, match=r"bomb\.png.*limit is 64 million") as caught:
-        open_picture(raw_png(edge, edge, 8, 2, b""), name="bomb.png")
+    with pytest.raises(ImageError, match=r"bomb\.png.*limit is 64 million") as caught:
+        open_image(raw_png(edge, edge, 8, 2, b""), name="bomb.png")
     assert caught.value.reason == "too large image"
 
 
@@ -157,14 +157,14 @@ def test_what_is_no_picture_is_named(tmp_path):
     }
     for name, content in faults.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(PictureError, match=name) as caught:
-            open_picture(tmp_path / name)
+        with pytest.raises(ImageError, match=name) as caught:
+            open_image(tmp_path / name)
         assert caught.value.reason == "corrupt image" and "0x" not in str(caught.value)
-    with pytest.raises(PictureError, match=r"none\.png is not there") as caught:
-        open_picture(tmp_path / "none.png")
+    with pytest.raises(ImageError, match=r"none\.png is not there") as caught:
+        open_image(tmp_path / "none.png")
     assert caught.value.reason == "missing file"
-    with pytest.raises(PictureError):
-        open_picture(tmp_path)
+    with pytest.raises(ImageError):
+        open_image(tmp_path)
 
 
 SEEDS = [
@@ -181,8 +181,8 @@ def test_damaged_bytes_give_a_picture_or_a_picture_error(seed, damage):
     for place, value in damage:
         content[int(place * len(content))] = value
     try:
-        assert open_picture(bytes(content)).mode == "RGB"
-    except PictureError as error:
+        assert open_image(bytes(content)).mode == "RGB"
+    except ImageError as error:
         assert error.reason
 
 

@@ -68,8 +68,8 @@ def as_parquet(path: Path, rows: list[dict], names: dict[str, list[str]] | None 
     return path
 
 
-def values_of(data, factor: int = 0) -> list[str]:
-    return [data.factors[factor].format_target(code) for code in data.codes[:, factor]]
+def values_of(data, attribute: int = 0) -> list[str]:
+    return [data.attributes[attribute].format_target(code) for code in data.targets[:, attribute]]
 
 
 # Folders of classes ---------------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def values_of(data, factor: int = 0) -> list[str]:
 
 def test_folders_are_classes_and_a_hash_of_the_name_splits(tmp_path):
     train, test, every = (open_labelled(zoo(tmp_path / "zoo", each=60), split=s) for s in ("train", "test", "all"))
-    assert every.factors[0].values == ("cat", "dog", "emu") and every.name == "zoo"
+    assert every.attributes[0].values == ("cat", "dog", "emu") and every.name == "zoo"
     assert every.images.shape == (180, 3, 4, 4)
     for data in (train, test, every):
         shades = data.images[:, 0, 0, 0].astype(int) - 10
@@ -92,20 +92,20 @@ def test_folders_of_splits_may_lie_above_those_of_classes(tmp_path):
     shades = {"train": 10, "test": 70, "val": 130}
     for split, first in shades.items():
         data = open_labelled(tmp_path, split=split)
-        assert (data.images[:, 0, 0, 0] == first + np.arange(60)).all() and data.factors[0].values[2] == "emu"
+        assert (data.images[:, 0, 0, 0] == first + np.arange(60)).all() and data.attributes[0].values[2] == "emu"
     with pytest.raises(CondgenError, match=r"no rows in the split 'dev2'"):
         open_labelled(tmp_path, split="dev2")
 
 
 def test_a_lone_train_folder_is_split_by_the_hash(tmp_path):
     zoo(tmp_path, above=("train/",))
-    assert open_labelled(tmp_path).factors[0].values == ("cat", "dog", "emu")
+    assert open_labelled(tmp_path).attributes[0].values == ("cat", "dog", "emu")
     assert len(open_labelled(tmp_path)) + len(open_labelled(tmp_path, split="test")) == 60
 
 
 def test_classes_may_be_called_as_splits_are(tmp_path):
     write(tmp_path, {f"{name}/{i}.png": red(i) for name in ("test_tube", "beaker", "training-shoe") for i in range(9)})
-    assert open_labelled(tmp_path, split="all").factors[0].values == ("beaker", "test_tube", "training-shoe")
+    assert open_labelled(tmp_path, split="all").attributes[0].values == ("beaker", "test_tube", "training-shoe")
     write(tmp_path / "more", {f"{top}/test_tube/{i}.png": red(i) for top in ("train", "test") for i in range(3)})
     write(tmp_path / "more", {f"{top}/beaker/{i}.png": red(i) for top in ("train", "test") for i in range(3)})
     assert len(open_labelled(tmp_path / "more")) == len(open_labelled(tmp_path / "more", split="test")) == 6
@@ -113,7 +113,7 @@ def test_classes_may_be_called_as_splits_are(tmp_path):
 
 def test_names_of_folders_are_kept_and_numbers_come_in_their_order(tmp_path):
     write(tmp_path, {f"{name}/sub/{i}.png": red(i) for name in ("10", "9", "01", "a b") for i in range(3)})
-    assert open_labelled(tmp_path, split="all").factors[0].values == ("01", "9", "10", "a b")
+    assert open_labelled(tmp_path, split="all").attributes[0].values == ("01", "9", "10", "a b")
 
 
 def test_an_empty_class_is_left_out_and_one_without_training_is_named(tmp_path):
@@ -122,8 +122,8 @@ def test_an_empty_class_is_left_out_and_one_without_training_is_named(tmp_path):
     write(tmp_path, {"test/gnu/a.png": red(1), "train/hen/a.png": red(2)})
     with pytest.warns(CondgenWarning, match=r"no image has the label gnu; a single image has the label hen\."):
         data = open_labelled(tmp_path)
-    assert data.factors[0].values == ("cat", "dog", "emu", "gnu", "hen")
-    assert data.factors == open_labelled(tmp_path, split="test").factors
+    assert data.attributes[0].values == ("cat", "dog", "emu", "gnu", "hen")
+    assert data.attributes == open_labelled(tmp_path, split="test").attributes
 
 
 def test_one_class_is_no_data_with_labels(tmp_path):
@@ -169,7 +169,7 @@ def test_grey_pictures_among_colour_ones_are_converted_and_counted(tmp_path, fir
     with pytest.warns(CondgenWarning, match=rf"3 of 7 images are grey and become RGB.*{first}/0\.png"):
         data = open_labelled(tmp_path, split="all")
     assert data.image_channels == 3 and sorted(data.images[:, 0, 0, 0].tolist()) == [50, 51, 52, 200, 200, 200, 200]
-    shown = data.images[data.labels == data.factors[0].code(first)]
+    shown = data.images[data.labels == data.attributes[0].encode(first)]
     assert (shown == shown[:, :1]).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error", CondgenWarning)
@@ -206,22 +206,29 @@ def test_a_table_tells_label_and_attributes(tmp_path):
     asked = {"attribute_columns": ("smiling", "age", "town")}
     for form in (as_csv(tmp_path / "meta", rows), as_csv(tmp_path / "own", rows, "mine.csv")):
         train, test = (open_labelled(form, split=split, **asked) for split in ("train", "test"))
-        label, smiling, age, town = train.factors
-        assert train.factors == test.factors and [f.name for f in train.factors] == ["label", "smiling", "age", "town"]
+        label, smiling, age, town = train.attributes
+        assert train.attributes == test.attributes and [f.name for f in train.attributes] == [
+            "label",
+            "smiling",
+            "age",
+            "town",
+        ]
         assert label.values == ("cat", "dog", "emu") and town.values == ("Bonn", "Ulm") and smiling.values == ("0", "1")
         assert (age.mean, age.low, age.high) == (pytest.approx(23), 20.5, 25.5), "of train alone"
         assert age.sd == pytest.approx(np.std(np.arange(6)))
         assert values_of(train) == ["cat", "dog"] * 3 and values_of(test) == ["emu"] and values_of(test, 2) == ["99.5"]
         assert train.images[:, 0, 0, 0].tolist() == list(range(6))
-        assert abs(train.codes[:, 2].mean()) < 1e-6 and train.codes[:, 2].std() == pytest.approx(1)
+        assert abs(train.targets[:, 2].mean()) < 1e-6 and train.targets[:, 2].std() == pytest.approx(1)
     only = open_labelled(tmp_path / "meta")
-    assert [factor.name for factor in only.factors] == ["label"], "attributes are guessed only where there is no label"
+    assert [attribute.name for attribute in only.attributes] == ["label"], (
+        "attributes are guessed only where there is no label"
+    )
 
 
 def test_a_lone_table_beside_pictures_is_taken_and_of_two_none(tmp_path):
     rows = [["image", "class"], *([f"pictures/{i}.png", "ab"[i % 2]] for i in range(6))]
     as_csv(tmp_path, rows, "labels.csv")
-    assert open_labelled(tmp_path, split="all").factors[0].values == ("a", "b")
+    assert open_labelled(tmp_path, split="all").attributes[0].values == ("a", "b")
     as_csv(tmp_path, rows, "test.csv")
     with pytest.raises(CondgenError, match=r"several tables of labels \(labels\.csv, test\.csv\)"):
         open_labelled(tmp_path)
@@ -233,12 +240,12 @@ def test_values_have_names(tmp_path):
     rows = [{"label": i % 2 * 2} for i in range(6)]
     path = as_parquet(tmp_path / "2.parquet", rows, {"label": ["a", "b", "c"]})
     data = open_labelled(path, split="all")
-    assert data.factors[0].values == ("a", "c") and values_of(data) == ["a", "c"] * 3
+    assert data.attributes[0].values == ("a", "c") and values_of(data) == ["a", "c"] * 3
     path = as_parquet(tmp_path / "3" / "3.parquet", rows)
-    assert open_labelled(path, split="all").factors[0].values == ("0", "2")
-    assert open_labelled(path, split="all", names=("x", "y", "z")).factors[0].values == ("x", "z")
+    assert open_labelled(path, split="all").attributes[0].values == ("0", "2")
+    assert open_labelled(path, split="all", names=("x", "y", "z")).attributes[0].values == ("x", "z")
     (path.parent / "class_names.txt").write_text("one\ntwo\nthree\n")
-    assert open_labelled(path, split="all").factors[0].values == ("one", "three")
+    assert open_labelled(path, split="all").attributes[0].values == ("one", "three")
     clash = [{"label": 1, "label_name": "cat"}, {"label": 1, "label_name": "dog"}]
     with pytest.raises(CondgenError, match=r"4\.parquet:2: label 1 is called 'dog', and 'cat' elsewhere"):
         open_labelled(as_parquet(tmp_path / "4.parquet", clash))
@@ -252,7 +259,7 @@ def test_labels_out_of_range_and_absent_labels_are_bad_rows(tmp_path):
     path = as_parquet(tmp_path / "x.parquet", rows, {"label": ["a", "b", "c"]})
     with pytest.warns(CondgenWarning, match=r"3 of 303 rows left out: 2 unusable label: 300\.png \(label: '7', out of"):
         data = open_labelled(path, split="all")
-    assert len(data) == 300 and data.factors[0].values == ("a", "b", "c") and not np.isnan(data.codes).any()
+    assert len(data) == 300 and data.attributes[0].values == ("a", "b", "c") and not np.isnan(data.targets).any()
     with pytest.raises(CondgenError, match=r"3 of 303 rows cannot be used[\s\S]*1 no label: 302\.png"):
         open_labelled(path, split="all", max_bad_fraction=0)
 
@@ -262,8 +269,8 @@ def test_gaps_in_attributes_are_unknown_and_told(tmp_path):
     path = as_parquet(tmp_path / "x.parquet", rows)
     with pytest.warns(CondgenWarning, match=r"age is not known of 1 of 8 images; wet is not known of 2 of 8"):
         data = open_labelled(path, split="all", attribute_columns=("age", "wet"))
-    assert np.isnan(data.codes).sum(0).tolist() == [0, 1, 2] and values_of(data, 1)[3] == "unknown"
-    assert data.factors[2].values == ("0", "1")
+    assert np.isnan(data.targets).sum(0).tolist() == [0, 1, 2] and values_of(data, 1)[3] == "unknown"
+    assert data.attributes[2].values == ("0", "1")
 
 
 @pytest.mark.parametrize("gap", ["", "  ", "NaN", "NA", "n/a", "null"])
@@ -271,7 +278,7 @@ def test_gaps_in_text(tmp_path, gap):
     rows = [["file_name", "label", "age"], *([f"{i}.png", i % 2, gap if i == 1 else i + 0.5] for i in range(6))]
     with pytest.warns(CondgenWarning, match="age is not known of 1 of 6"):
         data = open_labelled(as_csv(tmp_path, rows), split="all", attribute_columns=("age",))
-    assert data.factors[1].mean == pytest.approx(np.mean([0.5, 2.5, 3.5, 4.5, 5.5]))
+    assert data.attributes[1].mean == pytest.approx(np.mean([0.5, 2.5, 3.5, 4.5, 5.5]))
 
 
 def test_the_faults_of_columns(tmp_path):
@@ -300,8 +307,11 @@ def test_attributes_are_guessed_where_there_is_no_label(tmp_path):
     ]
     with pytest.warns(CondgenWarning, match=r"taken as attributes: smiling, age, town; left alone: boxes\."):
         data = open_labelled(as_parquet(tmp_path / "x.parquet", rows), split="all")
-    assert [factor.name for factor in data.factors] == ["smiling", "age", "town"]
-    assert [factor.cardinality for factor in data.factors] == [2, 0, 2] and values_of(data, 0)[:2] == ["1", "0"]
+    assert [attribute.name for attribute in data.attributes] == ["smiling", "age", "town"]
+    assert [attribute.cardinality for attribute in data.attributes] == [2, 0, 2] and values_of(data, 0)[:2] == [
+        "1",
+        "0",
+    ]
     with pytest.raises(KeyError):
         data.labels  # noqa: B018
 
@@ -309,7 +319,7 @@ def test_attributes_are_guessed_where_there_is_no_label(tmp_path):
 def test_where_keeps_rows_and_their_values(tmp_path):
     rows = [{"label": "abc"[i % 3], "kind": i % 2} for i in range(12)]
     path = as_parquet(tmp_path / "x.parquet", [row for row in rows if (row["label"], row["kind"]) != ("c", 1)])
-    assert open_labelled(path, split="all", filter="kind=1").factors[0].values == ("a", "b")
+    assert open_labelled(path, split="all", filter="kind=1").attributes[0].values == ("a", "b")
     for source in (zoo(tmp_path / "zoo"), "digits"):
         with pytest.raises(CondgenError, match="no columns to choose"):
             open_labelled(source, filter="kind=1")
@@ -366,19 +376,19 @@ def test_what_columns_are(cells, values):
     for cell in cells:
         column.add(cell, None, "here", True)
     coder = column.coder((), "data")
-    assert coder.factor.values == values
+    assert coder.attribute.values == values
     for cell in cells:
         if values:
-            assert coder.factor.format_target(coder.code(cell)) == values[int(coder.code(cell))]
+            assert coder.attribute.format_target(coder.encode(cell)) == values[int(coder.encode(cell))]
         else:
-            assert float(coder.factor.format_target(coder.code(cell))) == pytest.approx(float(cell), rel=1e-3)
+            assert float(coder.attribute.format_target(coder.encode(cell))) == pytest.approx(float(cell), rel=1e-3)
 
 
 def test_an_integer_label_of_many_values_has_classes():
     column = Column("label", label=True)
     for i in range(1000):
         column.add(i, None, "here", True)
-    assert column.coder((), "data").factor.cardinality == 1000
+    assert column.coder((), "data").attribute.cardinality == 1000
 
 
 # CIFAR's batches ------------------------------------------------------------------------------------------------------
@@ -408,7 +418,7 @@ def test_binary_batches(tmp_path):
     (folder / "batches.meta.txt").write_text("\n".join(CIFAR) + "\n\n")
     assert values_of(open_labelled(folder)) == list(CIFAR[:6])
     assert values_of(open_labelled(folder / "data_batch_2.bin"))[0] == "cat"
-    assert open_labelled(folder, names=tuple("abcdefghij")).factors[0].values == tuple("abcdefghij")
+    assert open_labelled(folder, names=tuple("abcdefghij")).attributes[0].values == tuple("abcdefghij")
 
 
 def test_the_binary_batches_of_cifar_100_have_two_labels(tmp_path):
@@ -420,7 +430,9 @@ def test_the_binary_batches_of_cifar_100_have_two_labels(tmp_path):
     )
     (tmp_path / "fine_label_names.txt").write_text("\n".join(f"thing {i}" for i in range(100)))
     data = open_labelled(tmp_path)
-    assert [factor.name for factor in data.factors] == ["coarse", "label"] and np.array_equal(data.images, images[:30])
+    assert [attribute.name for attribute in data.attributes] == ["coarse", "label"] and np.array_equal(
+        data.images, images[:30]
+    )
     assert values_of(data, 1)[:2] == ["thing 60", "thing 61"] and values_of(data, 0)[:2] == ["0", "1"]
 
 
@@ -506,7 +518,7 @@ def test_the_hub_gives_parquet_files_or_a_plain_error(monkeypatch, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*are grey")
 def test_cifar_as_parquet():
     data = open_labelled(SHARED / "cifar10", split="test")
-    assert data.images.shape == (10_000, 3, 32, 32) and data.factors[0].values == CIFAR
+    assert data.images.shape == (10_000, 3, 32, 32) and data.attributes[0].values == CIFAR
     assert np.bincount(data.labels).tolist() == [1000] * 10
 
 
@@ -515,7 +527,7 @@ def test_cifar_as_parquet():
 def test_nouns_by_their_parts():
     parts = ("background", "body", "accessory", "head", "glasses")
     data = open_labelled(SHARED / "nouns", attribute_columns=parts, split="test_comp")
-    assert [factor.cardinality for factor in data.factors] == [2, 30, 143, 253, 23]
+    assert [attribute.cardinality for attribute in data.attributes] == [2, 30, 143, 253, 23]
     row = pq.ParquetFile(SHARED / "nouns" / "test_comp.parquet").read().slice(7, 1).to_pylist()[0]
     assert [values_of(data, i)[7] for i in range(5)] == [row[f"{part}_name"] for part in parts]
-    assert data.images.shape == (1500, 3, 32, 32) and not np.isnan(data.codes).any()
+    assert data.images.shape == (1500, 3, 32, 32) and not np.isnan(data.targets).any()

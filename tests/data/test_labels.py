@@ -44,7 +44,7 @@ def noise(*shape: int) -> np.ndarray:
 def test_digits_are_all_there_once_and_in_a_fixed_split():
     train, test, every = (open_labelled("digits", split=split) for split in ("train", "test", "all"))
     assert every.images.shape == (1797, 1, 8, 8) and every.name == "digits"
-    assert [factor.values for factor in every.factors] == [tuple("0123456789")]
+    assert [attribute.values for attribute in every.attributes] == [tuple("0123456789")]
     assert (len(train), len(test)) == (1454, 343)
     counted = np.bincount(test.labels, minlength=10)
     assert counted.min() >= 25 and counted.max() <= 50
@@ -100,7 +100,7 @@ def test_idx_files(tmp_path, packed, by_file):
     write_idx(folder, images[20:], labels[20:], "t10k", packed)
     path = next(folder.glob("train-images*")) if by_file else folder
     train, test, every = (open_labelled(path, split=split) for split in ("train", "test", "all"))
-    assert train.name == "mine" and train.factors[0].values == ("0", "1", "2", "3")
+    assert train.name == "mine" and train.attributes[0].values == ("0", "1", "2", "3")
     assert np.array_equal(train.images[:, 0], images[:20]) and np.array_equal(train.labels, labels[:20])
     assert np.array_equal(test.images[:, 0], images[20:]) and np.array_equal(test.labels, labels[20:])
     assert sorted(every.labels) == sorted(labels)
@@ -120,16 +120,16 @@ def test_classes_that_no_picture_has_are_left_out_of_both_splits(tmp_path):
     write_idx(tmp_path, noise(4, 4, 4), np.array([2, 2, 7, 7]))
     write_idx(tmp_path, noise(4, 4, 4), np.array([7, 9, 9, 9]), "t10k")
     train, test = open_labelled(tmp_path), open_labelled(tmp_path, split="test")
-    assert train.factors == test.factors and train.factors[0].values == ("2", "7", "9")
+    assert train.attributes == test.attributes and train.attributes[0].values == ("2", "7", "9")
     assert train.labels.tolist() == [0, 0, 1, 1] and test.labels.tolist() == [1, 2, 2, 2]
 
 
 def test_names_of_classes_come_from_the_caller_or_a_file(tmp_path):
     write_idx(tmp_path, noise(3, 4, 4), np.array([0, 2, 1]))
-    assert open_labelled(tmp_path, names=("a", "b", "c")).factors[0].values == ("a", "b", "c")
+    assert open_labelled(tmp_path, names=("a", "b", "c")).attributes[0].values == ("a", "b", "c")
     (tmp_path / "classes.txt").write_text("\ufeffcat\n\n dog \nEmu\n", "utf-8")
     data = open_labelled(tmp_path)
-    assert [data.factors[0].format_target(code) for code in data.codes[:, 0]] == ["cat", "Emu", "dog"]
+    assert [data.attributes[0].format_target(code) for code in data.targets[:, 0]] == ["cat", "Emu", "dog"]
     (tmp_path / "classes.txt").write_text("cat\ncat\n")
     with pytest.raises(CondgenError, match=r"classes\.txt names 'cat' twice"):
         open_labelled(tmp_path)
@@ -254,7 +254,7 @@ def test_what_is_not_there_or_no_data(tmp_path):
 def test_fashion_mnist_is_known_by_its_labels():
     data = open_labelled(SHARED / "fashion-mnist", split="test")
     assert data.images.shape == (10_000, 1, 28, 28) and np.bincount(data.labels).tolist() == [1000] * 10
-    assert data.factors[0].values[0] == "T-shirt/top" and data.factors[0].values[9] == "Ankle boot"
+    assert data.attributes[0].values[0] == "T-shirt/top" and data.attributes[0].values[9] == "Ankle boot"
     packed = (SHARED / "fashion-mnist" / "t10k-images-idx3-ubyte.gz").read_bytes()
     assert hashlib.sha256(gzip.decompress(packed)[16:]).digest() == hashlib.sha256(data.images.tobytes()).digest()
 
@@ -262,5 +262,5 @@ def test_fashion_mnist_is_known_by_its_labels():
 @needs_shared
 def test_mnist_has_numbers_for_names():
     data = open_labelled(SHARED / "mnist", 32, 3, split="test")
-    assert data.images.shape == (10_000, 3, 32, 32) and data.factors[0].values == tuple("0123456789")
+    assert data.images.shape == (10_000, 3, 32, 32) and data.attributes[0].values == tuple("0123456789")
     assert data.labels[:5].tolist() == [7, 2, 1, 0, 4]

@@ -25,7 +25,7 @@ def test_labels_are_kept():
 
 def test_a_folder_of_nothing_but_pictures(folder):
     data = open_any(folder, split="all")
-    assert data.images.shape == (30, 3, 9, 9) and data.factors == () and data.codes.shape == (30, 0)
+    assert data.images.shape == (30, 3, 9, 9) and data.attributes == () and data.targets.shape == (30, 0)
     with Image.open(folder / "0.png") as picture:
         assert (data.images[0].transpose(1, 2, 0) == np.asarray(picture)).all()
     assert open_any(folder, 8, 1, split="all").images.shape == (30, 1, 8, 8)
@@ -42,7 +42,7 @@ def test_captions_tell_which_pictures_there_are(folder):
     for i in range(20, 30):
         (folder / f"{i}.png").unlink()
     data = open_any(folder)
-    assert len(data) == 20 and data.factors == ()  # some have two captions
+    assert len(data) == 20 and data.attributes == ()  # some have two captions
 
 
 def test_what_holds_no_pictures_is_refused(tmp_path):
@@ -59,7 +59,7 @@ def test_a_label_that_is_named_must_be_there(folder):
 
 def test_a_class_can_be_left_out():
     whole, rest = open_any("digits", split="all"), open_any("digits", split="all", exclude_classes="3")
-    assert set(whole.labels) - set(rest.labels) == {3} and rest.factors == whole.factors
+    assert set(whole.labels) - set(rest.labels) == {3} and rest.attributes == whole.attributes
     assert len(rest) == (whole.labels != 3).sum()
     with pytest.raises(CondgenError, match="no value 'three'"):
         open_any("digits", exclude_classes="three")

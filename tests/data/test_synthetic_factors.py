@@ -21,27 +21,27 @@ def test_pictures():
 
 def test_every_combination_is_there_once_and_in_one_split():
     parts = find("scenes", Columns(attribute_columns=EVERY)).parts
-    codes = np.concatenate([part.codes for part in parts])
-    assert len(parts[0].codes) == TRAIN
-    assert len(np.unique(codes, axis=0)) == len(codes) == np.prod([len(values) for values in FACTORS.values()])
+    targets = np.concatenate([part.targets for part in parts])
+    assert len(parts[0].targets) == TRAIN
+    assert len(np.unique(targets, axis=0)) == len(targets) == np.prod([len(values) for values in FACTORS.values()])
 
 
 def test_factors_are_uniform_and_independent_in_what_is_trained_on():
-    codes = find("scenes", Columns(attribute_columns=EVERY)).parts[0].codes
-    for column, values in zip(codes.T, FACTORS.values()):
+    targets = find("scenes", Columns(attribute_columns=EVERY)).parts[0].targets
+    for column, values in zip(targets.T, FACTORS.values()):
         assert np.bincount(column, minlength=len(values)) / TRAIN == pytest.approx(1 / len(values), rel=0.03)
-    assert np.abs(np.corrcoef(codes.T) - np.eye(5)).max() < 0.01
+    assert np.abs(np.corrcoef(targets.T) - np.eye(5)).max() < 0.01
 
 
 def test_the_detector_sees_what_is_told(test_pictures):
-    for seen, code in zip(detect(test_pictures.images[:500]), test_pictures.codes[:500].astype(int)):
+    for seen, code in zip(detect(test_pictures.images[:500]), test_pictures.targets[:500].astype(int)):
         assert [(thing.shape, thing.colour) for thing in seen] == [(SHAPES[code[0]], COLOURS[code[1]])]
         assert abs(seen[0].x - PLACES[code[3]]) < 0.03 and abs(seen[0].y - PLACES[code[4]]) < 0.03
 
 
 def test_larger_sizes_cover_more(test_pictures):
     ink = (test_pictures.images.astype(int) != 245).any(1).mean((1, 2))
-    means = [ink[test_pictures.codes[:, 2] == level].mean() for level in range(6)]
+    means = [ink[test_pictures.targets[:, 2] == level].mean() for level in range(6)]
     assert (np.diff(means) > 0).all()
 
 
@@ -54,11 +54,11 @@ def test_no_shape_leaves_the_canvas():
 
 def test_the_class_is_the_shape_and_the_size_is_free():
     data = open_any("scenes", 16, split="test")
-    assert data.images.shape[1:] == (3, 16, 16) and [factor.name for factor in data.factors] == ["label"]
-    assert data.factors[0].values == tuple(SHAPES)
+    assert data.images.shape[1:] == (3, 16, 16) and [factor.name for factor in data.attributes] == ["label"]
+    assert data.attributes[0].values == tuple(SHAPES)
     other = open_labelled("scenes", image_channels=1, split="test", label_column="colour", attribute_columns=("x",))
-    assert [factor.name for factor in other.factors] == ["label", "x"] and other.image_channels == 1
-    assert other.factors[0].values == tuple(COLOURS)
+    assert [factor.name for factor in other.attributes] == ["label", "x"] and other.image_channels == 1
+    assert other.attributes[0].values == tuple(COLOURS)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ READS = {"size": 16, "image_channels": 1, "cardinalities": (4,)}
 
 def batch(n: int = 8) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    codes = torch.arange(n)[:, None] % 4
-    image = codes[..., None, None] / 2 - 0.75 + 0.05 * torch.randn(n, 1, 16, 16)
-    return {"image": image, "codes": codes.float(), "has_targets": torch.ones(n, 1, dtype=torch.bool)}
+    targets = torch.arange(n)[:, None] % 4
+    image = targets[..., None, None] / 2 - 0.75 + 0.05 * torch.randn(n, 1, 16, 16)
+    return {"image": image, "targets": targets.float(), "has_targets": torch.ones(n, 1, dtype=torch.bool)}
 
 
 def test_truncation_bounds_the_noise_and_keeps_its_order():
@@ -60,8 +60,8 @@ def test_the_critic_is_told_what_was_said():
     """The same images under other labels get other logits."""
     training = CganTraining(tiny_decoder("cgan", READS), CganObjective(augment=0), DecoderObjective())
     given = batch()
-    cond = {name: given[name] for name in ("codes", "has_targets")}
-    both = (cond, cond | {"codes": cond["codes"].roll(1, 0)})
+    cond = {name: given[name] for name in ("targets", "has_targets")}
+    both = (cond, cond | {"targets": cond["targets"].roll(1, 0)})
     right, wrong = (training.judge(given["image"], training.critic.read(training.cond_encoder(c))) for c in both)
     assert not torch.allclose(right, wrong)
 

@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
+from condgen.data.attributes import LABEL, Attribute
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import LABEL, Attribute
+from condgen.data.datasets.labels import LabelledImages
 from condgen.pipelines.text_to_image import Progress
 
 
-def digits(rows: slice, values: int = 10) -> LabelledPictures:
+def digits(rows: slice, values: int = 10) -> LabelledImages:
     """scikit-learn's digits, mixed, 8 x 8."""
     order = np.random.default_rng(0).permutation(1797)
     found = load_digits()
     images = (found.images[order] * 255 / 16).round().astype(np.uint8)[:, None]
     labels = found.target[order]
     own = np.flatnonzero(labels < values)[rows]
-    factor = Attribute(LABEL, tuple(str(k) for k in range(values)))
-    return LabelledPictures(images[own], (factor,), labels[own, None].astype(np.float32), "digits")
+    attribute = Attribute(LABEL, tuple(str(k) for k in range(values)))
+    return LabelledImages(images[own], (attribute,), labels[own, None].astype(np.float32), "digits")
 
 
 class Painter:
@@ -30,16 +30,21 @@ class Painter:
 
     name, model_id, device, about = "painter", "0", torch.device("cpu"), {}
 
-    def __init__(self, pool: LabelledPictures):
-        self.pool, self.factors, self.size, self.image_channels = pool, pool.factors, pool.size, pool.image_channels
+    def __init__(self, pool: LabelledImages):
+        self.pool, self.attributes, self.size, self.image_channels = (
+            pool,
+            pool.attributes,
+            pool.size,
+            pool.image_channels,
+        )
 
     def choose(self, fitting: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One of the rows of the pool that fit, as an image."""
         return self.pool.images[rng.choice(fitting)]
 
     def fitting(self, wanted: dict[str, object]) -> np.ndarray:
-        codes = np.array([f.code(wanted[f.name]) if f.name in wanted else math.nan for f in self.factors])
-        fits = (np.isclose(self.pool.codes, codes, atol=1e-3) | np.isnan(codes)).all(1)
+        targets = np.array([f.encode(wanted[f.name]) if f.name in wanted else math.nan for f in self.attributes])
+        fits = (np.isclose(self.pool.targets, targets, atol=1e-3) | np.isnan(targets)).all(1)
         return np.flatnonzero(fits)
 
     def generate_batch(self, wanted, seeds):

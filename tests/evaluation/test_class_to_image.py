@@ -10,8 +10,8 @@ import pytest
 
 from condgen import load
 from condgen.contracts import CondgenError
-from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import Attribute
+from condgen.data.attributes import Attribute
+from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation import evaluate, markdown
 from condgen.evaluation.class_to_image import evaluate_labels
 from condgen.evaluation.class_to_image_protocol import aligned, never_seen, read_exam, said
@@ -135,23 +135,23 @@ def test_the_report_is_written_and_reads_well(judged, tmp_path, monkeypatch):
     assert markdown(found) == told
 
 
-# several factors
+# several attributes
 
 INK = Attribute("ink", ("pale", "dark"))
 AGE = Attribute("age", mean=30.0, sd=5.0)
 
 
-def written(rows: slice, without: tuple[int, int] | None) -> LabelledPictures:
+def written(rows: slice, without: tuple[int, int] | None) -> LabelledImages:
     """The digits 0 to 3 in two inks, without one of the combinations; of some the ink is not known."""
     data = digits(rows, 4)
     ink = np.arange(len(data)) % 2
     images = (data.images * np.where(ink, 1.0, 0.35)[:, None, None, None]).astype(np.uint8)
-    codes = np.stack([data.codes[:, 0], ink, np.zeros(len(data))], 1).astype(np.float32)
+    targets = np.stack([data.targets[:, 0], ink, np.zeros(len(data))], 1).astype(np.float32)
     if without:
-        kept = ~((codes[:, 0] == without[0]) & (ink == without[1]))
-        images, codes = images[kept], codes[kept]
-    codes[::10, 1] = math.nan
-    return LabelledPictures(images, (*data.factors, INK, AGE), codes, "written digits")
+        kept = ~((targets[:, 0] == without[0]) & (ink == without[1]))
+        images, targets = images[kept], targets[kept]
+    targets[::10, 1] = math.nan
+    return LabelledImages(images, (*data.attributes, INK, AGE), targets, "written digits")
 
 
 class ForgetsInk(Painter):
@@ -176,11 +176,11 @@ def test_combinations_that_training_never_showed_are_told_apart():
 
 
 def test_never_seen_looks_at_the_factors_it_is_told():
-    factors = (Attribute("a", ("x", "y")), Attribute("b", ("x", "y")), Attribute("c", ("x", "y")), AGE)
+    attributes = (Attribute("a", ("x", "y")), Attribute("b", ("x", "y")), Attribute("c", ("x", "y")), AGE)
     image = np.zeros((1, 8, 8), np.uint8)
 
-    def data(*codes):
-        return LabelledPictures(np.stack([image] * len(codes)), factors, np.array(codes, np.float32))
+    def data(*targets):
+        return LabelledImages(np.stack([image] * len(targets)), attributes, np.array(targets, np.float32))
 
     train = data([0, 0, 0, 1.5], [1, 1, 1, 0], [0, 1, math.nan, 0])
     test = data([0, 0, 0, 9], [0, 0, 1, 0], [0, 1, math.nan, 3], [0, 1, 0, 0], [1, 0, 0, 0])
@@ -193,30 +193,30 @@ def test_never_seen_looks_at_the_factors_it_is_told():
 
 def test_data_is_read_by_the_factors_of_the_model():
     data = digits(slice(0, 20))
-    (own,) = data.factors
-    recorded_options = replace(data, factors=(replace(own, values=own.values[::-1]),), codes=9 - data.codes)
-    back = aligned(recorded_options, data.factors)
-    assert (back.codes == data.codes).all() and back.factors == data.factors
+    (own,) = data.attributes
+    recorded_options = replace(data, attributes=(replace(own, values=own.values[::-1]),), targets=9 - data.targets)
+    back = aligned(recorded_options, data.attributes)
+    assert (back.targets == data.targets).all() and back.attributes == data.attributes
     fewer = aligned(data, (replace(own, values=own.values[:5]),))
-    assert (np.isnan(fewer.codes) == (data.codes >= 5)).all()
-    years = replace(data, factors=(AGE,), codes=data.codes)
+    assert (np.isnan(fewer.targets) == (data.targets >= 5)).all()
+    years = replace(data, attributes=(AGE,), targets=data.targets)
     other = aligned(years, (Attribute("age", mean=0.0, sd=1.0),))
-    assert np.allclose(other.codes, data.codes * 5 + 30)
+    assert np.allclose(other.targets, data.targets * 5 + 30)
     with pytest.raises(CondgenError, match=r"digits tells label of its images.*age"):
         aligned(data, (AGE,))
 
 
 def test_codes_are_asked_by_name():
-    factors = (Attribute("label", ("cat", "dog")), INK, AGE)
-    assert said(factors, np.array([1, math.nan, 2], np.float32)) == {"label": "dog", "age": 40.0}
+    attributes = (Attribute("label", ("cat", "dog")), INK, AGE)
+    assert said(attributes, np.array([1, math.nan, 2], np.float32)) == {"label": "dog", "age": 40.0}
 
 
 def test_as_many_of_every_class_as_there_are_stand_against_each_other():
     train, test = digits(slice(0, 300)), digits(slice(300, 400))
-    exam = read_exam(train.factors, train, test, 12)
-    assert len(exam.codes) == 120
-    for rows, codes in ((exam.against, test.codes), (exam.held, exam.codes), (exam.real(0), train.codes)):
-        counts = np.bincount(codes[rows, 0].astype(int), minlength=10)
+    exam = read_exam(train.attributes, train, test, 12)
+    assert len(exam.targets) == 120
+    for rows, targets in ((exam.against, test.targets), (exam.held, exam.targets), (exam.real(0), train.targets)):
+        counts = np.bincount(targets[rows, 0].astype(int), minlength=10)
         assert (counts == np.minimum(12, np.bincount(test.labels, minlength=10))).all()
     assert set(exam.real(0)) != set(exam.real(1))
 
@@ -224,11 +224,11 @@ def test_as_many_of_every_class_as_there_are_stand_against_each_other():
 def test_what_cannot_be_judged_is_refused():
     train, test = digits(slice(0, 100)), digits(slice(100, 140))
     with pytest.raises(CondgenError, match="numbers alone"):
-        read_exam((AGE,), replace(train, factors=(AGE,)), replace(test, factors=(AGE,)), 5)
+        read_exam((AGE,), replace(train, attributes=(AGE,)), replace(test, attributes=(AGE,)), 5)
     with pytest.raises(CondgenError, match="no combinations"):
-        read_exam(train.factors, train, test, 5, ("label",))
+        read_exam(train.attributes, train, test, 5, ("label",))
     with pytest.raises(CondgenError, match="in both training and test"):
-        read_exam(train.factors, train, replace(test, codes=np.full_like(test.codes, math.nan)), 5)
+        read_exam(train.attributes, train, replace(test, targets=np.full_like(test.targets, math.nan)), 5)
     with pytest.raises(CondgenError, match=r"--caption-column.*models of captions"):
         evaluate(Painter(train), caption_column="words")
     with pytest.raises(CondgenError, match="--per-label"):
@@ -244,7 +244,7 @@ def test_what_cannot_be_judged_is_refused():
 def stand_in(tmp_path, monkeypatch):
     """The folder of an untrained model of digits, and a judge that learns for a moment."""
     monkeypatch.setattr("condgen.evaluation.class_to_image.ClassifierRun", lambda: ClassifierRun(images=512))
-    model = tiny_labels(factors=digits(slice(0, 1)).factors)
+    model = tiny_labels(attributes=digits(slice(0, 1)).attributes)
     model.about |= {
         "data": "digits",
         "reading": {"size": 8, "image_channels": 1, "resize": "crop", "attribute_columns": []},

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from condgen.contracts import CondgenError, Trainable
-from condgen.data.datasets.labels import LabelledPictures, coded
-from condgen.data.factors import LABEL, Attribute
+from condgen.data.attributes import LABEL, Attribute
+from condgen.data.datasets.labels import LabelledImages, coded
 from condgen.data.sources.labels import open_labelled
 from condgen.evaluation.classifier import (
     Classifier,
@@ -29,7 +29,7 @@ FASHION = Path(__file__).resolve().parents[3] / "shared" / "data" / "fashion-mni
 QUICK = ClassifierRun(images=2000)
 
 
-def right(classifier: Classifier, data: LabelledPictures) -> float:
+def right(classifier: Classifier, data: LabelledImages) -> float:
     return float((seen_in(classifier, features_of(classifier, data.images))[:, 0] == data.labels).mean())
 
 
@@ -44,8 +44,8 @@ def test_any_size_and_both_numbers_of_colours(size, image_channels):
     classifier = Classifier(ClassifierConfig(size, image_channels, (10, 0, 3), channels=(8, 16, 16)))
     training = ClassifierTraining(classifier)
     assert isinstance(training, Trainable)
-    codes = np.array([[1, 0.5, 2], [math.nan, 0.1, 0], [3, math.nan, math.nan]], np.float32)
-    batch = {"image": torch.randn(3, image_channels, size, size)} | coded(codes)
+    targets = np.array([[1, 0.5, 2], [math.nan, 0.1, 0], [3, math.nan, math.nan]], np.float32)
+    batch = {"image": torch.randn(3, image_channels, size, size)} | coded(targets)
     training.loss(batch)["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in training.parameters())
     seen = seen_in(classifier, features_of(classifier, np.zeros((4, image_channels, size, size), np.uint8)))
@@ -57,11 +57,11 @@ def test_a_label_that_is_missing_teaches_nothing():
     classifier = Classifier(ClassifierConfig(8, 1, (10, 2), channels=(8, 8)))
     training = ClassifierTraining(classifier)
     images = torch.randn(4, 1, 8, 8)
-    codes = np.array([[1, 0], [2, math.nan], [3, 1], [math.nan, math.nan]], np.float32)
+    targets = np.array([[1, 0], [2, math.nan], [3, 1], [math.nan, math.nan]], np.float32)
     logits = classifier.logits(classifier.features(images))
     first = torch.nn.functional.cross_entropy(logits[0][:3], torch.tensor([1, 2, 3]))
     second = torch.nn.functional.cross_entropy(logits[1][[0, 2]], torch.tensor([0, 1]))
-    found = training.loss({"image": images} | coded(codes))
+    found = training.loss({"image": images} | coded(targets))
     assert found["loss"].item() == pytest.approx((first + second).item(), rel=1e-5)
     none = training.loss({"image": images} | coded(np.full((4, 2), np.nan, np.float32)))
     assert none["loss"].item() == 0 and none["accuracy"].item() == 0
@@ -69,16 +69,19 @@ def test_a_label_that_is_missing_teaches_nothing():
 
 def test_nothing_labelled_is_refused():
     data = digits(slice(0, 20))
-    for codes, factors in ((np.full((20, 1), np.nan, np.float32), data.factors), (data.codes, (Attribute("age"),))):
+    for targets, attributes in (
+        (np.full((20, 1), np.nan, np.float32), data.attributes),
+        (data.targets, (Attribute("age"),)),
+    ):
         with pytest.raises(CondgenError, match="nothing to judge"):
-            train_classifier(replace(data, codes=codes, factors=factors), QUICK)
+            train_classifier(replace(data, targets=targets, attributes=attributes), QUICK)
 
 
 def test_a_class_of_one_picture_is_no_obstacle():
     data = digits(slice(0, 30))
-    codes = np.zeros_like(data.codes)
-    codes[7] = 1
-    one = replace(data, codes=codes, factors=(Attribute(LABEL, ("many", "one")),))
+    targets = np.zeros_like(data.targets)
+    targets[7] = 1
+    one = replace(data, targets=targets, attributes=(Attribute(LABEL, ("many", "one")),))
     assert right(train_classifier(one, QUICK), one) > 0.9
 
 
@@ -104,14 +107,14 @@ def test_the_key_names_everything_that_matters():
     data = digits(slice(0, 50))
     other = data.images.copy()
     other[3, 0, 2, 2] ^= 1
-    codes = data.codes.copy()
-    codes[4] = (codes[4] + 1) % 10
-    (own,) = data.factors
+    targets = data.targets.copy()
+    targets[4] = (targets[4] + 1) % 10
+    (own,) = data.attributes
     keys = [
         key_of(data, QUICK),
         key_of(replace(data, images=other), QUICK),
-        key_of(replace(data, codes=codes), QUICK),
-        key_of(replace(data, factors=(replace(own, values=own.values[::-1]),)), QUICK),
+        key_of(replace(data, targets=targets), QUICK),
+        key_of(replace(data, attributes=(replace(own, values=own.values[::-1]),)), QUICK),
         key_of(data, replace(QUICK, seed=1)),
         key_of(replace(data, images=data.images.reshape(50, 1, 8, 8)[:, :, ::-1]), QUICK),
     ]

@@ -87,14 +87,14 @@ def test_a_line_of_scores_says_what_the_report_says(quickly):
     train, test = open_labelled("digits"), open_labelled("digits", split="test")
 
     class Truth:
-        factors, about, name, size, image_channels, options = train.factors, {}, "truth", 8, 1, ()
+        attributes, about, name, size, image_channels, options = train.attributes, {}, "truth", 8, 1, ()
         device = "cpu"
 
         def generate_batch(self, wanted, seeds, **options):
             from condgen.data.batches.captions import to_float
             from condgen.pipelines.base import Progress
 
-            rows = [int((test.labels == train.factors[0].code(one["label"])).nonzero()[0][0]) for one in wanted]
+            rows = [int((test.labels == train.attributes[0].encode(one["label"])).nonzero()[0][0]) for one in wanted]
             yield Progress(1, 1, to_float(test.images[rows]))
 
     report, _ = evaluate_labels(Truth(), train, test, 13, (0,))

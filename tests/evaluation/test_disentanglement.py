@@ -10,8 +10,8 @@ import torch
 from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
 from condgen.cli.main import main
 from condgen.contracts import CondgenError
-from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import Attribute
+from condgen.data.attributes import Attribute
+from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation.disentanglement import evaluate_disentanglement, read_factors
 from condgen.pipelines.latent import LatentModel
 
@@ -25,7 +25,7 @@ def bars(n=600):
     bright = (levels / (np.array(LEVELS) - 1) * 255).astype(np.uint8)
     images = np.repeat(np.repeat(bright[:, :, None], 8, axis=2), [3, 3, 2], axis=1)[:, None]
     factors = tuple(Attribute(name, tuple(map(str, range(k)))) for name, k in zip("abc", LEVELS))
-    return LabelledPictures(images, factors, levels.astype(np.float32), "bars")
+    return LabelledImages(images, factors, levels.astype(np.float32), "bars")
 
 
 class Rows:
@@ -80,10 +80,10 @@ def test_a_report_has_pictures_and_is_the_same_again(tmp_path):
 
 def test_factors_that_never_change_and_pictures_of_unknown_ones_are_left_out():
     data = bars()
-    codes = np.column_stack([data.codes, np.zeros(len(data)), data.codes[:, 0] * 1.7 - 3]).astype(np.float32)
+    codes = np.column_stack([data.targets, np.zeros(len(data)), data.targets[:, 0] * 1.7 - 3]).astype(np.float32)
     codes[:100, 0] = np.nan
-    more = (*data.factors, Attribute("same", ("one", "other")), Attribute("number"))
-    found = evaluate_disentanglement(Rows(), replace(data, factors=more, codes=codes))
+    more = (*data.attributes, Attribute("same", ("one", "other")), Attribute("number"))
+    found = evaluate_disentanglement(Rows(), replace(data, attributes=more, targets=codes))
     assert found.factors == ("a", "b", "c", "number") and found.scores["N"] == 500
     assert found.numbers["factors"]["number"]["gap"] == pytest.approx(found.numbers["factors"]["a"]["gap"])
 
@@ -91,7 +91,7 @@ def test_factors_that_never_change_and_pictures_of_unknown_ones_are_left_out():
 def test_what_cannot_be_judged_is_refused():
     data = bars()
     with pytest.raises(CondgenError, match="1 of them vary"):
-        evaluate_disentanglement(Rows(), replace(data, factors=data.factors[:1], codes=data.codes[:, :1]))
+        evaluate_disentanglement(Rows(), replace(data, attributes=data.attributes[:1], targets=data.targets[:, :1]))
     with pytest.raises(CondgenError, match="has 100 images whose factors"):
         evaluate_disentanglement(Rows(), data.rows(np.arange(100)))
     with pytest.raises(CondgenError, match="same code to all"):
@@ -107,8 +107,8 @@ def test_factors_are_read_as_the_space_reads_pictures():
     space.size, space.about = 16, {"data": "scenes"}
     data = read_factors(space)
     assert data.size == 16 and data.image_channels == 1
-    assert [factor.name for factor in data.factors] == ["shape", "colour", "size", "x", "y"]
-    assert [factor.name for factor in read_factors(space, factors=("x", "y")).factors] == ["x", "y"]
+    assert [factor.name for factor in data.attributes] == ["shape", "colour", "size", "x", "y"]
+    assert [factor.name for factor in read_factors(space, factors=("x", "y")).attributes] == ["x", "y"]
     space.about = {}
     with pytest.raises(CondgenError, match="--data"):
         read_factors(space)

@@ -110,8 +110,8 @@ def test_every_kind_of_model_has_its_features():
 def test_the_posterior_is_told_no_label():
     """Else the label would be read off its features, and not the image."""
     model = tiny_labels("cvae")
-    codes = torch.zeros(4, 3)
-    nothing = model.decoder.cond_encoder({"codes": codes, "has_targets": torch.zeros(4, 3, dtype=torch.bool)})
+    targets = torch.zeros(4, 3)
+    nothing = model.decoder.cond_encoder({"targets": targets, "has_targets": torch.zeros(4, 3, dtype=torch.bool)})
     images = to_float(TRAIN.images[:4])
     assert torch.equal(features_of(model)(images), model.decoder.encoder(images, nothing)[0])
 
@@ -138,7 +138,7 @@ def test_the_critic_of_a_gan_comes_from_its_run(tmp_path):
     expected = training.critic.real(phi)[:, 0] + (phi * match).sum(1) / math.sqrt(phi.shape[1])
     assert torch.equal(training.critic(images, match, 0.0), expected)
     assert not torch.equal(eyes.untrained()(images), phi) and eyes.untrained()(images).shape == phi.shape
-    other = tiny_labels("cgan", factors=tiny_labels().factors[:1])
+    other = tiny_labels("cgan", attributes=tiny_labels().attributes[:1])
     other.path = model.path
     with pytest.raises(CondgenError, match="another network"):
         features_of(other)
@@ -295,7 +295,7 @@ def test_an_encoder_is_judged_by_the_command(condgen, models):
 
 
 def test_what_paints_is_judged_by_its_features_where_that_is_asked(condgen, models):
-    tiny_labels("cvae", factors=tiny_labels().factors[:1]).save("vae")
+    tiny_labels("cvae", attributes=tiny_labels().attributes[:1]).save("vae")
     code, out, _ = condgen("evaluate", "vae", "--features", "--data", "digits", "--tune", 0, "--json")
     report = json.loads(out)
     assert code == 0 and "new_head" not in report

@@ -9,7 +9,7 @@ import torch
 from condgen.baselines.gans import Codes, GanConfig
 from condgen.contracts import CondgenError
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation.classifier import ClassifierRun
 from condgen.evaluation.samples import evaluate_samples
 from tests.evaluation.models import digits
@@ -23,7 +23,7 @@ class Pool:
 
     device, critic = torch.device("cpu"), None
 
-    def __init__(self, pool: LabelledPictures):
+    def __init__(self, pool: LabelledImages):
         self.pool = pool
 
     def draw(self, seeds):
@@ -38,10 +38,10 @@ class ByCategory(Pool):
 
     net = SimpleNamespace(config=GanConfig(8, 1, code=1, categories=10))
 
-    def __init__(self, pool: LabelledPictures):
+    def __init__(self, pool: LabelledImages):
         super().__init__(pool)
         known = [digits(part) for part in (TRAIN, TEST)]
-        images, labels = (np.concatenate([getattr(p, name) for p in known]) for name in ("images", "codes"))
+        images, labels = (np.concatenate([getattr(p, name) for p in known]) for name in ("images", "targets"))
         self.seen = {i.tobytes(): int(c) for i, c in zip(images, labels[:, 0])}
         self.critic = SimpleNamespace(category=self.category)
 
@@ -52,7 +52,7 @@ class ByCategory(Pool):
 
     def decode(self, z):
         noise, category, _ = Codes.of(z, self.net.config)
-        rows = [np.flatnonzero(self.pool.codes[:, 0] == (3 * c + 1) % 10) for c in category.argmax(1).tolist()]
+        rows = [np.flatnonzero(self.pool.targets[:, 0] == (3 * c + 1) % 10) for c in category.argmax(1).tolist()]
         return to_float(self.pool.images[[own[int(x * len(own))] for x, own in zip(noise[:, 0], rows)]])
 
     def category(self, images):
@@ -113,7 +113,7 @@ def test_categories_are_named_after_the_classes_that_they_are(judged):
 
 
 def test_pictures_without_classes_are_judged_by_a_network_that_has_learned_nothing():
-    train, test = (LabelledPictures(d.images, (), d.codes[:, :0], "bare") for d in map(digits, (TRAIN, TEST)))
+    train, test = (LabelledImages(d.images, (), d.targets[:, :0], "bare") for d in map(digits, (TRAIN, TEST)))
     report, _ = evaluate_samples(Pool(train), train, test, (0,))
     assert report["samples_judged_by"]["features"].startswith("features: random network")
     assert list(report["variety"]) == ["mean distance of two, in pixels from 0 to 1"]

@@ -135,7 +135,7 @@ def test_pictures_are_read_as_those_of_the_training(tmp_path):
     )
     assert other.texts == ["two a", "two b", "two c"] and not (other.images[0, :, 0] == 255).all()
     for about in (None, [], {"caption_column": 3}):
-        model.about["pictures"] = about
+        model.about["reading"] = about
         with pytest.raises(CondgenError, match="columns"):
             read_pictures(model, str(tmp_path), "test", {})
 

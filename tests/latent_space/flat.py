@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from condgen.data.attributes import Attribute
 from condgen.data.batches.captions import to_uint8
-from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import Attribute
+from condgen.data.datasets.labels import LabelledImages
 
 SIZE, LATENT = 4, 3
 
@@ -86,7 +86,7 @@ def on_plane(space: Plane, n: int = 40, noise: float = 0.0, seed: int = 1) -> Te
     return images + noise * torch.randn(images.shape, generator=rng)
 
 
-def two_classes(n: int = 60, seed: int = 0) -> LabelledPictures:
+def two_classes(n: int = 60, seed: int = 0) -> LabelledImages:
     """Images whose left half is dark or light (the class) and whose top row is dark or light (another attribute)."""
     rng = np.random.default_rng(seed)
     codes = np.stack([np.arange(n) % 2, np.arange(n) // 2 % 2], 1).astype(np.float32)
@@ -94,4 +94,4 @@ def two_classes(n: int = 60, seed: int = 0) -> LabelledPictures:
     images[:, 0, 1:, :2] += torch.from_numpy(codes[:, 0] - 0.5)[:, None, None]
     images[:, 0, 0] += torch.from_numpy(codes[:, 1] - 0.5)[:, None]
     factors = (Attribute("label", ("dark", "light")), Attribute("top", ("low", "high")))
-    return LabelledPictures(to_uint8(images), factors, codes, "halves")
+    return LabelledImages(to_uint8(images), factors, codes, "halves")

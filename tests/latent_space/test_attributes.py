@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from condgen.contracts import CondgenError
-from condgen.data.factors import Attribute
+from condgen.data.attributes import Attribute
 from condgen.latent_space import arithmetic, edit
 from condgen.latent_space.adapters import as_float
 from condgen.latent_space.attributes import PixelProbe, direction_of
@@ -105,12 +105,12 @@ def test_the_discriminant_takes_out_what_both_classes_vary_in():
 
 def test_only_pictures_of_which_it_is_known_are_learned_from_and_edited(halves):
     known, held = halves
-    codes = held.codes.copy()
+    codes = held.targets.copy()
     codes[:20, 0] = np.nan
-    found = edit(Pixels(), known, replace(held, codes=codes), "label", "light", strengths=(1,))
+    found = edit(Pixels(), known, replace(held, targets=codes), "label", "light", strengths=(1,))
     assert len(found.images) == 10
-    three = replace(known, factors=(Attribute("label", ("dark", "light", "never")), known.factors[1]))
-    other = replace(held, factors=three.factors)
+    three = replace(known, attributes=(Attribute("label", ("dark", "light", "never")), known.attributes[1]))
+    other = replace(held, attributes=three.attributes)
     assert len(edit(Pixels(), three, other, "label", "light", "dark", strengths=(1,)).images) == 20
     with pytest.raises(CondgenError, match="There are 0 images with label never; two at least"):
         edit(Pixels(), three, other, "label", "never")
@@ -129,7 +129,7 @@ def test_another_judge_is_asked_in_place_of_the_probe(halves):
 
 def test_the_probe_is_right_on_what_it_has_not_seen(halves):
     known, held = halves
-    assert (PixelProbe(known)(as_float(held.images)) == held.codes).all()
+    assert (PixelProbe(known)(as_float(held.images)) == held.targets).all()
 
 
 @pytest.mark.parametrize(
@@ -149,4 +149,4 @@ def test_a_direction_is_found_by_something_known(halves):
     with pytest.raises(CondgenError, match="means, probe or lda, not by 'magic'"):
         edit(Pixels(), *halves, "label", "light", how="magic")
     with pytest.raises(CondgenError, match="tell different things"):
-        edit(Pixels(), halves[0], replace(halves[1], factors=halves[1].factors[::-1]), "label", "light")
+        edit(Pixels(), halves[0], replace(halves[1], attributes=halves[1].attributes[::-1]), "label", "light")

@@ -58,7 +58,7 @@ def test_sets_are_classes_or_pictures():
 
 
 def test_a_class_that_the_training_left_out_is_odd():
-    pictures = digits(without="3")
+    pictures = digits(exclude_classes="3")
     assert 3 not in pictures.known.labels and 3 in pictures.held.labels
     known, held, odd = pictures.odd()
     assert len(known) == len(pictures.known) and len(odd) == (pictures.held.labels == 3).sum()

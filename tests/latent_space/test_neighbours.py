@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from condgen.data.batches.captions import to_uint8
-from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.datasets.labels import LabelledImages
 from condgen.latent_space import neighbours
 from condgen.latent_space.adapters import as_float
 from condgen.latent_space.neighbours import nearest_real, realism
 from tests.latent_space.flat import Brush, Plane, on_plane, two_classes
 
 
-def known(space: Plane, n: int = 60) -> LabelledPictures:
-    return LabelledPictures(to_uint8(on_plane(space, n, 0.1)), (), np.zeros((n, 0), np.float32))
+def known(space: Plane, n: int = 60) -> LabelledImages:
+    return LabelledImages(to_uint8(on_plane(space, n, 0.1)), (), np.zeros((n, 0), np.float32))
 
 
 def test_the_nearest_are_the_nearest_by_either_measure():

@@ -14,8 +14,8 @@ from PIL import Image
 
 import condgen
 from condgen.contracts import CondgenError, CondgenWarning
+from condgen.data.attributes import Attribute
 from condgen.data.export import FORMATS, safe_names
-from condgen.data.factors import Attribute
 from condgen.data.sources.labels import open_labelled
 from condgen.files.images import parameters, read_recipe
 from condgen.pipelines.base import DECODERS, to_pil
@@ -74,7 +74,7 @@ def test_progress_comes_every_step(kind, options, steps):
 def test_conditions_are_codes_of_what_is_named(model):
     cond = model.condition([{"label": "sneaker", "age": "50"}, {"laces": "yes"}])
     assert cond["has_targets"].tolist() == [[True, False, True], [False, True, False]]
-    assert cond["codes"].tolist() == [[2, 0, 1], [0, 1, 0]]
+    assert cond["targets"].tolist() == [[2, 0, 1], [0, 1, 0]]
 
 
 def test_wishes_are_told_in_the_models_own_words_and_order(model):
@@ -135,7 +135,7 @@ def test_other_mistakes(model):
     for wanted in (["Sneaker"], "Sneaker", []):
         with pytest.raises(CondgenError, match="a wish for every seed"):
             next(model.generate_batch(wanted, [1, 2]))
-    with pytest.raises(CondgenError, match="factors of \\[4, 2, 0\\] values"):
+    with pytest.raises(CondgenError, match="attributes of \\[4, 2, 0\\] values"):
         ClassToImage(model.decoder, (CLOTHES, AGE))
 
 
@@ -190,7 +190,7 @@ def test_a_model_round_trips_through_its_folder(kind, tmp_path):
     model = tiny_labels(kind)
     model.save(tmp_path / "m", card="# card", half=False)
     again = condgen.load(tmp_path / "m")
-    assert isinstance(again, ClassToImage) and again.factors == model.factors and again.name == "shoes"
+    assert isinstance(again, ClassToImage) and again.attributes == model.attributes and again.name == "shoes"
     a, b = (next(one.sample("Sneaker", seed=3)).image.tobytes() for one in (model, again))
     assert a == b and len(again.model_id) == 16 and (tmp_path / "m" / "README.md").read_text() == "# card"
     again.save(tmp_path / "n", half=False)
@@ -208,8 +208,8 @@ def test_the_index_is_what_other_programs_read(model, tmp_path):
     index = json.loads((tmp_path / "model_index.json").read_text(), parse_constant=refuse)
     assert index["_class_name"] == "ClassToImage" and index["decoder"] == "cvae"
     assert (index["size"], index["image_channels"]) == (8, 1)
-    assert index["factors"][2] == {"name": "age", "values": [], "mean": 40.0, "sd": 10.0, "low": 18.0, "high": 90.0}
-    assert index["factors"][0]["values"] == list(CLOTHES.values) and index["factors"][0]["low"] is None
+    assert index["attributes"][2] == {"name": "age", "values": [], "mean": 40.0, "sd": 10.0, "low": 18.0, "high": 90.0}
+    assert index["attributes"][0]["values"] == list(CLOTHES.values) and index["attributes"][0]["low"] is None
 
 
 def test_load_tells_words_from_labels(model, tmp_path, tiny_folder):
@@ -231,16 +231,16 @@ def test_load_tells_words_from_labels(model, tmp_path, tiny_folder):
     [
         ({"decoder": "cvaee"}, "'cvaee'"),
         ({"decoder": ["cvae"]}, "decoder"),
-        ({"factors": []}, "no factors"),
-        ({"factors": [5]}, "a factor as 5"),
-        ({"factors": [{"name": "label"}]}, "a factor as"),
-        ({"factors": [{"name": "label", "values": "abcd"}]}, "a factor as"),
-        ({"factors": [{"name": "label", "values": ["a", "a"]}]}, "a factor as"),
-        ({"factors": [{"name": "age", "values": [], "sd": 0}]}, "a factor as"),
-        ({"factors": [{"name": "age", "values": [], "mean": 10**400}]}, "a factor as"),
-        ({"factors": [{"name": "age", "values": [], "colour": 1}]}, "a factor as"),
-        ({"factors": [{"name": "age", "values": []}] * 2}, "two factors of one name"),
-        ({"factors": [{"name": "label", "values": ["a", "b"]}]}, "mixes two models"),
+        ({"attributes": []}, "no attributes"),
+        ({"attributes": [5]}, "an attribute as 5"),
+        ({"attributes": [{"name": "label"}]}, "an attribute as"),
+        ({"attributes": [{"name": "label", "values": "abcd"}]}, "an attribute as"),
+        ({"attributes": [{"name": "label", "values": ["a", "a"]}]}, "an attribute as"),
+        ({"attributes": [{"name": "age", "values": [], "sd": 0}]}, "an attribute as"),
+        ({"attributes": [{"name": "age", "values": [], "mean": 10**400}]}, "an attribute as"),
+        ({"attributes": [{"name": "age", "values": [], "colour": 1}]}, "an attribute as"),
+        ({"attributes": [{"name": "age", "values": []}] * 2}, "two attributes of one name"),
+        ({"attributes": [{"name": "label", "values": ["a", "b"]}]}, "mixes two models"),
         ({"format": 2}, "format 2"),
         ({"name": 3}, "names the model 3"),
     ],
@@ -299,7 +299,7 @@ def test_a_data_set_can_be_trained_on(tmp_path, how, image_channels):
     model = tiny_labels(image_channels=image_channels)
     data = open_labelled(write_set(model, tmp_path / "set", 11, how), split="all")
     assert (data.size, data.image_channels, len(data)) == (8, image_channels, 44)
-    names = data.factors[0].values
+    names = data.attributes[0].values
     assert sorted(names) == sorted(name.replace("/", "_") if how == "folder" else name for name in CLOTHES.values)
     for some in pictures(model, 11):
         own = data.images[
@@ -352,9 +352,9 @@ def test_a_data_set_that_cannot_be_made(model, tmp_path, wrong, word):
 
 
 def test_labels_without_names_and_models_without_labels(tmp_path):
-    for factors in ((Attribute("label"),), (LACES,)):
+    for attributes in ((Attribute("label"),), (LACES,)):
         with pytest.raises(CondgenError, match=r"are numbers|knows nothing of 'label'"):
-            write_set(tiny_labels(factors=factors), tmp_path / "set", 2)
+            write_set(tiny_labels(attributes=attributes), tmp_path / "set", 2)
 
 
 def test_folder_names_are_safe_and_differ():

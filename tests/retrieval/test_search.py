@@ -19,7 +19,7 @@ import condgen as package
 from condgen.cli.search import write_sheet
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.batches.captions import to_float
-from condgen.data.sources.images import fit, open_picture
+from condgen.data.sources.images import fit, open_image
 from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.retrieval.gallery import Gallery
@@ -79,7 +79,7 @@ def seen(monkeypatch) -> list[int]:
 
 def embeds_of(encoder: ImageEncoder, files: list[Path]) -> np.ndarray:
     """The embeddings of image files, one by one."""
-    squares = [fit(open_picture(file), encoder.size) for file in files]
+    squares = [fit(open_image(file), encoder.size) for file in files]
     return torch.cat([encoder.embed_image(to_float(square[None])) for square in squares]).numpy()
 
 

@@ -97,7 +97,7 @@ def test_attributes_mixed_and_with_gaps(kind, tmp_path):
     config = small(kind, data=str(tmp_path))
     config = replace(config, pictures=replace(config.pictures, attributes=("smiling", "age")))
     model = ClassToImage.load(train(f"labels-{kind}", tmp_path / "run", config))
-    assert [factor.name for factor in model.factors] == ["smiling", "age"] and model.image_channels == 3
+    assert [attribute.name for attribute in model.attributes] == ["smiling", "age"] and model.image_channels == 3
     for wanted in ({"smiling": "yes"}, {"age": 30}, {"smiling": "no", "age": 25.5}, {}):
         (generated,) = model.sample(wanted)
         assert generated.image.size == (16, 16)
@@ -116,7 +116,7 @@ def test_a_decoder_can_be_guided_by_its_weak_version(tmp_path):
             (model, {"guidance": 1}),
             (model, {"guidance": 1, "autoguidance": 1}),
             (model, {"guidance": 1, "autoguidance": 3}),
-            (ClassToImage(model.weak, model.factors), {"guidance": 1}),
+            (ClassToImage(model.weak, model.attributes), {"guidance": 1}),
         )
     )
     assert plain.equal(off) and (on - weak).norm() > (plain - weak).norm() > 0

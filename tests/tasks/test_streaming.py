@@ -106,7 +106,7 @@ def test_a_run_goes_on_with_the_data_it_began_with_only(stream, shards, tmp_path
 def test_priors_and_decoder_train_from_embeddings(shards, straight, tmp_path, monkeypatch):
     """What `condgen embed` wrote serves as well as what the run would have made, and nothing is embedded anew."""
     train("captions", tmp_path / "run", config(shards, stage="clip"))
-    stream = stream_module.open_pictures(str(shards), 32, stream="shards")
+    stream = stream_module.open_captioned(str(shards), 32, stream="shards")
     embeds = embed(*load_encoder(tmp_path / "run"), stream, tmp_path / "embeds")
     assert len(embeds) == len(stream)
 
@@ -122,7 +122,7 @@ def test_priors_and_decoder_train_from_embeddings(shards, straight, tmp_path, mo
 
 def test_priors_need_no_pictures_once_there_are_embeddings(shards, tmp_path):
     train("captions", tmp_path / "run", config(shards, stage="clip"))
-    stream = stream_module.open_pictures(str(shards), 32, stream="shards")
+    stream = stream_module.open_captioned(str(shards), 32, stream="shards")
     embed(*load_encoder(tmp_path / "run"), stream, tmp_path / "embeds")
     alone = config("", stage="prior", start=str(tmp_path / "run"), embeds=str(tmp_path / "embeds"))
     train("captions", tmp_path / "alone", alone)
@@ -132,14 +132,14 @@ def test_priors_need_no_pictures_once_there_are_embeddings(shards, tmp_path):
 def test_embeddings_of_another_encoder_are_refused(shards, tmp_path):
     train("captions", tmp_path / "one", config(shards, stage="clip"))
     train("captions", tmp_path / "other", config(shards, stage="clip", seed=1))
-    stream = stream_module.open_pictures(str(shards), 32, stream="shards")
+    stream = stream_module.open_captioned(str(shards), 32, stream="shards")
     one, _ = load_encoder(tmp_path / "one")
     embeds = embed(*load_encoder(tmp_path / "other"), stream, tmp_path / "embeds")
     with pytest.raises(CondgenError, match=rf"{embeds.about.space}.*condgen embed"):
         train("captions", tmp_path / "one", config(shards, stage="prior", embeds=str(tmp_path / "embeds")))
     with pytest.raises(CondgenError, match="only now train one"):
         train("captions", tmp_path / "new", config(shards, embeds=str(tmp_path / "embeds")))
-    few = stream_module.open_pictures(str(shards / "train-0.tar"), 32, stream="shards")
+    few = stream_module.open_captioned(str(shards / "train-0.tar"), 32, stream="shards")
     embed(one, load_encoder(tmp_path / "one")[1], few, tmp_path / "few")
     train("captions", tmp_path / "one", config(shards, stage="prior", embeds=str(tmp_path / "few")))
     with pytest.raises(CondgenError, match="other images"):
@@ -147,7 +147,7 @@ def test_embeddings_of_another_encoder_are_refused(shards, tmp_path):
 
 
 def test_small_shards_are_read_into_memory(shards, monkeypatch):
-    assert not isinstance(stream_module.open_pictures(str(shards), 32), stream_module.Stream)
+    assert not isinstance(stream_module.open_captioned(str(shards), 32), stream_module.Stream)
     monkeypatch.setattr(stream_module, "IN_MEMORY", 1000)
-    assert isinstance(stream_module.open_pictures(str(shards), 32), stream_module.Stream)
-    assert not isinstance(stream_module.open_pictures(str(shards), 32, stream="never"), stream_module.Stream)
+    assert isinstance(stream_module.open_captioned(str(shards), 32), stream_module.Stream)
+    assert not isinstance(stream_module.open_captioned(str(shards), 32, stream="never"), stream_module.Stream)

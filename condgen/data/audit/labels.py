@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from PIL import Image
 
-from condgen.data.factors import LABEL, Attribute
+from condgen.data.attributes import LABEL, Attribute
 from condgen.data.formats.arrays import ASK_SIZE, Arrays
 from condgen.data.sources.captions import Tally, progress
 from condgen.data.sources.label_rows import LabelledRows
@@ -21,7 +21,7 @@ from condgen.text import printable
 
 LIMIT = 0.01
 BAR, SHOWN = 30, 40
-"""Letters of the longest bar, and how many values of a factor are shown."""
+"""Letters of the longest bar, and how many values of an attribute are shown."""
 PER_ROW, ROWS, CELL = 8, 64, 64
 """Of the sheet: images of a value, values, pixels of an image."""
 
@@ -38,12 +38,12 @@ class LabelReport:
         bad: number of unusable rows by reason.
         notes: number of images that are odd but usable, by reason.
         examples: the first ten of every reason in `bad` and `notes`.
-        values: of every factor with values, by value, the number of usable images in every split.
-        numbers: of every real factor `mean`, `sd`, `low` and `high`, over the images of train.
-        unknown: by factor, of how many usable images it is not known.
-        empty: by factor, the values that the data names and no usable image has.
-        single: by factor, the values that one usable image has.
-        untrained: by factor, the values that no image of train has although others have them.
+        values: of every attribute with values, by value, the number of usable images in every split.
+        numbers: of every real attribute `mean`, `sd`, `low` and `high`, over the images of train.
+        unknown: by attribute, of how many usable images it is not known.
+        empty: by attribute, the values that the data names and no usable image has.
+        single: by attribute, the values that one usable image has.
+        untrained: by attribute, the values that no image of train has although others have them.
         sizes: number of images by `width x height` in pixels, the ten commonest.
         colours: number of images that are `grey`, and that have a `colour`.
         splits: usable rows by split.
@@ -132,7 +132,7 @@ class _Seen:
     key: str
     split: str
     pixels: np.ndarray | None
-    codes: np.ndarray
+    targets: np.ndarray
     fault: str = ""
     oddities: tuple[str, ...] = ()
 
@@ -141,7 +141,7 @@ class _Seen:
 class _Counts:
     """What is gathered while the rows go by; of images a few for the sheet are kept, and of every one a digest."""
 
-    factors: tuple[Attribute, ...]
+    attributes: tuple[Attribute, ...]
     bad: Tally = field(default_factory=Tally)
     notes: Tally = field(default_factory=Tally)
     values: list[dict[str, Counter[str]]] = field(default_factory=list)
@@ -153,7 +153,7 @@ class _Counts:
     shown: dict[tuple[int, str], list[Image.Image]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.values = [{value: Counter() for value in factor.values} for factor in self.factors]
+        self.values = [{value: Counter() for value in attribute.values} for attribute in self.attributes]
 
     def add(self, seen: _Seen) -> None:
         if seen.pixels is None:
@@ -166,11 +166,11 @@ class _Counts:
         for oddity in seen.oddities:
             self.notes.add(oddity, seen.key)
         self._compare(seen)
-        for i, (factor, code) in enumerate(zip(self.factors, seen.codes)):
+        for i, (attribute, code) in enumerate(zip(self.attributes, seen.targets)):
             if math.isnan(code):
-                self.unknown[factor.name] += 1
-            elif factor.values:
-                value = factor.format_target(code)
+                self.unknown[attribute.name] += 1
+            elif attribute.values:
+                value = attribute.format_target(code)
                 self.values[i][value][seen.split or "(none)"] += 1
                 if len(own := self.shown.setdefault((i, value), [])) < PER_ROW:
                     own.append(_small(seen.pixels))
@@ -178,10 +178,10 @@ class _Counts:
     def _compare(self, seen: _Seen) -> None:
         """Notes an image that is there twice, and whether its labels differ."""
         digest = hashlib.blake2b(seen.pixels.tobytes(), digest_size=16, salt=seen.pixels.shape[2].to_bytes(4, "big"))
-        codes = seen.codes.tobytes()
-        first, before = self.digests.setdefault(digest.digest(), (seen.key, codes))
+        targets = seen.targets.tobytes()
+        first, before = self.digests.setdefault(digest.digest(), (seen.key, targets))
         if first != seen.key:
-            what = "duplicate image" if codes == before else "duplicate image with other labels"
+            what = "duplicate image" if targets == before else "duplicate image with other labels"
             self.notes.add(what, f"{seen.key} = {first}")
 
 
@@ -194,9 +194,9 @@ def check_labels(found: Arrays | LabelledRows, split: str = "all") -> tuple[Labe
 
     Returns:
         The report, and a sheet with a few images of every class, at most 64 classes; where there is no label, of
-        every value, and every factor has an equal part of the rows. None where there is nothing to show.
+        every value, and every attribute has an equal part of the rows. None where there is nothing to show.
     """
-    counts = _Counts(found.factors)
+    counts = _Counts(found.attributes)
     for seen in _array_rows(found, split) if isinstance(found, Arrays) else _rows(found, split):
         counts.add(seen)
     if isinstance(found, LabelledRows):
@@ -206,24 +206,24 @@ def check_labels(found: Arrays | LabelledRows, split: str = "all") -> tuple[Labe
 
 
 def _array_rows(found: Arrays, split: str) -> Iterator[_Seen]:
-    images, codes = found.read(split)
+    images, targets = found.read(split)
     places = ((part, int(row)) for part in found.parts for row in part.rows(split_name(split), found.test))
-    for (part, row), pixels, own in progress(zip(places, images, codes), len(images)):
+    for (part, row), pixels, own in progress(zip(places, images, targets), len(images)):
         key = f"{part.key}:{row}"
         yield _Seen(key, part.split or hashed_split(key, found.test), pixels, own)
 
 
 def _rows(found: LabelledRows, split: str) -> Iterator[_Seen]:
-    for row, picture, oddities, codes in found.each(split):
+    for row, picture, oddities, targets in found.each(split):
         key = f"{row.key} ({row.detail})" if row.fault and row.detail else row.key
         usable = picture is not None and not row.fault
         pixels = np.asarray(picture).transpose(2, 0, 1) if usable else None
-        yield _Seen(key, row.split, pixels, codes, row.fault, oddities)
+        yield _Seen(key, row.split, pixels, targets, row.fault, oddities)
 
 
 def _report(found: Arrays | LabelledRows, counts: _Counts) -> LabelReport:
     usable = counts.splits.total()
-    values = {factor.name: own for factor, own in zip(counts.factors, counts.values) if factor.values}
+    values = {attribute.name: own for attribute, own in zip(counts.attributes, counts.values) if attribute.values}
     told = {name: {value: sum(own.values()) for value, own in those.items()} for name, those in values.items()}
     parted = len(counts.splits) > 1 and "train" in counts.splits
     missing = {
@@ -243,9 +243,9 @@ def _report(found: Arrays | LabelledRows, counts: _Counts) -> LabelReport:
         examples=counts.bad.examples | counts.notes.examples,
         values={name: {value: dict(own) for value, own in those.items()} for name, those in values.items()},
         numbers={
-            factor.name: {"mean": factor.mean, "sd": factor.sd, "low": factor.low, "high": factor.high}
-            for factor in counts.factors
-            if not factor.values
+            attribute.name: {"mean": attribute.mean, "sd": attribute.sd, "low": attribute.low, "high": attribute.high}
+            for attribute in counts.attributes
+            if not attribute.values
         },
         unknown=dict(counts.unknown),
         empty={name: own for name, own in empty.items() if own},
@@ -259,12 +259,12 @@ def _report(found: Arrays | LabelledRows, counts: _Counts) -> LabelReport:
 
 
 def _sheet(counts: _Counts) -> Image.Image | None:
-    names = [factor.name for factor in counts.factors]
+    names = [attribute.name for attribute in counts.attributes]
     label = names.index(LABEL) if LABEL in names else None
-    chosen = [i for i, factor in enumerate(counts.factors) if factor.values and label in (None, i)]
+    chosen = [i for i, attribute in enumerate(counts.attributes) if attribute.values and label in (None, i)]
     rows: list[tuple[int, str]] = []
     for i in chosen:
-        there = [(i, value) for value in counts.factors[i].values if (i, value) in counts.shown]
+        there = [(i, value) for value in counts.attributes[i].values if (i, value) in counts.shown]
         rows += there[: max(1, ROWS // len(chosen))]
     if not rows:
         return None

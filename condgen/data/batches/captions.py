@@ -10,7 +10,7 @@ from torch import Tensor
 
 from condgen.contracts import Batch
 from condgen.data.batches.order import Shuffled
-from condgen.data.datasets.captions import CaptionedPictures
+from condgen.data.datasets.captions import CaptionedImages
 from condgen.distributed import split
 
 
@@ -51,7 +51,7 @@ class Views:
 
     def __init__(
         self,
-        data: CaptionedPictures,
+        data: CaptionedImages,
         tokens: np.ndarray,
         batch: int,
         seed: int,

@@ -12,7 +12,7 @@ import numpy as np
 
 
 @dataclass
-class CaptionedPictures:
+class CaptionedImages:
     """N square images and T distinct texts.
 
     Args:
@@ -56,7 +56,7 @@ class CaptionedPictures:
         """The texts that are used, for a tokenizer to learn from."""
         return [self.texts[i] for i in np.unique(self.captions[self.captions >= 0])]
 
-    def rows(self, which: np.ndarray) -> CaptionedPictures:
+    def rows(self, which: np.ndarray) -> CaptionedImages:
         """Some of the images, with the same table of texts."""
         labels = None if self.labels is None else self.labels[which]
         return replace(self, images=self.images[which], captions=self.captions[which], labels=labels)

@@ -9,36 +9,36 @@ import numpy as np
 import torch
 
 from condgen.contracts import Batch, CondgenError
+from condgen.data.attributes import LABEL, Attribute
 from condgen.data.batches.captions import shifted, to_float
 from condgen.data.batches.order import Shuffled
-from condgen.data.datasets.captions import CaptionedPictures, intern_captions
-from condgen.data.factors import LABEL, Attribute
+from condgen.data.datasets.captions import CaptionedImages, intern_captions
 from condgen.data.templates import class_captions
 from condgen.distributed import split
 
 
 @dataclass
-class LabelledPictures:
-    """N square images with A factors each.
+class LabelledImages:
+    """N square images with A attributes each.
 
     Args:
         images: uint8 (N, C, S, S); C is 1 or 3.
-        factors: what is known of them; the class, where there is one, is called `label`.
-        codes: float32 (N, A), see `factors`; NaN where nothing is known.
+        attributes: what is known of them; the class, where there is one, is called `label`.
+        codes: float32 (N, A), see `attributes`; NaN where nothing is known.
         name: what this data is called in messages and model cards.
     """
 
     images: np.ndarray
-    factors: tuple[Attribute, ...]
-    codes: np.ndarray
+    attributes: tuple[Attribute, ...]
+    targets: np.ndarray
     name: str = "pictures"
 
     def __post_init__(self) -> None:
         n, channels, height, width = self.images.shape
         if self.images.dtype != np.uint8 or channels not in (1, 3) or height != width:
             raise ValueError(f"images must be uint8 (N, 1 or 3, S, S), got {self.images.dtype} {self.images.shape}")
-        if self.codes.shape != (n, len(self.factors)):
-            raise ValueError(f"codes must be ({n}, {len(self.factors)}), got {self.codes.shape}")
+        if self.targets.shape != (n, len(self.attributes)):
+            raise ValueError(f"codes must be ({n}, {len(self.attributes)}), got {self.targets.shape}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -53,24 +53,24 @@ class LabelledPictures:
         """Channels C of the images."""
         return self.images.shape[1]
 
-    def rows(self, which: np.ndarray) -> LabelledPictures:
+    def rows(self, which: np.ndarray) -> LabelledImages:
         """Some of the images."""
-        return replace(self, images=self.images[which], codes=self.codes[which])
+        return replace(self, images=self.images[which], targets=self.targets[which])
 
     @property
     def labels(self) -> np.ndarray:
         """int64 (N,), the class of every image.
 
         Raises:
-            KeyError: these images have no factor `label`.
+            KeyError: these images have no attribute `label`.
         """
-        names = [factor.name for factor in self.factors]
+        names = [attribute.name for attribute in self.attributes]
         if LABEL not in names:
             raise KeyError(LABEL)
-        return self.codes[:, names.index(LABEL)].astype(np.int64)
+        return self.targets[:, names.index(LABEL)].astype(np.int64)
 
 
-def captioned(data: LabelledPictures, templates: Sequence[str]) -> CaptionedPictures:
+def captioned(data: LabelledImages, templates: Sequence[str]) -> CaptionedImages:
     """Labelled images as captioned ones: every sentence about its class is true of an image.
 
     Images whose class is not known are left out; grey ones become RGB.
@@ -81,19 +81,19 @@ def captioned(data: LabelledPictures, templates: Sequence[str]) -> CaptionedPict
     Raises:
         CondgenError: there are no classes, or no two of them could be told apart by what is said.
     """
-    label = next((factor for factor in data.factors if factor.name == LABEL), None)
+    label = next((attribute for attribute in data.attributes if attribute.name == LABEL), None)
     if label is None:
         raise CondgenError(f"{data.name} has no classes to make captions of. Name their column with --label-column.")
     texts, index = intern_captions(class_captions(label.values, templates))
-    known = ~np.isnan(data.codes[:, [factor.name for factor in data.factors].index(LABEL)])
+    known = ~np.isnan(data.targets[:, [attribute.name for attribute in data.attributes].index(LABEL)])
     labels, images = data.labels[known], np.repeat(data.images[known], 3 // data.image_channels, axis=1)
-    return CaptionedPictures(images, texts, index[labels], None, data.name, labels, tuple(label.values))
+    return CaptionedImages(images, texts, index[labels], None, data.name, labels, tuple(label.values))
 
 
 class LabelViews:
     """Draws batch k: every image once an epoch in a seeded order. Batch k of a seed is always the same.
 
-    A batch holds `image` (B, C, S, S) in [-1, 1], `codes` float (B, A), 0 where nothing is known, and `has_targets`
+    A batch holds `image` (B, C, S, S) in [-1, 1], `targets` float (B, A), 0 where nothing is known, and `has_targets`
     bool (B, A).
 
     Args:
@@ -110,7 +110,7 @@ class LabelViews:
 
     def __init__(
         self,
-        data: LabelledPictures,
+        data: LabelledImages,
         batch: int,
         seed: int,
         shift: int = 0,
@@ -132,13 +132,13 @@ class LabelViews:
         if self.flip:
             mirrored = rng.random(self.batch)[self.own] < 0.5
             images = np.where(mirrored[:, None, None, None], images[..., ::-1], images)
-        return {"image": to_float(images)} | coded(self.data.codes[rows])
+        return {"image": to_float(images)} | coded(self.data.targets[rows])
 
 
-def coded(codes: np.ndarray) -> Batch:
-    """Rows of codes as a condition: `codes`, 0 where nothing is known, and `has_targets`."""
-    known = ~np.isnan(codes)
+def coded(targets: np.ndarray) -> Batch:
+    """Rows of codes as a condition: `targets`, 0 where nothing is known, and `has_targets`."""
+    known = ~np.isnan(targets)
     return {
-        "codes": torch.from_numpy(np.where(known, codes, 0).astype(np.float32)),
+        "targets": torch.from_numpy(np.where(known, targets, 0).astype(np.float32)),
         "has_targets": torch.from_numpy(known),
     }

@@ -14,8 +14,8 @@ import torch
 
 from condgen.contracts import CondgenError, Encoder
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.captions import CaptionedPictures
-from condgen.data.datasets.labels import LabelledPictures
+from condgen.data.datasets.captions import CaptionedImages
+from condgen.data.datasets.labels import LabelledImages
 from condgen.data.datasets.pairs import Unpaired
 from condgen.data.embeddings.store import UNIT, About, Embeds, Unit, Writer
 from condgen.data.streaming.stream import Sample, Stream, text_number
@@ -33,7 +33,7 @@ def load_encoder(path_or_name: str | Path | None) -> tuple[Encoder, Tokenizer]:
     return open_encoder(DEFAULT if path_or_name is None else path_or_name)
 
 
-def digest_of(data: Stream | CaptionedPictures | LabelledPictures | Unpaired) -> str:
+def digest_of(data: Stream | CaptionedImages | LabelledImages | Unpaired) -> str:
     """Names the images and how they were read."""
     if isinstance(data, Stream):
         return data.digest
@@ -41,15 +41,16 @@ def digest_of(data: Stream | CaptionedPictures | LabelledPictures | Unpaired) ->
         both = (np.ascontiguousarray(side) for side in (data.a, data.b))
         return hashlib.sha256(b"".join(hashlib.sha256(side).digest() for side in both)).hexdigest()[:16]
     digest = hashlib.sha256(np.ascontiguousarray(data.images).reshape(-1))  # without a copy, for they may be large
-    if isinstance(data, LabelledPictures):
-        digest.update(data.codes.tobytes() + repr(data.factors).encode("utf-8", "replace"))
+    if isinstance(data, LabelledImages):
+        described = repr(data.attributes).replace("Attribute(name=", "Factor(name=")  # as runs on disk have hashed it
+        digest.update(data.targets.tobytes() + described.encode("utf-8", "replace"))
         return digest.hexdigest()[:16]
     digest.update(data.captions.tobytes())
     digest.update("\0".join(data.texts).encode("utf-8", "replace"))
     return digest.hexdigest()[:16]
 
 
-def samples(data: Stream | CaptionedPictures, first: int, count: int) -> Iterator[Sample]:
+def samples(data: Stream | CaptionedImages, first: int, count: int) -> Iterator[Sample]:
     """Images `first` to `first + count`, in their order."""
     if isinstance(data, Stream):
         yield from data.samples(first, count)
@@ -62,7 +63,7 @@ def samples(data: Stream | CaptionedPictures, first: int, count: int) -> Iterato
 def embed(
     clip: Encoder,
     tokenizer: Tokenizer,
-    data: Stream | CaptionedPictures,
+    data: Stream | CaptionedImages,
     folder: Path | str,
     progress: Callable[[float, str], None] = lambda share, what: None,
 ) -> Embeds:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, short
-from condgen.data.factors import LABEL, Attribute
+from condgen.data.attributes import LABEL, Attribute
 from condgen.data.sources.captions import progress
 from condgen.data.sources.images import fit
 from condgen.data.sources.rows import hashed_split, in_split, split_name
@@ -37,14 +37,14 @@ class Part:
 
     key: str
     split: str
-    codes: np.ndarray
+    targets: np.ndarray
     images: Callable[[], np.ndarray]
 
     def rows(self, asked: str, test: int) -> np.ndarray:
         """int64 (M,): which images belong to a split."""
         if self.split or asked == "all":
-            return np.arange(len(self.codes) if in_split(self.split, asked) else 0)
-        own = [hashed_split(f"{self.key}:{i}", test) == asked for i in range(len(self.codes))]
+            return np.arange(len(self.targets) if in_split(self.split, asked) else 0)
+        own = [hashed_split(f"{self.key}:{i}", test) == asked for i in range(len(self.targets))]
         return np.flatnonzero(own)
 
 
@@ -72,10 +72,10 @@ class Arrays:
 
     def __post_init__(self) -> None:
         for part in self.parts:
-            for column, names, codes in zip(self.columns, self.names, part.codes.T):
-                if names and len(wrong := np.flatnonzero((codes < 0) | (codes >= len(names)))):
+            for column, names, targets in zip(self.columns, self.names, part.targets.T):
+                if names and len(wrong := np.flatnonzero((targets < 0) | (targets >= len(names)))):
                     raise CondgenError(
-                        f"{part.key}: the {column} of image {wrong[0]} is {codes[wrong[0]]}, but there are "
+                        f"{part.key}: the {column} of image {wrong[0]} is {targets[wrong[0]]}, but there are "
                         f"{len(names)} classes ({names[0]} to {names[-1]}). The file is damaged, or the names of the "
                         "classes belong to other data."
                     )
@@ -92,7 +92,7 @@ class Arrays:
         return sorted({part.split for part in self.parts} - {""} or {"train", "test"})
 
     @property
-    def factors(self) -> tuple[Attribute, ...]:
+    def attributes(self) -> tuple[Attribute, ...]:
         """What is known of the images; values that no image of any split has are left out."""
         return tuple(
             Attribute(column, tuple(names[code] if names else str(code) for code in self._used(i)))
@@ -108,10 +108,10 @@ class Arrays:
         return {column: names for column, names in zip(self.columns, unused) if names}
 
     def _used(self, i: int) -> list[int]:
-        return np.unique(np.concatenate([part.codes[:, i] for part in self.parts])).tolist()
+        return np.unique(np.concatenate([part.targets[:, i] for part in self.parts])).tolist()
 
     def read(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images, uint8 (N, C, H, W), and codes, float32 (N, A), as `factors` tells them.
+        """Images, uint8 (N, C, H, W), and codes, float32 (N, A), as `attributes` tells them.
 
         Raises:
             CondgenError: no images in the split, parts of unlike sizes, or a file that cannot be read.
@@ -138,9 +138,9 @@ class Arrays:
             if own is not images:
                 images[done : done + len(own)] = own
             done += len(own)
-        stored = np.concatenate([part.codes[rows] for part, rows in chosen])
-        codes = [np.searchsorted(self._used(i), column) for i, column in enumerate(stored.T)]
-        return images, np.stack(codes, axis=1).astype(np.float32)
+        stored = np.concatenate([part.targets[rows] for part, rows in chosen])
+        targets = [np.searchsorted(self._used(i), column) for i, column in enumerate(stored.T)]
+        return images, np.stack(targets, axis=1).astype(np.float32)
 
 
 def _size(images: np.ndarray) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from condgen.contracts import CondgenError
-from condgen.data.factors import LABEL
+from condgen.data.attributes import LABEL
 from condgen.data.formats.arrays import NAMES_BESIDE, Arrays, Part, names_beside
 from condgen.data.sources.rows import named_split
 

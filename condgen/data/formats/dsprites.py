@@ -45,15 +45,15 @@ def open_dsprites(path: Path, label: str = "", attributes: tuple[str, ...] = ())
     Raises:
         CondgenError: another kind of file, a damaged one, or no such factor.
     """
-    codes, varied = _factors(path)
+    targets, varied = _factors(path)
     columns = choose(str(path), tuple(varied), label, attributes, "shape" if "shape" in varied else next(iter(varied)))
     chosen = [varied[name] for name in columns.values()]
-    named = [name == "shape" and set(np.unique(codes[:, varied[name]])) <= {0, 1, 2} for name in columns.values()]
+    named = [name == "shape" and set(np.unique(targets[:, varied[name]])) <= {0, 1, 2} for name in columns.values()]
     told = tuple(SHAPES if own else () for own in named)
-    order = np.random.default_rng(0).permutation(len(codes))
-    cut = max(1, round(TEST * len(codes)))
+    order = np.random.default_rng(0).permutation(len(targets))
+    cut = max(1, round(TEST * len(targets)))
     parts = tuple(
-        Part(split, split, codes[rows][:, chosen], partial(_pictures, path, rows))
+        Part(split, split, targets[rows][:, chosen], partial(_pictures, path, rows))
         for split, rows in (("train", np.sort(order[cut:])), ("test", np.sort(order[:cut])))
     )
     return Arrays(str(path), path.stem, "dsprites", tuple(columns), told, parts)
@@ -77,12 +77,12 @@ def _factors(path: Path) -> tuple[np.ndarray, dict[str, int]]:
     with _member(path, LEVELS) as (file, held, dtype):
         if len(held) != 2 or held[0] != shape[0] or not 0 < held[1] < 100 or dtype.kind not in "iu":
             raise ValueError(f"it is {dtype} {held}, expected integers ({shape[0]}, K)")
-        codes = np.frombuffer(file.read(), dtype).reshape(held).astype(np.int64)
+        targets = np.frombuffer(file.read(), dtype).reshape(held).astype(np.int64)
     names = COLUMNS if held[1] == len(COLUMNS) else tuple(f"factor {k}" for k in range(held[1]))
-    varied = {name: k for k, name in enumerate(names) if len(codes) and np.ptp(codes[:, k])}
+    varied = {name: k for k, name in enumerate(names) if len(targets) and np.ptp(targets[:, k])}
     if not varied:
         raise CondgenError(f"{path}: none of the factors of its {shape[0]} images varies.")
-    return codes, varied
+    return targets, varied
 
 
 def _pictures(path: Path, rows: np.ndarray) -> np.ndarray:

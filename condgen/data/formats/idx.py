@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from condgen.contracts import MAX_PIXELS, CondgenError
-from condgen.data.factors import LABEL
+from condgen.data.attributes import LABEL
 from condgen.data.formats.arrays import Arrays, Part, names_beside
 from condgen.data.sources.rows import is_idx
 from condgen.data.sources.tables import MAX_RATIO, MAX_UNPACKED
@@ -176,5 +176,5 @@ def _pictures(file: Path) -> np.ndarray:
 
 def _known(parts: list[Part]) -> tuple[str, ...]:
     """The names of classes of data that is known by its labels."""
-    sums = (hashlib.sha256(part.codes.astype(np.uint8).tobytes()).hexdigest() for part in parts)
+    sums = (hashlib.sha256(part.targets.astype(np.uint8).tobytes()).hexdigest() for part in parts)
     return next((KNOWN[one] for one in sums if one in KNOWN), ())

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from condgen.contracts import CondgenError
-from condgen.data.factors import LABEL
+from condgen.data.attributes import LABEL
 from condgen.data.formats.arrays import Arrays, Part
 from condgen.data.sources.tables import clean
 from condgen.data.sources.webdataset import cache_folder

@@ -30,8 +30,8 @@ import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning, listed
-from condgen.data.datasets.captions import CaptionedPictures, intern_captions
-from condgen.data.sources.images import RGB, WHITE, PictureError, decode, fit
+from condgen.data.datasets.captions import CaptionedImages, intern_captions
+from condgen.data.sources.images import RGB, WHITE, ImageError, decode, fit
 from condgen.data.sources.rows import (
     GUESSED,
     Columns,
@@ -106,7 +106,7 @@ def load_captions(
     background: RGB = WHITE,
     max_bad_fraction: float = 0.01,
     filter: str = "",
-) -> CaptionedPictures:
+) -> CaptionedImages:
     """Reads captioned images into memory; the forms and the rule for splits are at the top of this module.
 
     Args:
@@ -137,7 +137,7 @@ def load_captions(
 
 def load(
     source: Source, size: int, *, split: str, resize: Literal["crop", "pad"], background: RGB, max_bad_fraction: float
-) -> CaptionedPictures:
+) -> CaptionedImages:
     """The same for a source that is open already."""
     found = _Gathered()
     for row, picture, oddities in read(source, split, background=background):
@@ -145,7 +145,7 @@ def load(
     judge(source, found.bad, found.odd, found.total, max_bad_fraction)
     images = np.frombuffer(found.pixels, np.uint8).reshape(-1, 3, size, size)
     texts, index = intern_captions(found.captions)
-    return CaptionedPictures(images, texts, index, name=source.name)
+    return CaptionedImages(images, texts, index, name=source.name)
 
 
 def judge(source: Source, bad: Tally, odd: Tally, total: int, max_bad_fraction: float) -> None:
@@ -223,7 +223,7 @@ def _opened(row: Row, seen: dict[Path, Row], background: RGB) -> tuple[Row, Imag
     picture, oddities = None, ()
     try:
         picture, oddities = decode(row.picture, background=background, name=row.key)
-    except PictureError as error:
+    except ImageError as error:
         row = replace(row, fault=error.reason, detail=error.detail)
     if isinstance(row.picture, Path):
         seen[row.picture] = row

@@ -1,9 +1,9 @@
-"""What the columns of a table say of images: cells become factors, and codes.
+"""What the columns of a table say of images: cells become attributes, and codes.
 
     label                          every value is a class; numbers in their order, text in the order of the alphabet
     0/1, true/false, at most 32    values, called by their numbers (true is 1)
     different whole numbers
-    other numbers                  a real factor, standardised
+    other numbers                  a real attribute, standardised
     text                           values
 
 Values may have names: those of the column NAME_name beside NAME, those that the features of a parquet file tell, or
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from condgen.contracts import CondgenError, short
-from condgen.data.factors import LABEL, Attribute
+from condgen.data.attributes import LABEL, Attribute
 from condgen.data.formats.arrays import LONG, checked_names
 from condgen.data.sources.tables import clean
 from condgen.text import printable
@@ -99,7 +99,7 @@ class Column:
                 raise CondgenError(f"{place}: {self.name} {value} is called {text!r}, and {before!r} elsewhere.")
 
     def coder(self, names: tuple[str, ...], where: str) -> Coder:
-        """What the column is, as a factor.
+        """What the column is, as an attribute.
 
         Args:
             names: of the values 0, 1, 2 ..., where something tells them.
@@ -166,12 +166,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Coder:
-    """A factor, and which of its values a cell is; `places` is empty where it is a real number."""
+    """An attribute, and which of its values a cell is; `places` is empty where it is a real number."""
 
-    factor: Attribute
+    attribute: Attribute
     places: dict[str, int] = field(default_factory=dict)
 
-    def code(self, cell: object) -> float:
+    def encode(self, cell: object) -> float:
         """The code of a cell, NaN for a gap.
 
         Raises:
@@ -180,8 +180,8 @@ class Coder:
         value = told(cell)
         if value is None:
             return math.nan
-        if not self.factor.values:
-            return (float(value) - self.factor.mean) / self.factor.sd
+        if not self.attribute.values:
+            return (float(value) - self.attribute.mean) / self.attribute.sd
         if value not in self.places:
             raise ValueError(f"{short(value)}, out of range")
         return float(self.places[value])

@@ -27,7 +27,7 @@ WHITE = (255, 255, 255)
 RGB = tuple[int, int, int]
 
 
-class PictureError(CondgenError):
+class ImageError(CondgenError):
     """An image that cannot be used.
 
     Args:
@@ -41,7 +41,7 @@ class PictureError(CondgenError):
         self.reason, self.detail = reason, detail
 
 
-def open_picture(source: str | os.PathLike[str] | bytes, *, background: RGB = WHITE, name: str = "") -> Image.Image:
+def open_image(source: str | os.PathLike[str] | bytes, *, background: RGB = WHITE, name: str = "") -> Image.Image:
     """Opens one image.
 
     Args:
@@ -53,7 +53,7 @@ def open_picture(source: str | os.PathLike[str] | bytes, *, background: RGB = WH
         The first frame, upright, as a PIL image of mode RGB.
 
     Raises:
-        PictureError: a `CondgenError` that names the image, what is wrong with it and what to do.
+        ImageError: a `CondgenError` that names the image, what is wrong with it and what to do.
     """
     return decode(source, background=background, name=name)[0]
 
@@ -61,7 +61,7 @@ def open_picture(source: str | os.PathLike[str] | bytes, *, background: RGB = WH
 def decode(
     source: str | os.PathLike[str] | bytes, *, background: RGB = WHITE, name: str = ""
 ) -> tuple[Image.Image, tuple[str, ...]]:
-    """Like `open_picture`, and tells what was odd about it: 16-bit, CMYK, palette, 1-bit, alpha, animated."""
+    """Like `open_image`, and tells what was odd about it: 16-bit, CMYK, palette, 1-bit, alpha, animated."""
     name = name or ("the image" if isinstance(source, bytes) else os.fspath(source))
     try:
         try:
@@ -74,7 +74,7 @@ def decode(
     except CondgenError:
         raise
     except FileNotFoundError:
-        raise PictureError("missing file", f"{name} is not there. Check the path.") from None
+        raise ImageError("missing file", f"{name} is not there. Check the path.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(name, f"more than {MAX_PIXELS}") from None
     except UnidentifiedImageError:
@@ -135,15 +135,15 @@ def fit(
     return np.ascontiguousarray(np.asarray(square, np.uint8).transpose(2, 0, 1))
 
 
-def _corrupt(name: str, what: str) -> PictureError:
+def _corrupt(name: str, what: str) -> ImageError:
     message = f"{name} is not an image that can be read ({what}). Replace it, or save it anew as PNG or JPEG."
-    return PictureError("corrupt image", message, what)
+    return ImageError("corrupt image", message, what)
 
 
-def _too_large(name: str, pixels: str) -> PictureError:
+def _too_large(name: str, pixels: str) -> ImageError:
     limit = f"{MAX_PIXELS // 1_000_000} million"
     message = f"{name} has {pixels} pixels; the limit is {limit}. Make it smaller."
-    return PictureError("too large image", message, f"{pixels} pixels")
+    return ImageError("too large image", message, f"{pixels} pixels")
 
 
 def _check_size(picture: Image.Image, name: str) -> None:
@@ -188,7 +188,7 @@ def _eight_bit(picture: Image.Image, name: str) -> Image.Image:
     values = np.asarray(picture)
     if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
         message = f"{name} holds numbers that are neither 8 nor 16 bits wide. Save it as an 8-bit or 16-bit PNG."
-        raise PictureError("unknown range of values", message)
+        raise ImageError("unknown range of values", message)
     grey = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
     clear = picture.info.get("transparency")
     if isinstance(clear, int):

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning, listed
-from condgen.data.factors import LABEL, Attribute
+from condgen.data.attributes import LABEL, Attribute
 from condgen.data.formats.arrays import names_beside
 from condgen.data.sources.captions import read
 from condgen.data.sources.columns import Coder, Column, names_in_schema
@@ -55,7 +55,7 @@ class LabelledRows:
     Args:
         source: where the rows are.
         coders: what makes codes of their cells.
-        empty: by factor, names that no image has.
+        empty: by attribute, names that no image has.
     """
 
     source: Source
@@ -80,23 +80,23 @@ class LabelledRows:
         return self.source.rule
 
     @property
-    def factors(self) -> tuple[Attribute, ...]:
+    def attributes(self) -> tuple[Attribute, ...]:
         """What is known of the images; the same whatever the split."""
-        return tuple(coder.factor for coder in self.coders)
+        return tuple(coder.attribute for coder in self.coders)
 
     def each(self, split: str) -> Iterator[tuple[Row, Image.Image | None, tuple[str, ...], np.ndarray]]:
         """As `sources.read`, with the codes of every row, float32 (A,); a label that cannot be is a fault."""
         for row, picture, oddities in read(self.source, split):
-            codes = np.full(len(self.coders), math.nan, np.float32)
+            targets = np.full(len(self.coders), math.nan, np.float32)
             for i, (cell, coder) in enumerate(zip(row.cells, self.coders)):
-                what = "label" if coder.factor.name == LABEL else "attribute"
+                what = "label" if coder.attribute.name == LABEL else "attribute"
                 try:
-                    codes[i] = coder.code(cell)
+                    targets[i] = coder.encode(cell)
                 except ValueError as error:
-                    row = replace(row, fault=row.fault or f"unusable {what}", detail=f"{coder.factor.name}: {error}")
-                if what == "label" and math.isnan(codes[i]) and not row.fault:
+                    row = replace(row, fault=row.fault or f"unusable {what}", detail=f"{coder.attribute.name}: {error}")
+                if what == "label" and math.isnan(targets[i]) and not row.fault:
                     row = replace(row, fault="no label")
-            yield row, picture, oddities, codes
+            yield row, picture, oddities, targets
 
 
 # Folders of classes ---------------------------------------------------------------------------------------------------
@@ -179,9 +179,9 @@ def open_table(
         _tell_guess(source, chosen, left)
         source = replace(source, tables=tuple(replace(table, cells=tuple(chosen)) for table in source.tables))
     empty = {
-        coder.factor.name: missing
+        coder.attribute.name: missing
         for coder, name in zip(coders, chosen)
-        if (missing := [one for one in told.get(name, ()) if one not in coder.factor.values])
+        if (missing := [one for one in told.get(name, ()) if one not in coder.attribute.values])
     }
     return LabelledRows(source, tuple(coders), empty)
 

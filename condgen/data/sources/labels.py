@@ -7,13 +7,13 @@
     folder/data_batch_1.bin              CIFAR's binary batches; see `cifar`
     dsprites.npz                         dSprites as published, and files of its layout; see `dsprites`
     digits                               scikit-learn's: 1,797 real images, 8 x 8, grey; nothing is downloaded
-    scenes                               single shapes whose factors are all known, drawn at any size; see `singles`
+    scenes                               single shapes whose attributes are all known, drawn at any size; see `singles`
     torchvision:FashionMNIST             what torchvision knows, where there is network; see `known`
     hub:ylecun/mnist                     parquet files of a data set on the Hugging Face hub, where there is network
 
 Splits come from the first of these that is there: a split column; the names of files or folders (train, t10k, test);
 else a fixed hash of the file name (or of `file:row`) puts 5 % in test, of the digits 20 %. Factors and their values are
-the same in all splits; mean and sd of a real factor are those of train (where a hash splits, of all rows).
+the same in all splits; mean and sd of a real attribute are those of train (where a hash splits, of all rows).
 
 Classes have the names that the data gives them: those of their folders or cells; of the column label_name beside
 label; of the features in a parquet file; of a file `class_names.txt` or `classes.txt` beside the data, one name a line;
@@ -37,7 +37,7 @@ import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
-from condgen.data.factors import LABEL
+from condgen.data.attributes import LABEL
 from condgen.data.formats.arrays import ASK_SIZE, Arrays, checked_names, coloured, squared
 from condgen.data.formats.cifar import bin_files, open_cifar, refuse_pickles
 from condgen.data.formats.dsprites import factors_of, is_npz, open_dsprites
@@ -52,7 +52,7 @@ from condgen.data.sources.webdataset import shard_files
 from condgen.data.synthetic.factors import FACTORS, SCENES, open_singles
 
 if TYPE_CHECKING:
-    from condgen.data.datasets.labels import LabelledPictures
+    from condgen.data.datasets.labels import LabelledImages
 
 FORMS = (
     "Expected a folder for every class (cat/a.png, dog/b.png), metadata.csv, .jsonl or parquet files with the columns "
@@ -76,7 +76,7 @@ def open_labelled(
     name: str = "",
     names: Sequence[str] = (),
     filter: str = "",
-) -> LabelledPictures:
+) -> LabelledImages:
     """Reads labelled images into memory; the forms are at the top of this module.
 
     Args:
@@ -93,13 +93,13 @@ def open_labelled(
         filter: keeps rows of a table by their columns: `vendor=noto,heldout_pair=false`.
 
     Returns:
-        N images, uint8 (N, C, S, S), and their codes; the factors are the same whatever the split.
+        N images, uint8 (N, C, S, S), and their codes; the attributes are the same whatever the split.
 
     Raises:
         CondgenError: nothing there that can be read, no such split or column, labels that cannot be, images of
             several sizes where none is asked for, or too many bad rows.
     """
-    from condgen.data.datasets.labels import LabelledPictures
+    from condgen.data.datasets.labels import LabelledImages
 
     if size < 0 or image_channels not in (0, 1, 3) or resize not in ("crop", "pad"):
         raise CondgenError(
@@ -109,11 +109,11 @@ def open_labelled(
     columns = Columns(image_column, "", split_column, label_column, tuple(attribute_columns))
     found = find(source, columns, filter, tuple(names), size=size)
     if isinstance(found, Arrays):
-        images, codes = found.read(split)
+        images, targets = found.read(split)
         images = np.ascontiguousarray(coloured(squared(images, size, resize, found.path), image_channels))
     else:
-        images, codes = gather(found, split, size, image_channels, resize, max_bad_fraction)
-    data = LabelledPictures(images, found.factors, codes, name or found.name)
+        images, targets = gather(found, split, size, image_channels, resize, max_bad_fraction)
+    data = LabelledImages(images, found.attributes, targets, name or found.name)
     _tell(found.path, split, data)
     return data
 
@@ -171,7 +171,7 @@ def find(
 
 
 def every_factor(source: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The names of all factors of data that tells its class alone where nothing is asked; () of other data."""
+    """The names of all attributes of data that tells its class alone where nothing is asked; () of other data."""
     word = os.fspath(source)
     if word == SCENES:
         return tuple(FACTORS)
@@ -282,7 +282,7 @@ def gather(
     max_bad_fraction: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images and codes of the rows of a split that can be used."""
-    stack, bad, odd, codes, total = _Stack(size, image_channels, resize, found.path), Tally(), Tally(), [], 0
+    stack, bad, odd, targets, total = _Stack(size, image_channels, resize, found.path), Tally(), Tally(), [], 0
     for row, picture, oddities, own in found.each(split):
         total += 1
         if row.fault:
@@ -291,27 +291,27 @@ def gather(
         if picture is None:  # more captions of an image that was there before
             continue
         stack.add(row.key, picture)
-        codes.append(own)
+        targets.append(own)
         for oddity in oddities:
             odd.add(oddity, row.key)
     judge(found.source, bad, odd, total, max_bad_fraction)
-    return stack.images(), np.stack(codes)
+    return stack.images(), np.stack(targets)
 
 
-def _tell(path: str, split: str, data: LabelledPictures) -> None:
+def _tell(path: str, split: str, data: LabelledImages) -> None:
     """Warns of classes without an image or with a single one, of gaps, and of what is always the same."""
     notes = []
-    for i, factor in enumerate(data.factors):
-        known = data.codes[:, i][~np.isnan(data.codes[:, i])]
+    for i, attribute in enumerate(data.attributes):
+        known = data.targets[:, i][~np.isnan(data.targets[:, i])]
         if len(known) < len(data):
-            notes.append(f"{factor.name} is not known of {len(data) - len(known)} of {len(data)} images")
-        if not factor.values or split != "train":
+            notes.append(f"{attribute.name} is not known of {len(data) - len(known)} of {len(data)} images")
+        if not attribute.values or split != "train":
             continue
-        counts = np.bincount(known.astype(int), minlength=factor.cardinality)
+        counts = np.bincount(known.astype(int), minlength=attribute.cardinality)
         for count, told in ((0, "no image has"), (1, "a single image has")):
-            few = [value for value, own in zip(factor.values, counts) if own == count]
+            few = [value for value, own in zip(attribute.values, counts) if own == count]
             if few:
                 some = ", ".join(few[:10]) + (" ..." if len(few) > 10 else "")
-                notes.append(f"{told} the {factor.name if factor.name != LABEL else 'label'} {some}")
+                notes.append(f"{told} the {attribute.name if attribute.name != LABEL else 'label'} {some}")
     if notes:
         warnings.warn(f"{path}, split {split}: {'; '.join(notes)}.", CondgenWarning, stacklevel=3)

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from condgen.contracts import CondgenError
-from condgen.data.datasets.labels import LabelledPictures
-from condgen.data.factors import LABEL
+from condgen.data.attributes import LABEL
+from condgen.data.datasets.labels import LabelledImages
 from condgen.data.formats.arrays import Arrays
 from condgen.data.sources.images import SUFFIXES
 from condgen.data.sources.label_rows import LabelledRows, NoClasses, NothingLabelled
@@ -35,8 +35,8 @@ def open_any(
     max_bad_fraction: float = 0.01,
     filter: str = "",
     exclude_classes: str = "",
-) -> LabelledPictures:
-    """Reads images into memory, with their classes where they have some, without any factors where they have none.
+) -> LabelledImages:
+    """Reads images into memory, with their classes where they have some, without any attributes where they have none.
 
     Splits of a folder with nothing but images are told as those of images with captions, see `sources`; its folders
     are no classes where all of them are called like splits.
@@ -73,21 +73,21 @@ def open_any(
             raise
     rows = LabelledRows(source, (), {})
     images, _ = gather(rows, split, size, image_channels, resize, max_bad_fraction)
-    return LabelledPictures(images, (), np.zeros((len(images), 0), np.float32), source.name)
+    return LabelledImages(images, (), np.zeros((len(images), 0), np.float32), source.name)
 
 
-def left_out(data: LabelledPictures, classes: str) -> LabelledPictures:
+def left_out(data: LabelledImages, classes: str) -> LabelledImages:
     """The images that are of none of some classes, their names with commas between them.
 
     Raises:
         CondgenError: there are no classes, or none of a name; or nothing is left.
     """
-    label = next((factor for factor in data.factors if factor.name == LABEL), None)
+    label = next((attribute for attribute in data.attributes if attribute.name == LABEL), None)
     if label is None:
         raise CondgenError(f"{data.name} has no classes of which {classes} could be left out.")
     names = [classes] if classes in label.values else [name.strip() for name in classes.split(",")]
-    codes = [label.code(name) for name in names]
-    kept = ~np.isin(data.codes[:, data.factors.index(label)], codes)
+    targets = [label.encode(name) for name in names]
+    kept = ~np.isin(data.targets[:, data.attributes.index(label)], targets)
     if not kept.any():
         raise CondgenError(f"Nothing of {data.name} is left without {classes}.")
     return data.rows(np.flatnonzero(kept))

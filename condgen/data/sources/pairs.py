@@ -24,7 +24,7 @@ import numpy as np
 from condgen.contracts import CondgenError, listed
 from condgen.data.datasets.pairs import Pairs, Unpaired
 from condgen.data.sources import tables
-from condgen.data.sources.images import SUFFIXES, fit, open_picture
+from condgen.data.sources.images import SUFFIXES, fit, open_image
 from condgen.data.sources.rows import Columns, files_below, hashed_split, in_split, named_split, open_source, rows
 
 How = Literal["crop", "pad"]
@@ -226,7 +226,7 @@ def _chosen(found: list[_Found], split: str, path: Path) -> list[bool]:
 
 def _read(found: list[_Found], asked: Asked) -> np.ndarray:
     """uint8 (N, 3, S, S)."""
-    return np.stack([fit(open_picture(one.picture, name=one.name), asked.size, asked.resize) for one in found])
+    return np.stack([fit(open_image(one.picture, name=one.name), asked.size, asked.resize) for one in found])
 
 
 def _side_by_side(path: Path, asked: Asked, split: str) -> list[np.ndarray]:
@@ -242,7 +242,7 @@ def _side_by_side(path: Path, asked: Asked, split: str) -> list[np.ndarray]:
 
 
 def _halves(one: _Found, asked: Asked) -> list[np.ndarray]:
-    picture = open_picture(one.picture)
+    picture = open_image(one.picture)
     width, height = picture.size
     if width != 2 * height:
         raise CondgenError(f"{one.picture} is {width} x {height}, not twice as wide as high. {FORMS}")

@@ -23,9 +23,9 @@ from torch import Tensor
 from condgen.contracts import Batch, CondgenError
 from condgen.data.batches.captions import shifted, to_float
 from condgen.data.batches.order import BlockOrder, Window
-from condgen.data.datasets.captions import CaptionedPictures
+from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.sources.captions import Tally, judge, load, progress
-from condgen.data.sources.images import RGB, WHITE, PictureError, decode, fit
+from condgen.data.sources.images import RGB, WHITE, ImageError, decode, fit
 from condgen.data.sources.rows import GUESSED, Columns, Row, Source, in_split, open_source, split_name
 from condgen.data.sources.tables import FORMS
 from condgen.data.streaming.feeds import Feed, open_feeds
@@ -204,9 +204,9 @@ class Stream:
             row = rows[near]
             try:
                 if row.picture is None:
-                    raise PictureError("missing file", row.key)
+                    raise ImageError("missing file", row.key)
                 picture = decode(row.picture, background=self.background, name=row.key)[0]
-            except PictureError as error:
+            except ImageError as error:
                 self._count(block.start + near, f"{row.key} ({error.reason})")
                 continue
             image = fit(picture, self.size, self.resize, background=self.background)
@@ -229,7 +229,7 @@ class Stream:
                 )
 
 
-def open_pictures(
+def open_captioned(
     path: str,
     size: int,
     *,
@@ -240,7 +240,7 @@ def open_pictures(
     background: RGB = WHITE,
     max_bad_fraction: float = 0.01,
     filter: str = "",
-) -> Stream | CaptionedPictures:
+) -> Stream | CaptionedImages:
     """Captioned images in memory where they are few, a stream where they are many.
 
     Args:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from condgen.data.datasets.captions import CaptionedPictures, intern_captions
+from condgen.data.datasets.captions import CaptionedImages, intern_captions
 from condgen.data.synthetic.grammar import COLOURS, SHAPES, Thing, captions_of, is_held_out, negatives_of
 
 PALETTE = np.array(
@@ -199,7 +199,7 @@ def draw_scenes(n: int, seed: int, held_out: bool | None = False) -> tuple[Layou
 
 def scenes(
     n: int, seed: int = 0, size: int = 32, held_out: bool | None = False, negatives: str = "seen"
-) -> CaptionedPictures:
+) -> CaptionedImages:
     """n captioned scenes, seeded.
 
     Args:
@@ -222,4 +222,4 @@ def scenes(
                 table[row, column] = place.setdefault(text, len(place))
         texts = list(place)
         table = np.concatenate([table, np.full((len(texts) - len(table), table.shape[1]), -1, np.int64)])
-    return CaptionedPictures(render(layout, size), texts, captions, table, name=f"scenes {size}x{size}")
+    return CaptionedImages(render(layout, size), texts, captions, table, name=f"scenes {size}x{size}")

@@ -1,8 +1,8 @@
-"""What a labelled image is labelled with: classes, attributes with names, and numbers.
+"""What a labelled image is labelled with: classes, attributes with named values, and numbers.
 
-A label is the factor of that name; smiling yes or no is a factor of two values; an age is a factor without values, a
-real number. An image's labels are one row of codes: the index of the value, or the number after standardising; where
-nothing is known of a factor, NaN.
+The class is the attribute called `label`; smiling yes or no is an attribute of two values; an age is an attribute
+without values, a real number. The targets of an image are one row, float32 (A,): the index of the value, or the
+standardised number; NaN where an attribute is unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from condgen.contracts import CondgenError, short
 
 LABEL = "label"
-"""Name of the factor that is the image's class."""
+"""Name of the attribute that is the image's class."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Attribute:
         """How many values it can take; 0 for a real number."""
         return len(self.values)
 
-    def code(self, value: object) -> float:
+    def encode(self, value: object) -> float:
         """The code of what a person or a table says: a value's name, or a number.
 
         Raises:
@@ -66,7 +66,7 @@ class Attribute:
             raise CondgenError(f"{self.name} must be a finite number, got {short(value)}.")
         return (number - self.mean) / self.sd
 
-    def number(self, code: float) -> float:
+    def to_number(self, code: float) -> float:
         """The real number that a code stands for, within the range of training; rounding must not leave it."""
         return min(max(code * self.sd + self.mean, self.low), self.high)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from condgen.contracts import CondgenError
-from condgen.data.datasets.labels import LabelledPictures, LabelViews
-from condgen.data.factors import Attribute
+from condgen.data.attributes import Attribute
+from condgen.data.datasets.labels import LabelledImages, LabelViews
 
 CLOTHES = Attribute("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))
 AGE = Attribute("age", mean=40.0, sd=10.0, low=18.0, high=90.0)
@@ -16,33 +16,33 @@ AGE = Attribute("age", mean=40.0, sd=10.0, low=18.0, high=90.0)
 
 @pytest.mark.parametrize("value", CLOTHES.values)
 def test_names_and_codes_are_a_round_trip(value):
-    assert CLOTHES.format_target(CLOTHES.code(value)) == value
-    assert CLOTHES.code(value.upper()) == CLOTHES.code(value)
+    assert CLOTHES.format_target(CLOTHES.encode(value)) == value
+    assert CLOTHES.encode(value.upper()) == CLOTHES.encode(value)
 
 
 @pytest.mark.parametrize("value", [18, 40.5, "66"])
 def test_numbers_are_standardised(value):
-    assert AGE.code(value) == pytest.approx((float(value) - 40) / 10)
-    assert float(AGE.format_target(AGE.code(value))) == pytest.approx(float(value))
+    assert AGE.encode(value) == pytest.approx((float(value) - 40) / 10)
+    assert float(AGE.format_target(AGE.encode(value))) == pytest.approx(float(value))
 
 
 def test_an_unknown_value_gets_the_nearest_names():
     with pytest.raises(CondgenError, match=r"no value 'sneakers'.*Nearest: Sneaker"):
-        CLOTHES.code("sneakers")
+        CLOTHES.encode("sneakers")
 
 
 @pytest.mark.parametrize("value", ["old", float("nan"), None, "inf"])
 def test_what_is_no_number_is_refused(value):
     with pytest.raises(CondgenError, match="age must be a"):
-        AGE.code(value)
+        AGE.encode(value)
 
 
-def some(n: int = 12) -> LabelledPictures:
+def some(n: int = 12) -> LabelledImages:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (n, 1, 8, 8), dtype=np.uint8)
-    codes = np.stack([np.arange(n) % 4, rng.standard_normal(n)], 1).astype(np.float32)
-    codes[3, 1] = math.nan
-    return LabelledPictures(images, (CLOTHES, AGE), codes)
+    targets = np.stack([np.arange(n) % 4, rng.standard_normal(n)], 1).astype(np.float32)
+    targets[3, 1] = math.nan
+    return LabelledImages(images, (CLOTHES, AGE), targets)
 
 
 def test_an_epoch_shows_every_picture_once_with_its_codes():
@@ -53,9 +53,9 @@ def test_an_epoch_shows_every_picture_once_with_its_codes():
     back = ((images + 1) * 127.5).round().to(torch.uint8).numpy()
     rows = [next(i for i in range(12) if (data.images[i] == picture).all()) for picture in back]
     assert sorted(rows) == list(range(12))
-    codes, known = (torch.cat([batch[name] for batch in batches]).numpy() for name in ("codes", "has_targets"))
-    assert (known == ~np.isnan(data.codes[rows])).all()
-    assert (codes[known] == data.codes[rows][known]).all() and (codes[~known] == 0).all()
+    targets, known = (torch.cat([batch[name] for batch in batches]).numpy() for name in ("targets", "has_targets"))
+    assert (known == ~np.isnan(data.targets[rows])).all()
+    assert (targets[known] == data.targets[rows][known]).all() and (targets[~known] == 0).all()
 
 
 def test_the_parts_of_two_processes_are_the_batch_of_one():
