@@ -138,7 +138,7 @@ class HasMemory(Protocol):
 
 @runtime_checkable
 class Latent(Protocol):
-    """A space of codes that lies behind images: what the tools of `manifold` look at."""
+    """A space of codes that lies behind images: see `condgen.latent_space`."""
 
     def encode(self, images: Tensor) -> Tensor:
         """Images (N, C, S, S) in [-1, 1] -> codes (N, Z)."""

@@ -21,9 +21,9 @@ import torch
 from condgen import load
 from condgen.data.batches.captions import to_float
 from condgen.data.sources.open_images import open_any
-from condgen.evaluation.disentanglement import evaluate_disentanglement, read_factors
 from condgen.evaluation.report import markdown
 from condgen.files.images import write_bytes
+from condgen.latent_space.tools.disentangle import disentangle, read_factors
 from condgen.recipes import RECIPES, train
 from condgen.training.trainer import FitConfig
 
@@ -142,7 +142,7 @@ def main() -> None:
                 continue
             space = space_of(row, changes, args.out, args, int(seed))
             data = read_factors(space, args.data) if data is None else data
-            found = evaluate_disentanglement(space, data, n=args.judged, seed=int(seed))
+            found = disentangle(space, data, n=args.judged, seed=int(seed))
             if seed == "0":
                 found.save(args.out / row.replace(" ", "-"))
             results.setdefault(row, {})[seed] = found.scores

@@ -52,7 +52,7 @@ def test_the_longer_commands_are_understood(line, tmp_path):
     if words[0] == "train":
         run([sys.executable, "-m", "condgen", *words, "--print_config"], tmp_path)
         return
-    verb = words[: 2 if words[0] in ("data", "manifold") else 1]
+    verb = words[: 2 if words[0] in ("data", "latent-space") else 1]
     told = run([sys.executable, "-m", "condgen", *verb, "--help"], tmp_path)
     for option in (word for word in words if word.startswith("-")):
         assert option in told

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from scipy.linalg import subspace_angles
 
-from condgen import latent_space as manifold
+from condgen import latent_space
 from condgen.benchmarks.models import IN_A_ROW, KINDS, Shelf, said
 from condgen.data.batches.captions import to_float
-from condgen.evaluation.disentanglement import evaluate_disentanglement, read_factors
 from condgen.evaluation.report import table_of
 from condgen.evaluation.translation import read_sides, sheet_of
 from condgen.files.images import grid, png_bytes
-from condgen.latent_space.inputs import Pictures
+from condgen.latent_space.inputs import ImageSource
 from condgen.latent_space.result import Analysis, sheet
+from condgen.latent_space.tools.disentangle import disentangle, read_factors
 from condgen.pipelines.base import to_pil
 from condgen.recipes import find_recipe
 from condgen.tasks.gan import in_every_category
@@ -69,7 +69,7 @@ def noise(shelf: Shelf) -> list[str]:
     found = shelf.study(
         "dae",
         "tangents",
-        lambda m: manifold.jacobian(m, shelf.test[:32], among=shelf.pictures("dae").known.images[:5000]),
+        lambda m: latent_space.jacobian(m, shelf.test[:32], real=shelf.pictures("dae").train.images[:5000]),
     )
     before, after = ((x - images).square().mean().item() for x in (spoilt, back))
     return [
@@ -110,8 +110,8 @@ def distributions(shelf: Shelf) -> list[str]:
     rows.append(("plain, from N(0, 1)", plain.decode(torch.randn(IN_A_ROW, plain.latent, generator=rng)), []))
     lines = []
     for name in ("conv-ae", "conv-vae"):
-        known, held = shelf.pictures(name).known.images[:5000], shelf.pictures(name).held.images[:2000]
-        found = shelf.study(name, "holes", lambda m, k=known, h=held: manifold.holes(m, k, h, 1000))
+        known, held = shelf.pictures(name).train.images[:5000], shelf.pictures(name).test.images[:2000]
+        found = shelf.study(name, "holes", lambda m, k=known, h=held: latent_space.holes(m, k, h, 1000))
         lines += [f"Codes of the {'plain one' if name == 'conv-ae' else 'VAE'} of convolutions:", "", *_tables(found)]
     return [
         "## A distribution of codes: the variational autoencoder",
@@ -139,13 +139,13 @@ def distributions(shelf: Shelf) -> list[str]:
 def between(shelf: Shelf) -> list[str]:
     """Interpolation."""
     pictures = shelf.pictures("conv-vae")
-    data = pictures.held
+    data = pictures.test
     first = np.unique(data.labels, return_index=True)[1][:6] if data.attributes else np.arange(6)
     ends = to_float(data.images[first])
     found = shelf.study(
         "conv-vae",
         "between images",
-        lambda m: manifold.interpolate(m, ends[:3], ends[3:6], among=pictures.known.images[:10_000]),
+        lambda m: latent_space.interpolate(m, ends[:3], ends[3:6], real=pictures.train.images[:10_000]),
     )
     return [
         "## Between two images",
@@ -164,7 +164,7 @@ def between(shelf: Shelf) -> list[str]:
 
 def factors(shelf: Shelf) -> list[str]:
     """Disentanglement on scenes."""
-    found = shelf.study("beta-vae", "factors", lambda m: evaluate_disentanglement(m, read_factors(m), 4000))
+    found = shelf.study("beta-vae", "factors", lambda m: disentangle(m, read_factors(m), 4000))
     pictures = iter(found.sheets.items())
     shown: list[str] = []
     for name, png in pictures:
@@ -277,14 +277,14 @@ CHAPTERS: dict[str, Callable[[Shelf], list[str]]] = {
 # What they share --------------------------------------------------------------------------------------------------
 
 
-def beside_pca(model, pictures: Pictures) -> tuple[float, float]:
+def beside_pca(model, pictures: ImageSource) -> tuple[float, float]:
     """A linear autoencoder beside PCA of its images: the largest angle of the two subspaces, and the ratio of errors.
 
     Its run held a few of these out, which PCA sees here: the angle is that between the two data sets, too.
     """
     from sklearn.decomposition import PCA
 
-    x = to_float(pictures.known.images).flatten(1)
+    x = to_float(pictures.train.images).flatten(1)
     fitted = PCA(model.latent, svd_solver="covariance_eigh").fit(x.numpy())
     angle = subspace_angles(model.net.decoder.map.weight.detach().numpy(), fitted.components_.T).max()
     with torch.no_grad():

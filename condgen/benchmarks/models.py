@@ -17,7 +17,7 @@ from condgen.data.batches.captions import to_float
 from condgen.evaluation import evaluate
 from condgen.evaluation.report import finite
 from condgen.files.images import make_folder, write_bytes
-from condgen.latent_space.inputs import Pictures
+from condgen.latent_space.inputs import ImageSource
 from condgen.latent_space.result import Analysis
 from condgen.pipelines.auto import open_model
 from condgen.recipes import RECIPES, find_recipe, train
@@ -131,11 +131,11 @@ class Shelf:
     @cached_property
     def test(self) -> Tensor:
         """Images of the collection that no training saw, (N, C, S, S)."""
-        return to_float(self.pictures("conv-ae").held.images)
+        return to_float(self.pictures("conv-ae").test.images)
 
-    def pictures(self, name: str) -> Pictures:
+    def pictures(self, name: str) -> ImageSource:
         """Where the images of a kind come from."""
-        return Pictures(self.model(name), "" if KINDS[name].scenes else self.data)
+        return ImageSource(self.model(name), "" if KINDS[name].scenes else self.data)
 
     def shown(self, n: int = IN_A_ROW) -> Tensor:
         """Some of these, evenly spread."""

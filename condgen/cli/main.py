@@ -25,8 +25,8 @@ from condgen.cli import (
     generate,
     importing,
     info,
+    latent_space,
     listing,
-    manifold,
     replay,
     sample,
     search,
@@ -35,6 +35,7 @@ from condgen.cli import (
 )
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
 from condgen.contracts import CondgenError
+from condgen.files import renamed
 
 VERBS = {
     "generate": generate,
@@ -46,7 +47,7 @@ VERBS = {
     "train": None,  # parses its own arguments: they are the fields of the recipe's config
     "evaluate": evaluate,
     "compare": compare,
-    "manifold": manifold,
+    "latent-space": latent_space,
     "shelf": shelf,
     "search": search,
     "encode": encode,
@@ -86,6 +87,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
+    if argv and argv[0] in renamed.COMMANDS:
+        say(f"warning: the command {argv[0]} is now called {renamed.COMMANDS[argv[0]]}")
+        argv = [renamed.COMMANDS[argv[0]], *argv[1:]]
     if argv[:1] == ["train"]:
         from condgen.cli import train
 

@@ -20,7 +20,7 @@ from condgen.data.sources.open_images import open_any
 from condgen.evaluation.distribution import rgb
 from condgen.evaluation.embed import Example
 from condgen.evaluation.reconstruction import bound_of
-from condgen.latent_space.likelihood import importance_weighted
+from condgen.latent_space.tools.likelihood import importance_weighted
 from condgen.metrics.image_quality import similarity
 
 PCA_ON = 20_000

@@ -21,19 +21,27 @@ READING_FIELDS = {
     "where_a": "filter_a", "where_b": "filter_b", "max_bad": "max_bad_fraction", "without": "exclude_classes",
 }  # fmt: skip
 """What the index says of how the training data were read."""
-
+COMMANDS = {"manifold": "latent-space"}
+"""Commands."""
+TOOLS = {"novelty": "anomaly"}
+"""Tools of `condgen latent-space`."""
 _READING_OPTIONS = {"--where": "--filter", "--how": "--resize"}
 _COLUMN_OPTIONS = {"--image": "--image-column", "--text": "--caption-column", "--label": "--label-column"}
+_TOOL_OPTIONS = {
+    "--told": "--cond", "--odd": "--anomaly-class", "--against": "--anomaly-data", "--ways": "--paths",
+    "--latents": "--dimensions", "--spoil": "--corrupt", "--how": "--method", "--judge": "--classifier",
+    "--where": "--filter", "--attributes": "--attribute-columns",
+}  # fmt: skip
 OPTIONS = {
     "data": {"--split": "--split-column", "--attributes": "--attribute-columns"} | _COLUMN_OPTIONS | _READING_OPTIONS,
     "embed": {"--max-bad": "--max-bad-fraction"} | _COLUMN_OPTIONS | _READING_OPTIONS,
     "encode": {"--text-column": "--caption-column"} | _READING_OPTIONS,
     "evaluate": _COLUMN_OPTIONS | _READING_OPTIONS,
-    "manifold": {"--where": "--filter", "--attributes": "--attribute-columns"},
+    "latent-space": _TOOL_OPTIONS,
     "search": {"--text-column": "--caption-column"} | _READING_OPTIONS,
     "translate": {"--how": "--resize"},
 }
-"""Options of the command line, by command."""
+"""Options of the command line, by present command."""
 
 
 def class_name(name: Any) -> Any:

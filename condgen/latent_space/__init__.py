@@ -1,48 +1,42 @@
-"""What a latent space is good for, one question a tool, each with numbers and an image as its answer.
+"""Tools that analyse a latent space, each with tables and images as its result.
 
 from condgen.latent_space import interpolate
 
 interpolate(model, a, b).save("out")
 
-The tools work on anything that turns codes into images and, but for GANs, images into codes; see `spaces`.
+A latent space is anything that maps latents to images and, except for GANs, images to latents: see `adapters`. A tool
+is one module of `condgen.latent_space.tools` and one call of `registry.register`, from which the command line is built.
+
+Importing this package imports nothing heavy.
 """
 
-from condgen.latent_space.adapters import ConditionalLatentSpace, as_space
-from condgen.latent_space.anomaly import Novelty, novelty
-from condgen.latent_space.attributes import Arithmetic, Edit, arithmetic, edit
-from condgen.latent_space.density import Holes, holes
-from condgen.latent_space.interpolation import Interpolation, interpolate
-from condgen.latent_space.jacobian import Jacobian, jacobian
-from condgen.latent_space.likelihood import Likelihood, importance_weighted
-from condgen.latent_space.neighbours import Neighbours, neighbours
-from condgen.latent_space.projection import Projection, find_codes, project, spoiled
-from condgen.latent_space.result import Analysis
-from condgen.latent_space.traversal import Traversal, traverse
+from __future__ import annotations
 
-__all__ = [
-    "Analysis",
-    "Arithmetic",
-    "ConditionalLatentSpace",
-    "Edit",
-    "Holes",
-    "Interpolation",
-    "Jacobian",
-    "Likelihood",
-    "Neighbours",
-    "Novelty",
-    "Projection",
-    "Traversal",
-    "arithmetic",
-    "as_space",
-    "edit",
-    "find_codes",
-    "holes",
-    "importance_weighted",
-    "interpolate",
-    "jacobian",
-    "neighbours",
-    "novelty",
-    "project",
-    "spoiled",
-    "traverse",
-]  # fmt: skip
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "adapters": ("ConditionalLatentSpace", "as_space"),
+    "registry": ("Tool", "ToolCall", "option", "register"),
+    "result": ("Analysis",),
+    "tools.anomaly": ("Anomaly", "anomaly"),
+    "tools.arithmetic": ("Arithmetic", "arithmetic"),
+    "tools.disentangle": ("Disentanglement", "disentangle"),
+    "tools.edit": ("Edit", "edit"),
+    "tools.holes": ("Holes", "holes"),
+    "tools.interpolate": ("Interpolation", "interpolate"),
+    "tools.jacobian": ("Jacobian", "jacobian"),
+    "tools.likelihood": ("Likelihood", "importance_weighted"),
+    "tools.neighbours": ("Neighbours", "neighbours"),
+    "tools.project": ("Projection", "Search", "corrupt", "find_latents", "project"),
+    "tools.traverse": ("Traversal", "traverse"),
+}
+"""Module -> the public names in it."""
+__all__ = sorted(name for names in _HOMES.values() for name in names)
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Images for the tools by the words of a command line: files, rows of the data, classes, what the space draws."""
+"""The images that a tool works on: files, rows of a data set, classes, and samples of the model."""
 
 from __future__ import annotations
 
@@ -20,152 +20,163 @@ from condgen.data.sources.images import fit, open_image
 from condgen.data.sources.labels import open_labelled
 from condgen.data.sources.open_images import left_out, open_any
 from condgen.data.synthetic.factors import SCENES
-from condgen.latent_space.adapters import LatentSpace, as_float, decoded, drawn, encodes, name_of
-from condgen.latent_space.result import evenly
+from condgen.latent_space.adapters import LatentSpace, as_float, decode, has_encoder, name_of, sample_latents
+from condgen.latent_space.result import evenly_spaced
 
 SEED = "seed:"
-MOST = 10_000
-"""Odd images of other data that are looked at."""
+MAX_ANOMALIES = 10_000
+"""Images of another data set that are used as anomalies, at most."""
 READ = (
     "image_column", "caption_column", "label_column", "split_column", "filter", "resize", "max_bad_fraction",
     "exclude_classes", "attribute_columns", "names",
 )  # fmt: skip
-"""How images are read, see `data.anything.open_any` and `data.labels.open_labelled`."""
+"""How images are read, see `open_images.open_any` and `sources.labels.open_labelled`."""
+BUILT_IN = (DIGITS, SCENES)
+"""Data sets that need no path."""
 
-WORDS = (DIGITS, SCENES)
-"""Data that needs no place."""
 
-
-class Pictures:
-    """Where a command's images come from.
+class ImageSource:
+    """Images by name: rows of a data set, files, samples of the model.
 
     Args:
-        space: whose size and colours they get, and whose `about` says what it was trained on and how that was read.
-        data: where they are; '' for what the training calls them, where that can be found.
-        split: which part is asked about; what is fitted is fitted on `train`.
-        asked: some of READ, where they are not read as in the training.
-        other: these are others than those of the training, and are not read as they were.
+        space: gives the size and channels of the images; its `about` names the training data and how they were read.
+        data: path of the data; '' for the training data, where these can be found.
+        split: the part to analyse; the part `train` is used for fitting.
+        reading: values of READ that replace those of the training.
+        foreign: these are not the training data, so they are not read in the same way.
     """
 
     def __init__(
-        self, space: LatentSpace, data: str = "", split: str = "test", asked: dict[str, Any] | None = None,
-        other: bool = False,
+        self, space: LatentSpace, data: str = "", split: str = "test", reading: dict[str, Any] | None = None,
+        foreign: bool = False,
     ):  # fmt: skip
         about = getattr(space, "about", {})
-        self.space, self.split, self.trained = space, split, about.get("data", "")
-        found = isinstance(self.trained, str) and (self.trained in WORDS or os.path.exists(self.trained))
-        self.source = data or (self.trained if found else "")
-        told = about.get("reading")
-        own = {name: told[name] for name in READ if name in told} if isinstance(told, dict) and not other else {}
-        self.own = own | {name: value for name, value in (asked or {}).items() if value}
+        self.space, self.split, self.trained_on = space, split, about.get("data", "")
+        exists = isinstance(self.trained_on, str) and (self.trained_on in BUILT_IN or os.path.exists(self.trained_on))
+        self.path = data or (self.trained_on if exists else "")
+        stored = about.get("reading")
+        stored = stored if isinstance(stored, dict) and not foreign else {}
+        self.reading = {name: stored[name] for name in READ if name in stored}
+        self.reading |= {name: value for name, value in (reading or {}).items() if value}
 
     @cached_property
-    def known(self) -> LabelledImages:
-        """Images as the training had them."""
-        return self._open("train", self.own)
+    def train(self) -> LabelledImages:
+        """The training images, as the training read them."""
+        return self._open("train", self.reading)
 
     @cached_property
-    def held(self) -> LabelledImages:
-        """Images of the split, no class left out."""
-        return self._open(self.split, {name: value for name, value in self.own.items() if name != "exclude_classes"})
+    def test(self) -> LabelledImages:
+        """The images of the split, classes that the training left out included."""
+        return self._open(
+            self.split, {name: value for name, value in self.reading.items() if name != "exclude_classes"}
+        )
 
-    def _open(self, split: str, options: dict[str, Any]) -> LabelledImages:
-        if not self.source:
-            told = f"was trained on {self.trained}" if self.trained else "does not say what it was trained on"
-            raise CondgenError(f"{name_of(self.space)} {told}: say with --data where its images are.")
+    def _open(self, split: str, reading: dict[str, Any]) -> LabelledImages:
+        if not self.path:
+            known = f"was trained on {self.trained_on}" if self.trained_on else "does not record its training data"
+            raise CondgenError(f"{name_of(self.space)} {known}: give the path of the images with --data.")
         shape = (self.space.size, self.space.image_channels)
-        if options.get("attribute_columns"):
-            options = {k: value for k, value in options.items() if k not in ("caption_column", "exclude_classes")}
-            options |= {k: tuple(options[k]) for k in ("attribute_columns", "names") if k in options}
-            return open_labelled(self.source, *shape, split=split, **options)
-        options = {k: value for k, value in options.items() if k not in ("attribute_columns", "names")}
-        return open_any(self.source, *shape, split=split, **options)
+        labelled = bool(reading.get("attribute_columns"))
+        unused = ("caption_column", "exclude_classes") if labelled else ("attribute_columns", "names")
+        reading = {name: value for name, value in reading.items() if name not in unused}
+        if not labelled:
+            return open_any(self.path, *shape, split=split, **reading)
+        reading |= {name: tuple(reading[name]) for name in ("attribute_columns", "names") if name in reading}
+        return open_labelled(self.path, *shape, split=split, **reading)
 
-    def some(self, n: int) -> list[str]:
-        """Words for n images: rows evenly spread over the split; where the space does not encode, seeds."""
-        if not encodes(self.space):
+    def choose(self, n: int) -> list[str]:
+        """Names of n images: evenly spaced rows of the split; seeds where the space has no encoder."""
+        if not has_encoder(self.space):
             return [f"{SEED}{k}" for k in range(n)]
-        return [str(k) for k in evenly(len(self.held), n).tolist()]
+        return [str(k) for k in evenly_spaced(len(self.test), n).tolist()]
 
-    def odd(self, name: str = "", path: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Images to tell odd ones from normal ones by: of the training, of the split, and odd ones, uint8 each.
+    def anomalies(self, name: str = "", path: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Normal training images, normal images of the split, and anomalous images, uint8 each.
 
         Args:
-            name: class that is odd; by default what the training left out.
-            path: other data, whose images are odd in its place: of all splits, for the training saw none.
+            name: the anomalous class; by default the one that the training left out.
+            path: another data set whose images, of all splits, are the anomalies instead.
 
         Raises:
-            CondgenError: nothing says what is odd, or there are no images of it.
+            CondgenError: neither is given and no class was left out, or there are no such images.
         """
         if path:
-            other = Pictures(self.space, path, "all", other=True).held.images
-            return self.known.images, self.held.images, other[evenly(len(other), MOST).numpy()]
-        name = name or self.own.get("exclude_classes", "")
+            other = ImageSource(self.space, path, "all", foreign=True).test.images
+            return self.train.images, self.test.images, other[evenly_spaced(len(other), MAX_ANOMALIES).numpy()]
+        name = name or self.reading.get("exclude_classes", "")
         if not name:
             raise CondgenError(
-                "What is odd? Name a class with --odd, best one that the training left out (--pictures.without), or "
-                "other images with --against PATH."
+                "Which images are anomalous? Name a class with --anomaly-class, best one that the training left out, "
+                "or other images with --anomaly-data PATH."
             )
-        known, held = (left_out(data, name) for data in (self.known, self.held))
-        label = next(k for k, attribute in enumerate(self.held.attributes) if attribute.name == LABEL)
-        new = ~np.isin(self.held.targets[:, label], [*held.targets[:, label]])
-        if not new.any():
-            raise CondgenError(f"{self.held.name} has no image of {name} in the split {self.split}.")
-        return known.images, held.images, self.held.images[new]
+        train, test = (left_out(data, name) for data in (self.train, self.test))
+        label = self._label_column(self.test)
+        anomalous = ~np.isin(self.test.targets[:, label], [*test.targets[:, label]])
+        if not anomalous.any():
+            raise CondgenError(f"{self.test.name} has no image of {name} in the split {self.split}.")
+        return train.images, test.images, self.test.images[anomalous]
 
-    def named(self, words: Sequence[str]) -> Tensor:
-        """Images by words, one each: the path of a file, the number of a row of the split, or seed:N, one that the
-        space draws. Where all are drawn, their codes.
+    def load(self, names: Sequence[str]) -> Tensor:
+        """Images by name: the path of a file, the number of a row of the split, or seed:N for a sample of the model.
+
+        Returns:
+            images (N, C, S, S); or latents (N, Z), where all names are seeds.
 
         Raises:
-            CondgenError: a word is nothing of these, or its image cannot be used.
+            CondgenError: a name is none of these, or its image cannot be read.
         """
-        seeds = [self._seed(word) for word in words]
+        seeds = [self._seed(name) for name in names]
         if all(seed is not None for seed in seeds):
-            return drawn(self.space, seeds)
-        one = [self._one(word) if seed is None else decoded(self.space, drawn(self.space, [seed]))
-               for word, seed in zip(words, seeds)]  # fmt: skip
-        return torch.cat(one)
+            return sample_latents(self.space, seeds)
+        return torch.cat([self._load(name) if seed is None else decode(self.space, sample_latents(self.space, [seed]))
+                          for name, seed in zip(names, seeds)])  # fmt: skip
 
-    def labels_of(self, words: Sequence[str]) -> Tensor | None:
-        """The classes of images that are rows of the split, int64 (N,); None where any is not, or has none."""
-        rows = [word for word in words if word.isdecimal() and not os.path.exists(word)]
-        if len(rows) < len(words) or LABEL not in [attribute.name for attribute in self.held.attributes]:
+    def load_images(self, names: Sequence[str]) -> Tensor:
+        """The same as images (N, C, S, S) in every case."""
+        found = self.load(names)
+        return decode(self.space, found) if found.dim() == 2 else found
+
+    def labels(self, names: Sequence[str]) -> Tensor | None:
+        """Classes of images that are rows of the split, int64 (N,); None if any is not, or has no class."""
+        rows = [name for name in names if name.isdecimal() and not os.path.exists(name)]
+        if len(rows) < len(names) or self._label_column(self.test) is None:
             return None
-        return torch.from_numpy(self.held.labels[[int(word) for word in rows]])
+        return torch.from_numpy(self.test.labels[[int(name) for name in rows]])
 
-    def set_of(self, word: str, n: int) -> Tensor:
-        """A set of images: the first n of a class (or of a value, `colour=red`), else images by `named`, with
-        commas between them.
+    def load_set(self, name: str, n: int) -> Tensor:
+        """A set of images: the first n of a class or of an attribute value (`colour=red`); else images by name,
+        separated by commas, see `load`.
         """
-        name, equals, value = word.partition("=")
-        for attribute, targets in zip(self.known.attributes, self.known.targets.T) if self.source else ():
-            wanted = value if equals and name == attribute.name else word if attribute.name == LABEL else None
+        key, equals, value = name.partition("=")
+        for attribute, targets in zip(self.train.attributes, self.train.targets.T) if self.path else ():
+            wanted = value if equals and key == attribute.name else name if attribute.name == LABEL else None
             if wanted is not None and wanted.casefold() in map(str.casefold, attribute.values):
                 rows = np.flatnonzero(targets == attribute.encode(wanted))[:n]
                 if not len(rows):
-                    raise CondgenError(f"There is no image with {attribute.name} {wanted} in {self.known.name}.")
-                return as_float(self.known.images[rows])
-        found = self.named([one for one in word.split(",") if one])
-        return decoded(self.space, found) if found.dim() == 2 else found
+                    raise CondgenError(f"There is no image with {attribute.name} {wanted} in {self.train.name}.")
+                return as_float(self.train.images[rows])
+        return self.load_images([one for one in name.split(",") if one])
 
-    def _seed(self, word: str) -> int | None:
-        number = word.removeprefix(SEED)
-        return int(number) if word.startswith(SEED) and number.isdecimal() else None
+    @staticmethod
+    def _label_column(data: LabelledImages) -> int | None:
+        return next((k for k, attribute in enumerate(data.attributes) if attribute.name == LABEL), None)
 
-    def _one(self, word: str) -> Tensor:
-        if os.path.isfile(word):
-            square = fit(open_image(word), self.space.size, self.own.get("resize", "crop"))
+    @staticmethod
+    def _seed(name: str) -> int | None:
+        number = name.removeprefix(SEED)
+        return int(number) if name.startswith(SEED) and number.isdecimal() else None
+
+    def _load(self, name: str) -> Tensor:
+        if os.path.isfile(name):
+            square = fit(open_image(name), self.space.size, self.reading.get("resize", "crop"))
             return as_float(coloured(square[None], self.space.image_channels))
-        if word.isdecimal():
-            if int(word) >= len(self.held):
-                raise CondgenError(f"There is no image {word}: {self.held.name} has {len(self.held):,}, from 0.")
-            return as_float(self.held.images[int(word) : int(word) + 1])
-        known = (
-            [attribute.values for attribute in self.held.attributes if attribute.name == LABEL] if self.source else []
-        )
-        more = f" Its classes are {', '.join(known[0][:20])}." if known else ""
+        if name.isdecimal():
+            if int(name) >= len(self.test):
+                raise CondgenError(f"There is no image {name}: {self.test.name} has {len(self.test):,}, from 0.")
+            return as_float(self.test.images[int(name) : int(name) + 1])
+        label = self._label_column(self.test) if self.path else None
+        classes = "" if label is None else f" Its classes are {', '.join(self.test.attributes[label].values[:20])}."
         raise CondgenError(
-            f"{short(word)} is no image. Expected the path of a file, the number of a row of the data, or seed:7 for "
-            f"one that the model draws.{more}"
+            f"{short(name)} is no image. Expected the path of a file, the number of a row of the data, or seed:7 for a "
+            f"sample of the model.{classes}"
         )

@@ -1,4 +1,4 @@
-"""What every tool gives: numbers, images to look at, and how both are measured and drawn."""
+"""The result of a tool: tables of numbers and images, and how the images are drawn."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from condgen.pipelines.base import to_pil
 Numbers = dict[str, dict]
 """Section -> row -> column -> number."""
 Row = tuple[str, Tensor, Sequence[str]]
-"""A row of a sheet: its title, images (N, C, S, S), and what stands below them ('' or missing for nothing)."""
+"""A row of a sheet: its title, images (N, C, S, S), and their captions ('' or missing for none)."""
 
 
-def quiet(share: float, what: str) -> None:
-    """Tells nobody."""
+def no_progress(share: float, message: str) -> None:
+    """A `ProgressCallback` that does nothing."""
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a tool found.
+    """The result of a tool.
 
     Args:
         numbers: tables, see Numbers.
@@ -37,70 +37,48 @@ class Analysis:
     sheets: dict[str, bytes]
 
     @property
-    def picture(self) -> Image.Image:
-        """The first sheet."""
+    def first_sheet(self) -> Image.Image:
+        """The first sheet as an image."""
         return Image.open(io.BytesIO(next(iter(self.sheets.values()))))
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Writes the sheets into a folder, which is made if missing; gives their paths."""
+        """Writes the sheets into a folder, which is made if missing; returns their paths."""
         folder = make_folder(folder)
         for name, data in self.sheets.items():
             write_bytes(folder / name, data)
         return [folder / name for name in self.sheets]
 
 
-# Measures -------------------------------------------------------------------------------------------------------------
-
-
-def apart(x: Tensor, y: Tensor) -> Tensor:
-    """Root mean square difference of images (N, ...), on the scale of [-1, 1]: (N,)."""
-    return (x - y).flatten(1).square().mean(1).sqrt()
-
-
-def mean_of(**columns: Tensor) -> dict[str, float]:
-    """A row of a table: the mean of each; spaces stand for underscores."""
-    return {name.replace("_", " "): value.double().mean().item() for name, value in columns.items()}
-
-
-# Images -------------------------------------------------------------------------------------------------------------
-
-
 def sheet(rows: Sequence[Row], cell: int = 80) -> bytes:
-    """A PNG of rows of images, each with its title at the left; short rows leave places empty."""
+    """A PNG with one row of images for each title; short rows are filled with empty cells."""
     columns = 1 + max(len(images) for _, images, _ in rows)
-    pictures: list[Image.Image | None] = []
+    cells: list[Image.Image | None] = []
     labels: list[str] = []
-    for title, images, told in rows:
-        gap = columns - 1 - len(images)
-        pictures += [tile(title, cell), *to_pil(images), *[None] * gap]
-        labels += ["", *told, *[""] * (columns - 1 - len(told))]
-    return png_bytes(grid(pictures, labels, columns, cell))
+    for title, images, captions in rows:
+        cells += [tile(title, cell), *to_pil(images), *[None] * (columns - 1 - len(images))]
+        labels += ["", *captions, *[""] * (columns - 1 - len(captions))]
+    return png_bytes(grid(cells, labels, columns, cell))
 
 
-def film(frames: Sequence[Tensor], titles: Sequence[str], cell: int = 128, ms: int = 80) -> bytes:
-    """A GIF that goes there and back.
+def animation(frames: Sequence[Tensor], titles: Sequence[str], cell: int = 128, ms: int = 80) -> bytes:
+    """A GIF that plays forwards and backwards in a loop.
 
     Args:
-        frames: of every moment the images that are shown side by side, (K, C, S, S).
-        titles: below them.
+        frames: the images shown side by side in each frame, (K, C, S, S) each.
+        titles: of the K images.
         cell: edge of an image in pixels.
-        ms: milliseconds a frame; the two ends stand still for half a second.
+        ms: duration of a frame in milliseconds; the first and the last frame last half a second.
     """
-    drawn = [grid(to_pil(one), list(titles), len(one), cell) for one in frames]
-    still = [500, *[ms] * (len(drawn) - 2), 500][: len(drawn)]
+    grids = [grid(to_pil(frame), list(titles), len(frame), cell) for frame in frames]
+    durations = [500, *[ms] * (len(grids) - 2), 500][: len(grids)]
     out = io.BytesIO()
-    there, pace = drawn + drawn[-2:0:-1], still + still[-2:0:-1]
-    there[0].save(out, "GIF", save_all=True, append_images=there[1:], duration=pace, loop=0)
+    grids, durations = grids + grids[-2:0:-1], durations + durations[-2:0:-1]
+    grids[0].save(out, "GIF", save_all=True, append_images=grids[1:], duration=durations, loop=0)
     return out.getvalue()
 
 
-def seen(direction: Tensor) -> Tensor:
-    """Directions among images, (N, C, S, S), as images: grey where nothing changes, at most black or white."""
-    return direction / direction.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
-
-
 def figure_png(figure) -> bytes:
-    """A figure of matplotlib as PNG, closed."""
+    """A matplotlib figure as PNG; the figure is closed."""
     from matplotlib import pyplot
 
     out = io.BytesIO()
@@ -110,6 +88,6 @@ def figure_png(figure) -> bytes:
     return out.getvalue()
 
 
-def evenly(n: int, most: int) -> Tensor:
-    """int64: at most so many of n rows, evenly spread."""
+def evenly_spaced(n: int, most: int) -> Tensor:
+    """int64: at most `most` of n row numbers, evenly spaced."""
     return torch.arange(n) if n <= most else torch.linspace(0, n - 1, most).round().long()

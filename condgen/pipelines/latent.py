@@ -164,8 +164,8 @@ class LatentModel:
         """Raises `CondgenError` where there is no way from images to codes."""
         if not self.encodes:
             raise CondgenError(
-                f"{self.name} is a {self.kind}, which has no encoder: `condgen manifold project` looks for the code of "
-                "an image."
+                f"{self.name} is a {self.kind}, which has no encoder: `condgen latent-space project` searches for the "
+                "latent of an image."
             )
 
     @torch.inference_mode()

@@ -25,7 +25,7 @@ from torch import Tensor
 from condgen.contracts import CondgenError, short
 from condgen.files.registry import LATENTS, found, kind_of
 from condgen.latent_space import interpolate, traverse
-from condgen.latent_space.inputs import SEED, Pictures
+from condgen.latent_space.inputs import SEED, ImageSource
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
 from condgen.studio.session import DRAWN, SEEDS, check_number, scratch, whole
@@ -92,7 +92,7 @@ class Codes:
     """A model, and what of its codes is offered to be moved.
 
     Args:
-        latents: numbers of the code, the most informative first, see `manifold.traverse`.
+        latents: numbers of the code, the most informative first, see `latent_space.traverse`.
         labels: one line about each latent.
         spread: standard deviation of every number over codes that the model draws, (Z,).
     """
@@ -107,16 +107,16 @@ class Codes:
         """Measured on images that the model draws, so that no data is needed."""
         codes = model.draw(range(SAMPLES))
         among = model.decode(codes) if model.encodes else None
-        moved = traverse(model, codes[:MOVED], extent=2.0, steps=2, among=among)
+        moved = traverse(model, codes[:MOVED], extent=2.0, steps=2, real=among)
         labels = []
-        for k in moved.latents[:SLIDERS]:
+        for k in moved.dimensions[:SLIDERS]:
             name, value = next(iter(moved.numbers["latents"][f"latent {k}"].items()))
             labels.append(f"latent {k}, {'KL' if name == 'kl' else name} {value:.2g}")
-        return cls(model, moved.latents[:SLIDERS], labels, codes.std(0))
+        return cls(model, moved.dimensions[:SLIDERS], labels, codes.std(0))
 
     def decode(self, place: Place, moves: list[float]) -> list[tuple[Image.Image, str]]:
         """The image, where it was uploaded; what its code paints; and what that paints when it is moved."""
-        start = Pictures(self.model).named([place])
+        start = ImageSource(self.model).load([place])
         code = start if start.dim() == 2 else self.model.encode(start)
         new = code.clone()
         for k, move in zip(self.latents, moves):
@@ -129,7 +129,7 @@ class Codes:
 
     def between(self, first: Place, second: Place, steps: int) -> tuple[Path, Path]:
         """The sheet and the film of the ways from one to the other, as files in a new folder of `scratch`."""
-        ends = Pictures(self.model).named([first, second])
+        ends = ImageSource(self.model).load([first, second])
         ways = interpolate(self.model, ends[:1], ends[1:], steps)
         sheet, film = ways.save(tempfile.mkdtemp(prefix="interpolation-", dir=scratch()))
         return sheet, film

@@ -17,7 +17,8 @@ from condgen.files.images import read_recipe
 
 ROOT = Path(__file__).parents[2]
 VERBS = (
-    "generate", "sample", "translate", "replay", "list", "info", "train", "evaluate", "compare", "manifold", "shelf",
+    "generate", "sample", "translate", "replay", "list", "info", "train", "evaluate", "compare", "latent-space",
+    "shelf",
     "search", "encode", "embed", "export", "import", "data", "doctor",
 )  # fmt: skip
 HEAVY = {"torch", "jsonargparse", "gradio", "diffusers", "numpy", "PIL", "rich"}

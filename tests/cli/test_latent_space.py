@@ -1,4 +1,4 @@
-"""`condgen manifold`: every tool from the shell, on models that were never trained, and what it refuses."""
+"""`condgen latent-space`: every tool on the command line, on untrained models, and what it refuses."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.cli.test_cli import HEAVY, imported
 from tests.test_errors import refused
 
 TOOLS = {
-    "interpolate": (["0", "5", "--steps", "3", "--ways", "line"], "how_real", "interpolation.gif"),
-    "traverse": (["3", "--latents", "2,0", "--steps", "3"], "latents", "traversal.png"),
-    "arithmetic": (["--plus", "3", "--plus", "label=8", "--minus", "0,1", "-n", "5"], "how_real", "arithmetic.png"),
+    "interpolate": (["0", "5", "--steps", "3", "--paths", "line"], "realism", "interpolation.gif"),
+    "traverse": (["3", "--dimensions", "2,0", "--steps", "3"], "latents", "traversal.png"),
+    "arithmetic": (["--plus", "3", "--plus", "label=8", "--minus", "0,1", "-n", "5"], "realism", "arithmetic.png"),
     "edit": (["--to", "3", "--from", "8", "--strengths", "0,1"], "edited", "edit.png"),
     "jacobian": (["0", "1", "--across", "4"], "sensitivity", "tangents.png"),
-    "project": (["0", "1", "--spoil", "noise", "--rounds", "2"], "projection", "projection.png"),
+    "project": (["0", "1", "--corrupt", "noise", "--rounds", "2"], "projection", "projection.png"),
     "holes": (["-n", "30"], "holes", "map.png"),
-    "novelty": (["--odd", "3"], "novelty", "novelty.png"),
+    "anomaly": (["--anomaly-class", "3"], "anomaly", "anomaly.png"),
     "neighbours": (["0", "1", "-k", "3"], "neighbours", "neighbours.png"),
     "likelihood": (["--samples", "2", "-n", "5"], "likelihood", "bound.png"),
 }
@@ -43,16 +43,16 @@ def spaces(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def manifold(condgen, spaces, monkeypatch):
-    """Runs a tool: manifold("holes", "vae", "-n", 30)."""
+def latent_space(condgen, spaces, monkeypatch):
+    """Runs a tool: latent_space("holes", "vae", "-n", 30)."""
     monkeypatch.setenv("CONDGEN_MODELS", str(spaces))
-    return lambda tool, *words: condgen("manifold", tool, *words)
+    return lambda tool, *words: condgen("latent-space", tool, *words)
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_every_tool_tells_numbers_and_writes_pictures(manifold, tool):
+def test_every_tool_tells_numbers_and_writes_pictures(latent_space, tool):
     words, section, sheet = TOOLS[tool]
-    code, out, err = manifold(tool, "vae", *words, "--json", "-o", "there")
+    code, out, err = latent_space(tool, "vae", *words, "--json", "-o", "there")
     assert code == 0, err
     told = json.loads(out)
     assert told["model"] == "vae" and told[section] and f"there/{sheet}" in told["files"]
@@ -61,25 +61,25 @@ def test_every_tool_tells_numbers_and_writes_pictures(manifold, tool):
             picture.load()
 
 
-def test_options_stand_anywhere_and_numbers_are_a_table(manifold):
-    code, out, _ = manifold("interpolate", "vae", "--steps", "3", "0", "5", "--ways", "pixels")
-    assert code == 0 and "## how real" in out and "line of pixels" in out and Path("out/interpolation.png").exists()
+def test_options_stand_anywhere_and_numbers_are_a_table(latent_space):
+    code, out, _ = latent_space("interpolate", "vae", "--steps", "3", "0", "5", "--paths", "pixels")
+    assert code == 0 and "## realism" in out and "line of pixels" in out and Path("out/interpolation.png").exists()
 
 
-def test_a_gan_answers_what_it_can(manifold):
+def test_a_gan_answers_what_it_can(latent_space):
     for tool, words in (("interpolate", ["--steps", "3"]), ("traverse", ["--steps", "2"]), ("jacobian", ["seed:1"]),
                         ("project", ["0", "--starts", "1", "--steps", "2"])):  # fmt: skip
-        code, _, err = manifold(tool, "gan", *words)
+        code, _, err = latent_space(tool, "gan", *words)
         assert code == 0, err
 
 
 @pytest.mark.parametrize(
     "tool, words",
-    [("holes", []), ("novelty", ["--odd", "3"]), ("neighbours", ["0"]), ("arithmetic", ["--plus", "3"]),
+    [("holes", []), ("anomaly", ["--anomaly-class", "3"]), ("neighbours", ["0"]), ("arithmetic", ["--plus", "3"]),
      ("edit", ["--to", "3"]), ("interpolate", ["0", "1"]), ("jacobian", ["0"]), ("traverse", ["0"])],
 )  # fmt: skip
-def test_a_gan_cannot_be_asked_for_the_code_of_a_picture(manifold, tool, words):
-    refused(manifold(tool, "gan", *words), "gan", "no encoder", "project")
+def test_a_gan_cannot_be_asked_for_the_code_of_a_picture(latent_space, tool, words):
+    refused(latent_space(tool, "gan", *words), "gan", "no encoder", "project")
 
 
 @pytest.mark.parametrize(
@@ -88,43 +88,50 @@ def test_a_gan_cannot_be_asked_for_the_code_of_a_picture(manifold, tool, words):
         ("interpolate", ["cat.png", "0"], ["'cat.png' is no image", "Its classes are"]),
         ("interpolate", ["0"], ["even number of images"]),
         ("interpolate", ["0", "1", "--steps", "2"], ["3 steps or more"]),
-        ("interpolate", ["0", "1", "--ways", "spiral"], ["pixels, line, sphere"]),
+        ("interpolate", ["0", "1", "--paths", "spiral"], ["pixels, line, sphere"]),
         ("interpolate", ["0", "99999"], ["no image 99999"]),
         ("interpolate", ["0", "1", "--stpes", "4"], ["Did you mean", "--steps"]),
         ("interpolate", ["bad.png", "0"], ["bad.png"]),
-        ("traverse", ["--latents", "4"], ["Latents are 0 to 3"]),
-        ("traverse", ["--latents", "two"], ["--latents", "two"]),
+        ("traverse", ["--dimensions", "4"], ["from 0 to 3"]),
+        ("traverse", ["--dimensions", "two"], ["--dimensions", "two"]),
         ("traverse", ["--range", "0"], ["range"]),
         ("arithmetic", [], ["no set of images"]),
         ("arithmetic", ["--plus", "eleven"], ["'eleven' is no image"]),
         ("arithmetic", ["--plus", "3", "-n", "0"], ["-n", "1 or more"]),
         ("edit", ["--to", "eleven"], ["eleven"]),
-        ("edit", ["--to", "3", "--attribute", "hat"], ["no 'hat'", "label"]),
+        ("edit", ["--to", "3", "--attribute", "hat"], ["no categorical attribute 'hat'", "label"]),
         ("edit", ["--to", "3", "--from", "3"], ["itself"]),
         ("edit", ["--to", "3", "--strengths", ""], ["strengths"]),
         ("jacobian", ["0", "--across", "0"], ["across"]),
         ("project", ["0", "--rounds", "0"], ["1 or more"]),
         ("holes", ["-n", "0"], ["-n", "1 or more"]),
         ("holes", ["--false-alarms", "2"], ["between 0 and 1"]),
-        ("novelty", [], ["--odd"]),
-        ("novelty", ["--odd", "eleven"], ["eleven"]),
-        ("novelty", ["--odd", "3", "--false-alarms", "0"], ["between 0 and 1"]),
+        ("anomaly", [], ["--anomaly-class"]),
+        ("anomaly", ["--anomaly-class", "eleven"], ["eleven"]),
+        ("anomaly", ["--anomaly-class", "3", "--false-alarms", "0"], ["between 0 and 1"]),
         ("neighbours", ["0", "-k", "0"], ["-k", "1 or more"]),
         ("likelihood", ["--samples", "0"], ["1 sample"]),
         ("likelihood", ["-n", "-3"], ["-n", "1 or more"]),
         ("holes", ["--seed", "-1"], ["seed", "-1"]),
         ("holes", ["--data", "nowhere"], ["nowhere"]),
-        ("holes", ["--told", "label=3"], ["is told nothing"]),
+        ("holes", ["--cond", "label=3"], ["unconditional"]),
         ("holes", ["--split", "middle"], ["middle"]),
     ],
 )
-def test_what_cannot_be_done_is_one_line(manifold, tool, words, message):
+def test_what_cannot_be_done_is_one_line(latent_space, tool, words, message):
     Path("bad.png").write_bytes(b"\x89PNG nothing")
-    refused(manifold(tool, "vae", *words), *message)
+    refused(latent_space(tool, "vae", *words), *message)
 
 
-def test_words_before_weights(manifold, condgen, tmp_path):
-    refused(condgen("manifold"), "TOOL")
-    refused(condgen("manifold", "interpolat", "vae"), "interpolat")
-    refused(manifold("holes", "vea"), "Did you mean vae?")
-    assert not imported(["manifold", "--help"], tmp_path) & HEAVY
+def test_words_before_weights(latent_space, condgen, tmp_path):
+    refused(condgen("latent-space"), "TOOL")
+    refused(condgen("latent-space", "interpolat", "vae"), "interpolat")
+    refused(latent_space("holes", "vea"), "Did you mean vae?")
+    assert not imported(["latent-space", "--help"], tmp_path) & HEAVY
+
+
+def test_old_names_warn_and_work(latent_space, condgen):
+    code, out, err = condgen("manifold", "novelty", "vae", "--odd", "3", "--json")
+    assert code == 0 and "anomaly" in json.loads(out)
+    for old, new in (("manifold", "latent-space"), ("novelty", "anomaly"), ("--odd", "--anomaly-class")):
+        assert f"{old} is now called {new}" in err

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from condgen.contracts import CondgenError
-from condgen.latent_space.adapters import as_space, codes_of, decoded, drawn, encoded, posterior
+from condgen.latent_space.adapters import as_space, decode, encode, posterior, sample_latents, sample_posterior
 from tests.latent_space.flat import PPCA, Brush, Plane, on_plane
 from tests.tiny import tiny_labels, tiny_model
 
@@ -13,31 +13,31 @@ from tests.tiny import tiny_labels, tiny_model
 def test_a_model_of_labels_paints_as_it_does_when_it_is_asked(kind, options):
     model = tiny_labels(kind)
     space = as_space(model, {"label": "Sneaker", "age": 40})
-    assert space.encodes == (kind == "cvae") and drawn(space, [3]).shape == (1, space.latent)
+    assert space.encodes == (kind == "cvae") and sample_latents(space, [3]).shape == (1, space.latent)
     asked = model.condition([{"label": "Sneaker", "age": 40}])
     *_, last = model.decoder.sample(asked, rng=[torch.Generator().manual_seed(3)], **options)
-    own = decoded(space, drawn(space, [3])).clamp(-1, 1)
+    own = decode(space, sample_latents(space, [3])).clamp(-1, 1)
     assert torch.allclose(own, last, atol=1e-3), "a seed names an image"  # the tails of the normal are cut off
     other = as_space(model, {"label": "Trouser", "age": 40})
-    assert (decoded(space, drawn(space, [3])) - decoded(other, drawn(space, [3]))).abs().max() > 1e-3
+    assert (decode(space, sample_latents(space, [3])) - decode(other, sample_latents(space, [3]))).abs().max() > 1e-3
 
 
 def test_codes_of_a_condition_are_those_that_the_prior_draws():
     space = as_space(tiny_labels("cvae"), {"label": "Sneaker"})
-    z = drawn(space, range(5))
+    z = sample_latents(space, range(5))
     cond = {name: x.expand(5, *x.shape[1:]) for name, x in space.net.cond.items()}
     there = space.net.decoder.prior.from_normal(z, cond["vector"])
     assert torch.allclose(space.net.decoder.prior.to_normal(there, cond["vector"])[0], z, atol=1e-4)
-    x = decoded(space, z)
-    assert encoded(space, x).shape == z.shape
+    x = decode(space, z)
+    assert encode(space, x).shape == z.shape
 
 
 def test_what_has_no_codes_is_refused():
-    with pytest.raises(CondgenError, match="tiny has no codes"):
+    with pytest.raises(CondgenError, match="tiny has no latent space"):
         as_space(tiny_model())
-    with pytest.raises(CondgenError, match="paints by diffusion"):
+    with pytest.raises(CondgenError, match="is a diffusion model"):
         as_space(tiny_labels("diffusion"))
-    with pytest.raises(CondgenError, match="is told nothing"):
+    with pytest.raises(CondgenError, match="is unconditional: drop the labels"):
         as_space(Plane(), {"label": "Sneaker"})
     with pytest.raises(CondgenError, match="Snaker"):
         as_space(tiny_labels("cvae"), {"label": "Snaker"})
@@ -47,33 +47,33 @@ def test_what_has_no_codes_is_refused():
 def test_bytes_and_floats_are_the_same_pictures():
     space = Plane()
     pixels = torch.randint(0, 256, (3, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    assert torch.allclose(encoded(space, pixels), encoded(space, pixels.float() / 127.5 - 1), atol=1e-5)
-    assert torch.equal(encoded(space, pixels), encoded(space, pixels.numpy()))
+    assert torch.allclose(encode(space, pixels), encode(space, pixels.float() / 127.5 - 1), atol=1e-5)
+    assert torch.equal(encode(space, pixels), encode(space, pixels.numpy()))
 
 
 def test_parts_do_not_matter(monkeypatch):
     space, x = PPCA(), on_plane(PPCA(), 7)
-    whole = (encoded(space, x), *posterior(space, x))
+    whole = (encode(space, x), *posterior(space, x))
     monkeypatch.setattr("condgen.latent_space.adapters.ROWS", 2)
-    assert all(torch.allclose(a, b) for a, b in zip(whole, (encoded(space, x), *posterior(space, x))))
+    assert all(torch.allclose(a, b) for a, b in zip(whole, (encode(space, x), *posterior(space, x))))
 
 
 def test_codes_are_drawn_from_the_posterior_where_there_is_one():
     space = PPCA()
     x = on_plane(space, 1).expand(4000, -1, -1, -1)
     mean, log_var = posterior(space, x)
-    codes = codes_of(space, x)
+    codes = sample_posterior(space, x)
     assert torch.allclose(codes.mean(0), mean[0], atol=0.05)
     assert torch.allclose(codes.var(0), log_var[0].exp(), rtol=0.15)
     plane = Plane()
-    assert torch.equal(codes_of(plane, x[:3]), encoded(plane, x[:3]))
+    assert torch.equal(sample_posterior(plane, x[:3]), encode(plane, x[:3]))
 
 
 def test_pictures_of_another_shape_are_refused():
     for wrong in (torch.zeros(2, 3, 4, 4), torch.zeros(2, 1, 5, 4), torch.zeros(1, 4, 4)):
-        with pytest.raises(CondgenError, match=r"Plane reads images of the shape \(N, 1, 4, 4\), got"):
-            encoded(Plane(), wrong)
+        with pytest.raises(CondgenError, match=r"Plane takes images of shape \(N, 1, 4, 4\), got"):
+            encode(Plane(), wrong)
     with pytest.raises(CondgenError, match="There are no images"):
-        encoded(Plane(), torch.zeros(0, 1, 4, 4))
-    with pytest.raises(CondgenError, match="has no encoder to find them"):
-        encoded(Brush(), torch.zeros(1, 1, 4, 4))
+        encode(Plane(), torch.zeros(0, 1, 4, 4))
+    with pytest.raises(CondgenError, match="has no encoder"):
+        encode(Brush(), torch.zeros(1, 1, 4, 4))

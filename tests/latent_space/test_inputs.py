@@ -6,34 +6,34 @@ import torch
 from PIL import Image
 
 from condgen.contracts import CondgenError
-from condgen.latent_space.adapters import as_float, drawn
-from condgen.latent_space.inputs import Pictures
+from condgen.latent_space.adapters import as_float, sample_latents
+from condgen.latent_space.inputs import ImageSource
 from tests.latent_space.flat import Brush, Plane
 
 
-def digits(space=None, **about) -> Pictures:
+def digits(space=None, **about) -> ImageSource:
     """Digits for a space that was trained on them, so it says."""
     space = space or Plane()
-    space.about = {"data": "digits", "pictures": about}
-    return Pictures(space)
+    space.about = {"data": "digits", "reading": about}
+    return ImageSource(space)
 
 
 def test_rows_files_and_draws(tmp_path):
-    pictures = digits()
+    source = digits()
     Image.fromarray(np.full((9, 5), 255, np.uint8)).save(tmp_path / "white.png")
-    found = pictures.named(["7", str(tmp_path / "white.png"), "seed:3"])
-    assert found.shape == (3, 1, 4, 4) and torch.equal(found[0], as_float(pictures.held.images[7]))
-    assert (found[1] == 1).all() and torch.equal(found[2:], pictures.space.decode(drawn(pictures.space, [3])))
-    codes = pictures.named(["seed:3", "seed:4"])
-    assert torch.equal(codes, drawn(pictures.space, [3, 4])), "codes, where all are drawn"
+    found = source.load(["7", str(tmp_path / "white.png"), "seed:3"])
+    assert found.shape == (3, 1, 4, 4) and torch.equal(found[0], as_float(source.test.images[7]))
+    assert (found[1] == 1).all() and torch.equal(found[2:], source.space.decode(sample_latents(source.space, [3])))
+    codes = source.load(["seed:3", "seed:4"])
+    assert torch.equal(codes, sample_latents(source.space, [3, 4])), "codes, where all are drawn"
 
 
 def test_a_number_is_a_row_unless_a_file_is_called_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.zeros((4, 4), np.uint8)).save("7.png")
     (tmp_path / "7.png").rename("7")
-    assert (digits().named(["7"]) == -1).all() and digits().labels_of(["7"]) is None
-    assert digits().labels_of(["8"]) == torch.tensor([digits().held.labels[8]])
+    assert (digits().load(["7"]) == -1).all() and digits().labels(["7"]) is None
+    assert digits().labels(["8"]) == torch.tensor([digits().test.labels[8]])
 
 
 @pytest.mark.parametrize(
@@ -43,52 +43,54 @@ def test_a_number_is_a_row_unless_a_file_is_called_so(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_what_is_no_picture(word, message):
     with pytest.raises(CondgenError, match=message):
-        digits().named([word])
+        digits().load([word])
 
 
 def test_sets_are_classes_or_pictures():
-    pictures = digits()
-    threes = as_float(pictures.known.images[pictures.known.labels == 3])
+    source = digits()
+    threes = as_float(source.train.images[source.train.labels == 3])
     for word in ("3", "label=3"):
-        assert torch.equal(pictures.set_of(word, 5), threes[:5])
-    assert torch.equal(pictures.set_of("11,12", 5), as_float(pictures.held.images[11:13]))
-    assert pictures.set_of("seed:1,seed:2", 5).shape == (2, 1, 4, 4)
+        assert torch.equal(source.load_set(word, 5), threes[:5])
+    assert torch.equal(source.load_set("11,12", 5), as_float(source.test.images[11:13]))
+    assert source.load_set("seed:1,seed:2", 5).shape == (2, 1, 4, 4)
     with pytest.raises(CondgenError, match="is no image"):
-        pictures.set_of("label=eleven", 5)
+        source.load_set("label=eleven", 5)
 
 
 def test_a_class_that_the_training_left_out_is_odd():
-    pictures = digits(exclude_classes="3")
-    assert 3 not in pictures.known.labels and 3 in pictures.held.labels
-    known, held, odd = pictures.odd()
-    assert len(known) == len(pictures.known) and len(odd) == (pictures.held.labels == 3).sum()
-    assert len(held) + len(odd) == len(pictures.held)
-    known, held, odd = digits().odd("8")
-    assert len(known) == (digits().known.labels != 8).sum()
-    with pytest.raises(CondgenError, match="Name a class with --odd"):
-        digits().odd()
+    source = digits(exclude_classes="3")
+    assert 3 not in source.train.labels and 3 in source.test.labels
+    train, test, anomalous = source.anomalies()
+    assert len(train) == len(source.train) and len(anomalous) == (source.test.labels == 3).sum()
+    assert len(test) + len(anomalous) == len(source.test)
+    train, test, anomalous = digits().anomalies("8")
+    assert len(train) == (digits().train.labels != 8).sum()
+    with pytest.raises(CondgenError, match="Name a class with --anomaly-class"):
+        digits().anomalies()
     with pytest.raises(CondgenError, match="eleven"):
-        digits().odd("eleven")
+        digits().anomalies("eleven")
 
 
 def test_other_data_is_odd_as_a_whole(tmp_path):
     for k in range(20):
         Image.fromarray(np.full((4, 4), 10 * k, np.uint8)).save(tmp_path / f"{k}.png")
-    pictures = digits()
-    _, held, odd = pictures.odd(path=str(tmp_path))
-    assert len(held) == len(pictures.held) and len(odd) == 20 and odd.shape[1:] == held.shape[1:]
+    source = digits()
+    _, test, anomalous = source.anomalies(path=str(tmp_path))
+    assert len(test) == len(source.test) and len(anomalous) == 20 and anomalous.shape[1:] == test.shape[1:]
 
 
 def test_where_the_pictures_are_is_asked_for():
     space = Plane()
-    with pytest.raises(CondgenError, match="Plane does not say what it was trained on: say with --data"):
-        Pictures(space).named(["1"])
+    with pytest.raises(
+        CondgenError, match="Plane does not record its training data: give the path of the images with --data"
+    ):
+        ImageSource(space).load(["1"])
     space.about = {"data": "my images"}
-    with pytest.raises(CondgenError, match="trained on my images: say with --data where"):
-        _ = Pictures(space).known
-    assert Pictures(space).named(["seed:1"]).shape == (1, 3), "what is drawn needs none"
+    with pytest.raises(CondgenError, match="trained on my images: give the path of the images with --data"):
+        _ = ImageSource(space).train
+    assert ImageSource(space).load(["seed:1"]).shape == (1, 3), "what is drawn needs none"
 
 
 def test_some_are_rows_or_draws():
-    assert digits().some(3)[0] == "0" and digits().some(3)[-1] == str(len(digits().held) - 1)
-    assert digits(Brush()).some(3) == ["seed:0", "seed:1", "seed:2"]
+    assert digits().choose(3)[0] == "0" and digits().choose(3)[-1] == str(len(digits().test) - 1)
+    assert digits(Brush()).choose(3) == ["seed:0", "seed:1", "seed:2"]

@@ -1,10 +1,10 @@
-"""Scores of odd and normal images: what is known of them exactly."""
+"""Measures of anomaly scores whose values are known."""
 
 import pytest
 import torch
 
 from condgen.contracts import CondgenError
-from condgen.metrics.anomaly import auroc, average_precision, novelty_report, threshold
+from condgen.metrics.anomaly import anomaly_report, auroc, average_precision, threshold
 
 
 def normal(n: int, seed: int, mean: float = 0.0) -> torch.Tensor:
@@ -39,7 +39,7 @@ def test_the_threshold_whatever_the_distribution():
 def test_nineteen_pictures_are_enough_for_a_twentieth():
     held = normal(19, 0)
     assert threshold(held, 0.05) == held.max().double().item()
-    with pytest.raises(CondgenError, match=r"18 held-out images are too few.*19 at least"):
+    with pytest.raises(CondgenError, match=r"18 held-out images are too few.*at least 19"):
         threshold(held[:18], 0.05)
     for share in (0, 1, -1):
         with pytest.raises(CondgenError, match="between 0 and 1"):
@@ -47,5 +47,9 @@ def test_nineteen_pictures_are_enough_for_a_twentieth():
 
 
 def test_the_report_counts_by_the_threshold():
-    report = novelty_report(torch.arange(99.0), torch.tensor([10.0, 97.0]), torch.tensor([94.0, 95.0, 1000.0]), 0.05)
-    assert report["threshold"] == 94 and report["odd found"] == pytest.approx(2 / 3) and report["false alarms"] == 0.5
+    report = anomaly_report(torch.arange(99.0), torch.tensor([10.0, 97.0]), torch.tensor([94.0, 95.0, 1000.0]), 0.05)
+    assert (
+        report["threshold"] == 94
+        and report["anomalies found"] == pytest.approx(2 / 3)
+        and report["false alarms"] == 0.5
+    )

@@ -188,7 +188,7 @@ def test_the_way_between_two_is_that_of_the_manifold(client, digit):
     model = tiny_gan()
     ends = model.draw([3, 4])
     expected = interpolate(model, ends[:1], ends[1:], 5)
-    assert np.array_equal(pixels(sheet), pixels(expected.picture.convert("L")))
+    assert np.array_equal(pixels(sheet), pixels(expected.first_sheet.convert("L")))
     assert Image.open(film).format == "GIF" and Image.open(film).n_frames >= 5
     more, _ = client.predict(model="vae", first_picture=handle_file(str(digit)), steps=3, api_name="/interpolate")
     assert Image.open(more).width < Image.open(sheet).width

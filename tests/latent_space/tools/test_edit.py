@@ -1,4 +1,4 @@
-"""Attributes among codes: sums and directions of which the outcome is known."""
+"""Attributes among codes: sums and directions of which the outcome is train."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from condgen.contracts import CondgenError
 from condgen.data.attributes import Attribute
 from condgen.latent_space import arithmetic, edit
 from condgen.latent_space.adapters import as_float
-from condgen.latent_space.attributes import PixelProbe, direction_of
+from condgen.latent_space.tools.edit import PixelProbe, fit_direction
 from tests.latent_space.flat import SIZE, Brush, Plane, on_plane, two_classes
 
 
@@ -39,17 +39,17 @@ def test_what_is_added_and_taken_away_leaves_the_rest():
     space = Plane()
     a, b = on_plane(space, 10, 0.2, seed=1), on_plane(space, 12, 0.2, seed=2)
     found = arithmetic(space, [a, b], [a])
-    assert torch.allclose(found.code, space.encode(b).mean(0, keepdim=True), atol=1e-4)
-    assert torch.allclose(found.image, space.decode(found.code), atol=1e-6)
-    assert torch.allclose(arithmetic(space, [b, a], [a]).code, found.code, atol=1e-5), "order does not matter"
+    assert torch.allclose(found.latent, space.encode(b).mean(0, keepdim=True), atol=1e-4)
+    assert torch.allclose(found.image, space.decode(found.latent), atol=1e-6)
+    assert torch.allclose(arithmetic(space, [b, a], [a]).latent, found.latent, atol=1e-5), "order does not matter"
 
 
 def test_on_a_plane_codes_leave_out_what_pixels_keep():
     space, among = Plane(), on_plane(Plane(), 300)
     sets = [on_plane(space, 1, 0.3, seed=k) for k in range(3)]
-    rows = arithmetic(space, sets[:2], sets[2:], among).numbers["how_real"]
-    assert rows["codes"]["to its reconstruction"] < 1e-5 < 0.1 < rows["pixels"]["to its reconstruction"]
-    assert rows["codes"]["to the nearest real image"] < rows["pixels"]["to the nearest real image"]
+    rows = arithmetic(space, sets[:2], sets[2:], among).numbers["realism"]
+    assert rows["latents"]["to its reconstruction"] < 1e-5 < 0.1 < rows["pixels"]["to its reconstruction"]
+    assert rows["latents"]["to the nearest real image"] < rows["pixels"]["to the nearest real image"]
 
 
 def test_sums_need_sets_and_an_encoder():
@@ -66,29 +66,29 @@ def test_sums_need_sets_and_an_encoder():
 
 
 def test_a_step_of_one_goes_from_class_to_class_and_keeps_the_rest(halves):
-    known, held = halves
-    found = edit(Pixels(), known, held, "label", "light")
+    train, test = halves
+    found = edit(Pixels(), train, test, "label", "light")
     rows = found.numbers["edited"]
-    assert rows["strength 0"] == {"shows it": 0, "top kept": 1, "change": pytest.approx(0, abs=1e-6)}
-    assert rows["strength 1"]["shows it"] == rows["strength 2"]["shows it"] == 1
+    assert rows["strength 0"] == {"has the value": 0, "top kept": 1, "change": pytest.approx(0, abs=1e-6)}
+    assert rows["strength 1"]["has the value"] == rows["strength 2"]["has the value"] == 1
     assert all(row["top kept"] == 1 for row in rows.values())
     assert rows["strength 2"]["change"] == pytest.approx(2 * rows["strength 1"]["change"], rel=1e-3)
-    means = [as_float(known.images[known.labels == k]).mean(0) for k in (0, 1)]
+    means = [as_float(train.images[train.labels == k]).mean(0) for k in (0, 1)]
     assert torch.allclose(found.direction.view(1, 4, 4), means[1] - means[0], atol=1e-5)
-    judge = found.numbers["judge"]["held-out images"]
+    judge = found.numbers["classifier"]["held-out images"]
     assert judge["images edited"] == len(found.images) == 20, "those that are dark"
-    assert judge["label, right on real images"] == judge["top, right on real images"] == 1
+    assert judge["label, accuracy on real images"] == judge["top, accuracy on real images"] == 1
 
 
 @pytest.mark.parametrize("how", ["means", "probe", "lda"])
 def test_every_direction_is_as_long_as_the_classes_are_apart_along_it(halves, how):
     codes = torch.from_numpy(halves[0].images).float().flatten(1) / 127.5
     sides = [codes[halves[0].labels == k] for k in (1, 0)]
-    found, gap = direction_of(*sides, how), sides[0].mean(0) - sides[1].mean(0)
+    found, gap = fit_direction(*sides, how), sides[0].mean(0) - sides[1].mean(0)
     assert (found @ gap).item() == pytest.approx((found @ found).item(), rel=1e-4)
-    assert torch.allclose(direction_of(*sides[::-1], how), -found, atol=0.05 * found.norm().item())
-    rows = edit(Pixels(), *halves, "label", "light", how=how).numbers["edited"]
-    assert rows["strength 2"]["shows it"] == 1 and rows["strength 2"]["top kept"] == 1
+    assert torch.allclose(fit_direction(*sides[::-1], how), -found, atol=0.05 * found.norm().item())
+    rows = edit(Pixels(), *halves, "label", "light", method=how).numbers["edited"]
+    assert rows["strength 2"]["has the value"] == 1 and rows["strength 2"]["top kept"] == 1
 
 
 def test_the_discriminant_takes_out_what_both_classes_vary_in():
@@ -99,20 +99,20 @@ def test_the_discriminant_takes_out_what_both_classes_vary_in():
     normal = torch.linalg.solve(covariance, torch.tensor([1.0, 0.0], dtype=torch.float64)).float()
     cosine = torch.nn.functional.cosine_similarity
     for how in ("lda", "probe"):
-        assert cosine(direction_of(yes, no, how), normal, dim=0) > 0.99
-    assert cosine(direction_of(yes, no, "means"), normal, dim=0) < 0.9
+        assert cosine(fit_direction(yes, no, how), normal, dim=0) > 0.99
+    assert cosine(fit_direction(yes, no, "means"), normal, dim=0) < 0.9
 
 
 def test_only_pictures_of_which_it_is_known_are_learned_from_and_edited(halves):
-    known, held = halves
-    codes = held.targets.copy()
+    train, test = halves
+    codes = test.targets.copy()
     codes[:20, 0] = np.nan
-    found = edit(Pixels(), known, replace(held, targets=codes), "label", "light", strengths=(1,))
+    found = edit(Pixels(), train, replace(test, targets=codes), "label", "light", strengths=(1,))
     assert len(found.images) == 10
-    three = replace(known, attributes=(Attribute("label", ("dark", "light", "never")), known.attributes[1]))
-    other = replace(held, attributes=three.attributes)
+    three = replace(train, attributes=(Attribute("label", ("dark", "light", "never")), train.attributes[1]))
+    other = replace(test, attributes=three.attributes)
     assert len(edit(Pixels(), three, other, "label", "light", "dark", strengths=(1,)).images) == 20
-    with pytest.raises(CondgenError, match="There are 0 images with label never; two at least"):
+    with pytest.raises(CondgenError, match="There are 0 images with label never; at least two"):
         edit(Pixels(), three, other, "label", "never")
 
 
@@ -123,19 +123,19 @@ def test_another_judge_is_asked_in_place_of_the_probe(halves):
         seen.append(len(images))
         return np.ones((len(images), 2), int)
 
-    rows = edit(Pixels(), *halves, "label", "light", strengths=(1, 2), judge=judge).numbers["edited"]
-    assert seen == [40, 20, 20] and rows["strength 1"]["shows it"] == 1 and rows["strength 1"]["top kept"] == 0.5
+    rows = edit(Pixels(), *halves, "label", "light", strengths=(1, 2), classifier=judge).numbers["edited"]
+    assert seen == [40, 20, 20] and rows["strength 1"]["has the value"] == 1 and rows["strength 1"]["top kept"] == 0.5
 
 
 def test_the_probe_is_right_on_what_it_has_not_seen(halves):
-    known, held = halves
-    assert (PixelProbe(known)(as_float(held.images)) == held.targets).all()
+    train, test = halves
+    assert (PixelProbe(train)(as_float(test.images)) == test.targets).all()
 
 
 @pytest.mark.parametrize(
     "asked, words",
     [
-        (("colour", "red"), "halves tells no 'colour' of its images; it tells label, top"),
+        (("colour", "red"), "halves has no categorical attribute 'colour'; it has label, top"),
         (("label", "grey"), "grey"),
         (("label", "light", "light"), "cannot be edited into itself"),
     ],
@@ -146,7 +146,7 @@ def test_what_cannot_be_edited(halves, asked, words):
 
 
 def test_a_direction_is_found_by_something_known(halves):
-    with pytest.raises(CondgenError, match="means, probe or lda, not by 'magic'"):
-        edit(Pixels(), *halves, "label", "light", how="magic")
-    with pytest.raises(CondgenError, match="tell different things"):
+    with pytest.raises(CondgenError, match="means, probe, lda, got 'magic'"):
+        edit(Pixels(), *halves, "label", "light", method="magic")
+    with pytest.raises(CondgenError, match="have different attributes"):
         edit(Pixels(), halves[0], replace(halves[1], attributes=halves[1].attributes[::-1]), "label", "light")

@@ -13,7 +13,7 @@ from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig, Autoe
 from condgen.data.batches.captions import to_float
 from condgen.data.sources.open_images import open_any
 from condgen.latent_space import jacobian
-from condgen.latent_space.jacobian import of_decoder, of_encoder
+from condgen.latent_space.tools.jacobian import decoder_jacobian, encoder_jacobian
 from tests.latent_space.flat import LATENT, Brush, Plane, on_plane
 
 
@@ -31,10 +31,10 @@ def conv(seed: int = 0, **more) -> Autoencoder:
 def test_jacobians_are_those_of_torch_and_of_small_steps(more):
     net, x = conv(**more), torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     z = net.encode(x).detach()
-    own = of_decoder(net, z)
+    own = decoder_jacobian(net, z)
     other = torch.stack([slopes(lambda one: net.decode(one[None])[0].flatten(), one) for one in z])
     assert own.shape == (3, 64, 5) and torch.allclose(own, other, atol=1e-5)
-    into = of_encoder(net, x)
+    into = encoder_jacobian(net, x)
     other = torch.stack([slopes(lambda one: net.encode(one[None])[0], one) for one in x]).flatten(2)
     assert into.shape == (3, 5, 64) and torch.allclose(into, other, atol=1e-5)
     step = 1e-3 * torch.randn(3, 64, generator=torch.Generator().manual_seed(2))
@@ -58,9 +58,9 @@ def test_the_tangents_of_a_plane_are_those_of_pca():
 
 def test_a_projection_answers_along_and_is_deaf_across():
     space = Plane((1.0, 1.0, 1.0))
-    found = jacobian(space, on_plane(space, 4), among=on_plane(space, 300, seed=5))
+    found = jacobian(space, on_plane(space, 4), real=on_plane(space, 300, seed=5))
     assert torch.allclose(found.along["reconstruction"], torch.ones(4), atol=1e-5)
-    assert found.across["reconstruction"].max() < 1e-5 and (found.along["code"] > found.across["code"]).all()
+    assert found.across["reconstruction"].max() < 1e-5 and (found.along["latent"] > found.across["latent"]).all()
     row = found.numbers["sensitivity"]["of the reconstruction"]
     assert row["ratio"] > 1e4 and row["share above 1"] == 1
     assert row["toward real neighbours"] == pytest.approx(1, abs=1e-3)
@@ -79,7 +79,7 @@ def test_a_random_net_prefers_nothing_and_a_trained_one_its_surface():
     images = to_float(data.images)
     torch.manual_seed(0)
     net = Autoencoder(AutoencoderConfig(8, 1, body="mlp", hidden=(64,), latent=6))
-    before = jacobian(net, images[:30], seed=1).numbers["sensitivity"]["of the code"]["median ratio"]
+    before = jacobian(net, images[:30], seed=1).numbers["sensitivity"]["of the latent"]["median ratio"]
     training = AutoencoderTraining(net, AutoencoderObjective(noise="gaussian", strength=0.5))
     optimiser = torch.optim.Adam(net.parameters(), 3e-3)
     for step in range(600):
@@ -88,17 +88,17 @@ def test_a_random_net_prefers_nothing_and_a_trained_one_its_surface():
         training.loss(batch)["loss"].backward()
         optimiser.step()
     net.eval()
-    after = jacobian(net, images[:30], seed=1).numbers["sensitivity"]["of the code"]["median ratio"]
+    after = jacobian(net, images[:30], seed=1).numbers["sensitivity"]["of the latent"]["median ratio"]
     assert 0.5 < before < 1.7 and after > 2.5
 
 
 def test_chunks_do_not_matter(monkeypatch):
     net, x = conv(), torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     whole = jacobian(net, x)
-    monkeypatch.setattr(sys.modules["condgen.latent_space.jacobian"], "ROWS", 2)
+    monkeypatch.setattr(sys.modules["condgen.latent_space.tools.jacobian"], "ROWS", 2)
     parts = jacobian(net, x)
     assert torch.allclose(whole.values, parts.values, atol=1e-5) and torch.equal(whole.rank, parts.rank)
-    assert torch.allclose(whole.along["code"], parts.along["code"], atol=1e-5)
+    assert torch.allclose(whole.along["latent"], parts.along["latent"], atol=1e-5)
 
 
 def test_without_an_encoder_there_are_tangents_of_codes():

@@ -1,10 +1,10 @@
-"""Which class of Fashion-MNIST is new? Leaves every class out in turn, and asks three autoencoders to find it.
+"""Anomaly detection: trains three autoencoders without each class of Fashion-MNIST, and measures whether they find it.
 
-    python scripts/novelty.py runs/novelty --data fashion-mnist
+    python scripts/anomaly.py runs/anomaly --data fashion-mnist
 
 Trains an autoencoder, a denoising and a variational one of the same body without each class, and writes the AUROC of
-every score as `novelty.json`, `novelty.md` and `novelty.png`, with sheets of the oddest images beside. Running it
-again goes on where it stopped. Other labelled images do as well; --classes and --kinds take some of all.
+every score as `anomaly.json`, `anomaly.md` and `anomaly.png`, with sheets of the images with the highest scores.
+Running it again continues where it stopped. Other labelled images work too; --classes and --kinds select some of all.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import condgen
 from condgen.data.sources.open_images import open_any
 from condgen.evaluation.report import table_of
 from condgen.files.images import slug, write_bytes
-from condgen.latent_space import novelty
-from condgen.latent_space.inputs import Pictures
+from condgen.latent_space import anomaly
+from condgen.latent_space.inputs import ImageSource
 from condgen.recipes import find_recipe
 
 KINDS = {"AE": "pictures-ae", "DAE": "pictures-dae", "VAE": "pictures-vae"}
@@ -36,15 +36,15 @@ def trained(recipe: str, out: Path, data: str, name: str, body: str, images: int
 
 def judged(model, data: str, name: str, folder: Path, false_alarms: float) -> dict[str, dict[str, float]]:
     """Every score of one model, on the test images."""
-    found = novelty(model, *Pictures(model, data).odd(name), false_alarms)
+    found = anomaly(model, *ImageSource(model, data).anomalies(name), false_alarms)
     found.save(folder)
-    return found.numbers["novelty"]
+    return found.numbers["anomaly"]
 
 
 def tables(rows: dict[str, dict[str, dict[str, dict[str, float]]]]) -> dict[str, dict[str, dict[str, float]]]:
     """kind -> class -> score -> its numbers, as one table a measure: class -> `kind, score` -> number."""
     out: dict[str, dict[str, dict[str, float]]] = {}
-    for measure in ("AUROC", "odd found", "false alarms"):
+    for measure in ("AUROC", "anomalies found", "false alarms"):
         table = out.setdefault(measure, {})
         for kind, classes in rows.items():
             for name, scores in classes.items():
@@ -87,9 +87,9 @@ def write(out: Path, rows: dict, how: str) -> str:
     lines = ["# What is new to an autoencoder", "", f"Each saw {how}, and none of one class.", ""]
     for measure, table in told.items():
         lines += [f"## {measure}", "", *table_of(table)]
-    write_bytes(out / "novelty.json", (json.dumps({"seen": how, "by_kind": rows} | told, indent=2)).encode())
-    write_bytes(out / "novelty.md", "\n".join(lines).encode())
-    write_bytes(out / "novelty.png", drawn(told["AUROC"]))
+    write_bytes(out / "anomaly.json", (json.dumps({"seen": how, "by_kind": rows} | told, indent=2)).encode())
+    write_bytes(out / "anomaly.md", "\n".join(lines).encode())
+    write_bytes(out / "anomaly.png", drawn(told["AUROC"]))
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from condgen.contracts import CondgenError
 from condgen.latent_space import importance_weighted
-from condgen.latent_space.likelihood import bound, log_weights
+from condgen.latent_space.tools.likelihood import bound, log_weights
 from tests.latent_space.flat import PPCA, Plane, on_plane
 
 
@@ -51,13 +51,13 @@ def test_chunks_and_batches_do_not_matter(monkeypatch):
     space = PPCA(wide=2.0)
     images = on_plane(space, 20, 0.3)
     whole = importance_weighted(space, images, 8, seed=5).nll
-    monkeypatch.setattr("condgen.latent_space.likelihood.AT_ONCE", 24)
+    monkeypatch.setattr("condgen.latent_space.tools.likelihood.BATCH", 24)
     assert torch.allclose(importance_weighted(space, images, 8, seed=5).nll, whole, atol=1e-4)
     assert torch.allclose(importance_weighted(space, images[7:9], 8, seed=12).nll, whole[7:9], atol=1e-4), "seeds"
 
 
 def test_what_has_no_likelihood_is_refused():
-    with pytest.raises(CondgenError, match="Take a VAE"):
+    with pytest.raises(CondgenError, match="Use a VAE"):
         importance_weighted(Plane(), on_plane(Plane(), 2))
     with pytest.raises(CondgenError, match="1 sample"):
         importance_weighted(PPCA(), on_plane(PPCA(), 2), 0)

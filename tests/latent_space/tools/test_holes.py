@@ -6,7 +6,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from condgen.contracts import CondgenError
 from condgen.latent_space import holes
-from condgen.latent_space.density import NEAR, Density, normal_like
+from condgen.latent_space.tools.holes import NEIGHBOUR, Density, normal_fit
 from tests.latent_space.flat import LATENT, PPCA, Brush, Plane
 
 
@@ -18,7 +18,9 @@ def test_distance_is_that_to_the_fifth_neighbour_whatever_the_units():
     z, others = codes(150, 0), codes(40, 1)
     found = Density(z).distance(others)
     middle, spread = z.mean(0), z.std(0, correction=0)
-    oracle = NearestNeighbors(n_neighbors=NEAR).fit((z - middle) / spread).kneighbors((others - middle) / spread)[0]
+    oracle = (
+        NearestNeighbors(n_neighbors=NEIGHBOUR).fit((z - middle) / spread).kneighbors((others - middle) / spread)[0]
+    )
     assert torch.allclose(found, torch.from_numpy(oracle[:, -1]).float(), atol=1e-4)
     units = torch.tensor([1e3, 1.0, 1e-2, 5.0])
     assert torch.allclose(Density(z * units + 7).distance(others * units + 7), found, rtol=1e-3)
@@ -32,10 +34,10 @@ def test_a_number_that_never_changes_does_no_harm():
 
 def test_a_normal_like_codes_has_their_moments():
     z = codes(400, 0) @ codes(4, 1) + 5
-    own = normal_like(z, 20_000, torch.Generator().manual_seed(0))
+    own = normal_fit(z, 20_000, torch.Generator().manual_seed(0))
     assert torch.allclose(own.mean(0), z.mean(0), atol=0.1)
     assert torch.allclose(own.T.cov(), z.T.cov(), atol=0.15 * z.T.cov().abs().max().item())
-    assert normal_like(codes(50, 0, 1), 10, torch.Generator()).shape == (10, 1)
+    assert normal_fit(codes(50, 0, 1), 10, torch.Generator()).shape == (10, 1)
 
 
 def test_the_middle_between_two_islands_is_a_hole():
@@ -47,10 +49,10 @@ def test_the_middle_between_two_islands_is_a_hole():
     rows = found.numbers["holes"]
     assert rows["real images, held out"]["in holes"] == pytest.approx(0.05, abs=0.01)
     assert rows["between two images"]["in holes"] == pytest.approx(0.5, abs=0.12), "every second pair is torn"
-    assert rows["a normal like the codes"]["in holes"] > 0.5 and rows["draws of the model"]["in holes"] > 0.9
-    between, hole = found.codes["between two images"], found.in_hole["between two images"]
+    assert rows["normal fit"]["in holes"] > 0.5 and rows["samples of the model"]["in holes"] > 0.9
+    between, hole = found.latents["between two images"], found.in_hole["between two images"]
     assert hole[(between.abs() < 0.5).all(1)].all()
-    assert all(row["lost when painted and read"] < 1e-4 for row in rows.values()), "a plane loses no code"
+    assert all(row["round-trip error"] < 1e-4 for row in rows.values()), "a plane loses no code"
     assert rows["between two images"]["log density"] < rows["real images, held out"]["log density"]
 
 
@@ -61,7 +63,7 @@ def test_a_model_that_drew_its_pictures_has_no_holes_in_its_prior():
     x = x + space.sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     found = holes(space, x[:600], x[600:], n=500)
     assert found.numbers["holes"]["the prior"]["in holes"] == pytest.approx(0.05, abs=0.04)
-    assert "draws of the model" not in found.codes, "which are of the prior"
+    assert "samples of the model" not in found.latents, "which are of the prior"
 
 
 def test_two_numbers_and_one_can_be_drawn():
@@ -75,7 +77,7 @@ def test_two_numbers_and_one_can_be_drawn():
 
 def test_what_holes_cannot_be_found_in():
     x = torch.randn(40, 1, 4, 4)
-    with pytest.raises(CondgenError, match="40 images to measure the density by, and 10 held out; 10 and 20"):
+    with pytest.raises(CondgenError, match="40 images to measure the density by, and 10 held out; at least 10 and 20"):
         holes(Plane(), x, x[:10])
     with pytest.raises(CondgenError, match="no encoder"):
         holes(Brush(), x, x)

@@ -12,7 +12,7 @@ from condgen.cli.main import main
 from condgen.contracts import CondgenError
 from condgen.data.attributes import Attribute
 from condgen.data.datasets.labels import LabelledImages
-from condgen.evaluation.disentanglement import evaluate_disentanglement, read_factors
+from condgen.latent_space.tools.disentangle import disentangle, read_factors
 from condgen.pipelines.latent import LatentModel
 
 LEVELS = (3, 4, 8)
@@ -50,29 +50,29 @@ def recorded_options():
 
 
 def test_one_number_for_each_factor_is_seen_as_that():
-    found = evaluate_disentanglement(Rows(), bars())
+    found = disentangle(Rows(), bars())
     for name in ("MIG", "DCI disentanglement", "DCI completeness", "DCI informativeness", "FactorVAE score"):
         assert found.scores[name] > 0.97, name
     assert found.scores["active latents"] == 3 and found.scores["mse"] == pytest.approx(0, abs=1e-9)
-    told = {name: row["latent that tells most"] for name, row in found.numbers["factors"].items()}
+    told = {name: row["most informative"] for name, row in found.numbers["factors"].items()}
     assert told == {"a": "latent 0", "b": "latent 1", "c": "latent 2"}
-    assert list(found.numbers["share_of_a_factor_that_a_latent_tells"]) == [f"latent {k}" for k in range(4)]
+    assert list(found.numbers["information_as_a_share_of_entropy"]) == [f"latent {k}" for k in range(4)]
 
 
 def test_a_turned_code_scores_less_and_knows_as_much():
-    straight, other = (evaluate_disentanglement(space, bars()) for space in (Rows(), Rows(recorded_options())))
+    straight, other = (disentangle(space, bars()) for space in (Rows(), Rows(recorded_options())))
     assert other.scores["MIG"] < 0.5 * straight.scores["MIG"]
     assert other.scores["DCI disentanglement"] < 0.6
     assert other.scores["mse"] == pytest.approx(0, abs=1e-9)
 
 
 def test_the_scale_of_a_plain_autoencoder_does_not_matter():
-    small, large = (evaluate_disentanglement(Rows(scale=scale), bars()).scores for scale in (1e-3, 10.0))
+    small, large = (disentangle(Rows(scale=scale), bars()).scores for scale in (1e-3, 10.0))
     assert small == pytest.approx(large, abs=1e-6)
 
 
 def test_a_report_has_pictures_and_is_the_same_again(tmp_path):
-    one, two = (evaluate_disentanglement(Rows(recorded_options()), bars(), n=300) for _ in range(2))
+    one, two = (disentangle(Rows(recorded_options()), bars(), n=300) for _ in range(2))
     assert one.numbers == two.numbers and one.sheets == two.sheets
     assert [path.name for path in one.save(tmp_path)] == ["information.png", "traversals.png"]
     assert one.scores["N"] == 300 and one.information.shape == (4, 3) and one.factors == ("a", "b", "c")
@@ -83,7 +83,7 @@ def test_factors_that_never_change_and_pictures_of_unknown_ones_are_left_out():
     codes = np.column_stack([data.targets, np.zeros(len(data)), data.targets[:, 0] * 1.7 - 3]).astype(np.float32)
     codes[:100, 0] = np.nan
     more = (*data.attributes, Attribute("same", ("one", "other")), Attribute("number"))
-    found = evaluate_disentanglement(Rows(), replace(data, attributes=more, targets=codes))
+    found = disentangle(Rows(), replace(data, attributes=more, targets=codes))
     assert found.factors == ("a", "b", "c", "number") and found.scores["N"] == 500
     assert found.numbers["factors"]["number"]["gap"] == pytest.approx(found.numbers["factors"]["a"]["gap"])
 
@@ -91,15 +91,15 @@ def test_factors_that_never_change_and_pictures_of_unknown_ones_are_left_out():
 def test_what_cannot_be_judged_is_refused():
     data = bars()
     with pytest.raises(CondgenError, match="1 of them vary"):
-        evaluate_disentanglement(Rows(), replace(data, attributes=data.attributes[:1], targets=data.targets[:, :1]))
+        disentangle(Rows(), replace(data, attributes=data.attributes[:1], targets=data.targets[:, :1]))
     with pytest.raises(CondgenError, match="has 100 images whose factors"):
-        evaluate_disentanglement(Rows(), data.rows(np.arange(100)))
-    with pytest.raises(CondgenError, match="same code to all"):
-        evaluate_disentanglement(Rows(scale=0.0), data)
+        disentangle(Rows(), data.rows(np.arange(100)))
+    with pytest.raises(CondgenError, match="same latent to all"):
+        disentangle(Rows(scale=0.0), data)
     blind = Rows()
     blind.encodes = False
     with pytest.raises(CondgenError, match="no encoder"):
-        evaluate_disentanglement(blind, data)
+        disentangle(blind, data)
 
 
 def test_factors_are_read_as_the_space_reads_pictures():
@@ -119,7 +119,7 @@ def test_the_command_line_scores_a_model(tmp_path, capsys):
         torch.manual_seed(0)
         net = Autoencoder(AutoencoderConfig(16, 3, "mlp", latent=3, hidden=(8,), variational=True))
     LatentModel(net, {"name": "tiny", "data": "scenes"}).save(tmp_path / "model")
-    asked = ["manifold", "disentangle", str(tmp_path / "model"), "-n", "300", "-o", str(tmp_path / "out"), "--json"]
+    asked = ["latent-space", "disentangle", str(tmp_path / "model"), "-n", "300", "-o", str(tmp_path / "out"), "--json"]
     assert main(asked) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["disentanglement"]["tiny"]["N"] == 300 and list(told["factors"]) == [
