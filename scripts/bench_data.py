@@ -80,7 +80,7 @@ def main() -> None:
 def stream_all(folder: Path, args: argparse.Namespace) -> None:
     """One epoch, with a line at every power of ten."""
     from condgen.data.sources.rows import open_source
-    from condgen.data.streaming.stream import ShardViews, Stream
+    from condgen.data.streaming.stream import ShardBatches, Stream
 
     print(f"everything imported: {resident():.0f} MB", flush=True)
     began = time.perf_counter()
@@ -88,7 +88,9 @@ def stream_all(folder: Path, args: argparse.Namespace) -> None:
     seconds = time.perf_counter() - began
     print(f"looked through {len(stream):,} samples in {seconds:.1f} s ({len(stream) / seconds:,.0f} a second): "
           f"{resident():.0f} MB, {len(stream.texts):,} captions kept", flush=True)  # fmt: skip
-    views = ShardViews(stream, lambda texts: np.zeros((len(texts), 16), np.int64), args.batch, 0, threads=args.threads)
+    views = ShardBatches(
+        stream, lambda texts: np.zeros((len(texts), 16), np.int64), args.batch, 0, threads=args.threads
+    )
     marks = [10**k for k in range(4, 10) if 10**k < len(stream)] + [len(stream)]
     began, worked, steps = time.perf_counter(), time.process_time(), len(stream) // args.batch
     print(f"{'samples':>10} {'a second':>10} {'a CPU second':>13} {'MB now':>8} {'MB peak':>8}")

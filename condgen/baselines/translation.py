@@ -59,7 +59,7 @@ class UnpairedObjective:
 class PairedTraining(nn.Module):
     """A Trainable around a generator, in two turns: a critic sees an image beside its translation, or its partner.
 
-    A batch holds `a`, what is given, and `b`, its partner, see `data.pairs.PairViews`.
+    A batch holds `a`, what is given, and `b`, its partner, see `data.pairs.PairBatches`.
 
     References:
         Image-to-Image Translation with Conditional Adversarial Networks (Isola et al., 2017)
@@ -96,7 +96,7 @@ class UnpairedTraining(nn.Module):
     What is translated there and back must be what it was, and what is there already must stay. Critics see every second
     time an image that was painted before, and the new one takes its place in the pool; so they do not forget.
 
-    A batch holds `a` and `b`, images of the two sides without partners, and `dice`, see `data.pairs.PairViews`.
+    A batch holds `a` and `b`, images of the two sides without partners, and `dice`, see `data.pairs.PairBatches`.
 
     Args:
         a_to_b, b_to_a: generators for images of as many channels.

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     size = sum(file.stat().st_size for file in args.out.glob("embeds-*.safetensors"))
     if args.json:
         about = embeds.about
-        told = {"path": str(args.out), "pictures": len(embeds), "space": about.space, "embed_dim": about.embed_dim}
+        told = {"path": str(args.out), "images": len(embeds), "space": about.space, "embed_dim": about.embed_dim}
         show_json(told | {"data": about.data, "digest": about.digest, "bytes": size})
     else:
         print(f"{args.out}  {len(embeds):,} images of {embeds.about.data}, space {embeds.about.space}, {human(size)}")

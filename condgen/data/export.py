@@ -173,8 +173,8 @@ def _parquet(file: Path, contents: Contents) -> Iterator[Put]:
 
         def put(images: np.ndarray, label: int, first: int) -> None:
             for i, image in enumerate(_pil(images), first):
-                picture = {"bytes": png_bytes(image), "path": f"{label}-{i}.png"}
-                rows.append({"image": picture, "label": label, "label_name": names[label]})
+                cell = {"bytes": png_bytes(image), "path": f"{label}-{i}.png"}
+                rows.append({"image": cell, "label": label, "label_name": names[label]})
             write(ROWS)
 
         yield put

@@ -245,4 +245,4 @@ METHODS: dict[Method, Callable[[Backbone, SelfsupObjective, int], nn.Module]] = 
 """(backbone, objective, how many images there are) -> Trainable."""
 TEMPERATURES: dict[Method, float] = {"instance": 0.1, "simclr": 0.2, "moco": 0.2}
 LOOKS: dict[Method, int] = {"instance": 1, "simclr": 2, "moco": 2}
-"""Views of every image in a batch."""
+"""CaptionBatches of every image in a batch."""

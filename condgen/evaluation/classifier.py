@@ -21,7 +21,7 @@ from condgen import distributed
 from condgen.contracts import Batch, CondgenError, ProgressCallback
 from condgen.data.attributes import Attribute
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.labels import LabelledImages, LabelViews
+from condgen.data.datasets.labels import LabelBatches, LabelledImages
 from condgen.files.weights import WEIGHTS, fingerprint, load_part, save_part
 from condgen.nn.layers import ResBlock
 from condgen.training.trainer import FitConfig, Trainer
@@ -103,7 +103,7 @@ class ClassifierRun:
 
 
 class ClassifierTraining(nn.Module):
-    """A Trainable around a classifier. A batch is one of `LabelViews`; where a label is missing nothing is learned."""
+    """A Trainable around a classifier; batches come from `LabelBatches`. Missing labels add no loss."""
 
     turns = ("classifier",)
 
@@ -150,7 +150,7 @@ def train_classifier(
         training = ClassifierTraining(Classifier(config))
     batch = max(run.batch // distributed.world(), 1) * distributed.world()
     shift = max(1, round(run.shift * data.size)) if run.shift else 0
-    views = LabelViews(data, batch, run.seed, shift, run.flip, distributed.rank(), distributed.world())
+    views = LabelBatches(data, batch, run.seed, shift, run.flip, distributed.rank(), distributed.world())
     images = max(min(run.images, run.epochs * len(data)), batch)
     fit = Trainer(training, views, FitConfig(images=images, batch=batch, lr=run.lr), run.seed)
     with torch.random.fork_rng(devices=[]):

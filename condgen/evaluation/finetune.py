@@ -14,7 +14,7 @@ from condgen import distributed
 from condgen.contracts import Batch
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.labels import LabelledImages, LabelViews
+from condgen.data.datasets.labels import LabelBatches, LabelledImages
 from condgen.evaluation.features import Eyes, see
 from condgen.metrics.probes import Probe, accuracy
 from condgen.training.trainer import FitConfig, Trainer
@@ -83,7 +83,7 @@ def tune(
     data = LabelledImages(pictures, (attribute,), labels.astype(np.float32)[:, None])
     device = next(eyes.parameters()).device
     training = Tuning(eyes.cpu(), probe, to_float(pictures[:2]))
-    views = LabelViews(data, BATCH, seed, data.size // 14, False, distributed.rank(), distributed.world())
+    views = LabelBatches(data, BATCH, seed, data.size // 14, False, distributed.rank(), distributed.world())
     config = FitConfig(images=images, batch=BATCH, lr=LR, warmup=0.1, optimiser="adamw", ema=0)
     with torch.random.fork_rng(devices=[]):
         fit = Trainer(training, views, config, seed)

@@ -15,6 +15,8 @@ CONFIG_FIELDS = {"colours": "image_channels", "levels": "cardinalities"}
 """Fields of the `config.json` of a network."""
 INDEX_FIELDS = {"colours": "image_channels", "pictures": "reading", "factors": "attributes"}
 """Fields of `model_index.json`."""
+MANIFEST_FIELDS = {"pictures": "images", "normaliser": "normalizer"}
+"""Fields of the `manifest.json` of embeddings."""
 READING_FIELDS = {
     "colours": "image_channels", "image": "image_column", "text": "caption_column", "label": "label_column",
     "attributes": "attribute_columns", "split": "split_column", "how": "resize", "where": "filter",
@@ -66,6 +68,14 @@ def index(values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(out.get("reading"), dict):
         out["reading"] = fields(out["reading"], READING_FIELDS)
     return out
+
+
+def manifest(values: Any) -> Any:
+    """The `manifest.json` of stored embeddings."""
+    if not isinstance(values, dict) or not isinstance(values.get("files"), list):
+        return values
+    files = [fields(file, MANIFEST_FIELDS) if isinstance(file, dict) else file for file in values["files"]]
+    return fields(values, MANIFEST_FIELDS) | {"files": files}
 
 
 def tensor_name(name: str) -> str:

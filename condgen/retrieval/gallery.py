@@ -123,11 +123,11 @@ class Gallery:
         source = self.found
         yield from (table.path for table in source.tables)
         if source.form == "sidecars":
-            yield from (text for file in source.pictures if (text := file.with_suffix(".txt")).is_file())
+            yield from (text for file in source.images if (text := file.with_suffix(".txt")).is_file())
         light = tuple(table for table in source.tables if _names_files(table.path, table.image))
         for row in rows(replace(source, tables=light), self.split):
-            if isinstance(row.picture, Path):
-                yield row.picture
+            if isinstance(row.image, Path):
+                yield row.image
 
     def each(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
         """Every image once, uint8 (3, S, S); those that cannot be read are counted in `bad`.
@@ -150,7 +150,7 @@ class Gallery:
             text = f"{self.path}: {self.bad.total()} of {total} images left out: {told}"
             warnings.warn(text, CondgenWarning, stacklevel=2)
 
-    def pictures(self, numbers: Collection[int]) -> dict[int, Image.Image]:
+    def images(self, numbers: Collection[int]) -> dict[int, Image.Image]:
         """Some images by their place in the data, as they are; those that are gone meanwhile are left out."""
         wanted, out = set(numbers), {}
         if isinstance(self.found, Arrays):
@@ -161,10 +161,10 @@ class Gallery:
                     out[number] = Image.fromarray(images[own[number - first]].transpose(1, 2, 0).copy())
             return out
         for number, row in enumerate(rows(self.found, self.split)):
-            if number in wanted and row.picture is not None:
+            if number in wanted and row.image is not None:
                 wanted.remove(number)
                 with suppress(ImageError):
-                    out[number] = decode(row.picture, name=row.key)[0]
+                    out[number] = decode(row.image, name=row.key)[0]
             if not wanted:
                 break
         return out
@@ -194,7 +194,7 @@ class Gallery:
     def _rows(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
         def square(job: tuple[Entry, Row]) -> np.ndarray | ImageError:
             try:
-                return fit(decode(job[1].picture, name=job[1].key)[0], size, self.resize)
+                return fit(decode(job[1].image, name=job[1].key)[0], size, self.resize)
             except ImageError as error:
                 return error
 
@@ -213,15 +213,15 @@ class Gallery:
         for number, row in enumerate(rows(self.found, self.split)):
             if not row.kept or not (in_split(row.split, self.split) or (row.fault and not row.split)):
                 continue
-            if row.picture is None:
+            if row.image is None:
                 self.bad.add(row.fault or "missing file", row.key)
-            elif isinstance(row.picture, Path) and row.picture in seen:
-                own = seen[row.picture].captions
+            elif isinstance(row.image, Path) and row.image in seen:
+                own = seen[row.image].captions
                 own += [caption for caption in row.captions if caption not in own]
             else:
                 entry = Entry(number, row.key, list(row.captions), self._label(row))
-                if isinstance(row.picture, Path):
-                    seen[row.picture] = entry
+                if isinstance(row.image, Path):
+                    seen[row.image] = entry
                 yield entry, row
 
     def _label(self, row: Row) -> str:

@@ -74,7 +74,7 @@ class Found:
     """What a query found, the nearest first."""
 
     query: str
-    kind: Literal["text", "picture"]
+    kind: Literal["text", "image"]
     hits: tuple[Hit, ...]
 
 
@@ -174,7 +174,7 @@ class Finder:
             if is_text(query):
                 check_text(self.encoder, query)
             else:
-                picture_of(query)
+                image_of(query)
 
     def embed(self, cache: str | Path | None = None, progress: ProgressCallback = lambda share, what: None) -> Vectors:
         """The embeddings of the images: those that are kept, where they are of this encoder and of these images as
@@ -203,14 +203,14 @@ class Finder:
         scores = np.stack([embed for *_, embed in known]) @ vectors.embeds.T  # (queries, N)
         return [Found(name, kind, self._hits(own, n)) for (name, kind, _), own in zip(known, scores)]
 
-    def _known(self, query: Query) -> tuple[str, Literal["text", "picture"], np.ndarray]:
+    def _known(self, query: Query) -> tuple[str, Literal["text", "image"], np.ndarray]:
         """Name, kind and embedding of a query."""
         name = str(getattr(query, "filename", "") or "an image") if isinstance(query, Image.Image) else str(query)
         name = name.encode("utf-8", "replace").decode()
         if is_text(query):
             return name, "text", embed_texts(self.encoder, [query])[0]
-        square = torch.from_numpy(fit(picture_of(query), self.encoder.size, self.gallery.resize))
-        return name, "picture", self.encoder.embed_image(to_float(square[None])).numpy()[0]
+        square = torch.from_numpy(fit(image_of(query), self.encoder.size, self.gallery.resize))
+        return name, "image", self.encoder.embed_image(to_float(square[None])).numpy()[0]
 
     def _hits(self, scores: np.ndarray, n: int) -> tuple[Hit, ...]:
         n = min(n, len(scores))
@@ -228,15 +228,15 @@ class Finder:
         Args:
             found: what `find` gave for `queries`.
         """
-        pictures = self.gallery.pictures({hit.number for one in found for hit in one.hits})
+        images = self.gallery.images({hit.number for one in found for hit in one.hits})
         most = max(len(one.hits) for one in found) + 1
         columns = min(most, 10) if len(found) > 1 else -(-most // max(1, round((most / 1.6) ** 0.5)))
         cells, labels = [], []
         for one, query in zip(found, queries):
-            cells.append(tile(one.query, CELL) if one.kind == "text" else self._cell(picture_of(query)))
+            cells.append(tile(one.query, CELL) if one.kind == "text" else self._cell(image_of(query)))
             labels.append("" if one.kind == "text" else f"query: {Path(one.query).name}")
             for hit in one.hits:
-                there = pictures.get(hit.number)
+                there = images.get(hit.number)
                 cells.append(tile("gone", CELL) if there is None else self._cell(there))
                 labels.append(f"{hit.score:.3f} · {hit.text or hit.file}")
             blank = -len(cells) % columns
@@ -244,9 +244,9 @@ class Finder:
             labels += [""] * blank
         return grid(cells, labels, columns, CELL)
 
-    def _cell(self, picture: Image.Image) -> Image.Image:
-        edges = min(picture.size) if self.gallery.resize == "crop" else max(picture.size)
-        square = fit(picture, min(CELL, edges), self.gallery.resize)
+    def _cell(self, image: Image.Image) -> Image.Image:
+        edges = min(image.size) if self.gallery.resize == "crop" else max(image.size)
+        square = fit(image, min(CELL, edges), self.gallery.resize)
         return Image.fromarray(square.transpose(1, 2, 0).copy())
 
 
@@ -290,10 +290,10 @@ def embed_gallery(
     encoder: ImageEncoder, gallery: Gallery, progress: ProgressCallback
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Unit vectors, float32 (N, D), of all images that can be read, and what each is of."""
-    entries, embeds, pictures = [], [], gallery.each(encoder.size)
+    entries, embeds, images = [], [], gallery.each(encoder.size)
     progress(0.0, f"embedding the images of {gallery.name}")
     clock = Clock(progress, len(gallery), 0)
-    while some := list(islice(pictures, ROWS)):
+    while some := list(islice(images, ROWS)):
         entries += [entry for entry, _ in some]
         embeds.append(encoder.embed_image(to_float(np.stack([image for _, image in some]))).numpy())
         clock.add(len(some))
@@ -336,7 +336,7 @@ def is_text(query: Query) -> bool:
     raise CondgenError(f"{short(query)} is called like an image, but is not there. Check the path, or say --text.")
 
 
-def picture_of(query: Query) -> Image.Image:
+def image_of(query: Query) -> Image.Image:
     """The image that a query is, RGB; errors as in `open_image`."""
     return query.convert("RGB") if isinstance(query, Image.Image) else open_image(query)
 

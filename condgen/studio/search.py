@@ -108,7 +108,7 @@ class Finding:
             return self._shown(found), f"{len(found.hits)} images, {found.hits[0].score:.3f} the nearest"
 
     def _shown(self, found: Found) -> list[tuple[Image.Image, str]]:
-        pictures = self.finder.gallery.pictures({hit.number for hit in found.hits})
+        pictures = self.finder.gallery.images({hit.number for hit in found.hits})
         for picture in pictures.values():
             picture.thumbnail((EDGE, EDGE))
         hits = [hit for hit in found.hits if hit.number in pictures]

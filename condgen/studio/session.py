@@ -25,7 +25,7 @@ from condgen.pipelines.text_to_image import MAX_PROMPT, TextToImage, to_pil
 
 MOST = 16
 RATE = 6.0
-"""Views per second that are sent to the page; a step more often than that is not shown."""
+"""CaptionBatches per second that are sent to the page; a step more often than that is not shown."""
 SEEDS = 2**63
 DRAWN = 10**6
 """Seeds that are drawn stay below this: enough to choose from, short enough to read."""

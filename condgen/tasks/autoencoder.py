@@ -23,7 +23,7 @@ from condgen.baselines.mixture import fit_mixture
 from condgen.contracts import Batch
 from condgen.data.batches.captions import to_float
 from condgen.data.batches.order import held_out
-from condgen.data.datasets.labels import LabelledImages, LabelViews
+from condgen.data.datasets.labels import LabelBatches, LabelledImages
 from condgen.data.sources.open_images import open_any
 from condgen.evaluation.reconstruction import bound_of
 from condgen.metrics.image_quality import psnr
@@ -74,7 +74,9 @@ class AutoencoderTask(Task):
 
     def views(self) -> Callable[[int], Batch]:
         c = self.config
-        return LabelViews(self.data, c.fit_autoencoder.batch, c.seed, 0, False, distributed.rank(), distributed.world())
+        return LabelBatches(
+            self.data, c.fit_autoencoder.batch, c.seed, 0, False, distributed.rank(), distributed.world()
+        )
 
     def model(self, trained: nn.Module, about: dict[str, Any]) -> LatentModel:
         return LatentModel(trained.net, about)

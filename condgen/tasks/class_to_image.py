@@ -17,7 +17,7 @@ from condgen import distributed
 from condgen.contracts import CondgenError
 from condgen.data.attributes import LABEL
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.labels import LabelledImages, LabelViews
+from condgen.data.datasets.labels import LabelBatches, LabelledImages
 from condgen.data.embeddings.compute import digest_of
 from condgen.data.sources.labels import open_labelled
 from condgen.files.card import write_card
@@ -113,7 +113,7 @@ class ClassToImageTask:
         reads = {"size": self.data.size, "image_channels": self.data.image_channels, "cardinalities": cardinalities}
         decoder = new_decoder(c, reads, to_float(self.data.images[:5000]))
         own = (distributed.rank(), distributed.world())
-        views = LabelViews(self.data, c.fit_decoder.batch, c.seed, c.pictures.shift, c.pictures.flip, *own)
+        views = LabelBatches(self.data, c.fit_decoder.batch, c.seed, c.pictures.shift, c.pictures.flip, *own)
         fit = Trainer(training_of(c, decoder), views, self.bound("decoder", c.fit_decoder), c.seed)
         for step in drive(fit, self.run, "decoder", self.display, milestones(c.watch)):
             now = fit.snapshot()

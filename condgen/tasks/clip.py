@@ -15,13 +15,13 @@ import torch
 
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, Encoder
-from condgen.data.batches.captions import Views, to_float
+from condgen.data.batches.captions import CaptionBatches, to_float
 from condgen.data.batches.order import held_out
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.datasets.labels import captioned
 from condgen.data.sources.labels import open_either, open_labelled
 from condgen.data.sources.rows import Columns, Source
-from condgen.data.streaming.stream import ShardViews, Stream, open_captioned
+from condgen.data.streaming.stream import ShardBatches, Stream, open_captioned
 from condgen.data.templates import class_captions, templates_of
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipTraining
@@ -189,8 +189,10 @@ class ClipTask(Task):
         batch, p = c.fit_clip.batch, c.pictures
         if not isinstance(self.data, Stream):
             tokens = self.tokenizer.encode(self.data.texts)
-            return Views(self.data, tokens, batch, c.seed, c.clip_objective.negatives, p.shift, *own, flip=c.flip)
-        views = ShardViews(self.data, self.tokenizer.encode, batch, c.seed, p.shift, p.buffer, *own)
+            return CaptionBatches(
+                self.data, tokens, batch, c.seed, c.clip_objective.negatives, p.shift, *own, flip=c.flip
+            )
+        views = ShardBatches(self.data, self.tokenizer.encode, batch, c.seed, p.shift, p.buffer, *own)
         self.reading_on.callback(views.close)
         return views
 

@@ -15,7 +15,7 @@ from condgen import distributed
 from condgen.baselines.gans import Codes, Gan, GanConfig, GanTraining
 from condgen.contracts import Batch
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.labels import LabelledImages, LabelViews
+from condgen.data.datasets.labels import LabelBatches, LabelledImages
 from condgen.data.sources.open_images import open_any
 from condgen.metrics.diversity import mean_distance
 from condgen.pipelines.base import to_pil
@@ -65,7 +65,7 @@ class GanTask(Task):
 
     def views(self) -> Callable[[int], Batch]:
         c = self.config
-        return LabelViews(self.data, c.fit_gan.batch, c.seed, 0, c.flip, distributed.rank(), distributed.world())
+        return LabelBatches(self.data, c.fit_gan.batch, c.seed, 0, c.flip, distributed.rank(), distributed.world())
 
     def model(self, trained: nn.Module, about: dict[str, Any]) -> LatentModel:
         return LatentModel(trained.gan, about, critic=trained.critic)

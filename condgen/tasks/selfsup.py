@@ -18,7 +18,7 @@ from condgen.data.attributes import LABEL
 from condgen.data.batches.augment import DICE, augment
 from condgen.data.batches.captions import to_float
 from condgen.data.batches.order import held_out
-from condgen.data.batches.views import Looks
+from condgen.data.batches.views import ViewBatches
 from condgen.data.datasets.labels import LabelledImages
 from condgen.data.sources.open_images import open_any
 from condgen.encoders.backbones import Backbone, BackboneConfig
@@ -85,7 +85,7 @@ class SelfsupTask(Task):
         c = self.config
         noise = c.objective.noise if c.method == "instance" else 0
         own = (distributed.rank(), distributed.world())
-        return Looks(self.data.images, c.fit_selfsup.batch, c.seed, c.augment, LOOKS[c.method], noise, *own)
+        return ViewBatches(self.data.images, c.fit_selfsup.batch, c.seed, c.augment, LOOKS[c.method], noise, *own)
 
     def model(self, trained: nn.Module, about: dict[str, Any]) -> ImageEncoder:
         return ImageEncoder(trained.encoder.backbone, about)

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, Encoder
-from condgen.data.batches.captions import Views, to_float
+from condgen.data.batches.captions import CaptionBatches, to_float
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.embeddings.compute import digest_of, embed
-from condgen.data.embeddings.store import Embeds, EmbedViews
-from condgen.data.streaming.stream import ShardViews, Stream, open_captioned
+from condgen.data.embeddings.store import EmbedBatches, Embeds
+from condgen.data.streaming.stream import ShardBatches, Stream, open_captioned
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipTraining
 from condgen.encoders.interop.load import is_there, load_pair, open_encoder, reads_size, save_pair
@@ -188,13 +188,13 @@ class TextToImageTask:
     def tokens(self) -> np.ndarray:
         return self.tokenizer.encode(self.data.texts)
 
-    def views(self, batch: int, negatives: int = 0, shift: int = 0) -> Views | ShardViews:
+    def views(self, batch: int, negatives: int = 0, shift: int = 0) -> CaptionBatches | ShardBatches:
         """Batches for one stage; those of the stage before read no more."""
         seed, own = self.config.seed, (distributed.rank(), distributed.world())
         if not isinstance(self.data, Stream):
-            return Views(self.data, self.tokens, batch, seed, negatives, shift, *own)
+            return CaptionBatches(self.data, self.tokens, batch, seed, negatives, shift, *own)
         self.reading.close()
-        views = ShardViews(self.data, self.tokenizer.encode, batch, seed, shift, self.config.pictures.buffer, *own)
+        views = ShardBatches(self.data, self.tokenizer.encode, batch, seed, shift, self.config.pictures.buffer, *own)
         self.reading.callback(views.close)
         return views
 
@@ -367,12 +367,14 @@ class TextToImageTask:
             pass
         self._keep(self._finish(fit).prior, f"prior_{kind}")
 
-    def _prior_views(self) -> Views | EmbedViews:
+    def _prior_views(self) -> CaptionBatches | EmbedBatches:
         batch = self.config.fit_prior.batch
         if self.embeds is not None:
-            return EmbedViews(self.embeds, batch, self.config.seed, rank=distributed.rank(), world=distributed.world())
+            return EmbedBatches(
+                self.embeds, batch, self.config.seed, rank=distributed.rank(), world=distributed.world()
+            )
         views = self.views(batch).without_images()
-        return views.cache("image_embed", self.image_embed, "picture").cache("text_embed", self.text_embed, "text")
+        return views.cache("image_embed", self.image_embed, "image").cache("text_embed", self.text_embed, "text")
 
     @cached_property
     def priors(self) -> dict[str, torch.nn.Module]:
@@ -400,15 +402,15 @@ class TextToImageTask:
             self._watch(fit, step)
         self._keep(self._finish(fit).decoder, "decoder")
 
-    def _decoder_views(self) -> Views | ShardViews:
+    def _decoder_views(self) -> CaptionBatches | ShardBatches:
         """Images with what the decoder is told of them, see `DecoderObjective`."""
         objective = self.config.decoder_objective
         guessed = objective.conditioning == "image" and objective.guessed and "regression" in self.priors
         views = self.views(self.config.fit_decoder.batch, shift=self.config.pictures.shift)
-        if isinstance(views, Views):
+        if isinstance(views, CaptionBatches):
             if objective.conditioning == "text":
                 return views.cache("z", self.normalizer(self.text_embed), per="text")
-            views.cache("z", self.normalizer(self.image_embed), per="picture")
+            views.cache("z", self.normalizer(self.image_embed), per="image")
             return views.cache("guess", self.guess, per="text") if guessed else views
         embeds, normalizer = self.embeds, self.normalizer
         embeds.check(self.space["space"], self.data.digest)

@@ -14,7 +14,7 @@ from torch import nn
 
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, CondgenWarning
-from condgen.data.datasets.pairs import Pairs, PairViews, Unpaired
+from condgen.data.datasets.pairs import PairBatches, Pairs, Unpaired
 from condgen.data.sources.sides import open_sides
 from condgen.evaluation.translation import scores_of, sheet_of
 from condgen.files.images import grid, png_bytes, write_bytes
@@ -80,7 +80,7 @@ class TranslationTask(Task):
 
     def views(self) -> Callable[[int], Batch]:
         c, p = self.config, self.config.pictures
-        return PairViews(
+        return PairBatches(
             self.data, c.fit_translation.batch, c.seed, p.shift, p.flip, distributed.rank(), distributed.world()
         )
 

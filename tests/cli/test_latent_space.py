@@ -38,7 +38,7 @@ def spaces(tmp_path_factory) -> Path:
         vae = Autoencoder(AutoencoderConfig(8, 1, body="mlp", hidden=(16,), latent=4, variational=True))
         gan = Gan(GanConfig(size=8, image_channels=1))
     for name, net in (("vae", vae), ("gan", gan)):
-        LatentModel(net, {"name": name, "data": "digits", "pictures": {}}).save(folder / name)
+        LatentModel(net, {"name": name, "data": "digits", "reading": {}}).save(folder / name)
     return folder
 
 

@@ -8,7 +8,7 @@ import torch
 
 from condgen.contracts import CondgenError
 from condgen.data.attributes import Attribute
-from condgen.data.datasets.labels import LabelledImages, LabelViews
+from condgen.data.datasets.labels import LabelBatches, LabelledImages
 
 CLOTHES = Attribute("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))
 AGE = Attribute("age", mean=40.0, sd=10.0, low=18.0, high=90.0)
@@ -47,11 +47,11 @@ def some(n: int = 12) -> LabelledImages:
 
 def test_an_epoch_shows_every_picture_once_with_its_codes():
     data = some()
-    views = LabelViews(data, 4, seed=1)
+    views = LabelBatches(data, 4, seed=1)
     batches = [views(step) for step in range(3)]
     images = torch.cat([batch["image"] for batch in batches])
     back = ((images + 1) * 127.5).round().to(torch.uint8).numpy()
-    rows = [next(i for i in range(12) if (data.images[i] == picture).all()) for picture in back]
+    rows = [next(i for i in range(12) if (data.images[i] == image).all()) for image in back]
     assert sorted(rows) == list(range(12))
     targets, known = (torch.cat([batch[name] for batch in batches]).numpy() for name in ("targets", "has_targets"))
     assert (known == ~np.isnan(data.targets[rows])).all()
@@ -60,15 +60,15 @@ def test_an_epoch_shows_every_picture_once_with_its_codes():
 
 def test_the_parts_of_two_processes_are_the_batch_of_one():
     data, shape = some(), {"seed": 2, "shift": 1, "flip": True}
-    whole = LabelViews(data, 4, **shape)(5)
-    parts = [LabelViews(data, 4, **shape, rank=rank, world=2)(5) for rank in (0, 1)]
+    whole = LabelBatches(data, 4, **shape)(5)
+    parts = [LabelBatches(data, 4, **shape, rank=rank, world=2)(5) for rank in (0, 1)]
     for name, value in whole.items():
         assert torch.equal(value, torch.cat([part[name] for part in parts])), name
 
 
 def test_flips_mirror_about_half_of_the_pictures():
     data = some()
-    plain, flipped = LabelViews(data, 12, 0)(0)["image"], LabelViews(data, 12, 0, flip=True)(0)["image"]
+    plain, flipped = LabelBatches(data, 12, 0)(0)["image"], LabelBatches(data, 12, 0, flip=True)(0)["image"]
     same = [bool(torch.equal(a, b)) for a, b in zip(plain, flipped)]
     mirrored = [bool(torch.equal(a, b.flip(-1))) for a, b in zip(plain, flipped)]
     assert all(a != b for a, b in zip(same, mirrored)) and 0 < sum(mirrored) < 12

@@ -30,8 +30,8 @@ def png(colour: tuple[int, ...] = (0, 0, 0), mode: str = "RGB", size: tuple[int,
     return file.getvalue()
 
 
-def write(folder: Path, pictures: dict[str, bytes], rows: list[dict]) -> Path:
-    for name, content in pictures.items():
+def write(folder: Path, images: dict[str, bytes], rows: list[dict]) -> Path:
+    for name, content in images.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     (folder / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
@@ -53,15 +53,15 @@ def bomb() -> bytes:
 def faulty(at: Path) -> tuple[Path, dict[str, int]]:
     """A folder with every fault that a row can have beside three good rows, and how often each is there."""
     (at.parent / "secret.png").write_bytes(png())
-    pictures = {name: png(colour) for name, colour in GOOD.items()}
-    pictures |= {"alone.png": png(), "stray.png": png(), "half.png": png()[:40], "huge.png": bomb()}
+    images = {name: png(colour) for name, colour in GOOD.items()}
+    images |= {"alone.png": png(), "stray.png": png(), "half.png": png()[:40], "huge.png": bomb()}
     outside = ("../secret.png", str(at.parent / "secret.png"), "a/../../secret.png", "..\\secret.png", "C:\\a.png")
     rows = [row(name, f"a {name[:-4]} square") for name in GOOD]
     rows += [row(name) for name in ("none.png", "half.png", "huge.png", *outside, None, 7, "nul\0.png", "a" * 300)]
     rows += [row("alone.png", text) for text in (" \n", None, [], [None, ""], "\u200b", "<pad>")] + [
         row("red.png", "a red square")
     ]
-    folder = write(at, pictures, rows)
+    folder = write(at, images, rows)
     with (folder / "metadata.jsonl").open("a") as file:
         file.write('\n{"file_name": "red.png", \n[1]\n' + "[" * 100_000 + "\n")
     expected = {"missing file": 5, "no caption": 6, "outside the folder": len(outside), "broken metadata line": 3}
@@ -78,7 +78,7 @@ def report_of_faults(tmp_path):
 def test_every_fault_is_counted_under_its_reason(report_of_faults):
     report, expected = report_of_faults
     assert report.bad == expected
-    assert (report.usable, report.pictures, report.total) == (3, 3, 3 + sum(expected.values()))
+    assert (report.usable, report.images, report.total) == (3, 3, 3 + sum(expected.values()))
     assert report.examples["duplicate row"] == ["red.png (same file, same caption)"]
     assert report.examples["image absent from metadata"] == ["stray.png"]
     assert report.examples["too large image"][0].startswith("huge.png (")
@@ -114,9 +114,9 @@ def test_what_is_odd_is_a_note_and_stays_usable(tmp_path):
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     Image.new("CMYK", (4, 4), (255, 0, 0, 0)).save(tmp_path / "cmyk.jpg")
     Image.fromarray(np.full((4, 4), 999, np.uint16)).save(tmp_path / "deep.png")
-    pictures = {"clear.png": png((1, 2, 3, 4), "RGBA"), "bit.png": png(1, "1"), "one.png": png(), "two.png": png()}
-    names = ["moving.gif", "cmyk.jpg", "deep.png", *pictures]
-    report = check(write(tmp_path, pictures, [row(name) for name in names]))
+    images = {"clear.png": png((1, 2, 3, 4), "RGBA"), "bit.png": png(1, "1"), "one.png": png(), "two.png": png()}
+    names = ["moving.gif", "cmyk.jpg", "deep.png", *images]
+    report = check(write(tmp_path, images, [row(name) for name in names]))
     assert report.bad == {} and report.usable == report.total == 7 and report.ok()
     assert report.notes.pop("palette") == 1
     assert report.notes == dict.fromkeys(["animated", "CMYK", "16-bit", "alpha", "1-bit", "duplicate image"], 1)
@@ -124,23 +124,23 @@ def test_what_is_odd_is_a_note_and_stays_usable(tmp_path):
 
 
 def test_same_bytes_in_another_shape_are_no_duplicate(tmp_path):
-    pictures = {"wide.png": png(size=(8, 2)), "high.png": png(size=(2, 8))}
-    report = check(write(tmp_path, pictures, [row(name) for name in pictures]))
+    images = {"wide.png": png(size=(8, 2)), "high.png": png(size=(2, 8))}
+    report = check(write(tmp_path, images, [row(name) for name in images]))
     assert report.notes == {} and report.sizes == {"8 x 2": 1, "2 x 8": 1}
 
 
 def test_statistics_of_captions_and_splits(tmp_path):
-    pictures = {name: png(colour) for name, colour in GOOD.items()}
+    images = {name: png(colour) for name, colour in GOOD.items()}
     rows = [
         row("red.png", ["red", "a red square"], split="train"),
         row("green.png", "a square", split="test"),
         row("blue.png", "a square", split=""),
         row("blue.png", "one more said of the blue one", split=""),
     ]
-    report = check(write(tmp_path, pictures, rows))
+    report = check(write(tmp_path, images, rows))
     assert report.captions == {"count": 5, "distinct": 4, "words_min": 1, "words_median": 2, "words_max": 7}
     assert report.splits == {"(none)": 2, "train": 1, "test": 1} and report.split_rule == "a column"
-    assert (report.usable, report.pictures) == (4, 3)
+    assert (report.usable, report.images) == (4, 3)
     assert check(tmp_path, split="test").total == 1
     assert check(tmp_path, filter="split=train").total == 1
 

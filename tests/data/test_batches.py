@@ -3,14 +3,14 @@ import pytest
 import torch
 
 from condgen.contracts import CondgenError
-from condgen.data.batches.captions import Views, to_float, to_uint8
+from condgen.data.batches.captions import CaptionBatches, to_float, to_uint8
 from condgen.data.datasets.captions import CaptionedImages, intern_captions
 from condgen.data.synthetic.scenes import scenes
 
 
 def views(n=50, batch=8, **more):
     data = scenes(n, seed=2)
-    return Views(data, np.arange(len(data.texts))[:, None], batch, seed=3, **more), data
+    return CaptionBatches(data, np.arange(len(data.texts))[:, None], batch, seed=3, **more), data
 
 
 def test_batch_k_is_always_the_same():
@@ -66,7 +66,7 @@ def test_a_batch_that_cannot_be_split_is_refused():
 
 def test_cached_rows_belong_to_their_picture_and_text():
     source, data = views()
-    source.cache("z", to_float(data.images).sum((1, 2, 3)), per="picture")
+    source.cache("z", to_float(data.images).sum((1, 2, 3)), per="image")
     source.cache("t", torch.arange(len(data.texts)), per="text")
     batch = source(1)
     torch.testing.assert_close(batch["z"], batch["image"].sum((1, 2, 3)))

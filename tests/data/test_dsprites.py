@@ -33,8 +33,8 @@ def file(tmp_path, images, targets):
     return path
 
 
-def number_of(picture):
-    return int((picture[0, :4, :4].flatten() > 0) @ (1 << np.arange(16)))
+def number_of(image):
+    return int((image[0, :4, :4].flatten() > 0) @ (1 << np.arange(16)))
 
 
 def test_every_picture_has_its_factors_and_is_in_one_split(file, targets):
@@ -42,7 +42,7 @@ def test_every_picture_has_its_factors_and_is_in_one_split(file, targets):
     for split in ("train", "test"):
         data = open_labelled(file, split=split, attribute_columns=EVERY)
         assert data.images.shape[1:] == (1, 8, 8) and [factor.name for factor in data.attributes] == list(EVERY)
-        numbers = [number_of(picture) for picture in data.images]
+        numbers = [number_of(image) for image in data.images]
         assert (data.targets == targets[numbers, 1:]).all() and set(np.unique(data.images)) == {0, 255}
         seen.append(set(numbers))
     assert not seen[0] & seen[1] and len(seen[0] | seen[1]) == len(targets)

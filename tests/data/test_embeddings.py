@@ -16,11 +16,11 @@ from condgen.data.batches.captions import to_float
 from condgen.data.embeddings import compute
 from condgen.data.embeddings import store as embeds_module
 from condgen.data.embeddings.compute import embed
-from condgen.data.embeddings.store import Embeds, EmbedViews
+from condgen.data.embeddings.store import EmbedBatches, Embeds
 from condgen.data.sources.captions import load_captions
 from condgen.data.sources.rows import open_source
 from condgen.data.streaming import stream as stream_module
-from condgen.data.streaming.stream import ShardViews, Stream, text_number
+from condgen.data.streaming.stream import ShardBatches, Stream, text_number
 from condgen.data.synthetic.scenes import scenes
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.pipelines.text_to_image import space_of
@@ -83,22 +83,22 @@ def test_moments_do_not_hang_on_the_parts(model, stream, tmp_path, monkeypatch):
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_batches_of_embeddings_are_every_picture_once_whatever_the_ranks(model, stream, tmp_path, world):
     embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
-    whole = EmbedViews(embeds, 6, seed=3, buffer=24)
-    parts = [EmbedViews(embeds, 6, seed=3, buffer=24, rank=rank, world=world) for rank in range(world)]
+    whole = EmbedBatches(embeds, 6, seed=3, buffer=24)
+    parts = [EmbedBatches(embeds, 6, seed=3, buffer=24, rank=rank, world=world) for rank in range(world)]
     seen = []
     for step in range(30):
         one, united = whole(step), [part(step) for part in parts]
         assert all(torch.equal(torch.cat([part[name] for part in united]), one[name]) for name in one)
         seen += one["row"].tolist()
     assert Counter(seen) == dict.fromkeys(range(N), 2)
-    batch, again = whole(17), EmbedViews(embeds, 6, seed=3, buffer=24)(17)
+    batch, again = whole(17), EmbedBatches(embeds, 6, seed=3, buffer=24)(17)
     assert all(torch.equal(batch[name], again[name]) for name in batch)
 
 
 def test_a_batch_of_embeddings_is_of_one_picture_and_one_of_its_captions(model, stream, tmp_path):
     embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
     captions = [sample.captions for sample in stream.samples(0, N)]
-    views = EmbedViews(embeds, 16, seed=1, buffer=24)
+    views = EmbedBatches(embeds, 16, seed=1, buffer=24)
     chosen = set()
     for step in range(12):
         batch = views(step)
@@ -116,7 +116,7 @@ def test_a_batch_of_embeddings_is_of_one_picture_and_one_of_its_captions(model, 
 
 def test_pictures_and_embeddings_meet_by_their_number(model, stream, tmp_path):
     embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
-    views = ShardViews(stream, model.tokenizer.encode, 6, seed=2, buffer=24)
+    views = ShardBatches(stream, model.tokenizer.encode, 6, seed=2, buffer=24)
     views.derive("z", lambda b: embeds.image(b["row"])).derive("t", lambda b: embeds.text(b["row"], b["caption"]))
     with torch.inference_mode():
         for step in (0, 7, 20):
@@ -129,7 +129,7 @@ def test_pictures_and_embeddings_meet_by_their_number(model, stream, tmp_path):
 def test_few_units_are_held(model, stream, tmp_path, monkeypatch):
     monkeypatch.setattr(embeds_module, "HELD_BYTES", 1)
     embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
-    views = EmbedViews(embeds, 6, seed=3, buffer=40)
+    views = EmbedBatches(embeds, 6, seed=3, buffer=40)
     for step in range(15):
         views(step)
         assert len(embeds._held) <= 8
@@ -228,7 +228,7 @@ def test_the_command(condgen, tiny_folder):
     before = {p.name: p.stat().st_mtime_ns for p in Path("out").glob("embeds-*")}
     code, out, _ = condgen(*argv, "--json")
     told = json.loads(out)
-    assert told["pictures"] == 40 and told["space"] == Embeds("out").about.space
+    assert told["images"] == 40 and told["space"] == Embeds("out").about.space
     assert before == {p.name: p.stat().st_mtime_ns for p in Path("out").glob("embeds-*")}
     assert "image_embed" in load_file("out/embeds-00000.safetensors")
 

@@ -16,9 +16,9 @@ from condgen.contracts import CondgenError
 from condgen.data.sources.images import MAX_PIXELS, ImageError, decode, fit, open_image
 
 
-def as_bytes(picture: Image.Image, form: str = "PNG", **options) -> bytes:
+def as_bytes(image: Image.Image, form: str = "PNG", **options) -> bytes:
     file = io.BytesIO()
-    picture.save(file, form, **options)
+    image.save(file, form, **options)
     return file.getvalue()
 
 
@@ -34,37 +34,37 @@ def raw_png(width: int, height: int, depth: int, colour_type: int, rows: bytes, 
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + ends
 
 
-def pixel(picture: Image.Image, at: tuple[int, int] = (0, 0)) -> tuple[int, ...]:
-    assert picture.mode == "RGB"
-    return picture.getpixel(at)
+def pixel(image: Image.Image, at: tuple[int, int] = (0, 0)) -> tuple[int, ...]:
+    assert image.mode == "RGB"
+    return image.getpixel(at)
 
 
 def test_rgb_passes_unchanged_from_file_and_from_bytes(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
     (tmp_path / "a.png").write_bytes(as_bytes(Image.fromarray(noise)))
     for source in (tmp_path / "a.png", str(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes()):
-        picture, oddities = decode(source)
-        assert np.array_equal(np.asarray(picture), noise) and oddities == ()
+        image, oddities = decode(source)
+        assert np.array_equal(np.asarray(image), noise) and oddities == ()
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped():
     values = np.array([[0, 257, 32768], [40000, 65534, 65535]], np.uint16)
-    picture, oddities = decode(as_bytes(Image.fromarray(values)))
-    assert np.array_equal(np.asarray(picture)[:, :, 0], np.round(values / 257).astype(np.uint8))
+    image, oddities = decode(as_bytes(Image.fromarray(values)))
+    assert np.array_equal(np.asarray(image)[:, :, 0], np.round(values / 257).astype(np.uint8))
     assert oddities == ("16-bit",)
 
 
 def test_sixteen_bit_grey_with_a_clear_value_shows_the_background():
     rows = b"\0" + struct.pack(">HH", 1000, 65535)
-    picture, oddities = decode(raw_png(2, 1, 16, 0, rows, struct.pack(">H", 1000)), background=(9, 8, 7))
-    assert (pixel(picture), pixel(picture, (1, 0))) == ((9, 8, 7), (255, 255, 255))
+    image, oddities = decode(raw_png(2, 1, 16, 0, rows, struct.pack(">H", 1000)), background=(9, 8, 7))
+    assert (pixel(image), pixel(image, (1, 0))) == ((9, 8, 7), (255, 255, 255))
     assert "16-bit" in oddities and "alpha" in oddities
 
 
 def test_sixteen_bit_colour_is_within_one_level():
     rows = b"\0" + struct.pack(">HHH", 0, 32896, 65535)
-    picture, oddities = decode(raw_png(1, 1, 16, 2, rows))
-    assert np.abs(np.array(pixel(picture)) - (0, 128, 255)).max() <= 1 and oddities == ("16-bit",)
+    image, oddities = decode(raw_png(1, 1, 16, 2, rows))
+    assert np.abs(np.array(pixel(image)) - (0, 128, 255)).max() <= 1 and oddities == ("16-bit",)
 
 
 def test_floating_point_is_refused_because_its_range_is_unknown():
@@ -87,8 +87,8 @@ def test_every_kind_of_transparency_shows_the_background():
         "GIF": as_bytes(palette, "GIF", transparency=0),
     }
     for kind, content in clear.items():
-        picture, oddities = decode(content)
-        assert pixel(picture) == (255, 255, 255) and "alpha" in oddities, kind
+        image, oddities = decode(content)
+        assert pixel(image) == (255, 255, 255) and "alpha" in oddities, kind
         assert pixel(open_image(content, background=(1, 2, 3))) == (1, 2, 3), kind
     assert pixel(open_image(clear["palette"]), (1, 0)) == (0, 0, 255)
 
@@ -104,29 +104,29 @@ def test_cmyk_one_bit_and_palette_become_rgb():
     white, oddities = decode(as_bytes(Image.new("1", (3, 3), 1)))
     assert oddities == ("1-bit",) and pixel(white) == (255, 255, 255)
     green = Image.new("RGB", (3, 3), (0, 255, 0)).convert("P", palette=Image.Palette.ADAPTIVE)
-    picture, oddities = decode(as_bytes(green))
-    assert oddities == ("palette",) and pixel(picture) == (0, 255, 0)
+    image, oddities = decode(as_bytes(green))
+    assert oddities == ("palette",) and pixel(image) == (0, 255, 0)
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
 def test_an_animation_gives_its_first_frame(form):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ((255, 0, 0), (0, 0, 255))]
-    picture, oddities = decode(as_bytes(frames[0], form, save_all=True, append_images=frames[1:], lossless=True))
-    assert pixel(picture) == (255, 0, 0) and "animated" in oddities
+    image, oddities = decode(as_bytes(frames[0], form, save_all=True, append_images=frames[1:], lossless=True))
+    assert pixel(image) == (255, 0, 0) and "animated" in oddities
 
 
 def test_the_preview_that_cameras_add_is_no_animation():
     frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 0, 255))]
-    picture, oddities = decode(as_bytes(frames[0], "MPO", save_all=True, append_images=frames[1:]))
-    assert oddities == () and pixel(picture)[0] > 250
+    image, oddities = decode(as_bytes(frames[0], "MPO", save_all=True, append_images=frames[1:]))
+    assert oddities == () and pixel(image)[0] > 250
 
 
 def test_exif_orientation_is_applied():
-    picture = Image.new("RGB", (16, 8), (255, 255, 255))
-    picture.paste((0, 0, 0), (0, 0, 8, 8))
+    image = Image.new("RGB", (16, 8), (255, 255, 255))
+    image.paste((0, 0, 0), (0, 0, 8, 8))
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
-    upright = open_image(as_bytes(picture, "JPEG", exif=exif, quality=95))
+    upright = open_image(as_bytes(image, "JPEG", exif=exif, quality=95))
     assert upright.size == (8, 16)
     assert pixel(upright, (4, 2))[0] < 30 and pixel(upright, (4, 13))[0] > 225
 

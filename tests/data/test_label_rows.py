@@ -36,8 +36,8 @@ def red(shade: int) -> bytes:
     return png((shade, 0, 9))
 
 
-def write(folder: Path, pictures: dict[str, bytes]) -> Path:
-    for name, content in pictures.items():
+def write(folder: Path, images: dict[str, bytes]) -> Path:
+    for name, content in images.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     return folder
@@ -50,8 +50,8 @@ def zoo(folder: Path, above: tuple[str, ...] = ("",), each: int = 20) -> Path:
 
 
 def as_csv(folder: Path, rows: list[list], name: str = "metadata.csv") -> Path:
-    pictures = {row[0]: red(i) for i, row in enumerate(rows[1:]) if row and not (folder / row[0]).exists()}
-    write(folder, pictures)
+    images = {row[0]: red(i) for i, row in enumerate(rows[1:]) if row and not (folder / row[0]).exists()}
+    write(folder, images)
     with (folder / name).open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
     return folder
@@ -181,9 +181,9 @@ def test_grey_pictures_among_colour_ones_are_converted_and_counted(tmp_path, fir
 @pytest.mark.parametrize("mode", ["L", "1", "RGB", "LA", "I;16", "P"])
 def test_pictures_that_are_all_grey_have_one_channel(tmp_path, mode):
     colour = {"RGB": (255,) * 3, "LA": (255, 255), "I;16": 65535, "1": 1}.get(mode, 255)
-    picture = Image.new("L", (4, 4), 255).convert("P") if mode == "P" else Image.new(mode, (4, 4), colour)
+    image = Image.new("L", (4, 4), 255).convert("P") if mode == "P" else Image.new(mode, (4, 4), colour)
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    image.save(file, "PNG")
     data = open_labelled(write(tmp_path, {"a/1.png": file.getvalue(), "b/1.png": png(9, "L")}), split="all")
     assert data.images.shape == (2, 1, 4, 4) and data.images[:, 0, 0, 0].tolist() == [255, 9]
     assert data.images.flags.writeable

@@ -26,8 +26,8 @@ def test_labels_are_kept():
 def test_a_folder_of_nothing_but_pictures(folder):
     data = open_any(folder, split="all")
     assert data.images.shape == (30, 3, 9, 9) and data.attributes == () and data.targets.shape == (30, 0)
-    with Image.open(folder / "0.png") as picture:
-        assert (data.images[0].transpose(1, 2, 0) == np.asarray(picture)).all()
+    with Image.open(folder / "0.png") as image:
+        assert (data.images[0].transpose(1, 2, 0) == np.asarray(image)).all()
     assert open_any(folder, 8, 1, split="all").images.shape == (30, 1, 8, 8)
     for i in range(30):
         home = folder / ("train" if i < 20 else "test")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from condgen.contracts import CondgenError
 from condgen.data.batches.captions import to_uint8
-from condgen.data.datasets.pairs import Pairs, PairViews, Unpaired
+from condgen.data.datasets.pairs import PairBatches, Pairs, Unpaired
 from condgen.data.sources.pairs import Asked, open_pairs, open_unpaired
 from condgen.data.sources.sides import DRAWN, open_sides
 from condgen.data.synthetic.detector import detect
@@ -215,7 +215,7 @@ def counted(n: int, m: int, kind=Unpaired) -> Unpaired:
 
 
 def test_every_picture_of_a_side_comes_once_in_its_epoch():
-    views = PairViews(counted(12, 8), 4, seed=3)
+    views = PairBatches(counted(12, 8), 4, seed=3)
     seen = [[numbers(to_uint8(views(k)[side])) for k in range(6)] for side in "ab"]
     assert sorted(chain(*seen[0][:3])) == list(range(12)) and sorted(chain(*seen[0][3:])) == list(range(12))
     assert sorted(chain(*seen[1][:2])) == list(range(8)) and seen[1][:2] != seen[1][2:4]
@@ -224,9 +224,9 @@ def test_every_picture_of_a_side_comes_once_in_its_epoch():
 def test_pairs_stay_together_and_heaps_do_not():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (16, 3, 8, 8), np.uint8)
-    together = PairViews(Pairs(images, 255 - images), 8, 1, shift=2, flip=True)(0)
+    together = PairBatches(Pairs(images, 255 - images), 8, 1, shift=2, flip=True)(0)
     torch.testing.assert_close(together["a"], -together["b"])
-    apart = PairViews(Unpaired(images, images), 16, 1)(0)
+    apart = PairBatches(Unpaired(images, images), 16, 1)(0)
     assert not torch.equal(apart["a"], apart["b"])
     assert ((apart["dice"] >= 0) & (apart["dice"] < 1)).all() and apart["dice"].shape == (16, 4)
 
@@ -235,8 +235,8 @@ def test_pairs_stay_together_and_heaps_do_not():
 def test_the_parts_of_several_processes_are_the_batch_of_one(kind):
     data = kind(*np.random.default_rng(0).integers(0, 256, (2, 10, 1, 8, 8), np.uint8))
     for step in (0, 7):
-        whole = PairViews(data, 6, 2, 1, True)(step)
-        parts = [PairViews(data, 6, 2, 1, True, rank, 3)(step) for rank in range(3)]
+        whole = PairBatches(data, 6, 2, 1, True)(step)
+        parts = [PairBatches(data, 6, 2, 1, True, rank, 3)(step) for rank in range(3)]
         for name, value in whole.items():
             assert torch.equal(value, torch.cat([part[name] for part in parts]))
 

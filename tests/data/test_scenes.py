@@ -137,8 +137,8 @@ def kinds_of(things):
 @pytest.mark.parametrize("noise", [0, 8])
 def test_the_detector_reads_true_renders(world, size, noise):
     layout, things, _ = world
-    pictures = render(layout, size) + noise * np.random.default_rng(0).standard_normal((len(layout), 3, size, size))
-    seen = detect(pictures.clip(0, 255).round().astype(np.uint8))
+    images = render(layout, size) + noise * np.random.default_rng(0).standard_normal((len(layout), 3, size, size))
+    seen = detect(images.clip(0, 255).round().astype(np.uint8))
     right = [
         kinds_of(s) == kinds_of(t) and sorted(x.size for x in s) == sorted(x.size for x in t)
         for s, t in zip(seen, things)
@@ -147,8 +147,8 @@ def test_the_detector_reads_true_renders(world, size, noise):
 
 
 def test_the_detector_finds_places(world):
-    _, things, pictures = world
-    for seen, true in zip(detect(pictures)[:300], things):
+    _, things, images = world
+    for seen, true in zip(detect(images)[:300], things):
         if len({t.kind for t in true}) == len(true):
             by_kind = {t.kind: t for t in true}
             for s in seen:
@@ -165,10 +165,10 @@ def test_nothing_and_noise_show_nothing():
 
 
 def test_a_blob_of_no_shape_or_colour_is_not_named():
-    picture = np.full((2, 3, 32, 32), 245, np.uint8)
-    picture[0, :, 4:28, 4:7] = np.array([220, 40, 40])[:, None, None]  # a red bar
-    picture[1, :, 8:24, 8:24] = 60  # a dark square
-    bar, dark = detect(picture)
+    image = np.full((2, 3, 32, 32), 245, np.uint8)
+    image[0, :, 4:28, 4:7] = np.array([220, 40, 40])[:, None, None]  # a red bar
+    image[1, :, 8:24, 8:24] = 60  # a dark square
+    bar, dark = detect(image)
     assert [t.shape for t in bar] == ["?"] and [t.colour for t in dark] == ["?"]
 
 

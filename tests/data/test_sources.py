@@ -106,8 +106,8 @@ def sidecars(at: Path) -> Path:
 
 def struct_shards(at: Path) -> Path:
     for i, (name, own) in enumerate(CAPTIONS.items()):
-        picture = {"bytes": png(COLOURS[name[:-4]]), "path": name}
-        write_parquet(at / f"part-{i:05}.parquet", [{"image": picture, "captions": own, "caption": own[0]}])
+        image = {"bytes": png(COLOURS[name[:-4]]), "path": name}
+        write_parquet(at / f"part-{i:05}.parquet", [{"image": image, "captions": own, "caption": own[0]}])
     return at
 
 

@@ -18,7 +18,7 @@ from condgen.data.sources.captions import load_captions
 from condgen.data.sources.rows import hashed_split, open_source
 from condgen.data.streaming import stream as stream_module
 from condgen.data.streaming.feeds import feed_of
-from condgen.data.streaming.stream import ShardViews, Stream, text_number
+from condgen.data.streaming.stream import ShardBatches, Stream, text_number
 from tests.tars import numbered, png, write_shards, write_tar
 
 N = 90
@@ -50,7 +50,7 @@ def views_of(request):
     opened = []
 
     def build(stream, batch=6, seed=3, buffer=24, **more):
-        opened.append(ShardViews(stream, encode, batch, seed, buffer=buffer, **more))
+        opened.append(ShardBatches(stream, encode, batch, seed, buffer=buffer, **more))
         return opened[-1]
 
     yield build

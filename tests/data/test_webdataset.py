@@ -39,7 +39,7 @@ def test_reading_can_begin_at_any_sample(tmp_path):
     assert len(everything) == 32
     for i, (place, _) in enumerate(everything):
         assert list(samples(path, start=place)) == everything[i:]
-    assert [p for p, _ in samples(path, pictures=False)] == [p for p, _ in everything]
+    assert [p for p, _ in samples(path, images=False)] == [p for p, _ in everything]
 
 
 def test_only_pictures_text_and_json_are_read(tmp_path, monkeypatch):
@@ -65,7 +65,7 @@ def test_only_pictures_text_and_json_are_read(tmp_path, monkeypatch):
 
 def test_members_that_are_too_large_are_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(webdataset, "MAX_TEXT", 10)
-    monkeypatch.setattr(webdataset, "MAX_PICTURE", 100)
+    monkeypatch.setattr(webdataset, "MAX_IMAGE", 100)
     members = [("1.png", b"x" * 101), ("1.txt", b"y" * 11), ("2.png", b"x" * 100), ("2.json", b'{"text": "zzz"}')]
     first, second = (record for _, record in samples(write_tar(tmp_path / "x.tar", members)))
     assert first["image"]["bytes"] == b"" and first["txt"] == [] and second is None  # not cut, and then believed

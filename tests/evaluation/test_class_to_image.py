@@ -265,7 +265,7 @@ def test_a_model_of_labels_is_judged_on_its_own_data(condgen, stand_in):
     assert {file.name for file in Path("report").iterdir()} == {*FILES} - {"space.png", "samples.png"}
     index = json.loads((stand_in / "model_index.json").read_text())
     assert index["metrics"]["accuracy"] == report["accuracy"] and "## Scores" in (stand_in / "README.md").read_text()
-    assert load(stand_in).about["pictures"]["size"] == 8, "it still loads"
+    assert load(stand_in).about["reading"]["size"] == 8, "it still loads"
 
 
 def test_what_does_not_fit_a_model_of_labels_is_refused(condgen, stand_in):

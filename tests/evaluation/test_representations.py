@@ -214,7 +214,7 @@ def test_zero_shot_is_told_where_there_are_words():
     assert table["the largest class"]["zero-shot"] < 0.2 and len(report["templates"]) >= 5
     knows = Knows()
     for data, templates in (("digits", ["a handwritten {}"]), ("emoji", report["templates"])):
-        knows.about |= {"data": data, "pictures": {"templates": ["a handwritten {}"]}}
+        knows.about |= {"data": data, "reading": {"templates": ["a handwritten {}"]}}
         judge = ByClass(rows_of([knows])[0], Asked("digits", "test", {}), (), 0, 1, lambda *_: None, "cpu")
         assert judge.templates == templates, "those of the training, where it was on these data"
     assert pictures["space"].startswith(b"\x89PNG")

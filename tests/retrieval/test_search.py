@@ -32,7 +32,7 @@ from tests.tiny import tiny_labels, tiny_model
 COLOURS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 220), "yellow": (240, 210, 40)}
 
 
-def picture(seed: int, colour: str, size: tuple[int, int] = (40, 32)) -> Image.Image:
+def image(seed: int, colour: str, size: tuple[int, int] = (40, 32)) -> Image.Image:
     """Noise of a colour; no two seeds look alike."""
     noise = np.random.default_rng(seed).integers(0, 90, (size[1], size[0], 3))
     return Image.fromarray(np.clip(np.array(COLOURS[colour]) + noise - 45, 0, 255).astype(np.uint8))
@@ -44,7 +44,7 @@ def folder_of(path: Path, captions: bool = False) -> Path:
         colour = list(COLOURS)[i % 4]
         file = path / ("deep/er" if i % 3 else ".") / f"{i:02}-{colour}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        picture(i, colour).save(file)
+        image(i, colour).save(file)
         if captions and i != 5:
             file.with_suffix(".txt").write_text(f"a {colour} square\nnumber {i}\n")
     return path
@@ -90,12 +90,12 @@ def embeds_of(encoder: ImageEncoder, files: list[Path]) -> np.ndarray:
 def test_the_nearest_are_those_that_counting_finds(make, tmp_path):
     encoder, home = make(), folder_of(tmp_path / "photos")
     files = sorted(home.rglob("*.png"))
-    known, query = embeds_of(encoder, files), picture(99, "blue", (32, 32))
+    known, query = embeds_of(encoder, files), image(99, "blue", (32, 32))
     square = to_float(np.asarray(query, np.uint8).transpose(2, 0, 1)[None].copy())
     scores = known @ encoder.embed_image(square).numpy()[0]
     (found,) = search(encoder, home, query, n=5)
     best = np.argsort(-scores)[:5]
-    assert [home / hit.file for hit in found.hits] == [files[i] for i in best] and found.kind == "picture"
+    assert [home / hit.file for hit in found.hits] == [files[i] for i in best] and found.kind == "image"
     np.testing.assert_allclose([hit.score for hit in found.hits], scores[best], atol=1e-5)
 
 
@@ -117,7 +117,7 @@ def test_an_encoder_of_another_library_scores_as_that_library_does(tmp_path):
     for i, colour in enumerate(COLOURS):
         files.append(home / f"{i}.png")
         home.mkdir(exist_ok=True)
-        picture(i, colour, (32, 32)).save(files[-1])
+        image(i, colour, (32, 32)).save(files[-1])
     write_open_clip(tmp_path / "foreign")
     name, texts = f"local-dir:{tmp_path / 'foreign'}", ["a red circle", "three blue squares"]
     clip, _, prepare = open_clip.create_model_and_transforms(name)
@@ -140,7 +140,7 @@ def test_a_picture_finds_itself_first(encoder, tmp_path):
 def test_words_may_be_called_like_a_picture(encoder, tmp_path, monkeypatch):
     home = folder_of(tmp_path / "photos")
     monkeypatch.chdir(home)
-    assert search(encoder, home, "00-red.png")[0].kind == "picture"
+    assert search(encoder, home, "00-red.png")[0].kind == "image"
     with pytest.warns(CondgenWarning, match="never saw these words: 00, png"):
         assert search(encoder, home, Words("00-red.png"))[0].kind == "text"
     with pytest.warns(CondgenWarning, match="never saw these words: png"):
@@ -185,10 +185,10 @@ def test_every_picture_of_every_form(encoder, tmp_path, form):
     entries, images = zip(*gallery.each(32))
     assert len({entry.file for entry in entries}) == len(entries) == 12 + (form == "classes")
     assert not gallery.bad.total() and all(image.shape == (3, 32, 32) for image in images)
-    found = search(encoder, path, picture(7, "yellow"), n=1)[0].hits[0]
+    found = search(encoder, path, image(7, "yellow"), n=1)[0].hits[0]
     assert found.score == pytest.approx(1, abs=1e-4) and (form == "tar" or "07" in found.file)
-    (again,) = gallery.pictures([found.number]).values()
-    assert np.array_equal(np.asarray(again), np.asarray(picture(7, "yellow")))
+    (again,) = gallery.images([found.number]).values()
+    assert np.array_equal(np.asarray(again), np.asarray(image(7, "yellow")))
     said = {entry.file: (entry.captions, entry.label) for entry in entries}[found.file]
     assert said == {
         "plain": ([], ""), "sidecars": (["a yellow square", "number 7"], ""), "classes": ([], "yellow"),
@@ -200,7 +200,7 @@ def test_arrays_have_labels_and_pictures(encoder):
     gallery = Gallery("digits", split="test")
     entries = [entry for entry, _ in gallery.each(32)]
     assert len(entries) == len(gallery) and {entry.label for entry in entries} == set("0123456789")
-    chosen = gallery.pictures([3, 200])
+    chosen = gallery.images([3, 200])
     from condgen.data.sources.labels import open_labelled
 
     known = open_labelled("digits", split="test")
@@ -210,7 +210,7 @@ def test_arrays_have_labels_and_pictures(encoder):
 
 
 def test_rows_that_name_one_file_are_one_picture(encoder, tmp_path):
-    picture(1, "red").save(tmp_path / "a.png")
+    image(1, "red").save(tmp_path / "a.png")
     rows = "".join(f"a.png,{text}\n" for text in ("one", "two", "one"))
     (tmp_path / "metadata.csv").write_text("file_name,text\n" + rows)
     (hit,) = search(encoder, tmp_path, "a red circle")[0].hits
@@ -221,7 +221,7 @@ def test_a_name_that_is_no_text_is_found_all_the_same(encoder, tmp_path):
     home = folder_of(tmp_path / "photos")
     name = os.fsdecode(b"caf\xe9.png")
     try:
-        picture(50, "red").save(home / name)
+        image(50, "red").save(home / name)
     except OSError:
         pytest.skip("this file system takes UTF-8 alone")
     finder, queries = Finder(encoder, Gallery(home)), [home / name, "a \udcff circle"]
@@ -260,10 +260,10 @@ def test_a_change_is_noticed(encoder, tmp_path, seen, change):
     file = home / "00-red.png"
     if change == "picture":
         about = file.stat()
-        picture(50, "green").save(file, compress_level=0)
+        image(50, "green").save(file, compress_level=0)
         os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
     elif change == "new":
-        picture(50, "green").save(home / "new.png")
+        image(50, "green").save(home / "new.png")
     elif change == "gone":
         file.unlink()
     elif change == "caption":
@@ -292,13 +292,13 @@ def test_a_changed_shard_is_noticed(encoder, tmp_path, seen):
 
 def png_of(seed: int) -> bytes:
     file = io.BytesIO()
-    picture(seed, "blue").save(file, "PNG")
+    image(seed, "blue").save(file, "PNG")
     return file.getvalue()
 
 
 def test_every_model_split_and_way_to_read_has_its_own(encoder, tmp_path, seen):
     home, other = folder_of(tmp_path / "photos"), pictures_only()
-    shown = picture(0, "red")
+    shown = image(0, "red")
     for _ in range(2):
         search(encoder, home, shown)
         search(encoder, home, shown, resize="pad")
@@ -462,7 +462,7 @@ def test_search_prints_and_draws(condgen, encoders):
     argv = ["search", "pairs", "a red circle", "--image", "photos/00-red.png", "--data", "photos", "-n", 3, "--json"]
     code, out, _ = condgen(*argv)
     told = json.loads(out)
-    assert [one["kind"] for one in told] == ["text", "picture"] and not Path("search-2.png").exists()
+    assert [one["kind"] for one in told] == ["text", "image"] and not Path("search-2.png").exists()
     assert told[1]["hits"][0]["file"] == "00-red.png" and len(told[0]["hits"]) == 3
     assert condgen("search", "eyes", "photos/00-red.png", "--data", "photos", "-o", "deep/s.png")[0] == 0
     assert Path("deep/s.png").is_file()

@@ -244,12 +244,12 @@ def test_a_second_signal_leaves_at_once(tmp_path, number):
     code = (
         "import sys, time; from pathlib import Path\n"
         "from condgen.cli.main import main; from condgen.data.batches import captions as views\n"
-        "draw = views.Views.__call__\n"
+        "draw = views.CaptionBatches.__call__\n"
         "def slow(self, step):\n"
         "    if step == 3:\n"
         "        Path('slow').touch(); time.sleep(3600)\n"
         "    return draw(self, step)\n"
-        "views.Views.__call__ = slow; sys.exit(main(sys.argv[1:]))"
+        "views.CaptionBatches.__call__ = slow; sys.exit(main(sys.argv[1:]))"
     )
     life = Runs(tmp_path).start(tmp_path / "run", code=("-c", code))
     until((tmp_path / "slow").exists, life)

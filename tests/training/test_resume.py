@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from condgen.data.batches.augment import Augment
-from condgen.data.batches.captions import Views
-from condgen.data.batches.views import Looks
-from condgen.data.datasets.pairs import Pairs, PairViews
+from condgen.data.batches.captions import CaptionBatches
+from condgen.data.batches.views import ViewBatches
+from condgen.data.datasets.pairs import PairBatches, Pairs
 from condgen.data.synthetic.scenes import scenes
 from condgen.training.trainer import COUNTERS, FitConfig, Trainer
 from tests.test_contracts import PICTURES as FEW
@@ -30,15 +30,15 @@ def fresh_fit(cls, optimiser):
     if cls.__module__.endswith("selfsup"):
         images = np.random.default_rng(0).integers(0, 256, (FEW, 1, 8, 8), np.uint8)
         torch.manual_seed(5)
-        return Trainer(make(cls, model), Looks(images, BATCH, 5, Augment(), noise=2), config, seed=5)
+        return Trainer(make(cls, model), ViewBatches(images, BATCH, 5, Augment(), noise=2), config, seed=5)
     if cls.__module__.endswith("translation"):
         sides = np.random.default_rng(0).integers(0, 256, (2, PICTURES, 3, 16, 16), np.uint8)
         torch.manual_seed(5)
-        return Trainer(make(cls, model), PairViews(Pairs(*sides), BATCH, 5, 1, True), config, seed=5)
+        return Trainer(make(cls, model), PairBatches(Pairs(*sides), BATCH, 5, 1, True), config, seed=5)
     data = scenes(PICTURES, 0, model.size, negatives="seen")
-    views = Views(data, model.tokenizer.encode(data.texts), BATCH, seed=5, negatives=2, shift=1)
+    views = CaptionBatches(data, model.tokenizer.encode(data.texts), BATCH, seed=5, negatives=2, shift=1)
     for name, rows, per in (
-        ("image_embed", PICTURES, "picture"), ("z", PICTURES, "picture"),
+        ("image_embed", PICTURES, "image"), ("z", PICTURES, "image"),
         ("text_embed", len(data.texts), "text"), ("guess", len(data.texts), "text"),
     ):  # fmt: skip
         rng = torch.Generator().manual_seed(len(name))

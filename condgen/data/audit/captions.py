@@ -1,4 +1,4 @@
-"""Looks through images before anybody trains on them: what can be used, what cannot, and why.
+"""ViewBatches through images before anybody trains on them: what can be used, what cannot, and why.
 
 Captioned images are looked through here, labelled ones in `balance`.
 """
@@ -36,7 +36,7 @@ class Report:
         columns: which columns were used; one line for every choice that some table led to.
         total: rows, and images that no row names.
         usable: rows that training would use.
-        pictures: distinct images among these (several rows may caption one file).
+        images: distinct images among these (several rows may caption one file).
         bad: number of unusable rows by reason.
         notes: number of images that are odd but usable, by reason.
         examples: the first ten of every reason in `bad` and `notes`.
@@ -52,7 +52,7 @@ class Report:
     columns: list[str]
     total: int
     usable: int
-    pictures: int
+    images: int
     bad: dict[str, int]
     notes: dict[str, int]
     examples: dict[str, list[str]]
@@ -74,7 +74,7 @@ class Report:
         """The report for people, as plain text."""
         words = [f"{self.captions[f'words_{which}']:g}" for which in ("min", "median", "max")]
         lines = [
-            f"{self.path}: {self.usable} of {self.total} rows usable, {self.pictures} images ({self.form})",
+            f"{self.path}: {self.usable} of {self.total} rows usable, {self.images} images ({self.form})",
             *(f"  columns: {chosen}" for chosen in self.columns),
             f"  captions: {self.captions['count']}, {self.captions['distinct']} distinct, "
             f"words {words[0]} to {words[2]}, median {words[1]}",
@@ -106,9 +106,9 @@ class _Counts:
     splits: Counter[str] = field(default_factory=Counter)
     digests: dict[bytes, str] = field(default_factory=dict)
     usable: int = 0
-    pictures: int = 0
+    images: int = 0
 
-    def add(self, row: Row, picture: Image.Image | None, oddities: tuple[str, ...]) -> None:
+    def add(self, row: Row, image: Image.Image | None, oddities: tuple[str, ...]) -> None:
         if row.fault:
             self.bad.add(row.fault, f"{row.key} ({row.detail})" if row.detail else row.key)
             return
@@ -116,13 +116,13 @@ class _Counts:
         self.splits[row.split or "(none)"] += 1
         self.texts.update(row.captions)
         self.words.update(len(caption.split()) for caption in row.captions)
-        if picture is None:
+        if image is None:
             return
-        self.pictures += 1
-        self.sizes[f"{picture.width} x {picture.height}"] += 1
+        self.images += 1
+        self.sizes[f"{image.width} x {image.height}"] += 1
         for oddity in oddities:
             self.notes.add(oddity, row.key)
-        digest = hashlib.blake2b(picture.tobytes(), digest_size=16, salt=picture.width.to_bytes(4, "big")).digest()
+        digest = hashlib.blake2b(image.tobytes(), digest_size=16, salt=image.width.to_bytes(4, "big")).digest()
         if (first := self.digests.get(digest)) is not None:
             self.notes.add("duplicate image", f"{row.key} = {first}")
         self.digests.setdefault(digest, row.key)
@@ -166,8 +166,8 @@ def check(
 
 def _check_captions(source: Source, split: str) -> Report:
     counts = _Counts()
-    for row, picture, oddities in read(source, split):
-        counts.add(row, picture, oddities)
+    for row, image, oddities in read(source, split):
+        counts.add(row, image, oddities)
     for note in source.left_out:
         counts.notes.add("file whose name tells no split, left out", note)
     if source.form == "sidecars":
@@ -178,7 +178,7 @@ def _check_captions(source: Source, split: str) -> Report:
 
 def _lonely_texts(source: Source) -> list[str]:
     """The .txt files beside which no image lies: a README, or captions whose image was lost."""
-    captioned = {picture.with_suffix(".txt") for picture in source.pictures}
+    captioned = {image.with_suffix(".txt") for image in source.images}
     texts = (file for file in files_below(source.home) if file.suffix == ".txt" and file not in captioned)
     return [text.relative_to(source.home).as_posix() for text in texts]
 
@@ -195,7 +195,7 @@ def _report(source: Source, counts: _Counts) -> Report:
         columns=list(chosen),
         total=counts.usable + counts.bad.total(),
         usable=counts.usable,
-        pictures=counts.pictures,
+        images=counts.images,
         bad=counts.bad.counts,
         notes=counts.notes.counts,
         examples=counts.bad.examples | counts.notes.examples,

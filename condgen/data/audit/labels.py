@@ -1,4 +1,4 @@
-"""Looks through labelled images before anybody trains on them: the balance of classes, gaps, faults, a sheet."""
+"""ViewBatches through labelled images before anybody trains on them: the balance of classes, gaps, faults, a sheet."""
 
 from __future__ import annotations
 
@@ -214,10 +214,10 @@ def _array_rows(found: Arrays, split: str) -> Iterator[_Seen]:
 
 
 def _rows(found: LabelledRows, split: str) -> Iterator[_Seen]:
-    for row, picture, oddities, targets in found.each(split):
+    for row, image, oddities, targets in found.each(split):
         key = f"{row.key} ({row.detail})" if row.fault and row.detail else row.key
-        usable = picture is not None and not row.fault
-        pixels = np.asarray(picture).transpose(2, 0, 1) if usable else None
+        usable = image is not None and not row.fault
+        pixels = np.asarray(image).transpose(2, 0, 1) if usable else None
         yield _Seen(key, row.split, pixels, targets, row.fault, oddities)
 
 
@@ -268,22 +268,22 @@ def _sheet(counts: _Counts) -> Image.Image | None:
         rows += there[: max(1, ROWS // len(chosen))]
     if not rows:
         return None
-    pictures, texts = [], []
+    images, texts = [], []
     for i, value in rows:
         own = counts.shown[i, value]
-        pictures += own + [Image.new("RGB", (1, 1), "white")] * (PER_ROW - len(own))
+        images += own + [Image.new("RGB", (1, 1), "white")] * (PER_ROW - len(own))
         told = value if i == label else f"{names[i]}: {value}"
         texts += [f"{told} ({sum(counts.values[i][value].values())})"] + [""] * (PER_ROW - 1)
-    return grid(pictures, texts, PER_ROW, CELL)
+    return grid(images, texts, PER_ROW, CELL)
 
 
 def _small(pixels: np.ndarray) -> Image.Image:
     """An image on a white square, as small as the sheet shows it."""
-    picture = Image.fromarray(np.broadcast_to(pixels.transpose(1, 2, 0), (*pixels.shape[1:], 3)).copy())
-    picture.thumbnail((CELL, CELL))
-    side = max(picture.size)
+    image = Image.fromarray(np.broadcast_to(pixels.transpose(1, 2, 0), (*pixels.shape[1:], 3)).copy())
+    image.thumbnail((CELL, CELL))
+    side = max(image.size)
     square = Image.new("RGB", (side, side), "white")
-    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square
 
 

@@ -31,7 +31,7 @@ def shifted(images: np.ndarray, most: int, corners: np.ndarray) -> np.ndarray:
     return np.stack([p[:, y : y + size, x : x + size] for p, (y, x) in zip(padded, corners)])
 
 
-class Views:
+class CaptionBatches:
     """Draws batch k: every image once an epoch in a seeded order, with one of its captions.
 
     Args:
@@ -69,12 +69,12 @@ class Views:
         self.own = split(batch, rank, world)
         self.order = Shuffled(len(data), seed)
 
-    def cache(self, name: str, values: Tensor, per: Literal["picture", "text"]) -> Views:
+    def cache(self, name: str, values: Tensor, per: Literal["image", "text"]) -> CaptionBatches:
         """Adds precomputed rows to every batch, one for each image (N, ...) or text (T, ...); never changed here."""
         self._cached[name] = (values, per)
         return self
 
-    def without_images(self) -> Views:
+    def without_images(self) -> CaptionBatches:
         """Leaves the images out of the batches, for what trains on embeddings alone."""
         self.with_images = False
         return self
@@ -108,5 +108,5 @@ class Views:
             wrong = np.take_along_axis(wrong, np.argsort(lots, axis=1), 1)[:, : self.negatives]
             out |= {"negative_id": torch.from_numpy(wrong), "negative_tokens": self.tokens[wrong.clip(0)]}
         for name, (values, per) in self._cached.items():
-            out[name] = values[rows if per == "picture" else text_id]
+            out[name] = values[rows if per == "image" else text_id]
         return out

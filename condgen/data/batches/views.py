@@ -12,7 +12,7 @@ from condgen.data.batches.order import Shuffled
 from condgen.distributed import split
 
 
-class Looks:
+class ViewBatches:
     """Draws batch k: every image once an epoch in a seeded order, seen once or twice.
 
     A batch holds `view_1` and, of two looks, `view_2`, (B, C, S, S) in [-1, 1]; `index` int64 (B,), the numbers of the

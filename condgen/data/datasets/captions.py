@@ -30,7 +30,7 @@ class CaptionedImages:
     texts: list[str]
     captions: np.ndarray
     negatives: np.ndarray | None = None
-    name: str = "pictures"
+    name: str = "images"
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
 

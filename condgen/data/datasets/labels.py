@@ -1,4 +1,4 @@
-"""Labelled images in memory. Sources fill it, `LabelViews` draws batches from it."""
+"""Labelled images in memory. Sources fill it, `LabelBatches` draws batches from it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LabelledImages:
     images: np.ndarray
     attributes: tuple[Attribute, ...]
     targets: np.ndarray
-    name: str = "pictures"
+    name: str = "images"
 
     def __post_init__(self) -> None:
         n, channels, height, width = self.images.shape
@@ -90,7 +90,7 @@ def captioned(data: LabelledImages, templates: Sequence[str]) -> CaptionedImages
     return CaptionedImages(images, texts, index[labels], None, data.name, labels, tuple(label.values))
 
 
-class LabelViews:
+class LabelBatches:
     """Draws batch k: every image once an epoch in a seeded order. Batch k of a seed is always the same.
 
     A batch holds `image` (B, C, S, S) in [-1, 1], `targets` float (B, A), 0 where nothing is known, and `has_targets`

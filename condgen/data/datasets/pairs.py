@@ -29,7 +29,7 @@ class Unpaired:
     a: np.ndarray
     b: np.ndarray
     sides: tuple[str, str] = ("a", "b")
-    name: str = "pictures"
+    name: str = "images"
 
     def __post_init__(self) -> None:
         for images in (self.a, self.b):
@@ -72,7 +72,7 @@ class Pairs(Unpaired):
         return len(self.a)
 
 
-class PairViews:
+class PairBatches:
     """Draws batch k: every image of a side once an epoch in a seeded order. Batch k of a seed is always the same.
 
     A batch holds `a` (B, C, S, S) and `b` (B, K, S, S) in [-1, 1], and `dice` (B, 4), numbers evenly from 0 to 1. Of

@@ -102,8 +102,8 @@ class Clock:
         self.progress, self.total, self.done, self.before = progress, total, done, done
         self.began = self.said = time.monotonic()
 
-    def add(self, pictures: int) -> None:
-        self.done += pictures
+    def add(self, images: int) -> None:
+        self.done += images
         now = time.monotonic()
         if now - self.said > 3:
             self.said = now

@@ -26,6 +26,7 @@ from torch import Tensor
 from condgen.contracts import Batch, CondgenError
 from condgen.data.batches.order import BlockOrder, Window
 from condgen.distributed import split
+from condgen.files import renamed
 from condgen.files.weights import config_from, read_json, write_json
 
 UNIT = 256
@@ -130,10 +131,10 @@ class Writer:
             step = m - mean
             spread = spread + ((own - m) ** 2).sum(0) + step**2 * count * n / (count + n)
             mean, count = mean + step * n / (count + n), count + n
-            files.append({"file": self.path(part).name, "pictures": n, "bytes": self.path(part).stat().st_size})
+            files.append({"file": self.path(part).name, "images": n, "bytes": self.path(part).stat().st_size})
         sd = (spread / max(count - 1, 1)).sqrt().clamp(min=1e-4)
         normalizer = {"mean": mean.tolist(), "sd": sd.tolist()}
-        told = {"format": FORMAT, **asdict(self.about), "pictures": count, "normaliser": normalizer, "files": files}
+        told = {"format": FORMAT, **asdict(self.about), "images": count, "normalizer": normalizer, "files": files}
         write_json(self.folder / MANIFEST, told)
         return Embeds(self.folder)
 
@@ -153,13 +154,13 @@ class Embeds:
                 f"{folder} holds no finished embeddings: there is no {path}. Make them: condgen embed MODEL "
                 f"--data PATH -o {folder}."
             )
-        told = read_json(path)
+        told = renamed.manifest(read_json(path))
         try:
             names = ("space", "data", "digest", "embed_dim", "context", "width")
             self.about = config_from(About, {name: told[name] for name in names}, path)
-            self.mean, self.sd = (torch.tensor(told["normaliser"][name]).float() for name in ("mean", "sd"))
-            files = [(self.folder / Path(file["file"]).name, file["pictures"], file["bytes"]) for file in told["files"]]
-            self._ends = np.cumsum([pictures for _, pictures, _ in files])
+            self.mean, self.sd = (torch.tensor(told["normalizer"][name]).float() for name in ("mean", "sd"))
+            files = [(self.folder / Path(file["file"]).name, file["images"], file["bytes"]) for file in told["files"]]
+            self._ends = np.cumsum([images for _, images, _ in files])
             whole = told["format"] == FORMAT and self.mean.shape == self.sd.shape == (self.about.embed_dim,)
         except (TypeError, LookupError, ValueError, AttributeError):
             whole = False
@@ -169,7 +170,7 @@ class Embeds:
             if not file.is_file() or file.stat().st_size != size:
                 raise CondgenError(f"{file} is missing or damaged. Delete {path}, and give `condgen embed` again.")
         self._files = [file for file, _, _ in files]
-        units = [(f, n) for f, (_, pictures, _) in enumerate(files) for n in range(0, pictures, UNIT)]
+        units = [(f, n) for f, (_, images, _) in enumerate(files) for n in range(0, images, UNIT)]
         self._places = units
         self.counts = np.array([min(UNIT, files[f][1] - n) for f, n in units])
         self._starts = np.cumsum(self.counts) - self.counts
@@ -244,7 +245,7 @@ class Embeds:
         return Unit(image_embed, torch.where(captions < 0, -1, captions - low), text_embed, tokens, text_id)
 
 
-class EmbedViews:
+class EmbedBatches:
     """Draws batch k for a prior: every image once an epoch, with one of its captions; no image is opened.
 
     A batch holds `image_embed` and `text_embed` (B, D), `tokens` (B, L), `text_id` (B,), `true_ids` (B, C), and `row`

@@ -194,7 +194,7 @@ def choose(where: str, factors: Sequence[str], label: str, attributes: Sequence[
 
 
 def squared(images: np.ndarray, size: int, resize: Literal["crop", "pad"], where: str) -> np.ndarray:
-    """uint8 (N, C, H, W) -> (N, C, S, S): as `pictures.fit`, Lanczos; S = H = W where `size` is 0.
+    """uint8 (N, C, H, W) -> (N, C, S, S): as `images.fit`, Lanczos; S = H = W where `size` is 0.
 
     Raises:
         CondgenError: no size is asked for, and the images are not square.
@@ -206,8 +206,8 @@ def squared(images: np.ndarray, size: int, resize: Literal["crop", "pad"], where
     if height == width == size:
         return images
     fitted = np.empty((n, channels, size, size), np.uint8)
-    for i, picture in enumerate(progress(images, n, "resizing images")):
-        shown = np.broadcast_to(picture.transpose(1, 2, 0), (height, width, 3))
+    for i, image in enumerate(progress(images, n, "resizing images")):
+        shown = np.broadcast_to(image.transpose(1, 2, 0), (height, width, 3))
         fitted[i] = fit(Image.fromarray(np.ascontiguousarray(shown)), size, resize)[:channels]
     return fitted
 

@@ -43,7 +43,7 @@ def open_cifar(path: Path, names: tuple[str, ...] = ()) -> Arrays:
         column: (names if column == LABEL else ()) or names_beside(folder, beside) or tuple(map(str, range(levels)))
         for column, (levels, beside) in LABELS[count].items()
     }
-    parts = tuple(Part(file.name, _split(file), _codes(file, count), partial(_pictures, file, count)) for file in files)
+    parts = tuple(Part(file.name, _split(file), _codes(file, count), partial(_images, file, count)) for file in files)
     return Arrays(str(path), folder.resolve().name, "cifar", tuple(told), tuple(told.values()), parts)
 
 
@@ -72,7 +72,7 @@ def _codes(file: Path, count: int) -> np.ndarray:
     return np.memmap(file, np.uint8, "r").reshape(-1, PIXELS + count)[:, :count].astype(np.int64)
 
 
-def _pictures(file: Path, count: int) -> np.ndarray:
+def _images(file: Path, count: int) -> np.ndarray:
     return np.array(np.memmap(file, np.uint8, "r").reshape(-1, PIXELS + count)[:, count:]).reshape(-1, 3, 32, 32)
 
 

@@ -24,7 +24,7 @@ from condgen.contracts import CondgenError
 from condgen.data.formats.arrays import Arrays, Part, choose
 from condgen.data.sources.tables import MAX_UNPACKED
 
-PICTURES, LEVELS = "imgs", "latents_classes"
+IMAGES, LEVELS = "imgs", "latents_classes"
 COLUMNS = ("colour", "shape", "scale", "orientation", "x", "y")
 SHAPES = ("square", "ellipse", "heart")
 TEST = 0.05
@@ -53,7 +53,7 @@ def open_dsprites(path: Path, label: str = "", attributes: tuple[str, ...] = ())
     order = np.random.default_rng(0).permutation(len(targets))
     cut = max(1, round(TEST * len(targets)))
     parts = tuple(
-        Part(split, split, targets[rows][:, chosen], partial(_pictures, path, rows))
+        Part(split, split, targets[rows][:, chosen], partial(_images, path, rows))
         for split, rows in (("train", np.sort(order[cut:])), ("test", np.sort(order[:cut])))
     )
     return Arrays(str(path), path.stem, "dsprites", tuple(columns), told, parts)
@@ -71,7 +71,7 @@ def is_npz(word: str) -> bool:
 
 def _factors(path: Path) -> tuple[np.ndarray, dict[str, int]]:
     """The levels of all factors, int64 (N, K), and the columns of those that vary, by name."""
-    with _member(path, PICTURES) as (_, shape, dtype):
+    with _member(path, IMAGES) as (_, shape, dtype):
         if len(shape) != 3 or shape[1] != shape[2] or dtype != np.uint8:
             raise ValueError(f"it is {dtype} {shape}, expected uint8 (N, S, S)")
     with _member(path, LEVELS) as (file, held, dtype):
@@ -85,9 +85,9 @@ def _factors(path: Path) -> tuple[np.ndarray, dict[str, int]]:
     return targets, varied
 
 
-def _pictures(path: Path, rows: np.ndarray) -> np.ndarray:
+def _images(path: Path, rows: np.ndarray) -> np.ndarray:
     """Some of the images, in the order of the file: uint8 (M, 1, S, S)."""
-    with _member(path, PICTURES) as (file, shape, _):
+    with _member(path, IMAGES) as (file, shape, _):
         images = np.empty((len(rows), 1, *shape[1:]), np.uint8)
         for start in range(0, shape[0], CHUNK):
             n = min(CHUNK, shape[0] - start)

@@ -115,8 +115,8 @@ def open_idx(path: Path, names: tuple[str, ...] = ()) -> Arrays:
             raise CondgenError(f"{path} has several sets of idx files ({there} ...). Give the file of images itself.")
     else:
         files = [file for file in {*files, path} if _set(file) == _set(path)]
-    pictures = [file for file in files if "label" not in file.name.lower()]
-    parts = [_part(file, files) for file in _once(pictures)]
+    images = [file for file in files if "label" not in file.name.lower()]
+    parts = [_part(file, files) for file in _once(images)]
     if not parts:
         raise CondgenError(f"{path} has labels and no images beside them (train-images-idx3-ubyte, .gz or not).")
     names = names or names_beside(folder) or _known(parts)
@@ -132,8 +132,8 @@ def idx_files(folder: Path) -> list[Path]:
 def _set(file: Path) -> str:
     """What the names of files that belong together share."""
     name = _plain(file)
-    for pictures, labels in _TRADE:
-        name = name.replace(pictures, labels)
+    for images, labels in _TRADE:
+        name = name.replace(images, labels)
     return _SPLIT.sub("*", name, count=1)
 
 
@@ -148,8 +148,8 @@ def _once(files: list[Path]) -> list[Path]:
 
 def _part(file: Path, files: list[Path]) -> Part:
     wanted = _plain(file)
-    for pictures, labels in _TRADE:
-        wanted = wanted.replace(pictures, labels)
+    for images, labels in _TRADE:
+        wanted = wanted.replace(images, labels)
     beside = [other for other in _once(files) if _plain(other) == wanted and wanted != _plain(file)]
     if not beside:
         raise CondgenError(f"{file} has no labels beside it. Expected {wanted} or {wanted}.gz.")
@@ -158,7 +158,7 @@ def _part(file: Path, files: list[Path]) -> Part:
         raise CondgenError(f"{file} has {count:,} images, {beside[0].name} has {len(labels):,} labels.")
     told = _SPLIT.search(file.name)
     split = {"t10k": "test", "valid": "val"}.get(told[0].lower(), told[0].lower()) if told else ""
-    return Part(file.name, split, labels.astype(np.int64)[:, None], partial(_pictures, file))
+    return Part(file.name, split, labels.astype(np.int64)[:, None], partial(_images, file))
 
 
 def _count(file: Path) -> int:
@@ -170,7 +170,7 @@ def _count(file: Path) -> int:
         raise CondgenError(f"{file} cannot be read ({error}). Copy it again.") from None
 
 
-def _pictures(file: Path) -> np.ndarray:
+def _images(file: Path) -> np.ndarray:
     return read_idx(file, 3)[:, None]
 
 

@@ -81,16 +81,16 @@ class _Gathered:
     odd: Tally = field(default_factory=Tally)
     total: int = 0
 
-    def add(self, row: Row, picture: np.ndarray | None, oddities: tuple[str, ...]) -> None:
+    def add(self, row: Row, image: np.ndarray | None, oddities: tuple[str, ...]) -> None:
         self.total += 1
         if row.fault:
             self.bad.add(row.fault, row.key)
-        elif picture is None:
-            self.captions[self.places[row.picture]] += row.captions
+        elif image is None:
+            self.captions[self.places[row.image]] += row.captions
         else:
-            if isinstance(row.picture, Path):
-                self.places[row.picture] = len(self.captions)
-            self.pixels += picture.tobytes()
+            if isinstance(row.image, Path):
+                self.places[row.image] = len(self.captions)
+            self.pixels += image.tobytes()
             self.captions.append(list(row.captions))
             for oddity in oddities:
                 self.odd.add(oddity, row.key)
@@ -140,8 +140,8 @@ def load(
 ) -> CaptionedImages:
     """The same for a source that is open already."""
     found = _Gathered()
-    for row, picture, oddities in read(source, split, background=background):
-        found.add(row, None if picture is None else fit(picture, size, resize, background=background), oddities)
+    for row, image, oddities in read(source, split, background=background):
+        found.add(row, None if image is None else fit(image, size, resize, background=background), oddities)
     judge(source, found.bad, found.odd, found.total, max_bad_fraction)
     images = np.frombuffer(found.pixels, np.uint8).reshape(-1, 3, size, size)
     texts, index = intern_captions(found.captions)
@@ -211,23 +211,23 @@ def _opened(row: Row, seen: dict[Path, Row], background: RGB) -> tuple[Row, Imag
     """Opens the image of a row, once for every file; `seen` remembers what became of each file."""
     if row.fault:
         return row, None, ()
-    first = seen.get(row.picture) if isinstance(row.picture, Path) else None
+    first = seen.get(row.image) if isinstance(row.image, Path) else None
     if first is not None:
         if first.fault:
             return replace(row, fault=first.fault, detail=first.detail), None, ()
         if set(row.captions) <= set(first.captions):
             same = "same file, same caption" if row.captions else "same file"
             return replace(row, fault="duplicate row", detail=same), None, ()
-        seen[row.picture] = replace(first, captions=first.captions + row.captions)
+        seen[row.image] = replace(first, captions=first.captions + row.captions)
         return row, None, ()
-    picture, oddities = None, ()
+    image, oddities = None, ()
     try:
-        picture, oddities = decode(row.picture, background=background, name=row.key)
+        image, oddities = decode(row.image, background=background, name=row.key)
     except ImageError as error:
         row = replace(row, fault=error.reason, detail=error.detail)
-    if isinstance(row.picture, Path):
-        seen[row.picture] = row
-    return row, picture, oddities
+    if isinstance(row.image, Path):
+        seen[row.image] = row
+    return row, image, oddities
 
 
 def progress(items: Iterable[T], total: int, doing: str = "reading images") -> Iterator[T]:

@@ -31,7 +31,7 @@ class ImageError(CondgenError):
     """An image that cannot be used.
 
     Args:
-        reason: `missing file`, `corrupt picture`, `too large picture` or `unknown range of values`.
+        reason: `missing file`, `corrupt image`, `too large image` or `unknown range of values`.
         message: the sentence for people; names the image and what to do.
         detail: what was found, in a few words.
     """
@@ -86,12 +86,12 @@ def decode(
 def _first_frame(
     source: str | os.PathLike[str] | bytes, background: RGB, name: str
 ) -> tuple[Image.Image, tuple[str, ...]]:
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
-        _check_size(picture, name)
-        odd = _oddities(picture)
-        picture.load()
-        rgb = _over(_eight_bit(_upright(picture), name), background)
-        return rgb, (*odd, "animated") if _is_animated(picture) else odd
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        _check_size(image, name)
+        odd = _oddities(image)
+        image.load()
+        rgb = _over(_eight_bit(_upright(image), name), background)
+        return rgb, (*odd, "animated") if _is_animated(image) else odd
 
 
 def _without_texts(content: bytes) -> bytes:
@@ -106,12 +106,12 @@ def _without_texts(content: bytes) -> bytes:
 
 
 def fit(
-    picture: Image.Image, size: int, resize: Literal["crop", "pad"] = "crop", *, background: RGB = WHITE
+    image: Image.Image, size: int, resize: Literal["crop", "pad"] = "crop", *, background: RGB = WHITE
 ) -> np.ndarray:
     """Makes an RGB image square.
 
     Args:
-        picture: mode RGB, any size.
+        image: mode RGB, any size.
         size: edge length S in pixels.
         resize: `crop` keeps the largest centred square; `pad` keeps everything and fills up with the background.
 
@@ -120,17 +120,17 @@ def fit(
     """
     if size < 1 or resize not in ("crop", "pad"):
         raise CondgenError(f"An image is fitted to a size >= 1 by 'crop' or 'pad', got size {size} and {resize!r}.")
-    width, height = picture.size
+    width, height = image.size
     if resize == "crop":
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
         box = (left, top, left + side, top + side)
-        square = picture.crop(box) if side == size else picture.resize((size, size), Image.Resampling.LANCZOS, box)
+        square = image.crop(box) if side == size else image.resize((size, size), Image.Resampling.LANCZOS, box)
     else:
         side = max(width, height)
         inner = (max(1, round(width * size / side)), max(1, round(height * size / side)))
         square = Image.new("RGB", (size, size), background)
-        shrunk = picture if side == size else picture.resize(inner, Image.Resampling.LANCZOS)
+        shrunk = image if side == size else image.resize(inner, Image.Resampling.LANCZOS)
         square.paste(shrunk, ((size - inner[0]) // 2, (size - inner[1]) // 2))
     return np.ascontiguousarray(np.asarray(square, np.uint8).transpose(2, 0, 1))
 
@@ -146,59 +146,59 @@ def _too_large(name: str, pixels: str) -> ImageError:
     return ImageError("too large image", message, f"{pixels} pixels")
 
 
-def _check_size(picture: Image.Image, name: str) -> None:
-    width, height = picture.size
+def _check_size(image: Image.Image, name: str) -> None:
+    width, height = image.size
     if width * height > MAX_PIXELS:
         raise _too_large(name, f"{width} x {height}")
 
 
-def _oddities(picture: Image.Image) -> tuple[str, ...]:
+def _oddities(image: Image.Image) -> tuple[str, ...]:
     """Names what is unusual; must be asked before the pixels are loaded (loading clears the file's layout)."""
-    deep = picture.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
+    deep = image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     found = {
         "16-bit": deep,
-        "CMYK": picture.mode == "CMYK",
-        "palette": picture.mode in ("P", "PA"),
-        "1-bit": picture.mode == "1",
-        "alpha": picture.has_transparency_data,
+        "CMYK": image.mode == "CMYK",
+        "palette": image.mode in ("P", "PA"),
+        "1-bit": image.mode == "1",
+        "alpha": image.has_transparency_data,
     }
     return tuple(name for name, true in found.items() if true)
 
 
-def _is_animated(picture: Image.Image) -> bool:
+def _is_animated(image: Image.Image) -> bool:
     try:
         # Cameras write a preview as a second frame (MPO); that is no animation.
-        return picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
     except Exception:  # the second frame is broken; the first, which we use, was read
         return True
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
     """Applies the EXIF orientation; a broken EXIF block is no reason to lose the image."""
     try:
-        return ImageOps.exif_transpose(picture)
+        return ImageOps.exif_transpose(image)
     except Exception:
-        return picture
+        return image
 
 
-def _eight_bit(picture: Image.Image, name: str) -> Image.Image:
+def _eight_bit(image: Image.Image, name: str) -> Image.Image:
     """Scales 16-bit grey by 1/257, so that 65535 becomes 255; other modes pass."""
-    if picture.mode != "F" and not picture.mode.startswith("I"):
-        return picture
-    values = np.asarray(picture)
-    if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         message = f"{name} holds numbers that are neither 8 nor 16 bits wide. Save it as an 8-bit or 16-bit PNG."
         raise ImageError("unknown range of values", message)
     grey = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    clear = picture.info.get("transparency")
+    clear = image.info.get("transparency")
     if isinstance(clear, int):
         grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     return grey
 
 
-def _over(picture: Image.Image, background: RGB) -> Image.Image:
+def _over(image: Image.Image, background: RGB) -> Image.Image:
     """Lays what is transparent over the background; returns mode RGB."""
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    canvas = Image.new("RGBA", picture.size, (*background, 255))
-    return Image.alpha_composite(canvas, picture.convert("RGBA")).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    canvas = Image.new("RGBA", image.size, (*background, 255))
+    return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")

@@ -86,7 +86,7 @@ class LabelledRows:
 
     def each(self, split: str) -> Iterator[tuple[Row, Image.Image | None, tuple[str, ...], np.ndarray]]:
         """As `sources.read`, with the codes of every row, float32 (A,); a label that cannot be is a fault."""
-        for row, picture, oddities in read(self.source, split):
+        for row, image, oddities in read(self.source, split):
             targets = np.full(len(self.coders), math.nan, np.float32)
             for i, (cell, coder) in enumerate(zip(row.cells, self.coders)):
                 what = "label" if coder.attribute.name == LABEL else "attribute"
@@ -96,7 +96,7 @@ class LabelledRows:
                     row = replace(row, fault=row.fault or f"unusable {what}", detail=f"{coder.attribute.name}: {error}")
                 if what == "label" and math.isnan(targets[i]) and not row.fault:
                     row = replace(row, fault="no label")
-            yield row, picture, oddities, targets
+            yield row, image, oddities, targets
 
 
 # Folders of classes ---------------------------------------------------------------------------------------------------
@@ -111,11 +111,11 @@ def open_classes(path: Path) -> LabelledRows:
         NoClasses: fewer than two classes.
         CondgenError: two with one name.
     """
-    pictures = tuple(file for file in files_below(path) if file.suffix.lower() in SUFFIXES)
-    tops = {file.relative_to(path).parts[0]: len(file.relative_to(path).parts) for file in pictures}
+    images = tuple(file for file in files_below(path) if file.suffix.lower() in SUFFIXES)
+    tops = {file.relative_to(path).parts[0]: len(file.relative_to(path).parts) for file in images}
     tops = {top: depth for top, depth in tops.items() if depth > 1}
     above = bool(tops) and all(depth > 2 and named_split(Path(top), own=True) for top, depth in tops.items())
-    used = {file.relative_to(path).parts[above] for file in pictures if len(file.relative_to(path).parts) > above + 1}
+    used = {file.relative_to(path).parts[above] for file in images if len(file.relative_to(path).parts) > above + 1}
     if len(used) < 2:
         there = f"images of one class only ({printable(next(iter(used)))})" if used else "no folders of images"
         raise NoClasses(f"{path} has {there}. Expected one folder for every class, with its images inside.")
@@ -127,7 +127,7 @@ def open_classes(path: Path) -> LabelledRows:
     if twice := [name for name in names if names.count(name) > 1]:
         raise CondgenError(f"{path} has two folders whose names read {twice[0]!r}. Rename one of them.")
     by_name = above and any(not named_split(Path(top), own=True).startswith("train") for top in tops)
-    source = Source(path, path, "classes", (), pictures, by_name, classes=tuple(classes), above=above)
+    source = Source(path, path, "classes", (), images, by_name, classes=tuple(classes), above=above)
     coder = Coder(Attribute(LABEL, tuple(names)), {str(i): i for i in range(len(classes))})
     return LabelledRows(source, (coder,), {LABEL: empty} if empty else {})
 
@@ -191,7 +191,7 @@ def _choose(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...
     names = column_names(file)
     there = listed(names)
     beside = file.stem == "metadata" or file.suffix.lower() not in SHARDS
-    image = pick(columns.image_column, ("file_name", *IMAGE) if beside else IMAGE, names, "picture", file)
+    image = pick(columns.image_column, ("file_name", *IMAGE) if beside else IMAGE, names, "image", file)
     split = pick(columns.split_column, SPLIT, names, "split", file)
     label = pick(columns.label_column, LABELS, names, "label", file)
     cells = [pick(name, (), names, "attribute", file) for name in columns.attribute_columns]

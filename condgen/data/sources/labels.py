@@ -21,7 +21,7 @@ those of data that is known by its labels' checksum (Fashion-MNIST); or those th
 called by their numbers.
 
 An image is grey where its channels are equal. Grey images among colour ones become RGB, and are counted. Where a
-size is asked for, images are cropped (or padded) to a square and resampled with Lanczos, see `pictures.fit`.
+size is asked for, images are cropped (or padded) to a square and resampled with Lanczos, see `images.fit`.
 """
 
 from __future__ import annotations
@@ -229,10 +229,10 @@ class _Stack:
         self.pixels, self.greys, self.count = bytearray(), [], 0
         self.first: tuple[str, tuple[int, int]] | None = None
 
-    def add(self, key: str, picture: Image.Image) -> None:
+    def add(self, key: str, image: Image.Image) -> None:
         """Adds an image of mode RGB, whatever its size where one is asked for."""
-        self._check_size(key, picture.size)
-        pixels = fit(picture, self.size or picture.width, self.resize)
+        self._check_size(key, image.size)
+        pixels = fit(image, self.size or image.width, self.resize)
         if self.asked == 0:
             grey = bool((pixels == pixels[:1]).all())
             self.greys += [key] * grey
@@ -283,14 +283,14 @@ def gather(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images and codes of the rows of a split that can be used."""
     stack, bad, odd, targets, total = _Stack(size, image_channels, resize, found.path), Tally(), Tally(), [], 0
-    for row, picture, oddities, own in found.each(split):
+    for row, image, oddities, own in found.each(split):
         total += 1
         if row.fault:
             bad.add(row.fault, f"{row.key} ({row.detail})" if row.detail else row.key)
             continue
-        if picture is None:  # more captions of an image that was there before
+        if image is None:  # more captions of an image that was there before
             continue
-        stack.add(row.key, picture)
+        stack.add(row.key, image)
         targets.append(own)
         for oddity in oddities:
             odd.add(oddity, row.key)

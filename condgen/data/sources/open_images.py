@@ -101,9 +101,9 @@ def _are_splits(found: Arrays | LabelledRows) -> bool:
 
 def plain_folder(path: Path) -> Source | None:
     """A folder with nothing but images; None where there are none."""
-    pictures = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
-    if not pictures:
+    images = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
+    if not images:
         return None
-    named = [named_split(file.relative_to(path), own=False) for file in pictures]
+    named = [named_split(file.relative_to(path), own=False) for file in images]
     by_name = any(name and not name.startswith("train") for name in named)
-    return Source(path, path, "plain", (), tuple(pictures), by_name)
+    return Source(path, path, "plain", (), tuple(images), by_name)

@@ -62,12 +62,12 @@ class _Found:
 
     key: str
     split: str
-    picture: Path | bytes
+    image: Path | bytes
 
     @property
     def name(self) -> str:
         """Its file, or what it is called, for messages."""
-        return str(self.picture) if isinstance(self.picture, Path) else self.key
+        return str(self.image) if isinstance(self.image, Path) else self.key
 
 
 def open_pairs(path: str | Path, asked: Asked, split: str = "train", sides: tuple[str, str] = ("a", "b")) -> Pairs:
@@ -171,7 +171,7 @@ def _files(path: Path, folders: list[tuple[Path, str]]) -> list[_Found]:
     for (file, name, told), split in zip(places, _splits(named, [name for _, name, _ in places])):
         key = f"{told}/{name}" if told else name
         if key in found:
-            raise CondgenError(f"{file} and {found[key].picture} have one name but for the suffix. Keep one of them.")
+            raise CondgenError(f"{file} and {found[key].image} have one name but for the suffix. Keep one of them.")
         found[key] = _Found(key, split, file)
     if not found:
         raise CondgenError(f"{folders[0][0]} holds no images. {FORMS}")
@@ -183,7 +183,7 @@ def _rows_of(table: Path, filter: str, match: str) -> list[_Found]:
 
     def choose(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...], named: str) -> tables.Table:
         names = tables.column_names(file)
-        image = tables.pick("", tables.IMAGE, names, "picture", file)
+        image = tables.pick("", tables.IMAGE, names, "image", file)
         if not image:
             raise CondgenError(f"{file} has the columns {listed(names)}; none of them is known to hold images.")
         cells = (tables.pick(match, (), names, "partners", file),) if match else ("",)
@@ -195,14 +195,14 @@ def _rows_of(table: Path, filter: str, match: str) -> list[_Found]:
     for row in rows(open_source(table, filter=filter, choose=choose)):
         if not row.kept:
             continue
-        if row.fault or row.picture is None:
+        if row.fault or row.image is None:
             raise CondgenError(f"{table}: {row.key} cannot be used ({row.fault or 'no image'}). Mend or remove it.")
         key = str(row.cells[0]) if match else row.key
         if key in found:
             raise CondgenError(
                 f"{table} has two rows whose {match} is {key!r}: which is the partner? Choose by a filter."
             )
-        found[key] = _Found(key, row.split, row.picture)
+        found[key] = _Found(key, row.split, row.image)
     if not found:
         raise CondgenError(f"{table} has no rows with {filter or 'images'}.")
     return list(found.values())
@@ -226,7 +226,7 @@ def _chosen(found: list[_Found], split: str, path: Path) -> list[bool]:
 
 def _read(found: list[_Found], asked: Asked) -> np.ndarray:
     """uint8 (N, 3, S, S)."""
-    return np.stack([fit(open_image(one.picture, name=one.name), asked.size, asked.resize) for one in found])
+    return np.stack([fit(open_image(one.image, name=one.name), asked.size, asked.resize) for one in found])
 
 
 def _side_by_side(path: Path, asked: Asked, split: str) -> list[np.ndarray]:
@@ -242,9 +242,9 @@ def _side_by_side(path: Path, asked: Asked, split: str) -> list[np.ndarray]:
 
 
 def _halves(one: _Found, asked: Asked) -> list[np.ndarray]:
-    picture = open_image(one.picture)
-    width, height = picture.size
+    image = open_image(one.image)
+    width, height = image.size
     if width != 2 * height:
-        raise CondgenError(f"{one.picture} is {width} x {height}, not twice as wide as high. {FORMS}")
-    parts = (picture.crop((left, 0, left + height, height)) for left in (0, height))
+        raise CondgenError(f"{one.image} is {width} x {height}, not twice as wide as high. {FORMS}")
+    parts = (image.crop((left, 0, left + height, height)) for left in (0, height))
     return [fit(part, asked.size, asked.resize) for part in parts]

@@ -67,7 +67,7 @@ class Row:
 
     Args:
         key: name of the image inside the data; messages use it, and the hash that splits.
-        picture: where the image is, or its bytes.
+        image: where the image is, or its bytes.
         captions: distinct, not empty.
         split: "" where it is not known.
         fault: why the row cannot be used, "" where nothing is known against it.
@@ -77,7 +77,7 @@ class Row:
     """
 
     key: str
-    picture: Path | bytes | None = None
+    image: Path | bytes | None = None
     captions: tuple[str, ...] = ()
     split: str = ""
     fault: str = ""
@@ -94,7 +94,7 @@ class Source:
     Args:
         path: what the user gave.
         home: the folder to which keys are relative.
-        pictures: the image files in the folder.
+        images: the image files in the folder.
         by_name: whether names of files or folders tell the split, where no column does.
         left_out: shards that tell no split, by name or column, although the names of others do.
         conditions: (column, value) pairs that a row must equal.
@@ -106,7 +106,7 @@ class Source:
     home: Path
     form: Literal["metadata", "parquet", "shards", "sidecars", "classes", "plain"]
     tables: tuple[Table, ...] = ()
-    pictures: tuple[Path, ...] = ()
+    images: tuple[Path, ...] = ()
     by_name: bool = False
     left_out: tuple[str, ...] = ()
     conditions: tuple[tuple[str, str], ...] = ()
@@ -161,9 +161,9 @@ def open_source(
         raise CondgenError(f"{path} is not there. {FORMS}")
     else:
         home, files = (path, files_below(path)) if path.is_dir() else (path.parent, [path])
-    pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
-    form, tables = _form(path, files, pictures)
-    named = {file: named_split(file.relative_to(home), own=bool(tables)) for file in tables or pictures}
+    images = [file for file in files if file.suffix.lower() in SUFFIXES]
+    form, tables = _form(path, files, images)
+    named = {file: named_split(file.relative_to(home), own=bool(tables)) for file in tables or images}
     by_name = any(name and not name.startswith("train") for name in named.values())
     left_out = [file for file in tables if form in ("parquet", "shards") and by_name and not named[file]]
     left_out = [file for file in left_out if not {columns.split_column, *SPLIT}.intersection(column_names(file))]
@@ -172,7 +172,7 @@ def open_source(
         raise CondgenError(f"{path} holds images with .txt files, which have no columns to choose or to filter by.")
     chosen = [choose(file, columns, conditions, named[file]) for file in tables if file not in left_out]
     names = tuple(file.name for file in left_out)
-    return Source(path, home, form, tuple(chosen), tuple(pictures), by_name, names, conditions)
+    return Source(path, home, form, tuple(chosen), tuple(images), by_name, names, conditions)
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -183,7 +183,7 @@ def files_below(folder: Path) -> list[Path]:
     )
 
 
-def _form(path: Path, files: list[Path], pictures: list[Path]) -> tuple[str, list[Path]]:
+def _form(path: Path, files: list[Path], images: list[Path]) -> tuple[str, list[Path]]:
     """The form of the data and its tables."""
     tables = [file for file in files if file.suffix.lower() in (".jsonl", ".csv", *SHARDS)]
     shards = [file for file in tables if file.suffix.lower() in SHARDS]
@@ -195,7 +195,7 @@ def _form(path: Path, files: list[Path], pictures: list[Path]) -> tuple[str, lis
         return "shards", tars  # tables of the same names beside them tell of their making, and hold no images
     if shards:
         return "parquet", shards
-    if any(file.with_suffix(".txt").is_file() for file in pictures):
+    if any(file.with_suffix(".txt").is_file() for file in images):
         return "sidecars", []
     if labels := [file.name for file in files if is_idx(file)]:
         raise CondgenError(f"{path}: {labels[0]} looks like labels or images in idx form, without captions. {FORMS}")
@@ -203,10 +203,10 @@ def _form(path: Path, files: list[Path], pictures: list[Path]) -> tuple[str, lis
         raise CondgenError(
             f"{path} has {tables[0].name}: name it metadata{tables[0].suffix}, or give its own path. {FORMS}"
         )
-    if folders := sorted({file.parent.name for file in pictures if file.parent != path}):
+    if folders := sorted({file.parent.name for file in images if file.parent != path}):
         there = ", ".join(folders[:5])
         raise CondgenError(f"{path} has images in folders ({there}), which look like labels, not captions. {FORMS}")
-    there = f"{len(pictures)} images and no captions" if pictures else "nothing that can be read as captioned images"
+    there = f"{len(images)} images and no captions" if images else "nothing that can be read as captioned images"
     raise CondgenError(f"{path} holds {there}. {FORMS}")
 
 
@@ -253,27 +253,27 @@ def in_split(own: str, asked: str) -> bool:
 def rows(source: Source, split: str = "all") -> Iterator[Row]:
     """All rows, in the order of the files. Parquet shards that belong to another split are not read."""
     if source.form == "sidecars":
-        yield from (_sidecar_row(source, picture) for picture in source.pictures)
+        yield from (_sidecar_row(source, image) for image in source.images)
         return
     if source.form == "classes":
-        yield from (_class_row(source, picture) for picture in source.pictures)
+        yield from (_class_row(source, image) for image in source.images)
         return
     if source.form == "plain":
-        pairs = ((picture, picture.relative_to(source.home).as_posix()) for picture in source.pictures)
-        yield from (Row(key, picture, split=_split_of(source, picture, key)) for picture, key in pairs)
+        pairs = ((image, image.relative_to(source.home).as_posix()) for image in source.images)
+        yield from (Row(key, image, split=_split_of(source, image, key)) for image, key in pairs)
         return
     named = set()
     for table in _tables(source, split):
         for row in _table_rows(source, table):
-            if source.form == "metadata" and isinstance(row.picture, Path):
-                named.add(row.picture)
+            if source.form == "metadata" and isinstance(row.image, Path):
+                named.add(row.image)
             yield row
     if source.form == "metadata" and source.path.is_dir():
-        for picture in source.pictures:
-            if picture not in named:
-                key = picture.relative_to(source.home).as_posix()
-                own = "" if any(table.split for table in source.tables) else _split_of(source, picture, key)
-                yield Row(key, picture, split=own, fault="image absent from metadata", kept=not source.conditions)
+        for image in source.images:
+            if image not in named:
+                key = image.relative_to(source.home).as_posix()
+                own = "" if any(table.split for table in source.tables) else _split_of(source, image, key)
+                yield Row(key, image, split=own, fault="image absent from metadata", kept=not source.conditions)
 
 
 def _tables(source: Source, split: str) -> list[Table]:
@@ -284,35 +284,35 @@ def _tables(source: Source, split: str) -> list[Table]:
 
 def expected_rows(source: Source, split: str) -> int:
     """About how many rows will be read, for the progress bar."""
-    return sum(row_count(table.path) for table in _tables(source, split)) or len(source.pictures)
+    return sum(row_count(table.path) for table in _tables(source, split)) or len(source.images)
 
 
 def _split_of(source: Source, file: Path, key: str) -> str:
     return named_split(file.relative_to(source.home), own=False) if source.by_name else hashed_split(key)
 
 
-def _sidecar_row(source: Source, picture: Path) -> Row:
+def _sidecar_row(source: Source, image: Path) -> Row:
     """The captions of an image are the lines of the .txt beside it."""
-    key = picture.relative_to(source.home).as_posix()
-    row, text = Row(key, picture, split=_split_of(source, picture, key)), picture.with_suffix(".txt")
+    key = image.relative_to(source.home).as_posix()
+    row, text = Row(key, image, split=_split_of(source, image, key)), image.with_suffix(".txt")
     if not text.is_file():  # nor a pipe, on which one would wait for ever
-        return replace(row, fault="no caption", detail=f"no {picture.stem}.txt beside it")
+        return replace(row, fault="no caption", detail=f"no {image.stem}.txt beside it")
     try:
         lines = text.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
-        return replace(row, fault="no caption", detail=f"{picture.stem}.txt is no UTF-8 text: {error}")
+        return replace(row, fault="no caption", detail=f"{image.stem}.txt is no UTF-8 text: {error}")
     captions = tuple(dict.fromkeys(caption for line in lines if (caption := clean(line))))
     return replace(row, captions=captions, fault="" if captions else "no caption")
 
 
-def _class_row(source: Source, picture: Path) -> Row:
+def _class_row(source: Source, image: Path) -> Row:
     """The class of an image is the folder that it lies in, below that of its split; its cell is the class's number."""
-    place = picture.relative_to(source.home)
+    place = image.relative_to(source.home)
     folders, key = place.parts[source.above : -1], place.as_posix()
     split = named_split(Path(place.parts[0]), own=True) if source.by_name else hashed_split(key)
     if not folders:
-        return Row(key, picture, split=split, fault="image outside the classes")
-    return Row(key, picture, split=split, cells=(source.classes.index(folders[0]),))
+        return Row(key, image, split=split, fault="image outside the classes")
+    return Row(key, image, split=split, cells=(source.classes.index(folders[0]),))
 
 
 def _table_rows(source: Source, table: Table) -> Iterator[Row]:
@@ -330,7 +330,7 @@ def row_of(source: Source, table: Table, number: int, record: dict | None) -> Ro
     place = table.path.relative_to(source.home)
     if record is None:
         return Row(f"{place.as_posix()}:{number}", fault="broken metadata line", kept=not source.conditions)
-    key, picture, fault = locate(record.get(table.image), source.home, place, number)
+    key, image, fault = locate(record.get(table.image), source.home, place, number)
     captions = captions_of(record, table.text)
     if table.split:
         split = split_name(str(record.get(table.split) or ""))
@@ -338,4 +338,4 @@ def row_of(source: Source, table: Table, number: int, record: dict | None) -> Ro
         split = table.named if source.by_name else hashed_split(key)
     kept = all(matches(record.get(column), value) for column, value in source.conditions)
     fault = fault or ("" if captions or table.cells else "no caption")
-    return Row(key, picture, captions, split, fault, kept=kept, cells=tuple(map(record.get, table.cells)))
+    return Row(key, image, captions, split, fault, kept=kept, cells=tuple(map(record.get, table.cells)))

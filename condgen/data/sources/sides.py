@@ -15,7 +15,7 @@ from condgen.data.synthetic.scenes import scenes
 
 Origin = Literal["files", "edges", "grey", "night", "shapes"]
 DRAWN: dict[Origin, tuple[str, str]] = {
-    "edges": ("edges", "pictures"),
+    "edges": ("edges", "images"),
     "grey": ("grey", "colour"),
     "night": ("day", "night"),
     "shapes": ("squares", "circles"),
@@ -70,7 +70,7 @@ def open_sides(
     elif origin == "shapes":
         made, name = squares_and_circles(n, seed, size), "squares and circles"
     else:
-        images, name = _pictures(data, split, seed, n, size, resize)
+        images, name = _images(data, split, seed, n, size, resize)
         change, name = (edges, f"edges of {name}") if origin == "edges" else (grey, f"{name} in grey")
         made = change(images), images
     first, second = made
@@ -80,7 +80,7 @@ def open_sides(
     return kind(first, second, tuple(names) if len(names) == 2 else DRAWN[origin], f"{name} {size}x{size}")
 
 
-def _pictures(data: str, split: str, seed: int, n: int, size: int, resize: How) -> tuple[np.ndarray, str]:
+def _images(data: str, split: str, seed: int, n: int, size: int, resize: How) -> tuple[np.ndarray, str]:
     if not data:
         return scenes(n, seed, size, None, "none").images, "scenes"
     found = open_any(data, size, split=split, resize=resize)

@@ -77,7 +77,7 @@ def choose(
     """As `choose_columns`, of any table: what it is called, its columns, what gives its rows; image, text, split."""
     image, text, split = wanted
     beside = path.stem == "metadata" or path.suffix.lower() not in SHARDS
-    image = pick(image, ("file_name", *IMAGE) if beside else IMAGE, names, "picture", path)
+    image = pick(image, ("file_name", *IMAGE) if beside else IMAGE, names, "image", path)
     split = pick(split, SPLIT, names, "split", path)
     guesses = ("txt", *TEXT) if path.suffix.lower() == ".tar" else TEXT
     parts = [part.strip() for part in text.split(",")]
@@ -151,7 +151,7 @@ def records(path: Path, wanted: Iterable[str]) -> Iterator[dict | None]:
             yield from _parquet_records(path, [name for name in dict.fromkeys(wanted) if name])
         elif path.suffix.lower() == ".tar":
             kept = [name for name in dict.fromkeys(wanted) if name]
-            yield from (record for _, record in webdataset.samples(path, kept, pictures="image" in kept))
+            yield from (record for _, record in webdataset.samples(path, kept, images="image" in kept))
         else:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 yield from _csv_records(file) if path.suffix.lower() == ".csv" else _jsonl_records(file)

@@ -22,8 +22,8 @@ from typing import BinaryIO
 
 from condgen.contracts import CondgenError
 
-PICTURES = ("jpg", "jpeg", "png", "webp")
-MAX_PICTURE = 64_000_000
+IMAGES = ("jpg", "jpeg", "png", "webp")
+MAX_IMAGE = 64_000_000
 MAX_TEXT = 1_000_000
 """Bytes of a member; of larger ones nothing is read, and the sample counts as one without."""
 MAX_DOWNLOAD = 8_000_000_000
@@ -138,7 +138,7 @@ def _copy(answer, file: BinaryIO, url: str) -> None:
 
 
 def samples(
-    path: Path, wanted: Collection[str] = (), start: int = 0, pictures: bool = True
+    path: Path, wanted: Collection[str] = (), start: int = 0, images: bool = True
 ) -> Iterator[tuple[int, dict | None]]:
     """Reads the samples of a shard one by one.
 
@@ -146,7 +146,7 @@ def samples(
         path: an uncompressed .tar.
         wanted: the fields to keep; all where it is empty.
         start: where to begin, a place that was yielded before.
-        pictures: whether to read the bytes of the images; where not, they are empty.
+        images: whether to read the bytes of the images; where not, they are empty.
 
     Yields:
         (place of the sample in the file, record); the record is None where its JSON cannot be read.
@@ -164,9 +164,9 @@ def samples(
                     if key is not None:
                         yield place, _record(parts, wanted)
                     key, place, parts = own, member.offset, {}
-                if kind in (*PICTURES, "txt", "json") and member.isreg() and not member.issparse():
-                    limit = MAX_PICTURE if kind in PICTURES else MAX_TEXT
-                    skip = member.size > limit or (kind in PICTURES and not pictures)
+                if kind in (*IMAGES, "txt", "json") and member.isreg() and not member.issparse():
+                    limit = MAX_IMAGE if kind in IMAGES else MAX_TEXT
+                    skip = member.size > limit or (kind in IMAGES and not images)
                     content = b"" if skip else _content(file, member, path)
                     parts[kind] = (f"{path.name}/{member.name}", content)
             if key is not None:
@@ -229,7 +229,7 @@ def _record(parts: dict[str, tuple[str, bytes]], wanted: Collection[str]) -> dic
     if "txt" in parts:
         text = parts["txt"][1].decode("utf-8-sig", "replace")
         record["txt"] = text.splitlines()
-    for kind in PICTURES:
+    for kind in IMAGES:
         if kind in parts:
             record["image"] = dict(zip(("path", "bytes"), parts[kind]))
             break

@@ -77,18 +77,18 @@ class _Rows:
         if len(records) != count:
             raise CondgenError(f"{self.table.path} has changed since it was opened. Start anew, with the data at rest.")
         rows = [self._row(first + i, record) for i, record in enumerate(records)]
-        return [row if row.fault else self._with_picture(row, record) for row, record in zip(rows, records)]
+        return [row if row.fault else self._with_image(row, record) for row, record in zip(rows, records)]
 
     def _row(self, number: int, record: dict | None) -> Row:
         if record is not None and self.cells != "files":
             cell = record.get(self.table.image) if self.cells == "named" else {}
             light = {"path": cell.get("path"), "bytes": b""} if isinstance(cell, dict) else None
             record = record | {self.table.image: light}
-        return replace(row_of(self.source, self.table, number + 1, record), picture=None)
+        return replace(row_of(self.source, self.table, number + 1, record), image=None)
 
-    def _with_picture(self, row: Row, record: dict) -> Row:
+    def _with_image(self, row: Row, record: dict) -> Row:
         place = self.table.path.relative_to(self.source.home)
-        return replace(row, picture=locate(record.get(self.table.image), self.source.home, place, 0)[1])
+        return replace(row, image=locate(record.get(self.table.image), self.source.home, place, 0)[1])
 
     def _records(self, size: int) -> Iterable[tuple[int, bool, dict | None]]:
         """(place, whether a block must begin here, record) of every row, without the bytes of images."""
@@ -107,9 +107,9 @@ class _Shard(_Rows):
         self.mark = os.path.getsize(table.path)
         self.wanted = list(dict.fromkeys(name for name in wanted_columns(source, table) if name))
         self.tar = table.path.suffix.lower() == ".tar"
-        self.light = self.wanted if self.tar else self._without_pictures()
+        self.light = self.wanted if self.tar else self._without_images()
 
-    def _without_pictures(self) -> list[str]:
+    def _without_images(self) -> list[str]:
         """The columns of a parquet file without the bytes of its images."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -128,7 +128,7 @@ class _Shard(_Rows):
 
     def _records(self, size: int) -> Iterable[tuple[int, bool, dict | None]]:
         if self.tar:
-            yield from ((at, False, r) for at, r in webdataset.samples(self.table.path, self.wanted, pictures=False))
+            yield from ((at, False, r) for at, r in webdataset.samples(self.table.path, self.wanted, images=False))
             return
         import pyarrow.parquet as pq
 

@@ -1,8 +1,8 @@
 """Captioned images too large for memory, read from shards while training goes on.
 
-One pass over the shards, without their images, tells what there is: `Stream`. `ShardViews` then draws batches as
-`Views` does, batch k of a seed always the same, and holds no more than two windows of decoded images: the one that
-batches come from, and the next, which threads read meanwhile.
+One pass over the shards, without their images, finds the usable rows: `Stream`. `ShardBatches` then draws batches as
+`CaptionBatches` does and holds at most two windows of decoded images: the one that batches come from, and the next,
+which threads read meanwhile.
 """
 
 from __future__ import annotations
@@ -203,13 +203,13 @@ class Stream:
         for near in (*range(place, -1, -1), *range(place + 1, len(rows))):
             row = rows[near]
             try:
-                if row.picture is None:
+                if row.image is None:
                     raise ImageError("missing file", row.key)
-                picture = decode(row.picture, background=self.background, name=row.key)[0]
+                decoded = decode(row.image, background=self.background, name=row.key)[0]
             except ImageError as error:
                 self._count(block.start + near, f"{row.key} ({error.reason})")
                 continue
-            image = fit(picture, self.size, self.resize, background=self.background)
+            image = fit(decoded, self.size, self.resize, background=self.background)
             return Sample(image, row.captions, block.start + near)
         raise CondgenError(
             f"{self.source.path}: of {len(rows)} images in a row none can be decoded, the first is {rows[0].key}. "
@@ -315,8 +315,8 @@ class _Held:
         self.tasks = []
 
 
-class ShardViews:
-    """Draws batch k as `views.Views` does, from a stream: every image once an epoch, with one of its captions.
+class ShardBatches:
+    """Draws batch k as `views.CaptionBatches` does, from a stream: every image once an epoch, with one of its captions.
 
     A batch also holds `row` (B,), the numbers of the images in the stream, and `caption` (B,), which of its captions
     each has. `text_id` is a number made of the text itself, the same everywhere.
@@ -354,7 +354,7 @@ class ShardViews:
         self._held: _Held | None = None
         self._next: _Held | None = None
 
-    def derive(self, name: str, make: Callable[[Batch], Tensor]) -> ShardViews:
+    def derive(self, name: str, make: Callable[[Batch], Tensor]) -> ShardBatches:
         """Adds to every batch what `make` makes of it, on the CPU."""
         self._derived[name] = make
         return self
