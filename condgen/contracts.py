@@ -15,8 +15,8 @@ Importing this module imports nothing heavy.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +56,56 @@ def listed(names: Iterable[str], most: int = 20) -> str:
     """Names from somebody's file for a message, `none` for none: at most so many, each in at most sixty characters."""
     told = [name if len(name) <= 60 else name[:57] + "..." for name in names]
     return (", ".join(told[:most]) or "none") + (f" and {len(told) - most} more" if len(told) > most else "")
+
+
+def limited(
+    default: Any = MISSING,
+    low: float | None = None,
+    high: float | None = None,
+    longest: int | None = None,
+    added: bool = False,
+) -> Any:
+    """A field of a config dataclass with its range, which `check_ranges` and the readers of files enforce.
+
+    Args:
+        default: value when nothing is given; without one the field is required.
+        low, high: inclusive range of the number, or of every number of a tuple.
+        longest: most entries of a tuple.
+        added: the field came to the config after models were saved without it, see `files.weights.fingerprint`.
+    """
+    limits = {"min": low, "max": high, "longest": longest, "added": added or None}
+    return field(default=default, metadata={name: value for name, value in limits.items() if value is not None})
+
+
+def out_of_range(limits: Any, value: Any) -> str:
+    """What a value should be, by the metadata of its field; empty where it is in range or no number."""
+    values = value if isinstance(value, tuple | list) else (value,)
+    if len(values) > limits.get("longest", len(values)):
+        return f"it must have at most {limits['longest']} entries"
+    low, high = limits.get("min"), limits.get("max")
+    least, most = (-(2**63) if low is None else low), (2**63 - 1 if high is None else high)
+    numbers = [x for x in values if isinstance(x, int | float) and not isinstance(x, bool)]
+    if all(least <= x <= most for x in numbers):  # a comparison with a value that is not a number fails
+        return ""
+    if low is not None and high is not None:
+        return f"it must be from {low:g} to {high:g}"
+    if high is not None or any(x > most for x in numbers):
+        return f"it must be at most {most:g}"
+    return f"it must be at least {least:g}"
+
+
+def check_ranges(config: Any, prefix: str = "") -> None:
+    """Checks every number of a tree of config dataclasses against the range of its field, see `limited`.
+
+    Raises:
+        CondgenError: a number is out of range; the message names the option, `--{prefix}NAME`.
+    """
+    for one in fields(config):
+        value, name = getattr(config, one.name), f"{prefix}{one.name}"
+        if is_dataclass(value):
+            check_ranges(value, f"{name}.")
+        elif expected := out_of_range(one.metadata, value):
+            raise CondgenError(f"--{name} is {short(value)}; {expected}.")
 
 
 @dataclass(frozen=True)
@@ -153,11 +203,19 @@ class Latent(Protocol):
 class Encoder(Protocol):
     """Words and images to one space, a module; a tokenizer beside it turns texts into its tokens.
 
-    `config` tells `size` S, `embed_dim` D, `vocab` and `context` L. `log_scale` is the logarithm of the inverse
-    temperature, `bias` what the sigmoid loss adds to the logits, or None. One that scales images of any size itself
-    says so with `resizes = True`.
+    Args:
+        size: edge S of the images it reads; one that scales images of any size itself has `resizes = True`.
+        embed_dim: width D of its embeddings.
+        vocab: number of token ids.
+        context: tokens of a text, L.
+        log_scale: logarithm of the inverse temperature.
+        bias: added to the logits by the sigmoid loss, or None.
     """
 
+    size: int
+    embed_dim: int
+    vocab: int
+    context: int
     log_scale: nn.Parameter
     bias: nn.Parameter | None
 

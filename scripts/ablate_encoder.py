@@ -14,7 +14,7 @@ from pathlib import Path
 
 from condgen.configs import TextToImageTaskConfig
 from condgen.data.synthetic.scenes import scenes
-from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.clip import CLIP
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.evaluation import markdown
 from condgen.evaluation.embed import embed_images, embed_texts, same_text
@@ -37,11 +37,11 @@ def variations(images: int) -> dict[str, TextToImageTaskConfig]:
 
 
 def judge(parts: Path) -> dict[str, float]:
-    clip, tokenizer = load_part(CLIP, CLIPConfig, parts / "clip"), Tokenizer.load(parts / "tokenizer")
+    clip, tokenizer = load_part(CLIP, parts / "clip"), Tokenizer.load(parts / "tokenizer")
     row = {}
     for side, held_out in SIDES.items():
         swaps = scene_swaps(clip, tokenizer, held_out)
-        data = scenes(500, 20_000, clip.config.size, held_out, negatives="none")
+        data = scenes(500, 20_000, clip.size, held_out, negatives="none")
         text = embed_texts(clip, tokenizer, [data.texts[i] for i in data.captions[:, 0]])
         recall = retrieval_at_1(text, embed_images(clip, data.images), same_text(data, len(data)))
         told = {k: swaps[k] for k in ("colour", "shape", "relation")} | {"R@1 of 500": recall}

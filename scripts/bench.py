@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 
@@ -63,21 +64,18 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
     import torch
 
     from condgen.decoders.conditioning_dropout import DecoderObjective
-    from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
-    from condgen.encoders.clip import CLIP, CLIPConfig
+    from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder
+    from condgen.encoders.clip import CLIP
     from condgen.encoders.clip_objective import ClipObjective, ClipTraining
+    from condgen.nn.specs import CondSpec, EncoderSpec
     from condgen.recipes import RECIPES
     from condgen.training.trainer import FitConfig, Trainer
 
     config = RECIPES[recipe].config(size)
     edge, context, vocab = config.pictures.size, 16, 1000
-    shape = {k: v for k, v in vars(config.clip).items() if k not in ("vocab", "context")}
-    clip = CLIP(CLIPConfig(edge, vocab, context, **shape))
-    decoder = DiffusionDecoder(
-        DiffusionDecoderConfig(
-            edge, embed_dim=config.clip.embed_dim, vocab=vocab, context=context, **vars(config.decoder)
-        )
-    )
+    clip = CLIP(replace(config.clip, vocab=vocab, context=context), EncoderSpec(edge))
+    spec = CondSpec(edge, embed_dim=config.clip.embed_dim, vocab=vocab, context=context)
+    decoder = DiffusionDecoder(config.decoder, spec)
     models = {
         "clip": (ClipTraining(clip, ClipObjective(negatives=0)), config.fit_clip.batch),
         "decoder": (DecoderTraining(decoder, DecoderObjective()), config.fit_decoder.batch),

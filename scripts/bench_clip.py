@@ -27,6 +27,7 @@ from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.interop.convert import tensors_there
 from condgen.encoders.tokenizer import END, PAD
+from condgen.nn.specs import EncoderSpec
 
 Step = Callable[[], float]
 
@@ -35,7 +36,7 @@ def towers(args: argparse.Namespace, image: str = "patch") -> CLIPConfig:
     """Ours; `resnet` is as wide and deep as it is by default."""
     own = {"image_width": args.width, "image_depth": args.depth, "patch": args.patch} if image == "patch" else {}
     return CLIPConfig(
-        args.size, args.vocab, args.context, args.embed, image=image, text="clip", text_width=args.width,
+        embed_dim=args.embed, vocab=args.vocab, context=args.context, image=image, text="clip", text_width=args.width,
         depth=args.depth, heads=args.heads, **own,
     )  # fmt: skip
 
@@ -47,7 +48,7 @@ def twin(clip: CLIP) -> OpenClip:
     text = {"context_length": c.context, "vocab_size": c.vocab, "width": c.text_width, "heads": c.heads}
     other = OpenClip(
         c.embed_dim,
-        vision | {"patch_size": c.patch, "image_size": c.size},
+        vision | {"patch_size": c.patch, "image_size": clip.size},
         text | {"layers": c.depth, "pool_type": "eos", "eos_id": END},
         output_dict=True,
     )
@@ -122,7 +123,7 @@ def compared(args: argparse.Namespace) -> tuple[dict, list[dict]]:
     """How far losses and gradients of the two are apart, and a row for steps without and with the optimiser."""
     batch = batch_of(args)
     torch.manual_seed(0)
-    clip = CLIP(towers(args))
+    clip = CLIP(towers(args), EncoderSpec(args.size))
     models = {"theirs": Theirs(clip), "ours": ClipTraining(clip, ClipObjective(negatives=0, caption=0))}
     losses, slopes = {}, {}
     for name, model in models.items():
@@ -152,7 +153,11 @@ def compared(args: argparse.Namespace) -> tuple[dict, list[dict]]:
 
 def residual(args: argparse.Namespace) -> dict:
     """A row for our residual tower, for information."""
-    model = ClipTraining(CLIP(towers(args, "resnet")), ClipObjective(negatives=0, caption=0)).to(args.device).train()
+    model = (
+        ClipTraining(CLIP(towers(args, "resnet"), EncoderSpec(args.size)), ClipObjective(negatives=0, caption=0))
+        .to(args.device)
+        .train()
+    )
     taken = measured({"ours": stepper(model, batch_of(args), args, True)}, args.repeats, args.steps)
     speed = args.batch / statistics.median(taken["ours"])
     return {"step": "our resnet tower, AdamW", "ours": speed, "open_clip": None, "ratio": None}

@@ -10,6 +10,7 @@ import torch
 import condgen
 from condgen.contracts import CondgenError, Decoder, HasMemory, SamplingOption, Trainable, check_options
 from condgen.nn.conditioning import condition
+from condgen.nn.specs import ImageSpec
 from condgen.pipelines.base import DECODERS as DECODER_KINDS
 from tests.tiny import tiny_backbone, tiny_decoder, tiny_model, tiny_translator
 
@@ -64,9 +65,9 @@ def make(cls: type, model, **others):
             "backbone": tiny_backbone(), "pictures": PICTURES,
             "a_to_b": tiny_translator(), "b_to_a": tiny_translator("resnet"),
             "paired": PairedObjective(critic=8), "unpaired": UnpairedObjective(critic=8, pool=PICTURES),
-            "gan": Gan(GanConfig(32, 3, code=6, width=4, norm="batch", categories=3, continuous=2)),
+            "gan": Gan(GanConfig(code=6, width=4, norm="batch", categories=3, continuous=2), ImageSpec(32)),
             "rules": GanObjective(),
-            "net": Autoencoder(AutoencoderConfig(32, 3, channels=(8, 16), latent=6, variational=True)),
+            "net": Autoencoder(AutoencoderConfig(channels=(8, 16), latent=6, variational=True), ImageSpec(32)),
         } | others  # fmt: skip
     return cls(*(parts[name] for name in inspect.signature(cls).parameters))
 
@@ -91,7 +92,7 @@ TRAINABLES, DECODERS = classes("parameters_of"), classes("sample")
 
 
 def test_they_are_found():
-    assert len(TRAINABLES) >= 6 and {cls for cls, _ in DECODER_KINDS.values()} == set(DECODERS)
+    assert len(TRAINABLES) >= 6 and set(DECODER_KINDS.values()) == set(DECODERS)
 
 
 @pytest.mark.parametrize("cls", TRAINABLES, ids=lambda c: c.__name__)

@@ -318,13 +318,13 @@ def test_part_of_another_class_or_shape(condgen, broken):
     [
         ("decoder", [], ["a list", "DiffusionDecoder"]),
         ("decoder", {"channels": [10, 20]}, ["DiffusionDecoder", "divisible"]),
-        ("decoder", {"width": 2**63}, ["DiffusionDecoder", "Overflow"]),
+        ("decoder", {"width": 2**63}, ["DiffusionDecoder", "width", "at most 9.22337e+18"]),
         ("decoder", {"channels": 16}, ["channels", "tuple[int, ...]", "'16'"]),
         ("decoder", {"objective": "zz"}, ["objective", "'x', 'edm'", "'zz'"]),
         ("decoder", {"guidance": "x"}, ["guidance", "float", "'x'"]),
         ("decoder", {"steps": 2.5}, ["steps", "int", "'2.5'"]),
-        ("clip", {"heads": 0}, ["CLIP", "zero"]),
-        ("prior_diffusion", {"heads": 0}, ["DiffusionPrior", "zero"]),
+        ("clip", {"heads": 0}, ["CLIP", "heads", "at least 1"]),
+        ("prior_diffusion", {"heads": 0}, ["DiffusionPrior", "heads", "at least 1"]),
         ("normaliser", {"space": None}, ["space", "str", "'None'"]),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import pairwise
 
 import torch
@@ -12,7 +13,9 @@ from condgen.data.synthetic.grammar import COLOURS, SHAPES, Meaning, say
 from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingNormalizerConfig
+from condgen.files.weights import configs_of
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingSpec
+from condgen.nn.specs import CondSpec, EncoderSpec, TextSpec, TranslationSpec
 from condgen.pipelines.base import DECODERS
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.text_to_image import PRIORS, TextToImage, space_of
@@ -33,13 +36,14 @@ def tiny_captions() -> list[str]:
     return [*captions, *(say(Meaning(pair)) for pair in pairs[:3])]
 
 
-def tiny_decoder(kind: str, reads: dict, seed: int = 0) -> torch.nn.Module:
+def tiny_decoder(kind: str, spec: dict, seed: int = 0) -> torch.nn.Module:
     """An untrained decoder that paints something, always the same."""
-    cls, config = DECODERS[kind]
-    own = {"depth": 1, "steps": 4} if kind == "diffusion" else {}
+    network = DECODERS[kind]
+    options = {"channels": (16, 32), "heads": 2, "width": 32, "word_depth": 1}
+    options |= {"depth": 1, "steps": 4} if kind == "diffusion" else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        decoder = cls(config(**{"channels": (16, 32), "heads": 2, "width": 32, "word_depth": 1} | own | reads))
+        decoder = network(configs_of(network)["config"](**options), CondSpec(**spec))
         for parameter in decoder.parameters():
             if not parameter.any():  # layers that start at zero would paint grey, whatever is asked
                 torch.nn.init.normal_(parameter, std=0.3)
@@ -50,14 +54,14 @@ def tiny_backbone() -> Backbone:
     """An untrained backbone, always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Backbone(BackboneConfig(size=8, width=8, depth=1, stages=2))
+        return Backbone(BackboneConfig(width=8, depth=1, stages=2), EncoderSpec(8))
 
 
 def tiny_translator(kind: str = "unet", size: int = 16, reads: int = 3, image_channels: int = 3, seed: int = 0):
     """An untrained generator, always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NETS[kind](TranslatorConfig(size, reads, image_channels, width=8, blocks=1))
+        return NETS[kind](TranslatorConfig(width=8, blocks=1), TranslationSpec(size, reads, image_channels))
 
 
 def tiny_model() -> TextToImage:
@@ -66,12 +70,11 @@ def tiny_model() -> TextToImage:
     sizes = {"vocab": tokenizer.vocab, "context": tokenizer.context, "embed_dim": 16}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        clip = CLIP(CLIPConfig(size=32, image_width=8, text_width=16, depth=1, heads=2, **sizes))
-        inside = sizes | {"space": space_of(clip)}
-        shape = PriorConfig(width=16, depth=1, heads=2, **inside)
-        priors = {name: kind(shape) for name, kind in PRIORS.items()}
-        decoder = tiny_decoder("diffusion", inside)
-        normalizer = EmbeddingNormalizer(EmbeddingNormalizerConfig(16, inside["space"]))
+        clip = CLIP(CLIPConfig(image_width=8, text_width=16, depth=1, heads=2, **sizes), EncoderSpec(32))
+        spec = TextSpec(**sizes, space=space_of(clip))
+        priors = {name: kind(PriorConfig(width=16, depth=1, heads=2), spec) for name, kind in PRIORS.items()}
+        decoder = tiny_decoder("diffusion", asdict(spec))
+        normalizer = EmbeddingNormalizer(EmbeddingSpec(16, spec.space))
     return TextToImage(clip, tokenizer, normalizer, priors, decoder, about={"name": "tiny"})
 
 
@@ -79,11 +82,11 @@ def tiny_labels(
     kind: str = "cvae", image_channels: int = 1, attributes: tuple[Attribute, ...] = (CLOTHES, LACES, AGE)
 ) -> ClassToImage:
     """An untrained model that paints labels, always the same."""
-    reads = {
+    spec = {
         "size": 8,
         "image_channels": image_channels,
         "cardinalities": tuple(attribute.cardinality for attribute in attributes),
     }
     return ClassToImage(
-        tiny_decoder(kind, reads), attributes, about={"name": "shoes", "recipe": "none", "data": "drawn"}
+        tiny_decoder(kind, spec), attributes, about={"name": "shoes", "recipe": "none", "data": "drawn"}
     )

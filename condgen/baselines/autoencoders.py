@@ -16,18 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.contracts import Batch
+from condgen.contracts import Batch, limited
 from condgen.losses import bernoulli_nll, gaussian_nll, kl_normal
+from condgen.nn.conditioning import MAX_DEPTH
 from condgen.nn.layers import ResBlock
 from condgen.nn.layout_map import bottom_edge
+from condgen.nn.specs import ImageSpec
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Shape of an autoencoder, and what its pixels are distributed as.
+    """Options of an autoencoder, and the distribution of its pixels.
 
     Args:
-        size, colours: of the images.
         body: `linear`, `mlp` or `conv`.
         latent: length Z of the code.
         hidden: widths of the layers between image and code, of `mlp`.
@@ -47,35 +48,31 @@ class AutoencoderConfig:
         Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2021), for sigma
     """
 
-    size: int
-    image_channels: int
     body: Literal["linear", "mlp", "conv"] = "conv"
-    latent: int = 32
-    hidden: tuple[int, ...] = (512, 256)
-    channels: tuple[int, ...] = (32, 64)
-    blocks: int = 1
+    latent: int = limited(32, low=1)
+    hidden: tuple[int, ...] = limited((512, 256), low=1, longest=64)
+    channels: tuple[int, ...] = limited((32, 64), low=1, longest=64)
+    blocks: int = limited(1, low=0, high=MAX_DEPTH)
     variational: bool = False
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
     sigma: Literal["optimal", "learned", "fixed"] = "optimal"
-    fixed: float = 0.1
+    fixed: float = limited(0.1, low=1e-6)
     binary: bool = False
 
 
 class Autoencoder(nn.Module):
     """Image (B, C, S, S) in [-1, 1] -> code (B, Z) -> image."""
 
-    def __init__(self, config: AutoencoderConfig):
+    def __init__(self, config: AutoencoderConfig, spec: ImageSpec):
         super().__init__()
-        if config.latent < 1:
-            raise ValueError(f"the code must have a number at least, got a length of {config.latent}")
-        self.config = config
+        self.config, self.spec = config, spec
         out = config.latent * (2 if config.variational else 1)
-        into, out_of = {
-            "linear": (Shadow, LinearDecoder),
-            "mlp": (Perceptron, Painted),
+        encoder, decoder = {
+            "linear": (LinearEncoder, LinearDecoder),
+            "mlp": (MLPEncoder, MLPDecoder),
             "conv": (ConvEncoder, ConvDecoder),
         }[config.body]
-        self.encoder, self.decoder = into(config, out), out_of(config)
+        self.encoder, self.decoder = encoder(config, spec, out), decoder(config, spec)
         log_sigma = torch.tensor(math.log(config.fixed))
         if config.sigma == "learned":
             self.log_sigma = nn.Parameter(log_sigma)
@@ -124,12 +121,12 @@ class Autoencoder(nn.Module):
         return torch.where(lots < chance, 1.0, -1.0)
 
 
-class Shadow(nn.Module):
+class LinearEncoder(nn.Module):
     """The linear map into the code, of images less their mean."""
 
-    def __init__(self, config: AutoencoderConfig, out: int):
+    def __init__(self, config: AutoencoderConfig, spec: ImageSpec, out: int):
         super().__init__()
-        pixels = config.image_channels * config.size**2
+        pixels = spec.image_channels * spec.size**2
         self.register_buffer("mean", torch.zeros(pixels))
         self.map = nn.Linear(pixels, out, bias=False)
 
@@ -140,10 +137,10 @@ class Shadow(nn.Module):
 class LinearDecoder(nn.Module):
     """The linear map out of the code; its bias is an image."""
 
-    def __init__(self, config: AutoencoderConfig):
+    def __init__(self, config: AutoencoderConfig, spec: ImageSpec):
         super().__init__()
-        self.shape = (config.image_channels, config.size, config.size)
-        self.map = nn.Linear(config.latent, config.image_channels * config.size**2)
+        self.shape = (spec.image_channels, spec.size, spec.size)
+        self.map = nn.Linear(config.latent, spec.image_channels * spec.size**2)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.map(z).unflatten(1, self.shape)
@@ -157,25 +154,25 @@ def _layers(widths: tuple[int, ...]) -> list[nn.Module]:
     return layers[:-1]
 
 
-class Perceptron(nn.Module):
+class MLPEncoder(nn.Module):
     """Image -> (B, out), by layers that are fully connected."""
 
-    def __init__(self, config: AutoencoderConfig, out: int):
+    def __init__(self, config: AutoencoderConfig, spec: ImageSpec, out: int):
         super().__init__()
-        self.layers = nn.Sequential(*_layers((config.image_channels * config.size**2, *config.hidden, out)))
+        self.layers = nn.Sequential(*_layers((spec.image_channels * spec.size**2, *config.hidden, out)))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images.flatten(1))
 
 
-class Painted(nn.Module):
+class MLPDecoder(nn.Module):
     """Code -> image, by layers that are fully connected."""
 
-    def __init__(self, config: AutoencoderConfig):
+    def __init__(self, config: AutoencoderConfig, spec: ImageSpec):
         super().__init__()
-        self.shape = (config.image_channels, config.size, config.size)
+        self.shape = (spec.image_channels, spec.size, spec.size)
         self.layers = nn.Sequential(
-            *_layers((config.latent, *reversed(config.hidden), config.image_channels * config.size**2))
+            *_layers((config.latent, *reversed(config.hidden), spec.image_channels * spec.size**2))
         )
 
     def forward(self, z: Tensor) -> Tensor:
@@ -185,10 +182,10 @@ class Painted(nn.Module):
 class ConvEncoder(nn.Module):
     """Image -> (B, out), by convolutions that halve it level by level."""
 
-    def __init__(self, config: AutoencoderConfig, out: int):
+    def __init__(self, config: AutoencoderConfig, spec: ImageSpec, out: int):
         super().__init__()
-        c, edge = config.channels, bottom_edge(config.size, len(config.channels))
-        self.stem = nn.Conv2d(4 * config.image_channels, c[0], 3, padding=1)
+        c, edge = config.channels, bottom_edge(spec.size, len(config.channels))
+        self.stem = nn.Conv2d(4 * spec.image_channels, c[0], 3, padding=1)
         self.blocks = nn.ModuleList(nn.ModuleList(ResBlock(k, k) for _ in range(config.blocks)) for k in c)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(c))
         self.norm = nn.GroupNorm(math.gcd(8, c[-1]), c[-1])
@@ -206,14 +203,14 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """Code -> image: levels are doubled by repeating pixels and a convolution, which leaves no checkerboard."""
 
-    def __init__(self, config: AutoencoderConfig):
+    def __init__(self, config: AutoencoderConfig, spec: ImageSpec):
         super().__init__()
-        c, self.edge = config.channels, bottom_edge(config.size, len(config.channels))
+        c, self.edge = config.channels, bottom_edge(spec.size, len(config.channels))
         self.start = nn.Linear(config.latent, c[-1] * self.edge**2)
         self.blocks = nn.ModuleList(nn.ModuleList(ResBlock(k, k) for _ in range(config.blocks)) for k in reversed(c))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in reversed(list(pairwise(c))))
         self.norm = nn.GroupNorm(math.gcd(8, c[0]), c[0])
-        self.out = nn.Conv2d(c[0], 4 * config.image_channels, 3, padding=1)
+        self.out = nn.Conv2d(c[0], 4 * spec.image_channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.start(z).unflatten(1, (-1, self.edge, self.edge)).contiguous(memory_format=torch.channels_last)
@@ -247,13 +244,13 @@ class AutoencoderObjective:
     """
 
     noise: Literal["none", "gaussian", "masking"] = "none"
-    strength: float = 0.3
-    beta: float = 1.0
-    warmup: int = 0
-    free_bits: float = 0.0
-    capacity: float = 0.0
-    capacity_over: int = 200_000
-    gamma: float = 100.0
+    strength: float = limited(0.3, low=0)
+    beta: float = limited(1.0, low=0)
+    warmup: int = limited(0, low=0)
+    free_bits: float = limited(0.0, low=0)
+    capacity: float = limited(0.0, low=0)
+    capacity_over: int = limited(200_000, low=0)
+    gamma: float = limited(100.0, low=0)
 
 
 class AutoencoderTraining(nn.Module):

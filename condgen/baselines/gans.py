@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.contracts import Batch
+from condgen.contracts import Batch, limited
 from condgen.diffusion.samplers import noise
 from condgen.losses import gaussian_nll
 from condgen.nn.adversarial import AdversarialObjective, AdversarialTraining, Metrics, Read
+from condgen.nn.specs import ImageSpec
 
-START, MOST = 4, 8
+MIN_EDGE, MAX_WIDER = 4, 8
 """Least edge of the lowest level, and how many times the channels of the highest a level has at most."""
 HIDDEN = 128
 """Width of the layer between the features of a critic and what it reads of the codes."""
@@ -27,11 +28,9 @@ SHARPEST = -3.0
 
 @dataclass(frozen=True)
 class GanConfig:
-    """Shape of both players.
+    """Options of generator and discriminator.
 
     Args:
-        size: edge of the images.
-        colours: channels of the images, 1 or 3.
         body: `mlp`, three hidden layers; `dcgan`, convolutions with strides. These halve the image until its edge is
             4 to 7, so the size must be such a number times a power of two.
         code: length of the noise.
@@ -44,40 +43,37 @@ class GanConfig:
         continuous: number of codes from -1 to 1.
     """
 
-    size: int = 32
-    image_channels: int = 3
     body: Literal["mlp", "dcgan"] = "dcgan"
-    code: int = 100
-    width: int = 64
-    hidden: int = 0
+    code: int = limited(100, low=1)
+    width: int = limited(32, low=1)
+    hidden: int = limited(0, low=0)
     norm: Literal["none", "batch"] = "none"
-    categories: int = 0
-    continuous: int = 0
+    categories: int = limited(0, low=0)
+    continuous: int = limited(0, low=0)
 
     @property
     def latent(self) -> int:
         """Length Z of the vector that an image is painted from, see `Codes`."""
         return self.code + self.categories + self.continuous
 
-    @property
-    def halvings(self) -> int:
-        """How often `dcgan` halves the image.
+    def channels(self, size: int) -> list[int]:
+        """Channels of every level of `dcgan`, the highest resolution first."""
+        return [self.width * min(2**k, MAX_WIDER) for k in range(halvings_of(size))]
 
-        Raises:
-            ValueError: the edge it ends at is no whole number.
-        """
-        n = max(0, math.floor(math.log2(max(self.size, 1) / START)))
-        if n < 1 or self.size % 2**n:
-            raise ValueError(
-                f"images of {self.size} pixels cannot be halved down to {START} to {2 * START - 1}; take a power of "
-                "two from 8, or 28, with --pictures.size"
-            )
-        return n
 
-    @property
-    def channels(self) -> list[int]:
-        """Of every level of `dcgan`, the highest first."""
-        return [self.width * min(2**k, MOST) for k in range(self.halvings)]
+def halvings_of(size: int) -> int:
+    """How often `dcgan` halves images of this edge.
+
+    Raises:
+        ValueError: the edge it ends at is no whole number.
+    """
+    n = max(0, math.floor(math.log2(max(size, 1) / MIN_EDGE)))
+    if n < 1 or size % 2**n:
+        raise ValueError(
+            f"images of {size} pixels cannot be halved down to {MIN_EDGE} to {2 * MIN_EDGE - 1}; take a power of two "
+            "from 8, or 28, with --pictures.size"
+        )
+    return n
 
 
 class Codes(NamedTuple):
@@ -158,10 +154,10 @@ class Gan(nn.Module):
         2016), for `dcgan`
     """
 
-    def __init__(self, config: GanConfig):
+    def __init__(self, config: GanConfig, spec: ImageSpec):
         super().__init__()
-        self.config = config
-        size, image_channels, w = config.size, config.image_channels, config.width
+        self.config, self.spec = config, spec
+        size, image_channels, w = spec.size, spec.image_channels, config.width
         if config.body == "mlp":
             layers, before = [], config.latent
             for k in (w, 2 * w, 4 * w):
@@ -169,7 +165,7 @@ class Gan(nn.Module):
                 before = k
             layers += [nn.Linear(before, image_channels * size**2), nn.Unflatten(1, (image_channels, size, size))]
         else:
-            channels, edge = config.channels, size // 2**config.halvings
+            channels, edge = config.channels(size), size // 2 ** halvings_of(size)
             low, layers, before = channels[-1], [], config.latent
             if config.hidden:
                 layers, before = [nn.Linear(before, config.hidden), BatchNorm(config.hidden), nn.ReLU()], config.hidden
@@ -205,10 +201,10 @@ class GanCritic(nn.Module):
         al., 2016), for what is read
     """
 
-    def __init__(self, config: GanConfig):
+    def __init__(self, config: GanConfig, spec: ImageSpec):
         super().__init__()
-        self.config = config
-        pixels, w = config.image_channels * config.size**2, config.width
+        self.config, self.spec = config, spec
+        pixels, w = spec.image_channels * spec.size**2, config.width
         if config.body == "mlp":
             layers, before = [nn.Flatten()], pixels
             for k in (4 * w, 2 * w, w):
@@ -216,11 +212,11 @@ class GanCritic(nn.Module):
                 before = k
             self.width = w
         else:
-            layers, before = [], config.image_channels
-            for k in config.channels:
+            layers, before = [], spec.image_channels
+            for k in config.channels(spec.size):
                 layers += self._level(nn.Conv2d(before, k, 4, 2, 1), k, layers)
                 before = k
-            self.width, layers = before * (config.size // 2**config.halvings) ** 2, [*layers, nn.Flatten()]
+            self.width, layers = before * (spec.size // 2 ** halvings_of(spec.size)) ** 2, [*layers, nn.Flatten()]
             if k := config.hidden:
                 layers += self._level(nn.Linear(self.width, k), k, layers)
                 self.width = k
@@ -267,8 +263,8 @@ class GanObjective(AdversarialObjective):
         continuous: the same of continuous codes.
     """
 
-    category: float = 1.0
-    continuous: float = 0.1
+    category: float = limited(1.0, low=0)
+    continuous: float = limited(0.1, low=0)
 
 
 CLASSIC = GanObjective(loss="ns", gamma=0.0, augment=0.0)
@@ -289,7 +285,7 @@ class GanTraining(AdversarialTraining):
 
     def __init__(self, gan: Gan, rules: GanObjective):
         super().__init__(rules)
-        self.gan, self.critic = gan, GanCritic(gan.config)
+        self.gan, self.critic = gan, GanCritic(gan.config, gan.spec)
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         return (self.gan if turn == "generator" else self.critic).parameters()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from condgen import distributed
 from condgen.baselines.translation_nets import PatchCritic
-from condgen.contracts import Batch
+from condgen.contracts import Batch, limited
 from condgen.losses import adversarial
 from condgen.nn.adversarial import diversity, fixed
 
@@ -31,9 +31,9 @@ class PairedObjective:
     """
 
     loss: GanLoss = "ns"
-    adversarial: float = 1.0
-    l1: float = 100.0
-    critic: int = 16
+    adversarial: float = limited(1.0, low=0)
+    l1: float = limited(100.0, low=0)
+    critic: int = limited(16, low=1)
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class UnpairedObjective:
     """
 
     loss: GanLoss = "ls"
-    cycle: float = 10.0
-    identity: float = 0.5
-    pool: int = 50
-    critic: int = 16
+    cycle: float = limited(10.0, low=0)
+    identity: float = limited(0.5, low=0)
+    pool: int = limited(50, low=0)
+    critic: int = limited(16, low=1)
 
 
 class PairedTraining(nn.Module):
@@ -69,7 +69,7 @@ class PairedTraining(nn.Module):
 
     def __init__(self, a_to_b: nn.Module, paired: PairedObjective):
         super().__init__()
-        shape = a_to_b.config
+        shape = a_to_b.spec
         self.a_to_b, self.paired = a_to_b, paired
         self.critic = PatchCritic(shape.size, shape.reads + shape.image_channels, paired.critic)
 
@@ -115,7 +115,7 @@ class UnpairedTraining(nn.Module):
 
     def __init__(self, a_to_b: nn.Module, b_to_a: nn.Module, unpaired: UnpairedObjective):
         super().__init__()
-        shape = a_to_b.config
+        shape = a_to_b.spec
         if shape.reads != shape.image_channels and unpaired.identity:
             raise ValueError(
                 f"identity needs as many channels on both sides, not {shape.reads} and {shape.image_channels}"

@@ -11,17 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from condgen.contracts import limited
+from condgen.nn.specs import TranslationSpec
+
 Norm = Literal["instance", "group"]
 
 
 @dataclass(frozen=True)
 class TranslatorConfig:
-    """Shape of a generator.
+    """Options of a generator.
 
     Args:
-        size: edge S of the images.
-        reads: channels of the images that come in, 1 or 3.
-        colours: channels of those that go out, 1 or 3.
         width: channels of the first level; they double with every halving of the image.
         blocks: of the ResNet, residual blocks at its lowest level.
         norm: over every channel of an image by itself, as the papers have it, or over groups of an eighth of the
@@ -29,13 +29,10 @@ class TranslatorConfig:
         dropout: share of the features of the U-Net's way up that training leaves out.
     """
 
-    size: int
-    reads: int = 3
-    image_channels: int = 3
-    width: int = 32
-    blocks: int = 4
+    width: int = limited(16, low=1)
+    blocks: int = limited(4, low=0, high=1000)
     norm: Norm = "group"
-    dropout: float = 0.0
+    dropout: float = limited(0.0, low=0, high=0.99)
 
 
 class UNet(nn.Module):
@@ -55,15 +52,16 @@ class UNet(nn.Module):
         Deconvolution and Checkerboard Artifacts (Odena et al., 2016)
     """
 
-    def __init__(self, config: TranslatorConfig):
+    def __init__(self, config: TranslatorConfig, spec: TranslationSpec):
         super().__init__()
-        c = self.config = config
-        _check(c, 2)
-        edge, channels = c.size // 2, [c.width]
+        self.config, self.spec = config, spec
+        c = config
+        _check(spec, 2)
+        edge, channels = spec.size // 2, [c.width]
         while edge % 2 == 0 and edge > 2:
             edge //= 2
             channels.append(min(2 * channels[-1], 8 * c.width))
-        self.stem = _conv(4 * c.reads, c.width, None)
+        self.stem = _conv(4 * spec.reads, c.width, None)
         self.down = nn.ModuleList(
             nn.Sequential(
                 nn.LeakyReLU(0.2),
@@ -81,7 +79,9 @@ class UNet(nn.Module):
             for level, (above, below) in enumerate(pairwise(channels), 1)
         )
         last = c.width if len(channels) == 1 else 2 * c.width
-        self.out = nn.Sequential(nn.ReLU(), _conv(last, c.width, c.norm), nn.ReLU(), Unfold(c))
+        self.out = nn.Sequential(
+            nn.ReLU(), _conv(last, c.width, c.norm), nn.ReLU(), Unfold(c.width, spec.image_channels)
+        )
         started(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -108,13 +108,14 @@ class ResNet(nn.Module):
         Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks (Zhu et al., 2017)
     """
 
-    def __init__(self, config: TranslatorConfig):
+    def __init__(self, config: TranslatorConfig, spec: TranslationSpec):
         super().__init__()
-        c = self.config = config
-        _check(c, 4)
+        self.config, self.spec = config, spec
+        c = config
+        _check(spec, 4)
         low = 2 * c.width
         self.start = nn.Sequential(
-            _conv(4 * c.reads, c.width, c.norm, border="reflect"),
+            _conv(4 * spec.reads, c.width, c.norm, border="reflect"),
             nn.ReLU(),
             _conv(c.width, low, c.norm, 3, 2),
             nn.ReLU(),
@@ -129,7 +130,7 @@ class ResNet(nn.Module):
             nn.Upsample(scale_factor=2.0),
             _conv(low, c.width, c.norm),
             nn.ReLU(),
-            Unfold(c, "reflect"),
+            Unfold(c.width, spec.image_channels, "reflect"),
         )
         started(self)
 
@@ -148,9 +149,9 @@ class Unfold(nn.Module):
         Checkerboard artifact free sub-pixel convolution (Aitken et al., 2017)
     """
 
-    def __init__(self, config: TranslatorConfig, border: str = "zeros"):
+    def __init__(self, width: int, channels: int, border: str = "zeros"):
         super().__init__()
-        self.conv = nn.Conv2d(config.width, 4 * config.image_channels, 3, padding=1, padding_mode=border)
+        self.conv = nn.Conv2d(width, 4 * channels, 3, padding=1, padding_mode=border)
 
     def forward(self, h: Tensor) -> Tensor:
         return F.pixel_shuffle(self.conv(h), 2)
@@ -221,9 +222,9 @@ def _conv(
     return nn.Sequential(conv, *([nn.GroupNorm(groups, outside, affine=norm == "group")] if norm else []))
 
 
-def _check(config: TranslatorConfig, multiple: int) -> None:
-    if config.size < 8 or config.size % multiple:
-        raise ValueError(f"images have an edge of {config.size}; this net takes multiples of {multiple} from 8")
+def _check(spec: TranslationSpec, multiple: int) -> None:
+    if spec.size < 8 or spec.size % multiple:
+        raise ValueError(f"images have an edge of {spec.size}; this net takes multiples of {multiple} from 8")
 
 
 NETS: dict[str, type[nn.Module]] = {"unet": UNet, "resnet": ResNet}

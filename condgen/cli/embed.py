@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     clip, tokenizer = load_encoder(args.model)
     data = open_captioned(
-        args.data, args.size or clip.config.size, stream="shards",
+        args.data, args.size or clip.size, stream="shards",
         columns=Columns(args.image_column, args.caption_column, args.split_column),
         split=args.split, resize=args.resize, max_bad_fraction=args.max_bad_fraction, filter=args.filter,
     )  # fmt: skip

@@ -72,8 +72,8 @@ def of_words(folder: Path) -> tuple[dict, dict, dict]:
     modules = sketches(folder, parts_of(index))
     if index.get("encoder") != GIVEN:
         modules = {"clip": sketch_pair(folder)} | modules
-    own = {"priors": [*index["priors"], "none"], "space": modules["normaliser"].config.space}
-    return index, modules, {"size": modules["decoder"].config.size} | own
+    own = {"priors": [*index["priors"], "none"], "space": modules["normaliser"].spec.space}
+    return index, modules, {"size": modules["decoder"].spec.size} | own
 
 
 def of_labels(folder: Path) -> tuple[dict, dict, dict]:
@@ -84,7 +84,7 @@ def of_labels(folder: Path) -> tuple[dict, dict, dict]:
     index = read_index(folder)
     modules = sketches(folder, parts_of(index))
     attributes = {attribute.name: span(attribute, most=100) for attribute in factors_of(index, folder / INDEX)}
-    shape = modules["decoder"].config
+    shape = modules["decoder"].spec
     return index, modules, {"size": shape.size, "attributes": attributes, "image_channels": shape.image_channels}
 
 
@@ -94,7 +94,7 @@ def of_translator(folder: Path) -> tuple[dict, dict, dict]:
 
     index = read_index(folder)
     modules = sketches(folder, parts_of(index))
-    size = next(iter(modules.values())).config.size
+    size = next(iter(modules.values())).spec.size
     return index, modules, {"size": size, "translates": (" and " if len(modules) > 1 else " to ").join(index["sides"])}
 
 
@@ -106,8 +106,9 @@ def of_codes(folder: Path) -> tuple[dict, dict, dict]:
 
     index = index_of(folder, LATENTS)
     modules = sketches(folder, parts_of(index, folder))
-    shape = modules[index["net"]].config
-    return index, modules, {"size": shape.size, "image_channels": shape.image_channels, "latent": shape.latent}
+    net = modules[index["net"]]
+    shape = {"size": net.spec.size, "image_channels": net.spec.image_channels, "latent": net.config.latent}
+    return index, modules, shape
 
 
 def of_encoder(folder: Path) -> tuple[dict, dict, dict]:
@@ -127,7 +128,7 @@ def sketches(folder: Path, parts: dict) -> dict:
     """Every part by the name of its folder, on the meta device: shape and options without numbers."""
     from condgen.files.weights import sketch_part
 
-    return {name: sketch_part(*kinds, folder / name) for name, kinds in parts.items()}
+    return {name: sketch_part(kind, folder / name) for name, kind in parts.items()}
 
 
 def sizes_of(folder: Path, modules: dict) -> dict[str, dict]:

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-from condgen.baselines.autoencoders import AutoencoderObjective
+from condgen.baselines.autoencoders import AutoencoderConfig, AutoencoderObjective
 from condgen.configs.data import AnyPictures
 from condgen.training.trainer import FitConfig
-
-
-@dataclass(frozen=True)
-class AutoencoderShape:
-    """See `baselines.autoencoders.AutoencoderConfig`."""
-
-    body: Literal["linear", "mlp", "conv"] = "conv"
-    latent: int = 32
-    hidden: tuple[int, ...] = (512, 256)
-    channels: tuple[int, ...] = (32, 64)
-    blocks: int = 1
-    variational: bool = False
-    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
-    sigma: Literal["optimal", "learned", "fixed"] = "optimal"
-    fixed: float = 0.1
-    binary: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +31,6 @@ class AutoencoderTaskConfig:
     watch: int = 6
     save_every: float = 60.0
     pictures: AnyPictures = field(default_factory=AnyPictures)
-    autoencoder: AutoencoderShape = field(default_factory=AutoencoderShape)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     objective: AutoencoderObjective = field(default_factory=AutoencoderObjective)
     fit_autoencoder: FitConfig = field(default_factory=FitConfig)

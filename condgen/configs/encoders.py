@@ -7,31 +7,11 @@ from typing import Literal
 
 from condgen.configs.data import AnyPictures, Pictures
 from condgen.data.batches.augment import Augment
+from condgen.encoders.backbones import BackboneConfig
+from condgen.encoders.clip import CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective
 from condgen.encoders.selfsup import SelfsupObjective
 from condgen.training.trainer import FitConfig
-
-
-@dataclass(frozen=True)
-class ClipShape:
-    """See `encoders.clip.CLIPConfig`; vocab is the most that the tokenizer may learn, context 0 what the captions
-    need."""
-
-    embed_dim: int = 128
-    image_width: int = 32
-    text_width: int = 128
-    depth: int = 2
-    heads: int = 4
-    pool: Literal["flatten", "mean", "end"] = "flatten"
-    vocab: int = 4096
-    context: int = 0
-    image: Literal["grid", "patch", "resnet"] = "grid"
-    text: Literal["words", "clip"] = "words"
-    image_depth: int = 0
-    patch: int = 2
-    stages: int = 3
-    norm: Literal["group", "batch"] = "group"
-    bias: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,22 +54,9 @@ class ClipTaskConfig:
     watch: int = 10
     save_every: float = 60.0
     pictures: Pictures = field(default_factory=Pictures)
-    clip: ClipShape = field(default_factory=ClipShape)
+    clip: CLIPConfig = field(default_factory=CLIPConfig)
     clip_objective: ClipObjective = field(default_factory=ClipObjective)
     fit_clip: FitConfig = field(default_factory=FitConfig)
-
-
-@dataclass(frozen=True)
-class BackboneShape:
-    """See `encoders.vision.BackboneConfig`."""
-
-    kind: Literal["patch", "resnet"] = "resnet"
-    width: int = 24
-    depth: int = 1
-    heads: int = 4
-    patch: int = 2
-    stages: int = 3
-    norm: Literal["group", "batch"] = "group"
 
 
 @dataclass(frozen=True)
@@ -116,6 +83,6 @@ class SelfsupTaskConfig:
     save_every: float = 60.0
     pictures: AnyPictures = field(default_factory=AnyPictures)
     augment: Augment = field(default_factory=Augment)
-    backbone: BackboneShape = field(default_factory=BackboneShape)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
     objective: SelfsupObjective = field(default_factory=SelfsupObjective)
     fit_selfsup: FitConfig = field(default_factory=FitConfig)

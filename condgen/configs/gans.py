@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-from condgen.baselines.gans import GanObjective
+from condgen.baselines.gans import GanConfig, GanObjective
 from condgen.configs.data import AnyPictures
 from condgen.training.trainer import FitConfig
-
-
-@dataclass(frozen=True)
-class GanShape:
-    """See `baselines.gans.GanConfig`."""
-
-    body: Literal["mlp", "dcgan"] = "dcgan"
-    code: int = 100
-    width: int = 32
-    hidden: int = 0
-    norm: Literal["none", "batch"] = "none"
-    categories: int = 0
-    continuous: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +31,6 @@ class GanTaskConfig:
     watch: int = 6
     save_every: float = 60.0
     pictures: AnyPictures = field(default_factory=AnyPictures)
-    gan: GanShape = field(default_factory=GanShape)
+    gan: GanConfig = field(default_factory=GanConfig)
     objective: GanObjective = field(default_factory=GanObjective)
     fit_gan: FitConfig = field(default_factory=FitConfig)

@@ -6,71 +6,25 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from condgen.configs.data import Labelled, Pictures
-from condgen.configs.encoders import ClipShape
-from condgen.decoders.cgan import CganObjective
+from condgen.decoders.cgan import CganConfig, CganObjective
 from condgen.decoders.conditioning_dropout import DecoderObjective
-from condgen.decoders.cvae import CvaeObjective
+from condgen.decoders.cvae import CvaeConfig, CvaeObjective
+from condgen.decoders.diffusion import DiffusionDecoderConfig
+from condgen.encoders.clip import CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective
+from condgen.priors.transformer import PriorConfig
 from condgen.training.trainer import FitConfig
 
 
 @dataclass(frozen=True)
-class PriorShape:
-    """Which priors, and of what shape.
+class PriorsConfig(PriorConfig):
+    """Which priors to train, and their options.
 
     Args:
         kinds: priors to train, `regression`, `diffusion` or both; the first is the default of the model.
-        width: of their transformers.
-        depth: blocks of their transformers.
-        heads: of every attention.
     """
 
     kinds: tuple[str, ...] = ("regression", "diffusion")
-    width: int = 128
-    depth: int = 3
-    heads: int = 4
-
-
-@dataclass(frozen=True)
-class DecoderShape:
-    """Of a diffusion decoder, see `decoders.diffusion.DiffusionDecoderConfig`."""
-
-    objective: Literal["x", "edm"] = "x"
-    channels: tuple[int, ...] = (48, 96)
-    blocks: int = 1
-    depth: int = 2
-    heads: int = 4
-    width: int = 128
-    word_depth: int = 2
-    guidance: float = 2.0
-    steps: int = 12
-    solver: Literal["dpm++", "unipc", "euler"] = "dpm++"
-
-
-@dataclass(frozen=True)
-class CganShape:
-    """See `decoders.cgan.CganConfig`."""
-
-    channels: tuple[int, ...] = (32, 64)
-    blocks: int = 1
-    heads: int = 4
-    width: int = 128
-    word_depth: int = 2
-    code: int = 64
-    truncation: float = 1.5
-
-
-@dataclass(frozen=True)
-class CvaeShape:
-    """See `decoders.cvae.CvaeConfig`."""
-
-    channels: tuple[int, ...] = (32, 64)
-    blocks: int = 1
-    heads: int = 4
-    width: int = 128
-    word_depth: int = 2
-    latent: int = 32
-    temperature: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -86,9 +40,9 @@ class GeneratorConfig:
     """
 
     kind: Literal["diffusion", "cgan", "cvae"] = "diffusion"
-    decoder: DecoderShape = field(default_factory=DecoderShape)
-    cgan: CganShape = field(default_factory=CganShape)
-    cvae: CvaeShape = field(default_factory=CvaeShape)
+    decoder: DiffusionDecoderConfig = field(default_factory=DiffusionDecoderConfig)
+    cgan: CganConfig = field(default_factory=CganConfig)
+    cvae: CvaeConfig = field(default_factory=CvaeConfig)
     decoder_objective: DecoderObjective = field(default_factory=DecoderObjective)
     cgan_objective: CganObjective = field(default_factory=CganObjective)
     cvae_objective: CvaeObjective = field(default_factory=CvaeObjective)
@@ -150,9 +104,9 @@ class TextToImageTaskConfig(GeneratorConfig):
     watch: int = 8
     save_every: float = 60.0
     pictures: Pictures = field(default_factory=Pictures)
-    clip: ClipShape = field(default_factory=ClipShape)
+    clip: CLIPConfig = field(default_factory=CLIPConfig)
     clip_objective: ClipObjective = field(default_factory=ClipObjective)
-    prior: PriorShape = field(default_factory=PriorShape)
+    prior: PriorsConfig = field(default_factory=PriorsConfig)
     fit_clip: FitConfig = field(
         default_factory=lambda: FitConfig(images=150_000, batch=64, lr=1e-3, weight_decay=0.05, beta_2=0.98)
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from condgen.baselines.translation import PairedObjective, UnpairedObjective
+from condgen.baselines.translation_nets import TranslatorConfig
 from condgen.training.trainer import FitConfig
 
 
@@ -45,18 +46,14 @@ class TwoSides:
 
 
 @dataclass(frozen=True)
-class TranslatorShape:
-    """See `nn.translators.TranslatorConfig`.
+class GeneratorNetConfig(TranslatorConfig):
+    """Which network translates, and its options.
 
     Args:
         kind: `unet`, which sees the whole image, or `resnet`, which sees about a block's neighbourhood.
     """
 
     kind: Literal["unet", "resnet"] = "unet"
-    width: int = 16
-    blocks: int = 4
-    norm: Literal["instance", "group"] = "group"
-    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class TranslationTaskConfig:
     watch: int = 10
     save_every: float = 60.0
     pictures: TwoSides = field(default_factory=TwoSides)
-    net: TranslatorShape = field(default_factory=TranslatorShape)
+    net: GeneratorNetConfig = field(default_factory=GeneratorNetConfig)
     paired: PairedObjective = field(default_factory=PairedObjective)
     unpaired: UnpairedObjective = field(default_factory=UnpairedObjective)
     fit_translation: FitConfig = field(default_factory=FitConfig)

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from condgen.contracts import Batch, SamplingOption, check_options
+from condgen.contracts import Batch, SamplingOption, check_options, limited
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.diffusion.samplers import noise
 from condgen.losses import adversarial
 from condgen.nn.adversarial import AdversarialObjective, AdversarialTraining, Read
-from condgen.nn.conditioning import CondSpec, build_cond_encoder
+from condgen.nn.conditioning import MAX_DEPTH, CondEncoderConfig, build_cond_encoder
 from condgen.nn.generator import Critic, Generator
+from condgen.nn.specs import CondSpec
 
 
 @dataclass(frozen=True)
-class CganConfig(CondSpec):
-    """Shape of a decoder; what it paints and reads is `nn.conditioning.CondSpec`.
+class CganConfig(CondEncoderConfig):
+    """Options of a conditional GAN, beside those of its condition encoder.
 
     Args:
         channels: of every level, the first at full resolution over two by two folded pixels; each further one halves.
@@ -28,9 +29,9 @@ class CganConfig(CondSpec):
         truncation: default bound of the noise when sampling.
     """
 
-    channels: tuple[int, ...] = (32, 64)
-    blocks: int = 1
-    code: int = 64
+    channels: tuple[int, ...] = limited((32, 64), low=1, longest=64)
+    blocks: int = limited(1, low=0, high=MAX_DEPTH)
+    code: int = limited(64, low=1)
     truncation: float = 1.5
 
 
@@ -41,11 +42,11 @@ class CganDecoder(nn.Module):
         Conditional Generative Adversarial Nets (Mirza, Osindero, 2014)
     """
 
-    def __init__(self, config: CganConfig):
+    def __init__(self, config: CganConfig, spec: CondSpec):
         super().__init__()
-        self.config = config
-        self.cond_encoder = build_cond_encoder(config)
-        self.generator = Generator(config, config.channels, config.blocks, config.code)
+        self.config, self.spec = config, spec
+        self.cond_encoder = build_cond_encoder(config, spec)
+        self.generator = Generator(spec, config.width, config.channels, config.blocks, config.code)
 
     @property
     def sampling_options(self) -> tuple[SamplingOption, ...]:
@@ -109,10 +110,10 @@ class CganTraining(AdversarialTraining):
 
     def __init__(self, decoder: CganDecoder, cgan: CganObjective, objective: DecoderObjective):
         super().__init__(cgan)
-        shape = decoder.config
+        config, spec = decoder.config, decoder.spec
         self.decoder, self.tell = decoder, objective
-        self.cond_encoder = build_cond_encoder(shape)
-        self.critic = Critic(shape, shape.channels, shape.blocks)
+        self.cond_encoder = build_cond_encoder(config, spec)
+        self.critic = Critic(spec, config.width, config.channels, config.blocks)
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         if turn == "generator":

@@ -13,20 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.contracts import Batch, SamplingOption, check_options
+from condgen.contracts import Batch, SamplingOption, check_options, limited
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.diffusion.samplers import noise
 from condgen.losses import gaussian_nll
-from condgen.nn.conditioning import CondSpec, build_cond_encoder
+from condgen.nn.conditioning import MAX_DEPTH, CondEncoderConfig, build_cond_encoder
 from condgen.nn.flow import Flow
 from condgen.nn.generator import Generator
 from condgen.nn.layers import ResBlock
 from condgen.nn.layout_map import bottom_edge
+from condgen.nn.specs import CondSpec
 
 
 @dataclass(frozen=True)
-class CvaeConfig(CondSpec):
-    """Shape of a decoder; what it paints and reads is `nn.conditioning.CondSpec`.
+class CvaeConfig(CondEncoderConfig):
+    """Options of a conditional VAE, beside those of its condition encoder.
 
     Args:
         channels: of every level, the first at full resolution over two by two folded pixels; each further one halves.
@@ -35,9 +36,9 @@ class CvaeConfig(CondSpec):
         temperature: default sd of the code when sampling.
     """
 
-    channels: tuple[int, ...] = (32, 64)
-    blocks: int = 1
-    latent: int = 32
+    channels: tuple[int, ...] = limited((32, 64), low=1, longest=64)
+    blocks: int = limited(1, low=0, high=MAX_DEPTH)
+    latent: int = limited(32, low=1)
     temperature: float = 0.6
 
 
@@ -54,13 +55,13 @@ class CvaeDecoder(nn.Module):
         FiLM: Visual Reasoning with a General Conditioning Layer (Perez et al., 2018)
     """
 
-    def __init__(self, config: CvaeConfig):
+    def __init__(self, config: CvaeConfig, spec: CondSpec):
         super().__init__()
-        self.config = config
-        self.cond_encoder = build_cond_encoder(config)
-        self.encoder = Posterior(config)
+        self.config, self.spec = config, spec
+        self.cond_encoder = build_cond_encoder(config, spec)
+        self.encoder = Posterior(config, spec)
         self.prior = Flow(config.latent, config.width)
-        self.generator = Generator(config, config.channels, config.blocks, config.latent)
+        self.generator = Generator(spec, config.width, config.channels, config.blocks, config.latent)
 
     @property
     def sampling_options(self) -> tuple[SamplingOption, ...]:
@@ -84,10 +85,10 @@ class CvaeDecoder(nn.Module):
 class Posterior(nn.Module):
     """(image (B, C, S, S), encoded condition) -> mean and log variance of the code, each (B, latent)."""
 
-    def __init__(self, config: CvaeConfig):
+    def __init__(self, config: CvaeConfig, spec: CondSpec):
         super().__init__()
-        c, edge = config.channels, bottom_edge(config.size, len(config.channels))
-        self.stem = nn.Conv2d(4 * config.image_channels, c[0], 3, padding=1)
+        c, edge = config.channels, bottom_edge(spec.size, len(config.channels))
+        self.stem = nn.Conv2d(4 * spec.image_channels, c[0], 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.ModuleList(ResBlock(k, k, config.width) for _ in range(config.blocks)) for k in c
         )
@@ -124,8 +125,8 @@ class CvaeObjective:
 
     sigma: Literal["optimal", "fixed"] = "optimal"
     beta: float = 1.0
-    warmup: int = 0
-    free_bits: float = 0.0
+    warmup: int = limited(0, low=0)
+    free_bits: float = limited(0.0, low=0)
 
 
 class CvaeTraining(nn.Module):

@@ -10,19 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.contracts import Batch, SamplingOption, check_options
+from condgen.contracts import Batch, SamplingOption, check_options, limited
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.diffusion.guidance import Autoguided, Guided
 from condgen.diffusion.objectives import OBJECTIVES, Denoiser, denoising_loss
 from condgen.diffusion.samplers import sample
-from condgen.nn.conditioning import CondSpec, build_cond_encoder, null_cond
+from condgen.nn.conditioning import MAX_DEPTH, CondEncoderConfig, build_cond_encoder, null_cond
 from condgen.nn.layout_map import LAYOUT
+from condgen.nn.specs import CondSpec
 from condgen.nn.unet import UNet, UNetConfig
 
 
 @dataclass(frozen=True)
-class DiffusionDecoderConfig(CondSpec):
-    """Shape of a decoder; what it paints and reads is `nn.conditioning.CondSpec`.
+class DiffusionDecoderConfig(CondEncoderConfig):
+    """Options of a diffusion decoder, beside those of its condition encoder.
 
     Args:
         objective: what the network is asked for, `x` or `edm`; see `diffusion.precondition`.
@@ -33,9 +34,9 @@ class DiffusionDecoderConfig(CondSpec):
     """
 
     objective: Literal["x", "edm"] = "x"
-    channels: tuple[int, ...] = (48, 128)
-    blocks: int = 1
-    depth: int = 2
+    channels: tuple[int, ...] = limited((48, 96), low=1, longest=64)
+    blocks: int = limited(1, low=0, high=MAX_DEPTH)
+    depth: int = limited(2, low=0, high=MAX_DEPTH)
     guidance: float = 2.0
     steps: int = 12
     solver: Literal["dpm++", "unipc", "euler"] = "dpm++"
@@ -48,18 +49,16 @@ class DiffusionDecoder(nn.Module):
     earlier state of the same decoder, where one was kept, to guide by; it is no part of the weights.
     """
 
-    def __init__(self, config: DiffusionDecoderConfig):
+    def __init__(self, config: DiffusionDecoderConfig, spec: CondSpec):
         super().__init__()
-        self.config = config
+        self.config, self.spec = config, spec
         self._weak: list[DiffusionDecoder] = []  # in a list, so that it is no submodule
         self.objective = OBJECTIVES[config.objective]()
-        self.cond_encoder = build_cond_encoder(config)
-        shape = UNetConfig(
-            config.size, config.channels, config.blocks, config.depth, config.heads, config.image_channels
-        )
+        self.cond_encoder = build_cond_encoder(config, spec)
+        shape = UNetConfig(spec.size, config.channels, config.blocks, config.depth, config.heads, spec.image_channels)
         self.unet = UNet(shape, config.width)
-        self.register_buffer("mean", torch.zeros(config.image_channels, 1, 1))
-        self.register_buffer("sd", torch.ones(config.image_channels, 1, 1))
+        self.register_buffer("mean", torch.zeros(spec.image_channels, 1, 1))
+        self.register_buffer("sd", torch.ones(spec.image_channels, 1, 1))
 
     @property
     def sampling_options(self) -> tuple[SamplingOption, ...]:
@@ -109,7 +108,7 @@ class DiffusionDecoder(nn.Module):
         else:
             interval = (options["guidance_low"], options["guidance_high"])
             guided = Guided(self.denoise, lambda _: null, options["guidance"], *interval)
-        shape = (self.config.image_channels, self.config.size, self.config.size)
+        shape = (self.spec.image_channels, self.spec.size, self.spec.size)
         steps, solver = int(options["steps"]), self.config.solver
         for x in sample(guided, shape, encoded, rng, steps, solver, device=self.mean.device):
             yield (x * self.sd + self.mean).clamp(-1, 1)
@@ -131,7 +130,7 @@ class DecoderTraining(nn.Module):
     def __init__(self, decoder: DiffusionDecoder, objective: DecoderObjective):
         super().__init__()
         self.decoder, self.tell, self.layout = decoder, objective, objective.layout
-        self.guess = nn.Conv2d(LAYOUT, 4 * decoder.config.image_channels, 1) if objective.layout else None
+        self.guess = nn.Conv2d(LAYOUT, 4 * decoder.spec.image_channels, 1) if objective.layout else None
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         return self.parameters()

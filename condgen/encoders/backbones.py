@@ -10,17 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, limited
+from condgen.nn.conditioning import MAX_DEPTH
 from condgen.nn.layers import Block
+from condgen.nn.specs import EncoderSpec
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Shape of a backbone.
+    """Options of a backbone.
 
     Args:
         kind: `patch`, a vision transformer; `resnet`, a residual network with the stem of small images.
-        size: edge S of the images.
         width: of the transformer; of the residual network's first stage, each stage doubles it.
         depth: blocks of the transformer, or of every stage.
         heads: of the transformer's attention.
@@ -31,12 +32,11 @@ class BackboneConfig:
     """
 
     kind: Literal["patch", "resnet"] = "resnet"
-    size: int = 32
-    width: int = 32
-    depth: int = 2
-    heads: int = 4
-    patch: int = 2
-    stages: int = 3
+    width: int = limited(24, low=1)
+    depth: int = limited(1, low=0, high=MAX_DEPTH)
+    heads: int = limited(4, low=1)
+    patch: int = limited(2, low=1)
+    stages: int = limited(3, low=1, high=64)
     norm: Literal["group", "batch"] = "group"
 
 
@@ -47,12 +47,12 @@ class Backbone(nn.Module):
         CondgenError: the images cannot be cut into such squares, or halved so often.
     """
 
-    def __init__(self, config: BackboneConfig):
+    def __init__(self, config: BackboneConfig, spec: EncoderSpec):
         super().__init__()
-        self.config = config
-        if config.patch < 1 or config.size % config.patch:
-            raise CondgenError(f"Images of {config.size} pixels cannot be cut into squares of {config.patch}.")
-        self.body = (PatchTransformer if config.kind == "patch" else ResNet)(config)
+        self.config, self.spec, self.size = config, spec, spec.size
+        if config.patch < 1 or spec.size % config.patch:
+            raise CondgenError(f"Images of {spec.size} pixels cannot be cut into squares of {config.patch}.")
+        self.body = (PatchTransformer if config.kind == "patch" else ResNet)(config, spec.size)
 
     @property
     def width(self) -> int:
@@ -76,9 +76,9 @@ class PatchTransformer(nn.Module):
     drop: float = 0.0
     """Share of the patches that training leaves out, drawn anew for every image."""
 
-    def __init__(self, config: BackboneConfig):
+    def __init__(self, config: BackboneConfig, size: int):
         super().__init__()
-        width, n = config.width, (config.size // config.patch) ** 2
+        width, n = config.width, (size // config.patch) ** 2
         self.features = width
         self.stem = nn.Conv2d(3, width, config.patch, stride=config.patch, bias=False)
         self.token = nn.Parameter(torch.randn(width) * width**-0.5)
@@ -123,9 +123,9 @@ class ResNet(nn.Module):
         Deep Residual Learning for Image Recognition (He et al., 2016)
     """
 
-    def __init__(self, config: BackboneConfig):
+    def __init__(self, config: BackboneConfig, size: int):
         super().__init__()
-        edge, widths = config.size // config.patch, [config.width * 2**i for i in range(config.stages)]
+        edge, widths = size // config.patch, [config.width * 2**i for i in range(config.stages)]
         if config.stages < 1 or edge < 2 ** (config.stages - 1):
             raise CondgenError(
                 f"{edge} x {edge} places of {config.patch} pixels cannot be halved {config.stages - 1} times. Choose "

@@ -19,23 +19,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, limited
 from condgen.encoders.backbones import Backbone, BackboneConfig, plain_blocks
 from condgen.encoders.tokenizer import END, PAD
-from condgen.files.weights import added
+from condgen.nn.conditioning import MAX_DEPTH
 from condgen.nn.layers import Block, ResBlock
+from condgen.nn.specs import EncoderSpec
 
 MAX_SCALE = 100.0
 
 
 @dataclass(frozen=True)
 class CLIPConfig:
-    """Shape of a CLIP.
+    """Options of a CLIP.
 
     Args:
-        size: edge of the images; for `grid` a power of two from 16.
-        vocab: token ids of the tokenizer.
-        context: tokens of a caption, L.
         embed_dim: width of the shared space, D.
         image_width: channels at full resolution; of `grid` they double at every halving up to four times as many.
         text_width: width of the text blocks.
@@ -46,44 +44,46 @@ class CLIPConfig:
         image, text: which towers.
         image_depth: blocks of the image's tower where they are others than those of the text's; 0 is `depth`.
         patch, stages, norm: of `patch` and `resnet`, see `vision.BackboneConfig`.
+        vocab: token ids of the tokenizer; of a CLIP that is still to be built, the most that a tokenizer may learn.
+        context: tokens of a caption, L; of a CLIP that is still to be built, 0 takes what the captions need.
         bias: whether the logits have a learned bias, for the sigmoid loss.
     """
 
-    size: int = 32
-    vocab: int = 64
-    context: int = 12
-    embed_dim: int = 128
-    image_width: int = 32
-    text_width: int = 128
-    depth: int = 2
-    heads: int = 4
+    embed_dim: int = limited(128, low=1)
+    image_width: int = limited(32, low=1)
+    text_width: int = limited(128, low=1)
+    depth: int = limited(2, low=0, high=MAX_DEPTH)
+    heads: int = limited(4, low=1)
     pool: Literal["flatten", "mean", "end"] = "flatten"
-    image: Literal["grid", "patch", "resnet"] = added("grid")
-    text: Literal["words", "clip"] = added("words")
-    image_depth: int = added(0)
-    patch: int = added(2)
-    stages: int = added(3)
-    norm: Literal["group", "batch"] = added("group")
-    bias: bool = added(False)
+    vocab: int = limited(4096, low=1)
+    context: int = limited(0, low=0)
+    image: Literal["grid", "patch", "resnet"] = limited("grid", added=True)
+    text: Literal["words", "clip"] = limited("words", added=True)
+    image_depth: int = limited(0, low=0, high=MAX_DEPTH, added=True)
+    patch: int = limited(2, low=1, added=True)
+    stages: int = limited(3, low=1, high=64, added=True)
+    norm: Literal["group", "batch"] = limited("group", added=True)
+    bias: bool = limited(False, added=True)
 
     @property
     def backbone(self) -> BackboneConfig:
         """Of the towers `patch` and `resnet`."""
         kind, depth = ("patch" if self.image == "patch" else "resnet"), self.image_depth or self.depth
-        return BackboneConfig(kind, self.size, self.image_width, depth, self.heads, self.patch, self.stages, self.norm)
+        return BackboneConfig(kind, self.image_width, depth, self.heads, self.patch, self.stages, self.norm)
 
 
 class GridTower(nn.Module):
     """(B, 3, S, S) in [-1, 1] -> (B, D)."""
 
-    def __init__(self, config: CLIPConfig):
+    def __init__(self, config: CLIPConfig, spec: EncoderSpec):
         super().__init__()
-        if config.size < 16 or config.size & (config.size - 1):
-            raise CondgenError(f"The image tower `grid` reads sizes that are powers of two from 16, not {config.size}.")
+        size = spec.size
+        if size < 16 or size & (size - 1):
+            raise CondgenError(f"The image tower `grid` reads sizes that are powers of two from 16, not {size}.")
         width = config.image_width
         self.stem = nn.Conv2d(12, width, 3, padding=1)
         stages, channels = [], width
-        for level in range(int(math.log2(config.size // 2)) - 2):
+        for level in range(int(math.log2(size // 2)) - 2):
             wider = width * min(2 ** (level + 1), 4)
             stages += [ResBlock(channels, channels), nn.Conv2d(channels, wider, 3, stride=2, padding=1)]
             channels = wider
@@ -111,9 +111,9 @@ class GridTower(nn.Module):
 class BackboneTower(nn.Module):
     """(B, 3, S, S) in [-1, 1] -> (B, D): a backbone, and a linear map of its features."""
 
-    def __init__(self, config: CLIPConfig):
+    def __init__(self, config: CLIPConfig, spec: EncoderSpec):
         super().__init__()
-        self.backbone = Backbone(config.backbone)
+        self.backbone = Backbone(config.backbone, spec)
         self.out = projection(self.backbone.width, config.embed_dim)
 
     def features(self, images: Tensor) -> Tensor:
@@ -192,10 +192,11 @@ class CLIP(nn.Module):
         Sigmoid Loss for Language Image Pre-Training (Zhai et al., 2023), for the bias
     """
 
-    def __init__(self, config: CLIPConfig):
+    def __init__(self, config: CLIPConfig, spec: EncoderSpec):
         super().__init__()
-        self.config = config
-        self.image = (GridTower if config.image == "grid" else BackboneTower)(config)
+        self.config, self.spec = config, spec
+        self.size, self.embed_dim, self.vocab, self.context = spec.size, config.embed_dim, config.vocab, config.context
+        self.image = (GridTower if config.image == "grid" else BackboneTower)(config, spec)
         self.text = (WordsTower if config.text == "words" else CausalTextTower)(config)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.bias = nn.Parameter(torch.tensor(0.0)) if config.bias else None

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError, Encoder
+from condgen.contracts import Batch, CondgenError, Encoder, limited
 from condgen.encoders.backbones import PatchTransformer
 from condgen.encoders.clip import CLIP, MAX_SCALE
 from condgen.encoders.tokenizer import PAD
@@ -44,9 +44,9 @@ class ClipObjective:
     loss: Literal["infonce", "siglip"] = "infonce"
     positives: Literal["pair", "text", "label"] = "text"
     patch_dropout: float = 0.0
-    negatives: int = 2
-    caption: float = 0.5
-    chunk: int = 0
+    negatives: int = limited(2, low=0)
+    caption: float = limited(0.5, low=0)
+    chunk: int = limited(0, low=0)
 
 
 class CaptionReader(nn.Module):

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError
+from condgen.contracts import Batch, CondgenError, limited
 from condgen.encoders.backbones import Backbone
 from condgen.losses import instance_nce, instance_softmax, log_partition, nt_xent, queue_nce, spread
 from condgen.nn.grad_cache import in_pieces
@@ -48,14 +48,14 @@ class SelfsupObjective:
         chunk: images that go through the encoder at a time, in every process; 0 is all. See `ClipObjective`.
     """
 
-    temperature: float = 0.0
-    dim: int = 128
-    hidden: int = 256
-    key_momentum: float = 0.99
-    queue: int = 4096
-    bank_momentum: float = 0.5
-    noise: int = 0
-    chunk: int = 0
+    temperature: float = limited(0.0, low=0)
+    dim: int = limited(128, low=1)
+    hidden: int = limited(256, low=0)
+    key_momentum: float = limited(0.99, low=0, high=1)
+    queue: int = limited(4096, low=1)
+    bank_momentum: float = limited(0.5, low=0, high=1)
+    noise: int = limited(0, low=0)
+    chunk: int = limited(0, low=0)
 
 
 class Projected(nn.Module):

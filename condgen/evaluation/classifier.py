@@ -191,7 +191,7 @@ def kept_classifier(
         if not distributed.rank():
             save_part(classifier, place)
         distributed.wait()
-    return load_part(Classifier, ClassifierConfig, place)
+    return load_part(Classifier, place)
 
 
 def key_of(data: LabelledImages, run: ClassifierRun) -> str:

@@ -18,7 +18,9 @@ from condgen.data.batches.captions import to_float
 from condgen.decoders.cgan import CganDecoder, CganObjective, CganTraining
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.decoders.cvae import CvaeDecoder
-from condgen.nn.conditioning import CondSpec, condition
+from condgen.files.weights import new_like
+from condgen.nn.conditioning import condition
+from condgen.nn.specs import CondSpec
 from condgen.pipelines.base import kind_of
 from condgen.pipelines.encoder import ROWS, ImageEncoder, TextImageEncoder
 from condgen.pipelines.latent import LatentModel
@@ -62,8 +64,13 @@ class Eyes(nn.Module):
 
     @property
     def config(self) -> object:
-        """The shape of the network."""
+        """Options of the network."""
         return self.net.config
+
+    @property
+    def spec(self) -> object:
+        """The data that the network reads."""
+        return getattr(self.net, "spec", None)
 
     def untrained(self, seed: int = 0) -> Eyes | None:
         """The same architecture with the weights that training begins with; None where it cannot be built anew."""
@@ -83,7 +90,7 @@ class Eyes(nn.Module):
         return built[0].eval()
 
     def _anew(self) -> Eyes:
-        return type(self)(type(self.net)(self.config))
+        return type(self)(new_like(self.net))
 
 
 class Pixels(Eyes):
@@ -97,7 +104,7 @@ class OfEncoder(Eyes):
     """The features of an encoder, before any map into a shared space."""
 
     def __init__(self, net: nn.Module):
-        super().__init__(net.config.size, 3, net)
+        super().__init__(net.size, 3, net)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.features(images) if hasattr(self.net, "features") else self.net(images)
@@ -119,35 +126,39 @@ class OfPosterior(Eyes):
     """The mean of the code that the encoder of a CVAE reads off an image, with nothing said about it."""
 
     def __init__(self, net: CvaeDecoder):
-        super().__init__(net.config.size, net.config.image_channels, net)
+        super().__init__(net.spec.size, net.spec.image_channels, net)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net.encoder(images, self.net.cond_encoder(nothing(self.config, images)))[0]
+        return self.net.encoder(images, self.net.cond_encoder(nothing(self.spec, images)))[0]
 
 
 class OfCritic(Eyes):
     """What the critic of a cGAN sees in an image, with nothing said about it, before it judges."""
 
     def __init__(self, net: CganTraining):
-        super().__init__(net.decoder.config.size, net.decoder.config.image_channels, net)
+        super().__init__(net.decoder.spec.size, net.decoder.spec.image_channels, net)
 
     @property
     def config(self) -> object:
         return self.net.decoder.config
 
+    @property
+    def spec(self) -> object:
+        return self.net.decoder.spec
+
     def forward(self, images: Tensor) -> Tensor:
-        _, place = self.net.critic.read(self.net.cond_encoder(nothing(self.config, images)))
+        _, place = self.net.critic.read(self.net.cond_encoder(nothing(self.spec, images)))
         return self.net.critic.phi(images, place)
 
     def _anew(self) -> Eyes:
-        return OfCritic(_with_critic(CganDecoder(self.config)))
+        return OfCritic(_with_critic(new_like(self.net.decoder)))
 
 
 class OfCode(Eyes):
     """The code of an autoencoder, its mean where there is a distribution."""
 
     def __init__(self, net: Autoencoder):
-        super().__init__(net.config.size, net.config.image_channels, net)
+        super().__init__(net.spec.size, net.spec.image_channels, net)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.encode(images)
@@ -157,7 +168,7 @@ class OfGanCritic(Eyes):
     """What the critic of a GAN sees in an image, before it judges."""
 
     def __init__(self, net: GanCritic):
-        super().__init__(net.config.size, net.config.image_channels, net)
+        super().__init__(net.spec.size, net.spec.image_channels, net)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.phi(images)
@@ -278,7 +289,7 @@ def rows_of(models: list) -> tuple[list[Row], list[str]]:
         name = model.name if model.name not in {row.name for row in rows} else f"{model.name} ({model.model_id[:8]})"
         rows.append(Row(name, features_of(model), words_of(model), control=False))
     for row in [row for row in rows if row.eyes.net is not None]:
-        shape = (type(row.eyes), type(row.eyes.net), row.eyes.config)
+        shape = (type(row.eyes), type(row.eyes.net), row.eyes.config, row.eyes.spec)
         if shape in shapes:
             continue
         shapes.add(shape)

@@ -60,7 +60,7 @@ def scene_swaps(clip, tokenizer, held_out: bool, n: int = 2000, seed: int = 1, s
     """
     layout, things = draw_scenes(n, seed + 10_000, held_out)
     captions = [captions_of(scene)[0] for scene in things]
-    image_embed = embed_images(clip, render(layout, size or clip.config.size))
+    image_embed = embed_images(clip, render(layout, size or clip.size))
     text_embed = embed_texts(clip, tokenizer, captions)
     out = {}
     for kind in ("colour", "shape", "relation", "size", "number"):

@@ -23,13 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, out_of_range
 from condgen.files import renamed
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-MOST = {"size": 2**16, "channels": 64, "blocks": 1000, "depth": 1000, "word_depth": 1000, "stages": 64}
-"""The largest value, or the longest list, of the config fields that say how much is built: a damaged one must not keep
-a computer busy for hours."""
 C = TypeVar("C")
 
 
@@ -63,7 +60,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """CondSpec JSON; `CondgenError` names the file when it is missing or no JSON."""
+    """Reads JSON; `CondgenError` names the file when it is missing or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -73,34 +70,62 @@ def read_json(path: Path) -> Any:
 
 
 @cache
-def _kinds(cls: type) -> dict[str, Any]:
+def _types(cls: type) -> dict[str, Any]:
     """The types of a dataclass's fields; reading them compiles the annotations, once is enough."""
     return get_type_hints(cls)
 
 
+@cache
+def configs_of(network: type[nn.Module]) -> dict[str, type]:
+    """The dataclasses that a network is built from, `config` and for most `spec`: annotations of its `__init__`."""
+    hints = get_type_hints(network.__init__)
+    return {name: hints[name] for name in ("config", "spec") if name in hints}
+
+
+def described(module: nn.Module) -> dict[str, Any]:
+    """Spec and config of a network as one flat dict, as `config.json` holds them."""
+    parts = (getattr(module, name) for name in ("spec", "config") if hasattr(module, name))
+    return {key: value for part in parts for key, value in dataclasses.asdict(part).items()}
+
+
+def new_like(module: nn.Module) -> nn.Module:
+    """A network of the same class, config and spec, with new weights."""
+    return type(module)(*(getattr(module, name) for name in configs_of(type(module))))
+
+
 def config_from(cls: type[C], values: dict[str, Any], path: Path) -> C:
-    """Builds a config dataclass; a field that is unknown, missing or of another type is a `CondgenError`."""
-    names = {field.name for field in dataclasses.fields(cls)}
-    needed = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING}
-    unknown, missing = sorted(set(values) - names), sorted(needed - set(values))
+    """Builds a config dataclass; a field that is unknown, missing, of another type or out of range is a
+    `CondgenError`.
+    """
+    return _parsed((cls,), cls.__name__, values, path)[0]
+
+
+def network_from(cls: type[nn.Module], values: dict[str, Any], path: Path) -> nn.Module:
+    """Builds a network from the flat dict of its config and spec, with new weights; errors as in `config_from`."""
+    return cls(*_parsed(tuple(configs_of(cls).values()), cls.__name__, values, path))
+
+
+def _parsed(classes: tuple[type, ...], name: str, values: dict[str, Any], path: Path) -> list[Any]:
+    """One dataclass of each class, from a flat dict of all their fields."""
+    fields = [field for cls in classes for field in dataclasses.fields(cls)]
+    needed = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
+    unknown, missing = sorted(set(values) - {field.name for field in fields}), sorted(needed - set(values))
     if unknown or missing:
-        told = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
-        raise CondgenError(f"{path} does not describe a {cls.__name__} ({'; '.join(told)}). Another condgen wrote it?")
-    kinds = _kinds(cls)
-    for field in dataclasses.fields(cls):
-        if field.name in values and not _is_a(kinds[field.name], value := values[field.name]):
+        faults = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
+        raise CondgenError(f"{path} does not describe a {name} ({'; '.join(faults)}). Another condgen wrote it?")
+    types = {key: kind for cls in classes for key, kind in _types(cls).items()}
+    for field in fields:
+        if field.name not in values:
+            continue
+        value = values[field.name]
+        typed = _is_a(types[field.name], value)
+        if expected := out_of_range(field.metadata, value) if typed else f"it must be {field.type}":
             raise CondgenError(
-                f"{path} does not describe a {cls.__name__}: {field.name} must be {field.type}, got "
-                f"{str(value)[:40]!r}. Copy or export it again."
+                f"{path} does not describe a {name}: {field.name} is {str(value)[:40]!r}; {expected}. "
+                "Copy or export it again."
             )
-        if field.name in values and field.name in MOST:
-            much = len(value) if isinstance(value, list) else value
-            if much > MOST[field.name]:
-                raise CondgenError(
-                    f"{path} does not describe a {cls.__name__}: {field.name} is {str(value)[:40]}, too much by far. "
-                    "Copy or export it again."
-                )
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    kept = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return [cls(**{f.name: kept[f.name] for f in dataclasses.fields(cls) if f.name in kept}) for cls in classes]
 
 
 def _is_a(kind: Any, value: Any) -> bool:
@@ -114,18 +139,13 @@ def _is_a(kind: Any, value: Any) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def added(default: Any) -> Any:
-    """A field that came to a config after models were saved without it."""
-    return dataclasses.field(default=default, metadata={"added": True})
-
-
 def save_part(module: nn.Module, folder: Path, half: bool = False) -> None:
-    """Writes a module whose `config` is a dataclass: `config.json` with its class, `model.safetensors`.
+    """Writes a network: `config.json` with its class, config and spec, and `model.safetensors`.
 
     Args:
         half: store floating-point weights with 16 bits; reading turns them back into 32.
     """
-    write_json(folder / CONFIG, {"class": type(module).__name__, **dataclasses.asdict(module.config)})
+    write_json(folder / CONFIG, {"class": type(module).__name__, **described(module)})
     tensors = module.state_dict()
     if half:
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
@@ -150,13 +170,13 @@ class _Unfilled(TorchFunctionMode):
         return (torch.empty if func is torch.randn else func)(*args, **kwargs)
 
 
-def sketch_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module:
+def sketch_part(cls: type[nn.Module], folder: Path) -> nn.Module:
     """Like `build_part`, on the meta device: shapes without numbers, which cost nothing."""
     with torch.device("meta"), _Unfilled():
-        return build_part(cls, config_cls, folder)
+        return build_part(cls, folder)
 
 
-def build_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module:
+def build_part(cls: type[nn.Module], folder: Path) -> nn.Module:
     """The module that `config.json` describes, without its weights.
 
     Raises:
@@ -168,23 +188,23 @@ def build_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Modul
     if renamed.class_name(found) != cls.__name__:
         raise CondgenError(f"{path} holds a {found}, expected a {cls.__name__}.")
     try:
-        return cls(config_from(config_cls, renamed.config(values), path))
+        return network_from(cls, renamed.config(values), path)
     except (TypeError, ValueError, ArithmeticError, RuntimeError, LookupError) as error:
         told = (str(error).splitlines() or [type(error).__name__])[0]  # torch may add where in its own code it was
         raise CondgenError(f"{path} does not describe a {cls.__name__} ({told}). Copy or export it again.") from None
 
 
-def load_part(cls: type[nn.Module], config_cls: type, folder: Path) -> nn.Module:
+def load_part(cls: type[nn.Module], folder: Path) -> nn.Module:
     """Reads what `save_part` wrote, in evaluation mode.
 
     Raises:
         CondgenError: a file is missing or damaged, the part is of another class, or a tensor is missing, extra or of
             another shape; the message names the file and the tensor.
     """
-    sketch = sketch_part(cls, config_cls, folder)  # a config that promises more than the file holds takes no memory
+    sketch = sketch_part(cls, folder)  # a config that promises more than the file holds takes no memory
     tensors = {renamed.tensor_name(name): x for name, x in read_tensors(folder / WEIGHTS).items()}
     check_weights(sketch, tensors, folder / WEIGHTS)
-    module = build_part(cls, config_cls, folder)
+    module = build_part(cls, folder)
     module.load_state_dict(tensors)
     return module.eval()
 
@@ -221,13 +241,13 @@ def fingerprint(module: nn.Module) -> str:
 
     A field that was `added` does not count while it stands at its default, so that older names stay as they were.
     """
-    told = module.config
-    if dataclasses.is_dataclass(told):
-        new = {f.name: f.default for f in dataclasses.fields(told) if f.metadata.get("added")}
-        told = {k: v for k, v in dataclasses.asdict(told).items() if k not in new or v != new[k]}
-    else:  # of somebody's own encoder
-        told = {name: getattr(told, name) for name in ("size", "embed_dim", "vocab", "context")}
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    if dataclasses.is_dataclass(getattr(module, "config", None)):
+        configs = [getattr(module, name) for name in ("config", "spec") if hasattr(module, name)]
+        defaults = {f.name: f.default for c in configs for f in dataclasses.fields(c) if f.metadata.get("added")}
+        shape = {k: v for k, v in described(module).items() if k not in defaults or v != defaults[k]}
+    else:  # the user's own encoder
+        shape = {name: getattr(module, name) for name in ("size", "embed_dim", "vocab", "context")}
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from condgen.contracts import limited
 from condgen.losses import adversarial, gradient_penalty
 
 Metrics = dict[str, Tensor]
@@ -34,10 +35,10 @@ class AdversarialObjective:
     """
 
     loss: Literal["rp", "ns", "hinge"] = "rp"
-    gamma: float = 0.1
-    penalised: float = 0.25
-    augment: float = 0.3
-    augment_over: int = 20_000
+    gamma: float = limited(0.1, low=0)
+    penalised: float = limited(0.25, low=0, high=1)
+    augment: float = limited(0.3, low=0, high=1)
+    augment_over: int = limited(20_000, low=0)
 
 
 class AdversarialTraining(nn.Module):

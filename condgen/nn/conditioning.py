@@ -28,37 +28,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from condgen.contracts import Batch
+from condgen.contracts import Batch, limited
 from condgen.nn.layers import Block
+from condgen.nn.specs import CondSpec
 
 PAD = 0
+MAX_DEPTH = 1000
+"""The most blocks that a config may ask for: a damaged file must not keep a computer busy for hours."""
 
 
 @dataclass(frozen=True)
-class CondSpec:
-    """What a decoder paints and what it reads, the part of its config that all decoders share.
+class CondEncoderConfig:
+    """Options of the condition encoder, which the configs of all decoders share.
 
     Args:
-        size: edge of the images.
-        colours: channels of the images, 1 or 3.
-        embed_dim, vocab, context: of the encoder whose embeddings and tokens it reads; without words, vocab is 0.
-        space: fingerprint of that encoder.
-        levels: without an encoder, how many values each label or attribute has; 0 for a real number.
         width: of the condition tokens.
         heads: of every attention.
         word_depth: attention blocks over the words.
     """
 
-    size: int = 32
-    image_channels: int = 3
-    embed_dim: int = 0
-    vocab: int = 0
-    context: int = 0
-    space: str = ""
-    cardinalities: tuple[int, ...] = ()
-    width: int = 128
-    heads: int = 4
-    word_depth: int = 2
+    width: int = limited(128, low=1)
+    heads: int = limited(4, low=1)
+    word_depth: int = limited(2, low=0, high=MAX_DEPTH)
 
 
 @dataclass(frozen=True)
@@ -117,15 +108,19 @@ def null_cond(cond: Batch) -> Batch:
     return {name: torch.zeros_like(value) if name.startswith("has_") else value for name, value in cond.items()}
 
 
-def build_cond_encoder(reads: CondSpec) -> nn.Module:
-    """The part that reads a condition of the kind that `reads` describes."""
-    if reads.cardinalities:
-        return AttributeEncoder(reads.cardinalities, reads.width)
-    if reads.vocab:
-        return ImageTextEncoder(reads.embed_dim, reads.vocab, reads.context, reads.width, reads.heads, reads.word_depth)
-    if reads.embed_dim:
-        return ImageEmbedEncoder(reads.embed_dim, reads.width)
-    raise ValueError("a decoder must read something: embed_dim, vocab and levels are all missing")
+def build_cond_encoder(config: CondEncoderConfig, spec: CondSpec) -> nn.Module:
+    """The encoder of the kind of condition that the spec describes.
+
+    Raises:
+        ValueError: the spec describes no condition.
+    """
+    if spec.cardinalities:
+        return AttributeEncoder(spec.cardinalities, config.width)
+    if spec.vocab:
+        return ImageTextEncoder(spec.embed_dim, spec.vocab, spec.context, config.width, config.heads, config.word_depth)
+    if spec.embed_dim:
+        return ImageEmbedEncoder(spec.embed_dim, config.width)
+    raise ValueError("a decoder must read something: embed_dim, vocab and cardinalities are all missing")
 
 
 class AttributeEncoder(nn.Module):

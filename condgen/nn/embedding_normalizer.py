@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class EmbeddingNormalizerConfig:
-    """Args:
-    dim: width of the embeddings, D.
-    space: fingerprint of the encoder that made them.
+class EmbeddingSpec:
+    """The embeddings that are normalised.
+
+    Args:
+        dim: their width D.
+        space: fingerprint of the encoder that made them.
     """
 
     dim: int
@@ -23,11 +25,11 @@ class EmbeddingNormalizerConfig:
 class EmbeddingNormalizer(nn.Module):
     """image_embed -> z with mean 0 and sd 1 in every dimension, and back to unit vectors."""
 
-    def __init__(self, config: EmbeddingNormalizerConfig):
+    def __init__(self, spec: EmbeddingSpec):
         super().__init__()
-        self.config = config
-        self.register_buffer("mean", torch.zeros(config.dim))
-        self.register_buffer("sd", torch.ones(config.dim))
+        self.spec = spec
+        self.register_buffer("mean", torch.zeros(spec.dim))
+        self.register_buffer("sd", torch.ones(spec.dim))
 
     @classmethod
     def fit(cls, image_embed: Tensor, space: str) -> EmbeddingNormalizer:
@@ -37,7 +39,7 @@ class EmbeddingNormalizer(nn.Module):
     @classmethod
     def of(cls, mean: Tensor, sd: Tensor, space: str) -> EmbeddingNormalizer:
         """Statistics that are known already, (D,) each."""
-        normalizer = cls(EmbeddingNormalizerConfig(len(mean), space))
+        normalizer = cls(EmbeddingSpec(len(mean), space))
         normalizer.mean.copy_(mean)
         normalizer.sd.copy_(sd)
         return normalizer

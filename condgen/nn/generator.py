@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.contracts import Batch
-from condgen.nn.conditioning import CondSpec
 from condgen.nn.layers import ResBlock
 from condgen.nn.layout_map import LAYOUT, Layout, bottom_edge
+from condgen.nn.specs import CondSpec
 
 
 class Generator(nn.Module):
@@ -22,15 +22,16 @@ class Generator(nn.Module):
     added at the lowest level. Levels are doubled by repeating pixels and a convolution, which leaves no checkerboard.
 
     Args:
-        reads: size and channels of the images, width of the encoded condition.
+        spec: size and channels of the images, and which condition is read.
+        width: of the encoded condition.
         channels: of every level, the highest first.
         code: length N of the code.
     """
 
-    def __init__(self, reads: CondSpec, channels: tuple[int, ...], blocks: int, code: int):
+    def __init__(self, spec: CondSpec, width: int, channels: tuple[int, ...], blocks: int, code: int):
         super().__init__()
-        self.edge, low, width = bottom_edge(reads.size, len(channels)), channels[-1], reads.width
-        self.place = Placed(reads, self.edge, low)
+        self.edge, low = bottom_edge(spec.size, len(channels)), channels[-1]
+        self.place = LayoutFeatures(spec, width, self.edge, low)
         self.embed = nn.Sequential(nn.Linear(code + width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.start = nn.Linear(code, low * self.edge**2)
         self.blocks = nn.ModuleList(
@@ -38,7 +39,7 @@ class Generator(nn.Module):
         )
         self.up = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in reversed(list(pairwise(channels))))
         self.norm = nn.GroupNorm(math.gcd(8, channels[0]), channels[0])
-        self.out = nn.Conv2d(channels[0], 4 * reads.image_channels, 3, padding=1)
+        self.out = nn.Conv2d(channels[0], 4 * spec.image_channels, 3, padding=1)
 
     def forward(self, code: Tensor, cond: Batch) -> Tensor:
         style = self.embed(torch.cat([code, cond["vector"]], 1))
@@ -51,14 +52,13 @@ class Generator(nn.Module):
         return F.pixel_shuffle(self.out(F.silu(self.norm(h))), 2)
 
 
-class Placed(nn.Module):
-    """Encoded condition -> what to add to features (B, channels, edge, edge): what goes where, or zero for labels."""
+class LayoutFeatures(nn.Module):
+    """Encoded condition -> what to add to features (B, channels, edge, edge): its layout map, or zero for labels."""
 
-    def __init__(self, reads: CondSpec, edge: int, channels: int):
+    def __init__(self, spec: CondSpec, width: int, edge: int, channels: int):
         super().__init__()
-        spoken = not reads.cardinalities
-        self.layout = Layout(reads.width, edge) if spoken else None
-        self.out = nn.Conv2d(LAYOUT, channels, 1) if spoken else None
+        self.layout = None if spec.cardinalities else Layout(width, edge)
+        self.out = None if spec.cardinalities else nn.Conv2d(LAYOUT, channels, 1)
 
     def forward(self, cond: Batch) -> Tensor | float:
         return self.out(self.layout(cond)) if self.layout is not None else 0.0
@@ -92,16 +92,16 @@ class Critic(nn.Module):
         cGANs with Projection Discriminator (Miyato, Koyama, 2018)
     """
 
-    def __init__(self, reads: CondSpec, channels: tuple[int, ...], blocks: int, features: int = 128):
+    def __init__(self, spec: CondSpec, width: int, channels: tuple[int, ...], blocks: int, features: int = 128):
         super().__init__()
-        edge, low = bottom_edge(reads.size, len(channels)), channels[-1]
-        self.place = Placed(reads, edge, low)
-        self.stem = nn.Conv2d(4 * reads.image_channels, channels[0], 3, padding=1)
+        edge, low = bottom_edge(spec.size, len(channels)), channels[-1]
+        self.place = LayoutFeatures(spec, width, edge, low)
+        self.stem = nn.Conv2d(4 * spec.image_channels, channels[0], 3, padding=1)
         self.blocks = nn.ModuleList(nn.ModuleList(PlainBlock(k) for _ in range(blocks)) for k in channels)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
         self.after = PlainBlock(low)
         self.features = nn.Linear(low * edge**2, features)
-        self.cond_encoder = nn.Linear(reads.width, features)
+        self.cond_encoder = nn.Linear(width, features)
         self.real = nn.Linear(features, 1)
 
     def read(self, cond: Batch) -> tuple[Tensor, Tensor | float]:

@@ -13,22 +13,17 @@ from torch import Tensor, nn
 
 from condgen.contracts import CondgenError, Decoder, short
 from condgen.data.batches.captions import to_uint8
-from condgen.decoders.cgan import CganConfig, CganDecoder
-from condgen.decoders.cvae import CvaeConfig, CvaeDecoder
-from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig
+from condgen.decoders.cgan import CganDecoder
+from condgen.decoders.cvae import CvaeDecoder
+from condgen.decoders.diffusion import DiffusionDecoder
 from condgen.files import renamed
 from condgen.files.registry import INDEX, LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, WORDS
 from condgen.files.weights import read_json, whole, write_json
-from condgen.nn.conditioning import CondSpec
 
 FORMAT = 1
 MOST_PICTURES = 10_000
-DECODERS: dict[str, tuple[type[nn.Module], type[CondSpec]]] = {
-    "diffusion": (DiffusionDecoder, DiffusionDecoderConfig),
-    "cgan": (CganDecoder, CganConfig),
-    "cvae": (CvaeDecoder, CvaeConfig),
-}
-"""What can paint: kind -> (class, class of its config)."""
+DECODERS: dict[str, type[nn.Module]] = {"diffusion": DiffusionDecoder, "cgan": CganDecoder, "cvae": CvaeDecoder}
+"""Kind of a decoder -> class."""
 ELSEWHERE = {
     WORDS: ("paints from words", "generate PROMPT --model"),
     LABELS: ("paints from labels", "sample --label NAME --model"),
@@ -42,7 +37,7 @@ ELSEWHERE = {
 
 def kind_of(decoder: Decoder) -> str:
     """The name of a decoder's kind in DECODERS."""
-    return next(kind for kind, (cls, _) in DECODERS.items() if type(decoder) is cls)
+    return next(kind for kind, cls in DECODERS.items() if type(decoder) is cls)
 
 
 @dataclass(frozen=True)

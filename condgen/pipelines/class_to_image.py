@@ -78,10 +78,10 @@ class ClassToImage:
     ):
         self.decoder, self.attributes, self.about, self.model_id = decoder, tuple(attributes), about or {}, model_id
         levels = tuple(attribute.cardinality for attribute in self.attributes)
-        if not levels or tuple(decoder.config.cardinalities) != levels:
+        if not levels or tuple(decoder.spec.cardinalities) != levels:
             told = ", ".join(f"{attribute.name}: {attribute.cardinality}" for attribute in self.attributes) or "none"
             raise CondgenError(
-                f"The decoder reads attributes of {list(decoder.config.cardinalities)} values (0 for a number), "
+                f"The decoder reads attributes of {list(decoder.spec.cardinalities)} values (0 for a number), "
                 f"the model names {told}. The folder mixes two models; export it again."
             )
         decoder.eval()
@@ -98,12 +98,12 @@ class ClassToImage:
     @property
     def size(self) -> int:
         """Edge of the images."""
-        return self.decoder.config.size
+        return self.decoder.spec.size
 
     @property
     def image_channels(self) -> int:
         """Channels of the images, 1 or 3."""
-        return self.decoder.config.image_channels
+        return self.decoder.spec.image_channels
 
     @property
     def sampling_options(self) -> tuple[SamplingOption, ...]:
@@ -261,7 +261,7 @@ class ClassToImage:
         """
         folder = Path(folder)
         index = read_index(folder)
-        parts = {name: load_part(*kinds, folder / name) for name, kinds in parts_of(index).items()}
+        parts = {name: load_part(kind, folder / name) for name, kind in parts_of(index).items()}
         if WEAK in parts:
             parts["decoder"].guide_by(parts[WEAK])
         model = cls(
@@ -298,8 +298,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def parts_of(index: dict[str, Any]) -> dict[str, tuple[type[nn.Module], type]]:
-    """Folder -> (class, class of its config) of every part with weights that an index names."""
+def parts_of(index: dict[str, Any]) -> dict[str, type[nn.Module]]:
+    """Folder -> class of every part with weights that an index names."""
     own = DECODERS[index.get("decoder", "diffusion")]
     return {"decoder": own} | ({WEAK: own} if index.get("weak") is True else {})
 

@@ -7,7 +7,6 @@ encoder.embed_image(images) @ encoder.embed_text(["a photo of a dog", "a photo o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.contracts import CondgenError, Encoder
-from condgen.encoders.backbones import Backbone, BackboneConfig
+from condgen.encoders.backbones import Backbone
 from condgen.encoders.clip import CLIP
 from condgen.encoders.interop.load import load_pair, save_pair
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.files.registry import PAIRS, PICTURES
-from condgen.files.weights import fingerprint, load_part, save_part
+from condgen.files.weights import described, fingerprint, load_part, save_part
 from condgen.pipelines.base import index_of, model_id_of, write_index
 from condgen.text import check_prompts
 
@@ -61,7 +60,7 @@ class ImageEncoder:
     @property
     def size(self) -> int:
         """Edge S of the images that it reads."""
-        return self.net.config.size
+        return self.net.size
 
     @property
     def space(self) -> str:
@@ -115,7 +114,7 @@ class ImageEncoder:
 
     @classmethod
     def _load_parts(cls, folder: Path) -> tuple:
-        return (load_part(Backbone, BackboneConfig, folder / cls.PART),)
+        return (load_part(Backbone, folder / cls.PART),)
 
 
 class TextImageEncoder(ImageEncoder):
@@ -144,7 +143,7 @@ class TextImageEncoder(ImageEncoder):
     @property
     def embed_dim(self) -> int:
         """Width D of the space."""
-        return self.net.config.embed_dim
+        return self.net.embed_dim
 
     def features(self, images: Tensor) -> Tensor:
         return self._in_chunks(self.net.features, images)
@@ -186,7 +185,7 @@ def start_tower(clip: CLIP, folder: Path | str) -> None:
             f"{folder} holds a backbone of the kind {trained.config.kind}, and CLIP's image tower is no such thing. "
             f"Choose it with --clip.image {trained.config.kind}."
         )
-    here, there = (_shape(backbone.config) for backbone in (own, trained))
+    here, there = (_shape(backbone) for backbone in (own, trained))
     if other := [f"{name} {there.get(name)}, not {here.get(name)}" for name in there if there[name] != here.get(name)]:
         raise CondgenError(
             f"The backbone of {folder} has another shape than CLIP's image tower: {'; '.join(other)}. Give the tower "
@@ -196,7 +195,7 @@ def start_tower(clip: CLIP, folder: Path | str) -> None:
     own.load_state_dict(trained.state_dict())
 
 
-def _shape(config: BackboneConfig) -> dict[str, Any]:
-    """What of a backbone's config its weights depend on."""
-    unused = ("stages", "norm") if config.kind == "patch" else ("heads",)
-    return {name: value for name, value in asdict(config).items() if name not in unused}
+def _shape(backbone: Backbone) -> dict[str, Any]:
+    """The options and the size that the weights of a backbone depend on."""
+    unused = ("stages", "norm") if backbone.config.kind == "patch" else ("heads",)
+    return {name: value for name, value in described(backbone).items() if name not in unused}

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
-from condgen.baselines.gans import Gan, GanConfig, GanCritic
-from condgen.baselines.mixture import Mixture, MixtureConfig
+from condgen.baselines.autoencoders import Autoencoder
+from condgen.baselines.gans import Gan, GanCritic
+from condgen.baselines.mixture import Mixture
 from condgen.contracts import CondgenError, short
 from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX, LATENTS
@@ -26,12 +26,10 @@ from condgen.pipelines.base import generator, index_of, model_id_of, seeds_from,
 
 ROWS = 256
 """Images or codes that go through a network at a time."""
-Kind = tuple[type[nn.Module], type]
-"""A class of nets and the class of its config."""
-NETS: dict[str, Kind] = {"autoencoder": (Autoencoder, AutoencoderConfig), "gan": (Gan, GanConfig)}
-"""What can paint from a code: kind -> (class, class of its config)."""
-BESIDE: dict[str, Kind] = {"mixture": (Mixture, MixtureConfig), "critic": (GanCritic, GanConfig)}
-"""What may stand beside it."""
+NETS: dict[str, type[nn.Module]] = {"autoencoder": Autoencoder, "gan": Gan}
+"""Kind -> class."""
+BESIDE: dict[str, type[nn.Module]] = {"mixture": Mixture, "critic": GanCritic}
+"""Parts that may stand beside the network."""
 
 
 class LatentModel:
@@ -64,7 +62,7 @@ class LatentModel:
     @property
     def kind(self) -> str:
         """Its net's name in NETS."""
-        return next(kind for kind, (cls, _) in NETS.items() if type(self.net) is cls)
+        return next(kind for kind, cls in NETS.items() if type(self.net) is cls)
 
     @property
     def TAGS(self) -> tuple[str, ...]:
@@ -81,12 +79,12 @@ class LatentModel:
     @property
     def size(self) -> int:
         """Edge S of the images."""
-        return self.net.config.size
+        return self.net.spec.size
 
     @property
     def image_channels(self) -> int:
         """Channels C of the images."""
-        return self.net.config.image_channels
+        return self.net.spec.image_channels
 
     @property
     def latent(self) -> int:
@@ -192,15 +190,15 @@ class LatentModel:
         """
         folder = Path(folder)
         index = index_of(folder, LATENTS)
-        parts = {name: load_part(*kinds, folder / name) for name, kinds in parts_of(index, folder).items()}
+        parts = {name: load_part(kind, folder / name) for name, kind in parts_of(index, folder).items()}
         about = {name: value for name, value in index.items() if name not in ("_class_name", "format", "net", *BESIDE)}
         model = cls(parts.pop(index["net"]), about, model_id_of(folder), **parts)
         model.path = folder
         return model
 
 
-def parts_of(index: dict, folder: Path) -> dict[str, Kind]:
-    """Folder -> (class, class of its config) of every part that an index names.
+def parts_of(index: dict, folder: Path) -> dict[str, type[nn.Module]]:
+    """Folder -> class of every part that an index names.
 
     Raises:
         CondgenError: it names a net that there is not.

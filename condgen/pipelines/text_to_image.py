@@ -32,7 +32,7 @@ from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX, WORDS
 from condgen.files.weights import load_part, save_part
 from condgen.nn.conditioning import condition
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingNormalizerConfig
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.pipelines.base import (
     DECODERS,
     Progress,
@@ -46,7 +46,6 @@ from condgen.pipelines.base import (
 )
 from condgen.priors.diffusion import DiffusionPrior
 from condgen.priors.regression import RegressionPrior
-from condgen.priors.transformer import PriorConfig
 from condgen.text import check_prompts, clean
 
 MAX_PROMPT = 2000
@@ -98,7 +97,7 @@ class TextToImage:
         self.clip, self.tokenizer, self.normalizer, self.decoder = clip, tokenizer, normalizer, decoder
         self.priors, self.about, self.model_id = priors, about or {}, model_id
         parts = {"normaliser": normalizer, "decoder": decoder} | {f"prior {k}": v for k, v in priors.items()}
-        spaces = {name: part.config.space for name, part in parts.items()}
+        spaces = {name: part.spec.space for name, part in parts.items()}
         if len(set(spaces.values())) > 1:
             told = ", ".join(f"{name}: {space}" for name, space in spaces.items())
             raise CondgenError(f"The parts live in different embedding spaces ({told}). Train them on one encoder.")
@@ -107,14 +106,14 @@ class TextToImage:
                 f"The encoder makes embeddings of space {space_of(clip)}, the other parts were trained on {space}. "
                 "The folder mixes two models; export it again."
             )
-        if tokenizer.vocab > clip.config.vocab or tokenizer.context != clip.config.context:
+        if tokenizer.vocab > clip.vocab or tokenizer.context != clip.context:
             raise CondgenError(
                 f"The tokenizer gives {tokenizer.context} of {tokenizer.vocab} tokens, the encoder reads "
-                f"{clip.config.context} of {clip.config.vocab}. The folder mixes two models; export it again."
+                f"{clip.context} of {clip.vocab}. The folder mixes two models; export it again."
             )
-        if not reads_size(clip, decoder.config.size):
+        if not reads_size(clip, decoder.spec.size):
             raise CondgenError(
-                f"The decoder paints {decoder.config.size} pixels, the encoder looks at {clip.config.size}. The folder "
+                f"The decoder paints {decoder.spec.size} pixels, the encoder looks at {clip.size}. The folder "
                 "mixes two models; export it again."
             )
         for part in (clip, normalizer, decoder, *priors.values()):
@@ -133,7 +132,7 @@ class TextToImage:
     @property
     def size(self) -> int:
         """Edge of the images."""
-        return self.decoder.config.size
+        return self.decoder.spec.size
 
     @property
     def device(self) -> torch.device:
@@ -308,14 +307,14 @@ class TextToImage:
         """
         folder = Path(folder)
         index = read_index(folder)
-        parts = {name: load_part(*kinds, folder / name) for name, kinds in parts_of(index).items()}
+        parts = {name: load_part(kind, folder / name) for name, kind in parts_of(index).items()}
         if encoder is None and index.get("encoder") == GIVEN:
             raise CondgenError(
                 f"{folder} was trained on an encoder of your own, which is not in it: open it in Python with "
                 "TextToImage.load(folder, encoder=(net, tokenizer))."
             )
         clip, tokenizer = encoder or load_pair(folder)
-        if encoder and (space := parts["normaliser"].config.space) != space_of(clip):
+        if encoder and (space := parts["normaliser"].spec.space) != space_of(clip):
             raise CondgenError(
                 f"The encoder given makes embeddings of space {space_of(clip)}, {folder} was trained on {space}. Give "
                 "the net with the weights that it was trained on."
@@ -365,8 +364,8 @@ def read_index(folder: Path) -> dict:
     return index
 
 
-def parts_of(index: dict) -> dict[str, tuple[type[nn.Module], type]]:
-    """Folder -> (class, class of its config) of every part with weights that an index names, but for the encoder."""
-    priors = {f"prior_{name}": (PRIORS[name], PriorConfig) for name in index["priors"]}
+def parts_of(index: dict) -> dict[str, type[nn.Module]]:
+    """Folder -> class of every part with weights that an index names, but for the encoder."""
+    priors = {f"prior_{name}": PRIORS[name] for name in index["priors"]}
     decoder = DECODERS[index.get("decoder", "diffusion")]
-    return {"normaliser": (EmbeddingNormalizer, EmbeddingNormalizerConfig), **priors, "decoder": decoder}
+    return {"normaliser": EmbeddingNormalizer, **priors, "decoder": decoder}

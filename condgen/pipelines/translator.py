@@ -17,7 +17,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor, nn
 
-from condgen.baselines.translation_nets import NETS, TranslatorConfig
+from condgen.baselines.translation_nets import NETS
 from condgen.contracts import CondgenError, listed, short
 from condgen.data.batches.captions import to_float
 from condgen.data.sources.images import fit, open_image
@@ -98,7 +98,7 @@ class Translator:
     @property
     def size(self) -> int:
         """Edge S of the images."""
-        return self.nets[THERE].config.size
+        return self.nets[THERE].spec.size
 
     @property
     def both_ways(self) -> bool:
@@ -145,7 +145,7 @@ class Translator:
                 f"{self.name} translates images of {self.size} x {self.size} pixels, in a tensor (N, 1 or 3, "
                 f"{self.size}, {self.size}); got {tuple(images.shape)}."
             )
-        parts = recoloured(images, net.config.reads).split(ROWS)
+        parts = recoloured(images, net.spec.reads).split(ROWS)
         return torch.cat([net(part.to(self.device)).clamp(-1, 1).float().cpu() for part in parts])
 
     def translations(
@@ -169,7 +169,7 @@ class Translator:
         resize = resize or ("pad" if isinstance(trained, dict) and trained.get("resize") == "pad" else "crop")
         for source in map(Path, files):
             pixels = fit(open_image(source), self.size, resize)[None]
-            given = recoloured(to_float(edges_of(pixels) if edges else pixels), self.net(to).config.reads)
+            given = recoloured(to_float(edges_of(pixels) if edges else pixels), self.net(to).spec.reads)
             recipe = {"translated": source.name, "to": to, "size": self.size}
             recipe |= {"model": self.name, "model_id": self.model_id}
             (before,), (after,) = to_pil(given), to_pil(self.translate(given, to))
@@ -193,7 +193,7 @@ class Translator:
         """
         folder = Path(folder)
         index = read_index(folder)
-        nets = {name: load_part(*kinds, folder / name) for name, kinds in parts_of(index).items()}
+        nets = {name: load_part(kind, folder / name) for name, kind in parts_of(index).items()}
         own = ("_class_name", "format", "net", "both_ways", "sides")
         about = {name: value for name, value in index.items() if name not in own}
         model = cls(nets, tuple(index["sides"]), about, model_id_of(folder))
@@ -223,10 +223,10 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def parts_of(index: dict[str, Any]) -> dict[str, tuple[type[nn.Module], type]]:
-    """Folder -> (class, class of its config) of every part with weights that an index names."""
+def parts_of(index: dict[str, Any]) -> dict[str, type[nn.Module]]:
+    """Folder -> class of every part with weights that an index names."""
     names = (THERE, BACK) if index.get("both_ways") is True else (THERE,)
-    return dict.fromkeys(names, (NETS[index["net"]], TranslatorConfig))
+    return dict.fromkeys(names, NETS[index["net"]])
 
 
 def _kind_of(net: nn.Module) -> str:

@@ -13,6 +13,7 @@ from condgen.diffusion.objectives import XPrediction, denoising_loss
 from condgen.diffusion.samplers import sample
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.layers import timestep_embedding
+from condgen.nn.specs import TextSpec
 from condgen.priors.transformer import PriorConfig, PriorNetwork
 
 DROP = 0.1
@@ -31,14 +32,14 @@ class DiffusionPrior(nn.Module):
         SamplingOption("best_of", 2, 1, 64, "int", "embeddings to draw; the one most similar to the text is kept"),
     )
 
-    def __init__(self, config: PriorConfig):
+    def __init__(self, config: PriorConfig, spec: TextSpec):
         super().__init__()
-        self.config = config
+        self.config, self.spec = config, spec
         self.objective = XPrediction(mean=0.0, sd=1.2)
-        self.network = PriorNetwork(config, extra=2)
+        self.network = PriorNetwork(config, spec, extra=2)
 
     def predict(self, z_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
-        time = timestep_embedding(t, self.config.embed_dim)
+        time = timestep_embedding(t, self.spec.embed_dim)
         return self.network(cond["text_embed"], cond["tokens"], cond["told"], z_t, time)
 
     @torch.inference_mode()
@@ -56,7 +57,7 @@ class DiffusionPrior(nn.Module):
         told = torch.ones(len(text_embed), dtype=torch.bool, device=text_embed.device)
         cond = {"text_embed": text_embed, "tokens": tokens, "told": told}
         guided = Guided(self._denoise, _withhold, options["prior_guidance"])
-        shape = (self.config.embed_dim,)
+        shape = (self.spec.embed_dim,)
         draws = []
         for _ in range(n):
             *_, z = sample(guided, shape, cond, rng, int(options["prior_steps"]), device=text_embed.device)

@@ -12,6 +12,7 @@ from condgen import distributed
 from condgen.contracts import Batch, SamplingOption, check_options
 from condgen.losses import info_nce
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
+from condgen.nn.specs import TextSpec
 from condgen.priors.transformer import PriorConfig, PriorNetwork
 
 CONTRAST = 0.2
@@ -27,10 +28,10 @@ class RegressionPrior(nn.Module):
 
     sampling_options: tuple[SamplingOption, ...] = ()
 
-    def __init__(self, config: PriorConfig):
+    def __init__(self, config: PriorConfig, spec: TextSpec):
         super().__init__()
-        self.config = config
-        self.network = PriorNetwork(config)
+        self.config, self.spec = config, spec
+        self.network = PriorNetwork(config, spec)
 
     @torch.inference_mode()
     def draw(

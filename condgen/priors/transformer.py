@@ -8,49 +8,47 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from condgen.nn.conditioning import PAD
+from condgen.contracts import limited
+from condgen.nn.conditioning import MAX_DEPTH, PAD
 from condgen.nn.layers import Block
+from condgen.nn.specs import TextSpec
 
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """Shape of a prior.
+    """Options of a prior.
 
     Args:
-        embed_dim, vocab, context: of the encoder whose embeddings and tokens it reads.
-        space: fingerprint of that encoder.
-        width, depth, heads: of the transformer.
+        width: of the transformer.
+        depth: its blocks.
+        heads: of every attention.
     """
 
-    embed_dim: int = 128
-    vocab: int = 64
-    context: int = 12
-    space: str = ""
-    width: int = 128
-    depth: int = 3
-    heads: int = 4
+    width: int = limited(128, low=1)
+    depth: int = limited(3, low=0, high=MAX_DEPTH)
+    heads: int = limited(4, low=1)
 
 
 class PriorNetwork(nn.Module):
-    """[words, text_embed, further vectors, query] -> what the query has become, (B, D).
+    """[words, text_embed, further vectors, query] -> the output at the query, (B, D).
 
     Args:
-        config: see PriorConfig.
+        config, spec: of the prior.
         extra: how many further vectors of width D the network is given.
     """
 
-    def __init__(self, config: PriorConfig, extra: int = 0):
+    def __init__(self, config: PriorConfig, spec: TextSpec, extra: int = 0):
         super().__init__()
         width = config.width
-        self.scale = math.sqrt(config.embed_dim)
-        self.token = nn.Embedding(config.vocab, width)
-        self.place = nn.Parameter(torch.randn(1, config.context + 2 + extra, width) * 0.5)
-        self.text = nn.Linear(config.embed_dim, width)
-        self.extra = nn.ModuleList(nn.Linear(config.embed_dim, width) for _ in range(extra))
+        self.scale = math.sqrt(spec.embed_dim)
+        self.token = nn.Embedding(spec.vocab, width)
+        self.place = nn.Parameter(torch.randn(1, spec.context + 2 + extra, width) * 0.5)
+        self.text = nn.Linear(spec.embed_dim, width)
+        self.extra = nn.ModuleList(nn.Linear(spec.embed_dim, width) for _ in range(extra))
         self.query = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
-        self.out = nn.Linear(width, config.embed_dim)
+        self.out = nn.Linear(width, spec.embed_dim)
         nn.init.normal_(self.token.weight, std=0.5)
 
     def forward(self, text_embed: Tensor, tokens: Tensor, told: Tensor | None = None, *extra: Tensor) -> Tensor:

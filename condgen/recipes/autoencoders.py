@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from condgen.baselines.autoencoders import AutoencoderObjective
-from condgen.configs import AutoencoderShape, AutoencoderTaskConfig
+from condgen.baselines.autoencoders import AutoencoderConfig, AutoencoderObjective
+from condgen.configs import AutoencoderTaskConfig
 from condgen.configs.data import AnyPictures
 from condgen.recipes.table import SPACES, Recipe
 from condgen.training.trainer import FitConfig
@@ -41,7 +41,7 @@ def _of_kind(collection: str, kind: str) -> AutoencoderTaskConfig:
     """A kind of autoencoder for a collection."""
     body = {"linear": "linear", "ae": "mlp", "vae": "mlp"}.get(kind, "conv")
     beta = kind == "beta-vae"
-    shape = AutoencoderShape(
+    shape = AutoencoderConfig(
         body=body,
         latent=10 if beta else LATENTS.get(collection, 32),
         channels=CHANNELS.get(collection, (16, 32)),
@@ -61,7 +61,7 @@ def _of_kind(collection: str, kind: str) -> AutoencoderTaskConfig:
 
 def _binary() -> AutoencoderTaskConfig:
     """The VAE whose likelihood is told in nats: pixels are black or white."""
-    shape = AutoencoderShape(
+    shape = AutoencoderConfig(
         body="mlp", latent=40, hidden=(512, 512), variational=True, likelihood="bernoulli", binary=True
     )
     return AutoencoderTaskConfig(autoencoder=shape, fit_autoencoder=replace(FIT_MLP, images=12_000_000))

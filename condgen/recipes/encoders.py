@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from condgen.configs import BackboneShape, ClipShape, ClipTaskConfig, Pictures, SelfsupTaskConfig
+from condgen.configs import ClipTaskConfig, Pictures, SelfsupTaskConfig
+from condgen.encoders.backbones import BackboneConfig
+from condgen.encoders.clip import CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective
 from condgen.recipes.table import ENCODERS as FAMILY
 from condgen.recipes.table import Recipe
 from condgen.training.trainer import FitConfig
 
 _CLIP = ClipTaskConfig(
-    clip=ClipShape(image="resnet", text="clip", image_width=32, image_depth=1),
+    clip=CLIPConfig(image="resnet", text="clip", image_width=32, image_depth=1),
     clip_objective=ClipObjective(negatives=0, caption=0.0),
     fit_clip=FitConfig(
         images=2_000_000, batch=128, lr=1e-3, weight_decay=0.05, beta_2=0.98, decay_from=0.0, schedule="cosine"
@@ -27,7 +29,7 @@ def _patch(c: ClipTaskConfig) -> ClipTaskConfig:
 
 def _patch_base(c: ClipTaskConfig) -> ClipTaskConfig:
     """The same at the size of ViT-S, for GPUs."""
-    shape = ClipShape(
+    shape = CLIPConfig(
         image="patch", text="clip", image_width=384, text_width=384, embed_dim=384, depth=12, heads=6, patch=16,
         vocab=32_000, context=0,
     )  # fmt: skip
@@ -43,7 +45,7 @@ _SELFSUP = SelfsupTaskConfig(
 def _resnet18(c: SelfsupTaskConfig) -> SelfsupTaskConfig:
     """A ResNet-18 whose stem leaves small images whole, for GPUs."""
     fit = replace(c.fit_selfsup, images=10_000_000, batch=512)
-    return replace(c, backbone=BackboneShape(width=64, depth=2, patch=1, stages=4), fit_selfsup=fit)
+    return replace(c, backbone=BackboneConfig(width=64, depth=2, patch=1, stages=4), fit_selfsup=fit)
 
 
 ENCODERS: dict[str, Recipe] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from condgen.baselines.gans import CLASSIC, GanObjective
-from condgen.configs import GanShape, GanTaskConfig
+from condgen.baselines.gans import CLASSIC, GanConfig, GanObjective
+from condgen.configs import GanTaskConfig
 from condgen.configs.data import AnyPictures
 from condgen.recipes.table import SPACES, Recipe
 from condgen.training.trainer import FitConfig
@@ -14,11 +14,11 @@ FIT = FitConfig(
     images=1_000_000, batch=64, lr=1e-3, optimiser="adamw", weight_decay=0.0, beta_1=0.0, beta_2=0.99, clip=10.0
 )
 KINDS = {
-    "gan": ("a GAN of perceptrons", GanShape(body="mlp", width=128)),
-    "dcgan": ("a GAN of convolutions (DCGAN)", GanShape()),
+    "gan": ("a GAN of perceptrons", GanConfig(body="mlp", width=128)),
+    "dcgan": ("a GAN of convolutions (DCGAN)", GanConfig()),
     "infogan": (
         "a GAN whose codes can be read off its images (InfoGAN)",
-        GanShape(code=62, hidden=256, categories=10, continuous=2),
+        GanConfig(code=62, hidden=256, categories=10, continuous=2),
     ),
 }  # fmt: skip
 """Name of a kind -> what it is, and its shape."""
@@ -37,7 +37,7 @@ COLLECTIONS = {
 """Name of a collection -> what it is, and how it is read."""
 
 
-def _of_kind(collection: str, base: GanTaskConfig, kind: str, shape: GanShape) -> GanTaskConfig:
+def _of_kind(collection: str, base: GanTaskConfig, kind: str, shape: GanConfig) -> GanTaskConfig:
     """A kind of GAN for a collection.
 
     InfoGAN is as it was taught, at a faster pace: without norms in the critic the generator came to paint one image

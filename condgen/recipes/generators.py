@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from condgen.configs import (
-    CganShape,
     ClassToImageTaskConfig,
-    CvaeShape,
-    DecoderShape,
     Labelled,
-    PriorShape,
+    PriorsConfig,
     TextToImageTaskConfig,
 )
-from condgen.decoders.cgan import CLASSIC, CganObjective
+from condgen.decoders.cgan import CLASSIC, CganConfig, CganObjective
+from condgen.decoders.cvae import CvaeConfig
+from condgen.decoders.diffusion import DiffusionDecoderConfig
 from condgen.encoders.clip_objective import ClipObjective
 from condgen.recipes.table import LABELS, WORDS, Recipe
 from condgen.training.trainer import FitConfig
@@ -52,10 +51,10 @@ def _base(c: TextToImageTaskConfig) -> TextToImageTaskConfig:
 
 
 _SCENES = TextToImageTaskConfig(
-    prior=PriorShape(kinds=("diffusion", "regression")),
-    decoder=DecoderShape(guidance=4.0),
-    cgan=CganShape(channels=(48, 96)),
-    cvae=CvaeShape(channels=(48, 96), latent=64),
+    prior=PriorsConfig(kinds=("diffusion", "regression")),
+    decoder=DiffusionDecoderConfig(guidance=4.0),
+    cgan=CganConfig(channels=(48, 96)),
+    cvae=CvaeConfig(channels=(48, 96), latent=64),
     cgan_objective=CganObjective(mismatched=0.5),
     fit_prior=FitConfig(images=1_000_000, batch=256, lr=1e-3),
 )
@@ -78,24 +77,24 @@ def _classic(c: ClassToImageTaskConfig) -> ClassToImageTaskConfig:
 
 def _by_label() -> dict[str, Recipe]:
     """Every kind of decoder for every collection."""
-    small = DecoderShape(channels=(32, 64), depth=1, guidance=1.5)
+    small = DiffusionDecoderConfig(channels=(32, 64), depth=1, guidance=1.5)
     fashion = ClassToImageTaskConfig(
-        decoder=small, cvae=CvaeShape(latent=128), fit_decoder=FitConfig(images=300_000, batch=64, lr=2e-3)
+        decoder=small, cvae=CvaeConfig(latent=128), fit_decoder=FitConfig(images=300_000, batch=64, lr=2e-3)
     )
     digits = replace(
         fashion,
         data="digits",
         decoder=replace(small, channels=(64,)),
-        cgan=CganShape(channels=(64,)),
-        cvae=CvaeShape(channels=(64,)),
+        cgan=CganConfig(channels=(64,)),
+        cvae=CvaeConfig(channels=(64,)),
         fit_decoder=FitConfig(images=60_000, batch=64, lr=2e-3),
     )
     cifar = replace(
         fashion,
         pictures=Labelled(flip=True, image_channels=3),
-        decoder=DecoderShape(channels=(64, 128, 128), blocks=2, guidance=1.5),
-        cgan=CganShape(channels=(64, 128, 128)),
-        cvae=CvaeShape(channels=(64, 128, 128), latent=256),
+        decoder=DiffusionDecoderConfig(channels=(64, 128, 128), blocks=2, guidance=1.5),
+        cgan=CganConfig(channels=(64, 128, 128)),
+        cvae=CvaeConfig(channels=(64, 128, 128), latent=256),
     )
     told = {
         "digits": ("handwritten digits at 8 px, which come with scikit-learn", digits),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from condgen.configs import TranslationTaskConfig, TranslatorShape, TwoSides
+from condgen.configs import GeneratorNetConfig, TranslationTaskConfig, TwoSides
 from condgen.recipes.table import TRANSLATION as FAMILY
 from condgen.recipes.table import Recipe
 from condgen.training.trainer import FitConfig
@@ -14,7 +14,7 @@ _FIT = FitConfig(
 )  # fmt: skip
 _PAIRED = TranslationTaskConfig(fit_translation=_FIT)
 _UNPAIRED = TranslationTaskConfig(
-    way="unpaired", net=TranslatorShape(kind="resnet"), fit_translation=replace(_FIT, images=150_000)
+    way="unpaired", net=GeneratorNetConfig(kind="resnet"), fit_translation=replace(_FIT, images=150_000)
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -14,9 +13,8 @@ from torch import Tensor, nn
 from condgen import distributed
 from condgen.baselines.autoencoders import (
     Autoencoder,
-    AutoencoderConfig,
     AutoencoderTraining,
-    Shadow,
+    LinearEncoder,
     corrupted,
 )
 from condgen.baselines.mixture import fit_mixture
@@ -27,6 +25,7 @@ from condgen.data.datasets.labels import LabelBatches, LabelledImages
 from condgen.data.sources.open_images import open_any
 from condgen.evaluation.reconstruction import bound_of
 from condgen.metrics.image_quality import psnr
+from condgen.nn.specs import ImageSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
 from condgen.tasks.base import Sheet, Task
@@ -65,8 +64,8 @@ class AutoencoderTask(Task):
     def trainable(self) -> nn.Module:
         c = self.config
         torch.manual_seed(c.seed)
-        net = Autoencoder(AutoencoderConfig(self.data.size, self.data.image_channels, **asdict(c.autoencoder)))
-        if isinstance(net.encoder, Shadow):
+        net = Autoencoder(c.autoencoder, ImageSpec(self.data.size, self.data.image_channels))
+        if isinstance(net.encoder, LinearEncoder):
             mean = to_float(self.data.images).flatten(1).mean(0)
             net.encoder.mean.copy_(mean)
             net.decoder.map.bias.data.copy_(mean)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 
 from torch import Tensor, nn
 
@@ -12,22 +12,22 @@ from condgen.configs import GeneratorConfig, TranslationTaskConfig
 from condgen.decoders.cgan import CganDecoder, CganTraining
 from condgen.decoders.cvae import CvaeDecoder, CvaeTraining
 from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder
+from condgen.nn.specs import CondSpec, TranslationSpec
 from condgen.pipelines.base import DECODERS
 
 SHAPES = {"diffusion": "decoder", "cgan": "cgan", "cvae": "cvae"}
 """Which field of a `configs.Painter` holds the shape of a kind."""
 
 
-def new_decoder(config: GeneratorConfig, reads: dict, some: Tensor | None = None) -> nn.Module:
+def new_decoder(config: GeneratorConfig, spec: CondSpec, some: Tensor | None = None) -> nn.Module:
     """An untrained decoder.
 
     Args:
         config: which kind, and its shape.
-        reads: what it paints and reads, fields of `nn.conditioning.CondSpec`.
+        spec: the images and the condition.
         some: training images, (N, C, S, S) in [-1, 1]; a diffusion decoder takes mean and deviation from them.
     """
-    cls, config_cls = DECODERS[config.kind]
-    decoder = cls(config_cls(**reads | asdict(getattr(config, SHAPES[config.kind]))))
+    decoder = DECODERS[config.kind](getattr(config, SHAPES[config.kind]), spec)
     if some is not None and isinstance(decoder, DiffusionDecoder):
         decoder.mean.copy_(some.mean((0, 2, 3), keepdim=True)[0])
         decoder.sd.copy_(some.std((0, 2, 3), keepdim=True)[0].clamp(min=0.05))
@@ -43,13 +43,17 @@ def training_of(config: GeneratorConfig, decoder: nn.Module) -> nn.Module:
     return DecoderTraining(decoder, config.decoder_objective)
 
 
+def part_of(cls: type, config: object) -> object:
+    """The fields of a config that one of its base classes has, as that class."""
+    return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
+
+
 def translation_of(config: TranslationTaskConfig, reads: int, image_channels: int) -> nn.Module:
     """The training of a translator for images of so many channels on either side, with its first weights."""
 
     def net(before: int, after: int) -> nn.Module:
-        n = config.net
-        shape = TranslatorConfig(config.pictures.size, before, after, n.width, n.blocks, n.norm, n.dropout)
-        return NETS[n.kind](shape)
+        spec = TranslationSpec(config.pictures.size, before, after)
+        return NETS[config.net.kind](part_of(TranslatorConfig, config.net), spec)
 
     if config.way == "paired":
         return PairedTraining(net(reads, image_channels), config.paired)

@@ -23,6 +23,7 @@ from condgen.data.sources.labels import open_labelled
 from condgen.files.card import write_card
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.files.weights import load_part, save_part
+from condgen.nn.specs import CondSpec
 from condgen.pipelines.base import DECODERS, to_pil
 from condgen.pipelines.class_to_image import WEAK, ClassToImage
 from condgen.tasks.build import new_decoder, training_of
@@ -110,8 +111,8 @@ class ClassToImageTask:
     def _train(self, cardinalities: tuple[int, ...]) -> None:
         c = self.config
         torch.manual_seed(c.seed)
-        reads = {"size": self.data.size, "image_channels": self.data.image_channels, "cardinalities": cardinalities}
-        decoder = new_decoder(c, reads, to_float(self.data.images[:5000]))
+        spec = CondSpec(self.data.size, self.data.image_channels, cardinalities=cardinalities)
+        decoder = new_decoder(c, spec, to_float(self.data.images[:5000]))
         own = (distributed.rank(), distributed.world())
         views = LabelBatches(self.data, c.fit_decoder.batch, c.seed, c.pictures.shift, c.pictures.flip, *own)
         fit = Trainer(training_of(c, decoder), views, self.bound("decoder", c.fit_decoder), c.seed)
@@ -188,9 +189,9 @@ class ClassToImageTask:
     def export(self) -> Path:
         """Writes `model/`: the decoder as it is, with 16-bit weights, and a card."""
         folder = self.root / "model"
-        decoder = load_part(*DECODERS[self.config.kind], self.part)
+        decoder = load_part(DECODERS[self.config.kind], self.part)
         if self.weak.exists():
-            decoder.guide_by(load_part(*DECODERS[self.config.kind], self.weak))
+            decoder.guide_by(load_part(DECODERS[self.config.kind], self.weak))
         model = self._model(decoder)
         card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
         model.save(folder, card)

@@ -6,7 +6,7 @@ import math
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from condgen.data.sources.labels import open_either, open_labelled
 from condgen.data.sources.rows import Columns, Source
 from condgen.data.streaming.stream import ShardBatches, Stream, open_captioned
 from condgen.data.templates import class_captions, templates_of
-from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.clip import CLIP
 from condgen.encoders.clip_objective import ClipTraining
 from condgen.encoders.interop.freeze import freeze
 from condgen.encoders.interop.load import is_there, load_pair, open_encoder, reads_size, save_pair, with_text
@@ -31,6 +31,7 @@ from condgen.encoders.tokenizer import Tokenizer
 from condgen.files.registry import find
 from condgen.metrics.probes import accuracy, class_embeddings, zero_shot
 from condgen.metrics.retrieval import retrieval
+from condgen.nn.specs import EncoderSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.encoder import TextImageEncoder, start_tower
 from condgen.tasks.base import Sheet, Task
@@ -133,7 +134,7 @@ class ClipTask(Task):
         elif not c.encoder:
             return None  # its tokenizer is still to come
         if not reads_size(net, c.pictures.size):
-            raise CondgenError(f"The encoder reads {net.config.size} pixels: give --pictures.size {net.config.size}.")
+            raise CondgenError(f"The encoder reads {net.size} pixels: give --pictures.size {net.size}.")
         ClipTraining(net, c.clip_objective)
         return net, tokenizer
 
@@ -167,9 +168,10 @@ class ClipTask(Task):
 
     def _new(self, vocab: int, context: int) -> CLIP:
         """An encoder of the shape that the config asks for."""
-        shape = asdict(self.config.clip) | {"vocab": vocab, "context": context}
-        bias = shape["bias"] or self.config.clip_objective.loss == "siglip"
-        return CLIP(CLIPConfig(self.config.pictures.size, **shape | {"bias": bias}))
+        config = self.config.clip
+        bias = config.bias or self.config.clip_objective.loss == "siglip"
+        config = replace(config, vocab=vocab, context=context, bias=bias)
+        return CLIP(config, EncoderSpec(self.config.pictures.size))
 
     def _started(self, clip: Encoder) -> None:
         """Gives the image tower the weights of a backbone that learned from images alone."""

@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 import torch
 from torch import nn
 
-from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig, AutoencoderTraining
-from condgen.baselines.gans import Gan, GanConfig, GanTraining
+from condgen.baselines.autoencoders import Autoencoder, AutoencoderTraining
+from condgen.baselines.gans import Gan, GanTraining
 from condgen.configs import (
     AutoencoderTaskConfig,
     ClassToImageTaskConfig,
@@ -20,17 +20,18 @@ from condgen.configs import (
     TextToImageTaskConfig,
     TranslationTaskConfig,
 )
-from condgen.contracts import Batch, CondgenError, check_options
-from condgen.encoders.backbones import Backbone, BackboneConfig
-from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.contracts import Batch, CondgenError, check_options, check_ranges
+from condgen.encoders.backbones import Backbone
+from condgen.encoders.clip import CLIP
 from condgen.encoders.clip_objective import ClipTraining
 from condgen.encoders.selfsup import SimCLRTraining
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingNormalizerConfig
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingSpec
+from condgen.nn.specs import CondSpec, EncoderSpec, ImageSpec, TextSpec
 from condgen.pipelines.text_to_image import PRIORS
 from condgen.priors.diffusion import DiffusionPriorTraining
 from condgen.priors.regression import RegressionTraining
 from condgen.priors.transformer import PriorConfig
-from condgen.tasks.build import SHAPES, new_decoder, training_of, translation_of
+from condgen.tasks.build import SHAPES, new_decoder, part_of, training_of, translation_of
 
 TRAINING: dict[str, Callable[[nn.Module, EmbeddingNormalizer], nn.Module]] = {
     "regression": RegressionTraining,
@@ -67,7 +68,7 @@ def dry_run_selfsup(config: SelfsupTaskConfig, size: int) -> None:
         raise CondgenError(f"--augment.crop is {config.augment.crop}; it is a share of the area, above 0 and up to 1.")
 
     def training() -> tuple[nn.Module, Batch]:
-        backbone = Backbone(BackboneConfig(size=size, **asdict(config.backbone)))
+        backbone = Backbone(config.backbone, EncoderSpec(size))
         views = torch.zeros(2, 1, size, size)
         return SimCLRTraining(backbone, config.objective), {"view_1": views, "view_2": views}
 
@@ -85,7 +86,7 @@ def dry_run_autoencoder(config: AutoencoderTaskConfig, size: int, image_channels
         raise CondgenError("--autoencoder.binary makes pixels black or white: their likelihood is bernoulli.")
 
     def training() -> tuple[nn.Module, Batch]:
-        net = Autoencoder(AutoencoderConfig(size, image_channels, **asdict(config.autoencoder)))
+        net = Autoencoder(config.autoencoder, ImageSpec(size, image_channels))
         return AutoencoderTraining(net, config.objective), {"image": torch.zeros(2, image_channels, size, size)}
 
     _try_out({"autoencoder": training})
@@ -100,7 +101,7 @@ def dry_run_gan(config: GanTaskConfig, size: int, image_channels: int) -> None:
     _check_shares(config, ("objective.penalised", "objective.augment"))
 
     def training() -> tuple[nn.Module, Batch]:
-        gan = Gan(GanConfig(size, image_channels, **asdict(config.gan)))
+        gan = Gan(config.gan, ImageSpec(size, image_channels))
         return GanTraining(gan, config.objective), {"image": torch.zeros(2, image_channels, size, size)}
 
     _try_out({"gan": training})
@@ -122,7 +123,7 @@ def dry_run_labels(
     def decoder() -> tuple[nn.Module, Batch]:
         targets = torch.zeros(2, len(cardinalities))
         batch = {"image": torch.zeros(2, image_channels, size, size), "targets": targets, "has_targets": targets == 0}
-        return _decoder(config, {"size": size, "image_channels": image_channels, "cardinalities": cardinalities}), batch
+        return _decoder(config, CondSpec(size, image_channels, cardinalities=cardinalities)), batch
 
     _try_out({SHAPES[config.kind]: decoder})
 
@@ -157,6 +158,7 @@ def _try_out(parts: dict[str, Callable[[], tuple[nn.Module, Batch]]]) -> None:
 
 
 def _check_numbers(config, stages: tuple[str, ...], more: dict[str, float] | None = None) -> None:
+    check_ranges(config)
     least = dict.fromkeys(("seed", "minutes", "images", "watch", "save_every"), 0)
     if hasattr(config.pictures, "shift"):
         least["pictures.shift"] = 0
@@ -184,22 +186,21 @@ def _check_shares(config, options: tuple[str, ...]) -> None:
 def _parts(config) -> dict[str, Callable[[], tuple[nn.Module, Batch]]]:
     """By the name of its options: what builds a training and a batch for it."""
     n, length, vocab, edge, width = 2, 4, 8, config.pictures.size, config.clip.embed_dim
-    space = {"embed_dim": width, "vocab": vocab, "context": length}
+    spec = TextSpec(width, vocab, length)
 
     def tokens() -> torch.Tensor:
         return torch.ones(n, length, dtype=torch.long)
 
     def prior(kind: str) -> tuple[nn.Module, Batch]:
-        shape = {k: v for k, v in asdict(config.prior).items() if k != "kinds"}
-        part = PRIORS[kind](PriorConfig(**space, **shape))
+        part = PRIORS[kind](part_of(PriorConfig, config.prior), spec)
         batch = {"text_embed": torch.zeros(n, width), "image_embed": torch.zeros(n, width), "tokens": tokens()}
         ids = torch.zeros(n, 1, dtype=torch.long)
-        normalizer = EmbeddingNormalizer(EmbeddingNormalizerConfig(width, ""))
+        normalizer = EmbeddingNormalizer(EmbeddingSpec(width, ""))
         return TRAINING[kind](part, normalizer), batch | {"text_id": ids[:, 0], "true_ids": ids}
 
     def decoder() -> tuple[nn.Module, Batch]:
         batch = {"image": torch.zeros(n, 3, edge, edge), "z": torch.zeros(n, width), "tokens": tokens()}
-        return _decoder(config, {"size": edge} | space), batch
+        return _decoder(config, CondSpec(edge, **asdict(spec))), batch
 
     own = {} if config.encoder else {"clip": lambda: _clip(config)}
     return own | {"prior": lambda: prior(config.prior.kinds[0]), SHAPES[config.kind]: decoder}
@@ -207,16 +208,16 @@ def _parts(config) -> dict[str, Callable[[], tuple[nn.Module, Batch]]]:
 
 def _clip(config: TextToImageTaskConfig | ClipTaskConfig) -> tuple[nn.Module, Batch]:
     n, length, vocab, edge = 2, 4, 8, config.pictures.size
-    shape = asdict(config.clip) | {"vocab": vocab, "context": length}
-    shape["bias"] = shape["bias"] or config.clip_objective.loss == "siglip"
+    bias = config.clip.bias or config.clip_objective.loss == "siglip"
+    shape = replace(config.clip, vocab=vocab, context=length, bias=bias)
     ids = torch.zeros(n, 1, dtype=torch.long)
     batch = {"image": torch.zeros(n, 3, edge, edge), "tokens": torch.ones(n, length, dtype=torch.long)}
-    training = ClipTraining(CLIP(CLIPConfig(edge, **shape)), config.clip_objective)
+    training = ClipTraining(CLIP(shape, EncoderSpec(edge)), config.clip_objective)
     return training, batch | {"text_id": ids[:, 0], "true_ids": ids, "label": ids[:, 0]}
 
 
-def _decoder(config, reads: dict) -> nn.Module:
+def _decoder(config, spec: CondSpec) -> nn.Module:
     """The training of a decoder whose options are all in range."""
-    part = new_decoder(config, reads)
+    part = new_decoder(config, spec)
     check_options(part.sampling_options, {})
     return training_of(config, part)

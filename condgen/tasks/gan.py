@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +17,7 @@ from condgen.data.batches.captions import to_float
 from condgen.data.datasets.labels import LabelBatches, LabelledImages
 from condgen.data.sources.open_images import open_any
 from condgen.metrics.diversity import mean_distance
+from condgen.nn.specs import ImageSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
 from condgen.tasks.base import Sheet, Task
@@ -61,7 +61,7 @@ class GanTask(Task):
     def trainable(self) -> nn.Module:
         c = self.config
         torch.manual_seed(c.seed)
-        return GanTraining(Gan(GanConfig(self.data.size, self.data.image_channels, **asdict(c.gan))), c.objective)
+        return GanTraining(Gan(c.gan, ImageSpec(self.data.size, self.data.image_channels)), c.objective)
 
     def views(self) -> Callable[[int], Batch]:
         c = self.config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -21,10 +20,11 @@ from condgen.data.batches.order import held_out
 from condgen.data.batches.views import ViewBatches
 from condgen.data.datasets.labels import LabelledImages
 from condgen.data.sources.open_images import open_any
-from condgen.encoders.backbones import Backbone, BackboneConfig
+from condgen.encoders.backbones import Backbone
 from condgen.encoders.selfsup import LOOKS, METHODS, InstanceTraining, check_queue
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.metrics.probes import accuracy, effective_rank, knn, spread
+from condgen.nn.specs import EncoderSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.encoder import ImageEncoder
 from condgen.tasks.base import Sheet, Task
@@ -75,7 +75,7 @@ class SelfsupTask(Task):
     def trainable(self) -> nn.Module:
         c = self.config
         torch.manual_seed(c.seed)
-        backbone = Backbone(BackboneConfig(size=self.data.size, **asdict(c.backbone)))
+        backbone = Backbone(c.backbone, EncoderSpec(self.data.size))
         training = METHODS[c.method](backbone, c.objective, len(self.data))
         if isinstance(training, InstanceTraining) and not (self.root / "checkpoints" / self.stage).exists():
             training.look(self.data.images)

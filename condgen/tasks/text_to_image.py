@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,17 +20,18 @@ from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.embeddings.compute import digest_of, embed
 from condgen.data.embeddings.store import EmbedBatches, Embeds
 from condgen.data.streaming.stream import ShardBatches, Stream, open_captioned
-from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.clip import CLIP
 from condgen.encoders.clip_objective import ClipTraining
 from condgen.encoders.interop.load import is_there, load_pair, open_encoder, reads_size, save_pair
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.files.weights import fingerprint, load_part, save_part
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingNormalizerConfig
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer
+from condgen.nn.specs import CondSpec, EncoderSpec, TextSpec
 from condgen.pipelines.base import DECODERS
 from condgen.pipelines.text_to_image import PRIORS, TextToImage, to_pil
 from condgen.priors.transformer import PriorConfig
-from condgen.tasks.build import new_decoder, training_of
+from condgen.tasks.build import new_decoder, part_of, training_of
 from condgen.tasks.dry_run import TRAINING, dry_run
 from condgen.training import fsdp
 from condgen.training.run_folder import Display, RunFolder, drive, milestones, wants_more
@@ -130,13 +131,13 @@ class TextToImageTask:
         net, tokenizer = self.given or self.found or self._pair
         if not reads_size(net, self.config.pictures.size):
             raise CondgenError(
-                f"The encoder {self.config.encoder} reads {net.config.size} x {net.config.size} pixels. Give "
-                f"--pictures.size {net.config.size}."
+                f"The encoder {self.config.encoder} reads {net.size} x {net.size} pixels. Give "
+                f"--pictures.size {net.size}."
             )
-        if tokenizer.vocab > net.config.vocab or tokenizer.context != net.config.context:
+        if tokenizer.vocab > net.vocab or tokenizer.context != net.context:
             raise CondgenError(
                 f"The tokenizer gives {tokenizer.context} of {tokenizer.vocab} tokens, the encoder beside it reads "
-                f"{net.config.context} of {net.config.vocab}."
+                f"{net.context} of {net.vocab}."
             )
 
     def _take_encoder(self) -> None:
@@ -204,9 +205,9 @@ class TextToImageTask:
         if self._is_done("clip"):
             return
         self._train_tokenizer()
-        shape = {k: v for k, v in asdict(self.config.clip).items() if k not in ("vocab", "context")}
         torch.manual_seed(self.config.seed)  # here, so that the first weights do not hang on what ran before
-        clip = CLIP(CLIPConfig(self.config.pictures.size, self.tokenizer.vocab, self.tokenizer.context, **shape))
+        config = replace(self.config.clip, vocab=self.tokenizer.vocab, context=self.tokenizer.context)
+        clip = CLIP(config, EncoderSpec(self.config.pictures.size))
         objective = self.config.clip_objective
         fit = Trainer(
             ClipTraining(clip, objective),
@@ -273,10 +274,10 @@ class TextToImageTask:
         return self._pair[0].eval()
 
     @cached_property
-    def space(self) -> dict:
+    def text_spec(self) -> TextSpec:
         """What the other parts must know of the encoder."""
-        c = self.clip.config
-        return {"embed_dim": c.embed_dim, "vocab": c.vocab, "context": c.context, "space": fingerprint(self.clip)}
+        c = self.clip
+        return TextSpec(c.embed_dim, c.vocab, c.context, fingerprint(c))
 
     def _embeds_itself(self) -> bool:
         """Whether embeddings are made and kept on the way, because the images do not fit into memory."""
@@ -302,7 +303,7 @@ class TextToImageTask:
         """
         if self.config.embeds:
             embeds = Embeds(self.config.embeds)
-            embeds.check(self.space["space"])
+            embeds.check(self.text_spec.space)
             return embeds
         if not self._embeds_itself():
             return None
@@ -319,7 +320,7 @@ class TextToImageTask:
     def image_embed(self) -> Tensor:
         """(N, D) embeddings of the training images."""
         if self.embeds is not None:
-            self.embeds.check(self.space["space"], digest_of(self.data))
+            self.embeds.check(self.text_spec.space, digest_of(self.data))
             return self.embeds.image(torch.arange(len(self.data)))
         return _in_chunks(lambda i: self.clip.embed_image(to_float(self.data.images[i])), len(self.data))
 
@@ -330,10 +331,10 @@ class TextToImageTask:
 
     @cached_property
     def normalizer(self) -> EmbeddingNormalizer:
-        return load_part(EmbeddingNormalizer, EmbeddingNormalizerConfig, self.parts / "normaliser")
+        return load_part(EmbeddingNormalizer, self.parts / "normaliser")
 
     def _fit_normaliser(self) -> None:
-        folder, space, given = self.parts / "normaliser", self.space["space"], self.embeds
+        folder, space, given = self.parts / "normaliser", self.text_spec.space, self.embeds
         image_embed = self.image_embed if given is None else None
         with distributed.first_alone():
             if not (folder / "model.safetensors").exists():
@@ -353,9 +354,8 @@ class TextToImageTask:
                 self._train_one_prior(kind)
 
     def _train_one_prior(self, kind: str) -> None:
-        s = self.config.prior
         torch.manual_seed(self.config.seed)
-        prior = PRIORS[kind](PriorConfig(**self.space, width=s.width, depth=s.depth, heads=s.heads))
+        prior = PRIORS[kind](part_of(PriorConfig, self.config.prior), self.text_spec)
         self._fit_normaliser()
         fit = Trainer(
             TRAINING[kind](prior, self.normalizer),
@@ -379,7 +379,7 @@ class TextToImageTask:
     @cached_property
     def priors(self) -> dict[str, torch.nn.Module]:
         there = [kind for kind in self.config.prior.kinds if (self.parts / f"prior_{kind}" / "config.json").exists()]
-        return {kind: load_part(PRIORS[kind], PriorConfig, self.parts / f"prior_{kind}") for kind in there}
+        return {kind: load_part(PRIORS[kind], self.parts / f"prior_{kind}") for kind in there}
 
     @cached_property
     def guess(self) -> Tensor:
@@ -395,7 +395,7 @@ class TextToImageTask:
         self._fit_normaliser()
         some = to_float(self.data.some(512) if isinstance(self.data, Stream) else self.data.images[:5000])
         torch.manual_seed(self.config.seed)  # here, so that the first weights do not hang on what ran before
-        decoder = new_decoder(self.config, {"size": self.config.pictures.size} | self.space, some)
+        decoder = new_decoder(self.config, CondSpec(self.config.pictures.size, **asdict(self.text_spec)), some)
         views = self._decoder_views()
         fit = Trainer(training_of(self.config, decoder), views, self._fit("decoder"), self.config.seed)
         for step in drive(fit, self.run, "decoder", self.display, milestones(self.config.watch)):
@@ -413,7 +413,7 @@ class TextToImageTask:
             views.cache("z", self.normalizer(self.image_embed), per="image")
             return views.cache("guess", self.guess, per="text") if guessed else views
         embeds, normalizer = self.embeds, self.normalizer
-        embeds.check(self.space["space"], self.data.digest)
+        embeds.check(self.text_spec.space, self.data.digest)
 
         def of_text(batch: Batch) -> Tensor:
             return embeds.text(batch["row"], batch["caption"])
@@ -470,7 +470,7 @@ class TextToImageTask:
         from condgen.files.card import write_card
 
         folder = self.root / "model"
-        model = self._model(load_part(*DECODERS[self.config.kind], self.parts / "decoder"))
+        model = self._model(load_part(DECODERS[self.config.kind], self.parts / "decoder"))
         card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
         model.save(folder, card)
         write_bytes(folder / "sheet.png", png_bytes(sheet(TextToImage.load(folder, self.given), self.prompts)))

@@ -20,13 +20,13 @@ from condgen.baselines.autoencoders import (
     corrupted,
 )
 from condgen.baselines.mixture import fit_mixture
-from condgen.configs import AutoencoderShape
 from condgen.contracts import CondgenError, Latent
 from condgen.data.batches.captions import to_float
 from condgen.data.batches.order import held_out
 from condgen.data.sources.open_images import open_any
 from condgen.evaluation import evaluate
 from condgen.losses import bernoulli_nll, gaussian_nll, kl_normal
+from condgen.nn.specs import ImageSpec
 from condgen.pipelines.latent import LatentModel
 from condgen.recipes import RECIPES, train
 from tests.stopping import two_sittings
@@ -36,7 +36,7 @@ SMALL = {"hidden": (16,), "channels": (8,), "latent": 4}
 
 def net(size=8, image_channels=1, seed=0, **shape) -> Autoencoder:
     torch.manual_seed(seed)
-    return Autoencoder(AutoencoderConfig(size, image_channels, **SMALL | shape)).eval()
+    return Autoencoder(AutoencoderConfig(**SMALL | shape), ImageSpec(size, image_channels)).eval()
 
 
 def pictures(n=6, image_channels=1, size=8) -> torch.Tensor:
@@ -219,9 +219,9 @@ def test_a_plain_one_without_a_mixture_draws_nothing(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"autoencoder": AutoencoderShape(latent=0)}, "--autoencoder"),
-        ({"autoencoder": AutoencoderShape(channels=(8, 8, 8, 8))}, "halved 4 times"),
-        ({"autoencoder": AutoencoderShape(binary=True)}, "bernoulli"),
+        ({"autoencoder": AutoencoderConfig(latent=0)}, "--autoencoder"),
+        ({"autoencoder": AutoencoderConfig(channels=(8, 8, 8, 8))}, "halved 4 times"),
+        ({"autoencoder": AutoencoderConfig(binary=True)}, "bernoulli"),
         ({"objective": AutoencoderObjective(noise="masking", strength=1.5)}, "--objective.strength"),
         ({"objective": AutoencoderObjective(beta=-1.0)}, "--objective.beta"),
         ({"components": -1}, "--components"),

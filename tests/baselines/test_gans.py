@@ -20,18 +20,20 @@ from condgen.baselines.gans import (
     category_nats,
     continuous_nats,
 )
+from condgen.nn.specs import ImageSpec
 from condgen.pipelines.auto import open_model
 from condgen.pipelines.latent import LatentModel
 
-INFO = GanConfig(8, 1, code=4, width=8, categories=3, continuous=2)
+INFO = GanConfig(code=4, width=8, categories=3, continuous=2), ImageSpec(8, 1)
 
 
 @pytest.mark.parametrize("image_channels", [1, 3])
 @pytest.mark.parametrize("body", ["mlp", "dcgan"])
 @pytest.mark.parametrize("size", [8, 16, 28, 32, 64, 128])
 def test_every_size_comes_out_and_goes_in(size, body, image_channels):
-    config = GanConfig(size, image_channels, body, code=6, width=4, norm="batch", categories=3, continuous=1)
-    gan, critic = Gan(config).train(), GanCritic(config).train()
+    spec = ImageSpec(size, image_channels)
+    config = GanConfig(body, code=6, width=4, norm="batch", categories=3, continuous=1)
+    gan, critic = Gan(config, spec).train(), GanCritic(config, spec).train()
     pictures = gan(torch.randn(4, config.latent))
     assert pictures.shape == (4, image_channels, size, size) and pictures.abs().max() <= 1
     assert critic(pictures).shape == (4, 1 + 3 + 2) and critic.phi(pictures).shape == (4, critic.width)
@@ -40,29 +42,31 @@ def test_every_size_comes_out_and_goes_in(size, body, image_channels):
 
 def test_the_classic_layout_is_that_of_the_paper():
     """100 numbers to 4 x 4 x 512, and by four transposed convolutions to 64 x 64; back by as many."""
-    config = GanConfig(64, 3, code=100, width=64, norm="batch")
-    up = [layer.weight.shape[:2] for layer in Gan(config).modules() if isinstance(layer, nn.ConvTranspose2d)]
-    down = [layer.weight.shape[:2] for layer in GanCritic(config).modules() if isinstance(layer, nn.Conv2d)]
+    config, spec = GanConfig(code=100, width=64, norm="batch"), ImageSpec(64, 3)
+    up = [layer.weight.shape[:2] for layer in Gan(config, spec).modules() if isinstance(layer, nn.ConvTranspose2d)]
+    down = [layer.weight.shape[:2] for layer in GanCritic(config, spec).modules() if isinstance(layer, nn.Conv2d)]
     assert up == [(512, 256), (256, 128), (128, 64), (64, 3)]
     assert down == [(64, 3), (128, 64), (256, 128), (512, 256)]
-    assert Gan(config).body[0].weight.shape == (512 * 16, 100)
-    norms = [sum(isinstance(m, BatchNorm) for m in net.modules()) for net in (Gan(config), GanCritic(config))]
+    assert Gan(config, spec).body[0].weight.shape == (512 * 16, 100)
+    norms = [
+        sum(isinstance(m, BatchNorm) for m in net.modules()) for net in (Gan(config, spec), GanCritic(config, spec))
+    ]
     assert norms == [4, 3]  # none where pixels come in or go out
-    assert not any(isinstance(m, BatchNorm) for m in GanCritic(replace(config, norm="none")).modules())
+    assert not any(isinstance(m, BatchNorm) for m in GanCritic(replace(config, norm="none"), spec).modules())
 
 
 @pytest.mark.parametrize("size", [4, 9, 18, 25, 100])
 def test_a_size_that_cannot_be_halved_is_refused_by_name(size):
     with pytest.raises(ValueError, match=r"--pictures\.size"):
-        Gan(GanConfig(size))
-    assert Gan(GanConfig(size, body="mlp", width=4)).eval()(torch.zeros(1, 100)).shape[-1] == size
+        Gan(GanConfig(), ImageSpec(size))
+    assert Gan(GanConfig(body="mlp", width=4), ImageSpec(size)).eval()(torch.zeros(1, 100)).shape[-1] == size
 
 
 def test_codes_are_laid_out_as_they_say():
-    gan = Gan(INFO)
+    gan = Gan(*INFO)
     z = gan.draw([torch.Generator().manual_seed(s) for s in range(600)])
-    assert z.shape == (600, INFO.latent) == (600, 9)
-    codes = Codes.of(z, INFO)
+    assert z.shape == (600, INFO[0].latent) == (600, 9)
+    codes = Codes.of(z, INFO[0])
     assert torch.equal(codes.joined(), z)
     assert torch.equal(codes.category.sum(1), torch.ones(600)) and set(codes.category.unique().tolist()) == {0.0, 1.0}
     assert (codes.category.mean(0) - 1 / 3).abs().max() < 0.07
@@ -84,7 +88,7 @@ def test_batch_norm_is_torchs():
 @pytest.mark.parametrize("rules", [GanObjective(gamma=1.0), CLASSIC], ids=["modern", "classic"])
 @pytest.mark.parametrize("turn, other", [("generator", "discriminator"), ("discriminator", "generator")])
 def test_a_turn_leaves_the_other_player_without_gradient(turn, other, rules):
-    training = GanTraining(Gan(INFO), rules).train()
+    training = GanTraining(Gan(*INFO), rules).train()
     learned = [p.requires_grad for p in training.parameters()]
     training.loss({"image": torch.rand(6, 1, 8, 8)}, turn)["loss"].backward()
     assert any(p.grad is not None and p.grad.any() for p in training.parameters_of(turn))
@@ -113,8 +117,8 @@ def test_categories_find_known_factors():
     for k in range(3):
         kinds[k, :, :, 3 * k : 3 * k + 3] = 1.0
     torch.manual_seed(0)
-    config = GanConfig(9, 1, "mlp", code=2, width=16, categories=3)
-    training = GanTraining(Gan(config), GanObjective(gamma=0.1, augment=0.0)).train()
+    config = GanConfig("mlp", code=2, width=16, categories=3)
+    training = GanTraining(Gan(config, ImageSpec(9, 1)), GanObjective(gamma=0.1, augment=0.0)).train()
     players = {t: torch.optim.Adam(training.parameters_of(t), 2e-3, betas=(0.0, 0.99)) for t in training.turns}
     for _ in range(500):
         batch = {"image": kinds[torch.randint(3, (48,))] + 0.05 * torch.randn(48, 1, 9, 9)}
@@ -131,7 +135,7 @@ def test_categories_find_known_factors():
 
 def test_a_model_comes_back_with_its_critic(tmp_path):
     torch.manual_seed(0)
-    model = LatentModel(Gan(INFO), {"name": "info"}, critic=GanCritic(INFO))
+    model = LatentModel(Gan(*INFO), {"name": "info"}, critic=GanCritic(*INFO))
     model.save(tmp_path / "info")
     again = open_model(tmp_path / "info")
     assert not again.encodes and again.latent == 9 and again.kind == "gan"

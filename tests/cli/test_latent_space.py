@@ -11,6 +11,7 @@ from PIL import Image
 
 from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
 from condgen.baselines.gans import Gan, GanConfig
+from condgen.nn.specs import ImageSpec
 from condgen.pipelines.latent import LatentModel
 from tests.cli.test_cli import HEAVY, imported
 from tests.test_errors import refused
@@ -35,8 +36,8 @@ def spaces(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("spaces")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        vae = Autoencoder(AutoencoderConfig(8, 1, body="mlp", hidden=(16,), latent=4, variational=True))
-        gan = Gan(GanConfig(size=8, image_channels=1))
+        vae = Autoencoder(AutoencoderConfig(body="mlp", hidden=(16,), latent=4, variational=True), ImageSpec(8, 1))
+        gan = Gan(GanConfig(), ImageSpec(8, 1))
     for name, net in (("vae", vae), ("gan", gan)):
         LatentModel(net, {"name": name, "data": "digits", "reading": {}}).save(folder / name)
     return folder

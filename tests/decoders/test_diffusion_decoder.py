@@ -5,13 +5,16 @@ from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
 from condgen.diffusion.samplers import SOLVERS
 from condgen.nn.conditioning import condition
+from condgen.nn.specs import CondSpec
+
+SPEC = CondSpec(size=16, embed_dim=8, vocab=9, context=5)
 
 
 def looked_at(guessed: float) -> tuple[torch.Tensor, torch.Tensor]:
     """bool (B,): whose loss hangs on the image's own embedding, and whose on the prior's guess."""
     torch.manual_seed(0)
-    shape = DiffusionDecoderConfig(size=16, embed_dim=8, vocab=9, context=5, channels=(8, 16), width=16)
-    training = DecoderTraining(DiffusionDecoder(shape), DecoderObjective(both=0, z=0, guessed=guessed))
+    decoder = DiffusionDecoder(DiffusionDecoderConfig(channels=(8, 16), width=16), SPEC)
+    training = DecoderTraining(decoder, DecoderObjective(both=0, z=0, guessed=guessed))
     torch.nn.init.normal_(training.decoder.unet.out.weight, std=0.1)
     z, guess = torch.randn(16, 8, requires_grad=True), torch.randn(16, 8, requires_grad=True)
     image, tokens = torch.rand(16, 3, 16, 16) * 2 - 1, torch.randint(1, 9, (16, 5))
@@ -32,8 +35,8 @@ def test_a_sample_is_told_its_own_embedding_or_the_guess(guessed):
 def test_the_solver_of_the_config_paints(solver):
     """From the same noise all solvers come to nearly the same image, and not by the same steps."""
     torch.manual_seed(0)
-    shape = DiffusionDecoderConfig(size=16, embed_dim=8, vocab=9, context=5, channels=(8, 16), width=16, solver=solver)
-    decoder = DiffusionDecoder(shape).eval()
+    config = DiffusionDecoderConfig(channels=(8, 16), width=16, solver=solver)
+    decoder = DiffusionDecoder(config, SPEC).eval()
     torch.nn.init.normal_(decoder.unet.out.weight, std=0.05)
     cond = condition(torch.zeros(1, 8), torch.ones(1, 5).long())
     first = {name: last(decoder, name, cond) for name in (solver, "dpm++")}

@@ -11,11 +11,12 @@ from condgen import distributed
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.tokenizer import END
+from condgen.nn.specs import EncoderSpec
 from condgen.training.trainer import FitConfig, Trainer
 
 BATCH, PIECES = 8, (1, 2, 4)
 TOWERS = CLIPConfig(
-    size=16, vocab=12, context=6, embed_dim=8, image_width=16, text_width=16, depth=1, heads=2, image="patch",
+    vocab=12, context=6, embed_dim=8, image_width=16, text_width=16, depth=1, heads=2, image="patch",
     text="clip", patch=4, bias=True,
 )  # fmt: skip
 OBJECTIVES = {
@@ -45,7 +46,7 @@ def joint() -> dict[str, torch.Tensor]:
 def training(name: str, pieces: int, own: int) -> ClipTraining:
     """Always the same weights; `own` images in this process's part of a batch, embedded in so many pieces."""
     torch.manual_seed(0)
-    clip = CLIP(TOWERS)
+    clip = CLIP(TOWERS, EncoderSpec(16))
     with torch.no_grad():
         clip.bias.fill_(-2.0)
     return ClipTraining(clip, replace(OBJECTIVES[name], chunk=own // pieces if pieces > 1 else 0)).train()

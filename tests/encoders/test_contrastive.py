@@ -14,6 +14,7 @@ from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.losses import info_nce, info_nce_floor, siglip, siglip_floor
+from condgen.nn.specs import EncoderSpec
 from tests.encoders.contrastive_processes import BATCH, OBJECTIVES, PIECES, TOWERS, joint, training
 from tests.training.test_ranks import finished, launched
 
@@ -89,7 +90,7 @@ def test_patches_left_out_are_the_same_when_a_chunk_is_embedded_again():
     """A gradient of two passes is that of one only where both leave out the same patches."""
     objective = ClipObjective(negatives=0, caption=0.0, patch_dropout=0.5, chunk=4)
     torch.manual_seed(0)
-    model = ClipTraining(CLIP(TOWERS), objective).train()
+    model = ClipTraining(CLIP(TOWERS, EncoderSpec(16)), objective).train()
     first = gradients(model)
     assert furthest(gradients(model), first) == 0.0
     images = joint()["image"]
@@ -149,12 +150,17 @@ def test_positives_are_pairs_texts_or_labels():
 ])  # fmt: skip
 def test_an_objective_that_does_not_fit_is_refused(objective, message):
     with pytest.raises(CondgenError, match=message):
-        ClipTraining(CLIP(CLIPConfig(size=16, image_width=16, image="patch", patch=4)), objective)
+        ClipTraining(
+            CLIP(CLIPConfig(image_width=16, image="patch", patch=4, vocab=64, context=12), EncoderSpec(16)), objective
+        )
 
 
 def test_patch_dropout_needs_patches():
     with pytest.raises(CondgenError, match="patch transformer"):
-        ClipTraining(CLIP(CLIPConfig(size=16, image="resnet")), ClipObjective(patch_dropout=0.5, caption=0.0))
+        ClipTraining(
+            CLIP(CLIPConfig(image="resnet", vocab=64, context=12), EncoderSpec(16)),
+            ClipObjective(patch_dropout=0.5, caption=0.0),
+        )
 
 
 def test_labels_that_are_not_there_are_refused():
@@ -172,12 +178,12 @@ IMAGE_TOWERS = {"grid": 32, "patch": 28, "resnet": 28}
 @pytest.mark.parametrize("image", IMAGE_TOWERS)
 def test_towers_keep_the_contract(image, text):
     config = CLIPConfig(
-        size=IMAGE_TOWERS[image], vocab=12, context=6, embed_dim=8, image_width=16, text_width=16, depth=1, heads=2,
+        vocab=12, context=6, embed_dim=8, image_width=16, text_width=16, depth=1, heads=2,
         image=image, text=text, patch=4,
     )  # fmt: skip
-    clip = CLIP(config).eval()
+    clip = CLIP(config, EncoderSpec(IMAGE_TOWERS[image])).eval()
     assert isinstance(clip, Encoder)
-    images, tokens = torch.rand(3, 3, config.size, config.size) * 2 - 1, joint()["tokens"][:3]
+    images, tokens = torch.rand(3, 3, clip.size, clip.size) * 2 - 1, joint()["tokens"][:3]
     for embeds in (clip.embed_image(images), clip.embed_text(tokens)):
         assert embeds.shape == (3, 8)
         torch.testing.assert_close(embeds.norm(dim=1), torch.ones(3))
@@ -185,7 +191,7 @@ def test_towers_keep_the_contract(image, text):
 
 
 def test_what_follows_the_end_mark_is_seen_by_nobody():
-    clip, tokens = CLIP(TOWERS).eval(), joint()["tokens"]
+    clip, tokens = CLIP(TOWERS, EncoderSpec(16)).eval(), joint()["tokens"]
     other = tokens.clone()
     other[:, 5] = 7
     torch.testing.assert_close(clip.embed_text(tokens), clip.embed_text(other))
@@ -194,19 +200,19 @@ def test_what_follows_the_end_mark_is_seen_by_nobody():
 @pytest.mark.parametrize("norm", ["group", "batch"])
 @pytest.mark.parametrize("patch, stages", [(1, 4), (2, 3), (4, 2)])
 def test_a_residual_network_reads_any_size_that_can_be_halved(norm, patch, stages):
-    net = Backbone(BackboneConfig("resnet", size=28, width=8, depth=1, patch=patch, stages=stages, norm=norm)).eval()
+    net = Backbone(BackboneConfig("resnet", 8, 1, patch=patch, stages=stages, norm=norm), EncoderSpec(28)).eval()
     images = torch.rand(2, 3, 28, 28)
     assert net(images).shape == (2, net.width) and net.width == 8 * 2 ** (stages - 1)
     torch.testing.assert_close(net(images)[1:], net(images[1:]))  # an image's features are its own
 
 
 @pytest.mark.parametrize("config, message", [
-    (BackboneConfig("patch", size=28, patch=5), "cannot be cut into squares of 5"),
-    (BackboneConfig("resnet", size=28, patch=4, stages=5), "cannot be halved 4 times"),
+    (BackboneConfig("patch", patch=5), "cannot be cut into squares of 5"),
+    (BackboneConfig("resnet", patch=4, stages=5), "cannot be halved 4 times"),
 ])  # fmt: skip
 def test_a_backbone_that_cannot_be_is_refused(config, message):
     with pytest.raises(CondgenError, match=message):
-        Backbone(config)
+        Backbone(config, EncoderSpec(28))
 
 
 def test_a_sigmoid_loss_starts_at_what_most_pairs_are():

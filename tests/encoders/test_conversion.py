@@ -11,6 +11,7 @@ from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.interop.convert import export, imported, names_there, write_tokenizer
 from condgen.encoders.interop.load import open_encoder, space_of
 from condgen.encoders.tokenizer import END, Tokenizer
+from condgen.nn.specs import EncoderSpec
 from tests.encoders import foreign_models as made
 from tests.tiny import tiny_captions
 
@@ -26,9 +27,9 @@ def tokenizer():
 
 def encoder(tokenizer, **more):
     torch.manual_seed(0)
-    shape = {"size": 32, "image_width": 24, "text_width": 16, "depth": 2, "image_depth": 3, "heads": 2, "patch": 8}
+    shape = {"image_width": 24, "text_width": 16, "depth": 2, "image_depth": 3, "heads": 2, "patch": 8}
     shape |= {"embed_dim": 12, "image": "patch", "text": "clip", "context": tokenizer.context}
-    net = CLIP(CLIPConfig(**{"vocab": tokenizer.vocab} | shape | more)).eval()
+    net = CLIP(CLIPConfig(**{"vocab": tokenizer.vocab} | shape | more), EncoderSpec(32)).eval()
     with torch.no_grad():
         for parameter in net.parameters():  # norms that scale by one and biases of zero would hide an exchange
             parameter.add_(torch.randn_like(parameter) * 0.1)

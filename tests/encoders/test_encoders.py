@@ -8,6 +8,7 @@ from condgen.contracts import CondgenError
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.tokenizer import END, PAD, Tokenizer, clean, words_of
+from condgen.nn.specs import EncoderSpec
 from tests.tiny import tiny_captions
 
 
@@ -82,14 +83,12 @@ def test_a_damaged_tokenizer_is_named(tokenizer, tmp_path):
 
 
 def config(**more):
-    return CLIPConfig(
-        size=32, vocab=40, context=8, embed_dim=16, image_width=8, text_width=16, depth=1, heads=2, **more
-    )
+    return CLIPConfig(vocab=40, context=8, embed_dim=16, image_width=8, text_width=16, depth=1, heads=2, **more)
 
 
 @pytest.mark.parametrize("size", [16, 32, 64])
 def test_embeddings_are_unit_vectors(size):
-    clip = CLIP(CLIPConfig(**(vars(config()) | {"size": size})))
+    clip = CLIP(config(), EncoderSpec(size))
     images, tokens = torch.rand(3, 3, size, size) * 2 - 1, torch.randint(2, 40, (3, 8))
     for embed in (clip.embed_image(images), clip.embed_text(tokens)):
         assert embed.shape == (3, 16)
@@ -99,7 +98,7 @@ def test_embeddings_are_unit_vectors(size):
 @pytest.mark.parametrize("pool", ["flatten", "mean", "end"])
 def test_padding_does_not_matter(pool):
     """More padding in the batch, the same embedding: whatever the padded places' own vectors are."""
-    clip = CLIP(config(pool=pool)).eval()
+    clip = CLIP(config(pool=pool), EncoderSpec(32)).eval()
     tokens = torch.tensor([[5, 6, END, PAD, PAD, PAD, PAD, PAD]])
     before = clip.embed_text(tokens)
     with torch.no_grad():
@@ -108,13 +107,13 @@ def test_padding_does_not_matter(pool):
 
 
 def test_word_order_matters_when_tokens_keep_their_places():
-    clip = CLIP(config()).eval()
+    clip = CLIP(config(), EncoderSpec(32)).eval()
     a, b = torch.tensor([[5, 6, 7, END, 0, 0, 0, 0]]), torch.tensor([[7, 6, 5, END, 0, 0, 0, 0]])
     assert (clip.embed_text(a) * clip.embed_text(b)).sum() < 0.999
 
 
 def test_the_temperature_is_clamped_and_can_come_back():
-    training = ClipTraining(CLIP(config()), ClipObjective(negatives=0, caption=0)).train()
+    training = ClipTraining(CLIP(config(), EncoderSpec(32)), ClipObjective(negatives=0, caption=0)).train()
     with torch.no_grad():
         training.clip.log_scale.fill_(9.0)
     ids = torch.arange(3)
@@ -127,7 +126,7 @@ def test_the_temperature_is_clamped_and_can_come_back():
 
 
 def test_a_negative_that_is_true_of_the_picture_is_not_held_against_it():
-    training = ClipTraining(CLIP(config()), ClipObjective(negatives=1, caption=0)).eval()
+    training = ClipTraining(CLIP(config(), EncoderSpec(32)), ClipObjective(negatives=1, caption=0)).eval()
     tokens, ids = torch.randint(2, 40, (2, 8)), torch.tensor([0, 1])
     base = {
         "image": torch.rand(2, 3, 32, 32),

@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,14 +11,15 @@ import torch.nn.functional as F
 from torch import nn
 
 import condgen as front
-from condgen.configs import ClipShape
 from condgen.contracts import CondgenError
 from condgen.data.embeddings.compute import embed, load_encoder
 from condgen.data.synthetic.scenes import scenes
+from condgen.encoders.clip import CLIPConfig
 from condgen.encoders.interop.freeze import tower_of
 from condgen.encoders.interop.load import load_pair, open_encoder, space_of
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.evaluation import scene_eval
+from condgen.nn.specs import EncoderSpec
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.recipes import train
@@ -55,7 +55,7 @@ def test_the_model_paints(run):
     model = TextToImage.load(run[2])
     generated = next(model.generate("a red circle above a blue square", steps=2))
     assert generated.image.size == (32, 32) and -1 <= generated.clip_score <= 1
-    assert model.clip.config.size == 48 and model.size == 32
+    assert model.clip.size == 48 and model.size == 32
     assert scene_eval(model, False, prompts=1, pictures=1)[0].keys() >= {"overall"}
 
 
@@ -80,7 +80,7 @@ def test_embeddings_come_from_it_too(run, tmp_path):
 def test_another_run_can_start_from_it(run, tmp_path):
     config = small("scenes32-cvae", start=str(run[0] / "run"))
     model = TextToImage.load(train("scenes32-cvae", tmp_path / "run", replace(config, stage="decoder")))
-    assert model.clip.config.size == 48
+    assert model.clip.size == 48
 
 
 def test_the_command_tells_what_it_is(run, condgen):
@@ -97,7 +97,7 @@ class Mine(nn.Module):
 
     def __init__(self, tokenizer, dim=8):
         super().__init__()
-        self.config = SimpleNamespace(size=32, embed_dim=dim, vocab=tokenizer.vocab, context=tokenizer.context)
+        self.size, self.embed_dim, self.vocab, self.context = 32, dim, tokenizer.vocab, tokenizer.context
         self.image, self.text = nn.Linear(3, dim), nn.Embedding(tokenizer.vocab, dim)
         self.log_scale, self.bias = nn.Parameter(torch.tensor(2.0)), None
 
@@ -195,12 +195,12 @@ def test_a_backbone_without_words_meets_a_text_tower(bert, tmp_path):
     first = train("selfsup", tmp_path / "first", small_selfsup())
     backbone = ImageEncoder.load(first).net
     b = backbone.config
-    shape = ClipShape(image=b.kind, text="clip", image_width=b.width, image_depth=b.depth, patch=b.patch, heads=b.heads,
-                      stages=b.stages, norm=b.norm, text_width=16, embed_dim=16, depth=1)  # fmt: skip
+    shape = CLIPConfig(image=b.kind, text="clip", image_width=b.width, image_depth=b.depth, patch=b.patch,
+                       heads=b.heads, stages=b.stages, norm=b.norm, text_width=16, embed_dim=16, depth=1)  # fmt: skip
     config = small_clip(start=str(first), text=f"transformers:{bert}", freeze="image")
-    config = replace(config, clip=shape, pictures=replace(config.pictures, size=b.size))
+    config = replace(config, clip=shape, pictures=replace(config.pictures, size=backbone.size))
     net = load_pair(train("clip", tmp_path / "second", config))[0]
-    images = torch.rand(4, 3, b.size, b.size)
+    images = torch.rand(4, 3, backbone.size, backbone.size)
     assert torch.equal(net.eval().features(images), backbone.eval()(images))
 
 
@@ -262,12 +262,14 @@ def test_the_model_of_the_package_lends_its_encoder(tmp_path):
 
 def test_out_and_in_by_command(condgen, tmp_path, monkeypatch):
     pytest.importorskip("open_clip")
-    from condgen.encoders.clip import CLIP, CLIPConfig
+    from condgen.encoders.clip import CLIP
 
     monkeypatch.chdir(tmp_path)
     words = Tokenizer.train(tiny_captions())
-    shape = {"size": 32, "patch": 8, "image_width": 16, "text_width": 16, "embed_dim": 8, "depth": 1, "heads": 2}
-    net = CLIP(CLIPConfig(vocab=words.vocab, context=words.context, image="patch", text="clip", **shape))
+    shape = {"patch": 8, "image_width": 16, "text_width": 16, "embed_dim": 8, "depth": 1, "heads": 2}
+    net = CLIP(
+        CLIPConfig(vocab=words.vocab, context=words.context, image="patch", text="clip", **shape), EncoderSpec(32)
+    )
     TextImageEncoder(net, words, {"name": "mine"}).save("mine")
     code, out, _ = condgen("export", "mine", "--to", "transformers", "-o", "out")
     assert code == 0 and out.startswith("out  largest difference: text ")

@@ -15,6 +15,7 @@ from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.interop.freeze import freeze, tower_of
 from condgen.encoders.interop.load import load_pair, open_encoder, save_pair, space_of, with_text
 from condgen.nn.conditioning import PAD
+from condgen.nn.specs import EncoderSpec
 from condgen.pipelines.encoder import TextImageEncoder
 from tests.encoders import foreign_models as made
 
@@ -228,13 +229,13 @@ def test_it_can_be_trained(folders, kind):
 @pytest.mark.parametrize("tower", ["image", "text"])
 def test_a_locked_tower_stays(folders, kind, tower):
     if kind == "ours":
-        net = CLIP(CLIPConfig(size=32, vocab=300, context=made.CONTEXT, embed_dim=16, image_width=8, text_width=16,
-                              depth=1, heads=2, image="resnet", norm="batch"))  # fmt: skip
+        net = CLIP(CLIPConfig(vocab=300, context=made.CONTEXT, embed_dim=16, image_width=8, text_width=16,
+                              depth=1, heads=2, image="resnet", norm="batch"), EncoderSpec(32))  # fmt: skip
     else:
         net, _ = opened(folders, kind)
     training = ClipTraining(freeze(net, tower), ClipObjective(negatives=0, caption=0)).train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    tokens = torch.randint(3, min(net.config.vocab, 100), (3, made.CONTEXT))
+    tokens = torch.randint(3, min(net.vocab, 100), (3, made.CONTEXT))
     ids = torch.arange(3)
     training.loss({"image": pictures(), "tokens": tokens, "text_id": ids, "true_ids": ids[:, None]})["loss"].backward()
     torch.optim.SGD(training.parameters_of("clip"), 1.0).step()
@@ -255,7 +256,7 @@ def test_both_towers_of_every_kind_are_told_apart(folders):
 def test_an_architecture_by_name_has_new_weights():
     torch.manual_seed(0)
     net, tokenizer = open_encoder("open_clip:ViT-S-32-alt")
-    assert (net.config.size, net.config.embed_dim, net.config.context) == (224, 256, 77)
+    assert (net.size, net.embed_dim, net.context) == (224, 256, 77)
     assert tokenizer.encode(["a red circle"])[0, :4].tolist()[0] == 49407  # the start mark, one higher
     assert net.embed_image(pictures(1)).shape == (1, 256)
 

@@ -26,6 +26,7 @@ from condgen.evaluation.features import Components, Eyes, Pixels, features_of, r
 from condgen.evaluation.finetune import some_of, tune
 from condgen.evaluation.representations import Asked, ByClass, evaluate_features
 from condgen.metrics.probes import linear_probe
+from condgen.nn.specs import EncoderSpec, ImageSpec
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.pipelines.latent import LatentModel
@@ -42,7 +43,9 @@ def tiny_encoder(seed: int = 0, name: str = "tinysee") -> ImageEncoder:
     """An untrained backbone for images of 8 x 8."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ImageEncoder(Backbone(BackboneConfig(size=8, width=8, depth=1, stages=2)), {"name": name}, "0" * 16)
+        return ImageEncoder(
+            Backbone(BackboneConfig(width=8, depth=1, stages=2), EncoderSpec(8)), {"name": name}, "0" * 16
+        )
 
 
 def tiny_clip(size: int = 8) -> TextImageEncoder:
@@ -51,7 +54,9 @@ def tiny_clip(size: int = 8) -> TextImageEncoder:
     shape = {"vocab": tokenizer.vocab, "context": tokenizer.context, "embed_dim": 8, "text_width": 16, "heads": 2}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = CLIP(CLIPConfig(size, image="resnet", image_width=8, depth=1, stages=2, text="clip", **shape))
+        net = CLIP(
+            CLIPConfig(image="resnet", image_width=8, depth=1, stages=2, text="clip", **shape), EncoderSpec(size)
+        )
     return TextImageEncoder(net, tokenizer, {"name": "tinyclip"}, "1" * 16)
 
 
@@ -384,17 +389,17 @@ def tiny_code(body: str = "mlp", variational: bool = True) -> LatentModel:
     """An untrained autoencoder of digits."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        shape = AutoencoderConfig(8, 1, body, latent=6, hidden=(16,), channels=(8,), variational=variational)
-        return LatentModel(Autoencoder(shape), {"name": "tinycode"}, "3" * 16)
+        shape = AutoencoderConfig(body, latent=6, hidden=(16,), channels=(8,), variational=variational)
+        return LatentModel(Autoencoder(shape, ImageSpec(8, 1)), {"name": "tinycode"}, "3" * 16)
 
 
 def tiny_gan(body: str = "dcgan") -> LatentModel:
     """An untrained GAN of digits, with its critic."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        shape = GanConfig(size=8, image_channels=1, body=body, width=8, norm="batch")
-        model = LatentModel(Gan(shape), {"name": "tinygan"}, "4" * 16)
-        model.critic = GanCritic(shape).eval()
+        shape = GanConfig(body=body, width=8, norm="batch")
+        model = LatentModel(Gan(shape, ImageSpec(8, 1)), {"name": "tinygan"}, "4" * 16)
+        model.critic = GanCritic(shape, ImageSpec(8, 1)).eval()
         return model
 
 

@@ -36,7 +36,7 @@ class Pool:
 class ByCategory(Pool):
     """An InfoGAN that has found the classes under other names: category c is the class 3 c + 1 modulo ten."""
 
-    net = SimpleNamespace(config=GanConfig(8, 1, code=1, categories=10))
+    net = SimpleNamespace(config=GanConfig(code=1, categories=10))
 
     def __init__(self, pool: LabelledImages):
         super().__init__(pool)

@@ -21,6 +21,7 @@ from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.batches.captions import to_float
 from condgen.data.sources.images import fit, open_image
 from condgen.encoders.backbones import Backbone, BackboneConfig
+from condgen.nn.specs import EncoderSpec
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.retrieval.gallery import Gallery
 from condgen.retrieval.search import Finder, Words, encode, encoder_of, search
@@ -53,7 +54,7 @@ def folder_of(path: Path, captions: bool = False) -> Path:
 def pictures_only(seed: int = 0) -> ImageEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = Backbone(BackboneConfig("resnet", 32, 8, 1, stages=2))
+        net = Backbone(BackboneConfig("resnet", 8, 1, stages=2), EncoderSpec(32))
     return ImageEncoder(net, {"name": "eyes"})
 
 

@@ -12,6 +12,7 @@ from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
 from condgen.baselines.gans import Gan, GanConfig
 from condgen.contracts import CondgenError
 from condgen.latent_space import interpolate
+from condgen.nn.specs import ImageSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
 from condgen.studio import latent
@@ -23,16 +24,14 @@ def tiny_vae() -> LatentModel:
     """An untrained VAE of digits."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = Autoencoder(AutoencoderConfig(8, 1, "mlp", latent=10, hidden=(16,), variational=True))
+        net = Autoencoder(AutoencoderConfig("mlp", latent=10, hidden=(16,), variational=True), ImageSpec(8, 1))
     return LatentModel(net, {"name": "vae"}, "3" * 16)
 
 
 def tiny_gan() -> LatentModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return LatentModel(
-            Gan(GanConfig(size=8, image_channels=3, body="mlp", width=8, code=5)), {"name": "gan"}, "4" * 16
-        )
+        return LatentModel(Gan(GanConfig(body="mlp", width=8, code=5), ImageSpec(8, 3)), {"name": "gan"}, "4" * 16)
 
 
 @pytest.fixture(scope="module")

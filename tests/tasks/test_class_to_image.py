@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from condgen.configs import CganShape, CvaeShape, DecoderShape
 from condgen.contracts import CondgenError
+from condgen.decoders.cgan import CganConfig
+from condgen.decoders.cvae import CvaeConfig
+from condgen.decoders.diffusion import DiffusionDecoderConfig
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.recipes import RECIPES, train
 from condgen.recipes.table import LABELS
@@ -21,8 +23,8 @@ def small(kind: str, **changes):
     c = RECIPES[f"digits-{kind}"].config()
     return replace(
         c, watch=1, images=128,
-        decoder=DecoderShape(channels=(8,), depth=1, heads=2, width=16, steps=2),
-        cgan=CganShape(channels=(8,), width=16, heads=2, code=4), cvae=CvaeShape(channels=(8,), width=16, latent=4),
+        decoder=DiffusionDecoderConfig(channels=(8,), depth=1, heads=2, width=16, steps=2),
+        cgan=CganConfig(channels=(8,), width=16, heads=2, code=4), cvae=CvaeConfig(channels=(8,), width=16, latent=4),
         fit_decoder=replace(c.fit_decoder, batch=16), **changes,
     )  # fmt: skip
 
@@ -74,7 +76,7 @@ def test_a_collapse_is_named(tmp_path, monkeypatch, capsys):
     [
         ({"data": ""}, "--data"),
         ({"data": "nowhere/at/all"}, "nowhere"),
-        ({"cgan": CganShape(channels=(8, 8, 8, 8))}, "--cgan.*cannot be halved"),
+        ({"cgan": CganConfig(channels=(8, 8, 8, 8))}, "--cgan.*cannot be halved"),
         ({"minutes": -1.0}, "--minutes"),
     ],
 )

@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 import condgen as front
-from condgen.configs import ClipShape
 from condgen.contracts import CondgenError
 from condgen.encoders.backbones import Backbone, BackboneConfig
+from condgen.encoders.clip import CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective
+from condgen.nn.specs import EncoderSpec
 from condgen.pipelines.auto import open_model
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.recipes import RECIPES, train
@@ -25,7 +26,7 @@ def small(images=192, **changes):
     return replace(
         c, data="digits", watch=1, images=images,
         pictures=replace(c.pictures, size=8),
-        clip=ClipShape(image="resnet", text="clip", image_width=8, image_depth=1, text_width=16, depth=1, heads=2,
+        clip=CLIPConfig(image="resnet", text="clip", image_width=8, image_depth=1, text_width=16, depth=1, heads=2,
                        embed_dim=16, patch=1, stages=2),
         fit_clip=replace(c.fit_clip, batch=32),
         **changes,
@@ -113,7 +114,7 @@ def test_any_number_of_pictures_and_texts_can_be_embedded(tmp_path):
 
 def test_a_backbone_that_learned_from_pictures_alone_starts_the_picture_tower(condgen, tmp_path):
     torch.manual_seed(7)
-    backbone = Backbone(BackboneConfig("resnet", size=8, width=8, depth=1, patch=1, stages=2))
+    backbone = Backbone(BackboneConfig("resnet", width=8, depth=1, patch=1, stages=2), EncoderSpec(8))
     ImageEncoder(backbone).save(tmp_path / "pictures")
     config = small(images=32, start=str(tmp_path / "pictures"))
     config = replace(config, fit_clip=replace(config.fit_clip, lr=1e-12))

@@ -10,7 +10,6 @@ from PIL import Image
 
 import condgen as front
 from condgen.baselines.gans import Codes, GanConfig, GanObjective
-from condgen.configs import GanShape
 from condgen.contracts import CondgenError
 from condgen.metrics.diversity import mean_distance
 from condgen.pipelines.latent import LatentModel
@@ -82,7 +81,7 @@ def test_one_picture_for_every_category_is_called_a_collapse(tmp_path):
 
 
 def test_every_category_is_painted_with_the_same_other_codes():
-    shape = GanConfig(8, 1, code=3, categories=4, continuous=2)
+    shape = GanConfig(code=3, categories=4, continuous=2)
     z = torch.randn(5, shape.latent)
     codes = Codes.of(in_every_category(z, shape), shape)
     assert torch.equal(codes.category.argmax(1), torch.arange(4).repeat_interleave(5))
@@ -101,9 +100,9 @@ def test_every_recipe_fits_together(name):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"gan": GanShape(code=0)}, r"--gan\.code is 0"),
-        ({"gan": GanShape(hidden=-1)}, r"--gan\.hidden is -1"),
-        ({"gan": GanShape(categories=-2)}, r"--gan\.categories"),
+        ({"gan": GanConfig(code=0)}, r"--gan\.code is 0"),
+        ({"gan": GanConfig(hidden=-1)}, r"--gan\.hidden is -1"),
+        ({"gan": GanConfig(categories=-2)}, r"--gan\.categories"),
         ({"objective": GanObjective(gamma=-0.1)}, r"--objective\.gamma"),
         ({"objective": GanObjective(penalised=1.5)}, r"--objective\.penalised is 1.5; it is a share"),
         ({"objective": GanObjective(loss="wasserstein")}, "no adversarial loss 'wasserstein'; choose rp"),

@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 import condgen as front
-from condgen.configs import BackboneShape
 from condgen.contracts import CondgenError
+from condgen.encoders.backbones import BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.selfsup import METHODS, SelfsupObjective
+from condgen.nn.specs import EncoderSpec
 from condgen.pipelines.encoder import ImageEncoder, start_tower
 from condgen.recipes import RECIPES, train
 from tests.stopping import two_sittings
@@ -23,7 +24,7 @@ def small(method="simclr", **changes):
     return replace(
         c, method=method, watch=2,
         **{"data": "digits", "images": 128, "objective": SelfsupObjective(dim=16, hidden=16, queue=100)} | changes,
-        backbone=BackboneShape(width=8, depth=1, patch=1, stages=2),
+        backbone=BackboneConfig(width=8, depth=1, patch=1, stages=2),
         fit_selfsup=replace(c.fit_selfsup, batch=32),
     )  # fmt: skip
 
@@ -49,15 +50,16 @@ def test_a_run_leaves_an_encoder_that_can_start_a_tower(tmp_path):
     assert (tmp_path / "run" / "samples" / "looks.png").is_file()
     assert "condgen train selfsup -o RUN" in (folder / "README.md").read_text()
 
-    shape = {"image": "resnet", "size": 8, "image_width": 8, "image_depth": 1, "patch": 1, "stages": 2, "text_width": 8}
-    clip = CLIP(CLIPConfig(**shape, depth=1, heads=2))
+    shape = {"image": "resnet", "image_width": 8, "image_depth": 1, "patch": 1, "stages": 2, "text_width": 8}
+    shape |= {"vocab": 64, "context": 12, "depth": 1, "heads": 2}
+    clip = CLIP(CLIPConfig(**shape), EncoderSpec(8))
     start_tower(clip, folder)
     for name, value in model.net.state_dict().items():
         assert torch.equal(clip.image.backbone.state_dict()[name], value)
     with pytest.raises(CondgenError, match="width 8, not 16"):
-        start_tower(CLIP(CLIPConfig(**shape | {"image_width": 16}, depth=1, heads=2)), folder)
+        start_tower(CLIP(CLIPConfig(**shape | {"image_width": 16}), EncoderSpec(8)), folder)
     with pytest.raises(CondgenError, match=r"--clip\.image resnet"):
-        start_tower(CLIP(CLIPConfig(size=16, text_width=8, image_width=8, depth=1, heads=2)), folder)
+        start_tower(CLIP(CLIPConfig(**shape | {"image": "grid"}), EncoderSpec(16)), folder)
 
 
 def test_pictures_without_labels_give_the_last_state(tmp_path):

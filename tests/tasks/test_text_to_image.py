@@ -10,6 +10,7 @@ from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.synthetic.scenes import draw_scenes, render
+from condgen.nn.specs import CondSpec
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.recipes import RECIPES, bounded, train
 from condgen.tasks.build import new_decoder
@@ -172,7 +173,7 @@ def test_minutes_are_shared_out():
 @pytest.mark.parametrize("size", RECIPES["captions"].sizes)
 def test_every_size_builds(size):
     config = RECIPES["captions"].config(size)
-    decoder = new_decoder(config, {"size": config.pictures.size, "embed_dim": 128, "vocab": 64, "context": 12})
+    decoder = new_decoder(config, CondSpec(config.pictures.size, embed_dim=128, vocab=64, context=12))
     with torch.no_grad():
         cond = {"z": torch.zeros(1, 128), "has_z": torch.ones(1).bool(), "tokens": torch.ones(1, 12).long(),
                 "has_words": torch.ones(1).bool()}  # fmt: skip

@@ -28,6 +28,7 @@ from condgen.evaluation import evaluate
 from condgen.evaluation.translation import attributes, evaluate_translation, faithful, there_and_back
 from condgen.files.images import KEY, read_recipe
 from condgen.losses import adversarial
+from condgen.nn.specs import TranslationSpec
 from condgen.pipelines.translator import BACK, THERE, Translator, recoloured
 from condgen.recipes import RECIPES, train
 from tests.stopping import two_sittings
@@ -79,7 +80,7 @@ def test_least_squares_pull_real_to_one_and_painted_to_nothing():
 class Same(nn.Module):
     """Gives back what it gets."""
 
-    config = TranslatorConfig(16)
+    config, spec = TranslatorConfig(), TranslationSpec(16)
 
     def __init__(self):
         super().__init__()

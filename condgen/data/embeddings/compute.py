@@ -79,10 +79,9 @@ def embed(
             that is full.
     """
     if not reads_size(clip, data.size):
-        raise CondgenError(f"The encoder reads {clip.config.size} x {clip.config.size} pixels, not {data.size}.")
+        raise CondgenError(f"The encoder reads {clip.size} x {clip.size} pixels, not {data.size}.")
     width = data.width if isinstance(data, Stream) else data.captions.shape[1]
-    c = clip.config
-    about = About(fingerprint(clip), data.name, digest_of(data), c.embed_dim, c.context, width)
+    about = About(fingerprint(clip), data.name, digest_of(data), clip.embed_dim, clip.context, width)
     writer, parts = Writer(Path(folder), about), range(-(-len(data) // PART))
     missing = [part for part in parts if not writer.has(part)]
     clock = Clock(progress, len(data), len(data) - sum(min(PART, len(data) - part * PART) for part in missing))

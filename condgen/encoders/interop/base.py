@@ -65,11 +65,17 @@ class Foreign(nn.Module):
     """
 
     resizes = True
-    """Images of other sizes than `config.size` are scaled."""
+    """Images of other sizes than `size` are scaled."""
 
     def __init__(self, model: nn.Module, config: ForeignConfig):
         super().__init__()
         self.model, self.config = model, config
+        self.size, self.embed_dim, self.vocab, self.context = (
+            config.size,
+            config.embed_dim,
+            config.vocab,
+            config.context,
+        )
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
 
@@ -242,7 +248,7 @@ def run_once(what: str, net: Foreign, tokenizer: ForeignTokenizer) -> int:
     """
     with library(what), torch.inference_mode():
         tokens = torch.from_numpy(tokenizer.encode(["an image"]))
-        size = net.config.size
+        size = net.size
         image, text = net.eval().embed_image(torch.zeros(1, 3, size, size)), net.embed_text(tokens)
     if image.shape != text.shape or image.ndim != 2 or not (image.isfinite().all() and text.isfinite().all()):
         raise CondgenError(f"{what} is no encoder: an image gives {tuple(image.shape)}, a text {tuple(text.shape)}.")

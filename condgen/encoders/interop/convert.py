@@ -34,6 +34,7 @@ from condgen.encoders.interop.hf import (
 from condgen.encoders.interop.openclip import INDEX, NAMES, OpenClip, is_open_clip, load_open_clip, save_open_clip
 from condgen.encoders.tokenizer import END, MARKS, PAD, UNKNOWN, Tokenizer
 from condgen.files.weights import CONFIG, WEIGHTS, read_json, save_tensors, write_json
+from condgen.nn.specs import EncoderSpec
 
 TARGETS = ("open_clip", "transformers")
 CLOSE = 1e-5
@@ -111,10 +112,12 @@ def tensors_there(net: CLIP, target: str, vocab: int) -> dict[str, Tensor]:
     return out
 
 
-def tensors_here(config: CLIPConfig, tensors: dict[str, Tensor], source: str, vocab: int) -> dict[str, Tensor]:
+def tensors_here(
+    config: CLIPConfig, size: int, tensors: dict[str, Tensor], source: str, vocab: int
+) -> dict[str, Tensor]:
     """The way back: the weights of a library as a CLIP of that config names them; KeyError where one is missing."""
     with torch.device("meta"):
-        names = list(CLIP(config).state_dict())
+        names = list(CLIP(config, EncoderSpec(size)).state_dict())
     out = {}
     for name in names:
         value = torch.cat([tensors[there] for there in names_there(name, source)]) if "." in name else (
@@ -273,7 +276,7 @@ def _write_open_clip(net: CLIP, tokenizer: Tokenizer, folder: Path) -> None:
     plan = {"embed_dim": c.embed_dim, "vision_cfg": vision, "text_cfg": text}
     if c.bias:
         plan["init_logit_bias"] = 0.0
-    looks = {"size": c.size, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic",
+    looks = {"size": net.size, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic",
              "resize_mode": "shortest"}  # fmt: skip
     save_tensors(tensors_there(net, "open_clip", tokenizer.vocab), folder / NAMES[0])
     write_tokenizer(tokenizer, folder)
@@ -299,7 +302,7 @@ def _write_transformers(net: CLIP, tokenizer: Tokenizer, folder: Path) -> None:
     }  # fmt: skip
     save_tensors(tensors_there(net, "transformers", tokenizer.vocab), folder / WEIGHTS, {"format": "pt"})
     write_tokenizer(tokenizer, folder)
-    write_json(folder / PREPROCESSOR, preprocessor(c.size, c.size, (0.5,) * 3, (0.5,) * 3, "bicubic"))
+    write_json(folder / PREPROCESSOR, preprocessor(net.size, net.size, (0.5,) * 3, (0.5,) * 3, "bicubic"))
     write_json(folder / CONFIG, config)
 
 
@@ -309,7 +312,7 @@ def compare(net: nn.Module, tokenizer: Tokenizer | ForeignTokenizer, target: str
 
     Images go through the library's own preprocessing, and texts through its own tokenizer.
     """
-    size, rng = net.config.size, np.random.default_rng(0)
+    size, rng = net.size, np.random.default_rng(0)
     pixels = rng.integers(0, 256, (8, size, size, 3), dtype=np.uint8)
     pictures, texts = [Image.fromarray(one) for one in pixels], _texts(tokenizer)
     with library(f"{folder} in {target}"):
@@ -372,9 +375,9 @@ def imported(folder: Path) -> tuple[nn.Module, Tokenizer | ForeignTokenizer, str
         return net, tokenizer, "its tokenizer is not one that condgen trains"
     architecture = json.loads(net.config.architecture)
     try:
-        config = _config_of(architecture, source, own.context)
-        made = CLIP(config)
-        made.load_state_dict(tensors_here(config, net.model.state_dict(), source, own.vocab))
+        config, size = _config_of(architecture, source, own.context)
+        made = CLIP(config, EncoderSpec(size))
+        made.load_state_dict(tensors_here(config, size, net.model.state_dict(), source, own.vocab))
     except (LookupError, TypeError, ValueError, RuntimeError, CondgenError):
         return net, tokenizer, "its towers are built in another way"
     if not _agree(made.eval(), own, net, tokenizer):
@@ -384,7 +387,7 @@ def imported(folder: Path) -> tuple[nn.Module, Tokenizer | ForeignTokenizer, str
 
 @torch.inference_mode()
 def _agree(made: CLIP, own: Tokenizer, net: nn.Module, tokenizer: ForeignTokenizer) -> bool:
-    texts, size = _texts(own), net.config.size
+    texts, size = _texts(own), net.size
     images = torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     here, there = (
         (one.embed_image(images), one.embed_text(torch.from_numpy(words.encode(texts))))
@@ -393,8 +396,8 @@ def _agree(made: CLIP, own: Tokenizer, net: nn.Module, tokenizer: ForeignTokeniz
     return all((a - b).abs().max() <= CLOSE for a, b in zip(here, there))
 
 
-def _config_of(told: dict, source: str, context: int) -> CLIPConfig:
-    """The CLIP that a library's description of a model amounts to; ValueError where none does."""
+def _config_of(told: dict, source: str, context: int) -> tuple[CLIPConfig, int]:
+    """The CLIP that a library's description of a model amounts to, and its image size; ValueError where none does."""
     if source == "open_clip":
         v, t, bias = told["vision_cfg"], told["text_cfg"], told.get("init_logit_bias") is not None
         image = (v["image_size"], v["patch_size"], v["width"], v["layers"], v["width"] // v.get("head_width", 64))
@@ -407,7 +410,8 @@ def _config_of(told: dict, source: str, context: int) -> CLIPConfig:
     (size, patch, image_width, image_depth, heads), (vocab, text_width, depth, text_heads, dim) = image, text
     if heads != text_heads:
         raise ValueError
-    return CLIPConfig(
-        size, vocab, context, dim, image_width, text_width, depth, heads, image="patch", text="clip", patch=patch,
-        image_depth=0 if image_depth == depth else image_depth, bias=bias,
+    config = CLIPConfig(
+        dim, image_width, text_width, depth, heads, vocab=vocab, context=context, image="patch", text="clip",
+        patch=patch, image_depth=0 if image_depth == depth else image_depth, bias=bias,
     )  # fmt: skip
+    return config, size

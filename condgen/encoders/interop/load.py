@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from condgen.contracts import CondgenError
-from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.clip import CLIP
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.files.registry import PICTURES, find, paints_labels
 from condgen.files.registry import kind_of as kind_of_model
@@ -47,7 +47,7 @@ def load_pair(folder: Path) -> tuple[Encoder, Tokenizer]:
         from condgen.encoders.interop.text_tower import load_paired
 
         return load_paired(folder / "clip", folder / "tokenizer")
-    return load_part(CLIP, CLIPConfig, folder / "clip"), Tokenizer.load(folder / "tokenizer")
+    return load_part(CLIP, folder / "clip"), Tokenizer.load(folder / "tokenizer")
 
 
 def sketch_pair(folder: Path) -> nn.Module:
@@ -56,7 +56,7 @@ def sketch_pair(folder: Path) -> nn.Module:
     if kind != CLIP.__name__:
         return type({"open_clip": "OpenClip", "transformers": "OfTransformers"}.get(kind, kind), (nn.Module,), {})()
     Tokenizer.load(folder / "tokenizer")
-    return sketch_part(CLIP, CLIPConfig, folder / "clip")
+    return sketch_part(CLIP, folder / "clip")
 
 
 def save_pair(net: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
@@ -162,7 +162,7 @@ def _foreign(folder: Path) -> tuple[Encoder, Tokenizer]:
 
 def reads_size(net: Encoder, size: int) -> bool:
     """Whether an encoder reads images of that edge: its own, or any where it scales them itself."""
-    return net.config.size == size or getattr(net, "resizes", False)
+    return net.size == size or getattr(net, "resizes", False)
 
 
 def space_of(net: nn.Module) -> str:

@@ -5,7 +5,6 @@ One linear map takes what the text tower says into the space of the image tower,
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.contracts import CondgenError
-from condgen.encoders.clip import CLIP, CLIPConfig, projection
+from condgen.encoders.clip import CLIP, projection
 from condgen.encoders.interop.base import (
     ForeignConfig,
     ForeignTokenizer,
@@ -28,7 +27,16 @@ from condgen.encoders.interop.base import (
 from condgen.encoders.interop.freeze import only_image
 from condgen.encoders.interop.hf import OfTransformers, architecture_of, empty_transformers, load_model, new_model
 from condgen.encoders.interop.openclip import OpenClip, empty_open_clip
-from condgen.files.weights import CONFIG, WEIGHTS, check_weights, config_from, read_json, read_tensors
+from condgen.files.weights import (
+    CONFIG,
+    WEIGHTS,
+    check_weights,
+    config_from,
+    described,
+    network_from,
+    read_json,
+    read_tensors,
+)
 from condgen.nn.conditioning import PAD
 
 MOST_TOKENS = 77
@@ -93,6 +101,12 @@ class Paired(nn.Module):
     def __init__(self, config: PairedConfig, image: nn.Module, text: nn.Module, width: int):
         super().__init__()
         self.config = config
+        self.size, self.embed_dim, self.vocab, self.context = (
+            config.size,
+            config.embed_dim,
+            config.vocab,
+            config.context,
+        )
         self.log_scale = nn.Parameter(image.log_scale.detach().clone().reshape(()))
         self.bias = nn.Parameter(torch.tensor(0.0)) if config.bias else None
         self.image = only_image(image)
@@ -135,11 +149,10 @@ def pair(net: nn.Module, folder: Path, context: int = 0, bias: bool = False) -> 
         most = getattr(text.config, "max_position_embeddings", None) or MOST_TOKENS
         length = min(context or MOST_TOKENS, most)
         tokenizer = backend_tokenizer(folder, length, text.get_input_embeddings().num_embeddings)
-    c = net.config
-    told = {"class": type(net).__name__} | dataclasses.asdict(c)
+    image = {"class": type(net).__name__} | described(net)
     config = PairedConfig(
-        c.size, c.embed_dim, tokenizer.vocab, length, tokenizer.pad, _pooling(folder, text, what),
-        bias or net.bias is not None, as_json(told), as_json(architecture),
+        net.size, net.embed_dim, tokenizer.vocab, length, tokenizer.pad, _pooling(folder, text, what),
+        bias or net.bias is not None, as_json(image), as_json(architecture),
     )  # fmt: skip
     return Paired(config, net, text, _width(text, config)).eval(), tokenizer
 
@@ -166,7 +179,7 @@ def _empty(told: dict, path: Path) -> nn.Module:
     """An encoder of a kind and a config, with new weights."""
     kind = told.pop("class", None)
     if kind == CLIP.__name__:
-        return CLIP(config_from(CLIPConfig, told, path))
+        return network_from(CLIP, told, path)
     makers = {OpenClip.__name__: empty_open_clip, OfTransformers.__name__: empty_transformers}
     if kind not in makers:
         raise CondgenError(f"{path} names an image tower {kind!r}, which condgen does not know.")

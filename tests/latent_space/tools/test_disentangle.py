@@ -13,6 +13,7 @@ from condgen.contracts import CondgenError
 from condgen.data.attributes import Attribute
 from condgen.data.datasets.labels import LabelledImages
 from condgen.latent_space.tools.disentangle import disentangle, read_factors
+from condgen.nn.specs import ImageSpec
 from condgen.pipelines.latent import LatentModel
 
 LEVELS = (3, 4, 8)
@@ -117,7 +118,7 @@ def test_factors_are_read_as_the_space_reads_pictures():
 def test_the_command_line_scores_a_model(tmp_path, capsys):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = Autoencoder(AutoencoderConfig(16, 3, "mlp", latent=3, hidden=(8,), variational=True))
+        net = Autoencoder(AutoencoderConfig("mlp", latent=3, hidden=(8,), variational=True), ImageSpec(16, 3))
     LatentModel(net, {"name": "tiny", "data": "scenes"}).save(tmp_path / "model")
     asked = ["latent-space", "disentangle", str(tmp_path / "model"), "-n", "300", "-o", str(tmp_path / "out"), "--json"]
     assert main(asked) == 0

@@ -14,13 +14,14 @@ from condgen.data.batches.captions import to_float
 from condgen.data.sources.open_images import open_any
 from condgen.latent_space import jacobian
 from condgen.latent_space.tools.jacobian import decoder_jacobian, encoder_jacobian
+from condgen.nn.specs import ImageSpec
 from tests.latent_space.flat import LATENT, Brush, Plane, on_plane
 
 
 def conv(seed: int = 0, **more) -> Autoencoder:
     """An untrained net with blocks and norms that do something."""
     torch.manual_seed(seed)
-    net = Autoencoder(AutoencoderConfig(8, 1, latent=5, channels=(8,), **more)).eval()
+    net = Autoencoder(AutoencoderConfig(latent=5, channels=(8,), **more), ImageSpec(8, 1)).eval()
     for parameter in net.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.3)
@@ -78,7 +79,7 @@ def test_a_random_net_prefers_nothing_and_a_trained_one_its_surface():
     data = open_any("digits", split="all")
     images = to_float(data.images)
     torch.manual_seed(0)
-    net = Autoencoder(AutoencoderConfig(8, 1, body="mlp", hidden=(64,), latent=6))
+    net = Autoencoder(AutoencoderConfig(body="mlp", hidden=(64,), latent=6), ImageSpec(8, 1))
     before = jacobian(net, images[:30], seed=1).numbers["sensitivity"]["of the latent"]["median ratio"]
     training = AutoencoderTraining(net, AutoencoderObjective(noise="gaussian", strength=0.5))
     optimiser = torch.optim.Adam(net.parameters(), 3e-3)
