@@ -84,13 +84,16 @@ def configs_of(network: type[nn.Module]) -> dict[str, type]:
 
 def described(module: nn.Module) -> dict[str, Any]:
     """Spec and config of a network as one flat dict, as `config.json` holds them."""
-    parts = (getattr(module, name) for name in ("spec", "config") if hasattr(module, name))
-    return {key: value for part in parts for key, value in dataclasses.asdict(part).items()}
+    return {key: value for part in reversed(_configs(module)) for key, value in dataclasses.asdict(part).items()}
 
 
 def new_like(module: nn.Module) -> nn.Module:
     """A network of the same class, config and spec, with new weights."""
-    return type(module)(*(getattr(module, name) for name in configs_of(type(module))))
+    return type(module)(*_configs(module))
+
+
+def _configs(module: nn.Module) -> list[Any]:
+    return [getattr(module, name) for name in ("config", "spec") if hasattr(module, name)]
 
 
 def config_from(cls: type[C], values: dict[str, Any], path: Path) -> C:
@@ -242,8 +245,7 @@ def fingerprint(module: nn.Module) -> str:
     A field that was `added` does not count while it stands at its default, so that older names stay as they were.
     """
     if dataclasses.is_dataclass(getattr(module, "config", None)):
-        configs = [getattr(module, name) for name in ("config", "spec") if hasattr(module, name)]
-        defaults = {f.name: f.default for c in configs for f in dataclasses.fields(c) if f.metadata.get("added")}
+        defaults = {f.name: f.default for c in _configs(module) for f in dataclasses.fields(c) if f.metadata.get("added")}
         shape = {k: v for k, v in described(module).items() if k not in defaults or v != defaults[k]}
     else:  # the user's own encoder
         shape = {name: getattr(module, name) for name in ("size", "embed_dim", "vocab", "context")}

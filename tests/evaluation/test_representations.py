@@ -160,11 +160,11 @@ def test_the_control_is_the_same_architecture_and_knows_nothing_of_the_training(
 
 def test_who_brings_trained_weights_has_no_control():
     class Stubborn(Backbone):
-        def __init__(self, config):
-            super().__init__(config)
+        def __init__(self, config, spec):
+            super().__init__(config, spec)
             self.load_state_dict(tiny_encoder().net.state_dict())
 
-    rows, notes = rows_of([ImageEncoder(Stubborn(tiny_encoder().net.config), {"name": "stubborn"})])
+    rows, notes = rows_of([ImageEncoder(Stubborn(tiny_encoder().net.config, EncoderSpec(8)), {"name": "stubborn"})])
     assert [row.name for row in rows] == ["stubborn", "raw pixels"] and "stubborn" in notes[0]
 
 

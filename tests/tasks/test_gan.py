@@ -104,7 +104,7 @@ def test_every_recipe_fits_together(name):
         ({"gan": GanConfig(hidden=-1)}, r"--gan\.hidden is -1"),
         ({"gan": GanConfig(categories=-2)}, r"--gan\.categories"),
         ({"objective": GanObjective(gamma=-0.1)}, r"--objective\.gamma"),
-        ({"objective": GanObjective(penalised=1.5)}, r"--objective\.penalised is 1.5; it is a share"),
+        ({"objective": GanObjective(penalised=1.5)}, r"--objective\.penalised is 1.5; it must be from 0 to 1"),
         ({"objective": GanObjective(loss="wasserstein")}, "no adversarial loss 'wasserstein'; choose rp"),
         ({"minutes": -1.0}, "--minutes"),
         ({"data": "nowhere/at/all"}, "nowhere"),
