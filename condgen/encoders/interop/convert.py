@@ -267,7 +267,7 @@ def check_towers(net: nn.Module, tokenizer: object, target: str) -> None:
 
 def _write_open_clip(net: CLIP, tokenizer: Tokenizer, folder: Path) -> None:
     c, b = net.config, net.config.backbone
-    vision = {"image_size": b.size, "layers": b.depth, "width": b.width, "head_width": b.width // b.heads,
+    vision = {"image_size": net.size, "layers": b.depth, "width": b.width, "head_width": b.width // b.heads,
               "patch_size": b.patch}  # fmt: skip
     text = {
         "context_length": c.context, "vocab_size": c.vocab, "width": c.text_width, "heads": c.heads, "layers": c.depth,
@@ -293,7 +293,7 @@ def _write_transformers(net: CLIP, tokenizer: Tokenizer, folder: Path) -> None:
         "eos_token_id": tokenizer.vocab - 1,
     }  # fmt: skip
     vision = {
-        "model_type": "clip_vision_model", "image_size": b.size, "patch_size": b.patch, "hidden_size": b.width,
+        "model_type": "clip_vision_model", "image_size": net.size, "patch_size": b.patch, "hidden_size": b.width,
         "intermediate_size": 4 * b.width, "num_hidden_layers": b.depth, "num_attention_heads": b.heads,
     }  # fmt: skip
     config = {
