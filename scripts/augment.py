@@ -23,7 +23,7 @@ from condgen.data.datasets.labels import LabelledImages
 from condgen.data.export import Contents, writing
 from condgen.data.sources.labels import open_labelled
 from condgen.evaluation.classifier import ClassifierRun, features_of, seen_in, train_classifier
-from condgen.pipelines.synthetic_dataset import pictures
+from condgen.pipelines.synthetic_dataset import label_batches
 from condgen.recipes import find_recipe
 
 SEEN = 20_000
@@ -54,7 +54,7 @@ def generated(real: LabelledImages, each: int, place: Path, recipe: str, minutes
     config = find_recipe(recipe).config(data=str(place / "real.parquet"), minutes=minutes, seed=seed, watch=2)
     config = replace(config, pictures=replace(config.pictures, use="all"))
     model = condgen.load(condgen.train(recipe, place / recipe, config))
-    painted = list(pictures(model, each, seed=seed))
+    painted = list(label_batches(model, each, seed=seed))
     labels = np.concatenate([np.full(len(some.images), names.index(model.labels[some.label])) for some in painted])
     images = np.concatenate([some.images for some in painted])
     return replace(real, images=images, targets=labels[:, None].astype(np.float32), name="generated images")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 import condgen
-from condgen.pipelines.class_to_image import span
+from condgen.pipelines.class_to_image import values_text
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     args = parser.parse_args()
     model = condgen.load(args.model)
     if not args.wanted:
-        print("\n".join(f"{factor.name}: {span(factor)}" for factor in model.attributes))
+        print("\n".join(f"{one.name}: {values_text(one)}" for one in model.attributes))
         print(
             "\n".join(f"--option {option.name}={option.default:g}: {option.help}" for option in model.sampling_options)
         )

@@ -235,10 +235,14 @@ def test_labels_that_cannot_be_painted(condgen, shoes, flags, words):
 
 
 def test_a_model_of_words_paints_no_labels_and_the_other_way_round(condgen, shoes):
-    refused(condgen("sample", "--model", "tiny", "--label", "Sneaker"), "condgen generate PROMPT", "paints from words")
+    refused(
+        condgen("sample", "--model", "tiny", "--label", "Sneaker"),
+        "condgen generate PROMPT",
+        "generates images from prompts",
+    )
     told = condgen("generate", "a dog", "--model", "shoes")
-    refused(told, "condgen sample --label NAME", "paints from labels")
-    refused(condgen("embed", "shoes", "--data", ".", "-o", "e"), "models/shoes", "has no encoder")
+    refused(told, "condgen sample --label LABEL", "generates images from labels")
+    refused(condgen("embed", "shoes", "--data", ".", "-o", "e"), "models/shoes", "has no text encoder")
     refused(condgen("sample", "--label", "Sneaker"), "--model M", "shoes")
 
 

@@ -45,7 +45,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from condgen.cli.info import facts_of, lines_of
-from condgen.cli.listing import _model_row, model_lines
+from condgen.cli.listing import model_lines, model_row
 from condgen.contracts import CondgenError
 from condgen.data.audit.captions import check
 from condgen.data.audit.labels import LabelReport
@@ -604,7 +604,7 @@ def test_models(outcomes, model_folder, which, changes):
             outcomes("models", _painted(folder))
             with suppress(CondgenError):
                 assert all(line.isprintable() for line in lines_of(facts_of(folder)))
-            assert model_lines([_model_row("tiny", folder, about(folder))])
+            assert model_lines([model_row("tiny", folder, about(folder))])
     finally:
         if path.is_dir():
             path.rmdir()

@@ -53,8 +53,8 @@ def make_shelf(
 
 
 def _head(shelf: Shelf) -> list[str]:
-    words = ["condgen", "shelf", "-o", "docs", "--minutes", f"{shelf.minutes:g}"]
-    words += ["--collection", shelf.collection, "--data", "DATA"] if shelf.data else []
+    words = ["condgen", "benchmark", "-o", "docs", "--minutes", f"{shelf.minutes:g}"]
+    words += ["--dataset", shelf.collection, "--data", "DATA"] if shelf.data else []
     return [
         "# The shelf",
         "",

@@ -19,7 +19,7 @@ from condgen.evaluation.report import finite
 from condgen.files.images import make_folder, write_bytes
 from condgen.latent_space.inputs import ImageSource
 from condgen.latent_space.result import Analysis
-from condgen.pipelines.auto import open_model
+from condgen.pipelines.auto import load_folder
 from condgen.recipes import RECIPES, find_recipe, train
 
 FOLDER = "shelf"
@@ -103,7 +103,7 @@ class Shelf:
         config = find_recipe(recipe).config(kind.size, minutes=minutes, seed=self.seed)
         if not kind.scenes and self.data:
             config = replace(config, data=self.data)
-        self._models[name] = open_model(train(recipe, self.runs / name, config))
+        self._models[name] = load_folder(train(recipe, self.runs / name, config))
         return self._models[name]
 
     def report(self, name: str) -> dict:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from condgen.cli.evaluate import telling
-from condgen.cli.generate import check_folder
-from condgen.cli.terminal import show_json
+from condgen.cli.terminal import check_folder, progress_bar, show_json
 from condgen.contracts import CondgenError
 
 HELP = "train or take several models, judge them alike, and say in one report which does what"
@@ -34,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
             raise CondgenError(f"--{name} must be more than 0, got {value}.")
     from condgen.evaluation.compare import compare
 
-    with telling("comparing") as told:
+    with progress_bar("comparing") as told:
         report = compare(
             args.entries, args.out, args.data, args.minutes, args.seed, range(args.seeds), args.per_label,
             args.prompts, told,

@@ -170,14 +170,14 @@ def partner(module: str, package: str) -> Finding:
 def models() -> Iterator[Finding]:
     """Every model that is found: whether it loads, strictly."""
     from condgen.files.registry import found
-    from condgen.pipelines.auto import open_model
+    from condgen.pipelines.auto import load_folder
 
     there = found()
     if not there:
         yield Finding("models", "none found", cure="Train one (condgen train scenes32 -o runs/scenes32).")
     for name, folder in there.items():
         try:
-            model = open_model(folder)
+            model = load_folder(folder)
         except CondgenError as error:
             yield Finding(f"model {name}", str(error), False, f"Copy or export it again, or remove {folder}.")
         else:

@@ -6,30 +6,28 @@ import argparse
 from pathlib import Path
 
 from condgen.cli.data import add_columns
-from condgen.cli.evaluate import telling
-from condgen.cli.generate import check_device, check_folder
-from condgen.cli.terminal import human, show_json
+from condgen.cli.terminal import add_device_argument, check_device, check_folder, human, progress_bar, show_json
 from condgen.contracts import CondgenError
 
 HELP = "compute the embeddings of captioned images once, to train priors and decoders from"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to embed, and how it is read: the words of `condgen evaluate`."""
+    """The encoder, the images, and how they are read."""
     text = "a name that `condgen list` shows, a path, a training run that has its encoder, or an encoder of another "
     text += "library: local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME"
     parser.add_argument("model", nargs="?", metavar="MODEL", help=text)
     parser.add_argument("--data", default="", metavar="PATH", help="captioned images: a folder, a file, shards")
-    parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="folder; the same command again goes on with it")
-    parser.add_argument("--split", default="train", help="which part of the data (default train)")
+    text = "folder; the same command again continues it"
+    parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=text)
+    parser.add_argument("--split", default="train", help="part of the data (default train)")
     add_columns(parser, "image caption split")
     parser.add_argument("--filter", default="", metavar="COLUMN=VALUE", help="keep only such rows; several with commas")
     parser.add_argument("--resize", choices=("crop", "pad"), default="crop", help="how images become square")
-    parser.add_argument(
-        "--max-bad-fraction", type=float, default=0.01, metavar="F", help="of rows that may be unusable"
-    )
+    text = "largest fraction of unusable rows (default 0.01)"
+    parser.add_argument("--max-bad-fraction", type=float, default=0.01, metavar="F", help=text)
     parser.add_argument("--size", type=int, metavar="S", help="edge of the images, where the encoder scales them")
-    parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, mps")
+    add_device_argument(parser)
     parser.add_argument("--json", action="store_true", help="what was written, as JSON on stdout")
 
 
@@ -49,13 +47,13 @@ def run(args: argparse.Namespace) -> int:
         split=args.split, resize=args.resize, max_bad_fraction=args.max_bad_fraction, filter=args.filter,
     )  # fmt: skip
     check_device(args.device)
-    with telling("embedding") as told:
-        embeds = embed(clip.to(args.device), tokenizer, data, args.out, told)
+    with progress_bar("embedding") as progress:
+        embeds = embed(clip.to(args.device), tokenizer, data, args.out, progress)
     size = sum(file.stat().st_size for file in args.out.glob("embeds-*.safetensors"))
+    about = embeds.about
     if args.json:
-        about = embeds.about
-        told = {"path": str(args.out), "images": len(embeds), "space": about.space, "embed_dim": about.embed_dim}
-        show_json(told | {"data": about.data, "digest": about.digest, "bytes": size})
+        facts = {"path": str(args.out), "images": len(embeds), "space": about.space, "embed_dim": about.embed_dim}
+        show_json(facts | {"data": about.data, "digest": about.digest, "bytes": size})
     else:
-        print(f"{args.out}  {len(embeds):,} images of {embeds.about.data}, space {embeds.about.space}, {human(size)}")
+        print(f"{args.out}  {len(embeds):,} images of {about.data}, space {about.space}, {human(size)}")
     return 0

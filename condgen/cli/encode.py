@@ -6,22 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from condgen.cli.evaluate import telling
-from condgen.cli.generate import check_device, check_folder
 from condgen.cli.search import add_reading, reading
-from condgen.cli.terminal import human, show_json
+from condgen.cli.terminal import check_device, check_folder, human, progress_bar, show_json
 from condgen.contracts import CondgenError
 
 HELP = "write the embeddings of texts and images, for other tools to read"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to encode, and where to."""
-    parser.add_argument("model", metavar="MODEL", help="an encoder, or a model that paints words")
+    """The encoder, texts and images, and the file to write."""
+    parser.add_argument("model", metavar="MODEL", help="an encoder, or a text-to-image model")
     text = "a text; - reads texts from stdin, one a line"
     parser.add_argument("--text", action="append", default=[], metavar="T", help=text)
     add_reading(parser)
-    text = "file: .parquet, or .npy with .npy.jsonl beside it; one that is there is replaced"
+    text = "file: .parquet, or .npy with .npy.jsonl beside it; replaced if it exists"
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help=text)
     parser.add_argument("--json", action="store_true", help="what was written, as JSON on stdout")
 
@@ -29,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the file."""
     if args.out is None or args.out.suffix not in (".npy", ".parquet") or args.out.is_dir():
-        raise CondgenError("Say where to write the embeddings: -o e.parquet, or -o e.npy.")
+        raise CondgenError("Give the file of the embeddings: -o e.parquet, or -o e.npy.")
     if not args.text and not args.data:
         raise CondgenError("There is nothing to encode. Give texts with --text, or images with --data PATH.")
     check_folder(args.out.parent)
@@ -38,16 +36,16 @@ def run(args: argparse.Namespace) -> int:
 
     check_device(args.device)
     encoder = encoder_of(args.model).to(args.device)
-    with telling("encoding") as told:
-        vectors = encode(encoder, texts, args.data, **reading(args), progress=told)
+    with progress_bar("encoding") as progress:
+        vectors = encode(encoder, texts, args.data, **reading(args), progress=progress)
     vectors.write(args.out)
-    told = {"path": str(args.out), "rows": len(vectors), "texts": len(texts), "images": len(vectors) - len(texts)}
-    told |= {"embed_dim": vectors.embeds.shape[1], "bytes": args.out.stat().st_size} | vectors.about
+    facts = {"path": str(args.out), "rows": len(vectors), "texts": len(texts), "images": len(vectors) - len(texts)}
+    facts |= {"embed_dim": vectors.embeds.shape[1], "bytes": args.out.stat().st_size} | vectors.about
     if args.json:
-        show_json(told)
+        show_json(facts)
     else:
-        what = f"{told['texts']:,} texts, {told['images']:,} images, {told['embed_dim']} numbers each"
-        print(f"{args.out}  {what}, space {told['space']}, {human(told['bytes'])}")
+        counts = f"{facts['texts']:,} texts, {facts['images']:,} images, {facts['embed_dim']} numbers each"
+        print(f"{args.out}  {counts}, space {facts['space']}, {human(facts['bytes'])}")
     return 0
 
 
@@ -55,7 +53,7 @@ def texts_of(given: list[str]) -> list[str]:
     """The texts of the command line, where - stands for the lines of stdin that are not empty.
 
     Raises:
-        CondgenError: stdin is no UTF-8 text, or holds none.
+        CondgenError: stdin is not UTF-8 text, or empty.
     """
     texts: list[str] = []
     for text in given:
@@ -65,8 +63,8 @@ def texts_of(given: list[str]) -> list[str]:
         try:
             lines = [line for line in sys.stdin.read().splitlines() if line.strip()]
         except ValueError:
-            raise CondgenError("What came on stdin is not UTF-8 text. Expected texts, one a line.") from None
+            raise CondgenError("Standard input is not UTF-8 text. Expected texts, one a line.") from None
         if not lines:
-            raise CondgenError("No text came on stdin. Expected texts, one a line.")
+            raise CondgenError("Standard input is empty. Expected texts, one a line.")
         texts += lines
     return texts

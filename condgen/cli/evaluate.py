@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from condgen.cli.data import add_columns
-from condgen.cli.generate import check_folder
-from condgen.cli.terminal import say, show_json
+from condgen.cli.terminal import check_folder, comma_separated, progress_bar, show_json
 from condgen.contracts import CondgenError
 
 HELP = "judge a model: does it paint what the words or the label say, and what do its features know?"
@@ -40,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     labels.add_argument("--per-label", type=int, default=100, metavar="N", help="images of a class (default 100)")
     labels.add_argument("--seeds", type=int, metavar="K", help="paint them K times (default 3); of features see --tune")
     labels.add_argument("--judge", type=Path, metavar="FOLDER", help="keep classifiers here (default REPORT/judge)")
-    labels.add_argument("--combined", default=(), type=names, metavar="A,B", help="attributes that are a combination")
+    labels.add_argument(
+        "--combined", default=(), type=comma_separated, metavar="A,B", help="attributes that are a combination"
+    )
     labels.add_argument("--inception", type=Path, metavar="FILE", help="Inception weights, for FID")
     seen = parser.add_argument_group("encoders, and others by --features")
     seen.add_argument("--features", action="store_true", help="judge what the model sees, not what it paints")
@@ -67,11 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 
 
-def names(text: str) -> tuple[str, ...]:
-    """Names with commas between them."""
-    return tuple(name for name in text.split(",") if name)
-
-
 def run(args: argparse.Namespace) -> int:
     """Prints the report as Markdown or JSON."""
     from condgen import distributed
@@ -89,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = {name: getattr(args, name) for name in CHOSEN}
     distributed.join()
     try:
-        with telling(quiet=distributed.rank() > 0) as told:
+        with progress_bar("judging", quiet=distributed.rank() > 0) as told:
             report = evaluate(folder, **chosen, progress=told)
         if distributed.rank():
             return 0
@@ -104,21 +97,3 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(markdown(report))
     return 0
-
-
-@contextmanager
-def telling(doing: str = "judging", quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
-    """A function for progress: moves a bar on a terminal, writes lines elsewhere; or does nothing."""
-    if quiet:
-        yield lambda share, what: None
-        return
-    if not sys.stderr.isatty():
-        yield lambda share, what: say(f"{share:.0%} {what}")
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(doing, total=1.0)
-        yield lambda share, what: bar.update(task, completed=share, description=what)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from condgen.cli.generate import check_folder
-from condgen.cli.terminal import say
+from condgen.cli.terminal import check_folder, say
 from condgen.contracts import CondgenError
 
-HELP = "make an encoder of open_clip or transformers a model of condgen"
+HELP = "convert an encoder of open_clip or transformers to a model of condgen"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """From where and where to."""
+    """The two folders."""
     parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="folder that the library wrote")
-    parser.add_argument("-o", "--out", type=Path, metavar="MODEL", help="folder of the model, which is not there yet")
+    parser.add_argument("-o", "--out", type=Path, metavar="MODEL", help="folder of the model, which must not exist")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,10 +27,10 @@ def run(args: argparse.Namespace) -> int:
     from condgen.encoders.interop.convert import imported
     from condgen.pipelines.encoder import TextImageEncoder
 
-    net, tokenizer, why = imported(args.folder)
+    net, tokenizer, reason = imported(args.folder)
     name = args.out.resolve().name
     about = {"name": name, "recipe": "import", "data": f"unknown, imported from {args.folder.resolve().name}"}
     TextImageEncoder(net, tokenizer, about).save(args.out)
-    say(f"kept as it is, for {why}" if why else "converted to towers of condgen")
+    say(f"kept in the format of its library: {reason}" if reason else "converted to towers of condgen")
     print(args.out)
     return 0

@@ -6,9 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from condgen.cli.evaluate import telling
-from condgen.cli.generate import check_device, check_folder
-from condgen.cli.terminal import Parser, say, show_json
+from condgen.cli.terminal import Parser, check_device, check_folder, key_values, progress_bar, say, show_json
 from condgen.files import renamed
 from condgen.latent_space.registry import Tool, find_tool, first_line, option, tool_help, words
 
@@ -56,10 +54,8 @@ def run(args: argparse.Namespace) -> int:
     args, unknown = parser.parse_known_intermixed_args(args.more)
     if unknown:
         parser.refuse(unknown)
-    from condgen.cli.sample import pairs
-
     check_folder(args.out)
-    condition = pairs(args.cond, "--cond")
+    condition = key_values(args.cond, "--cond")
     from condgen.files.registry import find
 
     folder = find(args.model)
@@ -67,12 +63,12 @@ def run(args: argparse.Namespace) -> int:
     from condgen.latent_space.adapters import as_space
     from condgen.latent_space.inputs import ImageSource
     from condgen.latent_space.registry import ToolCall
-    from condgen.pipelines.auto import open_model
+    from condgen.pipelines.auto import load_folder
 
-    space = as_space(open_model(folder).to(args.device), condition)
+    space = as_space(load_folder(folder).to(args.device), condition)
     reading = {"filter": args.filter, "attribute_columns": args.attribute_columns}
     source = ImageSource(space, args.data, args.split, reading)
-    with telling(tool.name) as progress:
+    with progress_bar(tool.name) as progress:
         found = tool.run(ToolCall(space, source, args, progress, _classifier_with(progress)))
     written = found.save(args.out)
     head = {"model": space.name, "model_id": space.model_id}

@@ -1,4 +1,4 @@
-"""`condgen list`: what can be trained, what can paint, and what can search."""
+"""`condgen list`: recipes that can be trained, and trained models."""
 
 from __future__ import annotations
 
@@ -6,26 +6,15 @@ import argparse
 from pathlib import Path
 
 from condgen.cli.terminal import bytes_of, human, show_json, table
-from condgen.files.registry import LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, WORDS
+from condgen.pipelines.auto import KINDS
 
 HELP = "list recipes and models"
-KINDS = {
-    "words": ("Models of words", "generate PROMPT --model NAME"),
-    "labels": ("Models of labels", "sample --label L --model NAME"),
-    "codes": ("Models of codes", "sample --model NAME"),
-    "pictures": ("Models of images", "translate NAME PICTURE"),
-    "": ("Encoders", "search NAME --data PATH QUERY"),
-}
-"""What a model paints from, nothing or something: a title, and a command."""
-FROM = {WORDS: "words", LABELS: "labels", LATENTS: "codes", TRANSLATORS: "pictures", PAIRS: "", PICTURES: ""}
-
-
-CROSSED = 4
-"""Kinds that so many collections have are listed once."""
+GRID = 4
+"""Networks that at least so many data sets have a recipe for are listed once, as DATASET-NETWORK."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Only how to print it."""
+    """Only the output format."""
     parser.add_argument("--json", action="store_true", help="as JSON on stdout")
 
 
@@ -34,8 +23,8 @@ def run(args: argparse.Namespace) -> int:
     recipes, models = recipe_rows(), model_rows()
     if args.json:
         show_json({"recipes": recipes, "models": models})
-        return 0
-    print("\n".join([*recipe_lines(recipes), "", *model_lines(models)]))
+    else:
+        print("\n".join([*recipe_lines(recipes), "", *model_lines(models)]))
     return 0
 
 
@@ -47,46 +36,50 @@ def recipe_rows() -> list[dict]:
 
 
 def recipe_lines(rows: list[dict]) -> list[str]:
-    """Recipes for people, by family; where each of several collections has each of several kinds, either once."""
+    """Recipes as text, by family; a grid of data sets and networks is listed as its two axes."""
     lines = ["Recipes (condgen train NAME -o runs/NAME):"]
     for family in dict.fromkeys(row["family"] for row in rows):
-        own = [row for row in rows if row["family"] == family]
-        crossed = [row for row in own if _kind(row) and sum(_kind(row) == _kind(one) for one in own) >= CROSSED]
-        lines += [f"  {family}", *table([(r["name"], r["help"]) for r in own if r not in crossed], indent=4)]
-        if crossed:
-            kinds = {_kind(row): row["help"].rpartition(", by ")[2] for row in crossed}
-            collections = {row["name"].partition("-")[0]: row["help"].rpartition(", by ")[0] for row in crossed}
-            lines += ["    COLLECTION-KIND, as in " + crossed[0]["name"], *table(collections.items(), indent=6)]
-            lines += table([(f"-{kind}", told) for kind, told in kinds.items()], indent=6)
+        members = [row for row in rows if row["family"] == family]
+        networks = [_network(row) for row in members]
+        grid = [row for row in members if _network(row) and networks.count(_network(row)) >= GRID]
+        lines += [f"  {family}", *table([(r["name"], r["help"]) for r in members if r not in grid], indent=4)]
+        if grid:
+            axes: tuple[dict, dict] = ({}, {})
+            for row in grid:
+                dataset, _, network = row["name"].partition("-")
+                axes[0][dataset], _, axes[1][f"-{network}"] = row["help"].rpartition(", by ")
+            lines += ["    DATASET-NETWORK, as in " + grid[0]["name"]]
+            lines += [line for axis in axes for line in table(axis.items(), indent=6)]
     return lines
 
 
-def _kind(row: dict) -> str:
+def _network(row: dict) -> str:
     return row["name"].partition("-")[2]
 
 
 def model_rows() -> list[dict]:
-    """name, path, size on disk and what the index says of every model."""
+    """name, path, size on disk, task and some fields of the index of every model."""
     from condgen.files.registry import about, found
 
-    return [_model_row(name, folder, about(folder)) for name, folder in found().items()]
+    return [model_row(name, folder, about(folder)) for name, folder in found().items()]
 
 
-def _model_row(name: str, folder: Path, index: object) -> dict:
-    index = index if isinstance(index, dict) else {}
-    kept = {key: index.get(key) for key in ("recipe", "data", "size", "priors")}
-    kept["kind"] = kind = index.get("_class_name")
-    kept["paints"] = FROM.get(kind, "words") if isinstance(kind, str) else "words"
-    return {"name": name, "path": str(folder), "bytes": bytes_of(folder)} | kept
+def model_row(name: str, folder: Path, index: dict) -> dict:
+    """The facts about one model; the index may be damaged."""
+    fields = {key: index.get(key) for key in ("recipe", "data", "size", "priors")}
+    fields["kind"] = kind = index.get("_class_name")
+    fields["task"] = KINDS[kind].task if isinstance(kind, str) and kind in KINDS else None
+    return {"name": name, "path": str(folder), "bytes": bytes_of(folder)} | fields
 
 
 def model_lines(rows: list[dict]) -> list[str]:
-    """Models for people."""
+    """Models as text, by kind; those of an unknown kind last."""
     if not rows:
         return ["No models found. Train one: condgen train scenes32 -o runs/scenes32."]
+    headings = {kind.task: f"{kind.title} (condgen {kind.command.format('NAME')}):" for kind in KINDS.values()}
     lines = []
-    for paints, (title, command) in KINDS.items():
-        own = [row for row in rows if row["paints"] == paints]
-        shown = [(r["name"], f"{r['size']} px" if r["size"] else "", human(r["bytes"]), r["path"]) for r in own]
-        lines += [f"{title} (condgen {command}):", *table(shown)] if own else []
+    for task, heading in (headings | {None: "Models of unknown kind:"}).items():
+        shown = [row for row in rows if row["task"] == task]
+        cells = [(r["name"], f"{r['size']} px" if r["size"] else "", human(r["bytes"]), r["path"]) for r in shown]
+        lines += [heading, *table(cells)] if shown else []
     return lines

@@ -1,70 +1,54 @@
-"""`condgen VERB ...`: finds the verb, and turns what goes wrong into one line and an exit code.
+"""`condgen COMMAND ...`: finds the command, and turns errors into one line and an exit code.
 
     0        done
-    1        done, and the answer is no (replay differs, data is not ready, doctor found a fault); or the disk failed
-    2        something the user can mend
+    1        done, and the result is negative (replay differs, data is not ready, doctor found a fault); or the disk
+             failed
+    2        something the user can fix
     128 + n  stopped by signal n
 
-Importing this module imports nothing heavy; every verb imports what it needs when it runs.
+Importing this module imports nothing heavy, and of the commands only the one that runs.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from types import ModuleType
 
 from condgen import __version__
-from condgen.cli import (
-    compare,
-    data,
-    doctor,
-    embed,
-    encode,
-    evaluate,
-    export,
-    generate,
-    importing,
-    info,
-    latent_space,
-    listing,
-    replay,
-    sample,
-    search,
-    shelf,
-    translate,
-)
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
 from condgen.contracts import CondgenError
 from condgen.files import renamed
 
-VERBS = {
-    "generate": generate,
-    "sample": sample,
-    "translate": translate,
-    "replay": replay,
-    "list": listing,
-    "info": info,
-    "train": None,  # parses its own arguments: they are the fields of the recipe's config
-    "evaluate": evaluate,
-    "compare": compare,
-    "latent-space": latent_space,
-    "shelf": shelf,
-    "search": search,
-    "encode": encode,
-    "embed": embed,
-    "export": export,
-    "import": importing,
-    "data": data,
-    "doctor": doctor,
+COMMANDS = {
+    "generate": "generate",
+    "sample": "sample",
+    "translate": "translate",
+    "replay": "replay",
+    "list": "listing",
+    "info": "info",
+    "train": "train",
+    "evaluate": "evaluate",
+    "compare": "compare",
+    "latent-space": "latent_space",
+    "benchmark": "benchmark",
+    "search": "search",
+    "encode": "encode",
+    "embed": "embed",
+    "export": "export",
+    "import": "importing",
+    "data": "data",
+    "doctor": "doctor",
 }
-TRAIN_HELP = "train a recipe: encoder, priors, decoder, model"
+"""Command -> module of this package, with HELP, `add_arguments` and `run`; `train` has a `main` that parses its own."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and gives its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path that is printed need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")  # printed paths need not be UTF-8
     try:
         with plain_warnings():
             code = _dispatch(argv)
@@ -87,31 +71,38 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
-    if argv and argv[0] in renamed.COMMANDS:
-        say(f"warning: the command {argv[0]} is now called {renamed.COMMANDS[argv[0]]}")
-        argv = [renamed.COMMANDS[argv[0]], *argv[1:]]
-    if argv[:1] == ["train"]:
-        from condgen.cli import train
-
-        return train.main(argv[1:])
-    if argv and not argv[0].startswith("-") and argv[0] not in VERBS:
-        raise CondgenError(f"There is no command {argv[0]!r}.{hint(argv[0], VERBS)} Commands: {', '.join(VERBS)}.")
-    args, unknown = _parser().parse_known_args(argv)
+    if not argv or argv[0].startswith("-"):
+        _overview().parse_args(argv)  # prints help or version and exits, or raises
+    command, *rest = argv
+    if command in renamed.COMMANDS:
+        command = renamed.COMMANDS[command]
+        say(f"warning: the command {argv[0]} is now called {command}")
+    if command not in COMMANDS:
+        raise CondgenError(
+            f"There is no command {command!r}.{hint(command, COMMANDS)} Commands: {', '.join(COMMANDS)}."
+        )
+    module = _module(command)
+    if command == "train":
+        return module.main(rest)
+    parser = Parser(prog=f"condgen {command}", description=f"{module.HELP[0].upper()}{module.HELP[1:]}.")
+    parser.set_defaults(run=module.run, parser=parser)
+    module.add_arguments(parser)
+    args, unknown = parser.parse_known_args(rest)
     if unknown and not hasattr(args, "more"):
         args.parser.refuse(unknown)
     args.more = unknown  # options that are known once the model is
     return args.run(args)
 
 
-def _parser() -> Parser:
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"condgen.cli.{COMMANDS[command]}")
+
+
+def _overview() -> Parser:
+    """The parser of `condgen --help`."""
     parser = Parser(prog="condgen", description="Train and run your own DALL-E 2.")
     parser.add_argument("--version", action="version", version=f"condgen {__version__}")
-    verbs = parser.add_subparsers(title="commands", dest="verb", metavar="COMMAND", required=True)
-    for verb, module in VERBS.items():
-        if module is None:
-            verbs.add_parser(verb, help=TRAIN_HELP)
-            continue
-        own = verbs.add_parser(verb, help=module.HELP, description=f"{module.HELP[0].upper()}{module.HELP[1:]}.")
-        own.set_defaults(run=module.run, parser=own)
-        module.add_arguments(own)
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        commands.add_parser(command, help=_module(command).HELP)
     return parser

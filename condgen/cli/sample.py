@@ -1,4 +1,4 @@
-"""`condgen sample --model M --label NAME`: images of labels and attributes, a sheet of them, or a data set."""
+"""`condgen sample --model M --label NAME`: images from labels and attributes, a sheet of them, or a data set."""
 
 from __future__ import annotations
 
@@ -6,92 +6,87 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
-from condgen.cli.evaluate import telling
-from condgen.cli.generate import (
-    MOST_ON_SHEET,
+from condgen.cli.generate import save_images
+from condgen.cli.terminal import (
+    Parser,
     add_model_arguments,
+    add_output_arguments,
+    check_device,
     check_folder,
-    label,
-    load_model,
-    progress,
-    save_sheet,
+    key_values,
+    progress_bar,
 )
-from condgen.cli.terminal import Parser, say
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, ProgressCallback
 
-HELP = "paint images from labels and attributes, or from nothing but a seed"
-OPTIONS = "Further options are the model's own options, which `condgen info MODEL` lists: --guidance W, --steps K, \
+HELP = "generate images from labels and attributes, or unconditionally"
+EPILOG = "Further options are the model's sampling options, which `condgen info MODEL` lists: --guidance W, --steps K, \
 --temperature T, --truncation R and so on, where it has them."
-FEW = 16
-"""Images of a model that is told nothing."""
+TASKS = ("class-to-image", "unconditional")
+"""Tasks of the models that this command uses."""
+UNCONDITIONAL_IMAGES = 16
+"""Default number of images of an unconditional model."""
 SECONDS = 5.0
 """Between two lines of progress."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model's own options are not here: they are read when it is known, see `options_of`."""
-    parser.epilog = OPTIONS
+    """The model's sampling options are not here: they are parsed when the model is known, see `options_of`."""
+    parser.epilog = EPILOG
     parser.set_defaults(more=[])
     add_model_arguments(parser)
-    parser.add_argument("--label", action="append", default=[], metavar="NAME[,NAME]", help="what to paint")
+    parser.add_argument("--label", action="append", default=[], metavar="NAME[,NAME]", help="labels to generate")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="attributes, such as smiling=1"
     )
     parser.add_argument("--all-labels", action="store_true", help="every label of the model, and a sheet of them")
-    parser.add_argument("-n", type=int, metavar="N", help="images of a label (default 1), or of nothing (default 16)")
+    text = "images per label (default 1), or of an unconditional model (default 16)"
+    parser.add_argument("-n", type=int, metavar="N", help=text)
     parser.add_argument("--seed", type=int, default=0, help="of the first image of a label; then +1 (default 0)")
     parser.add_argument("--per-label", type=int, metavar="N", help="write a data set with N images of every label")
     text = "of the data set: OUT/<label>/<index>.png (default), or one file"
     parser.add_argument("--format", choices=("folder", "npz", "parquet"), help=text)
-    parser.add_argument("--batch", type=int, metavar="B", help="images of the data set painted at a time (default 64)")
-    parser.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder, made if missing (default out)")
-    parser.add_argument("--json", action="store_true", help="one JSON object an image, or one of the set, on stdout")
+    text = "images of the data set generated at a time (default 64)"
+    parser.add_argument("--batch", type=int, metavar="B", help=text)
+    add_output_arguments(parser, "one JSON object per image, or one of the data set, on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Everything that can be refused without the model is refused before torch is imported."""
-    from condgen.files.registry import LATENTS, kind_of
+    """Checks what it can before torch is imported, then generates."""
+    from condgen.pipelines.auto import task_of
 
-    also = pairs(args.set)
+    attributes = key_values(args.set)
     check(args)
     folder = find_model(args.model)
-    if kind_of(folder) == LATENTS:
-        return _paint_codes(args, folder)
+    if task_of(folder) == "unconditional":
+        return _sample_unconditional(args, folder)
     if args.per_label is not None:
         from condgen.data.export import place_of
 
         place_of(args.out, args.format or "folder")
     from condgen.pipelines.class_to_image import ClassToImage
 
-    model = load_model(ClassToImage.load, folder, args.device)
+    check_device(args.device)
+    model = ClassToImage.load(folder).to(args.device)
     options = options_of(model.sampling_options, args.more, args.parser)
     if args.per_label is not None:
-        return _write_set(args, model, also, options)
-    return _paint(args, model, also, options)
-
-
-def pairs(texts: list[str], flag: str = "--set") -> dict[str, str]:
-    """`smiling=1` and so on as a dict; `CondgenError` for what has no =, or a name that comes twice."""
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise CondgenError(f"{flag} {text} is not understood. Expected NAME=VALUE, several with spaces between.")
-        if name in found:
-            raise CondgenError(f"{flag} names {name} twice, as {found[name]!r} and {value!r}.")
-        found[name] = value
-    return found
+        return _write_dataset(args, model, attributes, options)
+    conditions = conditions_of(args, model, attributes)
+    n = 1 if args.n is None else args.n
+    columns = n if 1 < n <= 20 and len(conditions) > 1 else 0
+    images = model.sample(conditions, n=n, seed=args.seed, **options)
+    save_images(images, len(conditions) * n, args.out, args.json, columns)
+    return 0
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises `CondgenError` for options that do not go together, and a folder that cannot be written."""
+    """Raises `CondgenError` for options that exclude each other, and a folder that cannot be written."""
     if args.all_labels and args.label:
-        raise CondgenError("--all-labels paints every label: leave --label out, or name some with it alone.")
+        raise CondgenError("--all-labels generates every label: leave --label out, or leave --all-labels out.")
     if args.per_label is not None and args.n is not None:
-        raise CondgenError("--per-label says how many images of a label there will be: leave -n out.")
+        raise CondgenError("--per-label sets the number of images per label: leave -n out.")
     for flag, value in (("--format", args.format), ("--batch", args.batch)):
         if value is not None and args.per_label is None:
             raise CondgenError(f"{flag} belongs to a data set: give --per-label N, too.")
@@ -100,52 +95,53 @@ def check(args: argparse.Namespace) -> None:
 
 
 def find_model(name: str | None) -> Path:
-    """The folder of a model; without a name, an error that lists the models of labels."""
-    from condgen.files.registry import LABELS, LATENTS, find, found, kind_of
+    """The folder of a model; without a name, an error that lists the models that this command uses."""
+    from condgen.files.registry import find, found
+    from condgen.pipelines.auto import task_of
 
     if name is not None:
         return find(name)
-    there = ", ".join(known for known, folder in found().items() if kind_of(folder) in (LABELS, LATENTS))
-    hint = f"one of {there}, or a path" if there else "a path; train one: condgen train digits-diffusion -o runs/digits"
-    raise CondgenError(f"Say which model paints: --model M, {hint}.")
+    models = ", ".join(known for known, folder in found().items() if task_of(folder) in TASKS)
+    train = "a path; train one: condgen train digits-diffusion -o runs/digits"
+    raise CondgenError(f"Give a model with --model M, {f'one of {models}, or a path' if models else train}.")
 
 
 def options_of(options: Iterable, more: list[str], parser: Parser) -> dict[str, float]:
-    """The values of the model's own options among the arguments that nothing else took.
+    """The values of the model's sampling options among the arguments that the parser did not know.
 
     Raises:
-        CondgenError: the model has no such option, or the value is no number.
+        CondgenError: the model has no such option, or the value is not a number.
     """
-    options = list(options)
-    own = Parser(prog=parser.prog, add_help=False)
+    flags = {option.name: f"--{option.name.replace('_', '-')}" for option in options}
+    of_model = Parser(prog=parser.prog, add_help=False)
     for option in options:
         kind = int if option.kind == "int" else float
-        own.add_argument(f"--{option.name.replace('_', '-')}", dest=option.name, type=kind, default=argparse.SUPPRESS)
-        parser.add_argument(f"--{option.name.replace('_', '-')}", help=option.help)  # for `refuse` to suggest
-    values, unknown = own.parse_known_args(more)
+        of_model.add_argument(flags[option.name], dest=option.name, type=kind, default=argparse.SUPPRESS)
+        parser.add_argument(flags[option.name], help=option.help)  # for `refuse` to suggest
+    values, unknown = of_model.parse_known_args(more)
     if unknown:
         try:
             parser.refuse(unknown)
         except CondgenError as error:
-            told = ", ".join(f"--{option.name.replace('_', '-')}" for option in options)
-            raise CondgenError(f"{error} This model's options: {told}.") from None
+            raise CondgenError(f"{error} This model's options: {', '.join(flags.values())}.") from None
     return vars(values)
 
 
-def conditions(args: argparse.Namespace, model, also: dict[str, str]) -> list[dict]:
-    """What to paint, label by label; `CondgenError` when nothing is named."""
+def conditions_of(args: argparse.Namespace, model, attributes: dict[str, str]) -> list[dict]:
+    """The conditions, one per label; `CondgenError` where none is given."""
     labels = labels_of(args, model)
-    if labels and "label" in also:
+    if labels and "label" in attributes:
         raise CondgenError("--set names a label, and so does --label: leave one of them out.")
-    if not labels and not also:
+    if not labels and not attributes:
         raise CondgenError(
-            f"Say what to paint: --label NAME or --set NAME=VALUE. This model knows {model.known_attributes}."
+            "Give a condition: --label NAME or --set NAME=VALUE. The attributes of this model are "
+            f"{model.attribute_summary}."
         )
-    return [also | {"label": one} for one in labels] if labels else [also]
+    return [attributes | {"label": one} for one in labels] if labels else [attributes]
 
 
 def labels_of(args: argparse.Namespace, model) -> list[str]:
-    """The labels that are named; one that holds a comma itself counts as one."""
+    """The labels that are named; a label of the model that contains a comma is not split."""
     if args.all_labels:
         if not model.labels:
             raise CondgenError(
@@ -159,78 +155,50 @@ def labels_of(args: argparse.Namespace, model) -> list[str]:
     return [one.strip() for texts in split for one in texts]
 
 
-def _paint_codes(args: argparse.Namespace, folder: Path) -> int:
-    """Images of a model that is told nothing."""
-    asked = {"--label": args.label, "--set": args.set, "--all-labels": args.all_labels, "--per-label": args.per_label}
-    if wrong := [flag for flag, value in asked.items() if value]:
-        raise CondgenError(f"{folder} is told nothing when it paints: leave {', '.join(wrong)} out.")
+def _sample_unconditional(args: argparse.Namespace, folder: Path) -> int:
+    given = {"--label": args.label, "--set": args.set, "--all-labels": args.all_labels, "--per-label": args.per_label}
+    if wrong := [flag for flag, value in given.items() if value]:
+        raise CondgenError(f"{folder} is unconditional: leave {', '.join(wrong)} out.")
     if args.more:
         args.parser.refuse(args.more)
     from condgen.pipelines.latent import LatentModel
 
-    model = load_model(LatentModel.load, folder, args.device)
-    total = FEW if args.n is None else args.n
-    return _save_all(args, model.generate_images(total, args.seed), total)
-
-
-def _paint(args: argparse.Namespace, model, also: dict[str, str], options: dict[str, float]) -> int:
-    wanted = conditions(args, model, also)
-    n = 1 if args.n is None else args.n
-    total = len(wanted) * n
-    columns = n if 1 < n <= 20 and len(wanted) > 1 else 0
-    return _save_all(args, model.sample(wanted, n=n, seed=args.seed, **options), total, columns)
-
-
-def _save_all(args: argparse.Namespace, made: Iterable, total: int, columns: int = 0) -> int:
-    """Writes paintings and a sheet of them, and tells of each."""
-    shown = []
-    with progress(made, total) as (paintings, show):
-        for generated in paintings:
-            show(line_of(generated, generated.save(args.out), args.json))
-            if len(shown) < MOST_ON_SHEET:
-                shown.append((generated.image, label(generated.prompt.removeprefix("label: "), generated.seed)))
-    if total > 1:
-        say(f"sheet: {save_sheet(shown, total, args.out, columns)}")
+    check_device(args.device)
+    model = LatentModel.load(folder).to(args.device)
+    total = UNCONDITIONAL_IMAGES if args.n is None else args.n
+    save_images(model.generate(total, args.seed), total, args.out, args.json)
     return 0
 
 
-def _write_set(args: argparse.Namespace, model, also: dict[str, str], options: dict[str, float]) -> int:
+def _write_dataset(args: argparse.Namespace, model, attributes: dict[str, str], options: dict[str, float]) -> int:
     from condgen.pipelines.synthetic_dataset import BATCH, write_set
 
-    labels, how = labels_of(args, model), args.format or "folder"
+    labels, kind = labels_of(args, model), args.format or "folder"
     batch = BATCH if args.batch is None else args.batch
-    if "label" in also:
+    if "label" in attributes:
         raise CondgenError("--set names a label; name those of a data set with --label.")
-    with telling("painting") as told:
+    with progress_bar("generating") as progress:
         place = write_set(
-            model, args.out, args.per_label, how, labels, also, args.seed, batch, progress=seldom(told), **options
+            model, args.out, args.per_label, kind, labels, attributes, args.seed, batch, seldom(progress), **options
         )
     if args.json:
-        print(json.dumps({"path": str(place), "format": how, "labels": labels or list(model.labels),
+        print(json.dumps({"path": str(place), "format": kind, "labels": labels or list(model.labels),
                           "per_label": args.per_label, "seed": args.seed}))  # fmt: skip
     else:
         print(place)
     return 0
 
 
-def line_of(generated, path: Path, as_json: bool) -> str:
-    """A line for stdout about one image."""
-    if as_json:
-        told = {"labels": generated.recipe["labels"], "seed": generated.seed, "path": str(path)}
-        return json.dumps(told | {"ms": round(generated.ms, 1)})
-    return f"{path}  {generated.prompt}  seed {generated.seed}  {generated.ms:.0f} ms"
-
-
-def seldom(progress: Callable[[float, str], None]) -> Callable[[float, str], None]:
-    """The same where it moves a bar; a line only every few seconds, and at the end, where it writes lines."""
+def seldom(progress: ProgressCallback) -> ProgressCallback:
+    """On a terminal `progress` itself; elsewhere it is called every few seconds, and at the end."""
     if sys.stderr.isatty():
         return progress
     last = time.monotonic()
 
-    def sometimes(share: float, what: str) -> None:
+    def sometimes(share: float, message: str) -> None:
         nonlocal last
         if share >= 1 or time.monotonic() - last >= SECONDS:
             last = time.monotonic()
-            progress(share, what)
+            progress(share, message)
 
     return sometimes

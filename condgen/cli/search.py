@@ -7,9 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from condgen.cli.data import add_columns
-from condgen.cli.evaluate import telling
-from condgen.cli.generate import check_device, check_folder
-from condgen.cli.terminal import say, show_json, table
+from condgen.cli.terminal import check_device, check_folder, progress_bar, say, show_json, table
 from condgen.contracts import CondgenError
 
 HELP = "find images by words, or by an image"
@@ -71,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     finder = Finder(encoder, gallery_of(encoder, args.data, **reading(args)))
     queries = [*args.queries, *args.more, *map(Words, args.text), *map(Path, args.image)]
     finder.check(queries, args.n)
-    with telling("embedding") as told:
+    with progress_bar("embedding") as told:
         finder.embed(args.cache, told)
     found = finder.find(queries, args.n)
     if args.json:

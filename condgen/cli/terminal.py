@@ -1,4 +1,4 @@
-"""What the verbs share: plain lines on stderr, an argument parser whose errors are ours, suggestions, sizes.
+"""What commands share: output, progress, shared options and their checks, an argument parser with suggestions.
 
 Importing this module imports nothing heavy.
 """
@@ -8,18 +8,27 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
 import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, ProgressCallback
 from condgen.files import renamed
 from condgen.text import printable
+
+MAX_ON_SHEET = 200
+"""Images on a sheet."""
+MAX_NAME_BYTES = 255
+"""The limit of common file systems."""
+
+# Output ---------------------------------------------------------------------------------------------------------------
 
 
 def say(text: str) -> None:
@@ -34,12 +43,12 @@ def show_json(value: object) -> None:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Warnings become one line on stderr, `warning: ...`, each of them once."""
-    said: set[str] = set()
+    """Prints each distinct warning once, as one line on stderr, `warning: ...`."""
+    shown: set[str] = set()
 
     def show(message, category, filename, lineno, file=None, line=None) -> None:
-        if (text := str(message)) not in said:
-            said.add(text)
+        if (text := str(message)) not in shown:
+            shown.add(text)
             say(f"warning: {text}")
 
     with warnings.catch_warnings():
@@ -55,43 +64,50 @@ def stopped(error: KeyboardInterrupt, message: str) -> int:
     return 128 + number
 
 
-def hint(word: str, words: Iterable[str]) -> str:
-    """' Did you mean ...?' where one of the words is close, else nothing."""
-    close = difflib.get_close_matches(word, list(words), n=1)
-    return f" Did you mean {close[0]}?" if close else ""
+@contextmanager
+def progress_bar(title: str, quiet: bool = False) -> Iterator[ProgressCallback]:
+    """A progress callback: moves a bar on a terminal, prints lines elsewhere, does nothing where `quiet`."""
+    if quiet:
+        yield lambda share, message: None
+        return
+    if not sys.stderr.isatty():
+        yield lambda share, message: say(f"{share:.0%} {message}")
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=1.0)
+        yield lambda share, message: bar.update(task, completed=share, description=message)
 
 
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser without abbreviations; what it refuses is a `CondgenError`."""
+@contextmanager
+def counted(items: Iterable, total: int) -> Iterator[tuple[Iterable, Callable[[str], None]]]:
+    """The items, and a function that prints a result; on a terminal under a bar that disappears at the end."""
+    show = partial(print, flush=True)
+    if not sys.stderr.isatty():
+        yield items, show
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+    columns = (TextColumn("generating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    if sys.stdout.isatty():  # results and bar share the screen
+        show = partial(console.print, soft_wrap=True, markup=False, highlight=False)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        yield bar.track(items, total=total), show
 
-    def parse_known_args(self, args=None, namespace=None):
-        """As argparse does, with old names of options in the place of the present ones; warns of each."""
-        words = self.prog.split()
-        names = renamed.OPTIONS.get(words[1], {}) if len(words) > 1 else {}
-        args = list(sys.argv[1:] if args is None else args)
-        for k, word in enumerate(args[: args.index("--")] if "--" in args else args):
-            name, equals, value = word.partition("=")
-            if name in names and name not in self._option_string_actions:
-                say(f"warning: {name} is now called {names[name]}")
-                args[k] = names[name] + equals + value
-        return super().parse_known_args(args, namespace)
 
-    def error(self, message: str) -> NoReturn:
-        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
-        close = hint(choice[1], re.findall(r"[\w-]+", choice[2])) if choice else ""
-        raise CondgenError(f"{message}.{close} See {self.prog} --help.")
+def save_sheet(shown: list[tuple], total: int, folder: Path, columns: int = 0) -> Path:
+    """Writes `grid.png` from (image, text) pairs, see `files.images.grid` and `write_beside`."""
+    from condgen.files.images import grid, png_bytes, write_beside
 
-    def refuse(self, unknown: list[str]) -> NoReturn:
-        """Raises for arguments that nothing took, with the closest option."""
-        options = [word for word in unknown if word.startswith("-")]
-        if not options:
-            raise CondgenError(f"{unknown[0]!r} was not expected here. See {self.prog} --help.")
-        name = options[0].split("=")[0]
-        known = [option for option in self._option_string_actions if option.startswith("--")]
-        raise CondgenError(f"There is no option {name}.{hint(name, known)} See {self.prog} --help.")
+    if total > len(shown):
+        say(f"The sheet shows the first {len(shown)} of {total} images.")
+    sheet = grid([image for image, _ in shown], [text for _, text in shown], columns)
+    return write_beside(folder / "grid.png", png_bytes(sheet))
 
 
 def bytes_of(folder: Path) -> int:
@@ -109,7 +125,108 @@ def human(size: float) -> str:
 
 
 def table(rows: Iterable[Iterable[object]], indent: int = 2) -> list[str]:
-    """Rows as aligned text; the last column is as long as it is."""
+    """Rows as aligned text; the last column is not padded."""
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells)]
     return [" " * indent + "  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in cells]
+
+
+# Arguments ------------------------------------------------------------------------------------------------------------
+
+
+def hint(word: str, words: Iterable[str]) -> str:
+    """' Did you mean ...?' where one of the words is close, else ''."""
+    close = difflib.get_close_matches(word, list(words), n=1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser without abbreviations, whose errors are `CondgenError`."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Like argparse, but old names of options are replaced by present ones, with a warning each."""
+        words = self.prog.split()
+        names = renamed.OPTIONS.get(words[1], {}) if len(words) > 1 else {}
+        args = list(sys.argv[1:] if args is None else args)
+        for k, word in enumerate(args[: args.index("--")] if "--" in args else args):
+            name, equals, value = word.partition("=")
+            if name in names and name not in self._option_string_actions:
+                say(f"warning: {name} is now called {names[name]}")
+                args[k] = names[name] + equals + value
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        close = hint(choice[1], re.findall(r"[\w-]+", choice[2])) if choice else ""
+        raise CondgenError(f"{message}.{close} See {self.prog} --help.")
+
+    def refuse(self, unknown: list[str]) -> NoReturn:
+        """Raises for unknown arguments, with the closest option."""
+        options = [word for word in unknown if word.startswith("-")]
+        if not options:
+            raise CondgenError(f"{unknown[0]!r} was not expected here. See {self.prog} --help.")
+        name = options[0].split("=")[0]
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        raise CondgenError(f"There is no option {name}.{hint(name, known)} See {self.prog} --help.")
+
+
+def comma_separated(text: str) -> tuple[str, ...]:
+    """'a, b' -> ('a', 'b')."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def key_values(texts: list[str], flag: str = "--set") -> dict[str, str]:
+    """['smiling=1', ...] as a dict; `CondgenError` for a text without =, or a name given twice."""
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise CondgenError(f"{flag} {text} is not understood. Expected NAME=VALUE, several with spaces between.")
+        if name in values:
+            raise CondgenError(f"{flag} names {name} twice, as {values[name]!r} and {value!r}.")
+        values[name] = value
+    return values
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """`--device`, see `check_device`."""
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, mps")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--model` and `--device`."""
+    parser.add_argument("--model", metavar="M", help="a name that `condgen list` shows, or a path")
+    add_device_argument(parser)
+
+
+def add_output_arguments(parser: argparse.ArgumentParser, json_help: str) -> None:
+    """`-o FOLDER` and `--json`."""
+    parser.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder, made if missing (default out)")
+    parser.add_argument("--json", action="store_true", help=json_help)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises `CondgenError` where a folder cannot be made or written; makes nothing yet."""
+    existing = folder.absolute()
+    if any("\0" in part or len(part.encode("utf-8", "replace")) > MAX_NAME_BYTES for part in existing.parts):
+        rule = f"a name has no NUL and at most {MAX_NAME_BYTES} bytes"
+        raise CondgenError(f"The folder {str(folder)[:60]!r} cannot be made ({rule}). Choose another with -o.")
+    while not os.path.exists(existing) and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        reason = "may not be written" if existing.is_dir() else "is a file"
+        raise CondgenError(f"The folder {folder} cannot be written ({existing} {reason}). Choose another with -o.")
+
+
+def check_device(device: str) -> None:
+    """Raises `CondgenError` where nothing can be computed on a device."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()  # a device without memory, such as meta, cannot give a value back
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise CondgenError(f"There is no device {device!r} here ({reason}). Try --device cpu.") from None

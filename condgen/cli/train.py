@@ -14,6 +14,7 @@ from pathlib import Path
 from condgen.cli.terminal import Parser, stopped
 from condgen.contracts import CondgenError
 
+HELP = "train a recipe: encoder, priors, decoder, model"
 USAGE = "condgen train RECIPE -o RUN [--data PATH] [--size S] [--minutes M] [--config FILE.yaml] [--FIELD VALUE ...]"
 OWN = ("out", "size", "config", "print_config", "help")
 

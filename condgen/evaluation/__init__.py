@@ -185,6 +185,6 @@ def _check_kind(by_label: bool, words: dict[str, object], labels: dict[str, obje
 
 
 def _load(path_or_name: Path | str | None):
-    from condgen.pipelines.auto import open_named
+    from condgen.pipelines.auto import load_pipeline
 
-    return open_named(path_or_name)
+    return load_pipeline(path_or_name)

@@ -27,12 +27,9 @@ from condgen.evaluation.report import cell, finite, table_of
 from condgen.evaluation.scenes import pictures_judged, scene_eval
 from condgen.files.images import grid, make_folder, png_bytes, write_bytes
 from condgen.files.plots import Curve, plot
-from condgen.files.registry import LABELS as LABEL_MODELS
-from condgen.files.registry import WORDS as WORD_MODELS
-from condgen.files.registry import find, found, paints_labels
-from condgen.files.registry import kind_of as models_kind
-from condgen.pipelines.auto import open_model
-from condgen.pipelines.base import kind_of, to_pil
+from condgen.files.registry import find, found
+from condgen.pipelines.auto import load_folder, task_of
+from condgen.pipelines.base import decoder_kind, to_pil
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.recipes import RECIPES, train
 from condgen.recipes.table import LABELS
@@ -103,7 +100,7 @@ class Contestant:
         last = [line for line in self.lines() if line.get("stage") == "decoder" and "seconds" in line]
         taken = {"training minutes": last[-1]["seconds"] / 60, "images seen": last[-1]["images"]} if last else {}
         weights = sum(p.numel() for p in self.model.decoder.parameters())
-        own = {"decoder": kind_of(self.model.decoder)} | ({"prior": self.prior} if self.prior else {})
+        own = {"decoder": decoder_kind(self.model.decoder)} | ({"prior": self.prior} if self.prior else {})
         return own | {"parameters of the decoder": weights} | taken
 
     def lines(self) -> list[dict]:
@@ -177,10 +174,11 @@ def compare(
         raise CondgenError("Name at least two recipes or models to compare; `condgen list` shows them.")
     recipes = [entry for entry in entries if entry in RECIPES and entry not in found()]
     models = {entry: find(entry) for entry in entries if entry not in recipes}
-    if odd := [entry for entry, folder in models.items() if models_kind(folder) not in (LABEL_MODELS, WORD_MODELS)]:
-        raise CondgenError(f"{odd[0]} paints neither from labels nor from words. Judge it with `condgen evaluate`.")
+    tasks = {entry: task_of(folder) for entry, folder in models.items()}
+    if other := [entry for entry, task in tasks.items() if task not in ("class-to-image", "text-to-image")]:
+        raise CondgenError(f"{other[0]} paints neither from labels nor from words. Judge it with `condgen evaluate`.")
     check_recipes(recipes, data)
-    by_label = {paints_labels(folder) for folder in models.values()} | {True for _ in recipes}
+    by_label = {task == "class-to-image" for task in tasks.values()} | {True for _ in recipes}
     if len(by_label) > 1:
         raise CondgenError("Some of these paint from labels and others from words: nothing can be asked of all.")
     make_folder(out)
@@ -204,7 +202,7 @@ def check_recipes(recipes: Sequence[str], data: str) -> None:
     if wordy := [name for name in recipes if RECIPES[name].family != LABELS]:
         raise CondgenError(
             f"{wordy[0]} does not paint from labels, and only such recipes are trained here. Train it first, and "
-            "compare the models of runs; `condgen shelf` puts those that are told nothing side by side."
+            "compare the models of runs; `condgen benchmark` puts those that are told nothing side by side."
         )
     own = {data or RECIPES[name].base.data for name in recipes}
     if "" in own:
@@ -221,7 +219,7 @@ def _trained(recipe: str, out: Path, minutes: float, seed: int, exam: LabelExam)
 
 def _entered(entry: str, folder: Path, taken: set[str]) -> list[Contestant]:
     """The contestants that a model folder stands for; where a name is taken, the whole path tells them apart."""
-    model = open_model(folder)
+    model = load_folder(folder)
     run = folder.parent if (folder.parent / "metrics.jsonl").is_file() else None
     name = entry if entry in RECIPES or entry in found() else (run or folder).name
     name = entry if any(one == name or one.startswith(f"{name},") for one in taken) else name

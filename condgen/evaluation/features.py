@@ -21,8 +21,8 @@ from condgen.decoders.cvae import CvaeDecoder
 from condgen.files.weights import new_like
 from condgen.nn.conditioning import condition
 from condgen.nn.specs import CondSpec
-from condgen.pipelines.base import kind_of
-from condgen.pipelines.encoder import ROWS, ImageEncoder, TextImageEncoder
+from condgen.pipelines.base import BATCH_ROWS, decoder_kind
+from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.pipelines.latent import LatentModel
 from condgen.training import checkpoint
 
@@ -233,8 +233,8 @@ def features_of(model) -> Eyes:
         return OfCritic(_critic_of(model)).eval()
     if decoder is not None:
         raise CondgenError(
-            f"{model.name} paints by {kind_of(decoder)} and has no encoder, posterior or critic whose features could "
-            "be judged."
+            f"{model.name} has a {decoder_kind(decoder)} decoder, but no encoder, posterior or critic whose features "
+            "could be evaluated."
         )
     return OfEncoder(model).eval()
 
@@ -313,7 +313,7 @@ def see(eyes: Eyes, images, device: torch.device | str = "cpu", done=lambda n: N
 
     def compute(own: slice) -> Tensor:
         parts = []
-        for part in torch.as_tensor(images[own]).split(ROWS):
+        for part in torch.as_tensor(images[own]).split(BATCH_ROWS):
             parts.append(eyes(to_float(part).to(device)).flatten(1).float().cpu())
             done(len(part))
         return torch.cat(parts)

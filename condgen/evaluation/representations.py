@@ -43,7 +43,8 @@ from condgen.metrics.probes import (
     zero_shot,
 )
 from condgen.metrics.retrieval import retrieval
-from condgen.pipelines.encoder import ROWS, TextImageEncoder
+from condgen.pipelines.base import BATCH_ROWS
+from condgen.pipelines.encoder import TextImageEncoder
 
 NEIGHBOURS, TEMPERATURE = 200, 0.1
 SPACE, SHOWN, QUERIES, NEAREST = 800, 2000, 12, 8
@@ -345,7 +346,7 @@ def warn_of_unseen(row: Row, texts: Sequence[str]) -> None:
 
 def _embedded(words: TextImageEncoder, images: np.ndarray) -> Tensor:
     """uint8 (N, 3, S, S) -> unit vectors (N, D), without all of them as floats at a time."""
-    return torch.cat([words.embed_image(to_float(part)) for part in torch.from_numpy(images).split(ROWS)])
+    return torch.cat([words.embed_image(to_float(part)) for part in torch.from_numpy(images).split(BATCH_ROWS)])
 
 
 # Captions -------------------------------------------------------------------------------------------------------------

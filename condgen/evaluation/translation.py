@@ -19,7 +19,7 @@ from condgen.data.synthetic.detector import Seen, detect
 from condgen.evaluation.distribution import rgb
 from condgen.evaluation.embed import Example
 from condgen.metrics.image_quality import similarity
-from condgen.pipelines.translator import Translator, recoloured
+from condgen.pipelines.translator import Translator, with_channels
 
 DRAWN = 500
 """Images of each side that are drawn for a test."""
@@ -89,8 +89,8 @@ def faithful(model: Translator, given: np.ndarray, wanted: np.ndarray, to: str =
     """How near translations, and the images as they are, come to their partners, uint8 (N, C, S, S)."""
     x = to_float(given)
     done = to_float(to_uint8(model.translate(x, to)))
-    y = recoloured(to_float(wanted), done.shape[1])
-    tried = {"translated": done, NOTHING: recoloured(x, y.shape[1])}
+    y = with_channels(to_float(wanted), done.shape[1])
+    tried = {"translated": done, NOTHING: with_channels(x, y.shape[1])}
     return {name: likeness(images, y) | {"N": len(y)} for name, images in tried.items()}
 
 

@@ -26,7 +26,7 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
         pictures: number of training images.
     """
     header = yaml.safe_dump(
-        {"library_name": "condgen", "pipeline_tag": model.TASK, "tags": list(model.TAGS)},
+        {"library_name": "condgen", "pipeline_tag": model.hub_task, "tags": list(model.tags)},
         sort_keys=False,
     )
     stages = _stages(metrics)

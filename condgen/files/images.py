@@ -1,4 +1,4 @@
-"""An image that knows how it was made: its recipe travels as PNG text and can be replayed."""
+"""Generated images with their recipe as PNG text, and sheets of images."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ KEY = "condgen"
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """One image.
+    """One generated image.
 
     Args:
         image: PIL, RGB or L.
-        recipe: prompt and prior, or `labels` by name; seed, options, size, model and model_id: all it takes to paint it
-            again.
-        clip_score: cosine of image and prompt in the model's own space; None where there is no prompt.
-        ms: time it took.
+        recipe: prompt and prior, or `labels` by name; seed, options, size, model and model_id: all it takes to generate
+            it again.
+        clip_score: cosine similarity of image and prompt in the model's space; None where there is no prompt.
+        ms: duration of generating it.
     """
 
     image: Image.Image
@@ -37,34 +37,31 @@ class GeneratedImage:
 
     @property
     def prompt(self) -> str:
-        """What was asked for: the prompt, or the labels as text."""
-        return asked(self.recipe)
+        """The prompt, or the labels as text."""
+        return prompt_of(self.recipe)
 
     @property
     def seed(self) -> int:
         return self.recipe["seed"]
 
     def png(self) -> bytes:
-        """The PNG with its recipe: `parameters`, the string other programs read, and `condgen`, JSON of ours."""
-        text = PngImagePlugin.PngInfo()
-        text.add_itxt("parameters", parameters(self.recipe).encode("utf-8", "replace").decode())
-        text.add_itxt(KEY, json.dumps(self.recipe, ensure_ascii=True, sort_keys=True))
-        return png_bytes(self.image, pnginfo=text)
+        """The PNG with its recipe."""
+        return png_with_recipe(self.image, self.recipe, parameters(self.recipe))
 
     @property
     def file_name(self) -> str:
         """From prompt or labels and seed, safe on every file system."""
         labels = self.recipe.get("labels", {}).items()
-        told = " ".join(f"{v}" if k == "label" else f"{k} {_plain(v)}" for k, v in labels)
-        return f"{slug(told or self.prompt)}-{self.seed}.png"
+        text = " ".join(f"{v}" if k == "label" else f"{k} {_plain(v)}" for k, v in labels)
+        return f"{slug(text or self.prompt)}-{self.seed}.png"
 
     def save(self, folder: Path | str) -> Path:
         """Writes the PNG into a folder, which is made if missing; gives its path, see `write_beside`."""
         return write_beside(make_folder(folder) / self.file_name, self.png())
 
 
-def asked(recipe: dict) -> str:
-    """What a recipe asks for: the prompt, or `label: Sneaker, age: 30`."""
+def prompt_of(recipe: dict) -> str:
+    """The prompt of a recipe, or its labels as text: `label: Sneaker, age: 30`."""
     if "labels" not in recipe:
         return recipe["prompt"]
     return ", ".join(f"{name}: {_plain(value)}" for name, value in recipe["labels"].items()) or "anything"
@@ -75,11 +72,11 @@ def _plain(value: object) -> str:
 
 
 def parameters(recipe: dict) -> str:
-    """The recipe as the widely read one-string form."""
+    """The recipe in the one-string form that other programs read."""
     rest = {k: v for k, v in recipe.items() if k not in ("prompt", "labels")}
     names = {"steps": "Steps", "guidance": "CFG scale", "seed": "Seed", "model": "Model", "model_id": "Model hash"}
     facts = ", ".join(f"{names.get(k, k)}: {v}" for k, v in rest.items() if k != "size")
-    return f"{asked(recipe)}\n{facts}, Size: {recipe['size']}x{recipe['size']}"
+    return f"{prompt_of(recipe)}\n{facts}, Size: {recipe['size']}x{recipe['size']}"
 
 
 def read_recipe(path: Path | str) -> dict:
@@ -90,32 +87,35 @@ def read_recipe(path: Path | str) -> dict:
     """
     path = Path(path)
     try:
-        with Image.open(path, formats=("PNG",)) as picture:
-            if picture.width * picture.height > MAX_PIXELS or picture.is_animated:
-                raise ValueError(f"{picture.width} x {picture.height} pixels, animated: {picture.is_animated}")
-            text = picture.text.get(KEY)  # decodes the pixels, for texts may stand behind them
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.width * image.height > MAX_PIXELS or image.is_animated:
+                raise ValueError(f"{image.width} x {image.height} pixels, animated: {image.is_animated}")
+            text = image.text.get(KEY)  # decodes the pixels, for text chunks may follow them
     except OSError as error:
-        raise CondgenError(f"{path} is no readable image ({error.strerror or 'no PNG'}).") from None
+        raise CondgenError(f"{path} cannot be read as an image ({error.strerror or 'not a PNG'}).") from None
     except Exception as error:  # a decoder fed with arbitrary bytes may raise nearly anything
-        raise CondgenError(f"{path} is no sound image ({str(error)[:200]}).") from None
+        raise CondgenError(f"{path} is a damaged image ({str(error)[:200]}).") from None
     if not text:
         raise CondgenError(f"{path} carries no recipe. Only PNG files that condgen wrote can be replayed.")
     try:
         recipe = json.loads(text)
         if isinstance(recipe, dict) and "translated" in recipe:
-            raise CondgenError(f"{path} was translated from another image, not painted: see condgen translate.")
-        wanted = {"labels"} if "labels" in recipe else {"prompt", "prior"}
-        if not isinstance(recipe, dict) or not {"seed", "model", "model_id", *wanted} <= set(recipe):
+            raise CondgenError(f"{path} was translated from another image, not generated: see condgen translate.")
+        condition = {"labels"} if "labels" in recipe else {"prompt", "prior"}
+        if not isinstance(recipe, dict) or not {"seed", "model", "model_id", *condition} <= set(recipe):
             raise ValueError("a field is missing")
         if not isinstance(recipe.get("labels", {}), dict):
-            raise ValueError("labels have names")
+            raise ValueError("labels are not named")
+        texts = ("model", "model_id", *(condition - {"labels"}))
+        if wrong := [name for name in texts if not isinstance(recipe[name], str)]:
+            raise CondgenError(f"The recipe in {path} is damaged: {wrong[0]} is {recipe[wrong[0]]!r}.")
     except (ValueError, TypeError, RecursionError):
         raise CondgenError(f"The recipe in {path} is damaged.") from None
     return recipe
 
 
 def slug(text: str, limit: int = 60) -> str:
-    """A short ASCII file name for any text; what does not fit is told apart by a hash."""
+    """A short ASCII file name for any text; where characters are lost, a hash keeps names distinct."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     short = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
     if short and len(short) <= limit and re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") == short:
@@ -124,7 +124,7 @@ def slug(text: str, limit: int = 60) -> str:
 
 
 def make_folder(folder: Path | str) -> Path:
-    """Makes a folder that can be written to, or raises `CondgenError`."""
+    """Makes a folder; `CondgenError` where it cannot be written."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,8 +134,10 @@ def make_folder(folder: Path | str) -> Path:
         probe.touch()
         probe.unlink()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        why = getattr(error, "strerror", None) or error
-        raise CondgenError(f"The folder {str(folder)!r} cannot be written ({why}). Choose another with -o.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise CondgenError(
+            f"The folder {str(folder)!r} cannot be written ({reason}). Choose another with -o."
+        ) from None
     return folder
 
 
@@ -151,59 +153,67 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_beside(path: Path, data: bytes) -> Path:
-    """Writes a file and gives its path; what is there of that name is kept, and the new file gets a number.
+    """Writes a file and gives its path; where another file or folder has that name, a number is added to the new one.
 
-    A file with the same bytes is written anew; another file, or a folder, takes the name.
+    A file with the same bytes is overwritten.
     """
-    own, number = path, 1
-    while own.is_dir() or (own.exists() and own.read_bytes() != data):
+    free, number = path, 1
+    while free.is_dir() or (free.exists() and free.read_bytes() != data):
         number += 1
-        own = path.with_stem(f"{path.stem}-{number}")
-    write_bytes(own, data)
-    return own
+        free = path.with_stem(f"{path.stem}-{number}")
+    write_bytes(free, data)
+    return free
 
 
-def png_bytes(image: Image.Image, **more) -> bytes:
+def png_bytes(image: Image.Image, **kwargs) -> bytes:
     """An image as PNG."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", **more)
+    image.save(buffer, "PNG", **kwargs)
     return buffer.getvalue()
 
 
+def png_with_recipe(image: Image.Image, recipe: dict, parameters: str) -> bytes:
+    """A PNG with two texts: `parameters`, which other programs read, and `condgen`, the recipe as JSON."""
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("parameters", parameters.encode("utf-8", "replace").decode())
+    text.add_itxt(KEY, json.dumps(recipe, ensure_ascii=True, sort_keys=True))
+    return png_bytes(image, pnginfo=text)
+
+
 def tile(text: str, cell: int = 160) -> Image.Image:
-    """A text in the place of an image on a sheet."""
+    """A text as an image, for a sheet."""
     size, margin, step = (14, 10, 18) if cell > 100 else (11, 2, 14)
-    font, picture = ImageFont.load_default(size=size), Image.new("RGB", (cell, cell), (245, 245, 245))
+    font, image = ImageFont.load_default(size=size), Image.new("RGB", (cell, cell), (245, 245, 245))
     lines = _wrap(text, font, cell - 2 * margin, most=min(7, cell // step))
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     for k, line in enumerate(lines):
         draw.text((margin, (cell - step * len(lines)) / 2 + step * k), line, fill=(40, 40, 40), font=font)
-    return picture
+    return image
 
 
-def grid(pictures: list[Image.Image | None], labels: list[str], columns: int = 0, cell: int = 160) -> Image.Image:
+def grid(images: list[Image.Image | None], labels: list[str], columns: int = 0, cell: int = 160) -> Image.Image:
     """A sheet of images with a line of text under each.
 
     Args:
-        pictures: all square; None leaves a place empty.
-        labels: one for each; '' for none.
+        images: all square; None leaves a cell empty.
+        labels: one per image; '' for none.
         columns: 0 makes the sheet about square.
         cell: edge of an image on the sheet in pixels; small images are enlarged without smoothing.
     """
-    columns = columns or min(len(pictures), max(1, round(len(pictures) ** 0.5 * 1.2)))
-    rows = -(-len(pictures) // columns)
+    columns = columns or min(len(images), max(1, round(len(images) ** 0.5 * 1.2)))
+    rows = -(-len(images) // columns)
     font = ImageFont.load_default(size=11)
     wrapped = [_wrap(label, font, cell - 4) for label in labels]
     text_height = 14 * max([len(lines) for lines in wrapped] or [0]) + 4
     pad = 6
     sheet = Image.new("RGB", (pad + columns * (cell + pad), pad + rows * (cell + text_height + pad)), "white")
     draw = ImageDraw.Draw(sheet)
-    for i, (picture, lines) in enumerate(zip(pictures, wrapped)):
-        if picture is None:
+    for i, (image, lines) in enumerate(zip(images, wrapped)):
+        if image is None:
             continue
         x, y = pad + i % columns * (cell + pad), pad + i // columns * (cell + text_height + pad)
-        smooth = Image.Resampling.LANCZOS if picture.width > cell else Image.Resampling.NEAREST
-        sheet.paste(picture.convert("RGB").resize((cell, cell), smooth), (x, y))
+        smooth = Image.Resampling.LANCZOS if image.width > cell else Image.Resampling.NEAREST
+        sheet.paste(image.convert("RGB").resize((cell, cell), smooth), (x, y))
         draw.rectangle((x, y, x + cell - 1, y + cell - 1), outline=(210, 210, 210))
         for k, line in enumerate(lines):
             draw.text((x + 2, y + cell + 2 + 14 * k), line, fill=(40, 40, 40), font=font)

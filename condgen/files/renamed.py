@@ -23,7 +23,7 @@ READING_FIELDS = {
     "where_a": "filter_a", "where_b": "filter_b", "max_bad": "max_bad_fraction", "without": "exclude_classes",
 }  # fmt: skip
 """What the index says of how the training data were read."""
-COMMANDS = {"manifold": "latent-space"}
+COMMANDS = {"manifold": "latent-space", "shelf": "benchmark"}
 """Commands."""
 TOOLS = {"novelty": "anomaly"}
 """Tools of `condgen latent-space`."""
@@ -35,6 +35,7 @@ _TOOL_OPTIONS = {
     "--where": "--filter", "--attributes": "--attribute-columns",
 }  # fmt: skip
 OPTIONS = {
+    "benchmark": {"--collection": "--dataset"},
     "data": {"--split": "--split-column", "--attributes": "--attribute-columns"} | _COLUMN_OPTIONS | _READING_OPTIONS,
     "embed": {"--max-bad": "--max-bad-fraction"} | _COLUMN_OPTIONS | _READING_OPTIONS,
     "encode": {"--text-column": "--caption-column"} | _READING_OPTIONS,

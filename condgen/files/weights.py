@@ -245,7 +245,9 @@ def fingerprint(module: nn.Module) -> str:
     A field that was `added` does not count while it stands at its default, so that older names stay as they were.
     """
     if dataclasses.is_dataclass(getattr(module, "config", None)):
-        defaults = {f.name: f.default for c in _configs(module) for f in dataclasses.fields(c) if f.metadata.get("added")}
+        defaults = {
+            f.name: f.default for c in _configs(module) for f in dataclasses.fields(c) if f.metadata.get("added")
+        }
         shape = {k: v for k, v in described(module).items() if k not in defaults or v != defaults[k]}
     else:  # the user's own encoder
         shape = {name: getattr(module, name) for name in ("size", "embed_dim", "vocab", "context")}

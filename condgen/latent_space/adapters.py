@@ -194,7 +194,7 @@ class ConditionalLatentSpace:
         self.encodes = isinstance(decoder, CvaeDecoder)
         self.latent = decoder.config.latent if self.encodes else decoder.config.code
         values = condition if isinstance(condition, str) else dict(condition)
-        self.net = _ConditionalNet(decoder, model.condition([values])).eval()
+        self.net = _ConditionalNet(decoder, model.cond_batch([values])).eval()
         self.encode, self.decode = self.net.encode, self.net.decode
 
 

@@ -1,51 +1,108 @@
-"""Opening a model as what its index says it is."""
+"""Registry of pipelines, and loading a model as the class that its index names.
+
+Importing this module imports nothing heavy: what commands need to know before they load a model stands here.
+"""
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condgen.files.registry import LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, find, is_foreign, kind_of
+from condgen.files.registry import class_name, find, is_foreign
 
 if TYPE_CHECKING:
-    from condgen.pipelines.class_to_image import ClassToImage
-    from condgen.pipelines.encoder import ImageEncoder
-    from condgen.pipelines.latent import LatentModel
-    from condgen.pipelines.text_to_image import TextToImage
-    from condgen.pipelines.translator import Translator
-
-    Model = TextToImage | ClassToImage | LatentModel | ImageEncoder | Translator
+    from condgen.pipelines.base import Pipeline
 
 
-def open_named(path_or_name: str | Path | None) -> Model:
-    """A model by path or name, see `models.find`, or an encoder of another library, see `encoders.opening`."""
+@dataclass(frozen=True)
+class PipelineKind:
+    """A pipeline class, described without importing it.
+
+    Args:
+        name: the class, as the index names it.
+        module: where it is defined.
+        task: `text-to-image`, `class-to-image`, `unconditional`, `image-to-image`, `text-image-encoding` or
+            `image-encoding`.
+        title: heading of such models in `condgen list`.
+        summary: what such a model does, for messages.
+        command: a command that uses one; {} stands for its name or folder.
+    """
+
+    name: str
+    module: str
+    task: str
+    title: str
+    summary: str
+    command: str
+
+    def load(self, folder: Path, **kwargs) -> Pipeline:
+        """Loads a model directory of this kind; errors as in `Pipeline.load`."""
+        return self.pipeline_class.load(folder, **kwargs)
+
+    @property
+    def pipeline_class(self) -> type[Pipeline]:
+        return getattr(importlib.import_module(self.module), self.name)
+
+
+KINDS: dict[str, PipelineKind] = {}
+"""Class name in the index -> kind, in the order of `condgen list`."""
+
+
+def register(kind: PipelineKind) -> None:
+    """Adds a kind of pipeline; one of the same name is replaced."""
+    KINDS[kind.name] = kind
+
+
+register(PipelineKind(
+    "TextToImage", "condgen.pipelines.text_to_image", "text-to-image", "Text-to-image models (unCLIP / DALL-E 2)",
+    "generates images from prompts", "generate PROMPT --model {}",
+))  # fmt: skip
+register(PipelineKind(
+    "ClassToImage", "condgen.pipelines.class_to_image", "class-to-image",
+    "Class- and attribute-conditional models (DDPM, CGAN, CVAE)",
+    "generates images from labels", "sample --label LABEL --model {}",
+))  # fmt: skip
+register(PipelineKind(
+    "LatentModel", "condgen.pipelines.latent", "unconditional", "Unconditional models (autoencoders, VAEs, GANs)",
+    "generates images without a condition", "sample --model {}",
+))  # fmt: skip
+register(PipelineKind(
+    "Translator", "condgen.pipelines.translator", "image-to-image", "Image-to-image models (pix2pix, CycleGAN)",
+    "translates images to images", "translate {} IMAGE",
+))  # fmt: skip
+register(PipelineKind(
+    "TextImageEncoder", "condgen.pipelines.encoder", "text-image-encoding", "Text and image encoders (CLIP)",
+    "embeds texts and images", "search {} --data PATH QUERY",
+))  # fmt: skip
+register(PipelineKind(
+    "ImageEncoder", "condgen.pipelines.encoder", "image-encoding", "Image encoders (SimCLR, MoCo, supervised)",
+    "embeds images", "search {} --data PATH IMAGE",
+))  # fmt: skip
+
+
+def kind_of(folder: Path) -> PipelineKind:
+    """The kind of the model in a folder; TextToImage, whose `load` names the problem, where the index is damaged."""
+    return KINDS.get(class_name(folder), KINDS["TextToImage"])
+
+
+def task_of(folder: Path) -> str:
+    """The task of the model in a folder, see `PipelineKind`; '' where the index is unreadable or names no kind."""
+    kind = KINDS.get(class_name(folder))
+    return kind.task if kind else ""
+
+
+def load_folder(folder: Path) -> Pipeline:
+    """Loads a model directory as the class that its index names; errors as in `Pipeline.load`."""
+    return kind_of(folder).load(folder)
+
+
+def load_pipeline(path_or_name: str | Path | None) -> Pipeline:
+    """A model by path or name, see `files.registry.find`, or an encoder of another library, see `open_encoder`."""
     if not is_foreign(path_or_name):
-        return open_model(find(path_or_name))
+        return load_folder(find(path_or_name))
     from condgen.encoders.interop.load import open_encoder
     from condgen.pipelines.encoder import TextImageEncoder
 
     return TextImageEncoder(*open_encoder(path_or_name), {"name": Path(str(path_or_name)).name})
-
-
-def open_model(folder: Path) -> Model:
-    """A model that paints words, labels or neither, an encoder or a translator; errors as in their `load`."""
-    kind = kind_of(folder)
-    if kind == LABELS:
-        from condgen.pipelines.class_to_image import ClassToImage
-
-        return ClassToImage.load(folder)
-    if kind == LATENTS:
-        from condgen.pipelines.latent import LatentModel
-
-        return LatentModel.load(folder)
-    if kind in (PAIRS, PICTURES):
-        from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
-
-        return (TextImageEncoder if kind == PAIRS else ImageEncoder).load(folder)
-    if kind == TRANSLATORS:
-        from condgen.pipelines.translator import Translator
-
-        return Translator.load(folder)
-    from condgen.pipelines.text_to_image import TextToImage
-
-    return TextToImage.load(folder)

@@ -1,48 +1,54 @@
-"""What every model in use has in common: decoders, seeds, progress, images, and its folder on disk."""
+"""What every pipeline has in common: parts on disk, device, seeds, progress, and replaying a recipe."""
 
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError, Decoder, short
+from condgen.contracts import CondgenError, Decoder, SamplingOption, short
 from condgen.data.batches.captions import to_uint8
 from condgen.decoders.cgan import CganDecoder
 from condgen.decoders.cvae import CvaeDecoder
 from condgen.decoders.diffusion import DiffusionDecoder
 from condgen.files import renamed
-from condgen.files.registry import INDEX, LABELS, LATENTS, PAIRS, PICTURES, TRANSLATORS, WORDS
-from condgen.files.weights import read_json, whole, write_json
+from condgen.files.images import GeneratedImage
+from condgen.files.registry import INDEX
+from condgen.files.weights import load_part, read_json, save_part, sketch_part, whole, write_json
+from condgen.nn.conditioning import CondSpec
+from condgen.pipelines.auto import KINDS, PipelineKind
 
 FORMAT = 1
-MOST_PICTURES = 10_000
-DECODERS: dict[str, type[nn.Module]] = {"diffusion": DiffusionDecoder, "cgan": CganDecoder, "cvae": CvaeDecoder}
-"""Kind of a decoder -> class."""
-ELSEWHERE = {
-    WORDS: ("paints from words", "generate PROMPT --model"),
-    LABELS: ("paints from labels", "sample --label NAME --model"),
-    PAIRS: ("embeds images and words, and paints nothing", "evaluate --data PATH"),
-    PICTURES: ("embeds images, and paints nothing", "evaluate --data PATH"),
-    LATENTS: ("paints from codes, and is told nothing", "sample --model"),
-    TRANSLATORS: ("turns images into images", "translate"),
+MAX_IMAGES = 10_000
+BATCH_ROWS = 256
+"""Images, texts or latents that go through a network at a time."""
+PartType = tuple[type[nn.Module], type]
+"""A network class and the class of its config."""
+DECODERS: dict[str, tuple[type[nn.Module], type[CondSpec]]] = {
+    "diffusion": (DiffusionDecoder, DiffusionDecoderConfig),
+    "cgan": (CganDecoder, CganConfig),
+    "cvae": (CvaeDecoder, CvaeConfig),
 }
-"""What a model does, and a command for it."""
+"""Kind of decoder -> (class, class of its config)."""
+NOT_OPTIONS = ("prompt", "labels", "seed", "prior", "size", "model", "model_id")
+"""Fields of a recipe that are not sampling options."""
 
 
-def kind_of(decoder: Decoder) -> str:
+def decoder_kind(decoder: Decoder) -> str:
     """The name of a decoder's kind in DECODERS."""
     return next(kind for kind, cls in DECODERS.items() if type(decoder) is cls)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where painting stands: `step` of `steps`, and the images so far, (B, C, S, S) in [-1, 1]."""
+    """Progress of sampling: `step` of `steps`, and the images so far, (B, C, S, S) in [-1, 1]."""
 
     step: int
     steps: int
@@ -50,16 +56,16 @@ class Progress:
 
 
 def generator(seed: int) -> torch.Generator:
-    """The generator that a seed names; `CondgenError` when it is no integer from 0 to 2**63 - 1."""
+    """The random generator of a seed; `CondgenError` unless it is an integer from 0 to 2**63 - 1."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise CondgenError(f"A seed must be an integer from 0 to 2**63 - 1, got {short(seed)}.")
     return torch.Generator().manual_seed(seed)
 
 
 def seeds_from(seed: int, n: int) -> range:
-    """The seeds of n images, `seed` and the next; `CondgenError` when n or one of them is out of range."""
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST_PICTURES:
-        raise CondgenError(f"The number of images must be an integer from 1 to {MOST_PICTURES}, got {short(n)}.")
+    """The seeds of n images, `seed`, `seed + 1`, ...; `CondgenError` where n or a seed is out of range."""
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_IMAGES:
+        raise CondgenError(f"The number of images must be an integer from 1 to {MAX_IMAGES}, got {short(n)}.")
     generator(seed)
     generator(seed + n - 1)
     return range(seed, seed + n)
@@ -67,42 +73,231 @@ def seeds_from(seed: int, n: int) -> range:
 
 def to_pil(images: Tensor) -> list[Image.Image]:
     """(B, C, H, W) in [-1, 1] -> PIL images: RGB, or L where C is 1."""
-    pictures = to_uint8(images).transpose(0, 2, 3, 1).copy()
-    return [Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture) for picture in pictures]
+    arrays = to_uint8(images).transpose(0, 2, 3, 1).copy()
+    return [Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array) for array in arrays]
 
 
-def index_of(folder: Path, kind: str) -> dict[str, Any]:
-    """`model_index.json` of a model of a kind.
+class Pipeline:
+    """A trained model: its parts, and what its index says about it.
 
-    Raises:
-        CondgenError: it is missing, damaged or of another kind; where condgen has a command for that, it is named.
+    A subclass has `main`, `parts` and `part_fields` to be saved, `part_types` and `_arguments` to be loaded, and is
+    registered in `pipelines.auto`.
+
+    Args:
+        about: fields of `model_index.json` beyond those that describe the parts.
+        model_id: sixteen hex digits that identify weights, configs and tokenizer.
     """
-    path = folder / INDEX
-    index = read_json(path)
-    index = renamed.index(index) if isinstance(index, dict) else index
-    if not isinstance(index, dict) or index.get("_class_name") != kind or index.get("format") != FORMAT:
-        named = (index.get("_class_name"), index.get("format")) if isinstance(index, dict) else ("list", "unknown")
-        told = f"a {named[0]} of format {named[1]}, expected a {kind} of format {FORMAT}"
-        other = ELSEWHERE.get(named[0]) if isinstance(named[0], str) and named[0] != kind else None
-        hint = f" It {other[0]}: condgen {other[1]} {folder}." if other else ""
-        raise CondgenError(f"{path} describes {told}.{hint}")
-    if (decoder := index.get("decoder", "diffusion")) not in [*DECODERS]:
-        raise CondgenError(f"{path} names the decoder {short(decoder)}, expected one of {', '.join(DECODERS)}.")
-    if not isinstance(index.get("name", ""), str):
-        raise CondgenError(f"{path} names the model {short(index['name'])}, expected a text.")
-    return index
 
+    hub_task: ClassVar[str]
+    """The task on the model card, a pipeline tag of the Hugging Face hub."""
+    tags: ClassVar[tuple[str, ...]] = ()
+    """Tags of the model card."""
+    default_name: ClassVar[str] = "model"
+    described: ClassVar[tuple[str, ...]] = ()
+    """Fields of the index that describe the parts and are left out of `about`."""
+    half_parts: ClassVar[tuple[str, ...]] = ()
+    """Parts whose names begin so are stored with 16 bits; they compute with 32."""
 
-def write_index(folder: Path, kind: str, head: dict[str, Any], about: dict[str, Any], card: str) -> None:
-    """Writes the card, where there is one, and last the index, which makes a folder a model."""
-    if card:
-        with whole(folder / "README.md") as file:
-            file.write_text(card, encoding="utf-8")
-    write_json(folder / INDEX, {"_class_name": kind, "format": FORMAT} | head | about)
+    path: Path | None = None
+    """The folder it was loaded from."""
+
+    def __init__(self, about: dict[str, Any] | None = None, model_id: str = ""):
+        self.about, self.model_id = about or {}, model_id
+        for module in self.modules.values():
+            module.eval()
+
+    @classmethod
+    def kind(cls) -> PipelineKind:
+        """What is registered about this class, its task among it."""
+        return KINDS[cls.__name__]
+
+    @property
+    def main(self) -> nn.Module:
+        """The network whose config gives the size of the images, and whose parameters give the device."""
+        raise NotImplementedError
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """Name of its folder -> every part that `part_types` loads."""
+        raise NotImplementedError
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """All modules, those among them that are loaded in another way than `parts`."""
+        return self.parts
+
+    @property
+    def stack(self) -> str:
+        """What it is made of, the beginning of a sentence of the model card."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        return self.about.get("name", self.default_name)
+
+    @property
+    def size(self) -> int:
+        """Edge S of the images in pixels."""
+        return self.main.config.size
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.main.parameters()).device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves all modules to a device, in place."""
+        for module in self.modules.values():
+            module.to(device)
+        return self
+
+    # On disk ----------------------------------------------------------------------------------------------------------
+
+    def part_fields(self) -> dict[str, Any]:
+        """Fields of the index that describe the parts."""
+        return {}
+
+    def save(self, folder: Path | str, card: str = "", half: bool = True) -> None:
+        """Writes the model directory.
+
+        Args:
+            folder: made if missing.
+            card: text of the model card, `README.md`.
+            half: store `half_parts` with 16 bits. Encoders always keep 32, for their fingerprint names the embedding
+                space that other parts were trained on.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save_parts(folder, half)
+        if card:
+            with whole(folder / "README.md") as file:
+                file.write_text(card, encoding="utf-8")
+        # last: the index makes the folder a model
+        head = {"_class_name": type(self).__name__, "format": FORMAT}
+        write_json(folder / INDEX, head | self.part_fields() | self.about)
+
+    def _save_parts(self, folder: Path, half: bool) -> None:
+        for name, part in self.parts.items():
+            save_part(part, folder / name, half and name.startswith(self.half_parts))
+
+    @classmethod
+    def load(cls, folder: Path | str, **kwargs: Any) -> Self:
+        """Reads a model directory, without network and without pickle.
+
+        Raises:
+            CondgenError: something is missing, damaged or of another kind; the message names the file.
+        """
+        folder = Path(folder)
+        index = cls.read_index(folder)
+        parts = {name: load_part(*types, folder / name) for name, types in cls.part_types(index).items()}
+        about = {name: v for name, v in index.items() if name not in ("_class_name", "format", *cls.described)}
+        model = cls(**cls._arguments(folder, index, parts, **kwargs), about=about, model_id=model_id_of(folder))
+        model.path = folder
+        return model
+
+    @classmethod
+    def part_types(cls, index: dict[str, Any]) -> dict[str, PartType]:
+        """Folder -> (class, class of its config) of every part that an index names."""
+        raise NotImplementedError
+
+    @classmethod
+    def _arguments(cls, folder: Path, index: dict[str, Any], parts: dict[str, nn.Module]) -> dict[str, Any]:
+        """Loaded parts -> arguments of the constructor."""
+        raise NotImplementedError
+
+    @classmethod
+    def read_index(cls, folder: Path) -> dict[str, Any]:
+        """`model_index.json` of a model of this class, with present names.
+
+        Raises:
+            CondgenError: it is missing, damaged or of another class; the message names a command for that class.
+        """
+        path, expected = folder / INDEX, cls.__name__
+        index = read_json(path)
+        if not isinstance(index, dict):
+            raise CondgenError(f"{path} describes a list of format unknown, expected a {expected} of format {FORMAT}.")
+        index = renamed.index(index)
+        found, version = index.get("_class_name"), index.get("format")
+        if found != expected or version != FORMAT:
+            other = KINDS.get(found) if isinstance(found, str) and found != expected else None
+            hint = f" It {other.summary}: condgen {other.command.format(folder)}." if other else ""
+            message = f"a {found} of format {version}, expected a {expected} of format {FORMAT}"
+            raise CondgenError(f"{path} describes {message}.{hint}")
+        if not isinstance(index.get("name", ""), str):
+            raise CondgenError(f"{path} names the model {short(index['name'])}, expected a text.")
+        cls._check_index(index, path)
+        return index
+
+    @classmethod
+    def _check_index(cls, index: dict[str, Any], path: Path) -> None:
+        """Raises `CondgenError` where a field that describes the parts is damaged."""
+
+    @staticmethod
+    def _check_choice(path: Path, what: str, name: object, choices: Iterable[str]) -> None:
+        if not isinstance(name, str) or name not in choices:
+            raise CondgenError(f"{path} names the {what} {short(name)}, expected one of {', '.join(choices)}.")
+
+    @classmethod
+    def sketch(cls, folder: Path, index: dict[str, Any]) -> dict[str, nn.Module]:
+        """All modules of a model directory on the meta device: shapes and options without weights."""
+        return {name: sketch_part(*types, folder / name) for name, types in cls.part_types(index).items()}
+
+    @classmethod
+    def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
+        """What `condgen info` says of a model beyond index, parts and options.
+
+        Args:
+            modules: see `sketch`.
+        """
+        raise NotImplementedError
+
+    # Generating -------------------------------------------------------------------------------------------------------
+
+    def _finish(
+        self, frames: Iterable[Progress], describe: Callable[[Progress], tuple[dict[str, Any], float | None]]
+    ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
+        """Passes on every step of one image; the last comes again, with the finished image.
+
+        Args:
+            describe: the fields of the recipe, and the CLIP score, of the last step.
+        """
+        began = time.perf_counter()
+        for progress in frames:
+            yield progress, None
+        ms = (time.perf_counter() - began) * 1000
+        recipe, clip_score = describe(progress)
+        recipe |= {"size": self.size, "model": self.name, "model_id": self.model_id}
+        yield progress, GeneratedImage(to_pil(progress.images)[0], recipe, clip_score, ms)
+
+    def replay(self, recipe: dict[str, Any]) -> GeneratedImage:
+        """Generates an image again from its recipe.
+
+        Raises:
+            CondgenError: the recipe holds options or values that this model does not have.
+        """
+        options = {name: value for name, value in recipe.items() if name not in NOT_OPTIONS}
+        known = [option.name for option in self._options_of(recipe)]
+        if unknown := sorted(set(options) - set(known)):
+            raise CondgenError(
+                f"The recipe holds {', '.join(unknown)}, which {self.path or self.name} does not have as options; its "
+                f"options are {', '.join(known) or 'none'}. Another program changed the file."
+            )
+        return next(iter(self._generate_from(recipe, options)))
+
+    def _options_of(self, recipe: dict[str, Any]) -> tuple[SamplingOption, ...]:
+        """The sampling options that a recipe may hold."""
+        return ()
+
+    def _generate_from(self, recipe: dict[str, Any], options: dict[str, float]) -> Iterator[GeneratedImage]:
+        raise CondgenError(f"{self.name} {self.kind().summary}, and cannot replay a recipe.")
+
+    @torch.inference_mode()
+    def _in_chunks(self, compute: Callable[[Tensor], Tensor], rows: Tensor, size: int = BATCH_ROWS) -> Tensor:
+        """`compute` over any number of rows, `size` at a time on the device; float32 on the CPU."""
+        return torch.cat([compute(part.to(self.device)).float().cpu() for part in rows.split(size)])
 
 
 def model_id_of(folder: Path) -> str:
-    """Sixteen hex digits that name all weights, configs and the tokenizer of a model folder."""
+    """Sixteen hex digits that identify all weights, configs and the tokenizer of a model folder."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*/*")):
         if file.suffix in (".safetensors", ".json") and file.is_file():

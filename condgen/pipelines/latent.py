@@ -1,85 +1,74 @@
-"""Models that are told nothing: an autoencoder or a GAN in use, codes to images and, where it can, back.
+"""Unconditional models: autoencoders and GANs; latents -> images and, where there is an encoder, back.
 
 model = condgen.load("runs/vae/model")
-model.decode(model.encode(images))       # what it keeps of images
-model.sample(range(16))                  # new ones, a seed names each
+model.decode(model.encode(images))       # reconstructions
+model.sample(range(16))                  # new images, one per seed
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from condgen.baselines.autoencoders import Autoencoder
-from condgen.baselines.gans import Gan, GanCritic
-from condgen.baselines.mixture import Mixture
-from condgen.contracts import CondgenError, short
+from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
+from condgen.baselines.gans import Gan, GanConfig, GanCritic
+from condgen.baselines.mixture import Mixture, MixtureConfig
+from condgen.contracts import CondgenError
 from condgen.files.images import GeneratedImage
-from condgen.files.registry import INDEX, LATENTS
-from condgen.files.weights import load_part, save_part
-from condgen.pipelines.base import generator, index_of, model_id_of, seeds_from, to_pil, write_index
+from condgen.pipelines.base import PartType, Pipeline, generator, seeds_from, to_pil
 
-ROWS = 256
-"""Images or codes that go through a network at a time."""
-NETS: dict[str, type[nn.Module]] = {"autoencoder": Autoencoder, "gan": Gan}
-"""Kind -> class."""
-BESIDE: dict[str, type[nn.Module]] = {"mixture": Mixture, "critic": GanCritic}
-"""Parts that may stand beside the network."""
+NETS: dict[str, PartType] = {"autoencoder": (Autoencoder, AutoencoderConfig), "gan": (Gan, GanConfig)}
+"""Kind of network -> (class, class of its config)."""
+OPTIONAL: dict[str, PartType] = {"mixture": (Mixture, MixtureConfig), "critic": (GanCritic, GanConfig)}
+"""Parts that a model may have besides."""
 
 
-class LatentModel:
+class LatentModel(Pipeline):
     """An autoencoder or a GAN.
 
     Args:
         net: one of NETS.
-        about: what `model_index.json` says beyond the parts.
-        model_id: sixteen hex digits that name the weights.
-        mixture: where new codes are drawn from, where the net has no prior of its own.
+        about, model_id: see `Pipeline`.
+        mixture: the distribution that latents are drawn from, where the network has no prior.
         critic: of a GAN, for its features.
     """
 
-    TASK = "unconditional-image-generation"
-
-    path: Path | None = None
-    """The folder that it was read from."""
+    hub_task = "unconditional-image-generation"
+    described = ("net", *OPTIONAL)
 
     def __init__(
         self, net: nn.Module, about: dict[str, Any] | None = None, model_id: str = "", mixture: Mixture | None = None,
         critic: GanCritic | None = None,
     ):  # fmt: skip
-        self.net, self.about, self.model_id, self.mixture = net.eval(), about or {}, model_id, mixture
-        self.critic = critic and critic.eval()
+        self.net, self.mixture, self.critic = net, mixture, critic
+        super().__init__(about, model_id)
 
     @property
-    def name(self) -> str:
-        return self.about.get("name", "model")
+    def main(self) -> nn.Module:
+        return self.net
 
     @property
-    def kind(self) -> str:
-        """Its net's name in NETS."""
-        return next(kind for kind, cls in NETS.items() if type(self.net) is cls)
+    def parts(self) -> dict[str, nn.Module]:
+        optional = {name: part for name in OPTIONAL if (part := getattr(self, name)) is not None}
+        return {self.network: self.net} | optional
 
     @property
-    def TAGS(self) -> tuple[str, ...]:
-        """For the card."""
-        return (self.kind, "unconditional-image-generation")
+    def network(self) -> str:
+        """The kind of its network in NETS."""
+        return next(kind for kind, (cls, _) in NETS.items() if type(self.net) is cls)
+
+    @property
+    def tags(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.network, "unconditional-image-generation")
 
     @property
     def stack(self) -> str:
-        """What it is made of, for its card."""
-        shape = self.net.config
-        kind = f"{'variational ' if self.variational else ''}{self.kind}" if self.encodes else self.kind.upper()
-        return f"A {kind} (body {shape.body}, codes of {self.latent} numbers)"
-
-    @property
-    def size(self) -> int:
-        """Edge S of the images."""
-        return self.net.spec.size
+        network = f"{'variational ' if self.variational else ''}{self.network}" if self.encodes else "GAN"
+        return f"A {network} (body {self.net.config.body}, {self.latent} latent dimensions)"
 
     @property
     def image_channels(self) -> int:
@@ -88,32 +77,21 @@ class LatentModel:
 
     @property
     def latent(self) -> int:
-        """Length Z of the codes."""
+        """Number Z of latent dimensions."""
         return self.net.config.latent
 
     @property
     def encodes(self) -> bool:
-        """Whether there is a way from images to codes."""
+        """Whether there is an encoder."""
         return hasattr(self.net, "posterior")
 
     @property
     def variational(self) -> bool:
-        """Whether an image has a distribution of codes, and so a likelihood."""
+        """Whether an image has a distribution of latents, and so a likelihood."""
         return self.encodes and self.net.variational
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.net.parameters()).device
-
-    def to(self, device: torch.device | str) -> LatentModel:
-        """Moves it."""
-        for part in (self.net, self.critic):
-            if part is not None:
-                part.to(device)
-        return self
-
     def encode(self, images: Tensor) -> Tensor:
-        """(N, C, S, S) in [-1, 1], any number -> codes (N, Z) on the CPU, the mean where there is a distribution.
+        """(N, C, S, S) in [-1, 1], any N -> latents (N, Z) on the CPU, the mean where there is a distribution.
 
         Raises:
             CondgenError: it has no encoder.
@@ -122,7 +100,7 @@ class LatentModel:
         return self._in_chunks(self.net.encode, images)
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(N, C, S, S) -> mean and log variance of the codes, (N, Z) each, or None where they are points."""
+        """(N, C, S, S) -> mean and log variance of the latents, (N, Z) each; None where they have no variance."""
         self.check_encodes()
         both = [
             self._in_chunks(lambda part, k=k: self.net.posterior(part)[k], images) for k in range(self.variational + 1)
@@ -130,11 +108,11 @@ class LatentModel:
         return both[0], both[1] if self.variational else None
 
     def decode(self, z: Tensor) -> Tensor:
-        """Codes (N, Z), any number -> images (N, C, S, S) in [-1, 1] on the CPU."""
+        """Latents (N, Z), any N -> images (N, C, S, S) in [-1, 1] on the CPU."""
         return self._in_chunks(self.net.decode, z).clamp(-1, 1)
 
     def draw(self, seeds: Sequence[int]) -> Tensor:
-        """New codes, (N, Z) on the CPU, one for each seed: of the prior, or of the mixture where there is none.
+        """New latents, (N, Z) on the CPU, one per seed: from the prior, or from the mixture where there is none.
 
         Raises:
             CondgenError: there is neither; or a seed is out of range.
@@ -143,67 +121,50 @@ class LatentModel:
         if not self.encodes or self.variational:
             return self.net.draw(rng)
         if self.mixture is None:
-            raise CondgenError(f"{self.name} has no prior and no mixture to draw codes from: export its run again.")
+            raise CondgenError(f"{self.name} has no prior and no mixture to draw latents from: export its run again.")
         return self.mixture.draw(rng)
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """New images, (N, C, S, S) in [-1, 1] on the CPU, one for each seed."""
+        """New images, (N, C, S, S) in [-1, 1] on the CPU, one per seed."""
         return self.decode(self.draw(seeds))
 
-    def generate_images(self, n: int = 1, seed: int = 0) -> Iterator[GeneratedImage]:
-        """n new images with their recipe; image i has seed `seed + i`, and is painted alone."""
-        for own in seeds_from(seed, n):
+    def generate(self, n: int = 1, seed: int = 0) -> Iterator[GeneratedImage]:
+        """n new images with their recipes; image i has seed `seed + i`, and is generated alone."""
+        for image_seed in seeds_from(seed, n):
             began = time.perf_counter()
-            image = to_pil(self.sample([own]))[0]
-            recipe = {"labels": {}, "seed": own, "size": self.size, "model": self.name, "model_id": self.model_id}
+            image = to_pil(self.sample([image_seed]))[0]
+            recipe = {"labels": {}, "seed": image_seed, "size": self.size}
+            recipe |= {"model": self.name, "model_id": self.model_id}
             yield GeneratedImage(image, recipe, None, (time.perf_counter() - began) * 1000)
 
+    def _generate_from(self, recipe: dict[str, Any], options: dict[str, float]) -> Iterator[GeneratedImage]:
+        return self.generate(seed=recipe["seed"])
+
     def check_encodes(self) -> None:
-        """Raises `CondgenError` where there is no way from images to codes."""
+        """Raises `CondgenError` where there is no encoder."""
         if not self.encodes:
             raise CondgenError(
-                f"{self.name} is a {self.kind}, which has no encoder: `condgen latent-space project` searches for the "
-                "latent of an image."
+                f"{self.name} is a {self.network}, which has no encoder: `condgen latent-space project` searches for "
+                "the latent of an image."
             )
 
-    @torch.inference_mode()
-    def _in_chunks(self, compute: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-        return torch.cat([compute(part.to(self.device)).float().cpu() for part in rows.split(ROWS)])
-
-    def save(self, folder: Path | str, card: str = "") -> None:
-        """Writes the model directory, with weights of 32 bits."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_part(self.net, folder / self.kind)
-        beside = {name: part for name in BESIDE if (part := getattr(self, name)) is not None}
-        for name, part in beside.items():
-            save_part(part, folder / name)
-        head = {"net": self.kind} | {name: name in beside for name in BESIDE}
-        write_index(folder, LATENTS, head, self.about, card)
+    def part_fields(self) -> dict[str, Any]:
+        return {"net": self.network} | {name: getattr(self, name) is not None for name in OPTIONAL}
 
     @classmethod
-    def load(cls, folder: Path | str) -> LatentModel:
-        """Reads a model directory, without network and without pickle.
+    def part_types(cls, index: dict[str, Any]) -> dict[str, PartType]:
+        optional = {name: types for name, types in OPTIONAL.items() if index.get(name) is True}
+        return {index["net"]: NETS[index["net"]]} | optional
 
-        Raises:
-            CondgenError: something is missing, damaged or of another kind; the message names the file.
-        """
-        folder = Path(folder)
-        index = index_of(folder, LATENTS)
-        parts = {name: load_part(kind, folder / name) for name, kind in parts_of(index, folder).items()}
-        about = {name: value for name, value in index.items() if name not in ("_class_name", "format", "net", *BESIDE)}
-        model = cls(parts.pop(index["net"]), about, model_id_of(folder), **parts)
-        model.path = folder
-        return model
+    @classmethod
+    def _arguments(cls, folder, index, parts) -> dict[str, Any]:
+        return {"net": parts.pop(index["net"])} | parts
 
+    @classmethod
+    def _check_index(cls, index: dict[str, Any], path: Path) -> None:
+        cls._check_choice(path, "net", index.get("net"), NETS)
 
-def parts_of(index: dict, folder: Path) -> dict[str, type[nn.Module]]:
-    """Folder -> class of every part that an index names.
-
-    Raises:
-        CondgenError: it names a net that there is not.
-    """
-    kind = index.get("net")
-    if not isinstance(kind, str) or kind not in NETS:
-        raise CondgenError(f"{folder / INDEX} names the net {short(kind)}, expected one of {', '.join(NETS)}.")
-    return {kind: NETS[kind]} | {name: kinds for name, kinds in BESIDE.items() if index.get(name) is True}
+    @classmethod
+    def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
+        config = modules[index["net"]].config
+        return {"size": config.size, "image_channels": config.image_channels, "latent": config.latent}

@@ -1,17 +1,17 @@
-"""The corridor in use: prompt -> text embedding -> image embedding -> image, each stage callable alone.
+"""Text-to-image: prompt -> text embedding -> image embedding -> image; each stage can be called alone.
 
 model = load()                                   # the model that comes with the package
-for painting in model.generate(["a red circle above a blue square"], n=2, seed=7):
-    painting.save("out")
+for generated in model.generate(["a red circle above a blue square"], n=2, seed=7):
+    generated.save("out")
 """
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,63 +26,47 @@ from condgen.contracts import (
     recorded_options,
     short,
 )
-from condgen.encoders.interop.load import can_be_saved, load_pair, reads_size, save_pair, space_of
+from condgen.encoders.interop.load import can_be_saved, load_pair, reads_size, save_pair, sketch_pair, space_of
 from condgen.encoders.tokenizer import Tokenizer, words_of
 from condgen.files.images import GeneratedImage
-from condgen.files.registry import INDEX, WORDS
-from condgen.files.weights import load_part, save_part
 from condgen.nn.conditioning import condition
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer
-from condgen.pipelines.base import (
-    DECODERS,
-    Progress,
-    generator,
-    index_of,
-    kind_of,
-    model_id_of,
-    seeds_from,
-    to_pil,
-    write_index,
-)
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingNormalizerConfig
+from condgen.pipelines.base import DECODERS, PartType, Pipeline, Progress, decoder_kind, generator, seeds_from
 from condgen.priors.diffusion import DiffusionPrior
 from condgen.priors.regression import RegressionPrior
 from condgen.text import check_prompts, clean
 
 MAX_PROMPT = 2000
 GIVEN = "given"
-"""In the place of an encoder that nobody but its owner can open."""
-HEAD = ("priors", "decoder", "encoder")
-"""What the index says of the parts."""
+"""Value of the index field `encoder` where the encoder is not in the folder, for only its author can load it."""
 PRIORS: dict[str, type[nn.Module]] = {"regression": RegressionPrior, "diffusion": DiffusionPrior}
 
 
 @dataclass(frozen=True)
-class Text:
-    """Prompts inside: `tokens` int64 (B, L), `embed` unit vectors (B, D)."""
+class EncodedText:
+    """Encoded prompts: `tokens` int64 (B, L), `embed` unit vectors (B, D)."""
 
     tokens: Tensor
     embed: Tensor
 
 
-class TextToImage:
-    """Encoder, priors and decoder of one space.
+class TextToImage(Pipeline):
+    """Encoder, priors and decoder of one embedding space (unCLIP, DALL-E 2).
 
     Args:
         clip, tokenizer: an encoder of any kind.
-        normaliser, decoder: the parts that live in its space.
-        priors: by name; the first is the default. `none`, the text embedding fed straight in, is always there.
-        about: what `model_index.json` says beyond the parts.
-        model_id: sixteen hex digits that name the weights.
+        normalizer, decoder: trained on embeddings of `clip`.
+        priors: by name; the first is the default. The prior `none`, the text embedding itself, always exists.
+        about, model_id: see `Pipeline`.
 
     Raises:
         CondgenError: a part was trained on embeddings of another encoder.
     """
 
-    TASK = "text-to-image"
-    TAGS = ("unclip", "text-to-image")
-
-    path: Path | None = None
-    """The folder that it was read from."""
+    hub_task = "text-to-image"
+    tags = ("unclip", "text-to-image")
+    described = ("priors", "decoder", "encoder")
+    half_parts = ("prior_", "decoder")
 
     def __init__(
         self,
@@ -95,61 +79,52 @@ class TextToImage:
         model_id: str = "",
     ):
         self.clip, self.tokenizer, self.normalizer, self.decoder = clip, tokenizer, normalizer, decoder
-        self.priors, self.about, self.model_id = priors, about or {}, model_id
-        parts = {"normaliser": normalizer, "decoder": decoder} | {f"prior {k}": v for k, v in priors.items()}
-        spaces = {name: part.spec.space for name, part in parts.items()}
+        self.priors = priors
+        spaces = {name: part.config.space for name, part in self.parts.items()}
         if len(set(spaces.values())) > 1:
-            told = ", ".join(f"{name}: {space}" for name, space in spaces.items())
-            raise CondgenError(f"The parts live in different embedding spaces ({told}). Train them on one encoder.")
-        if (space := next(iter(spaces.values()))) != space_of(clip):
+            listing = ", ".join(f"{name}: {space}" for name, space in spaces.items())
+            raise CondgenError(f"The parts live in different embedding spaces ({listing}). Train them on one encoder.")
+        mixed = "The folder mixes two models; export it again."
+        if (space := normalizer.config.space) != space_of(clip):
             raise CondgenError(
                 f"The encoder makes embeddings of space {space_of(clip)}, the other parts were trained on {space}. "
-                "The folder mixes two models; export it again."
+                f"{mixed}"
             )
         if tokenizer.vocab > clip.vocab or tokenizer.context != clip.context:
             raise CondgenError(
                 f"The tokenizer gives {tokenizer.context} of {tokenizer.vocab} tokens, the encoder reads "
-                f"{clip.context} of {clip.vocab}. The folder mixes two models; export it again."
+                f"{clip.config.context} of {clip.config.vocab}. {mixed}"
             )
         if not reads_size(clip, decoder.spec.size):
             raise CondgenError(
-                f"The decoder paints {decoder.spec.size} pixels, the encoder looks at {clip.size}. The folder "
-                "mixes two models; export it again."
+                f"The decoder generates {decoder.config.size} pixels, the encoder reads {clip.config.size}. {mixed}"
             )
-        for part in (clip, normalizer, decoder, *priors.values()):
-            part.eval()
+        super().__init__(about, model_id)
 
     @property
-    def name(self) -> str:
-        return self.about.get("name", "model")
+    def main(self) -> nn.Module:
+        return self.decoder
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        priors = {f"prior_{name}": prior for name, prior in self.priors.items()}
+        return {"normaliser": self.normalizer, **priors, "decoder": self.decoder}
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return {"clip": self.clip} | self.parts
 
     @property
     def stack(self) -> str:
-        """What it is made of, for its card."""
         priors = f"priors {', '.join(self.priors)}, " if self.priors else ""
-        return f"A text-to-image stack (CLIP, {priors}{kind_of(self.decoder)} decoder)"
-
-    @property
-    def size(self) -> int:
-        """Edge of the images."""
-        return self.decoder.spec.size
-
-    @property
-    def device(self) -> torch.device:
-        return self.normalizer.mean.device
-
-    def to(self, device: torch.device | str) -> TextToImage:
-        """Moves every part."""
-        for part in (self.clip, self.normalizer, self.decoder, *self.priors.values()):
-            part.to(device)
-        return self
+        return f"A text-to-image stack (CLIP, {priors}{decoder_kind(self.decoder)} decoder)"
 
     @property
     def default_prior(self) -> str:
         return next(iter(self.priors), "none")
 
     def sampling_options(self, prior: str | None = None) -> tuple[SamplingOption, ...]:
-        """Every option of the decoder and of the chosen prior."""
+        """Options of the decoder and of the chosen prior."""
         return (*self.decoder.sampling_options, *self._prior_options(prior))
 
     def _prior_options(self, prior: str | None) -> tuple[SamplingOption, ...]:
@@ -164,46 +139,47 @@ class TextToImage:
         """Every option with its value, given or default.
 
         Raises:
-            CondgenError: a value out of range, or a option that the model does not have, or only with another prior.
+            CondgenError: a value is out of range, or the model has no such option, or only with another prior.
         """
-        own = self.sampling_options(prior)
-        for name in sorted(set(options) - {option.name for option in own}):
+        available = self.sampling_options(prior)
+        for name in sorted(set(options) - {option.name for option in available}):
             if others := [p for p in self.priors if name in {option.name for option in self._prior_options(p)}]:
                 raise CondgenError(
                     f"The option {name} belongs to --prior {others[0]}, but the prior is {prior or self.default_prior}."
                     " Choose that prior, or leave the option out."
                 )
-        return check_options(own, options)
+        return check_options(available, options)
 
     @torch.inference_mode()
-    def embed_text(self, prompts: list[str]) -> Text:
-        """Encodes prompts; warns of words never seen and of prompts that are too long.
+    def embed_text(self, prompts: list[str]) -> EncodedText:
+        """Encodes prompts; warns of unknown words and of prompts that are too long.
 
-        Of a prompt of more than MAX_PROMPT characters, so many of its cleaned text are read.
+        Of a prompt longer than MAX_PROMPT, the first MAX_PROMPT characters of its cleaned text are read.
 
         Raises:
-            CondgenError: a prompt is empty or no text.
+            CondgenError: a prompt is empty or not a text.
         """
         prompts = check_prompts(prompts)
         for prompt in prompts:
-            warn_of(self.tokenizer, prompt)
-        tokens = torch.from_numpy(self.tokenizer.encode([first_of(prompt) for prompt in prompts])).to(self.device)
-        return Text(tokens, self.clip.embed_text(tokens))
+            warn_of_prompt(self.tokenizer, prompt)
+        tokens = torch.from_numpy(self.tokenizer.encode([truncated(prompt) for prompt in prompts])).to(self.device)
+        return EncodedText(tokens, self.clip.embed_text(tokens))
 
     @torch.inference_mode()
-    def draw_embed(self, text: Text, rng: list[torch.Generator], prior: str | None = None, **options: float) -> Tensor:
-        """Text to z, the normalised image embedding, (B, D)."""
+    def draw_embed(
+        self, text: EncodedText, rng: list[torch.Generator], prior: str | None = None, **options: float
+    ) -> Tensor:
+        """Text -> z, the normalised image embedding, (B, D)."""
         self._prior_options(prior)
         if (prior or self.default_prior) == "none":
             check_options((), options)
             return self.normalizer(text.embed)
-        drawn = self.priors[prior or self.default_prior].draw(text.embed, text.tokens, rng, self.normalizer, **options)
-        return drawn
+        return self.priors[prior or self.default_prior].draw(text.embed, text.tokens, rng, self.normalizer, **options)
 
     def draw_image(
-        self, z: Tensor, text: Text, rng: list[torch.Generator], use_z=True, use_words=True, **options: float
+        self, z: Tensor, text: EncodedText, rng: list[torch.Generator], use_z=True, use_words=True, **options: float
     ) -> Iterator[Tensor]:
-        """Image embedding and words to images: yields the image so far, (B, 3, S, S) in [-1, 1]."""
+        """Image embedding and tokens -> images: yields the images so far, (B, 3, S, S) in [-1, 1]."""
         return self.decoder.sample(condition(z, text.tokens, use_z, use_words), rng, **options)
 
     def generate_batch(
@@ -215,7 +191,7 @@ class TextToImage:
         use_words=True,
         **options: float,
     ) -> Iterator[Progress]:
-        """Paints prompt i with seed i in one batch; yields after every step."""
+        """Generates prompt i with seed i, all in one batch; yields after every step."""
         options = self._resolved_options(prior, options)
         of_prior = {option.name for option in self._prior_options(prior)}
         text = self.embed_text(prompts)
@@ -230,84 +206,70 @@ class TextToImage:
     def generate(
         self, prompts: list[str] | str, n: int = 1, seed: int = 0, prior: str | None = None, **options: float
     ) -> Iterator[GeneratedImage]:
-        """Paints every prompt n times; image i has seed `seed + i`.
+        """Generates n images of every prompt; image i has seed `seed + i`.
 
-        Each image is painted alone, so that its bytes depend on nothing but prompt, seed, options and weights.
+        Images are generated one at a time, so that the bytes of each depend on prompt, seed, options and weights alone.
         """
         prompts = check_prompts(prompts)
         seeds = seeds_from(seed, n)
         options = self._resolved_options(prior, options)
         for prompt in prompts:
-            for own in seeds:
-                *_, (_, generated) = self.generate_steps(prompt, own, prior, **options)
+            for image_seed in seeds:
+                *_, (_, generated) = self.generate_steps(prompt, image_seed, prior, **options)
                 yield generated
 
     def generate_steps(
         self, prompt: str, seed: int, prior: str | None = None, **options: float
     ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
-        """Paints one image and yields every step; the last comes with the finished painting."""
-        began = time.perf_counter()
+        """Generates one image and yields every step; the last comes with the finished image."""
         options = self._resolved_options(prior, options)
-        for progress in self.generate_batch([prompt], [seed], prior, **options):
-            yield progress, None
-        ms = (time.perf_counter() - began) * 1000
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CondgenWarning)
-            score = self.clip_score(progress.images, self.embed_text([prompt]))[0].item()
-        recipe = {
-            "prompt": prompt,
-            "seed": seed,
-            "prior": prior or self.default_prior,
-            **recorded_options(self.sampling_options(prior), options),
-            "size": self.size,
-            "model": self.name,
-            "model_id": self.model_id,
-        }
-        yield progress, GeneratedImage(to_pil(progress.images)[0], recipe, score, ms)
+
+        def describe(progress: Progress) -> tuple[dict[str, Any], float]:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CondgenWarning)
+                score = self.clip_score(progress.images, self.embed_text([prompt]))[0].item()
+            recipe = {"prompt": prompt, "seed": seed, "prior": prior or self.default_prior}
+            return recipe | recorded_options(self.sampling_options(prior), options), score
+
+        return self._finish(self.generate_batch([prompt], [seed], prior, **options), describe)
+
+    def _options_of(self, recipe: dict[str, Any]) -> tuple[SamplingOption, ...]:
+        return self.sampling_options(recipe["prior"])
+
+    def _generate_from(self, recipe: dict[str, Any], options: dict[str, float]) -> Iterator[GeneratedImage]:
+        return self.generate(recipe["prompt"], seed=recipe["seed"], prior=recipe["prior"], **options)
 
     @torch.inference_mode()
-    def clip_score(self, images: Tensor, text: Text) -> Tensor:
-        """Cosine of image i and prompt i, (B,)."""
+    def clip_score(self, images: Tensor, text: EncodedText) -> Tensor:
+        """Cosine similarity of image i and prompt i, (B,)."""
         return (self.clip.embed_image(images.clamp(-1, 1)) * text.embed).sum(1)
 
-    def save(self, folder: Path | str, card: str = "", half: bool = True) -> None:
-        """Writes the model directory.
+    def part_fields(self) -> dict[str, Any]:
+        fields = {"priors": list(self.priors), "decoder": decoder_kind(self.decoder)}
+        return fields if can_be_saved(self.clip) else fields | {"encoder": GIVEN}
 
-        Args:
-            folder: made if missing.
-            card: text of the model card, `README.md`.
-            half: store priors and decoder with 16 bits; they are computed with 32. The encoder keeps its 32, for its
-                fingerprint names the space that all parts live in.
-        """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        own = can_be_saved(self.clip)
-        if own:
+    def _save_parts(self, folder: Path, half: bool) -> None:
+        if can_be_saved(self.clip):
             save_pair(self.clip, self.tokenizer, folder)
-        save_part(self.normalizer, folder / "normaliser")
-        for name, prior in self.priors.items():
-            save_part(prior, folder / f"prior_{name}", half)
-        save_part(self.decoder, folder / "decoder", half)
-        head = {"priors": list(self.priors), "decoder": kind_of(self.decoder)}
-        if not own:
-            head["encoder"] = GIVEN
-        write_index(folder, WORDS, head, self.about, card)
+        super()._save_parts(folder, half)
 
     @classmethod
-    def load(cls, folder: Path | str, encoder: tuple[Encoder, Tokenizer] | None = None) -> TextToImage:
-        """Reads a model directory, without network and without pickle.
+    def part_types(cls, index: dict[str, Any]) -> dict[str, PartType]:
+        priors = {f"prior_{name}": (PRIORS[name], PriorConfig) for name in index["priors"]}
+        decoder = DECODERS[index.get("decoder", "diffusion")]
+        return {"normaliser": (EmbeddingNormalizer, EmbeddingNormalizerConfig), **priors, "decoder": decoder}
+
+    @classmethod
+    def _arguments(cls, folder, index, parts, encoder: tuple[Encoder, Tokenizer] | None = None) -> dict[str, Any]:
+        """Besides the parts, the encoder of the folder.
 
         Args:
-            encoder: a net and its tokenizer, in the place of those in the folder; a model that was trained on an
-                encoder of your own has none and needs it.
+            encoder: `load(folder, encoder=(net, tokenizer))` uses these instead of the encoder in the folder; a model
+                that was trained on an encoder of your own needs them.
 
         Raises:
-            CondgenError: something is missing, damaged or of another kind; the message names the file. Or the encoder
-                that is given is another one than the model was trained on; the message names both spaces.
+            CondgenError: the model was trained on another encoder; the message names both spaces.
         """
-        folder = Path(folder)
-        index = read_index(folder)
-        parts = {name: load_part(kind, folder / name) for name, kind in parts_of(index).items()}
         if encoder is None and index.get("encoder") == GIVEN:
             raise CondgenError(
                 f"{folder} was trained on an encoder of your own, which is not in it: open it in Python with "
@@ -319,53 +281,47 @@ class TextToImage:
                 f"The encoder given makes embeddings of space {space_of(clip)}, {folder} was trained on {space}. Give "
                 "the net with the weights that it was trained on."
             )
-        model = cls(
-            clip,
-            tokenizer,
-            parts["normaliser"],
-            {name: parts[f"prior_{name}"] for name in index["priors"]},
-            parts["decoder"],
-            about={k: v for k, v in index.items() if k not in ("_class_name", "format", *HEAD)},
-            model_id=model_id_of(folder),
-        )
-        model.path = folder
-        return model
+        priors = {name: parts[f"prior_{name}"] for name in index["priors"]}
+        return {"clip": clip, "tokenizer": tokenizer, "normalizer": parts["normaliser"], "priors": priors} | {
+            "decoder": parts["decoder"]
+        }
+
+    @classmethod
+    def _check_index(cls, index: dict[str, Any], path: Path) -> None:
+        cls._check_choice(path, "decoder", index.get("decoder", "diffusion"), DECODERS)
+        names = index.get("priors")
+        if not isinstance(names, list) or not all(isinstance(name, str) and name in PRIORS for name in names):
+            raise CondgenError(f"{path} names priors {short(names)}, expected some of {', '.join(PRIORS)}.")
+
+    @classmethod
+    def sketch(cls, folder: Path, index: dict[str, Any]) -> dict[str, nn.Module]:
+        modules = super().sketch(folder, index)
+        return modules if index.get("encoder") == GIVEN else {"clip": sketch_pair(folder)} | modules
+
+    @classmethod
+    def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
+        space = modules["normaliser"].config.space
+        return {"size": modules["decoder"].config.size, "priors": [*index["priors"], "none"], "space": space}
 
 
-def first_of(prompt: str) -> str:
-    """What is read of a prompt, however long: white space and marks that nobody reads must not crowd out its words."""
+def truncated(prompt: str) -> str:
+    """What is read of a prompt: white space and characters that the tokenizer ignores do not count to MAX_PROMPT."""
     return prompt if len(prompt) <= MAX_PROMPT else clean(prompt)[:MAX_PROMPT]
 
 
-def warn_of(tokenizer: Tokenizer, prompt: str) -> None:
-    """Warns of words that a tokenizer never saw, and of a prompt that is too long."""
-    read = first_of(prompt)
+def warn_of_prompt(tokenizer: Tokenizer, prompt: str) -> None:
+    """Warns of words that are not in the vocabulary, and of a prompt that is too long."""
+    read = truncated(prompt)
     cut = tokenizer.cut(read)
     if cut is not None or len(clean(read)) < len(clean(prompt)):
         read = cut or read
-        told = read if len(read) <= 80 else "..." + read[-77:]
+        end = read if len(read) <= 80 else "..." + read[-77:]
         warnings.warn(
-            f"The prompt of {len(prompt):,} characters was cut to the first {len(read):,}, after: {told!r}",
+            f"The prompt of {len(prompt):,} characters was cut to the first {len(read):,}, after: {end!r}",
             CondgenWarning,
             stacklevel=4,
         )
-    whole = set(words_of(prompt))  # a word cut in two was not asked for
-    if unseen := [word for word in tokenizer.unseen(read) if word in whole]:
-        told = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")
-        warnings.warn(f"The model never saw these words: {told}", CondgenWarning, stacklevel=4)
-
-
-def read_index(folder: Path) -> dict:
-    """`model_index.json`; `CondgenError` when it is missing or not of this kind."""
-    index = index_of(folder, WORDS)
-    names = index.get("priors")
-    if not isinstance(names, list) or not all(isinstance(name, str) and name in PRIORS for name in names):
-        raise CondgenError(f"{folder / INDEX} names priors {short(names)}, expected some of {', '.join(PRIORS)}.")
-    return index
-
-
-def parts_of(index: dict) -> dict[str, type[nn.Module]]:
-    """Folder -> class of every part with weights that an index names, but for the encoder."""
-    priors = {f"prior_{name}": PRIORS[name] for name in index["priors"]}
-    decoder = DECODERS[index.get("decoder", "diffusion")]
-    return {"normaliser": EmbeddingNormalizer, **priors, "decoder": decoder}
+    complete = set(words_of(prompt))  # not a word that was cut in two
+    if unseen := [word for word in tokenizer.unseen(read) if word in complete]:
+        listing = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")
+        warnings.warn(f"The model never saw these words: {listing}", CondgenWarning, stacklevel=4)

@@ -25,10 +25,11 @@ from condgen.data.sources.images import SUFFIXES, fit, open_image
 from condgen.data.sources.rows import GUESSED, Columns
 from condgen.data.sources.webdataset import cache_folder
 from condgen.files.images import grid, slug, tile
-from condgen.files.registry import about, encodes, find
-from condgen.pipelines.auto import open_model
-from condgen.pipelines.encoder import ROWS, ImageEncoder, TextImageEncoder
-from condgen.pipelines.text_to_image import TextToImage, first_of, warn_of
+from condgen.files.registry import about, find
+from condgen.pipelines.auto import load_folder, task_of
+from condgen.pipelines.base import BATCH_ROWS
+from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
+from condgen.pipelines.text_to_image import TextToImage, truncated, warn_of_prompt
 from condgen.retrieval.gallery import Gallery
 from condgen.retrieval.vectors import Vectors
 from condgen.text import check_prompt
@@ -106,7 +107,7 @@ def search(
         progress: called with progress.
 
     Raises:
-        CondgenError: no queries, a text for an encoder of images alone, no images, or what `open_model` raises.
+        CondgenError: no queries, a text for an encoder of images alone, no images, or what `load_folder` raises.
     """
     encoder = encoder_of(model)
     asked = [queries] if isinstance(queries, str | Path | Image.Image) else list(queries)
@@ -254,7 +255,7 @@ def encoder_of(model: object) -> ImageEncoder:
     """The encoder of a model, or of what a path or name leads to, which may be of another library.
 
     Raises:
-        CondgenError: it has none; else as in `opening.open_model`, `encoders.opening.open_encoder`.
+        CondgenError: it has none; else as in `opening.load_folder`, `encoders.opening.open_encoder`.
     """
     if isinstance(model, ImageEncoder):
         return model
@@ -265,11 +266,11 @@ def encoder_of(model: object) -> ImageEncoder:
     folder = None
     with suppress(CondgenError):  # a run that is not finished, or another library's
         folder = find(model)
-    if folder is not None and encodes(folder):
-        return open_model(folder)
+    if folder is not None and task_of(folder) in ("text-image-encoding", "image-encoding"):
+        return load_folder(folder)
     net, tokenizer = load_encoder(model)
-    told = about(folder) if folder is not None else {}
-    return TextImageEncoder(net, tokenizer, {"name": Path(str(model)).name} | (told if isinstance(told, dict) else {}))
+    known = about(folder) if folder is not None else {}
+    return TextImageEncoder(net, tokenizer, {"name": Path(str(model)).name} | known)
 
 
 def gallery_of(
@@ -293,7 +294,7 @@ def embed_gallery(
     entries, embeds, images = [], [], gallery.each(encoder.size)
     progress(0.0, f"embedding the images of {gallery.name}")
     clock = Clock(progress, len(gallery), 0)
-    while some := list(islice(images, ROWS)):
+    while some := list(islice(images, BATCH_ROWS)):
         entries += [entry for entry, _ in some]
         embeds.append(encoder.embed_image(to_float(np.stack([image for _, image in some]))).numpy())
         clock.add(len(some))
@@ -309,8 +310,8 @@ def embed_texts(encoder: ImageEncoder, texts: Sequence[str]) -> np.ndarray:
     """
     for text in texts:
         check_text(encoder, text)
-        warn_of(encoder.tokenizer, text)
-    return encoder.embed_text([first_of(text) for text in texts]).numpy()
+        warn_of_prompt(encoder.tokenizer, text)
+    return encoder.embed_text([truncated(text) for text in texts]).numpy()
 
 
 def check_text(encoder: ImageEncoder, text: str) -> None:

@@ -22,7 +22,8 @@ from typing import Any
 import gradio as gr
 
 from condgen.contracts import CondgenError, SamplingOption
-from condgen.files.registry import LATENTS, encodes, find, kind_of
+from condgen.files.registry import find
+from condgen.pipelines.auto import task_of
 from condgen.pipelines.encoder import ImageEncoder
 from condgen.pipelines.latent import LatentModel
 from condgen.pipelines.text_to_image import TextToImage
@@ -58,9 +59,10 @@ def build(
         return finding.Finding(finder, plainly).page
     if not isinstance(model, TextToImage | ImageEncoder | LatentModel):
         model = find(model)
-    if isinstance(model, ImageEncoder) or (isinstance(model, Path) and encodes(model)):
-        raise CondgenError("An encoder paints nothing. Give it images to search, with --data PATH.")
-    if isinstance(model, LatentModel) or (isinstance(model, Path) and kind_of(model) == LATENTS):
+    task = task_of(model) if isinstance(model, Path) else model.kind().task
+    if task.endswith("encoding"):
+        raise CondgenError("An encoder generates nothing. Give it images to search, with --data PATH.")
+    if task == "unconditional":
         return latent.page_of(latent.shelf_of(model), plainly)
     return Studio(model if isinstance(model, TextToImage) else TextToImage.load(model), latent.shelf_of()).page
 

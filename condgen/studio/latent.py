@@ -23,9 +23,10 @@ from PIL import Image
 from torch import Tensor
 
 from condgen.contracts import CondgenError, short
-from condgen.files.registry import LATENTS, found, kind_of
+from condgen.files.registry import found
 from condgen.latent_space import interpolate, traverse
 from condgen.latent_space.inputs import SEED, ImageSource
+from condgen.pipelines.auto import task_of
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
 from condgen.studio.session import DRAWN, SEEDS, check_number, scratch, whole
@@ -53,7 +54,7 @@ def shelf_of(model: LatentModel | Path | None = None) -> Shelf:
         own[model.name] = model
     elif model is not None:
         own[model.parent.name if model.name == "model" else model.name] = model
-    return own | {name: path for name, path in found().items() if kind_of(path) == LATENTS and name not in own}
+    return own | {name: path for name, path in found().items() if task_of(path) == "unconditional" and name not in own}
 
 
 # What is asked --------------------------------------------------------------------------------------------------------

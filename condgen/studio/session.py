@@ -21,7 +21,8 @@ from PIL import Image
 from condgen.contracts import CondgenError, CondgenWarning, SamplingOption, check_options, short
 from condgen.encoders.tokenizer import clean
 from condgen.files.images import GeneratedImage, read_recipe, slug, write_bytes
-from condgen.pipelines.text_to_image import MAX_PROMPT, TextToImage, to_pil
+from condgen.pipelines.base import to_pil
+from condgen.pipelines.text_to_image import MAX_PROMPT, TextToImage
 
 MOST = 16
 RATE = 6.0

@@ -16,7 +16,7 @@ from condgen.data.embeddings.compute import digest_of
 from condgen.files import registry
 from condgen.files.card import write_card
 from condgen.files.images import grid, png_bytes, write_bytes
-from condgen.pipelines.auto import open_model
+from condgen.pipelines.auto import load_folder
 from condgen.training import fsdp
 from condgen.training.run_folder import Display, RunFolder, drive, milestones, wants_more
 from condgen.training.trainer import FitConfig, Trainer
@@ -28,7 +28,7 @@ class Model(Protocol):
     about: dict[str, Any]
 
     def save(self, folder: Path | str, card: str = "") -> None:
-        """Writes the model directory, which `open_model` opens."""
+        """Writes the model directory, which `load_folder` opens."""
         ...
 
 
@@ -157,7 +157,7 @@ class Task:
         """Writes `model/`: the best state, and a card."""
         folder = self.root / "model"
         shutil.rmtree(folder, ignore_errors=True)
-        best = self.finish(open_model(self.best if self.best.exists() else self.last))
+        best = self.finish(load_folder(self.best if self.best.exists() else self.last))
         metrics = self.root / "metrics.jsonl"
         best.save(folder, write_card(best, self.name, self.recipe.base, self.config, metrics, len(self.data)))
         self.exported.touch()

@@ -33,7 +33,7 @@ from condgen.metrics.probes import accuracy, class_embeddings, zero_shot
 from condgen.metrics.retrieval import retrieval
 from condgen.nn.specs import EncoderSpec
 from condgen.pipelines.base import to_pil
-from condgen.pipelines.encoder import TextImageEncoder, start_tower
+from condgen.pipelines.encoder import TextImageEncoder, init_image_tower
 from condgen.tasks.base import Sheet, Task
 from condgen.tasks.dry_run import dry_run_clip
 
@@ -177,7 +177,7 @@ class ClipTask(Task):
         """Gives the image tower the weights of a backbone that learned from images alone."""
         if self.config.encoder:
             raise CondgenError("--encoder brings its image tower along, which --start would write over. Give one.")
-        start_tower(clip, find(self.config.start))
+        init_image_tower(clip, find(self.config.start))
 
     def _say_no(self, clip: Encoder) -> None:
         """Of a sigmoid loss: one pair in a batch's row belongs together, and the first loss is that of saying so."""

@@ -28,8 +28,8 @@ from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.files.weights import fingerprint, load_part, save_part
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.specs import CondSpec, EncoderSpec, TextSpec
-from condgen.pipelines.base import DECODERS
-from condgen.pipelines.text_to_image import PRIORS, TextToImage, to_pil
+from condgen.pipelines.base import DECODERS, to_pil
+from condgen.pipelines.text_to_image import PRIORS, TextToImage
 from condgen.priors.transformer import PriorConfig
 from condgen.tasks.build import new_decoder, part_of, training_of
 from condgen.tasks.dry_run import TRAINING, dry_run

@@ -18,7 +18,7 @@ from condgen.data.datasets.pairs import PairBatches, Pairs, Unpaired
 from condgen.data.sources.sides import open_sides
 from condgen.evaluation.translation import scores_of, sheet_of
 from condgen.files.images import grid, png_bytes, write_bytes
-from condgen.pipelines.translator import BACK, THERE, Translator
+from condgen.pipelines.translator import BACKWARD, FORWARD, Translator
 from condgen.tasks.base import Sheet, Task
 from condgen.tasks.build import translation_of
 from condgen.tasks.dry_run import dry_run_translation
@@ -85,7 +85,7 @@ class TranslationTask(Task):
         )
 
     def model(self, trained: nn.Module, about: dict[str, Any]) -> Translator:
-        nets = {name: getattr(trained, name) for name in (THERE, BACK) if hasattr(trained, name)}
+        nets = {name: getattr(trained, name) for name in (FORWARD, BACKWARD) if hasattr(trained, name)}
         return Translator(nets, self.data.sides, about)
 
     # the judge

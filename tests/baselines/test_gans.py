@@ -21,7 +21,7 @@ from condgen.baselines.gans import (
     continuous_nats,
 )
 from condgen.nn.specs import ImageSpec
-from condgen.pipelines.auto import open_model
+from condgen.pipelines.auto import load_folder
 from condgen.pipelines.latent import LatentModel
 
 INFO = GanConfig(code=4, width=8, categories=3, continuous=2), ImageSpec(8, 1)
@@ -137,8 +137,8 @@ def test_a_model_comes_back_with_its_critic(tmp_path):
     torch.manual_seed(0)
     model = LatentModel(Gan(*INFO), {"name": "info"}, critic=GanCritic(*INFO))
     model.save(tmp_path / "info")
-    again = open_model(tmp_path / "info")
-    assert not again.encodes and again.latent == 9 and again.kind == "gan"
+    again = load_folder(tmp_path / "info")
+    assert not again.encodes and again.latent == 9 and again.network == "gan"
     torch.testing.assert_close(again.sample(range(3)), model.sample(range(3)))
     torch.testing.assert_close(again.sample([2]), model.sample(range(3))[2:], rtol=1e-4, atol=1e-5)
     images = torch.rand(4, 1, 8, 8)

@@ -30,7 +30,7 @@ def test_a_chapter_is_written_with_numbers_and_pictures_and_a_second_call_trains
         shape = replace(recipe.base.autoencoder, hidden=(16,), channels=(8,), latent=4)
         base = replace(recipe.base, autoencoder=shape, images=512, components=0, watch=1)
         monkeypatch.setitem(RECIPES, f"digits-{kind}", replace(recipe, base=base))
-    words = ["shelf", "-o", str(tmp_path / "docs"), "--runs", str(tmp_path / "runs"), "--chapters", "codes"]
+    words = ["benchmark", "-o", str(tmp_path / "docs"), "--runs", str(tmp_path / "runs"), "--chapters", "codes"]
     assert main([*words, "--minutes", "1"]) == 0
     page = (tmp_path / "docs" / "shelf.md").read_text()
     row = next(line for line in page.splitlines() if line.startswith("| linear"))
@@ -59,7 +59,7 @@ def test_what_is_not_there_is_refused_before_anything_is_written(how, message, t
 
 def test_the_page_of_the_project_has_every_chapter_and_every_picture():
     page = (DOCS / "shelf.md").read_text(encoding="utf-8")
-    assert page.count("\n## ") == len(CHAPTERS) and "condgen shelf -o docs" in page
+    assert page.count("\n## ") == len(CHAPTERS) and "condgen benchmark -o docs" in page
     shown = re.findall(r"\((shelf/.*?\.png)\)", page)
     assert {f"shelf/{path.name}" for path in (DOCS / "shelf").iterdir()} == set(shown)
     assert sum((DOCS / name).stat().st_size for name in shown) < 3_000_000

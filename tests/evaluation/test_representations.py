@@ -349,7 +349,7 @@ def test_what_cannot_be_judged_is_said(condgen, models, captioned):
     refused(condgen("evaluate", clip), "--data")
     refused(condgen("evaluate", "tiny", "--features"), "--data")
     refused(
-        condgen("evaluate", see_, "--data", captioned, "--caption-column", "text"), "knows no words", "--label-column"
+        condgen("evaluate", see_, "--data", captioned, "--caption-column", "text"), "no text encoder", "--label-column"
     )
     refused(condgen("evaluate", see_, "--data", "nowhere"), "nowhere")
     refused(condgen("evaluate", clip, "--data", "digits", "--per-label", 5), "--per-label", "features")

@@ -14,7 +14,7 @@ def test_a_model_of_labels_paints_as_it_does_when_it_is_asked(kind, options):
     model = tiny_labels(kind)
     space = as_space(model, {"label": "Sneaker", "age": 40})
     assert space.encodes == (kind == "cvae") and sample_latents(space, [3]).shape == (1, space.latent)
-    asked = model.condition([{"label": "Sneaker", "age": 40}])
+    asked = model.cond_batch([{"label": "Sneaker", "age": 40}])
     *_, last = model.decoder.sample(asked, rng=[torch.Generator().manual_seed(3)], **options)
     own = decode(space, sample_latents(space, [3])).clamp(-1, 1)
     assert torch.allclose(own, last, atol=1e-3), "a seed names an image"  # the tails of the normal are cut off

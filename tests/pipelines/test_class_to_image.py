@@ -20,7 +20,7 @@ from condgen.data.sources.labels import open_labelled
 from condgen.files.images import parameters, read_recipe
 from condgen.pipelines.base import DECODERS, to_pil
 from condgen.pipelines.class_to_image import ClassToImage
-from condgen.pipelines.synthetic_dataset import pictures, write_set
+from condgen.pipelines.synthetic_dataset import label_batches, write_set
 from condgen.pipelines.text_to_image import TextToImage
 from tests.tiny import AGE, CLOTHES, LACES, tiny_labels
 
@@ -72,18 +72,18 @@ def test_progress_comes_every_step(kind, options, steps):
 
 
 def test_conditions_are_codes_of_what_is_named(model):
-    cond = model.condition([{"label": "sneaker", "age": "50"}, {"laces": "yes"}])
+    cond = model.cond_batch([{"label": "sneaker", "age": "50"}, {"laces": "yes"}])
     assert cond["has_targets"].tolist() == [[True, False, True], [False, True, False]]
     assert cond["targets"].tolist() == [[2, 0, 1], [0, 1, 0]]
 
 
 def test_wishes_are_told_in_the_models_own_words_and_order(model):
-    assert model.read({"age": "30", "laces": "YES", "label": "ankle boot"}) == {
+    assert model.resolve({"age": "30", "laces": "YES", "label": "ankle boot"}) == {
         "label": "Ankle boot", "laces": "yes", "age": 30.0
     }  # fmt: skip
     assert (
-        model.read("sneaker") == {"label": "Sneaker"}
-        and next(iter(model.read({"age": 20, "label": "Sneaker"}))) == "label"
+        model.resolve("sneaker") == {"label": "Sneaker"}
+        and next(iter(model.resolve({"age": 20, "label": "Sneaker"}))) == "label"
     )
 
 
@@ -92,14 +92,14 @@ def test_wishes_are_told_in_the_models_own_words_and_order(model):
     [
         ({"label": "Sneakers"}, ["label has no value 'Sneakers'", "Nearest: Sneaker"]),
         ("boot", ["no value 'boot'", "Ankle boot"]),
-        ({"lace": "yes"}, ["knows nothing of 'lace'", "Did you mean laces?", "age (18 to 90)"]),
+        ({"lace": "yes"}, ["no attribute 'lace'", "Did you mean laces?", "age (18 to 90)"]),
         ({"laces": 2}, ["laces has no value 2", "no, yes"]),
         ({"laces": ["yes"]}, ["laces has no value ['yes']"]),
         ({"age": "old"}, ["age must be a number"]),
         ({"age": [3]}, ["age must be a number"]),
         ({"age": math.nan}, ["age must be a finite number"]),
         ({"label": None}, ["label has no value None"]),
-        (5, ["must be a label or names with values"]),
+        (5, ["must be a label or a dict of attributes"]),
     ],
 )
 def test_what_the_model_does_not_know(model, wanted, words):
@@ -130,10 +130,10 @@ def test_other_mistakes(model):
         next(model.sample("Sneaker", zoom=1))
     with pytest.raises(CondgenError, match="temperature must be a number from 0 to 2"):
         next(model.sample("Sneaker", temperature=3))
-    with pytest.raises(CondgenError, match="Nothing is asked for"):
+    with pytest.raises(CondgenError, match="There is no condition"):
         next(model.sample([]))
     for wanted in (["Sneaker"], "Sneaker", []):
-        with pytest.raises(CondgenError, match="a wish for every seed"):
+        with pytest.raises(CondgenError, match="one condition per seed"):
             next(model.generate_batch(wanted, [1, 2]))
     with pytest.raises(CondgenError, match="attributes of \\[4, 2, 0\\] values"):
         ClassToImage(model.decoder, (CLOTHES, AGE))
@@ -259,7 +259,7 @@ def test_a_damaged_index_is_named(model, tmp_path, changes, word):
 
 def test_pictures_are_those_of_their_seeds_whatever_the_batch(model):
     for batch in (1, 3, 64):
-        found = list(pictures(model, 5, ["Sneaker", "Trouser"], {"laces": "yes"}, seed=10, batch=batch))
+        found = list(label_batches(model, 5, ["Sneaker", "Trouser"], {"laces": "yes"}, seed=10, batch=batch))
         assert [some.label for some in found] == sorted((some.label for some in found), reverse=True)
         for label, name in ((2, "Sneaker"), (1, "Trouser")):
             own = np.concatenate([some.images for some in found if some.label == label])
@@ -301,7 +301,7 @@ def test_a_data_set_can_be_trained_on(tmp_path, how, image_channels):
     assert (data.size, data.image_channels, len(data)) == (8, image_channels, 44)
     names = data.attributes[0].values
     assert sorted(names) == sorted(name.replace("/", "_") if how == "folder" else name for name in CLOTHES.values)
-    for some in pictures(model, 11):
+    for some in label_batches(model, 11):
         own = data.images[
             data.labels == names.index(sorted(names, key=lambda n: n[:4] != CLOTHES.values[some.label][:4])[0])
         ]
@@ -339,8 +339,8 @@ def test_a_data_set_is_there_whole_or_not_at_all(model, tmp_path, how):
         ({"per_label": 1.5}, "images of a label"),
         ({"batch": 0}, "images in a batch"),
         ({"labels": ["Sneakers"]}, "Nearest: Sneaker"),
-        ({"also": {"lace": 1}}, "Did you mean laces?"),
-        ({"how": "tar"}, "folder, npz, parquet"),
+        ({"attributes": {"lace": 1}}, "Did you mean laces?"),
+        ({"format": "tar"}, "folder, npz, parquet"),
         ({"seed": -1}, "seed"),
         ({"zoom": 1}, "no option zoom"),
     ],
@@ -353,7 +353,7 @@ def test_a_data_set_that_cannot_be_made(model, tmp_path, wrong, word):
 
 def test_labels_without_names_and_models_without_labels(tmp_path):
     for attributes in ((Attribute("label"),), (LACES,)):
-        with pytest.raises(CondgenError, match=r"are numbers|knows nothing of 'label'"):
+        with pytest.raises(CondgenError, match=r"are numbers|no attribute 'label'"):
             write_set(tiny_labels(attributes=attributes), tmp_path / "set", 2)
 
 

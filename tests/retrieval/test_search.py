@@ -489,7 +489,7 @@ def test_encode_prints_what_it_wrote(condgen, encoders, monkeypatch):
         (["search", "tiny", "a dog"], ["--data"]),
         (["search", "tiny", "--data", "photos"], ["no query"]),
         (["search", "tinny", "--data", "photos", "a dog"], ["Did you mean tiny?"]),
-        (["search", "shoes", "--data", "photos", "a dog"], ["paints labels"]),
+        (["search", "shoes", "--data", "photos", "a dog"], ["no text encoder"]),
         (["search", "eyes", "--data", "photos", "a dog"], ["eyes knows images and no words"]),
         (["search", "tiny", "--data", "photos", "dog.png"], ["dog.png", "not there", "--text"]),
         (["search", "tiny", "--data", "photos", "--image", "photos"], ["photos"]),
@@ -520,19 +520,19 @@ def test_what_is_refused_is_one_line(condgen, encoders, argv, message):
 
 def test_stdin_without_text(condgen, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(" \n"))
-    refused(condgen("encode", "tiny", "--text", "-", "-o", "e.npy"), "No text came on stdin")
+    refused(condgen("encode", "tiny", "--text", "-", "-o", "e.npy"), "Standard input is empty")
 
 
 def test_list_and_info_know_encoders(condgen, encoders):
     models = {model["name"]: model for model in json.loads(condgen("list", "--json")[1])["models"]}
     assert models["pairs"]["kind"] == "TextImageEncoder" and models["eyes"]["kind"] == "ImageEncoder"
-    _, found, text = condgen("list")[1].partition("Encoders (condgen search")  # a recipe is called pairs, too
-    assert found and text.index("eyes") < text.index("pairs")
+    _, found, text = condgen("list")[1].partition("Text and image encoders")  # a recipe is called pairs, too
+    assert found and text.index("pairs") < text.index("eyes")
     facts = json.loads(condgen("info", "pairs", "--json")[1])
     assert facts["space"] == encoder_of(tiny_model()).space and facts["size"] == 32 and facts["embed_dim"] == 16
     assert facts["parameters"] == sum(p.numel() for p in tiny_model().clip.parameters())
     told = condgen("info", "eyes")[1]
-    assert "32 x 32" in told and "knows" in told and "Backbone" in told and "options" not in told
+    assert "32 x 32" in told and "embeds" in told and "Backbone" in told and "options" not in told
 
 
 def test_a_model_tells_its_folder(encoders, tiny_folder, tmp_path):

@@ -48,7 +48,7 @@ def colourful_model() -> TextToImage:
 
 def count_steps(model: TextToImage) -> list[str]:
     """Makes a model note every step it paints, in the list that is returned."""
-    steps, watch = [], model.watch
+    steps, watch = [], model.generate_steps
 
     def counted(prompt, *args, **options):
         for step in watch(prompt, *args, **options):
@@ -57,7 +57,7 @@ def count_steps(model: TextToImage) -> list[str]:
                 raise RuntimeError("a secret of the server")
             yield step
 
-    model.watch = counted
+    model.generate_steps = counted
     return steps
 
 
@@ -121,8 +121,8 @@ def test_gate_fills_in_defaults_and_draws_a_seed(model):
 
 
 def test_gate_leaves_out_dials_of_another_prior(model):
-    assert "best_of" not in order_of(model, best_of=10**6).sampling_options
-    assert order_of(model, prior="diffusion", best_of=3).sampling_options["best_of"] == 3
+    assert "best_of" not in order_of(model, best_of=10**6).options
+    assert order_of(model, prior="diffusion", best_of=3).options["best_of"] == 3
 
 
 REFUSED = {
@@ -418,14 +418,14 @@ def test_api_stop_works(client, steps):
 def test_who_finds_the_queue_full_is_told(tmp_path):
     """One is served and 32 wait; the next is refused with the reason, and served once there is room."""
     model, started, go_on = colourful_model(), threading.Event(), threading.Event()
-    watch = model.watch
+    watch = model.generate_steps
 
     def held(*args, **options):
         started.set()
         assert go_on.wait(60)
         yield from watch(*args, **options)
 
-    model.watch = held
+    model.generate_steps = held
     body = {"data": [PROMPT, 1, 3, "regression", 2, 1, 10, 1, 2]}
     with serving(tmp_path, model) as url:
 

@@ -14,7 +14,7 @@ from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective
 from condgen.nn.specs import EncoderSpec
-from condgen.pipelines.auto import open_model
+from condgen.pipelines.auto import load_folder
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.recipes import RECIPES, train
 from condgen.tasks.clip import ClipTask
@@ -76,7 +76,7 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(tmp_path, monkeypatch
 @pytest.mark.parametrize("positives", ["pair", "text", "label"])
 def test_every_loss_learns_by_label(loss, positives, tmp_path):
     objective = ClipObjective(loss=loss, positives=positives, negatives=0, caption=0.0)
-    model = open_model(train("clip", tmp_path / "run", small(clip_objective=objective)))
+    model = load_folder(train("clip", tmp_path / "run", small(clip_objective=objective)))
     assert (model.net.bias is not None) == (loss == "siglip")
     assert model.embed_text(["a handwritten three"]).shape == (1, 16)
 
@@ -84,7 +84,7 @@ def test_every_loss_learns_by_label(loss, positives, tmp_path):
 def test_captions_are_judged_by_retrieval_on_the_split_that_is_named(captions, tmp_path):
     config = replace(small(), data=str(captions), val="val")
     config = replace(config, pictures=replace(config.pictures, size=16), fit_clip=replace(config.fit_clip, batch=20))
-    model = open_model(train("clip", tmp_path / "run", config))
+    model = load_folder(train("clip", tmp_path / "run", config))
     scores = model.about["metrics"]["validation"]
     assert {"R@1", "text to image R@1", "image to text R@1", "images"} == set(scores)
     run = ClipTask("clip", RECIPES["clip"], tmp_path / "x", config, None)
@@ -101,7 +101,7 @@ def test_what_is_held_out_is_not_trained_on(tmp_path):
 
 
 def test_any_number_of_pictures_and_texts_can_be_embedded(tmp_path):
-    model = open_model(train("clip", tmp_path / "run", small()))
+    model = load_folder(train("clip", tmp_path / "run", small()))
     images = torch.rand(300, 3, 8, 8) * 2 - 1
     embeds = model.embed_image(images)
     torch.testing.assert_close(embeds.norm(dim=1), torch.ones(300))
@@ -118,7 +118,7 @@ def test_a_backbone_that_learned_from_pictures_alone_starts_the_picture_tower(co
     ImageEncoder(backbone).save(tmp_path / "pictures")
     config = small(images=32, start=str(tmp_path / "pictures"))
     config = replace(config, fit_clip=replace(config.fit_clip, lr=1e-12))
-    started = open_model(train("clip", tmp_path / "run", config)).net.image.backbone
+    started = load_folder(train("clip", tmp_path / "run", config)).net.image.backbone
     for key, value in backbone.state_dict().items():
         torch.testing.assert_close(started.state_dict()[key], value, msg=key)
     code, _, err = condgen(
@@ -154,4 +154,4 @@ def test_an_encoder_is_told_from_what_paints(condgen, tmp_path):
     folder = train("clip", tmp_path / "run", small())
     for words in (["generate", "a three"], ["sample", "--label", "3"]):
         code, _, err = condgen(*words, "--model", folder)
-        assert code == 2 and "embeds images and words, and paints nothing" in err and "evaluate" in err
+        assert code == 2 and "embeds texts and images" in err and "condgen search" in err

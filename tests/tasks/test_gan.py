@@ -30,7 +30,7 @@ def small(kind: str = "infogan", size: str | None = None, **changes):
 def test_a_run_leaves_a_model_its_critic_and_sheets(kind, size, tmp_path):
     folder = train(f"digits-{kind}", tmp_path / "run", small(kind, size))
     model = front.load(folder)
-    assert isinstance(model, LatentModel) and model.kind == "gan" and not model.encodes
+    assert isinstance(model, LatentModel) and model.network == "gan" and not model.encodes
     pictures = model.sample([3, 4])
     assert pictures.shape == (2, 1, 8, 8) and not torch.equal(*pictures)
     with torch.inference_mode():

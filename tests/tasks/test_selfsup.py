@@ -14,7 +14,7 @@ from condgen.encoders.backbones import BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.selfsup import METHODS, SelfsupObjective
 from condgen.nn.specs import EncoderSpec
-from condgen.pipelines.encoder import ImageEncoder, start_tower
+from condgen.pipelines.encoder import ImageEncoder, init_image_tower
 from condgen.recipes import RECIPES, train
 from tests.stopping import two_sittings
 
@@ -53,13 +53,13 @@ def test_a_run_leaves_an_encoder_that_can_start_a_tower(tmp_path):
     shape = {"image": "resnet", "image_width": 8, "image_depth": 1, "patch": 1, "stages": 2, "text_width": 8}
     shape |= {"vocab": 64, "context": 12, "depth": 1, "heads": 2}
     clip = CLIP(CLIPConfig(**shape), EncoderSpec(8))
-    start_tower(clip, folder)
+    init_image_tower(clip, folder)
     for name, value in model.net.state_dict().items():
         assert torch.equal(clip.image.backbone.state_dict()[name], value)
     with pytest.raises(CondgenError, match="width 8, not 16"):
-        start_tower(CLIP(CLIPConfig(**shape | {"image_width": 16}), EncoderSpec(8)), folder)
+        init_image_tower(CLIP(CLIPConfig(**shape | {"image_width": 16}), EncoderSpec(8)), folder)
     with pytest.raises(CondgenError, match=r"--clip\.image resnet"):
-        start_tower(CLIP(CLIPConfig(**shape | {"image": "grid"}), EncoderSpec(16)), folder)
+        init_image_tower(CLIP(CLIPConfig(**shape | {"image": "grid"}), EncoderSpec(16)), folder)
 
 
 def test_pictures_without_labels_give_the_last_state(tmp_path):

@@ -29,7 +29,7 @@ from condgen.evaluation.translation import attributes, evaluate_translation, fai
 from condgen.files.images import KEY, read_recipe
 from condgen.losses import adversarial
 from condgen.nn.specs import TranslationSpec
-from condgen.pipelines.translator import BACK, THERE, Translator, recoloured
+from condgen.pipelines.translator import BACKWARD, FORWARD, Translator, with_channels
 from condgen.recipes import RECIPES, train
 from tests.stopping import two_sittings
 from tests.tiny import tiny_translator
@@ -176,8 +176,8 @@ def test_looking_at_the_loss_leaves_the_pool_alone_until_it_is_told_to_remember(
 
 
 def translator(both: bool = True, reads: int = 3, size: int = 16, **about) -> Translator:
-    nets = {THERE: tiny_translator("resnet", size, reads)} | (
-        {BACK: tiny_translator("resnet", size, 3, reads, 1)} if both else {}
+    nets = {FORWARD: tiny_translator("resnet", size, reads)} | (
+        {BACKWARD: tiny_translator("resnet", size, 3, reads, 1)} if both else {}
     )
     return Translator(nets, ("squares", "circles"), {"name": "tiny"} | about)
 
@@ -201,8 +201,8 @@ def test_a_model_comes_back_from_disk_as_it_was(both, tmp_path):
 
 def test_pictures_are_taken_with_and_without_colours():
     x = torch.rand(2, 1, 16, 16) * 2 - 1
-    assert torch.equal(recoloured(x, 3), x.expand(-1, 3, -1, -1))
-    torch.testing.assert_close(recoloured(recoloured(x, 3), 1), x)
+    assert torch.equal(with_channels(x, 3), x.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(with_channels(with_channels(x, 3), 1), x)
     assert translator().translate(x).shape == (2, 3, 16, 16)
     assert translator(False, reads=1).translate(x.expand(-1, 3, -1, -1)).shape == (2, 3, 16, 16)
 
@@ -212,7 +212,7 @@ def test_pictures_are_taken_with_and_without_colours():
     [
         ({"sides": ["a"]}, "names the sides"),
         ({"sides": ["a", "a"]}, "names the sides"),
-        ({"net": "transformer"}, "unet or resnet"),
+        ({"net": "transformer"}, "unet, resnet"),
         ({"_class_name": "ClassToImage"}, "condgen sample"),
         ({"both_ways": True}, "b_to_a"),
     ],
@@ -275,7 +275,7 @@ def test_nothing_can_be_hidden_below_eight_bits():
         def forward(self, images):
             return images / 1000 if images.abs().max() > 0.5 else images * 1000
 
-    model = Translator({THERE: Hides(), BACK: Hides()}, ("a", "b"))
+    model = Translator({FORWARD: Hides(), BACKWARD: Hides()}, ("a", "b"))
     given = np.random.default_rng(0).integers(0, 256, (4, 3, 16, 16), np.uint8)
     assert there_and_back(model, given, "b")["L1"] > 0.1
 
@@ -353,11 +353,11 @@ def test_what_cannot_be_translated_is_said_in_a_line(tmp_path, condgen):
     Path("text.png").write_text("no image")
     Path("empty").mkdir()
     for argv, told in (
-        (["model", "nowhere.png"], "nowhere.png is not there"),
+        (["model", "nowhere.png"], "nowhere.png does not exist"),
         (["model", "empty"], "empty holds no images"),
         (["model", "text.png"], "text.png is not an image"),
         (["model", "text.png", "--to", "rings"], "It does to circles, squares"),
-        (["tiny", "text.png"], "paints from words: condgen generate"),
+        (["tiny", "text.png"], "generates images from prompts: condgen generate"),
         (["model"], "PATH"),
     ):
         code, out, err = condgen("translate", *argv)
@@ -373,7 +373,7 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(recipe, tmp_path, mon
     whole, halves = two_sittings(recipe, config, "translation", tmp_path, monkeypatch, 4)
     states = [front.training.checkpoint.newest(f.parent / "checkpoints" / "translation")[0] for f in (whole, halves)]
     assert len({(state / "model.safetensors").read_bytes() for state in states}) == 1  # the pools, too
-    assert len({(f / THERE / "model.safetensors").read_bytes() for f in (whole, halves)}) == 1
+    assert len({(f / FORWARD / "model.safetensors").read_bytes() for f in (whole, halves)}) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ from torch import nn
 from condgen.contracts import CondgenError
 from condgen.encoders.clip import CLIP
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.files.registry import PICTURES, find, paints_labels
-from condgen.files.registry import kind_of as kind_of_model
+from condgen.files.registry import class_name, find
 from condgen.files.weights import CONFIG, fingerprint, load_part, read_json, save_part, sketch_part
 
 if TYPE_CHECKING:
@@ -132,10 +131,8 @@ def open_encoder(name: str | Path) -> tuple[Encoder, Tokenizer]:
     if is_there(path / "parts"):
         return load_pair(path / "parts")
     folder = find(name)
-    if paints_labels(folder):
-        raise CondgenError(f"{folder} paints labels and has no encoder. Give {NAMES}.")
-    if kind_of_model(folder) == PICTURES:
-        raise CondgenError(f"{folder} knows no words. Give {NAMES}.")
+    if class_name(folder) in ("ClassToImage", "ImageEncoder", "LatentModel", "Translator"):
+        raise CondgenError(f"{folder} has no text encoder. Give {NAMES}.")
     return load_pair(folder)
 
 
