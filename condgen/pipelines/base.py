@@ -22,21 +22,14 @@ from condgen.files import renamed
 from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX
 from condgen.files.weights import load_part, read_json, save_part, sketch_part, whole, write_json
-from condgen.nn.conditioning import CondSpec
 from condgen.pipelines.auto import KINDS, PipelineKind
 
 FORMAT = 1
 MAX_IMAGES = 10_000
 BATCH_ROWS = 256
 """Images, texts or latents that go through a network at a time."""
-PartType = tuple[type[nn.Module], type]
-"""A network class and the class of its config."""
-DECODERS: dict[str, tuple[type[nn.Module], type[CondSpec]]] = {
-    "diffusion": (DiffusionDecoder, DiffusionDecoderConfig),
-    "cgan": (CganDecoder, CganConfig),
-    "cvae": (CvaeDecoder, CvaeConfig),
-}
-"""Kind of decoder -> (class, class of its config)."""
+DECODERS: dict[str, type[nn.Module]] = {"diffusion": DiffusionDecoder, "cgan": CganDecoder, "cvae": CvaeDecoder}
+"""Kind of decoder -> class."""
 NOT_OPTIONS = ("prompt", "labels", "seed", "prior", "size", "model", "model_id")
 """Fields of a recipe that are not sampling options."""
 
@@ -113,7 +106,7 @@ class Pipeline:
 
     @property
     def main(self) -> nn.Module:
-        """The network whose config gives the size of the images, and whose parameters give the device."""
+        """The network whose spec gives the size of the images, and whose parameters give the device."""
         raise NotImplementedError
 
     @property
@@ -138,7 +131,7 @@ class Pipeline:
     @property
     def size(self) -> int:
         """Edge S of the images in pixels."""
-        return self.main.config.size
+        return self.main.spec.size
 
     @property
     def device(self) -> torch.device:
@@ -188,15 +181,15 @@ class Pipeline:
         """
         folder = Path(folder)
         index = cls.read_index(folder)
-        parts = {name: load_part(*types, folder / name) for name, types in cls.part_types(index).items()}
+        parts = {name: load_part(part, folder / name) for name, part in cls.part_types(index).items()}
         about = {name: v for name, v in index.items() if name not in ("_class_name", "format", *cls.described)}
         model = cls(**cls._arguments(folder, index, parts, **kwargs), about=about, model_id=model_id_of(folder))
         model.path = folder
         return model
 
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, PartType]:
-        """Folder -> (class, class of its config) of every part that an index names."""
+    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
+        """Folder -> class of every part that an index names."""
         raise NotImplementedError
 
     @classmethod
@@ -239,7 +232,7 @@ class Pipeline:
     @classmethod
     def sketch(cls, folder: Path, index: dict[str, Any]) -> dict[str, nn.Module]:
         """All modules of a model directory on the meta device: shapes and options without weights."""
-        return {name: sketch_part(*types, folder / name) for name, types in cls.part_types(index).items()}
+        return {name: sketch_part(part, folder / name) for name, part in cls.part_types(index).items()}
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:

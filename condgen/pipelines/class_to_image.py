@@ -31,7 +31,7 @@ from condgen.data.attributes import LABEL, Attribute
 from condgen.data.datasets.labels import coded
 from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX
-from condgen.pipelines.base import DECODERS, PartType, Pipeline, Progress, decoder_kind, generator, seeds_from
+from condgen.pipelines.base import DECODERS, Pipeline, Progress, decoder_kind, generator, seeds_from
 
 Condition = Mapping[str, object]
 """Values by attribute: {"label": "Sneaker"}, {"smiling": 1, "age": 30}; other attributes stay unconditional."""
@@ -43,8 +43,8 @@ class ClassToImage(Pipeline):
     """A decoder, and the attributes that it is conditioned on.
 
     Args:
-        decoder: its config says how many values each attribute has.
-        attributes: in the order of the decoder's config.
+        decoder: its spec says how many values each attribute has.
+        attributes: in the order of the decoder's spec.
         about, model_id: see `Pipeline`.
 
     Raises:
@@ -61,10 +61,10 @@ class ClassToImage(Pipeline):
     ):
         self.decoder, self.attributes = decoder, tuple(attributes)
         cardinalities = tuple(attribute.cardinality for attribute in self.attributes)
-        if not cardinalities or tuple(decoder.config.cardinalities) != cardinalities:
+        if not cardinalities or tuple(decoder.spec.cardinalities) != cardinalities:
             listing = ", ".join(f"{attribute.name}: {attribute.cardinality}" for attribute in self.attributes) or "none"
             raise CondgenError(
-                f"The decoder reads attributes of {list(decoder.config.cardinalities)} values (0 for a number), the "
+                f"The decoder reads attributes of {list(decoder.spec.cardinalities)} values (0 for a number), the "
                 f"model names {listing}. The folder mixes two models; export it again."
             )
         super().__init__(about, model_id)
@@ -227,7 +227,7 @@ class ClassToImage(Pipeline):
         }
 
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, PartType]:
+    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
         decoder = DECODERS[index.get("decoder", "diffusion")]
         return {"decoder": decoder} | ({WEAK: decoder} if index.get("weak") is True else {})
 
@@ -244,9 +244,9 @@ class ClassToImage(Pipeline):
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
-        config = modules["decoder"].config
+        spec = modules["decoder"].spec
         attributes = {one.name: values_text(one, most=100) for one in attributes_of(index, folder / INDEX)}
-        return {"size": config.size, "attributes": attributes, "image_channels": config.image_channels}
+        return {"size": spec.size, "attributes": attributes, "image_channels": spec.image_channels}
 
 
 def values_text(attribute: Attribute, most: int = 20) -> str:

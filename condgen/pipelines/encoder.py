@@ -7,7 +7,6 @@ encoder.embed_image(images) @ encoder.embed_text(["a photo of a dog", "a photo o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from condgen.encoders.backbones import Backbone
 from condgen.encoders.clip import CLIP
 from condgen.encoders.interop.load import load_pair, save_pair, sketch_pair
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.files.weights import fingerprint
-from condgen.pipelines.base import PartType, Pipeline
+from condgen.files.weights import described, fingerprint
+from condgen.pipelines.base import Pipeline
 from condgen.text import check_prompts
 
 
@@ -29,7 +28,7 @@ class ImageEncoder(Pipeline):
     """Images -> features.
 
     Args:
-        net: a module, (B, 3, S, S) in [-1, 1] -> (B, F), whose `config` has `size` S.
+        net: a module, (B, 3, S, S) in [-1, 1] -> (B, F), with its `size` S.
         about, model_id: see `Pipeline`.
     """
 
@@ -46,6 +45,11 @@ class ImageEncoder(Pipeline):
     @property
     def main(self) -> nn.Module:
         return self.net
+
+    @property
+    def size(self) -> int:
+        """Edge S of the images that it reads."""
+        return self.net.size
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -69,8 +73,8 @@ class ImageEncoder(Pipeline):
         return F.normalize(self.features(images), dim=-1)
 
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, PartType]:
-        return {cls.part: (Backbone, BackboneConfig)}
+    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
+        return {cls.part: Backbone}
 
     @classmethod
     def _arguments(cls, folder, index, parts) -> dict[str, Any]:
@@ -106,7 +110,7 @@ class TextImageEncoder(ImageEncoder):
     @property
     def embed_dim(self) -> int:
         """Width D of the embedding space."""
-        return self.net.config.embed_dim
+        return self.net.embed_dim
 
     def features(self, images: Tensor) -> Tensor:
         return self._in_chunks(self.net.features, images)
@@ -127,7 +131,7 @@ class TextImageEncoder(ImageEncoder):
         save_pair(self.net, self.tokenizer, folder)
 
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, PartType]:
+    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
         return {}
 
     @classmethod
@@ -163,7 +167,7 @@ def init_image_tower(clip: CLIP, folder: Path | str) -> None:
             f"{folder} holds a backbone of the kind {trained.config.kind}, and CLIP's image tower has none. "
             f"Choose it with --clip.image {trained.config.kind}."
         )
-    here, there = (_shape(net.config) for net in (backbone, trained))
+    here, there = (_shape(net) for net in (backbone, trained))
     if other := [f"{name} {there.get(name)}, not {here.get(name)}" for name in there if there[name] != here.get(name)]:
         raise CondgenError(
             f"The backbone of {folder} has another shape than CLIP's image tower: {'; '.join(other)}. Give the tower "
@@ -173,7 +177,7 @@ def init_image_tower(clip: CLIP, folder: Path | str) -> None:
     backbone.load_state_dict(trained.state_dict())
 
 
-def _shape(config: BackboneConfig) -> dict[str, Any]:
-    """The fields of a backbone's config that its weights depend on."""
-    unused = ("stages", "norm") if config.kind == "patch" else ("heads",)
-    return {name: value for name, value in asdict(config).items() if name not in unused}
+def _shape(backbone: Backbone) -> dict[str, Any]:
+    """The options and the size that the weights of a backbone depend on."""
+    unused = ("stages", "norm") if backbone.config.kind == "patch" else ("heads",)
+    return {name: value for name, value in described(backbone).items() if name not in unused}

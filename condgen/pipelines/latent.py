@@ -14,16 +14,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
-from condgen.baselines.gans import Gan, GanConfig, GanCritic
-from condgen.baselines.mixture import Mixture, MixtureConfig
+from condgen.baselines.autoencoders import Autoencoder
+from condgen.baselines.gans import Gan, GanCritic
+from condgen.baselines.mixture import Mixture
 from condgen.contracts import CondgenError
 from condgen.files.images import GeneratedImage
-from condgen.pipelines.base import PartType, Pipeline, generator, seeds_from, to_pil
+from condgen.pipelines.base import Pipeline, generator, seeds_from, to_pil
 
-NETS: dict[str, PartType] = {"autoencoder": (Autoencoder, AutoencoderConfig), "gan": (Gan, GanConfig)}
-"""Kind of network -> (class, class of its config)."""
-OPTIONAL: dict[str, PartType] = {"mixture": (Mixture, MixtureConfig), "critic": (GanCritic, GanConfig)}
+NETS: dict[str, type[nn.Module]] = {"autoencoder": Autoencoder, "gan": Gan}
+"""Kind of network -> class."""
+OPTIONAL: dict[str, type[nn.Module]] = {"mixture": Mixture, "critic": GanCritic}
 """Parts that a model may have besides."""
 
 
@@ -59,7 +59,7 @@ class LatentModel(Pipeline):
     @property
     def network(self) -> str:
         """The kind of its network in NETS."""
-        return next(kind for kind, (cls, _) in NETS.items() if type(self.net) is cls)
+        return next(kind for kind, cls in NETS.items() if type(self.net) is cls)
 
     @property
     def tags(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -152,7 +152,7 @@ class LatentModel(Pipeline):
         return {"net": self.network} | {name: getattr(self, name) is not None for name in OPTIONAL}
 
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, PartType]:
+    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
         optional = {name: types for name, types in OPTIONAL.items() if index.get(name) is True}
         return {index["net"]: NETS[index["net"]]} | optional
 
@@ -166,5 +166,6 @@ class LatentModel(Pipeline):
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
-        config = modules[index["net"]].config
-        return {"size": config.size, "image_channels": config.image_channels, "latent": config.latent}
+        net = modules[index["net"]]
+        size = {"size": net.spec.size, "image_channels": net.spec.image_channels}
+        return size | {"latent": net.config.latent}

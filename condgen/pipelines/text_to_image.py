@@ -30,8 +30,8 @@ from condgen.encoders.interop.load import can_be_saved, load_pair, reads_size, s
 from condgen.encoders.tokenizer import Tokenizer, words_of
 from condgen.files.images import GeneratedImage
 from condgen.nn.conditioning import condition
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingNormalizerConfig
-from condgen.pipelines.base import DECODERS, PartType, Pipeline, Progress, decoder_kind, generator, seeds_from
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer
+from condgen.pipelines.base import DECODERS, Pipeline, Progress, decoder_kind, generator, seeds_from
 from condgen.priors.diffusion import DiffusionPrior
 from condgen.priors.regression import RegressionPrior
 from condgen.text import check_prompts, clean
@@ -80,12 +80,12 @@ class TextToImage(Pipeline):
     ):
         self.clip, self.tokenizer, self.normalizer, self.decoder = clip, tokenizer, normalizer, decoder
         self.priors = priors
-        spaces = {name: part.config.space for name, part in self.parts.items()}
+        spaces = {name: part.spec.space for name, part in self.parts.items()}
         if len(set(spaces.values())) > 1:
             listing = ", ".join(f"{name}: {space}" for name, space in spaces.items())
             raise CondgenError(f"The parts live in different embedding spaces ({listing}). Train them on one encoder.")
         mixed = "The folder mixes two models; export it again."
-        if (space := normalizer.config.space) != space_of(clip):
+        if (space := normalizer.spec.space) != space_of(clip):
             raise CondgenError(
                 f"The encoder makes embeddings of space {space_of(clip)}, the other parts were trained on {space}. "
                 f"{mixed}"
@@ -93,11 +93,11 @@ class TextToImage(Pipeline):
         if tokenizer.vocab > clip.vocab or tokenizer.context != clip.context:
             raise CondgenError(
                 f"The tokenizer gives {tokenizer.context} of {tokenizer.vocab} tokens, the encoder reads "
-                f"{clip.config.context} of {clip.config.vocab}. {mixed}"
+                f"{clip.context} of {clip.vocab}. {mixed}"
             )
         if not reads_size(clip, decoder.spec.size):
             raise CondgenError(
-                f"The decoder generates {decoder.config.size} pixels, the encoder reads {clip.config.size}. {mixed}"
+                f"The decoder generates {decoder.spec.size} pixels, the encoder reads {clip.size}. {mixed}"
             )
         super().__init__(about, model_id)
 
@@ -254,10 +254,10 @@ class TextToImage(Pipeline):
         super()._save_parts(folder, half)
 
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, PartType]:
-        priors = {f"prior_{name}": (PRIORS[name], PriorConfig) for name in index["priors"]}
+    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
+        priors = {f"prior_{name}": PRIORS[name] for name in index["priors"]}
         decoder = DECODERS[index.get("decoder", "diffusion")]
-        return {"normaliser": (EmbeddingNormalizer, EmbeddingNormalizerConfig), **priors, "decoder": decoder}
+        return {"normaliser": EmbeddingNormalizer, **priors, "decoder": decoder}
 
     @classmethod
     def _arguments(cls, folder, index, parts, encoder: tuple[Encoder, Tokenizer] | None = None) -> dict[str, Any]:
@@ -300,8 +300,8 @@ class TextToImage(Pipeline):
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
-        space = modules["normaliser"].config.space
-        return {"size": modules["decoder"].config.size, "priors": [*index["priors"], "none"], "space": space}
+        space = modules["normaliser"].spec.space
+        return {"size": modules["decoder"].spec.size, "priors": [*index["priors"], "none"], "space": space}
 
 
 def truncated(prompt: str) -> str:

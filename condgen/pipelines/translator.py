@@ -22,7 +22,7 @@ from condgen.data.batches.captions import to_float
 from condgen.data.sources.images import fit, open_image
 from condgen.data.synthetic.pairs import edges as edges_of
 from condgen.files.images import make_folder, png_with_recipe, slug, write_beside
-from condgen.pipelines.base import PartType, Pipeline, to_pil
+from condgen.pipelines.base import Pipeline, to_pil
 
 ROWS = 64
 """Images that go through a generator at a time."""
@@ -129,7 +129,7 @@ class Translator(Pipeline):
                 f"{self.name} translates images of {self.size} x {self.size} pixels, in a tensor (N, 1 or 3, "
                 f"{self.size}, {self.size}); got {tuple(images.shape)}."
             )
-        return self._in_chunks(lambda part: net(part).clamp(-1, 1), with_channels(images, net.config.reads), ROWS)
+        return self._in_chunks(lambda part: net(part).clamp(-1, 1), with_channels(images, net.spec.reads), ROWS)
 
     def translations(
         self,
@@ -152,7 +152,7 @@ class Translator(Pipeline):
         resize = resize or ("pad" if isinstance(trained, dict) and trained.get("resize") == "pad" else "crop")
         for source in map(Path, files):
             pixels = fit(open_image(source), self.size, resize)[None]
-            given = with_channels(to_float(edges_of(pixels) if edges else pixels), self.net(to).config.reads)
+            given = with_channels(to_float(edges_of(pixels) if edges else pixels), self.net(to).spec.reads)
             recipe = {"translated": source.name, "to": to, "size": self.size}
             recipe |= {"model": self.name, "model_id": self.model_id}
             (before,), (after,) = to_pil(given), to_pil(self.translate(given, to))
@@ -162,9 +162,9 @@ class Translator(Pipeline):
         return {"net": self._network, "both_ways": self.both_ways, "sides": list(self.sides), "size": self.size}
 
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, PartType]:
+    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
         names = (FORWARD, BACKWARD) if index.get("both_ways") is True else (FORWARD,)
-        return dict.fromkeys(names, (NETS[index["net"]], TranslatorConfig))
+        return dict.fromkeys(names, NETS[index["net"]])
 
     @classmethod
     def _arguments(cls, folder, index, parts) -> dict[str, Any]:
@@ -180,7 +180,7 @@ class Translator(Pipeline):
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
-        size = next(iter(modules.values())).config.size
+        size = next(iter(modules.values())).spec.size
         return {"size": size, "translates": (" and " if len(modules) > 1 else " to ").join(index["sides"])}
 
 
