@@ -1,6 +1,6 @@
 """Draws how a run of scenes learned: scores over images seen, for seen and held-out combinations.
 
-python scripts/curve.py runs/scenes docs/pictures/curve.png
+python scripts/curve.py runs/scenes docs/images/curve.png
 """
 
 from __future__ import annotations

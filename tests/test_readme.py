@@ -1,4 +1,4 @@
-"""The README is the contract: its blocks run, its paths exist, its first screen is what it promises."""
+"""Documentation: commands and Python blocks run, options and links exist, the README's first screen is as promised."""
 
 import re
 import shlex
@@ -8,14 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from condgen.cli.main import main
+
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(bash|python|text)\n(.*?)```", README, re.DOTALL)
+PAGES = sorted(path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
+TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
+README = TEXTS["README.md"]
 
 
-def lines(kind: str) -> list[str]:
-    found = [line for k, body in BLOCKS if k == kind for line in body.strip().splitlines()]
-    return [part.strip() for line in found for part in line.split("&&")]
+def blocks(page: str, kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", TEXTS[page], re.DOTALL)
+
+
+def commands(page: str, kind: str) -> list[str]:
+    lines = [line for body in blocks(page, kind) for line in body.strip().splitlines()]
+    return [part.strip() for line in lines for part in line.split("&&")]
 
 
 def run(words: list[str], cwd: Path) -> str:
@@ -24,47 +31,66 @@ def run(words: list[str], cwd: Path) -> str:
     return done.stdout
 
 
-def test_every_command_runs(tmp_path):
-    """In order, in one folder, as a build_cond_encoder would; installing and testing are left to `.ci/run`."""
+def test_every_command_of_the_readme_runs(tmp_path):
+    """In order and in one folder, as a reader runs them; installing and testing are left to `.ci/run`."""
     (tmp_path / "app.py").write_text((ROOT / "app.py").read_text())
-    commands = [line for line in lines("bash") if not line.startswith(("pip ", "pytest"))]
-    assert len(commands) >= 5
-    for command in commands:
-        words = shlex.split(command)
+    lines = [line for line in commands("README.md", "bash") if not line.startswith(("pip ", "pytest"))]
+    assert len(lines) >= 5
+    for line in lines:
+        words = shlex.split(line)
         words[:1] = [sys.executable, "-m", "condgen"] if words[0] == "condgen" else [sys.executable]
         run(words, tmp_path)
     assert len(list((tmp_path / "out").rglob("*.png"))) >= 10
 
 
-def test_the_python_blocks_run(tmp_path):
-    bodies = [body for kind, body in BLOCKS if kind == "python"]
-    assert bodies
-    for body in bodies:
+@pytest.mark.parametrize("page", [page for page in TEXTS if blocks(page, "python")])
+def test_python_blocks_run(page, tmp_path):
+    for body in blocks(page, "python"):
         run([sys.executable, "-c", body], tmp_path)
-    assert list((tmp_path / "out").glob("*.png"))
+    if page == "README.md":
+        assert list((tmp_path / "out").glob("*.png"))
 
 
-@pytest.mark.parametrize("line", [line for line in lines("text") if re.search(r"(^|-m )condgen ", line)])
-def test_the_longer_commands_are_understood(line, tmp_path):
-    """What trains for minutes is not run here, but every verb and option of it must exist."""
-    words = shlex.split(line)
-    words = words[words.index("condgen") + 1 :]
-    if words[0] == "train":
-        run([sys.executable, "-m", "condgen", *words, "--print_config"], tmp_path)
-        return
-    verb = words[: 2 if words[0] in ("data", "latent-space") else 1]
-    told = run([sys.executable, "-m", "condgen", *verb, "--help"], tmp_path)
-    for option in (word for word in words if word.startswith("-")):
-        assert option in told
+LONGER = {page: [line for line in commands(page, "text") if re.search(r"(^|-m )condgen ", line)] for page in TEXTS}
 
 
-def test_links_and_pictures_exist():
-    targets = [t for t in re.findall(r"\]\(([^)]+)\)", README) if not t.startswith("http")]
-    assert targets and not [t for t in targets if not (ROOT / t).exists()]
+@pytest.mark.parametrize("page", [page for page in TEXTS if LONGER[page]])
+def test_longer_commands_are_understood(page, capsys):
+    """What takes minutes does not run here, but every command, recipe and option of it exists under this name."""
+    for line in LONGER[page]:
+        words = shlex.split(line)
+        words = words[words.index("condgen") + 1 :]
+        training = words[0] == "train"
+        names = words[: 2 if words[0] in ("data", "latent-space") else 1]
+        try:
+            code = main([*words, "--print_config"] if training else [*names, "--help"])
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        assert not code and not err, (line, err)
+        for option in () if training else (word for word in words if word.startswith("-")):
+            assert re.search(rf"(?<![\w-]){option}(?![\w-])", out), (line, option)
 
 
-def test_first_screen():
-    """One sentence, one image, the two commands."""
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_and_images_exist(page):
+    for target in re.findall(r"\]\(([^)]+)\)", TEXTS[page]):
+        if not target.startswith("http"):
+            path, _, anchor = target.partition("#")
+            file = (ROOT / page).parent / path if path else ROOT / page
+            assert file.exists(), target
+            headings = [re.sub(r"[^\w -]", "", line.lstrip("# ").lower()) for line in file.read_text().splitlines()
+                        if line.startswith("#")] if anchor else []  # fmt: skip
+            assert not anchor or anchor in [heading.replace(" ", "-") for heading in headings], target
+
+
+def test_every_page_is_linked_from_the_readme():
+    for page in TEXTS:
+        assert page == "README.md" or f"]({page})" in README, page
+
+
+def test_the_readme_is_short_and_its_first_screen_has_one_sentence_one_image_and_two_commands():
+    assert len(README.splitlines()) <= 170
     first = README.split("## ", 1)[0]
     assert first.count("![") == 1 and len(first.splitlines()) < 25
     assert 'pip install . && condgen generate "a red circle above a blue square" -o out' in first
