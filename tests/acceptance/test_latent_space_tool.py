@@ -16,6 +16,7 @@ from condgen.latent_space import Analysis, Tool, ToolCall, option, register
 from condgen.latent_space.adapters import decode, encode
 from condgen.latent_space.registry import TOOLS, images_option
 from condgen.latent_space.result import sheet
+from condgen.nn.specs import ImageSpec
 from condgen.pipelines.latent import LatentModel
 
 # The tool -------------------------------------------------------------------------------------------------------------
@@ -50,11 +51,11 @@ TOOL = Tool("shrink", "multiply latents by a factor", OPTIONS, run)
 @pytest.fixture
 def model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    register(TOOL)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = Autoencoder(AutoencoderConfig(8, 1, body="mlp", hidden=(16,), latent=4))
+        net = Autoencoder(AutoencoderConfig(body="mlp", hidden=(16,), latent=4), ImageSpec(8, 1))
     LatentModel(net, {"name": "tiny", "data": "digits"}).save(Path("model"))
+    register(TOOL)
     yield "model"
     del TOOLS[TOOL.name]
 
