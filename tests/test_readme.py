@@ -100,3 +100,15 @@ def test_the_readme_is_short_and_its_first_screen_has_one_sentence_one_image_and
 def test_ci_installs_and_tests_the_way_the_readme_says():
     ci = (ROOT / ".ci" / "run").read_text()
     assert "README.md" in ci and "ruff" in ci
+
+
+@pytest.mark.parametrize("page", ["docs/reliability.md", "SECURITY.md", "docs/results.md"])
+def test_the_tests_and_files_that_a_page_names_exist(page):
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/*.py"))
+    for name in re.findall(r"`[^`\n]*`", TEXTS[page]):
+        for path in re.findall(r"(?:tests|condgen|scripts)/[\w/.-]*\w", name):
+            assert (ROOT / path).exists(), path
+        for path in re.findall(r"(?<![\w/])\w+/test_\w+\.py", name):
+            assert (ROOT / "tests" / path.removeprefix("tests/")).exists(), path
+        for test in re.findall(r"(?<![\w/])test_\w+(?!\w*\.py)", name) if page != "docs/results.md" else ():
+            assert f"def {test}" in sources, test
