@@ -9,7 +9,7 @@ from typing import Any
 
 CLASSES = {"Normaliser": "EmbeddingNormalizer", "LabelToImage": "ClassToImage"}
 """Class names in `config.json` and `model_index.json`."""
-MODULES = {"said": "cond_encoder"}
+MODULES = {"said": "cond_encoder", "normaliser": "normalizer"}
 """Components of the names of tensors: `decoder.said.words` is `decoder.cond_encoder.words`."""
 CONFIG_FIELDS = {"colours": "image_channels", "levels": "cardinalities"}
 """Fields of the `config.json` of a network."""
