@@ -78,7 +78,7 @@ def judge(model: TextToImage, n: int = 768) -> dict[str, float]:
             errors = []
             for part in torch.arange(n).split(128):
                 t = torch.full((len(part),), level)
-                said = decoder.read(condition(z[part], text.tokens[part]))
+                said = decoder.encode_cond(condition(z[part], text.tokens[part]))
                 guess = decoder.denoise(add_noise(x_0[part], eps[part], t), t, said)
                 errors.append(F.mse_loss(guess, x_0[part]) * len(part))
             row[f"{name}, t = {level}"] = sum(errors).item() / n

@@ -64,7 +64,7 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
     import torch
 
     from condgen.decoders.conditioning_dropout import DecoderObjective
-    from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder
+    from condgen.decoders.diffusion import DiffusionDecoder, DiffusionObjective, DiffusionTraining
     from condgen.encoders.clip import CLIP
     from condgen.encoders.clip_objective import ClipObjective, ClipTraining
     from condgen.nn.specs import CondSpec, EncoderSpec
@@ -78,7 +78,7 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
     decoder = DiffusionDecoder(config.decoder, spec)
     models = {
         "clip": (ClipTraining(clip, ClipObjective(negatives=0)), config.fit_clip.batch),
-        "decoder": (DecoderTraining(decoder, DecoderObjective()), config.fit_decoder.batch),
+        "decoder": (DiffusionTraining(decoder, DiffusionObjective(), DecoderObjective()), config.fit_decoder.batch),
     }
     told = {}
     for name, (model, batch) in models.items():

@@ -3,15 +3,23 @@
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 
 import pytest
 import torch
 
 import condgen
+from condgen.baselines import LATENT_NETWORKS
+from condgen.baselines.mixture import Mixture
+from condgen.baselines.translation import PairedObjective, UnpairedObjective
 from condgen.contracts import CondgenError, Decoder, HasMemory, SamplingOption, Trainable, check_options
+from condgen.decoders import DECODERS
+from condgen.decoders.conditioning_dropout import DecoderObjective
+from condgen.encoders.clip_objective import ClipObjective
+from condgen.encoders.selfsup import SelfsupObjective
 from condgen.nn.conditioning import condition
 from condgen.nn.specs import ImageSpec
-from condgen.pipelines.base import DECODERS as DECODER_KINDS
+from condgen.priors import PRIORS
 from tests.tiny import tiny_backbone, tiny_decoder, tiny_model, tiny_translator
 
 S = 32
@@ -39,37 +47,44 @@ def classes(method: str) -> list[type]:
     return found
 
 
-def make(cls: type, model, **others):
-    """Builds a class from the parts of a model, by the names of its arguments; `others` replace some."""
-    from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig, AutoencoderObjective
-    from condgen.baselines.gans import Gan, GanConfig, GanObjective
-    from condgen.baselines.translation import PairedObjective, UnpairedObjective
-    from condgen.decoders.cgan import CganObjective
-    from condgen.decoders.conditioning_dropout import DecoderObjective
-    from condgen.decoders.cvae import CvaeObjective
-    from condgen.encoders.clip_objective import ClipObjective
-    from condgen.encoders.selfsup import SelfsupObjective
+def tiny_latent_network(name: str) -> torch.nn.Module:
+    """An untrained network of a kind in LATENT_NETWORKS."""
+    options = {
+        "autoencoder": {"channels": (8, 16), "latent": 6, "variational": True},
+        "gan": {"code": 6, "width": 4, "norm": "batch", "categories": 3, "continuous": 2},
+    }
+    kind = LATENT_NETWORKS[name]
+    return kind.network(kind.config(**options[name]), ImageSpec(32))
 
-    kind = "diffusion" if "Diffusion" in cls.__name__ else "regression"
-    painter = next((own for own in ("cgan", "cvae") if own in cls.__name__.lower()), "diffusion")
-    objective = ClipObjective() if "Clip" in cls.__name__ else DecoderObjective()
-    if cls.__module__.endswith("selfsup"):
-        objective = SelfsupObjective(dim=8, hidden=16, queue=PICTURES, temperature=0.1)
-    if cls.__module__.endswith("autoencoders"):
-        objective = AutoencoderObjective(noise="gaussian")
-    with torch.random.fork_rng(devices=[]):  # what is drawn for others must not change the weights of this one
-        decoder = tiny_decoder(painter, WORDS)
-        parts = {
-            "clip": model.clip, "decoder": decoder, "normalizer": model.normalizer, "prior": model.priors[kind],
-            "objective": objective, "config": decoder.config, "cgan": CganObjective(), "cvae": CvaeObjective(),
-            "backbone": tiny_backbone(), "pictures": PICTURES,
-            "a_to_b": tiny_translator(), "b_to_a": tiny_translator("resnet"),
-            "paired": PairedObjective(critic=8), "unpaired": UnpairedObjective(critic=8, pool=PICTURES),
-            "gan": Gan(GanConfig(code=6, width=4, norm="batch", categories=3, continuous=2), ImageSpec(32)),
-            "rules": GanObjective(),
-            "net": Autoencoder(AutoencoderConfig(channels=(8, 16), latent=6, variational=True), ImageSpec(32)),
-        } | others  # fmt: skip
-    return cls(*(parts[name] for name in inspect.signature(cls).parameters))
+
+def registered(model) -> dict[type, Callable[[], tuple]]:
+    """Class of the training of every registered kind -> its arguments."""
+    found = {}
+    for name, kind in DECODERS.items():
+        found[kind.training] = lambda n=name, k=kind: (tiny_decoder(n, WORDS), k.objective(), DecoderObjective())
+    for name, kind in PRIORS.items():
+        found[kind.training] = lambda n=name: (model.priors[n], model.normalizer)
+    for name, kind in LATENT_NETWORKS.items():
+        found[kind.training] = lambda n=name, k=kind: (tiny_latent_network(n), k.objective())
+    return found
+
+
+def make(cls: type, model, **others):
+    """A training of tiny parts; others than those of registered kinds by the names of their arguments."""
+    with torch.random.fork_rng(devices=[]):  # random draws for the parts must not change the weights of the training
+        kinds = registered(model)
+        if cls in kinds:
+            args = kinds[cls]()
+        else:
+            selfsup = SelfsupObjective(dim=8, hidden=16, queue=PICTURES, temperature=0.1)
+            parts = {
+                "clip": model.clip, "objective": selfsup if cls.__module__.endswith("selfsup") else ClipObjective(),
+                "backbone": tiny_backbone(), "num_images": PICTURES,
+                "a_to_b": tiny_translator(), "b_to_a": tiny_translator("resnet"),
+                "paired": PairedObjective(critic=8), "unpaired": UnpairedObjective(critic=8, pool=PICTURES),
+            } | others  # fmt: skip
+            args = tuple(parts[name] for name in inspect.signature(cls).parameters)
+    return cls(*args)
 
 
 def batch(model, n=4):
@@ -88,11 +103,15 @@ def batch(model, n=4):
     }  # fmt: skip
 
 
-TRAINABLES, DECODERS = classes("parameters_of"), classes("sample")
+TRAINABLES = classes("parameters_of")
 
 
 def test_they_are_found():
-    assert len(TRAINABLES) >= 6 and set(DECODER_KINDS.values()) == set(DECODERS)
+    assert set(registered(tiny_model())) <= set(TRAINABLES) and len(TRAINABLES) >= 10
+    assert {kind.network for kind in DECODERS.values()} == set(classes("sample"))
+    assert {kind.network for kind in PRIORS.values()} == set(classes("draw")) - {
+        kind.network for kind in LATENT_NETWORKS.values()
+    } - {Mixture}
 
 
 @pytest.mark.parametrize("cls", TRAINABLES, ids=lambda c: c.__name__)
@@ -151,7 +170,7 @@ def condition_of(reads: str, n: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("reads", READS)
-@pytest.mark.parametrize("kind", DECODER_KINDS)
+@pytest.mark.parametrize("kind", DECODERS)
 class TestDecoder:
     def sample(self, kind, reads, seeds, **options):
         decoder = tiny_decoder(kind, READS[reads])
@@ -199,11 +218,8 @@ class TestDecoder:
 
     def test_it_trains_on_what_is_said(self, kind, reads):
         """Gradients reach every weight, over a few batches with parts of the condition dropped."""
-        from condgen.configs import TextToImageTaskConfig
-        from condgen.tasks.build import training_of
-
         decoder = tiny_decoder(kind, READS[reads])
-        training = training_of(TextToImageTaskConfig(kind=kind), decoder).train()
+        training = DECODERS[kind].training(decoder, DECODERS[kind].objective(), DecoderObjective()).train()
         n = 8
         given = {"image": torch.rand(n, 3, S, S) * 2 - 1, **condition_of(reads, n)}
         touched = set()

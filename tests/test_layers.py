@@ -10,7 +10,7 @@ import condgen
 ROOT = Path(condgen.__file__).parent
 LAYERS = (
     "contracts losses",
-    "nn diffusion distributed files metrics text",
+    "nn diffusion distributed files kinds metrics text",
     "encoders priors decoders baselines training",
     "data",
     "configs pipelines",

@@ -7,18 +7,19 @@ from itertools import pairwise
 
 import torch
 
-from condgen.baselines.translation_nets import NETS, TranslatorConfig
+from condgen.baselines import TRANSLATION_NETWORKS
+from condgen.baselines.translation_nets import TranslatorConfig
 from condgen.data.attributes import Attribute
 from condgen.data.synthetic.grammar import COLOURS, SHAPES, Meaning, say
+from condgen.decoders import DECODERS
 from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.files.weights import configs_of
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingSpec
 from condgen.nn.specs import CondSpec, EncoderSpec, TextSpec, TranslationSpec
-from condgen.pipelines.base import DECODERS
 from condgen.pipelines.class_to_image import ClassToImage
-from condgen.pipelines.text_to_image import PRIORS, TextToImage, space_of
+from condgen.pipelines.text_to_image import TextToImage, space_of
+from condgen.priors import PRIORS
 from condgen.priors.transformer import PriorConfig
 
 CLOTHES = Attribute("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))
@@ -38,12 +39,12 @@ def tiny_captions() -> list[str]:
 
 def tiny_decoder(kind: str, spec: dict, seed: int = 0) -> torch.nn.Module:
     """An untrained decoder that paints something, always the same."""
-    network = DECODERS[kind]
+    found = DECODERS[kind]
     options = {"channels": (16, 32), "heads": 2, "width": 32, "word_depth": 1}
     options |= {"depth": 1, "steps": 4} if kind == "diffusion" else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        decoder = network(configs_of(network)["config"](**options), CondSpec(**spec))
+        decoder = found.network(found.config(**options), CondSpec(**spec))
         for parameter in decoder.parameters():
             if not parameter.any():  # layers that start at zero would paint grey, whatever is asked
                 torch.nn.init.normal_(parameter, std=0.3)
@@ -61,7 +62,9 @@ def tiny_translator(kind: str = "unet", size: int = 16, reads: int = 3, image_ch
     """An untrained generator, always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NETS[kind](TranslatorConfig(width=8, blocks=1), TranslationSpec(size, reads, image_channels))
+        return TRANSLATION_NETWORKS[kind].network(
+            TranslatorConfig(width=8, blocks=1), TranslationSpec(size, reads, image_channels)
+        )
 
 
 def tiny_model() -> TextToImage:
@@ -72,7 +75,7 @@ def tiny_model() -> TextToImage:
         torch.manual_seed(0)
         clip = CLIP(CLIPConfig(image_width=8, text_width=16, depth=1, heads=2, **sizes), EncoderSpec(32))
         spec = TextSpec(**sizes, space=space_of(clip))
-        priors = {name: kind(PriorConfig(width=16, depth=1, heads=2), spec) for name, kind in PRIORS.items()}
+        priors = {name: kind.network(PriorConfig(width=16, depth=1, heads=2), spec) for name, kind in PRIORS.items()}
         decoder = tiny_decoder("diffusion", asdict(spec))
         normalizer = EmbeddingNormalizer(EmbeddingSpec(16, spec.space))
     return TextToImage(clip, tokenizer, normalizer, priors, decoder, about={"name": "tiny"})

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from condgen import distributed
 from condgen.contracts import Batch, limited
+from condgen.kinds import Kind
 from condgen.losses import bernoulli_nll, gaussian_nll, kl_normal
 from condgen.nn.conditioning import MAX_DEPTH
 from condgen.nn.layers import ResBlock
@@ -61,7 +62,9 @@ class AutoencoderConfig:
 
 
 class Autoencoder(nn.Module):
-    """Image (B, C, S, S) in [-1, 1] -> code (B, Z) -> image."""
+    """Image (B, C, S, S) in [-1, 1] -> latent (B, Z) -> image."""
+
+    encodes = True
 
     def __init__(self, config: AutoencoderConfig, spec: ImageSpec):
         super().__init__()
@@ -253,6 +256,14 @@ class AutoencoderObjective:
     gamma: float = limited(100.0, low=0)
 
 
+def calibrate(net: Autoencoder, images: Tensor) -> None:
+    """Sets the mean image of a linear autoencoder to that of images (N, C, S, S), in place; others have none."""
+    if isinstance(net.encoder, LinearEncoder):
+        mean = images.flatten(1).mean(0)
+        net.encoder.mean.copy_(mean)
+        net.decoder.map.bias.data.copy_(mean)
+
+
 class AutoencoderTraining(nn.Module):
     """A Trainable around an autoencoder.
 
@@ -327,3 +338,6 @@ def corrupted(images: Tensor, objective: AutoencoderObjective) -> Tensor:
         kept = torch.rand_like(images[:, :1]) >= objective.strength
         return torch.where(kept, images, -torch.ones_like(images))
     return images
+
+
+KIND = Kind(Autoencoder, AutoencoderConfig, AutoencoderTraining, AutoencoderObjective, calibrate)

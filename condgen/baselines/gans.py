@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from condgen import distributed
 from condgen.contracts import Batch, limited
 from condgen.diffusion.samplers import noise
+from condgen.kinds import Kind
 from condgen.losses import gaussian_nll
-from condgen.nn.adversarial import AdversarialObjective, AdversarialTraining, Metrics, Read
+from condgen.nn.adversarial import AdversarialObjective, AdversarialTraining, CriticCond, Metrics
 from condgen.nn.specs import ImageSpec
 
 MIN_EDGE, MAX_WIDER = 4, 8
@@ -154,6 +155,8 @@ class Gan(nn.Module):
         2016), for `dcgan`
     """
 
+    encodes = variational = False
+
     def __init__(self, config: GanConfig, spec: ImageSpec):
         super().__init__()
         self.config, self.spec = config, spec
@@ -281,10 +284,10 @@ class GanTraining(AdversarialTraining):
     References: see `GanCritic`, section 5.
     """
 
-    rules: GanObjective
+    objective: GanObjective
 
-    def __init__(self, gan: Gan, rules: GanObjective):
-        super().__init__(rules)
+    def __init__(self, gan: Gan, objective: GanObjective):
+        super().__init__(objective)
         self.gan, self.critic = gan, GanCritic(gan.config, gan.spec)
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
@@ -294,33 +297,33 @@ class GanTraining(AdversarialTraining):
         real, shape = batch["image"], self.gan.config
         normal = torch.randn(len(real), shape.code, device=real.device)
         codes = Codes.from_even(normal, torch.rand(len(real), 1 + shape.continuous, device=real.device), shape)
-        with self.others_fixed(turn):
+        with self.opponent_frozen(turn):
             fake = self.gan(codes.joined())
             if turn == "generator":
-                metrics, answers = self.play_generator(real, fake)
+                metrics, answers = self.generator_loss(real, fake)
             else:
-                metrics, _, answers = self.play_critic(real, fake)
-                metrics = self.penalised(metrics, real, fake)
+                metrics, _, answers = self.discriminator_loss(real, fake)
+                metrics = self.with_penalties(metrics, real, fake)
             return self._informed(metrics, answers[:, 1:], codes)
 
-    def judge(self, images: Tensor, read: Read = ()) -> Tensor:
+    def discriminate(self, images: Tensor, cond: CriticCond = ()) -> Tensor:
         return self.critic(self.augmented(images))
 
-    def judge_both(self, real: Tensor, fake: Tensor, read: Read) -> tuple[Tensor, Tensor]:
-        """Apart where the critic norms over the batch: in the generator's turn it sees painted images alone, too."""
+    def discriminate_both(self, real: Tensor, fake: Tensor, cond: CriticCond) -> tuple[Tensor, Tensor]:
+        """In two passes with batch norm: in the generator's turn the discriminator sees generated images alone."""
         if self.critic.config.norm == "batch":
-            return self.judge(real), self.judge(fake)
-        return super().judge_both(real, fake, read)
+            return self.discriminate(real), self.discriminate(fake)
+        return super().discriminate_both(real, fake, cond)
 
     def _informed(self, metrics: Metrics, answers: Tensor, codes: Codes) -> Metrics:
         """The same with what the answers tell of the codes."""
-        own, metrics = self.rules, dict(metrics)
+        objective, metrics = self.objective, dict(metrics)
         if codes.category.shape[1]:
             nats = category_nats(answers[:, : codes.category.shape[1]], codes.category)
-            metrics |= {"loss": metrics["loss"] - own.category * nats, "nats_category": nats.detach()}
+            metrics |= {"loss": metrics["loss"] - objective.category * nats, "nats_category": nats.detach()}
         if codes.continuous.shape[1]:
             nats = continuous_nats(answers[:, codes.category.shape[1] :], codes.continuous)
-            metrics |= {"loss": metrics["loss"] - own.continuous * nats, "nats_continuous": nats.detach()}
+            metrics |= {"loss": metrics["loss"] - objective.continuous * nats, "nats_continuous": nats.detach()}
         return metrics
 
 
@@ -344,3 +347,6 @@ def continuous_nats(answers: Tensor, continuous: Tensor) -> Tensor:
     mean, log_sigma = answers.chunk(2, 1)
     left = gaussian_nll(mean, continuous, log_sigma.clamp(min=SHARPEST))
     return continuous.shape[1] * math.log(2) - left
+
+
+KIND = Kind(Gan, GanConfig, GanTraining, GanObjective)

@@ -14,7 +14,7 @@ from condgen import distributed
 from condgen.baselines.translation_nets import PatchCritic
 from condgen.contracts import Batch, limited
 from condgen.losses import adversarial
-from condgen.nn.adversarial import diversity, fixed
+from condgen.nn.adversarial import diversity, frozen
 
 GanLoss = Literal["ns", "ls", "hinge"]
 
@@ -78,7 +78,7 @@ class PairedTraining(nn.Module):
 
     def loss(self, batch: Batch, turn: str) -> dict[str, Tensor]:
         a, b, own = batch["a"], batch["b"], self.paired
-        with fixed(self.parameters_of("discriminator" if turn == "generator" else "generator")):
+        with frozen(self.parameters_of("discriminator" if turn == "generator" else "generator")):
             fake = self.a_to_b(a)
             if turn == "discriminator":
                 of_real, of_fake = self.critic(torch.cat([torch.cat([a, x], 1) for x in (b, fake)])).chunk(2)
@@ -133,7 +133,7 @@ class UnpairedTraining(nn.Module):
         return [p for net in own for p in net.parameters()]
 
     def loss(self, batch: Batch, turn: str) -> dict[str, Tensor]:
-        with fixed(self.parameters_of("discriminator" if turn == "generator" else "generator")):
+        with frozen(self.parameters_of("discriminator" if turn == "generator" else "generator")):
             return self._critics(batch) if turn == "discriminator" else self._generators(batch)
 
     def _critics(self, batch: Batch) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.contracts import limited
+from condgen.kinds import Kind
 from condgen.nn.specs import TranslationSpec
 
 Norm = Literal["instance", "group"]
@@ -227,5 +228,5 @@ def _check(spec: TranslationSpec, multiple: int) -> None:
         raise ValueError(f"images have an edge of {spec.size}; this net takes multiples of {multiple} from 8")
 
 
-NETS: dict[str, type[nn.Module]] = {"unet": UNet, "resnet": ResNet}
-"""Kind -> class of a generator; all are built from a TranslatorConfig."""
+UNET = Kind(UNet, TranslatorConfig)
+RESNET = Kind(ResNet, TranslatorConfig)

@@ -1,1 +1,38 @@
-"""A condition to an image."""
+"""Decoders: a condition to images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from condgen.kinds import Kind, Registry, kind_in
+
+
+@dataclass(frozen=True)
+class DecoderKind(Kind):
+    """A kind of decoder. Its network keeps the `Decoder` contract and is built as `network(config, CondSpec)`.
+
+    Args:
+        network, config: as in `Kind`.
+        training: called with (decoder, objective, conditioning), the latter a `DecoderObjective`; the Trainable keeps
+            the decoder as its attribute `decoder`.
+        objective, calibrate: as in `Kind`.
+        has_latent: whether it generates in one pass from `decoder.latent` normal numbers: `decode_normal(z, encoded
+            condition)` gives images.
+        encodes: whether `encode_normal(images, encoded condition)` is the inverse of that.
+        autoguidance: whether `decoder.guide_by(weak)` takes an earlier state of itself as its guide.
+        features: which part has `features(images, cond)`, unconditional features (B, F) that can be evaluated: the
+            decoder, its training (the discriminator of a GAN), or none.
+    """
+
+    has_latent: bool = False
+    encodes: bool = False
+    autoguidance: bool = False
+    features: Literal["decoder", "training", "none"] = "none"
+
+
+DECODERS: Registry[DecoderKind] = Registry("decoder")
+
+
+for _name in ("diffusion", "cgan", "cvae"):
+    DECODERS.register(_name, kind_in(f"condgen.decoders.{_name}"))

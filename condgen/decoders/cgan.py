@@ -1,4 +1,4 @@
-"""The conditional GAN: generates in one pass; a critic judges whether an image is real and fits its condition."""
+"""The conditional GAN: generates in one pass; a discriminator judges realism and the fit to the condition."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from condgen.contracts import Batch, SamplingOption, check_options, limited
+from condgen.decoders import DecoderKind
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.diffusion.samplers import noise
 from condgen.losses import adversarial
-from condgen.nn.adversarial import AdversarialObjective, AdversarialTraining, Read
+from condgen.nn.adversarial import AdversarialObjective, AdversarialTraining, CriticCond
 from condgen.nn.conditioning import MAX_DEPTH, CondEncoderConfig, build_cond_encoder
 from condgen.nn.generator import Critic, Generator
 from condgen.nn.specs import CondSpec
@@ -23,6 +24,7 @@ class CganConfig(CondEncoderConfig):
     """Options of a conditional GAN, beside those of its condition encoder.
 
     Args:
+        width, heads, word_depth: see `CondEncoderConfig`.
         channels: of every level, the first at full resolution over two by two folded pixels; each further one halves.
         blocks: residual blocks a level.
         code: length of the noise.
@@ -44,30 +46,32 @@ class CganDecoder(nn.Module):
 
     def __init__(self, config: CganConfig, spec: CondSpec):
         super().__init__()
-        self.config, self.spec = config, spec
+        self.config, self.spec, self.latent = config, spec, config.code
         self.cond_encoder = build_cond_encoder(config, spec)
         self.generator = Generator(spec, config.width, config.channels, config.blocks, config.code)
 
     @property
     def sampling_options(self) -> tuple[SamplingOption, ...]:
-        """What may be turned when sampling."""
-        metrics = "bound of the noise in standard deviations; smaller is safer and less varied"
-        return (SamplingOption("truncation", self.config.truncation, 0.05, 4, "float", metrics),)
+        """Options of `sample`."""
+        text = "bound of the noise in standard deviations; smaller is safer and less varied"
+        return (SamplingOption("truncation", self.config.truncation, 0.05, 4, "float", text),)
 
-    def decode(self, code: Tensor, cond: Batch) -> Tensor:
-        """(B, code) normal noise and an encoded condition -> images, (B, C, S, S)."""
-        return self.generator(code, cond)
+    def decode(self, z: Tensor, cond: Batch) -> Tensor:
+        """Normal noise (B, code) and an encoded condition -> images, (B, C, S, S)."""
+        return self.generator(z, cond)
+
+    decode_normal = decode
 
     @torch.inference_mode()
     def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
         """Yields the images, (B, C, S, S) in [-1, 1], once."""
         options = check_options(self.sampling_options, options)
-        code = truncated(noise((self.config.code,), rng), options["truncation"])
-        yield self.decode(code.to(self.generator.start.weight.device), self.cond_encoder(cond)).clamp(-1, 1)
+        z = truncated(noise((self.config.code,), rng), options["truncation"])
+        yield self.decode(z.to(self.generator.start.weight.device), self.cond_encoder(cond)).clamp(-1, 1)
 
 
 def truncated(normal: Tensor, bound: float) -> Tensor:
-    """Normal numbers turned into those of the normal cut off at +-bound, in the same order.
+    """Maps normal numbers to a normal truncated at +-bound, monotonically.
 
     References:
         Large Scale GAN Training for High Fidelity Natural Image Synthesis (Brock et al., 2019), the truncation trick
@@ -79,39 +83,35 @@ def truncated(normal: Tensor, bound: float) -> Tensor:
 
 @dataclass(frozen=True)
 class CganObjective(AdversarialObjective):
-    """How a cGAN is trained: the modern way by default, `CLASSIC` as it was taught; see `nn.game.AdversarialObjective`.
+    """How a conditional GAN is trained; `CLASSIC` is the training of 2014.
 
     Args:
-        loss: of the game: `rp`, `ns` or `hinge`, see `losses.adversarial`.
-        gamma: weight of the penalties on the critic's slope at real (R1) and at painted images (R2); 0 is off.
-        penalised: share of the batch that the penalties are computed on; they cost as much as three passes.
-        augment: largest share of the images that the critic sees changed (shifted, a patch cut out, brightness).
-        augment_over: steps over which the share rises to it.
-        mismatched: weight of real images under another's condition, which the critic is to find wrong.
+        loss, gamma, penalised, augment, augment_over: see `nn.adversarial.AdversarialObjective`.
+        mismatched: weight of the loss of real images under another image's condition, which count as generated.
 
     References:
         Generative Adversarial Text to Image Synthesis (Reed et al., 2016), for mismatched pairs
     """
 
-    mismatched: float = 0.0
+    mismatched: float = limited(0.0, low=0)
 
 
 CLASSIC = CganObjective(loss="ns", gamma=0.0, augment=0.0)
-"""As taught: the non-saturating game, without penalties and augmentation."""
+"""The non-saturating loss without penalties and augmentation."""
 
 
 class CganTraining(AdversarialTraining):
-    """A Trainable around a cGAN, in two turns. Each network owns its reading of the condition.
+    """A Trainable around a conditional GAN. Each of the two networks has its own condition encoder.
 
     A batch holds `image` (B, C, S, S) and the condition, as for the diffusion decoder.
     """
 
-    rules: CganObjective
+    objective: CganObjective
 
-    def __init__(self, decoder: CganDecoder, cgan: CganObjective, objective: DecoderObjective):
-        super().__init__(cgan)
+    def __init__(self, decoder: CganDecoder, objective: CganObjective, conditioning: DecoderObjective):
+        super().__init__(objective)
         config, spec = decoder.config, decoder.spec
-        self.decoder, self.tell = decoder, objective
+        self.decoder, self.conditioning = decoder, conditioning
         self.cond_encoder = build_cond_encoder(config, spec)
         self.critic = Critic(spec, config.width, config.channels, config.blocks)
 
@@ -121,19 +121,28 @@ class CganTraining(AdversarialTraining):
         return [*self.cond_encoder.parameters(), *self.critic.parameters()]
 
     def loss(self, batch: Batch, turn: str) -> dict[str, Tensor]:
-        real, cond = batch["image"], self.tell(batch)
-        code = torch.randn(len(real), self.decoder.config.code, device=real.device)
-        with self.others_fixed(turn):
-            fake = self.decoder.decode(code, self.decoder.cond_encoder(cond))
-            read = self.critic.read(self.cond_encoder(cond))
+        real, cond = batch["image"], self.conditioning(batch)
+        z = torch.randn(len(real), self.decoder.config.code, device=real.device)
+        with self.opponent_frozen(turn):
+            fake = self.decoder.decode(z, self.decoder.cond_encoder(cond))
+            critic_cond = self.critic.encode_cond(self.cond_encoder(cond))
             if turn == "generator":
-                return self.play_generator(real, fake, read)[0]
-            metrics, of_real, _ = self.play_critic(real, fake, read)
-            if weight := self.rules.mismatched:
-                wrong = self.judge(real, tuple(part.roll(1, 0) if torch.is_tensor(part) else part for part in read))
-                loss = adversarial(self.rules.loss, of_real[:, 0], wrong[:, 0], "discriminator")
+                return self.generator_loss(real, fake, critic_cond)[0]
+            metrics, out_real, _ = self.discriminator_loss(real, fake, critic_cond)
+            if weight := self.objective.mismatched:
+                other = tuple(part.roll(1, 0) if torch.is_tensor(part) else part for part in critic_cond)
+                wrong = self.discriminate(real, other)
+                loss = adversarial(self.objective.loss, out_real[:, 0], wrong[:, 0], "discriminator")
                 metrics["loss"] = metrics["loss"] + weight * loss
-            return self.penalised(metrics, real, fake, read)
+            return self.with_penalties(metrics, real, fake, critic_cond)
 
-    def judge(self, images: Tensor, read: Read) -> Tensor:
-        return self.critic(self.augmented(images), *read)[:, None]
+    def discriminate(self, images: Tensor, cond: CriticCond) -> Tensor:
+        return self.critic(self.augmented(images), *cond)[:, None]
+
+    def features(self, images: Tensor, cond: Batch) -> Tensor:
+        """The discriminator's features of images under a condition, (B, F)."""
+        _, layout = self.critic.encode_cond(self.cond_encoder(cond))
+        return self.critic.phi(images, layout)
+
+
+KIND = DecoderKind(CganDecoder, CganConfig, CganTraining, CganObjective, has_latent=True, features="training")

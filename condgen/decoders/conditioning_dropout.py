@@ -1,4 +1,4 @@
-"""What a decoder is told in training, whichever decoder it is."""
+"""The condition that a decoder sees in training: which embedding, and which parts are dropped."""
 
 from __future__ import annotations
 
@@ -7,41 +7,62 @@ from typing import Literal
 
 import torch
 
-from condgen.contracts import Batch
-from condgen.nn.conditioning import ConditioningDropout, cond_from_batch
+from condgen.contracts import Batch, limited
+from condgen.nn.conditioning import cond_from_batch
 
 
 @dataclass(frozen=True)
 class DecoderObjective:
-    """What a decoder is told in training.
+    """The condition that a decoder sees in training.
 
     Args:
-        both, z, words, each, noise: what is dropped, see `nn.conditioning.ConditioningDropout`.
-        conditioning: `image`, the embedding of the image itself, or `text`, the embedding of its caption (the paper's
-            ablation of the prior).
-        guessed: share of the samples that are told the prior's guess of the embedding and not the image's own.
-        layout: weight of the layout loss of the diffusion decoder, see its DecoderTraining; 0 is off.
+        drop_all: probability that the whole condition of a sample is dropped.
+        drop_embed: probability that only the image embedding is dropped.
+        drop_text: probability that only the tokens are dropped.
+        drop_attr: of several attributes, probability that each is dropped.
+        noise: standard deviation of the noise on z, which has unit variance: priors err.
+        conditioning: embedding of the condition: `image_embed`, that of the image itself, or `text_embed`, that of its
+            caption (the paper's ablation of the prior).
+        prior_sample_prob: probability that z is the prior's prediction and not the image's embedding.
     """
 
-    both: float = 0.1
-    z: float = 0.1
-    words: float = 0.2
-    each: float = 0.1
-    noise: float = 0.15
-    conditioning: Literal["image", "text"] = "image"
-    guessed: float = 0.4
-    layout: float = 1.0
+    drop_all: float = limited(0.1, low=0, high=1)
+    drop_embed: float = limited(0.1, low=0, high=1)
+    drop_text: float = limited(0.2, low=0, high=1)
+    drop_attr: float = limited(0.1, low=0, high=1)
+    noise: float = limited(0.15, low=0)
+    conditioning: Literal["image_embed", "text_embed"] = "image_embed"
+    prior_sample_prob: float = limited(0.4, low=0, high=1)
 
     def __call__(self, batch: Batch) -> Batch:
-        """The condition that a training batch is painted from.
+        """The condition of a training batch.
 
-        Where a caption leaves open what goes where, a prior's guess lies between the embeddings of all images it
-        allows, and so where no image's own embedding lies. A decoder must have seen such guesses to paint well from
-        them.
+        Where a caption leaves the layout open, a prior's prediction lies between the embeddings of all images that the
+        caption allows, where no image's own embedding lies. A decoder must have seen such predictions in training.
         """
         cond = cond_from_batch(batch)
-        if self.guessed and "guess" in batch:
+        if self.prior_sample_prob and "guess" in batch:
             z = batch["z"]
-            guessed = torch.rand(len(z), 1, device=z.device) < self.guessed
-            cond["z"] = torch.where(guessed, batch["guess"], z)
-        return ConditioningDropout(self.both, self.z, self.words, self.each, self.noise)(cond)
+            predicted = torch.rand(len(z), 1, device=z.device) < self.prior_sample_prob
+            cond["z"] = torch.where(predicted, batch["guess"], z)
+        return self.drop(cond)
+
+    def drop(self, cond: Batch) -> Batch:
+        """Draws which parts are dropped, for each sample; returns a new batch."""
+        if "has_targets" in cond:
+            known = cond["has_targets"]
+            n, attributes = known.shape
+            known = known & (torch.rand(n, 1, device=known.device) >= self.drop_all)
+            if attributes > 1:
+                known = known & (torch.rand(n, attributes, device=known.device) >= self.drop_attr)
+            return cond | {"has_targets": known}
+        z = cond["z"]
+        u = torch.rand(len(z), device=z.device)
+        drop_all, drop_embed = u < self.drop_all, (self.drop_all <= u) & (u < self.drop_all + self.drop_embed)
+        two = self.drop_all + self.drop_embed
+        drop_text = (two <= u) & (u < two + self.drop_text)
+        return cond | {
+            "z": z + self.noise * torch.randn_like(z),
+            "has_z": cond["has_z"] & ~(drop_all | drop_embed),
+            "has_words": cond["has_words"] & ~(drop_all | drop_text),
+        }

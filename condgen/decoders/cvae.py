@@ -1,4 +1,4 @@
-"""The conditional variational autoencoder: generates in one pass, from a condition and a latent drawn for it."""
+"""The conditional variational autoencoder: generates in one pass from a condition and a latent."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from condgen import distributed
 from condgen.contracts import Batch, SamplingOption, check_options, limited
+from condgen.decoders import DecoderKind
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.diffusion.samplers import noise
 from condgen.losses import gaussian_nll
@@ -30,10 +31,11 @@ class CvaeConfig(CondEncoderConfig):
     """Options of a conditional VAE, beside those of its condition encoder.
 
     Args:
+        width, heads, word_depth: see `CondEncoderConfig`.
         channels: of every level, the first at full resolution over two by two folded pixels; each further one halves.
         blocks: residual blocks a level.
-        latent: length of the code.
-        temperature: default sd of the code when sampling.
+        latent: length of the latent, even.
+        temperature: default sd of the latent when sampling.
     """
 
     channels: tuple[int, ...] = limited((32, 64), low=1, longest=64)
@@ -43,12 +45,11 @@ class CvaeConfig(CondEncoderConfig):
 
 
 class CvaeDecoder(nn.Module):
-    """cond, code -> image, and its partner in training, the encoder (image, cond) -> code.
+    """cond, latent -> image, and for training an encoder (image, cond) -> latent.
 
-    The condition scales and shifts every block of both (FiLM), and the layout map read from it says what goes where.
-    Codes are drawn from a prior that is read from the condition, a flow: with one normal for all, the code of an image
-    told its class, and what was said was hardly listened to; with a normal for each condition, many codes that are
-    drawn are of no image.
+    The condition scales and shifts every block of both (FiLM), and its layout map says what goes where. Latents are
+    sampled from a conditional prior, a flow: with one normal prior for all, latents encoded the class and the condition
+    was ignored; with a normal prior for each condition, many sampled latents decoded to no sensible image.
 
     References:
         Learning Structured Output Representation using Deep Conditional Generative Models (Sohn et al., 2015)
@@ -57,7 +58,7 @@ class CvaeDecoder(nn.Module):
 
     def __init__(self, config: CvaeConfig, spec: CondSpec):
         super().__init__()
-        self.config, self.spec = config, spec
+        self.config, self.spec, self.latent = config, spec, config.latent
         self.cond_encoder = build_cond_encoder(config, spec)
         self.encoder = Posterior(config, spec)
         self.prior = Flow(config.latent, config.width)
@@ -65,25 +66,38 @@ class CvaeDecoder(nn.Module):
 
     @property
     def sampling_options(self) -> tuple[SamplingOption, ...]:
-        """What may be turned when sampling."""
-        metrics = "sd of the noise that codes are drawn from; smaller is safer and less varied"
-        return (SamplingOption("temperature", self.config.temperature, 0, 2, "float", metrics),)
+        """Options of `sample`."""
+        text = "sd of the noise that latents are sampled from; smaller is safer and less varied"
+        return (SamplingOption("temperature", self.config.temperature, 0, 2, "float", text),)
 
-    def decode(self, code: Tensor, cond: Batch) -> Tensor:
-        """(B, latent) codes and an encoded condition -> the mean image, (B, C, S, S)."""
-        return self.generator(code, cond)
+    def decode(self, z: Tensor, cond: Batch) -> Tensor:
+        """Latents (B, latent) and an encoded condition -> the mean image, (B, C, S, S)."""
+        return self.generator(z, cond)
+
+    def decode_normal(self, z: Tensor, cond: Batch) -> Tensor:
+        """Normal numbers (B, latent) and an encoded condition -> the mean image of the latent that the prior gives."""
+        return self.decode(self.prior.from_normal(z, cond["vector"]), cond)
+
+    def encode_normal(self, images: Tensor, cond: Batch) -> Tensor:
+        """Inverse of `decode_normal`: the mean latent of images (B, C, S, S) as normal numbers (B, latent)."""
+        mean, _ = self.encoder(images, cond)
+        return self.prior.to_normal(mean, cond["vector"])[0]
+
+    def features(self, images: Tensor, cond: Batch) -> Tensor:
+        """The mean latent of images under a condition, (B, latent)."""
+        return self.encoder(images, self.cond_encoder(cond))[0]
 
     @torch.inference_mode()
     def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
         """Yields the images, (B, C, S, S) in [-1, 1], once."""
         options = check_options(self.sampling_options, options)
         encoded = self.cond_encoder(cond)
-        drawn = options["temperature"] * noise((self.config.latent,), rng).to(encoded["vector"].device)
-        yield self.decode(self.prior.from_normal(drawn, encoded["vector"]), encoded).clamp(-1, 1)
+        z = options["temperature"] * noise((self.config.latent,), rng).to(encoded["vector"].device)
+        yield self.decode_normal(z, encoded).clamp(-1, 1)
 
 
 class Posterior(nn.Module):
-    """(image (B, C, S, S), encoded condition) -> mean and log variance of the code, each (B, latent)."""
+    """(image (B, C, S, S), encoded condition) -> mean and log variance of the latent, each (B, latent)."""
 
     def __init__(self, config: CvaeConfig, spec: CondSpec):
         super().__init__()
@@ -116,7 +130,7 @@ class CvaeObjective:
             `fixed` at 0.1.
         beta: weight of the KL divergence.
         warmup: steps over which beta rises from 0; 0 is off.
-        free_bits: nats that cost nothing, for every dimension of the code, over all of them together.
+        free_bits: nats per dimension of the latent that are not penalised, over all dimensions together.
 
     References:
         Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2021), for the optimal sigma
@@ -130,44 +144,46 @@ class CvaeObjective:
 
 
 class CvaeTraining(nn.Module):
-    """A Trainable around a CVAE: the negative evidence bound, summed over pixels and code, per pixel. The divergence of
-    the encoder's normal from the prior is estimated by one code of each image.
+    """A Trainable around a CVAE: the negative evidence lower bound, divided by the number of pixels. The divergence of
+    the posterior from the prior is estimated from one latent of each image.
 
     A batch holds `image` (B, C, S, S) and the condition, as for the diffusion decoder.
     """
 
     turns = ("decoder",)
 
-    def __init__(self, decoder: CvaeDecoder, cvae: CvaeObjective, objective: DecoderObjective):
+    def __init__(self, decoder: CvaeDecoder, objective: CvaeObjective, conditioning: DecoderObjective):
         super().__init__()
-        self.decoder, self.cvae, self.tell = decoder, cvae, objective
+        self.decoder, self.objective, self.conditioning = decoder, objective, conditioning
         self.register_buffer("seen", torch.zeros(()))  # steps, for the warm-up
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         return self.parameters()
 
     def loss(self, batch: Batch, turn: str = "decoder") -> dict[str, Tensor]:
-        image, decoder, own = batch["image"], self.decoder, self.cvae
-        cond = decoder.cond_encoder(self.tell(batch))
+        image, decoder, objective = batch["image"], self.decoder, self.objective
+        cond = decoder.cond_encoder(self.conditioning(batch))
         mean, log_var = decoder.encoder(image, cond)
         eps = torch.randn_like(mean)
-        code = mean + (log_var / 2).exp() * eps
-        generated = decoder.decode(code, cond)
-        generated, image = (
-            distributed.all_gather_with_grad(generated),
-            distributed.all_gather_with_grad(image),
-        )  # sigma is one for the batch of all processes
+        z = mean + (log_var / 2).exp() * eps
+        both = (decoder.decode(z, cond), image)  # sigma is one for the batch of all processes
+        generated, image = (distributed.all_gather_with_grad(part) for part in both)
         error = F.mse_loss(generated, image)
-        log_sigma = error.clamp(min=1e-4).log() / 2 if own.sigma == "optimal" else error.new_tensor(math.log(0.1))
+        log_sigma = error.clamp(min=1e-4).log() / 2 if objective.sigma == "optimal" else error.new_tensor(math.log(0.1))
         nll = gaussian_nll(generated, image, log_sigma)
         density = -(eps.pow(2) + log_var + math.log(2 * math.pi)).sum(1) / 2
-        kl = distributed.all_gather_with_grad(density - decoder.prior.log_prob(code, cond["vector"])).mean()
-        beta = own.beta
-        if own.warmup and self.training:
+        kl = distributed.all_gather_with_grad(density - decoder.prior.log_prob(z, cond["vector"])).mean()
+        beta = objective.beta
+        if objective.warmup and self.training:
             self.seen += 1
-            beta = own.beta * (self.seen / own.warmup).clamp(max=1)
-        cost = kl.clamp(min=own.free_bits * mean.shape[1])
+            beta = objective.beta * (self.seen / objective.warmup).clamp(max=1)
+        cost = kl.clamp(min=objective.free_bits * mean.shape[1])
         active = (mean.var(0) > 0.01).sum().float()
         loss = (nll + beta * cost) / image[0].numel()
         metrics = {"nll": nll, "kl": kl, "sigma": log_sigma.exp(), "active": active}
         return {"loss": loss} | {name: value.detach() for name, value in metrics.items()}
+
+
+KIND = DecoderKind(
+    CvaeDecoder, CvaeConfig, CvaeTraining, CvaeObjective, has_latent=True, encodes=True, features="decoder"
+)

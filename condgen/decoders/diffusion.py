@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.contracts import Batch, SamplingOption, check_options, limited
+from condgen.decoders import DecoderKind
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.diffusion.guidance import Autoguided, Guided
 from condgen.diffusion.objectives import OBJECTIVES, Denoiser, denoising_loss
@@ -26,11 +27,12 @@ class DiffusionDecoderConfig(CondEncoderConfig):
     """Options of a diffusion decoder, beside those of its condition encoder.
 
     Args:
-        objective: what the network is asked for, `x` or `edm`; see `diffusion.precondition`.
-        channels, blocks, depth: of the U-Net.
+        width, heads, word_depth: see `CondEncoderConfig`.
+        objective: what the network predicts, `x` or `edm`; see `diffusion.objectives`.
+        channels, blocks, depth: of the U-Net, see `nn.unet.UNetConfig`.
         guidance: default guidance scale when sampling.
         steps: default number of steps.
-        solver: `dpm++`, ours; `unipc` and `euler` are diffusers'. See `diffusion.sampling`.
+        solver: `dpm++`, `unipc` or `euler`, see `diffusion.samplers`.
     """
 
     objective: Literal["x", "edm"] = "x"
@@ -45,8 +47,8 @@ class DiffusionDecoderConfig(CondEncoderConfig):
 class DiffusionDecoder(nn.Module):
     """cond -> image by denoising.
 
-    The images' channel means and deviations are part of the model: inside, data has mean 0 and sd 1. `weak` is an
-    earlier state of the same decoder, where one was kept, to guide by; it is no part of the weights.
+    The channel means and standard deviations of the training images are part of the model: inside, data has mean 0 and
+    sd 1. `weak` is an earlier state of the decoder for autoguidance, where one was kept; it is not among the weights.
     """
 
     def __init__(self, config: DiffusionDecoderConfig, spec: CondSpec):
@@ -62,9 +64,9 @@ class DiffusionDecoder(nn.Module):
 
     @property
     def sampling_options(self) -> tuple[SamplingOption, ...]:
-        """What may be turned when sampling."""
-        metrics = "guidance by the weak version of the decoder, in place of guidance; 1 is off"
-        weak = (SamplingOption("autoguidance", 1.0, 0, 10, "float", metrics, True),) if self._weak else ()
+        """Options of `sample`."""
+        text = "guidance by the weak version of the decoder, in place of guidance; 1 is off"
+        weak = (SamplingOption("autoguidance", 1.0, 0, 10, "float", text, True),) if self._weak else ()
         return (
             SamplingOption(
                 "guidance", self.config.guidance, 0, 20, "float", "how closely to follow what is asked; 1 is off"
@@ -77,28 +79,28 @@ class DiffusionDecoder(nn.Module):
 
     @property
     def weak(self) -> DiffusionDecoder | None:
-        """An earlier state to guide by, if there is one."""
+        """An earlier state for autoguidance, or None."""
         return self._weak[0] if self._weak else None
 
     def guide_by(self, weak: DiffusionDecoder) -> None:
-        """Takes an earlier state of itself to be guided by."""
+        """Sets an earlier state of this decoder for autoguidance."""
         self._weak = [weak.eval()]
 
-    def read(self, cond: Batch) -> Batch:
+    def encode_cond(self, cond: Batch) -> Batch:
         """Encodes a condition once for all noise levels: its vector, tokens and layout map."""
         encoded = self.cond_encoder(cond)
         return encoded | {"layout": self.unet.layout(encoded)}
 
     def denoise(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
-        """x_0 from x_t, both (B, C, S, S) with sd 1, given what `read` made of the condition."""
+        """x_0 from x_t, both (B, C, S, S) with sd 1, given the output of `encode_cond`."""
         return self.objective.denoise(self.unet, x_t, t, cond)
 
     def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
         """Yields the image so far, (B, C, S, S) in [-1, 1], after every step; the last one is the result."""
         options = check_options(self.sampling_options, options)
         with torch.inference_mode():
-            encoded, null = self.read(cond), self.read(null_cond(cond))
-            weak_cond = self.weak.read(cond) if self.weak is not None else {}
+            encoded, null = self.encode_cond(cond), self.encode_cond(null_cond(cond))
+            weak_cond = self.weak.encode_cond(cond) if self.weak is not None else {}
         guided: Denoiser
         if self.weak is not None and options["autoguidance"] != 1:
             weak = self.weak
@@ -114,22 +116,39 @@ class DiffusionDecoder(nn.Module):
             yield (x * self.sd + self.mean).clamp(-1, 1)
 
 
-class DecoderTraining(nn.Module):
+def calibrate(decoder: DiffusionDecoder, images: Tensor) -> None:
+    """Sets the channel means and standard deviations of a decoder to those of images (N, C, S, S), in place."""
+    decoder.mean.copy_(images.mean((0, 2, 3), keepdim=True)[0])
+    decoder.sd.copy_(images.std((0, 2, 3), keepdim=True)[0].clamp(min=0.05))
+
+
+@dataclass(frozen=True)
+class DiffusionObjective:
+    """How a diffusion decoder is trained.
+
+    Args:
+        layout: weight of the layout loss, see `DiffusionTraining`; 0 is off.
+    """
+
+    layout: float = limited(1.0, low=0)
+
+
+class DiffusionTraining(nn.Module):
     """A Trainable around a diffusion decoder.
 
-    Beside denoising, the layout map is asked for the image itself, at low resolution and from the condition alone:
-    the mean of all images that the condition allows. Denoising teaches the same only at the highest noise, a tenth
-    of the samples, and there was late to learn which colour belongs above which.
+    Beside denoising, the layout map predicts the image itself at low resolution, from the condition alone: the mean of
+    all images that the condition allows. Denoising teaches this at the highest noise only, a tenth of the samples; with
+    it alone, the decoder was late to learn which colour belongs to which object.
 
-    A batch holds `image` (B, C, S, S) and the condition: `z` (B, D), `tokens` (B, L), and `guess` (B, D) where there
-    is a prior; or `codes` and `has_targets` (B, A).
+    A batch holds `image` (B, C, S, S) and the condition: `z` (B, D), `tokens` (B, L), and `guess` (B, D), a prior's
+    prediction of z, where there is a prior; or `targets` and `has_targets` (B, A).
     """
 
     turns = ("decoder",)
 
-    def __init__(self, decoder: DiffusionDecoder, objective: DecoderObjective):
+    def __init__(self, decoder: DiffusionDecoder, objective: DiffusionObjective, conditioning: DecoderObjective):
         super().__init__()
-        self.decoder, self.tell, self.layout = decoder, objective, objective.layout
+        self.decoder, self.objective, self.conditioning = decoder, objective, conditioning
         self.guess = nn.Conv2d(LAYOUT, 4 * decoder.spec.image_channels, 1) if objective.layout else None
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
@@ -138,11 +157,20 @@ class DecoderTraining(nn.Module):
     def loss(self, batch: Batch, turn: str = "decoder") -> dict[str, Tensor]:
         decoder = self.decoder
         x_0 = (batch["image"] - decoder.mean) / decoder.sd
-        cond = decoder.read(self.tell(batch))
+        cond = decoder.encode_cond(self.conditioning(batch))
         denoising = denoising_loss(decoder.objective, decoder.unet, x_0, cond)
         if self.guess is None:
             return {"loss": denoising}
-        layout = cond["layout"]
-        coarse = F.pixel_unshuffle(F.adaptive_avg_pool2d(x_0, 2 * layout.shape[-1]), 2)
-        placing = F.mse_loss(self.guess(layout), coarse)
-        return {"loss": denoising + self.layout * placing, "denoising": denoising, "layout": placing}
+        coarse = F.pixel_unshuffle(F.adaptive_avg_pool2d(x_0, 2 * cond["layout"].shape[-1]), 2)
+        layout = F.mse_loss(self.guess(cond["layout"]), coarse)
+        return {"loss": denoising + self.objective.layout * layout, "denoising": denoising, "layout": layout}
+
+
+KIND = DecoderKind(
+    DiffusionDecoder,
+    DiffusionDecoderConfig,
+    DiffusionTraining,
+    DiffusionObjective,
+    calibrate=calibrate,
+    autoguidance=True,
+)

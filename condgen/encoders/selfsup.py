@@ -97,12 +97,12 @@ class SimCLRTraining(nn.Module):
         return {"loss": nt_xent(z_1, z_2, self.temperature), "spread": spread(z_1.detach())}
 
 
-def check_queue(objective: SelfsupObjective, pictures: int) -> None:
+def check_queue(objective: SelfsupObjective, num_images: int) -> None:
     """Raises `CondgenError` where MoCo's queue is longer than the data."""
-    if objective.queue > pictures:
+    if objective.queue > num_images:
         raise CondgenError(
-            f"The queue of {objective.queue} keys is longer than the data, {pictures} images: it would hold images "
-            f"twice. Choose at most --objective.queue {pictures}."
+            f"The queue of {objective.queue} keys is longer than the data, {num_images} images: it would hold images "
+            f"twice. Choose at most --objective.queue {num_images}."
         )
 
 
@@ -115,7 +115,7 @@ class MoCoTraining(nn.Module):
     Args:
         backbone: to train.
         objective: see there.
-        pictures: how many there are.
+        num_images: how many there are.
 
     Raises:
         CondgenError: the queue is longer than the data.
@@ -128,9 +128,9 @@ class MoCoTraining(nn.Module):
     turns = ("selfsup",)
     memory = ("queue", "queued", "place")
 
-    def __init__(self, backbone: Backbone, objective: SelfsupObjective, pictures: int):
+    def __init__(self, backbone: Backbone, objective: SelfsupObjective, num_images: int):
         super().__init__()
-        check_queue(objective, pictures)
+        check_queue(objective, num_images)
         self.encoder = Projected(backbone, objective)
         self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.temperature = objective.temperature or TEMPERATURES["moco"]
@@ -176,7 +176,7 @@ class InstanceTraining(nn.Module):
     Args:
         backbone: to train.
         objective: see there.
-        pictures: how many there are, N.
+        num_images: how many there are, N.
 
     References:
         Unsupervised Feature Learning via Non-Parametric Instance Discrimination (Wu et al., 2018)
@@ -185,12 +185,12 @@ class InstanceTraining(nn.Module):
     turns = ("selfsup",)
     memory = ("bank", "log_z")
 
-    def __init__(self, backbone: Backbone, objective: SelfsupObjective, pictures: int):
+    def __init__(self, backbone: Backbone, objective: SelfsupObjective, num_images: int):
         super().__init__()
         self.encoder = Projected(backbone, objective)
         self.temperature = objective.temperature or TEMPERATURES["instance"]
         self.momentum, self.sampled = objective.bank_momentum, objective.noise > 0
-        self.register_buffer("bank", F.normalize(torch.randn(pictures, objective.dim), dim=1))
+        self.register_buffer("bank", F.normalize(torch.randn(num_images, objective.dim), dim=1))
         self.register_buffer("log_z", torch.tensor(math.inf))  # of the noise contrast: inf until it is estimated
         self._fresh: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -239,7 +239,7 @@ class InstanceTraining(nn.Module):
 Method = Literal["instance", "simclr", "moco"]
 METHODS: dict[Method, Callable[[Backbone, SelfsupObjective, int], nn.Module]] = {
     "instance": InstanceTraining,
-    "simclr": lambda backbone, objective, pictures: SimCLRTraining(backbone, objective),
+    "simclr": lambda backbone, objective, num_images: SimCLRTraining(backbone, objective),
     "moco": MoCoTraining,
 }
 """(backbone, objective, how many images there are) -> Trainable."""

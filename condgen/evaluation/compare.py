@@ -21,6 +21,7 @@ from PIL import Image
 from condgen.contracts import CondgenError, ProgressCallback, SamplingOption
 from condgen.data.batches.captions import to_float
 from condgen.data.datasets.labels import LabelledImages
+from condgen.decoders import DECODERS
 from condgen.evaluation.class_to_image import Quick, evaluate_labels, read_labelled
 from condgen.evaluation.embed import generate_prompts
 from condgen.evaluation.report import cell, finite, table_of
@@ -29,7 +30,7 @@ from condgen.files.images import grid, make_folder, png_bytes, write_bytes
 from condgen.files.plots import Curve, plot
 from condgen.files.registry import find, found
 from condgen.pipelines.auto import load_folder, task_of
-from condgen.pipelines.base import decoder_kind, to_pil
+from condgen.pipelines.base import to_pil
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.recipes import RECIPES, train
 from condgen.recipes.table import LABELS
@@ -100,7 +101,7 @@ class Contestant:
         last = [line for line in self.lines() if line.get("stage") == "decoder" and "seconds" in line]
         taken = {"training minutes": last[-1]["seconds"] / 60, "images seen": last[-1]["images"]} if last else {}
         weights = sum(p.numel() for p in self.model.decoder.parameters())
-        own = {"decoder": decoder_kind(self.model.decoder)} | ({"prior": self.prior} if self.prior else {})
+        own = {"decoder": DECODERS.name_of(self.model.decoder)} | ({"prior": self.prior} if self.prior else {})
         return own | {"parameters of the decoder": weights} | taken
 
     def lines(self) -> list[dict]:

@@ -15,13 +15,14 @@ from condgen.baselines.autoencoders import Autoencoder
 from condgen.baselines.gans import GanCritic
 from condgen.contracts import Batch, CondgenError
 from condgen.data.batches.captions import to_float
+from condgen.decoders import DECODERS
 from condgen.decoders.cgan import CganDecoder, CganObjective, CganTraining
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.decoders.cvae import CvaeDecoder
 from condgen.files.weights import new_like
 from condgen.nn.conditioning import condition
 from condgen.nn.specs import CondSpec
-from condgen.pipelines.base import BATCH_ROWS, decoder_kind
+from condgen.pipelines.base import BATCH_ROWS
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.pipelines.latent import LatentModel
 from condgen.training import checkpoint
@@ -129,7 +130,7 @@ class OfPosterior(Eyes):
         super().__init__(net.spec.size, net.spec.image_channels, net)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net.encoder(images, self.net.cond_encoder(nothing(self.spec, images)))[0]
+        return self.net.features(images, nothing(self.spec, images))
 
 
 class OfCritic(Eyes):
@@ -147,8 +148,7 @@ class OfCritic(Eyes):
         return self.net.decoder.spec
 
     def forward(self, images: Tensor) -> Tensor:
-        _, place = self.net.critic.read(self.net.cond_encoder(nothing(self.spec, images)))
-        return self.net.critic.phi(images, place)
+        return self.net.features(images, nothing(self.spec, images))
 
     def _anew(self) -> Eyes:
         return OfCritic(_with_critic(new_like(self.net.decoder)))
@@ -233,8 +233,8 @@ def features_of(model) -> Eyes:
         return OfCritic(_critic_of(model)).eval()
     if decoder is not None:
         raise CondgenError(
-            f"{model.name} has a {decoder_kind(decoder)} decoder, but no encoder, posterior or critic whose features "
-            "could be evaluated."
+            f"{model.name} has a {DECODERS.name_of(decoder)} decoder, but no encoder, posterior or critic whose "
+            "features could be evaluated."
         )
     return OfEncoder(model).eval()
 

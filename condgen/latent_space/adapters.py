@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, Decoder
 from condgen.data.batches.captions import to_float
-from condgen.decoders.cgan import CganDecoder
-from condgen.decoders.cvae import CvaeDecoder
+from condgen.decoders import DECODERS
 from condgen.diffusion.samplers import noise
 from condgen.pipelines.base import generator
 
@@ -150,7 +149,7 @@ class _ConditionalNet(nn.Module):
 
     variational = False
 
-    def __init__(self, decoder: CvaeDecoder | CganDecoder, condition: dict[str, Tensor]):
+    def __init__(self, decoder: Decoder, condition: dict[str, Tensor]):
         super().__init__()
         self.decoder = decoder
         with torch.no_grad():
@@ -160,15 +159,10 @@ class _ConditionalNet(nn.Module):
         return {name: x.expand(n, *x.shape[1:]) for name, x in self.cond.items()}
 
     def encode(self, images: Tensor) -> Tensor:
-        cond = self._cond(len(images))
-        mean, _ = self.decoder.encoder(images, cond)
-        return self.decoder.prior.to_normal(mean, cond["vector"])[0]
+        return self.decoder.encode_normal(images, self._cond(len(images)))
 
     def decode(self, latents: Tensor) -> Tensor:
-        cond = self._cond(len(latents))
-        if isinstance(self.decoder, CvaeDecoder):
-            latents = self.decoder.prior.from_normal(latents, cond["vector"])
-        return self.decoder.decode(latents, cond)
+        return self.decoder.decode_normal(latents, self._cond(len(latents)))
 
 
 class ConditionalLatentSpace:
@@ -183,16 +177,15 @@ class ConditionalLatentSpace:
     """
 
     def __init__(self, model, condition: Mapping[str, object] | str = ()):
-        decoder = model.decoder
-        if not isinstance(decoder, CvaeDecoder | CganDecoder):
+        decoder, kind = model.decoder, DECODERS.kind_of(model.decoder)
+        if not kind.has_latent:
             raise CondgenError(
                 f"{model.name} is a diffusion model, which has no latent space. The tools take autoencoders, GANs, and "
                 "class-conditional models whose decoder is a CVAE or a cGAN."
             )
         self.model, self.name, self.model_id, self.about = model, model.name, model.model_id, model.about
         self.size, self.image_channels = model.size, model.image_channels
-        self.encodes = isinstance(decoder, CvaeDecoder)
-        self.latent = decoder.config.latent if self.encodes else decoder.config.code
+        self.encodes, self.latent = kind.encodes, decoder.latent
         values = condition if isinstance(condition, str) else dict(condition)
         self.net = _ConditionalNet(decoder, model.cond_batch([values])).eval()
         self.encode, self.decode = self.net.encode, self.net.decode

@@ -1,24 +1,24 @@
-"""What is painted, as a part that is plugged in: an image embedding, the words of a caption, a label, attributes.
+"""Conditioning encoders and null conditions, for image embeddings, captions, labels and attributes.
 
 A condition is a batch. Of a caption, either half of which may be missing, it holds
 
-    z          (B, D)   image embedding after the normaliser
-    has_z      (B,)     bool
-    tokens     (B, L)   token ids, 0 is padding
-    has_words  (B,)     bool
+    z            (B, D)  image embedding after the normalizer
+    has_z        (B,)    bool
+    tokens       (B, L)  token ids, 0 is padding
+    has_words    (B,)    bool
 
-and of a label or of attributes, A of them,
+and of A labels or attributes
 
-    codes      (B, A)   the index of a value, or a standardised number, see `attributes`
-    has_targets  (B, A)   bool, whether the attribute is known
+    targets      (B, A)  index of a value, or a standardised number, see `data.factors`
+    has_targets  (B, A)  bool, whether the attribute is known
 
-The encoder owns the null condition, and training drops parts of the condition per sample, so that a decoder can be
-guided later and works with part of a condition. For every kind, `build_cond_encoder` gives a module that turns a
-condition into
+A decoder is trained with parts of the condition dropped at random; the condition encoder has learned null values for
+them. So decoders can be guided, and work with part of a condition. `build_cond_encoder` gives a module that turns a
+condition of any kind into
 
-    vector     (B, width)
-    tokens     (B, K, width)
-    seen       (B, K) bool, the tokens that anybody may look at
+    vector  (B, width)
+    tokens  (B, K, width)
+    seen    (B, K)  bool, False for padding
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class CondEncoderConfig:
     Args:
         width: of the condition tokens.
         heads: of every attention.
-        word_depth: attention blocks over the words.
+        word_depth: transformer blocks over the tokens of a caption.
     """
 
     width: int = limited(128, low=1)
@@ -52,59 +52,21 @@ class CondEncoderConfig:
     word_depth: int = limited(2, low=0, high=MAX_DEPTH)
 
 
-@dataclass(frozen=True)
-class ConditioningDropout:
-    """Shares of the training samples that lose part of their condition.
-
-    Args:
-        both: the whole condition.
-        z: only the words.
-        words: only the image embedding.
-        each: of several attributes, each is left out.
-        noise: sd of the noise on z in training, for z has unit variance and a prior errs.
-    """
-
-    both: float = 0.1
-    z: float = 0.1
-    words: float = 0.2
-    each: float = 0.1
-    noise: float = 0.15
-
-    def __call__(self, cond: Batch) -> Batch:
-        """Draws what is dropped, per sample; gives a new batch."""
-        if "targets" in cond:
-            known = cond["has_targets"]
-            n, several = known.shape
-            known = known & (torch.rand(n, 1, device=known.device) >= self.both)
-            if several > 1:
-                known = known & (torch.rand(n, several, device=known.device) >= self.each)
-            return cond | {"has_targets": known}
-        z = cond["z"]
-        u = torch.rand(len(z), device=z.device)
-        drop_both, drop_z = u < self.both, (self.both <= u) & (u < self.both + self.z)
-        drop_words = (self.both + self.z <= u) & (u < self.both + self.z + self.words)
-        return cond | {
-            "z": z + self.noise * torch.randn_like(z),
-            "has_z": cond["has_z"] & ~(drop_both | drop_z),
-            "has_words": cond["has_words"] & ~(drop_both | drop_words),
-        }
-
-
 def condition(z: Tensor, tokens: Tensor, use_z: bool = True, use_words: bool = True) -> Batch:
-    """The condition of B captions; either half can be left out."""
+    """The condition of B captions, with or without the embedding z and the tokens."""
     on = torch.ones(len(z), dtype=torch.bool, device=z.device)
     return {"z": z, "has_z": on & use_z, "tokens": tokens, "has_words": on & use_words}
 
 
 def cond_from_batch(batch: Batch) -> Batch:
-    """The condition of a training batch, all of it."""
+    """The complete condition of a training batch."""
     if "targets" in batch:
         return {"targets": batch["targets"], "has_targets": batch["has_targets"]}
     return condition(batch["z"], batch["tokens"])
 
 
 def null_cond(cond: Batch) -> Batch:
-    """The null condition: the batch with every part marked as missing."""
+    """The null condition: every part is marked as missing."""
     return {name: torch.zeros_like(value) if name.startswith("has_") else value for name, value in cond.items()}
 
 
@@ -127,7 +89,7 @@ class AttributeEncoder(nn.Module):
     """Encodes labels and attributes: one token each, and their sum as the vector.
 
     Args:
-        levels: how many values each has; 0 for a real number.
+        cardinalities: how many values each has; 0 for a real number.
     """
 
     def __init__(self, cardinalities: tuple[int, ...], width: int):
@@ -142,18 +104,18 @@ class AttributeEncoder(nn.Module):
 
     def forward(self, cond: Batch) -> Batch:
         targets, known = cond["targets"], cond["has_targets"]
-        own = [self._one(i, targets[:, i] * known[:, i]) for i in range(len(self.cardinalities))]
-        tokens = torch.where(known[..., None], torch.stack(own, 1), self.unknown)
+        values = [self._embed(i, targets[:, i] * known[:, i]) for i in range(len(self.cardinalities))]
+        tokens = torch.where(known[..., None], torch.stack(values, 1), self.unknown)
         return {"vector": self.to_vector(tokens.sum(1)), "tokens": tokens, "seen": torch.ones_like(known)}
 
-    def _one(self, i: int, targets: Tensor) -> Tensor:
+    def _embed(self, i: int, targets: Tensor) -> Tensor:
         if self.cardinalities[i]:
             return self.values[i](targets.long())
-        return self.values[i](torch.stack([targets, targets.abs()], 1))  # the second tells the middle from the ends
+        return self.values[i](torch.stack([targets, targets.abs()], 1))  # the second separates the middle from the ends
 
 
 class ImageEmbedEncoder(nn.Module):
-    """Encodes an image embedding alone: one vector and a few tokens."""
+    """Encodes an image embedding: one vector and a few tokens."""
 
     def __init__(self, embed_dim: int, width: int, z_tokens: int = 4):
         super().__init__()
@@ -170,12 +132,12 @@ class ImageEmbedEncoder(nn.Module):
 
 
 class TokenEncoder(nn.Module):
-    """(B, L) token ids -> (B, L, width): a token, its place, and what stands around it."""
+    """(B, L) token ids -> (B, L, width): a transformer over tokens with learned positions."""
 
     def __init__(self, vocab: int, context: int, width: int, heads: int, depth: int):
         super().__init__()
         self.token = nn.Embedding(vocab, width)
-        self.place = nn.Parameter(torch.randn(1, context, width) * 0.5)  # as large as the tokens
+        self.place = nn.Parameter(torch.randn(1, context, width) * 0.5)  # of the same scale as the tokens
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.token.weight, std=0.5)
@@ -188,7 +150,7 @@ class TokenEncoder(nn.Module):
 
 
 class ImageTextEncoder(ImageEmbedEncoder):
-    """Encodes an image embedding and words, one token a word.
+    """Encodes an image embedding and a caption.
 
     References:
         Hierarchical Text-Conditional Image Generation with CLIP Latents (Ramesh et al., 2022), section 2.1
@@ -201,7 +163,7 @@ class ImageTextEncoder(ImageEmbedEncoder):
     def forward(self, cond: Batch) -> Batch:
         image = super().forward(cond)
         seen = (cond["tokens"] != PAD) & cond["has_words"][:, None]
-        # a row without words still needs something to look at inside the word encoder
+        # attention needs at least one key, also in rows without text
         words = self.words(cond["tokens"], seen | ~cond["has_words"][:, None]) * seen[..., None]
         return {
             "vector": image["vector"],

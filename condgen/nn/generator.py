@@ -1,4 +1,4 @@
-"""Images out of vectors, and vectors out of images: what decoders of one pass are made of."""
+"""Generator and discriminator of the decoders that generate in one pass."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from condgen.nn.specs import CondSpec
 
 
 class Generator(nn.Module):
-    """(code (B, N), encoded condition) -> (B, C, S, S), level by level; two by two pixels come out at once.
+    """(code (B, N), encoded condition) -> (B, C, S, S), level by level; the last layer unfolds two by two pixels.
 
-    The vector of the condition scales and shifts every block; where it has words or an embedding, its layout map is
-    added at the lowest level. Levels are doubled by repeating pixels and a convolution, which leaves no checkerboard.
+    The vector of the condition scales and shifts every block; the layout map of text conditions is added at the lowest
+    level. Upsampling repeats pixels before a convolution, which leaves no checkerboard.
 
     Args:
         spec: size and channels of the images, and which condition is read.
@@ -65,8 +65,8 @@ class LayoutFeatures(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, without norms: a norm over an image would hide from a critic what it is
-    to judge by.
+    """Two 3x3 convolutions and a skip connection, without normalisation, which would hide statistics of the image from
+    a discriminator.
 
     References:
         The GAN is dead; long live the GAN! (Huang et al., 2024)
@@ -83,10 +83,10 @@ class PlainBlock(nn.Module):
 
 
 class Critic(nn.Module):
-    """(image (B, C, S, S), what `read` gives) -> logits (B,): is it real, and does it fit its condition?
+    """(image (B, C, S, S), output of `encode_cond`) -> logits (B,): is it real, and does it fit its condition?
 
-    The vector of the condition is compared with the features by their scalar product (projection); where it has words
-    or an embedding, its layout map is laid over them, so that what goes where can be checked, too.
+    The vector of the condition is projected onto the features; the layout map of text conditions is added to the
+    feature map, so that the discriminator can check what goes where.
 
     References:
         cGANs with Projection Discriminator (Miyato, Koyama, 2018)
@@ -104,8 +104,8 @@ class Critic(nn.Module):
         self.cond_encoder = nn.Linear(width, features)
         self.real = nn.Linear(features, 1)
 
-    def read(self, cond: Batch) -> tuple[Tensor, Tensor | float]:
-        """What of an encoded condition the features are held against; of many images it is needed once."""
+    def encode_cond(self, cond: Batch) -> tuple[Tensor, Tensor | float]:
+        """Projection vector and layout features of an encoded condition."""
         return self.cond_encoder(cond["vector"]), self.place(cond)
 
     def forward(self, image: Tensor, match: Tensor, place: Tensor | float) -> Tensor:
@@ -113,7 +113,7 @@ class Critic(nn.Module):
         return self.real(phi)[:, 0] + (phi * match).sum(1) / math.sqrt(phi.shape[1])
 
     def phi(self, image: Tensor, place: Tensor | float) -> Tensor:
-        """Its features of an image, (B, features), which both of its questions are answered from."""
+        """Features of images, (B, features), from which both logits are computed."""
         h = self.stem(F.pixel_unshuffle(image, 2).contiguous(memory_format=torch.channels_last))
         for level, blocks in enumerate(self.blocks):
             h = self.shrink[level - 1](F.leaky_relu(h, 0.2)) if level else h

@@ -13,11 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError, Decoder, SamplingOption, short
+from condgen.contracts import CondgenError, SamplingOption, short
 from condgen.data.batches.captions import to_uint8
-from condgen.decoders.cgan import CganDecoder
-from condgen.decoders.cvae import CvaeDecoder
-from condgen.decoders.diffusion import DiffusionDecoder
 from condgen.files import renamed
 from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX
@@ -28,15 +25,8 @@ FORMAT = 1
 MAX_IMAGES = 10_000
 BATCH_ROWS = 256
 """Images, texts or latents that go through a network at a time."""
-DECODERS: dict[str, type[nn.Module]] = {"diffusion": DiffusionDecoder, "cgan": CganDecoder, "cvae": CvaeDecoder}
-"""Kind of decoder -> class."""
 NOT_OPTIONS = ("prompt", "labels", "seed", "prior", "size", "model", "model_id")
 """Fields of a recipe that are not sampling options."""
-
-
-def decoder_kind(decoder: Decoder) -> str:
-    """The name of a decoder's kind in DECODERS."""
-    return next(kind for kind, cls in DECODERS.items() if type(decoder) is cls)
 
 
 @dataclass(frozen=True)

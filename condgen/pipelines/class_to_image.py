@@ -29,9 +29,10 @@ from condgen.contracts import (
 )
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.datasets.labels import coded
+from condgen.decoders import DECODERS
 from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX
-from condgen.pipelines.base import DECODERS, Pipeline, Progress, decoder_kind, generator, seeds_from
+from condgen.pipelines.base import Pipeline, Progress, generator, seeds_from
 
 Condition = Mapping[str, object]
 """Values by attribute: {"label": "Sneaker"}, {"smiling": 1, "age": 30}; other attributes stay unconditional."""
@@ -80,7 +81,7 @@ class ClassToImage(Pipeline):
     @property
     def stack(self) -> str:
         names = ", ".join(attribute.name for attribute in self.attributes)
-        return f"A {decoder_kind(self.decoder)} decoder conditioned on {names},"
+        return f"A {DECODERS.name_of(self.decoder)} decoder conditioned on {names},"
 
     @property
     def image_channels(self) -> int:
@@ -219,7 +220,7 @@ class ClassToImage(Pipeline):
 
     def part_fields(self) -> dict[str, Any]:
         return {
-            "decoder": decoder_kind(self.decoder),
+            "decoder": DECODERS.name_of(self.decoder),
             "weak": self.weak is not None,
             "attributes": [_to_json(attribute) for attribute in self.attributes],
             "size": self.size,
@@ -228,7 +229,7 @@ class ClassToImage(Pipeline):
 
     @classmethod
     def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
-        decoder = DECODERS[index.get("decoder", "diffusion")]
+        decoder = DECODERS[index.get("decoder", "diffusion")].network
         return {"decoder": decoder} | ({WEAK: decoder} if index.get("weak") is True else {})
 
     @classmethod

@@ -10,28 +10,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from condgen.baselines.autoencoders import Autoencoder
-from condgen.baselines.gans import Gan, GanCritic
-from condgen.baselines.mixture import Mixture
+from condgen.baselines import LATENT_NETWORKS
 from condgen.contracts import CondgenError
 from condgen.files.images import GeneratedImage
 from condgen.pipelines.base import Pipeline, generator, seeds_from, to_pil
 
-NETS: dict[str, type[nn.Module]] = {"autoencoder": Autoencoder, "gan": Gan}
-"""Kind of network -> class."""
-OPTIONAL: dict[str, type[nn.Module]] = {"mixture": Mixture, "critic": GanCritic}
-"""Parts that a model may have besides."""
+if TYPE_CHECKING:
+    from condgen.baselines.gans import GanCritic
+    from condgen.baselines.mixture import Mixture
+
+OPTIONAL = ("mixture", "critic")
+"""Parts that a model may have besides its network."""
 
 
 class LatentModel(Pipeline):
     """An autoencoder or a GAN.
 
     Args:
-        net: one of NETS.
+        net: of a kind in `baselines.LATENT_NETWORKS`.
         about, model_id: see `Pipeline`.
         mixture: the distribution that latents are drawn from, where the network has no prior.
         critic: of a GAN, for its features.
@@ -58,8 +58,8 @@ class LatentModel(Pipeline):
 
     @property
     def network(self) -> str:
-        """The kind of its network in NETS."""
-        return next(kind for kind, cls in NETS.items() if type(self.net) is cls)
+        """The kind of its network."""
+        return LATENT_NETWORKS.name_of(self.net)
 
     @property
     def tags(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -83,12 +83,12 @@ class LatentModel(Pipeline):
     @property
     def encodes(self) -> bool:
         """Whether there is an encoder."""
-        return hasattr(self.net, "posterior")
+        return self.net.encodes
 
     @property
     def variational(self) -> bool:
         """Whether an image has a distribution of latents, and so a likelihood."""
-        return self.encodes and self.net.variational
+        return self.net.variational
 
     def encode(self, images: Tensor) -> Tensor:
         """(N, C, S, S) in [-1, 1], any N -> latents (N, Z) on the CPU, the mean where there is a distribution.
@@ -153,8 +153,12 @@ class LatentModel(Pipeline):
 
     @classmethod
     def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
-        optional = {name: types for name, types in OPTIONAL.items() if index.get(name) is True}
-        return {index["net"]: NETS[index["net"]]} | optional
+        from condgen.baselines.gans import GanCritic
+        from condgen.baselines.mixture import Mixture
+
+        optional = {"mixture": Mixture, "critic": GanCritic}
+        named = {name: optional[name] for name in OPTIONAL if index.get(name) is True}
+        return {index["net"]: LATENT_NETWORKS[index["net"]].network} | named
 
     @classmethod
     def _arguments(cls, folder, index, parts) -> dict[str, Any]:
@@ -162,7 +166,7 @@ class LatentModel(Pipeline):
 
     @classmethod
     def _check_index(cls, index: dict[str, Any], path: Path) -> None:
-        cls._check_choice(path, "net", index.get("net"), NETS)
+        cls._check_choice(path, "net", index.get("net"), LATENT_NETWORKS)
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:

@@ -26,20 +26,19 @@ from condgen.contracts import (
     recorded_options,
     short,
 )
+from condgen.decoders import DECODERS
 from condgen.encoders.interop.load import can_be_saved, load_pair, reads_size, save_pair, sketch_pair, space_of
 from condgen.encoders.tokenizer import Tokenizer, words_of
 from condgen.files.images import GeneratedImage
 from condgen.nn.conditioning import condition
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
-from condgen.pipelines.base import DECODERS, Pipeline, Progress, decoder_kind, generator, seeds_from
-from condgen.priors.diffusion import DiffusionPrior
-from condgen.priors.regression import RegressionPrior
+from condgen.pipelines.base import Pipeline, Progress, generator, seeds_from
+from condgen.priors import PRIORS
 from condgen.text import check_prompts, clean
 
 MAX_PROMPT = 2000
 GIVEN = "given"
 """Value of the index field `encoder` where the encoder is not in the folder, for only its author can load it."""
-PRIORS: dict[str, type[nn.Module]] = {"regression": RegressionPrior, "diffusion": DiffusionPrior}
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class TextToImage(Pipeline):
     @property
     def stack(self) -> str:
         priors = f"priors {', '.join(self.priors)}, " if self.priors else ""
-        return f"A text-to-image stack (CLIP, {priors}{decoder_kind(self.decoder)} decoder)"
+        return f"A text-to-image stack (CLIP, {priors}{DECODERS.name_of(self.decoder)} decoder)"
 
     @property
     def default_prior(self) -> str:
@@ -245,7 +244,7 @@ class TextToImage(Pipeline):
         return (self.clip.embed_image(images.clamp(-1, 1)) * text.embed).sum(1)
 
     def part_fields(self) -> dict[str, Any]:
-        fields = {"priors": list(self.priors), "decoder": decoder_kind(self.decoder)}
+        fields = {"priors": list(self.priors), "decoder": DECODERS.name_of(self.decoder)}
         return fields if can_be_saved(self.clip) else fields | {"encoder": GIVEN}
 
     def _save_parts(self, folder: Path, half: bool) -> None:
@@ -255,8 +254,8 @@ class TextToImage(Pipeline):
 
     @classmethod
     def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
-        priors = {f"prior_{name}": PRIORS[name] for name in index["priors"]}
-        decoder = DECODERS[index.get("decoder", "diffusion")]
+        priors = {f"prior_{name}": PRIORS[name].network for name in index["priors"]}
+        decoder = DECODERS[index.get("decoder", "diffusion")].network
         return {"normaliser": EmbeddingNormalizer, **priors, "decoder": decoder}
 
     @classmethod
@@ -290,7 +289,7 @@ class TextToImage(Pipeline):
     def _check_index(cls, index: dict[str, Any], path: Path) -> None:
         cls._check_choice(path, "decoder", index.get("decoder", "diffusion"), DECODERS)
         names = index.get("priors")
-        if not isinstance(names, list) or not all(isinstance(name, str) and name in PRIORS for name in names):
+        if not isinstance(names, list) or not all(name in PRIORS for name in names):
             raise CondgenError(f"{path} names priors {short(names)}, expected some of {', '.join(PRIORS)}.")
 
     @classmethod

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from condgen.baselines.translation_nets import NETS
+from condgen.baselines import TRANSLATION_NETWORKS
 from condgen.contracts import CondgenError, listed, short
 from condgen.data.batches.captions import to_float
 from condgen.data.sources.images import fit, open_image
@@ -92,8 +92,8 @@ class Translator(Pipeline):
 
     @property
     def _network(self) -> str:
-        """The kind of its generators in NETS."""
-        return next(kind for kind, cls in NETS.items() if type(self.main) is cls)
+        """The kind of its generators."""
+        return TRANSLATION_NETWORKS.name_of(self.main)
 
     @property
     def both_ways(self) -> bool:
@@ -164,7 +164,7 @@ class Translator(Pipeline):
     @classmethod
     def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
         names = (FORWARD, BACKWARD) if index.get("both_ways") is True else (FORWARD,)
-        return dict.fromkeys(names, NETS[index["net"]])
+        return dict.fromkeys(names, TRANSLATION_NETWORKS[index["net"]].network)
 
     @classmethod
     def _arguments(cls, folder, index, parts) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class Translator(Pipeline):
         valid = isinstance(sides, list) and len(sides) == 2 and all(isinstance(one, str) and one for one in sides)
         if not valid or sides[0] == sides[1]:
             raise CondgenError(f"{path} names the sides {short(sides)}, expected two names.")
-        cls._check_choice(path, "net", index.get("net"), NETS)
+        cls._check_choice(path, "net", index.get("net"), TRANSLATION_NETWORKS)
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:

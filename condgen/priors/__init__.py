@@ -1,1 +1,13 @@
-"""Text embedding to image embedding."""
+"""Priors: a text embedding to an image embedding.
+
+A prior is built as `network(config, TextSpec)`; its training is called with (prior, normalizer) and keeps the prior as
+its attribute `prior`.
+"""
+
+from __future__ import annotations
+
+from condgen.kinds import Kind, Registry, kind_in
+
+PRIORS: Registry[Kind] = Registry("prior")
+for _name in ("regression", "diffusion"):
+    PRIORS.register(_name, kind_in(f"condgen.priors.{_name}"))

@@ -11,6 +11,7 @@ from condgen.contracts import Batch, SamplingOption, check_options
 from condgen.diffusion.guidance import Guided
 from condgen.diffusion.objectives import XPrediction, denoising_loss
 from condgen.diffusion.samplers import sample
+from condgen.kinds import Kind
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.layers import timestep_embedding
 from condgen.nn.specs import TextSpec
@@ -94,3 +95,6 @@ class DiffusionPriorTraining(nn.Module):
         told = torch.rand(len(z), device=z.device) >= DROP
         cond = {"text_embed": batch["text_embed"], "tokens": batch["tokens"], "told": told}
         return {"loss": denoising_loss(self.prior.objective, self.prior.predict, z, cond)}
+
+
+KIND = Kind(DiffusionPrior, PriorConfig, DiffusionPriorTraining)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from condgen import distributed
 from condgen.contracts import Batch, SamplingOption, check_options
+from condgen.kinds import Kind
 from condgen.losses import info_nce
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.specs import TextSpec
@@ -73,3 +74,6 @@ class RegressionTraining(nn.Module):
         )
         contrast = info_nce(guessed, true, scale, text_id[:, None] == text_id[None])
         return {"loss": mse + CONTRAST * contrast, "mse": mse, "contrast": contrast}
+
+
+KIND = Kind(RegressionPrior, PriorConfig, RegressionTraining)

@@ -14,7 +14,7 @@ from condgen import distributed
 from condgen.baselines.autoencoders import (
     Autoencoder,
     AutoencoderTraining,
-    LinearEncoder,
+    calibrate,
     corrupted,
 )
 from condgen.baselines.mixture import fit_mixture
@@ -65,10 +65,7 @@ class AutoencoderTask(Task):
         c = self.config
         torch.manual_seed(c.seed)
         net = Autoencoder(c.autoencoder, ImageSpec(self.data.size, self.data.image_channels))
-        if isinstance(net.encoder, LinearEncoder):
-            mean = to_float(self.data.images).flatten(1).mean(0)
-            net.encoder.mean.copy_(mean)
-            net.decoder.map.bias.data.copy_(mean)
+        calibrate(net, to_float(self.data.images))
         return AutoencoderTraining(net, c.objective)
 
     def views(self) -> Callable[[int], Batch]:

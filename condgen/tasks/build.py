@@ -6,14 +6,12 @@ from dataclasses import fields
 
 from torch import Tensor, nn
 
+from condgen.baselines import TRANSLATION_NETWORKS
 from condgen.baselines.translation import PairedTraining, UnpairedTraining
-from condgen.baselines.translation_nets import NETS, TranslatorConfig
+from condgen.baselines.translation_nets import TranslatorConfig
 from condgen.configs import GeneratorConfig, TranslationTaskConfig
-from condgen.decoders.cgan import CganDecoder, CganTraining
-from condgen.decoders.cvae import CvaeDecoder, CvaeTraining
-from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder
+from condgen.decoders import DECODERS
 from condgen.nn.specs import CondSpec, TranslationSpec
-from condgen.pipelines.base import DECODERS
 
 SHAPES = {"diffusion": "decoder", "cgan": "cgan", "cvae": "cvae"}
 """Which field of a `configs.Painter` holds the shape of a kind."""
@@ -27,20 +25,18 @@ def new_decoder(config: GeneratorConfig, spec: CondSpec, some: Tensor | None = N
         spec: the images and the condition.
         some: training images, (N, C, S, S) in [-1, 1]; a diffusion decoder takes mean and deviation from them.
     """
-    decoder = DECODERS[config.kind](getattr(config, SHAPES[config.kind]), spec)
-    if some is not None and isinstance(decoder, DiffusionDecoder):
-        decoder.mean.copy_(some.mean((0, 2, 3), keepdim=True)[0])
-        decoder.sd.copy_(some.std((0, 2, 3), keepdim=True)[0].clamp(min=0.05))
+    kind = DECODERS[config.kind]
+    decoder = kind.network(getattr(config, SHAPES[config.kind]), spec)
+    if some is not None and kind.calibrate:
+        kind.calibrate(decoder, some)
     return decoder
 
 
 def training_of(config: GeneratorConfig, decoder: nn.Module) -> nn.Module:
     """The Trainable around a decoder; `.decoder` is the decoder."""
-    if isinstance(decoder, CganDecoder):
-        return CganTraining(decoder, config.cgan_objective, config.decoder_objective)
-    if isinstance(decoder, CvaeDecoder):
-        return CvaeTraining(decoder, config.cvae_objective, config.decoder_objective)
-    return DecoderTraining(decoder, config.decoder_objective)
+    kind, own = DECODERS[config.kind], {"cgan": config.cgan_objective, "cvae": config.cvae_objective}
+    objective = own.get(config.kind) or (kind.objective() if kind.objective else None)
+    return kind.training(decoder, objective, config.decoder_objective)
 
 
 def part_of(cls: type, config: object) -> object:
@@ -53,7 +49,7 @@ def translation_of(config: TranslationTaskConfig, reads: int, image_channels: in
 
     def net(before: int, after: int) -> nn.Module:
         spec = TranslationSpec(config.pictures.size, before, after)
-        return NETS[config.net.kind](part_of(TranslatorConfig, config.net), spec)
+        return TRANSLATION_NETWORKS[config.net.kind].network(part_of(TranslatorConfig, config.net), spec)
 
     if config.way == "paired":
         return PairedTraining(net(reads, image_channels), config.paired)

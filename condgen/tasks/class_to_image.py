@@ -20,11 +20,12 @@ from condgen.data.batches.captions import to_float
 from condgen.data.datasets.labels import LabelBatches, LabelledImages
 from condgen.data.embeddings.compute import digest_of
 from condgen.data.sources.labels import open_labelled
+from condgen.decoders import DECODERS
 from condgen.files.card import write_card
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.files.weights import load_part, save_part
 from condgen.nn.specs import CondSpec
-from condgen.pipelines.base import DECODERS, to_pil
+from condgen.pipelines.base import to_pil
 from condgen.pipelines.class_to_image import WEAK, ClassToImage
 from condgen.tasks.build import new_decoder, training_of
 from condgen.tasks.dry_run import dry_run_labels
@@ -189,9 +190,9 @@ class ClassToImageTask:
     def export(self) -> Path:
         """Writes `model/`: the decoder as it is, with 16-bit weights, and a card."""
         folder = self.root / "model"
-        decoder = load_part(DECODERS[self.config.kind], self.part)
+        decoder = load_part(DECODERS[self.config.kind].network, self.part)
         if self.weak.exists():
-            decoder.guide_by(load_part(DECODERS[self.config.kind], self.weak))
+            decoder.guide_by(load_part(DECODERS[self.config.kind].network, self.weak))
         model = self._model(decoder)
         card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
         model.save(folder, card)

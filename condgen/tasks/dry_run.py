@@ -27,17 +27,9 @@ from condgen.encoders.clip_objective import ClipTraining
 from condgen.encoders.selfsup import SimCLRTraining
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingSpec
 from condgen.nn.specs import CondSpec, EncoderSpec, ImageSpec, TextSpec
-from condgen.pipelines.text_to_image import PRIORS
-from condgen.priors.diffusion import DiffusionPriorTraining
-from condgen.priors.regression import RegressionTraining
+from condgen.priors import PRIORS
 from condgen.priors.transformer import PriorConfig
 from condgen.tasks.build import SHAPES, new_decoder, part_of, training_of, translation_of
-
-TRAINING: dict[str, Callable[[nn.Module, EmbeddingNormalizer], nn.Module]] = {
-    "regression": RegressionTraining,
-    "diffusion": DiffusionPriorTraining,
-}
-"""How a prior of each kind is trained."""
 
 
 def dry_run(config: TextToImageTaskConfig) -> None:
@@ -45,9 +37,9 @@ def dry_run(config: TextToImageTaskConfig) -> None:
     _check_numbers(
         config, ("clip", "prior", "decoder"), {"clip_objective.chunk": 0, "pictures.scenes": 1, "pictures.buffer": 0}
     )
-    if not config.prior.kinds or (unknown := [kind for kind in config.prior.kinds if kind not in TRAINING]):
+    if not config.prior.kinds or (unknown := [kind for kind in config.prior.kinds if kind not in PRIORS]):
         told = f"no prior {unknown[0]!r} to train" if config.prior.kinds else "no prior to train in an empty list"
-        raise CondgenError(f"--prior.kinds: there is {told}; choose from {', '.join(TRAINING)}.")
+        raise CondgenError(f"--prior.kinds: there is {told}; choose from {', '.join(PRIORS)}.")
     _try_out(_parts(config))
 
 
@@ -192,11 +184,11 @@ def _parts(config) -> dict[str, Callable[[], tuple[nn.Module, Batch]]]:
         return torch.ones(n, length, dtype=torch.long)
 
     def prior(kind: str) -> tuple[nn.Module, Batch]:
-        part = PRIORS[kind](part_of(PriorConfig, config.prior), spec)
+        part = PRIORS[kind].network(part_of(PriorConfig, config.prior), spec)
         batch = {"text_embed": torch.zeros(n, width), "image_embed": torch.zeros(n, width), "tokens": tokens()}
         ids = torch.zeros(n, 1, dtype=torch.long)
         normalizer = EmbeddingNormalizer(EmbeddingSpec(width, ""))
-        return TRAINING[kind](part, normalizer), batch | {"text_id": ids[:, 0], "true_ids": ids}
+        return PRIORS[kind].training(part, normalizer), batch | {"text_id": ids[:, 0], "true_ids": ids}
 
     def decoder() -> tuple[nn.Module, Batch]:
         batch = {"image": torch.zeros(n, 3, edge, edge), "z": torch.zeros(n, width), "tokens": tokens()}

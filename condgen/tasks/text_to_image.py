@@ -20,6 +20,7 @@ from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.embeddings.compute import digest_of, embed
 from condgen.data.embeddings.store import EmbedBatches, Embeds
 from condgen.data.streaming.stream import ShardBatches, Stream, open_captioned
+from condgen.decoders import DECODERS
 from condgen.encoders.clip import CLIP
 from condgen.encoders.clip_objective import ClipTraining
 from condgen.encoders.interop.load import is_there, load_pair, open_encoder, reads_size, save_pair
@@ -28,11 +29,12 @@ from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.files.weights import fingerprint, load_part, save_part
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.specs import CondSpec, EncoderSpec, TextSpec
-from condgen.pipelines.base import DECODERS, to_pil
-from condgen.pipelines.text_to_image import PRIORS, TextToImage
+from condgen.pipelines.base import to_pil
+from condgen.pipelines.text_to_image import TextToImage
+from condgen.priors import PRIORS
 from condgen.priors.transformer import PriorConfig
 from condgen.tasks.build import new_decoder, part_of, training_of
-from condgen.tasks.dry_run import TRAINING, dry_run
+from condgen.tasks.dry_run import dry_run
 from condgen.training import fsdp
 from condgen.training.run_folder import Display, RunFolder, drive, milestones, wants_more
 from condgen.training.trainer import FitConfig, Trainer
@@ -355,10 +357,10 @@ class TextToImageTask:
 
     def _train_one_prior(self, kind: str) -> None:
         torch.manual_seed(self.config.seed)
-        prior = PRIORS[kind](part_of(PriorConfig, self.config.prior), self.text_spec)
+        prior = PRIORS[kind].network(part_of(PriorConfig, self.config.prior), self.text_spec)
         self._fit_normaliser()
         fit = Trainer(
-            TRAINING[kind](prior, self.normalizer),
+            PRIORS[kind].training(prior, self.normalizer),
             self._prior_views(),
             self._fit(f"prior {kind}"),
             self.config.seed,
@@ -379,7 +381,7 @@ class TextToImageTask:
     @cached_property
     def priors(self) -> dict[str, torch.nn.Module]:
         there = [kind for kind in self.config.prior.kinds if (self.parts / f"prior_{kind}" / "config.json").exists()]
-        return {kind: load_part(PRIORS[kind], self.parts / f"prior_{kind}") for kind in there}
+        return {kind: load_part(PRIORS[kind].network, self.parts / f"prior_{kind}") for kind in there}
 
     @cached_property
     def guess(self) -> Tensor:
@@ -405,10 +407,12 @@ class TextToImageTask:
     def _decoder_views(self) -> CaptionBatches | ShardBatches:
         """Images with what the decoder is told of them, see `DecoderObjective`."""
         objective = self.config.decoder_objective
-        guessed = objective.conditioning == "image" and objective.guessed and "regression" in self.priors
+        guessed = (
+            objective.conditioning == "image_embed" and objective.prior_sample_prob and "regression" in self.priors
+        )
         views = self.views(self.config.fit_decoder.batch, shift=self.config.pictures.shift)
         if isinstance(views, CaptionBatches):
-            if objective.conditioning == "text":
+            if objective.conditioning == "text_embed":
                 return views.cache("z", self.normalizer(self.text_embed), per="text")
             views.cache("z", self.normalizer(self.image_embed), per="image")
             return views.cache("guess", self.guess, per="text") if guessed else views
@@ -418,7 +422,7 @@ class TextToImageTask:
         def of_text(batch: Batch) -> Tensor:
             return embeds.text(batch["row"], batch["caption"])
 
-        if objective.conditioning == "text":
+        if objective.conditioning == "text_embed":
             return views.derive("z", lambda batch: normalizer(of_text(batch)))
         views.derive("z", lambda batch: normalizer(embeds.image(batch["row"])))
         if guessed:
@@ -462,7 +466,7 @@ class TextToImageTask:
         if self.config.data:
             about["reading"] = self.config.pictures.reading()
         # a decoder that was told texts paints texts: no prior stands between
-        priors = self.priors if self.config.decoder_objective.conditioning == "image" else {}
+        priors = self.priors if self.config.decoder_objective.conditioning == "image_embed" else {}
         return TextToImage(self.clip, self.tokenizer, self.normalizer, priors, decoder, about)
 
     def export(self) -> Path:
@@ -470,7 +474,7 @@ class TextToImageTask:
         from condgen.files.card import write_card
 
         folder = self.root / "model"
-        model = self._model(load_part(DECODERS[self.config.kind], self.parts / "decoder"))
+        model = self._model(load_part(DECODERS[self.config.kind].network, self.parts / "decoder"))
         card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
         model.save(folder, card)
         write_bytes(folder / "sheet.png", png_bytes(sheet(TextToImage.load(folder, self.given), self.prompts)))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from condgen.decoders.conditioning_dropout import DecoderObjective
-from condgen.decoders.diffusion import DecoderTraining, DiffusionDecoder, DiffusionDecoderConfig
+from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig, DiffusionObjective, DiffusionTraining
 from condgen.diffusion.samplers import SOLVERS
 from condgen.nn.conditioning import condition
 from condgen.nn.specs import CondSpec
@@ -13,8 +13,9 @@ SPEC = CondSpec(size=16, embed_dim=8, vocab=9, context=5)
 def looked_at(guessed: float) -> tuple[torch.Tensor, torch.Tensor]:
     """bool (B,): whose loss hangs on the image's own embedding, and whose on the prior's guess."""
     torch.manual_seed(0)
+    conditioning = DecoderObjective(drop_all=0, drop_embed=0, prior_sample_prob=guessed)
     decoder = DiffusionDecoder(DiffusionDecoderConfig(channels=(8, 16), width=16), SPEC)
-    training = DecoderTraining(decoder, DecoderObjective(both=0, z=0, guessed=guessed))
+    training = DiffusionTraining(decoder, DiffusionObjective(), conditioning)
     torch.nn.init.normal_(training.decoder.unet.out.weight, std=0.1)
     z, guess = torch.randn(16, 8, requires_grad=True), torch.randn(16, 8, requires_grad=True)
     image, tokens = torch.rand(16, 3, 16, 16) * 2 - 1, torch.randint(1, 9, (16, 5))

@@ -6,7 +6,7 @@ import torch
 from condgen.decoders.cgan import CganObjective, CganTraining, truncated
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.decoders.cvae import CvaeObjective, CvaeTraining
-from condgen.nn.adversarial import augmented, diversity
+from condgen.nn.adversarial import augment, diversity
 from tests.tiny import tiny_decoder
 
 READS = {"size": 16, "image_channels": 1, "cardinalities": (4,)}
@@ -31,10 +31,10 @@ def test_truncation_bounds_the_noise_and_keeps_its_order():
 def test_augmentation_changes_its_share_and_passes_gradients():
     torch.manual_seed(0)
     images = torch.rand(400, 1, 16, 16, requires_grad=True)
-    assert torch.equal(augmented(images, 0.0), images)
-    changed = (augmented(images, 0.2) != images).flatten(1).any(1).float().mean()
+    assert torch.equal(augment(images, 0.0), images)
+    changed = (augment(images, 0.2) != images).flatten(1).any(1).float().mean()
     assert abs(changed - (1 - 0.8**3)) < 0.1  # three changes, each with a chance of 0.2; a shift may be none
-    augmented(images, 1.0).sum().backward()
+    augment(images, 1.0).sum().backward()
     assert images.grad.abs().sum() > 0
 
 
@@ -62,12 +62,14 @@ def test_the_critic_is_told_what_was_said():
     given = batch()
     cond = {name: given[name] for name in ("targets", "has_targets")}
     both = (cond, cond | {"targets": cond["targets"].roll(1, 0)})
-    right, wrong = (training.judge(given["image"], training.critic.read(training.cond_encoder(c))) for c in both)
+    right, wrong = (
+        training.discriminate(given["image"], training.critic.encode_cond(training.cond_encoder(c))) for c in both
+    )
     assert not torch.allclose(right, wrong)
 
 
 def test_the_bound_is_likelihood_plus_divergence_with_the_optimal_sigma():
-    training = CvaeTraining(tiny_decoder("cvae", READS), CvaeObjective(), DecoderObjective(both=0)).eval()
+    training = CvaeTraining(tiny_decoder("cvae", READS), CvaeObjective(), DecoderObjective(drop_all=0)).eval()
     told = training.loss(batch())
     pixels = 16 * 16
     torch.testing.assert_close(told["loss"] * pixels, told["nll"] + told["kl"])
@@ -80,7 +82,7 @@ def test_warmup_and_free_bits_make_the_code_cheaper():
     losses = {}
     for name, own in {"plain": {}, "warm": {"warmup": 10}, "free": {"free_bits": 100.0}}.items():
         torch.manual_seed(0)
-        training = CvaeTraining(tiny_decoder("cvae", READS), CvaeObjective(**own), DecoderObjective(both=0)).train()
+        training = CvaeTraining(tiny_decoder("cvae", READS), CvaeObjective(**own), DecoderObjective(drop_all=0)).train()
         torch.manual_seed(1)
         losses[name] = training.loss(batch())["loss"].item()
     assert losses["warm"] < losses["plain"] < losses["free"]

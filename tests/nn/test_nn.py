@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from condgen.nn.conditioning import ConditioningDropout, ImageTextEncoder, condition, null_cond
+from condgen.decoders.conditioning_dropout import DecoderObjective
+from condgen.nn.conditioning import ImageTextEncoder, condition, null_cond
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.layers import Attention, Block, timestep_embedding
 from condgen.nn.unet import UNet, UNetConfig
@@ -52,7 +53,7 @@ def test_dropped_halves_leave_no_trace(cond_encoder):
 def test_drop_rates_are_per_sample_and_as_asked():
     torch.manual_seed(1)
     cond = condition(torch.zeros(40_000, D), torch.ones(40_000, L, dtype=torch.long))
-    out = ConditioningDropout(both=0.1, z=0.2, words=0.3, noise=0.15)(cond)
+    out = DecoderObjective(drop_all=0.1, drop_embed=0.2, drop_text=0.3, noise=0.15).drop(cond)
     z, words = out["has_z"], out["has_words"]
     assert (~z & ~words).float().mean().item() == pytest.approx(0.1, abs=0.01)
     assert (~z & words).float().mean().item() == pytest.approx(0.2, abs=0.01)

@@ -17,8 +17,9 @@ from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.attributes import Attribute
 from condgen.data.export import FORMATS, safe_names
 from condgen.data.sources.labels import open_labelled
+from condgen.decoders import DECODERS
 from condgen.files.images import parameters, read_recipe
-from condgen.pipelines.base import DECODERS, to_pil
+from condgen.pipelines.base import to_pil
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.synthetic_dataset import label_batches, write_set
 from condgen.pipelines.text_to_image import TextToImage

@@ -178,7 +178,7 @@ def test_every_size_builds(size):
         cond = {"z": torch.zeros(1, 128), "has_z": torch.ones(1).bool(), "tokens": torch.ones(1, 12).long(),
                 "has_words": torch.ones(1).bool()}  # fmt: skip
         x = torch.zeros(1, 3, config.pictures.size, config.pictures.size)
-        assert decoder.denoise(x, torch.ones(1), decoder.read(cond)).shape == x.shape
+        assert decoder.denoise(x, torch.ones(1), decoder.encode_cond(cond)).shape == x.shape
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 import condgen as front
+from condgen.baselines import TRANSLATION_NETWORKS
 from condgen.baselines.translation import (
     PairedObjective,
     PairedTraining,
@@ -19,7 +20,7 @@ from condgen.baselines.translation import (
     UnpairedTraining,
     drawn_from,
 )
-from condgen.baselines.translation_nets import NETS, PatchCritic, TranslatorConfig, patch_halvings
+from condgen.baselines.translation_nets import PatchCritic, TranslatorConfig, patch_halvings
 from condgen.contracts import CondgenError
 from condgen.data.batches.captions import to_float, to_uint8
 from condgen.data.datasets.pairs import Pairs, Unpaired
@@ -37,7 +38,7 @@ from tests.tiny import tiny_translator
 # nets
 
 
-@pytest.mark.parametrize("kind", NETS)
+@pytest.mark.parametrize("kind", TRANSLATION_NETWORKS)
 @pytest.mark.parametrize("size", [8, 28, 32, 64])
 def test_generators_keep_the_size_and_see_what_they_must(kind, size):
     net = tiny_translator(kind, size, 1, 3).train()
