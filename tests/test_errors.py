@@ -410,7 +410,8 @@ def no_painting(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--prompts", 0], ["--prompts", -1], ["--pictures", 0], ["--pictures", -1], ["--ablate", -1]]
+    "flags",
+    [["--prompts", 0], ["--prompts", -1], ["--images-per-prompt", 0], ["--images-per-prompt", -1], ["--ablate", -1]],
 )
 def test_judging_on_nothing(condgen, no_painting, flags):
     refused(condgen("evaluate", "tiny", *flags, "-o", "report"), flags[0], f"'{flags[1]}'")
@@ -456,8 +457,8 @@ def test_layers_that_cannot_judge(condgen, no_painting):
         ("text.parquet", "no table of layers"),
         ("large.parquet", "64 x 64"),
     ):
-        refused(condgen("evaluate", "tiny", "--data", "data", "--parts", name), name, word)
-    refused(condgen("evaluate", "tiny", "--parts", "gap.parquet"), "--data")
+        refused(condgen("evaluate", "tiny", "--data", "data", "--layers", name), name, word)
+    refused(condgen("evaluate", "tiny", "--layers", "gap.parquet"), "--data")
 
 
 @pytest.mark.parametrize("change", [{"caption": "<end>", "text": "a red circle"}, {"head": None}, {"glasses": "round"}])
@@ -466,4 +467,4 @@ def test_questions_that_cannot_be_judged(condgen, no_painting, change):
     write_layers(Path("layers.parquet"))
     write_questions(Path("data/test_a.parquet"))
     write_questions(Path("data/test_b.parquet"), **change)
-    refused(condgen("evaluate", "tiny", "--data", "data", "--parts", "layers.parquet"), "test_b.parquet, row 1")
+    refused(condgen("evaluate", "tiny", "--data", "data", "--layers", "layers.parquet"), "test_b.parquet, row 1")

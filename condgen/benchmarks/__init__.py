@@ -1,7 +1,7 @@
-"""The whole shelf, trained small, on one illustrated page: what each idea can and cannot do, with its own numbers.
+"""Every baseline, trained small, on one illustrated page: what each idea can and cannot do, with its numbers.
 
-make_shelf("docs", "runs/shelf")                                          # digits and drawn scenes: nothing to fetch
-make_shelf("docs", "runs/shelf", "fashion", "fashion-mnist", minutes=2)   # Fashion-MNIST in the place of the digits
+run_benchmark(Benchmark("docs", "runs/benchmark"))                                      # digits and drawn scenes
+run_benchmark(Benchmark("docs", "runs/benchmark", "fashion", "fashion-mnist", minutes=2))   # Fashion-MNIST
 """
 
 from __future__ import annotations
@@ -10,63 +10,59 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from condgen.benchmarks.chapters import CHAPTERS
-from condgen.benchmarks.models import LONGER, Shelf, said
-from condgen.contracts import CondgenError, ProgressCallback
+from condgen.benchmarks.models import LONGER, Benchmark, one_line
+from condgen.benchmarks.sections import SECTIONS
+from condgen.contracts import CondgenError
 from condgen.files.images import make_folder, write_bytes
 from condgen.recipes.autoencoders import COLLECTIONS
 
-PAGE = "shelf.md"
+PAGE = "baselines.md"
 
 
-def make_shelf(
-    out: Path | str, runs: Path | str, collection: str = "digits", data: str = "", minutes: float = 1.0, seed: int = 0,
-    chapters: Sequence[str] = (), progress: ProgressCallback = lambda share, what: None,
-) -> Path:  # fmt: skip
-    """Trains every kind for so long, judges it, and writes the page; gives its path. The same call goes on.
+def run_benchmark(benchmark: Benchmark, sections: Sequence[str] = ()) -> Path:
+    """Trains and evaluates every baseline, and writes the page; returns its path. Another call continues.
 
     Args:
-        out: folder of `shelf.md` and its images.
-        runs, collection, data, minutes, seed, progress: see `Shelf`.
-        chapters: names among CHAPTERS; by default all.
+        benchmark: folders, data and budget.
+        sections: names among SECTIONS; by default all.
 
     Raises:
-        CondgenError: no such collection or chapter, or data that cannot be read.
+        CondgenError: no such dataset or section, or data that cannot be read.
     """
-    if collection not in COLLECTIONS or collection == "scenes":
+    if benchmark.dataset not in COLLECTIONS or benchmark.dataset == "scenes":
         there = ", ".join(name for name in COLLECTIONS if name != "scenes")
-        raise CondgenError(f"There is no collection {collection!r}; choose from {there}.")
-    if collection != "digits" and not data:
-        raise CondgenError(f"The collection {collection} needs its images: --data PATH.")
-    if unknown := [name for name in chapters if name not in CHAPTERS]:
-        raise CondgenError(f"There is no chapter {unknown[0]!r}; there are {', '.join(CHAPTERS)}.")
-    shelf = Shelf(make_folder(out), make_folder(runs), collection, data, minutes, seed, progress)
-    chosen = [name for name in CHAPTERS if not chapters or name in chapters]
-    parts = []
+        raise CondgenError(f"There is no dataset {benchmark.dataset!r}; choose from {there}.")
+    if benchmark.dataset != "digits" and not benchmark.data:
+        raise CondgenError(f"The dataset {benchmark.dataset} needs its images: --data PATH.")
+    if unknown := [name for name in sections if name not in SECTIONS]:
+        raise CondgenError(f"There is no section {unknown[0]!r}; there are {', '.join(SECTIONS)}.")
+    for folder in (benchmark.out, benchmark.runs):
+        make_folder(folder)
+    chosen = [name for name in SECTIONS if not sections or name in sections]
+    lines = _head(benchmark)
     for k, name in enumerate(chosen):
-        shelf.share = k / len(chosen)
-        parts += CHAPTERS[name](shelf)
-    lines = [*_head(shelf), *parts]
-    write_bytes(shelf.out / PAGE, "\n".join(lines).encode())
-    progress(1.0, "done")
-    return shelf.out / PAGE
+        benchmark.share = k / len(chosen)
+        lines += SECTIONS[name](benchmark)
+    write_bytes(benchmark.out / PAGE, "\n".join(lines).encode())
+    benchmark.progress(1.0, "done")
+    return benchmark.out / PAGE
 
 
-def _head(shelf: Shelf) -> list[str]:
-    words = ["condgen", "benchmark", "-o", "docs", "--minutes", f"{shelf.minutes:g}"]
-    words += ["--dataset", shelf.collection, "--data", "DATA"] if shelf.data else []
+def _head(benchmark: Benchmark) -> list[str]:
+    command = ["condgen", "benchmark", "-o", "docs", "--minutes", f"{benchmark.minutes:g}"]
+    command += ["--dataset", benchmark.dataset, "--data", "DATA"] if benchmark.data else []
     return [
-        "# The shelf",
+        "# Baselines",
         "",
-        said(f"""
-            Every idea on the way to text-to-picture that needs no text, each trained for {shelf.minutes:g} minutes of
-            one thread (GANs of convolutions for {shelf.minutes * LONGER:g}), from one seed, and judged on images that
-            it never saw. So short a training shows what an idea does, not how good it can get; numbers of longer
-            trainings are in [results.md](results.md). This page is written by one command:
+        one_line(f"""
+            Image models without text, each trained for {benchmark.minutes:g} minutes on one thread (convolutional GANs
+            for {benchmark.minutes * LONGER:g}) from one seed, and evaluated on test images. So short a training shows
+            what an idea does, not how good it can get; results of longer trainings are in [results.md](results.md).
+            One command writes this page:
         """),
         "",
         "```bash",
-        shlex.join(words),
+        shlex.join(command),
         "```",
         "",
     ]

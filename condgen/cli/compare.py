@@ -1,4 +1,4 @@
-"""`condgen compare RECIPE|MODEL ...`: which decoder, which prior? See `condgen.evaluation.compare`."""
+"""`condgen compare RECIPE|MODEL ...`, see `condgen.evaluation.compare`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from pathlib import Path
 from condgen.cli.terminal import check_folder, progress_bar, show_json
 from condgen.contracts import CondgenError
 
-HELP = "train or take several models, judge them alike, and say in one report which does what"
+HELP = "train or take several models, evaluate them alike, and report them side by side"
+BUDGET = ("minutes", "seed", "seeds", "per_label", "prompts")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Named as the arguments of `condgen.evaluation.compare.compare`."""
-    parser.add_argument("entries", nargs="+", metavar="RECIPE|MODEL", help="recipes by label to train, or models")
+    """The arguments of `condgen.evaluation.compare.compare`."""
+    parser.add_argument("entries", nargs="+", metavar="RECIPE|MODEL", help="class-to-image recipes to train, or models")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="REPORT", help="folder for report and runs")
     parser.add_argument("--data", default="", metavar="PATH", help="labelled images (default: those of the models)")
-    parser.add_argument("--minutes", type=float, default=2.0, metavar="M", help="budget of every training (default 2)")
+    parser.add_argument("--minutes", type=float, default=2.0, metavar="M", help="of every training (default 2)")
     parser.add_argument("--seed", type=int, default=0, help="of every training (default 0)")
-    parser.add_argument("--seeds", type=int, default=3, metavar="K", help="rounds of images to judge (default 3)")
-    parser.add_argument("--per-label", type=int, default=100, metavar="N", help="images of every label (default 100)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="K", help="rounds of images to evaluate (default 3)")
+    parser.add_argument("--per-label", type=int, default=100, metavar="N", help="images of every class (default 100)")
     parser.add_argument("--prompts", type=int, default=25, metavar="N", help="prompts of every task (default 25)")
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 
@@ -27,16 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the report as Markdown or JSON."""
     check_folder(args.out)
-    for name, value in (("minutes", args.minutes), ("seeds", args.seeds), ("per-label", args.per_label)):
-        if not value > 0:
-            raise CondgenError(f"--{name} must be more than 0, got {value}.")
+    budget = {name: getattr(args, name) for name in BUDGET}
+    for name in ("minutes", "seeds", "per_label"):
+        if not budget[name] > 0:
+            raise CondgenError(f"--{name.replace('_', '-')} must be more than 0, got {budget[name]}.")
     from condgen.evaluation.compare import compare
 
-    with progress_bar("comparing") as told:
-        report = compare(
-            args.entries, args.out, args.data, args.minutes, args.seed, range(args.seeds), args.per_label,
-            args.prompts, told,
-        )  # fmt: skip
+    with progress_bar("comparing") as progress:
+        report = compare(args.entries, args.out, args.data, progress, **budget)
     if args.json:
         show_json(report)
     else:

@@ -87,10 +87,10 @@ def _classifier_with(progress: Callable[[float, str], None]) -> Callable[..., Ca
 
     def fit(data, folder: Path) -> Callable:
         from condgen.data.batches.captions import to_uint8
-        from condgen.evaluation.classifier import ClassifierRun, features_of, kept_classifier, seen_in
+        from condgen.evaluation.classifier import ClassifierFitConfig, cached_classifier, features_of, predict
 
         check_folder(folder)
-        classifier = kept_classifier(data, folder, ClassifierRun(), progress)
-        return lambda images: seen_in(classifier, features_of(classifier, to_uint8(images)))
+        classifier = cached_classifier(data, folder, ClassifierFitConfig(), progress)
+        return lambda images: predict(classifier, features_of(classifier, to_uint8(images)))
 
     return fit

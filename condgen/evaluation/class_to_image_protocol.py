@@ -1,4 +1,4 @@
-"""What a model of labelled images is asked for, and the real images that its answers are held against."""
+"""The images that a class-to-image model is asked for, and the real images that they are compared with."""
 
 from __future__ import annotations
 
@@ -14,117 +14,128 @@ from condgen.data.datasets.labels import LabelledImages
 
 
 @dataclass(frozen=True)
-class Exam:
-    """What is asked of a model, the same for every seed.
+class Protocol:
+    """The conditions that images are generated for, equal for every seed.
 
     Args:
-        train, test: real images, coded by the attributes of the model.
-        codes: float32 (N, A), what is asked of every image; NaN where nothing is.
-        sides: name -> int64 rows of `targets` whose accuracy is told under that name.
-        held: int64 (K,), the rows that are held against the test images.
-        against: int64 (K,), these images of `test`: as many of every class as `held` asks for.
+        train, test: real images, with targets for the attributes of the model.
+        targets: float32 (N, A), the condition of every generated image; NaN where an attribute is not given.
+        groups: name -> int64 rows of `targets` whose accuracy is reported under that name.
+        compared: int64 (K,), the rows that are compared with test images.
+        reference: int64 (K,), these test images: as many of every class as in `compared`.
     """
 
     train: LabelledImages
     test: LabelledImages
     targets: np.ndarray
-    sides: dict[str, np.ndarray]
-    held: np.ndarray
-    against: np.ndarray
+    groups: dict[str, np.ndarray]
+    compared: np.ndarray
+    reference: np.ndarray
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
         return self.test.attributes
 
     @property
-    def judged(self) -> list[int]:
-        """Numbers of the attributes that have values."""
+    def categorical(self) -> list[int]:
+        """Indices of the attributes that have values."""
         return [k for k, attribute in enumerate(self.attributes) if attribute.values]
 
-    def real(self, seed: int) -> np.ndarray:
-        """As many training images as are held against the test, drawn alike."""
-        return like(self.train.targets, self.targets[self.held], self.judged, np.random.default_rng((seed, 3)))
+    def real_rows(self, seed: int) -> np.ndarray:
+        """As many training images as are compared with the test images, with the same classes."""
+        rng = np.random.default_rng((seed, 3))
+        return matching_rows(self.train.targets, self.targets[self.compared], self.categorical, rng)
+
+    def caption(self, i: int) -> str:
+        """The condition of an image in words."""
+        known = [(a, target) for a, target in zip(self.attributes, self.targets[i]) if not math.isnan(target)]
+        return ", ".join(attribute.format_target(target) for attribute, target in known)
 
 
-def read_exam(
+def make_protocol(
     attributes: Sequence[Attribute], train: LabelledImages, test: LabelledImages, per_label: int,
     combined: Sequence[str] = (),
-) -> Exam:  # fmt: skip
-    """What will be asked, see `labels.evaluate_labels`: by class where one attribute has values, else by test images.
+) -> Protocol:  # fmt: skip
+    """Asks for every class where one attribute has values, else for the targets of test images.
+
+    Args:
+        attributes: those of the model.
+        train, test, per_label, combined: see `class_to_image.evaluate_samples`.
 
     Raises:
-        CondgenError: see there.
+        CondgenError: the data lacks an attribute of the model, or there is nothing to evaluate by.
     """
     attributes = tuple(attributes)
     train, test = aligned(train, attributes), aligned(test, attributes)
-    judged = [k for k, attribute in enumerate(attributes) if attribute.values]
-    if not judged:
+    categorical = [k for k, attribute in enumerate(attributes) if attribute.values]
+    if not categorical:
         names = ", ".join(attribute.name for attribute in attributes)
-        raise CondgenError(f"The model paints by {names}: numbers alone, and no classes or attributes to judge by.")
-    if combined and len(judged) == 1:
-        raise CondgenError(f"The model paints by {attributes[judged[0]].name} alone; there are no combinations.")
+        raise CondgenError(f"The model is conditioned on {names}: numbers alone, no classes or attributes to evaluate.")
+    first = attributes[categorical[0]]
+    if combined and len(categorical) == 1:
+        raise CondgenError(f"The model is conditioned on {first.name} alone; there are no combinations.")
     rng = np.random.default_rng(0)
-    if len(judged) > 1:
-        new = never_seen(train, test, combined)
-        sides = {}
-        for side, rows in (("seen", np.flatnonzero(~new)), ("never_seen", np.flatnonzero(new))):
+    if len(categorical) > 1:
+        unseen = unseen_combinations(train, test, combined)
+        groups = {}
+        for name, rows in (("seen", np.flatnonzero(~unseen)), ("unseen", np.flatnonzero(unseen))):
             if len(rows):
-                sides[side] = rng.permutation(rows)[: 10 * per_label]
-        against = np.concatenate(list(sides.values()))
-        starts = np.cumsum([0, *(len(rows) for rows in sides.values())])
-        sides = {side: np.arange(a, b) for side, a, b in zip(sides, starts[:-1], starts[1:])}
-        return Exam(train, test, test.targets[against], sides, np.arange(len(against)), against)
-    k = judged[0]
-    targets = np.full((per_label * attributes[k].cardinality, len(attributes)), np.nan, np.float32)
-    targets[:, k] = np.repeat(np.arange(attributes[k].cardinality), per_label)
-    held, against = [], []
-    for value in range(attributes[k].cardinality):
+                groups[name] = rng.permutation(rows)[: 10 * per_label]
+        reference = np.concatenate(list(groups.values()))
+        starts = np.cumsum([0, *(len(rows) for rows in groups.values())])
+        groups = {name: np.arange(a, b) for name, a, b in zip(groups, starts[:-1], starts[1:])}
+        return Protocol(train, test, test.targets[reference], groups, np.arange(len(reference)), reference)
+    k = categorical[0]
+    targets = np.full((per_label * first.cardinality, len(attributes)), np.nan, np.float32)
+    targets[:, k] = np.repeat(np.arange(first.cardinality), per_label)
+    compared, reference = [], []
+    for value in range(first.cardinality):
         there = [np.flatnonzero(data.targets[:, k] == value) for data in (train, test)]
         n = min(per_label, *(len(rows) for rows in there))
-        held.append(value * per_label + np.arange(n))
-        against.append(rng.permutation(there[1])[:n])
-    held, against = np.concatenate(held), np.concatenate(against)
-    if not len(held):
+        compared.append(value * per_label + np.arange(n))
+        reference.append(rng.permutation(there[1])[:n])
+    compared, reference = np.concatenate(compared), np.concatenate(reference)
+    if not len(compared):
         raise CondgenError(
-            f"No {attributes[k].name} that the model paints is in both training and test images of {test.name}; there "
-            "is nothing to hold its images against. Look at them with `condgen data check`."
+            f"No {first.name} of the model is in both training and test images of {test.name}; there is nothing to "
+            "compare with. Inspect the data with `condgen data check`."
         )
-    return Exam(train, test, targets, {"overall": np.arange(len(targets))}, held, against)
+    return Protocol(train, test, targets, {"overall": np.arange(len(targets))}, compared, reference)
 
 
 def aligned(data: LabelledImages, attributes: Sequence[Attribute]) -> LabelledImages:
-    """The same images with codes for these attributes; a value that they do not have becomes unknown.
+    """The images with targets for these attributes; a value that an attribute does not have becomes unknown.
 
     Raises:
-        CondgenError: the data says nothing of one of them.
+        CondgenError: the data lacks one of them.
     """
     if data.attributes == tuple(attributes):
         return data
-    own = {attribute.name: k for k, attribute in enumerate(data.attributes)}
-    if missing := [attribute.name for attribute in attributes if attribute.name not in own]:
+    there = {attribute.name: k for k, attribute in enumerate(data.attributes)}
+    if missing := [attribute.name for attribute in attributes if attribute.name not in there]:
         raise CondgenError(
-            f"{data.name} tells {', '.join(own) or 'nothing'} of its images, but the model paints by "
-            f"{', '.join(missing)}. Judge it on images that are labelled as its training images were."
+            f"{data.name} has the attributes {', '.join(there) or 'none'}, but the model is conditioned on "
+            f"{', '.join(missing)}. Evaluate it on images that are labelled as its training images were."
         )
-    targets = [_recoded(data.targets[:, own[f.name]], data.attributes[own[f.name]], f) for f in attributes]
+    targets = [_recoded(data.targets[:, there[a.name]], data.attributes[there[a.name]], a) for a in attributes]
     return replace(data, attributes=tuple(attributes), targets=np.stack(targets, 1).astype(np.float32))
 
 
-def _recoded(targets: np.ndarray, own: Attribute, wanted: Attribute) -> np.ndarray:
-    if not wanted.values:
-        return (targets * own.sd + own.mean - wanted.mean) / wanted.sd
-    place = {name: float(k) for k, name in enumerate(wanted.values)}
+def _recoded(targets: np.ndarray, old: Attribute, new: Attribute) -> np.ndarray:
+    if not new.values:
+        return (targets * old.sd + old.mean - new.mean) / new.sd
+    place = {name: float(k) for k, name in enumerate(new.values)}
     return np.array(
-        [math.nan if math.isnan(code) else place.get(own.format_target(code), math.nan) for code in targets]
+        [math.nan if math.isnan(target) else place.get(old.format_target(target), math.nan) for target in targets]
     )
 
 
-def never_seen(train: LabelledImages, test: LabelledImages, combined: Sequence[str] = ()) -> np.ndarray:
-    """bool (N,): whether no training image has the values of a test image, all of them together.
+def unseen_combinations(train: LabelledImages, test: LabelledImages, combined: Sequence[str] = ()) -> np.ndarray:
+    """bool (N,): whether no training image has the combination of values of a test image.
 
     Args:
-        train, test: with the same attributes. What is unknown of an image is a value like any other.
-        combined: names of the attributes to look at; by default all that have values.
+        train, test: with the same attributes. An unknown value counts as a value.
+        combined: names of the attributes that make up a combination; by default all that have values.
 
     Raises:
         CondgenError: there is no such attribute, or it has no values.
@@ -132,21 +143,24 @@ def never_seen(train: LabelledImages, test: LabelledImages, combined: Sequence[s
     names = [attribute.name for attribute in train.attributes if attribute.values]
     if wrong := [name for name in combined if name not in names]:
         raise CondgenError(f"{', '.join(wrong)} cannot be part of a combination; there are {', '.join(names)}.")
-    own = [k for k, attribute in enumerate(train.attributes) if attribute.name in (combined or names)]
-    there = {tuple(row) for row in np.nan_to_num(train.targets[:, own], nan=-1).tolist()}
-    return np.array([tuple(row) not in there for row in np.nan_to_num(test.targets[:, own], nan=-1).tolist()], bool)
+    columns = [k for k, attribute in enumerate(train.attributes) if attribute.name in (combined or names)]
+    rows_of = (map(tuple, np.nan_to_num(data.targets[:, columns], nan=-1).tolist()) for data in (train, test))
+    there = set(next(rows_of))
+    return np.array([row not in there for row in next(rows_of)], bool)
 
 
-def said(attributes: Sequence[Attribute], targets: np.ndarray) -> dict[str, object]:
-    """A row of codes as it is asked of a model: names of values, and numbers; what is unknown is not named."""
-    known = [(attribute, float(code)) for attribute, code in zip(attributes, targets) if not math.isnan(code)]
-    return {f.name: f.values[int(code)] if f.values else code * f.sd + f.mean for f, code in known}
+def condition_of(attributes: Sequence[Attribute], targets: np.ndarray) -> dict[str, object]:
+    """A row of targets as a condition for a model: names of values, and numbers; unknown ones are left out."""
+    known = [(attribute, float(target)) for attribute, target in zip(attributes, targets) if not math.isnan(target)]
+    return {a.name: a.values[int(target)] if a.values else target * a.sd + a.mean for a, target in known}
 
 
-def like(targets: np.ndarray, wanted: np.ndarray, judged: list[int], rng: np.random.Generator) -> np.ndarray:
-    """Rows of `targets`, as many as are wanted, or all: of one attribute as many of every value, of several any."""
+def matching_rows(
+    targets: np.ndarray, wanted: np.ndarray, categorical: list[int], rng: np.random.Generator
+) -> np.ndarray:
+    """Random rows of `targets`, as many as are wanted, or all; of one attribute, as many of every value."""
     order = rng.permutation(len(targets))
-    if len(judged) > 1:
+    if len(categorical) > 1:
         return order[: len(wanted)]
-    own, asked = targets[order, judged[0]], wanted[:, judged[0]]
-    return np.concatenate([order[own == value][: (asked == value).sum()] for value in np.unique(asked)])
+    values, asked = targets[order, categorical[0]], wanted[:, categorical[0]]
+    return np.concatenate([order[values == value][: (asked == value).sum()] for value in np.unique(asked)])

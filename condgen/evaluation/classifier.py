@@ -1,14 +1,15 @@
-"""The independent judge: a small network that learns from real images alone what they are labelled with.
+"""The independent classifier: a small network that learns labels from real images alone.
 
-Its accuracy on real test images stands beside whatever it says of others; its features are a space to measure
-distances in.
+Its accuracy on real test images is reported beside its accuracy on generated ones; distances are measured in its
+features.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,9 +33,9 @@ class ClassifierConfig:
     """Shape of a classifier.
 
     Args:
-        size: edge of the images, any.
-        colours: 1 or 3.
-        levels: how many values each attribute has; 0 for a number, which is not judged.
+        size: edge length of the images, any.
+        image_channels: 1 or 3.
+        cardinalities: number of values of each attribute; 0 for a number, which is not predicted.
         channels: of every level; each has half the resolution of the one before.
         features: width of the features.
     """
@@ -47,20 +48,18 @@ class ClassifierConfig:
 
 
 class Classifier(nn.Module):
-    """Images to features, features to the values of every attribute."""
+    """Images to features, features to logits of every attribute."""
 
     def __init__(self, config: ClassifierConfig):
         super().__init__()
         self.config = config
         first, last = config.channels[0], config.channels[-1]
-        step = max(1, config.size // 14)  # whatever the size, the first level works on 14 to 27 squared
+        step = max(1, config.size // 14)  # the first level works on 14 to 27 pixels squared at any size
         self.stem = nn.Conv2d(config.image_channels, first, step + 2, step, 1)
         self.blocks = nn.ModuleList(ResBlock(a, b) for a, b in zip((first, *config.channels), config.channels))
         self.norm = nn.GroupNorm(1, last)
         self.squeeze = nn.Linear(last, config.features)
-        self.heads = nn.ModuleList(
-            nn.Linear(config.features, cardinalities) for cardinalities in config.cardinalities if cardinalities
-        )
+        self.heads = nn.ModuleList(nn.Linear(config.features, count) for count in config.cardinalities if count)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, C, S, S) in [-1, 1] -> (B, features)."""
@@ -70,25 +69,25 @@ class Classifier(nn.Module):
         return self.squeeze(F.silu(self.norm(h)).mean((2, 3)))
 
     def logits(self, features: Tensor) -> list[Tensor]:
-        """(B, features) -> (B, levels) for every attribute that has values."""
+        """(B, features) -> (B, cardinality) for every attribute that has values."""
         return [head(F.silu(features)) for head in self.heads]
 
     @property
-    def judged(self) -> list[int]:
-        """Numbers of the attributes that have values."""
-        return [k for k, cardinalities in enumerate(self.config.cardinalities) if cardinalities]
+    def categorical(self) -> list[int]:
+        """Indices of the attributes that have values."""
+        return [k for k, count in enumerate(self.config.cardinalities) if count]
 
 
 @dataclass(frozen=True)
-class ClassifierRun:
+class ClassifierFitConfig:
     """How a classifier is trained.
 
     Args:
         images: images to see, at most.
-        epochs: how often each is seen, at most.
+        epochs: passes over the data, at most.
         batch: images in a batch.
         lr: peak learning rate.
-        shift: largest random shift, as a share of the edge; a pixel at least, unless it is 0.
+        shift: largest random shift, as a share of the edge; at least one pixel, unless it is 0.
         flip: mirror every second image.
         seed: of weights and order.
     """
@@ -103,7 +102,7 @@ class ClassifierRun:
 
 
 class ClassifierTraining(nn.Module):
-    """A Trainable around a classifier; batches come from `LabelBatches`. Missing labels add no loss."""
+    """A Trainable around a classifier. A batch is one of `LabelBatches`; missing labels have no loss."""
 
     turns = ("classifier",)
 
@@ -117,95 +116,92 @@ class ClassifierTraining(nn.Module):
     def loss(self, batch: Batch, turn: str = "classifier") -> dict[str, Tensor]:
         logits = self.classifier.logits(self.classifier.features(batch["image"]))
         total, right, known = 0.0, 0, 0
-        for own, k in zip(logits, self.classifier.judged):
+        for one, k in zip(logits, self.classifier.categorical):
             there = batch["has_targets"][:, k]
             targets = torch.where(there, batch["targets"][:, k].long(), -100)
-            total = total + F.cross_entropy(own, targets, ignore_index=-100, reduction="sum") / there.sum().clamp(min=1)
-            right, known = right + (own.argmax(1) == targets).sum(), known + there.sum()
+            total = total + F.cross_entropy(one, targets, ignore_index=-100, reduction="sum") / there.sum().clamp(min=1)
+            right, known = right + (one.argmax(1) == targets).sum(), known + there.sum()
         return {"loss": total, "accuracy": right / known.clamp(min=1)}
 
 
 def train_classifier(
-    data: LabelledImages, run: ClassifierRun | None = None, config: ClassifierConfig | None = None,
-    progress: ProgressCallback = lambda share, what: None,
+    data: LabelledImages, fit: ClassifierFitConfig | None = None, config: ClassifierConfig | None = None,
+    progress: ProgressCallback = lambda share, message: None,
 ) -> Classifier:  # fmt: skip
-    """Trains a classifier on real images, or on any.
+    """Trains a classifier.
 
     Args:
-        data: images and codes.
-        run, config: how, and of which shape; by default the config that fits the data.
+        data: images and labels.
+        fit, config: by default those that suit the data.
         progress: called with progress.
 
     Raises:
-        CondgenError: no attribute has values, or none is known.
+        CondgenError: no attribute has values, or no value is known.
     """
-    run, config = run or ClassifierRun(), config or config_for(data)
-    known = ~np.isnan(data.targets[:, [bool(cardinalities) for cardinalities in config.cardinalities]])
+    fit, config = fit or ClassifierFitConfig(), config or config_for(data)
+    known = ~np.isnan(data.targets[:, [bool(count) for count in config.cardinalities]])
     if not known.any():
-        raise CondgenError(
-            f"Nothing in {data.name} is labelled with a class or an attribute; there is nothing to judge."
-        )
+        raise CondgenError(f"No image of {data.name} is labelled with a class or an attribute: nothing to evaluate by.")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
+        torch.manual_seed(fit.seed)
         training = ClassifierTraining(Classifier(config))
-    batch = max(run.batch // distributed.world(), 1) * distributed.world()
-    shift = max(1, round(run.shift * data.size)) if run.shift else 0
-    views = LabelBatches(data, batch, run.seed, shift, run.flip, distributed.rank(), distributed.world())
-    images = max(min(run.images, run.epochs * len(data)), batch)
-    fit = Trainer(training, views, FitConfig(images=images, batch=batch, lr=run.lr), run.seed)
+    batch = max(fit.batch // distributed.world(), 1) * distributed.world()
+    shift = max(1, round(fit.shift * data.size)) if fit.shift else 0
+    batches = LabelBatches(data, batch, fit.seed, shift, fit.flip, distributed.rank(), distributed.world())
+    images = max(min(fit.images, fit.epochs * len(data)), batch)
+    trainer = Trainer(training, batches, FitConfig(images=images, batch=batch, lr=fit.lr), fit.seed)
     with torch.random.fork_rng(devices=[]):
-        for step in fit:
+        for step in trainer:
             if step.count % 50 == 0:
-                progress(step.progress, f"classifier, right on {step.losses['accuracy']:.0%} of the last batch")
-    training.load_state_dict(fit.trained())
+                progress(step.progress, f"classifier, accuracy {step.losses['accuracy']:.0%} in the last batch")
+    training.load_state_dict(trainer.trained())
     return training.classifier.eval()
 
 
 def config_for(data: LabelledImages) -> ClassifierConfig:
     """The shape that fits the images and attributes."""
-    return ClassifierConfig(
-        data.size, data.image_channels, tuple(attribute.cardinality for attribute in data.attributes)
-    )
+    return ClassifierConfig(data.size, data.image_channels, tuple(a.cardinality for a in data.attributes))
 
 
-def kept_classifier(
-    data: LabelledImages, folder: Path | None, run: ClassifierRun | None = None,
-    progress: ProgressCallback = lambda share, what: None,
+def cached_classifier(
+    data: LabelledImages, folder: Path | None, fit: ClassifierFitConfig | None = None,
+    progress: ProgressCallback = lambda share, message: None,
 ) -> Classifier:  # fmt: skip
-    """`train_classifier`, once: a classifier of the same data and config that lies in the folder is read.
+    """`train_classifier`, or the classifier of the same data and config that lies in a folder.
 
     Args:
-        data, run, progress: see `train_classifier`.
+        data, fit, progress: see `train_classifier`.
         folder: made if missing; None keeps nothing.
 
     Raises:
-        CondgenError: what lies there is damaged; the message names the file.
+        CondgenError: a file there is damaged; the message names it.
     """
-    run = run or ClassifierRun()
+    fit = fit or ClassifierFitConfig()
     if folder is None:
-        return train_classifier(data, run, progress=progress)
-    place = folder / f"classifier-{key_of(data, run)}"
-    there = distributed.everywhere((place / WEIGHTS).is_file())
-    if not there:
-        classifier = train_classifier(data, run, progress=progress)
+        return train_classifier(data, fit, progress=progress)
+    place = folder / f"classifier-{cache_key(data, fit)}"
+    if not distributed.everywhere((place / WEIGHTS).is_file()):
+        classifier = train_classifier(data, fit, progress=progress)
         if not distributed.rank():
             save_part(classifier, place)
         distributed.wait()
     return load_part(Classifier, place)
 
 
-def key_of(data: LabelledImages, run: ClassifierRun) -> str:
-    """Sixteen hex digits that name images, labels, shape and recipe."""
-    attributes: list[Attribute] = list(data.attributes)
-    plain = {"factors": [(f.name, f.values) for f in attributes], "shape": data.images.shape, "run": asdict(run)}
-    digest = hashlib.sha256(json.dumps(plain | asdict(config_for(data)), sort_keys=True).encode())
+def cache_key(data: LabelledImages, fit: ClassifierFitConfig) -> str:
+    """Sixteen hex digits that identify images, labels, shape and training; the words are those of the first edition."""
+    config = asdict(config_for(data))
+    shape = {"colours": config.pop("image_channels"), "levels": config.pop("cardinalities")} | config
+    attributes = [(attribute.name, attribute.values) for attribute in data.attributes]
+    plain = {"factors": attributes, "shape": data.images.shape, "run": asdict(fit)} | shape
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for array in (data.images, data.targets):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
 
 
-def space_of(classifier: Classifier, data: str) -> str:
-    """What the features are called wherever a distance in them is named."""
+def feature_space(classifier: Classifier, data: str) -> str:
+    """The name of the features wherever a distance in them is reported."""
     return f"features: classifier of {data}, {fingerprint(classifier)[:8]}"
 
 
@@ -214,18 +210,29 @@ def features_of(classifier: Classifier, images: np.ndarray) -> Tensor:
     """uint8 (N, C, S, S) -> float32 (N, features), on the CPU."""
     device = classifier.squeeze.weight.device
 
-    def compute(own: slice) -> Tensor:
-        parts = torch.from_numpy(np.ascontiguousarray(images[own])).split(256)
+    def compute(rows: slice) -> Tensor:
+        parts = torch.from_numpy(np.ascontiguousarray(images[rows])).split(256)
         return torch.cat([classifier.features(to_float(part).to(device)).float() for part in parts])
 
     return distributed.shared_out(compute, len(images)).cpu()
 
 
 @torch.inference_mode()
-def seen_in(classifier: Classifier, features: Tensor) -> np.ndarray:
+def predict(classifier: Classifier, features: Tensor) -> np.ndarray:
     """Features (N, features) -> int64 (N, A), the most likely value of every attribute; -1 for numbers."""
     device = classifier.squeeze.weight.device
-    seen = np.full((len(features), len(classifier.config.cardinalities)), -1)
-    for k, own in zip(classifier.judged, classifier.logits(features.to(device))):
-        seen[:, k] = own.argmax(1).cpu().numpy()
-    return seen
+    predicted = np.full((len(features), len(classifier.config.cardinalities)), -1)
+    for k, logits in zip(classifier.categorical, classifier.logits(features.to(device))):
+        predicted[:, k] = logits.argmax(1).cpu().numpy()
+    return predicted
+
+
+def accuracies(predicted: np.ndarray, targets: np.ndarray, attributes: Sequence[Attribute]) -> dict[str, float]:
+    """For every attribute with values, the share of right predictions where the target is known; NaN where none is."""
+    out = {}
+    for k, attribute in enumerate(attributes):
+        if attribute.values:
+            known = ~np.isnan(targets[:, k])
+            right = predicted[known, k] == targets[known, k]
+            out[attribute.name] = float(right.mean()) if known.any() else math.nan
+    return out

@@ -1,4 +1,4 @@
-"""Several models on one data set with the same budget, side by side: the question is which to take.
+"""Several models on one data set with the same budget, side by side.
 
 compare(["digits-cvae", "digits-cgan", "digits-diffusion"], "report", minutes=1)   # trains them first
 compare(["runs/scenes/model", "runs/gan/model"], "report")                         # takes them as they are
@@ -6,28 +6,29 @@ compare(["runs/scenes/model", "runs/gan/model"], "report")                      
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, ProgressCallback, SamplingOption
 from condgen.data.batches.captions import to_float
-from condgen.data.datasets.labels import LabelledImages
 from condgen.decoders import DECODERS
-from condgen.evaluation.class_to_image import Quick, evaluate_labels, read_labelled
+from condgen.evaluation.base import Report
+from condgen.evaluation.class_to_image import QuickEvaluation, evaluate_on, read_labelled
+from condgen.evaluation.compare_report import write
 from condgen.evaluation.embed import generate_prompts
-from condgen.evaluation.report import cell, finite, table_of
-from condgen.evaluation.scenes import pictures_judged, scene_eval
-from condgen.files.images import grid, make_folder, png_bytes, write_bytes
-from condgen.files.plots import Curve, plot
+from condgen.evaluation.options import ClassToImageOptions
+from condgen.evaluation.report import finite
+from condgen.evaluation.scenes import images_evaluated, scene_eval
+from condgen.files.images import grid, make_folder
+from condgen.files.plots import Curve
 from condgen.files.registry import find, found
 from condgen.pipelines.auto import load_folder, task_of
 from condgen.pipelines.base import to_pil
@@ -35,22 +36,21 @@ from condgen.pipelines.class_to_image import ClassToImage
 from condgen.recipes import RECIPES, train
 from condgen.recipes.table import LABELS
 
-FILES = ("report.json", "report.md", "report.html", "side_by_side.png", "time.png", "cost.png")
-TURNED = {
+SETTINGS = {
     "steps": (1, 2, 4, 8, 12, 24),
     "guidance": (1.0, 1.5, 2.0, 3.0),
     "temperature": (0.2, 0.4, 0.6, 0.8, 1.0),
     "truncation": (0.5, 1.0, 2.0, 4.0),
 }
-"""Options that quality is measured at other settings of, where a model has them; the first says what an image costs."""
+"""Values of sampling options that quality is measured at, where a model has the option."""
 SHOWN = 10
-"""Labels or prompts on the sheet."""
+"""Classes or prompts on the sheet."""
 SCORES = (
     ("accuracy", "accuracy", "overall", "generated"),
-    ("sd of it", "accuracy", "overall", "sd"),
+    ("sd of accuracy", "accuracy", "overall", "sd"),
     ("accuracy, real", "accuracy", "overall", "real"),
-    ("all attributes, seen", "accuracy_seen", "all of them", "generated"),
-    ("all attributes, never seen", "accuracy_never_seen", "all of them", "generated"),
+    ("all attributes, seen", "accuracy_seen", "all attributes", "generated"),
+    ("all attributes, unseen", "accuracy_unseen", "all attributes", "generated"),
     ("CAS", "classifier_trained_on_generated", "", "generated"),
     ("CAS, real", "classifier_trained_on_generated", "", "real"),
     ("Fréchet distance", "distances", "frechet", "generated"),
@@ -62,49 +62,61 @@ SCORES = (
     ("density", "coverage", "density", "generated"),
     ("coverage", "coverage", "coverage", "generated"),
     ("memorised", "memorisation", "memorised", "generated"),
-    ("images a second", "speed", "painting", "images a second"),
+    ("images per second", "speed", "generation", "images per second"),
 )
-"""Title, and where it is in a report: section, how its row begins, column. `real`: what real images get."""
+"""Title, and its place in a report: section, beginning of the row, column. `real` is the score of real images."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How models are trained and evaluated.
+
+    Args:
+        minutes: of every training.
+        seed: of every training.
+        seeds: rounds of images; means and deviations are over these.
+        per_label: images of every class.
+        prompts: of every task of SceneEval, four images each.
+    """
+
+    minutes: float = 2.0
+    seed: int = 0
+    seeds: int = 3
+    per_label: int = 100
+    prompts: int = 25
 
 
 @dataclass
-class Contestant:
+class Candidate:
     """A model that is compared.
 
     Args:
-        name: what it is called in the report.
+        name: its title in the report.
         model: a ClassToImage or a TextToImage.
-        prior: of a TextToImage, the one to use.
         run: the folder of its training, where it is known.
+        arguments: of `generate_batch`; the prior of a TextToImage.
     """
 
     name: str
-    model: ClassToImage
-    prior: str | None = None
+    model: Any
     run: Path | None = None
+    arguments: dict[str, str] = field(default_factory=dict)
 
     @property
     def sampling_options(self) -> tuple[SamplingOption, ...]:
-        return (
-            self.model.sampling_options
-            if isinstance(self.model, ClassToImage)
-            else self.model.sampling_options(self.prior)
-        )
+        options = self.model.sampling_options
+        return options(self.arguments["prior"]) if self.arguments else options
+
+    def facts(self) -> dict[str, float | int | str]:
+        """Its kind, its size and the cost of its training."""
+        last = [line for line in self.metrics if line.get("stage") == "decoder" and "seconds" in line]
+        cost = {"training minutes": last[-1]["seconds"] / 60, "images seen": last[-1]["images"]} if last else {}
+        weights = sum(p.numel() for p in self.model.decoder.parameters())
+        facts = {"decoder": DECODERS.name_of(self.model.decoder), **self.arguments}
+        return facts | {"parameters of the decoder": weights} | cost
 
     @cached_property
-    def how(self) -> dict:
-        """What to tell `generate_batch` beside the options."""
-        return {"prior": self.prior} if self.prior else {}
-
-    def facts(self) -> dict[str, float | int | str | None]:
-        """What it is, and what it took."""
-        last = [line for line in self.lines() if line.get("stage") == "decoder" and "seconds" in line]
-        taken = {"training minutes": last[-1]["seconds"] / 60, "images seen": last[-1]["images"]} if last else {}
-        weights = sum(p.numel() for p in self.model.decoder.parameters())
-        own = {"decoder": DECODERS.name_of(self.model.decoder)} | ({"prior": self.prior} if self.prior else {})
-        return own | {"parameters of the decoder": weights} | taken
-
-    def lines(self) -> list[dict]:
+    def metrics(self) -> list[dict]:
         """The metrics of its training."""
         path = None if self.run is None else self.run / "metrics.jsonl"
         if path is None or not path.is_file():
@@ -113,56 +125,46 @@ class Contestant:
 
     def curve(self, measure: str) -> Curve:
         """A measure over the minutes of its training."""
-        points = [(line["seconds"] / 60, line[measure]) for line in self.lines() if measure in line]
+        points = [(line["seconds"] / 60, line[measure]) for line in self.metrics if measure in line]
         return Curve(self.name, [x for x, _ in points], [y for _, y in points])
 
 
-class LabelExam:
-    """The images and the small examination that all models of labels share, read once the first model is there.
+class SharedData:
+    """The images and the classifier that all class-to-image models share, read as the first model reads them.
 
     Args:
-        data: where the images are; '' for what the model knows of itself.
-        judge: folder to keep the classifier in.
+        options: which images, and the folder of the classifier.
     """
 
-    def __init__(self, data: str, judge: Path):
-        self.data, self.judge = data, judge
-        self._known: Quick | None = None
-
-    def _read(self, model: ClassToImage) -> Quick:
-        if self._known is None:
-            self._known = Quick(*read_labelled(model, self.data, "test", {}), judge=self.judge)
-        return self._known
-
-    def pictures(self, model: ClassToImage) -> tuple[LabelledImages, LabelledImages]:
-        """Training and test images."""
-        known = self._read(model)
-        return known.train, known.test
+    def __init__(self, options: ClassToImageOptions):
+        self.options = options
+        self._quick: QuickEvaluation | None = None
 
     def quick(self, model: ClassToImage, **options: float) -> dict[str, float]:
-        """See `evaluation.labels.Quick`."""
-        return self._read(model)(model, **options)
+        """See `class_to_image.QuickEvaluation`."""
+        return self.read(model)(model, **options)
+
+    def read(self, model: ClassToImage) -> QuickEvaluation:
+        """The images, and a small evaluation on them."""
+        if self._quick is None:
+            self._quick = QuickEvaluation(*read_labelled(model, self.options), classifiers=self.options.classifiers)
+        return self._quick
 
 
 def compare(
-    entries: Sequence[str], out: Path | str, data: str = "", minutes: float = 2.0, seed: int = 0,
-    seeds: Sequence[int] = (0, 1, 2), per_label: int = 100, prompts: int = 25,
-    progress: ProgressCallback = lambda share, what: None,
-) -> dict:  # fmt: skip
-    """Trains or takes models, judges them alike, and writes FILES.
+    entries: Sequence[str], out: Path | str, data: str = "",
+    progress: ProgressCallback = lambda share, message: None, **budget: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Trains or takes models, evaluates them alike, and writes `compare_report.FILES`.
 
     Args:
-        entries: names of recipes, which are trained into `out/runs` (the same call again takes them from there), or
-            names or paths of models. All must paint from labels, or all from captions of scenes; of the latter every
-            prior is a contestant of its own.
+        entries: names of recipes, which are trained into `out/runs` (another call continues there), or names or paths
+            of models. All must be class-to-image models, or all text-to-image models of scenes; of the latter every
+            prior is a candidate.
         out: folder of the report.
-        data: of the recipes; and of the judge, where it is not what the models know of themselves.
-        minutes: budget of every training.
-        seed: of every training.
-        seeds: of the images that are judged; means and deviations are over these.
-        per_label: images of every label.
-        prompts: of every task of SceneEval, four images each.
+        data: of recipes and evaluation; by default that of the models.
         progress: called with progress.
+        budget: see Budget.
 
     Returns:
         The report, as written to `report.json`.
@@ -170,89 +172,96 @@ def compare(
     Raises:
         CondgenError: fewer than two entries, unknown ones, or ones that cannot be compared.
     """
-    out = Path(out)
+    out, budget = Path(out), Budget(**budget)
     if len(set(entries)) < 2:
         raise CondgenError("Name at least two recipes or models to compare; `condgen list` shows them.")
     recipes = [entry for entry in entries if entry in RECIPES and entry not in found()]
     models = {entry: find(entry) for entry in entries if entry not in recipes}
     tasks = {entry: task_of(folder) for entry, folder in models.items()}
     if other := [entry for entry, task in tasks.items() if task not in ("class-to-image", "text-to-image")]:
-        raise CondgenError(f"{other[0]} paints neither from labels nor from words. Judge it with `condgen evaluate`.")
+        raise CondgenError(
+            f"{other[0]} generates neither from labels nor from texts. Evaluate it with `condgen evaluate`."
+        )
     check_recipes(recipes, data)
     by_label = {task == "class-to-image" for task in tasks.values()} | {True for _ in recipes}
     if len(by_label) > 1:
-        raise CondgenError("Some of these paint from labels and others from words: nothing can be asked of all.")
+        raise CondgenError("Some of these generate from labels and others from texts: no condition fits all.")
     make_folder(out)
-    exam = LabelExam(data, out / "judge")
-    contestants: list[Contestant] = []
+    options = ClassToImageOptions(
+        data=data, per_label=budget.per_label, seeds=budget.seeds, classifiers=out / "classifiers"
+    )
+    shared = SharedData(options)
+    candidates: list[Candidate] = []
     for entry in dict.fromkeys(entries):
-        folder = models.get(entry) or _trained(entry, out, minutes, seed, exam)
-        contestants += _entered(entry, folder, {c.name for c in contestants})
+        folder = models.get(entry) or _train(entry, out, budget, shared)
+        candidates += _candidates(entry, folder, {c.name for c in candidates})
     if by_label.pop():
-        report, sheet = _by_label(contestants, exam, tuple(seeds), per_label, progress)
+        report, sheet = _by_label(candidates, shared, budget, progress)
     else:
-        report, sheet = _by_words(contestants, data, tuple(seeds), prompts, progress)
-    report = finite({"compared": [c.name for c in contestants], "seeds": list(seeds)} | report)
-    _write(out, report, sheet)
+        report, sheet = _by_text(candidates, data, budget, progress)
+    report = finite({"compared": [c.name for c in candidates], "seeds": list(range(budget.seeds))} | report)
+    write(out, report, sheet)
     progress(1.0, "done")
     return report
 
 
 def check_recipes(recipes: Sequence[str], data: str) -> None:
     """Raises `CondgenError` for recipes that cannot be compared, before the first is trained."""
-    if wordy := [name for name in recipes if RECIPES[name].family != LABELS]:
+    if others := [name for name in recipes if RECIPES[name].family != LABELS]:
         raise CondgenError(
-            f"{wordy[0]} does not paint from labels, and only such recipes are trained here. Train it first, and "
-            "compare the models of runs; `condgen benchmark` puts those that are told nothing side by side."
+            f"{others[0]} is no class-to-image recipe, and only those are trained here. Train it first, and compare "
+            "the models of runs; `condgen benchmark` compares unconditional ones."
         )
-    own = {data or RECIPES[name].base.data for name in recipes}
-    if "" in own:
+    sources = {data or RECIPES[name].base.data for name in recipes}
+    if "" in sources:
         raise CondgenError(f"The recipe {recipes[0]} needs labelled images: give their folder or table with --data.")
-    if len(own) > 1:
-        raise CondgenError(f"The recipes learn from different data ({', '.join(sorted(own))}): name one with --data.")
+    if len(sources) > 1:
+        raise CondgenError(f"The recipes use different data ({', '.join(sorted(sources))}): name one with --data.")
 
 
-def _trained(recipe: str, out: Path, minutes: float, seed: int, exam: LabelExam) -> Path:
+def _train(recipe: str, out: Path, budget: Budget, shared: SharedData) -> Path:
     base = RECIPES[recipe].config()
-    config = replace(base, data=exam.data or base.data, minutes=minutes, seed=seed, watch=6)
-    return train(recipe, out / "runs" / recipe, config, exam.quick)
+    config = replace(base, data=shared.options.data or base.data, minutes=budget.minutes, seed=budget.seed, watch=6)
+    return train(recipe, out / "runs" / recipe, config, shared.quick)
 
 
-def _entered(entry: str, folder: Path, taken: set[str]) -> list[Contestant]:
-    """The contestants that a model folder stands for; where a name is taken, the whole path tells them apart."""
+def _candidates(entry: str, folder: Path, taken: set[str]) -> list[Candidate]:
+    """The candidates of a model folder, named by its whole path where the name is taken."""
     model = load_folder(folder)
     run = folder.parent if (folder.parent / "metrics.jsonl").is_file() else None
     name = entry if entry in RECIPES or entry in found() else (run or folder).name
     name = entry if any(one == name or one.startswith(f"{name},") for one in taken) else name
     if isinstance(model, ClassToImage):
-        return [Contestant(name, model, run=run)]
-    return [Contestant(f"{name}, {prior} prior", model, prior, run) for prior in model.priors]
+        return [Candidate(name, model, run)]
+    return [Candidate(f"{name}, {prior} prior", model, run, {"prior": prior}) for prior in model.priors]
 
 
-def _by_label(contestants, exam: LabelExam, seeds, per_label, progress: ProgressCallback) -> tuple[dict, Image.Image]:
-    train_set, test = exam.pictures(contestants[0].model)
-    rows, confused, costs = {}, {}, {}
-    for k, c in enumerate(contestants):
+def _by_label(
+    candidates: list[Candidate], shared: SharedData, budget: Budget, progress: ProgressCallback
+) -> tuple[Report, Image.Image]:
+    data = shared.read(candidates[0].model)
+    scores, accuracy, options, facts = {}, {}, {}, {}
+    for k, c in enumerate(candidates):
 
-        def own(share: float, what: str, k: int = k, name: str = c.name) -> None:
-            progress((k + share) / len(contestants), f"{name}: {what}")
+        def report_progress(share: float, message: str, k: int = k, name: str = c.name) -> None:
+            progress((k + share) / len(candidates), f"{name}: {message}")
 
-        report, _ = evaluate_labels(c.model, train_set, test, per_label, seeds, exam.judge, progress=own)
-        rows[c.name] = summary(report)
-        confused[c.name] = {name: line["generated"] for name, line in report.get("accuracy", {}).items()}
-        confused.setdefault("real test images", {n: x["real"] for n, x in report.get("accuracy", {}).items()})
-        costs[c.name] = _turned(c, partial(exam.quick, c.model))
-        head = report["judge"]
-    labels = [{f.name: value} for f in contestants[0].model.attributes[:1] for value in f.values[:SHOWN]]
-    labels = labels or [{}]
-    report = {"kind": "labels", "data": test.name, "judge": head, "models": _facts(contestants), "scores": rows}
-    report |= {"accuracy": confused, "options": costs}
-    report["time"] = {c.name: c.curve("accuracy").rows() for c in contestants}
-    return report, side_by_side(contestants, labels, [", ".join(one.values()) or "anything" for one in labels])
+        report = evaluate_on(c.model, data.train, data.test, shared.options, progress=report_progress).report
+        scores[c.name] = summary(report)
+        accuracy[c.name] = {name: line["generated"] for name, line in report.get("accuracy", {}).items()}
+        accuracy.setdefault("real test images", {n: x["real"] for n, x in report.get("accuracy", {}).items()})
+        options[c.name] = at_settings(c, partial(shared.quick, c.model))
+        facts = report["classifier"]
+    labels = [{a.name: value} for a in candidates[0].model.attributes[:1] for value in a.values[:SHOWN]]
+    report = {"kind": "class_to_image", "data": data.test.name, "classifier": facts, "models": _facts(candidates)}
+    report |= {"scores": scores, "accuracy": accuracy, "options": options}
+    report["time"] = {c.name: c.curve("accuracy").rows() for c in candidates}
+    captions = [", ".join(one.values()) for one in labels]
+    return report, side_by_side(candidates, labels or [{}], captions or ["unconditional"])
 
 
-def summary(report: dict) -> dict[str, float]:
-    """A line of the table of scores from a whole report: what the first row of a section says that begins so."""
+def summary(report: Report) -> dict[str, float]:
+    """The row of the table of scores of a whole report, see SCORES."""
     line: dict[str, float] = {}
     for title, section, row, column in SCORES:
         for name, values in report.get(section, {}).items():
@@ -261,143 +270,55 @@ def summary(report: dict) -> dict[str, float]:
     return line
 
 
-def _by_words(contestants, data, seeds, prompts, progress: ProgressCallback) -> tuple[dict, Image.Image]:
-    if data or any(not str(c.model.about.get("recipe")).startswith("scenes") for c in contestants):
-        raise CondgenError("Only models of scenes can be compared by words: their images need no other judge.")
+def _by_text(
+    candidates: list[Candidate], data: str, budget: Budget, progress: ProgressCallback
+) -> tuple[Report, Image.Image]:
+    if data or any(not str(c.model.about.get("recipe")).startswith("scenes") for c in candidates):
+        raise CondgenError("Of text-to-image models only those of scenes can be compared, without --data.")
     sides: dict[str, dict[str, dict]] = {"scene_eval_seen": {}, "scene_eval_held_out": {}}
-    costs = {}
-    for k, c in enumerate(contestants):
+    options = {}
+    for k, c in enumerate(candidates):
         for side, rows in enumerate(sides.values()):
-            progress((k + side / 2) / len(contestants), c.name)
-            scores = [scene_eval(c.model, bool(side), prompts, 4, seed, **c.how)[0] for seed in seeds]
+            progress((k + side / 2) / len(candidates), c.name)
+            scores = [
+                scene_eval(c.model, bool(side), budget.prompts, 4, seed, **c.arguments)[0]
+                for seed in range(budget.seeds)
+            ]
             rows[c.name] = {name: float(np.mean([s[name] for s in scores])) for name in scores[0]}
-            spread = float(np.std([s["overall"] for s in scores], ddof=1)) if len(seeds) > 1 else float("nan")
-            rows[c.name]["sd of overall"] = spread
-
-        def quick(c=c, **options) -> dict[str, float]:
-            began = time.perf_counter()
-            scores, _ = scene_eval(c.model, False, 8, 1, 1, **c.how, **options)
-            took, n = time.perf_counter() - began, sum(pictures_judged(False, 8, 1, 1).values())
-            return {"overall": scores["overall"], "milliseconds an image": 1000 * took / n, "N": n}
-
-        costs[c.name] = _turned(c, quick)
-    asked = list(RECIPES["scenes32"].examples)
-    report = {"kind": "words", "models": _facts(contestants), **sides, "options": costs}
-    report["time"] = {c.name: c.curve("seen/overall").rows() for c in contestants}
-    return report, side_by_side(contestants, asked, asked)
+            overall = [s["overall"] for s in scores]
+            rows[c.name]["sd of overall"] = float(np.std(overall, ddof=1)) if len(overall) > 1 else float("nan")
+        options[c.name] = at_settings(c, partial(_quick_scene_eval, c))
+    prompts = list(RECIPES["scenes32"].examples)
+    report = {"kind": "scenes", "models": _facts(candidates), **sides, "options": options}
+    report["time"] = {c.name: c.curve("seen/overall").rows() for c in candidates}
+    return report, side_by_side(candidates, prompts, prompts)
 
 
-def _facts(contestants: Sequence[Contestant]) -> dict[str, dict]:
-    return {c.name: c.facts() for c in contestants}
+def _quick_scene_eval(candidate: Candidate, **options: float) -> dict[str, float]:
+    began = time.perf_counter()
+    scores, _ = scene_eval(candidate.model, False, 8, 1, 1, **candidate.arguments, **options)
+    took, n = time.perf_counter() - began, sum(images_evaluated(False, 8, 1, 1).values())
+    return {"overall": scores["overall"], "milliseconds per image": 1000 * took / n, "N": n}
 
 
-def _turned(c: Contestant, quick: Callable[..., dict[str, float]]) -> dict[str, dict]:
-    """Quality with the options as they are, and with one of them turned."""
-    own = {option.name for option in c.sampling_options}
-    rows = {"as it is": quick()}
-    return rows | {
-        f"{name} {value:g}": quick(**{name: value}) for name in TURNED if name in own for value in TURNED[name]
-    }
+def _facts(candidates: Sequence[Candidate]) -> dict[str, dict]:
+    return {c.name: c.facts() for c in candidates}
 
 
-def side_by_side(contestants: Sequence[Contestant], asked: list, captions: list[str], each: int = 3) -> Image.Image:
-    """A sheet with a row for everything asked for: the same seeds by every contestant."""
-    pictures: list[Image.Image] = []
+def at_settings(candidate: Candidate, quick: Callable[..., dict[str, float]]) -> dict[str, dict]:
+    """Quality with the default options, and with one of them changed."""
+    there = {option.name for option in candidate.sampling_options}
+    settings = [(name, value) for name, values in SETTINGS.items() if name in there for value in values]
+    return {"default": quick()} | {f"{name} {value:g}": quick(**{name: value}) for name, value in settings}
+
+
+def side_by_side(candidates: Sequence[Candidate], conditions: list, captions: list[str], each: int = 3) -> Image.Image:
+    """A sheet with a row for every condition: images of all candidates from the same seeds."""
+    images: list[Image.Image] = []
     labels: list[str] = []
-    for k, (one, caption) in enumerate(zip(asked, captions)):
-        for c in contestants:
-            generated = generate_prompts(c.model, [one] * each, [1000 * k + i for i in range(each)], **c.how)
-            pictures += to_pil(to_float(generated))
+    for k, (condition, caption) in enumerate(zip(conditions, captions)):
+        seeds = [1000 * k + i for i in range(each)]
+        for c in candidates:
+            images += to_pil(to_float(generate_prompts(c.model, [condition] * each, seeds, **c.arguments)))
             labels += [f"{c.name}: {caption}", *[""] * (each - 1)]
-    return grid(pictures, labels, columns=each * len(contestants), cell=96)
-
-
-def _write(out: Path, report: dict, sheet: Image.Image) -> None:
-    measure = "accuracy" if report["kind"] == "labels" else "overall"
-    time_curves = [Curve(name, *points) for name, points in report["time"].items() if points[0]]
-    cost_curves = [
-        Curve(name, [row["milliseconds an image"] for row in own], [row[measure] for row in own])
-        for name, rows in report["options"].items()
-        for own in [[row for how, row in rows.items() if how.startswith("steps")] or [rows["as it is"]]]
-    ]
-    drawn = {
-        "side_by_side.png": ("The same wishes and seeds", png_bytes(sheet)),
-        "time.png": (f"{measure} over the minutes of training", plot(time_curves, "minutes of training", measure)),
-        "cost.png": (
-            f"{measure} against the cost of an image",
-            plot(cost_curves, "milliseconds an image", measure, log=True),
-        ),
-    }
-    drawn = {name: (title, png) for name, (title, png) in drawn.items() if png}
-    write_bytes(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
-    write_bytes(out / "report.md", markdown(report, {name: title for name, (title, _) in drawn.items()}).encode())
-    write_bytes(out / "report.html", page(report, drawn).encode())
-    for name, (_, png) in drawn.items():
-        write_bytes(out / name, png)
-
-
-EXPLAINED = {
-    "models": "What was trained, and for how long.",
-    "scores": "Each model judged alike, means over the seeds; *real* is what real images get in the model's place.",
-    "accuracy": "Of the images of each label, the share that the judge recognises.",
-    "options": "A smaller examination with one option turned: what an image costs, and what it is worth.",
-    "scene_eval_seen": "SceneEval on combinations that training showed.",
-    "scene_eval_held_out": "SceneEval on combinations that it never showed.",
-}
-
-
-def _head(report: dict) -> list[str]:
-    told = [f"{len(report['compared'])} models, {len(report['seeds'])} seeds."]
-    if "judge" in report:
-        told += [f"Data: {report['data']}.", *[f"{name}: {cell(value)}." for name, value in report["judge"].items()]]
-    return told
-
-
-def _tables(report: dict) -> dict[str, dict[str, dict]]:
-    """Title -> rows of every table of the report."""
-    tables = {name: report[name] for name in EXPLAINED if report.get(name) and name != "options"}
-    rows_of_options = {f"{name}, {how}": row for name, rows in report["options"].items() for how, row in rows.items()}
-    return tables | {"options": rows_of_options}
-
-
-def markdown(report: dict, drawn: dict[str, str]) -> str:
-    """The report for people; `drawn` are the names of images beside it, with their titles."""
-    lines = [f"# {' · '.join(report['compared'])}", "", *_head(report), ""]
-    for name, title in drawn.items():
-        lines += [f"![{title}]({name})", ""]
-    for name, rows in _tables(report).items():
-        lines += [f"## {name.replace('_', ' ')}", "", EXPLAINED[name], "", *table_of(rows)]
-    return "\n".join(lines)
-
-
-def page(report: dict, drawn: dict[str, tuple[str, bytes]]) -> str:
-    """The report as one HTML file, images inside; `drawn` are their titles and PNGs by name."""
-    parts = [f"<h1>{escape(' · '.join(report['compared']))}</h1>", *[f"<p>{escape(one)}</p>" for one in _head(report)]]
-    for title, png in drawn.values():
-        inside = base64.b64encode(png).decode()
-        parts += [f"<h2>{escape(title)}</h2>", f'<img alt="{escape(title)}" src="data:image/png;base64,{inside}">']
-    for name, rows in _tables(report).items():
-        columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-        head = "".join(f"<th>{escape(column)}</th>" for column in ["", *columns])
-        body = "".join(
-            f"<tr><th>{escape(title)}</th>"
-            + "".join(f"<td>{escape(cell(row.get(column, '')))}</td>" for column in columns)
-            + "</tr>"
-            for title, row in rows.items()
-        )
-        explained = f"<h2>{escape(name.replace('_', ' '))}</h2><p>{escape(EXPLAINED[name])}</p>"
-        parts.append(f"{explained}<div class=wide><table><tr>{head}</tr>{body}</table></div>")
-    return PAGE.format(title=escape(" · ".join(report["compared"])), body="\n".join(parts))
-
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-img {{ max-width: 100% }} table {{ border-collapse: collapse; font-size: 13px }} .wide {{ overflow-x: auto }}
-th, td {{ padding: .3rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }}
-th:first-child {{ text-align: left }}
-</style></head><body>
-{body}
-</body></html>
-"""
+    return grid(images, labels, columns=each * len(candidates), cell=96)

@@ -1,69 +1,139 @@
-"""Generated images held against real ones, in the features of some networks: what every judge of images shares."""
+"""Generated images compared with real ones, in the features of networks."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from condgen.evaluation.embed import Example
+from condgen.evaluation.base import Example, Report
+from condgen.evaluation.classifier import Classifier, features_of
 from condgen.metrics.fid_kid import frechet_distance, kernel_distance, mmd_test
-from condgen.metrics.prdc import coverage_report
+from condgen.metrics.prdc import closeness, coverage_report, memorisation
 
 FEWEST = 12
-"""Sets of fewer images are not held against each other."""
+"""Sets of fewer images are not compared."""
 SHOWN = 24
 """Pairs on the sheet of neighbours, at most."""
-Report = dict[str, dict]
 Extractors = dict[tuple[str, str], Callable[[np.ndarray], Tensor]]
 """(name of the Fréchet distance, name of the kernel distance) -> images uint8 (N, C, S, S) to features (N, D)."""
 
 
-def held_against(
-    truth: dict[tuple[str, str], Tensor], generated: np.ndarray, real: np.ndarray, extractors: Extractors, seed: int
-) -> Report:
-    """Distances, a two-sample test and coverage: generated against test images, and real training ones beside them.
+def read_inception(file: Path | str | None, device: torch.device | str) -> Extractors:
+    """The features of FID, where a file of Inception weights is given.
+
+    Raises:
+        CondgenError: see `Inception.read`.
+    """
+    if file is None:
+        return {}
+    from condgen.evaluation.inception import Inception
+
+    network = Inception.read(file).to(device)
+    return {network.names: network.extract}
+
+
+def classifier_features(classifier: Classifier, space: str) -> Extractors:
+    """The features of a classifier; `space` names them."""
+    return {(f"frechet ({space})", f"kernel ({space})"): partial(features_of, classifier)}
+
+
+class RealImages:
+    """Real images that generated ones are compared with; features are computed once.
 
     Args:
-        truth: features of the test images, by extractor.
-        generated, real: uint8 (N, C, S, S); the second are what a perfect model would paint.
-        extractors: the test and the coverage are in the features of the first alone.
-        seed: of random subsets and permutations.
+        train, test: uint8 (N, C, S, S).
+        extractors: the two-sample test and the coverage use the first one.
     """
-    out: Report = {"distances": {}}
-    count = {"N": len(generated), "N real": len(real)}
-    for names, features in extractors.items():
-        both = {"generated": features(generated), "real": features(real)}
-        frechet, kernel = names
-        out["distances"][frechet] = {side: frechet_distance(x, truth[names]) for side, x in both.items()} | count
-        kernels = {side: kernel_distance(x, truth[names], seed=seed) for side, x in both.items()}
-        line = {side: mean for side, (mean, _) in kernels.items()}
-        out["distances"][kernel] = line | count | {"sd over subsets": kernels["generated"][1]}
-        if "two_sample_test" in out:
-            continue
-        tests = {side: mmd_test(x, truth[names], seed=seed) for side, x in both.items()}
-        rows = zip(("mmd2", "p"), *tests.values())
-        out["two_sample_test"] = {name: {"generated": own, "real": floor} | count for name, own, floor in rows}
-        covers = {side: coverage_report(truth[names], x) for side, x in both.items()}
-        out["coverage"] = {name: {side: covers[side][name] for side in covers} | count for name in covers["generated"]}
-    return out
+
+    def __init__(self, train: np.ndarray, test: np.ndarray, extractors: Extractors):
+        self.train, self.test, self.extractors = train, test, extractors
+
+    @cached_property
+    def features(self) -> dict[tuple[str, str], Tensor]:
+        """Features of the test images, by extractor; none where there are too few images."""
+        if len(self.test) < FEWEST:
+            return {}
+        return {names: features(self.test) for names, features in self.extractors.items()}
+
+    @cached_property
+    def _train_pixels(self) -> Tensor:
+        return pixels(self.train)
+
+    @cached_property
+    def _test_closeness(self) -> Tensor:
+        return closeness(pixels(self.test), self._train_pixels)[0]
+
+    def compare(self, generated: np.ndarray, rows: np.ndarray, seed: int) -> Report:
+        """Distances, a two-sample test and coverage of generated images against the test images.
+
+        Args:
+            generated: uint8 (N, C, S, S).
+            rows: int64 (M,), training images that are compared with the test images as well: what a perfect model
+                would get.
+            seed: of random subsets and permutations.
+        """
+        if not self.features:
+            return {}
+        out: Report = {"distances": {}}
+        count = {"N": len(generated), "N real": len(rows)}
+        for names, features in self.extractors.items():
+            reference = self.features[names]
+            both = {"generated": features(generated), "real": features(self.train[rows])}
+            frechet, kernel = names
+            out["distances"][frechet] = {side: frechet_distance(x, reference) for side, x in both.items()} | count
+            kernels = {side: kernel_distance(x, reference, seed=seed) for side, x in both.items()}
+            line = {side: mean for side, (mean, _) in kernels.items()}
+            out["distances"][kernel] = line | count | {"sd over subsets": kernels["generated"][1]}
+            if "two_sample_test" in out:
+                continue
+            tests = {side: mmd_test(x, reference, seed=seed) for side, x in both.items()}
+            covers = {side: coverage_report(reference, x) for side, x in both.items()}
+            out["two_sample_test"] = {
+                name: {side: test[k] for side, test in tests.items()} | count for k, name in enumerate(("mmd2", "p"))
+            }
+            out["coverage"] = {
+                name: {side: cover[name] for side, cover in covers.items()} | count for name in covers["generated"]
+            }
+        return out
+
+    def memorisation(self, generated: np.ndarray, caption: Callable[[int], str]) -> tuple[Report, list[Example]]:
+        """The share of generated images that lie closer to a training image than test images do.
+
+        Args:
+            generated: uint8 (N, C, S, S).
+            caption: of an image, by its number.
+
+        Returns:
+            (section of the report, the generated images nearest to a training image, each beside it)
+        """
+        near, rows = closeness(pixels(generated), self._train_pixels)
+        shown: list[Example] = []
+        for i in near.argsort()[:SHOWN].tolist():
+            row = int(rows[i])
+            shown.append((f"{caption(i)}, closeness {near[i]:.2f}", rgb(generated[i]), True))
+            shown.append((f"training image {row}", rgb(self.train[row]), True))
+        line = memorisation(near, self._test_closeness) | {"N": len(near)}
+        return {"memorisation": {"memorised": line}}, shown
 
 
 def over_seeds(rounds: list[Report]) -> Report:
-    """Means over the seeds, and beside what was generated its standard deviation, for N - 1."""
+    """Means over the seeds, and beside columns of generated images the standard deviation, for N - 1."""
     out: Report = {}
-    for section, table in rounds[0].items():
-        out[section] = {name: {} for name in table}
-        for name, line in table.items():
+    for name, table in rounds[0].items():
+        out[name] = {row: {} for row in table}
+        for row, line in table.items():
             for column in line:
-                values = [found[section][name][column] for found in rounds]
-                whole = all(isinstance(value, int) for value in values) and len(set(values)) == 1
-                out[section][name][column] = values[0] if whole else float(np.mean(values))
-                if column in ("generated", "images a second"):
-                    out[section][name]["sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+                values = [found[name][row][column] for found in rounds]
+                constant = all(isinstance(value, int) for value in values) and len(set(values)) == 1
+                out[name][row][column] = values[0] if constant else float(np.mean(values))
+                if column in ("generated", "images per second"):
+                    out[name][row]["sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
     return out
 
 
@@ -72,23 +142,6 @@ def pixels(images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).flatten(1).float() / 255
 
 
-def rgb(picture: np.ndarray) -> np.ndarray:
+def rgb(image: np.ndarray) -> np.ndarray:
     """uint8 (C, S, S) with three channels."""
-    return np.broadcast_to(picture, (3, *picture.shape[1:]))
-
-
-def neighbours(
-    generated: np.ndarray, progress: Callable[[int], str], training: np.ndarray, near: Tensor, rows: Tensor
-) -> list[Example]:
-    """The images that are nearest to a training image, each beside it.
-
-    Args:
-        painted, training: uint8 (N, C, S, S). told: number of a painted image -> what stands below it.
-        near, rows: `metrics.neighbours.closeness` of the painted images.
-    """
-    out: list[Example] = []
-    for i in near.argsort()[:SHOWN].tolist():
-        there = int(rows[i])
-        out.append((f"{progress(i)}, closeness {near[i]:.2f}", rgb(generated[i]), True))
-        out.append((f"training image {there}", rgb(training[there]), True))
-    return out
+    return np.broadcast_to(image, (3, *image.shape[1:]))

@@ -1,4 +1,4 @@
-"""What every judge needs: embeddings of images and texts, painted images, the report of the priors."""
+"""Embeddings of images and texts, generated images, and the report of the priors."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from condgen.data.batches.captions import to_float, to_uint8
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.metrics.retrieval import prior_report
 
-Example = tuple[str, np.ndarray, bool]
-"""An image for the sheet: caption, uint8 (3, S, S), whether it is right."""
-
 
 @torch.inference_mode()
 def embed_images(clip, images: np.ndarray) -> Tensor:
     """uint8 (N, 3, S, S) -> unit vectors (N, D)."""
     device = clip.log_scale.device
 
-    def embed(own: slice) -> Tensor:
-        parts = torch.as_tensor(images[own]).split(256)
+    def embed(rows: slice) -> Tensor:
+        parts = torch.as_tensor(images[rows]).split(256)
         return torch.cat([clip.embed_image(to_float(part).to(device)) for part in parts])
 
     return distributed.shared_out(embed, len(images))
@@ -34,24 +31,27 @@ def embed_texts(clip, tokenizer, texts: list[str]) -> Tensor:
     return torch.cat([clip.embed_text(part.to(clip.log_scale.device)) for part in parts])
 
 
-def generate_prompts(model, prompts: list[str], seeds: list[int], **how) -> np.ndarray:
-    """Prompt i with seed i, as uint8 (N, 3, S, S), the processes sharing the work; `how` is for `model.paint`."""
+def generate_prompts(model, prompts: list, seeds: list[int], **options) -> np.ndarray:
+    """Prompt or condition i with seed i, as uint8 (N, C, S, S); processes share the work.
 
-    def generated(own: slice) -> Tensor:
-        *_, last = model.generate_batch(prompts[own], seeds[own], **how)
+    `options` are further arguments of `model.generate_batch`.
+    """
+
+    def generate(rows: slice) -> Tensor:
+        *_, last = model.generate_batch(prompts[rows], seeds[rows], **options)
         return torch.from_numpy(to_uint8(last.images))
 
-    return distributed.shared_out(generated, len(prompts)).numpy()
+    return distributed.shared_out(generate, len(prompts)).numpy()
 
 
 def same_text(data: CaptionedImages, n: int) -> Tensor:
     """bool (n, n): whether the first caption of image i is among the captions of image j."""
-    own = data.captions[:n]
-    return torch.from_numpy((own[:, None, :1] == own[None, :, :]).any(-1))
+    captions = data.captions[:n]
+    return torch.from_numpy((captions[:, None, :1] == captions[None, :, :]).any(-1))
 
 
 def priors_report(model, data: CaptionedImages, n: int = 500) -> dict[str, dict[str, float]]:
-    """`metrics.alignment.prior_report` of every prior of the model, on n images with their first caption."""
+    """`metrics.retrieval.prior_report` of every prior of the model, on n images with their first caption."""
     ids = data.captions[:n, 0]
     image_embed = embed_images(model.clip, data.images[:n])
     text = model.embed_text([data.texts[i] for i in ids])

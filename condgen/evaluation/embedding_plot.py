@@ -1,4 +1,4 @@
-"""An image of an embedding space: images as thumbnails where their features lie, by PCA and by t-SNE."""
+"""A plot of an embedding: images as thumbnails at the positions of their features, by PCA and by t-SNE."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch import Tensor
 from condgen.files.images import png_bytes
 
 EDGE, MARGIN, THUMB = 1100, 24, 30
-"""Pixels of a panel, of the space around it, of the largest thumbnail's edge."""
+"""Pixels of a panel, of its margin, of the edge of the largest thumbnail."""
 MOST = 24
-"""Classes that get a colour and a name."""
+"""Classes with a colour and a name."""
 
 
-def space_sheet(
+def plot_embedding(
     features: Tensor, images: np.ndarray, labels: np.ndarray | None = None, names: Sequence[str] = ()
 ) -> bytes:
-    """A PNG with two panels, PCA to the left and t-SNE to the right. Frames have the colours of the classes.
+    """A PNG with two panels, PCA on the left and t-SNE on the right. Frames have the colours of the classes.
 
     Args:
         features: (N, F), of more than three images; a thousand are enough.
         images: uint8 (N, C, S, S).
-        labels, names: int64 (N,), and what they are called.
+        labels, names: int64 (N,), and the names of the classes.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -39,9 +39,9 @@ def space_sheet(
     legend = 0 if labels is None or not names else 30 * -(-len(colours) // 6) + 10
     canvas = Image.new("RGB", (2 * EDGE + 3 * MARGIN, EDGE + 2 * MARGIN + 20 + legend), "white")
     draw = ImageDraw.Draw(canvas)
-    for panel, (told, places) in enumerate((("PCA", main[:, :2]), ("t-SNE", near))):
+    for panel, (title, places) in enumerate((("PCA", main[:, :2]), ("t-SNE", near))):
         left = MARGIN + panel * (EDGE + MARGIN)
-        draw.text((left, 8), told, "black", font)
+        draw.text((left, 8), title, "black", font)
         _scatter(canvas, (left, MARGIN + 12), places, images, labels, colours)
     for k, colour in enumerate(colours if legend else ()):
         x, y = MARGIN + (k % 6) * (canvas.width // 6), EDGE + 2 * MARGIN + 16 + 30 * (k // 6)
@@ -51,7 +51,7 @@ def space_sheet(
 
 
 def colour_of(k: int, among: int) -> tuple[int, int, int]:
-    """RGB of class k: hues all around, every other one darker."""
+    """RGB of class k: evenly spaced hues, every second one darker."""
     red, green, blue = colorsys.hsv_to_rgb(k / max(among, 1), 0.9, 0.95 if k % 2 == 0 else 0.65)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -60,7 +60,7 @@ def _scatter(
     canvas: Image.Image, corner: tuple[int, int], places: np.ndarray, images: np.ndarray,
     labels: np.ndarray | None, colours: list[tuple[int, int, int]],
 ) -> None:  # fmt: skip
-    """Draws thumbnails at their places; one flat dimension, as of features that have collapsed, stays in the middle."""
+    """Draws thumbnails at their positions; a dimension without spread, as of collapsed features, is centred."""
     if places.shape[1] < 2:
         places = np.concatenate([places, np.zeros_like(places)], 1)
     low, high = places.min(0), places.max(0)

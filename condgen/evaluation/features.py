@@ -1,9 +1,11 @@
-"""Whatever has features, as one module: images in, features out. And what every such module is held against."""
+"""Feature extractors: the features that a model of any kind has of images, and the baselines beside it."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import singledispatch
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.baselines.autoencoders import Autoencoder
-from condgen.baselines.gans import GanCritic
+from condgen.baselines.pca import PrincipalComponents
 from condgen.contracts import Batch, CondgenError
 from condgen.data.batches.captions import to_float
 from condgen.decoders import DECODERS
@@ -23,40 +24,23 @@ from condgen.files.weights import new_like
 from condgen.nn.conditioning import condition
 from condgen.nn.specs import CondSpec
 from condgen.pipelines.base import BATCH_ROWS
+from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.pipelines.latent import LatentModel
+from condgen.pipelines.text_to_image import TextToImage
 from condgen.training import checkpoint
 
-CRITIC = (
-    "Its critic is kept in the checkpoints of its training run: give the folder of the run, not a copy of the model."
-)
+CRITIC_HINT = "Its critic is kept in the checkpoints of its training run: give the folder of the run, not a copy."
 PIXELS = 32
-"""The largest edge of images whose raw pixels are judged."""
+"""The largest edge length of images whose raw pixels are evaluated."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the tables.
-
-    Args:
-        name: what it is called there.
-        eyes: its features.
-        words: the same model where it knows words.
-        control: whether it is there to hold the others against.
-    """
-
-    name: str
-    eyes: Eyes
-    words: TextImageEncoder | None = None
-    control: bool = True
-
-
-class Eyes(nn.Module):
+class FeatureExtractor(nn.Module):
     """(B, C, S, S) in [-1, 1] -> (B, F).
 
     Args:
-        size, colours: S and C; 0 colours are as many as the images have.
-        net: what has weights, and a `config` from which it can be built anew; None where nothing has.
+        size, image_channels: S and C; 0 channels are as many as the images have.
+        net: what has weights, and a `config` from which it can be built; None where nothing has.
     """
 
     def __init__(self, size: int, image_channels: int, net: nn.Module | None = None):
@@ -65,44 +49,44 @@ class Eyes(nn.Module):
 
     @property
     def config(self) -> object:
-        """Options of the network."""
+        """The options of the network."""
         return self.net.config
 
     @property
     def spec(self) -> object:
-        """The data that the network reads."""
+        """The data that the network reads, where it has a spec."""
         return getattr(self.net, "spec", None)
 
-    def untrained(self, seed: int = 0) -> Eyes | None:
-        """The same architecture with the weights that training begins with; None where it cannot be built anew."""
+    def untrained(self, seed: int = 0) -> FeatureExtractor | None:
+        """The architecture with initial weights; None where it cannot be built or reads trained weights."""
         if self.net is None:
             return None
         built = []
-        for own in (seed, seed + 1):
+        for one in (seed, seed + 1):
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(own)
+                torch.manual_seed(one)
                 try:
-                    built.append(self._anew())
-                except (TypeError, ValueError, AttributeError, CondgenError):  # a network of somebody else's
+                    built.append(self._build())
+                except (TypeError, ValueError, AttributeError, CondgenError):  # a network of another library
                     return None
         first, second = (fresh.net.state_dict() for fresh in built)
         if all(torch.equal(value, second[name]) for name, value in first.items()):
-            return None  # nothing in it is random: it has read trained weights
+            return None  # nothing in it is random
         return built[0].eval()
 
-    def _anew(self) -> Eyes:
+    def _build(self) -> FeatureExtractor:
         return type(self)(new_like(self.net))
 
 
-class Pixels(Eyes):
-    """The images themselves."""
+class _NetFeatures(FeatureExtractor):
+    """Features of a network with a spec of its images."""
 
-    def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1)
+    def __init__(self, net: nn.Module):
+        super().__init__(net.spec.size, net.spec.image_channels, net)
 
 
-class OfEncoder(Eyes):
-    """The features of an encoder, before any map into a shared space."""
+class EncoderFeatures(FeatureExtractor):
+    """The features of an encoder, before any projection into a shared space."""
 
     def __init__(self, net: nn.Module):
         super().__init__(net.size, 3, net)
@@ -110,31 +94,28 @@ class OfEncoder(Eyes):
     def forward(self, images: Tensor) -> Tensor:
         return self.net.features(images) if hasattr(self.net, "features") else self.net(images)
 
-    def _anew(self) -> Eyes:
+    def _build(self) -> FeatureExtractor:
         kind = type(self.net).__name__  # of other libraries, which cost seconds to import
         if kind == "OpenClip":
             from condgen.encoders.interop.openclip import empty_open_clip
 
-            return OfEncoder(empty_open_clip(self.config))
+            return EncoderFeatures(empty_open_clip(self.config))
         if kind == "OfTransformers":
             from condgen.encoders.interop.hf import empty_transformers
 
-            return OfEncoder(empty_transformers(self.config))
-        return super()._anew()
+            return EncoderFeatures(empty_transformers(self.config))
+        return super()._build()
 
 
-class OfPosterior(Eyes):
-    """The mean of the code that the encoder of a CVAE reads off an image, with nothing said about it."""
-
-    def __init__(self, net: CvaeDecoder):
-        super().__init__(net.spec.size, net.spec.image_channels, net)
+class PosteriorFeatures(_NetFeatures):
+    """The posterior mean of a CVAE, under the null condition."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net.features(images, nothing(self.spec, images))
+        return self.net.features(images, null_condition(self.spec, images))
 
 
-class OfCritic(Eyes):
-    """What the critic of a cGAN sees in an image, with nothing said about it, before it judges."""
+class CondCriticFeatures(FeatureExtractor):
+    """The features of the critic of a cGAN, under the null condition."""
 
     def __init__(self, net: CganTraining):
         super().__init__(net.decoder.spec.size, net.decoder.spec.image_channels, net)
@@ -148,177 +129,187 @@ class OfCritic(Eyes):
         return self.net.decoder.spec
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net.features(images, nothing(self.spec, images))
+        return self.net.features(images, null_condition(self.spec, images))
 
-    def _anew(self) -> Eyes:
-        return OfCritic(_with_critic(new_like(self.net.decoder)))
+    def _build(self) -> FeatureExtractor:
+        return CondCriticFeatures(_with_critic(new_like(self.net.decoder)))
 
 
-class OfCode(Eyes):
-    """The code of an autoencoder, its mean where there is a distribution."""
-
-    def __init__(self, net: Autoencoder):
-        super().__init__(net.spec.size, net.spec.image_channels, net)
+class LatentFeatures(_NetFeatures):
+    """The latents of an autoencoder, the mean where there is a distribution."""
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.encode(images)
 
 
-class OfGanCritic(Eyes):
-    """What the critic of a GAN sees in an image, before it judges."""
-
-    def __init__(self, net: GanCritic):
-        super().__init__(net.spec.size, net.spec.image_channels, net)
+class CriticFeatures(_NetFeatures):
+    """The features of the critic of a GAN."""
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.phi(images)
 
 
-class Components(Eyes):
-    """Principal components of images: what a linear autoencoder with codes of that length can see.
-
-    Args:
-        images: uint8 (N, C, S, S), that they are fitted to.
-        n: how many.
-    """
-
-    def __init__(self, images: np.ndarray, n: int):
-        from sklearn.decomposition import PCA
-
-        super().__init__(images.shape[-1], images.shape[1])
-        pixels = to_float(images).flatten(1)
-        fitted = PCA(min(n, *pixels.shape), svd_solver="randomized", random_state=0).fit(pixels.numpy())
-        self.register_buffer("mean", torch.from_numpy(fitted.mean_).float())
-        self.register_buffer("basis", torch.from_numpy(fitted.components_.T.copy()).float())
+class Pixels(FeatureExtractor):
+    """The images themselves."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return (images.flatten(1) - self.mean) @ self.basis
+        return images.flatten(1)
+
+
+class PcaFeatures(FeatureExtractor):
+    """Principal components."""
+
+    def __init__(self, pca: PrincipalComponents):
+        super().__init__(pca.size, pca.image_channels)
+        self.pca = pca
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.pca.encode(images)
+
+
+@singledispatch
+def feature_extractor(model) -> FeatureExtractor:
+    """The features that a model has of images, as a module.
+
+    Args:
+        model: an encoder, or the network of one; a TextToImage, for its encoder; a ClassToImage with a CVAE, for its
+            posterior mean, or a cGAN, for its critic; an autoencoder, for its latents; a GAN, for its critic.
+
+    Raises:
+        CondgenError: it has no features; or its critic is missing.
+    """
+    return EncoderFeatures(model).eval()
+
+
+@feature_extractor.register
+def _(model: ImageEncoder) -> FeatureExtractor:
+    return EncoderFeatures(model.net).eval()
+
+
+@feature_extractor.register
+def _(model: TextToImage) -> FeatureExtractor:
+    return EncoderFeatures(model.clip).eval()
+
+
+@feature_extractor.register
+def _(model: LatentModel) -> FeatureExtractor:
+    if model.encodes:
+        return LatentFeatures(model.net).eval()
+    if model.critic is None:
+        raise CondgenError(f"{model.name} is a GAN without its critic, which has its features: export it again.")
+    return CriticFeatures(model.critic).eval()
+
+
+@feature_extractor.register
+def _(model: ClassToImage) -> FeatureExtractor:
+    if isinstance(model.decoder, CvaeDecoder):
+        return PosteriorFeatures(model.decoder).eval()
+    if isinstance(model.decoder, CganDecoder):
+        return CondCriticFeatures(_critic_of(model)).eval()
+    raise CondgenError(
+        f"{model.name} has a {DECODERS.name_of(model.decoder)} decoder, but no encoder, posterior or critic whose "
+        "features could be evaluated."
+    )
 
 
 def _with_critic(decoder: CganDecoder) -> CganTraining:
     return CganTraining(decoder, CganObjective(), DecoderObjective())
 
 
-def nothing(reads: CondSpec, images: Tensor) -> Batch:
-    """A condition that says nothing, one for each image."""
-    n, device = len(images), images.device
-    if reads.cardinalities:
-        targets = torch.zeros(n, len(reads.cardinalities), device=device)
-        return {"targets": targets, "has_targets": targets > 0}
-    z, tokens = torch.zeros(n, reads.embed_dim), torch.zeros(n, reads.context, dtype=torch.int64)
-    return condition(z.to(device), tokens.to(device), use_z=False, use_words=False)
-
-
-def features_of(model) -> Eyes:
-    """What a model sees in images, as a module to call with them, or to train on.
-
-    Args:
-        model: an encoder, or the network of one; a TextToImage, of which it is the encoder; a ClassToImage whose
-            decoder is a CVAE, of which it is the mean of the posterior, or a cGAN, of which it is the critic; an
-            autoencoder, of which it is the code; a GAN, of which it is the critic.
-
-    Raises:
-        CondgenError: it has no features; or a critic that is not there.
-    """
-    if isinstance(model, ImageEncoder):
-        return OfEncoder(model.net).eval()
-    if isinstance(model, LatentModel):
-        return _eyes_of_latents(model).eval()
-    if hasattr(model, "clip"):
-        return OfEncoder(model.clip).eval()
-    decoder = getattr(model, "decoder", None)
-    if isinstance(decoder, CvaeDecoder):
-        return OfPosterior(decoder).eval()
-    if isinstance(decoder, CganDecoder):
-        return OfCritic(_critic_of(model)).eval()
-    if decoder is not None:
-        raise CondgenError(
-            f"{model.name} has a {DECODERS.name_of(decoder)} decoder, but no encoder, posterior or critic whose "
-            "features could be evaluated."
-        )
-    return OfEncoder(model).eval()
-
-
-def _eyes_of_latents(model: LatentModel) -> Eyes:
-    """The code of an autoencoder; the critic that is kept beside a GAN."""
-    if model.encodes:
-        return OfCode(model.net)
-    critic = getattr(model, "critic", None)
-    if critic is None:
-        raise CondgenError(
-            f"{model.name} is a GAN without its critic, whose features could be judged: export it again."
-        )
-    return OfGanCritic(critic)
-
-
-def _critic_of(model) -> CganTraining:
-    """The training of a cGAN as its last checkpoint has it."""
-    path = getattr(model, "path", None)
-    kept = sorted((Path(path).parent / "checkpoints" / "decoder").glob("step-*"), reverse=True) if path else []
-    place = next((folder for folder in kept if checkpoint.verify(folder)), None)
+def _critic_of(model: ClassToImage) -> CganTraining:
+    """The training of a cGAN from its last checkpoint."""
+    kept = Path(model.path).parent.glob("checkpoints/decoder/step-*") if getattr(model, "path", None) else []
+    place = next((folder for folder in sorted(kept, reverse=True) if checkpoint.verify(folder)), None)
     if place is None:
-        raise CondgenError(f"{model.name} is a GAN, and where it lies there is no critic beside it. {CRITIC}")
-    training = _with_critic(copy.deepcopy(model.decoder))  # in the checkpoint it has other weights than in the model
-    tensors = checkpoint.load(place)[0].get("model", {})
+        raise CondgenError(f"{model.name} is a GAN, and there is no critic beside it. {CRITIC_HINT}")
+    training = _with_critic(copy.deepcopy(model.decoder))  # a checkpoint holds other weights than the model
     try:
-        training.load_state_dict(tensors)
+        training.load_state_dict(checkpoint.load(place)[0].get("model", {}))
     except RuntimeError as error:
-        told = str(error).splitlines()[-1].strip()
-        raise CondgenError(f"{place} holds another network than {model.name} ({told}). {CRITIC}") from None
+        reason = str(error).splitlines()[-1].strip()
+        raise CondgenError(f"{place} holds another network than {model.name} ({reason}). {CRITIC_HINT}") from None
     return training
 
 
-def words_of(model) -> TextImageEncoder | None:
-    """The model as an encoder of images and words, where it is one."""
-    if isinstance(model, TextImageEncoder):
-        return model
-    if hasattr(model, "clip"):
+def null_condition(spec: CondSpec, images: Tensor) -> Batch:
+    """The null condition, one for each image."""
+    n, device = len(images), images.device
+    if spec.cardinalities:
+        targets = torch.zeros(n, len(spec.cardinalities), device=device)
+        return {"targets": targets, "has_targets": targets > 0}
+    z, tokens = torch.zeros(n, spec.embed_dim), torch.zeros(n, spec.context, dtype=torch.int64)
+    return condition(z.to(device), tokens.to(device), use_z=False, use_words=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the tables.
+
+    Args:
+        name: its title.
+        extractor: its features.
+        encoder: the model as an encoder of images and texts, where it is one.
+        is_baseline: whether it is there to compare others with.
+    """
+
+    name: str
+    extractor: FeatureExtractor
+    encoder: TextImageEncoder | None = None
+    is_baseline: bool = True
+
+
+def text_encoder_of(model) -> TextImageEncoder | None:
+    """The model as an encoder of images and texts, where it is one."""
+    if isinstance(model, TextToImage):
         return TextImageEncoder(model.clip, model.tokenizer, {"name": model.name}, model.model_id)
-    return None
+    return model if isinstance(model, TextImageEncoder) else None
 
 
 def rows_of(models: list) -> tuple[list[Row], list[str]]:
-    """The lines of the tables: every model, every architecture among them with random weights, and the raw pixels that
-    the first of them looks at, of images wider than PIXELS scaled to that.
+    """The rows of the tables: every model, every architecture among them with random weights, and raw pixels of the
+    images of the first, scaled to PIXELS where they are larger.
 
     Returns:
-        (rows, notes): what could not be had.
+        (rows, notes): a note for every baseline that cannot be built.
     """
     rows, shapes, notes = [], set(), []
     for model in models:
         name = model.name if model.name not in {row.name for row in rows} else f"{model.name} ({model.model_id[:8]})"
-        rows.append(Row(name, features_of(model), words_of(model), control=False))
-    for row in [row for row in rows if row.eyes.net is not None]:
-        shape = (type(row.eyes), type(row.eyes.net), row.eyes.config, row.eyes.spec)
+        rows.append(Row(name, feature_extractor(model), text_encoder_of(model), is_baseline=False))
+    for row in [row for row in rows if row.extractor.net is not None]:
+        shape = (type(row.extractor), type(row.extractor.net), row.extractor.config, row.extractor.spec)
         if shape in shapes:
             continue
         shapes.add(shape)
-        fresh = row.eyes.untrained()
+        fresh = row.extractor.untrained()
         if fresh is None:
-            notes.append(f"The network of {row.name} cannot be built anew: there is no control with random weights.")
+            notes.append(f"The network of {row.name} cannot be built with random weights: that baseline is missing.")
             continue
-        words = TextImageEncoder(fresh.net, row.words.tokenizer) if row.words else None
-        rows.append(Row(f"random network ({row.name})", fresh, words))
-    return [*rows, Row("raw pixels", Pixels(min(rows[0].eyes.size, PIXELS), 0))], notes
+        encoder = TextImageEncoder(fresh.net, row.encoder.tokenizer) if row.encoder else None
+        rows.append(Row(f"random network ({row.name})", fresh, encoder))
+    return [*rows, Row("raw pixels", Pixels(min(rows[0].extractor.size, PIXELS), 0))], notes
 
 
 @torch.no_grad()
-def see(eyes: Eyes, images, device: torch.device | str = "cpu", done=lambda n: None) -> Tensor:
-    """Features of images, uint8 (N, C, S, S) -> float32 (N, F) on the CPU; `done` is told of every part.
+def extract(
+    extractor: FeatureExtractor, images: np.ndarray, device: torch.device | str = "cpu",
+    done: Callable[[int], None] = lambda n: None,
+) -> Tensor:  # fmt: skip
+    """Features of images, uint8 (N, C, S, S) -> float32 (N, F) on the CPU; `done` is called with every count.
 
     Raises:
-        CondgenError: some are no numbers.
+        CondgenError: some are not finite.
     """
-    eyes = eyes.to(device)
+    extractor = extractor.to(device)
 
-    def compute(own: slice) -> Tensor:
+    def compute(rows: slice) -> Tensor:
         parts = []
-        for part in torch.as_tensor(images[own]).split(BATCH_ROWS):
-            parts.append(eyes(to_float(part).to(device)).flatten(1).float().cpu())
+        for part in torch.as_tensor(images[rows]).split(BATCH_ROWS):
+            parts.append(extractor(to_float(part).to(device)).flatten(1).float().cpu())
             done(len(part))
         return torch.cat(parts)
 
     features = distributed.shared_out(compute, len(images))
     if not features.isfinite().all():
-        raise CondgenError("The network makes features that are no finite numbers: its weights are damaged.")
+        raise CondgenError("The features of the network are not finite numbers: its weights are damaged.")
     return features

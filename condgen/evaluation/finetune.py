@@ -1,4 +1,4 @@
-"""How few labels an encoder needs: a new head on some of the training images, with the encoder frozen or trained."""
+"""Fine-tuning: a new head on a share of the labels, trained together with the encoder."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from condgen.contracts import Batch
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.batches.captions import to_float
 from condgen.data.datasets.labels import LabelBatches, LabelledImages
-from condgen.evaluation.features import Eyes, see
+from condgen.evaluation.features import FeatureExtractor, extract
 from condgen.metrics.probes import Probe, accuracy
 from condgen.training.trainer import FitConfig, Trainer
 
 BATCH, LR = 64, 1e-3
 SHARES = (0.01, 0.1, 1.0)
-"""Of the labels that are told."""
+"""Shares of the labels."""
 
 
 def some_of(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Rows that are a share of every class, one image at least; in their order."""
+    """Sorted rows that are a share of every class, one image at least."""
     rng = np.random.default_rng((seed, 11))
     chosen = [rng.permutation(np.flatnonzero(labels == one)) for one in np.unique(labels)]
-    return np.sort(np.concatenate([own[: max(1, round(share * len(own)))] for own in chosen]))
+    return np.sort(np.concatenate([rows[: max(1, round(share * len(rows)))] for rows in chosen]))
 
 
-class Tuning(nn.Module):
-    """A Trainable: features and a head, both trained on labels. It begins with the head of a probe.
+class FineTuning(nn.Module):
+    """A Trainable: features and a head, both trained on labels. The head starts as that of a probe.
 
     References:
         Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution (Kumar et al., 2022), for why
@@ -41,21 +41,21 @@ class Tuning(nn.Module):
 
     turns = ("encoder",)
 
-    def __init__(self, eyes: Eyes, probe: Probe, sample: Tensor):
+    def __init__(self, extractor: FeatureExtractor, probe: Probe, sample: Tensor):
         super().__init__()
-        self.eyes = copy.deepcopy(eyes).requires_grad_(True)
+        self.extractor = copy.deepcopy(extractor).requires_grad_(True)
         self.head = nn.Linear(probe.weight.shape[1], probe.weight.shape[0])
         with torch.no_grad():
             self.head.weight.copy_(probe.weight)
             self.head.bias.copy_(probe.bias)
         self(sample).sum().backward()
-        for parameter in self.parameters():  # such as those of the words
+        for parameter in self.parameters():  # a text tower, for example, has no gradient
             parameter.requires_grad_(parameter.grad is not None)
         self.zero_grad(set_to_none=True)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, S, S) in [-1, 1] -> logits (B, K)."""
-        return self.head(self.eyes(images).flatten(1))
+        return self.head(self.extractor(images).flatten(1))
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -64,33 +64,33 @@ class Tuning(nn.Module):
         return {"loss": F.cross_entropy(self(batch["image"]), batch["targets"][:, 0].long())}
 
 
-def tune(
-    eyes: Eyes, probe: Probe, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray],
-    images: int, seed: int = 0, done: Callable[[int], None] = lambda n: None,
+def finetune(
+    extractor: FeatureExtractor, probe: Probe, train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray], images: int, seed: int = 0, done: Callable[[int], None] = lambda n: None,
 ) -> float:  # fmt: skip
-    """Accuracy on test images of an encoder that was trained on labels.
+    """Test accuracy after fine-tuning.
 
     Args:
-        eyes: where it begins; stays as it is.
-        probe: the head that it begins with, fitted on the same images.
+        extractor: the starting point; stays as it is.
+        probe: the initial head, fitted on the same images.
         train, test: images uint8 (N, C, S, S) and labels int64 (N,).
         images: images to see.
         seed: of the order.
-        done: told how many images have been seen.
+        done: called with the number of images of every step.
     """
-    pictures, labels = train
+    pixels, labels = train
     attribute = Attribute(LABEL, tuple(map(str, range(len(probe.bias)))))
-    data = LabelledImages(pictures, (attribute,), labels.astype(np.float32)[:, None])
-    device = next(eyes.parameters()).device
-    training = Tuning(eyes.cpu(), probe, to_float(pictures[:2]))
-    views = LabelBatches(data, BATCH, seed, data.size // 14, False, distributed.rank(), distributed.world())
+    data = LabelledImages(pixels, (attribute,), labels.astype(np.float32)[:, None])
+    device = next(extractor.parameters()).device
+    training = FineTuning(extractor.cpu(), probe, to_float(pixels[:2]))
+    batches = LabelBatches(data, BATCH, seed, data.size // 14, False, distributed.rank(), distributed.world())
     config = FitConfig(images=images, batch=BATCH, lr=LR, warmup=0.1, optimiser="adamw", ema=0)
     with torch.random.fork_rng(devices=[]):
-        fit = Trainer(training, views, config, seed)
-        for _ in fit:
+        trainer = Trainer(training, batches, config, seed)
+        for _ in trainer:
             done(BATCH)
-    trained = fit.snapshot().eval()
-    eyes.to(device)
-    features = see(trained.eyes, test[0], device)
+    trained = trainer.snapshot().eval()
+    extractor.to(device)
+    features = extract(trained.extractor, test[0], device)
     with torch.no_grad():
         return accuracy(trained.head.cpu()(features).argmax(1), torch.from_numpy(test[1]))

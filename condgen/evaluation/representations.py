@@ -1,7 +1,7 @@
-"""The judge of representations: what can be read off the features of a model, beside raw pixels and random weights.
+"""Evaluation of representations: what the features of a model know, beside raw pixels and random weights.
 
-Probes are fitted on training images and told on test images. On captioned images, what an encoder of images and
-words finds is told in both directions, beside chance.
+Probes are fitted on training images and scored on test images. On captioned images, retrieval of an encoder of images
+and texts is scored in both directions, beside chance.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from condgen.baselines.pca import PrincipalComponents
 from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, listed
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.batches.captions import to_float
@@ -26,11 +27,13 @@ from condgen.data.sources.label_rows import NothingLabelled
 from condgen.data.sources.labels import find, open_labelled
 from condgen.data.sources.rows import Columns
 from condgen.data.templates import class_captions, templates_of
-from condgen.evaluation.embed import Example
-from condgen.evaluation.embedding_plot import space_sheet
-from condgen.evaluation.features import Components, OfCode, Row, rows_of, see
-from condgen.evaluation.finetune import SHARES, some_of, tune
-from condgen.evaluation.text_to_image import read_pictures
+from condgen.evaluation.base import REPRESENTATIONS, Example, Findings, register
+from condgen.evaluation.embedding_plot import plot_embedding
+from condgen.evaluation.features import LatentFeatures, PcaFeatures, Row, extract, rows_of
+from condgen.evaluation.finetune import SHARES, finetune, some_of
+from condgen.evaluation.options import RepresentationOptions
+from condgen.evaluation.reading import as_trained, given
+from condgen.evaluation.text_to_image import read_captioned
 from condgen.metrics.probes import (
     Probe,
     accuracy,
@@ -44,15 +47,15 @@ from condgen.metrics.probes import (
 )
 from condgen.metrics.retrieval import retrieval
 from condgen.pipelines.base import BATCH_ROWS
-from condgen.pipelines.encoder import TextImageEncoder
+from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 
 NEIGHBOURS, TEMPERATURE = 200, 0.1
-SPACE, SHOWN, QUERIES, NEAREST = 800, 2000, 12, 8
-"""Images in the image of the space, those that a rank is taken of, rows and columns of the sheet of retrieval."""
+PLOTTED, RANKED, QUERIES, NEAREST = 800, 2000, 12, 8
+"""Images on the plot of the embedding, those that a rank is taken of, rows and columns of the sheet of retrieval."""
 COMPONENTS_OF = 10_000
 """Images that principal components are fitted to, at most."""
-WITH_WEIGHTS = 3
-"""A training step costs as much as so many looks."""
+STEP_COST = 3
+"""A training step costs as much as extracting features so many times."""
 
 
 @dataclass(frozen=True)
@@ -66,196 +69,167 @@ class Split:
         return len(self.images)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Where the images are, and how they are read.
-
-    Args:
-        data: labelled or captioned images.
-        split: which part of them is the test.
-        columns: `label_column`, `caption_column`, `image_column`, `split_column`, `filter`, `resize`; None
-            or missing where nothing is given.
-        train_pictures: at most so many are fitted on; 0 for all.
+def has_classes(options: RepresentationOptions) -> bool:
+    """Whether to evaluate an encoder of texts by classes: a column of them is named, or the data has them and no
+    captions are named.
     """
+    if options.label_column or options.caption_column:
+        return bool(options.label_column)
+    columns = Columns(options.image_column or "", "", options.split_column or "")
+    try:
+        find(options.data, columns, options.filter or "", guess=False)
+    except NothingLabelled:
+        return False
+    return True
 
-    data: str
-    split: str
-    columns: dict[str, str | None]
-    train_pictures: int = 0
 
-    def labelled(self, words: bool) -> bool:
-        """Whether to judge by classes: where a column of them is named, or there is one and no captions are named; and
-        where nobody knows words.
-        """
-        if not words:
-            return True
-        if self.columns.get("label_column") or self.columns.get("caption_column"):
-            return bool(self.columns.get("label_column"))
-        try:
-            columns = Columns(self._of("image_column"), "", self._of("split_column"))
-            find(self.data, columns, self._of("filter"), guess=False)
-        except NothingLabelled:
-            return False
-        return True
-
-    def read(self, size: int, image_channels: int) -> tuple[Split, Split, Attribute, str]:
-        """Training and test images whose class is known, the classes, and the name of the data."""
-        if self.split.startswith(("train", "all")):
-            raise CondgenError(f"--split {self.split}: probes are fitted on those images. Name one to judge on.")
-        options = {name: self._of(name) for name in ("image_column", "label_column", "split_column", "filter")}
-        options["resize"] = self._of("resize") or "crop"
-        train, test = (
-            open_labelled(self.data, size, image_channels, split=split, **options) for split in ("train", self.split)
+def read_classes(options: RepresentationOptions, size: int, image_channels: int) -> tuple[Split, Split, Attribute, str]:
+    """Training and test images whose class is known, the classes, and the name of the data."""
+    if options.split.startswith(("train", "all")):
+        raise CondgenError(f"--split {options.split}: probes are fitted on those images. Name another one.")
+    how = {name: value for name, value in given(options).items() if name != "caption_column"}
+    train, test = (
+        open_labelled(options.data, size, image_channels, split=split, **how) for split in ("train", options.split)
+    )
+    attribute = _classes(train)
+    k, parts = train.attributes.index(attribute), []
+    for data in (train, test):
+        known = ~np.isnan(data.targets[:, k])
+        parts.append(Split(data.images[known], data.targets[known, k].astype(np.int64)))
+    if options.train_images and options.train_images < len(parts[0]):
+        chosen = np.sort(_some(len(parts[0]), options.train_images))
+        parts[0] = Split(parts[0].images[chosen], parts[0].labels[chosen])
+    count = len(np.unique(parts[0].labels))
+    if count < 2 or not len(parts[1]):
+        raise CondgenError(
+            f"{test.name} has {count} classes to train on and {len(parts[1])} images in the split {options.split}. A "
+            "probe needs two classes, and test images."
         )
-        attribute = _classes(train)
-        k, parts = train.attributes.index(attribute), []
-        for data in (train, test):
-            known = ~np.isnan(data.targets[:, k])
-            parts.append(Split(data.images[known], data.targets[known, k].astype(np.int64)))
-        if self.train_pictures and self.train_pictures < len(parts[0]):
-            chosen = np.sort(np.random.default_rng(0).permutation(len(parts[0]))[: self.train_pictures])
-            parts[0] = Split(parts[0].images[chosen], parts[0].labels[chosen])
-        seen = len(np.unique(parts[0].labels))
-        if seen < 2 or not len(parts[1]):
-            raise CondgenError(
-                f"{test.name} has {seen} classes to train on and {len(parts[1])} images in the split {self.split}. A "
-                "probe needs two classes, and images to be judged on."
-            )
-        return parts[0], parts[1], attribute, test.name
-
-    def _of(self, name: str) -> str:
-        return self.columns.get(name) or ""
+    return parts[0], parts[1], attribute, test.name
 
 
 def _classes(data) -> Attribute:
-    """What the probes are to tell: the label, or the only attribute with values."""
+    """The attribute that probes predict: the label, or the only attribute with values."""
     valued = [attribute for attribute in data.attributes if attribute.values]
     named = next((attribute for attribute in valued if attribute.name == LABEL), None)
     if named is None and len(valued) != 1:
         there = ", ".join(attribute.name for attribute in valued) or "no classes"
-        raise CondgenError(f"{data.name} has {there}; name the column to judge by with --label-column.")
+        raise CondgenError(f"{data.name} has {there}; name the column of the classes with --label-column.")
     return named or valued[0]
 
 
 class Clock:
-    """Tells now and then how much is done, and how long the rest will take."""
+    """Reports progress every few seconds, with the remaining time."""
 
     def __init__(self, progress: ProgressCallback, total: float):
         self.progress, self.total, self.done = progress, max(total, 1), 0.0
         self.began = self.last_report = time.monotonic()
 
-    def of(self, what: str, each: float = 1) -> Callable[[int], None]:
-        """To be told how many images more were looked at, each so often."""
-        return lambda n: self.add(each * n, what)
+    def of(self, message: str, cost: float = 1) -> Callable[[int], None]:
+        """A function to call with the number of images that were processed, at a cost each."""
+        return lambda n: self.add(cost * n, message)
 
-    def add(self, looks: float, what: str) -> None:
-        """So many looks at images more."""
-        self.done += looks
+    def add(self, work: float, message: str) -> None:
+        """So much work is done."""
+        self.done += work
         now = time.monotonic()
         if now - self.last_report > 3:
             self.last_report = now
             left = (now - self.began) / self.done * max(self.total - self.done, 0)
-            self.progress(min(self.done / self.total, 1), f"{what}, {timedelta(seconds=round(left))} left")
+            self.progress(min(self.done / self.total, 1), f"{message}, {timedelta(seconds=round(left))} left")
 
 
-def evaluate_features(
-    models: Sequence, asked: Asked, templates: Sequence[str] = (), images: int = 20_000, seeds: int = 1,
-    progress: ProgressCallback = lambda share, what: None,
-) -> tuple[dict, dict[str, list[Example]], dict[str, bytes]]:  # fmt: skip
-    """Judges what models see in images.
+@register(REPRESENTATIONS, ImageEncoder, options=RepresentationOptions)
+def evaluate_representations(
+    model, options: RepresentationOptions, progress: ProgressCallback = lambda share, message: None
+) -> Findings:
+    """Evaluates the features that models have of images.
 
     Args:
-        models: see `eyes.features_of`; each is a line of every table, and the first has its space drawn.
-        asked: on what.
-        templates: sentences with a gap for a class; none are those of `data.templates`.
-        images: images that an encoder is trained on, with every share of the labels; 0 leaves that out.
-        seeds: how often, each time with other labels.
+        model: see `features.feature_extractor`; its embedding is plotted.
+        options: models in `compare_with` are rows of every table as well.
         progress: called with progress.
 
     Returns:
-        (report, sheets, images): `space` is a PNG of the embedding space; of captioned images `sheet` shows what
-        some texts find.
+        The figure `space` plots the embedding; of captioned images the sheet `sheet` shows what some texts find.
 
     Raises:
-        CondgenError: see `eyes.features_of` and `Asked.read`; captions are named, and no model knows words.
+        CondgenError: see `feature_extractor` and `read_classes`; captions are named, and no model encodes texts.
     """
-    if not asked.data:
-        raise CondgenError("Features are judged on images: name labelled or captioned ones with --data.")
+    if not options.data:
+        raise CondgenError("Representations are evaluated on images: name labelled or captioned ones with --data.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows, notes = rows_of(list(models))
+    rows, notes = rows_of([model, *options.compare_with])
     for note in notes:
         warnings.warn(note, CondgenWarning, stacklevel=2)
-    report: dict = {"kind": "features", "notes": notes}
-    trained = getattr(models[0], "about", {}).get("reading")
-    if not asked.columns.get("resize") and isinstance(trained, dict) and trained.get("resize") in ("crop", "pad"):
-        asked = replace(asked, columns=asked.columns | {"resize": trained["resize"]})
-    words, captions = any(row.words for row in rows), asked.columns.get("caption_column")
-    if captions and not words:
+    if not options.resize and hasattr(model, "about"):
+        options = replace(options, resize=as_trained(model, ("resize",)).get("resize"))
+    has_texts = any(row.encoder for row in rows)
+    if options.caption_column and not has_texts:
         raise CondgenError(
-            f"--caption-column {captions}: {rows[0].name} knows no words. Name the column of "
-            "classes with --label-column."
+            f"--caption-column {options.caption_column}: {rows[0].name} has no text encoder. Name the column of classes "
+            "with --label-column."
         )
-    sheets, pictures, labelled = {}, {}, asked.labelled(words)
+    found, labelled = Findings({"kind": "representations", "notes": notes}), not has_texts or has_classes(options)
     if labelled:
-        judge = ByClass(rows, asked, templates, images, seeds, progress, device)
-        report |= judge.report()
-        pictures["space"] = judge.space
-    if captions or not labelled:
-        more, sheets, drawn = _by_caption(rows, models[0], asked, progress, device)
-        report |= more
-        pictures = drawn | pictures
+        by_class = ClassEvaluation(rows, options, progress, device)
+        found.report |= by_class.report()
+        found.figures["space"] = by_class.plot
+    if options.caption_column or not labelled:
+        captions = _by_caption(rows, model, options, progress, device)
+        found.report |= captions.report
+        found.sheets, found.figures = captions.sheets, captions.figures | found.figures
     for row in rows:
-        row.eyes.cpu()
-    return report, sheets, pictures
+        row.extractor.cpu()
+    return found
 
 
 # Classes --------------------------------------------------------------------------------------------------------------
 
 
-class ByClass:
-    """What is known of each row about the classes of images.
+class ClassEvaluation:
+    """What the features of each row know about the classes of images.
 
     Args:
-        asked, templates, images, seeds: see `evaluate_features`.
-        rows: of which.
+        rows: models and baselines; PCA is added beside autoencoders.
+        options: see `evaluate_representations`.
+        progress: called with progress.
         device: to compute on.
     """
 
     def __init__(
-        self, rows: list[Row], asked: Asked, templates: Sequence[str], images: int, seeds: int,
-        progress: ProgressCallback, device: torch.device | str,
-    ):  # fmt: skip
-        self.read = cache(asked.read)
+        self, rows: list[Row], options: RepresentationOptions, progress: ProgressCallback, device: torch.device | str
+    ):
+        self.read = cache(lambda size, image_channels: read_classes(options, size, image_channels))
         rows = [*rows, *self._components(rows)]
-        self.rows, self.images, self.seeds, self.device = rows, images, seeds, device
-        train, test, self.attribute, self.name = self.read(rows[0].eyes.size, rows[0].eyes.image_channels)
-        trained = sum(row.eyes.net is not None for row in rows) if images else 0
-        looks = len(rows) * (2 * len(train) + len(test)) + trained * len(SHARES) * seeds * WITH_WEIGHTS * images
-        self.clock = Clock(progress, looks)
+        self.rows, self.images, self.seeds, self.device = rows, options.finetune_images, options.seeds or 1, device
+        train, test, self.attribute, self.name = self.read(rows[0].extractor.size, rows[0].extractor.image_channels)
+        trained = sum(row.extractor.net is not None for row in rows) if self.images else 0
+        work = len(rows) * (2 * len(train) + len(test)) + trained * len(SHARES) * self.seeds * STEP_COST * self.images
+        self.clock = Clock(progress, work)
         self.truth = torch.from_numpy(test.labels)
-        spoken = [row.words for row in rows if row.words]
-        self.templates = (
-            [*(templates or _trained_on(spoken[0], self.name) or templates_of(self.name))] if spoken else []
-        )
+        encoder = next((row.encoder for row in rows if row.encoder), None)
+        self.templates: list[str] = []
+        if encoder:
+            self.templates = [*(options.templates or _trained_with(encoder, self.name) or templates_of(self.name))]
         self.sentences = class_captions(self.attribute.values, self.templates) if self.templates else []
         for row in rows:
-            warn_of_unseen(row, [one for own in self.sentences for one in own])
+            warn_of_unseen(row, [text for texts in self.sentences for text in texts])
         largest = float(np.bincount(test.labels).max() / len(test))
         self.chance = dict.fromkeys(("kNN", "linear probe", *(["zero-shot"] if self.sentences else [])), largest)
         self.counts = {
             "training images": len(train), "test images": len(test), "classes": self.attribute.cardinality,
             "neighbours": NEIGHBOURS, "temperature": TEMPERATURE, "standard error, at most": 0.5 / math.sqrt(len(test)),
         }  # fmt: skip
-        self.space = b""
+        self.plot = b""
 
     def _components(self, rows: list[Row]) -> list[Row]:
-        """Beside autoencoders PCA, of as many numbers as their codes have."""
+        """PCA with as many components as the autoencoders among the rows have latents."""
         found: dict[str, Row] = {}
-        for eyes in (row.eyes for row in rows if isinstance(row.eyes, OfCode) and not row.control):
-            images, n = self.read(eyes.size, eyes.image_channels)[0].images, eyes.config.latent
-            some = np.sort(_some(len(images), COMPONENTS_OF))
-            name = f"PCA, {n} numbers"
-            found[name] = found.get(name) or Row(name, Components(images[some], n))
+        for one in (row.extractor for row in rows if isinstance(row.extractor, LatentFeatures) and not row.is_baseline):
+            images, n = self.read(one.size, one.image_channels)[0].images, one.config.latent
+            pca = PrincipalComponents(to_float(images[np.sort(_some(len(images), COMPONENTS_OF))]), n)
+            found.setdefault(pca.name, Row(pca.name, PcaFeatures(pca)))
         return list(found.values())
 
     def report(self) -> dict:
@@ -263,139 +237,144 @@ class ByClass:
         table, collapse, by_class = {}, {}, {}
         tuned: dict[str, dict] = {f"{share:.0%} of the labels": {} for share in SHARES}
         for row in self.rows:
-            table[row.name], collapse[row.name], by_class[row.name], heads = self.judge(row)
-            for heading, line in zip(tuned, heads):
+            table[row.name], collapse[row.name], by_class[row.name], lines = self.evaluate(row)
+            for heading, line in zip(tuned, lines):
                 tuned[heading][row.name] = line
         report = {"data": self.name, "counts": self.counts}
         report |= {"templates": self.templates} if self.templates else {}
-        report |= {"features": table | {"the largest class": self.chance}, "collapse": collapse}
-        report |= {"new_head": tuned} if self.images else {}
-        shares = {
-            value: {name: own[k] for name, own in by_class.items()} for k, value in enumerate(self.attribute.values)
+        report |= {"features": table | {"majority class": self.chance}, "collapse": collapse}
+        report |= {"fine_tuning": tuned} if self.images else {}
+        return report | {
+            "linear_probe_by_class": {
+                value: {name: scores[k] for name, scores in by_class.items()}
+                for k, value in enumerate(self.attribute.values)
+            }
         }
-        return report | {"linear_probe_by_class": shares}
 
-    def judge(self, row: Row) -> tuple[dict, dict, list[float], list[dict]]:
-        """One line of each table: what probes know, collapse, the linear probe by class, a new head."""
-        train, test, *_ = self.read(row.eyes.size, row.eyes.image_channels)
+    def evaluate(self, row: Row) -> tuple[dict, dict, list[float], list[dict]]:
+        """A row of each table: probes, collapse, the linear probe by class, fine-tuning."""
+        train, test, *_ = self.read(row.extractor.size, row.extractor.image_channels)
         classes, labels = self.attribute.cardinality, torch.from_numpy(train.labels).to(self.device)
         done = self.clock.of(f"{row.name}: features")
-        seen, unseen = (see(row.eyes, part.images, self.device, done).to(self.device) for part in (train, test))
-        if not self.space:
-            few = _some(len(test), SPACE)
-            self.space = space_sheet(unseen[few].cpu(), test.images[few], test.labels[few], self.attribute.values)
-        voted = knn(seen, labels, unseen, classes, NEIGHBOURS, TEMPERATURE)
-        probe = linear_probe(seen, labels, classes)
-        predicted = probe(unseen)
+        x_train, x_test = (
+            extract(row.extractor, part.images, self.device, done).to(self.device) for part in (train, test)
+        )
+        if not self.plot:
+            few = _some(len(test), PLOTTED)
+            self.plot = plot_embedding(x_test[few].cpu(), test.images[few], test.labels[few], self.attribute.values)
+        voted = knn(x_train, labels, x_test, classes, NEIGHBOURS, TEMPERATURE)
+        probe = linear_probe(x_train, labels, classes)
+        predicted = probe(x_test)
         self.clock.add(len(train), f"{row.name}: probes")
         line = {"kNN": accuracy(voted, self.truth), "linear probe": accuracy(predicted, self.truth)}
-        if row.words:
-            line["zero-shot"] = accuracy(self._named(row.words, test.images), self.truth)
-        few = _some(len(test), SHOWN)
-        collapse = collapse_report(unseen[few], self.truth[few].to(self.device))
-        heads = [self._new_head(row, probe, seen, unseen, share) for share in SHARES] if self.images else []
+        if row.encoder:
+            line["zero-shot"] = accuracy(self._named(row.encoder, test.images), self.truth)
+        few = _some(len(test), RANKED)
+        collapse = collapse_report(x_test[few], self.truth[few].to(self.device))
+        heads = [self._finetune(row, probe, x_train, x_test, share) for share in SHARES] if self.images else []
         line["penalty"] = probe.strength
         return line, collapse, accuracy_by_class(predicted, self.truth, classes), heads
 
-    def _named(self, words: TextImageEncoder, images: np.ndarray) -> Tensor:
-        """Zero-shot: the class whose sentences are nearest, int64 (N,)."""
-        words.to(self.device)
-        flat = words.embed_text([one for own in self.sentences for one in own])
-        return zero_shot(_embedded(words, images), class_embeddings(flat.unflatten(0, (len(self.sentences), -1))))
+    def _named(self, encoder: TextImageEncoder, images: np.ndarray) -> Tensor:
+        """Zero-shot: the class whose captions are nearest, int64 (N,)."""
+        encoder.to(self.device)
+        flat = encoder.embed_text([text for texts in self.sentences for text in texts])
+        classes = class_embeddings(flat.unflatten(0, (len(self.sentences), -1)))
+        return zero_shot(_embedded(encoder, images), classes)
 
-    def _new_head(self, row: Row, probe: Probe, seen: Tensor, unseen: Tensor, share: float) -> dict[str, float]:
-        """A new head on a share of the labels, with the rest frozen and trained: means over the seeds, and their sd."""
-        train, test, *_ = self.read(row.eyes.size, row.eyes.image_channels)
+    def _finetune(self, row: Row, probe: Probe, x_train: Tensor, x_test: Tensor, share: float) -> dict[str, float]:
+        """A new head on a share of the labels, with the encoder frozen and trained: means over the seeds, and sd."""
+        train, test, *_ = self.read(row.extractor.size, row.extractor.image_channels)
         found: dict[str, list[float]] = {"frozen": [], "trained": []}
         for seed in range(self.seeds):
-            own = some_of(train.labels, share, seed)
-            labels = torch.from_numpy(train.labels[own]).to(self.device)
-            head = probe if share == 1 else linear_probe(seen[own], labels, self.attribute.cardinality, seed=seed)
-            found["frozen"].append(accuracy(head(unseen), self.truth))
-            if row.eyes.net is not None:
-                done = self.clock.of(f"{row.name}: training on {len(own):,} labels", WITH_WEIGHTS)
-                part, rest = (train.images[own], train.labels[own]), (test.images, test.labels)
-                found["trained"].append(tune(row.eyes, head, part, rest, self.images, seed, done))
+            rows = some_of(train.labels, share, seed)
+            labels = torch.from_numpy(train.labels[rows]).to(self.device)
+            head = probe if share == 1 else linear_probe(x_train[rows], labels, self.attribute.cardinality, seed=seed)
+            found["frozen"].append(accuracy(head(x_test), self.truth))
+            if row.extractor.net is not None:
+                done = self.clock.of(f"{row.name}: training on {len(rows):,} labels", STEP_COST)
+                few, rest = (train.images[rows], train.labels[rows]), (test.images, test.labels)
+                found["trained"].append(finetune(row.extractor, head, few, rest, self.images, seed, done))
         line: dict[str, float] = {}
         for name, scores in found.items():
             line |= {name: float(np.mean(scores))} if scores else {}
             line |= {f"sd {name}": float(np.std(scores, ddof=1))} if len(scores) > 1 else {}
-        return line | {"N": len(own), "seeds": self.seeds} | ({"images seen": self.images} if found["trained"] else {})
+        return line | {"N": len(rows), "seeds": self.seeds} | ({"images seen": self.images} if found["trained"] else {})
 
 
 def _some(n: int, most: int) -> np.ndarray:
-    """So many of n rows at most, drawn alike wherever they are asked for: data may come class by class."""
+    """At most so many of n rows, at random: data may be sorted by class."""
     return np.random.default_rng(0).permutation(n)[:most]
 
 
-def _trained_on(words: TextImageEncoder, name: str) -> list[str]:
-    """The templates that an encoder was trained with, where it was on data of this name; else none."""
-    read = words.about.get("reading")
-    own = read.get("templates") if isinstance(read, dict) and words.about.get("data") == name else None
-    return own if isinstance(own, list) and all(isinstance(one, str) for one in own) else []
+def _trained_with(encoder: TextImageEncoder, data: str) -> list[str]:
+    """The templates that an encoder was trained with, where it was trained on these data; else none."""
+    if encoder.about.get("data") != data:
+        return []
+    templates = as_trained(encoder, ("templates",), list).get("templates", [])
+    return templates if all(isinstance(one, str) for one in templates) else []
 
 
 def warn_of_unseen(row: Row, texts: Sequence[str]) -> None:
     """Warns of words that an encoder never read in training."""
-    if row.control or row.words is None:
+    if row.is_baseline or row.encoder is None:
         return
-    if unseen := {word: None for text in texts for word in row.words.tokenizer.unseen(text)}:
+    if unseen := {word: None for text in texts for word in row.encoder.tokenizer.unseen(text)}:
         text = f"{row.name} has never read these words of the data: {listed(unseen, 10)}."
         warnings.warn(text, CondgenWarning, stacklevel=2)
 
 
-def _embedded(words: TextImageEncoder, images: np.ndarray) -> Tensor:
-    """uint8 (N, 3, S, S) -> unit vectors (N, D), without all of them as floats at a time."""
-    return torch.cat([words.embed_image(to_float(part)) for part in torch.from_numpy(images).split(BATCH_ROWS)])
+def _embedded(encoder: TextImageEncoder, images: np.ndarray) -> Tensor:
+    """uint8 (N, 3, S, S) -> unit vectors (N, D), a part at a time."""
+    return torch.cat([encoder.embed_image(to_float(part)) for part in torch.from_numpy(images).split(BATCH_ROWS)])
 
 
 # Captions -------------------------------------------------------------------------------------------------------------
 
 
 def _by_caption(
-    rows: list[Row], model, asked: Asked, progress: ProgressCallback, device: torch.device
-) -> tuple[dict, dict[str, list[Example]], dict[str, bytes]]:
-    """The report, the sheet and the space of captioned images; `model` tells how they are read."""
-    names = ("image_column", "caption_column", "split_column", "filter", "resize")
-    columns = {name: asked.columns.get(name) for name in names}
-    read = cache(lambda size: read_pictures(model, asked.data, asked.split, columns, size))
-    first = read(rows[0].eyes.size)
+    rows: list[Row], model, options: RepresentationOptions, progress: ProgressCallback, device: torch.device
+) -> Findings:
+    """Retrieval and collapse on captioned images, which are read as those of the training of `model`."""
+    read = cache(lambda size: read_captioned(model, options, size))
+    first = read(rows[0].extractor.size)
     used = np.unique(first.captions[first.captions >= 0])
     texts = [first.texts[i] for i in used]
-    keys, own = torch.from_numpy(first.captions), torch.from_numpy(used)[:, None]
+    image_keys, text_keys = torch.from_numpy(first.captions), torch.from_numpy(used)[:, None]
     clock = Clock(progress, len(rows) * len(first))
-    found, collapse, sheets, pictures = {}, {}, {}, {}
+    counts = {"test images": len(first), "texts": len(texts)}
+    table, collapse = {}, {}
+    found = Findings({"data": first.name, "counts": counts, "retrieval": table, "collapse": collapse})
     for row in rows:
-        data = read(row.eyes.size)
-        if row.eyes.image_channels == 1:  # captioned images are RGB
+        data = read(row.extractor.size)
+        if row.extractor.image_channels == 1:  # captioned images are RGB
             continue
-        seen = see(row.eyes, data.images, device, clock.of(f"{row.name}: features"))
-        collapse[row.name] = collapse_report(seen[_some(len(data), SHOWN)])
-        if row.words is None:
+        features = extract(row.extractor, data.images, device, clock.of(f"{row.name}: features"))
+        collapse[row.name] = collapse_report(features[_some(len(data), RANKED)])
+        if row.encoder is None:
             continue
         warn_of_unseen(row, texts)
-        row.words.to(device)
-        image, text = _embedded(row.words, data.images), row.words.embed_text(texts)
-        count = {"pictures": len(image), "texts": len(text)}
-        found[f"{row.name}: text to image"] = retrieval(text, image, own, keys) | count
-        found[f"{row.name}: image to text"] = retrieval(image, text, keys, own) | count
+        row.encoder.to(device)
+        image, text = _embedded(row.encoder, data.images), row.encoder.embed_text(texts)
+        count = {"images": len(image), "texts": len(text)}
+        table[f"{row.name}: text to image"] = retrieval(text, image, text_keys, image_keys) | count
+        table[f"{row.name}: image to text"] = retrieval(image, text, image_keys, text_keys) | count
         place = {int(number): i for i, number in enumerate(used)}
-        theirs = text[[place[int(number)] for number in data.captions[:, 0]]]
-        collapse[row.name]["alignment of image and text"] = alignment(image, theirs)
-        if not pictures:
-            few = _some(len(data), SPACE)
-            pictures["space"] = space_sheet(seen[few], data.images[few])
-            sheets["sheet"] = _found(text, image, data, used)
-    counts = {"test images": len(first), "texts": len(texts)}
-    return {"data": first.name, "counts": counts, "retrieval": found, "collapse": collapse}, sheets, pictures
+        first_text = text[[place[int(number)] for number in data.captions[:, 0]]]
+        collapse[row.name]["alignment of image and text"] = alignment(image, first_text)
+        if not found.figures:
+            few = _some(len(data), PLOTTED)
+            found.figures["space"] = plot_embedding(features[few], data.images[few])
+            found.sheets["sheet"] = _retrieved(text, image, data, used)
+    return found
 
 
-def _found(text: Tensor, image: Tensor, data: CaptionedImages, used: np.ndarray) -> list[Example]:
-    """What some texts find: the nearest images of each in a row, those under another text marked."""
-    shown, first = [], np.flatnonzero(np.isin(used, data.captions[:, 0]))  # of several captions the plainest
+def _retrieved(text: Tensor, image: Tensor, data: CaptionedImages, used: np.ndarray) -> list[Example]:
+    """The images nearest to some texts, a row for each; those with another caption are marked."""
+    shown, first = [], np.flatnonzero(np.isin(used, data.captions[:, 0]))
     for i in np.random.default_rng(0).permutation(first)[:QUERIES]:
+        query = data.texts[used[i]]
         for j in (image @ text[i]).topk(min(NEAREST, len(image))).indices.tolist():
-            right = used[i] in data.captions[j]
-            told = data.texts[used[i]] if right else f"{data.texts[data.captions[j, 0]]} for: {data.texts[used[i]]}"
-            shown.append((told, data.images[j], bool(right)))
+            right = bool(used[i] in data.captions[j])
+            shown.append((query if right else f"{data.texts[data.captions[j, 0]]} for: {query}", data.images[j], right))
     return shown

@@ -1,15 +1,14 @@
-"""The judge of images that were asked for nothing: are they like real ones, all of them, and none of them a copy?
+"""Evaluation of unconditional samples: are they like real images, do they cover them, are they copies?
 
-Where the data has classes an independent classifier learns them from real training images. Its features are the space
-to measure in, and what it sees tells which classes a generator has lost. Other images are looked at by the same
-network with its first, random weights.
+Where the data has classes, an independent classifier learns them from real training images; its features are the space
+to measure in, and its predictions show which classes a generator has lost. Otherwise the features are those of the same
+network with random weights.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,193 +19,179 @@ from condgen.baselines.gans import Codes
 from condgen.contracts import CondgenError, ProgressCallback
 from condgen.data.batches.captions import to_float, to_uint8
 from condgen.data.datasets.labels import LabelledImages
-from condgen.evaluation.class_to_image import right_of
+from condgen.evaluation.base import Findings, Report
 from condgen.evaluation.classifier import (
     Classifier,
-    ClassifierRun,
+    ClassifierFitConfig,
+    accuracies,
+    cached_classifier,
     config_for,
+    feature_space,
     features_of,
-    kept_classifier,
-    seen_in,
-    space_of,
+    predict,
 )
 from condgen.evaluation.distribution import (
     FEWEST,
-    Extractors,
-    Report,
-    held_against,
-    neighbours,
+    RealImages,
+    classifier_features,
     over_seeds,
     pixels,
+    read_inception,
     rgb,
 )
-from condgen.evaluation.embed import Example
-from condgen.evaluation.inception import Inception
+from condgen.evaluation.options import SampleOptions
 from condgen.files.weights import fingerprint
 from condgen.metrics.diversity import best_matching, entropy, mean_distance, missing, purity, shares
-from condgen.metrics.prdc import closeness, memorisation
 
-MOST, SHOWN, LEVELS = 2_000, 40, 24
-"""Images that are painted for every seed, at most; images on the sheet; values of an attribute with a table of its own.
-"""
+MOST, SHOWN, MOST_VALUES = 2_000, 40, 24
+"""Images generated for every seed, at most; images on the sheet; values of an attribute with a table of its own."""
 
 
 def evaluate_samples(
-    model, train: LabelledImages, test: LabelledImages, seeds: Sequence[int] = (0, 1, 2), judge: Path | None = None,
-    inception: Path | None = None, run: ClassifierRun | None = None,
-    progress: ProgressCallback = lambda share, what: None,
-) -> tuple[Report, dict[str, list[Example]]]:  # fmt: skip
-    """Judges the new images of a model that is told nothing.
+    model, train: LabelledImages, test: LabelledImages, options: SampleOptions,
+    fit: ClassifierFitConfig | None = None, progress: ProgressCallback = lambda share, message: None,
+) -> Findings:  # fmt: skip
+    """Evaluates the samples of an unconditional model.
 
     Args:
-        model: a LatentModel; of an InfoGAN it is told, too, what its categories have to do with the classes.
-        train, test: real images; the classifier learns from the first and has never seen the second. As many are
-            painted as there are test images, but no more than MOST.
-        seeds: every one paints all images anew; means are reported, with their standard deviation.
-        judge: folder to keep the classifier in.
-        inception: file with the weights of the Inception network, see `evaluation.inception`.
-        run: how the classifier is trained.
+        model: a LatentModel; of an InfoGAN, its categories are compared with the classes.
+        train, test: real images; the classifier learns from the first and never sees the second. As many are generated
+            as there are test images, but no more than MOST.
+        options: every seed generates all images anew; means are reported, with their standard deviation.
+        fit: how the classifier is trained.
         progress: called with progress.
 
     Returns:
-        (sections of the report, sheets): `samples` shows real images above new ones, `neighbours` those nearest to a
-        training image, each beside it.
+        The sheet `samples` shows real images above new ones, `neighbours` the new ones nearest to a training image.
 
     Raises:
-        CondgenError: there are too few images to hold anything against.
+        CondgenError: too few images to compare with.
     """
     if min(len(train), len(test)) < FEWEST:
         raise CondgenError(
             f"{test.name} has {len(train)} training and {len(test)} test images; {FEWEST} of each are needed to "
-            "judge new ones by. Name another split with --split, or other images with --data."
+            "compare samples with. Name another split with --split, or other images with --data."
         )
-    network = None if inception is None else Inception.read(inception)
-    eye = Eye(train, test, judge, run, lambda share, what: progress(0.3 * share, what))
-    classifier = eye.classifier.to(model.device)
-    extractors: Extractors = {
-        (f"frechet ({eye.space})", f"kernel ({eye.space})"): lambda images: features_of(classifier, images)
-    }
-    if network is not None:
-        extractors[network.names] = network.to(model.device).extract
-    held = test.images[_some(len(test), min(MOST, len(test)), 0)]
-    truth = {names: features(held) for names, features in extractors.items()}
-    known = pixels(train.images)
-    near_real, real_seen = closeness(pixels(held), known)[0], eye.sees(held)
-    rounds, sheets, categories = [], {}, []
+    inception = read_inception(options.inception, model.device)
+    folder, seeds = options.classifiers, range(options.seeds or 3)
+    observer = Observer(train, test, folder, fit, lambda share, message: progress(0.3 * share, message))
+    classifier = observer.classifier.to(model.device)
+    reference = test.images[_some(len(test), min(MOST, len(test)), 0)]
+    real = RealImages(train.images, reference, classifier_features(classifier, observer.space) | inception)
+    on_real = observer.predict(reference)
+    rounds, sheets, drawn = [], {}, []
     for k, seed in enumerate(seeds):
-        progress(0.3 + 0.7 * k / len(seeds), f"painting {len(held):,} images, seed {seed}")
+        progress(0.3 + 0.7 * k / len(seeds), f"generating {len(reference):,} images, seed {seed}")
         began = time.perf_counter()
-        z = model.draw(range(1_000_000 * seed, 1_000_000 * seed + len(held)))
+        z = model.draw(range(1_000_000 * seed, 1_000_000 * seed + len(reference)))
         generated = to_uint8(model.decode(z))
         seconds = time.perf_counter() - began
-        progress(0.3 + 0.7 * (k + 0.5) / len(seeds), "judging them")
-        real = train.images[_some(len(train), len(held), seed)]
-        seen = eye.sees(generated)
-        found = held_against(truth, generated, real, extractors, seed)
-        near, rows = closeness(pixels(generated), known)
-        found["memorisation"] = {"memorised": memorisation(near, near_real) | {"N": len(near)}}
-        found |= eye.collapse(generated, held, seen, real_seen)
-        found["speed"] = {"painting": {"images a second": len(generated) / seconds, "N": len(generated)}}
+        progress(0.3 + 0.7 * (k + 0.5) / len(seeds), "comparing them with real images")
+        predicted = observer.predict(generated)
+        memorised, neighbours = real.memorisation(generated, lambda i: "generated")
+        found = real.compare(generated, _some(len(train), len(reference), seed), seed) | memorised
+        found |= observer.diversity(generated, reference, predicted, on_real)
+        found["speed"] = {"generation": {"images per second": len(generated) / seconds, "N": len(generated)}}
         rounds.append(found)
-        categories.append((z, seen))
+        drawn.append((z, predicted))
         if not sheets:
-            shown = [("real", rgb(one), True) for one in held[:8]]
-            sheets["samples"] = shown + [("painted", rgb(one), True) for one in generated[:SHOWN]]
-            sheets["neighbours"] = neighbours(generated, lambda i: "painted", train.images, near, rows)
-    report: Report = {"samples_judged_by": eye.facts | {"images of every seed": len(held), "seeds": len(seeds)}}
+            shown = [("real", rgb(one), True) for one in reference[:8]]
+            shown += [("generated", rgb(one), True) for one in generated[:SHOWN]]
+            sheets = {"samples": shown, "neighbours": neighbours}
+    report: Report = {"samples": observer.facts | {"images of every seed": len(reference), "seeds": len(seeds)}}
     report |= over_seeds(rounds)
-    if model.critic is not None and model.net.config.categories and eye.judged:
-        report |= eye.matched(model, train, test, categories)
-    return report, sheets
+    if model.critic is not None and model.net.config.categories and observer.categorical:
+        report |= observer.match_categories(model, train, test, drawn)
+    return Findings(report, sheets)
 
 
-class Eye:
-    """What judges, and what it sees.
+class Observer:
+    """The classifier, or random network, that samples are compared by.
 
-    Args: see `evaluate_samples`.
+    Args:
+        train, test: real images.
+        folder: keeps the classifier.
+        fit: how it is trained.
+        progress: called with progress.
     """
 
     def __init__(
-        self,
-        train: LabelledImages,
-        test: LabelledImages,
-        judge: Path | None,
-        run: ClassifierRun | None,
+        self, train: LabelledImages, test: LabelledImages, folder: Path | None, fit: ClassifierFitConfig | None,
         progress: ProgressCallback,
-    ):
+    ):  # fmt: skip
         self.attributes = train.attributes
-        usable = {k for k, f in enumerate(self.attributes) if f.values and not np.isnan(train.targets[:, k]).any()}
-        self.judged = sorted(usable) if train.attributes == test.attributes else []
-        self.facts: dict[str, object] = {"training images": len(train), "test images": len(test)}
-        if self.judged:
-            self.classifier = kept_classifier(train, judge, run, progress)
-            self.space = space_of(self.classifier, train.name)
-            right = right_of(self.sees(test.images), test.targets, self.attributes)
-            self.facts |= {f"{name}, right on real test images": share for name, share in right.items()}
+        usable = [k for k, a in enumerate(self.attributes) if a.values and not np.isnan(train.targets[:, k]).any()]
+        self.categorical = usable if train.attributes == test.attributes else []
+        facts: dict[str, object] = {"training images": len(train), "test images": len(test)}
+        if self.categorical:
+            self.classifier = cached_classifier(train, folder, fit, progress)
+            self.space = feature_space(self.classifier, train.name)
+            found = accuracies(self.predict(test.images), test.targets, self.attributes)
+            facts |= {f"{name}, accuracy on test images": share for name, share in found.items()}
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 self.classifier = Classifier(config_for(train)).eval()
             self.space = f"features: random network, {fingerprint(self.classifier)[:8]}"
-        self.facts = {"features": self.space} | self.facts
+        self.facts = {"features": self.space} | facts
 
-    def sees(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (N, C, S, S) -> int64 (N, A), see `classifier.seen_in`."""
-        return seen_in(self.classifier, features_of(self.classifier, images))
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (N, C, S, S) -> int64 (N, A), see `classifier.predict`."""
+        return predict(self.classifier, features_of(self.classifier, images))
 
-    def collapse(self, generated: np.ndarray, real: np.ndarray, seen: np.ndarray, real_seen: np.ndarray) -> Report:
-        """How varied images are, and what is missing among them."""
+    def diversity(self, generated: np.ndarray, real: np.ndarray, predicted: np.ndarray, on_real: np.ndarray) -> Report:
+        """How varied images are, and which values are missing among them."""
         both = {"generated": generated, "real": real}
         lines: dict[str, dict] = {
-            "mean distance of two, in pixels from 0 to 1": {n: mean_distance(pixels(i)) for n, i in both.items()}
+            "mean distance of two images, intensities in [0, 1]": {n: mean_distance(pixels(i)) for n, i in both.items()}
         }
-        out: Report = {"variety": lines}
-        for k in self.judged:
+        out: Report = {"diversity": lines}
+        for k in self.categorical:
             attribute = self.attributes[k]
-            own, true = (shares(torch.from_numpy(x[:, k]), attribute.cardinality) for x in (seen, real_seen))
+            found, true = (shares(torch.from_numpy(x[:, k]), attribute.cardinality) for x in (predicted, on_real))
             lines[f"{attribute.name}: entropy in nats, of {math.log(attribute.cardinality):.2f}"] = {
-                "generated": entropy(own), "real": entropy(true)
+                "generated": entropy(found), "real": entropy(true)
             }  # fmt: skip
-            lines[f"{attribute.name}: missing values"] = {"generated": missing(own, true), "real": 0}
-            if attribute.cardinality <= LEVELS:
+            lines[f"{attribute.name}: missing values"] = {"generated": missing(found, true), "real": 0}
+            if attribute.cardinality <= MOST_VALUES:
                 out[f"shares_of_{attribute.name}"] = {
-                    name: {"generated": own[i].item(), "real": true[i].item()}
+                    name: {"generated": found[i].item(), "real": true[i].item()}
                     for i, name in enumerate(attribute.values)
                 }
         for line in lines.values():
             line |= {"N": len(generated), "N real": len(real)}
         return out
 
-    def matched(
-        self, model, train: LabelledImages, test: LabelledImages, generated: list[tuple[Tensor, np.ndarray]]
+    def match_categories(
+        self, model, train: LabelledImages, test: LabelledImages, drawn: list[tuple[Tensor, np.ndarray]]
     ) -> Report:
-        """What the categories of an InfoGAN have to do with classes that it was never told.
+        """Compares the categories of an InfoGAN with classes that its training did not use.
 
-        Categories are named after classes by the best matching of one to one on training images, and the names are
-        held against test images, and against what the classifier sees in images painted of a category.
+        Categories are assigned to classes by the best matching of one to one on training images; the assignment is
+        scored on test images, and on the classifier's predictions for images generated from a category.
         """
         kinds = model.net.config.categories
-        read = [self._category(model, part.images) for part in (train, test)]
-        asked = torch.cat([Codes.of(z, model.net.config).category.argmax(1) for z, _ in generated])
+        read = [_category(model, part.images) for part in (train, test)]
+        asked = torch.cat([Codes.of(z, model.net.config).category.argmax(1) for z, _ in drawn])
         out: Report = {"categories": {}}
-        for k in self.judged:
-            levels, name = self.attributes[k].cardinality, self.attributes[k].name
+        for k in self.categorical:
+            count, name = self.attributes[k].cardinality, self.attributes[k].name
             labels = [torch.from_numpy(part.targets[:, k]).long() for part in (train, test)]
-            shown = torch.from_numpy(np.concatenate([seen[:, k] for _, seen in generated]))
+            shown = torch.from_numpy(np.concatenate([predicted[:, k] for _, predicted in drawn]))
             known = labels[1] >= 0
-            names = best_matching(read[0], labels[0], kinds, levels)
-            rows = (("read off test images", read[1][known], labels[1][known]), ("painted of", asked, shown))
-            for told, found, true in rows:
-                out["categories"][f"{name}, {told}"] = {
-                    "right": (names[found] == true).double().mean().item(),
-                    "purity": purity(found, true, kinds, levels),
-                    "the largest class": shares(true, levels).max().item(),
+            assigned = best_matching(read[0], labels[0], kinds, count)
+            rows = (("inferred from test images", read[1][known], labels[1][known]), ("generated from", asked, shown))
+            for title, found, true in rows:
+                out["categories"][f"{name}, {title}"] = {
+                    "accuracy": (assigned[found] == true).double().mean().item(),
+                    "purity": purity(found, true, kinds, count),
+                    "majority class": shares(true, count).max().item(),
                     "N": len(true),
                 }
-            if len(self.judged) == 1 and levels <= LEVELS:
-                called = [self.attributes[k].values[i] if i >= 0 else "nothing" for i in names.tolist()]
-                out["what_test_pictures_of_a_category_show"] = {
-                    f"category {c}, called {called[c]}": {
+            if len(self.categorical) == 1 and count <= MOST_VALUES:
+                called = [self.attributes[k].values[i] if i >= 0 else "nothing" for i in assigned.tolist()]
+                out["classes_of_test_images_by_category"] = {
+                    f"category {c}, assigned to {called[c]}": {
                         value: (labels[1][read[1] == c] == i).double().mean().item()
                         for i, value in enumerate(self.attributes[k].values)
                     }
@@ -214,13 +199,14 @@ class Eye:
                 }
         return out
 
-    @torch.inference_mode()
-    def _category(self, model, images: np.ndarray) -> Tensor:
-        """int64 (N,), the category that the critic reads off images."""
-        parts = torch.from_numpy(np.ascontiguousarray(images)).split(256)
-        return torch.cat([model.critic.category(to_float(part).to(model.device)).argmax(1).cpu() for part in parts])
+
+@torch.inference_mode()
+def _category(model, images: np.ndarray) -> Tensor:
+    """int64 (N,), the category that the critic infers from images."""
+    parts = torch.from_numpy(np.ascontiguousarray(images)).split(256)
+    return torch.cat([model.critic.category(to_float(part).to(model.device)).argmax(1).cpu() for part in parts])
 
 
 def _some(n: int, most: int, seed: int) -> np.ndarray:
-    """So many of n rows, drawn alike by the same seed."""
+    """At most so many of n rows, at random."""
     return np.random.default_rng((seed, 4)).permutation(n)[:most]

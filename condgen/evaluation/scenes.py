@@ -1,77 +1,20 @@
-"""The judge of scenes: SceneEval on seen and on held-out combinations, the swap test, the ablation."""
+"""Evaluation on scenes: SceneEval on seen and on held-out combinations, the swap test, the ablation."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from condgen.contracts import ProgressCallback
 from condgen.data.synthetic.detector import detect
 from condgen.data.synthetic.grammar import captions_of, parse, say, swaps_of
 from condgen.data.synthetic.prompts import questions
 from condgen.data.synthetic.scenes import draw_scenes, render, scenes
-from condgen.evaluation.embed import Example, embed_images, embed_texts, generate_prompts, priors_report
+from condgen.evaluation.base import Example, Findings, Report
+from condgen.evaluation.embed import embed_images, embed_texts, generate_prompts, priors_report
+from condgen.evaluation.options import TextToImageOptions
 from condgen.metrics.geneval import TASKS, is_exact, passes, score
 from condgen.metrics.retrieval import swap_accuracy
 
 BATCH = 64
 SIDES = {"seen": False, "held_out": True}
-
-
-def scene_eval(
-    model, held_out: bool, prompts: int = 50, pictures: int = 4, seed: int = 0, **how
-) -> tuple[dict[str, float], list[Example]]:
-    """SceneEval: the six tasks, judged by the detector.
-
-    Args:
-        model: a TextToImage of scenes.
-        held_out: ask for combinations that training never showed.
-        prompts: per task, at most.
-        pictures: per prompt.
-        seed: of the prompts, and of the noise of the first image; every further image has the next one.
-        how: passed to `generate_batch`: prior, use_z, use_words, options.
-
-    Returns:
-        (scores, examples): see `metrics.composition.score`; (caption, uint8 (3, S, S), passed), one a prompt.
-    """
-    asked = [(task, m) for task in TASKS for m in questions(task, prompts, held_out, seed)]
-    jobs = [job for job in asked for _ in range(pictures)]
-    results, examples = [], []
-    for start in range(0, len(jobs), BATCH):
-        part = jobs[start : start + BATCH]
-        generated = generate_prompts(
-            model, [say(m) for _, m in part], [seed + start + i for i in range(len(part))], **how
-        )
-        for k, ((task, meaning), picture, seen) in enumerate(zip(part, generated, detect(generated)), start):
-            results.append((task, passes(task, meaning, seen), bool(seen) and is_exact(meaning, seen)))
-            if k % pictures == 0:
-                examples.append((say(meaning), picture, results[-1][1]))
-    return score(results), examples
-
-
-def pictures_judged(held_out: bool, prompts: int, pictures: int, seed: int = 0) -> dict[str, int]:
-    """How many images of every task `scene_eval` judges: some tasks have few combinations to ask for."""
-    return {task: pictures * len(questions(task, prompts, held_out, seed)) for task in TASKS}
-
-
-def scene_swaps(clip, tokenizer, held_out: bool, n: int = 2000, seed: int = 1, size: int = 0) -> dict[str, float]:
-    """How often the encoder prefers a scene's caption to the one with colours, shapes or relation swapped.
-
-    Scenes are drawn at an edge of `size`, by default that which the encoder reads.
-    """
-    layout, things = draw_scenes(n, seed + 10_000, held_out)
-    captions = [captions_of(scene)[0] for scene in things]
-    image_embed = embed_images(clip, render(layout, size or clip.size))
-    text_embed = embed_texts(clip, tokenizer, captions)
-    out = {}
-    for kind in ("colour", "shape", "relation", "size", "number"):
-        wrong = [(i, say(swaps[kind])) for i, c in enumerate(captions) if kind in (swaps := swaps_of(parse(c)))]
-        rows = [i for i, _ in wrong]
-        out[kind] = swap_accuracy(
-            image_embed[rows], text_embed[rows], embed_texts(clip, tokenizer, [t for _, t in wrong])
-        )
-    return out
-
-
 ABLATION: dict[str, dict] = {
     "full stack": {},
     "regression prior": {"prior": "regression"},
@@ -87,31 +30,85 @@ ABLATION: dict[str, dict] = {
     "6 steps": {"steps": 6},
     "24 steps": {"steps": 24},
 }
-"""How the corridor is cut short, one way at a time."""
+"""Row -> arguments of `generate_batch` that leave a stage out or change an option."""
 
 
-def evaluate_scenes(
-    model, prompts: int, pictures: int, ablate: int, progress: ProgressCallback, others: Sequence = ()
-) -> tuple[dict, list]:
-    """The whole report of a model of scenes, and examples for the sheet; `others` are lines of its ablation."""
-    report: dict = {"kind": "scenes"}
-    report |= {name: {} for name in ("scene_eval", "pictures_judged", "swap_accuracy", "prior", "ablation")}
-    examples = []
+def scene_eval(
+    model, held_out: bool, prompts: int = 50, images_per_prompt: int = 4, seed: int = 0, **options
+) -> tuple[dict[str, float], list[Example]]:
+    """SceneEval: GenEval's six tasks on scenes, scored by the detector.
+
+    Args:
+        model: a TextToImage of scenes.
+        held_out: ask for combinations that training never showed.
+        prompts: per task, at most.
+        images_per_prompt: how many.
+        seed: of the prompts, and of the noise of the first image; every further image has the next one.
+        options: of `generate_batch`: prior, use_z, use_words, sampling options.
+
+    Returns:
+        (scores, examples): see `metrics.geneval.score`; (caption, uint8 (3, S, S), passed), one per prompt.
+    """
+    asked = [(task, m) for task in TASKS for m in questions(task, prompts, held_out, seed)]
+    jobs = [job for job in asked for _ in range(images_per_prompt)]
+    results, examples = [], []
+    for start in range(0, len(jobs), BATCH):
+        part = jobs[start : start + BATCH]
+        seeds = [seed + start + i for i in range(len(part))]
+        generated = generate_prompts(model, [say(m) for _, m in part], seeds, **options)
+        for k, ((task, meaning), image, seen) in enumerate(zip(part, generated, detect(generated)), start):
+            results.append((task, passes(task, meaning, seen), bool(seen) and is_exact(meaning, seen)))
+            if k % images_per_prompt == 0:
+                examples.append((say(meaning), image, results[-1][1]))
+    return score(results), examples
+
+
+def images_evaluated(held_out: bool, prompts: int, images_per_prompt: int, seed: int = 0) -> dict[str, int]:
+    """How many images of every task `scene_eval` generates: some tasks have few combinations to ask for."""
+    return {task: images_per_prompt * len(questions(task, prompts, held_out, seed)) for task in TASKS}
+
+
+def scene_swaps(clip, tokenizer, held_out: bool, n: int = 2000, seed: int = 1, size: int = 0) -> dict[str, float]:
+    """How often the encoder prefers a scene's caption to the one with colours, shapes or relation swapped.
+
+    Scenes are drawn with edge length `size`, by default that of the encoder.
+    """
+    layout, things = draw_scenes(n, seed + 10_000, held_out)
+    captions = [captions_of(scene)[0] for scene in things]
+    image_embed = embed_images(clip, render(layout, size or clip.size))
+    text_embed = embed_texts(clip, tokenizer, captions)
+    out = {}
+    for kind in ("colour", "shape", "relation", "size", "number"):
+        wrong = [(i, say(swaps[kind])) for i, c in enumerate(captions) if kind in (swaps := swaps_of(parse(c)))]
+        rows = [i for i, _ in wrong]
+        wrong_embed = embed_texts(clip, tokenizer, [text for _, text in wrong])
+        out[kind] = swap_accuracy(image_embed[rows], text_embed[rows], wrong_embed)
+    return out
+
+
+def ablation_of(model, table: dict[str, dict]) -> dict[str, dict]:
+    """The rows of an ablation whose prior a model has."""
+    return {name: how for name, how in table.items() if how.get("prior", "none") in (*model.priors, "none")}
+
+
+def evaluate_scenes(model, options: TextToImageOptions, progress: ProgressCallback) -> Findings:
+    """SceneEval, swap test, priors and ablation; models to compare with are further rows of the ablation."""
+    report: Report = {"kind": "scenes"}
+    report |= {name: {} for name in ("scene_eval", "images_evaluated", "swap_accuracy", "prior", "ablation")}
+    asked, examples = (options.prompts, options.images_per_prompt), []
     for k, (side, held_out) in enumerate(SIDES.items()):
         progress(0.05 + 0.25 * k, f"SceneEval, {side}")
-        report["scene_eval"][side], shown = scene_eval(model, held_out, prompts, pictures)
-        report["pictures_judged"][side] = pictures_judged(held_out, prompts, pictures)
+        report["scene_eval"][side], shown = scene_eval(model, held_out, *asked)
+        report["images_evaluated"][side] = images_evaluated(held_out, *asked)
         examples += shown[:: max(1, len(shown) // 24)][:24]
         progress(0.25 + 0.25 * k, f"encoder and priors, {side}")
         report["swap_accuracy"][side] = scene_swaps(model.clip, model.tokenizer, held_out, size=model.size)
         data = scenes(500, 20_000, model.size, held_out, negatives="none")
         report["prior"][side] = priors_report(model, data)
-    if ablate:
-        own = (*model.priors, "none")
-        lines = [(name, model, how) for name, how in ABLATION.items() if how.get("prior", "none") in own]
-        lines += [(f"{other.name} ({other.model_id})", other, {}) for other in others]
-        for k, (name, judged, how) in enumerate(lines):
-            progress(0.55 + 0.45 * k / len(lines), f"ablation: {name}")
-            scores = {side: scene_eval(judged, held, ablate, 1, 1, **how)[0] for side, held in SIDES.items()}
-            report["ablation"][name] = {f"{s} {x}": scores[s][x] for s in SIDES for x in ("overall", "exact")}
-    return report, examples
+    rows = [(name, model, how) for name, how in ablation_of(model, ABLATION).items()]
+    rows += [(f"{other.name} ({other.model_id})", other, {}) for other in options.compare_with]
+    for k, (name, evaluated, how) in enumerate(rows if options.ablate else ()):
+        progress(0.55 + 0.45 * k / len(rows), f"ablation: {name}")
+        scores = {side: scene_eval(evaluated, held, options.ablate, 1, 1, **how)[0] for side, held in SIDES.items()}
+        report["ablation"][name] = {f"{s} {x}": scores[s][x] for s in SIDES for x in ("overall", "exact")}
+    return Findings(report, {"sheet": examples})

@@ -1,8 +1,8 @@
-"""The judge of translators.
+"""Evaluation of translators.
 
-With partners at hand, how near a translation comes to the partner; without, how much is lost on the way there and back.
-Of squares and circles, which a detector without learned parts can see, whether the shape has changed and the rest has
-stayed. Beside every number stands that of doing nothing.
+With targets at hand, the distance of a translation to its target; without, how much is lost in a cycle. For squares and
+circles, which the detector recognises, whether the shape has changed and the rest is kept. Beside every row stands that
+of the identity.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from condgen.data.batches.captions import to_float, to_uint8
 from condgen.data.datasets.pairs import Pairs, Unpaired
 from condgen.data.sources.sides import open_sides
 from condgen.data.synthetic.detector import Seen, detect
+from condgen.evaluation.base import Findings, Report, register
 from condgen.evaluation.distribution import rgb
-from condgen.evaluation.embed import Example
+from condgen.evaluation.options import TranslationOptions
 from condgen.metrics.image_quality import similarity
 from condgen.pipelines.translator import Translator, with_channels
 
@@ -25,15 +26,15 @@ DRAWN = 500
 """Images of each side that are drawn for a test."""
 IN_A_ROW, SHOWN = 8, 16
 """Images in a row of the sheet, and translations on it."""
-NOTHING = "nothing done"
+IDENTITY = "identity"
 SHAPES = {"squares": "square", "circles": "circle"}
 NEAR, ALIKE = 0.06, 0.2
-"""A thing has stayed where it moved by less than so much of the canvas, and is as large up to so large a share."""
+"""A thing keeps its position if it moves by less than this share of the canvas, its size up to this relative change."""
 
 
-def read_sides(model: Translator, data: str, split: str) -> Unpaired:
-    """Images to judge on, read as those of the training; what was drawn there is drawn anew. With partners where it
-    is known who they are.
+def read_sides(model: Translator, options: TranslationOptions) -> Unpaired:
+    """Images of both sides, read as those of the training; what was drawn for training is drawn anew. Pairs where these
+    are known.
 
     Raises:
         CondgenError: there are none, or they cannot be read.
@@ -41,89 +42,99 @@ def read_sides(model: Translator, data: str, split: str) -> Unpaired:
     trained = model.about.get("reading")
     if not isinstance(trained, dict) or not isinstance(trained.get("origin"), str):
         raise CondgenError(f"{model.name} does not say how its images were read. Export it again.")
-    asked = trained | {"size": model.size, "names": model.sides}
-    if asked.pop("given", True) and not data:
-        raise CondgenError(f"Name the images to judge {model.name} on with --data.")
-    paired = not model.both_ways or bool(asked.get("match")) or asked["origin"] not in ("files", "shapes")
+    how = trained | {"size": model.size, "names": model.sides}
+    if how.pop("given", True) and not options.data:
+        raise CondgenError(f"Name the images to evaluate {model.name} on with --data.")
+    paired = not model.both_ways or bool(how.get("match")) or how["origin"] not in ("files", "shapes")
     try:
-        return open_sides(data, paired, split, 0, DRAWN, **asked)
+        return open_sides(options.data, paired, options.split, 0, DRAWN, **how)
     except TypeError as error:
-        raise CondgenError(f"{model.name} says how its images were read in other words than ours ({error}).") from None
+        raise CondgenError(
+            f"The index of {model.name} says in unknown words how its images were read ({error})."
+        ) from None
+
+
+@register(Translator, options=TranslationOptions)
+def evaluate_translator(model: Translator, options: TranslationOptions, progress: ProgressCallback) -> Findings:
+    """Evaluates a translator on images that training never showed."""
+    return evaluate_translation(model, read_sides(model, options), progress)
 
 
 def evaluate_translation(
-    model: Translator, data: Unpaired, progress: ProgressCallback = lambda share, what: None
-) -> tuple[dict, dict[str, list[Example]]]:
-    """Judges a translator on images that training never saw.
+    model: Translator, data: Unpaired, progress: ProgressCallback = lambda share, message: None
+) -> Findings:
+    """Evaluates a translator.
 
     Args:
-        model: one way or both ways.
-        data: with partners, or none.
+        model: with one direction or both.
+        data: pairs, or images of both sides.
+        progress: called with progress.
 
     Returns:
-        (report, sheets): `sheet` shows images, their translations, and the partners or the way back.
+        The sheet `sheet` shows images, their translations, and the targets or the way back.
     """
-    report: dict = {"kind": "translation", "data": data.name}
+    report: Report = {"kind": "translation", "data": data.name}
     progress(0.1, "translating")
     ways = [(data.a, data.b, model.targets[0])] + ([(data.b, data.a, model.targets[1])] if model.both_ways else [])
     if isinstance(data, Pairs):
         report["translation"] = {}
-        for given, wanted, to in ways:
-            scores = faithful(model, given, wanted, to)
-            for name, row in scores.items():
+        for given, target, to in ways:
+            for name, row in faithful(model, given, target, to).items():
                 report["translation"][f"to {to}" if name == "translated" else f"to {to}, {name}"] = row
     if model.both_ways:
-        progress(0.5, "and back")
-        report["there_and_back"] = {f"by {to}": there_and_back(model, given, to) for given, _, to in ways}
+        progress(0.5, "translating back")
+        report["cycle"] = {f"by {to}": cycle(model, given, to) for given, _, to in ways}
         if set(model.sides) == set(SHAPES):
-            progress(0.8, "looking at the shapes")
+            progress(0.8, "detecting the shapes")
             report["attributes"] = {}
             for given, _, to in ways:
-                done = to_uint8(model.translate(to_float(given), to))
-                for name, images in ((f"to {to}", done), (f"to {to}, {NOTHING}", given)):
+                translated = to_uint8(model.translate(to_float(given), to))
+                for name, images in ((f"to {to}", translated), (f"to {to}, {IDENTITY}", given)):
                     report["attributes"][name] = attributes(given, images, SHAPES[to])
-    return report, {"sheet": [(label, rgb(image), True) for image, label in zip(*sheet_of(model, data))]}
+    return Findings(report, {"sheet": [(label, rgb(image), True) for image, label in zip(*sheet_of(model, data))]})
 
 
-def faithful(model: Translator, given: np.ndarray, wanted: np.ndarray, to: str = "") -> dict[str, dict[str, float]]:
-    """How near translations, and the images as they are, come to their partners, uint8 (N, C, S, S)."""
+def faithful(model: Translator, given: np.ndarray, target: np.ndarray, to: str = "") -> dict[str, dict[str, float]]:
+    """Similarity of translations, and of the images as they are, to their targets, uint8 (N, C, S, S)."""
     x = to_float(given)
-    done = to_float(to_uint8(model.translate(x, to)))
-    y = with_channels(to_float(wanted), done.shape[1])
-    tried = {"translated": done, NOTHING: with_channels(x, y.shape[1])}
-    return {name: likeness(images, y) | {"N": len(y)} for name, images in tried.items()}
+    translated = to_float(to_uint8(model.translate(x, to)))
+    y = with_channels(to_float(target), translated.shape[1])
+    rows = {"translated": translated, IDENTITY: with_channels(x, y.shape[1])}
+    return {name: compare(images, y) | {"N": len(y)} for name, images in rows.items()}
 
 
-def likeness(images: Tensor, truth: Tensor) -> dict[str, float]:
+def compare(images: Tensor, target: Tensor) -> dict[str, float]:
     """`metrics.image_quality.similarity`, and the mean absolute difference of intensities in [0, 1]."""
-    return similarity(images, truth) | {"L1": float((images - truth).abs().mean() / 2)}
+    return similarity(images, target) | {"L1": float((images - target).abs().mean() / 2)}
 
 
-def there_and_back(model: Translator, given: np.ndarray, to: str) -> dict[str, float]:
-    """What is left of images, uint8 (N, C, S, S), that were translated to a side and back; by way of eight bits, so
-    that nothing can be hidden below what an image shows."""
+def cycle(model: Translator, given: np.ndarray, to: str) -> dict[str, float]:
+    """Similarity of images, uint8 (N, C, S, S), to their translations to a side and back.
+
+    What lies between is rounded to eight bits: no information can be hidden below what an image shows.
+    """
     x = to_float(given)
     there = to_float(to_uint8(model.translate(x, to)))
     back = next(side for side in model.targets if side != to)
-    return likeness(model.translate(there, back), x) | {"N": len(x)}
+    return compare(model.translate(there, back), x) | {"N": len(x)}
 
 
-def attributes(before: np.ndarray, after: np.ndarray, wanted: str) -> dict[str, float]:
-    """Of the things in scenes, uint8 (N, 3, S, S), the share whose shape is the wanted one after translation, and whose
-    colour, place and size are as before; and the share of the scenes that show as many things.
+def attributes(before: np.ndarray, after: np.ndarray, shape: str) -> dict[str, float]:
+    """Of the things in scenes, uint8 (N, 3, S, S), the share with the target shape after translation, and the shares
+    that keep colour, position and size; and the share of the scenes that keep the number of things.
 
-    A thing is held against the one next to it, each against one. One that is gone has kept nothing.
+    Things are matched one to one by distance. One that is gone keeps nothing.
     """
     kept, same_number = [], []
     for things, now in zip(detect(before), detect(after)):
         same_number.append(len(things) == len(now))
-        kept += _kept(things, now, wanted)
+        kept += _kept(things, now, shape)
     shares = np.array(kept, float).reshape(-1, 4).mean(0)
-    told = dict(zip(("shape", "colour", "place", "size"), map(float, shares)))
-    return told | {"number": float(np.mean(same_number)), "N": len(kept)}
+    found = dict(zip(("shape", "colour", "position", "size"), map(float, shares)))
+    return found | {"number": float(np.mean(same_number)), "N": len(kept)}
 
 
-def _kept(things: list[Seen], now: list[Seen], wanted: str) -> list[tuple[bool, bool, bool, bool]]:
+def _kept(things: list[Seen], now: list[Seen], shape: str) -> list[tuple[bool, bool, bool, bool]]:
     apart = np.array([[np.hypot(a.x - b.x, a.y - b.y) for b in now] for a in things]).reshape(len(things), len(now))
     partner = dict(zip(*linear_sum_assignment(apart)))
     out = []
@@ -132,13 +143,13 @@ def _kept(things: list[Seen], now: list[Seen], wanted: str) -> list[tuple[bool, 
             out.append((False,) * 4)
             continue
         b = now[partner[i]]
-        out.append((b.shape == wanted, b.colour == a.colour, apart[i, partner[i]] < NEAR, abs(b.r / a.r - 1) < ALIKE))
+        out.append((b.shape == shape, b.colour == a.colour, apart[i, partner[i]] < NEAR, abs(b.r / a.r - 1) < ALIKE))
     return out
 
 
 def sheet_of(model: Translator, data: Unpaired) -> tuple[list[np.ndarray], list[str]]:
-    """Images uint8 (C, S, S) in rows of eight, and what they are: given, translated, and the partner or the way back;
-    of those that go both ways without partners, first the one and then the other way.
+    """Images uint8 (C, S, S) in rows of eight, and their labels: given, translated, and the target or the way back; of
+    images without targets first the one direction, then the other.
     """
     images, labels = [], []
     if isinstance(data, Pairs):
@@ -147,11 +158,11 @@ def sheet_of(model: Translator, data: Unpaired) -> tuple[list[np.ndarray], list[
             rows = {model.sides[0]: given, "translated": to_uint8(model.translate(to_float(given))), "truth": truth}
             _add(rows, images, labels)
     else:
-        for given, to, own in ((data.a, *model.sides[::-1]), (data.b, *model.sides)):
+        for given, to, side in ((data.a, *model.sides[::-1]), (data.b, *model.sides)):
             x = to_float(given[:IN_A_ROW])
             there = model.translate(x, to)
-            rows = {own: given[:IN_A_ROW], f"to {to}": to_uint8(there)}
-            _add(rows | {"and back": to_uint8(model.translate(there, own))}, images, labels)
+            rows = {side: given[:IN_A_ROW], f"to {to}": to_uint8(there)}
+            _add(rows | {"and back": to_uint8(model.translate(there, side))}, images, labels)
     return images, labels
 
 
@@ -164,10 +175,10 @@ def _add(rows: dict[str, np.ndarray], images: list[np.ndarray], labels: list[str
 
 
 def scores_of(model: Translator, data: Unpaired) -> dict[str, float]:
-    """A few numbers for the curves of a training; of pairs the first is the higher the better."""
+    """Scores for the curves of a training; of pairs, the first one is the higher the better."""
     if isinstance(data, Pairs):
         return {name: x for name, x in faithful(model, data.a, data.b)["translated"].items() if name != "N"}
-    found = {f"cycle L1 by {to}": there_and_back(model, x, to)["L1"] for x, to in zip((data.a, data.b), model.targets)}
+    found = {f"cycle L1 by {to}": cycle(model, x, to)["L1"] for x, to in zip((data.a, data.b), model.targets)}
     if set(model.sides) == set(SHAPES):
         changed = to_uint8(model.translate(to_float(data.a)))
         now = attributes(data.a, changed, SHAPES[model.targets[0]])

@@ -35,11 +35,21 @@ _TOOL_OPTIONS = {
     "--where": "--filter", "--attributes": "--attribute-columns",
 }  # fmt: skip
 OPTIONS = {
-    "benchmark": {"--collection": "--dataset"},
+    "benchmark": {"--collection": "--dataset", "--chapters": "--sections"},
     "data": {"--split": "--split-column", "--attributes": "--attribute-columns"} | _COLUMN_OPTIONS | _READING_OPTIONS,
     "embed": {"--max-bad": "--max-bad-fraction"} | _COLUMN_OPTIONS | _READING_OPTIONS,
     "encode": {"--text-column": "--caption-column"} | _READING_OPTIONS,
-    "evaluate": _COLUMN_OPTIONS | _READING_OPTIONS,
+    "evaluate": {
+        "--against": "--compare-with",
+        "--judge": "--classifiers",
+        "--parts": "--layers",
+        "--pictures": "--images-per-prompt",
+        "--train-pictures": "--train-images",
+        "--tune": "--finetune-images",
+        "--importance": "--importance-samples",
+    }
+    | _COLUMN_OPTIONS
+    | _READING_OPTIONS,
     "latent-space": _TOOL_OPTIONS,
     "search": {"--text-column": "--caption-column"} | _READING_OPTIONS,
     "translate": {"--how": "--resize"},

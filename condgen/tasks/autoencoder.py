@@ -23,7 +23,7 @@ from condgen.data.batches.captions import to_float
 from condgen.data.batches.order import held_out
 from condgen.data.datasets.labels import LabelBatches, LabelledImages
 from condgen.data.sources.open_images import open_any
-from condgen.evaluation.reconstruction import bound_of
+from condgen.evaluation.autoencoder import bound
 from condgen.metrics.image_quality import psnr
 from condgen.nn.specs import ImageSpec
 from condgen.pipelines.base import to_pil
@@ -94,7 +94,7 @@ class AutoencoderTask(Task):
             torch.manual_seed(self.config.seed)
             given = corrupted(taken, self.config.objective)
         back = model.decode(model.encode(given))
-        found = bound_of(model, taken, rng) if model.variational else {}
+        found = bound(model, taken, rng) if model.variational else {}
         scores = ({"bound": -found["nll"]} if found else {}) | {"PSNR": psnr(back, taken)} | found
         return scores, self._sheet(model, taken[:16], given[:16], back[:16])
 

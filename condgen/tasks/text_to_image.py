@@ -438,10 +438,10 @@ class TextToImageTask:
                 place = self.root / "samples" / f"decoder-{step.images:09d}.png"
                 write_bytes(place, png_bytes(sheet(model, self.prompts)))
             if not self.config.data:
-                from condgen.evaluation import scene_eval
+                from condgen.evaluation.scenes import scene_eval
 
                 for side in ("seen", "held_out"):
-                    scores, _ = scene_eval(model, side == "held_out", prompts=12, pictures=1)
+                    scores, _ = scene_eval(model, side == "held_out", prompts=12, images_per_prompt=1)
                     told = {f"{side}/{k}": v for k, v in scores.items()}
                     self.run.log("decoder", step.images, told | {"seconds": step.seconds})
                     self.display.say(f"{step.images:,} images, {side}: " + _told(scores))

@@ -516,38 +516,28 @@ def test_evaluate_hands_its_options_on(condgen, monkeypatch, tiny_folder):
         return {"model": "tiny", "model_id": "0", "prior": {"test": {"cosine": 0.5}}}
 
     monkeypatch.setattr("condgen.evaluation.evaluate", evaluate)
-    numbers = ["--prompts", 3, "--pictures", 2]
+    numbers = ["--prompts", 3, "--images-per-prompt", 2]
     reading = ["--caption-column", "words", "--split-column", "part", "--filter", "", "--resize", "pad"]
     code, out, err = condgen("evaluate", "tiny", *numbers, *reading, "-o", "report", "--json")
     assert code == 0 and json.loads(out)["model"] == "tiny" and "50% half" in err
     chosen = {
-        "out": Path("report"),
-        "data": "",
-        "split": "test",
-        "image_column": None,
-        "caption_column": "words",
-        "split_column": "part",
-        "filter": "",
-        "resize": "pad",
-        "prompts": 3,
-        "pictures": 2,
-        "ablate": 20,
-        "against": [],
-        "parts": "",
-        "per_label": 100,
-        "seeds": None,
-        "judge": None,
-        "combined": (),
-        "inception": None,
-        "features": False,
-        "label_column": None,
-        "templates": [],
-        "train_pictures": 0,
-        "tune": 20_000,
-        "importance": 50,
-    }
+        "out": Path("report"), "features": False, "caption_column": "words", "split_column": "part", "filter": "",
+        "resize": "pad", "prompts": 3, "images_per_prompt": 2,
+    }  # fmt: skip
     assert calls == [(tiny_folder, chosen)]
     assert "| test | 0.500 |" in condgen("evaluate", "tiny")[1]
+
+
+def test_old_names_of_evaluate_and_benchmark_warn_and_work(condgen, monkeypatch, tiny_folder):
+    calls = []
+    found = {"model": "tiny", "model_id": "0"}
+    monkeypatch.setattr("condgen.evaluation.evaluate", lambda model, **chosen: calls.append(chosen) or found)
+    code, _, err = condgen("evaluate", "tiny", "--against", "a", "--against=b", "--pictures", 2, "--parts", "c.parquet")
+    assert code == 0 and "--against is now called --compare-with" in err
+    chosen = {name: calls[0][name] for name in ("compare_with", "images_per_prompt", "layers")}
+    assert chosen == {"compare_with": ["a", "b"], "images_per_prompt": 2, "layers": "c.parquet"}
+    code, _, err = condgen("shelf", "--chapters", "gans")
+    assert code == 2 and "condgen shelf is now called benchmark" in err and "-o docs" in err
 
 
 def test_what_cannot_be_measured_is_null(condgen, tmp_path):
@@ -555,7 +545,7 @@ def test_what_cannot_be_measured_is_null(condgen, tmp_path):
         raise AssertionError(number)
 
     data = captioned(tmp_path / "one", 1)
-    flags = ["--data", data, "--split", "all", "--pictures", 1, "-o", "report"]
+    flags = ["--data", data, "--split", "all", "--images-per-prompt", 1, "-o", "report"]
     code, out, err = condgen("evaluate", "tiny", *flags, "--json")
     report = json.loads(out, parse_constant=refuse)
     assert code == 0 and report["prior"]["test"]["none"]["variance_ratio"] is None and "degrees of freedom" not in err

@@ -18,7 +18,7 @@ from condgen.encoders.clip import CLIPConfig
 from condgen.encoders.interop.freeze import tower_of
 from condgen.encoders.interop.load import load_pair, open_encoder, space_of
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.evaluation import scene_eval
+from condgen.evaluation.scenes import scene_eval
 from condgen.nn.specs import EncoderSpec
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.pipelines.text_to_image import TextToImage
@@ -56,7 +56,7 @@ def test_the_model_paints(run):
     generated = next(model.generate("a red circle above a blue square", steps=2))
     assert generated.image.size == (32, 32) and -1 <= generated.clip_score <= 1
     assert model.clip.size == 48 and model.size == 32
-    assert scene_eval(model, False, prompts=1, pictures=1)[0].keys() >= {"overall"}
+    assert scene_eval(model, False, prompts=1, images_per_prompt=1)[0].keys() >= {"overall"}
 
 
 def test_the_run_goes_on_without_the_folder(run, tmp_path):

@@ -1,4 +1,4 @@
-"""Models of labelled images that are known: they paint from images that are given, or nothing sensible."""
+"""Class-to-image models with known behaviour: they generate images of a pool, or noise."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def digits(rows: slice, values: int = 10) -> LabelledImages:
     return LabelledImages(images[own], (attribute,), labels[own, None].astype(np.float32), "digits")
 
 
-class Painter:
-    """Paints an image of the pool that has the labels that are asked for; `choose` may see it otherwise."""
+class PoolModel:
+    """Generates an image of the pool that fits the condition; subclasses choose otherwise."""
 
-    name, model_id, device, about = "painter", "0", torch.device("cpu"), {}
+    name, model_id, device, about = "pool", "0", torch.device("cpu"), {}
 
     def __init__(self, pool: LabelledImages):
         self.pool, self.attributes, self.size, self.image_channels = (
@@ -39,7 +39,7 @@ class Painter:
         )
 
     def choose(self, fitting: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One of the rows of the pool that fit, as an image."""
+        """An image of the pool that fits."""
         return self.pool.images[rng.choice(fitting)]
 
     def fitting(self, wanted: dict[str, object]) -> np.ndarray:
@@ -52,20 +52,20 @@ class Painter:
         yield Progress(1, 1, to_float(np.stack(chosen)))
 
 
-class Collapsed(Painter):
+class Collapsed(PoolModel):
     """One image of every class."""
 
     def choose(self, fitting, rng):
         return self.pool.images[fitting[0]]
 
 
-class Noise(Painter):
+class NoiseModel(PoolModel):
     def choose(self, fitting, rng):
         return rng.integers(0, 256, self.pool.images.shape[1:], dtype=np.uint8)
 
 
-class Deaf(Painter):
-    """Paints whatever it likes."""
+class IgnoresCondition(PoolModel):
+    """Generates any image of the pool."""
 
     def choose(self, fitting, rng):
         return self.pool.images[rng.integers(len(self.pool))]

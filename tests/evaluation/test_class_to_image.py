@@ -1,4 +1,4 @@
-"""The judge of labelled images, on models that are known: of truth, copies, collapse, noise and deafness."""
+"""Evaluation of class-to-image models with known behaviour: real images, copies, collapse, noise, ignored labels."""
 
 import json
 import math
@@ -13,35 +13,43 @@ from condgen.contracts import CondgenError
 from condgen.data.attributes import Attribute
 from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation import evaluate, markdown
-from condgen.evaluation.class_to_image import evaluate_labels
-from condgen.evaluation.class_to_image_protocol import aligned, never_seen, read_exam, said
-from condgen.evaluation.classifier import ClassifierRun
+from condgen.evaluation.base import register
+from condgen.evaluation.class_to_image import evaluate_class_to_image, evaluate_on
+from condgen.evaluation.class_to_image_protocol import aligned, condition_of, make_protocol, unseen_combinations
+from condgen.evaluation.classifier import ClassifierFitConfig
+from condgen.evaluation.options import ClassToImageOptions
 from condgen.evaluation.report import FILES
-from tests.evaluation.models import Collapsed, Deaf, Noise, Painter, digits
+from tests.evaluation.models import Collapsed, IgnoresCondition, NoiseModel, PoolModel, digits
 from tests.test_errors import refused
 from tests.tiny import tiny_labels
 
 TRAIN, POOL, TEST = slice(0, 700), slice(700, 1300), slice(1300, None)
-QUICK = ClassifierRun(images=5000)
+QUICK = ClassifierFitConfig(images=5000)
+register(PoolModel, options=ClassToImageOptions)(evaluate_class_to_image)
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
-    """name of a painter -> (report, sheets)."""
-    folder = tmp_path_factory.mktemp("judge")
+    """Name of a model -> what was found."""
+    folder = tmp_path_factory.mktemp("classifiers")
+
+    def options(seeds: int) -> ClassToImageOptions:
+        return ClassToImageOptions(per_label=40, seeds=seeds, classifiers=folder)
+
     train, test, pool = digits(TRAIN), digits(TEST), digits(POOL)
-    painters = {"truth": Painter(pool), "copies": Painter(train), "collapsed": Collapsed(pool)}
-    painters |= {"noise": Noise(pool), "deaf": Deaf(pool)}
+    models = {"truth": PoolModel(pool), "copies": PoolModel(train), "collapsed": Collapsed(pool)}
+    models |= {"noise": NoiseModel(pool), "deaf": IgnoresCondition(pool)}
     return {
-        name: evaluate_labels(painter, train, test, 40, (0, 1) if name == "truth" else (0,), folder, run=QUICK)
-        for name, painter in painters.items()
+        name: evaluate_on(model, train, test, options(2 if name == "truth" else 1), QUICK)
+        for name, model in models.items()
     }
 
 
 def of(judged, *path: str) -> dict[str, float]:
     """The same entry of every report."""
     out = {}
-    for name, (report, _) in judged.items():
+    for name, found in judged.items():
+        report = found.report
         for key in path:
             report = next(report[k] for k in report if k.startswith(key))
         out[name] = report
@@ -49,24 +57,26 @@ def of(judged, *path: str) -> dict[str, float]:
 
 
 def test_the_classifier_is_good_and_says_so(judged):
-    report, _ = judged["truth"]
-    assert report["judge"]["label, right on real test images"] > 0.93
-    assert report["accuracy"]["overall"]["real"] == pytest.approx(report["judge"]["label, right on real test images"])
-    assert len({r["judge"]["features"] for r, _ in judged.values()}) == 1, "one classifier for all"
+    report = judged["truth"].report
+    assert report["classifier"]["label, accuracy on test images"] > 0.93
+    assert report["accuracy"]["overall"]["real"] == pytest.approx(
+        report["classifier"]["label, accuracy on test images"]
+    )
+    assert len({found.report["classifier"]["features"] for found in judged.values()}) == 1, "one classifier for all"
 
 
 def test_accuracy_tells_whether_the_label_is_painted(judged):
     found = of(judged, "accuracy", "overall", "generated")
     assert min(found["truth"], found["copies"]) > 0.9 and found["collapsed"] >= 0.8
     assert max(found["noise"], found["deaf"]) < 0.25
-    lines = judged["truth"][0]["accuracy"]
+    lines = judged["truth"].report["accuracy"]
     assert lines["3"]["N"] == 40 and lines["overall"]["N"] == 400 and lines["overall"]["sd"] < 0.03
-    assert judged["noise"][0]["accuracy"]["overall"]["sd"] is math.nan or math.isnan(
+    assert judged["noise"].report["accuracy"]["overall"]["sd"] is math.nan or math.isnan(
         of(judged, "accuracy", "overall", "sd")["noise"]
     )
-    confusion = judged["deaf"][0]["confusion"]
+    confusion = judged["deaf"].report["confusion"]
     assert all(sum(row.values()) == pytest.approx(1) for row in confusion.values())
-    assert judged["truth"][0]["confusion"]["asked 0"]["0"] > 0.9
+    assert judged["truth"].report["confusion"]["asked 0"]["0"] > 0.9
 
 
 def test_distances_are_near_the_floor_for_the_truth_alone(judged):
@@ -80,7 +90,7 @@ def test_distances_are_near_the_floor_for_the_truth_alone(judged):
 
 
 def test_distances_are_named_by_their_features_and_never_fid(judged):
-    report, _ = judged["truth"]
+    report = judged["truth"].report
     assert all(name.split(" (")[1].startswith("features: classifier of digits, ") for name in report["distances"])
     assert "FID" not in json.dumps(report)
     assert all(line["N"] == line["N real"] > 100 for line in report["distances"].values())
@@ -97,7 +107,7 @@ def test_coverage_tells_collapse(judged):
 def test_copies_are_found_and_shown(judged):
     found = of(judged, "memorisation", "memorised", "generated")
     assert found["copies"] == 1 and max(found[name] for name in ("truth", "noise")) < 0.08
-    sheet = judged["copies"][1]["neighbours"]
+    sheet = judged["copies"].sheets["neighbours"]
     pairs = list(zip(sheet[::2], sheet[1::2]))
     assert len(pairs) == 24 and all((own == there).all() for (_, own, _), (_, there, _) in pairs)
     assert "closeness 0.00" in sheet[0][0] and sheet[1][0].startswith("training image")
@@ -112,24 +122,35 @@ def test_what_is_painted_teaches_a_classifier_as_much_as_it_is_worth(judged):
 
 
 def test_the_sheet_marks_what_the_judge_sees_otherwise(judged):
-    assert [caption for caption, *_ in judged["truth"][1]["sheet"]] == [str(k) for k in range(10) for _ in range(8)]
+    assert [caption for caption, *_ in judged["truth"].sheets["sheet"]] == [str(k) for k in range(10) for _ in range(8)]
     assert (
-        sum(ok for *_, ok in judged["truth"][1]["sheet"]) > 70 > 30 > sum(ok for *_, ok in judged["deaf"][1]["sheet"])
+        sum(ok for *_, ok in judged["truth"].sheets["sheet"])
+        > 70
+        > 30
+        > sum(ok for *_, ok in judged["deaf"].sheets["sheet"])
     )
 
 
 def test_the_report_is_written_and_reads_well(judged, tmp_path, monkeypatch):
-    report, sheets = judged["truth"]
+    findings = judged["truth"]
     monkeypatch.setattr("condgen.evaluation.class_to_image.read_labelled", lambda *_: (digits(TRAIN), digits(TEST)))
-    asked = {}
+    asked = []
     monkeypatch.setattr(
-        "condgen.evaluation.class_to_image.evaluate_labels", lambda *a, **more: asked.update(more) or (report, sheets)
+        "condgen.evaluation.class_to_image.evaluate_on",
+        lambda model, train, test, options, progress: asked.append(options) or findings,
     )
-    found = evaluate(Painter(digits(POOL)), out=tmp_path)
-    assert asked["judge"] == tmp_path / "judge"
+    found = evaluate(PoolModel(digits(POOL)), out=tmp_path)
+    assert asked[0].classifiers == tmp_path / "classifiers"
     assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(found))
     told = (tmp_path / "report.md").read_text()
-    for line in ("## judge", "## confusion", "| overall |", "| memorised |", "| painting |", "features: classifier of"):
+    for line in (
+        "## classifier",
+        "## confusion",
+        "| overall |",
+        "| memorised |",
+        "| generation |",
+        "features: classifier of",
+    ):
         assert line in told, line
     assert all((tmp_path / f"{name}.png").stat().st_size > 1000 for name in ("sheet", "neighbours"))
     assert markdown(found) == told
@@ -154,7 +175,7 @@ def written(rows: slice, without: tuple[int, int] | None) -> LabelledImages:
     return LabelledImages(images, (*data.attributes, INK, AGE), targets, "written digits")
 
 
-class ForgetsInk(Painter):
+class ForgetsInk(PoolModel):
     """Paints a 3 always pale."""
 
     def fitting(self, wanted):
@@ -164,15 +185,16 @@ class ForgetsInk(Painter):
 def test_combinations_that_training_never_showed_are_told_apart():
     train, test, pool = (written(rows, None) for rows in (slice(0, 350), slice(350, 500), slice(500, None)))
     train = written(slice(0, 350), (3, 1))
-    report, sheets = evaluate_labels(ForgetsInk(pool), train, test, 10, (0,), run=QUICK)
-    seen, new = report["accuracy_seen"], report["accuracy_never_seen"]
-    assert set(seen) == set(new) == {"label", "ink", "all of them"}
+    found = evaluate_on(ForgetsInk(pool), train, test, ClassToImageOptions(per_label=10, seeds=1), QUICK)
+    report, sheets = found.report, found.sheets
+    seen, new = report["accuracy_seen"], report["accuracy_unseen"]
+    assert set(seen) == set(new) == {"label", "ink", "all attributes"}
     assert min(seen["label"]["generated"], seen["ink"]["generated"], new["label"]["generated"]) > 0.85
-    assert new["ink"]["generated"] < 0.15 and new["all of them"]["generated"] < 0.15
+    assert new["ink"]["generated"] < 0.15 and new["all attributes"]["generated"] < 0.15
     assert seen["label"]["N"] == 100 and 8 <= new["label"]["N"] <= 30
     assert set(report["classifier_trained_on_generated"]) == {"label", "ink"}
     assert "confusion" not in report and len(sheets["sheet"]) >= 32
-    assert "## accuracy never seen" in markdown({"model": "m", "model_id": "0", **report})
+    assert "## accuracy unseen" in markdown({"model": "m", "model_id": "0", **report})
 
 
 def test_never_seen_looks_at_the_factors_it_is_told():
@@ -184,11 +206,11 @@ def test_never_seen_looks_at_the_factors_it_is_told():
 
     train = data([0, 0, 0, 1.5], [1, 1, 1, 0], [0, 1, math.nan, 0])
     test = data([0, 0, 0, 9], [0, 0, 1, 0], [0, 1, math.nan, 3], [0, 1, 0, 0], [1, 0, 0, 0])
-    assert never_seen(train, test).tolist() == [False, True, False, True, True]
-    assert never_seen(train, test, ("a", "b")).tolist() == [False, False, False, False, True]
+    assert unseen_combinations(train, test).tolist() == [False, True, False, True, True]
+    assert unseen_combinations(train, test, ("a", "b")).tolist() == [False, False, False, False, True]
     for wrong in ("age", "d"):
         with pytest.raises(CondgenError, match=wrong):
-            never_seen(train, test, ("a", wrong))
+            unseen_combinations(train, test, ("a", wrong))
 
 
 def test_data_is_read_by_the_factors_of_the_model():
@@ -202,39 +224,43 @@ def test_data_is_read_by_the_factors_of_the_model():
     years = replace(data, attributes=(AGE,), targets=data.targets)
     other = aligned(years, (Attribute("age", mean=0.0, sd=1.0),))
     assert np.allclose(other.targets, data.targets * 5 + 30)
-    with pytest.raises(CondgenError, match=r"digits tells label of its images.*age"):
+    with pytest.raises(CondgenError, match=r"digits has the attributes label.*age"):
         aligned(data, (AGE,))
 
 
 def test_codes_are_asked_by_name():
     attributes = (Attribute("label", ("cat", "dog")), INK, AGE)
-    assert said(attributes, np.array([1, math.nan, 2], np.float32)) == {"label": "dog", "age": 40.0}
+    assert condition_of(attributes, np.array([1, math.nan, 2], np.float32)) == {"label": "dog", "age": 40.0}
 
 
 def test_as_many_of_every_class_as_there_are_stand_against_each_other():
     train, test = digits(slice(0, 300)), digits(slice(300, 400))
-    exam = read_exam(train.attributes, train, test, 12)
-    assert len(exam.targets) == 120
-    for rows, targets in ((exam.against, test.targets), (exam.held, exam.targets), (exam.real(0), train.targets)):
+    protocol = make_protocol(train.attributes, train, test, 12)
+    assert len(protocol.targets) == 120
+    for rows, targets in (
+        (protocol.reference, test.targets),
+        (protocol.compared, protocol.targets),
+        (protocol.real_rows(0), train.targets),
+    ):
         counts = np.bincount(targets[rows, 0].astype(int), minlength=10)
         assert (counts == np.minimum(12, np.bincount(test.labels, minlength=10))).all()
-    assert set(exam.real(0)) != set(exam.real(1))
+    assert set(protocol.real_rows(0)) != set(protocol.real_rows(1))
 
 
 def test_what_cannot_be_judged_is_refused():
     train, test = digits(slice(0, 100)), digits(slice(100, 140))
     with pytest.raises(CondgenError, match="numbers alone"):
-        read_exam((AGE,), replace(train, attributes=(AGE,)), replace(test, attributes=(AGE,)), 5)
+        make_protocol((AGE,), replace(train, attributes=(AGE,)), replace(test, attributes=(AGE,)), 5)
     with pytest.raises(CondgenError, match="no combinations"):
-        read_exam(train.attributes, train, test, 5, ("label",))
+        make_protocol(train.attributes, train, test, 5, ("label",))
     with pytest.raises(CondgenError, match="in both training and test"):
-        read_exam(train.attributes, train, replace(test, targets=np.full_like(test.targets, math.nan)), 5)
-    with pytest.raises(CondgenError, match=r"--caption-column.*models of captions"):
-        evaluate(Painter(train), caption_column="words")
+        make_protocol(train.attributes, train, replace(test, targets=np.full_like(test.targets, math.nan)), 5)
+    with pytest.raises(CondgenError, match=r"--caption-column.*text-to-image models"):
+        evaluate(PoolModel(train), caption_column="words")
     with pytest.raises(CondgenError, match="--per-label"):
-        evaluate(Painter(train), per_label=0)
+        evaluate(PoolModel(train), per_label=0)
     with pytest.raises(CondgenError, match="--data"):
-        evaluate(Painter(train))
+        evaluate(PoolModel(train))
 
 
 # on the command line
@@ -243,7 +269,9 @@ def test_what_cannot_be_judged_is_refused():
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
     """The folder of an untrained model of digits, and a judge that learns for a moment."""
-    monkeypatch.setattr("condgen.evaluation.class_to_image.ClassifierRun", lambda: ClassifierRun(images=512))
+    monkeypatch.setattr(
+        "condgen.evaluation.class_to_image.ClassifierFitConfig", lambda: ClassifierFitConfig(images=512)
+    )
     model = tiny_labels(attributes=digits(slice(0, 1)).attributes)
     model.about |= {
         "data": "digits",
@@ -254,7 +282,7 @@ def stand_in(tmp_path, monkeypatch):
 
 
 def test_a_model_of_labels_is_judged_on_its_own_data(condgen, stand_in):
-    flags = ("--per-label", 3, "--seeds", 2, "-o", "report", "--judge", "classifiers")
+    flags = ("--per-label", 3, "--seeds", 2, "-o", "report", "--classifiers", "classifiers")
     code, out, err = condgen("evaluate", stand_in, *flags, "--json", "--card")
     assert code == 0, err
     report = json.loads(out)
@@ -271,16 +299,16 @@ def test_a_model_of_labels_is_judged_on_its_own_data(condgen, stand_in):
 def test_what_does_not_fit_a_model_of_labels_is_refused(condgen, stand_in):
     Path("text.pth").write_text("no weights")
     for flags, word in (
-        (("--parts", "parts.parquet", "--data", "digits"), "--parts"),
+        (("--layers", "parts.parquet", "--data", "digits"), "--layers"),
         (("--caption-column", "caption"), "--caption-column"),
         (("--seeds", "0"), "--seeds"),
         (("--data", "missing"), "missing"),
         (("--combined", "label,ink"), "no combinations"),
         (("--inception", "text.pth"), "text.pth"),
-        (("--judge", "text.pth"), "text.pth"),
+        (("--classifiers", "text.pth"), "text.pth"),
     ):
         refused(condgen("evaluate", stand_in, *flags), word)
-    refused(condgen("evaluate", "tiny", "--per-label", 5), "--per-label", "models of labels")
+    refused(condgen("evaluate", "tiny", "--per-label", 5), "--per-label", "class-to-image models")
     index = stand_in / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"data": "my digits"}))
     refused(condgen("evaluate", stand_in), "my digits", "--data")

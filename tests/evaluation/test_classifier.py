@@ -15,22 +15,22 @@ from condgen.data.sources.labels import open_labelled
 from condgen.evaluation.classifier import (
     Classifier,
     ClassifierConfig,
-    ClassifierRun,
+    ClassifierFitConfig,
     ClassifierTraining,
+    cache_key,
+    cached_classifier,
     features_of,
-    kept_classifier,
-    key_of,
-    seen_in,
+    predict,
     train_classifier,
 )
 from tests.evaluation.models import digits
 
 FASHION = Path(__file__).resolve().parents[3] / "shared" / "data" / "fashion-mnist"
-QUICK = ClassifierRun(images=2000)
+QUICK = ClassifierFitConfig(images=2000)
 
 
 def right(classifier: Classifier, data: LabelledImages) -> float:
-    return float((seen_in(classifier, features_of(classifier, data.images))[:, 0] == data.labels).mean())
+    return float((predict(classifier, features_of(classifier, data.images))[:, 0] == data.labels).mean())
 
 
 def test_digits_are_nearly_all_right_in_seconds():
@@ -48,7 +48,7 @@ def test_any_size_and_both_numbers_of_colours(size, image_channels):
     batch = {"image": torch.randn(3, image_channels, size, size)} | coded(targets)
     training.loss(batch)["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in training.parameters())
-    seen = seen_in(classifier, features_of(classifier, np.zeros((4, image_channels, size, size), np.uint8)))
+    seen = predict(classifier, features_of(classifier, np.zeros((4, image_channels, size, size), np.uint8)))
     assert seen.shape == (4, 3) and (seen[:, 1] == -1).all() and (seen[:, 2] < 3).all()
 
 
@@ -73,7 +73,7 @@ def test_nothing_labelled_is_refused():
         (np.full((20, 1), np.nan, np.float32), data.attributes),
         (data.targets, (Attribute("age"),)),
     ):
-        with pytest.raises(CondgenError, match="nothing to judge"):
+        with pytest.raises(CondgenError, match="nothing to evaluate by"):
             train_classifier(replace(data, targets=targets, attributes=attributes), QUICK)
 
 
@@ -90,17 +90,17 @@ def test_it_is_trained_once_and_kept(tmp_path, monkeypatch):
     state = torch.get_rng_state()
     again = train_classifier(data, QUICK)
     assert torch.equal(state, torch.get_rng_state()), "nobody else's random numbers are touched"
-    first = kept_classifier(data, tmp_path, QUICK)
+    first = cached_classifier(data, tmp_path, QUICK)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters())), "always the same"
     monkeypatch.setattr("condgen.evaluation.classifier.train_classifier", None)
-    second = kept_classifier(data, tmp_path, QUICK)
+    second = cached_classifier(data, tmp_path, QUICK)
     assert torch.equal(features_of(first, data.images), features_of(second, data.images))
     (place,) = tmp_path.iterdir()
-    assert place.name == f"classifier-{key_of(data, QUICK)}"
+    assert place.name == f"classifier-{cache_key(data, QUICK)}"
     weights = place / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(CondgenError, match=r"model\.safetensors"):
-        kept_classifier(data, tmp_path, QUICK)
+        cached_classifier(data, tmp_path, QUICK)
 
 
 def test_the_key_names_everything_that_matters():
@@ -111,19 +111,19 @@ def test_the_key_names_everything_that_matters():
     targets[4] = (targets[4] + 1) % 10
     (own,) = data.attributes
     keys = [
-        key_of(data, QUICK),
-        key_of(replace(data, images=other), QUICK),
-        key_of(replace(data, targets=targets), QUICK),
-        key_of(replace(data, attributes=(replace(own, values=own.values[::-1]),)), QUICK),
-        key_of(data, replace(QUICK, seed=1)),
-        key_of(replace(data, images=data.images.reshape(50, 1, 8, 8)[:, :, ::-1]), QUICK),
+        cache_key(data, QUICK),
+        cache_key(replace(data, images=other), QUICK),
+        cache_key(replace(data, targets=targets), QUICK),
+        cache_key(replace(data, attributes=(replace(own, values=own.values[::-1]),)), QUICK),
+        cache_key(data, replace(QUICK, seed=1)),
+        cache_key(replace(data, images=data.images.reshape(50, 1, 8, 8)[:, :, ::-1]), QUICK),
     ]
     assert len(set(keys)) == len(keys)
-    assert keys[0] == key_of(digits(slice(0, 50)), QUICK) == key_of(replace(data, name="elsewhere"), QUICK)
+    assert keys[0] == cache_key(digits(slice(0, 50)), QUICK) == cache_key(replace(data, name="elsewhere"), QUICK)
 
 
 def test_flips_are_off_unless_asked_for():
-    assert not ClassifierRun().flip
+    assert not ClassifierFitConfig().flip
     data = digits(slice(0, 50))
     plain, flipped = (train_classifier(data, replace(QUICK, flip=flip)) for flip in (False, True))
     assert not torch.equal(features_of(plain, data.images), features_of(flipped, data.images))

@@ -1,4 +1,4 @@
-"""The judge of representations, on eyes that are known (truth, noise, pixels), and on networks of every kind."""
+"""Evaluation of representations: of known features (labels, noise, pixels), and of networks of every kind."""
 
 import io
 import json
@@ -13,6 +13,7 @@ from PIL import Image
 
 from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
 from condgen.baselines.gans import Gan, GanConfig, GanCritic
+from condgen.baselines.pca import PrincipalComponents
 from condgen.contracts import CondgenError
 from condgen.data.batches.captions import to_float
 from condgen.decoders.cgan import CganObjective, CganTraining
@@ -21,10 +22,11 @@ from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.evaluation import evaluate, markdown
-from condgen.evaluation.embedding_plot import space_sheet
-from condgen.evaluation.features import Components, Eyes, Pixels, features_of, rows_of, see
-from condgen.evaluation.finetune import some_of, tune
-from condgen.evaluation.representations import Asked, ByClass, evaluate_features
+from condgen.evaluation.embedding_plot import plot_embedding
+from condgen.evaluation.features import FeatureExtractor, PcaFeatures, Pixels, extract, feature_extractor, rows_of
+from condgen.evaluation.finetune import finetune, some_of
+from condgen.evaluation.options import RepresentationOptions
+from condgen.evaluation.representations import ClassEvaluation, evaluate_representations
 from condgen.metrics.probes import linear_probe
 from condgen.nn.specs import EncoderSpec, ImageSpec
 from condgen.pipelines.class_to_image import ClassToImage
@@ -78,7 +80,7 @@ class Knows(TextImageEncoder):
         return self.means[[next(k for k, word in enumerate(WORDS) if word in text) for text in texts]]
 
 
-class Noise(Eyes):
+class Noise(FeatureExtractor):
     """Numbers that have nothing to do with the images."""
 
     def forward(self, images):
@@ -93,23 +95,23 @@ def models(tmp_path):
     return tmp_path
 
 
-# Eyes -----------------------------------------------------------------------------------------------------------------
+# Feature extractors ---------------------------------------------------------------------------------------------------
 
 
 def test_every_kind_of_model_has_its_features():
     images = to_float(TRAIN.images[:5])
     rgb = images.expand(-1, 3, -1, -1)
     encoder, clip, cvae = tiny_encoder(), tiny_clip(), tiny_labels("cvae")
-    assert torch.equal(features_of(encoder)(rgb), encoder.net(rgb))
-    assert torch.equal(features_of(clip)(rgb), clip.net.features(rgb))
-    assert torch.equal(features_of(clip.net)(rgb), clip.net.features(rgb))
-    assert features_of(cvae)(images).shape == (5, cvae.decoder.config.latent)
+    assert torch.equal(feature_extractor(encoder)(rgb), encoder.net(rgb))
+    assert torch.equal(feature_extractor(clip)(rgb), clip.net.features(rgb))
+    assert torch.equal(feature_extractor(clip.net)(rgb), clip.net.features(rgb))
+    assert feature_extractor(cvae)(images).shape == (5, cvae.decoder.config.latent)
     whole = tiny_model()
     wide = torch.zeros(2, 3, 32, 32)
-    assert torch.equal(features_of(whole)(wide), whole.clip.features(wide))
+    assert torch.equal(feature_extractor(whole)(wide), whole.clip.features(wide))
     assert torch.equal(Pixels(8, 1)(images), images.flatten(1))
     with pytest.raises(CondgenError, match="diffusion"):
-        features_of(tiny_labels("diffusion"))
+        feature_extractor(tiny_labels("diffusion"))
 
 
 def test_the_posterior_is_told_no_label():
@@ -118,7 +120,7 @@ def test_the_posterior_is_told_no_label():
     targets = torch.zeros(4, 3)
     nothing = model.decoder.cond_encoder({"targets": targets, "has_targets": torch.zeros(4, 3, dtype=torch.bool)})
     images = to_float(TRAIN.images[:4])
-    assert torch.equal(features_of(model)(images), model.decoder.encoder(images, nothing)[0])
+    assert torch.equal(feature_extractor(model)(images), model.decoder.encoder(images, nothing)[0])
 
 
 def test_the_critic_of_a_gan_comes_from_its_run(tmp_path):
@@ -127,35 +129,35 @@ def test_the_critic_of_a_gan_comes_from_its_run(tmp_path):
     training = CganTraining(model.decoder, CganObjective(), DecoderObjective())
     model.save(tmp_path / "model")
     with pytest.raises(CondgenError, match="folder of the run"):
-        features_of(model)
+        feature_extractor(model)
     model = ClassToImage.load(tmp_path / "model")
     model.path = tmp_path / "model"
     with pytest.raises(CondgenError, match="folder of the run"):
-        features_of(model)
+        feature_extractor(model)
     state = training.state_dict() | {"decoder.generator.out.bias": torch.full((4,), 7.0)}
     checkpoint.save(tmp_path / "checkpoints" / "decoder", 5, {"model": state}, {}, {})
     images = to_float(TRAIN.images[:4])
-    eyes = features_of(model)
+    extractor = feature_extractor(model)
     assert not (model.decoder.generator.out.bias == 7).any(), "what paints is as it was"
     phi = training.critic.phi(images, 0.0)
-    assert torch.equal(eyes(images), phi) and phi.std() > 0
+    assert torch.equal(extractor(images), phi) and phi.std() > 0
     match = torch.randn(4, phi.shape[1])
     expected = training.critic.real(phi)[:, 0] + (phi * match).sum(1) / math.sqrt(phi.shape[1])
     assert torch.equal(training.critic(images, match, 0.0), expected)
-    assert not torch.equal(eyes.untrained()(images), phi) and eyes.untrained()(images).shape == phi.shape
+    assert not torch.equal(extractor.untrained()(images), phi) and extractor.untrained()(images).shape == phi.shape
     other = tiny_labels("cgan", attributes=tiny_labels().attributes[:1])
     other.path = model.path
     with pytest.raises(CondgenError, match="another network"):
-        features_of(other)
+        feature_extractor(other)
 
 
 def test_the_control_is_the_same_architecture_and_knows_nothing_of_the_training():
     own, other = tiny_encoder(1), tiny_encoder(2)
     images = to_float(TRAIN.images[:3]).expand(-1, 3, -1, -1)
-    before = features_of(own)(images)
-    first, second = features_of(own).untrained(), features_of(other).untrained()
+    before = feature_extractor(own)(images)
+    first, second = feature_extractor(own).untrained(), feature_extractor(other).untrained()
     assert torch.equal(first(images), second(images)) and not torch.equal(first(images), before)
-    assert torch.equal(features_of(own)(images), before), "the trained network is as it was"
+    assert torch.equal(feature_extractor(own)(images), before), "the trained network is as it was"
 
 
 def test_who_brings_trained_weights_has_no_control():
@@ -173,22 +175,23 @@ def test_rows_have_one_control_for_each_architecture():
     names = [row.name for row in rows]
     assert names[:3] == ["tinysee", f"tinysee ({'0' * 8})", "tinyclip"] and not notes
     assert names[3:] == ["random network (tinysee)", "random network (tinyclip)", "raw pixels"]
-    assert [bool(row.words) for row in rows] == [False, False, True, False, True, False]
+    assert [bool(row.encoder) for row in rows] == [False, False, True, False, True, False]
 
 
 def test_features_that_are_no_numbers_are_refused():
     encoder = tiny_encoder()
     encoder.net.body.stem.weight.data.fill_(math.nan)
     with pytest.raises(CondgenError, match="finite"):
-        see(features_of(encoder), np.repeat(TRAIN.images[:3], 3, 1))
+        extract(feature_extractor(encoder), np.repeat(TRAIN.images[:3], 3, 1))
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------
 
 
-def judged(*models, **more):
-    report, sheets, pictures = evaluate_features(models, Asked("digits", "test", {}), images=0, **more)
-    return report, sheets, pictures
+def evaluated(model, *others, images=0):
+    return evaluate_representations(
+        model, RepresentationOptions(data="digits", finetune_images=images, compare_with=others)
+    )
 
 
 def test_pixels_are_judged_as_scikit_learn_judges_them():
@@ -200,7 +203,7 @@ def test_pixels_are_judged_as_scikit_learn_judges_them():
     train, test = (open_labelled("digits", 8, 1, split=split) for split in ("train", "test"))
     scale = StandardScaler().fit(train.images.reshape(len(train), -1) / 127.5)
     x, asked = (scale.transform(data.images.reshape(len(data), -1) / 127.5) for data in (train, test))
-    report, *_ = judged(tiny_encoder())
+    report = evaluated(tiny_encoder()).report
     line = report["features"]["raw pixels"]
     other = LogisticRegression(C=1 / (line["penalty"] * len(x)), max_iter=2000).fit(x, train.labels)
     assert line["linear probe"] == pytest.approx(other.score(asked, test.labels), abs=0.012)
@@ -212,25 +215,27 @@ def test_pixels_are_judged_as_scikit_learn_judges_them():
 
 @pytest.mark.filterwarnings("ignore:.*has never read")
 def test_zero_shot_is_told_where_there_are_words():
-    report, _, pictures = judged(Knows(), tiny_encoder())
+    found = evaluated(Knows(), tiny_encoder())
+    report = found.report
     table = report["features"]
     assert table["knows"]["zero-shot"] > 0.8 > 0.3 > table["random network (knows)"]["zero-shot"]
     assert "zero-shot" not in table["tinysee"] and "zero-shot" not in table["raw pixels"]
-    assert table["the largest class"]["zero-shot"] < 0.2 and len(report["templates"]) >= 5
+    assert table["majority class"]["zero-shot"] < 0.2 and len(report["templates"]) >= 5
     knows = Knows()
     for data, templates in (("digits", ["a handwritten {}"]), ("emoji", report["templates"])):
         knows.about |= {"data": data, "reading": {"templates": ["a handwritten {}"]}}
-        judge = ByClass(rows_of([knows])[0], Asked("digits", "test", {}), (), 0, 1, lambda *_: None, "cpu")
-        assert judge.templates == templates, "those of the training, where it was on these data"
-    assert pictures["space"].startswith(b"\x89PNG")
+        options = RepresentationOptions(data="digits", finetune_images=0)
+        by_class = ClassEvaluation(rows_of([knows])[0], options, lambda *_: None, "cpu")
+        assert by_class.templates == templates, "those of the training, where it was on these data"
+    assert found.figures["space"].startswith(b"\x89PNG")
 
 
 def test_noise_is_at_chance(monkeypatch):
     torch.manual_seed(0)
     encoder = tiny_encoder()
-    monkeypatch.setattr("condgen.evaluation.features.features_of", lambda model: Noise(8, 1))
-    report, *_ = judged(encoder)
-    line, chance = report["features"]["tinysee"], report["features"]["the largest class"]["kNN"]
+    monkeypatch.setattr("condgen.evaluation.features.feature_extractor", lambda model: Noise(8, 1))
+    report = evaluated(encoder).report
+    line, chance = report["features"]["tinysee"], report["features"]["majority class"]["kNN"]
     error = report["counts"]["standard error, at most"]
     assert max(line["kNN"], line["linear probe"]) < chance + 4 * error
     assert report["features"]["raw pixels"]["kNN"] > 0.85
@@ -244,26 +249,26 @@ def test_some_labels_are_some_of_every_class():
 
 
 def test_training_on_labels_helps_and_leaves_the_encoder_alone():
-    eyes = features_of(tiny_encoder())
+    extractor = feature_extractor(tiny_encoder())
     train, test = ((np.repeat(data.images, 3, 1), data.labels) for data in (TRAIN, TEST))
-    before = {name: value.clone() for name, value in eyes.state_dict().items()}
-    seen, asked = see(eyes, train[0]), see(eyes, test[0])
+    before = {name: value.clone() for name, value in extractor.state_dict().items()}
+    seen, asked = extract(extractor, train[0]), extract(extractor, test[0])
     probe = linear_probe(seen, torch.from_numpy(train[1]), 10)
     frozen = (probe(asked).numpy() == test[1]).mean()
     counted = []
-    trained = tune(eyes, probe, train, test, 6400, done=counted.append)
+    trained = finetune(extractor, probe, train, test, 6400, done=counted.append)
     assert trained > frozen + 0.1 and sum(counted) == 6400
-    assert all(torch.equal(value, before[name]) for name, value in eyes.state_dict().items())
-    assert tune(eyes, probe, train, test, 640) == tune(eyes, probe, train, test, 640)
+    assert all(torch.equal(value, before[name]) for name, value in extractor.state_dict().items())
+    assert finetune(extractor, probe, train, test, 640) == finetune(extractor, probe, train, test, 640)
 
 
 def test_only_what_makes_features_is_trained():
-    from condgen.evaluation.finetune import Tuning
+    from condgen.evaluation.finetune import FineTuning
     from condgen.metrics.probes import Probe
 
-    eyes = features_of(tiny_clip())
-    width = eyes(torch.zeros(1, 3, 8, 8)).shape[1]
-    training = Tuning(eyes, Probe(torch.randn(10, width), torch.zeros(10), 1.0, {}), torch.zeros(2, 3, 8, 8))
+    extractor = feature_extractor(tiny_clip())
+    width = extractor(torch.zeros(1, 3, 8, 8)).shape[1]
+    training = FineTuning(extractor, Probe(torch.randn(10, width), torch.zeros(10), 1.0, {}), torch.zeros(2, 3, 8, 8))
     trained = {name for name, own in training.named_parameters() if own.requires_grad}
     assert "head.weight" in trained and any("backbone" in name for name in trained)
     assert not any("text" in name or "log_scale" in name or "image.out" in name for name in trained)
@@ -271,8 +276,8 @@ def test_only_what_makes_features_is_trained():
 
 def test_a_space_is_drawn_whatever_the_features():
     images = TEST.images[:40]
-    collapsed = space_sheet(torch.ones(40, 5), images)
-    small = space_sheet(torch.randn(5, 3), np.repeat(images[:5], 3, 1), TEST.labels[:5], WORDS)
+    collapsed = plot_embedding(torch.ones(40, 5), images)
+    small = plot_embedding(torch.randn(5, 3), np.repeat(images[:5], 3, 1), TEST.labels[:5], WORDS)
     for png in (collapsed, small):
         picture = Image.open(io.BytesIO(png))
         assert picture.width > 2000 and len(picture.resize((50, 50)).getcolors(2500)) > 3
@@ -282,17 +287,19 @@ def test_a_space_is_drawn_whatever_the_features():
 
 
 def test_an_encoder_is_judged_by_the_command(condgen, models):
-    flags = ("--data", "digits", "--tune", 128, "--train-pictures", 400, "--seeds", 2)
-    code, out, _ = condgen("evaluate", models / "clip", "--against", models / "see", *flags, "-o", "report", "--json")
+    flags = ("--data", "digits", "--finetune-images", 128, "--train-images", 400, "--seeds", 2)
+    code, out, _ = condgen(
+        "evaluate", models / "clip", "--compare-with", models / "see", *flags, "-o", "report", "--json"
+    )
     report = json.loads(out)
-    assert code == 0 and report["kind"] == "features" and report["counts"]["training images"] == 400
+    assert code == 0 and report["kind"] == "representations" and report["counts"]["training images"] == 400
     rows = ["tinyclip", "tinysee", "random network (tinyclip)", "random network (tinysee)", "raw pixels"]
-    assert [*report["features"]] == [*rows, "the largest class"] and [*report["collapse"]] == rows
+    assert [*report["features"]] == [*rows, "majority class"] and [*report["collapse"]] == rows
     assert report["features"]["raw pixels"]["kNN"] > 0.8
-    assert set(report["new_head"]) == {"1% of the labels", "10% of the labels", "100% of the labels"}
-    line = report["new_head"]["10% of the labels"]["tinyclip"]
+    assert set(report["fine_tuning"]) == {"1% of the labels", "10% of the labels", "100% of the labels"}
+    line = report["fine_tuning"]["10% of the labels"]["tinyclip"]
     assert line["N"] == 40 and line["seeds"] == 2 and {"frozen", "trained", "sd trained"} <= set(line)
-    assert "trained" not in report["new_head"]["100% of the labels"]["raw pixels"]
+    assert "trained" not in report["fine_tuning"]["100% of the labels"]["raw pixels"]
     assert json.loads(Path("report/report.json").read_text()) == report
     text = Path("report/report.md").read_text()
     assert "## features" in text and "### 10% of the labels" in text and markdown(report) == text
@@ -301,10 +308,10 @@ def test_an_encoder_is_judged_by_the_command(condgen, models):
 
 def test_what_paints_is_judged_by_its_features_where_that_is_asked(condgen, models):
     tiny_labels("cvae", attributes=tiny_labels().attributes[:1]).save("vae")
-    code, out, _ = condgen("evaluate", "vae", "--features", "--data", "digits", "--tune", 0, "--json")
+    code, out, _ = condgen("evaluate", "vae", "--features", "--data", "digits", "--finetune-images", 0, "--json")
     report = json.loads(out)
-    assert code == 0 and "new_head" not in report
-    assert [*report["features"]] == ["shoes", "random network (shoes)", "raw pixels", "the largest class"]
+    assert code == 0 and "fine_tuning" not in report
+    assert [*report["features"]] == ["shoes", "random network (shoes)", "raw pixels", "majority class"]
     assert report["features"]["raw pixels"]["kNN"] > 0.9
 
 
@@ -327,7 +334,7 @@ def test_captioned_pictures_are_looked_for(condgen, models, captioned):
     assert code == 0 and report["counts"] == {"test images": 20, "texts": 4}
     both = report["retrieval"]
     line = both["tinyclip: text to image"]
-    assert line["chance R@1"] == pytest.approx(0.25) and line["pictures"] == 20
+    assert line["chance R@1"] == pytest.approx(0.25) and line["images"] == 20
     assert both["tinyclip: image to text"]["R@5"] == 1, "four texts are within five"
     assert set(both) == {f"{n}: {way}" for n in ("tinyclip", "random network (tinyclip)")
                          for way in ("text to image", "image to text")}  # fmt: skip
@@ -337,7 +344,7 @@ def test_captioned_pictures_are_looked_for(condgen, models, captioned):
 
 
 def test_captions_and_classes_can_be_judged_together(condgen, models, captioned):
-    flags = ("--data", captioned, "--label-column", "kind", "--caption-column", "text", "--tune", 0)
+    flags = ("--data", captioned, "--label-column", "kind", "--caption-column", "text", "--finetune-images", 0)
     code, out, _ = condgen("evaluate", models / "clip", *flags, "--template", "a {} digit", "--json")
     report = json.loads(out)
     assert code == 0 and {"features", "retrieval"} <= set(report) and report["templates"] == ["a {} digit"]
@@ -352,19 +359,19 @@ def test_what_cannot_be_judged_is_said(condgen, models, captioned):
         condgen("evaluate", see_, "--data", captioned, "--caption-column", "text"), "no text encoder", "--label-column"
     )
     refused(condgen("evaluate", see_, "--data", "nowhere"), "nowhere")
-    refused(condgen("evaluate", clip, "--data", "digits", "--per-label", 5), "--per-label", "features")
-    refused(condgen("evaluate", "tiny", "--train-pictures", 5), "--train-pictures", "--features")
+    refused(condgen("evaluate", clip, "--data", "digits", "--per-label", 5), "--per-label", "representations")
+    refused(condgen("evaluate", "tiny", "--train-images", 5), "--train-images", "--features")
     refused(condgen("evaluate", "tiny", "--label-column", "kind"), "--label-column", "--features")
     refused(condgen("evaluate", clip, "--data", "digits", "--split", "train"), "--split train")
     refused(condgen("evaluate", clip, "--data", "digits", "--split", "all"), "--split all")
-    refused(condgen("evaluate", clip, "--data", "digits", "--tune", -1), "--tune")
+    refused(condgen("evaluate", clip, "--data", "digits", "--finetune-images", -1), "--finetune-images")
     refused(condgen("evaluate", clip, "--data", "digits", "--template", "a photo"), "template")
     refused(condgen("evaluate", clip, "--data", "nowhere"), "nowhere")
     refused(condgen("evaluate", clip, "--data", captioned, "--label-column", "colour"), "colour")
 
 
 def test_python_judges_what_is_given():
-    report = evaluate(tiny_encoder(), data="digits", train_pictures=200, tune=0)
+    report = evaluate(tiny_encoder(), data="digits", train_images=200, finetune_images=0)
     assert report["model"] == "tinysee" and report["counts"]["training images"] == 200
     json.dumps(report)
 
@@ -375,11 +382,11 @@ def test_an_encoder_of_another_library_has_its_control_too(tmp_path):
     from tests.encoders.foreign_models import write_clip
 
     write_clip(tmp_path / "theirs")
-    report = evaluate(str(tmp_path / "theirs"), data="digits", train_pictures=200, tune=64)
+    report = evaluate(str(tmp_path / "theirs"), data="digits", train_images=200, finetune_images=64)
     assert [*report["features"]][:3] == ["theirs", "random network (theirs)", "raw pixels"] and not report["notes"]
     table = report["features"]
     assert {"kNN", "linear probe", "zero-shot"} <= set(table["theirs"]) and table["theirs"]["linear probe"] > 0.3
-    assert report["new_head"]["100% of the labels"]["theirs"]["trained"] > 0.3
+    assert report["fine_tuning"]["100% of the labels"]["theirs"]["trained"] > 0.3
 
 
 # Codes and critics ----------------------------------------------------------------------------------------------------
@@ -406,7 +413,7 @@ def tiny_gan(body: str = "dcgan") -> LatentModel:
 def test_the_features_of_an_autoencoder_are_its_codes():
     images = torch.from_numpy(TEST.images[:5])
     for model in (tiny_code("mlp"), tiny_code("conv", variational=False), tiny_code("linear", variational=False)):
-        seen = see(features_of(model), images.numpy())
+        seen = extract(feature_extractor(model), images.numpy())
         assert torch.allclose(seen, model.encode(to_float(images)), atol=1e-6)
 
 
@@ -414,11 +421,11 @@ def test_the_features_of_a_gan_are_what_its_critic_judges_by():
     images = torch.from_numpy(TEST.images[:5])
     for body in ("dcgan", "mlp"):
         model = tiny_gan(body)
-        seen = see(features_of(model), images.numpy())
+        seen = extract(feature_extractor(model), images.numpy())
         assert torch.allclose(model.critic.real(seen), model.critic(to_float(images))[:, :1], atol=1e-5)
     model.critic = None
     with pytest.raises(CondgenError, match="without its critic"):
-        features_of(model)
+        feature_extractor(model)
 
 
 def test_principal_components_are_those_of_scikit_learn_and_what_a_linear_autoencoder_can_learn():
@@ -426,18 +433,18 @@ def test_principal_components_are_those_of_scikit_learn_and_what_a_linear_autoen
 
     pixels = to_float(torch.from_numpy(TRAIN.images)).flatten(1).numpy()
     theirs = PCA(6, svd_solver="full").fit(pixels)
-    seen = see(Components(TRAIN.images, 6), TEST.images).numpy()
+    seen = extract(PcaFeatures(PrincipalComponents(to_float(TRAIN.images), 6)), TEST.images).numpy()
     expected = theirs.transform(to_float(torch.from_numpy(TEST.images)).flatten(1).numpy())
     assert np.abs(np.abs(seen) - np.abs(expected)).max() < 0.05  # signs are free
     assert np.abs(np.corrcoef(seen.T, expected.T)[:6, 6:]).diagonal() == pytest.approx(1, abs=1e-3)
 
 
 def test_codes_are_judged_beside_pca_and_a_new_head_is_trained_on_them():
-    report, _, _ = evaluate_features([tiny_code(), tiny_gan()], Asked("digits", "test", {}), images=128)
+    report = evaluated(tiny_code(), tiny_gan(), images=128).report
     rows = ["tinycode", "tinygan", "random network (tinycode)", "random network (tinygan)", "raw pixels"]
-    assert list(report["features"]) == [*rows, "PCA, 6 numbers", "the largest class"]
-    assert report["features"]["PCA, 6 numbers"]["linear probe"] > 0.75
-    for shares in report["new_head"].values():
+    assert list(report["features"]) == [*rows, "PCA, 6 components", "majority class"]
+    assert report["features"]["PCA, 6 components"]["linear probe"] > 0.75
+    for shares in report["fine_tuning"].values():
         assert (
             "trained" in shares["tinycode"] and "trained" in shares["tinygan"] and "trained" not in shares["raw pixels"]
         )
@@ -445,29 +452,31 @@ def test_codes_are_judged_beside_pca_and_a_new_head_is_trained_on_them():
 
 def test_an_encoder_is_trained_with_its_head_and_its_decoder_left_alone():
     model = tiny_code()
-    eyes = features_of(model)
-    before = {name: value.clone() for name, value in eyes.net.state_dict().items()}
+    extractor = feature_extractor(model)
+    before = {name: value.clone() for name, value in extractor.net.state_dict().items()}
     labels = torch.from_numpy(TRAIN.labels)
-    probe = linear_probe(see(eyes, TRAIN.images), labels, 10)
-    frozen = (probe(see(eyes, TEST.images)) == torch.from_numpy(TEST.labels)).double().mean().item()
-    trained = tune(eyes, probe, (TRAIN.images, TRAIN.labels), (TEST.images, TEST.labels), images=6400)
+    probe = linear_probe(extract(extractor, TRAIN.images), labels, 10)
+    frozen = (probe(extract(extractor, TEST.images)) == torch.from_numpy(TEST.labels)).double().mean().item()
+    trained = finetune(extractor, probe, (TRAIN.images, TRAIN.labels), (TEST.images, TEST.labels), images=6400)
     assert trained > frozen
-    assert all(torch.equal(value, before[name]) for name, value in eyes.net.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in extractor.net.state_dict().items())
 
 
 def test_what_is_kept_on_disk_is_judged_by_the_command(condgen, tmp_path):
     tiny_code().save(tmp_path / "code")
     tiny_gan().save(tmp_path / "gan")
-    flags = ("--features", "--data", "digits", "--train-pictures", 300, "--json")
-    code, out, _ = condgen("evaluate", tmp_path / "gan", "--against", tmp_path / "code", *flags, "--tune", 128)
+    flags = ("--features", "--data", "digits", "--train-images", 300, "--json")
+    code, out, _ = condgen(
+        "evaluate", tmp_path / "gan", "--compare-with", tmp_path / "code", *flags, "--finetune-images", 128
+    )
     report = json.loads(out)
     assert code == 0 and report["collapse"]["tinygan"]["width"] > report["collapse"]["tinycode"]["width"] == 6
-    everything = report["new_head"]["100% of the labels"]
+    everything = report["fine_tuning"]["100% of the labels"]
     for name in ("tinygan", "tinycode"):
         assert everything[name]["frozen"] == report["features"][name]["linear probe"] and "trained" in everything[name]
-    code, out, _ = condgen("evaluate", tmp_path / "code", *flags, "--tune", 0)
+    code, out, _ = condgen("evaluate", tmp_path / "code", *flags, "--finetune-images", 0)
     again = json.loads(out)
-    assert code == 0 and "new_head" not in again and again["features"]["tinycode"] == report["features"]["tinycode"]
+    assert code == 0 and "fine_tuning" not in again and again["features"]["tinycode"] == report["features"]["tinycode"]
     without = tiny_gan()
     without.critic = None
     without.save(tmp_path / "blind")

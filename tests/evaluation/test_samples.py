@@ -1,4 +1,4 @@
-"""The judge of images that were asked for nothing, on models that are known: of truth, of copies, of one image."""
+"""Evaluation of samples of models with known behaviour: real images, copies, one image."""
 
 from types import SimpleNamespace
 
@@ -10,12 +10,13 @@ from condgen.baselines.gans import Codes, GanConfig
 from condgen.contracts import CondgenError
 from condgen.data.batches.captions import to_float
 from condgen.data.datasets.labels import LabelledImages
-from condgen.evaluation.classifier import ClassifierRun
+from condgen.evaluation.classifier import ClassifierFitConfig
+from condgen.evaluation.options import SampleOptions
 from condgen.evaluation.samples import evaluate_samples
 from tests.evaluation.models import digits
 
 TRAIN, POOL, TEST = slice(0, 700), slice(700, 1250), slice(1250, None)
-QUICK = ClassifierRun(images=5000)
+QUICK = ClassifierFitConfig(images=5000)
 
 
 class Pool:
@@ -62,16 +63,17 @@ class ByCategory(Pool):
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
-    """Name of a model -> (report, sheets)."""
-    folder = tmp_path_factory.mktemp("judge")
+    """Name of a model -> what was found."""
+    folder = tmp_path_factory.mktemp("classifiers")
     train, test, pool = digits(TRAIN), digits(TEST), digits(POOL)
+    options = SampleOptions(seeds=2, classifiers=folder)
     models = {"truth": Pool(pool), "copies": Pool(train), "one": Pool(pool.rows([0])), "kinds": ByCategory(pool)}
-    return {name: evaluate_samples(m, train, test, (0, 1), folder, run=QUICK) for name, m in models.items()}
+    return {name: evaluate_samples(m, train, test, options, QUICK) for name, m in models.items()}
 
 
 def of(judged, section: str, line: str, side: str = "generated") -> dict[str, float]:
     """The same entry of every report; a line is named by its beginning."""
-    tables = {name: report[section] for name, (report, _) in judged.items()}
+    tables = {name: found.report[section] for name, found in judged.items()}
     return {name: next(table[key] for key in table if key.startswith(line))[side] for name, table in tables.items()}
 
 
@@ -86,40 +88,40 @@ def test_real_pictures_are_as_near_as_real_ones(judged):
 
 
 def test_one_picture_again_and_again_is_told(judged):
-    distance, real = (of(judged, "variety", "mean distance", side) for side in ("generated", "real"))
+    distance, real = (of(judged, "diversity", "mean distance", side) for side in ("generated", "real"))
     assert distance["one"] == 0 and distance["truth"] == pytest.approx(real["truth"], rel=0.05)
-    missing = of(judged, "variety", "label: missing")
+    missing = of(judged, "diversity", "label: missing")
     assert missing["one"] == 9 and missing["truth"] == missing["copies"] == 0
-    spread = of(judged, "variety", "label: entropy")
+    spread = of(judged, "diversity", "label: entropy")
     assert spread["one"] == 0 and spread["truth"] > 2.2
-    assert sorted(line["generated"] for line in judged["one"][0]["shares_of_label"].values()) == [0.0] * 9 + [1.0]
+    assert sorted(line["generated"] for line in judged["one"].report["shares_of_label"].values()) == [0.0] * 9 + [1.0]
 
 
 def test_training_pictures_learned_by_heart_are_told(judged):
     found = of(judged, "memorisation", "memorised")
     assert found["copies"] == 1 and found["truth"] < 0.2
-    sheet = judged["copies"][1]["neighbours"]
+    sheet = judged["copies"].sheets["neighbours"]
     assert all(np.array_equal(own[1], known[1]) for own, known in zip(sheet[::2], sheet[1::2]))
 
 
 def test_categories_are_named_after_the_classes_that_they_are(judged):
-    report, _ = judged["kinds"]
-    assert all(line["right"] == 1 for name, line in report["categories"].items() if "read off" in name)
-    assert all(line["right"] > 0.9 for name, line in report["categories"].items() if "painted" in name)
-    assert set(report["what_test_pictures_of_a_category_show"]) == {
-        f"category {c}, called {(3 * c + 1) % 10}" for c in range(10)
+    report = judged["kinds"].report
+    assert all(line["accuracy"] == 1 for name, line in report["categories"].items() if "inferred" in name)
+    assert all(line["accuracy"] > 0.9 for name, line in report["categories"].items() if "generated" in name)
+    assert set(report["classes_of_test_images_by_category"]) == {
+        f"category {c}, assigned to {(3 * c + 1) % 10}" for c in range(10)
     }
-    assert all("categories" not in judged[name][0] for name in ("truth", "one"))
+    assert all("categories" not in judged[name].report for name in ("truth", "one"))
 
 
 def test_pictures_without_classes_are_judged_by_a_network_that_has_learned_nothing():
     train, test = (LabelledImages(d.images, (), d.targets[:, :0], "bare") for d in map(digits, (TRAIN, TEST)))
-    report, _ = evaluate_samples(Pool(train), train, test, (0,))
-    assert report["samples_judged_by"]["features"].startswith("features: random network")
-    assert list(report["variety"]) == ["mean distance of two, in pixels from 0 to 1"]
+    report = evaluate_samples(Pool(train), train, test, SampleOptions(seeds=1)).report
+    assert report["samples"]["features"].startswith("features: random network")
+    assert list(report["diversity"]) == ["mean distance of two images, intensities in [0, 1]"]
 
 
 def test_too_few_pictures_are_refused():
     train = digits(TRAIN)
     with pytest.raises(CondgenError, match="has 700 training and 5 test images; 12"):
-        evaluate_samples(Pool(train), train, train.rows(range(5)))
+        evaluate_samples(Pool(train), train, train.rows(range(5)), SampleOptions())

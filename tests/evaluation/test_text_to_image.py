@@ -1,4 +1,4 @@
-"""The judge as a whole, on models that are known: one that paints the truth, and one that knows nothing."""
+"""Evaluation of text-to-image models: one that generates what was asked for, and untrained ones."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,11 @@ from condgen.contracts import CondgenError
 from condgen.data.batches.captions import to_float
 from condgen.data.synthetic.grammar import parse, relation_of
 from condgen.data.synthetic.scenes import draw_scenes, render, scenes
-from condgen.evaluation import evaluate, markdown, scene_eval
+from condgen.evaluation import evaluate, markdown
 from condgen.evaluation.embed import same_text
-from condgen.evaluation.scenes import pictures_judged
-from condgen.evaluation.text_to_image import evaluate_captions, read_pictures
+from condgen.evaluation.options import TextToImageOptions
+from condgen.evaluation.scenes import images_evaluated, scene_eval
+from condgen.evaluation.text_to_image import evaluate_captions, read_captioned
 from condgen.metrics.geneval import TASKS, is_exact
 from condgen.pipelines.text_to_image import Progress, TextToImage
 from tests.tiny import tiny_model
@@ -25,7 +26,7 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 class Truth:
-    """Paints a true render of every prompt, from a pool of scenes."""
+    """Renders every prompt, from a pool of scenes."""
 
     def __init__(self):
         layout, self.things = draw_scenes(30_000, 1, None)
@@ -42,22 +43,22 @@ def _fits(meaning, things):
     return is_exact(meaning, things)
 
 
-def test_a_painter_of_the_truth_gets_full_marks():
+def test_what_was_asked_for_gets_full_marks():
     truth = Truth()
     for held_out in (False, True):
-        scores, examples = scene_eval(truth, held_out, prompts=6, pictures=2)
+        scores, examples = scene_eval(truth, held_out, prompts=6, images_per_prompt=2)
         assert set(scores) == {*TASKS, "overall", "exact"}
         assert min(scores.values()) == 1 and all(ok for *_, ok in examples)
 
 
-def test_a_painter_of_something_else_does_not():
+def test_something_else_does_not():
     truth = Truth()
 
-    class Deaf(Truth):
+    class Shifted(Truth):
         def generate_batch(self, prompts, seeds):
             return truth.generate_batch(prompts[1:] + prompts[:1], seeds)
 
-    scores, _ = scene_eval(Deaf(), False, prompts=6, pictures=1)
+    scores, _ = scene_eval(Shifted(), False, prompts=6, images_per_prompt=1)
     assert scores["overall"] < 0.6 and scores["exact"] < 0.3
 
 
@@ -69,10 +70,10 @@ def test_every_picture_has_a_seed_of_its_own_and_is_counted():
             asked.extend(zip(prompts, seeds))
             yield Progress(1, 1, torch.ones(len(prompts), 3, 32, 32))
 
-    _, examples = scene_eval(Blank(), True, prompts=8, pictures=3, seed=5)
+    _, examples = scene_eval(Blank(), True, prompts=8, images_per_prompt=3, seed=5)
     seeds = [seed for _, seed in asked]
     assert seeds == list(range(5, 5 + len(asked)))
-    judged = pictures_judged(True, 8, 3, 5)
+    judged = images_evaluated(True, 8, 3, 5)
     assert sum(judged.values()) == len(asked) and judged["colours"] == 18 and judged["position"] == 24
     assert [caption for caption, *_ in examples] == [caption for caption, _ in asked[::3]]
 
@@ -82,9 +83,9 @@ def test_an_untrained_model_scores_near_nothing_and_the_report_is_written(tmp_pa
     model.about["recipe"] = "scenes32"
     other = tiny_model()
     other.about["name"], other.model_id = "other", "cafe"
-    report = evaluate(model, out=tmp_path, prompts=2, pictures=1, ablate=1, against=[other])
+    report = evaluate(model, out=tmp_path, prompts=2, images_per_prompt=1, ablate=1, compare_with=[other])
     assert report["scene_eval"]["seen"]["overall"] < 0.3
-    assert report["pictures_judged"]["held_out"] == dict.fromkeys(TASKS, 2)
+    assert report["images_evaluated"]["held_out"] == dict.fromkeys(TASKS, 2)
     assert set(report["prior"]["held_out"]) == {"regression", "diffusion", "none"}
     assert set(report["ablation"]) >= {"full stack", "text embedding fed zero-shot", "words alone (no image embedding)"}
     assert report["ablation"]["other (cafe)"] == report["ablation"]["full stack"]
@@ -110,9 +111,10 @@ def test_scores_go_into_the_card_once(tmp_path):
 
 def test_captioned_pictures_are_judged_on_retrieval_too():
     data = scenes(40, 3, negatives="none")
-    report, shown = evaluate_captions(tiny_model(), data, 1, lambda *_: None)
+    found = evaluate_captions(tiny_model(), data, 1, lambda *_: None)
+    report, shown = found.report, found.sheets["sheet"]
     assert 0 <= report["retrieval"]["text to image R@1"] <= 1 and len(shown) == 40
-    assert -1 <= report["clip_score"]["painted"] <= 1
+    assert -1 <= report["clip_score"]["generated"] <= 1
     assert "text to image R@1" in markdown({"model": "m", "model_id": "0", **report})
 
 
@@ -128,16 +130,16 @@ def test_pictures_are_read_as_those_of_the_training(tmp_path):
         "image_column": "picture", "caption_column": "words", "split_column": "part", "filter": "maker=you",
         "resize": "pad",
     }  # fmt: skip
-    own = read_pictures(model, str(tmp_path), "test", {})
+    here = {"data": str(tmp_path), "split": "test"}
+    own = read_captioned(model, TextToImageOptions(**here))
     assert own.texts == ["one a", "one b"] and (own.images[0, :, 0] == 255).all()
-    other = read_pictures(
-        model, str(tmp_path), "test", {"caption_column": "other", "filter": "", "resize": "crop", "image_column": None}
-    )
+    changed = TextToImageOptions(**here, caption_column="other", filter="", resize="crop", image_column=None)
+    other = read_captioned(model, changed)
     assert other.texts == ["two a", "two b", "two c"] and not (other.images[0, :, 0] == 255).all()
     for about in (None, [], {"caption_column": 3}):
         model.about["reading"] = about
         with pytest.raises(CondgenError, match="columns"):
-            read_pictures(model, str(tmp_path), "test", {})
+            read_captioned(model, TextToImageOptions(**here))
 
 
 def test_same_text_knows_all_captions_of_a_picture():
@@ -149,24 +151,25 @@ def test_same_text_knows_all_captions_of_a_picture():
     assert torch.diagonal(same).all()
 
 
-def test_the_judge_says_what_it_lacks():
+def test_missing_data_is_named():
     with pytest.raises(CondgenError, match="--data"):
         evaluate(tiny_model())
     with pytest.raises(CondgenError, match="--data"):
-        evaluate(tiny_model(), parts="parts.parquet")
-    with pytest.raises(CondgenError, match="--against"):
-        evaluate(tiny_model(), against=[tiny_model()], data="pictures")
+        evaluate(tiny_model(), layers="parts.parquet")
+    with pytest.raises(CondgenError, match="--compare-with"):
+        evaluate(tiny_model(), compare_with=[tiny_model()], data="pictures")
 
 
 @pytest.mark.skipif(not (SHARED / "nouns").exists(), reason="the nouns are not here")
 def test_parts_are_judged_on_every_test_table():
-    from condgen.evaluation.layers import evaluate_parts, read_exam
+    from condgen.evaluation.nouns.protocol import evaluate_layers, read_protocol
 
     nouns = SHARED / "nouns"
-    exam = read_exam(nouns, nouns / "parts.parquet", 4, 32)
-    report, shown = evaluate_parts(tiny_model(), exam, 1, 2, lambda *_: None)
-    assert set(report["parts"]) == {"test_comp", "test_iid"} and report["parts"]["test_iid"]["all"] == 0
-    assert len(shown) == 8 and "full stack" in report["parts_ablation"]
+    protocol = read_protocol(nouns, nouns / "parts.parquet", 4, 32)
+    found = evaluate_layers(tiny_model(), protocol, 1, 2, lambda *_: None)
+    report, shown = found.report, found.sheets["sheet"]
+    assert set(report["layers"]) == {"test_comp", "test_iid"} and report["layers"]["test_iid"]["all"] == 0
+    assert len(shown) == 8 and "full stack" in report["layers_ablation"]
 
 
 SHIPPED = Path(__file__).resolve().parents[2] / "condgen" / "assets" / "scenes32"
@@ -179,7 +182,7 @@ def test_the_model_in_the_package_paints_what_it_is_told():
     assert sum(f.stat().st_size for f in SHIPPED.rglob("*")) < 16e6
     recorded = model.about["metrics"]["scene_eval"]
     for side, held_out in (("seen", False), ("held_out", True)):
-        scores, _ = scene_eval(model, held_out, prompts=10, pictures=2)
+        scores, _ = scene_eval(model, held_out, prompts=10, images_per_prompt=2)
         assert abs(scores["overall"] - recorded[side]["overall"]) < 0.15, "six tasks of 20: three standard errors"
 
 
@@ -190,9 +193,9 @@ def test_the_kept_model_of_nouns_paints_what_captions_name():
     report = evaluate(
         ROOT / "models" / "nouns32",
         data=str(nouns),
-        parts=str(nouns / "parts.parquet"),
+        layers=str(nouns / "parts.parquet"),
         prompts=24,
-        pictures=1,
+        images_per_prompt=1,
         ablate=0,
     )
-    assert report["parts"]["test_comp"]["head"] >= 0.9 and report["parts"]["test_comp"]["glasses"] >= 0.9
+    assert report["layers"]["test_comp"]["head"] >= 0.9 and report["layers"]["test_comp"]["glasses"] >= 0.9

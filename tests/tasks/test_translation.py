@@ -26,7 +26,7 @@ from condgen.data.batches.captions import to_float, to_uint8
 from condgen.data.datasets.pairs import Pairs, Unpaired
 from condgen.data.synthetic.pairs import squares_and_circles
 from condgen.evaluation import evaluate
-from condgen.evaluation.translation import attributes, evaluate_translation, faithful, there_and_back
+from condgen.evaluation.translation import attributes, cycle, evaluate_translation, faithful
 from condgen.files.images import KEY, read_recipe
 from condgen.losses import adversarial
 from condgen.nn.specs import TranslationSpec
@@ -249,15 +249,16 @@ def test_the_judge_tells_a_perfect_translator_from_one_that_does_nothing():
     layout = draw_layout(40, np.random.default_rng((0, 0)), kinds=("circle",))
     b = render(layout, 32)
     model = Perfect(a, b)
-    report, sheets = evaluate_translation(model, Unpaired(a, b, ("squares", "circles"), "shapes"))
+    found = evaluate_translation(model, Unpaired(a, b, ("squares", "circles"), "shapes"))
+    report, sheets = found.report, found.sheets
     for to in ("circles", "squares"):
-        done, nothing = (report["attributes"][f"to {to}{more}"] for more in ("", ", nothing done"))
+        done, nothing = (report["attributes"][f"to {to}{more}"] for more in ("", ", identity"))
         assert min(done[name] for name in ("shape", "colour", "place", "size", "number")) > 0.97
         assert nothing["shape"] < 0.02 and min(nothing[n] for n in ("colour", "place", "size", "number")) > 0.97
-        assert report["there_and_back"][f"by {to}"]["L1"] == 0
+        assert report["cycle"][f"by {to}"]["L1"] == 0
     assert len(sheets["sheet"]) == 48 and sheets["sheet"][8][0] == "to circles"
     paired = faithful(model, a, b)
-    assert paired["translated"]["L1"] == 0 and paired["nothing done"]["L1"] > 0 and paired["nothing done"]["SSIM"] < 1
+    assert paired["translated"]["L1"] == 0 and paired["identity"]["L1"] > 0 and paired["identity"]["SSIM"] < 1
 
 
 def test_what_is_gone_or_moved_has_kept_nothing():
@@ -278,7 +279,7 @@ def test_nothing_can_be_hidden_below_eight_bits():
 
     model = Translator({FORWARD: Hides(), BACKWARD: Hides()}, ("a", "b"))
     given = np.random.default_rng(0).integers(0, 256, (4, 3, 16, 16), np.uint8)
-    assert there_and_back(model, given, "b")["L1"] > 0.1
+    assert cycle(model, given, "b")["L1"] > 0.1
 
 
 # runs
@@ -309,7 +310,7 @@ def test_a_run_of_what_is_drawn_leaves_a_model_that_can_be_judged(recipe, tmp_pa
     report = evaluate(folder, tmp_path / "report")
     assert report["kind"] == "translation" and (tmp_path / "report" / "sheet.png").is_file()
     if recipe == "squares2circles":
-        assert set(report) >= {"there_and_back", "attributes"} and report["attributes"]["to circles"]["N"] > 500
+        assert set(report) >= {"cycle", "attributes"} and report["attributes"]["to circles"]["N"] > 500
     else:
         assert report["translation"][f"to {model.sides[1]}"]["N"] == 500
     code, out, _ = condgen("info", folder)
@@ -342,7 +343,7 @@ def test_own_pictures_are_trained_on_translated_and_judged(recipe, tmp_path, con
     code, out, err = condgen("evaluate", folder)
     assert code == 2 and "--data" in err
     code, out, err = condgen("evaluate", folder, "--data", "data", "--json")
-    assert code == 0 and json.loads(out)["translation" if recipe == "pairs" else "there_and_back"]
+    assert code == 0 and json.loads(out)["translation" if recipe == "pairs" else "cycle"]
     code, out, err = condgen("translate", folder, "data/a/1.png", "--to", "day", "-o", "back")
     assert code == (0 if recipe == "unpaired" else 2) and ("does not translate to 'day'" in err) == (recipe == "pairs")
     code, out, err = condgen("list")
@@ -408,4 +409,4 @@ def test_too_few_pictures_to_hold_some_out_give_the_last_state(tmp_path):
 def test_pairs_that_are_known_judge_who_learned_without_them():
     a, b = squares_and_circles(20, 0, 32)
     report, _ = evaluate_translation(translator(size=32), Pairs(a, b, ("squares", "circles")))
-    assert set(report["translation"]) == {f"to {x}{y}" for x in ("circles", "squares") for y in ("", ", nothing done")}
+    assert set(report["translation"]) == {f"to {x}{y}" for x in ("circles", "squares") for y in ("", ", identity")}

@@ -1,9 +1,9 @@
-"""Which layers is this image made of? A judge without learned parts, for images composed of known layers.
+"""Recognises the layers that an image is composed of, without learned parts.
 
 An image is explained by a stack: of each part one layer, or none, laid over each other from the bottom to the top. The
-stack is found by least squares, one part after the other while the rest is held fixed. A layer competes by how much of
-the image's error it takes away where it is seen, so that large and small layers are weighed alike and none at all is
-an answer too: it takes away nothing. Generated images are often a little soft: softened layers are tried as well.
+stack is found by least squares, one part after the other while the rest is held fixed. Layers compete by how much of
+the image's error they remove where they are visible; no layer at all removes none. Generated images are often a little
+soft, so blurred layers are tried as well.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ TWIN_STEP = 16 / 255  # two colours that differ by less in every channel are har
 TWIN_SHARE = 0.05  # two layers that differ in fewer of their pixels are near twins
 
 
-class PartsJudge:
-    """Names the layers that images are composed of.
+class LayerRecognizer:
+    """Recognises the layers that images are composed of.
 
     Args:
         layers: for each part, bottom first, its layers as uint8 RGBA (K, S, S, 4), not premultiplied.
-        names: for each part, what its K layers are called; only kept for the reader.
+        names: for each part, the names of its K layers; not used here.
         blurs: standard deviations in pixels of the softness to try; 0 is sharp.
-        max_error: root mean square error in levels of 255, over the pixels where a part is seen, beyond which the part
-            is not recognised. Noise of standard deviation s alone makes an error of s.
+        max_error: root mean square error in levels of 255, over the pixels where a part is visible, beyond which it is
+            not recognised. Noise of standard deviation s alone makes an error of s.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class PartsJudge:
         self.side = next(iter(sharp.values())).shape[-1]
         if any(rgba.shape[1:] != (4, self.side, self.side) for rgba in sharp.values()):
             raise ValueError(f"layers must be square RGBA of one size, (K, {self.side}, {self.side}, 4) for every part")
-        self._shelves = [{part: _split(_soften(rgba, blur)) for part, rgba in sharp.items()} for blur in blurs]
+        self._blurred = [{part: _split(_soften(rgba, blur)) for part, rgba in sharp.items()} for blur in blurs]
         self._sharp = {part: _split(rgba) for part, rgba in sharp.items()}
 
     @classmethod
-    def from_parquet(cls, path: str | Path, order: Sequence[str] = NOUNS_ORDER, **options) -> PartsJudge:
+    def from_parquet(cls, path: str | Path, order: Sequence[str] = NOUNS_ORDER, **options) -> LayerRecognizer:
         """From a table with columns image (RGBA), part, index, name. `order` names the parts to use, bottom first.
 
         Raises:
-            CondgenError: the file is missing or no such table.
+            CondgenError: the file is missing or another table.
         """
         try:
             layers, names = _read_layers(path, order)
@@ -71,45 +71,41 @@ class PartsJudge:
                 f"{path} is no table of layers ({error}). Expected a parquet with the columns image, part, index, name."
             ) from None
 
-    def explain(self, pictures: Tensor, batch: int = 512) -> dict[str, Tensor]:
+    def explain(self, images: Tensor, batch: int = 512) -> dict[str, Tensor]:
         """The layer that each image shows, for every part.
 
         Args:
-            pictures: uint8 (N, 3, S, S), tensor or array.
+            images: uint8 (N, 3, S, S), tensor or array.
             batch: images worked on at a time; the answer does not depend on it.
 
         Returns:
-            int64 (N,) for each part: the layer's index, or -1 where no layer is seen or none fits well enough.
+            int64 (N,) for each part: the index of the layer, or -1 where none is visible or fits well enough.
         """
-        pictures = torch.as_tensor(pictures).cpu()
-        if pictures.dtype != torch.uint8 or pictures.shape[1:] != (3, self.side, self.side):
-            wanted = f"uint8 (N, 3, {self.side}, {self.side})"
-            raise ValueError(f"images must be {wanted}, got {pictures.dtype} {tuple(pictures.shape)}")
-        found = [self._explain(some.flatten(2).float() / 255) for some in pictures.split(batch)]
+        images = torch.as_tensor(images).cpu()
+        if images.dtype != torch.uint8 or images.shape[1:] != (3, self.side, self.side):
+            expected = f"uint8 (N, 3, {self.side}, {self.side})"
+            raise ValueError(f"images must be {expected}, got {images.dtype} {tuple(images.shape)}")
+        found = [self._explain(some.flatten(2).float() / 255) for some in images.split(batch)]
         return {part: torch.cat([one[part] for one in found]) for part in self.order}
 
-    def name(self, pictures: Tensor, part: str) -> Tensor:
-        """`explain` for one part: int64 (N,), -1 where it is not recognised."""
-        return self.explain(pictures)[part]
-
-    def score(self, pictures: Tensor, wanted: dict[str, Tensor]) -> dict[str, float]:
-        """How many images show the layers that were asked for.
+    def score(self, images: Tensor, expected: dict[str, Tensor]) -> dict[str, float]:
+        """The shares of images that show the expected layers.
 
         Args:
-            pictures: uint8 (N, 3, S, S).
-            wanted: for each part that was asked for, the index of its layer, (N,).
+            images: uint8 (N, 3, S, S).
+            expected: for each part of interest, the index of its layer, (N,).
 
         Returns:
             shares of the N images: for each part, those with the right layer; `all`, those with every part right;
-            `<part>_refused`, those in which no layer of the part was recognised (they count as wrong).
+            `<part>_unrecognised`, those in which no layer of the part was recognised (they count as wrong).
         """
-        found = self.explain(pictures)
-        wanted = {part: torch.as_tensor(index).cpu() for part, index in wanted.items()}
-        if any(index.shape != (len(pictures),) for index in wanted.values()):
-            raise ValueError(f"wanted needs one index for each of the {len(pictures)} images")
-        right = {part: (found[part] == index) & (index >= 0) for part, index in wanted.items()}
+        found = self.explain(images)
+        expected = {part: torch.as_tensor(index).cpu() for part, index in expected.items()}
+        if any(index.shape != (len(images),) for index in expected.values()):
+            raise ValueError(f"expected needs one index for each of the {len(images)} images")
+        right = {part: (found[part] == index) & (index >= 0) for part, index in expected.items()}
         right["all"] = torch.stack(list(right.values())).all(0)
-        right |= {f"{part}_refused": found[part] < 0 for part in wanted}
+        right |= {f"{part}_unrecognised": found[part] < 0 for part in expected}
         return {key: hits.float().mean().item() for key, hits in right.items()}
 
     def differences(self, part: str) -> Tensor:
@@ -131,38 +127,38 @@ class PartsJudge:
 
     @cached_property
     def twins(self) -> dict[str, list[tuple[int, int]]]:
-        """For each part, the pairs of layers that are nearly the same: a right answer among them is partly luck."""
+        """For each part, the pairs of nearly equal layers: a right answer among them is partly luck."""
         close = {part: (self.differences(part) < TWIN_SHARE).triu(1).nonzero().tolist() for part in self.order}
         return {part: [tuple(pair) for pair in pairs] for part, pairs in close.items()}
 
     def _explain(self, x: Tensor) -> dict[str, Tensor]:
-        """x: (N, 3, P) in [0, 1], P pixels. The best stack over all blurs, with what fits badly refused."""
+        """x: (N, 3, P) in [0, 1], P pixels. The best stack over all blurs; layers that fit badly are -1."""
         canvas = x.mean(2, keepdim=True).expand_as(x)
         best, least = {}, torch.full((len(x),), torch.inf)
-        for shelf in self._shelves:
-            stack, error = self._fit(x, canvas, shelf)
+        for layers in self._blurred:
+            stack, error = self._fit(x, canvas, layers)
             better = error < least
             best = {part: torch.where(better, stack[part], best.get(part, stack[part])) for part in self.order}
             least = torch.minimum(error, least)
         return best
 
-    def _fit(self, x: Tensor, canvas: Tensor, shelf: dict) -> tuple[dict[str, Tensor], Tensor]:
+    def _fit(self, x: Tensor, canvas: Tensor, layers: dict) -> tuple[dict[str, Tensor], Tensor]:
         """Coordinate descent from an empty stack. Returns the layers (-1: none) and the squared error, (N,)."""
-        chosen = {part: torch.full((len(x),), len(shelf[part][0]) - 1) for part in self.order}
-        placed = {part: tuple(each[chosen[part]] for each in shelf[part]) for part in self.order}
+        chosen = {part: torch.full((len(x),), len(layers[part][0]) - 1) for part in self.order}
+        placed = {part: tuple(each[chosen[part]] for each in layers[part]) for part in self.order}
         for _ in range(SWEEPS):
             for i, part in enumerate(self.order):
                 below, _ = _lay([placed[p] for p in self.order[:i]], canvas)
                 above, clear = _lay([placed[p] for p in self.order[i + 1 :]], torch.zeros_like(x))
-                chosen[part] = _gains(x - above, below, clear, *shelf[part]).argmax(1)
-                placed[part] = tuple(each[chosen[part]] for each in shelf[part])
+                chosen[part] = _gains(x - above, below, clear, *layers[part]).argmax(1)
+                placed[part] = tuple(each[chosen[part]] for each in layers[part])
         error = (x - _lay(list(placed.values()), canvas)[0]).square().mean(1, keepdim=True)
         clear = torch.ones_like(error)
         for part in reversed(self.order):
             seen = clear * placed[part][1]
             clear = clear - seen
             rms = 255 * ((error * seen).sum((1, 2)) / seen.sum((1, 2)).clamp(min=1e-6)).sqrt()
-            none = len(shelf[part][0]) - 1
+            none = len(layers[part][0]) - 1
             chosen[part] = torch.where((chosen[part] == none) | (rms > self.max_error), -1, chosen[part])
         return chosen, error.sum((1, 2))
 
@@ -174,12 +170,12 @@ def _read_layers(path: str | Path, order: Sequence[str]) -> tuple[dict[str, Tens
     rows = pq.read_table(path, columns=["image", "part", "index", "name"]).to_pylist()
     layers, names = {}, {}
     for part in order:
-        own = sorted((row for row in rows if row["part"] == part), key=lambda row: row["index"])
-        if [row["index"] for row in own] != list(range(len(own))) or not own:
+        chosen = sorted((row for row in rows if row["part"] == part), key=lambda row: row["index"])
+        if [row["index"] for row in chosen] != list(range(len(chosen))) or not chosen:
             raise ValueError(f"the indices of part {part!r} must be 0, 1, 2, ... without gaps")
-        pictures = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGBA") for row in own]
-        layers[part] = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-        names[part] = [row["name"] for row in own]
+        images = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGBA") for row in chosen]
+        layers[part] = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+        names[part] = [row["name"] for row in chosen]
     return layers, names
 
 
@@ -190,15 +186,15 @@ def _premultiplied(rgba: Tensor) -> Tensor:
     return F.pad(rgba, (0, 0, 0, 0, 0, 0, 0, 1))
 
 
-def _soften(pictures: Tensor, blur: float) -> Tensor:
+def _soften(images: Tensor, blur: float) -> Tensor:
     """Gaussian blur of (K, C, S, S) by a standard deviation in pixels; the border is continued."""
     if blur == 0:
-        return pictures
+        return images
     reach = max(1, round(4 * blur))
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / blur) ** 2)
     kernel = torch.outer(kernel, kernel) / kernel.sum() ** 2
-    flat = F.pad(pictures.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
-    return F.conv2d(flat, kernel[None, None]).view_as(pictures)
+    flat = F.pad(images.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
+    return F.conv2d(flat, kernel[None, None]).view_as(images)
 
 
 def _split(rgba: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,12 +211,12 @@ def _lay(layers: list[tuple[Tensor, Tensor]], under: Tensor) -> tuple[Tensor, Te
 
 
 def _gains(x: Tensor, below: Tensor, clear: Tensor, colour: Tensor, alpha: Tensor) -> Tensor:
-    """How much squared error each of K layers takes away when it is laid over `below`, (N, K); more is better.
+    """The squared error that each of K layers removes when it is laid over `below`, (N, K).
 
     With d = x - clear * below and a layer that adds h = clear * (colour - alpha * below), that is |d|^2 - |d - h|^2 =
     2 <d, h> - |h|^2, which falls into products of matrices.
     """
-    touched = alpha.amax((0, 1)) > 1e-3  # pixels that no layer reaches cost time only
+    touched = alpha.amax((0, 1)) > 1e-3  # pixels that no layer covers only cost time
     x, below, clear, colour, alpha = (each[..., touched] for each in (x, below, clear, colour, alpha))
     d, under = clear * (x - clear * below), clear * below
     inner = _dot(d, colour) - _dot((d * below).sum(1), alpha)
@@ -231,6 +227,6 @@ def _gains(x: Tensor, below: Tensor, clear: Tensor, colour: Tensor, alpha: Tenso
     return gains
 
 
-def _dot(pictures: Tensor, layers: Tensor) -> Tensor:
+def _dot(images: Tensor, layers: Tensor) -> Tensor:
     """Inner product of every image (N, ...) with every layer (K, ...): (N, K)."""
-    return pictures.flatten(1) @ layers.flatten(1).T
+    return images.flatten(1) @ layers.flatten(1).T

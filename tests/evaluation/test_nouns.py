@@ -1,4 +1,4 @@
-"""The parts judge: names what it composed itself, refuses what is not there, and is at chance on shuffled wants."""
+"""The recognizer: recognises layers that were composed, refuses others, and is at chance on shuffled layers."""
 
 import io
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from condgen.contracts import CondgenError
-from condgen.metrics.layers import PartsJudge
+from condgen.evaluation.nouns.recognizer import LayerRecognizer
 
 NOUNS = Path(__file__).resolve().parents[3] / "shared" / "data" / "nouns"
 SIDE = 16
@@ -41,7 +41,7 @@ def toy_layers(heads=12, glasses=6) -> dict[str, torch.Tensor]:
 
 
 def compose(layers, chosen) -> torch.Tensor:
-    """Lay opaque layers over each other; -1 leaves a part out. An oracle written apart from the judge's own."""
+    """Lay opaque layers over each other; -1 leaves a part out. An oracle written apart from the recognizer's own."""
     number = len(next(iter(chosen.values())))
     pictures = torch.zeros(number, SIDE, SIDE, 3, dtype=torch.uint8)
     for part, index in chosen.items():
@@ -72,7 +72,7 @@ def blurred(pictures, sd):
 def test_names_what_was_composed(spoil):
     layers = toy_layers()
     chosen = draw(layers)
-    found = PartsJudge(layers).explain(spoil(compose(layers, chosen)))
+    found = LayerRecognizer(layers).explain(spoil(compose(layers, chosen)))
     for part in ("head", "glasses"):
         assert (found[part] == chosen[part]).float().mean() >= 0.99
 
@@ -86,7 +86,7 @@ def test_semi_transparent_layers_are_named():
         own = rgba[chosen[part]].float()
         alpha = own[..., 3:] / 255
         picture = alpha * own[..., :3] + (1 - alpha) * picture
-    found = PartsJudge(layers).explain(picture.round().byte().permute(0, 3, 1, 2))
+    found = LayerRecognizer(layers).explain(picture.round().byte().permute(0, 3, 1, 2))
     assert all((found[part] == chosen[part]).float().mean() >= 0.99 for part in ("head", "glasses"))
 
 
@@ -97,14 +97,14 @@ def test_a_small_layer_inside_a_large_one_is_told_apart():
     layers["head"][1, ..., 3] = 0
     layers["head"][1, 6:10, 5:11, 3] = 255
     chosen = draw(layers)
-    assert torch.equal(PartsJudge(layers).name(compose(layers, chosen), "head"), chosen["head"])
+    assert torch.equal(LayerRecognizer(layers).explain(compose(layers, chosen))["head"], chosen["head"])
 
 
 @pytest.mark.parametrize("absent", [("head",), ("glasses",), ("head", "glasses")])
-def test_a_part_left_out_is_refused_and_the_other_still_named(absent):
+def test_a_part_left_out_is_unrecognised_and_the_other_still_named(absent):
     layers = toy_layers()
     chosen = draw(layers) | {part: torch.full((200,), -1) for part in absent}
-    found = PartsJudge(layers).explain(noisy(compose(layers, chosen)))
+    found = LayerRecognizer(layers).explain(noisy(compose(layers, chosen)))
     for part in ("head", "glasses"):
         assert (found[part] == chosen[part]).float().mean() >= 0.99
 
@@ -114,61 +114,67 @@ def test_blank_pictures_never_count_as_right(level):
     layers = toy_layers()
     layers["glasses"][0, ..., :3] = level  # one plain layer, which a blank image holds pixel for pixel
     blank = torch.full((3, 3, SIDE, SIDE), level, dtype=torch.uint8)
-    scores = PartsJudge(layers).score(blank, {"head": torch.zeros(3, dtype=int), "glasses": torch.zeros(3, dtype=int)})
-    assert scores == {"head": 0, "glasses": 0, "all": 0, "head_refused": 1, "glasses_refused": 1}
+    scores = LayerRecognizer(layers).score(
+        blank, {"head": torch.zeros(3, dtype=int), "glasses": torch.zeros(3, dtype=int)}
+    )
+    assert scores == {"head": 0, "glasses": 0, "all": 0, "head_unrecognised": 1, "glasses_unrecognised": 1}
 
 
-def test_pure_noise_is_refused():
+def test_pure_noise_is_unrecognised():
     noise = torch.randint(0, 256, (50, 3, SIDE, SIDE), generator=rng(), dtype=torch.uint8)
-    found = PartsJudge(toy_layers()).explain(noise)
+    found = LayerRecognizer(toy_layers()).explain(noise)
     assert (found["head"] == -1).all() and (found["glasses"] == -1).all()
 
 
 def test_score_counts_parts_apart_and_together():
     layers = toy_layers()
     chosen = draw(layers, 100)
-    wanted = {part: chosen[part].clone() for part in ("head", "glasses")}
-    wanted["head"][:30] = (wanted["head"][:30] + 1) % 12
-    wanted["glasses"][20:40] = (wanted["glasses"][20:40] + 1) % 6
-    scores = PartsJudge(layers, **SHARP).score(compose(layers, chosen), wanted)
-    assert scores == pytest.approx({"head": 0.7, "glasses": 0.8, "all": 0.6, "head_refused": 0, "glasses_refused": 0})
+    expected = {part: chosen[part].clone() for part in ("head", "glasses")}
+    expected["head"][:30] = (expected["head"][:30] + 1) % 12
+    expected["glasses"][20:40] = (expected["glasses"][20:40] + 1) % 6
+    scores = LayerRecognizer(layers, **SHARP).score(compose(layers, chosen), expected)
+    assert scores == pytest.approx(
+        {"head": 0.7, "glasses": 0.8, "all": 0.6, "head_unrecognised": 0, "glasses_unrecognised": 0}
+    )
 
 
-def test_refused_never_equals_a_want_of_minus_one():
+def test_unrecognised_never_equals_a_want_of_minus_one():
     blank = torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8)
-    assert PartsJudge(toy_layers(), **SHARP).score(blank, {"head": torch.tensor([-1, -1])})["head"] == 0
+    assert LayerRecognizer(toy_layers(), **SHARP).score(blank, {"head": torch.tensor([-1, -1])})["head"] == 0
 
 
 def test_answers_do_not_depend_on_the_batch_and_arrays_will_do():
     layers = toy_layers()
-    judge, pictures = PartsJudge(layers, **SHARP), compose(layers, draw(layers, 50))
-    whole, pieces = judge.explain(pictures), judge.explain(pictures.numpy(), batch=7)
+    recognizer, pictures = LayerRecognizer(layers, **SHARP), compose(layers, draw(layers, 50))
+    whole, pieces = recognizer.explain(pictures), recognizer.explain(pictures.numpy(), batch=7)
     assert all(torch.equal(whole[part], pieces[part]) for part in layers)
-    assert judge.name(pictures[:0], "head").shape == (0,)
+    assert recognizer.explain(pictures[:0])["head"].shape == (0,)
 
 
 def test_twins_are_found_and_hidden_pixels_do_not_tell_layers_apart():
     layers = toy_layers()
-    assert PartsJudge(layers, **SHARP).twins == {"background": [], "head": [], "glasses": []}
+    assert LayerRecognizer(layers, **SHARP).twins == {"background": [], "head": [], "glasses": []}
     layers["head"][4] = layers["head"][1]
     layers["head"][4, 7:9, 4:12, :3] = 9  # differs only where every pair of glasses covers it
     layers["head"][3] = layers["head"][0]
     layers["head"][3, 2, 2, :3] += 100  # differs in one pixel of 144
-    judge = PartsJudge(layers, **SHARP)
-    assert judge.twins["head"] == [(0, 3), (1, 4)]
-    assert torch.equal(judge.differences("head"), judge.differences("head").T)
+    recognizer = LayerRecognizer(layers, **SHARP)
+    assert recognizer.twins["head"] == [(0, 3), (1, 4)]
+    assert torch.equal(recognizer.differences("head"), recognizer.differences("head").T)
 
 
-def test_wrong_inputs_are_refused():
-    judge = PartsJudge(toy_layers(), **SHARP)
+def test_wrong_inputs_are_unrecognised():
+    recognizer = LayerRecognizer(toy_layers(), **SHARP)
     with pytest.raises(ValueError, match=r"uint8 \(N, 3, 16, 16\)"):
-        judge.explain(torch.zeros(1, 3, SIDE, SIDE))
+        recognizer.explain(torch.zeros(1, 3, SIDE, SIDE))
     with pytest.raises(ValueError, match=r"uint8 \(N, 3, 16, 16\)"):
-        judge.explain(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+        recognizer.explain(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(ValueError, match="one index for each"):
-        judge.score(torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8), {"head": torch.zeros(3, dtype=int)})
+        recognizer.score(torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8), {"head": torch.zeros(3, dtype=int)})
     with pytest.raises(ValueError, match="one size"):
-        PartsJudge({"a": torch.zeros(1, 4, 4, 4, dtype=torch.uint8), "b": torch.zeros(1, 8, 8, 4, dtype=torch.uint8)})
+        LayerRecognizer(
+            {"a": torch.zeros(1, 4, 4, 4, dtype=torch.uint8), "b": torch.zeros(1, 8, 8, 4, dtype=torch.uint8)}
+        )
 
 
 def write_parts(path, layers, first_index=0):
@@ -188,20 +194,20 @@ def write_parts(path, layers, first_index=0):
 def test_from_parquet_reads_layers_by_index(tmp_path):
     layers = toy_layers()
     write_parts(tmp_path / "parts.parquet", layers)
-    judge = PartsJudge.from_parquet(tmp_path / "parts.parquet", order=tuple(layers))
+    recognizer = LayerRecognizer.from_parquet(tmp_path / "parts.parquet", order=tuple(layers))
     chosen = draw(layers)
-    assert torch.equal(judge.name(compose(layers, chosen), "head"), chosen["head"])
-    assert judge.names["head"][:2] == ["head 0", "head 1"]
+    assert torch.equal(recognizer.explain(compose(layers, chosen))["head"], chosen["head"])
+    assert recognizer.names["head"][:2] == ["head 0", "head 1"]
     write_parts(tmp_path / "gaps.parquet", layers, first_index=1)
     with pytest.raises(CondgenError, match=r"gaps\.parquet.*without gaps"):
-        PartsJudge.from_parquet(tmp_path / "gaps.parquet", order=tuple(layers))
+        LayerRecognizer.from_parquet(tmp_path / "gaps.parquet", order=tuple(layers))
 
 
 @pytest.fixture(scope="module")
 def nouns():
     if not NOUNS.exists():
         pytest.skip("needs ../shared/data/nouns")
-    return PartsJudge.from_parquet(NOUNS / "parts.parquet")
+    return LayerRecognizer.from_parquet(NOUNS / "parts.parquet")
 
 
 def read_nouns(split, number):
@@ -210,8 +216,8 @@ def read_nouns(split, number):
 
     rows = pq.read_table(NOUNS / f"{split}.parquet").slice(0, number).to_pylist()
     pictures = [np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")) for row in rows]
-    wanted = {part: torch.tensor([row[part] for row in rows]) for part in ("head", "glasses")}
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2), wanted
+    expected = {part: torch.tensor([row[part] for row in rows]) for part in ("head", "glasses")}
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2), expected
 
 
 SPOILS = {
@@ -226,20 +232,20 @@ SPOILS = {
 @pytest.mark.parametrize("spoil", SPOILS)
 @pytest.mark.parametrize("split", ["test_iid", "test_comp"])
 def test_true_nouns_are_named(nouns, split, spoil, number):
-    pictures, wanted = read_nouns(split, number)
-    scores = nouns.score(SPOILS[spoil](pictures), wanted)
+    pictures, expected = read_nouns(split, number)
+    scores = nouns.score(SPOILS[spoil](pictures), expected)
     print(split, spoil, number, {key: round(share, 4) for key, share in scores.items()})
     assert scores["head"] >= 0.99 and scores["glasses"] >= 0.99
 
 
-def test_shuffled_wants_are_at_chance_and_broken_nouns_are_refused(nouns):
-    pictures, wanted = read_nouns("test_iid", 300)
+def test_shuffled_wants_are_at_chance_and_broken_nouns_are_unrecognised(nouns):
+    pictures, expected = read_nouns("test_iid", 300)
     order = torch.randperm(300, generator=rng())
-    scores = nouns.score(pictures, {part: index[order] for part, index in wanted.items()})
+    scores = nouns.score(pictures, {part: index[order] for part, index in expected.items()})
     assert scores["head"] < 0.03 and scores["glasses"] < 0.1
     scrambled = pictures.flatten(2)[:, :, torch.randperm(1024, generator=rng())].view_as(pictures)
     for broken in (scrambled, pictures.flip(2), 255 - pictures, noisy(pictures, 60)):
-        assert nouns.score(broken, wanted)["all"] == 0
+        assert nouns.score(broken, expected)["all"] == 0
 
 
 def test_nouns_have_no_twins_among_heads_and_glasses(nouns):

@@ -1,0 +1,1 @@
+"""Evaluation on one data set, the Nouns, whose images are composed of known layers. Imported only with `--layers`."""
