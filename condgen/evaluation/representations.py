@@ -167,8 +167,8 @@ def evaluate_representations(
     has_texts = any(row.encoder for row in rows)
     if options.caption_column and not has_texts:
         raise CondgenError(
-            f"--caption-column {options.caption_column}: {rows[0].name} has no text encoder. Name the column of classes "
-            "with --label-column."
+            f"--caption-column {options.caption_column}: {rows[0].name} has no text encoder. Name the column of "
+            "classes with --label-column."
         )
     found, labelled = Findings({"kind": "representations", "notes": notes}), not has_texts or has_classes(options)
     if labelled:

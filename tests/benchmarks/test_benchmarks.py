@@ -17,8 +17,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize("dataset", ["digits", "fashion", "cifar10", "pictures"])
-def test_every_kind_has_a_recipe_in_every_collection(collection, tmp_path):
-    benchmark = Benchmark(tmp_path, tmp_path, collection, "data")
+def test_every_kind_has_a_recipe_for_every_dataset(dataset, tmp_path):
+    benchmark = Benchmark(tmp_path, tmp_path, dataset, "data")
     for name, kind in BASELINES.items():
         assert benchmark.recipe(name) in RECIPES
         assert kind.size is None or kind.size in RECIPES[benchmark.recipe(name)].sizes

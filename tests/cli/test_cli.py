@@ -537,7 +537,7 @@ def test_old_names_of_evaluate_and_benchmark_warn_and_work(condgen, monkeypatch,
     chosen = {name: calls[0][name] for name in ("compare_with", "images_per_prompt", "layers")}
     assert chosen == {"compare_with": ["a", "b"], "images_per_prompt": 2, "layers": "c.parquet"}
     code, _, err = condgen("shelf", "--chapters", "gans")
-    assert code == 2 and "condgen shelf is now called benchmark" in err and "-o docs" in err
+    assert code == 2 and "the command shelf is now called benchmark" in err and "-o docs" in err
 
 
 def test_what_cannot_be_measured_is_null(condgen, tmp_path):
