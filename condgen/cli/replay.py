@@ -25,6 +25,9 @@ def run(args: argparse.Namespace) -> int:
     from condgen.files.registry import find
 
     recipe = read_recipe(args.file)
+    for name in ("model", "model_id", "prompt", "prior"):
+        if not isinstance(recipe.get(name, ""), str):
+            raise CondgenError(f"The recipe in {args.file} is damaged: {name} is {recipe[name]!r}.")
     check_folder(args.out)
     try:
         folder = find(recipe["model"] if args.model is None else args.model)

@@ -106,9 +106,6 @@ def read_recipe(path: Path | str) -> dict:
             raise ValueError("a field is missing")
         if not isinstance(recipe.get("labels", {}), dict):
             raise ValueError("labels are not named")
-        texts = ("model", "model_id", *(condition - {"labels"}))
-        if wrong := [name for name in texts if not isinstance(recipe[name], str)]:
-            raise CondgenError(f"The recipe in {path} is damaged: {wrong[0]} is {recipe[wrong[0]]!r}.")
     except (ValueError, TypeError, RecursionError):
         raise CondgenError(f"The recipe in {path} is damaged.") from None
     return recipe

@@ -1,11 +1,11 @@
-"""The studio: a page where a model is used, and the API behind it.
+"""The studio: a web page for a model, and its API.
 
     launch(build("scenes32"))
 
     from gradio_client import Client
-    images, seed, archive, _ = Client("http://127.0.0.1:7860").predict(prompt="a red circle", api_name="/paint")
+    images, seed, archive, _ = Client("http://127.0.0.1:7860").predict(prompt="a red circle", api_name="/generate")
 
-Gradio is imported here, in `finding`, `latent` and `look`, nowhere else.
+Gradio is imported by the modules of this package alone.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ import html
 import inspect
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from condgen.contracts import CondgenError, SamplingOption
+from condgen.contracts import CondgenError, ProgressCallback, SamplingOption
 from condgen.files.registry import find
 from condgen.pipelines.auto import task_of
 from condgen.pipelines.encoder import ImageEncoder
 from condgen.pipelines.latent import LatentModel
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.retrieval.search import Finder, encoder_of, gallery_of
-from condgen.studio import latent, session
-from condgen.studio import search as finding
-from condgen.studio import theme as look
+from condgen.studio import latent, search, session, theme
 
 log = logging.getLogger("condgen.studio")
 RANDOM = -1
+"""The seed that stands for a random one."""
 
 
 def build(
     model: TextToImage | ImageEncoder | LatentModel | str | None = None,
     data: str = "",
-    progress: Callable[[float, str], None] = lambda share, what: None,
+    progress: ProgressCallback = lambda share, message: None,
 ) -> gr.Blocks:
-    """The studio of a model: a loaded one, a path or name (see `condgen list`), or None for the one in the package.
+    """The page of a model: a loaded one, a path or name (see `condgen list`), or None for the one in the package.
 
-    Where models with codes are found, it has a tab for these; of such a model, it is that alone.
+    A text-to-image model gets a tab for generating, and one for the latent spaces of the unconditional models that
+    `condgen list` shows; an unconditional model gets the latter alone.
 
     Args:
-        data: images; the page then finds some of them by words or by an image, instead of painting.
-        progress: called with progress while they are embedded.
+        data: images; the page then searches them by text or image.
+        progress: called while they are embedded.
 
     Raises:
         CondgenError: an encoder without data; else as in `TextToImage.load`, `retrieval.search.encoder_of`, `Gallery`.
@@ -56,22 +56,22 @@ def build(
         encoder = encoder_of(model)
         finder = Finder(encoder, gallery_of(encoder, data))
         finder.embed(None, progress)
-        return finding.Finding(finder, plainly).page
+        return search.SearchPage(finder, user_errors).page
     if not isinstance(model, TextToImage | ImageEncoder | LatentModel):
         model = find(model)
     task = task_of(model) if isinstance(model, Path) else model.kind().task
     if task.endswith("encoding"):
         raise CondgenError("An encoder generates nothing. Give it images to search, with --data PATH.")
     if task == "unconditional":
-        return latent.page_of(latent.shelf_of(model), plainly)
-    return Studio(model if isinstance(model, TextToImage) else TextToImage.load(model), latent.shelf_of()).page
+        return latent.page_of(latent.latent_models(model), user_errors)
+    return Studio(model if isinstance(model, TextToImage) else TextToImage.load(model), latent.latent_models()).page
 
 
 def launch(page: gr.Blocks, **options: Any) -> None:
-    """Starts the server with what every studio needs: our look, small uploads, no tracebacks to visitors."""
+    """Starts the server with the settings of every studio: theme, small uploads, no tracebacks for visitors."""
     page.launch(
-        theme=look.theme(),
-        css=look.CSS,
+        theme=theme.theme(),
+        css=theme.CSS,
         max_file_size="5mb",
         show_error=False,
         enable_monitoring=False,
@@ -82,19 +82,19 @@ def launch(page: gr.Blocks, **options: Any) -> None:
 
 
 class Studio:
-    """Components and what they do; `page` is the whole.
+    """The page of a text-to-image model: components and their callbacks; `page` is the whole.
 
     Args:
-        model: paints; one order at a time.
-        shelf: models with codes, for a tab beside.
+        model: generates one request at a time.
+        latent_models: unconditional models for the second tab.
     """
 
-    def __init__(self, model: TextToImage, shelf: latent.Shelf):
-        self.model, self.easel = model, session.Easel(model)
+    def __init__(self, model: TextToImage, latent_models: latent.LatentModels):
+        self.model, self.session = model, session.GenerationSession(model)
         with gr.Blocks(title="condgen studio", analytics_enabled=False, delete_cache=(3600, 86400)) as self.page:
             about = f"{html.escape(model.name)} · {model.size} × {model.size} pixels"
             gr.HTML(f"<h1>condgen studio</h1><p>{about}</p>", elem_id="title")
-            with gr.Tab("Paint") if shelf else nullcontext():
+            with gr.Tab("Generate") if latent_models else nullcontext():
                 self._header()
                 with gr.Row():
                     with gr.Column(scale=3, min_width=320, elem_classes=["pixels"] if model.size < 128 else []):
@@ -102,20 +102,20 @@ class Studio:
                     with gr.Column(scale=2, min_width=280):
                         self._settings()
                         self._recipe()
-            if shelf:
+            if latent_models:
                 with gr.Tab("Latent space") as tab:
-                    latent.Latent(shelf, plainly, tab.select)
+                    latent.LatentTab(latent_models, user_errors, tab.select)
             self._connect()
         self.page.queue(max_size=32, api_open=False)
 
     def _header(self) -> None:
         examples = session.examples_of(self.model)
         with gr.Row(elem_id="prompt-row"):
-            hint = examples[0] if examples else "Say what to paint"
+            hint = examples[0] if examples else "Describe an image"
             self.prompt = gr.Textbox(
                 label="Prompt", placeholder=hint, show_label=False, container=False, scale=5, elem_id="prompt"
             )
-            self.go = gr.Button("Paint", variant="primary", scale=1, elem_id="paint")
+            self.go = gr.Button("Generate", variant="primary", scale=1, elem_id="generate")
             self.stop = gr.Button("Stop", variant="stop", scale=1, elem_id="stop", visible=False)
         if examples:
             gr.Examples(
@@ -123,8 +123,8 @@ class Studio:
             )
 
     def _stage(self) -> None:
-        self.canvas = gr.HTML(look.resting(), label="Progress", elem_id="canvas")
-        self.pictures = gr.Gallery(
+        self.canvas = gr.HTML(theme.empty_canvas(), label="Progress", elem_id="canvas")
+        self.images = gr.Gallery(
             label="Images",
             show_label=False,
             columns=2,
@@ -132,17 +132,17 @@ class Studio:
             height="auto",
             interactive=False,
             buttons=["download", "fullscreen"],
-            elem_id="pictures",
+            elem_id="images",
         )
         self.archive = gr.DownloadButton("Download all (zip)", size="sm", elem_id="archive")
 
     def _settings(self) -> None:
         model = self.model
-        self.count = gr.Slider(1, session.MOST, value=4, step=1, label="Images")
+        self.count = gr.Slider(1, session.MAX_IMAGES, value=4, step=1, label="Images")
         with gr.Group():
             with gr.Row():
-                self.seed = gr.Number(RANDOM, label="Seed", info="-1 draws one", min_width=120)
-                self.last_seed = gr.Textbox(  # text, for a page cannot hold every seed as a number
+                self.seed = gr.Number(RANDOM, label="Seed", info="-1 for random", min_width=120)
+                self.last_seed = gr.Textbox(  # text: numbers on a page are not exact above 2**53
                     label="Last seed",
                     info="of the first image",
                     placeholder="none yet",
@@ -153,14 +153,14 @@ class Studio:
             with gr.Row():
                 self.reuse = gr.Button("Reuse last seed", size="sm", min_width=120)
                 self.random = gr.Button("Random seed", size="sm", min_width=120)
-        own = {option.name for option in model.sampling_options()}
-        sliders = {name: self._slider(option, name in own) for name, option in session.options_of(model).items()}
-        self.sliders = sliders
+        shown = {option.name for option in model.sampling_options()}
+        offered = session.options_of(model).items()
+        self.sliders = {name: self._slider(option, name in shown) for name, option in offered}
         self.prior = gr.Dropdown(
             session.priors_of(model),
             value=model.default_prior,
             label="Prior",
-            info="how words become an image embedding; none: the text embedding itself",
+            info="from text to image embedding; none: the text embedding itself",
         )
 
     @staticmethod
@@ -173,25 +173,25 @@ class Studio:
 
     def _recipe(self) -> None:
         with gr.Accordion("Recipe of an image", open=False):
-            self.upload = gr.File(label="A PNG that condgen painted", file_types=[".png"], height=120)
+            self.upload = gr.File(label="A PNG that condgen generated", file_types=[".png"], height=120)
             self.recipe = gr.JSON(label="Recipe", elem_id="recipe")
 
     def _connect(self) -> None:
         start = [self.prompt.submit, self.go.click]
-        asked = [self.prompt, self.count, self.seed, self.prior, *self.sliders.values()]
+        inputs = [self.prompt, self.count, self.seed, self.prior, *self.sliders.values()]
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         buttons = [self.go, self.stop]
-        # one after the other: side by side, the buttons of a quick failure could be set before those of the start
+        # in sequence: in parallel, the buttons of a quick failure could be set before those of the start
         generated = gr.on(start, lambda: _buttons(True), None, buttons, **quick).then(
-            self._paint_function(),
-            asked,
-            [self.pictures, self.last_seed, self.archive, self.canvas],
-            api_name="paint",
-            api_description="Paints a prompt. Gives the images, the seed of the first, a zip and a line of text.",
-            preprocess=False,  # raw values, so that `session.check` is the one gate
+            self._generate_function(),
+            inputs,
+            [self.images, self.last_seed, self.archive, self.canvas],
+            api_name="generate",
+            api_description="Generates images from a prompt: the images, the seed of the first, a zip, a line of text.",
+            preprocess=False,  # raw values: `session.check` validates them
             show_progress="minimal",
             show_progress_on=[self.canvas],
-            concurrency_id="paint",
+            concurrency_id="generate",
             concurrency_limit=1,
         )
         generated.success(lambda: _buttons(False), None, buttons, **quick)
@@ -203,39 +203,38 @@ class Studio:
             None, self.last_seed, self.seed, js=f"(last) => last ? Number(last) : {RANDOM}", api_visibility="private"
         )
         self.random.click(None, None, self.seed, js=f"() => {RANDOM}", api_visibility="private")
-        filled = [self.prompt, self.count, self.seed, self.prior, *self.sliders.values()]
-        self.upload.upload(self._open, self.upload, [self.recipe, *filled], api_visibility="private")
+        self.upload.upload(self._open, self.upload, [self.recipe, *inputs], api_visibility="private")
 
-    def _paint_function(self):
-        """`generate` with one parameter for each option of the model, so that the API names them."""
+    def _generate_function(self):
+        """`generate` with one parameter per option of the model, so that the API names them."""
 
-        def paint(prompt, count, seed, prior, *values):
-            with plainly():
+        def generate(prompt, count, seed, prior, *values):
+            with user_errors():
                 options = dict(zip(self.sliders, values, strict=True))
-                order = session.check(self.model, prompt, count, seed, prior, options)
-                for view in self.easel.generate(order):
-                    yield self._show(view)
+                request = session.check(self.model, prompt, count, seed, prior, options)
+                for snapshot in self.session.generate(request):
+                    yield self._show(snapshot)
 
         names = ["prompt", "count", "seed", "prior", *self.sliders]
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        paint.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
-        return paint
+        generate.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+        return generate
 
-    def _show(self, view: session.View) -> tuple:
-        for note in view.notes:
+    def _show(self, snapshot: session.Snapshot) -> tuple:
+        for note in snapshot.notes:
             gr.Warning(_text(note), title="Note")
-        pictures = [(str(one.path), one.caption) for one in view.done]
-        archive = str(view.archive) if view.archive else None
-        return pictures, str(view.order.seed), archive, look.canvas(view)
+        images = [(str(one.path), one.caption) for one in snapshot.done]
+        archive = str(snapshot.archive) if snapshot.archive else None
+        return images, str(snapshot.request.seed), archive, theme.canvas(snapshot)
 
     def _offer(self, prior: str) -> list:
-        """Shows the options that count with a prior, each with the range it has there."""
+        """Shows the options of a prior, each with its range."""
         return self._slider_updates({option.name: option for option in self.model.sampling_options(prior)}, {})
 
-    def _slider_updates(self, own: dict[str, SamplingOption], values: dict[str, float]) -> list:
+    def _slider_updates(self, options: dict[str, SamplingOption], values: dict[str, float]) -> list:
         updates = []
         for name in self.sliders:
-            if option := own.get(name):
+            if option := options.get(name):
                 value = {"value": values[name]} if name in values else {}
                 updates.append(gr.update(visible=True, minimum=option.low, maximum=option.high, **value))
             else:
@@ -244,26 +243,20 @@ class Studio:
 
     def _open(self, path: str) -> list:
         """Shows the recipe in an uploaded image and fills the controls with it."""
-        with plainly():
-            recipe, order, notes = session.open_recipe(self.model, Path(path))
+        with user_errors():
+            recipe, request, notes = session.open_recipe(self.model, Path(path))
             for note in notes:
                 gr.Warning(_text(note), title="Note")
-            if order is None:
+            if request is None:
                 return [recipe, *[gr.skip()] * (4 + len(self.sliders))]
-            own = {option.name: option for option in self.model.sampling_options(order.prior)}
-            return [
-                recipe,
-                order.prompt,
-                order.count,
-                order.seed,
-                order.prior,
-                *self._slider_updates(own, order.options),
-            ]
+            options = {option.name: option for option in self.model.sampling_options(request.prior)}
+            sliders = self._slider_updates(options, request.options)
+            return [recipe, request.prompt, request.count, request.seed, request.prior, *sliders]
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
-    """Turns errors into messages for people; what nobody foresaw goes to the log under an id."""
+def user_errors() -> Iterator[None]:
+    """Turns errors into messages on the page; unexpected ones are logged under an id that the message names."""
     try:
         yield
     except CondgenError as error:
@@ -271,12 +264,12 @@ def plainly() -> Iterator[None]:
     except Exception:
         number = secrets.token_hex(4)
         log.exception("error %s", number)
-        message = f"Something went wrong (error {number}). The log of the studio says more."
+        message = f"Something went wrong (error {number}). See the log of the studio."
         raise gr.Error(message, print_exception=False) from None
 
 
 def _text(message: str) -> str:
-    """Toasts read HTML, and a message can quote what a stranger typed."""
+    """Escaped: messages are shown as HTML and may quote a visitor's input."""
     return html.escape(message, quote=False)
 
 
@@ -284,5 +277,5 @@ def _buttons(busy: bool) -> tuple:
     return gr.update(visible=not busy), gr.update(visible=busy)
 
 
-def _ended(how: str) -> tuple:
-    return *_buttons(False), look.line(how)
+def _ended(message: str) -> tuple:
+    return *_buttons(False), theme.line(message)

@@ -1,4 +1,4 @@
-"""The studio from the command line: flags, and the rule that a studio open to others asks for a password."""
+"""The command line of the studio; a studio that others can reach needs a password."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from condgen.contracts import CondgenError
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    about = "Serves the condgen studio: a page where a model paints, searches, or shows its latent space."
+    about = "Serves the condgen studio: a page that generates, searches, or shows a latent space."
     flags = argparse.ArgumentParser(description=about)
     flags.add_argument("--model", help="a path, or a name that `condgen list` shows; default: the one in the package")
-    flags.add_argument("--data", default="", help="images: the page then searches them, with the encoder of the model")
+    flags.add_argument("--data", default="", help="images: the page searches them with the encoder of the model")
     flags.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine only")
     flags.add_argument("--port", type=int, help="default: the first free one from 7860")
     flags.add_argument("--share", action="store_true", help="open a public link through gradio.live")
     flags.add_argument("--auth", default=os.environ.get("CONDGEN_AUTH"), help="NAME:PASSWORD; also $CONDGEN_AUTH")
-    flags.add_argument("--no-auth", action="store_true", help="let others in without a password")
+    flags.add_argument("--no-auth", action="store_true", help="allow others without a password")
     return flags
 
 
@@ -39,16 +39,16 @@ def credentials(auth: str | None) -> tuple[str, str] | None:
 
 
 def check_exposure(host: str, share: bool, auth: tuple[str, str] | None, no_auth: bool) -> None:
-    """Refuses a studio that others can reach without a password, unless that is asked for.
+    """Refuses a studio that others can reach without a password, unless `no_auth`.
 
     Raises:
         CondgenError: with what to do.
     """
     if auth or no_auth or not (share or not is_loopback(host)):
         return
-    what = "--share" if share else f"--host {host}"
+    option = "--share" if share else f"--host {host}"
     raise CondgenError(
-        f"{what} lets others use this studio. Give --auth NAME:PASSWORD, or --no-auth if everybody may come in."
+        f"{option} lets others use this studio. Give --auth NAME:PASSWORD, or --no-auth to let everybody in."
     )
 
 
@@ -61,7 +61,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_address(host: str, port: int | None) -> None:
-    """Refuses an address that is not this machine's, or a port that is taken, before anything is loaded."""
+    """Raises `CondgenError` for an address of another machine or a port in use, before anything is loaded."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         socket.create_server((host, port or 0), family=family).close()
@@ -71,8 +71,8 @@ def check_address(host: str, port: int | None) -> None:
 
 
 @contextmanager
-def own_cache() -> Iterator[None]:
-    """A private folder for the images that are served, gone afterwards; $GRADIO_TEMP_DIR names another one."""
+def private_cache() -> Iterator[None]:
+    """A private folder for the images that are served, removed at the end; $GRADIO_TEMP_DIR overrides it."""
     if os.environ.get("GRADIO_TEMP_DIR"):
         yield
         return
@@ -91,10 +91,10 @@ def main(argv: list[str] | None = None) -> int:
         auth = credentials(args.auth)
         check_exposure(args.host, args.share, auth, args.no_auth)
         check_address(args.host, args.port)
-        with own_cache():
+        with private_cache():
             from condgen.studio.app import build, launch
 
-            page = build(args.model, args.data, lambda share, what: print(f"{share:.0%} {what}", file=sys.stderr))
+            page = build(args.model, args.data, lambda share, message: print(f"{share:.0%} {message}", file=sys.stderr))
             host = f"[{args.host}]" if ":" in args.host else args.host
             network = {"server_name": host, "server_port": args.port, "share": args.share, "auth": auth}
             launch(page, **network, prevent_thread_lock=True, quiet=True)

@@ -1,14 +1,14 @@
-"""How the studio looks: theme, style sheet, and the canvas on which an image appears."""
+"""Appearance of the studio: theme, style sheet, and the canvas that shows an image while it is generated."""
 
 from __future__ import annotations
 
 import base64
-import io
 
 import gradio as gr
 from PIL import Image
 
-from condgen.studio.session import View
+from condgen.files.images import png_bytes
+from condgen.studio.session import Snapshot
 
 PREVIEW = 256
 """Longest edge of a preview that is sent; smaller images are enlarged by the browser, without smoothing."""
@@ -20,17 +20,17 @@ CSS = """
 #prompt-row { align-items: stretch; }
 #prompt textarea { border: none; font-size: 1.15rem; padding: 0.7rem 0.9rem; height: auto !important;
   field-sizing: content; }
-#paint, #stop { min-width: 110px; max-width: 160px; }
+#generate, #stop { min-width: 110px; max-width: 160px; }
 .toast-wrap { top: auto !important; bottom: 1rem !important; }
 
-.easel { display: flex; flex-direction: column; align-items: center; gap: 0.6rem; }
-.easel .sheet, .easel .bar { width: min(100%, 75vh); overflow: hidden; }
-.easel .sheet { aspect-ratio: 1; border-radius: var(--radius-lg); display: grid; place-items: center;
+.canvas { display: flex; flex-direction: column; align-items: center; gap: 0.6rem; }
+.canvas .sheet, .canvas .bar { width: min(100%, 75vh); overflow: hidden; }
+.canvas .sheet { aspect-ratio: 1; border-radius: var(--radius-lg); display: grid; place-items: center;
   background: var(--block-background-fill); border: 1px solid var(--border-color-primary); }
-.easel .sheet img { width: 100%; height: 100%; object-fit: contain; }
-.easel .bar { height: 6px; border-radius: 3px; background: var(--border-color-primary); }
-.easel .bar i { display: block; height: 100%; background: var(--color-accent); transition: width 0.15s linear; }
-.easel p, .easel span { margin: 0; color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
+.canvas .sheet img { width: 100%; height: 100%; object-fit: contain; }
+.canvas .bar { height: 6px; border-radius: 3px; background: var(--border-color-primary); }
+.canvas .bar i { display: block; height: 100%; background: var(--color-accent); transition: width 0.15s linear; }
+.canvas p, .canvas span { margin: 0; color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
 
 .pixels img { image-rendering: pixelated; }
 #images:not(:has(img)), #images:not(:has(img)) ~ #archive { display: none; }
@@ -43,7 +43,7 @@ CSS = """
 
 @media (max-width: 600px) {
   #prompt-row { flex-direction: column; }
-  #paint, #stop { max-width: none; }
+  #generate, #stop { max-width: none; }
   #examples > .gallery { flex-wrap: nowrap; overflow-x: auto; contain: inline-size; }
   #examples > .gallery > .gallery-item { flex: none; }
 }
@@ -51,7 +51,7 @@ CSS = """
 
 
 def theme() -> gr.themes.Base:
-    """Calm, with the system's own fonts: nothing is fetched from elsewhere."""
+    """Soft colours and system fonts; nothing is fetched from other servers."""
     fonts = ["ui-sans-serif", "system-ui", "sans-serif"]
     mono = ["ui-monospace", "monospace"]
     soft = gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", radius_size="lg", font=fonts, font_mono=mono)
@@ -75,31 +75,31 @@ def theme() -> gr.themes.Base:
     )
 
 
-def resting() -> str:
-    """The canvas before anything was painted."""
-    return '<div class="easel"><div class="sheet"><span>Your image appears here</span></div></div>'
+def empty_canvas() -> str:
+    """The canvas before the first image."""
+    return '<div class="canvas"><div class="sheet"><span>Your image appears here</span></div></div>'
 
 
 def line(text: str) -> str:
-    """The canvas when nothing is being painted: one line of text of ours."""
-    return f'<div class="easel"><p role="status">{text}</p></div>'
+    """The canvas while nothing is generated: one line of text, which is not escaped."""
+    return f'<div class="canvas"><p role="status">{text}</p></div>'
 
 
-def canvas(view: View) -> str:
-    """The canvas while painting: image, bar and line; only the line when all is done."""
-    if view.frame is None:
-        return line(view.text)
+def canvas(snapshot: Snapshot) -> str:
+    """The canvas while generating: image, bar and line; only the line when all is done."""
+    if snapshot.frame is None:
+        return line(snapshot.text)
     return (
-        f'<div class="easel live"><div class="sheet"><img alt="The image so far" src="{data_url(view.frame)}"></div>'
-        f'<div class="bar"><i style="width: {view.fraction:.1%}"></i></div><p role="status">{view.text}</p></div>'
+        '<div class="canvas live"><div class="sheet">'
+        f'<img alt="The image so far" src="{data_url(snapshot.frame)}"></div>'
+        f'<div class="bar"><i style="width: {snapshot.fraction:.1%}"></i></div>'
+        f'<p role="status">{snapshot.text}</p></div>'
     )
 
 
-def data_url(picture: Image.Image) -> str:
-    """An image as text for a page; large ones are made smaller."""
-    if max(picture.size) > PREVIEW:
-        picture = picture.copy()
-        picture.thumbnail((PREVIEW, PREVIEW))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def data_url(image: Image.Image) -> str:
+    """An image as a data URL; large ones are scaled down."""
+    if max(image.size) > PREVIEW:
+        image = image.copy()
+        image.thumbnail((PREVIEW, PREVIEW))
+    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()

@@ -16,7 +16,7 @@ from condgen.nn.specs import ImageSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
 from condgen.studio import latent
-from condgen.studio.latent import Codes, check_moves, check_place, page_of, shelf_of
+from condgen.studio.latent import LatentControls, check_shifts, check_source, latent_models, page_of
 from tests.tiny import tiny_model
 
 
@@ -46,7 +46,7 @@ def shelf(tmp_path_factory) -> latent.Shelf:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONDGEN_MODELS", str(home))
         patch.chdir(home)
-        return shelf_of()
+        return latent_models()
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +84,16 @@ def pixels(picture) -> np.ndarray:
 
 
 def test_models_with_codes_are_found_and_no_others(shelf):
-    assert set(shelf) == {"gan", "torn", "vae"} and not set(shelf_of())
-    assert next(iter(shelf_of(tiny_vae()))) == "vae"
-    assert [*shelf_of(shelf["gan"])] == ["gan"]  # a run is called by its own name, not `model`
+    assert set(shelf) == {"gan", "torn", "vae"} and not set(latent_models())
+    assert next(iter(latent_models(tiny_vae()))) == "vae"
+    assert [*latent_models(shelf["gan"])] == ["gan"]  # a run is called by its own name, not `model`
 
 
 def test_sliders_of_a_vae_are_ordered_by_what_they_say():
-    codes = Codes.of(tiny_vae())
-    nats = [float(told.removeprefix(f"latent {k}, KL ")) for k, told in zip(codes.latents, codes.labels, strict=True)]
+    codes = LatentControls.of(tiny_vae())
+    nats = [
+        float(told.removeprefix(f"latent {k}, KL ")) for k, told in zip(codes.dimensions, codes.labels, strict=True)
+    ]
     assert len(nats) == latent.SLIDERS and nats == sorted(nats, reverse=True)
 
 
@@ -101,20 +103,20 @@ def test_sliders_of_a_gan_are_ordered_by_what_they_change():
         first = next(layer for layer in model.net.modules() if isinstance(layer, torch.nn.Linear))
         first.weight[:, 3] *= 20
         first.weight[:, 1] = 0
-    codes = Codes.of(model)
-    assert codes.latents[0] == 3 and codes.latents[-1] == 1 and len(codes.labels) == 5
+    codes = LatentControls.of(model)
+    assert codes.dimensions[0] == 3 and codes.dimensions[-1] == 1 and len(codes.labels) == 5
     still, same = (codes.decode("seed:3", [0, 0, 0, 0, move]) for move in (0, 4))
     assert len(still) == 1 and np.array_equal(pixels(same[0][0]), pixels(same[1][0]))
 
 
 def test_a_slider_moves_one_number_by_standard_deviations():
     model = tiny_vae()
-    codes = Codes.of(model)
-    assert codes.spread.tolist() == pytest.approx([1] * 10, abs=0.2)  # the prior's
+    codes = LatentControls.of(model)
+    assert codes.sd.tolist() == pytest.approx([1] * 10, abs=0.2)  # the prior's
     (before, said), (after, _) = codes.decode("seed:7", [0, 1.5, *[0] * 6])
     z = model.draw([7])
     assert said == "seed 7" and np.array_equal(pixels(before), pixels(to_pil(model.decode(z))[0]))
-    z[:, codes.latents[1]] += 1.5 * codes.spread[codes.latents[1]]
+    z[:, codes.dimensions[1]] += 1.5 * codes.sd[codes.dimensions[1]]
     assert np.array_equal(pixels(after), pixels(to_pil(model.decode(z))[0]))
 
 
@@ -122,13 +124,13 @@ def test_a_slider_moves_one_number_by_standard_deviations():
 
 
 def test_the_gate():
-    assert check_place(7.0, None) == "seed:7" and check_place(None, "a.png") == "a.png"
+    assert check_source(7.0, None) == "seed:7" and check_source(None, "a.png") == "a.png"
     for bad in ((-1, None), (0.5, None), ("7", None), (None, None), (2**63, None), (1, {"path": "x"})):
         with pytest.raises(CondgenError):
-            check_place(*bad)
+            check_source(*bad)
     for bad in (4.1, -5, float("nan"), "1", None, True):
         with pytest.raises(CondgenError, match="Slider 2"):
-            check_moves((0, bad))
+            check_shifts((0, bad))
 
 
 BAD = [
@@ -149,12 +151,12 @@ def test_what_is_refused_is_told(client, shelf, asked, message):
 
 def test_a_gan_reads_no_picture_and_what_is_none_is_told_without_its_place(client, digit, tmp_path):
     for name in ("decode", "interpolate"):
-        place = {"picture" if name == "decode" else "second_picture": handle_file(str(digit))}
+        place = {"image" if name == "decode" else "second_picture": handle_file(str(digit))}
         with pytest.raises(Exception, match="no encoder"):
             client.predict(model="gan", **place, api_name=f"/{name}")
     (tmp_path / "torn.png").write_bytes(b"no image")
     with pytest.raises(Exception, match=r"torn\.png is not an image") as error:
-        client.predict(model="vae", picture=handle_file(str(tmp_path / "torn.png")), api_name="/decode")
+        client.predict(model="vae", image=handle_file(str(tmp_path / "torn.png")), api_name="/decode")
     assert "/" not in str(error.value).split("torn.png")[0]
 
 
@@ -163,20 +165,20 @@ def test_a_gan_reads_no_picture_and_what_is_none_is_told_without_its_place(clien
 
 def test_the_api_names_the_questions(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert set(endpoints) == {"/paint", "/decode", "/interpolate"}
+    assert set(endpoints) == {"/generate", "/decode", "/interpolate"}
     names = [one["parameter_name"] for one in endpoints["/decode"]["parameters"]]
-    assert names == ["model", "seed", "picture", *(f"latent_{k}" for k in range(1, latent.SLIDERS + 1))]
+    assert names == ["model", "seed", "image", *(f"latent_{k}" for k in range(1, latent.SLIDERS + 1))]
 
 
 def test_a_seed_is_decoded(client):
     pictures, told = client.predict(model="vae", seed=5, latent_2=-1, api_name="/decode")
-    assert [one["caption"] for one in pictures] == ["seed 5", "moved"] and told.startswith("vae: latent ")
+    assert [one["caption"] for one in pictures] == ["seed 5", "shifted"] and told.startswith("vae: latent ")
     assert np.array_equal(pixels(pictures[0]["image"]), pixels(to_pil(tiny_vae().sample([5]))[0]))
 
 
 def test_a_picture_is_shown_beside_what_its_code_paints(client, digit):
-    pictures, _ = client.predict(model="vae", picture=handle_file(str(digit)), api_name="/decode")
-    assert [one["caption"] for one in pictures] == ["the image", "its code"]
+    pictures, _ = client.predict(model="vae", image=handle_file(str(digit)), api_name="/decode")
+    assert [one["caption"] for one in pictures] == ["the image", "its reconstruction"]
     model, image = tiny_vae(), torch.from_numpy(pixels(digit).copy())[None, None].float() / 127.5 - 1
     assert np.array_equal(pixels(pictures[0]["image"]), pixels(digit))
     assert np.array_equal(pixels(pictures[1]["image"]), pixels(to_pil(model.decode(model.encode(image)))[0]))
@@ -189,7 +191,7 @@ def test_the_way_between_two_is_that_of_the_manifold(client, digit):
     expected = interpolate(model, ends[:1], ends[1:], 5)
     assert np.array_equal(pixels(sheet), pixels(expected.first_sheet.convert("L")))
     assert Image.open(film).format == "GIF" and Image.open(film).n_frames >= 5
-    more, _ = client.predict(model="vae", first_picture=handle_file(str(digit)), steps=3, api_name="/interpolate")
+    more, _ = client.predict(model="vae", first_image=handle_file(str(digit)), steps=3, api_name="/interpolate")
     assert Image.open(more).width < Image.open(sheet).width
 
 
@@ -207,7 +209,7 @@ def test_the_tab_is_there_only_where_there_is_something_to_show(shelf, tmp_path,
     monkeypatch.delenv("CONDGEN_MODELS", raising=False)
     assert "Latent space" not in labels_of(build(tiny_model()))
     monkeypatch.setenv("CONDGEN_MODELS", str(shelf["vae"].parent))
-    assert {"Paint", "Latent space", "Prompt"} <= labels_of(build(tiny_model()))
+    assert {"Generate", "Latent space", "Prompt"} <= labels_of(build(tiny_model()))
 
 
 def test_a_model_with_codes_has_a_page_of_its_own(shelf, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from condgen.contracts import CondgenError
 from condgen.retrieval.gallery import Gallery
 from condgen.retrieval.search import Finder, Words, encoder_of
 from condgen.studio import serve
-from condgen.studio.search import MOST, check
+from condgen.studio.search import MAX_IMAGES, check
 from tests.retrieval.test_search import folder_of, pictures_only
 from tests.tiny import tiny_model
 
@@ -57,7 +57,7 @@ def test_words_find_what_search_finds(client, home):
 
 def test_a_picture_finds_itself(client, home):
     file = home / "03-yellow.png"
-    pictures, _ = client.predict(query="", picture=handle_file(str(file)), count=1, api_name="/search")
+    pictures, _ = client.predict(query="", image=handle_file(str(file)), count=1, api_name="/search")
     assert pictures[0]["caption"] == "1.000 · a yellow square"
 
 
@@ -69,7 +69,7 @@ BAD = [
     ({"query": ""}, "empty"),
     ({"query": "a" * 2001}, "2,001 characters"),
     ({"query": "a dog", "count": 0}, "less than minimum value 1"),
-    ({"query": "a dog", "count": MOST + 1}, f"maximum value {MOST}"),
+    ({"query": "a dog", "count": MAX_IMAGES + 1}, f"maximum value {MAX_IMAGES}"),
     ({"query": "a dog", "count": 1.5}, "whole number"),
 ]
 
@@ -83,7 +83,7 @@ def test_what_is_refused_is_told(client, asked, message):
 def test_what_is_no_picture_is_told_without_its_place(client, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"no image")
     with pytest.raises(Exception, match=r"torn\.png is not an image") as error:
-        client.predict(query="", picture=handle_file(str(tmp_path / "torn.png")), api_name="/search")
+        client.predict(query="", image=handle_file(str(tmp_path / "torn.png")), api_name="/search")
     assert "/" not in str(error.value).split("torn.png")[0]
 
 

@@ -1,4 +1,4 @@
-"""The studio without a browser: the gate, the easel, recipes, flags, and the API through gradio_client."""
+"""The studio without a browser: the gate, the session, recipes, flags, and the API through gradio_client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from condgen.contracts import CondgenError
 from condgen.files.images import read_recipe
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.studio import serve
-from condgen.studio.session import MOST, SCENES, Easel, check, examples_of, open_recipe
+from condgen.studio.session import MAX_IMAGES, SCENES, GenerationSession, check, examples_of, open_recipe
 from tests.tiny import tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +127,7 @@ def test_gate_leaves_out_dials_of_another_prior(model):
 
 REFUSED = {
     "prompt": ("", " \n\x00", None, 5, ["a"], "a" * 2001),
-    "count": (0, MOST + 1, 1.5, "3", True, None),
+    "count": (0, MAX_IMAGES + 1, 1.5, "3", True, None),
     "seed": (-2, 0.5, "7", 2**63, 10**400, None),
     "prior": ("oracle", None, ["none"]),
     "steps": (0, 1e9, 2.5, "12", None),
@@ -150,11 +150,11 @@ def test_gate_keeps_the_last_seed_of_an_order_in_range(model):
         order_of(model, count=2, seed=2**63 - 1)
 
 
-# the easel
+# the session
 
 
-def test_easel_shows_progress_and_saves_pictures_with_their_recipe(model, scratch):
-    views = list(Easel(model).generate(order_of(model, count=3, steps=2)))
+def test_session_shows_progress_and_saves_pictures_with_their_recipe(model, scratch):
+    views = list(GenerationSession(model).generate(order_of(model, count=3, steps=2)))
     last = views[-1]
     assert views[0].text.startswith("image 1 of 3, step 1 of 2") and views[0].frame is not None
     assert [v.fraction for v in views] == sorted(v.fraction for v in views) and last.fraction == 1
@@ -165,32 +165,32 @@ def test_easel_shows_progress_and_saves_pictures_with_their_recipe(model, scratc
         assert {n: archive.read(n) for n in archive.namelist()} == {p.path.name: p.path.read_bytes() for p in last.done}
 
 
-def test_easel_paints_what_generate_paints(model, scratch):
-    *_, last = Easel(model).generate(order_of(model, count=2))
+def test_session_paints_what_generate_paints(model, scratch):
+    *_, last = GenerationSession(model).generate(order_of(model, count=2))
     expected = [generated.png() for generated in model.generate(PROMPT, n=2, seed=7, prior="regression")]
     assert [one.path.read_bytes() for one in last.done] == expected and expected[0] != expected[1]
 
 
-def test_easel_does_not_send_every_step(model, scratch):
+def test_session_does_not_send_every_step(model, scratch):
     began = time.perf_counter()
-    views = list(Easel(model).generate(order_of(model, steps=100)))
+    views = list(GenerationSession(model).generate(order_of(model, steps=100)))
     assert len(views) <= 6 * (time.perf_counter() - began) + 2
 
 
-def test_closing_stops_and_frees_the_easel(model, steps, scratch):
-    easel, before = Easel(model), len(steps)
-    generated = easel.generate(order_of(model, count=16, steps=200))
+def test_closing_stops_and_frees_the_session(model, steps, scratch):
+    session, before = GenerationSession(model), len(steps)
+    generated = session.generate(order_of(model, count=16, steps=200))
     assert not next(generated).over
     generated.close()
     assert len(steps) <= before + 2
-    assert list(easel.generate(order_of(model)))[-1].over
+    assert list(session.generate(order_of(model)))[-1].over
 
 
 def test_one_painting_at_a_time(model, scratch):
-    easel = Easel(model)
-    first = easel.generate(order_of(model))
+    session = GenerationSession(model)
+    first = session.generate(order_of(model))
     next(first)
-    second = threading.Thread(target=lambda: list(easel.generate(order_of(model))), daemon=True)
+    second = threading.Thread(target=lambda: list(session.generate(order_of(model))), daemon=True)
     second.start()
     second.join(0.5)
     assert second.is_alive()
@@ -200,13 +200,13 @@ def test_one_painting_at_a_time(model, scratch):
 
 
 def test_unseen_words_are_noted_once(model, scratch):
-    views = list(Easel(model).generate(order_of(model, "a red zebra", count=2)))
+    views = list(GenerationSession(model).generate(order_of(model, "a red zebra", count=2)))
     assert [note for view in views for note in view.notes] == ["The model never saw these words: zebra"]
 
 
 def test_strange_prompts_are_painted(model, scratch):
     for prompt in ("\ud800 red", "🦓 <b>red</b>", "../../etc/passwd", "red " * 400):
-        *_, last = Easel(model).generate(order_of(model, prompt, steps=1))
+        *_, last = GenerationSession(model).generate(order_of(model, prompt, steps=1))
         assert last.done[0].path.parent.parent == scratch
 
 
@@ -229,11 +229,11 @@ def with_recipe(path: Path, recipe) -> Path:
 
 
 def test_recipe_gives_the_order_that_paints_it_again(model, scratch):
-    easel = Easel(model)
-    *_, last = easel.generate(order_of(model, prior="diffusion", steps=3, best_of=4, guidance=1.5))
+    session = GenerationSession(model)
+    *_, last = session.generate(order_of(model, prior="diffusion", steps=3, best_of=4, guidance=1.5))
     recipe, order, notes = open_recipe(model, last.done[0].path)
-    assert order == last.order and recipe["prompt"] == PROMPT and notes == []
-    *_, again = easel.generate(order)
+    assert order == last.request and recipe["prompt"] == PROMPT and notes == []
+    *_, again = session.generate(order)
     assert again.done[0].path.read_bytes() == last.done[0].path.read_bytes()
 
 
@@ -329,7 +329,7 @@ def test_app_serves_a_saved_model_and_leaves_nothing_behind(model, tmp_path):
         try:
             url = app.stdout.readline().split("open at ")[1].split()[0]
             client = Client(url, verbose=False, download_files=str(tmp_path / "down"))
-            assert client.predict(prompt=PROMPT, count=1, seed=3, api_name="/paint")[1] == "3"
+            assert client.predict(prompt=PROMPT, count=1, seed=3, api_name="/generate")[1] == "3"
         finally:
             app.send_signal(signal.SIGINT)
             try:
@@ -344,7 +344,7 @@ def test_app_serves_a_saved_model_and_leaves_nothing_behind(model, tmp_path):
 
 
 def test_api_gives_a_png_with_its_recipe(client, model):
-    pictures, seed, archive, told = client.predict(prompt=PROMPT, count=2, seed=5, guidance=1.5, api_name="/paint")
+    pictures, seed, archive, told = client.predict(prompt=PROMPT, count=2, seed=5, guidance=1.5, api_name="/generate")
     recipes = [read_recipe(one["image"]) for one in pictures]
     assert [(r["prompt"], r["seed"], r["guidance"]) for r in recipes] == [(PROMPT, 5, 1.5), (PROMPT, 6, 1.5)]
     assert recipes[0]["model_id"] == model.model_id and Image.open(pictures[0]["image"]).size == (32, 32)
@@ -354,7 +354,7 @@ def test_api_gives_a_png_with_its_recipe(client, model):
 
 def test_api_same_seed_same_bytes(client):
     def generated(**asked):
-        pictures, seed, *_ = client.predict(prompt=PROMPT, count=1, api_name="/paint", **asked)
+        pictures, seed, *_ = client.predict(prompt=PROMPT, count=1, api_name="/generate", **asked)
         return Path(pictures[0]["image"]).read_bytes(), int(seed)
 
     first, seed = generated(seed=-1)
@@ -363,8 +363,8 @@ def test_api_same_seed_same_bytes(client):
 
 def test_api_names_the_dials_and_nothing_else(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert set(endpoints) == {"/paint"}
-    names = [p["parameter_name"] for p in endpoints["/paint"]["parameters"]]
+    assert set(endpoints) == {"/generate"}
+    names = [p["parameter_name"] for p in endpoints["/generate"]["parameters"]]
     options = ["guidance", "steps", "prior_steps", "prior_guidance", "best_of"]
     assert names == ["prompt", "count", "seed", "prior", *options]
 
@@ -373,7 +373,7 @@ def test_api_names_the_dials_and_nothing_else(client):
 def test_api_refuses_with_a_message(client, steps, bad):
     before = len(steps)
     with pytest.raises(Exception) as error:
-        client.predict(**({"prompt": PROMPT} | bad), api_name="/paint")
+        client.predict(**({"prompt": PROMPT} | bad), api_name="/generate")
     told = str(error.value)
     assert 20 < len(told) < 250 and "Traceback" not in told and "upstream" not in told
     assert len(steps) == before
@@ -381,9 +381,11 @@ def test_api_refuses_with_a_message(client, steps, bad):
 
 def test_api_refuses_nan(address):
     body = '{"data": ["a red circle", 1, 3, "regression", NaN, 4, 10, 1, 2]}'
-    reply = httpx.post(f"{address}/gradio_api/call/paint", content=body, headers={"Content-Type": "application/json"})
+    reply = httpx.post(
+        f"{address}/gradio_api/call/generate", content=body, headers={"Content-Type": "application/json"}
+    )
     if reply.status_code == 200:
-        told = httpx.get(f"{address}/gradio_api/call/paint/{reply.json()['event_id']}").text
+        told = httpx.get(f"{address}/gradio_api/call/generate/{reply.json()['event_id']}").text
         assert "event: error" in told and "guidance must be a number" in told
     else:
         assert reply.status_code in (400, 422)
@@ -394,21 +396,21 @@ def test_api_does_not_tell_what_broke(client, caplog):
         caplog.at_level(logging.ERROR, "condgen.studio"),
         pytest.raises(Exception, match="Something went wrong") as error,
     ):
-        client.predict(prompt="a broken circle", api_name="/paint")
+        client.predict(prompt="a broken circle", api_name="/generate")
     assert "secret" not in str(error.value) and "a secret of the server" in caplog.text
     number = str(error.value).partition("(error ")[2][:8]
     assert number in caplog.text
-    assert client.predict(prompt=PROMPT, count=1, api_name="/paint")[0]
+    assert client.predict(prompt=PROMPT, count=1, api_name="/generate")[0]
 
 
 def test_api_stop_works(client, steps):
     before = len(steps)
-    job = client.submit(prompt=PROMPT, count=16, steps=200, api_name="/paint")
+    job = client.submit(prompt=PROMPT, count=16, steps=200, api_name="/generate")
     deadline = time.monotonic() + 20
     while not job.outputs() and time.monotonic() < deadline:
         time.sleep(0.02)
     job.cancel()
-    assert client.predict(prompt="a blue square", count=1, api_name="/paint")[1]
+    assert client.predict(prompt="a blue square", count=1, api_name="/generate")[1]
     generated = len(steps) - before
     assert 0 < generated < 16 * 200
     time.sleep(0.3)
@@ -430,7 +432,7 @@ def test_who_finds_the_queue_full_is_told(tmp_path):
     with serving(tmp_path, model) as url:
 
         def ask() -> httpx.Response:
-            return httpx.post(f"{url}/gradio_api/call/paint", json=body)
+            return httpx.post(f"{url}/gradio_api/call/generate", json=body)
 
         first = ask()
         assert started.wait(60)
@@ -439,20 +441,20 @@ def test_who_finds_the_queue_full_is_told(tmp_path):
         assert refused.status_code == 503 and "Queue is full. Max size is 32" in refused.text
         client = Client(url, verbose=False, download_files=str(tmp_path / "down"))
         with pytest.raises(Exception, match="Queue is full"):
-            client.predict(prompt=PROMPT, api_name="/paint")
+            client.predict(prompt=PROMPT, api_name="/generate")
         go_on.set()
-        told = httpx.get(f"{url}/gradio_api/call/paint/{first.json()['event_id']}", timeout=60).text
+        told = httpx.get(f"{url}/gradio_api/call/generate/{first.json()['event_id']}", timeout=60).text
         assert "event: complete" in told
         deadline = time.monotonic() + 60
         while (reply := ask()).status_code == 503 and time.monotonic() < deadline:
             time.sleep(0.1)
         assert reply.status_code == 200
-        assert client.predict(prompt=PROMPT, count=1, api_name="/paint")[0]
+        assert client.predict(prompt=PROMPT, count=1, api_name="/generate")[0]
 
 
 def test_api_cannot_skip_the_queue_or_read_other_files(address):
     body = {"data": [PROMPT, 1, 3, "regression", 2, 4, 10, 1, 2]}
-    assert httpx.post(f"{address}/gradio_api/run/paint", json=body).status_code >= 400
+    assert httpx.post(f"{address}/gradio_api/run/generate", json=body).status_code >= 400
     for path in ("/etc/passwd", __file__, "../../etc/passwd"):
         assert httpx.get(f"{address}/gradio_api/file={path}").status_code in (403, 404)
 
