@@ -355,7 +355,7 @@ def agree(report, data) -> None:
     if isinstance(report, LabelReport) and data is not None:
         assert len(data) == report.usable and {factor.name for factor in data.attributes} >= set(report.values)
     elif data is not None:
-        assert len(data) == report.pictures > 0 and all(data.texts)
+        assert len(data) == report.images > 0 and all(data.texts)
 
 
 @campaign(150)
@@ -499,7 +499,7 @@ def test_shards(outcomes, tmp_path_factory, content, damage, mend):
                 assert 20 < len(str(error)) < 5000 and "x.tar" in str(error), what
     report, data, pictures = (told.get(what) for what in ("check", "load", "stream"))
     assert (data is not None) == (report is not None and report.usable > 0), "the loader agrees with the check"
-    assert data is None or (data.images.shape == (len(data), 3, 4, 4) and len(data) == report.pictures)
+    assert data is None or (data.images.shape == (len(data), 3, 4, 4) and len(data) == report.images)
     assert pictures is None or report is not None, "what streams can be checked"
     outcomes("shards", "read" if data is not None else "no usable row" if report is not None else "refused")
 

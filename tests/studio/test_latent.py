@@ -151,7 +151,7 @@ def test_what_is_refused_is_told(client, shelf, asked, message):
 
 def test_a_gan_reads_no_picture_and_what_is_none_is_told_without_its_place(client, digit, tmp_path):
     for name in ("decode", "interpolate"):
-        place = {"image" if name == "decode" else "second_picture": handle_file(str(digit))}
+        place = {"image" if name == "decode" else "second_image": handle_file(str(digit))}
         with pytest.raises(Exception, match="no encoder"):
             client.predict(model="gan", **place, api_name=f"/{name}")
     (tmp_path / "torn.png").write_bytes(b"no image")
