@@ -1,8 +1,7 @@
 """Latent spaces: anything that maps latents to images and, where it has an encoder, images to latents.
 
 A `LatentModel` is a latent space; so is any module with `encode` and `decode`, and a class-conditional CVAE or cGAN
-with a fixed condition (`ConditionalLatentSpace`). Latents are float (N, Z); images are float (N, C, S, S) in [-1, 1],
-or uint8.
+with a fixed condition. Latents are float (N, Z); images are float (N, C, S, S) in [-1, 1], or uint8.
 """
 
 from __future__ import annotations
@@ -22,37 +21,8 @@ from condgen.pipelines.base import generator
 
 ROWS = 256
 """Images or latents in one forward pass."""
-LatentSpace = Any
-"""See the top of this module."""
 Images = Tensor | np.ndarray
 """(N, C, S, S): float in [-1, 1], or uint8."""
-
-
-def network_of(space: LatentSpace) -> nn.Module:
-    """The module with differentiable `decode` and, where it has an encoder, `encode`, on its own device."""
-    return getattr(space, "net", space)
-
-
-def device_of(space: LatentSpace) -> torch.device:
-    """The device of its parameters."""
-    net = network_of(space)
-    first = next(iter(net.parameters()), None) if isinstance(net, nn.Module) else None
-    return torch.device("cpu") if first is None else first.device
-
-
-def name_of(space: LatentSpace) -> str:
-    """Its name in messages."""
-    return getattr(space, "name", type(space).__name__)
-
-
-def has_encoder(space: LatentSpace) -> bool:
-    """Whether it maps images to latents."""
-    return getattr(space, "encodes", hasattr(space, "encode"))
-
-
-def is_variational(space: LatentSpace) -> bool:
-    """Whether the latent of an image has a distribution, with the standard normal as its prior."""
-    return bool(getattr(network_of(space), "variational", False))
 
 
 def as_float(images: Images) -> Tensor:
@@ -61,83 +31,117 @@ def as_float(images: Images) -> Tensor:
     return to_float(images) if images.dtype == torch.uint8 else images.float()
 
 
-def encode(space: LatentSpace, images: Images) -> Tensor:
-    """Latents of any number of images: (N, Z) on the CPU.
+class LatentSpace:
+    """A model that maps latents to images, with results on the CPU for any number of rows.
+
+    Args:
+        model: a LatentModel, or a module with `decode` and, unless it has no encoder, `encode`. With `posterior`,
+            `log_likelihood` and `variational = True` the latent of an image has a distribution, whose prior is the
+            standard normal.
+    """
+
+    def __init__(self, model: Any):
+        self.model, self.net = model, getattr(model, "net", model)
+        """The model, and the module with differentiable methods on its own device."""
+        self.name, self.model_id = getattr(model, "name", type(model).__name__), getattr(model, "model_id", "")
+        self.about: dict[str, Any] = getattr(model, "about", {})
+        self.size, self.image_channels = getattr(model, "size", None), getattr(model, "image_channels", None)
+        self.has_encoder: bool = getattr(model, "encodes", hasattr(model, "encode"))
+        self.is_variational = bool(getattr(self.net, "variational", False))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        first = next(iter(self.net.parameters()), None) if isinstance(self.net, nn.Module) else None
+        return torch.device("cpu") if first is None else first.device
+
+    def encode(self, images: Images) -> Tensor:
+        """Latents of images: (N, Z).
+
+        Raises:
+            CondgenError: the model has no encoder, or takes images of another shape.
+        """
+        self.check_encoder()
+        self.check_images(images)
+        return self._in_chunks(lambda rows: self.model.encode(as_float(rows).to(self.device)), images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images of latents: (N, C, S, S)."""
+        return self._in_chunks(lambda rows: self.model.decode(rows.to(self.device)), latents)
+
+    def reconstruct(self, images: Images) -> Tensor:
+        """decode(encode(x)): (N, C, S, S)."""
+        return self.decode(self.encode(images))
+
+    def posterior(self, images: Images) -> tuple[Tensor, Tensor | None]:
+        """Mean and log variance of the latents of images, (N, Z) each; None for the latter without a distribution."""
+        if not self.is_variational:
+            return self.encode(images), None
+        self.check_images(images)
+        both = self._in_chunks(
+            lambda rows: torch.cat([x.cpu() for x in self.model.posterior(as_float(rows).to(self.device))], 1), images
+        )
+        mean, log_var = both.chunk(2, 1)
+        return mean, log_var
+
+    def sample_posterior(self, images: Images, seed: int = 0) -> Tensor:
+        """One latent an image, (N, Z): drawn from its posterior, or the latent itself where there is none."""
+        mean, log_var = self.posterior(images)
+        if log_var is None:
+            return mean
+        return mean + (log_var / 2).exp() * torch.randn(mean.shape, generator=generator(seed))
+
+    def sample(self, seeds: Sequence[int]) -> Tensor:
+        """Latents from the model's own distribution (else the standard normal), one for each seed: (N, Z)."""
+        if hasattr(self.model, "draw"):
+            return self.model.draw(seeds).cpu()
+        return noise((self.model.latent,), [generator(seed) for seed in seeds])
+
+    @torch.no_grad()
+    def _in_chunks(self, compute: Callable[[Any], Tensor], rows: Images) -> Tensor:
+        return torch.cat([compute(rows[k : k + ROWS]).float().cpu() for k in range(0, len(rows), ROWS)])
+
+    def check_encoder(self) -> None:
+        """Raises `CondgenError` where there is no encoder."""
+        if not self.has_encoder:
+            raise CondgenError(
+                f"{self.name} has no encoder, so the latents of images are unknown. Search for them with `project`, or "
+                "name samples of the model, such as seed:7."
+            )
+
+    def check_images(self, images: Images) -> None:
+        """Raises `CondgenError` for no images, or images of a shape that the model does not take."""
+        size, channels, shape = self.size, self.image_channels, tuple(images.shape)
+        if not shape or not shape[0]:
+            raise CondgenError("There are no images. Give at least one.")
+        expected = (channels or shape[1], size or shape[-1], size or shape[-1]) if len(shape) == 4 else ()
+        if shape[1:] != expected:
+            wanted = f"(N, {channels or 'C'}, {size or 'S'}, {size or 'S'})"
+            raise CondgenError(f"{self.name} takes images of shape {wanted}, got {shape}.")
+
+
+def as_space(model: Any, condition: Mapping[str, object] | str = ()) -> LatentSpace:
+    """A model as a latent space.
+
+    Args:
+        model: see `LatentSpace`; or a ClassToImage whose decoder is a CVAE, or a cGAN, which has no encoder.
+        condition: of the latter, labels and attributes by name; those that are not named stay unspecified.
 
     Raises:
-        CondgenError: the space has no encoder, or takes images of another shape.
+        CondgenError: the model has no latents; the condition is not one of the model, or the model is unconditional.
     """
-    check_encoder(space)
-    check_images(space, images)
-    return _in_chunks(lambda rows: space.encode(as_float(rows).to(device_of(space))), images)
-
-
-def decode(space: LatentSpace, latents: Tensor) -> Tensor:
-    """Images of any number of latents: (N, C, S, S) on the CPU."""
-    return _in_chunks(lambda rows: space.decode(rows.to(device_of(space))), latents)
-
-
-def reconstruct(space: LatentSpace, images: Images) -> Tensor:
-    """decode(encode(x)): (N, C, S, S) on the CPU."""
-    return decode(space, encode(space, images))
-
-
-def posterior(space: LatentSpace, images: Images) -> tuple[Tensor, Tensor | None]:
-    """Mean and log variance of the latents of images, (N, Z) each on the CPU; None for the latter where the space is
-    not variational.
-    """
-    if not is_variational(space):
-        return encode(space, images), None
-    check_images(space, images)
-    both = _in_chunks(
-        lambda rows: torch.cat([x.cpu() for x in space.posterior(as_float(rows).to(device_of(space)))], 1), images
-    )
-    mean, log_var = both.chunk(2, 1)
-    return mean, log_var
-
-
-def sample_posterior(space: LatentSpace, images: Images, seed: int = 0) -> Tensor:
-    """One latent an image, (N, Z): drawn from its posterior, or the latent itself where there is none."""
-    mean, log_var = posterior(space, images)
-    if log_var is None:
-        return mean
-    return mean + (log_var / 2).exp() * torch.randn(mean.shape, generator=generator(seed))
-
-
-def sample_latents(space: LatentSpace, seeds: Sequence[int]) -> Tensor:
-    """Latents from the space's own distribution (else the standard normal), one for each seed: (N, Z) on the CPU."""
-    if hasattr(space, "draw"):
-        return space.draw(seeds).cpu()
-    return noise((space.latent,), [generator(seed) for seed in seeds])
-
-
-@torch.no_grad()
-def _in_chunks(compute: Callable[[Any], Tensor], rows: Images) -> Tensor:
-    return torch.cat([compute(rows[k : k + ROWS]).float().cpu() for k in range(0, len(rows), ROWS)])
-
-
-def check_encoder(space: LatentSpace) -> None:
-    """Raises `CondgenError` where there is no encoder."""
-    if not has_encoder(space):
-        raise CondgenError(
-            f"{name_of(space)} has no encoder, so the latents of images are unknown. Search for them with `project`, "
-            "or name samples of the model, such as seed:7."
-        )
-
-
-def check_images(space: LatentSpace, images: Images) -> None:
-    """Raises `CondgenError` for no images, or images of a shape that the space does not take."""
-    size, channels = (getattr(space, name, None) for name in ("size", "image_channels"))
-    shape = tuple(images.shape)
-    if not shape or not shape[0]:
-        raise CondgenError("There are no images. Give at least one.")
-    expected = (channels or shape[1], size or shape[-1], size or shape[-1]) if len(shape) == 4 else ()
-    if shape[1:] != expected:
-        wanted = f"(N, {channels or 'C'}, {size or 'S'}, {size or 'S'})"
-        raise CondgenError(f"{name_of(space)} takes images of shape {wanted}, got {shape}.")
-
-
-# Class-conditional models ---------------------------------------------------------------------------------------------
+    if isinstance(model, LatentSpace) and not condition:
+        return model
+    name, tools = getattr(model, "name", type(model).__name__), "The tools take autoencoders, GANs, CVAEs and cGANs."
+    if hasattr(model, "decode"):
+        if condition:
+            raise CondgenError(f"{name} is unconditional: drop the labels.")
+        return LatentSpace(model)
+    if not hasattr(model, "attributes"):
+        raise CondgenError(f"{name} has no latent space. {tools}")
+    if not DECODERS.kind_of(model.decoder).has_latent:
+        raise CondgenError(f"{name} is a diffusion model, which has no latent space. {tools}")
+    return LatentSpace(_Conditional(model, condition if isinstance(condition, str) else dict(condition)))
 
 
 class _ConditionalNet(nn.Module):
@@ -165,49 +169,13 @@ class _ConditionalNet(nn.Module):
         return self.decoder.decode_normal(latents, self._cond(len(latents)))
 
 
-class ConditionalLatentSpace:
-    """A class-conditional model with a fixed condition, as a latent space.
+class _Conditional:
+    """A class-conditional model with a fixed condition, with the attributes that `LatentSpace` reads."""
 
-    Args:
-        model: a ClassToImage whose decoder is a CVAE, or a cGAN, which has no encoder.
-        condition: labels and attributes by name; those that are not named stay unspecified.
-
-    Raises:
-        CondgenError: the decoder has no latent, or the condition is not one of the model.
-    """
-
-    def __init__(self, model, condition: Mapping[str, object] | str = ()):
-        decoder, kind = model.decoder, DECODERS.kind_of(model.decoder)
-        if not kind.has_latent:
-            raise CondgenError(
-                f"{model.name} is a diffusion model, which has no latent space. The tools take autoencoders, GANs, and "
-                "class-conditional models whose decoder is a CVAE or a cGAN."
-            )
-        self.model, self.name, self.model_id, self.about = model, model.name, model.model_id, model.about
+    def __init__(self, model: Any, condition: dict[str, object] | str):
+        decoder = model.decoder
+        self.name, self.model_id, self.about = model.name, model.model_id, model.about
         self.size, self.image_channels = model.size, model.image_channels
-        self.encodes, self.latent = kind.encodes, decoder.latent
-        values = condition if isinstance(condition, str) else dict(condition)
-        self.net = _ConditionalNet(decoder, model.cond_batch([values])).eval()
+        self.encodes, self.latent = DECODERS.kind_of(decoder).encodes, decoder.latent
+        self.net = _ConditionalNet(decoder, model.cond_batch([condition])).eval()
         self.encode, self.decode = self.net.encode, self.net.decode
-
-
-def as_space(model: object, condition: Mapping[str, object] | str = ()) -> LatentSpace:
-    """A pipeline as a latent space.
-
-    Args:
-        model: a LatentModel, or a ClassToImage.
-        condition: of the latter, see `ConditionalLatentSpace`.
-
-    Raises:
-        CondgenError: the model has no latents, or is unconditional and a condition is given.
-    """
-    if hasattr(model, "decode"):
-        if condition:
-            raise CondgenError(f"{name_of(model)} is unconditional: drop the labels.")
-        return model
-    if hasattr(model, "attributes"):
-        return ConditionalLatentSpace(model, condition)
-    raise CondgenError(
-        f"{name_of(model)} has no latent space. The tools take autoencoders, GANs, and class-conditional models whose "
-        "decoder is a CVAE or a cGAN."
-    )

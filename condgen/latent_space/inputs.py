@@ -20,7 +20,7 @@ from condgen.data.sources.images import fit, open_image
 from condgen.data.sources.labels import open_labelled
 from condgen.data.sources.open_images import left_out, open_any
 from condgen.data.synthetic.factors import SCENES
-from condgen.latent_space.adapters import LatentSpace, as_float, decode, has_encoder, name_of, sample_latents
+from condgen.latent_space.adapters import LatentSpace, as_float, as_space
 from condgen.latent_space.result import evenly_spaced
 
 SEED = "seed:"
@@ -50,11 +50,10 @@ class ImageSource:
         self, space: LatentSpace, data: str = "", split: str = "test", reading: dict[str, Any] | None = None,
         foreign: bool = False,
     ):  # fmt: skip
-        about = getattr(space, "about", {})
-        self.space, self.split, self.trained_on = space, split, about.get("data", "")
+        self.space, self.split = as_space(space), split
+        self.trained_on, stored = self.space.about.get("data", ""), self.space.about.get("reading")
         exists = isinstance(self.trained_on, str) and (self.trained_on in BUILT_IN or os.path.exists(self.trained_on))
         self.path = data or (self.trained_on if exists else "")
-        stored = about.get("reading")
         stored = stored if isinstance(stored, dict) and not foreign else {}
         self.reading = {name: stored[name] for name in READ if name in stored}
         self.reading |= {name: value for name, value in (reading or {}).items() if value}
@@ -74,7 +73,7 @@ class ImageSource:
     def _open(self, split: str, reading: dict[str, Any]) -> LabelledImages:
         if not self.path:
             known = f"was trained on {self.trained_on}" if self.trained_on else "does not record its training data"
-            raise CondgenError(f"{name_of(self.space)} {known}: give the path of the images with --data.")
+            raise CondgenError(f"{self.space.name} {known}: give the path of the images with --data.")
         shape = (self.space.size, self.space.image_channels)
         labelled = bool(reading.get("attribute_columns"))
         unused = ("caption_column", "exclude_classes") if labelled else ("attribute_columns", "names")
@@ -86,7 +85,7 @@ class ImageSource:
 
     def choose(self, n: int) -> list[str]:
         """Names of n images: evenly spaced rows of the split; seeds where the space has no encoder."""
-        if not has_encoder(self.space):
+        if not self.space.has_encoder:
             return [f"{SEED}{k}" for k in range(n)]
         return [str(k) for k in evenly_spaced(len(self.test), n).tolist()]
 
@@ -127,14 +126,14 @@ class ImageSource:
         """
         seeds = [self._seed(name) for name in names]
         if all(seed is not None for seed in seeds):
-            return sample_latents(self.space, seeds)
-        return torch.cat([self._load(name) if seed is None else decode(self.space, sample_latents(self.space, [seed]))
+            return self.space.sample(seeds)
+        return torch.cat([self._load(name) if seed is None else self.space.decode(self.space.sample([seed]))
                           for name, seed in zip(names, seeds)])  # fmt: skip
 
     def load_images(self, names: Sequence[str]) -> Tensor:
         """The same as images (N, C, S, S) in every case."""
         found = self.load(names)
-        return decode(self.space, found) if found.dim() == 2 else found
+        return self.space.decode(found) if found.dim() == 2 else found
 
     def labels(self, names: Sequence[str]) -> Tensor | None:
         """Classes of images that are rows of the split, int64 (N,); None if any is not, or has no class."""

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from condgen.latent_space.adapters import Images, LatentSpace, as_float, has_encoder, reconstruct
+from condgen.latent_space.adapters import Images, LatentSpace, as_float, as_space
 from condgen.metrics.prdc import nearest
 
 
@@ -31,9 +31,9 @@ def realism(space: LatentSpace, images: Tensor, real: Images | None) -> dict[str
     The first is small where the space models such images, the second where such images exist. A blurred image is near
     many images, so both are lower bounds of how unrealistic an image looks.
     """
-    row: dict[str, float] = {"images": len(images)}
-    if has_encoder(space):
-        row |= means(to_its_reconstruction=rmse(reconstruct(space, images), images))
+    space, row = as_space(space), {"images": len(images)}
+    if space.has_encoder:
+        row |= means(to_its_reconstruction=rmse(space.reconstruct(images), images))
     if real is not None:
         row |= means(to_the_nearest_real_image=nearest_real(images, real))
     return row

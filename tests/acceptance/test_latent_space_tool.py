@@ -13,7 +13,6 @@ from PIL import Image
 from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
 from condgen.cli.main import main
 from condgen.latent_space import Analysis, Tool, ToolCall, option, register
-from condgen.latent_space.adapters import decode, encode
 from condgen.latent_space.registry import TOOLS, images_option
 from condgen.latent_space.result import sheet
 from condgen.nn.specs import ImageSpec
@@ -29,8 +28,8 @@ class Shrinking(Analysis):
 
 def run(call: ToolCall) -> Shrinking:
     """Multiplies latents by a factor and decodes them."""
-    latents = encode(call.space, call.source.load_images(call.names(4)))
-    shrunk = decode(call.space, call.args.factor * latents)
+    latents = call.space.encode(call.source.load_images(call.names(4)))
+    shrunk = call.space.decode(call.args.factor * latents)
     norms = {
         "before": latents.norm(dim=1).mean().item(),
         "after": (call.args.factor * latents).norm(dim=1).mean().item(),

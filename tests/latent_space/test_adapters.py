@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from condgen.contracts import CondgenError
-from condgen.latent_space.adapters import as_space, decode, encode, posterior, sample_latents, sample_posterior
+from condgen.latent_space.adapters import as_space
 from tests.latent_space.flat import PPCA, Brush, Plane, on_plane
 from tests.tiny import tiny_labels, tiny_model
 
@@ -13,23 +13,23 @@ from tests.tiny import tiny_labels, tiny_model
 def test_a_model_of_labels_paints_as_it_does_when_it_is_asked(kind, options):
     model = tiny_labels(kind)
     space = as_space(model, {"label": "Sneaker", "age": 40})
-    assert space.encodes == (kind == "cvae") and sample_latents(space, [3]).shape == (1, space.latent)
+    assert space.has_encoder == (kind == "cvae") and space.sample([3]).shape == (1, space.model.latent)
     asked = model.cond_batch([{"label": "Sneaker", "age": 40}])
     *_, last = model.decoder.sample(asked, rng=[torch.Generator().manual_seed(3)], **options)
-    own = decode(space, sample_latents(space, [3])).clamp(-1, 1)
+    own = space.decode(space.sample([3])).clamp(-1, 1)
     assert torch.allclose(own, last, atol=1e-3), "a seed names an image"  # the tails of the normal are cut off
     other = as_space(model, {"label": "Trouser", "age": 40})
-    assert (decode(space, sample_latents(space, [3])) - decode(other, sample_latents(space, [3]))).abs().max() > 1e-3
+    assert (space.decode(space.sample([3])) - other.decode(space.sample([3]))).abs().max() > 1e-3
 
 
 def test_codes_of_a_condition_are_those_that_the_prior_draws():
     space = as_space(tiny_labels("cvae"), {"label": "Sneaker"})
-    z = sample_latents(space, range(5))
+    z = space.sample(range(5))
     cond = {name: x.expand(5, *x.shape[1:]) for name, x in space.net.cond.items()}
     there = space.net.decoder.prior.from_normal(z, cond["vector"])
     assert torch.allclose(space.net.decoder.prior.to_normal(there, cond["vector"])[0], z, atol=1e-4)
-    x = decode(space, z)
-    assert encode(space, x).shape == z.shape
+    x = space.decode(z)
+    assert space.encode(x).shape == z.shape
 
 
 def test_what_has_no_codes_is_refused():
@@ -41,39 +41,39 @@ def test_what_has_no_codes_is_refused():
         as_space(Plane(), {"label": "Sneaker"})
     with pytest.raises(CondgenError, match="Snaker"):
         as_space(tiny_labels("cvae"), {"label": "Snaker"})
-    assert as_space(plane := Plane()) is plane
+    assert as_space(plane := as_space(Plane())) is plane
 
 
 def test_bytes_and_floats_are_the_same_pictures():
-    space = Plane()
+    space = as_space(Plane())
     pixels = torch.randint(0, 256, (3, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    assert torch.allclose(encode(space, pixels), encode(space, pixels.float() / 127.5 - 1), atol=1e-5)
-    assert torch.equal(encode(space, pixels), encode(space, pixels.numpy()))
+    assert torch.allclose(space.encode(pixels), space.encode(pixels.float() / 127.5 - 1), atol=1e-5)
+    assert torch.equal(space.encode(pixels), space.encode(pixels.numpy()))
 
 
 def test_parts_do_not_matter(monkeypatch):
-    space, x = PPCA(), on_plane(PPCA(), 7)
-    whole = (encode(space, x), *posterior(space, x))
+    space, x = as_space(PPCA()), on_plane(PPCA(), 7)
+    whole = (space.encode(x), *space.posterior(x))
     monkeypatch.setattr("condgen.latent_space.adapters.ROWS", 2)
-    assert all(torch.allclose(a, b) for a, b in zip(whole, (encode(space, x), *posterior(space, x))))
+    assert all(torch.allclose(a, b) for a, b in zip(whole, (space.encode(x), *space.posterior(x))))
 
 
 def test_codes_are_drawn_from_the_posterior_where_there_is_one():
-    space = PPCA()
+    space = as_space(PPCA())
     x = on_plane(space, 1).expand(4000, -1, -1, -1)
-    mean, log_var = posterior(space, x)
-    codes = sample_posterior(space, x)
+    mean, log_var = space.posterior(x)
+    codes = space.sample_posterior(x)
     assert torch.allclose(codes.mean(0), mean[0], atol=0.05)
     assert torch.allclose(codes.var(0), log_var[0].exp(), rtol=0.15)
-    plane = Plane()
-    assert torch.equal(sample_posterior(plane, x[:3]), encode(plane, x[:3]))
+    plane = as_space(Plane())
+    assert torch.equal(plane.sample_posterior(x[:3]), plane.encode(x[:3]))
 
 
 def test_pictures_of_another_shape_are_refused():
     for wrong in (torch.zeros(2, 3, 4, 4), torch.zeros(2, 1, 5, 4), torch.zeros(1, 4, 4)):
         with pytest.raises(CondgenError, match=r"Plane takes images of shape \(N, 1, 4, 4\), got"):
-            encode(Plane(), wrong)
+            as_space(Plane()).encode(wrong)
     with pytest.raises(CondgenError, match="There are no images"):
-        encode(Plane(), torch.zeros(0, 1, 4, 4))
+        as_space(Plane()).encode(torch.zeros(0, 1, 4, 4))
     with pytest.raises(CondgenError, match="has no encoder"):
-        encode(Brush(), torch.zeros(1, 1, 4, 4))
+        as_space(Brush()).encode(torch.zeros(1, 1, 4, 4))

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from condgen.contracts import CondgenError
-from condgen.latent_space.adapters import as_float, sample_latents
+from condgen.latent_space.adapters import as_float
 from condgen.latent_space.inputs import ImageSource
 from tests.latent_space.flat import Brush, Plane
 
@@ -23,9 +23,9 @@ def test_rows_files_and_draws(tmp_path):
     Image.fromarray(np.full((9, 5), 255, np.uint8)).save(tmp_path / "white.png")
     found = source.load(["7", str(tmp_path / "white.png"), "seed:3"])
     assert found.shape == (3, 1, 4, 4) and torch.equal(found[0], as_float(source.test.images[7]))
-    assert (found[1] == 1).all() and torch.equal(found[2:], source.space.decode(sample_latents(source.space, [3])))
+    assert (found[1] == 1).all() and torch.equal(found[2:], source.space.decode(source.space.sample([3])))
     codes = source.load(["seed:3", "seed:4"])
-    assert torch.equal(codes, sample_latents(source.space, [3, 4])), "codes, where all are drawn"
+    assert torch.equal(codes, source.space.sample([3, 4])), "codes, where all are drawn"
 
 
 def test_a_number_is_a_row_unless_a_file_is_called_so(tmp_path, monkeypatch):

@@ -8,18 +8,7 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import ProgressCallback
-from condgen.latent_space.adapters import (
-    ROWS,
-    Images,
-    LatentSpace,
-    as_float,
-    check_encoder,
-    check_images,
-    decode,
-    encode,
-    is_variational,
-    posterior,
-)
+from condgen.latent_space.adapters import ROWS, Images, LatentSpace, as_float, as_space
 from condgen.latent_space.measures import nearest_real, rmse
 from condgen.latent_space.registry import MAX_REAL, Tool, ToolCall, false_alarms_option, option, register
 from condgen.latent_space.result import Analysis, no_progress, sheet
@@ -37,11 +26,7 @@ BASELINE = "nearest training image"
 
 @dataclass(frozen=True)
 class Anomaly(Analysis):
-    """The result of `anomaly`.
-
-    Args:
-        scores: by name, of the normal images that were not used for the threshold, and of the anomalies.
-    """
+    """The result of `anomaly`: the scores by name, of the evaluated normal images and of the anomalies."""
 
     scores: dict[str, tuple[Tensor, Tensor]]
 
@@ -59,8 +44,8 @@ class AnomalyScores:
     """
 
     def __init__(self, space: LatentSpace, train: Images):
-        self.space, self.train = space, train[:MAX_REAL]
-        latents = encode(space, self.train).double()
+        self.space, self.train = as_space(space), train[:MAX_REAL]
+        latents = self.space.encode(self.train).double()
         self.center = latents.mean(0)
         covariance = latents.T.cov().reshape(len(self.center), -1)
         ridge = 1e-6 * covariance.diagonal().mean().clamp(min=1e-12)
@@ -68,15 +53,15 @@ class AnomalyScores:
 
     def __call__(self, images: Images, seed: int = 0) -> dict[str, Tensor]:
         """(N, C, S, S) -> scores (N,) by name."""
-        check_images(self.space, images)
+        self.space.check_images(images)
         parts = [self._score(as_float(images[k : k + ROWS]), seed + k) for k in range(0, len(images), ROWS)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _score(self, x: Tensor, seed: int) -> dict[str, Tensor]:
-        mean, log_var = posterior(self.space, x)
+        mean, log_var = self.space.posterior(x)
         whitened = torch.linalg.solve_triangular(self.root, (mean.double() - self.center).T, upper=False)
-        found = {"reconstruction": rmse(decode(self.space, mean), x).square()}
-        if is_variational(self.space) and log_var is not None:
+        found = {"reconstruction": rmse(self.space.decode(mean), x).square()}
+        if self.space.is_variational and log_var is not None:
             weights, _ = log_weights(self.space, x, SAMPLES, seed)
             found["likelihood"] = -bound(weights, SAMPLES)
             found["KL"] = kl_normal(mean, log_var).sum(1)
@@ -102,7 +87,8 @@ def anomaly(
     Raises:
         CondgenError: no encoder, images that do not fit, or too few of them for the share.
     """
-    check_encoder(space)
+    space = as_space(space)
+    space.check_encoder()
     check_share(false_alarms)
     progress(0.0, f"latents of {min(len(train), MAX_REAL):,} training images")
     scores = AnomalyScores(space, train)

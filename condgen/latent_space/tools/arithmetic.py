@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import CondgenError
-from condgen.latent_space.adapters import Images, LatentSpace, as_float, decode, encode
+from condgen.latent_space.adapters import Images, LatentSpace, as_float, as_space
 from condgen.latent_space.measures import realism
 from condgen.latent_space.registry import Tool, ToolCall, option, positive, register
 from condgen.latent_space.result import Analysis, sheet
@@ -20,12 +20,7 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Arithmetic(Analysis):
-    """The result of `arithmetic`.
-
-    Args:
-        latent: (1, Z).
-        image: the decoded latent, (1, C, S, S).
-    """
+    """The result of `arithmetic`: the latent (1, Z) and its image (1, C, S, S)."""
 
     latent: Tensor
     image: Tensor
@@ -47,16 +42,17 @@ def arithmetic(
         Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks (Radford et al.,
         2016), section 6.3.2
     """
+    space = as_space(space)
     if not plus:
         raise CondgenError("There is no set of images to add. Name at least one.")
     terms = [(sign, as_float(images)) for sign, sets in ((1, plus), (-1, minus)) for images in sets]
-    centers = [encode(space, images).mean(0, keepdim=True) for _, images in terms]
+    centers = [space.encode(images).mean(0, keepdim=True) for _, images in terms]
     latent = sum(sign * z for (sign, _), z in zip(terms, centers))
-    image = decode(space, latent)
+    image = space.decode(latent)
     pixels = sum(sign * images.mean(0, keepdim=True) for sign, images in terms).clamp(-1, 1)
     numbers = {"realism": {"latents": realism(space, image, real), "pixels": realism(space, pixels, real)}}
     rows = [
-        ("plus" if sign > 0 else "minus", torch.cat([decode(space, z), images[:SHOWN]]), ["mean of the latents"])
+        ("plus" if sign > 0 else "minus", torch.cat([space.decode(z), images[:SHOWN]]), ["mean of the latents"])
         for (sign, images), z in zip(terms, centers)
     ]
     rows.append(("result", torch.cat([image, pixels]), ["of latents", "of pixels"]))

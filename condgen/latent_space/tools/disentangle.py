@@ -13,7 +13,7 @@ from condgen.contracts import CondgenError, ProgressCallback, listed
 from condgen.data.attributes import Attribute
 from condgen.data.datasets.labels import LabelledImages
 from condgen.data.sources.labels import every_factor, open_labelled
-from condgen.latent_space.adapters import LatentSpace, as_float, encode, is_variational, name_of, reconstruct
+from condgen.latent_space.adapters import LatentSpace, as_float, as_space
 from condgen.latent_space.inputs import ImageSource
 from condgen.latent_space.registry import Tool, ToolCall, option, register, seed_option
 from condgen.latent_space.result import Analysis, figure_png, no_progress, sheet
@@ -63,9 +63,10 @@ def read_factors(
     Raises:
         CondgenError: nothing there that can be read, or it has no factors.
     """
+    space = as_space(space)
     source = ImageSource(space, data, split, {"filter": filter})
     if not source.path or not isinstance(source.path, str):
-        raise CondgenError(f"{name_of(space)} does not record its training data: name images with --data.")
+        raise CondgenError(f"{space.name} does not record its training data: name images with --data.")
     reading = {name: source.reading[name] for name in READ if name in source.reading}
     chosen = tuple(factors) or every_factor(source.path)
     return open_labelled(
@@ -92,14 +93,15 @@ def disentangle(
     Raises:
         CondgenError: no encoder; fewer than two factors that vary, or too few images.
     """
+    space = as_space(space)
     data, levels = _varying(data, n, seed)
     names = tuple(factor.name for factor in data.attributes)
     progress(0.0, "latents")
-    latents = encode(space, data.images).double().numpy()
+    latents = space.encode(data.images).double().numpy()
     sd = latents.std(0)
     if not sd.any():
-        raise CondgenError(f"{name_of(space)} gives the same latent to all images of {data.name}.")
-    if not is_variational(space):
+        raise CondgenError(f"{space.name} gives the same latent to all images of {data.name}.")
+    if not space.is_variational:
         latents, sd = latents / sd.max(), sd / sd.max()
     progress(0.1, "mutual information")
     entropy = entropies(levels)
@@ -115,7 +117,7 @@ def disentangle(
         "MIG": float(gaps.mean()), "DCI disentanglement": forests.disentanglement,
         "DCI completeness": forests.completeness, "DCI informativeness": forests.informativeness,
         "FactorVAE score": vote, "active latents": int((sd >= INACTIVE).sum()),
-    } | similarity(reconstruct(space, images).clamp(-1, 1), images) | {"N": len(data)}  # fmt: skip
+    } | similarity(space.reconstruct(images).clamp(-1, 1), images) | {"N": len(data)}  # fmt: skip
     shares = information / entropy
     best, limit = shares.argmax(0), np.minimum(1, np.log(BINS) / entropy)
     by_factor = {
@@ -132,7 +134,7 @@ def disentangle(
         for z in order
     }
     numbers = {
-        "disentanglement": {name_of(space): scores},
+        "disentanglement": {space.name: scores},
         "factors": by_factor,
         "information_as_a_share_of_entropy": by_latent,
     }
@@ -198,7 +200,7 @@ def _traversals(
          found.images[0, found.dimensions.index(z)], ())
         for z in order
     ]  # fmt: skip
-    return sheet([("image and reconstruction", torch.cat([images[:1], reconstruct(space, images[:1])]), ()), *rows])
+    return sheet([("image and reconstruction", torch.cat([images[:1], space.reconstruct(images[:1])]), ()), *rows])
 
 
 def run(call: ToolCall) -> Disentanglement:

@@ -13,7 +13,7 @@ from torch import Tensor
 from condgen.contracts import CondgenError, short
 from condgen.data.attributes import Attribute
 from condgen.data.datasets.labels import LabelledImages
-from condgen.latent_space.adapters import LatentSpace, as_float, decode, encode
+from condgen.latent_space.adapters import LatentSpace, as_float, as_space
 from condgen.latent_space.measures import realism, rmse
 from condgen.latent_space.registry import Tool, ToolCall, floats, option, register
 from condgen.latent_space.result import Analysis, Numbers, evenly_spaced, sheet
@@ -31,12 +31,8 @@ Classifier = Callable[[Tensor], np.ndarray]
 
 @dataclass(frozen=True)
 class Edit(Analysis):
-    """The result of `edit`.
-
-    Args:
-        direction: (Z,); a step of 1 leads from the mean of one class to that of the other.
-        images: held-out images at every strength, (N, strengths, C, S, S).
-    """
+    """The result of `edit`: the direction (Z,), a step of 1 leads from the mean of one class to that of the other, and the
+    held-out images at every strength, (N, strengths, C, S, S)."""
 
     direction: Tensor
     images: Tensor
@@ -67,6 +63,7 @@ def edit(
         Deep Feature Interpolation for Image Content Changes (Upchurch et al., 2017), for the means
         Interpreting the Latent Space of GANs for Semantic Face Editing (Shen et al., 2020), for the normal
     """
+    space = as_space(space)
     column, factor = categorical(train, attribute)
     wanted = factor.encode(target)
     start = factor.encode(source) if source else None
@@ -90,10 +87,10 @@ def edit(
                        (edited, f"{source or 'of another value'}, held out")):  # fmt: skip
         if len(rows) < 2:
             raise CondgenError(f"There are {len(rows)} images with {attribute} {what}; at least two are needed.")
-    direction = fit_direction(encode(space, train.images[yes]), encode(space, train.images[no]), method)
+    direction = fit_direction(space.encode(train.images[yes]), space.encode(train.images[no]), method)
     x = as_float(test.images[edited])
-    latents = encode(space, x)
-    images = torch.stack([decode(space, latents + s * direction) for s in strengths], 1)
+    latents = space.encode(x)
+    images = torch.stack([space.decode(latents + s * direction) for s in strengths], 1)
     numbers = _numbers(
         images, x, test.targets[edited], test, classifier or PixelProbe(train), (column, wanted), strengths
     )

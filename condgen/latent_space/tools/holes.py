@@ -9,16 +9,7 @@ from torch import Tensor
 
 from condgen.baselines.mixture import fit_mixture
 from condgen.contracts import CondgenError, ProgressCallback
-from condgen.latent_space.adapters import (
-    Images,
-    LatentSpace,
-    check_encoder,
-    decode,
-    encode,
-    is_variational,
-    sample_latents,
-    sample_posterior,
-)
+from condgen.latent_space.adapters import Images, LatentSpace, as_space
 from condgen.latent_space.measures import rmse
 from condgen.latent_space.registry import (
     MAX_REAL,
@@ -74,13 +65,8 @@ class Density:
 
 @dataclass(frozen=True)
 class Holes(Analysis):
-    """The result of `holes`.
-
-    Args:
-        latents: by source, (N, Z) each.
-        in_hole: bool (N,) by source, whether a latent is farther from real images than all but a share `false_alarms`
-            of the held-out ones.
-    """
+    """The result of `holes`: by source, the latents (N, Z), and bool (N,) whether each is farther from real images than all
+    but a share `false_alarms` of the held-out ones."""
 
     latents: dict[str, Tensor]
     in_hole: dict[str, Tensor]
@@ -110,11 +96,12 @@ def holes(
         Resampled Priors for Variational Autoencoders (Bauer, Mnih, 2019), for holes
         From Variational to Deterministic Autoencoders (Ghosh et al., 2020), for mixtures fitted afterwards
     """
-    check_encoder(space)
+    space = as_space(space)
+    space.check_encoder()
     generator(seed)
     check_share(false_alarms)
     progress(0.0, "latents of real images")
-    z, z_test = sample_posterior(space, train[:MAX_REAL], seed), sample_posterior(space, test[:MAX_REAL], seed + 1)
+    z, z_test = space.sample_posterior(train[:MAX_REAL], seed), space.sample_posterior(test[:MAX_REAL], seed + 1)
     if len(z) < 2 * NEIGHBOUR or len(z_test) < 1 / false_alarms:
         raise CondgenError(
             f"There are {len(z)} images to measure the density by, and {len(z_test)} held out; at least "
@@ -123,10 +110,10 @@ def holes(
     progress(0.3, "density")
     density, rng = Density(z, seed), torch.Generator().manual_seed(seed)
     a, b = (z[torch.randint(0, len(z), (n,), generator=rng)] for _ in range(2))
-    model = sample_latents(space, range(seed, seed + n))
+    model = space.sample(range(seed, seed + n))
     sources = {HELD_OUT: z_test, "samples of the model": model, "normal fit": normal_fit(z, n, rng),
                "between two images": (a + b) / 2}  # fmt: skip
-    if is_variational(space):
+    if space.is_variational:
         sources["the prior"] = torch.randn(n, z.shape[1], generator=rng)
         del sources["samples of the model"]  # which are of the prior
     distance = {name: density.distance(latents) for name, latents in sources.items()}
@@ -140,7 +127,7 @@ def holes(
             "in holes": in_hole[name].double().mean().item(),
             "distance to real latents": distance[name].mean().item(),
             "log density": density.log_prob(latents).mean().item(),
-            "round-trip error": (rmse(encode(space, decode(space, some)), some) / z.std()).mean().item(),
+            "round-trip error": (rmse(space.encode(space.decode(some)), some) / z.std()).mean().item(),
             "latents": len(latents),
         }
     sheets = {"holes.png": _sheet(space, sources, distance), "map.png": _map(z, sources, in_hole)}
@@ -160,7 +147,7 @@ def _sheet(space: LatentSpace, sources: dict[str, Tensor], distance: dict[str, T
     for name, latents in sources.items():
         order = distance[name].argsort()
         for region, few in (("dense", order[:SHOWN]), ("hole", order.flip(0)[:SHOWN])):
-            rows.append((f"{name}: {region}", decode(space, latents[few]), [f"{d:.2f}" for d in distance[name][few]]))
+            rows.append((f"{name}: {region}", space.decode(latents[few]), [f"{d:.2f}" for d in distance[name][few]]))
     return sheet(rows)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import CondgenError, short
-from condgen.latent_space.adapters import Images, LatentSpace, as_float, decode, encode, has_encoder
+from condgen.latent_space.adapters import Images, LatentSpace, as_float, as_space
 from condgen.latent_space.measures import realism
 from condgen.latent_space.registry import Tool, ToolCall, images_option, option, register, words
 from condgen.latent_space.result import Analysis, Numbers, animation, sheet
@@ -21,11 +21,7 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class Interpolation(Analysis):
-    """The result of `interpolate`.
-
-    Args:
-        images: path -> (N, steps, C, S, S).
-    """
+    """The result of `interpolate`; `images`: path -> (N, steps, C, S, S)."""
 
     images: dict[str, Tensor]
 
@@ -47,23 +43,24 @@ def interpolate(
     Raises:
         CondgenError: fewer than three steps, an unknown path, images that do not fit, or no encoder for them.
     """
+    space = as_space(space)
     if steps < 3 or not paths or set(paths) - set(PATHS):
         raise CondgenError(f"Expected 3 steps or more and some of the paths {', '.join(PATHS)}; got {steps}, "
                            f"{short(paths)}.")  # fmt: skip
     if a.shape != b.shape or not len(a):
         raise CondgenError(f"Expected as many end images as start images, got {len(a)} and {len(b)}.")
-    z_a, z_b = (ends if ends.dim() == 2 else encode(space, ends) for ends in (a, b))
-    x_a, x_b = (as_float(ends) if ends.dim() == 4 else decode(space, ends) for ends in (a, b))
+    z_a, z_b = (ends if ends.dim() == 2 else space.encode(ends) for ends in (a, b))
+    x_a, x_b = (as_float(ends) if ends.dim() == 4 else space.decode(ends) for ends in (a, b))
     shares = torch.linspace(0, 1, steps).tolist()
     found = {}
     for path in paths:
         if path == "pixels":
             images = [torch.lerp(x_a, x_b, t) for t in shares]
         else:
-            images = [decode(space, (slerp if path == "sphere" else torch.lerp)(z_a, z_b, t)) for t in shares]
+            images = [space.decode((slerp if path == "sphere" else torch.lerp)(z_a, z_b, t)) for t in shares]
         found[path] = torch.stack(images, 1)
     numbers: Numbers = {}
-    if real is not None or has_encoder(space):
+    if real is not None or space.has_encoder:
         table = {PATHS[path]: realism(space, images[:, 1:-1].flatten(0, 1), real) for path, images in found.items()}
         numbers["realism"] = table | {"both ends": realism(space, torch.cat([x_a, x_b]), real)}
     return Interpolation(numbers, _draw(found, shares), found)

@@ -15,17 +15,7 @@ from torch import Tensor, nn
 from torch.func import jvp
 
 from condgen.contracts import ProgressCallback
-from condgen.latent_space.adapters import (
-    Images,
-    LatentSpace,
-    as_float,
-    check_images,
-    decode,
-    device_of,
-    encode,
-    has_encoder,
-    network_of,
-)
+from condgen.latent_space.adapters import Images, LatentSpace, as_float, as_space
 from condgen.latent_space.measures import means
 from condgen.latent_space.registry import Tool, ToolCall, images_option, option, positive, register
 from condgen.latent_space.result import Analysis, Numbers, evenly_spaced, no_progress, sheet
@@ -83,10 +73,11 @@ def jacobian(
         Contractive Auto-Encoders (Rifai et al., 2011); The Manifold Tangent Classifier (Rifai et al., 2011)
         What Regularized Auto-Encoders Learn from the Data-Generating Distribution (Alain, Bengio, 2014)
     """
+    space = as_space(space)
     images = torch.as_tensor(images)
-    latents = images.float() if images.dim() == 2 else encode(space, images)
-    x = decode(space, latents) if images.dim() == 2 else as_float(images)
-    check_images(space, x)
+    latents = images.float() if images.dim() == 2 else space.encode(images)
+    x = space.decode(latents) if images.dim() == 2 else as_float(images)
+    space.check_images(x)
     rng = torch.Generator().manual_seed(seed)
     parts = []
     for k in range(0, len(x), ROWS):
@@ -129,13 +120,13 @@ def _measure(
     space: LatentSpace, x: Tensor, latents: Tensor, across: int, steps: Tensor | None, rng: torch.Generator
 ) -> dict[str, Tensor]:
     """Singular vectors and values, ranks, and sensitivities of a few images, by name."""
-    device, net = device_of(space), network_of(space)
+    device, net = space.device, space.net
     outward = decoder_jacobian(net, latents.to(device)).float()
     basis, values, _ = torch.linalg.svd(outward, full_matrices=False)
     rank = (values > RANK_THRESHOLD * values[:, :1]).sum(1)
     found = {"tangents": basis, "values": values, "rank": rank}
     found["effective"] = torch.tensor([effective_rank(one) for one in outward])
-    if has_encoder(space):
+    if space.has_encoder:
         inward = encoder_jacobian(net, x.to(device)).float()
         off = torch.randn(len(x), basis.shape[1], across, generator=rng).to(device)
         off = _normalize(off - basis @ (basis.mT @ off))
@@ -189,7 +180,7 @@ def _numbers(found: dict[str, Tensor]) -> Numbers:
 
 def _draw(space: LatentSpace, x: Tensor, latents: Tensor, tangents: Tensor, values: Tensor, eps: float) -> bytes:
     few = evenly_spaced(len(x), SHOWN)
-    reconstructions, rows = decode(space, latents[few]), []
+    reconstructions, rows = space.decode(latents[few]), []
     for i, k in enumerate(few.tolist()):
         n = min(DIRECTIONS, tangents.shape[2])
         steps = tangents[k, :, :n].T.reshape(n, *x.shape[1:])

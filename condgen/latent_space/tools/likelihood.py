@@ -10,16 +10,7 @@ from torch import Tensor
 
 from condgen.contracts import CondgenError, ProgressCallback
 from condgen.files.plots import Curve, plot
-from condgen.latent_space.adapters import (
-    Images,
-    LatentSpace,
-    as_float,
-    check_images,
-    device_of,
-    is_variational,
-    name_of,
-    network_of,
-)
+from condgen.latent_space.adapters import Images, LatentSpace, as_float, as_space
 from condgen.latent_space.registry import Tool, ToolCall, option, positive, register, seed_option
 from condgen.latent_space.result import Analysis, no_progress, sheet
 from condgen.losses import kl_normal
@@ -33,13 +24,8 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Likelihood(Analysis):
-    """The result of `importance_weighted`, in nats an image, (N,) each.
-
-    Args:
-        nll: upper bound of -log p(x) from all K latents.
-        elbo: the evidence lower bound of log p(x), estimated from the same latents.
-        kl: of the posterior from the prior, exact.
-    """
+    """The result of `importance_weighted` in nats an image, (N,) each: an upper bound of -log p(x) from all latents, an
+    estimate of the evidence lower bound, and the exact KL divergence of the posterior from the prior."""
 
     nll: Tensor
     elbo: Tensor
@@ -68,9 +54,10 @@ def importance_weighted(
     References:
         Importance Weighted Autoencoders (Burda et al., 2016)
     """
-    if not is_variational(space):
-        raise CondgenError(f"{name_of(space)} has no likelihood: its latents have no distribution. Use a VAE.")
-    check_images(space, images)
+    space = as_space(space)
+    if not space.is_variational:
+        raise CondgenError(f"{space.name} has no likelihood: its latents have no distribution. Use a VAE.")
+    space.check_images(images)
     if samples < 1:
         raise CondgenError(f"Expected 1 sample or more, got {samples}.")
     rows = max(1, BATCH // samples)
@@ -93,7 +80,8 @@ def importance_weighted(
 @torch.no_grad()
 def log_weights(space: LatentSpace, images: Tensor, samples: int, seed: int) -> tuple[Tensor, Tensor]:
     """log p(x | z) + log p(z) - log q(z | x) of latents drawn for each image, (N, K); and the KL divergence, (N,)."""
-    device, net = device_of(space), network_of(space)
+    space = as_space(space)
+    device, net = space.device, space.net
     if hasattr(net, "seen"):  # a Bernoulli model takes grey values as probabilities and draws binary images
         images = net.seen(images, generator(seed))
     images = images.to(device)

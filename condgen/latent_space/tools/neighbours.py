@@ -9,7 +9,7 @@ from torch import Tensor
 
 from condgen.data.attributes import LABEL
 from condgen.data.datasets.labels import LabelledImages
-from condgen.latent_space.adapters import LatentSpace, as_float, encode
+from condgen.latent_space.adapters import LatentSpace, as_float, as_space
 from condgen.latent_space.measures import means, rmse
 from condgen.latent_space.registry import Tool, ToolCall, images_option, option, positive, register
 from condgen.latent_space.result import Analysis, sheet
@@ -21,11 +21,7 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Neighbours(Analysis):
-    """The result of `neighbours`.
-
-    Args:
-        by_latents, by_pixels: rows of `real`, the nearest first, int64 (N, K) each.
-    """
+    """The result of `neighbours`: rows of `real`, the nearest first, int64 (N, K) each."""
 
     by_latents: Tensor
     by_pixels: Tensor
@@ -45,9 +41,10 @@ def neighbours(
     Raises:
         CondgenError: there is no encoder, or the images do not fit.
     """
+    space = as_space(space)
     images, pixels = as_float(images), as_float(real.images)
     spaces = {
-        "latents": (encode(space, images), encode(space, pixels)),
+        "latents": (space.encode(images), space.encode(pixels)),
         "pixels": (images.flatten(1), pixels.flatten(1)),
     }
     found = {name: _others(x, y, images, pixels, min(k, len(real))) for name, (x, y) in spaces.items()}

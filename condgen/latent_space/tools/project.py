@@ -8,18 +8,7 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import CondgenError, ProgressCallback, short
-from condgen.latent_space.adapters import (
-    Images,
-    LatentSpace,
-    as_float,
-    check_images,
-    decode,
-    device_of,
-    has_encoder,
-    network_of,
-    reconstruct,
-    sample_latents,
-)
+from condgen.latent_space.adapters import Images, LatentSpace, as_float, as_space
 from condgen.latent_space.measures import means, nearest_real, rmse
 from condgen.latent_space.registry import Tool, ToolCall, images_option, option, register
 from condgen.latent_space.result import Analysis, no_progress, sheet
@@ -50,12 +39,8 @@ class Search:
 
 @dataclass(frozen=True)
 class Projection(Analysis):
-    """The result of `project`.
-
-    Args:
-        images: the images, first as they were given and then after every round, (rounds + 1, N, C, S, S).
-        latents: of the last of them where they were searched for, (N, Z).
-    """
+    """The result of `project`: the images, as given and after every round, (rounds + 1, N, C, S, S); and the latents (N, Z) of
+    the last of them where they were searched for."""
 
     images: Tensor
     latents: Tensor | None = None
@@ -83,21 +68,22 @@ def project(
         What Regularized Auto-Encoders Learn from the Data-Generating Distribution (Alain, Bengio, 2014), for rounds
         Generative Visual Manipulation on the Natural Image Manifold (Zhu et al., 2016), for the search
     """
+    space = as_space(space)
     x = as_float(images)
-    check_images(space, x)
-    if search is None and not has_encoder(space):
+    space.check_images(x)
+    if search is None and not space.has_encoder:
         search = Search()
     counts = (rounds, search.starts, search.steps) if search else (rounds,)
     if min(counts) < 1:
         raise CondgenError(f"Rounds, starts and steps are 1 or more; got {', '.join(map(str, counts))}.")
     if search:
         latents = find_latents(space, x, search, progress)
-        chain = {"as given": x, "searched": decode(space, latents)}
+        chain = {"as given": x, "searched": space.decode(latents)}
     else:
         latents, chain, now = None, {"as given": x}, x
         for k in range(rounds):
             progress(k / rounds, f"round {k + 1} of {rounds}")
-            chain[f"round {k + 1}"] = now = reconstruct(space, now)
+            chain[f"round {k + 1}"] = now = space.reconstruct(now)
     table, before = {}, x
     for name, now in chain.items():
         row = means(moved=rmse(now, before), from_the_image=rmse(now, x))
@@ -117,11 +103,12 @@ def find_latents(
     """The latents whose images have the least squared error to some images, from several starts each: (N, Z) on the
     CPU. Rows of a batch do not depend on each other, so all are searched for at once.
     """
+    space = as_space(space)
     search = search or Search()
     starts, steps = search.starts, search.steps
-    device, net, n = device_of(space), network_of(space), len(images)
+    device, net, n = space.device, space.net, len(images)
     target = images.to(device).repeat(starts, 1, 1, 1)
-    z = sample_latents(space, range(search.seed, search.seed + starts * n)).to(device).clone().requires_grad_(True)
+    z = space.sample(range(search.seed, search.seed + starts * n)).to(device).clone().requires_grad_(True)
     optimizer = torch.optim.Adam([z], lr=search.lr)
     with torch.enable_grad():
         for step in range(steps + 1):
@@ -168,7 +155,7 @@ def corrupt(images: Images, kind: str, strength: float = 0.5, seed: int = 0) -> 
 
 
 def run(call: ToolCall) -> Projection:
-    args, encodes = call.args, has_encoder(call.space)
+    args, encodes = call.args, call.space.has_encoder
     names = call.names(100) if encodes else args.images or [str(row) for row in range(SEARCHED)]
     clean = call.source.load_images(names)
     images = corrupt(clean, args.corrupt, args.strength) if args.corrupt else clean

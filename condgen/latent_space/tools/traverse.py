@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import CondgenError, short
-from condgen.latent_space.adapters import Images, LatentSpace, decode, encode, has_encoder, posterior
+from condgen.latent_space.adapters import Images, LatentSpace, as_space
 from condgen.latent_space.measures import rmse
 from condgen.latent_space.registry import Tool, ToolCall, images_option, integers, option, register
 from condgen.latent_space.result import Analysis, sheet
@@ -21,12 +21,8 @@ MAX_ROWS = 12
 
 @dataclass(frozen=True)
 class Traversal(Analysis):
-    """The result of `traverse`.
-
-    Args:
-        dimensions: those that were changed, the most informative first.
-        images: (N, dimensions, steps, C, S, S).
-    """
+    """The result of `traverse`: the dimensions that were changed, the most informative first, and `images` (N, dimensions,
+    steps, C, S, S)."""
 
     dimensions: list[int]
     images: Tensor
@@ -51,7 +47,8 @@ def traverse(
     Raises:
         CondgenError: no such dimension, fewer than two steps, or an extent that is not positive.
     """
-    latents = start.float() if start.dim() == 2 else encode(space, start)
+    space = as_space(space)
+    latents = start.float() if start.dim() == 2 else space.encode(start)
     width = latents.shape[1]
     if [k for k in dimensions if not 0 <= k < width] or steps < 2 or not extent > 0:
         raise CondgenError(
@@ -59,8 +56,8 @@ def traverse(
             f"{steps} and {extent}."
         )
     center, spread, statistics = torch.zeros(width), torch.ones(width), {}
-    if real is not None and has_encoder(space):
-        mean, log_var = posterior(space, real)
+    if real is not None and space.has_encoder:
+        mean, log_var = space.posterior(real)
         center, spread = mean.mean(0), mean.std(0, correction=0)
         statistics["variance"] = spread.square()
         if log_var is not None:
@@ -71,7 +68,7 @@ def traverse(
     moved = latents[:, None, None].repeat(1, len(chosen), steps, 1)
     for row, k in enumerate(chosen):
         moved[:, row, :, k] = values[k]
-    images = decode(space, moved.flatten(0, 2)).unflatten(0, moved.shape[:3])
+    images = space.decode(moved.flatten(0, 2)).unflatten(0, moved.shape[:3])
     first, last = (images[:, :, end].flatten(0, 1) for end in (0, -1))
     change = rmse(first, last).unflatten(0, (len(latents), len(chosen))).mean(0)
     columns = {name: value[chosen] for name, value in statistics.items()} | {"change of the image": change}
