@@ -31,8 +31,8 @@ Classifier = Callable[[Tensor], np.ndarray]
 
 @dataclass(frozen=True)
 class Edit(Analysis):
-    """The result of `edit`: the direction (Z,), a step of 1 leads from the mean of one class to that of the other, and the
-    held-out images at every strength, (N, strengths, C, S, S)."""
+    """The result of `edit`: the direction (Z,), where a step of 1 is the distance between the classes, and the held-out
+    images at every strength, (N, strengths, C, S, S)."""
 
     direction: Tensor
     images: Tensor

@@ -65,8 +65,7 @@ class Density:
 
 @dataclass(frozen=True)
 class Holes(Analysis):
-    """The result of `holes`: by source, the latents (N, Z), and bool (N,) whether each is farther from real images than all
-    but a share `false_alarms` of the held-out ones."""
+    """The result of `holes`: by source, the latents (N, Z), and bool (N,) whether each is in a hole."""
 
     latents: dict[str, Tensor]
     in_hole: dict[str, Tensor]

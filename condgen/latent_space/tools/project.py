@@ -39,8 +39,8 @@ class Search:
 
 @dataclass(frozen=True)
 class Projection(Analysis):
-    """The result of `project`: the images, as given and after every round, (rounds + 1, N, C, S, S); and the latents (N, Z) of
-    the last of them where they were searched for."""
+    """The result of `project`: the images, as given and after every round, (rounds + 1, N, C, S, S); and the latents
+    (N, Z) where they were searched for."""
 
     images: Tensor
     latents: Tensor | None = None

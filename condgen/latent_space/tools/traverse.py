@@ -21,8 +21,7 @@ MAX_ROWS = 12
 
 @dataclass(frozen=True)
 class Traversal(Analysis):
-    """The result of `traverse`: the dimensions that were changed, the most informative first, and `images` (N, dimensions,
-    steps, C, S, S)."""
+    """The result of `traverse`: the dimensions, the most informative first, and images (N, dimensions, steps, C, S, S)."""
 
     dimensions: list[int]
     images: Tensor
