@@ -8,14 +8,14 @@ from pathlib import Path
 
 from condgen.cli.terminal import Parser, check_device, check_folder, key_values, progress_bar, say, show_json
 from condgen.files import renamed
-from condgen.latent_space.registry import Tool, find_tool, first_line, option, tool_help, words
+from condgen.latent_space.registry import Tool, find_tool, first_line, option, separated, tool_help
 
 HELP = "analyse a model's latent space: interpolation, directions, tangents, holes, anomalies"
 SHARED = (
     option("--data", default="", metavar="PATH", help="real images (default the training data)"),
     option("--split", default="test", help="the part of the data to analyse"),
     option("--filter", default="", metavar="COLUMN=VALUE", help="keep these rows of a table; several with commas"),
-    option("--attribute-columns", type=words, default=(), metavar="A,B", help="columns of attributes of the data"),
+    option("--attribute-columns", type=separated(), default=(), metavar="A,B", help="attribute columns of the data"),
     option("--cond", action="append", default=[], metavar="NAME=VALUE", help="condition of a CVAE or cGAN; repeatable"),
     option("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1, mps"),
     option("-o", "--out", type=Path, default=Path("out"), metavar="FOLDER",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError, Decoder
+from condgen.contracts import CondgenError
 from condgen.data.batches.captions import to_float
 from condgen.decoders import DECODERS
 from condgen.diffusion.samplers import noise
@@ -141,23 +141,24 @@ def as_space(model: Any, condition: Mapping[str, object] | str = ()) -> LatentSp
         raise CondgenError(f"{name} has no latent space. {tools}")
     if not DECODERS.kind_of(model.decoder).has_latent:
         raise CondgenError(f"{name} is a diffusion model, which has no latent space. {tools}")
-    return LatentSpace(_Conditional(model, condition if isinstance(condition, str) else dict(condition)))
+    return LatentSpace(_Conditional(model, condition if isinstance(condition, str) else dict(condition)).eval())
 
 
-class _ConditionalNet(nn.Module):
-    """The decoder of a class-conditional model with a fixed condition.
+class _Conditional(nn.Module):
+    """A class-conditional model with a fixed condition, as `LatentSpace` takes it.
 
     Latents of a CVAE are mapped through its conditional prior to the standard normal, so that distances and lines among
     them mean the same for every condition.
     """
 
-    variational = False
-
-    def __init__(self, decoder: Decoder, condition: dict[str, Tensor]):
+    def __init__(self, model: Any, condition: dict[str, object] | str):
         super().__init__()
-        self.decoder = decoder
+        self.name, self.model_id, self.about = model.name, model.model_id, model.about
+        self.size, self.image_channels, self.decoder = model.size, model.image_channels, model.decoder
+        self.encodes, self.latent = DECODERS.kind_of(self.decoder).encodes, self.decoder.latent
         with torch.no_grad():
-            self.cond = {name: x for name, x in decoder.cond_encoder(condition).items() if torch.is_tensor(x)}
+            cond = self.decoder.cond_encoder(model.cond_batch([condition]))
+        self.cond = {name: x for name, x in cond.items() if torch.is_tensor(x)}
 
     def _cond(self, n: int) -> dict[str, Tensor]:
         return {name: x.expand(n, *x.shape[1:]) for name, x in self.cond.items()}
@@ -167,15 +168,3 @@ class _ConditionalNet(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         return self.decoder.decode_normal(latents, self._cond(len(latents)))
-
-
-class _Conditional:
-    """A class-conditional model with a fixed condition, with the attributes that `LatentSpace` reads."""
-
-    def __init__(self, model: Any, condition: dict[str, object] | str):
-        decoder = model.decoder
-        self.name, self.model_id, self.about = model.name, model.model_id, model.about
-        self.size, self.image_channels = model.size, model.image_channels
-        self.encodes, self.latent = DECODERS.kind_of(decoder).encodes, decoder.latent
-        self.net = _ConditionalNet(decoder, model.cond_batch([condition])).eval()
-        self.encode, self.decode = self.net.encode, self.net.decode

@@ -145,19 +145,13 @@ def false_alarms_option(subject: str) -> Option:
     return option("--false-alarms", type=float, default=0.05, metavar="P", help=f"share of {subject}")
 
 
-def words(text: str) -> tuple[str, ...]:
-    """The type of an option: words separated by commas."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+def separated(kind: Callable[[str], Any] = str) -> Callable[[str], tuple]:
+    """The type of an option: values separated by commas."""
 
+    def values(text: str) -> tuple:
+        return tuple(kind(word.strip()) for word in text.split(",") if word.strip())
 
-def integers(text: str) -> tuple[int, ...]:
-    """The type of an option: integers separated by commas."""
-    return tuple(int(word) for word in words(text))
-
-
-def floats(text: str) -> tuple[float, ...]:
-    """The type of an option: numbers separated by commas."""
-    return tuple(float(word) for word in words(text))
+    return values
 
 
 def positive(text: str) -> int:

@@ -82,7 +82,6 @@ def anomaly(
         anomalous: images of another kind.
         false_alarms: share of normal images that may be above the threshold.
         seed: of the halves, and of the latents of the likelihood.
-        progress: called with progress.
 
     Raises:
         CondgenError: no encoder, images that do not fit, or too few of them for the share.

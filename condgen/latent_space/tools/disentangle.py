@@ -88,7 +88,6 @@ def disentangle(
         data: images with two factors or more.
         n: images to use, at most.
         seed: of the choice of images, the forests and the votes.
-        progress: called with progress.
 
     Raises:
         CondgenError: no encoder; fewer than two factors that vary, or too few images.

@@ -15,7 +15,7 @@ from condgen.data.attributes import Attribute
 from condgen.data.datasets.labels import LabelledImages
 from condgen.latent_space.adapters import LatentSpace, as_float, as_space
 from condgen.latent_space.measures import realism, rmse
-from condgen.latent_space.registry import Tool, ToolCall, floats, option, register
+from condgen.latent_space.registry import Tool, ToolCall, option, register, separated
 from condgen.latent_space.result import Analysis, Numbers, evenly_spaced, sheet
 from condgen.metrics.probes import Probe, linear_probe
 
@@ -190,7 +190,7 @@ OPTIONS = (
     option("--attribute", default="label", metavar="NAME", help="the class or attribute of the data to change"),
     option("--to", required=True, metavar="VALUE", help="value that the images shall get"),
     option("--from", dest="start", default="", metavar="VALUE", help="value that they have (default any other)"),
-    option("--strengths", type=floats, default=STRENGTHS, metavar="S,S",
+    option("--strengths", type=separated(float), default=STRENGTHS, metavar="S,S",
            help="how far; 1 is the distance between the classes (default 0,0.5,1,1.5,2)"),
     option("--method", choices=METHODS, default="means",
            help="direction by the class means, the normal of a probe, or a linear discriminant"),

@@ -86,7 +86,6 @@ def holes(
         n: latents from each source: the distribution of the model; a normal distribution with the mean and covariance
             of the real latents; the midpoints of two real latents.
         seed: of everything that is drawn.
-        progress: called with progress.
 
     Raises:
         CondgenError: the space has no encoder, or there are too few images.

@@ -11,7 +11,7 @@ from torch import Tensor
 from condgen.contracts import CondgenError, short
 from condgen.latent_space.adapters import Images, LatentSpace, as_float, as_space
 from condgen.latent_space.measures import realism
-from condgen.latent_space.registry import Tool, ToolCall, images_option, option, register, words
+from condgen.latent_space.registry import Tool, ToolCall, images_option, option, register, separated
 from condgen.latent_space.result import Analysis, Numbers, animation, sheet
 
 PATHS = {"pixels": "line of pixels", "line": "line of latents", "sphere": "arc of latents"}
@@ -102,7 +102,11 @@ OPTIONS = (
     images_option("three pairs of the data"),
     option("--steps", type=int, default=9, metavar="K", help="images on a path"),
     option(
-        "--paths", type=words, default=tuple(PATHS), metavar="A,B", help=f"some of {', '.join(PATHS)} (default all)"
+        "--paths",
+        type=separated(),
+        default=tuple(PATHS),
+        metavar="A,B",
+        help=f"some of {', '.join(PATHS)} (default all)",
     ),
 )
 register(Tool("interpolate", __doc__, OPTIONS, run))

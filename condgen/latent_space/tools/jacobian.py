@@ -64,7 +64,6 @@ def jacobian(
         real: real images. The steps from an image to the nearest of them follow the surface of real images, and are
             compared with the same random directions.
         seed: of the random directions.
-        progress: called with progress.
 
     Raises:
         CondgenError: the images do not fit, or there is no encoder for them.

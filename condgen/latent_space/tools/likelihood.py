@@ -46,7 +46,6 @@ def importance_weighted(
         images: (N, C, S, S).
         samples: K.
         seed: image i draws its latents from seed + i alone.
-        progress: called with progress.
 
     Raises:
         CondgenError: the space is not a variational autoencoder, or the images do not fit.

@@ -59,7 +59,6 @@ def project(
         real: real images; the distance of the results to the nearest of them is measured.
         search: find the latent whose image is nearest by gradient descent, in place of the rounds; always done where
             the space has no encoder.
-        progress: called with progress.
 
     Raises:
         CondgenError: the images do not fit, or a number of rounds, starts or steps is below 1.

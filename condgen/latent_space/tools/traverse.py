@@ -11,7 +11,7 @@ from torch import Tensor
 from condgen.contracts import CondgenError, short
 from condgen.latent_space.adapters import Images, LatentSpace, as_space
 from condgen.latent_space.measures import rmse
-from condgen.latent_space.registry import Tool, ToolCall, images_option, integers, option, register
+from condgen.latent_space.registry import Tool, ToolCall, images_option, option, register, separated
 from condgen.latent_space.result import Analysis, sheet
 from condgen.losses import kl_normal
 
@@ -21,7 +21,7 @@ MAX_ROWS = 12
 
 @dataclass(frozen=True)
 class Traversal(Analysis):
-    """The result of `traverse`: the dimensions, the most informative first, and images (N, dimensions, steps, C, S, S)."""
+    """The result of `traverse`: the dimensions, most informative first; images (N, dimensions, steps, C, S, S)."""
 
     dimensions: list[int]
     images: Tensor
@@ -90,7 +90,7 @@ def run(call: ToolCall) -> Traversal:
 
 OPTIONS = (
     images_option("the first of the data"),
-    option("--dimensions", type=integers, default=(), metavar="K,K",
+    option("--dimensions", type=separated(int), default=(), metavar="K,K",
            help="latent dimensions to change, from 0 (default all, the most informative first)"),
     option("--range", type=float, default=2.5, metavar="R", help="how far, in standard deviations"),
     option("--steps", type=int, default=9, metavar="K", help="images in a row"),
