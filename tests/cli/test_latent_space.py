@@ -51,7 +51,7 @@ def latent_space(condgen, spaces, monkeypatch):
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_every_tool_tells_numbers_and_writes_pictures(latent_space, tool):
+def test_every_tool_prints_numbers_and_writes_images(latent_space, tool):
     words, section, sheet = TOOLS[tool]
     code, out, err = latent_space(tool, "vae", *words, "--json", "-o", "there")
     assert code == 0, err
@@ -67,7 +67,7 @@ def test_options_stand_anywhere_and_numbers_are_a_table(latent_space):
     assert code == 0 and "## realism" in out and "line of pixels" in out and Path("out/interpolation.png").exists()
 
 
-def test_a_gan_answers_what_it_can(latent_space):
+def test_tools_that_work_without_an_encoder(latent_space):
     for tool, words in (("interpolate", ["--steps", "3"]), ("traverse", ["--steps", "2"]), ("jacobian", ["seed:1"]),
                         ("project", ["0", "--starts", "1", "--steps", "2"])):  # fmt: skip
         code, _, err = latent_space(tool, "gan", *words)
@@ -79,7 +79,7 @@ def test_a_gan_answers_what_it_can(latent_space):
     [("holes", []), ("anomaly", ["--anomaly-class", "3"]), ("neighbours", ["0"]), ("arithmetic", ["--plus", "3"]),
      ("edit", ["--to", "3"]), ("interpolate", ["0", "1"]), ("jacobian", ["0"]), ("traverse", ["0"])],
 )  # fmt: skip
-def test_a_gan_cannot_be_asked_for_the_code_of_a_picture(latent_space, tool, words):
+def test_tools_that_need_an_encoder_refuse_a_gan(latent_space, tool, words):
     refused(latent_space(tool, "gan", *words), "gan", "no encoder", "project")
 
 
@@ -119,12 +119,12 @@ def test_a_gan_cannot_be_asked_for_the_code_of_a_picture(latent_space, tool, wor
         ("holes", ["--split", "middle"], ["middle"]),
     ],
 )
-def test_what_cannot_be_done_is_one_line(latent_space, tool, words, message):
+def test_errors_are_one_line(latent_space, tool, words, message):
     Path("bad.png").write_bytes(b"\x89PNG nothing")
     refused(latent_space(tool, "vae", *words), *message)
 
 
-def test_words_before_weights(latent_space, condgen, tmp_path):
+def test_names_are_checked_before_weights_are_loaded(latent_space, condgen, tmp_path):
     refused(condgen("latent-space"), "TOOL")
     refused(condgen("latent-space", "interpolat", "vae"), "interpolat")
     refused(latent_space("holes", "vea"), "Did you mean vae?")

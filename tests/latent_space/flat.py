@@ -1,4 +1,4 @@
-"""Spaces of which everything is known: a plane among images, and probabilistic PCA."""
+"""Latent spaces of which everything is known: a plane among images, and probabilistic PCA."""
 
 from __future__ import annotations
 

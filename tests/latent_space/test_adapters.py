@@ -1,4 +1,4 @@
-"""Models as spaces: a condition that is fixed, the shapes that are read."""
+"""Models as latent spaces: fixed conditions, shapes of images."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from tests.tiny import tiny_labels, tiny_model
 
 
 @pytest.mark.parametrize("kind, options", [("cvae", {"temperature": 1}), ("cgan", {"truncation": 4})])
-def test_a_model_of_labels_paints_as_it_does_when_it_is_asked(kind, options):
+def test_a_conditional_space_generates_what_its_model_samples(kind, options):
     model = tiny_labels(kind)
     space = as_space(model, {"label": "Sneaker", "age": 40})
     assert space.has_encoder == (kind == "cvae") and space.sample([3]).shape == (1, space.model.latent)
@@ -22,7 +22,7 @@ def test_a_model_of_labels_paints_as_it_does_when_it_is_asked(kind, options):
     assert (space.decode(space.sample([3])) - other.decode(space.sample([3]))).abs().max() > 1e-3
 
 
-def test_codes_of_a_condition_are_those_that_the_prior_draws():
+def test_latents_of_a_condition_are_those_of_the_prior():
     space = as_space(tiny_labels("cvae"), {"label": "Sneaker"})
     z = space.sample(range(5))
     cond = {name: x.expand(5, *x.shape[1:]) for name, x in space.net.cond.items()}
@@ -32,7 +32,7 @@ def test_codes_of_a_condition_are_those_that_the_prior_draws():
     assert space.encode(x).shape == z.shape
 
 
-def test_what_has_no_codes_is_refused():
+def test_models_without_latents_are_refused():
     with pytest.raises(CondgenError, match="tiny has no latent space"):
         as_space(tiny_model())
     with pytest.raises(CondgenError, match="is a diffusion model"):
@@ -44,21 +44,21 @@ def test_what_has_no_codes_is_refused():
     assert as_space(plane := as_space(Plane())) is plane
 
 
-def test_bytes_and_floats_are_the_same_pictures():
+def test_bytes_and_floats_are_the_same_images():
     space = as_space(Plane())
     pixels = torch.randint(0, 256, (3, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     assert torch.allclose(space.encode(pixels), space.encode(pixels.float() / 127.5 - 1), atol=1e-5)
     assert torch.equal(space.encode(pixels), space.encode(pixels.numpy()))
 
 
-def test_parts_do_not_matter(monkeypatch):
+def test_chunks_do_not_matter(monkeypatch):
     space, x = as_space(PPCA()), on_plane(PPCA(), 7)
     whole = (space.encode(x), *space.posterior(x))
     monkeypatch.setattr("condgen.latent_space.adapters.ROWS", 2)
     assert all(torch.allclose(a, b) for a, b in zip(whole, (space.encode(x), *space.posterior(x))))
 
 
-def test_codes_are_drawn_from_the_posterior_where_there_is_one():
+def test_latents_are_drawn_from_the_posterior_where_there_is_one():
     space = as_space(PPCA())
     x = on_plane(space, 1).expand(4000, -1, -1, -1)
     mean, log_var = space.posterior(x)
@@ -69,7 +69,7 @@ def test_codes_are_drawn_from_the_posterior_where_there_is_one():
     assert torch.equal(plane.sample_posterior(x[:3]), plane.encode(x[:3]))
 
 
-def test_pictures_of_another_shape_are_refused():
+def test_images_of_another_shape_are_refused():
     for wrong in (torch.zeros(2, 3, 4, 4), torch.zeros(2, 1, 5, 4), torch.zeros(1, 4, 4)):
         with pytest.raises(CondgenError, match=r"Plane takes images of shape \(N, 1, 4, 4\), got"):
             as_space(Plane()).encode(wrong)

@@ -1,4 +1,4 @@
-"""Images by words: rows, files, classes and what the model draws, read as in the training."""
+"""Images by name: rows, files, classes and samples of the model, read as in the training."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def digits(space=None, **about) -> ImageSource:
     return ImageSource(space)
 
 
-def test_rows_files_and_draws(tmp_path):
+def test_rows_files_and_samples(tmp_path):
     source = digits()
     Image.fromarray(np.full((9, 5), 255, np.uint8)).save(tmp_path / "white.png")
     found = source.load(["7", str(tmp_path / "white.png"), "seed:3"])
@@ -41,12 +41,12 @@ def test_a_number_is_a_row_unless_a_file_is_called_so(tmp_path, monkeypatch):
     [("99999", "There is no image 99999: .* has [0-9]+, from 0"), ("cat", "'cat' is no image.*0, 1, 2"),
      ("-1", "'-1' is no image"), ("seed:x", "'seed:x' is no image"), ("seed:99999999999999999999", "2\\*\\*63")],
 )  # fmt: skip
-def test_what_is_no_picture(word, message):
+def test_names_that_are_no_image(word, message):
     with pytest.raises(CondgenError, match=message):
         digits().load([word])
 
 
-def test_sets_are_classes_or_pictures():
+def test_sets_are_classes_or_images():
     source = digits()
     threes = as_float(source.train.images[source.train.labels == 3])
     for word in ("3", "label=3"):
@@ -57,7 +57,7 @@ def test_sets_are_classes_or_pictures():
         source.load_set("label=eleven", 5)
 
 
-def test_a_class_that_the_training_left_out_is_odd():
+def test_a_class_that_the_training_left_out_is_anomalous():
     source = digits(exclude_classes="3")
     assert 3 not in source.train.labels and 3 in source.test.labels
     train, test, anomalous = source.anomalies()
@@ -71,7 +71,7 @@ def test_a_class_that_the_training_left_out_is_odd():
         digits().anomalies("eleven")
 
 
-def test_other_data_is_odd_as_a_whole(tmp_path):
+def test_other_data_is_anomalous_as_a_whole(tmp_path):
     for k in range(20):
         Image.fromarray(np.full((4, 4), 10 * k, np.uint8)).save(tmp_path / f"{k}.png")
     source = digits()
@@ -79,7 +79,7 @@ def test_other_data_is_odd_as_a_whole(tmp_path):
     assert len(test) == len(source.test) and len(anomalous) == 20 and anomalous.shape[1:] == test.shape[1:]
 
 
-def test_where_the_pictures_are_is_asked_for():
+def test_the_path_of_the_images_is_asked_for():
     space = Plane()
     with pytest.raises(
         CondgenError, match="Plane does not record its training data: give the path of the images with --data"
@@ -91,6 +91,6 @@ def test_where_the_pictures_are_is_asked_for():
     assert ImageSource(space).load(["seed:1"]).shape == (1, 3), "what is drawn needs none"
 
 
-def test_some_are_rows_or_draws():
+def test_chosen_images_are_rows_or_samples():
     assert digits().choose(3)[0] == "0" and digits().choose(3)[-1] == str(len(digits().test) - 1)
     assert digits(Brush()).choose(3) == ["seed:0", "seed:1", "seed:2"]

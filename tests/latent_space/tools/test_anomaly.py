@@ -1,4 +1,4 @@
-"""Scores of a space against what they are by hand, and what each of them can see."""
+"""Anomaly scores compared with their definitions, and what each of them detects."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from condgen.latent_space.tools.anomaly import BASELINE, AnomalyScores
 from tests.latent_space.flat import PPCA, Brush, Plane, on_plane
 
 
-def test_scores_are_what_they_are_called():
+def test_scores_are_those_of_their_definition():
     space = Plane()
     train, x = on_plane(space, 100), on_plane(space, 8, 0.2, seed=5)
     found = AnomalyScores(space, train)(x)
@@ -42,7 +42,7 @@ def test_chunks_do_not_matter(monkeypatch):
     assert all(torch.allclose(whole[name], parts[name], atol=1e-4) for name in whole)
 
 
-def test_every_score_sees_its_own_kind_of_odd():
+def test_every_score_detects_its_kind_of_anomaly():
     space = Plane()
     train, test = on_plane(space, 200, 0.02, seed=1), on_plane(space, 200, 0.02, seed=2)
     off = on_plane(space, 60, 0.3, seed=3)  # the codes are usual, the images leave the plane
@@ -58,7 +58,7 @@ def test_every_score_sees_its_own_kind_of_odd():
         assert all(row["false alarms"] < 0.15 for row in rows.values())
 
 
-def test_the_halves_are_apart_and_named_by_the_seed():
+def test_the_halves_are_disjoint_and_chosen_by_the_seed():
     space = Plane()
     train, test, anomalous = (on_plane(space, n, 0.1, seed=n) for n in (50, 101, 20))
     found = anomaly(space, train, test, anomalous, 0.1)
@@ -68,7 +68,7 @@ def test_the_halves_are_apart_and_named_by_the_seed():
     assert anomaly(space, train, test, anomalous, 0.1, seed=1).numbers != found.numbers
 
 
-def test_what_cannot_be_judged():
+def test_too_few_images_are_refused():
     space = Plane()
     x = on_plane(space, 30)
     with pytest.raises(CondgenError, match="15 held-out images are too few"):

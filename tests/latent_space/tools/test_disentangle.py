@@ -1,4 +1,4 @@
-"""The judge of disentanglement, on spaces whose codes are known."""
+"""Disentanglement of spaces whose latents are known."""
 
 import json
 from dataclasses import replace
@@ -50,7 +50,7 @@ def recorded_options():
     return torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
 
 
-def test_one_number_for_each_factor_is_seen_as_that():
+def test_one_dimension_per_factor_scores_one():
     found = disentangle(Rows(), bars())
     for name in ("MIG", "DCI disentanglement", "DCI completeness", "DCI informativeness", "FactorVAE score"):
         assert found.scores[name] > 0.97, name
@@ -60,7 +60,7 @@ def test_one_number_for_each_factor_is_seen_as_that():
     assert list(found.numbers["information_as_a_share_of_entropy"]) == [f"latent {k}" for k in range(4)]
 
 
-def test_a_turned_code_scores_less_and_knows_as_much():
+def test_a_rotated_latent_scores_less_and_is_as_informative():
     straight, other = (disentangle(space, bars()) for space in (Rows(), Rows(recorded_options())))
     assert other.scores["MIG"] < 0.5 * straight.scores["MIG"]
     assert other.scores["DCI disentanglement"] < 0.6
@@ -72,14 +72,14 @@ def test_the_scale_of_a_plain_autoencoder_does_not_matter():
     assert small == pytest.approx(large, abs=1e-6)
 
 
-def test_a_report_has_pictures_and_is_the_same_again(tmp_path):
+def test_a_report_has_sheets_and_is_reproducible(tmp_path):
     one, two = (disentangle(Rows(recorded_options()), bars(), n=300) for _ in range(2))
     assert one.numbers == two.numbers and one.sheets == two.sheets
     assert [path.name for path in one.save(tmp_path)] == ["information.png", "traversals.png"]
     assert one.scores["N"] == 300 and one.information.shape == (4, 3) and one.factors == ("a", "b", "c")
 
 
-def test_factors_that_never_change_and_pictures_of_unknown_ones_are_left_out():
+def test_constant_factors_and_images_of_unknown_ones_are_left_out():
     data = bars()
     codes = np.column_stack([data.targets, np.zeros(len(data)), data.targets[:, 0] * 1.7 - 3]).astype(np.float32)
     codes[:100, 0] = np.nan
@@ -89,7 +89,7 @@ def test_factors_that_never_change_and_pictures_of_unknown_ones_are_left_out():
     assert found.numbers["factors"]["number"]["gap"] == pytest.approx(found.numbers["factors"]["a"]["gap"])
 
 
-def test_what_cannot_be_judged_is_refused():
+def test_unsuitable_data_are_refused():
     data = bars()
     with pytest.raises(CondgenError, match="1 of them vary"):
         disentangle(Rows(), replace(data, attributes=data.attributes[:1], targets=data.targets[:, :1]))
@@ -103,7 +103,7 @@ def test_what_cannot_be_judged_is_refused():
         disentangle(blind, data)
 
 
-def test_factors_are_read_as_the_space_reads_pictures():
+def test_factors_are_read_in_the_size_of_the_space():
     space = Rows()
     space.size, space.about = 16, {"data": "scenes"}
     data = read_factors(space)

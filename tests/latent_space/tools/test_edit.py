@@ -1,4 +1,4 @@
-"""Attributes among codes: sums and directions of which the outcome is train."""
+"""Arithmetic and editing with a known outcome."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def halves():
 # arithmetic
 
 
-def test_what_is_added_and_taken_away_leaves_the_rest():
+def test_what_is_added_and_subtracted_cancels():
     space = Plane()
     a, b = on_plane(space, 10, 0.2, seed=1), on_plane(space, 12, 0.2, seed=2)
     found = arithmetic(space, [a, b], [a])
@@ -44,7 +44,7 @@ def test_what_is_added_and_taken_away_leaves_the_rest():
     assert torch.allclose(arithmetic(space, [b, a], [a]).latent, found.latent, atol=1e-5), "order does not matter"
 
 
-def test_on_a_plane_codes_leave_out_what_pixels_keep():
+def test_on_a_plane_sums_of_latents_stay_on_it():
     space, among = Plane(), on_plane(Plane(), 300)
     sets = [on_plane(space, 1, 0.3, seed=k) for k in range(3)]
     rows = arithmetic(space, sets[:2], sets[2:], among).numbers["realism"]
@@ -103,7 +103,7 @@ def test_the_discriminant_takes_out_what_both_classes_vary_in():
     assert cosine(fit_direction(yes, no, "means"), normal, dim=0) < 0.9
 
 
-def test_only_pictures_of_which_it_is_known_are_learned_from_and_edited(halves):
+def test_images_without_the_attribute_are_left_out(halves):
     train, test = halves
     codes = test.targets.copy()
     codes[:20, 0] = np.nan
@@ -116,7 +116,7 @@ def test_only_pictures_of_which_it_is_known_are_learned_from_and_edited(halves):
         edit(Pixels(), three, other, "label", "never")
 
 
-def test_another_judge_is_asked_in_place_of_the_probe(halves):
+def test_another_classifier_replaces_the_probe(halves):
     seen = []
 
     def judge(images):
@@ -127,7 +127,7 @@ def test_another_judge_is_asked_in_place_of_the_probe(halves):
     assert seen == [40, 20, 20] and rows["strength 1"]["has the value"] == 1 and rows["strength 1"]["top kept"] == 0.5
 
 
-def test_the_probe_is_right_on_what_it_has_not_seen(halves):
+def test_the_probe_is_right_on_held_out_images(halves):
     train, test = halves
     assert (PixelProbe(train)(as_float(test.images)) == test.targets).all()
 
@@ -140,12 +140,12 @@ def test_the_probe_is_right_on_what_it_has_not_seen(halves):
         (("label", "light", "light"), "cannot be edited into itself"),
     ],
 )
-def test_what_cannot_be_edited(halves, asked, words):
+def test_impossible_edits_are_refused(halves, asked, words):
     with pytest.raises(CondgenError, match=words):
         edit(Pixels(), *halves, *asked)
 
 
-def test_a_direction_is_found_by_something_known(halves):
+def test_unknown_methods_are_refused(halves):
     with pytest.raises(CondgenError, match="means, probe, lda, got 'magic'"):
         edit(Pixels(), *halves, "label", "light", method="magic")
     with pytest.raises(CondgenError, match="have different attributes"):

@@ -1,4 +1,4 @@
-"""Density and holes: codes whose distribution is known."""
+"""Density and holes of latents whose distribution is known."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def codes(n: int, seed: int, width: int = 4) -> torch.Tensor:
     return torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
 
 
-def test_distance_is_that_to_the_fifth_neighbour_whatever_the_units():
+def test_distance_is_that_to_the_fifth_neighbour_in_any_units():
     z, others = codes(150, 0), codes(40, 1)
     found = Density(z).distance(others)
     middle, spread = z.mean(0), z.std(0, correction=0)
@@ -32,7 +32,7 @@ def test_a_number_that_never_changes_does_no_harm():
     assert density.distance(z).isfinite().all() and density.log_prob(z).isfinite().all()
 
 
-def test_a_normal_like_codes_has_their_moments():
+def test_a_normal_fit_has_the_moments_of_the_latents():
     z = codes(400, 0) @ codes(4, 1) + 5
     own = normal_fit(z, 20_000, torch.Generator().manual_seed(0))
     assert torch.allclose(own.mean(0), z.mean(0), atol=0.1)
@@ -56,7 +56,7 @@ def test_the_middle_between_two_islands_is_a_hole():
     assert rows["between two images"]["log density"] < rows["real images, held out"]["log density"]
 
 
-def test_a_model_that_drew_its_pictures_has_no_holes_in_its_prior():
+def test_a_model_that_generated_its_images_has_no_holes_in_its_prior():
     space = PPCA()
     with torch.no_grad():
         x = space.decode(codes(1000, 0, LATENT))
@@ -66,7 +66,7 @@ def test_a_model_that_drew_its_pictures_has_no_holes_in_its_prior():
     assert "samples of the model" not in found.latents, "which are of the prior"
 
 
-def test_two_numbers_and_one_can_be_drawn():
+def test_maps_of_two_dimensions_and_of_one():
     for width in (1, 2):
         space = Plane((1.0, 1.0, 1.0))
         space.weight, space.latent = torch.nn.Parameter(space.weight[:, :width].detach()), width
@@ -75,7 +75,7 @@ def test_two_numbers_and_one_can_be_drawn():
         assert holes(space, x[:40], x[40:], n=20).sheets["map.png"].startswith(b"\x89PNG")
 
 
-def test_what_holes_cannot_be_found_in():
+def test_too_few_images_and_no_encoder_are_refused():
     x = torch.randn(40, 1, 4, 4)
     with pytest.raises(CondgenError, match="40 images to measure the density by, and 10 held out; at least 10 and 20"):
         holes(Plane(), x, x[:10])

@@ -1,4 +1,4 @@
-"""Ways from image to image: their ends, their middle, their length."""
+"""Interpolation: ends, middle, lengths."""
 
 import io
 
@@ -17,7 +17,7 @@ def space() -> Plane:
     return Plane()
 
 
-def test_ends_are_the_pictures_or_their_reconstructions(space):
+def test_ends_are_the_images_or_their_reconstructions(space):
     a, b = on_plane(space, 3, 0.2, seed=1), on_plane(space, 3, 0.2, seed=2)
     found = interpolate(space, a, b, 5)
     for end, x in ((0, a), (-1, b)):
@@ -47,7 +47,7 @@ def test_an_arc_between_the_same_or_opposite_is_a_line():
     )
 
 
-def test_numbers_tell_the_line_of_codes_from_that_of_pixels(space):
+def test_a_line_of_latents_is_more_realistic_than_one_of_pixels(space):
     among, off = on_plane(space, 500, seed=3), on_plane(space, 4, 0.3, seed=4)
     rows = interpolate(space, off[:2], off[2:], real=among).numbers["realism"]
     assert rows["line of latents"]["to its reconstruction"] < 1e-5 < rows["line of pixels"]["to its reconstruction"]
@@ -55,7 +55,7 @@ def test_numbers_tell_the_line_of_codes_from_that_of_pixels(space):
     assert rows["both ends"]["images"] == 4
 
 
-def test_a_space_without_encoder_goes_between_codes():
+def test_a_space_without_encoder_interpolates_latents():
     brush = Brush()
     a, b = torch.randn(2, 3), torch.randn(2, 3)
     found = interpolate(brush, a, b, 4)
@@ -64,7 +64,7 @@ def test_a_space_without_encoder_goes_between_codes():
         interpolate(brush, brush.decode(a).detach(), brush.decode(b).detach())
 
 
-def test_the_film_goes_there_and_back(space):
+def test_the_animation_plays_forwards_and_backwards(space):
     a, b = on_plane(space, 2, seed=1), on_plane(space, 2, seed=2)
     found = interpolate(space, a, b, 5)
     with Image.open(io.BytesIO(found.sheets["interpolation.gif"])) as film:
@@ -73,7 +73,7 @@ def test_the_film_goes_there_and_back(space):
 
 
 @pytest.mark.parametrize("how", [{"steps": 2}, {"paths": ("spiral",)}, {"paths": ()}])
-def test_what_cannot_be_asked_is_refused(space, how):
+def test_options_out_of_range_are_refused(space, how):
     x = on_plane(space, 1)
     with pytest.raises(CondgenError, match="3 steps or more"):
         interpolate(space, x, x, **how)

@@ -1,4 +1,4 @@
-"""Jacobians against finite differences, torch's own, and a plane of which all is known."""
+"""Jacobians compared with finite differences, torch's own, and a known plane."""
 
 import sys
 
@@ -102,6 +102,6 @@ def test_chunks_do_not_matter(monkeypatch):
     assert torch.allclose(whole.along["latent"], parts.along["latent"], atol=1e-5)
 
 
-def test_without_an_encoder_there_are_tangents_of_codes():
+def test_without_an_encoder_there_are_tangents_at_latents():
     found = jacobian(Brush(), torch.randn(3, 3))
     assert found.along == {} and set(found.numbers) == {"surface"} and found.rank.tolist() == [3, 3, 3]

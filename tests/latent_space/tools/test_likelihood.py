@@ -11,7 +11,7 @@ from condgen.latent_space.tools.likelihood import bound, log_weights
 from tests.latent_space.flat import PPCA, Plane, on_plane
 
 
-def test_with_the_exact_posterior_one_code_is_enough():
+def test_with_the_exact_posterior_one_latent_is_enough():
     space = PPCA()
     images = on_plane(space, 30, 0.3)
     found = importance_weighted(space, images, 1)
@@ -19,7 +19,7 @@ def test_with_the_exact_posterior_one_code_is_enough():
     assert torch.allclose(found.elbo, -found.nll, atol=1e-3)
 
 
-def test_the_bound_tightens_with_codes_and_never_crosses():
+def test_the_bound_tightens_with_latents_and_never_crosses():
     space = PPCA(wide=2.0)
     images = on_plane(space, 200, 0.3)
     exact = -space.log_prob(images).mean().item()
@@ -39,7 +39,7 @@ def test_the_evidence_bound_is_short_of_it_by_the_divergence_of_posteriors():
     assert elbo == pytest.approx(space.log_prob(images).mean().item() - gap, abs=0.03)
 
 
-def test_a_bound_of_fewer_is_no_better_on_the_same_codes():
+def test_a_bound_of_fewer_latents_is_not_better():
     space = PPCA(wide=3.0)
     weights, kl = log_weights(space, on_plane(space, 50, 0.3), 64, 0)
     means = [bound(weights.double(), k).mean() for k in (1, 2, 8, 64)]

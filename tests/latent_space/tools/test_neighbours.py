@@ -1,4 +1,4 @@
-"""Neighbours, against counting."""
+"""Neighbours and realism, compared with brute force."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_the_nearest_are_the_nearest_by_either_measure():
     assert found.numbers["neighbours"]["both"]["shared"] == pytest.approx(shared)
 
 
-def test_a_picture_is_not_its_own_neighbour():
+def test_an_image_is_not_its_own_neighbour():
     among = labelled(Plane())
     found = neighbours(Plane(), as_float(among.images[:6]), among, 3)
     own = torch.arange(6)[:, None]
@@ -44,7 +44,7 @@ def test_classes_that_lie_apart_are_shared():
     assert "of the same class" not in neighbours(Plane(), among.images[:4], among).numbers["neighbours"]["latents"]
 
 
-def test_how_real_pictures_are():
+def test_realism_measures_both_distances():
     space = Plane()
     among = on_plane(space, 50)
     assert nearest_real(among[:5], among).max() < 1e-6

@@ -1,4 +1,4 @@
-"""Onto the manifold: a plane, where the nearest image is known, and a bent line, where searches get stuck."""
+"""Projection onto a plane, where the nearest image is known, and onto a curve with local minima."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from condgen.latent_space.measures import rmse
 from tests.latent_space.flat import Brush, Plane, on_plane
 
 
-def test_a_plane_takes_pictures_to_their_foot_at_once():
+def test_on_a_plane_one_round_is_the_orthogonal_projection():
     space = Plane()
     clean = on_plane(space, 30)
     noisy = on_plane(space, 30, 0.2)
@@ -27,7 +27,7 @@ def test_a_plane_takes_pictures_to_their_foot_at_once():
         assert rows["round 3"][what] < 0.7 * rows["as given"][what]
 
 
-def test_searching_finds_what_encoding_finds():
+def test_a_search_finds_the_latents_of_the_encoder():
     space, x = Plane(), on_plane(Plane(), 6, 0.2)
     found = project(Brush(), x, search=Search(2, 100))
     assert torch.allclose(found.latents, space.encode(x), atol=0.02) and len(found.images) == 2
@@ -48,7 +48,7 @@ class Bumpy(nn.Module):
         return (self.rates * z).sin().unflatten(1, (1, 4, 4))
 
 
-def test_more_starts_never_lose():
+def test_more_starts_are_never_worse():
     space = Bumpy()
     x = space.decode(torch.linspace(-1, 1, 4)[:, None]).detach()
     for image in x.split(1):
@@ -57,14 +57,14 @@ def test_more_starts_never_lose():
     assert all(parameter.grad is None for parameter in space.parameters()), "the model learns nothing"
 
 
-def test_pictures_are_searched_for_each_alone():
+def test_images_are_searched_for_independently():
     space = Bumpy()
     x = space.decode(torch.linspace(-2, 2, 4)[:, None]).detach()
     whole = find_latents(space, x, Search(1, 30))
     assert torch.allclose(whole[2:3], find_latents(space, x[2:3], Search(1, 30, seed=2)), atol=1e-5)
 
 
-def test_pictures_are_spoiled_as_much_as_asked():
+def test_corruptions_have_the_requested_strength():
     grey = torch.full((200, 3, 8, 8), 0.5)
     noise = corrupt(grey, "noise", 0.1) - grey
     assert noise.std().item() == pytest.approx(0.1, rel=0.02) and abs(noise.mean().item()) < 0.002
@@ -79,6 +79,6 @@ def test_pictures_are_spoiled_as_much_as_asked():
 
 
 @pytest.mark.parametrize("how", [{"rounds": 0}, {"search": Search(starts=0)}, {"search": Search(steps=0)}])
-def test_nothing_to_do_is_refused(how):
+def test_counts_below_one_are_refused(how):
     with pytest.raises(CondgenError, match="1 or more"):
         project(Plane(), on_plane(Plane(), 1), **how)

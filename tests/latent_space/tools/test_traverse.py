@@ -1,4 +1,4 @@
-"""One number at a time, on a plane whose directions are known."""
+"""Traversals of a plane whose directions are known."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def pictures(space: Plane, n: int = 400) -> torch.Tensor:
         return space.decode(SPREAD * torch.randn(n, LATENT, generator=torch.Generator().manual_seed(0)) + 0.1)
 
 
-def test_only_the_one_moves_over_the_range_of_real_pictures(space):
+def test_one_dimension_moves_over_the_range_of_real_images(space):
     among = pictures(space)
     z = space.encode(among)
     found = traverse(space, among[:2], extent=2.0, steps=5, real=among)
@@ -34,7 +34,7 @@ def test_only_the_one_moves_over_the_range_of_real_pictures(space):
         assert torch.allclose(read[:, row, :, k], way.expand(2, 5), atol=1e-4)
 
 
-def test_the_change_is_the_length_of_the_way_in_pixels(space):
+def test_the_change_is_the_distance_in_pixels(space):
     among = pictures(space)
     rows = traverse(space, among[:3], extent=2.0, real=among).numbers["latents"]
     spread = space.encode(among).std(0, correction=0)
@@ -56,7 +56,7 @@ def test_of_a_variational_space_information_decides():
     assert ends.item() == pytest.approx(4, rel=0.1), "the codes of all images together are as wide as the prior"
 
 
-def test_without_pictures_it_goes_around_nought_and_change_decides():
+def test_without_real_images_the_range_is_around_zero_and_change_decides():
     brush = Brush((1.0, 3.0, 2.0))
     found = traverse(brush, torch.zeros(1, 3), extent=1.0, steps=3)
     assert found.dimensions == [1, 2, 0] and [*found.numbers["latents"]] == ["latent 1", "latent 2", "latent 0"]
@@ -66,6 +66,6 @@ def test_without_pictures_it_goes_around_nought_and_change_decides():
 
 
 @pytest.mark.parametrize("how", [{"dimensions": [3]}, {"dimensions": [-1]}, {"steps": 1}, {"extent": 0.0}])
-def test_what_cannot_be_asked_is_refused(space, how):
+def test_options_out_of_range_are_refused(space, how):
     with pytest.raises(CondgenError, match="dimensions from 0 to 2"):
         traverse(space, torch.zeros(1, 3), **how)
