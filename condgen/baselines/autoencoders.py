@@ -1,7 +1,4 @@
-"""Autoencoders: an image through a short code and back. Linear, of perceptrons, of convolutions; plain or variational.
-
-A plain one gives a code, a variational one a normal distribution of codes, and then it has a likelihood and can draw.
-"""
+"""Autoencoders: linear, MLP or convolutional; plain, denoising or variational."""
 
 from __future__ import annotations
 
@@ -31,18 +28,18 @@ class AutoencoderConfig:
 
     Args:
         body: `linear`, `mlp` or `conv`.
-        latent: length Z of the code.
-        hidden: widths of the layers between image and code, of `mlp`.
+        latent: length Z of the latent.
+        hidden: widths of the hidden layers of `mlp`.
         channels: of every level of `conv`, the first at full resolution over two by two folded pixels; each further one
             halves.
         blocks: residual blocks a level, of `conv`.
-        variational: whether an image has a distribution of codes, N(mean, exp log_var), with the prior N(0, 1).
-        likelihood: of a pixel: `gaussian` around the decoded image; `bernoulli`, the decoded image is the chance of
-            white.
-        sigma: sd of the gaussian: `optimal`, the root of the mean squared error, tracked in training; `learned`, one
-            weight; `fixed`.
-        fixed: the sd where it is fixed, and where it starts.
-        binary: images are black and white: before anything else every pixel is drawn, its brightness the chance.
+        variational: whether the encoder gives a posterior N(mean, exp log_var), with the prior N(0, 1).
+        likelihood: of a pixel: `gaussian` around the decoded image; `bernoulli`, the decoded image is the probability
+            of white.
+        sigma: standard deviation of the gaussian: `optimal`, the root of the mean squared error, tracked in training;
+            `learned`, one weight; `fixed`.
+        fixed: the standard deviation where it is fixed, and its initial value.
+        binary: images are black and white: every pixel is sampled with its brightness as the probability of white.
 
     References:
         Auto-Encoding Variational Bayes (Kingma, Welling, 2014)
@@ -84,11 +81,11 @@ class Autoencoder(nn.Module):
 
     @property
     def variational(self) -> bool:
-        """Whether an image has a distribution of codes."""
+        """Whether the encoder gives a distribution of latents."""
         return self.config.variational
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean of the code, (B, Z), and its log variance, None where the code is one point."""
+        """Mean of the latent, (B, Z), and its log variance; None for the latter unless variational."""
         out = self.encoder(images)
         if not self.variational:
             return out, None
@@ -96,36 +93,36 @@ class Autoencoder(nn.Module):
         return mean, log_var.clamp(-12, 4)
 
     def encode(self, images: Tensor) -> Tensor:
-        """The code of an image, or the mean of its distribution, (B, Z)."""
+        """The latent of an image, or the mean of its posterior, (B, Z)."""
         return self.posterior(images)[0]
 
     def decode(self, z: Tensor) -> Tensor:
-        """The mean image of a code, (B, C, S, S); of a gaussian it may leave [-1, 1] a little."""
+        """The mean image of a latent, (B, C, S, S); with a gaussian likelihood it may leave [-1, 1] a little."""
         out = self.decoder(z)
         return 2 * torch.sigmoid(out) - 1 if self.config.likelihood == "bernoulli" else out
 
     def log_likelihood(self, images: Tensor, z: Tensor) -> Tensor:
-        """log p(image | code) in nats, summed over the pixels, (B,); of a density over [-1, 1] for a gaussian."""
+        """log p(image | latent) in nats, summed over the pixels, (B,); a density over [-1, 1] for a gaussian."""
         out = self.decoder(z)
         if self.config.likelihood == "bernoulli":
             return -bernoulli_nll(out, (images + 1) / 2)
         return -gaussian_nll(out, images, self.log_sigma, each=True)
 
     def draw(self, rng: list[torch.Generator]) -> Tensor:
-        """Codes of the prior N(0, 1), one for each generator, (B, Z) on the CPU."""
-        return torch.stack([torch.randn(self.config.latent, generator=own) for own in rng])
+        """Samples of the prior N(0, 1), one for each generator, (B, Z) on the CPU."""
+        return torch.stack([torch.randn(self.config.latent, generator=generator) for generator in rng])
 
-    def seen(self, images: Tensor, rng: torch.Generator | None = None) -> Tensor:
-        """The images as this model takes them: black and white by chance where it is `binary`, else as they are."""
+    def binarized(self, images: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """Images as this model takes them: sampled black and white pixels if `binary`, else unchanged."""
         if not self.config.binary:
             return images
-        chance = (images + 1) / 2
-        lots = torch.rand(chance.shape, generator=rng, device="cpu" if rng else chance.device).to(chance.device)
-        return torch.where(lots < chance, 1.0, -1.0)
+        p = (images + 1) / 2
+        u = torch.rand(p.shape, generator=rng, device="cpu" if rng else p.device).to(p.device)
+        return torch.where(u < p, 1.0, -1.0)
 
 
 class LinearEncoder(nn.Module):
-    """The linear map into the code, of images less their mean."""
+    """Linear map of images minus their mean to the latent."""
 
     def __init__(self, config: AutoencoderConfig, spec: ImageSpec, out: int):
         super().__init__()
@@ -138,7 +135,7 @@ class LinearEncoder(nn.Module):
 
 
 class LinearDecoder(nn.Module):
-    """The linear map out of the code; its bias is an image."""
+    """Linear map of the latent to images."""
 
     def __init__(self, config: AutoencoderConfig, spec: ImageSpec):
         super().__init__()
@@ -150,7 +147,7 @@ class LinearDecoder(nn.Module):
 
 
 def _layers(widths: tuple[int, ...]) -> list[nn.Module]:
-    """Linear layers with a bend between two of them."""
+    """Linear layers with activations between them."""
     layers: list[nn.Module] = []
     for a, b in pairwise(widths):
         layers += [nn.Linear(a, b), nn.SiLU()]
@@ -158,7 +155,7 @@ def _layers(widths: tuple[int, ...]) -> list[nn.Module]:
 
 
 class MLPEncoder(nn.Module):
-    """Image -> (B, out), by layers that are fully connected."""
+    """Image -> (B, out), by fully connected layers."""
 
     def __init__(self, config: AutoencoderConfig, spec: ImageSpec, out: int):
         super().__init__()
@@ -169,7 +166,7 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """Code -> image, by layers that are fully connected."""
+    """Latent -> image, by fully connected layers."""
 
     def __init__(self, config: AutoencoderConfig, spec: ImageSpec):
         super().__init__()
@@ -183,7 +180,7 @@ class MLPDecoder(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Image -> (B, out), by convolutions that halve it level by level."""
+    """Image -> (B, out), by convolutions that halve the resolution at every level."""
 
     def __init__(self, config: AutoencoderConfig, spec: ImageSpec, out: int):
         super().__init__()
@@ -204,7 +201,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Code -> image: levels are doubled by repeating pixels and a convolution, which leaves no checkerboard."""
+    """Latent -> image. Upsampling repeats pixels before a convolution, which leaves no checkerboard."""
 
     def __init__(self, config: AutoencoderConfig, spec: ImageSpec):
         super().__init__()
@@ -229,13 +226,13 @@ class AutoencoderObjective:
     """How an autoencoder is trained.
 
     Args:
-        noise: what is done to the image that is encoded, while the clean one is to be decoded: `none`; `gaussian`,
-            noise is added; `masking`, pixels become black.
-        strength: sd of the noise in [-1, 1], or the share of the pixels that become black.
-        beta: weight of the KL divergence, of a variational one.
+        noise: corruption of the image that is encoded, while the clean image is decoded: `none`; `gaussian`, added
+            noise; `masking`, black pixels.
+        strength: standard deviation of the noise for images in [-1, 1], or the share of masked pixels.
+        beta: weight of the KL divergence of a variational autoencoder.
         warmup: images over which beta rises from 0; 0 is off.
-        free_bits: nats a dimension that cost nothing.
-        capacity: nats that the KL divergence is drawn to, from 0 at first; 0 is off, and beta holds.
+        free_bits: nats per dimension that are not penalised.
+        capacity: target of the KL divergence in nats, which rises from 0; 0 is off, and beta holds.
         capacity_over: images over which the capacity rises.
         gamma: weight of the distance from the capacity.
 
@@ -267,9 +264,9 @@ def calibrate(net: Autoencoder, images: Tensor) -> None:
 class AutoencoderTraining(nn.Module):
     """A Trainable around an autoencoder.
 
-    A plain one is trained on the mean squared error, or the Bernoulli likelihood; a variational one on the negative
-    evidence bound, summed over pixels and code. The loss is per pixel, so that one learning rate serves all sizes. A
-    batch holds `image` (B, C, S, S).
+    A plain autoencoder minimises the mean squared error or the Bernoulli likelihood, a variational one the negative
+    evidence lower bound. The loss is per pixel, so that one learning rate serves all sizes. A batch holds `image`
+    (B, C, S, S).
     """
 
     turns = ("autoencoder",)
@@ -277,23 +274,19 @@ class AutoencoderTraining(nn.Module):
     def __init__(self, net: Autoencoder, objective: AutoencoderObjective):
         super().__init__()
         self.net, self.objective = net, objective
-        self.register_buffer("images_seen", torch.zeros(()))  # for what rises
+        self.register_buffer("images_seen", torch.zeros(()))  # for warm-up and capacity
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         return self.parameters()
 
     def loss(self, batch: Batch, turn: str = "autoencoder") -> dict[str, Tensor]:
-        net, own = self.net, self.objective
-        image = net.seen(batch["image"])
-        mean, log_var = net.posterior(corrupted(image, own))
+        net, objective = self.net, self.objective
+        image = net.binarized(batch["image"])
+        mean, log_var = net.posterior(corrupt(image, objective))
         z = mean if log_var is None else mean + (log_var / 2).exp() * torch.randn_like(mean)
         out = net.decoder(z)
         # sigma and the capacity are about the batch of all processes
-        out, image, mean = (
-            distributed.all_gather_with_grad(out),
-            distributed.all_gather_with_grad(image),
-            distributed.all_gather_with_grad(mean),
-        )
+        out, image, mean = (distributed.all_gather_with_grad(part) for part in (out, image, mean))
         if self.training:
             self.images_seen += len(image)
         if net.config.likelihood == "bernoulli":
@@ -306,11 +299,11 @@ class AutoencoderTraining(nn.Module):
             return {"loss": nll / image[0].numel()} | {name: value.detach() for name, value in metrics.items()}
         kl = kl_normal(mean, distributed.all_gather_with_grad(log_var)).mean(0)  # (Z,)
         metrics |= {"nll": nll, "kl": kl.sum(), "active": (mean.var(0) > 0.01).sum().float()}
-        cost = self._cost(kl.clamp(min=own.free_bits).sum())
+        cost = self._kl_cost(kl.clamp(min=objective.free_bits).sum())
         return {"loss": (nll + cost) / image[0].numel()} | {name: value.detach() for name, value in metrics.items()}
 
     def _gaussian(self, out: Tensor, image: Tensor, error: Tensor) -> Tensor:
-        """The negative log likelihood; an optimal sigma is that of the batch, and the net keeps a running mean."""
+        """Negative log likelihood. The optimal sigma is that of the batch; the network keeps a running mean."""
         if self.net.config.sigma != "optimal":
             return gaussian_nll(out, image, self.net.log_sigma)
         log_sigma = error.clamp(min=1e-5).log() / 2
@@ -318,20 +311,20 @@ class AutoencoderTraining(nn.Module):
             self.net.log_sigma.lerp_(log_sigma.detach(), 0.01)
         return gaussian_nll(out, image, log_sigma)
 
-    def _cost(self, kl: Tensor) -> Tensor:
-        """What the KL divergence costs so far into the run."""
-        own = self.objective
-        if own.capacity:
-            return own.gamma * (kl - own.capacity * self._risen(own.capacity_over)).abs()
-        return own.beta * self._risen(own.warmup) * kl
+    def _kl_cost(self, kl: Tensor) -> Tensor:
+        """The weighted KL divergence at this point of the run."""
+        c = self.objective
+        if c.capacity:
+            return c.gamma * (kl - c.capacity * self._ramp(c.capacity_over)).abs()
+        return c.beta * self._ramp(c.warmup) * kl
 
-    def _risen(self, over: int) -> Tensor | float:
-        """How far something has risen, in [0, 1], that rises over so many images."""
+    def _ramp(self, over: int) -> Tensor | float:
+        """Rises from 0 to 1 over so many images."""
         return (self.images_seen / over).clamp(max=1) if over else 1.0
 
 
-def corrupted(images: Tensor, objective: AutoencoderObjective) -> Tensor:
-    """Images with the noise that a denoising autoencoder is to take away."""
+def corrupt(images: Tensor, objective: AutoencoderObjective) -> Tensor:
+    """Images with the noise that a denoising autoencoder removes."""
     if objective.noise == "gaussian":
         return images + objective.strength * torch.randn_like(images)
     if objective.noise == "masking":

@@ -1,4 +1,4 @@
-"""GANs without a condition: the plain one, DCGAN, and InfoGAN, whose codes mean something that nobody has named."""
+"""Unconditional GANs: MLP, DCGAN, and InfoGAN, which learns interpretable codes without labels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from condgen.nn.adversarial import AdversarialObjective, AdversarialTraining, Cr
 from condgen.nn.specs import ImageSpec
 
 MIN_EDGE, MAX_WIDER = 4, 8
-"""Least edge of the lowest level, and how many times the channels of the highest a level has at most."""
+"""Smallest edge of the lowest level, and the largest factor on the channels of the highest."""
 HIDDEN = 128
-"""Width of the layer between the features of a critic and what it reads of the codes."""
-SHARPEST = -3.0
-"""Least log sigma with which a critic reads a continuous code."""
+"""Width of the hidden layer between the features of the discriminator and its estimate of the codes."""
+MIN_LOG_SIGMA = -3.0
+"""Smallest log sigma of the estimate of a continuous code."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class GanConfig:
         code: length of the noise.
         width: channels of the highest level of `dcgan`, each further one doubles them, up to eight times; hidden units
             of the narrowest layer of `mlp`, the next ones have two and four times as many.
-        hidden: of `dcgan`: units of a full layer between codes and lowest level, in both players, as InfoGAN has one; 0
+        hidden: of `dcgan`: units of a fully connected layer beside the lowest level of both networks, as in InfoGAN; 0
             for none.
-        norm: of the critic: `none`, or `batch`, the classic. The generator always norms over the batch.
-        categories: values of a code that picks one of them; 0 for none.
+        norm: of the discriminator: `none`, or `batch`, as in DCGAN. The generator always has batch norm.
+        categories: values of the categorical code; 0 for none.
         continuous: number of codes from -1 to 1.
     """
 
@@ -54,7 +54,7 @@ class GanConfig:
 
     @property
     def latent(self) -> int:
-        """Length Z of the vector that an image is painted from, see `Codes`."""
+        """Length Z of the latent, see `Codes`."""
         return self.code + self.categories + self.continuous
 
     def channels(self, size: int) -> list[int]:
@@ -78,12 +78,12 @@ def halvings_of(size: int) -> int:
 
 
 class Codes(NamedTuple):
-    """The parts of z (B, Z), in the order in which they lie side by side in it.
+    """The parts of a latent z (B, Z), in their order.
 
     Args:
         noise: (B, code), standard normal.
-        category: (B, categories), all zero but for a one.
-        continuous: (B, continuous), evenly from -1 to 1.
+        category: (B, categories), one-hot.
+        continuous: (B, continuous), uniform from -1 to 1.
     """
 
     noise: Tensor
@@ -92,15 +92,15 @@ class Codes(NamedTuple):
 
     @classmethod
     def of(cls, z: Tensor, config: GanConfig) -> Codes:
-        """Takes z apart."""
+        """Splits z into its parts."""
         return cls(*z.split([config.code, config.categories, config.continuous], 1))
 
     @classmethod
-    def from_even(cls, noise: Tensor, even: Tensor, config: GanConfig) -> Codes:
-        """From normal numbers (B, code), and numbers spread evenly over [0, 1), (B, 1 + continuous)."""
-        picked = (even[:, 0] * config.categories).long()
-        category = F.one_hot(picked, config.categories) if config.categories else noise.new_zeros(len(noise), 0)
-        return cls(noise, category.to(noise), 2 * even[:, 1:] - 1)
+    def from_uniform(cls, noise: Tensor, uniform: Tensor, config: GanConfig) -> Codes:
+        """From normal numbers (B, code) and uniform numbers in [0, 1), (B, 1 + continuous)."""
+        index = (uniform[:, 0] * config.categories).long()
+        category = F.one_hot(index, config.categories) if config.categories else noise.new_zeros(len(noise), 0)
+        return cls(noise, category.to(noise), 2 * uniform[:, 1:] - 1)
 
     def joined(self) -> Tensor:
         """(B, Z)"""
@@ -108,7 +108,7 @@ class Codes(NamedTuple):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over the batch of all processes together: what is learned does not hang on their number.
+    """Batch normalisation over the joint batch of all processes, so that their number does not change the result.
 
     References:
         Batch Normalization (Ioffe, Szegedy, 2015)
@@ -123,7 +123,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, ...) -> the same."""
+        """(B, channels, ...) -> the same shape."""
         if not self.training or distributed.world() == 1:
             return F.batch_norm(x, self.mean, self.var, self.weight, self.bias, self.training, self.momentum, self.eps)
         axes = [0, *range(2, x.ndim)]
@@ -137,8 +137,8 @@ class BatchNorm(nn.Module):
         return (x - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)
 
 
-def _scaled_down(module: nn.Module) -> None:
-    """First weights as in the paper on DCGAN; without norms they would let signals die away, layer by layer."""
+def _init_dcgan(module: nn.Module) -> None:
+    """Initial weights of DCGAN; without normalisation layers they are too small for deep networks."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(part.weight, 0.0, 0.02)
@@ -147,7 +147,7 @@ def _scaled_down(module: nn.Module) -> None:
 
 
 class Gan(nn.Module):
-    """A generator: z -> images. What z holds is said in `Codes`.
+    """The generator: a latent z, see `Codes`, to images.
 
     References:
         Generative Adversarial Nets (Goodfellow et al., 2014), for `mlp`
@@ -178,30 +178,30 @@ class Gan(nn.Module):
                 layers += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), BatchNorm(b), nn.ReLU()]
             layers += [nn.ConvTranspose2d(channels[0], image_channels, 4, 2, 1)]
         self.body = nn.Sequential(*layers, nn.Tanh())
-        _scaled_down(self)
+        _init_dcgan(self)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.body(z)
 
     def decode(self, z: Tensor) -> Tensor:
-        """(B, Z) -> (B, C, S, S) in [-1, 1]; in training mode the images of a batch hang on each other."""
+        """(B, Z) -> (B, C, S, S) in [-1, 1]; in training mode the images of a batch depend on each other."""
         return self(z)
 
     def draw(self, rng: list[torch.Generator]) -> Tensor:
         """z (len(rng), Z), each row from its own generator alone."""
         normal = noise((self.config.code,), rng)
-        even = torch.stack([torch.rand(1 + self.config.continuous, generator=own) for own in rng])
-        return Codes.from_even(normal, even, self.config).joined()
+        uniform = torch.stack([torch.rand(1 + self.config.continuous, generator=generator) for generator in rng])
+        return Codes.from_uniform(normal, uniform, self.config).joined()
 
 
 class GanCritic(nn.Module):
-    """Images -> (B, 1 + K): the logit, is it real?, and what it reads of the codes that it was painted from.
+    """Images -> (B, 1 + K): the logit of being real, and an estimate of the codes that the image was generated from.
 
-    These are the logits of the category, and for every continuous code mean and log sigma of a normal.
+    The estimate holds the logits of the category, and means and log sigmas of the continuous codes.
 
     References:
         InfoGAN: Interpretable Representation Learning by Information Maximizing Generative Adversarial Nets (Chen et
-        al., 2016), for what is read
+        al., 2016), for the estimate
     """
 
     def __init__(self, config: GanConfig, spec: ImageSpec):
@@ -230,17 +230,17 @@ class GanCritic(nn.Module):
         if read:
             self.codes = nn.Sequential(nn.Linear(self.width, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, read))
         if config.norm == "batch":
-            _scaled_down(self)
+            _init_dcgan(self)
 
     def _level(self, layer: nn.Module, channels: int, before: list[nn.Module]) -> list[nn.Module]:
-        """A layer, its norm and its bend; no norm where pixels come in. A bias that a norm takes away stays at zero."""
+        """A layer, its norm and its activation; no norm for the first layer. A bias before a norm stays at zero."""
         if self.config.norm == "none" or not any(isinstance(part, nn.LeakyReLU) for part in before):
             return [layer, nn.LeakyReLU(0.2)]
         layer.bias.requires_grad_(False)
         return [layer, BatchNorm(channels), nn.LeakyReLU(0.2)]
 
     def phi(self, images: Tensor) -> Tensor:
-        """Its features of images, (B, F), which all its answers come from."""
+        """Features of images, (B, F), from which all outputs are computed."""
         return self.trunk(images)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -248,22 +248,18 @@ class GanCritic(nn.Module):
         return self.real(phi) if self.codes is None else torch.cat([self.real(phi), self.codes(phi)], 1)
 
     def category(self, images: Tensor) -> Tensor:
-        """Logits of the category that images seem to be painted from, (B, categories)."""
+        """Logits of the category that images were generated from, (B, categories)."""
         return self(images)[:, 1 : 1 + self.config.categories]
 
 
 @dataclass(frozen=True)
 class GanObjective(AdversarialObjective):
-    """How a GAN is trained: the modern way by default, `CLASSIC` as it was taught; see `nn.game.AdversarialObjective`.
+    """How an unconditional GAN is trained; `CLASSIC` is the training of 2014.
 
     Args:
-        loss: of the game: `rp`, `ns` or `hinge`, see `losses.adversarial`.
-        gamma: weight of the penalties on the critic's slope at real (R1) and at painted images (R2); 0 is off.
-        penalised: share of the batch that the penalties are computed on; they cost as much as three passes.
-        augment: largest share of the images that the critic sees changed (shifted, a patch cut out, brightness).
-        augment_over: steps over which the share rises to it.
-        category: weight of what images tell of the category they were painted from (mutual information).
-        continuous: the same of continuous codes.
+        loss, gamma, penalised, augment, augment_over: see `nn.adversarial.AdversarialObjective`.
+        category: weight of the mutual information of images and categorical code.
+        continuous: weight of the mutual information of images and continuous codes.
     """
 
     category: float = limited(1.0, low=0)
@@ -271,17 +267,14 @@ class GanObjective(AdversarialObjective):
 
 
 CLASSIC = GanObjective(loss="ns", gamma=0.0, augment=0.0)
-"""As taught: the non-saturating game, without penalties and augmentation."""
+"""The non-saturating loss without penalties and augmentation."""
 
 
 class GanTraining(AdversarialTraining):
     """A Trainable around a GAN, in two turns, on batches with `image` (B, C, S, S).
 
-    Both players are rewarded for what images tell of their codes: the generator paints so that they can be read, the
-    critic learns to read them, for what it reads with is its own. What is logged of it are lower bounds of the mutual
-    information of images and codes, in nats.
-
-    References: see `GanCritic`, section 5.
+    Both networks maximise the mutual information of images and codes (InfoGAN). Its lower bounds are logged as
+    `nats_category` and `nats_continuous`, in nats.
     """
 
     objective: GanObjective
@@ -296,15 +289,15 @@ class GanTraining(AdversarialTraining):
     def loss(self, batch: Batch, turn: str) -> dict[str, Tensor]:
         real, shape = batch["image"], self.gan.config
         normal = torch.randn(len(real), shape.code, device=real.device)
-        codes = Codes.from_even(normal, torch.rand(len(real), 1 + shape.continuous, device=real.device), shape)
+        codes = Codes.from_uniform(normal, torch.rand(len(real), 1 + shape.continuous, device=real.device), shape)
         with self.opponent_frozen(turn):
             fake = self.gan(codes.joined())
             if turn == "generator":
-                metrics, answers = self.generator_loss(real, fake)
+                metrics, outputs = self.generator_loss(real, fake)
             else:
-                metrics, _, answers = self.discriminator_loss(real, fake)
+                metrics, _, outputs = self.discriminator_loss(real, fake)
                 metrics = self.with_penalties(metrics, real, fake)
-            return self._informed(metrics, answers[:, 1:], codes)
+            return self._with_information(metrics, outputs[:, 1:], codes)
 
     def discriminate(self, images: Tensor, cond: CriticCond = ()) -> Tensor:
         return self.critic(self.augmented(images))
@@ -315,14 +308,14 @@ class GanTraining(AdversarialTraining):
             return self.discriminate(real), self.discriminate(fake)
         return super().discriminate_both(real, fake, cond)
 
-    def _informed(self, metrics: Metrics, answers: Tensor, codes: Codes) -> Metrics:
-        """The same with what the answers tell of the codes."""
+    def _with_information(self, metrics: Metrics, outputs: Tensor, codes: Codes) -> Metrics:
+        """Metrics with the mutual information of images and codes added to the loss."""
         objective, metrics = self.objective, dict(metrics)
         if codes.category.shape[1]:
-            nats = category_nats(answers[:, : codes.category.shape[1]], codes.category)
+            nats = category_nats(outputs[:, : codes.category.shape[1]], codes.category)
             metrics |= {"loss": metrics["loss"] - objective.category * nats, "nats_category": nats.detach()}
         if codes.continuous.shape[1]:
-            nats = continuous_nats(answers[:, codes.category.shape[1] :], codes.continuous)
+            nats = continuous_nats(outputs[:, codes.category.shape[1] :], codes.continuous)
             metrics |= {"loss": metrics["loss"] - objective.continuous * nats, "nats_continuous": nats.detach()}
         return metrics
 
@@ -331,22 +324,23 @@ def category_nats(logits: Tensor, category: Tensor) -> Tensor:
     """Lower bound of the mutual information of images and category: log K less the cross-entropy, in nats.
 
     Args:
-        logits: (B, K), read off the images.
-        category: (B, K), all zero but for a one; every value is drawn as often.
+        logits: (B, K), the estimate for the images.
+        category: (B, K), one-hot, drawn uniformly.
     """
     return math.log(category.shape[1]) - F.cross_entropy(logits, category)
 
 
-def continuous_nats(answers: Tensor, continuous: Tensor) -> Tensor:
-    """The same of codes from -1 to 1: their entropy less what normals around the means that were read leave, in nats.
+def continuous_nats(estimate: Tensor, continuous: Tensor) -> Tensor:
+    """Lower bound of the mutual information of images and codes from -1 to 1: entropy less the negative log likelihood
+    of the codes under the estimated normals, in nats.
 
     Args:
-        answers: (B, 2 C), means, then log sigmas.
+        estimate: (B, 2 C), means, then log sigmas.
         continuous: (B, C).
     """
-    mean, log_sigma = answers.chunk(2, 1)
-    left = gaussian_nll(mean, continuous, log_sigma.clamp(min=SHARPEST))
-    return continuous.shape[1] * math.log(2) - left
+    mean, log_sigma = estimate.chunk(2, 1)
+    nll = gaussian_nll(mean, continuous, log_sigma.clamp(min=MIN_LOG_SIGMA))
+    return continuous.shape[1] * math.log(2) - nll
 
 
 KIND = Kind(Gan, GanConfig, GanTraining, GanObjective)

@@ -1,4 +1,4 @@
-"""A sampler after the fact: a mixture of normals fitted to the codes of training images."""
+"""A Gaussian mixture fitted to the latents of training images, to sample autoencoders that have no prior."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class MixtureConfig:
-    """Shape of a mixture.
+    """Shape of a Gaussian mixture.
 
     Args:
-        latent: length Z of the codes.
+        latent: length Z of the latents.
         components: how many normals.
     """
 
@@ -23,8 +23,7 @@ class MixtureConfig:
 
 
 class Mixture(nn.Module):
-    """Normals with full covariances. It makes an autoencoder generative that has no prior, and tells dense from empty
-    places of its space.
+    """A Gaussian mixture with full covariances over a latent space.
 
     References:
         From Variational to Deterministic Autoencoders (Ghosh et al., 2020), section 4
@@ -39,41 +38,41 @@ class Mixture(nn.Module):
         self.register_buffer("roots", torch.eye(z).expand(k, z, z).clone())  # Cholesky factors of the covariances
 
     def draw(self, rng: list[torch.Generator]) -> Tensor:
-        """Codes, one for each generator, (B, Z) on the CPU."""
+        """Samples, one for each generator, (B, Z) on the CPU."""
         weights, means, roots = self.weights.cpu(), self.means.cpu(), self.roots.cpu()
-        drawn = []
-        for own in rng:
-            k = int(torch.multinomial(weights, 1, generator=own))
-            drawn.append(means[k] + roots[k] @ torch.randn(self.config.latent, generator=own))
-        return torch.stack(drawn)
+        samples = []
+        for generator in rng:
+            k = int(torch.multinomial(weights, 1, generator=generator))
+            samples.append(means[k] + roots[k] @ torch.randn(self.config.latent, generator=generator))
+        return torch.stack(samples)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log density of codes (N, Z) in nats, (N,)."""
+        """Log density of latents (N, Z) in nats, (N,)."""
         normals = torch.distributions.MultivariateNormal(self.means, scale_tril=self.roots, validate_args=False)
         return torch.logsumexp(self.weights.log() + normals.log_prob(z[:, None]), 1)
 
 
-def fit_mixture(codes: Tensor, components: int = 10, seed: int = 0, most: int = 20_000) -> Mixture:
+def fit_mixture(latents: Tensor, components: int = 10, seed: int = 0, most: int = 20_000) -> Mixture:
     """A mixture fitted by expectation-maximisation (scikit-learn).
 
     Args:
-        codes: (N, Z), of training images.
-        components: at most so many; fewer where there are few codes.
-        seed: of the start, and of the choice where there are more than `most` codes.
-        most: codes to fit to.
+        latents: (N, Z), of training images.
+        components: at most so many; fewer for few latents.
+        seed: of the initialisation, and of the selection from more than `most` latents.
+        most: latents to fit to.
     """
+    import warnings
+
     from sklearn.mixture import GaussianMixture
 
-    values = codes.double().numpy()
+    values = latents.double().numpy()
     if len(values) > most:
         values = values[np.random.default_rng(seed).permutation(len(values))[:most]]
     count = max(1, min(components, len(values) // (2 * values.shape[1])))
     spread = max(float(values.var(0).mean()), 1e-12)
     found = GaussianMixture(count, reg_covar=1e-4 * spread, random_state=seed, max_iter=50, init_params="k-means++")
-    import warnings
-
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it has not converged: it is a sampler, not a truth
+        warnings.simplefilter("ignore")  # of no convergence: an approximate fit is enough for sampling
         found.fit(values)
     mixture = Mixture(MixtureConfig(values.shape[1], count))
     mixture.weights.copy_(torch.from_numpy(found.weights_))

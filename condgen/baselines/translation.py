@@ -1,4 +1,4 @@
-"""Translation of images: with partners to learn from (pix2pix), and without (CycleGAN)."""
+"""Training of image translation: paired (pix2pix) and unpaired (CycleGAN)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ GanLoss = Literal["ns", "ls", "hinge"]
 
 @dataclass(frozen=True)
 class PairedObjective:
-    """How a translation is learned from pairs.
+    """How a translator is trained on pairs.
 
     Args:
-        loss: of the game, see `losses.adversarial`.
-        adversarial: weight of the game; 0 leaves the distance alone, whose images are soft where it cannot know.
-        l1: weight of the mean absolute distance of a pixel to the partner's.
-        critic: channels of the critic's first level.
+        loss: adversarial loss, see `losses.adversarial`.
+        adversarial: weight of the adversarial loss; with 0 only the L1 distance is left, and images are blurred.
+        l1: weight of the mean absolute error to the partner.
+        critic: channels of the discriminator's first level.
     """
 
     loss: GanLoss = "ns"
@@ -38,15 +38,15 @@ class PairedObjective:
 
 @dataclass(frozen=True)
 class UnpairedObjective:
-    """How a translation is learned without pairs.
+    """How translators are trained without pairs.
 
     Args:
-        loss: of the games, see `losses.adversarial`.
-        cycle: weight of the mean absolute distance of a pixel to that of the image translated there and back.
-        identity: weight of the distance of an image to its translation into what it is already, as a share of
-            `cycle`; it keeps colours.
-        pool: images painted before that a critic is shown in the place of every second new one; 0 shows the new.
-        critic: channels of the first level of the critics.
+        loss: adversarial loss, see `losses.adversarial`.
+        cycle: weight of the cycle consistency: mean absolute error of an image translated there and back.
+        identity: weight of the identity loss relative to `cycle`: mean absolute error of an image translated to its own
+            domain; it preserves colours.
+        pool: earlier generated images, one of which replaces every second new image for the discriminators; 0 is off.
+        critic: channels of the first level of the discriminators.
     """
 
     loss: GanLoss = "ls"
@@ -77,17 +77,18 @@ class PairedTraining(nn.Module):
         return (self.a_to_b if turn == "generator" else self.critic).parameters()
 
     def loss(self, batch: Batch, turn: str) -> dict[str, Tensor]:
-        a, b, own = batch["a"], batch["b"], self.paired
+        a, b, objective = batch["a"], batch["b"], self.paired
         with frozen(self.parameters_of("discriminator" if turn == "generator" else "generator")):
             fake = self.a_to_b(a)
             if turn == "discriminator":
-                of_real, of_fake = self.critic(torch.cat([torch.cat([a, x], 1) for x in (b, fake)])).chunk(2)
-                return {"loss": adversarial(own.loss, of_real, of_fake, turn)} | right(own.loss, of_real, of_fake)
-            of_fake = self.critic(torch.cat([a, fake], 1))
-            distance = F.l1_loss(fake, b)
-            game = adversarial(own.loss, of_fake, of_fake, turn)
-            loss = own.adversarial * game + own.l1 * distance
-            return {"loss": loss, "game": game.detach(), "l1": distance.detach()}
+                real, fake = self.critic(torch.cat([torch.cat([a, x], 1) for x in (b, fake)])).chunk(2)
+                loss = adversarial(objective.loss, real, fake, turn)
+                return {"loss": loss} | patch_accuracy(objective.loss, real, fake)
+            logits = self.critic(torch.cat([a, fake], 1))
+            l1 = F.l1_loss(fake, b)
+            game = adversarial(objective.loss, logits, logits, turn)
+            loss = objective.adversarial * game + objective.l1 * l1
+            return {"loss": loss, "game": game.detach(), "l1": l1.detach()}
 
 
 class UnpairedTraining(nn.Module):
@@ -125,30 +126,31 @@ class UnpairedTraining(nn.Module):
         self.critic_b = PatchCritic(shape.size, shape.image_channels, unpaired.critic)
         for name, channels in (("pool_a", shape.reads), ("pool_b", shape.image_channels)):
             self.register_buffer(name, torch.zeros(unpaired.pool, channels, shape.size, shape.size))
-        self.register_buffer("pooled", torch.zeros((), dtype=torch.long))  # how many the pools hold
+        self.register_buffer("pooled", torch.zeros((), dtype=torch.long))  # images in each pool
         self._fresh: tuple[Tensor, Tensor, int] | None = None
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
-        own = (self.a_to_b, self.b_to_a) if turn == "generator" else (self.critic_a, self.critic_b)
-        return [p for net in own for p in net.parameters()]
+        nets = (self.a_to_b, self.b_to_a) if turn == "generator" else (self.critic_a, self.critic_b)
+        return [p for net in nets for p in net.parameters()]
 
     def loss(self, batch: Batch, turn: str) -> dict[str, Tensor]:
         with frozen(self.parameters_of("discriminator" if turn == "generator" else "generator")):
-            return self._critics(batch) if turn == "discriminator" else self._generators(batch)
+            return self._discriminator_loss(batch) if turn == "discriminator" else self._generator_loss(batch)
 
-    def _critics(self, batch: Batch) -> dict[str, Tensor]:
+    def _discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
         fakes = self.b_to_a(batch["b"]).detach(), self.a_to_b(batch["a"]).detach()
         shown_a, shown_b = self._shown(*fakes, batch["dice"])
         loss, metrics = torch.zeros((), device=shown_a.device), {}
         for side, critic, fake in (("a", self.critic_a, shown_a), ("b", self.critic_b, shown_b)):
-            of_real, of_fake = critic(torch.cat([batch[side], fake])).chunk(2)
-            loss = loss + adversarial(self.unpaired.loss, of_real, of_fake, "discriminator") / 2
-            metrics |= {f"{name}_{side}": share for name, share in right(self.unpaired.loss, of_real, of_fake).items()}
+            logit_real, logit_fake = critic(torch.cat([batch[side], fake])).chunk(2)
+            loss = loss + adversarial(self.unpaired.loss, logit_real, logit_fake, "discriminator") / 2
+            accuracy = patch_accuracy(self.unpaired.loss, logit_real, logit_fake)
+            metrics |= {f"{name}_{side}": share for name, share in accuracy.items()}
         return {"loss": loss} | metrics
 
-    def _generators(self, batch: Batch) -> dict[str, Tensor]:
-        a, b, own = batch["a"], batch["b"], self.unpaired
-        if own.identity:
+    def _generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        a, b, objective = batch["a"], batch["b"], self.unpaired
+        if objective.identity:
             (fake_b, same_b), (fake_a, same_a) = (
                 net(torch.cat(both)).chunk(2) for net, both in ((self.a_to_b, (a, b)), (self.b_to_a, (b, a)))
             )
@@ -156,28 +158,28 @@ class UnpairedTraining(nn.Module):
         else:
             fake_b, fake_a, identity = self.a_to_b(a), self.b_to_a(b), torch.zeros((), device=a.device)
         cycle = F.l1_loss(self.b_to_a(fake_b), a) + F.l1_loss(self.a_to_b(fake_a), b)
-        of_a, of_b = self.critic_a(fake_a), self.critic_b(fake_b)
-        game = sum(adversarial(own.loss, of_fake, of_fake, "generator") for of_fake in (of_a, of_b))
+        logits = (self.critic_a(fake_a), self.critic_b(fake_b))
+        game = sum(adversarial(objective.loss, logit, logit, "generator") for logit in logits)
         metrics = {"game": game, "cycle": cycle, "identity": identity, "diversity": diversity(fake_b, b)}
-        loss = game + own.cycle * (cycle + own.identity * identity)
+        loss = game + objective.cycle * (cycle + objective.identity * identity)
         return {"loss": loss} | {name: value.detach() for name, value in metrics.items()}
 
     def _shown(self, fake_a: Tensor, fake_b: Tensor, dice: Tensor) -> list[Tensor]:
-        """What the critics are shown for these images; the pools come to hold the images of all processes."""
+        """Images for the discriminators, in part from the pools; the pools hold images of all processes."""
         if not self.unpaired.pool:
             return [fake_a, fake_b]
         dice, held, out, pools = distributed.all_gather_with_grad(dice), int(self.pooled), [], []
-        own = slice(distributed.rank() * len(fake_a), (distributed.rank() + 1) * len(fake_a))
-        for pool, fake, lots in ((self.pool_a, fake_a, dice[:, :2]), (self.pool_b, fake_b, dice[:, 2:])):
-            shown, pool, now = drawn_from(pool, held, distributed.all_gather_with_grad(fake), lots)
-            out.append(shown[own])
+        here = slice(distributed.rank() * len(fake_a), (distributed.rank() + 1) * len(fake_a))
+        for pool, fake, u in ((self.pool_a, fake_a, dice[:, :2]), (self.pool_b, fake_b, dice[:, 2:])):
+            shown, pool, now = exchange(pool, held, distributed.all_gather_with_grad(fake), u)
+            out.append(shown[here])
             pools.append(pool)
         self._fresh = (*pools, now)
         return out
 
     @torch.no_grad()
     def remember(self) -> None:
-        """The pools hold what the critics saw last."""
+        """Puts the images of the last `loss` into the pools."""
         if self._fresh is None:
             return
         pool_a, pool_b, held = self._fresh
@@ -187,16 +189,19 @@ class UnpairedTraining(nn.Module):
         self._fresh = None
 
 
-def drawn_from(pool: Tensor, held: int, fakes: Tensor, dice: Tensor) -> tuple[Tensor, Tensor, int]:
-    """What is shown in the place of new images, one after the other, the pool thereafter, and how many it holds.
+def exchange(pool: Tensor, held: int, fakes: Tensor, dice: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Exchanges new images with a pool, one after the other.
 
-    While there is room, a new image is shown and kept. Then, half the time, it takes the place of one of the pool,
-    which is shown; else it is shown, and not kept.
+    Until the pool is full, a new image is shown and added. Then, with probability 0.5, it replaces an image of the
+    pool, which is shown instead.
 
     Args:
         pool: (P, C, S, S), of which the first `held` are images.
         fakes: (B, C, S, S).
-        dice: (B, 2), evenly from 0 to 1: whether to change, and with which.
+        dice: (B, 2), uniform from 0 to 1: whether to exchange, and with which image.
+
+    Returns:
+        (images to show, the new pool, how many images it holds)
     """
     shown, pool = fakes.clone(), pool.clone()
     for i, (coin, place) in enumerate(dice.tolist()):
@@ -209,8 +214,8 @@ def drawn_from(pool: Tensor, held: int, fakes: Tensor, dice: Tensor) -> tuple[Te
     return shown, pool, held
 
 
-def right(loss: GanLoss, of_real: Tensor, of_fake: Tensor) -> dict[str, Tensor]:
-    """The share of real and of painted patches on the right side of the critic."""
-    between = 0.5 if loss == "ls" else 0.0
-    shares = {"right_real": of_real > between, "right_fake": of_fake < between}
-    return {name: is_right.float().mean() for name, is_right in shares.items()}
+def patch_accuracy(loss: GanLoss, logit_real: Tensor, logit_fake: Tensor) -> dict[str, Tensor]:
+    """The shares of real and of generated patches that are classified correctly."""
+    threshold = 0.5 if loss == "ls" else 0.0
+    correct = {"right_real": logit_real > threshold, "right_fake": logit_fake < threshold}
+    return {name: x.float().mean() for name, x in correct.items()}

@@ -1,4 +1,4 @@
-"""Images to images: two generators, and a critic that judges patch by patch."""
+"""Networks of image translation: two generators, and a discriminator of patches."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class TranslatorConfig:
     Args:
         width: channels of the first level; they double with every halving of the image.
         blocks: of the ResNet, residual blocks at its lowest level.
-        norm: over every channel of an image by itself, as the papers have it, or over groups of an eighth of the
-            channels, which leaves more of what colour an image has.
-        dropout: share of the features of the U-Net's way up that training leaves out.
+        norm: `instance`, as in the papers, or `group`, over eighths of the channels, which preserves more of the
+            colours of an image.
+        dropout: dropout probability in the upsampling half of the U-Net.
     """
 
     width: int = limited(16, low=1)
@@ -37,12 +37,11 @@ class TranslatorConfig:
 
 
 class UNet(nn.Module):
-    """(B, C, S, S) in [-1, 1] -> (B, K, S, S) in [-1, 1], down to the whole image at a glance and up again; what a
-    level saw on the way down lies beside what comes from below.
+    """(B, C, S, S) in [-1, 1] -> (B, K, S, S) in [-1, 1], with skip connections at every level.
 
-    The first halving folds two by two pixels into channels and the last unfolds them, so nothing is lost on the way;
-    halving goes on to two by two places, or to an odd edge. Images grow by repeating places and a convolution, which
-    leaves no checkerboard.
+    The first halving folds two by two pixels into channels, which loses nothing, and the last layer unfolds them. The
+    lowest level has two by two places, or an odd edge. Upsampling repeats pixels before a convolution, which leaves no
+    checkerboard.
 
     Raises:
         ValueError: the edge of the images is odd, or less than 8.
@@ -66,7 +65,9 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(
             nn.Sequential(
                 nn.LeakyReLU(0.2),
-                _conv(above, below, c.norm if level < len(channels) - 1 else None, 4, 2),  # too few places lowest
+                _conv(
+                    above, below, c.norm if level < len(channels) - 1 else None, 4, 2
+                ),  # too few values at the lowest level
             )
             for level, (above, below) in enumerate(pairwise(channels), 1)
         )
@@ -81,25 +82,25 @@ class UNet(nn.Module):
         )
         last = c.width if len(channels) == 1 else 2 * c.width
         self.out = nn.Sequential(
-            nn.ReLU(), _conv(last, c.width, c.norm), nn.ReLU(), Unfold(c.width, spec.image_channels)
+            nn.ReLU(), _conv(last, c.width, c.norm), nn.ReLU(), SubpixelConv(c.width, spec.image_channels)
         )
-        started(self)
+        init_weights(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        seen = [self.stem(F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last))]
+        skips = [self.stem(F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last))]
         for down in self.down:
-            seen.append(down(seen[-1]))
-        h = seen.pop()
+            skips.append(down(skips[-1]))
+        h = skips.pop()
         for up in reversed(self.up):
-            h = torch.cat([up(h), seen.pop()], 1)
+            h = torch.cat([up(h), skips.pop()], 1)
         return torch.tanh(self.out(h))
 
 
 class ResNet(nn.Module):
     """(B, C, S, S) in [-1, 1] -> (B, K, S, S) in [-1, 1], by residual blocks at a quarter of the edge.
 
-    It sees no farther than its blocks reach, and so changes what things look like sooner than where they are. Borders
-    are mirrored. Folding and growing are as in `UNet`.
+    Its receptive field is limited, so it changes appearance rather than layout. Convolutions pad by reflection; pixels
+    are folded and upsampled as in `UNet`.
 
     Raises:
         ValueError: the edge of the images is no multiple of 4, or less than 8.
@@ -131,9 +132,9 @@ class ResNet(nn.Module):
             nn.Upsample(scale_factor=2.0),
             _conv(low, c.width, c.norm),
             nn.ReLU(),
-            Unfold(c.width, spec.image_channels, "reflect"),
+            SubpixelConv(c.width, spec.image_channels, "reflect"),
         )
-        started(self)
+        init_weights(self)
 
     def forward(self, images: Tensor) -> Tensor:
         h = self.start(F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last))
@@ -142,9 +143,9 @@ class ResNet(nn.Module):
         return torch.tanh(self.out(h))
 
 
-class Unfold(nn.Module):
-    """Features (B, width, S / 2, S / 2) -> (B, K, S, S), two by two pixels out of every place. All four begin alike: at
-    random, they would be a checkerboard that training is long in smoothing.
+class SubpixelConv(nn.Module):
+    """Features (B, width, S / 2, S / 2) -> (B, K, S, S), two by two pixels from every place. All four start with equal
+    weights; random ones would give a checkerboard that takes long to unlearn.
 
     References:
         Checkerboard artifact free sub-pixel convolution (Aitken et al., 2017)
@@ -158,16 +159,15 @@ class Unfold(nn.Module):
         return F.pixel_shuffle(self.conv(h), 2)
 
     @torch.no_grad()
-    def begin_alike(self) -> None:
-        """Gives all four the weights of the first."""
+    def init_equal(self) -> None:
+        """Copies the weights of the first pixel to all four."""
         self.conv.weight.copy_(self.conv.weight[::4].repeat_interleave(4, 0))
 
 
 class PatchCritic(nn.Module):
-    """(B, C, S, S) -> logits (B, 1, H, W): does this patch look real? Every patch is judged by itself.
+    """(B, C, S, S) -> logits (B, 1, H, W): is this patch real?
 
-    A patch has 16, 34 or 70 pixels an edge, by how often the image is halved: once at 32 pixels, twice at 64, three
-    times from 128.
+    A patch has an edge of 16 pixels for images of 32 pixels, 34 for 64, and 70 from 128.
 
     References:
         Image-to-Image Translation with Conditional Adversarial Networks (Isola et al., 2017), the PatchGAN
@@ -182,19 +182,19 @@ class PatchCritic(nn.Module):
             self.net.extend([_conv(width, 2 * width, "instance", 4, stride), nn.LeakyReLU(0.2)])
             width *= 2
         self.net.append(nn.Conv2d(width, 1, 4, padding=1))
-        started(self)
+        init_weights(self)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images.contiguous(memory_format=torch.channels_last))
 
 
 def patch_halvings(size: int) -> int:
-    """How often a critic of patches halves images of this edge."""
+    """How often the patch discriminator halves images of this edge."""
     return max(1, min(3, int(math.log2(size)) - 4))
 
 
-def started(net: nn.Module) -> None:
-    """First weights as those of DCGAN and its heirs: normal, of sd 0.02, in place.
+def init_weights(net: nn.Module) -> None:
+    """Initial weights of DCGAN, in place: normal with standard deviation 0.02.
 
     References:
         Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks (Radford et al.,
@@ -206,16 +206,15 @@ def started(net: nn.Module) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for module in net.modules():
-        if isinstance(module, Unfold):
-            module.begin_alike()
+        if isinstance(module, SubpixelConv):
+            module.init_equal()
 
 
 def _conv(
     inside: int, outside: int, norm: Norm | None, kernel: int = 3, stride: int = 1, border: str = "zeros"
 ) -> nn.Sequential:
-    """A convolution, and the norm that follows it; a norm over each channel by itself takes away any bias before it.
-
-    With a group for every channel it is the instance norm, and keeps the layout in memory that convolutions like.
+    """A convolution and its norm. An instance norm, which removes any bias before it, is a group norm with one channel
+    a group: that keeps the channels-last memory layout.
     """
     groups = outside if norm == "instance" else math.gcd(8, outside)
     biased = norm is None or groups < outside

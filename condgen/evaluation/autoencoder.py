@@ -73,7 +73,7 @@ def evaluate_reconstruction(
     """
     rng = torch.Generator().manual_seed(0)
     known = train.rows(np.sort(np.random.default_rng(0).permutation(len(train))[:MOST]))
-    images, known = (model.net.seen(to_float(part.images), rng) for part in (test, known))
+    images, known = (model.net.binarized(to_float(part.images), rng) for part in (test, known))
     progress(0.0, "reconstruction")
     rebuilt = model.decode(model.encode(images))
     rows = {model.name: similarity(rebuilt, images) | {"N": len(images)}}

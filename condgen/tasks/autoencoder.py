@@ -15,7 +15,7 @@ from condgen.baselines.autoencoders import (
     Autoencoder,
     AutoencoderTraining,
     calibrate,
-    corrupted,
+    corrupt,
 )
 from condgen.baselines.mixture import fit_mixture
 from condgen.contracts import Batch
@@ -89,10 +89,10 @@ class AutoencoderTask(Task):
         """How well held-out images come back, of a variational one the bound before that; and a sheet of them."""
         data, held = self._opened
         rng = torch.Generator().manual_seed(self.config.seed)
-        taken = model.net.seen(to_float((held or data).images[:HELD]), rng)
+        taken = model.net.binarized(to_float((held or data).images[:HELD]), rng)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            given = corrupted(taken, self.config.objective)
+            given = corrupt(taken, self.config.objective)
         back = model.decode(model.encode(given))
         found = bound(model, taken, rng) if model.variational else {}
         scores = ({"bound": -found["nll"]} if found else {}) | {"PSNR": psnr(back, taken)} | found
@@ -114,6 +114,6 @@ class AutoencoderTask(Task):
         if self.config.components:
             some = np.random.default_rng(self.config.seed).permutation(len(self.data))[:FITTED]
             rng = torch.Generator().manual_seed(self.config.seed)
-            codes = best.encode(best.net.seen(to_float(self.data.images[np.sort(some)]), rng))
+            codes = best.encode(best.net.binarized(to_float(self.data.images[np.sort(some)]), rng))
             best.mixture = fit_mixture(codes, self.config.components, self.config.seed)
         return best

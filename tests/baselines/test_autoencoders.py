@@ -17,7 +17,7 @@ from condgen.baselines.autoencoders import (
     AutoencoderConfig,
     AutoencoderObjective,
     AutoencoderTraining,
-    corrupted,
+    corrupt,
 )
 from condgen.baselines.mixture import fit_mixture
 from condgen.contracts import CondgenError, Latent
@@ -121,14 +121,14 @@ def test_the_linear_one_finds_what_pca_finds(tmp_path):
 def test_noise_is_of_the_kind_and_strength_asked_for():
     x = pictures(200, 3)
     torch.manual_seed(0)
-    added = corrupted(x, AutoencoderObjective(noise="gaussian", strength=0.25)) - x
+    added = corrupt(x, AutoencoderObjective(noise="gaussian", strength=0.25)) - x
     assert abs(added.std() - 0.25) < 0.005 and abs(added.mean()) < 0.005
-    masked = corrupted(x, AutoencoderObjective(noise="masking", strength=0.4))
+    masked = corrupt(x, AutoencoderObjective(noise="masking", strength=0.4))
     black = (masked == -1).all(1)
     assert abs(black.float().mean() - 0.4) < 0.02 and torch.equal(
         masked.movedim(1, -1)[~black], x.movedim(1, -1)[~black]
     )
-    assert corrupted(x, AutoencoderObjective()) is x
+    assert corrupt(x, AutoencoderObjective()) is x
 
 
 def test_a_denoising_one_is_told_the_noisy_picture_and_asked_for_the_clean_one():
@@ -163,9 +163,9 @@ def test_beta_and_capacity_rise_over_pictures():
 def test_black_and_white_is_drawn_with_the_brightness_as_chance():
     own = net(likelihood="bernoulli", binary=True, variational=True)
     grey = torch.full((500, 1, 8, 8), 0.5)
-    drawn = own.seen(grey, torch.Generator().manual_seed(0))
+    drawn = own.binarized(grey, torch.Generator().manual_seed(0))
     assert set(drawn.unique().tolist()) == {-1.0, 1.0} and abs((drawn > 0).float().mean() - 0.75) < 0.01
-    assert torch.equal(drawn, own.seen(grey, torch.Generator().manual_seed(0)))
+    assert torch.equal(drawn, own.binarized(grey, torch.Generator().manual_seed(0)))
 
 
 def test_a_mixture_is_that_of_scikit_learn_and_draws_what_it_was_fitted_to():

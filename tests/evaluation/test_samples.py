@@ -49,7 +49,9 @@ class ByCategory(Pool):
     def draw(self, seeds):
         rngs = [np.random.default_rng(s) for s in seeds]
         even = torch.tensor([[rng.random()] for rng in rngs])
-        return Codes.from_even(torch.tensor([[rng.random()] for rng in rngs]), even, self.net.config).joined().float()
+        return (
+            Codes.from_uniform(torch.tensor([[rng.random()] for rng in rngs]), even, self.net.config).joined().float()
+        )
 
     def decode(self, z):
         noise, category, _ = Codes.of(z, self.net.config)

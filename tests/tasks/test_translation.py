@@ -18,7 +18,7 @@ from condgen.baselines.translation import (
     PairedTraining,
     UnpairedObjective,
     UnpairedTraining,
-    drawn_from,
+    exchange,
 )
 from condgen.baselines.translation_nets import PatchCritic, TranslatorConfig, patch_halvings
 from condgen.contracts import CondgenError
@@ -134,7 +134,7 @@ def test_the_pool_takes_in_then_changes_every_second_picture():
     for step in range(1, steps + 1):
         fakes = torch.full((2, 1, 1, 1), float(step))
         before = pool.clone()
-        shown, pool, held = drawn_from(pool, held, fakes, torch.rand(2, 2, generator=generator))
+        shown, pool, held = exchange(pool, held, fakes, torch.rand(2, 2, generator=generator))
         for one in shown.flatten().tolist():
             assert one == step or one in before  # nothing that was not painted
             old += one < step
@@ -153,7 +153,7 @@ def test_the_pool_swaps_one_after_the_other():
     fakes = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None]
     pool = torch.tensor([10.0, 20.0])[:, None, None, None]
     dice = torch.tensor([[0.0, 0.0], [0.9, 0.0], [0.4, 0.3]])
-    shown, after, held = drawn_from(pool, 2, fakes, dice)
+    shown, after, held = exchange(pool, 2, fakes, dice)
     assert shown.flatten().tolist() == [10, 2, 1] and after.flatten().tolist() == [3, 20] and held == 2
     assert pool.flatten().tolist() == [10, 20] and fakes.flatten().tolist() == [1, 2, 3]
 

@@ -81,8 +81,8 @@ def log_weights(space: LatentSpace, images: Tensor, samples: int, seed: int) -> 
     """log p(x | z) + log p(z) - log q(z | x) of latents drawn for each image, (N, K); and the KL divergence, (N,)."""
     space = as_space(space)
     device, net = space.device, space.net
-    if hasattr(net, "seen"):  # a Bernoulli model takes grey values as probabilities and draws binary images
-        images = net.seen(images, generator(seed))
+    if hasattr(net, "binarized"):  # a Bernoulli model takes grey values as probabilities and draws binary images
+        images = net.binarized(images, generator(seed))
     images = images.to(device)
     mean, log_var = net.posterior(images)
     eps = torch.stack([torch.randn(samples, mean.shape[1], generator=generator(seed + i)) for i in range(len(images))])
