@@ -57,9 +57,9 @@ class UnpairedObjective:
 
 
 class PairedTraining(nn.Module):
-    """A Trainable around a generator, in two turns: a critic sees an image beside its translation, or its partner.
+    """A Trainable around a generator in two turns; the discriminator sees an image with its translation or partner.
 
-    A batch holds `a`, what is given, and `b`, its partner, see `data.pairs.PairBatches`.
+    A batch holds `a`, the input, and `b`, its partner, see `data.datasets.pairs.PairBatches`.
 
     References:
         Image-to-Image Translation with Conditional Adversarial Networks (Isola et al., 2017)
@@ -92,18 +92,16 @@ class PairedTraining(nn.Module):
 
 
 class UnpairedTraining(nn.Module):
-    """A Trainable around two generators, there and back, in two turns; a critic on either side.
+    """A Trainable around two generators, one for each direction, in two turns, with a discriminator for each domain.
 
-    What is translated there and back must be what it was, and what is there already must stay. Critics see every second
-    time an image that was painted before, and the new one takes its place in the pool; so they do not forget.
+    Images translated there and back must be unchanged, and so must images translated to their own domain. Half the
+    time, discriminators see an earlier generated image from a pool instead of a new one, so that they do not forget.
 
-    A batch holds `a` and `b`, images of the two sides without partners, and `dice`, see `data.pairs.PairBatches`.
-
-    Args:
-        a_to_b, b_to_a: generators for images of as many channels.
+    A batch holds `a` and `b`, images of the two domains without pairs, and `dice`, see
+    `data.datasets.pairs.PairBatches`.
 
     Raises:
-        ValueError: what is there already cannot stay, for the sides have another number of channels.
+        ValueError: the identity loss is on, and the domains have different numbers of channels.
 
     References:
         Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks (Zhu et al., 2017)

@@ -116,7 +116,7 @@ def bound(model, images: Tensor, rng: torch.Generator) -> dict[str, float]:
 
     Args:
         model: a LatentModel with a likelihood.
-        images: (N, C, S, S) in [-1, 1], as the model takes them, see `Autoencoder.seen`.
+        images: (N, C, S, S) in [-1, 1], as the model takes them, see `Autoencoder.binarized`.
         rng: of the codes.
 
     Returns:

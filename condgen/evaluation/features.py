@@ -17,9 +17,7 @@ from condgen.baselines.pca import PrincipalComponents
 from condgen.contracts import Batch, CondgenError
 from condgen.data.batches.captions import to_float
 from condgen.decoders import DECODERS
-from condgen.decoders.cgan import CganDecoder, CganObjective, CganTraining
 from condgen.decoders.conditioning_dropout import DecoderObjective
-from condgen.decoders.cvae import CvaeDecoder
 from condgen.files.weights import new_like
 from condgen.nn.conditioning import condition
 from condgen.nn.specs import CondSpec
@@ -107,17 +105,17 @@ class EncoderFeatures(FeatureExtractor):
         return super()._build()
 
 
-class PosteriorFeatures(_NetFeatures):
-    """The posterior mean of a CVAE, under the null condition."""
+class DecoderFeatures(_NetFeatures):
+    """The features of a decoder under the null condition, e.g. the posterior mean of a CVAE."""
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.features(images, null_condition(self.spec, images))
 
 
-class CondCriticFeatures(FeatureExtractor):
-    """The features of the critic of a cGAN, under the null condition."""
+class TrainingFeatures(FeatureExtractor):
+    """The features of the training of a decoder under the null condition, e.g. of the critic of a cGAN."""
 
-    def __init__(self, net: CganTraining):
+    def __init__(self, net: nn.Module):
         super().__init__(net.decoder.spec.size, net.decoder.spec.image_channels, net)
 
     @property
@@ -132,7 +130,7 @@ class CondCriticFeatures(FeatureExtractor):
         return self.net.features(images, null_condition(self.spec, images))
 
     def _build(self) -> FeatureExtractor:
-        return CondCriticFeatures(_with_critic(new_like(self.net.decoder)))
+        return TrainingFeatures(_training_of(new_like(self.net.decoder)))
 
 
 class LatentFeatures(_NetFeatures):
@@ -202,27 +200,29 @@ def _(model: LatentModel) -> FeatureExtractor:
 
 @feature_extractor.register
 def _(model: ClassToImage) -> FeatureExtractor:
-    if isinstance(model.decoder, CvaeDecoder):
-        return PosteriorFeatures(model.decoder).eval()
-    if isinstance(model.decoder, CganDecoder):
-        return CondCriticFeatures(_critic_of(model)).eval()
+    features = DECODERS.kind_of(model.decoder).features
+    if features == "decoder":
+        return DecoderFeatures(model.decoder).eval()
+    if features == "training":
+        return TrainingFeatures(_trained(model)).eval()
     raise CondgenError(
         f"{model.name} has a {DECODERS.name_of(model.decoder)} decoder, but no encoder, posterior or critic whose "
         "features could be evaluated."
     )
 
 
-def _with_critic(decoder: CganDecoder) -> CganTraining:
-    return CganTraining(decoder, CganObjective(), DecoderObjective())
+def _training_of(decoder: nn.Module) -> nn.Module:
+    kind = DECODERS.kind_of(decoder)
+    return kind.training(decoder, kind.objective() if kind.objective else None, DecoderObjective())
 
 
-def _critic_of(model: ClassToImage) -> CganTraining:
-    """The training of a cGAN from its last checkpoint."""
+def _trained(model: ClassToImage) -> nn.Module:
+    """The training of a decoder from its last checkpoint."""
     kept = Path(model.path).parent.glob("checkpoints/decoder/step-*") if getattr(model, "path", None) else []
     place = next((folder for folder in sorted(kept, reverse=True) if checkpoint.verify(folder)), None)
     if place is None:
         raise CondgenError(f"{model.name} is a GAN, and there is no critic beside it. {CRITIC_HINT}")
-    training = _with_critic(copy.deepcopy(model.decoder))  # a checkpoint holds other weights than the model
+    training = _training_of(copy.deepcopy(model.decoder))  # a checkpoint holds other weights than the model
     try:
         training.load_state_dict(checkpoint.load(place)[0].get("model", {}))
     except RuntimeError as error:
