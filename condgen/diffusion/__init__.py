@@ -1,1 +1,1 @@
-"""Noise: what the network is asked for, guidance, sampling. It serves vectors and images alike."""
+"""Diffusion of vectors and images: objectives, guidance, samplers."""

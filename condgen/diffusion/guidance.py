@@ -1,4 +1,4 @@
-"""Guidance wraps a denoiser and is a denoiser: by what it says to nothing at all, or by a worse version of itself."""
+"""Guidance wraps a denoiser and is a denoiser: classifier-free guidance and autoguidance."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Guided:
 
     Args:
         denoise: the conditional denoiser.
-        null: turns a condition into one that says nothing.
+        null: gives the null condition of a condition.
         w: guidance scale.
-        low, high: the interval of noise levels t that are guided; the others are not.
+        low, high: only noise levels t in this interval are guided.
 
     References:
         Classifier-Free Diffusion Guidance (Ho, Salimans, 2022)
@@ -38,21 +38,21 @@ class Guided:
     def __call__(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         if self.w == 1 or not self.low <= t[0].item() <= self.high:
             return self.denoise(x_t, t, cond)
-        nothing = self.null(cond)
+        null_cond = self.null(cond)
         if self.w == 0:
-            return self.denoise(x_t, t, nothing)
-        both = {name: torch.cat([cond[name], nothing[name]]) for name in cond}
+            return self.denoise(x_t, t, null_cond)
+        both = {name: torch.cat([cond[name], null_cond[name]]) for name in cond}
         conditional, null = self.denoise(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
         return null + self.w * (conditional - null)
 
 
 @dataclass(frozen=True)
 class Autoguided:
-    """Guidance by a worse version of the same denoiser: weak + w (good - weak); w = 1 is off.
+    """Autoguidance: weak + w (good - weak); w = 1 is off.
 
     Args:
-        denoise: the good one.
-        weak: one that was trained for less long, which errs the same way and further.
+        denoise: the good denoiser.
+        weak: a version of it that was trained for less long: it makes the same errors, larger.
         w: guidance scale.
 
     References:

@@ -1,8 +1,8 @@
-"""What the network is asked for, and how its error is weighed. The path is always x_t = (1 - t) x_0 + t eps.
+"""Prediction targets and loss weights of diffusion. The path is always x_t = (1 - t) x_0 + t eps.
 
-Every class here turns a network into a denoiser, a function (x_t, t, cond) -> estimate of x_0, and says how noise
-levels are drawn and errors weighed in training. Data has standard deviation 1. Any Gaussian path is this one up to a
-factor, so sampling needs to know nothing of the choice.
+Every class here turns a network into a denoiser, a function (x_t, t, cond) -> estimate of x_0, samples noise levels for
+training, and weights the errors. Data has standard deviation 1. Any Gaussian path equals this one up to a factor, so
+samplers do not depend on the choice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Denoiser = Callable[[Tensor, Tensor, Batch], Tensor]
 
 
 def expand(t: Tensor, like: Tensor) -> Tensor:
-    """(B,) -> (B, 1, 1, ...) so that it broadcasts against `like`."""
+    """(B,) -> (B, 1, 1, ...), which broadcasts against `like`."""
     return t.reshape(-1, *[1] * (like.ndim - 1))
 
 
@@ -34,10 +34,10 @@ def add_noise(x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class XPrediction:
-    """The network gives x_0 itself; the loss is that of the velocity (x_t - x_0) / t, capped near t = 0.
+    """The network predicts x_0; the loss is that of the velocity (x_t - x_0) / t, capped near t = 0.
 
     Args:
-        mean, sd: ln sigma = logit t is drawn from this normal.
+        mean, sd: of the normal distribution of ln sigma = logit t in training.
 
     References:
         Back to Basics: Let Denoising Generative Models Denoise (Li, He, 2025)
@@ -51,7 +51,7 @@ class XPrediction:
         return torch.sigmoid(self.mean + self.sd * torch.randn(n, device=device))
 
     def weight(self, t: Tensor) -> Tensor:
-        """Of the squared error of x_0."""
+        """Weight of the squared error of x_0."""
         return 1 / t.clamp(min=0.05) ** 2
 
     def denoise(self, network: Network, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
@@ -61,9 +61,9 @@ class XPrediction:
 
 @dataclass(frozen=True)
 class EDM(XPrediction):
-    """The network gives a mixture of image and noise, so that its input, output and error have unit variance.
+    """EDM's preconditioning: input, output and error of the network have unit variance.
 
-    EDM's c_skip, c_out, c_in and weight with sigma_data = 1, written in t.
+    c_skip, c_out, c_in and weight with sigma_data = 1, written in t.
 
     References:
         Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), Table 1
@@ -88,7 +88,7 @@ OBJECTIVES = {"x": XPrediction, "edm": EDM}
 
 
 def denoising_loss(objective: XPrediction, network: Network, x_0: Tensor, cond: Batch) -> Tensor:
-    """One draw of the training loss: a noise level for every sample, noise, weighted squared error of x_0."""
+    """The training loss with a random noise level and noise for every sample: weighted squared error of x_0."""
     t = objective.draw_t(len(x_0), x_0.device)
     x_t = add_noise(x_0, torch.randn_like(x_0), t)
     return weighted_mse(objective.denoise(network, x_t, t, cond), x_0, objective.weight(t))

@@ -1,7 +1,7 @@
-"""From noise to samples along x_t = (1 - t) x_0 + t eps.
+"""Samplers along x_t = (1 - t) x_0 + t eps.
 
-The default solver is written out here, because importing a diffusers scheduler takes as long as importing torch, and
-the first image should not wait for it; a test holds it to diffusers' own. The other solvers are diffusers'.
+The default solver is implemented here, because importing a diffusers scheduler takes as long as importing torch; a test
+compares it with diffusers'. The other solvers are diffusers'.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from condgen.diffusion.objectives import Denoiser
 
 T_MAX = 0.999
 SHIFT = 2.0
-"""How far the levels lean to high noise, where it is decided what goes where; 1 spaces them evenly."""
+"""Timestep shift towards high noise, where the layout is decided; 1 spaces the levels evenly."""
 SOLVERS = ("dpm++", "unipc", "euler")
 
 
@@ -40,19 +40,19 @@ class DPMSolverPP2M:
 
     def __init__(self, steps: int):
         self.t = levels(steps)
-        self._before: tuple[Tensor, float] | None = None  # D and lambda of the step before
+        self._previous: tuple[Tensor, float] | None = None  # x_0 and lambda of the previous step
 
     def step(self, i: int, x_t: Tensor, x_0: Tensor) -> Tensor:
-        """From level i to level i + 1, given the denoiser's estimate at level i."""
+        """From level i to level i + 1, given the denoiser's x_0 at level i."""
         t, s = self.t[i], self.t[i + 1]
         if s == 0:
             return x_0
         now, then = _log_snr(t), _log_snr(s)
         h, d = then - now, x_0
-        if self._before is not None:
-            x_0_before, before = self._before
-            d = x_0 + (x_0 - x_0_before) * (h / (now - before)) / 2
-        self._before = (x_0, now)
+        if self._previous is not None:
+            x_0_previous, previous = self._previous
+            d = x_0 + (x_0 - x_0_previous) * (h / (now - previous)) / 2
+        self._previous = (x_0, now)
         return s / t * x_t - (1 - s) * math.expm1(-h) * d
 
 
@@ -61,37 +61,37 @@ def _log_snr(t: float) -> float:
 
 
 class DiffusersSolver:
-    """A diffusers scheduler driven over the same levels: `unipc` or `euler`."""
+    """A diffusers scheduler on the same noise levels: `unipc` or `euler`."""
 
     def __init__(self, name: str, steps: int):
         if name == "unipc":
             from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
-            self.plan = UniPCMultistepScheduler(
+            self.scheduler = UniPCMultistepScheduler(
                 use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=SHIFT
             )
-            self.plan.set_timesteps(steps)
+            self.scheduler.set_timesteps(steps)
         else:
             from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
-            self.plan = FlowMatchEulerDiscreteScheduler()
-            self.plan.set_timesteps(sigmas=levels(steps)[:-1])
-        self.t = [float(sigma) for sigma in self.plan.sigmas]
+            self.scheduler = FlowMatchEulerDiscreteScheduler()
+            self.scheduler.set_timesteps(sigmas=levels(steps)[:-1])
+        self.t = [float(sigma) for sigma in self.scheduler.sigmas]
 
     def step(self, i: int, x_t: Tensor, x_0: Tensor) -> Tensor:
         velocity = (x_t - x_0) / self.t[i]
-        return self.plan.step(velocity, self.plan.timesteps[i], x_t).prev_sample
+        return self.scheduler.step(velocity, self.scheduler.timesteps[i], x_t).prev_sample
 
 
 def solver_of(name: str, steps: int) -> DPMSolverPP2M | DiffusersSolver:
-    """A solver for one run of so many steps; `CondgenError` when there is none of that name."""
+    """A solver for one sampling run; `CondgenError` for an unknown name."""
     if name not in SOLVERS:
         raise CondgenError(f"There is no solver {name!r}; choose {', '.join(SOLVERS)}.")
     return DPMSolverPP2M(steps) if name == "dpm++" else DiffusersSolver(name, steps)
 
 
 def noise(shape: tuple[int, ...], rng: list[torch.Generator]) -> Tensor:
-    """(len(rng), *shape): sample i comes from generator i alone, so that a seed names an image."""
+    """(len(rng), *shape): sample i comes from generator i alone, so that a seed determines an image."""
     return torch.stack([torch.randn(shape, generator=generator) for generator in rng])
 
 
@@ -108,17 +108,17 @@ def sample(
     """Yields the denoiser's estimate of x_0 at every step but the last, and then the sample: `steps` times (B, *shape).
 
     Args:
-        denoise: may be guided.
+        denoise: a denoiser, guided or not.
         shape: of one sample.
         cond: B conditions.
         rng: B generators on the CPU.
         steps: calls of the denoiser.
         solver: one of SOLVERS.
     """
-    plan = solver_of(solver, steps)
+    solver_run = solver_of(solver, steps)
     x_t = noise(shape, rng).to(device)
     for i in range(steps):
-        t = torch.full((len(x_t),), plan.t[i], device=device, dtype=x_t.dtype)
+        t = torch.full((len(x_t),), solver_run.t[i], device=device, dtype=x_t.dtype)
         x_0 = denoise(x_t, t, cond)
-        x_t = plan.step(i, x_t, x_0)
+        x_t = solver_run.step(i, x_t, x_0)
         yield x_0 if i + 1 < steps else x_t

@@ -17,7 +17,7 @@ from condgen.encoders.backbones import PatchTransformer
 from condgen.encoders.clip import CLIP, MAX_SCALE
 from condgen.encoders.tokenizer import PAD
 from condgen.losses import info_nce, info_nce_floor, siglip, siglip_floor
-from condgen.nn.grad_cache import in_pieces
+from condgen.nn.grad_cache import in_chunks
 from condgen.nn.layers import Block
 
 
@@ -163,7 +163,7 @@ class ClipTraining(nn.Module):
         return F.cross_entropy(logits, tokens, ignore_index=PAD, reduction="none")
 
     def _in_chunks(self, compute: Callable[..., Tensor], *rows: Tensor) -> Tensor:
-        return in_pieces(compute, self.objective.chunk, *rows)
+        return in_chunks(compute, self.objective.chunk, *rows)
 
 
 def _is_true(true_ids: Tensor, text_ids: Tensor) -> Tensor:

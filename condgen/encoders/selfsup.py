@@ -26,7 +26,7 @@ from condgen import distributed
 from condgen.contracts import Batch, CondgenError, limited
 from condgen.encoders.backbones import Backbone
 from condgen.losses import instance_nce, instance_softmax, log_partition, nt_xent, queue_nce, spread
-from condgen.nn.grad_cache import in_pieces
+from condgen.nn.grad_cache import in_chunks
 
 ROWS = 512
 """Images that are looked at at a time, where no gradient is asked for."""
@@ -68,7 +68,7 @@ class Projected(nn.Module):
         self.head = nn.Sequential(*between, nn.Linear(objective.hidden or backbone.width, objective.dim))
 
     def forward(self, images: Tensor) -> Tensor:
-        return in_pieces(self._embed, self.chunk, images)
+        return in_chunks(self._embed, self.chunk, images)
 
     def _embed(self, images: Tensor) -> Tensor:
         return F.normalize(self.head(self.backbone(images.expand(-1, 3, -1, -1))).float(), dim=1)

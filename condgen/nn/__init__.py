@@ -1,1 +1,1 @@
-"""Bricks with weights: layers, U-Net, conditioning, normaliser, and how parts are kept on disk."""
+"""Building blocks of the networks: layers, U-Net, generator, conditioning, flow."""

@@ -1,4 +1,4 @@
-"""Embeddings to unit variance and back, with statistics of the training embeddings and the name of their space."""
+"""Normalisation of embeddings to unit variance, and its inverse."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EmbeddingSpec:
 
 
 class EmbeddingNormalizer(nn.Module):
-    """image_embed -> z with mean 0 and sd 1 in every dimension, and back to unit vectors."""
+    """image_embed -> z with mean 0 and standard deviation 1 in every dimension, and back to unit vectors."""
 
     def __init__(self, spec: EmbeddingSpec):
         super().__init__()
@@ -33,19 +33,19 @@ class EmbeddingNormalizer(nn.Module):
 
     @classmethod
     def fit(cls, image_embed: Tensor, space: str) -> EmbeddingNormalizer:
-        """Statistics of (N, D) training embeddings."""
+        """A normalizer with the statistics of training embeddings (N, D)."""
         return cls.of(image_embed.mean(0), image_embed.std(0).clamp(min=1e-4), space)
 
     @classmethod
     def of(cls, mean: Tensor, sd: Tensor, space: str) -> EmbeddingNormalizer:
-        """Statistics that are known already, (D,) each."""
+        """A normalizer with a given mean and standard deviation, (D,) each."""
         normalizer = cls(EmbeddingSpec(len(mean), space))
         normalizer.mean.copy_(mean)
         normalizer.sd.copy_(sd)
         return normalizer
 
     def forward(self, image_embed: Tensor) -> Tensor:
-        """(B, D) -> z; a new tensor, the embedding is not changed."""
+        """(B, D) -> z (B, D)."""
         return (image_embed - self.mean) / self.sd
 
     def back(self, z: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A normal bent into another distribution, invertibly and as a condition says: the prior of codes."""
+"""A conditional normalizing flow, the prior of latents."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from torch import Tensor, nn
 
 
 class Flow(nn.Module):
-    """(codes (B, N), vector (B, width)) <-> normal numbers (B, N), by coupling layers after a shift and a stretch.
+    """(latents (B, N), vector (B, width)) <-> normal numbers (B, N), by an affine map and coupling layers.
 
-    Each layer moves one half of the numbers by what the other half and the condition say, so it can be undone exactly.
-    Untrained it changes nothing.
+    Each layer transforms one half of the numbers by a function of the other half and the condition, so it has an exact
+    inverse. An untrained flow is the identity.
 
     Args:
         size: N, even.
         width: of the condition's vector.
-        layers: of couplings.
-        hidden: width of their perceptrons.
+        layers: coupling layers.
+        hidden: width of their MLPs.
 
     References:
         Density estimation using Real NVP (Dinh et al., 2017)
-        Variational Lossy Autoencoder (Chen et al., 2017), for flows as priors of codes
+        Variational Lossy Autoencoder (Chen et al., 2017), for flows as priors of latents
     """
 
     def __init__(self, size: int, width: int, layers: int = 6, hidden: int = 128):
         super().__init__()
         if size % 2:
-            raise ValueError(f"the length of the code must be even, got {size}")
+            raise ValueError(f"the length of the latent must be even, got {size}")
         self.half = size // 2
         self.affine = nn.Linear(width, 2 * size)
         self.couplings = nn.ModuleList(
@@ -40,28 +40,28 @@ class Flow(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def log_prob(self, code: Tensor, vector: Tensor) -> Tensor:
-        """Log density of codes under the condition, in nats, (B,)."""
-        x, log_det = self.to_normal(code, vector)
+    def log_prob(self, z: Tensor, vector: Tensor) -> Tensor:
+        """Log density of latents under the condition, in nats, (B,)."""
+        x, log_det = self.to_normal(z, vector)
         normal = torch.distributions.Normal(0.0, 1.0, validate_args=False)
         return normal.log_prob(x).sum(1) + log_det
 
-    def to_normal(self, code: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes to normal numbers, and the log of how much volume grows by that, (B,)."""
+    def to_normal(self, z: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents to normal numbers, and the log determinant of the Jacobian, (B,)."""
         shift, log_scale = self._affine(vector)
-        x, log_det = (code - shift) * (-log_scale).exp(), -log_scale.sum(1)
+        x, log_det = (z - shift) * (-log_scale).exp(), -log_scale.sum(1)
         for coupling in self.couplings:
             still, moved = x.chunk(2, 1)
-            shift, log_scale = self._moves(coupling, still, vector)
+            shift, log_scale = self._coupling(coupling, still, vector)
             x = torch.cat([(moved - shift) * (-log_scale).exp(), still], 1)
             log_det = log_det - log_scale.sum(1)
         return x, log_det
 
     def from_normal(self, x: Tensor, vector: Tensor) -> Tensor:
-        """Normal numbers to codes: the exact inverse."""
+        """Normal numbers to latents: the exact inverse of `to_normal`."""
         for coupling in reversed(self.couplings):
             moved, still = x.chunk(2, 1)
-            shift, log_scale = self._moves(coupling, still, vector)
+            shift, log_scale = self._coupling(coupling, still, vector)
             x = torch.cat([still, moved * log_scale.exp() + shift], 1)
         shift, log_scale = self._affine(vector)
         return x * log_scale.exp() + shift
@@ -71,6 +71,6 @@ class Flow(nn.Module):
         return shift, 2 * torch.tanh(log_scale)
 
     @staticmethod
-    def _moves(coupling: nn.Module, still: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+    def _coupling(coupling: nn.Module, still: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         shift, log_scale = coupling(torch.cat([still, vector], 1)).chunk(2, 1)
         return shift, 2 * torch.tanh(log_scale / 2)

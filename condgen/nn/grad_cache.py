@@ -1,4 +1,4 @@
-"""A batch larger than memory, embedded piece by piece with the gradients of the whole."""
+"""Gradient caching: a batch that is larger than memory is embedded in chunks, with the gradients of the whole."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-def in_pieces(compute: Callable[..., Tensor], size: int, *rows: Tensor) -> Tensor:
-    """`compute` of so many rows at a time, put together; 0 takes all at once.
+def in_chunks(compute: Callable[..., Tensor], size: int, *rows: Tensor) -> Tensor:
+    """`compute` of `size` rows at a time, concatenated; 0 takes all at once.
 
-    Where gradients are asked for, a piece is computed without what its gradient needs, and once more, with the same
-    random numbers, when that comes back.
+    Where gradients are needed, a chunk is computed without storing activations, and once more, with the same random
+    numbers, in the backward pass.
 
     References:
         Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup (Gao et al., 2021)

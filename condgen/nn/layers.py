@@ -1,4 +1,4 @@
-"""Bricks with weights: attention, transformer blocks, residual convolutions. No loss, no data."""
+"""Attention, transformer blocks, residual convolutions, timestep embeddings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class Attention(nn.Module):
     """Multi-head attention with normalised queries and keys, which keeps high learning rates stable.
 
-    Without `qk_norm` it is that of the first transformers, whose weights can go where theirs do.
+    Without `qk_norm` it is the attention of the original transformer, with whose weights it is compatible.
 
     References:
         Scaling Vision Transformers to 22 Billion Parameters (Dehghani et al., 2023), for the normalisation
@@ -30,12 +30,13 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None, causal: bool = False
     ) -> Tensor:
-        """Every token looks at all tokens of x and, where there is a context, at all of its tokens too.
+        """Every token attends to all tokens of x and of the context.
 
         Args:
-            x: (B, N, width). context: (B, K, context_width).
-            mask: bool (B, N + K) or (B, N) without context, False for tokens nobody may look at.
-            causal: every token looks at itself and at those before it; without mask and context.
+            x: (B, N, width).
+            context: (B, K, context_width).
+            mask: bool (B, N + K), or (B, N) without context; False for tokens that are not attended to.
+            causal: every token attends to itself and to those before it; without mask and context.
         """
         q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, -1))
         if context is not None and self.context_kv is not None:
@@ -50,7 +51,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: attention, then a two-layer perceptron."""
+    """Pre-norm transformer block: attention, then an MLP."""
 
     def __init__(self, width: int, heads: int, context_width: int | None = None, expand: int = 4, qk_norm: bool = True):
         super().__init__()
@@ -67,7 +68,8 @@ class Block(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two 3x3 convolutions with group norm; a condition vector scales and shifts the second norm where there is one.
+    """Two 3x3 convolutions with group norm and a skip connection; an optional condition vector scales and shifts the
+    second norm.
 
     References:
         Diffusion Models Beat GANs on Image Synthesis (Dhariwal, Nichol, 2021), adaptive group norm
@@ -96,7 +98,7 @@ def _groups(channels: int) -> int:
 
 
 def timestep_embedding(t: Tensor, width: int) -> Tensor:
-    """Sinusoidal features of a scalar in [0, 1]: (B,) -> (B, width)."""
+    """Sinusoidal embedding of a noise level in [0, 1]: (B,) -> (B, width)."""
     frequencies = torch.exp(torch.linspace(0, math.log(1000.0), width // 2, device=t.device))
     angles = t.float()[:, None] * frequencies[None]
     return torch.cat([angles.sin(), angles.cos()], 1)

@@ -1,4 +1,4 @@
-"""What goes where, read from a condition alone."""
+"""The layout map: a coarse map of what goes where, computed from the condition alone."""
 
 from __future__ import annotations
 
@@ -8,28 +8,36 @@ from torch import Tensor, nn
 from condgen.contracts import Batch
 from condgen.nn.layers import Block
 
-LAYOUT = 32  # channels of the layout map
+LAYOUT = 32
+"""Channels of the layout map."""
 
 
 def bottom_edge(size: int, levels: int) -> int:
-    """Edge of the lowest level; `ValueError` when images of this size cannot be halved so often."""
+    """Edge of the lowest level; `ValueError` where images of this size cannot be halved so often."""
     if size % 2**levels:
         raise ValueError(f"images of {size} pixels cannot be halved {levels} times")
     return size // 2**levels
 
 
 class Layout(nn.Module):
-    """What goes where: a small map, read from the condition alone, before any noise is looked at.
+    """Encoded condition -> layout map, by a transformer over the places of the map.
 
-    Every place asks the words and the image embedding what belongs there, and the other places what they took.
+    Every place attends to the tokens of the condition and to the other places.
+
+    Args:
+        width: of the condition tokens.
+        edge: of the map.
+        hidden: width of the transformer.
+        depth: its blocks.
+        heads: of every attention.
     """
 
-    def __init__(self, width: int, edge: int, own: int = 64, depth: int = 3, heads: int = 4):
+    def __init__(self, width: int, edge: int, hidden: int = 64, depth: int = 3, heads: int = 4):
         super().__init__()
         self.edge = edge
-        self.where = nn.Parameter(torch.randn(1, edge**2, own) * 0.5)
-        self.blocks = nn.ModuleList(Block(own, heads, context_width=width) for _ in range(depth))
-        self.out = nn.Sequential(nn.LayerNorm(own), nn.Linear(own, LAYOUT))
+        self.where = nn.Parameter(torch.randn(1, edge**2, hidden) * 0.5)
+        self.blocks = nn.ModuleList(Block(hidden, heads, context_width=width) for _ in range(depth))
+        self.out = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, LAYOUT))
 
     def forward(self, cond: Batch) -> Tensor:
         """-> (B, LAYOUT, edge, edge)"""

@@ -1,4 +1,4 @@
-"""A small U-Net whose lowest level is a transformer that also reads the condition. No loss, no noise, no data."""
+"""A small U-Net whose lowest level is a transformer that attends to the condition."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class UNetConfig:
         blocks: residual blocks a level on the way down (the way up has one fewer, at least one).
         depth: pairs of residual and attention block at the lowest level.
         heads: of every attention.
-        colours: channels of the images.
+        image_channels: channels of the images.
     """
 
     size: int = 32
@@ -38,9 +38,9 @@ class UNetConfig:
 class UNet(nn.Module):
     """(x (B, C, S, S), t (B,), an encoded condition) -> (B, C, S, S).
 
-    Two by two pixels are folded into channels first: a quarter of the cost of full resolution. A layout map is added at
-    every level; it is made from the condition alone, so `layout` runs once for all noise levels and comes with the
-    encoded condition.
+    Two by two pixels are folded into channels first, a quarter of the cost of full resolution. The layout map is added
+    at every level. It depends on the condition alone, so `layout` runs once for all noise levels, and its output is
+    part of the encoded condition.
 
     References:
         simple diffusion (Hoogeboom et al., 2023), for the transformer at the lowest level
@@ -74,19 +74,19 @@ class UNet(nn.Module):
         h = self.stem(F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last))
         skips = []
         for level, blocks in enumerate(self.down):
-            h = self._placed(h, layout, level)
+            h = self._add_layout(h, layout, level)
             for block in blocks:
                 h = block(h, emb)
             skips.append(h)
             h = self.shrink[level](h)
-        h = self._bottom(self._placed(h, layout, -1), emb, cond)
+        h = self._bottom(self._add_layout(h, layout, -1), emb, cond)
         for level in reversed(range(len(self.up))):
             h = torch.cat([F.interpolate(h, scale_factor=2.0), skips[level]], 1)
             for block in self.up[level]:
                 h = block(h, emb)
         return F.pixel_shuffle(self.out(F.silu(self.norm(h))), 2)
 
-    def _placed(self, h: Tensor, layout: Tensor, level: int) -> Tensor:
+    def _add_layout(self, h: Tensor, layout: Tensor, level: int) -> Tensor:
         here = self.place[level](layout)
         return h + (here if here.shape[-1] == h.shape[-1] else F.interpolate(here, size=h.shape[-2:]))
 

@@ -1,4 +1,4 @@
-"""The diffusion prior: draws one of the image embeddings that a caption can mean."""
+"""The diffusion prior: samples an image embedding for a caption."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DiffusionPrior(nn.Module):
 
     def predict(self, z_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         time = timestep_embedding(t, self.spec.embed_dim)
-        return self.network(cond["text_embed"], cond["tokens"], cond["told"], z_t, time)
+        return self.network(cond["text_embed"], cond["tokens"], cond["has_text"], z_t, time)
 
     @torch.inference_mode()
     def draw(
@@ -55,9 +55,9 @@ class DiffusionPrior(nn.Module):
         """z for B captions, (B, D); caption i draws from generator i alone."""
         options = check_options(self.sampling_options, options)
         n = int(options["best_of"])
-        told = torch.ones(len(text_embed), dtype=torch.bool, device=text_embed.device)
-        cond = {"text_embed": text_embed, "tokens": tokens, "told": told}
-        guided = Guided(self._denoise, _withhold, options["prior_guidance"])
+        has_text = torch.ones(len(text_embed), dtype=torch.bool, device=text_embed.device)
+        cond = {"text_embed": text_embed, "tokens": tokens, "has_text": has_text}
+        guided = Guided(self._denoise, _drop_text, options["prior_guidance"])
         shape = (self.spec.embed_dim,)
         draws = []
         for _ in range(n):
@@ -71,12 +71,12 @@ class DiffusionPrior(nn.Module):
         return self.objective.denoise(self.predict, z_t, t, cond)
 
 
-def _withhold(cond: Batch) -> Batch:
-    return cond | {"told": torch.zeros_like(cond["told"])}
+def _drop_text(cond: Batch) -> Batch:
+    return cond | {"has_text": torch.zeros_like(cond["has_text"])}
 
 
 class DiffusionPriorTraining(nn.Module):
-    """A Trainable: denoising of z, the caption withheld from a tenth of the samples.
+    """A Trainable: denoising of z, with the caption dropped for a tenth of the samples.
 
     A batch holds `text_embed` (B, D), `image_embed` (B, D) and `tokens` (B, L).
     """
@@ -92,8 +92,8 @@ class DiffusionPriorTraining(nn.Module):
 
     def loss(self, batch: Batch, turn: str = "prior") -> dict[str, Tensor]:
         z = self.normalizer(batch["image_embed"])
-        told = torch.rand(len(z), device=z.device) >= DROP
-        cond = {"text_embed": batch["text_embed"], "tokens": batch["tokens"], "told": told}
+        has_text = torch.rand(len(z), device=z.device) >= DROP
+        cond = {"text_embed": batch["text_embed"], "tokens": batch["tokens"], "has_text": has_text}
         return {"loss": denoising_loss(self.prior.objective, self.prior.predict, z, cond)}
 
 

@@ -1,4 +1,4 @@
-"""The one-pass prior: the most likely image embedding, at the price of a transformer call."""
+"""The regression prior: the mean image embedding of a caption, in one pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCALE = 20.0
 
 
 class RegressionPrior(nn.Module):
-    """text -> z in one pass. It gives the mean of what a caption can look like: precise, without variety.
+    """text -> z in one pass. It predicts the mean embedding of all images of a caption, without diversity.
 
     References:
         ECLIPSE: A Resource-Efficient Text-to-Image Prior for Image Generations (Patel et al., 2024)
@@ -43,7 +43,7 @@ class RegressionPrior(nn.Module):
         normalizer: EmbeddingNormalizer,
         **options: float,
     ) -> Tensor:
-        """z for B captions, (B, D); the generators are not used, one pass has no chance in it."""
+        """z for B captions, (B, D); deterministic, the generators are not used."""
         check_options(self.sampling_options, options)
         return self.network(text_embed, tokens)
 
@@ -68,11 +68,9 @@ class RegressionTraining(nn.Module):
         mse = F.mse_loss(z, self.normalizer(batch["image_embed"]))
         text_id = distributed.all_gather_with_grad(batch["text_id"])
         scale = torch.tensor(SCALE, device=z.device)
-        guessed, true = (
-            distributed.all_gather_with_grad(self.normalizer.back(z)),
-            distributed.all_gather_with_grad(batch["image_embed"]),
-        )
-        contrast = info_nce(guessed, true, scale, text_id[:, None] == text_id[None])
+        embeds = (self.normalizer.back(z), batch["image_embed"])
+        predicted, true = (distributed.all_gather_with_grad(embed) for embed in embeds)
+        contrast = info_nce(predicted, true, scale, text_id[:, None] == text_id[None])
         return {"loss": mse + CONTRAST * contrast, "mse": mse, "contrast": contrast}
 
 

@@ -1,4 +1,4 @@
-"""The transformer that every prior uses: words, text embedding and whatever else is known, and one query to answer."""
+"""The transformer of all priors."""
 
 from __future__ import annotations
 
@@ -51,16 +51,23 @@ class PriorNetwork(nn.Module):
         self.out = nn.Linear(width, spec.embed_dim)
         nn.init.normal_(self.token.weight, std=0.5)
 
-    def forward(self, text_embed: Tensor, tokens: Tensor, told: Tensor | None = None, *extra: Tensor) -> Tensor:
-        """text_embed: (B, D), unit length. tokens: (B, L). told: bool (B,), False where the caption is withheld."""
+    def forward(self, text_embed: Tensor, tokens: Tensor, has_text: Tensor | None = None, *extra: Tensor) -> Tensor:
+        """Predicts a vector of width D.
+
+        Args:
+            text_embed: (B, D), unit length.
+            tokens: (B, L).
+            has_text: bool (B,), False where the caption is dropped.
+            extra: further vectors, (B, D) each.
+        """
         vectors = [layer(vector) for layer, vector in zip(self.extra, extra)]
         rows = len(text_embed)
         seq = [self.token(tokens), *(v[:, None] for v in (self.text(text_embed * self.scale), *vectors))]
         h = torch.cat([*seq, self.query.expand(rows, -1, -1)], 1) + self.place
         known = torch.ones(rows, tokens.shape[1] + 1, dtype=torch.bool, device=h.device)
         known[:, :-1] = tokens != PAD
-        if told is not None:
-            known = known & told[:, None]
+        if has_text is not None:
+            known = known & has_text[:, None]
         rest = torch.ones(rows, h.shape[1] - known.shape[1], dtype=torch.bool, device=h.device)
         seen = torch.cat([known, rest], 1)
         for block in self.blocks:
