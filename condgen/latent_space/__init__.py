@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "adapters": ("ConditionalLatentSpace", "as_space"),
+    "adapters": ("LatentSpace", "as_space"),
     "registry": ("Tool", "ToolCall", "option", "register"),
     "result": ("Analysis",),
     "tools.anomaly": ("Anomaly", "anomaly"),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import condgen.latent_space
 from condgen.contracts import CondgenError
 from condgen.latent_space.adapters import as_space
 from tests.latent_space.flat import PPCA, Brush, Plane, on_plane
@@ -77,3 +78,9 @@ def test_images_of_another_shape_are_refused():
         as_space(Plane()).encode(torch.zeros(0, 1, 4, 4))
     with pytest.raises(CondgenError, match="has no encoder"):
         as_space(Brush()).encode(torch.zeros(1, 1, 4, 4))
+
+
+def test_the_public_names_exist():
+    assert all(hasattr(condgen.latent_space, name) for name in condgen.latent_space.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = condgen.latent_space.nothing
