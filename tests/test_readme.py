@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from condgen.cli.main import main
+from condgen.files import renamed
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
@@ -82,6 +83,13 @@ def test_links_and_images_exist(page):
             headings = [re.sub(r"[^\w -]", "", line.lstrip("# ").lower()) for line in file.read_text().splitlines()
                         if line.startswith("#")] if anchor else []  # fmt: skip
             assert not anchor or anchor in [heading.replace(" ", "-") for heading in headings], target
+
+
+def test_the_changelog_names_every_renamed_command_and_option():
+    names = [*renamed.COMMANDS.items(), *renamed.TOOLS.items(), *(pair for options in renamed.OPTIONS.values()
+             for pair in options.items())]  # fmt: skip
+    changelog = set(re.findall(r"[\w-]+", TEXTS["CHANGELOG.md"]))
+    assert not [pair for pair in names if not {word.removesuffix("=") for word in pair} <= changelog]
 
 
 def test_every_page_is_linked_from_the_readme():
