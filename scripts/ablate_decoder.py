@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from condgen.configs import TextToImageTaskConfig
 from condgen.data.batches.captions import to_float
 from condgen.data.synthetic.scenes import scenes
 from condgen.decoders.diffusion import DiffusionDecoder
@@ -28,13 +27,14 @@ from condgen.evaluation.embed import embed_images
 from condgen.nn.conditioning import condition
 from condgen.pipelines.text_to_image import TextToImage, generator
 from condgen.recipes import RECIPES, train
+from condgen.tasks.text_to_image import TextToImageTaskConfig
 
 LEVELS = (0.97, 0.85, 0.6)
 
 
 def variations(start: Path, minutes: float) -> dict[str, TextToImageTaskConfig]:
-    base = RECIPES["scenes32"].config(stage="decoder", start=str(start), minutes=minutes, watch=0)
-    base = replace(base, fit_decoder=replace(base.fit_decoder, decay_from=1.0, warmup=0.1))
+    base = RECIPES["scenes32"].config(stage="decoder", init_from=str(start), minutes=minutes, eval_count=0)
+    base = replace(base, fit_decoder=replace(base.fit_decoder, decay_start=1.0, warmup=0.1))
 
     def fit(**changes) -> TextToImageTaskConfig:
         return replace(base, fit_decoder=replace(base.fit_decoder, **changes))

@@ -12,7 +12,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from condgen.configs import TextToImageTaskConfig
 from condgen.data.synthetic.scenes import scenes
 from condgen.encoders.clip import CLIP
 from condgen.encoders.tokenizer import Tokenizer
@@ -22,16 +21,17 @@ from condgen.evaluation.scenes import SIDES, scene_swaps
 from condgen.files.weights import load_part
 from condgen.metrics.retrieval import retrieval_at_1
 from condgen.recipes import RECIPES, train
+from condgen.tasks.text_to_image import TextToImageTaskConfig
 
 
 def variations(images: int) -> dict[str, TextToImageTaskConfig]:
     base = RECIPES["scenes32"].config(stage="clip")
-    base = replace(base, fit_clip=replace(base.fit_clip, images=images))
+    base = replace(base, fit_clip=replace(base.fit_clip, total_images=images))
     return {
         "as shipped": base,
         "mean pool": replace(base, clip=replace(base.clip, pool="mean")),
         "no negatives": replace(base, clip_objective=replace(base.clip_objective, negatives=0)),
-        "negatives of unseen combinations too": replace(base, pictures=replace(base.pictures, negatives="all")),
+        "negatives of unseen combinations too": replace(base, data=replace(base.data, negatives="all")),
         "no caption loss": replace(base, clip_objective=replace(base.clip_objective, caption=0.0)),
     }
 

@@ -29,9 +29,9 @@ KINDS = {"AE": "pictures-ae", "DAE": "pictures-dae", "VAE": "pictures-vae"}
 
 def trained(recipe: str, out: Path, data: str, name: str, body: str, images: int, seed: int) -> Path:
     """A model that never saw a class."""
-    base = find_recipe(recipe).config(data=data, images=images, seed=seed, watch=1)
-    shape, pictures = replace(base.autoencoder, body=body), replace(base.pictures, without=name)
-    return condgen.train(recipe, out, replace(base, autoencoder=shape, pictures=pictures))
+    base = find_recipe(recipe).config(data=data, total_images=images, seed=seed, eval_count=1)
+    shape, images = replace(base.autoencoder, body=body), replace(base.data, exclude_classes=name)
+    return condgen.train(recipe, out, replace(base, autoencoder=shape, data=images))
 
 
 def judged(model, data: str, name: str, folder: Path, false_alarms: float) -> dict[str, dict[str, float]]:

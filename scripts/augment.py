@@ -51,8 +51,8 @@ def generated(real: LabelledImages, each: int, place: Path, recipe: str, minutes
         with writing(place / "real.parquet", "parquet", Contents(names, counts, real.images.shape[1:], {})) as put:
             for k in range(len(names)):
                 put(real.images[real.labels == k], k, 0)
-    config = find_recipe(recipe).config(data=str(place / "real.parquet"), minutes=minutes, seed=seed, watch=2)
-    config = replace(config, pictures=replace(config.pictures, use="all"))
+    config = find_recipe(recipe).config(data=str(place / "real.parquet"), minutes=minutes, seed=seed, eval_count=2)
+    config = replace(config, data=replace(config.data, split="all"))
     model = condgen.load(condgen.train(recipe, place / recipe, config))
     painted = list(label_batches(model, each, seed=seed))
     labels = np.concatenate([np.full(len(some.images), names.index(model.labels[some.label])) for some in painted])

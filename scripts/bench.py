@@ -72,7 +72,7 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
     from condgen.training.trainer import FitConfig, Trainer
 
     config = RECIPES[recipe].config(size)
-    edge, context, vocab = config.pictures.size, 16, 1000
+    edge, context, vocab = config.data.size, 16, 1000
     clip = CLIP(replace(config.clip, vocab=vocab, context=context), EncoderSpec(edge))
     spec = CondSpec(edge, embed_dim=config.clip.embed_dim, vocab=vocab, context=context)
     decoder = DiffusionDecoder(config.decoder, spec)
@@ -87,7 +87,7 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
             "image": torch.rand(batch, 3, edge, edge) * 2 - 1, "tokens": torch.randint(3, vocab, (batch, context)),
             "text_id": ids, "true_ids": ids[:, None], "z": torch.randn(batch, config.clip.embed_dim),
         }  # fmt: skip
-        fit = Trainer(model, lambda step, given=given: given, FitConfig(images=batch * (steps + 2), batch=batch))
+        fit = Trainer(model, lambda step, given=given: given, FitConfig(total_images=batch * (steps + 2), batch=batch))
         seen = list(fit)
         told[f"{name}_images_per_s"] = batch * steps / (seen[-1].seconds - seen[1].seconds)
         with tempfile.TemporaryDirectory() as place:

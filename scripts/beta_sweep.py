@@ -61,11 +61,17 @@ def space_of(row: str, changes: dict, out: Path, args: argparse.Namespace, seed:
     base = RECIPES[recipe].config()
     shape = replace(base.autoencoder, body="mlp", hidden=(256, 128), latent=LATENT, likelihood="bernoulli")
     fit = FitConfig(
-        images=args.images, batch=64, lr=2e-3, optimiser="adamw", weight_decay=0.0, schedule="cosine", decay_from=0.5
+        total_images=args.images,
+        batch=64,
+        lr=2e-3,
+        optimiser="adamw",
+        weight_decay=0.0,
+        schedule="cosine",
+        decay_start=0.5,
     )
     config = replace(
-        base, data=args.data, pictures=replace(base.pictures, size=args.size), seed=seed, autoencoder=shape,
-        fit_autoencoder=fit, watch=1, components=0, objective=replace(base.objective, **changes),
+        base, data=replace(base.data, path=args.data, size=args.size), seed=seed, autoencoder=shape,
+        fit=fit, eval_count=1, components=0, objective=replace(base.objective, **changes),
     )  # fmt: skip
     return load(train(recipe, out / f"{row.replace(' ', '-')}-{seed}", config))
 

@@ -33,7 +33,7 @@ STAGES = {"clip": "clip", "prior_diffusion": "prior", "prior_regression": "prior
 REASONS = ("No space left on device", "File too large", "bytes were free")
 STEPS = 60
 SMALL = {
-    "watch": 1, "save_every": 0, "pictures.scenes": 96,
+    "eval_count": 1, "save_every": 0, "pictures.scenes": 96,
     "clip.embed_dim": 16, "clip.image_width": 8, "clip.text_width": 16, "clip.depth": 1, "clip.heads": 2,
     "prior.width": 16, "prior.depth": 1, "prior.heads": 2,
     "decoder.channels": "[8, 16]", "decoder.depth": 1, "decoder.heads": 2, "decoder.width": 16,

@@ -202,8 +202,8 @@ def test_row_10_a_config_that_asks_for_more_than_the_file_holds(model, tmp_path)
     "change, message",
     [
         (["--seed", "1"], "seed: 0 -> 1"),
-        (["--pictures.scenes", "17"], "pictures.scenes: 16 -> 17"),
-        (["--pictures.size", "64"], "pictures.size: 32 -> 64"),
+        (["--data.scenes", "17"], "data.scenes: 16 -> 17"),
+        (["--data.size", "64"], "data.size: 32 -> 64"),
         (["--clip.depth", "3"], "clip.depth: 2 -> 3"),
         (["--prior.heads", "2"], "prior.heads: 4 -> 2"),
         (["--decoder.channels", "[8, 16]"], "decoder.channels: [48, 96] -> [8, 16]"),
@@ -215,12 +215,10 @@ def test_row_14_resume_with_another_config(condgen, change, message):
     from condgen.training.run_folder import RunFolder
 
     config = RECIPES["scenes32"].config()
-    config = replace(config, pictures=replace(config.pictures, scenes=16))
+    config = replace(config, data=replace(config.data, scenes=16))
     RunFolder(Path("run"), {"recipe": "scenes32"} | asdict(config))
     before = Path("run/config.yaml").read_bytes()
-    refused(
-        condgen("train", "scenes32", "-o", "run", "--pictures.scenes", "16", *change), message, "another output folder"
-    )
+    refused(condgen("train", "scenes32", "-o", "run", "--data.scenes", "16", *change), message, "another output folder")
     assert Path("run/config.yaml").read_bytes() == before and not Path("run/parts").exists()
 
 

@@ -72,7 +72,7 @@ def halvings_of(size: int) -> int:
     if n < 1 or size % 2**n:
         raise ValueError(
             f"images of {size} pixels cannot be halved down to {MIN_EDGE} to {2 * MIN_EDGE - 1}; take a power of two "
-            "from 8, or 28, with --pictures.size"
+            "from 8, or 28, with --data.size"
         )
     return n
 

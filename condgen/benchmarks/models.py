@@ -108,7 +108,7 @@ class Benchmark:
             self.progress(self.share, f"{baseline.title}: training {minutes:g} minutes")
             config = find_recipe(recipe).config(baseline.size, minutes=minutes, seed=self.seed)
             if not baseline.scenes and self.data:
-                config = replace(config, data=self.data)
+                config = replace(config, data=replace(config.data, path=self.data))
             self._models[name] = load_folder(train(recipe, self.runs / name, config))
         return self._models[name]
 

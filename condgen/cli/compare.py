@@ -1,4 +1,4 @@
-"""`condgen compare RECIPE|MODEL ...`, see `condgen.evaluation.compare`."""
+"""`condgen compare RECIPE|MODEL ...`, see `condgen.benchmarks.compare`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BUDGET = ("minutes", "seed", "seeds", "per_label", "prompts")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `condgen.evaluation.compare.compare`."""
+    """The arguments of `condgen.benchmarks.compare.compare`."""
     parser.add_argument("entries", nargs="+", metavar="RECIPE|MODEL", help="class-to-image recipes to train, or models")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="REPORT", help="folder for report and runs")
     parser.add_argument("--data", default="", metavar="PATH", help="labelled images (default: those of the models)")
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ("minutes", "seeds", "per_label"):
         if not budget[name] > 0:
             raise CondgenError(f"--{name.replace('_', '-')} must be more than 0, got {budget[name]}.")
-    from condgen.evaluation.compare import compare
+    from condgen.benchmarks.compare import compare
 
     with progress_bar("comparing") as progress:
         report = compare(args.entries, args.out, args.data, progress, **budget)

@@ -8,15 +8,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import json
 import re
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
-from condgen.cli.terminal import Parser, stopped
+from condgen.cli.terminal import Parser, say, stopped
 from condgen.contracts import CondgenError
+from condgen.files import renamed
 
 HELP = "train a recipe: encoder, priors, decoder, model"
 USAGE = "condgen train RECIPE -o RUN [--data PATH] [--size S] [--minutes M] [--config FILE.yaml] [--FIELD VALUE ...]"
-OWN = ("out", "size", "config", "print_config", "help")
+OWN = ("out", "size", "config", "print_config", "help", "help-all", "data")
 
 
 def main(argv: list[str]) -> int:
@@ -29,10 +33,17 @@ def main(argv: list[str]) -> int:
     from condgen import distributed, recipes
 
     recipe = recipes.find_recipe(argv[0])
-    own, fields = own_parser(argv[0]).parse_known_args(argv[1:])
-    config = read_config(argv[0], recipe.config(own.size), own.config, fields)
+    own, words = own_parser(argv[0]).parse_known_args(argv[1:])
+    files = [read_yaml(path) for path in own.config]
+    base = recipe.config(own.size, find_kind(files, words))
+    if own.help or own.help_all:
+        from condgen.cli.train_help import help_text
+
+        print(help_text(argv[0], recipe, base, own.help_all))
+        return 0
+    config = read_config(argv[0], base, own.config, words)
     if own.out is None:
-        raise CondgenError("Say where the run goes: -o RUN. The same command again goes on with it.")
+        raise CondgenError("Name the run folder: -o RUN. The same command again goes on with it.")
     try:
         place = recipes.train(argv[0], own.out, config)
         if not distributed.rank():
@@ -58,64 +69,100 @@ def own_parser(recipe: str) -> Parser:
     parser.add_argument("-o", "--out", type=Path)
     parser.add_argument("--size")
     parser.add_argument("--config", type=Path, action="append", default=[])
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--help-all", action="store_true")
     return parser
 
 
-def read_config(recipe: str, base, files: list[Path], fields: list[str]):
-    """The recipe's config, changed by YAML files and then by options.
+def find_kind(files: list[dict], words: list[str]) -> str | None:
+    """The kind of model that is asked for, on which the other options depend."""
+    kind = None
+    for name in ("kind", "way", "method"):
+        for config in files:
+            kind = config.get(name, kind)
+        for k, word in enumerate(words):
+            option, equals, value = word.partition("=")
+            if option == f"--{name}":
+                kind = value if equals else next(iter(words[k + 1 : k + 2]), None)
+    return kind if isinstance(kind, str) else None
+
+
+def read_config(recipe: str, base: Any, files: list[Path], words: list[str]) -> Any:
+    """The recipe's config, changed by YAML files and then by options. Names of earlier versions are accepted.
 
     Args:
-        base: a frozen tree of dataclasses, `configs.Corridor`.
+        base: a frozen tree of dataclasses, the config of a task.
         files: YAML; the `config.yaml` of a run will do.
-        fields: options, `--fit_clip.lr 1e-3` and so on; `--help` and `--print_config` end the program.
+        words: options, `--fit.lr 1e-3` and so on; `--print_config` ends the program.
 
     Raises:
         CondgenError: a key is unknown, a value of the wrong type, or a file is no YAML; the message names it.
     """
-    names = dotted(dataclasses.asdict(base))
+    names, kind = renamed.flat(dataclasses.asdict(base)).keys(), getattr(base, "kind", "")
+    given: list[str] = []
     for file in files:
-        check_file(file, [*names, "recipe"])
+        config = renamed.run_config(read_yaml(file), names, kind)
+        for key in renamed.flat(config):
+            if key not in (*names, "recipe"):
+                raise CondgenError(f"{file} has an unknown key {key}.{suggest(key, names)}")
+        given += ["--config", json.dumps(config)]
     parser = config_parser(recipe, base)
     try:
-        parsed = parser.parse_args([*(word for file in files for word in ("--config", str(file))), *fields])
+        parsed = parser.parse_args([*given, *present_options(words, names, kind)])
     except argparse.ArgumentError as error:
         raise CondgenError(f"{explain(str(error), names)} See condgen train {recipe} --help.") from None
     if parsed.recipe != recipe:
         raise CondgenError(f"The config is that of the recipe {parsed.recipe}, not of {recipe}.")
     built = parser.instantiate(parsed)
-    return type(base)(**{field.name: built[field.name] for field in dataclasses.fields(base)})
+    fields = [field.name for field in dataclasses.fields(base) if field.name in built]
+    return dataclasses.replace(base, **{name: built[name] for name in fields})
 
 
-def config_parser(recipe: str, base):
+def present_options(words: list[str], names: Collection[str], kind: str) -> list[str]:
+    """Options with their present names; warns of the earlier ones, and leaves out those of other kinds of models."""
+    out: list[str] = []
+    words = list(words)
+    per_kind = renamed.has_sections_per_kind(word[2:] for word in words if word.startswith("--"))
+    while words:
+        option, equals, value = (word := words.pop(0)).partition("=")
+        new = renamed.run_option(option[2:], names, kind, per_kind) if option.startswith("--") else None
+        if new is None or new == option[2:]:
+            out.append(word)
+            continue
+        if new:
+            out.append(f"--{new}{equals}{renamed.run_value(new, value)}")
+            if not equals and words:
+                words[0] = renamed.run_value(new, words[0])
+            if option != "--data":
+                say(f"warning: {option} is now called --{new}")
+            continue
+        say(f"warning: {option} is an option of another kind of model; it has no effect here")
+        if not equals and words and not words[0].startswith("--"):
+            words.pop(0)
+    return out
+
+
+def config_parser(recipe: str, base: Any):
     """A jsonargparse parser with an option for every field, whose defaults are those of `base`."""
     from jsonargparse import SUPPRESS, ArgumentParser
 
     parser = ArgumentParser(
-        prog=f"condgen train {recipe}",
-        usage=USAGE.replace("RECIPE", recipe),
-        description="-o RUN: folder of the run, made if missing. --size S: one of the recipe's sizes. --config FILE: "
-        "YAML with any of the fields below, several may be given; options go before files. Lists are written '[1, 2]'.",
-        exit_on_error=False,
-        allow_abbrev=False,
-        default_env=False,
+        prog=f"condgen train {recipe}", exit_on_error=False, allow_abbrev=False, default_env=False, add_help=False
     )
     parser.add_argument("--config", action="config", help=SUPPRESS)
     parser.add_argument("--recipe", default=recipe, help=SUPPRESS)
-    parser.add_class_arguments(type(base), None)
-    parser.set_defaults(dataclasses.asdict(base))
+    values = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    sections = {name: value for name, value in values.items() if dataclasses.is_dataclass(value)}
+    absent = {name for name, value in values.items() if value is None}
+    parser.add_class_arguments(type(base), None, skip=absent | sections.keys())
+    for name, value in sections.items():
+        parser.add_class_arguments(type(value), name)
+    parser.set_defaults({name: value for name, value in dataclasses.asdict(base).items() if name not in absent})
     return parser
 
 
-def dotted(config: dict, prefix: str = "") -> list[str]:
-    """The names of all leaves: {'fit': {'lr': 1}} -> ['fit.lr']."""
-    names = []
-    for key, value in config.items():
-        names += dotted(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"{prefix}{key}"]
-    return names
-
-
-def check_file(path: Path, names: list[str]) -> None:
-    """Raises `CondgenError` when a file is no YAML of known keys."""
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys of a YAML file; `CondgenError` where it has none."""
     import yaml
 
     try:
@@ -126,19 +173,17 @@ def check_file(path: Path, names: list[str]) -> None:
         raise CondgenError(f"{path} is not YAML ({' '.join(str(error).split())}).") from None
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise CondgenError(f"{path} is no config. Expected lines such as `minutes: 10`.")
-    for key in dotted(config):
-        if key not in names:
-            raise CondgenError(f"{path} has an unknown key {key}.{suggest(key, names)}")
+    return config
 
 
-def suggest(name: str, names: list[str], prefix: str = "") -> str:
+def suggest(name: str, names: Collection[str], prefix: str = "") -> str:
     """' Did you mean ...?': fields of that name in any part of the config, else the closest one."""
     same = [known for known in names if known.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
     close = same or difflib.get_close_matches(name, names, n=1)
     return f" Did you mean {' or '.join(prefix + known for known in close)}?" if close else ""
 
 
-def explain(message: str, names: list[str]) -> str:
+def explain(message: str, names: Collection[str]) -> str:
     """jsonargparse's message as one of ours."""
     if found := re.search(r"unrecognized arguments: (.*)", message, re.S):
         words = found[1].split()

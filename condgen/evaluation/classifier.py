@@ -149,7 +149,7 @@ def train_classifier(
     shift = max(1, round(fit.shift * data.size)) if fit.shift else 0
     batches = LabelBatches(data, batch, fit.seed, shift, fit.flip, distributed.rank(), distributed.world())
     images = max(min(fit.images, fit.epochs * len(data)), batch)
-    trainer = Trainer(training, batches, FitConfig(images=images, batch=batch, lr=fit.lr), fit.seed)
+    trainer = Trainer(training, batches, FitConfig(total_images=images, batch=batch, lr=fit.lr), fit.seed)
     with torch.random.fork_rng(devices=[]):
         for step in trainer:
             if step.count % 50 == 0:

@@ -84,7 +84,7 @@ def finetune(
     device = next(extractor.parameters()).device
     training = FineTuning(extractor.cpu(), probe, to_float(pixels[:2]))
     batches = LabelBatches(data, BATCH, seed, data.size // 14, False, distributed.rank(), distributed.world())
-    config = FitConfig(images=images, batch=BATCH, lr=LR, warmup=0.1, optimiser="adamw", ema=0)
+    config = FitConfig(total_images=images, batch=BATCH, lr=LR, warmup=0.1, optimiser="adamw", ema_gamma=0)
     with torch.random.fork_rng(devices=[]):
         trainer = Trainer(training, batches, config, seed)
         for _ in trainer:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import yaml
 
+from condgen.files.renamed import flat
+
 LICENCE_OF_SCENES = "MIT, as condgen itself; the training images are drawn by it."
 LICENCE_OF_DATA = "that of the training images applies; name it here before you share the model."
 
 
-def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -> str:
+def write_card(model, recipe: str, base, config, metrics: Path, num_images: int) -> str:
     """Markdown with the header that model hubs read.
 
     Args:
@@ -23,7 +25,7 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
         base: the config of the recipe as it stands in the table.
         config: the config of the run.
         metrics: `metrics.jsonl` of the run.
-        pictures: number of training images.
+        num_images: number of training images.
     """
     header = yaml.safe_dump(
         {"library_name": "condgen", "pipeline_tag": model.hub_task, "tags": list(model.tags)},
@@ -39,9 +41,9 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
         "",
         f"{model.stack} at {model.size} x {model.size} pixels, trained from scratch by condgen's recipe `{recipe}`.",
         "",
-        f"- **Data**: {model.about.get('data')}, {pictures:,} training images.",
-        f"- **Licence**: {LICENCE_OF_SCENES if not config.data else LICENCE_OF_DATA}",
-        *_brought(config),
+        f"- **Data**: {model.about.get('data')}, {num_images:,} training images.",
+        f"- **Licence**: {LICENCE_OF_SCENES if not config.data.path else LICENCE_OF_DATA}",
+        *_pretrained(config),
         "- **Weights**: safetensors; of priors, decoders and translators 16 bits, of all else 32; computed with 32.",
         f"- **Command**: `{command(recipe, base, config)}`",
         "",
@@ -62,19 +64,20 @@ def write_card(model, recipe: str, base, config, metrics: Path, pictures: int) -
 def _shareable(config) -> dict:
     """The config as plain values, without paths on the machine that trained."""
     plain = json.loads(json.dumps(asdict(config)))
-    return plain | {"data": "DATA" if plain["data"] else "", **_folder_names(config)}
+    plain["data"]["path"] = "DATA" if plain["data"]["path"] else ""
+    return plain | _folder_names(config)
 
 
 def _folder_names(config) -> dict[str, str]:
-    paths = {name: getattr(config, name) for name in ("start", "embeds") if hasattr(config, name)}
+    paths = {name: getattr(config, name) for name in ("init_from", "embeds") if hasattr(config, name)}
     names = {name: Path(path).resolve().name if path else "" for name, path in paths.items()}
-    return names | {n: _encoder_name(getattr(config, n)) for n in ("encoder", "text") if hasattr(config, n)}
+    return names | {n: _encoder_name(getattr(config, n)) for n in ("encoder", "text_tower") if hasattr(config, n)}
 
 
-def _brought(config) -> list[str]:
-    """A line about what was not trained from nothing."""
-    names = [_encoder_name(getattr(config, name)) for name in ("encoder", "text") if getattr(config, name, "")]
-    return [f"- **Brought along**: {', '.join(names)}, whose own licence holds too."] if names else []
+def _pretrained(config) -> list[str]:
+    """A line about what was not trained from scratch."""
+    names = [_encoder_name(getattr(config, name)) for name in ("encoder", "text_tower") if getattr(config, name, "")]
+    return [f"- **Pretrained**: {', '.join(names)}, whose own licence holds too."] if names else []
 
 
 def _encoder_name(name: str) -> str:
@@ -85,24 +88,21 @@ def _encoder_name(name: str) -> str:
 
 
 def command(recipe: str, base, config) -> str:
-    """The command that trains this again, without the fields that are as the recipe has them.
+    """The command that trains this again, without the options that are as the recipe has them.
 
-    A run that started from another names the folder of that one, and its stage, for `minutes` are all its own then;
-    without a start the stage is but the last of several commands.
+    A run that started from another names its folder, and its stage, for `minutes` are then all for that stage;
+    otherwise the stage is only the last of several commands.
     """
-    before, own = _flat(asdict(base)), _flat(asdict(config)) | _folder_names(config)
-    unsaid = ("data",) if own.get("start") else ("data", "stage")
-    changed = {k: v for k, v in own.items() if before[k] != v and k not in unsaid}
-    flags = [f"--{k} {shlex.quote(str(list(v) if isinstance(v, tuple) else v))}" for k, v in changed.items()]
-    data = ["--data DATA"] if config.data != base.data else []
+    kind = getattr(config, "kind", None)
+    other_kind = kind != getattr(base, "kind", None)
+    before = flat(asdict(base.with_kind(kind) if other_kind else base))
+    now = flat(asdict(config)) | _folder_names(config)
+    hidden = ("data.path",) if now.get("init_from") else ("data.path", "stage")
+    changed = {k: v for k, v in now.items() if before.get(k) != v and k not in hidden}
+    changed |= {"kind": kind} if other_kind else {}
+    flags = [f"--{k} {shlex.quote(str(v))}" for k, v in changed.items()]
+    data = ["--data DATA"] if config.data.path != base.data.path else []
     return " ".join([f"condgen train {recipe} -o RUN", *data, *flags])
-
-
-def _flat(config: dict, prefix: str = "") -> dict:
-    out = {}
-    for key, value in config.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return out
 
 
 def _stages(metrics: Path) -> dict[str, dict]:

@@ -5,6 +5,7 @@ Readers of weights, configs, indices, runs and command lines call these function
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 CLASSES = {"Normaliser": "EmbeddingNormalizer", "LabelToImage": "ClassToImage"}
@@ -57,6 +58,34 @@ OPTIONS = {
 """Options of the command line, by present command."""
 
 
+RUN_FIELDS = {
+    "data": "data.path", "images": "total_images", "watch": "eval_count", "weak": "autoguidance_fraction",
+    "start": "init_from", "way": "kind", "method": "kind", "text": "text_tower", "label": "label_column",
+    "val": "validation_split", "flip": "random_flip",
+}  # fmt: skip
+"""Options of a training run that are in no section."""
+RUN_SECTIONS = {"pictures": "data"} | {
+    f"fit_{stage}": "fit" for stage in ("autoencoder", "gan", "selfsup", "translation", "clip", "decoder")
+}
+"""Sections of the options of a training run; `fit_clip` and `fit_decoder` keep their names in text-to-image runs."""
+DATA_FIELDS = READING_FIELDS | {
+    "use": "split", "shift": "random_shift", "flip": "random_flip", "drawn": "num_samples",
+}  # fmt: skip
+FIT_FIELDS = {"clip": "max_grad_norm", "images": "total_images", "ema": "ema_gamma", "decay_from": "decay_start"}
+OBJECTIVE_FIELDS = {
+    "told": "conditioning", "guessed": "prior_sample_prob", "both": "drop_all", "z": "drop_embed",
+    "words": "drop_text", "each": "drop_attr",
+}  # fmt: skip
+RUN_KINDS = {
+    "decoder": ("diffusion", "decoder"), "cgan": ("cgan", "decoder"), "cvae": ("cvae", "decoder"),
+    "cgan_objective": ("cgan", "objective"), "cvae_objective": ("cvae", "objective"),
+    "paired": ("paired", "objective"), "unpaired": ("unpaired", "objective"),
+}  # fmt: skip
+"""Sections that a run had for every kind of model -> the kind, and the section that a run of this kind has."""
+RUN_VALUES = {"decoder_objective.conditioning": {"image": "image_embed", "text": "text_embed"}}
+"""Present name of an option -> its values that have other names now."""
+
+
 def class_name(name: Any) -> Any:
     """The present name of a class."""
     return CLASSES.get(name, name) if isinstance(name, str) else name
@@ -92,3 +121,77 @@ def manifest(values: Any) -> Any:
 def tensor_name(name: str) -> str:
     """The name of a tensor of a state dict."""
     return ".".join(MODULES.get(part, part) for part in name.split("."))
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one: {"fit": {"lr": 1}} -> {"fit.lr": 1}; tuples become lists, as in YAML."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            out |= flat(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def nested(values: dict[str, Any]) -> dict[str, Any]:
+    """The opposite of `flat`."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        place = out
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return out
+
+
+def run_option(name: str, names: Collection[str], kind: str = "", per_kind: bool = True) -> str:
+    """The present name of an option of a training run, `fit.lr`; empty if it belongs to another kind of model.
+
+    Args:
+        names: the options that the run has.
+        kind: its kind of model.
+        per_kind: whether the name comes from a run with sections for every kind, where `decoder` is of the diffusion
+            decoder.
+    """
+    section, _, leaf = name.rpartition(".")
+    if name == "decoder_objective.layout":
+        return "objective.layout" if kind == "diffusion" else ""
+    if section in RUN_KINDS and (section != "decoder" or per_kind):
+        of_kind, section = RUN_KINDS[section]
+        return f"{section}.{leaf}" if of_kind == kind else ""
+    if name in names:
+        return name
+    if not section:
+        return RUN_FIELDS.get(name, name) if RUN_FIELDS.get(name) in names else name
+    leaves = {"pictures": DATA_FIELDS, "decoder_objective": OBJECTIVE_FIELDS}.get(section, FIT_FIELDS)
+    for one in (section, RUN_SECTIONS.get(section, section)):
+        for new in (leaves.get(leaf, leaf), leaf):
+            if f"{one}.{new}" in names:
+                return f"{one}.{new}"
+    return name
+
+
+def has_sections_per_kind(names: Iterable[str]) -> bool:
+    """Whether options come from a run with sections for every kind of model."""
+    return any(name.partition(".")[0] in RUN_KINDS.keys() - {"decoder"} for name in names)
+
+
+def run_config(values: dict[str, Any], names: Collection[str], kind: str = "") -> dict[str, Any]:
+    """The YAML of a training run with present names; options of other kinds of models are left out.
+
+    Args:
+        names: the options that the run has, `fit.lr` and so on.
+        kind: its kind of model, where the values name none.
+    """
+    old = flat(values)
+    kind = next((old[name] for name in ("kind", "way", "method") if isinstance(old.get(name), str)), kind)
+    per_kind = has_sections_per_kind(old)
+    new = {run_option(name, names, kind, per_kind): value for name, value in old.items()}
+    return nested({name: run_value(name, value) for name, value in new.items() if name})
+
+
+def run_value(name: str, value: Any) -> Any:
+    """The present name of a value of an option."""
+    return RUN_VALUES.get(name, {}).get(value, value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""The table: name -> data + model + training. The only room that knows every class that can be trained.
+"""The table of recipes: name -> data, model and training.
 
 train("scenes32", "runs/scenes")                         # the model of the package
 train("captions", "runs/mine", RECIPES["captions"].config("small", data="my/folder"))
@@ -7,50 +7,41 @@ train("captions", "runs/mine", RECIPES["captions"].config("small", data="my/fold
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from condgen.configs import (
-    AutoencoderTaskConfig,
-    ClassToImageTaskConfig,
-    ClipTaskConfig,
-    GanTaskConfig,
-    SelfsupTaskConfig,
-    TextToImageTaskConfig,
-    TranslationTaskConfig,
-)
 from condgen.contracts import CondgenError
 from condgen.files.weights import fingerprint
 from condgen.recipes.autoencoders import AUTOENCODERS
 from condgen.recipes.encoders import ENCODERS
 from condgen.recipes.gans import GANS
-from condgen.recipes.generators import PAINTING
+from condgen.recipes.generators import GENERATORS
 from condgen.recipes.table import Recipe
 from condgen.recipes.translation import TRANSLATION
-from condgen.training.trainer import FitConfig
+from condgen.tasks import base
+from condgen.tasks.autoencoder import AutoencoderTask
+from condgen.tasks.class_to_image import ClassToImageTask
+from condgen.tasks.clip import ClipTask
+from condgen.tasks.gan import GanTask
+from condgen.tasks.selfsup import SelfsupTask
+from condgen.tasks.text_to_image import TextToImageTask
+from condgen.tasks.translation import TranslationTask
 
 if TYPE_CHECKING:
     from condgen.contracts import Encoder
     from condgen.encoders.tokenizer import Tokenizer
     from condgen.pipelines.class_to_image import ClassToImage
 
-RECIPES: dict[str, Recipe] = PAINTING | ENCODERS | AUTOENCODERS | GANS | TRANSLATION
-RUNS: dict[type, tuple[str, str]] = {
-    TextToImageTaskConfig: ("captioned images", "condgen.tasks.text_to_image:TextToImageTask"),
-    ClassToImageTaskConfig: ("labelled images", "condgen.tasks.class_to_image:ClassToImageTask"),
-    ClipTaskConfig: ("images with captions or labels", "condgen.tasks.clip:ClipTask"),
-    SelfsupTaskConfig: ("pictures", "condgen.tasks.selfsup:SelfsupTask"),
-    AutoencoderTaskConfig: ("pictures", "condgen.tasks.autoencoder:AutoencoderTask"),
-    GanTaskConfig: ("pictures", "condgen.tasks.gan:GanTask"),
-    TranslationTaskConfig: ("images of two kinds", "condgen.tasks.translation:TranslationTask"),
-}
-"""Config of a recipe -> what it learns from, and the class of its run."""
-SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
-"""How `minutes` is shared out over the stages."""
+RECIPES: dict[str, Recipe] = GENERATORS | ENCODERS | AUTOENCODERS | GANS | TRANSLATION
+TASKS: dict[type, type[base.Task]] = {
+    task.config_class: task
+    for task in (
+        TextToImageTask, ClassToImageTask, ClipTask, SelfsupTask, AutoencoderTask, GanTask, TranslationTask,
+    )
+}  # fmt: skip
+"""Class of a config -> the task that trains it."""
 
 
 def find_recipe(name: str) -> Recipe:
@@ -65,61 +56,46 @@ def find_recipe(name: str) -> Recipe:
 def train(
     recipe: str,
     out: Path | str,
-    config: object | None = None,
+    config: Any | None = None,
     measure: Callable[[ClassToImage], dict[str, float]] | None = None,
     encoder: tuple[Encoder, Tokenizer] | None = None,
 ) -> Path:
-    """Trains encoder, priors and decoder in order, or a decoder by labels, and exports the model; gives its folder.
-
-    The same call again goes on from the last checkpoint.
+    """Trains the model of a recipe, and gives its folder. The same call again goes on from the last checkpoint.
 
     Args:
         recipe: a name from RECIPES.
-        out: the run's folder: config, metrics, curves, sample sheets, checkpoints, and at the end `model/`.
+        out: the run folder: config, metrics, curves, sample sheets, checkpoints, and at the end `model/`.
         config: by default that of the recipe.
-        measure: of recipes by label: gives numbers about the model so far, logged whenever a sample sheet is painted.
-        encoder: of recipes from words to image: a net of your own and its tokenizer, which keep the contract of
-            `contracts.Encoder`, to train priors and decoder on. `TextToImage.load` wants them again.
+        measure: for class-to-image: gives scores of the model so far, logged with every sample sheet.
+        encoder: for text-to-image: a network of your own and its tokenizer, which keep the contract of
+            `contracts.Encoder`, to train priors and decoder on. `TextToImage.load` needs them again.
 
     Raises:
         CondgenError: unknown recipe, no data, unusable data, or a folder of another run.
     """
     chosen = find_recipe(recipe)
     config = config or chosen.config()
+    task = TASKS[type(config)]
+    extra: dict[str, Any] = {}
     if encoder:
-        if not isinstance(config, TextToImageTaskConfig):
+        if task is not TextToImageTask:
             raise CondgenError(f"The recipe {recipe} trains no prior and no decoder on an encoder: leave it out.")
-        config = replace(config, encoder=f"given, of space {fingerprint(encoder[0])}")
-    if measure and not isinstance(config, ClassToImageTaskConfig):
-        raise CondgenError(f"The recipe {recipe} paints no labels, which could be measured: leave it out.")
-    what, place = RUNS[type(config)]
-    drawn = isinstance(config, TextToImageTaskConfig) and config.embeds and config.stage == "prior"
-    drawn = drawn or (isinstance(config, TranslationTaskConfig) and not chosen.needs_data)
-    if (chosen.needs_data or not isinstance(config, TextToImageTaskConfig)) and not config.data and not drawn:
-        raise CondgenError(f"The recipe {recipe} needs {what}: give their folder, table or shards with --data.")
-    if isinstance(config, TextToImageTaskConfig):
-        if not chosen.needs_data and config.data:
-            raise CondgenError(f"The recipe {recipe} draws its own data. For {config.data} use the recipe captions.")
-        size = config.pictures.size
-        if size < 16 or size & (size - 1):
-            raise CondgenError(f"pictures.size must be a power of two from 16, got {size}.")
-    module, _, name = place.partition(":")
-    run = getattr(importlib.import_module(module), name)
-    more = {"measure": measure} if measure else {"given": encoder} if encoder else {}
-    return run(recipe, chosen, Path(out), config, partial(bounded, config, chosen), **more).train()
+        config, extra = replace(config, encoder=f"given, of space {fingerprint(encoder[0])}"), {"given": encoder}
+    if measure:
+        if task is not ClassToImageTask:
+            raise CondgenError(f"The recipe {recipe} generates no labels that could be measured: leave it out.")
+        extra = {"measure": measure}
+    _check_data(recipe, chosen, config)
+    return base.train(task(recipe, chosen, Path(out), config, **extra))
 
 
-def bounded(config, recipe: Recipe, stage: str, fit: FitConfig, parts: int = 1) -> FitConfig:
-    """The fit of a stage under the run's `minutes` and `images`; `parts` trainings share the stage's time.
-
-    Under `minutes` time alone decides and the learning rate follows it, unless a number of images was given too.
-    """
-    share = SHARES[stage] if isinstance(config, TextToImageTaskConfig) and config.stage == "all" else 1.0
-    if share < 1 and config.encoder:
-        share /= 1 - SHARES["clip"]
-    minutes = config.minutes * share / parts if config.minutes else fit.minutes
-    images = min(fit.images, config.images) if config.images else fit.images
-    usual = [recipe.base, *(size(recipe.base) for size in recipe.sizes.values())]
-    if config.minutes and not config.images and fit.images in [getattr(c, f"fit_{stage}").images for c in usual]:
-        images = 10**12
-    return replace(fit, minutes=minutes, images=images)
+def _check_data(name: str, recipe: Recipe, config: Any) -> None:
+    task, path, is_text = TASKS[type(config)], config.data.path, isinstance(config, TextToImageTask.config_class)
+    if is_text and path and not recipe.needs_data:
+        raise CondgenError(f"The recipe {name} draws its own data. For {path} use the recipe captions.")
+    stored = is_text and config.embeds and config.stage == "prior"
+    drawn = not recipe.needs_data and (is_text or task is TranslationTask)
+    if not (path or stored or drawn):
+        raise CondgenError(f"The recipe {name} needs {task.needs}: give their folder, table or shards with --data.")
+    if is_text and (config.data.size < 16 or config.data.size & (config.data.size - 1)):
+        raise CondgenError(f"data.size must be a power of two from 16, got {config.data.size}.")

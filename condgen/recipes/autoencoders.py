@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from condgen.baselines.autoencoders import AutoencoderConfig, AutoencoderObjective
-from condgen.configs import AutoencoderTaskConfig
-from condgen.configs.data import AnyPictures
+from condgen.data.configs import ImageData
 from condgen.recipes.table import SPACES, Recipe
+from condgen.tasks.autoencoder import AutoencoderTaskConfig
 from condgen.training.trainer import FitConfig
 
-FIT = FitConfig(images=1_000_000, batch=128, lr=3e-3, weight_decay=0.0, decay_from=0.0, schedule="cosine")
+FIT = FitConfig(total_images=1_000_000, batch=128, lr=3e-3, weight_decay=0.0, decay_start=0.0, schedule="cosine")
 FIT_MLP = replace(FIT, optimiser="adamw", lr=1e-3, beta_2=0.999)
 """Of layers that are fully connected: on their large matrices a step of Muon costs more than twenty of AdamW."""
 KINDS = {
@@ -51,11 +51,10 @@ def _of_kind(collection: str, kind: str) -> AutoencoderTaskConfig:
     noise = AutoencoderObjective(noise="gaussian", strength=0.5) if kind == "dae" else AutoencoderObjective()
     fit = {"linear": replace(FIT, lr=5e-2, batch=256), "mlp": FIT_MLP, "conv": FIT}[body]
     return AutoencoderTaskConfig(
-        data=OWN.get(collection, ""),
-        pictures=AnyPictures(image_channels=3) if collection == "cifar10" else AnyPictures(),
+        data=ImageData(OWN.get(collection, ""), image_channels=3 if collection == "cifar10" else 0),
         autoencoder=shape,
         objective=AutoencoderObjective(beta=4.0) if beta else noise,
-        fit_autoencoder=fit,
+        fit=fit,
     )
 
 
@@ -64,7 +63,7 @@ def _binary() -> AutoencoderTaskConfig:
     shape = AutoencoderConfig(
         body="mlp", latent=40, hidden=(512, 512), variational=True, likelihood="bernoulli", binary=True
     )
-    return AutoencoderTaskConfig(autoencoder=shape, fit_autoencoder=replace(FIT_MLP, images=12_000_000))
+    return AutoencoderTaskConfig(autoencoder=shape, fit=replace(FIT_MLP, total_images=12_000_000))
 
 
 AUTOENCODERS: dict[str, Recipe] = {

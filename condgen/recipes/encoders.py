@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from condgen.configs import ClipTaskConfig, Pictures, SelfsupTaskConfig
+from condgen.data.configs import CaptionData
 from condgen.encoders.backbones import BackboneConfig
 from condgen.encoders.clip import CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective
 from condgen.recipes.table import ENCODERS as FAMILY
 from condgen.recipes.table import Recipe
+from condgen.tasks.clip import ClipTaskConfig
+from condgen.tasks.selfsup import SelfsupTaskConfig
 from condgen.training.trainer import FitConfig
 
 _CLIP = ClipTaskConfig(
     clip=CLIPConfig(image="resnet", text="clip", image_width=32, image_depth=1),
     clip_objective=ClipObjective(negatives=0, caption=0.0),
-    fit_clip=FitConfig(
-        images=2_000_000, batch=128, lr=1e-3, weight_decay=0.05, beta_2=0.98, decay_from=0.0, schedule="cosine"
+    fit=FitConfig(
+        total_images=2_000_000, batch=128, lr=1e-3, weight_decay=0.05, beta_2=0.98, decay_start=0.0, schedule="cosine"
     ),
 )
 
@@ -33,19 +35,19 @@ def _patch_base(c: ClipTaskConfig) -> ClipTaskConfig:
         image="patch", text="clip", image_width=384, text_width=384, embed_dim=384, depth=12, heads=6, patch=16,
         vocab=32_000, context=0,
     )  # fmt: skip
-    fit = replace(c.fit_clip, images=100_000_000, batch=1024, lr=5e-4, optimiser="adamw")
-    return replace(c, pictures=Pictures(size=224), clip=shape, fit_clip=fit)
+    fit = replace(c.fit, total_images=100_000_000, batch=1024, lr=5e-4, optimiser="adamw")
+    return replace(c, data=CaptionData(size=224), clip=shape, fit=fit)
 
 
 _SELFSUP = SelfsupTaskConfig(
-    fit_selfsup=FitConfig(images=5_000_000, batch=256, lr=1e-2, decay_from=0.0, schedule="cosine")
+    fit=FitConfig(total_images=5_000_000, batch=256, lr=1e-2, decay_start=0.0, schedule="cosine")
 )
 
 
 def _resnet18(c: SelfsupTaskConfig) -> SelfsupTaskConfig:
     """A ResNet-18 whose stem leaves small images whole, for GPUs."""
-    fit = replace(c.fit_selfsup, images=10_000_000, batch=512)
-    return replace(c, backbone=BackboneConfig(width=64, depth=2, patch=1, stages=4), fit_selfsup=fit)
+    fit = replace(c.fit, total_images=10_000_000, batch=512)
+    return replace(c, backbone=BackboneConfig(width=64, depth=2, patch=1, stages=4), fit=fit)
 
 
 ENCODERS: dict[str, Recipe] = {
@@ -58,7 +60,7 @@ ENCODERS: dict[str, Recipe] = {
     ),
     "selfsup": Recipe(
         FAMILY,
-        "images alone to features, by --method simclr, moco or instance; --data is images of any kind",
+        "images alone to features, by --kind simclr, moco or instance; --data is images of any kind",
         _SELFSUP,
         sizes={"resnet18": _resnet18},
         needs_data=True,

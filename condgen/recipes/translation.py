@@ -4,39 +4,44 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from condgen.configs import GeneratorNetConfig, TranslationTaskConfig, TwoSides
+from condgen.baselines.translation import UnpairedObjective
+from condgen.data.configs import SidesData
 from condgen.recipes.table import TRANSLATION as FAMILY
 from condgen.recipes.table import Recipe
+from condgen.tasks.translation import GeneratorNetConfig, TranslationTaskConfig
 from condgen.training.trainer import FitConfig
 
 _FIT = FitConfig(
-    images=300_000, batch=8, lr=1e-3, optimiser="adamw", weight_decay=0.0, beta_1=0.5, beta_2=0.999, clip=1000.0
+    total_images=300_000, batch=8, lr=1e-3, optimiser="adamw", weight_decay=0.0, beta_1=0.5, beta_2=0.999,
+    max_grad_norm=1000.0,
 )  # fmt: skip
-_PAIRED = TranslationTaskConfig(fit_translation=_FIT)
+_PAIRED = TranslationTaskConfig(fit=_FIT)
 _UNPAIRED = TranslationTaskConfig(
-    way="unpaired", net=GeneratorNetConfig(kind="resnet"), fit_translation=replace(_FIT, images=150_000)
+    kind="unpaired",
+    objective=UnpairedObjective(),
+    net=GeneratorNetConfig(kind="resnet"),
+    fit=replace(_FIT, total_images=150_000),
 )
 
 
 def _drawn(origin: str, base: TranslationTaskConfig = _PAIRED) -> TranslationTaskConfig:
     """Of pairs that are made here, small enough to need no shifts."""
-    return replace(base, pictures=TwoSides(origin=origin, size=32, shift=0))
+    return replace(base, data=SidesData(origin=origin, size=32, random_shift=0))
 
 
 def _emoji(
-    a: str, where_a: str, where_b: str, names: tuple[str, str], base: TranslationTaskConfig
+    a: str, filter_a: str, filter_b: str, names: tuple[str, str], base: TranslationTaskConfig
 ) -> TranslationTaskConfig:
     table = "emoji-base.parquet"
-    sides = TwoSides(a=a or table, b=table, where_a=where_a, where_b=where_b, match="base", names=names)
-    return replace(base, pictures=sides)
+    sides = SidesData(a=a or table, b=table, filter_a=filter_a, filter_b=filter_b, match="base", names=names)
+    return replace(base, data=sides)
 
 
 def _classic(c: TranslationTaskConfig) -> TranslationTaskConfig:
     """The nets and the pace of the papers, for GPUs."""
-    net = replace(c.net, width=64, blocks=6, norm="instance", dropout=0.5 if c.way == "paired" else 0.0)
-    paired, unpaired = replace(c.paired, critic=64), replace(c.unpaired, critic=64)
-    fit = replace(c.fit_translation, batch=1, lr=2e-4, ema=0.0, images=200 * 1000)
-    return replace(c, net=net, paired=paired, unpaired=unpaired, fit_translation=fit)
+    net = replace(c.net, width=64, blocks=6, norm="instance", dropout=0.5 if c.kind == "paired" else 0.0)
+    fit = replace(c.fit, batch=1, lr=2e-4, ema_gamma=0.0, total_images=200 * 1000)
+    return replace(c, net=net, objective=replace(c.objective, critic=64), fit=fit)
 
 
 _SIZES = {"classic": _classic}

@@ -1,8 +1,9 @@
-"""One run of an autoencoder: images alone, a code, a way back, and a sampler after the fact."""
+"""Trains autoencoders on images; a mixture of normals is fitted to the latents afterwards, to sample from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,107 +14,121 @@ from torch import Tensor, nn
 from condgen import distributed
 from condgen.baselines.autoencoders import (
     Autoencoder,
+    AutoencoderConfig,
+    AutoencoderObjective,
     AutoencoderTraining,
     calibrate,
     corrupt,
 )
 from condgen.baselines.mixture import fit_mixture
-from condgen.contracts import Batch
+from condgen.contracts import Batch, CondgenError, limited
 from condgen.data.batches.captions import to_float
 from condgen.data.batches.order import held_out
+from condgen.data.configs import ImageData
 from condgen.data.datasets.labels import LabelBatches, LabelledImages
-from condgen.data.sources.open_images import open_any
 from condgen.evaluation.autoencoder import bound
 from condgen.metrics.image_quality import psnr
 from condgen.nn.specs import ImageSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
-from condgen.tasks.base import Sheet, Task
-from condgen.tasks.dry_run import dry_run_autoencoder
+from condgen.tasks.base import Scores, Sheet, SingleStageTask, TaskConfig
+from condgen.tasks.dry_run import dry_run, images
+from condgen.training.trainer import FitConfig
 
-HELD, FITTED = 2_000, 20_000
-"""Images held out of training to judge by, at most, and codes that the mixture is fitted to."""
+MAX_HELD_OUT, MAX_FITTED = 2_000, 20_000
+"""Most images held out for validation, and most latents that the mixture is fitted to."""
 
 
-class AutoencoderTask(Task):
-    """Args: see `Task`; config is a `configs.Autoencoding`."""
+@dataclass(frozen=True)
+class AutoencoderTaskConfig(TaskConfig):
+    """Options of the training of an autoencoder.
 
-    stage = "autoencoder"
+    Args:
+        components: normals of the mixture that new latents are drawn from, fitted after training; 0 fits none.
+    """
 
-    def prepare(self) -> None:
-        dry_run_autoencoder(self.config, self.data.size, self.data.image_channels)
+    eval_count: int = limited(6, low=0)
+    components: int = limited(10, low=0)
+    data: ImageData = field(default_factory=ImageData)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    objective: AutoencoderObjective = field(default_factory=AutoencoderObjective)
+    fit: FitConfig = field(default_factory=FitConfig)
 
-    # the data
 
-    def reading(self) -> dict[str, Any]:
-        return self.config.pictures.reading()
+class AutoencoderTask(SingleStageTask):
+    """Args: see `Task`."""
+
+    config_class, needs, stage = AutoencoderTaskConfig, "images", "autoencoder"
+
+    def check(self) -> None:
+        c, (size, channels) = self.config, (self.data.size, self.data.image_channels)
+        if c.objective.noise == "masking" and not 0 <= c.objective.strength <= 1:
+            raise CondgenError(f"--objective.strength is {c.objective.strength}; masking takes a share from 0 to 1.")
+        if c.autoencoder.binary and c.autoencoder.likelihood != "bernoulli":
+            raise CondgenError("--autoencoder.binary makes pixels black or white: their likelihood is bernoulli.")
+
+        def build() -> tuple[nn.Module, Batch]:
+            net = Autoencoder(c.autoencoder, ImageSpec(size, channels))
+            return AutoencoderTraining(net, c.objective), {"image": images(size, channels)}
+
+        dry_run(c, {"autoencoder": build})
 
     @cached_property
-    def _opened(self) -> tuple[LabelledImages, LabelledImages | None]:
+    def splits(self) -> tuple[LabelledImages, LabelledImages | None]:
         """Images to train on, and some held out."""
-        data = open_any(self.config.data, split=self.config.pictures.use, **self.reading())
-        parts = held_out(len(data), 20, HELD, self.config.seed)
+        data = self.config.data.open()
+        parts = held_out(len(data), 20, MAX_HELD_OUT, self.config.seed)
         return (data, None) if parts is None else (data.rows(parts[0]), data.rows(parts[1]))
 
-    @property
-    def data(self) -> LabelledImages:
-        return self._opened[0]
+    def open_data(self) -> LabelledImages:
+        return self.splits[0]
 
-    # the training
-
-    def trainable(self) -> nn.Module:
+    def module(self) -> AutoencoderTraining:
         c = self.config
         torch.manual_seed(c.seed)
         net = Autoencoder(c.autoencoder, ImageSpec(self.data.size, self.data.image_channels))
         calibrate(net, to_float(self.data.images))
         return AutoencoderTraining(net, c.objective)
 
-    def views(self) -> Callable[[int], Batch]:
+    def batches(self) -> Callable[[int], Batch]:
         c = self.config
-        return LabelBatches(
-            self.data, c.fit_autoencoder.batch, c.seed, 0, False, distributed.rank(), distributed.world()
-        )
+        return LabelBatches(self.data, c.fit.batch, c.seed, 0, False, distributed.rank(), distributed.world())
 
     def model(self, trained: nn.Module, about: dict[str, Any]) -> LatentModel:
         return LatentModel(trained.net, about)
 
-    # the judge
-
     @property
     def chooses(self) -> bool:
-        own = self.config.objective
-        by_bound = own.beta == 1 and not own.capacity  # else the bound is not what it is trained for
-        return self._opened[1] is not None and (by_bound or not self.config.autoencoder.variational)
+        objective = self.config.objective
+        trains_bound = objective.beta == 1 and not objective.capacity
+        return self.splits[1] is not None and (trains_bound or not self.config.autoencoder.variational)
 
-    def judge(self, model: LatentModel) -> tuple[dict[str, float], Sheet | None]:
-        """How well held-out images come back, of a variational one the bound before that; and a sheet of them."""
-        data, held = self._opened
+    def evaluate(self, model: LatentModel) -> tuple[Scores, Sheet | None]:
+        """PSNR of held-out images and, of a variational model, the bound on their likelihood."""
+        data, held = self.splits
         rng = torch.Generator().manual_seed(self.config.seed)
-        taken = model.net.binarized(to_float((held or data).images[:HELD]), rng)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            given = corrupt(taken, self.config.objective)
-        back = model.decode(model.encode(given))
-        found = bound(model, taken, rng) if model.variational else {}
-        scores = ({"bound": -found["nll"]} if found else {}) | {"PSNR": psnr(back, taken)} | found
-        return scores, self._sheet(model, taken[:16], given[:16], back[:16])
+        x = model.net.binarized(to_float((held or data).images[:MAX_HELD_OUT]), rng)
+        torch.manual_seed(self.config.seed)
+        noisy = corrupt(x, self.config.objective)
+        back = model.decode(model.encode(noisy))
+        nats = bound(model, x, rng) if model.variational else {}
+        scores = ({"bound": -nats["nll"]} if nats else {}) | {"PSNR": psnr(back, x)} | nats
+        return scores, self._sheet(model, x[:16], noisy[:16], back[:16])
 
-    def _sheet(self, model: LatentModel, pictures: Tensor, given: Tensor, back: Tensor) -> Sheet:
-        """Images, what is made of them where there is noise, and what comes back, eight in a row; and new ones."""
-        noisy = self.config.objective.noise != "none"
-        rows = [("picture", pictures), *([("with noise", given)] if noisy else []), ("comes back", back)]
-        shown: list[tuple[str, Tensor]] = []
-        for start in range(0, len(pictures), 8):
-            shown += [(name, images[start : start + 8]) for name, images in rows]
+    def _sheet(self, model: LatentModel, x: Tensor, noisy: Tensor, back: Tensor) -> Sheet:
+        """Images, with noise where training adds it, and reconstructions, eight in a row; then new images."""
+        noise = [("with noise", noisy)] if self.config.objective.noise != "none" else []
+        rows = [("image", x), *noise, ("reconstruction", back)]
+        shown = [(name, part[i : i + 8]) for i in range(0, len(x), 8) for name, part in rows]
         if model.variational:
             shown.append(("new", model.sample(range(16))))
-        return [one for _, images in shown for one in to_pil(images)], [name for name, i in shown for _ in i]
+        return [one for _, part in shown for one in to_pil(part)], [name for name, part in shown for _ in part]
 
-    def finish(self, best: LatentModel) -> LatentModel:
-        """The mixture, fitted to codes of training images."""
+    def finish(self, model: LatentModel) -> LatentModel:
+        """Fits the mixture to latents of training images."""
         if self.config.components:
-            some = np.random.default_rng(self.config.seed).permutation(len(self.data))[:FITTED]
+            some = np.random.default_rng(self.config.seed).permutation(len(self.data))[:MAX_FITTED]
             rng = torch.Generator().manual_seed(self.config.seed)
-            codes = best.encode(best.net.binarized(to_float(self.data.images[np.sort(some)]), rng))
-            best.mixture = fit_mixture(codes, self.config.components, self.config.seed)
-        return best
+            latents = model.encode(model.net.binarized(to_float(self.data.images[np.sort(some)]), rng))
+            model.mixture = fit_mixture(latents, self.config.components, self.config.seed)
+        return model

@@ -1,17 +1,25 @@
-"""One training run of one stage: data, the best state by what it is good for, a model."""
+"""A training run: a task says what to train on which data, and `train` does the rest.
+
+class GanTask(SingleStageTask):
+    ...
+train(GanTask("digits-gan", RECIPES["digits-gan"], Path("runs/gan"), config))
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError, Trainable
+from condgen.contracts import Batch, CondgenError, Trainable, limited
 from condgen.data.embeddings.compute import digest_of
 from condgen.files import registry
 from condgen.files.card import write_card
@@ -19,146 +27,349 @@ from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.pipelines.auto import load_folder
 from condgen.training import fsdp
 from condgen.training.run_folder import Display, RunFolder, drive, milestones, wants_more
-from condgen.training.trainer import FitConfig, Trainer
-
-
-class Model(Protocol):
-    """What a run of one stage ends in."""
-
-    about: dict[str, Any]
-
-    def save(self, folder: Path | str, card: str = "") -> None:
-        """Writes the model directory, which `load_folder` opens."""
-        ...
-
+from condgen.training.trainer import FitConfig, Step, Trainer
 
 Sheet = tuple[list, list[str]]
-"""PIL images and what stands below them."""
+"""PIL images and the labels below them."""
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """Options that every run has.
+
+    Args:
+        seed: of data order, weights and noise.
+        minutes: limit on the training time of the run, shared by its stages; 0 sets none. Reading data and evaluation
+            come on top.
+        total_images: limit on the images that a stage sees; 0 sets none.
+        eval_count: how many times to evaluate and write a sample sheet.
+        save_every: seconds between checkpoints.
+    """
+
+    seed: int = limited(0, low=0)
+    minutes: float = limited(0.0, low=0)
+    total_images: int = limited(0, low=0)
+    eval_count: int = limited(8, low=0)
+    save_every: float = limited(60.0, low=0)
+
+    def with_kind(self, kind: str, **options: Any) -> TaskConfig:
+        """The config for another kind of model, with the default options of the kind or with those given."""
+        if not hasattr(self, "kind"):
+            raise CondgenError("This recipe trains one kind of model: leave --kind out.")
+        return replace(self, kind=kind, **options)
+
+
+@dataclass
+class Stage:
+    """One module to train.
+
+    Args:
+        name: of its checkpoints, metrics and progress bar.
+        module: with its first weights.
+        batches: step -> this process's part of a batch.
+        fit: how long and how fast.
+        save: writes the trained module to the run folder; called in the first process.
+        validate: evaluates the module at `eval_count` points of the run; called in the first process.
+    """
+
+    name: str
+    module: Trainable
+    batches: Callable[[int], Batch]
+    fit: FitConfig
+    save: Callable[[nn.Module], None]
+    validate: Callable[[nn.Module, Step], None] | None = None
 
 
 class Task:
-    """What runs of one stage share; a subclass says what is trained, on what, and how it is judged.
-
-    The state that is exported is the best one by the first number of `judge`, the last one where that cannot choose: a
-    loss may go on falling after what it is for has got worse.
+    """What is trained, on which data, and what comes of it; a subclass for every kind of model.
 
     Args:
-        name, recipe: which recipe, and its line of the table.
-        root: the run's folder.
-        config: of the recipe's class, with `fit_<stage>`.
-        bound: gives the fit under the run's minutes and images.
+        name, recipe: name of the recipe, and its entry in the table.
+        root: the run folder.
+        config: an instance of `config_class`.
     """
 
-    stage: str
-    chooses: bool = True
-    """Whether `judge` tells which state is the better one; else the last is exported."""
-    data: Any
-    """The training images, opened when they are first asked for."""
+    config_class: ClassVar[type]
+    needs: ClassVar[str]
+    """The data that it learns from, for messages."""
+    next_step: ClassVar[str] = "Choose another folder."
+    """What to do when a finished run is asked to train longer."""
+    cell: ClassVar[int] = 96
+    """Edge of an image on the sample sheets, in pixels."""
+    display: Display
+    run: RunFolder
+    open_files: ExitStack
+    """Closes what the stages hold open."""
 
-    def __init__(self, name: str, recipe, root: Path, config, bound: Callable[[str, FitConfig], FitConfig]):
-        self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
-        self.best, self.last = root / "parts" / "best", root / "parts" / "last"
-        self.exported = root / "exported"  # an empty file, there while `model/` holds the best as it is
+    def __init__(self, name: str, recipe, root: Path, config):
+        self.name, self.recipe, self.root, self.config = name, recipe, root, config
+        self.exported = root / "exported"  # an empty file, there while `model/` holds the latest weights
 
-    def prepare(self) -> None:
+    # what a subclass defines
+
+    @classmethod
+    def fits(cls, config) -> dict[str, FitConfig]:
+        """The training options of every kind of stage."""
+        raise NotImplementedError
+
+    @property
+    def stage_names(self) -> list[str]:
+        """The stages of this run, in order."""
+        raise NotImplementedError
+
+    def check(self) -> None:
         """Raises `CondgenError` for a config or data that cannot be trained, before anything is written."""
 
-    def begin(self) -> None:
-        """Writes what the run needs beside its weights; called once the folder is there."""
+    def open_data(self) -> Any:
+        """The training data."""
+        raise NotImplementedError
 
-    def trainable(self) -> Trainable:
+    def set_up(self) -> None:
+        """Writes what the run needs beside its weights; called in every process once the folder exists."""
+
+    def stages(self) -> Iterator[Stage]:
+        """The stages that are not done yet, each built when the one before is trained."""
+        raise NotImplementedError
+
+    def is_done(self, stage: str) -> bool:
+        """Whether the trained module of a stage is in the run folder."""
+        raise NotImplementedError
+
+    def pipeline(self) -> Any:
+        """The finished model, from the weights in the run folder."""
+        raise NotImplementedError
+
+    def present(self, folder: Path) -> str:
+        """Adds examples to the exported model; gives a sentence about what to do next."""
+        return f"Evaluate it: condgen evaluate {folder} --data PATH"
+
+    # what all share
+
+    @cached_property
+    def data(self) -> Any:
+        """The training data, opened when first asked for."""
+        return self.open_data()
+
+    @property
+    def digest(self) -> dict[str, str]:
+        """How the data are read -> their digest."""
+        return {"memory": digest_of(self.data)}
+
+    @property
+    def trains_all(self) -> bool:
+        """Whether the run skips finished stages; a stage that was asked for by name always trains on."""
+        return True
+
+    @property
+    def exports(self) -> bool:
+        """Whether the run ends with a model."""
+        return True
+
+    @property
+    def bars(self) -> list[str]:
+        """What the progress display shows."""
+        return self.stage_names
+
+    def share(self, stage: str) -> float:
+        """The share of the run's minutes that a stage gets."""
+        return 1.0
+
+    def fit(self, stage: str) -> FitConfig:
+        """The training options of a stage within the run's `minutes` and `total_images`."""
+        kind, c = stage.split()[0], self.config
+        usual = [self.recipe.base, *(size(self.recipe.base) for size in self.recipe.sizes.values())]
+        default = {self.fits(config)[kind].total_images for config in usual}
+        return bounded(self.fits(c)[kind], c.minutes * self.share(stage), c.total_images, default)
+
+    def wants_more(self, stage: str) -> bool:
+        """Whether a trained stage has seen less than the present limits ask for; False without a checkpoint."""
+        return wants_more(self.root, stage, self.fit(stage))
+
+    def skips(self, stage: str) -> bool:
+        """Whether a stage has nothing to do; says so on the display."""
+        done = self.trains_all and self.is_done(stage) and not self.wants_more(stage)
+        if done:
+            self.display.show(stage, 1.0, "done")
+        return done
+
+    def about(self, **more: Any) -> dict[str, Any]:
+        """What the index of the model says of its training."""
+        return {"name": self.root.resolve().name, "recipe": self.name, "data": self.data.name} | more
+
+    def report(self, stage: str, step: Step, scores: Scores, sheet: Sheet | None = None, note: str = "") -> None:
+        """Writes scores and a sample sheet to the run folder, and shows the scores."""
+        text = f"{step.images:,} images" + "".join(f", {name} {value:.3f}" for name, value in scores.items())
+        if sheet is not None:
+            place = self.root / "samples" / f"{stage}-{step.images:09d}.png"
+            write_bytes(place, png_bytes(grid(*sheet, columns=8, cell=self.cell)))
+            text += f" ({place.name})"
+        if scores:
+            self.run.log(stage, step.images, scores | {"seconds": step.seconds})
+        self.display.say(text + note)
+
+
+class SingleStageTask(Task):
+    """A task of one stage, whose best state by the first score of `evaluate` is exported.
+
+    The loss may go on falling while the model gets worse, so the last state need not be the best.
+    """
+
+    stage: ClassVar[str]
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.best, self.last = self.root / "parts" / "best", self.root / "parts" / "last"
+
+    def module(self) -> Trainable:
         """The module to train, with its first weights."""
         raise NotImplementedError
 
-    def views(self) -> Callable[[int], Batch]:
+    def batches(self) -> Callable[[int], Batch]:
         """Batches, this process's part of them."""
         raise NotImplementedError
 
-    def model(self, trained: nn.Module, about: dict[str, Any]) -> Model:
-        """The model in use, of what was trained."""
+    def model(self, trained: nn.Module, about: dict[str, Any]) -> Any:
+        """The pipeline of a trained module."""
         raise NotImplementedError
 
-    def judge(self, model: Model) -> tuple[dict[str, float], Sheet | None]:
-        """Numbers on images held out of training, the first the higher the better, and a sheet to look at."""
+    def evaluate(self, model: Any) -> tuple[Scores, Sheet | None]:
+        """Scores on held-out images, higher is better for the first, and a sample sheet."""
         return {}, None
 
-    def finish(self, best: Model) -> Model:
-        """What is done to the model before it is exported."""
-        return best
+    def finish(self, model: Any) -> Any:
+        """The last changes before the export."""
+        return model
 
-    def train(self) -> Path:
-        """Trains what is not done yet; gives the model's folder."""
-        self.prepare()
-        digest = {"memory": digest_of(self.data)}  # bad data must leave no folder behind
-        fsdp.asked()
-        distributed.join()
-        fit = self.bound(self.stage, getattr(self.config, f"fit_{self.stage}"))
-        distributed.split(fit.batch, distributed.rank(), distributed.world())
-        done = (self.last / registry.INDEX).exists()
-        if done and wants_more(self.root, self.stage, fit):
-            raise CondgenError(
-                f"{self.root} is finished, and the bounds given now ask for more. Choose another folder."
-            )
-        self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config), self.config.save_every, digest)
-        self.begin()
-        with Display([self.stage]) as self.display:
-            if done:
-                self.display.show(self.stage, 1.0, "done")
-            else:
-                self._train(fit)
-        with distributed.first_alone():
-            if not distributed.rank() and not ((self.root / "model").exists() and self.exported.exists()):
-                self._export()
-        return self.root / "model"
+    @property
+    def chooses(self) -> bool:
+        """Whether the first score says which state is better; otherwise the last one is exported."""
+        return True
 
-    def _train(self, config: FitConfig) -> None:
-        fit = Trainer(self.trainable(), self.views(), config, self.config.seed)
-        for step in drive(fit, self.run, self.stage, self.display, milestones(self.config.watch)):
-            now = fit.snapshot()
-            if not distributed.rank():
-                self._watch(now, step)
-        self.exported.unlink(missing_ok=True)
-        trained = fit.snapshot()
-        with distributed.first_alone():
-            if not distributed.rank():
-                self.model(trained, self._about({})).save(self.last)
+    @classmethod
+    def fits(cls, config) -> dict[str, FitConfig]:
+        return {cls.stage: config.fit}
 
-    def _watch(self, trained: nn.Module, step) -> None:
-        """Judges the state so far, and keeps it where it is the best."""
-        scores, sheet = self.judge(self.model(trained, {}))
-        told = "".join(f", {name} {value:.3f}" for name, value in scores.items())
-        if sheet is not None:
-            place = self.root / "samples" / f"{self.stage}-{step.images:09d}.png"
-            write_bytes(place, png_bytes(grid(*sheet, columns=8, cell=96)))
-            told += f" ({place.name})"
-        if scores:
-            self.run.log(self.stage, step.images, scores | {"seconds": step.seconds})
+    @property
+    def stage_names(self) -> list[str]:
+        return [self.stage]
+
+    def is_done(self, stage: str) -> bool:
+        return (self.last / registry.INDEX).exists()
+
+    def stages(self) -> Iterator[Stage]:
+        if not self.skips(self.stage):
+            module, fit = self.module(), self.fit(self.stage)
+            yield Stage(self.stage, module, self.batches(), fit, self.save, self.validate)
+
+    def save(self, trained: nn.Module) -> None:
+        """Writes the last state."""
+        self.model(trained, self.about()).save(self.last)
+
+    def validate(self, trained: nn.Module, step: Step) -> None:
+        """Evaluates the state so far, and keeps it if it is the best."""
+        scores, sheet = self.evaluate(self.model(trained, {}))
         chooses = self.chooses and bool(scores)
-        if not chooses or next(iter(scores.values())) >= self._best_so_far():
-            told += "; the best so far" if chooses else ""
-            self.model(trained, self._about({"validation": scores | {"images": step.images}})).save(self.best)
-        self.display.say(f"{step.images:,} images{told}")
+        better = not chooses or next(iter(scores.values())) >= self._best_so_far()
+        self.report(self.stage, step, scores, sheet, "; the best so far" if chooses and better else "")
+        if better:
+            self.model(trained, self.about(metrics={"validation": scores | {"images": step.images}})).save(self.best)
 
     def _best_so_far(self) -> float:
         metrics = registry.about(self.best).get("metrics") if self.best.exists() else None
         scores = metrics.get("validation") if isinstance(metrics, dict) else None
         return next(iter(scores.values())) if isinstance(scores, dict) and len(scores) > 1 else float("-inf")
 
-    def _about(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        own = self.root.resolve().name
-        about = {"name": own, "recipe": self.name, "data": self.data.name, "reading": self.reading()}
-        return about | ({"metrics": metrics} if metrics else {})
+    def about(self, **more: Any) -> dict[str, Any]:
+        return super().about(**{"reading": self.config.data.reading()} | more)
 
-    def reading(self) -> dict[str, Any]:
-        """How the data was read, for a judge to read more of it alike."""
-        return {}
+    def pipeline(self) -> Any:
+        return self.finish(load_folder(self.best if self.best.exists() else self.last))
 
-    def _export(self) -> None:
-        """Writes `model/`: the best state, and a card."""
-        folder = self.root / "model"
-        shutil.rmtree(folder, ignore_errors=True)
-        best = self.finish(load_folder(self.best if self.best.exists() else self.last))
-        metrics = self.root / "metrics.jsonl"
-        best.save(folder, write_card(best, self.name, self.recipe.base, self.config, metrics, len(self.data)))
-        self.exported.touch()
-        self.display.say(f"The model is {folder}. Judge it: condgen evaluate {folder} --data PATH")
+
+def train(task: Task) -> Path:
+    """Trains the stages of a task that are not done yet, and exports the model.
+
+    Several processes, where a launcher has started them, train as one: each takes its part of every batch, and the
+    first alone writes. The same call goes on from the last checkpoint.
+
+    Returns:
+        The model folder, or the run folder where only one stage was trained that makes no model.
+
+    Raises:
+        CondgenError: the config or the data cannot be trained, or the folder belongs to another run.
+    """
+    task.check()
+    fsdp.plan()  # refuses options that are not supported
+    distributed.join()
+    for fit in task.fits(task.config).values():
+        distributed.split(fit.batch, distributed.rank(), distributed.world())
+    digest = task.digest  # before anything is written: unusable data must leave no folder behind
+    finished = task.trains_all and task.is_done(task.stage_names[-1])
+    if finished and (short := [stage for stage in task.stage_names if task.wants_more(stage)]):
+        raise CondgenError(
+            f"{task.root} is finished, and the limits given now ask for more training of {short[0]}. {task.next_step}"
+        )
+    task.run = RunFolder(task.root, {"recipe": task.name} | asdict(task.config), task.config.save_every, digest)
+    task.set_up()
+    with Display(task.bars) as task.display, ExitStack() as task.open_files:
+        for stage in task.stages():
+            _train_stage(task, stage)
+    if not task.exports:
+        return task.root
+    with distributed.first_alone():
+        if not distributed.rank():
+            _export(task)
+    return task.root / "model"
+
+
+def _train_stage(task: Task, stage: Stage) -> None:
+    trainer = Trainer(stage.module, stage.batches, stage.fit, task.config.seed)
+    points = milestones(task.config.eval_count) if stage.validate else []
+    for step in drive(trainer, task.run, stage.name, task.display, points):
+        if stage.validate:
+            trained = trainer.snapshot()
+            if not distributed.rank():
+                with torch.random.fork_rng(devices=[]):
+                    stage.validate(trained, step)
+    task.exported.unlink(missing_ok=True)
+    trained = trainer.snapshot()
+    with distributed.first_alone():
+        if not distributed.rank():
+            stage.save(trained)
+
+
+def _export(task: Task) -> None:
+    """Writes `model/` with a card, unless it holds the latest weights: its card may have been completed since."""
+    folder = task.root / "model"
+    if folder.exists() and task.exported.exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    model = task.pipeline()
+    card = write_card(model, task.name, task.recipe.base, task.config, task.root / "metrics.jsonl", len(task.data))
+    model.save(folder, card)
+    hint = task.present(folder)
+    task.exported.touch()
+    task.display.say(f"The model is in {folder}. {hint}")
+
+
+def bounded(fit: FitConfig, minutes: float, total_images: int, default_images: set[int]) -> FitConfig:
+    """The options of a stage within the limits of its run, 0 for none.
+
+    With `minutes`, time alone ends the stage and the learning rate follows it, unless a number of images was given:
+    to the run, or to the stage other than those of the recipe, `default_images`.
+    """
+    images = min(fit.total_images, total_images) if total_images else fit.total_images
+    if minutes and not total_images and fit.total_images in default_images:
+        images = 10**12
+    return replace(fit, minutes=minutes or fit.minutes, total_images=images)
+
+
+def exactly_once(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets the first process write a folder whole or not at all, where it is missing; the others wait."""
+    with distributed.first_alone():
+        if not distributed.rank() and not path.exists():
+            aside = path.with_name(f"{path.name}.tmp")
+            shutil.rmtree(aside, ignore_errors=True)
+            write(aside)
+            aside.rename(path)

@@ -1,153 +1,126 @@
-"""One training run of the side door: labelled images, a decoder, a model, each kept on disk when done."""
+"""Trains a decoder on labelled images: class- and attribute-conditional generation."""
 
 from __future__ import annotations
 
 import math
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import nn
 
 from condgen import distributed
-from condgen.contracts import CondgenError
+from condgen.contracts import Batch, CondgenError, limited
 from condgen.data.attributes import LABEL
 from condgen.data.batches.captions import to_float
+from condgen.data.configs import LabelData
 from condgen.data.datasets.labels import LabelBatches, LabelledImages
-from condgen.data.embeddings.compute import digest_of
-from condgen.data.sources.labels import open_labelled
 from condgen.decoders import DECODERS
-from condgen.files.card import write_card
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.files.weights import load_part, save_part
 from condgen.nn.specs import CondSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.class_to_image import WEAK, ClassToImage
-from condgen.tasks.build import new_decoder, training_of
-from condgen.tasks.dry_run import dry_run_labels
-from condgen.training import fsdp
-from condgen.training.run_folder import Display, RunFolder, drive, milestones, wants_more
-from condgen.training.trainer import FitConfig, Trainer
+from condgen.tasks.base import Scores, Sheet, SingleStageTask
+from condgen.tasks.dry_run import dry_run, images
+from condgen.tasks.generator import GeneratorConfig, dry_run_decoder, new_decoder, new_training
+from condgen.training.trainer import FitConfig, Step
 
 COLLAPSED = 0.25
-"""Images of one label that differ by less than so much of what real ones do are one image."""
+"""A decoder has collapsed if images of one class differ by less than this share of what real ones do."""
+
+Condition = dict[str, str | float]
 
 
-class ClassToImageTask:
-    """Args:
-    name, recipe: which recipe, and its line of the table.
-    root: the run's folder.
-    config: a `configs.ByLabel`.
-    bound: gives the fit under the run's minutes and images.
-    measure: gives numbers about the model so far, which are logged at every sample sheet.
+@dataclass(frozen=True)
+class ClassToImageTaskConfig(GeneratorConfig):
+    """Options of the training of a class-conditional decoder.
+
+    Args:
+        autoguidance_fraction: share of the run after which the state of a diffusion decoder is kept for autoguidance;
+            it doubles the model. 0 keeps none.
     """
 
-    def __init__(
-        self,
-        name: str,
-        recipe,
-        root: Path,
-        config,
-        bound: Callable[[str, FitConfig], FitConfig],
-        measure: Callable[[ClassToImage], dict[str, float]] | None = None,
-    ):
-        self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
+    autoguidance_fraction: float = limited(0.0, low=0)
+    data: LabelData = field(default_factory=LabelData)
+    fit: FitConfig = field(default_factory=lambda: FitConfig(total_images=600_000, batch=32, lr=3e-3))
+
+
+class ClassToImageTask(SingleStageTask):
+    """The last state is exported.
+
+    Args:
+        measure: gives scores of the model so far, logged with every sample sheet.
+        others: see `Task`.
+    """
+
+    config_class, needs, stage = ClassToImageTaskConfig, "labelled images", "decoder"
+    chooses = False
+
+    def __init__(self, *args, measure: Callable[[ClassToImage], Scores] | None = None):
+        super().__init__(*args)
         self.measure = measure
-        self.part, self.weak = root / "parts" / "decoder", root / "parts" / WEAK
-        self.exported = root / "exported"  # an empty file, there while `model/` holds the decoder as it is
-
-    def train(self) -> Path:
-        """Trains what is not done yet; gives the model's folder."""
-        cardinalities = tuple(
-            attribute.cardinality for attribute in self.data.attributes
-        )  # bad data must leave no folder behind
-        dry_run_labels(self.config, self.data.size, self.data.image_channels, cardinalities)
-        fsdp.asked()
-        distributed.join()
-        distributed.split(self.config.fit_decoder.batch, distributed.rank(), distributed.world())
-        if self._is_there() and self._wants_more():
-            raise CondgenError(
-                f"{self.root} is finished, and the bounds given now ask for more. Choose another folder."
-            )
-        config, digest = {"recipe": self.name} | asdict(self.config), {"memory": digest_of(self.data)}
-        self.run = RunFolder(self.root, config, self.config.save_every, digest)
-        with Display(["decoder"]) as self.display:
-            if self._is_there():
-                self.display.show("decoder", 1.0, "done")
-            else:
-                self._train(cardinalities)
-        model = self.root / "model"
-        with distributed.first_alone():
-            if not distributed.rank() and not (model.exists() and self.exported.exists()):
-                self.export()
-        return model
-
-    def _is_there(self) -> bool:
-        return (self.part / "model.safetensors").exists()
-
-    def _wants_more(self) -> bool:
-        return wants_more(self.root, "decoder", self.bound("decoder", self.config.fit_decoder))
-
-    @property
-    def reading(self) -> dict:
-        """How the data is read, arguments of `open_labelled`; a model keeps them for its judge."""
-        p = self.config.pictures
-        own = {
-            "size": p.size,
-            "image_channels": p.image_channels,
-            "image_column": p.image,
-            "label_column": p.label,
-            "attribute_columns": p.attributes,
-        }
-        return own | {"split_column": p.split, "resize": p.how, "max_bad_fraction": p.max_bad}
+        self.part, self.weak = self.root / "parts" / "decoder", self.root / "parts" / WEAK
 
     @cached_property
-    def data(self) -> LabelledImages:
-        return open_labelled(self.config.data, split=self.config.pictures.use, **self.reading)
+    def spec(self) -> CondSpec:
+        """The images and the condition of the decoder."""
+        cardinalities = tuple(attribute.cardinality for attribute in self.data.attributes)
+        return CondSpec(self.data.size, self.data.image_channels, cardinalities=cardinalities)
 
-    def _train(self, cardinalities: tuple[int, ...]) -> None:
-        c = self.config
-        torch.manual_seed(c.seed)
-        spec = CondSpec(self.data.size, self.data.image_channels, cardinalities=cardinalities)
-        decoder = new_decoder(c, spec, to_float(self.data.images[:5000]))
-        own = (distributed.rank(), distributed.world())
-        views = LabelBatches(self.data, c.fit_decoder.batch, c.seed, c.pictures.shift, c.pictures.flip, *own)
-        fit = Trainer(training_of(c, decoder), views, self.bound("decoder", c.fit_decoder), c.seed)
-        for step in drive(fit, self.run, "decoder", self.display, milestones(c.watch)):
-            now = fit.snapshot()
-            if not distributed.rank():
-                self._watch(now.decoder, step)
-        self.exported.unlink(missing_ok=True)
-        trained = fit.snapshot()
-        with distributed.first_alone():
-            if not distributed.rank():
-                save_part(trained.decoder, self.part)
+    def check(self) -> None:
+        c, size, n = self.config, self.data.size, len(self.spec.cardinalities)
+        if c.autoguidance_fraction and (c.kind != "diffusion" or not 0 < c.autoguidance_fraction < 1):
+            raise CondgenError(
+                f"--autoguidance_fraction is {c.autoguidance_fraction}: the share of the run, below 1, after which a "
+                "diffusion decoder is kept as its own guide. Other decoders have no such guidance."
+            )
+        if size < 8:
+            raise CondgenError(f"Images of {size} x {size} pixels are too small. Enlarge them with --data.size.")
 
-    def _watch(self, decoder: torch.nn.Module, step) -> None:
-        """Paints a sheet with the running mean of the weights, and looks whether the images of a label differ."""
-        model = self._model(decoder)
-        if 0 < self.config.weak <= step.progress < 1 and not (self.weak / "model.safetensors").exists():
-            save_part(decoder, self.weak)
-        with torch.random.fork_rng(devices=[]):
-            place = self.root / "samples" / f"decoder-{step.images:09d}.png"
-            write_bytes(place, png_bytes(sheet(model, self.shown)))
-            variety = self._variety(model)
-            more = self.measure(model) if self.measure else {}
-        own = {} if math.isnan(variety) else {"variety": variety}  # no two training images may be of one kind
-        self.run.log("decoder", step.images, own | {"seconds": step.seconds} | more)
-        told = f"{step.images:,} images: {place.name}"
-        told += f", variety within a label {variety:.2f} of the real one" if own else ""
-        told += "".join(f", {name} {value:.3f}" for name, value in more.items())
-        if variety < COLLAPSED and step.progress > 0.5:  # before, most decoders paint means
-            told += " (the decoder paints nearly one image a label: a collapse; see the sheet)"
-        self.display.say(told)
+        def build() -> tuple[nn.Module, Batch]:
+            targets = torch.zeros(2, n)
+            batch = {"image": images(size, self.spec.image_channels), "targets": targets, "has_targets": targets == 0}
+            return dry_run_decoder(c, self.spec, batch)
+
+        dry_run(c, {"decoder": build})
+
+    def open_data(self) -> LabelledImages:
+        return self.config.data.open()
+
+    def is_done(self, stage: str) -> bool:
+        return (self.part / "model.safetensors").exists()
+
+    def module(self) -> nn.Module:
+        torch.manual_seed(self.config.seed)
+        return new_training(self.config, new_decoder(self.config, self.spec, to_float(self.data.images[:5000])))
+
+    def batches(self) -> Callable[[int], Batch]:
+        c, d, process = self.config, self.config.data, (distributed.rank(), distributed.world())
+        return LabelBatches(self.data, c.fit.batch, c.seed, d.random_shift, d.random_flip, *process)
+
+    def save(self, trained: nn.Module) -> None:
+        save_part(trained.decoder, self.part)
+
+    def validate(self, trained: nn.Module, step: Step) -> None:
+        """Writes a sample sheet, and looks whether images of a class differ."""
+        model, c = self.model(trained.decoder), self.config
+        if 0 < c.autoguidance_fraction <= step.progress < 1 and not (self.weak / "model.safetensors").exists():
+            save_part(trained.decoder, self.weak)
+        sheet, variety = self._sheet(model), self._variety(model)
+        scores = {} if math.isnan(variety) else {"variety": variety}  # no two training images may share a condition
+        collapsed = variety < COLLAPSED and step.progress > 0.5  # before, most decoders generate means
+        note = " (the decoder generates nearly one image a label: a collapse; see the sheet)" if collapsed else ""
+        self.report(self.stage, step, scores | (self.measure(model) if self.measure else {}), sheet, note)
 
     def _variety(self, model: ClassToImage) -> float:
-        """Mean distance of two painted images of one condition over that of two real ones, over some conditions."""
+        """Mean distance of two generated images of a condition, relative to real ones; over some conditions."""
         targets = np.nan_to_num(self.data.targets, nan=-1e9)
         _, which, count = np.unique(targets, axis=0, return_inverse=True, return_counts=True)
         several = np.flatnonzero(count > 1)[:16]
@@ -155,56 +128,51 @@ class ClassToImageTask:
             return math.nan
         pairs = np.stack([np.flatnonzero(which.ravel() == kind)[:2] for kind in several])
         real = to_float(self.data.images[pairs.ravel()])
-        wanted = [self._said(row) for row in pairs.ravel()]
-        *_, last = model.generate_batch(wanted, list(range(len(wanted))))
-        apart = [(x[::2] - x[1::2]).flatten(1).norm(dim=1).mean().item() for x in (last.images, real)]
-        return apart[0] / max(apart[1], 1e-6)
+        conditions = [self._condition(row) for row in pairs.ravel()]
+        *_, last = model.generate_batch(conditions, list(range(len(conditions))))
+        generated, real = ((x[::2] - x[1::2]).flatten(1).norm(dim=1).mean().item() for x in (last.images, real))
+        return generated / max(real, 1e-6)
 
-    def _said(self, row: int) -> dict[str, str | float]:
+    def _condition(self, row: int) -> Condition:
         """What is known of a training image: names of values, and numbers."""
-        pairs = zip(self.data.attributes, self.data.targets[row])
-        known = [(attribute, float(code)) for attribute, code in pairs if not math.isnan(code)]
+        known = [
+            (attribute, float(x))
+            for attribute, x in zip(self.data.attributes, self.data.targets[row])
+            if not math.isnan(x)
+        ]
         return {
             attribute.name: attribute.format_target(code) if attribute.values else attribute.to_number(code)
             for attribute, code in known
         }
 
     @cached_property
-    def shown(self) -> list[dict[str, str | float]]:
-        """What the sample sheets show: eight images of every label, or what some training images are."""
+    def conditions(self) -> list[Condition]:
+        """Conditions of the sample sheets: eight images of every class, or conditions of some training images."""
         label = next((attribute for attribute in self.data.attributes if attribute.name == LABEL), None)
         if label is not None and len(self.data.attributes) == 1:
             return [{LABEL: value} for value in islice(label.values, 10) for _ in range(8)]
         rows = np.random.default_rng(self.config.seed).permutation(len(self.data))[:64]
-        return [self._said(row) for row in rows]
+        return [self._condition(row) for row in rows]
 
-    def _model(self, decoder: torch.nn.Module) -> ClassToImage:
-        about = {
-            "name": self.root.resolve().name if self.name.startswith("labels-") else self.name,
-            "recipe": self.name,
-            "data": self.data.name,
-            "reading": self.reading | {"attribute_columns": list(self.config.pictures.attributes)},
-        }
-        return ClassToImage(decoder, self.data.attributes, about)
+    def _sheet(self, model: ClassToImage) -> Sheet:
+        """One image for each condition."""
+        *_, last = model.generate_batch(self.conditions, list(range(len(self.conditions))))
+        return to_pil(last.images), [", ".join(map(str, condition.values())) for condition in self.conditions]
 
-    def export(self) -> Path:
-        """Writes `model/`: the decoder as it is, with 16-bit weights, and a card."""
-        folder = self.root / "model"
-        decoder = load_part(DECODERS[self.config.kind].network, self.part)
+    def model(self, trained: nn.Module, about: dict | None = None) -> ClassToImage:
+        """The pipeline of a decoder."""
+        name = self.root.resolve().name if self.name.startswith("labels-") else self.name
+        return ClassToImage(trained, self.data.attributes, self.about(name=name) if about is None else about)
+
+    def pipeline(self) -> ClassToImage:
+        network = DECODERS[self.config.kind].network
+        decoder = load_part(network, self.part)
         if self.weak.exists():
-            decoder.guide_by(load_part(DECODERS[self.config.kind].network, self.weak))
-        model = self._model(decoder)
-        card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
-        model.save(folder, card)
-        write_bytes(folder / "sheet.png", png_bytes(sheet(ClassToImage.load(folder), self.shown)))
-        self.exported.touch()
-        example = shlex.join(f"{name}={value}" for name, value in self.shown[0].items())
-        self.display.say(f"The model is {folder}. Try it: condgen sample --model {folder} --set {example}")
-        return folder
+            decoder.guide_by(load_part(network, self.weak))
+        return self.model(decoder)
 
-
-def sheet(model: ClassToImage, wanted: list[dict[str, str | float]], seed: int = 0):
-    """A labelled sheet, one image each; eight in a row."""
-    *_, last = model.generate_batch(wanted, [seed + i for i in range(len(wanted))])
-    labels = [", ".join(str(one) for one in condition.values()) for condition in wanted]
-    return grid(to_pil(last.images), labels, columns=8, cell=96)
+    def present(self, folder: Path) -> str:
+        sheet: Image.Image = grid(*self._sheet(ClassToImage.load(folder)), columns=8, cell=self.cell)
+        write_bytes(folder / "sheet.png", png_bytes(sheet))
+        example = shlex.join(f"{name}={value}" for name, value in self.conditions[0].items())
+        return f"Try it: condgen sample --model {folder} --set {example}"

@@ -1,8 +1,9 @@
-"""One run of a GAN without a condition: images alone, two players, sheets to look at."""
+"""Trains GANs without a condition, InfoGAN among them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,97 +12,111 @@ import torch
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.baselines.gans import Codes, Gan, GanConfig, GanTraining
-from condgen.contracts import Batch
+from condgen.baselines.gans import Codes, Gan, GanConfig, GanObjective, GanTraining
+from condgen.contracts import Batch, CondgenError, limited
 from condgen.data.batches.captions import to_float
+from condgen.data.configs import ImageData
 from condgen.data.datasets.labels import LabelBatches, LabelledImages
-from condgen.data.sources.open_images import open_any
 from condgen.metrics.diversity import mean_distance
 from condgen.nn.specs import ImageSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
-from condgen.tasks.base import Sheet, Task
-from condgen.tasks.dry_run import dry_run_gan
+from condgen.tasks.base import Scores, Sheet, SingleStageTask, TaskConfig
+from condgen.tasks.dry_run import dry_run, images
+from condgen.training.trainer import FitConfig
 
-LOOKED_AT, SHOWN = 256, 40
-"""Images that tell how varied they are, and images on a sheet, below a row of real ones."""
-COLLAPSED, ALIKE = 0.6, 0.3
-"""Images whose mean distance is below this share of that of real ones are too much alike; those of one category."""
+COMPARED, SHOWN = 256, 40
+"""Images whose diversity is measured, and images on a sheet, below a row of real ones."""
+COLLAPSED, COLLAPSED_CATEGORY = 0.6, 0.3
+"""The generator has collapsed if the mean distance of its images is below this share of that of real ones; of the
+images of one category, below the second."""
 
 
-class GanTask(Task):
-    """Args: see `Task`; config is a `configs.Adversarial`.
+@dataclass(frozen=True)
+class GanTaskConfig(TaskConfig):
+    """Options of the training of a GAN without a condition.
 
-    The last state is exported: no number that is at hand in training says which state paints best.
+    Args:
+        random_flip: mirror every second image.
     """
 
-    stage = "gan"
+    eval_count: int = limited(6, low=0)
+    random_flip: bool = False
+    data: ImageData = field(default_factory=ImageData)
+    gan: GanConfig = field(default_factory=GanConfig)
+    objective: GanObjective = field(default_factory=GanObjective)
+    fit: FitConfig = field(default_factory=FitConfig)
+
+
+class GanTask(SingleStageTask):
+    """The last state is exported: no score that is cheap enough for training says which state is best.
+
+    Args: see `Task`.
+    """
+
+    config_class, needs, stage = GanTaskConfig, "images", "gan"
     chooses = False
 
-    def prepare(self) -> None:
-        dry_run_gan(self.config, self.data.size, self.data.image_channels)
+    def check(self) -> None:
+        c, (size, channels) = self.config, (self.data.size, self.data.image_channels)
+        if c.fit.batch < 2:
+            raise CondgenError(f"--fit.batch is {c.fit.batch}; it must be at least 2: the generator norms over it.")
 
-    # the data
+        def build() -> tuple[nn.Module, Batch]:
+            return GanTraining(Gan(c.gan, ImageSpec(size, channels)), c.objective), {"image": images(size, channels)}
 
-    def reading(self) -> dict[str, Any]:
-        return self.config.pictures.reading()
+        dry_run(c, {"gan": build})
 
-    @cached_property
-    def data(self) -> LabelledImages:
-        return open_any(self.config.data, split=self.config.pictures.use, **self.reading())
+    def open_data(self) -> LabelledImages:
+        return self.config.data.open()
 
     @cached_property
     def real(self) -> Tensor:
-        """Some of the images, to hold painted ones against."""
-        some = np.random.default_rng(self.config.seed).permutation(len(self.data))[:LOOKED_AT]
+        """Some training images, to compare with."""
+        some = np.random.default_rng(self.config.seed).permutation(len(self.data))[:COMPARED]
         return to_float(self.data.images[np.sort(some)])
 
-    # the training
-
-    def trainable(self) -> nn.Module:
+    def module(self) -> GanTraining:
         c = self.config
         torch.manual_seed(c.seed)
         return GanTraining(Gan(c.gan, ImageSpec(self.data.size, self.data.image_channels)), c.objective)
 
-    def views(self) -> Callable[[int], Batch]:
+    def batches(self) -> Callable[[int], Batch]:
         c = self.config
-        return LabelBatches(self.data, c.fit_gan.batch, c.seed, 0, c.flip, distributed.rank(), distributed.world())
+        return LabelBatches(self.data, c.fit.batch, c.seed, 0, c.random_flip, distributed.rank(), distributed.world())
 
     def model(self, trained: nn.Module, about: dict[str, Any]) -> LatentModel:
         return LatentModel(trained.gan, about, critic=trained.critic)
 
-    # the judge
-
-    def judge(self, model: LatentModel) -> tuple[dict[str, float], Sheet | None]:
-        """How varied painted images are against real ones, those of a category among themselves too, and a sheet."""
-        z = model.draw(range(LOOKED_AT))
+    def evaluate(self, model: LatentModel) -> tuple[Scores, Sheet | None]:
+        """Diversity relative to real images, in all and within a category, and a sheet."""
+        z, config = model.draw(range(COMPARED)), model.net.config
         generated, real = model.decode(z), max(mean_distance(self.real), 1e-6)
-        metrics = {"variety": mean_distance(generated) / real}
-        if categories := model.net.config.categories:
-            kinds = Codes.of(z, model.net.config).category.argmax(1)
-            each = [mean_distance(generated[kinds == k]) for k in range(categories) if (kinds == k).sum() > 1]
-            metrics["variety_in_a_category"] = sum(each) / max(len(each), 1) / real
-        if metrics["variety"] < COLLAPSED or metrics.get("variety_in_a_category", 1) < ALIKE:
+        scores = {"variety": mean_distance(generated) / real}
+        if config.categories:
+            category = Codes.of(z, config).category.argmax(1)
+            each = [
+                mean_distance(generated[category == k]) for k in range(config.categories) if (category == k).sum() > 1
+            ]
+            scores["variety_in_a_category"] = sum(each) / max(len(each), 1) / real
+        if scores["variety"] < COLLAPSED or scores.get("variety_in_a_category", 1) < COLLAPSED_CATEGORY:
             self.display.say(
-                "The images are too much alike: a collapse. Give the penalties on the critic more weight "
-                "(--objective.gamma), lower the learning rate (--fit_gan.lr), or take another --size."
+                "The images are too much alike: mode collapse. Give the penalties on the discriminator more weight "
+                "(--objective.gamma), lower the learning rate (--fit.lr), or take another --size."
             )
-        return metrics, self._sheet(model, generated)
+        return scores, self._sheet(model, generated)
 
     def _sheet(self, model: LatentModel, generated: Tensor) -> Sheet:
-        """A row of real images, and painted ones; of an InfoGAN, a row for every category, with equal other codes."""
-        shape = model.net.config
-        metrics = ["painted"] * SHOWN
-        if shape.categories:
-            z = in_every_category(model.draw(range(8)), shape)
-            generated, metrics = model.decode(z), [f"category {k}" for k in range(shape.categories) for _ in range(8)]
-        return to_pil(torch.cat([self.real[:8], generated[: len(metrics)]])), ["real"] * 8 + metrics
+        """A row of real images above generated ones; of an InfoGAN, a row per category with equal other codes."""
+        config, labels = model.net.config, ["generated"] * SHOWN
+        if config.categories:
+            generated = model.decode(in_every_category(model.draw(range(8)), config))
+            labels = [f"category {k}" for k in range(config.categories) for _ in range(8)]
+        return to_pil(torch.cat([self.real[:8], generated[: len(labels)]])), ["real"] * 8 + labels
 
 
 def in_every_category(z: Tensor, config: GanConfig) -> Tensor:
     """The same codes (N, Z) with every category in turn, (categories N, Z)."""
-    codes = Codes.of(z, config)
-    rows = torch.eye(config.categories).repeat_interleave(len(z), 0)
-    again = (part.repeat(config.categories, 1) for part in (codes.noise, codes.continuous))
-    noise, continuous = again
-    return Codes(noise, rows, continuous).joined()
+    codes, n = Codes.of(z, config), config.categories
+    categories = torch.eye(n).repeat_interleave(len(z), 0)
+    return Codes(codes.noise.repeat(n, 1), categories, codes.continuous.repeat(n, 1)).joined()

@@ -1,503 +1,309 @@
-"""One training run of the whole corridor: data, encoder, priors, decoder, model, each kept on disk when done."""
+"""Trains text-to-image models in stages: encoder, priors, decoder."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError, Encoder
+from condgen.contracts import Batch, CondgenError
 from condgen.data.batches.captions import CaptionBatches, to_float
+from condgen.data.configs import CaptionData
 from condgen.data.datasets.captions import CaptionedImages
-from condgen.data.embeddings.compute import digest_of, embed
-from condgen.data.embeddings.store import EmbedBatches, Embeds
-from condgen.data.streaming.stream import ShardBatches, Stream, open_captioned
+from condgen.data.embeddings.compute import digest_of
+from condgen.data.streaming.stream import ShardBatches, Stream
 from condgen.decoders import DECODERS
-from condgen.encoders.clip import CLIP
-from condgen.encoders.clip_objective import ClipTraining
-from condgen.encoders.interop.load import is_there, load_pair, open_encoder, reads_size, save_pair
-from condgen.encoders.tokenizer import Tokenizer
+from condgen.encoders.clip import CLIPConfig
+from condgen.encoders.clip_objective import ClipObjective, ClipTraining
+from condgen.encoders.interop.load import load_pair
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.files.weights import fingerprint, load_part, save_part
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer
-from condgen.nn.specs import CondSpec, EncoderSpec, TextSpec
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingSpec
+from condgen.nn.specs import CondSpec, TextSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.priors import PRIORS
 from condgen.priors.transformer import PriorConfig
-from condgen.tasks.build import new_decoder, part_of, training_of
-from condgen.tasks.dry_run import dry_run
-from condgen.training import fsdp
-from condgen.training.run_folder import Display, RunFolder, drive, milestones, wants_more
-from condgen.training.trainer import FitConfig, Trainer
+from condgen.tasks.base import Sheet, Stage
+from condgen.tasks.clip import dry_run_clip, new_clip, train_tokenizer
+from condgen.tasks.dry_run import dry_run, images, token_ids
+from condgen.tasks.embeddings import BAR, Embeddings
+from condgen.tasks.encoder_based import EncoderBasedTask
+from condgen.tasks.generator import GeneratorConfig, dry_run_decoder, new_decoder, new_training
+from condgen.training.trainer import FitConfig, Step
 
-EMBEDDING = "embeddings"
-"""What the display calls the work between the stages."""
+SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
+"""How the run's minutes are divided among the stages."""
 
 
-class TextToImageTask:
-    """Args:
-    name, recipe: which recipe, and its line of the table.
-    root: the run's folder.
-    config: a `configs.Corridor`.
-    given: an encoder of one's own with its tokenizer, where the config says so.
+@dataclass(frozen=True)
+class PriorsConfig(PriorConfig):
+    """Which priors to train, and their options.
+
+    Args:
+        kinds: priors to train, `regression`, `diffusion` or both; the first is the default of the model.
     """
 
-    def __init__(
-        self, name: str, recipe, root: Path, config, bound: Callable[[str, FitConfig, int], FitConfig],
-        given: tuple[Encoder, Tokenizer] | None = None,
-    ):  # fmt: skip
-        self.name, self.recipe, self.root, self.config, self.bound = name, recipe, root, config, bound
-        self.given, self.found = given, None
-        self.parts = root / "parts"
-        self.exported = root / "exported"  # an empty file, there while `model/` holds the parts as they are
-        self.reading = ExitStack()  # the threads that read a stream for the stage at work
+    kinds: tuple[str, ...] = ("regression", "diffusion")
 
-    def train(self) -> Path:
-        """All stages that are not done yet; gives the model's folder (or the run's, when one stage was asked for).
 
-        Several processes, where a launcher has started them, train as one: each takes its part of every batch, and the
-        first alone writes.
-        """
-        dry_run(self.config)
-        self._check_encoder()
-        fsdp.asked()  # what is refused there is refused before anything is written
-        distributed.join()
-        for stage in ("clip", "prior", "decoder"):  # now, not when its turn comes
-            distributed.split(getattr(self.config, f"fit_{stage}").batch, distributed.rank(), distributed.world())
-        wanted = self.config.stage
-        digest = {}
-        if not (self.config.embeds and wanted == "prior"):  # priors need no images then
-            way = "stream" if isinstance(self.data, Stream) else "memory"
-            digest = {
-                way: digest_of(self.data)
-            }  # before anything is written: unusable data must leave no folder behind
-        stages = ("clip", "prior", "decoder") if wanted == "all" else (wanted,)
-        if self.config.encoder:
-            stages = tuple(stage for stage in stages if stage != "clip")
-        names = [n for s in stages for n in ([f"prior {k}" for k in self.config.prior.kinds] if s == "prior" else [s])]
-        if wanted == "all" and self._is_there("decoder") and (short := [n for n in names if self._wants_more(n)]):
-            raise CondgenError(
-                f"{self.root} is finished, and the bounds given now ask for more of {short[0]}. Train a stage on with "
-                "--stage clip, prior or decoder, or choose another folder."
-            )
-        self.run = RunFolder(self.root, {"recipe": self.name} | asdict(self.config), self.config.save_every, digest)
-        with distributed.first_alone():
-            self._take_over()
-            self._take_encoder()
-        if self.config.embeds and wanted != "clip":
-            self._check_embeds()
-        with Display([*names, EMBEDDING] if self._embeds_itself() else names) as self.display, self.reading:
-            for stage in stages:
-                getattr(self, f"train_{stage}")()
-        if wanted not in ("all", "decoder"):
-            return self.root
-        model = self.root / "model"  # not written anew without need: what it was judged by stays in its card
-        with distributed.first_alone():
-            if not distributed.rank() and not (model.exists() and self.exported.exists()):
-                self.export()
-        return model
+@dataclass(frozen=True)
+class TextToImageTaskConfig(GeneratorConfig):
+    """Options of the training of a text-to-image model.
 
-    def _take_over(self) -> None:
-        """Copies the encoder and the priors of another run, where one is named and they are not here yet."""
-        if not self.config.start or self.parts.exists():
-            return
-        source = Path(self.config.start) / "parts"
-        if not (source / "clip").is_dir():
-            raise CondgenError(f"{self.config.start} is no run with a trained encoder; there is no {source / 'clip'}.")
-        aside = self.root / "parts.tmp"
-        shutil.rmtree(aside, ignore_errors=True)
-        for part in source.iterdir():
-            if part.name != "decoder":
-                shutil.copytree(part, aside / part.name)
-        aside.rename(self.parts)
+    Args:
+        stage: train only this one; `minutes` are then all for it.
+        init_from: folder of another run whose encoder and priors to take over.
+        encoder: the encoder to train priors and decoder on, instead of training one: a model or run of condgen, a
+            folder of open_clip or transformers, local-dir:PATH, transformers:PATH or hf-hub:OWNER/NAME.
+        embeds: folder that `condgen embed` wrote with this encoder; priors and decoder train from it.
+    """
 
-    def _check_encoder(self) -> None:
-        """Refuses what an encoder from elsewhere leaves nothing to do for, and opens it before anything is written."""
-        if not self.config.encoder:
-            return
-        if self.config.start or self.config.stage == "clip":
-            other = f"--start {self.config.start}" if self.config.start else "--stage clip"
-            raise CondgenError(f"--encoder brings a trained encoder along, and so does {other}: leave one out.")
-        if not self.given and not is_there(self.parts):
-            torch.manual_seed(self.config.seed)  # of an architecture by name
-            self.found = open_encoder(self.config.encoder)
-        net, tokenizer = self.given or self.found or self._pair
-        if not reads_size(net, self.config.pictures.size):
-            raise CondgenError(
-                f"The encoder {self.config.encoder} reads {net.size} x {net.size} pixels. Give "
-                f"--pictures.size {net.size}."
-            )
-        if tokenizer.vocab > net.vocab or tokenizer.context != net.context:
-            raise CondgenError(
-                f"The tokenizer gives {tokenizer.context} of {tokenizer.vocab} tokens, the encoder beside it reads "
-                f"{net.context} of {net.vocab}."
-            )
+    stage: Literal["all", "clip", "prior", "decoder"] = "all"
+    init_from: str = ""
+    encoder: str = ""
+    embeds: str = ""
+    data: CaptionData = field(default_factory=CaptionData)
+    clip: CLIPConfig = field(default_factory=CLIPConfig)
+    clip_objective: ClipObjective = field(default_factory=ClipObjective)
+    prior: PriorsConfig = field(default_factory=PriorsConfig)
+    fit_clip: FitConfig = field(
+        default_factory=lambda: FitConfig(total_images=150_000, batch=64, lr=1e-3, weight_decay=0.05, beta_2=0.98)
+    )
+    fit_prior: FitConfig = field(default_factory=lambda: FitConfig(total_images=150_000, batch=256, lr=1e-3))
+    fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(total_images=600_000, batch=32, lr=3e-3))
 
-    def _take_encoder(self) -> None:
-        """Copies the encoder that is named, where it is not here yet."""
-        if not self.config.encoder or self.given or is_there(self.parts):
-            return
-        aside = self.root / "parts.tmp"
-        shutil.rmtree(aside, ignore_errors=True)
-        save_pair(*self.found, aside)
-        aside.rename(self.parts)
-        self.found = None
 
-    @cached_property
-    def _pair(self) -> tuple[Encoder, Tokenizer]:
-        """The encoder that was trained here, or that was brought along, and its tokenizer."""
-        if not self._is_there("clip"):
-            raise CondgenError(f"{self.root} holds no encoder yet. Train it first: --stage clip.")
-        return self.given or load_pair(self.parts)
+class TextToImageTask(EncoderBasedTask):
+    """Args: see `EncoderBasedTask`."""
 
-    # the data
+    config_class, needs, cell = TextToImageTaskConfig, "captioned images", 128
+    next_step = "Train a stage on with --stage clip, prior or decoder, or choose another folder."
 
-    @cached_property
-    def data(self) -> CaptionedImages | Stream:
-        c, p = self.config, self.config.pictures
-        if not c.data:
-            from condgen.data.synthetic.scenes import scenes
+    # what is trained, and what is there
 
-            return scenes(p.scenes, c.seed, p.size, negatives=p.negatives)
-        from condgen.data.sources.rows import Columns
+    @classmethod
+    def fits(cls, config: TextToImageTaskConfig) -> dict[str, FitConfig]:
+        return {"clip": config.fit_clip, "prior": config.fit_prior, "decoder": config.fit_decoder}
 
-        stream = "shards" if c.embeds and p.stream == "auto" else p.stream  # embeddings of shards are those of a stream
-        return open_captioned(
-            c.data, p.size, stream=stream, columns=Columns(p.image, p.text, p.split), split=p.use, resize=p.how,
-            max_bad_fraction=p.max_bad, filter=p.where,
-        )  # fmt: skip
+    @property
+    def stage_names(self) -> list[str]:
+        c = self.config
+        kinds = ("clip", "prior", "decoder") if self.trains_all else (c.stage,)
+        names = [n for kind in kinds for n in ([f"prior {k}" for k in c.prior.kinds] if kind == "prior" else [kind])]
+        return [name for name in names if name != "clip" or not c.encoder]
 
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        own = self.parts / "tokenizer"  # of an encoder trained here it is there first
-        return Tokenizer.load(own) if (own / "words.json").exists() and not self.given else self._pair[1]
+    @property
+    def bars(self) -> list[str]:
+        return [*self.stage_names, BAR] if self.embeds_stream else self.stage_names
 
-    def _train_tokenizer(self) -> None:
-        folder = self.parts / "tokenizer"
-        with distributed.first_alone():
-            if not (folder / "words.json").exists():
-                Tokenizer.train(self.data.used_texts, self.config.clip.context, self.config.clip.vocab).save(folder)
+    @property
+    def trains_all(self) -> bool:
+        return self.config.stage == "all"
+
+    @property
+    def exports(self) -> bool:
+        return self.config.stage in ("all", "decoder")
+
+    def share(self, stage: str) -> float:
+        kind, c = stage.split()[0], self.config
+        share = SHARES[kind] if self.trains_all else 1.0
+        if share < 1 and c.encoder:
+            share /= 1 - SHARES["clip"]
+        return share / (len(c.prior.kinds) if kind == "prior" else 1)
+
+    def is_done(self, stage: str) -> bool:
+        if stage == "clip":
+            return self.encoder_is_done()
+        return (self.parts / stage.replace(" ", "_") / "model.safetensors").exists()
+
+    @property
+    def digest(self) -> dict[str, str]:
+        if self.config.embeds and self.config.stage == "prior":  # priors need no images then
+            return {}
+        return {"stream" if isinstance(self.data, Stream) else "memory": digest_of(self.data)}
+
+    # what can be trained
+
+    def check(self) -> None:
+        c = self.config
+        unknown = [kind for kind in c.prior.kinds if kind not in PRIORS]
+        if unknown or not c.prior.kinds:
+            problem = f"no prior {unknown[0]!r} to train" if unknown else "no prior to train in an empty list"
+            raise CondgenError(f"--prior.kinds: there is {problem}; choose from {', '.join(PRIORS)}.")
+        spec = TextSpec(c.clip.embed_dim, 8, 4)
+
+        def prior() -> tuple[nn.Module, Batch]:
+            z, ids = torch.zeros(2, spec.embed_dim), torch.zeros(2, 1, dtype=torch.long)
+            batch = {"text_embed": z, "image_embed": z, "tokens": token_ids(), "text_id": ids[:, 0], "true_ids": ids}
+            kind, normalizer = c.prior.kinds[0], EmbeddingNormalizer(EmbeddingSpec(spec.embed_dim, ""))
+            return PRIORS[kind].training(new_prior(kind, c.prior, spec), normalizer), batch
+
+        def decoder() -> tuple[nn.Module, Batch]:
+            batch = {"image": images(c.data.size), "z": torch.zeros(2, spec.embed_dim), "tokens": token_ids()}
+            return dry_run_decoder(c, CondSpec(c.data.size, **asdict(spec)), batch)
+
+        clip = {} if c.encoder else {"clip": lambda: dry_run_clip(c.clip, c.data.size, c.clip_objective)}
+        dry_run(c, clip | {"prior": prior, "decoder": decoder})
+        if c.encoder:
+            self.check_encoder()
+
+    def set_up(self) -> None:
+        c = self.config
+        self.take_over()
+        if c.embeds and c.stage != "clip":
+            if self.trains_all and (not self.is_done("clip") or self.wants_more("clip")):
+                raise CondgenError(
+                    f"{c.embeds} holds embeddings of an encoder, and this run would only now train one. Start from "
+                    "the run that has it (--init_from RUN), or leave --embeds out."
+                )
+            _ = self.embeddings.stored  # refuses those of another encoder now, and not after hours of training
+
+    # data
+
+    def open_data(self) -> CaptionedImages | Stream:
+        c, d = self.config, self.config.data
+        if d.path:
+            return d.open(shards=bool(c.embeds))  # embeddings of shards are those of a stream
+        from condgen.data.synthetic.scenes import scenes
+
+        return scenes(d.scenes, c.seed, d.size, negatives=d.negatives)
+
+    @property
+    def embeds_stream(self) -> bool:
+        """Whether embeddings are computed and stored on the way, because the images do not fit into memory."""
+        return not self.config.embeds and self.config.stage != "clip" and isinstance(self.data, Stream)
 
     @cached_property
-    def tokens(self) -> np.ndarray:
-        return self.tokenizer.encode(self.data.texts)
+    def embeddings(self) -> Embeddings:
+        return Embeddings(self)
+
+    @cached_property
+    def priors(self) -> dict[str, nn.Module]:
+        """The priors that are trained."""
+        kinds = [kind for kind in self.config.prior.kinds if (self.parts / f"prior_{kind}" / "config.json").exists()]
+        return {kind: load_part(PRIORS[kind].network, self.parts / f"prior_{kind}") for kind in kinds}
 
     def views(self, batch: int, negatives: int = 0, shift: int = 0) -> CaptionBatches | ShardBatches:
-        """Batches for one stage; those of the stage before read no more."""
-        seed, own = self.config.seed, (distributed.rank(), distributed.world())
+        """Batches for one stage; closes those of the stage before."""
+        seed, process = self.config.seed, (distributed.rank(), distributed.world())
         if not isinstance(self.data, Stream):
-            return CaptionBatches(self.data, self.tokens, batch, seed, negatives, shift, *own)
-        self.reading.close()
-        views = ShardBatches(self.data, self.tokenizer.encode, batch, seed, shift, self.config.pictures.buffer, *own)
-        self.reading.callback(views.close)
+            return CaptionBatches(self.data, self.tokens, batch, seed, negatives, shift, *process)
+        self.open_files.close()
+        views = ShardBatches(self.data, self.tokenizer.encode, batch, seed, shift, self.config.data.buffer, *process)
+        self.open_files.callback(views.close)
         return views
 
-    # the encoder
+    # the stages
 
-    def train_clip(self) -> None:
-        if self._is_done("clip"):
+    def stages(self) -> Iterator[Stage]:
+        for name in self.stage_names:
+            if not self.skips(name):
+                yield {"clip": self._clip_stage, "decoder": self._decoder_stage}.get(name, self._prior_stage)(name)
+
+    def _clip_stage(self, name: str) -> Stage:
+        c = self.config
+        train_tokenizer(self.parts / "tokenizer", self.data.used_texts, c.clip)
+        torch.manual_seed(c.seed)  # here, so that the first weights do not depend on what ran before
+        shape = replace(c.clip, vocab=self.tokenizer.vocab, context=self.tokenizer.context)
+        module = ClipTraining(new_clip(shape, c.data.size, c.clip_objective.loss), c.clip_objective)
+        batches = self.views(c.fit_clip.batch, negatives=c.clip_objective.negatives)
+        return Stage(name, module, batches, self.fit(name), self._save_clip)
+
+    def _save_clip(self, trained: nn.Module) -> None:
+        """Writes the encoder; removes what was trained on another one, whose embeddings are no more."""
+        before = fingerprint(load_pair(self.parts)[0]) if self.is_done("clip") else None
+        save_part(trained.clip, self.parts / "clip")
+        if before in (None, fingerprint(self.clip)):
             return
-        self._train_tokenizer()
-        torch.manual_seed(self.config.seed)  # here, so that the first weights do not hang on what ran before
-        config = replace(self.config.clip, vocab=self.tokenizer.vocab, context=self.tokenizer.context)
-        clip = CLIP(config, EncoderSpec(self.config.pictures.size))
-        objective = self.config.clip_objective
-        fit = Trainer(
-            ClipTraining(clip, objective),
-            self.views(self.config.fit_clip.batch, negatives=objective.negatives),
-            self._fit("clip"),
-            self.config.seed,
-        )
-        for _ in drive(fit, self.run, "clip", self.display):
-            pass
-        trained, place = self._finish(fit).clip, self.parts / "clip"
-        with distributed.first_alone():
-            if not distributed.rank():
-                before = fingerprint(load_pair(self.parts)[0]) if self._is_there("clip") else None
-                save_part(trained, place)
-                if before not in (None, fingerprint(self.clip)):
-                    self._forget_the_old_space()
-
-    def _fit(self, stage: str) -> FitConfig:
-        """The bounds of a stage; the priors share the time of theirs."""
-        kind = stage.split()[0]
-        siblings = len(self.config.prior.kinds) if kind == "prior" else 1
-        return self.bound(kind, getattr(self.config, f"fit_{kind}"), siblings)
-
-    def _finish(self, fit: Trainer):
-        """The model with the weights to use, on the CPU with all its parts."""
-        self.exported.unlink(missing_ok=True)
-        return fit.snapshot()
-
-    def _keep(self, part: torch.nn.Module, name: str) -> None:
-        """Writes a trained part, which all processes find there afterwards."""
-        with distributed.first_alone():
-            if not distributed.rank():
-                save_part(part, self.parts / name)
-
-    def _forget_the_old_space(self) -> None:
-        """Takes away what was trained on an encoder that is no more."""
-        self.display.say("The encoder is another one now: normaliser, priors and decoder begin anew.")
-        for folder in self.parts.iterdir():
+        self.display.say("The encoder has changed: normalizer, priors and decoder start anew.")
+        for folder in [*self.parts.iterdir(), *(self.root / "checkpoints").iterdir()]:
             if folder.name not in ("clip", "tokenizer"):
-                shutil.rmtree(folder)
-        for folder in (self.root / "checkpoints").iterdir():
-            if folder.name != "clip":
                 shutil.rmtree(folder)
         shutil.rmtree(self.root / "embeds", ignore_errors=True)
 
-    def _is_done(self, stage: str) -> bool:
-        """Whether a stage has nothing to do; one that is asked for by name always looks for itself."""
-        if self.config.stage == "all" and self._is_there(stage) and not self._wants_more(stage):
-            self.display.show(stage, 1.0, "done")
-            return True
-        return False
-
-    def _is_there(self, stage: str) -> bool:
-        if stage == "clip":
-            return bool(self.given) or is_there(self.parts)
-        return (self.parts / stage.replace(" ", "_") / "model.safetensors").exists()
-
-    def _wants_more(self, stage: str) -> bool:
-        """Whether a trained stage is short of the bounds that are given now; of a stage taken over nothing is known."""
-        return wants_more(self.root, stage, self._fit(stage))
-
-    @cached_property
-    def clip(self) -> Encoder:
-        return self._pair[0].eval()
-
-    @cached_property
-    def text_spec(self) -> TextSpec:
-        """What the other parts must know of the encoder."""
-        c = self.clip
-        return TextSpec(c.embed_dim, c.vocab, c.context, fingerprint(c))
-
-    def _embeds_itself(self) -> bool:
-        """Whether embeddings are made and kept on the way, because the images do not fit into memory."""
-        if self.config.embeds or self.config.stage == "clip":
-            return False
-        return isinstance(self.data, Stream)
-
-    def _check_embeds(self) -> None:
-        """Refuses embeddings of another encoder now, and not after hours of training one."""
-        if self.config.stage == "all" and (not self._is_there("clip") or self._wants_more("clip")):
-            raise CondgenError(
-                f"{self.config.embeds} holds embeddings of an encoder, and this run would only now train one. Start "
-                "from the run that has it (--start RUN), or leave --embeds out."
-            )
-        _ = self.embeds
-
-    @cached_property
-    def embeds(self) -> Embeds | None:
-        """Embeddings on disk: those that are given, or those of a stream; None for images in memory.
-
-        Raises:
-            CondgenError: they are those of another encoder.
-        """
-        if self.config.embeds:
-            embeds = Embeds(self.config.embeds)
-            embeds.check(self.text_spec.space)
-            return embeds
-        if not self._embeds_itself():
-            return None
-
-        def progress(share: float, what: str) -> None:
-            self.display.show(EMBEDDING, share, what)
-
-        with distributed.first_alone():
-            made = embed(self.clip, self.tokenizer, self.data, self.root / "embeds", progress)
-        progress(1.0, "done")
-        return made
-
-    @cached_property
-    def image_embed(self) -> Tensor:
-        """(N, D) embeddings of the training images."""
-        if self.embeds is not None:
-            self.embeds.check(self.text_spec.space, digest_of(self.data))
-            return self.embeds.image(torch.arange(len(self.data)))
-        return _in_chunks(lambda i: self.clip.embed_image(to_float(self.data.images[i])), len(self.data))
-
-    @cached_property
-    def text_embed(self) -> Tensor:
-        """(T, D) embeddings of the texts."""
-        return _in_chunks(lambda i: self.clip.embed_text(torch.from_numpy(self.tokens[i])), len(self.tokens))
-
-    @cached_property
-    def normalizer(self) -> EmbeddingNormalizer:
-        return load_part(EmbeddingNormalizer, self.parts / "normaliser")
-
-    def _fit_normaliser(self) -> None:
-        folder, space, given = self.parts / "normaliser", self.text_spec.space, self.embeds
-        image_embed = self.image_embed if given is None else None
-        with distributed.first_alone():
-            if not (folder / "model.safetensors").exists():
-                known = given is not None
-                made = (
-                    EmbeddingNormalizer.of(given.mean, given.sd, space)
-                    if known
-                    else EmbeddingNormalizer.fit(image_embed, space)
-                )
-                save_part(made, folder)
-
-    # the priors
-
-    def train_prior(self) -> None:
-        for kind in self.config.prior.kinds:
-            if not self._is_done(f"prior {kind}"):
-                self._train_one_prior(kind)
-
-    def _train_one_prior(self, kind: str) -> None:
-        torch.manual_seed(self.config.seed)
-        prior = PRIORS[kind].network(part_of(PriorConfig, self.config.prior), self.text_spec)
-        self._fit_normaliser()
-        fit = Trainer(
-            PRIORS[kind].training(prior, self.normalizer),
-            self._prior_views(),
-            self._fit(f"prior {kind}"),
-            self.config.seed,
+    def _prior_stage(self, name: str) -> Stage:
+        kind, c = name.split()[1], self.config
+        torch.manual_seed(c.seed)
+        prior = new_prior(kind, c.prior, self.text_spec)
+        module = PRIORS[kind].training(prior, self.embeddings.normalizer)
+        batches = self.embeddings.prior_batches(c.fit_prior.batch)
+        return Stage(
+            name,
+            module,
+            batches,
+            self.fit(name),
+            lambda trained: save_part(trained.prior, self.parts / f"prior_{kind}"),
         )
-        for _ in drive(fit, self.run, f"prior {kind}", self.display):
-            pass
-        self._keep(self._finish(fit).prior, f"prior_{kind}")
 
-    def _prior_views(self) -> CaptionBatches | EmbedBatches:
-        batch = self.config.fit_prior.batch
-        if self.embeds is not None:
-            return EmbedBatches(
-                self.embeds, batch, self.config.seed, rank=distributed.rank(), world=distributed.world()
-            )
-        views = self.views(batch).without_images()
-        return views.cache("image_embed", self.image_embed, "image").cache("text_embed", self.text_embed, "text")
-
-    @cached_property
-    def priors(self) -> dict[str, torch.nn.Module]:
-        there = [kind for kind in self.config.prior.kinds if (self.parts / f"prior_{kind}" / "config.json").exists()]
-        return {kind: load_part(PRIORS[kind].network, self.parts / f"prior_{kind}") for kind in there}
-
-    @cached_property
-    def guess(self) -> Tensor:
-        """(T, D) what one pass of regression makes of the texts; it needs no random numbers."""
-        prior, embed, tokens = self.priors["regression"], self.text_embed, torch.from_numpy(self.tokens)
-        return _in_chunks(lambda i: prior.draw(embed[i], tokens[i], [], self.normalizer), len(embed))
-
-    # the decoder
-
-    def train_decoder(self) -> None:
-        if self._is_done("decoder"):
-            return
-        self._fit_normaliser()
+    def _decoder_stage(self, name: str) -> Stage:
+        c = self.config
+        _ = self.embeddings.normalizer  # fitted before the seed is set
         some = to_float(self.data.some(512) if isinstance(self.data, Stream) else self.data.images[:5000])
-        torch.manual_seed(self.config.seed)  # here, so that the first weights do not hang on what ran before
-        decoder = new_decoder(self.config, CondSpec(self.config.pictures.size, **asdict(self.text_spec)), some)
-        views = self._decoder_views()
-        fit = Trainer(training_of(self.config, decoder), views, self._fit("decoder"), self.config.seed)
-        for step in drive(fit, self.run, "decoder", self.display, milestones(self.config.watch)):
-            self._watch(fit, step)
-        self._keep(self._finish(fit).decoder, "decoder")
+        torch.manual_seed(c.seed)
+        decoder = new_decoder(c, CondSpec(c.data.size, **asdict(self.text_spec)), some)
+        batches = self.embeddings.decoder_batches(c.fit_decoder.batch)
 
-    def _decoder_views(self) -> CaptionBatches | ShardBatches:
-        """Images with what the decoder is told of them, see `DecoderObjective`."""
-        objective = self.config.decoder_objective
-        guessed = (
-            objective.conditioning == "image_embed" and objective.prior_sample_prob and "regression" in self.priors
-        )
-        views = self.views(self.config.fit_decoder.batch, shift=self.config.pictures.shift)
-        if isinstance(views, CaptionBatches):
-            if objective.conditioning == "text_embed":
-                return views.cache("z", self.normalizer(self.text_embed), per="text")
-            views.cache("z", self.normalizer(self.image_embed), per="image")
-            return views.cache("guess", self.guess, per="text") if guessed else views
-        embeds, normalizer = self.embeds, self.normalizer
-        embeds.check(self.text_spec.space, self.data.digest)
+        def save(trained: nn.Module) -> None:
+            save_part(trained.decoder, self.parts / "decoder")
 
-        def of_text(batch: Batch) -> Tensor:
-            return embeds.text(batch["row"], batch["caption"])
+        return Stage(name, new_training(c, decoder), batches, self.fit(name), save, self._validate)
 
-        if objective.conditioning == "text_embed":
-            return views.derive("z", lambda batch: normalizer(of_text(batch)))
-        views.derive("z", lambda batch: normalizer(embeds.image(batch["row"])))
-        if guessed:
-            prior = self.priors["regression"]
-            views.derive("guess", lambda batch: prior.draw(of_text(batch), batch["tokens"], [], normalizer).clone())
-        return views
+    def _validate(self, trained: nn.Module, step: Step) -> None:
+        """Writes a sample sheet; of drawn scenes, whose captions can be checked, scores too."""
+        model, scores = self._model(trained.decoder), {}
+        if not self.config.data.path:
+            from condgen.evaluation.scenes import scene_eval
 
-    def _watch(self, fit: Trainer, step) -> None:
-        """Paints a sheet and measures, with the running mean of the weights."""
-        model = self._model(fit.snapshot().decoder)
-        with torch.random.fork_rng(devices=[]):
-            if not distributed.rank():
-                place = self.root / "samples" / f"decoder-{step.images:09d}.png"
-                write_bytes(place, png_bytes(sheet(model, self.prompts)))
-            if not self.config.data:
-                from condgen.evaluation.scenes import scene_eval
+            for part in ("seen", "held_out"):
+                found, _ = scene_eval(model, part == "held_out", prompts=12, images_per_prompt=1)
+                scores |= {f"{part}/{name}": value for name, value in found.items()}
+        self.report("decoder", step, scores, sheet(model, self.prompts))
 
-                for side in ("seen", "held_out"):
-                    scores, _ = scene_eval(model, side == "held_out", prompts=12, images_per_prompt=1)
-                    told = {f"{side}/{k}": v for k, v in scores.items()}
-                    self.run.log("decoder", step.images, told | {"seconds": step.seconds})
-                    self.display.say(f"{step.images:,} images, {side}: " + _told(scores))
+    # the model
 
-    @property
+    @cached_property
     def prompts(self) -> list[str]:
-        """What the sample sheets show: the recipe's examples, then captions of the training data."""
+        """Captions of the sample sheets: the recipe's examples, then some of the training data."""
         data = self.data
         own = data.texts[:64] if isinstance(data, Stream) else [data.texts[i] for i in data.captions[:64, 0]]
         return list(dict.fromkeys([*self.recipe.examples, *own]))[:24]
 
-    # the model
+    def _model(self, decoder: nn.Module) -> TextToImage:
+        c = self.config
+        about = self.about(size=c.data.size, examples=self.prompts[:8])
+        if self.name != "captions":
+            about["name"] = self.name
+        if c.data.path:
+            about["reading"] = c.data.reading()
+        # a decoder that was trained on text embeddings needs no prior
+        priors = self.priors if c.decoder_objective.conditioning == "image_embed" else {}
+        return TextToImage(self.clip, self.tokenizer, self.embeddings.normalizer, priors, decoder, about)
 
-    def _model(self, decoder: torch.nn.Module) -> TextToImage:
-        about = {
-            "name": self.name if self.name != "captions" else self.root.resolve().name,
-            "recipe": self.name,
-            "data": self.data.name,
-            "size": self.config.pictures.size,
-            "examples": self.prompts[:8],
-        }
-        if self.config.data:
-            about["reading"] = self.config.pictures.reading()
-        # a decoder that was told texts paints texts: no prior stands between
-        priors = self.priors if self.config.decoder_objective.conditioning == "image_embed" else {}
-        return TextToImage(self.clip, self.tokenizer, self.normalizer, priors, decoder, about)
+    def pipeline(self) -> TextToImage:
+        return self._model(load_part(DECODERS[self.config.kind].network, self.parts / "decoder"))
 
-    def export(self) -> Path:
-        """Writes `model/`: the parts as they are, with 16-bit weights, and a card."""
-        from condgen.files.card import write_card
-
-        folder = self.root / "model"
-        model = self._model(load_part(DECODERS[self.config.kind].network, self.parts / "decoder"))
-        card = write_card(model, self.name, self.recipe.base, self.config, self.root / "metrics.jsonl", len(self.data))
-        model.save(folder, card)
-        write_bytes(folder / "sheet.png", png_bytes(sheet(TextToImage.load(folder, self.given), self.prompts)))
-        self.exported.touch()
-        self.display.say(f"The model is {folder}. Try it: condgen generate {self.prompts[0]!r} --model {folder}")
-        return folder
+    def present(self, folder: Path) -> str:
+        images, labels = sheet(TextToImage.load(folder, encoder=self.given), self.prompts)
+        write_bytes(folder / "sheet.png", png_bytes(grid(images, labels, columns=8, cell=self.cell)))
+        return f"Try it: condgen generate {self.prompts[0]!r} --model {folder}"
 
 
-def sheet(model: TextToImage, prompts: list[str], seed: int = 0):
-    """A labelled sheet, one image a prompt."""
+def new_prior(kind: str, config: PriorsConfig, spec: TextSpec) -> nn.Module:
+    """An untrained prior."""
+    known = PRIORS[kind]
+    options = {one.name: getattr(config, one.name) for one in fields(known.config) if hasattr(config, one.name)}
+    return known.network(known.config(**options), spec)
+
+
+def sheet(model: TextToImage, prompts: list[str], seed: int = 0) -> Sheet:
+    """One image for each prompt."""
     *_, last = model.generate_batch(prompts, [seed + i for i in range(len(prompts))])
-    return grid(to_pil(last.images), prompts, columns=8, cell=128)
-
-
-def _told(scores: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
-
-
-@torch.inference_mode()
-def _in_chunks(embed: Callable[[slice], Tensor], n: int, size: int = 512) -> Tensor:
-    """(n, D), in chunks, the processes sharing the work."""
-
-    def rows(own: slice) -> Tensor:
-        return torch.cat([embed(slice(i, min(i + size, own.stop))) for i in range(own.start, own.stop, size)])
-
-    return distributed.shared_out(rows, n).clone()
+    return to_pil(last.images), prompts

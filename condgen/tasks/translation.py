@@ -1,11 +1,12 @@
-"""One training run of a translator: images of two kinds to one generator, or to two."""
+"""Trains image-to-image translation: one generator on pairs (pix2pix), or two without pairs (CycleGAN)."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,105 +14,146 @@ from PIL import Image
 from torch import nn
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError, CondgenWarning
+from condgen.baselines import TRANSLATION_NETWORKS
+from condgen.baselines.translation import PairedObjective, PairedTraining, UnpairedObjective, UnpairedTraining
+from condgen.baselines.translation_nets import TranslatorConfig
+from condgen.contracts import Batch, CondgenError, CondgenWarning, limited
+from condgen.data.configs import SidesData
 from condgen.data.datasets.pairs import PairBatches, Pairs, Unpaired
-from condgen.data.sources.sides import open_sides
 from condgen.evaluation.translation import scores_of, sheet_of
 from condgen.files.images import grid, png_bytes, write_bytes
+from condgen.nn.specs import TranslationSpec
 from condgen.pipelines.translator import BACKWARD, FORWARD, Translator
-from condgen.tasks.base import Sheet, Task
-from condgen.tasks.build import translation_of
-from condgen.tasks.dry_run import dry_run_translation
+from condgen.tasks.base import Scores, Sheet, SingleStageTask, TaskConfig
+from condgen.tasks.dry_run import dry_run, images
+from condgen.training.trainer import FitConfig
 
-MOST_HELD = 200
-"""Images of each side held out of training to judge by, at most."""
-FEWEST = 500
-"""Of fewer images a critic soon knows every one."""
+MAX_HELD_OUT = 200
+"""Most images of each side held out for validation."""
+MIN_IMAGES = 500
+"""With fewer images a discriminator overfits."""
 
 
-class TranslationTask(Task):
-    """Args: see `Task`; config is a `configs.Translating`."""
+@dataclass(frozen=True)
+class GeneratorNetConfig(TranslatorConfig):
+    """Which network translates, and its options.
 
-    stage = "translation"
+    Args:
+        kind: `unet`, which sees the whole image, or `resnet`, which sees about a block's neighbourhood.
+    """
 
-    def prepare(self) -> None:
-        c = self.config
-        if len(c.pictures.names) not in (0, 2) or len(set(self.data.sides)) < 2:
-            raise CondgenError(f"--pictures.names must be two names that differ, got {list(c.pictures.names)}.")
-        dry_run_translation(c, self.data.image_channels)
-        if (few := min(len(self.data.a), len(self.data.b))) < FEWEST:
+    kind: Literal["unet", "resnet"] = "unet"
+
+
+@dataclass(frozen=True)
+class TranslationTaskConfig(TaskConfig):
+    """Options of the training of an image-to-image translator.
+
+    Args:
+        kind: learn from pairs, or from two sets of images without pairs.
+    """
+
+    eval_count: int = limited(10, low=0)
+    kind: Literal["paired", "unpaired"] = "paired"
+    data: SidesData = field(default_factory=SidesData)
+    net: GeneratorNetConfig = field(default_factory=GeneratorNetConfig)
+    objective: Any = field(default_factory=PairedObjective)
+    fit: FitConfig = field(default_factory=FitConfig)
+
+    def with_kind(self, kind: str, **options: Any) -> TranslationTaskConfig:
+        objective = UnpairedObjective() if kind == "unpaired" else PairedObjective()
+        return super().with_kind(kind, **{"objective": objective} | options)
+
+
+class TranslationTask(SingleStageTask):
+    """Args: see `Task`."""
+
+    config_class, needs, stage = TranslationTaskConfig, "images of two kinds", "translation"
+
+    def check(self) -> None:
+        c, channels = self.config, self.data.image_channels
+        if len(c.data.names) not in (0, 2) or len(set(self.data.sides)) < 2:
+            raise CondgenError(f"--data.names must be two different names, got {list(c.data.names)}.")
+
+        def build() -> tuple[nn.Module, Batch]:
+            a, b = (images(c.data.size, n) for n in channels)
+            no_pool = {} if c.kind == "paired" else {"pool": 0}  # a pool branches on values, which `meta` lacks
+            training = new_training(replace(c, objective=replace(c.objective, **no_pool)), *channels)
+            return training, {"a": a, "b": b, "dice": torch.zeros(2, 4)}
+
+        dry_run(c, {"net": build})
+        if (few := min(len(self.data.a), len(self.data.b))) < MIN_IMAGES:
             warnings.warn(
-                f"There are {few} images to learn from. A critic soon knows so few by heart, and what is painted "
-                "gets worse on others: look at the sheets of what is held out.",
+                f"There are {few} training images. A discriminator overfits on so few, and translations of other "
+                "images get worse: look at the sample sheets, which show held-out images.",
                 CondgenWarning,
                 stacklevel=2,
             )
 
-    # the data
-
-    def reading(self) -> dict[str, Any]:
-        p = self.config.pictures
-        own = {name: getattr(p, name) for name in ("origin", "size", "a", "b", "match")} | {"names": list(p.names)}
-        return own | {"filter_a": p.where_a, "filter_b": p.where_b, "resize": p.how}
-
-    def _about(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        about = super()._about(metrics)
-        return about | {"reading": about["reading"] | {"given": bool(self.config.data)}}
-
     @cached_property
-    def _opened(self) -> tuple[Unpaired, Unpaired | None]:
-        """Images to train on, and some held out to judge by."""
-        c, p = self.config, self.config.pictures
-        data = open_sides(c.data, c.way == "paired", p.use, c.seed, p.drawn, **self.reading())
-        if c.way == "paired" and not isinstance(data, Pairs):
-            raise CondgenError(f"{data.name} have no partners to learn from: choose --way unpaired.")
-        return data.parted(12, MOST_HELD, c.seed) or (data, None)
+    def splits(self) -> tuple[Unpaired, Unpaired | None]:
+        """Images to train on, and some held out."""
+        paired = self.config.kind == "paired"
+        data = self.config.data.open(paired, self.config.seed)
+        if paired and not isinstance(data, Pairs):
+            raise CondgenError(f"{data.name} have no pairs to learn from: choose --kind unpaired.")
+        return data.parted(12, MAX_HELD_OUT, self.config.seed) or (data, None)
 
-    @property
-    def data(self) -> Unpaired:
-        return self._opened[0]
+    def open_data(self) -> Unpaired:
+        return self.splits[0]
 
-    # the training
+    def about(self, **more: Any) -> dict[str, Any]:
+        about = super().about(**more)
+        return about | {"reading": about["reading"] | {"given": bool(self.config.data.path)}}
 
-    def trainable(self) -> nn.Module:
-        c, (reads, image_channels) = self.config, self.data.image_channels
-        torch.manual_seed(c.seed)
-        return translation_of(c, reads, image_channels)
+    def set_up(self) -> None:
+        """Shows what training sees: sixteen images of each side, pairs one above the other."""
+        with distributed.first_alone():
+            if not distributed.rank():
+                sides = [side[:: max(1, len(side) // 16)][:16] for side in (self.data.a, self.data.b)]
+                shown = [
+                    (x, name) for k in (0, 8) for side, name in zip(sides, self.data.sides) for x in side[k : k + 8]
+                ]
+                sheet = grid([as_pil(x) for x, _ in shown], [name for _, name in shown], columns=8, cell=self.cell)
+                write_bytes(self.root / "samples" / "sides.png", png_bytes(sheet))
 
-    def views(self) -> Callable[[int], Batch]:
-        c, p = self.config, self.config.pictures
-        return PairBatches(
-            self.data, c.fit_translation.batch, c.seed, p.shift, p.flip, distributed.rank(), distributed.world()
-        )
+    def module(self) -> PairedTraining | UnpairedTraining:
+        torch.manual_seed(self.config.seed)
+        return new_training(self.config, *self.data.image_channels)
+
+    def batches(self) -> Callable[[int], Batch]:
+        c, d, process = self.config, self.config.data, (distributed.rank(), distributed.world())
+        return PairBatches(self.data, c.fit.batch, c.seed, d.random_shift, d.random_flip, *process)
 
     def model(self, trained: nn.Module, about: dict[str, Any]) -> Translator:
         nets = {name: getattr(trained, name) for name in (FORWARD, BACKWARD) if hasattr(trained, name)}
         return Translator(nets, self.data.sides, about)
 
-    # the judge
-
     @property
     def chooses(self) -> bool:
-        return isinstance(self._opened[1], Pairs)
+        return isinstance(self.splits[1], Pairs)
 
-    def begin(self) -> None:
-        """Shows what training looks at: sixteen images of each side, of pairs one above the other."""
-        with distributed.first_alone():
-            if not distributed.rank():
-                kept = [side[:: max(1, len(side) // 16)][:16] for side in (self.data.a, self.data.b)]
-                shown = [
-                    (x, name) for k in (0, 8) for side, name in zip(kept, self.data.sides) for x in side[k : k + 8]
-                ]
-                sheet = grid([picture(x) for x, _ in shown], [name for _, name in shown], columns=8, cell=96)
-                write_bytes(self.root / "samples" / "sides.png", png_bytes(sheet))
-
-    def judge(self, model: Translator) -> tuple[dict[str, float], Sheet | None]:
-        """How near held-out images come to their partners, or what is lost there and back; and a sheet of them."""
-        data, held = self._opened
-        images, labels = sheet_of(model, held or data)
-        return scores_of(model, held) if held else {}, ([picture(x) for x in images], labels)
+    def evaluate(self, model: Translator) -> tuple[Scores, Sheet | None]:
+        """Similarity of held-out images to their partners, or the cycle error without pairs; and a sheet."""
+        data, held = self.splits
+        shown, labels = sheet_of(model, held or data)
+        return scores_of(model, held) if held else {}, ([as_pil(x) for x in shown], labels)
 
 
-def picture(image: np.ndarray) -> Image.Image:
+def new_training(config: TranslationTaskConfig, reads: int, image_channels: int) -> PairedTraining | UnpairedTraining:
+    """The training with its first weights, for sides of so many channels."""
+    options = {one.name: getattr(config.net, one.name) for one in fields(TranslatorConfig)}
+
+    def net(before: int, after: int) -> nn.Module:
+        return TRANSLATION_NETWORKS[config.net.kind].network(
+            TranslatorConfig(**options), TranslationSpec(config.data.size, before, after)
+        )
+
+    if config.kind == "paired":
+        return PairedTraining(net(reads, image_channels), config.objective)
+    return UnpairedTraining(net(reads, image_channels), net(image_channels, reads), config.objective)
+
+
+def as_pil(image: np.ndarray) -> Image.Image:
     """uint8 (C, S, S) as a PIL image."""
     return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))

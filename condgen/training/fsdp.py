@@ -27,7 +27,7 @@ from condgen.contracts import CondgenError
 WHERE = "docs/fsdp.yaml is a config file that does"
 
 
-def asked() -> FullyShardedDataParallelPlugin | None:
+def plan() -> FullyShardedDataParallelPlugin | None:
     """What a launcher of Accelerate says of splitting weights; None where they stay whole.
 
     Raises:
@@ -42,17 +42,17 @@ def asked() -> FullyShardedDataParallelPlugin | None:
         return None
     if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
         raise CondgenError(f"Splitting weights needs PyTorch 2.8 or newer; here is {torch.__version__}.")
-    plan = FullyShardedDataParallelPlugin()
+    found = FullyShardedDataParallelPlugin()
     wrong = {
-        "fsdp_version: 2": plan.fsdp_version != 2,
-        "fsdp_offload_params: false": isinstance(plan.cpu_offload, CPUOffloadPolicy),
-        "fsdp_activation_checkpointing: false": plan.activation_checkpointing,
-        "fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP": plan.auto_wrap_policy is size_based_auto_wrap_policy,
+        "fsdp_version: 2": found.fsdp_version != 2,
+        "fsdp_offload_params: false": isinstance(found.cpu_offload, CPUOffloadPolicy),
+        "fsdp_activation_checkpointing: false": found.activation_checkpointing,
+        "fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP": found.auto_wrap_policy is size_based_auto_wrap_policy,
     }
     if any(wrong.values()):
         needed = ", ".join(option for option, missing in wrong.items() if missing)
         raise CondgenError(f"Accelerate's config asks for what is not supported here. Set {needed}; {WHERE}.")
-    return plan
+    return found
 
 
 def _is_on(name: str) -> bool:
@@ -118,10 +118,10 @@ def like(x: Tensor, other: Tensor) -> Tensor:
     return x
 
 
-def all_gather_with_grad(tree: Any) -> Any:
+def gather(tree: Any) -> Any:
     """Dicts and lists of tensors and other things, the tensors whole and on the CPU. Every process must ask."""
     if isinstance(tree, dict):
-        return {key: all_gather_with_grad(value) for key, value in tree.items()}
+        return {key: gather(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(all_gather_with_grad(value) for value in tree)
+        return type(tree)(gather(value) for value in tree)
     return whole(tree).cpu() if isinstance(tree, Tensor) else tree

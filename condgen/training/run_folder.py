@@ -20,15 +20,16 @@ from safetensors.torch import save_file
 
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, CondgenWarning
+from condgen.files import renamed
 from condgen.training import checkpoint
 from condgen.training.trainer import FitConfig, NotFinite, Step, Trainer, progress_of
 
-UNTOLD = ("stage", "start", "embeds", "watch", "save_every")
-"""Config entries that do not touch the result: a resumed run may give them anew without a word."""
-MAY_CHANGE = (*UNTOLD, "minutes", "images")
-"""Those that it may give anew, and what begins with `fit_`; any other is part of what the run is."""
-FIXED = ("optimiser", "ema", "weight_decay", "beta_1", "beta_2")
-"""Of a `fit_`, the fields that may not: the state in its checkpoints is of their making."""
+SILENT = ("stage", "init_from", "embeds", "eval_count", "save_every")
+"""Options that do not affect the result: a resumed run may change them without a warning."""
+MAY_CHANGE = (*SILENT, "minutes", "total_images")
+"""Options that a resumed run may change, like those of `fit` and `fit_STAGE`; all others define the run."""
+FIXED = ("optimiser", "ema_gamma", "weight_decay", "beta_1", "beta_2")
+"""Options of `fit` that a resumed run may not change: the state in its checkpoints depends on them."""
 ECHO = 3.0
 """Seconds within which a second signal is a launcher's copy of the first."""
 
@@ -72,18 +73,18 @@ class RunFolder:
             if self.root.exists() and any(child.name != "config.yaml.tmp" for child in self.root.iterdir()):
                 raise CondgenError(f"{self.root} is not empty and holds no run of condgen. Choose another folder.")
             return
-        before, now = _flat(_read(path)), _flat(config)
-        before = now | before if before.keys() <= now.keys() else before  # a field that came later told nothing then
+        now = renamed.flat(config)
+        before = renamed.flat(renamed.run_config(_read(path), now, config.get("kind", "")))
+        before = now | before if before.keys() <= now.keys() else before  # an option that was added later
         changed = [k for k in sorted(before | now) if before.get(k) != now.get(k)]
-        told = [f"{k}: {before.get(k)} -> {now.get(k)}" for k in changed]
-        if fixed := [t for t, k in zip(told, changed) if not _may_change(k)]:
+        changes = {k: f"{k}: {before.get(k)} -> {now.get(k)}" for k in changed}
+        if fixed := [text for k, text in changes.items() if not _may_change(k)]:
             raise CondgenError(
                 f"{self.root} holds a run with other settings ({'; '.join(fixed)}). Give the settings it began with, "
                 "or another output folder."
             )
-        told = [t for t, k in zip(told, changed) if k not in UNTOLD]
-        if told:
-            warnings.warn(f"Going on with changed settings: {'; '.join(told)}", CondgenWarning, stacklevel=3)
+        if audible := [text for k, text in changes.items() if k not in SILENT]:
+            warnings.warn(f"Resuming with changed settings: {'; '.join(audible)}", CondgenWarning, stacklevel=3)
 
     def _check_data(self, data: dict[str, str]) -> dict[str, str]:
         """All that is known of the data now."""
@@ -184,17 +185,7 @@ def _read(path: Path) -> dict:
 def _may_change(key: str) -> bool:
     """Whether a resumed run may give `fit_clip.lr` or the like anew."""
     part, _, name = key.partition(".")
-    return part in MAY_CHANGE or (part.startswith("fit_") and name not in FIXED)
-
-
-def _flat(config: dict, prefix: str = "") -> dict:
-    out = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            out |= _flat(value, f"{prefix}{key}.")
-        else:
-            out[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return out
+    return part in MAY_CHANGE or ((part == "fit" or part.startswith("fit_")) and name not in FIXED)
 
 
 class Display:

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError, HasMemory, Trainable
+from condgen.contracts import Batch, CondgenError, HasMemory, Trainable, limited
 from condgen.training import checkpoint, fsdp
 from condgen.training.ema import PowerEma
 from condgen.training.muon import Muon, matrices_of
@@ -36,37 +36,37 @@ PATIENCE = 10
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How long and how fast.
+    """How long and how fast to train.
 
     Args:
-        images: images to see (the unit of every schedule); the run ends there.
-        minutes: or after so many minutes of training, whichever comes first; 0 sets no limit. The learning rate
-            follows whichever is further along.
+        total_images: images to see, the unit of every schedule; training ends there.
+        minutes: limit on the training time; 0 sets none. The learning rate follows whichever limit is nearer.
         batch: images in a batch, over all processes.
         lr: peak learning rate.
-        warmup: share of the run over which it rises.
-        decay_from: share of the run after which it falls to zero.
-        schedule: whether it falls along a line, or along half a cosine.
+        warmup: share of the training over which the learning rate rises.
+        decay_start: share of the training after which it falls to zero.
+        schedule: whether it falls linearly or along half a cosine.
         optimiser: `muon` for the weights of linear layers and convolutions and AdamW for the rest, or `adamw` for all.
         weight_decay: decoupled, on parameters of two and more dimensions.
-        beta_1, beta_2: of AdamW.
-        clip: largest norm of the gradient.
-        ema: gamma of the running mean of the weights; 0 keeps none.
+        beta_1: of AdamW.
+        beta_2: of AdamW.
+        max_grad_norm: gradients are clipped to this norm.
+        ema_gamma: gamma of the running mean of the weights; 0 keeps none.
     """
 
-    images: int = 500_000
-    minutes: float = 0.0
-    batch: int = 64
-    lr: float = 1e-3
-    warmup: float = 0.02
-    decay_from: float = 0.5
+    total_images: int = limited(500_000, low=1)
+    minutes: float = limited(0.0, low=0)
+    batch: int = limited(64, low=1)
+    lr: float = limited(1e-3, low=1e-12)
+    warmup: float = limited(0.02, low=0)
+    decay_start: float = limited(0.5, low=0)
     schedule: Literal["linear", "cosine"] = "linear"
     optimiser: Literal["muon", "adamw"] = "muon"
-    weight_decay: float = 0.01
+    weight_decay: float = limited(0.01, low=0)
     beta_1: float = 0.9
     beta_2: float = 0.99
-    clip: float = 1.0
-    ema: float = 12.0
+    max_grad_norm: float = limited(1.0, low=1e-12)
+    ema_gamma: float = limited(12.0, low=0)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _precision() -> str:
 def progress_of(config: FitConfig, images: int, seconds: float) -> float:
     """Share of a run that so many images and seconds of training are, in [0, 1]."""
     by_time = seconds / (60 * config.minutes) if config.minutes else 0.0
-    return min(1.0, max(images / config.images, by_time))
+    return min(1.0, max(images / config.total_images, by_time))
 
 
 class Trainer:
@@ -139,7 +139,7 @@ class Trainer:
         seed: int = 0,
         accelerator: Accelerator | None = None,
     ):
-        plan = fsdp.asked()  # before Accelerate looks for what may not be installed
+        plan = fsdp.plan()  # before Accelerate looks for what may not be installed
         self.accelerator = accelerator or Accelerator(
             mixed_precision=_precision(),
             # a turn of several leaves the others' weights without gradient
@@ -159,7 +159,7 @@ class Trainer:
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.objective, own)
             self.objective = self.accelerator.prepare(self.objective)
         self.optimisers = {turn: self._optimisers(self._owned(turn)) for turn in model.turns}
-        self.ema = PowerEma(model, config.ema, self.memory) if config.ema else None
+        self.ema = PowerEma(model, config.ema_gamma, self.memory) if config.ema_gamma else None
         self.count, self.images, self.seconds = 0, 0, 0.0
         self.skipped, self.in_a_row = 0, 0
 
@@ -192,7 +192,7 @@ class Trainer:
         """Linear rise, plateau, fall to zero."""
         c, p = self.config, self.progress
         rise = min(1.0, (p + 1e-3) / max(c.warmup, 1e-9))
-        left = min((1 - p) / max(1 - c.decay_from, 1e-9), 1.0)
+        left = min((1 - p) / max(1 - c.decay_start, 1e-9), 1.0)
         return c.lr * min(rise, left if c.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2)
 
     def __iter__(self) -> Iterator[Step]:
@@ -238,7 +238,7 @@ class Trainer:
         finite = distributed.everywhere(math.isfinite(parts["loss"].item()))
         if finite:
             self.backward(parts["loss"])
-            norm = fsdp.whole(self.accelerator.clip_grad_norm_(self._owned(turn), self.config.clip))
+            norm = fsdp.whole(self.accelerator.clip_grad_norm_(self._owned(turn), self.config.max_grad_norm))
             finite = distributed.everywhere(math.isfinite(norm))
         if not finite:
             fsdp.reshard(self.objective)
@@ -288,7 +288,7 @@ class Trainer:
         tensors = {"model": self.model.state_dict()} | ({"ema": self.ema.state_dict()} if self.ema else {})
         optimisers = {turn: [own.state_dict() for own in some] for turn, some in self.optimisers.items()}
         if self.sharded:
-            tensors, optimisers = fsdp.all_gather_with_grad(tensors), fsdp.all_gather_with_grad(optimisers)
+            tensors, optimisers = fsdp.gather(tensors), fsdp.gather(optimisers)
         if self.accelerator.is_main_process:
             state = {name: getattr(self, name) for name in COUNTERS}
             checkpoint.save(folder, self.count, tensors, optimisers, state)

@@ -106,7 +106,7 @@ def test_every_body_takes_every_size(body, size, image_channels):
 def test_the_linear_one_finds_what_pca_finds(tmp_path):
     """Subspace and error; the axes are nobody's."""
     base = RECIPES["digits-linear"].config()
-    folder = train("digits-linear", tmp_path / "run", replace(base, watch=1, images=200_000))
+    folder = train("digits-linear", tmp_path / "run", replace(base, eval_count=1, total_images=200_000))
     own = front.load(folder).net
     data = open_any("digits")
     x = to_float(data.rows(held_out(len(data), 20, 2000, 0)[0]).images)
@@ -184,7 +184,7 @@ def test_a_mixture_is_that_of_scikit_learn_and_draws_what_it_was_fitted_to():
 def small(kind="vae", **changes):
     c = RECIPES[f"digits-{kind}"].config()
     shape = replace(c.autoencoder, **SMALL)
-    return replace(c, **{"watch": 2, "images": 512, "components": 2, "autoencoder": shape} | changes)
+    return replace(c, **{"eval_count": 2, "total_images": 512, "components": 2, "autoencoder": shape} | changes)
 
 
 @pytest.mark.parametrize("kind", ["ae", "conv-ae", "dae", "vae", "conv-vae", "beta-vae"])
@@ -235,7 +235,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(changes, m
 
 def test_a_class_is_left_out_of_training_alone(tmp_path):
     c = small("ae")
-    c = replace(c, pictures=replace(c.pictures, without="3, 4"))
+    c = replace(c, data=replace(c.data, exclude_classes="3, 4"))
     model = front.load(train("digits-ae", tmp_path / "run", c))
     report = evaluate(model, tmp_path / "report")
     counts = {name: line.get("N") for name, line in report["reconstruction"].items()}
@@ -247,7 +247,7 @@ def test_a_class_is_left_out_of_training_alone(tmp_path):
 
 
 def test_the_judge_tells_what_comes_back_beside_pca_and_how_likely_it_is(tmp_path):
-    model = front.load(train("digits-vae", tmp_path / "run", small(images=4000)))
+    model = front.load(train("digits-vae", tmp_path / "run", small(total_images=4000)))
     report = evaluate(model, tmp_path / "report", importance=20)
     rows = report["reconstruction"]
     assert rows["PCA, 4 numbers"]["PSNR"] > rows[model.name]["PSNR"] > 5  # after so little training

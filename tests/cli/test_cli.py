@@ -468,12 +468,15 @@ def test_train_without_options_takes_the_recipe_as_it_is(condgen, trained):
 
 
 def test_train_options_go_before_files_and_later_files_before_earlier(condgen, trained):
-    Path("a.yaml").write_text("minutes: 1\nseed: 1\nimages: 1\nfit_clip: {lr: 0.5}\ndecoder: {channels: [8, 16]}\n")
-    Path("b.yaml").write_text("seed: 2\nimages: 2\n")
-    code, *_ = condgen("train", "scenes32", "--images", 3, "--config", "a.yaml", "-o", "run", "--config", "b.yaml",
+    Path("a.yaml").write_text(
+        "minutes: 1\nseed: 1\ntotal_images: 1\nfit_clip: {lr: 0.5}\ndecoder: {channels: [8, 16]}\n"
+    )
+    Path("b.yaml").write_text("seed: 2\ntotal_images: 2\n")
+    code, *_ = condgen("train", "scenes32", "--total_images", 3, "--config", "a.yaml", "-o", "run", "--config",
+                       "b.yaml",
                        "--fit_clip.batch", 4, "--prior.kinds", '["diffusion"]', "--stage", "prior")  # fmt: skip
     config = trained[0][2]
-    assert code == 0 and (config.minutes, config.seed, config.images) == (1.0, 2, 3)
+    assert code == 0 and (config.minutes, config.seed, config.total_images) == (1.0, 2, 3)
     assert (config.fit_clip.lr, config.fit_clip.batch, config.stage) == (0.5, 4, "prior")
     assert config.decoder.channels == (8, 16) and config.prior.kinds == ("diffusion",)
 

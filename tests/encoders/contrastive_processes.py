@@ -59,7 +59,7 @@ def main(out: Path) -> None:
             own = BATCH // distributed.world()
             model = training(name, pieces, own)
             part = {key: value.chunk(distributed.world())[distributed.rank()] for key, value in joint().items()}
-            fit = Trainer(model, lambda step, part=part: part, FitConfig(images=BATCH, batch=BATCH))
+            fit = Trainer(model, lambda step, part=part: part, FitConfig(total_images=BATCH, batch=BATCH))
             fit.backward(fit.objective(part, "clip")["loss"])
             used = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
             found |= {f"{name}/{pieces}/{key}": grad for key, grad in used.items()}

@@ -78,7 +78,7 @@ def test_embeddings_come_from_it_too(run, tmp_path):
 
 
 def test_another_run_can_start_from_it(run, tmp_path):
-    config = small("scenes32-cvae", start=str(run[0] / "run"))
+    config = small("scenes32-cvae", init_from=str(run[0] / "run"))
     model = TextToImage.load(train("scenes32-cvae", tmp_path / "run", replace(config, stage="decoder")))
     assert model.clip.size == 48
 
@@ -170,7 +170,7 @@ def test_an_encoder_of_another_library_learns_on(run, freeze, tmp_path):
 @pytest.mark.parametrize("loss", ["infonce", "siglip"])
 def test_a_text_tower_beside_ours(bert, loss, tmp_path):
     objective = replace(small_clip().clip_objective, loss=loss)
-    config = small_clip(text=f"transformers:{bert}", freeze="text", clip_objective=objective)
+    config = small_clip(text_tower=f"transformers:{bert}", freeze="text", clip_objective=objective)
     model = TextImageEncoder.load(train("clip", tmp_path / "run", config))
     assert type(model.net).__name__ == "Paired" and model.size == 8 and model.embed_dim == 16
     assert (model.net.bias is not None) == (loss == "siglip")
@@ -180,7 +180,7 @@ def test_a_text_tower_beside_ours(bert, loss, tmp_path):
 def test_a_locked_picture_tower_of_ours(bert, tmp_path):
     """What LiT does: a trained image tower stays, a text model learns to speak of it."""
     first = train("clip", tmp_path / "first", small_clip())
-    config = small_clip(encoder=str(first), text=f"transformers:{bert}", freeze="image")
+    config = small_clip(encoder=str(first), text_tower=f"transformers:{bert}", freeze="image")
     second = train("clip", tmp_path / "second", config)
     images = torch.rand(4, 3, 8, 8) * 2 - 1
     one, other = (TextImageEncoder.load(folder) for folder in (first, second))
@@ -197,8 +197,8 @@ def test_a_backbone_without_words_meets_a_text_tower(bert, tmp_path):
     b = backbone.config
     shape = CLIPConfig(image=b.kind, text="clip", image_width=b.width, image_depth=b.depth, patch=b.patch,
                        heads=b.heads, stages=b.stages, norm=b.norm, text_width=16, embed_dim=16, depth=1)  # fmt: skip
-    config = small_clip(start=str(first), text=f"transformers:{bert}", freeze="image")
-    config = replace(config, clip=shape, pictures=replace(config.pictures, size=backbone.size))
+    config = small_clip(init_from=str(first), text_tower=f"transformers:{bert}", freeze="image")
+    config = replace(config, clip=shape, data=replace(config.data, size=backbone.size))
     net = load_pair(train("clip", tmp_path / "second", config))[0]
     images = torch.rand(4, 3, backbone.size, backbone.size)
     assert torch.equal(net.eval().features(images), backbone.eval()(images))
@@ -218,7 +218,7 @@ def test_contrastive_runs_refuse_before_they_write(run, tmp_path):
     for config, match in (
         (small_clip(encoder=gone, clip_objective=siglip), "needs an encoder whose logits have a bias"),
         (small_clip(encoder="scenes32"), "reads 32 pixels"),
-        (small_clip(text="transformers:nowhere"), "no folder 'nowhere'"),
+        (small_clip(text_tower="transformers:nowhere"), "no folder 'nowhere'"),
         (small_clip(encoder="open_clip:ViT-9"), "no architecture"),
     ):
         with pytest.raises(CondgenError, match=match):
@@ -235,7 +235,7 @@ def test_contrastive_runs_refuse_before_they_write(run, tmp_path):
         ({"encoder": "nothing-here"}, "no model 'nothing-here'"),
         ({"encoder": "transformers:nowhere"}, "no folder 'nowhere'"),
         ({"encoder": "scenes32", "stage": "clip"}, "--stage clip"),
-        ({"encoder": "scenes32", "start": "runs/other"}, "--start runs/other"),
+        ({"encoder": "scenes32", "init_from": "runs/other"}, "--init_from runs/other"),
     ],
 )
 def test_what_does_not_fit_leaves_no_folder(changes, match, tmp_path):
@@ -246,8 +246,8 @@ def test_what_does_not_fit_leaves_no_folder(changes, match, tmp_path):
 
 def test_our_own_encoder_reads_its_size_alone(tmp_path):
     config = small(encoder="scenes32")
-    with pytest.raises(CondgenError, match=r"reads 32 x 32.*--pictures\.size 32"):
-        train("scenes32", tmp_path / "run", replace(config, pictures=replace(config.pictures, size=64)))
+    with pytest.raises(CondgenError, match=r"reads 32 x 32.*--data\.size 32"):
+        train("scenes32", tmp_path / "run", replace(config, data=replace(config.data, size=64)))
     with pytest.raises(CondgenError, match="trains no prior"):
         train("digits-cvae", tmp_path / "run", encoder=mine())
 

@@ -132,7 +132,7 @@ def test_a_step_that_is_left_out_is_not_remembered_and_memories_are_not_averaged
         batch = views(2, step) | {"index": torch.tensor([step % 9, (step + 1) % 9])}
         return batch | ({"view_1": batch["view_1"] * float("nan")} if step == 1 else {})
 
-    fit = Trainer(trainable, draw, FitConfig(images=100, batch=2))
+    fit = Trainer(trainable, draw, FitConfig(total_images=100, batch=2))
     assert not fit.memory & fit.ema.mean.keys()
     states = []
     for step in fit:

@@ -26,13 +26,13 @@ def test_a_torn_line_of_the_metrics_is_passed_over(tmp_path, torn):
 
 @pytest.mark.parametrize("start", ["/home/me/runs/my scenes/", "runs/scenes"])
 def test_a_run_that_started_from_another_says_so_without_a_path(tmp_path, start):
-    config = replace(BASE, start=start, stage="decoder", minutes=3.0)
+    config = replace(BASE, init_from=start, stage="decoder", minutes=3.0)
     card = write_card(tiny_model(), "scenes32", BASE, config, tmp_path / "metrics.jsonl", 9)
     name = start.strip("/").split("/")[-1]
-    assert start not in card and f"--start {shlex.quote(name)}" in card and f"start: {name}" in card
+    assert start not in card and f"--init_from {shlex.quote(name)}" in card and f"init_from: {name}" in card
     words = shlex.split(command("scenes32", BASE, config))
     assert words[:5] == ["condgen", "train", "scenes32", "-o", "RUN"]
-    assert read_config("scenes32", BASE, [], words[5:]) == replace(config, start=name)
+    assert read_config("scenes32", BASE, [], words[5:]) == replace(config, init_from=name)
 
 
 def test_the_command_of_a_run_of_its_own_names_no_stage():

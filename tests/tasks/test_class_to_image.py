@@ -1,7 +1,6 @@
 """The side door, trained small: labelled images in, a model out, by every kind of decoder."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,24 +8,26 @@ from PIL import Image
 
 from condgen.contracts import CondgenError
 from condgen.decoders.cgan import CganConfig
-from condgen.decoders.cvae import CvaeConfig
-from condgen.decoders.diffusion import DiffusionDecoderConfig
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.recipes import RECIPES, train
 from condgen.recipes.table import LABELS
+from tests.configs import changed
 from tests.stopping import two_sittings
 
 KINDS = ("diffusion", "cgan", "cvae")
 
 
+SMALL = {
+    "diffusion": {"channels": (8,), "depth": 1, "heads": 2, "width": 16, "steps": 2},
+    "cgan": {"channels": (8,), "width": 16, "heads": 2, "code": 4},
+    "cvae": {"channels": (8,), "width": 16, "latent": 4},
+}
+
+
 def small(kind: str, **changes):
     c = RECIPES[f"digits-{kind}"].config()
-    return replace(
-        c, watch=1, images=128,
-        decoder=DiffusionDecoderConfig(channels=(8,), depth=1, heads=2, width=16, steps=2),
-        cgan=CganConfig(channels=(8,), width=16, heads=2, code=4), cvae=CvaeConfig(channels=(8,), width=16, latent=4),
-        fit_decoder=replace(c.fit_decoder, batch=16), **changes,
-    )  # fmt: skip
+    sizes = {"eval_count": 1, "total_images": 128, "decoder": SMALL[kind], "fit": {"batch": 16}}
+    return changed(c, **sizes | changes)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -56,7 +57,7 @@ def test_every_collection_has_every_kind_and_gans_the_classic_way():
     names = {name for name, recipe in RECIPES.items() if recipe.family == LABELS}
     assert names == {f"{data}-{kind}" for data in ("digits", "fashion", "cifar10", "labels") for kind in KINDS}
     classic = RECIPES["digits-cgan"].config("classic")
-    assert classic.cgan_objective.loss == "ns" and not classic.cgan_objective.gamma and not classic.fit_decoder.ema
+    assert classic.objective.loss == "ns" and not classic.objective.gamma and not classic.fit.ema_gamma
     assert RECIPES["digits-cgan"].config("modern") == RECIPES["digits-cgan"].config()
 
 
@@ -76,12 +77,12 @@ def test_a_collapse_is_named(tmp_path, monkeypatch, capsys):
     [
         ({"data": ""}, "--data"),
         ({"data": "nowhere/at/all"}, "nowhere"),
-        ({"cgan": CganConfig(channels=(8, 8, 8, 8))}, "--cgan.*cannot be halved"),
+        ({"decoder": CganConfig(channels=(8, 8, 8, 8))}, "--decoder.*cannot be halved"),
         ({"minutes": -1.0}, "--minutes"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changes, message, tmp_path):
-    config = replace(RECIPES["digits-cgan"].config(), **changes)
+    config = changed(RECIPES["digits-cgan"].config(), **changes)
     with pytest.raises(CondgenError, match=message):
         train("digits-cgan", tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
@@ -96,8 +97,7 @@ def test_attributes_mixed_and_with_gaps(kind, tmp_path):
         Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
         lines.append(f"{i}.png,{('yes', 'no')[i % 2]},{20 + i / 3 if i % 5 else ''}")
     (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
-    config = small(kind, data=str(tmp_path))
-    config = replace(config, pictures=replace(config.pictures, attributes=("smiling", "age")))
+    config = small(kind, data={"path": str(tmp_path), "attribute_columns": ("smiling", "age")})
     model = ClassToImage.load(train(f"labels-{kind}", tmp_path / "run", config))
     assert [attribute.name for attribute in model.attributes] == ["smiling", "age"] and model.image_channels == 3
     for wanted in ({"smiling": "yes"}, {"age": 30}, {"smiling": "no", "age": 25.5}, {}):
@@ -107,7 +107,7 @@ def test_attributes_mixed_and_with_gaps(kind, tmp_path):
 
 def test_a_decoder_can_be_guided_by_its_weak_version(tmp_path):
     """At 1 it is off; beyond, images move away from the weak version's."""
-    config = replace(small("diffusion"), watch=4, weak=0.2, images=256)
+    config = small("diffusion", eval_count=4, autoguidance_fraction=0.2, total_images=256)
     folder = train("digits-diffusion", tmp_path / "run", config)
     model = ClassToImage.load(folder)
     assert "autoguidance" in {option.name for option in model.sampling_options} and (folder / "decoder_weak").is_dir()
@@ -122,5 +122,5 @@ def test_a_decoder_can_be_guided_by_its_weak_version(tmp_path):
         )
     )
     assert plain.equal(off) and (on - weak).norm() > (plain - weak).norm() > 0
-    with pytest.raises(CondgenError, match="--weak"):
-        train("digits-cgan", tmp_path / "other", replace(small("cgan"), weak=0.2))
+    with pytest.raises(CondgenError, match="--autoguidance_fraction"):
+        train("digits-cgan", tmp_path / "other", small("cgan", autoguidance_fraction=0.2))

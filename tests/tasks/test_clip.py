@@ -1,7 +1,6 @@
 """Contrastive training by itself, small: images with labels or captions in, an encoder out."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,19 +17,18 @@ from condgen.pipelines.auto import load_folder
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.recipes import RECIPES, train
 from condgen.tasks.clip import ClipTask
+from tests.configs import changed
 from tests.stopping import two_sittings
 
 
-def small(images=192, **changes):
-    c = RECIPES["clip"].config()
-    return replace(
-        c, data="digits", watch=1, images=images,
-        pictures=replace(c.pictures, size=8),
-        clip=CLIPConfig(image="resnet", text="clip", image_width=8, image_depth=1, text_width=16, depth=1, heads=2,
-                       embed_dim=16, patch=1, stages=2),
-        fit_clip=replace(c.fit_clip, batch=32),
-        **changes,
-    )  # fmt: skip
+def small(total_images=192, **changes):
+    shape = CLIPConfig(image="resnet", text="clip", image_width=8, image_depth=1, text_width=16, depth=1, heads=2,
+                       embed_dim=16, patch=1, stages=2)  # fmt: skip
+    sizes = {
+        "eval_count": 1, "total_images": total_images, "clip": shape, "fit": {"batch": 32},
+        "data": {"path": "digits", "size": 8},
+    }  # fmt: skip
+    return changed(RECIPES["clip"].config(), **sizes | changes)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def captions(tmp_path_factory):
 
 def test_digits_are_learned_from_sentences_about_them(tmp_path):
     """A few seconds of training know unseen digits far above chance; the best state is the model."""
-    config = replace(small(images=9_600), watch=3)
+    config = small(9_600, eval_count=3)
     folder = train("clip", tmp_path / "run", config)
     model = front.load(folder)
     assert isinstance(model, TextImageEncoder) and model.path == folder and model.size == 8
@@ -82,21 +80,20 @@ def test_every_loss_learns_by_label(loss, positives, tmp_path):
 
 
 def test_captions_are_judged_by_retrieval_on_the_split_that_is_named(captions, tmp_path):
-    config = replace(small(), data=str(captions), val="val")
-    config = replace(config, pictures=replace(config.pictures, size=16), fit_clip=replace(config.fit_clip, batch=20))
+    config = small(data={"path": str(captions), "size": 16}, validation_split="val", fit={"batch": 20})
     model = load_folder(train("clip", tmp_path / "run", config))
     scores = model.about["metrics"]["validation"]
     assert {"R@1", "text to image R@1", "image to text R@1", "images"} == set(scores)
-    run = ClipTask("clip", RECIPES["clip"], tmp_path / "x", config, None)
-    assert len(run.data) == 40 and len(run.held_out) == 4
+    run = ClipTask("clip", RECIPES["clip"], tmp_path / "x", config)
+    assert len(run.data) == 40 and len(run.splits[1]) == 4
 
 
 def test_what_is_held_out_is_not_trained_on(tmp_path):
-    run = ClipTask("clip", RECIPES["clip"], tmp_path / "x", small(), None)
-    both = len(run.data) + len(run.held_out)
-    assert len(run.held_out) == both // 20 and both < 1797  # the test split is nobody's
+    run = ClipTask("clip", RECIPES["clip"], tmp_path / "x", small())
+    both = len(run.data) + len(run.splits[1])
+    assert len(run.splits[1]) == both // 20 and both < 1797  # the test split is nobody's
     seen = {image.tobytes() for image in run.data.images}
-    twice = sum(image.tobytes() in seen for image in run.held_out.images)
+    twice = sum(image.tobytes() in seen for image in run.splits[1].images)
     assert twice == 0
 
 
@@ -116,13 +113,12 @@ def test_a_backbone_that_learned_from_pictures_alone_starts_the_picture_tower(co
     torch.manual_seed(7)
     backbone = Backbone(BackboneConfig("resnet", width=8, depth=1, patch=1, stages=2), EncoderSpec(8))
     ImageEncoder(backbone).save(tmp_path / "pictures")
-    config = small(images=32, start=str(tmp_path / "pictures"))
-    config = replace(config, fit_clip=replace(config.fit_clip, lr=1e-12))
+    config = small(32, init_from=str(tmp_path / "pictures"), fit={"batch": 32, "lr": 1e-12})
     started = load_folder(train("clip", tmp_path / "run", config)).net.image.backbone
     for key, value in backbone.state_dict().items():
         torch.testing.assert_close(started.state_dict()[key], value, msg=key)
     code, _, err = condgen(
-        "train", "clip", "--data", "digits", "-o", tmp_path / "other", "--start", tmp_path / "pictures"
+        "train", "clip", "--data", "digits", "-o", tmp_path / "other", "--init_from", tmp_path / "pictures"
     )
     assert code == 2 and "another shape" in err and not (tmp_path / "other").exists()
 
@@ -130,12 +126,12 @@ def test_a_backbone_that_learned_from_pictures_alone_starts_the_picture_tower(co
 @pytest.mark.parametrize("words, message", [
     (["--data", ""], "needs images with captions or labels"),
     (["--data", "nowhere"], "nowhere is not there"),
-    (["--data", "digits", "--pictures.size", "30", "--clip.patch", "4"], "cannot be cut into squares of 4"),
-    (["--data", "digits", "--clip.image", "grid", "--pictures.size", "28"], "powers of two"),
+    (["--data", "digits", "--data.size", "30", "--clip.patch", "4"], "cannot be cut into squares of 4"),
+    (["--data", "digits", "--clip.image", "grid", "--data.size", "28"], "powers of two"),
     (["--data", "digits", "--clip_objective.loss", "sigmoid"], "clip_objective.loss"),
     (["--data", "digits", "--clip_objective.patch_dropout", "0.5"], "patch transformer"),
     (["--data", "digits", "--templates", "[a photo]"], "A template needs one"),
-    (["--data", "digits", "--val", "dev"], "no images in the split 'val'"),
+    (["--data", "digits", "--validation_split", "dev"], "no images in the split 'val'"),
 ])  # fmt: skip
 def test_what_cannot_be_trained_is_told_in_a_line(condgen, tmp_path, words, message):
     code, out, err = condgen("train", "clip", "-o", tmp_path / "run", *words)

@@ -11,19 +11,20 @@ from PIL import Image
 import condgen as front
 from condgen.baselines.gans import Codes, GanConfig, GanObjective
 from condgen.contracts import CondgenError
+from condgen.data.datasets.labels import LabelledImages
 from condgen.metrics.diversity import mean_distance
 from condgen.pipelines.latent import LatentModel
 from condgen.recipes import RECIPES, train
 from condgen.recipes.gans import GANS
-from condgen.tasks.dry_run import dry_run_gan
 from condgen.tasks.gan import GanTask, in_every_category
+from tests.configs import changed
 from tests.stopping import two_sittings
 
 
 def small(kind: str = "infogan", size: str | None = None, **changes):
     c = RECIPES[f"digits-{kind}"].config(size)
     shape = replace(c.gan, code=4, width=4, hidden=min(c.gan.hidden, 8))
-    return replace(c, **{"watch": 2, "images": 192, "gan": shape, "fit_gan": replace(c.fit_gan, batch=32)} | changes)
+    return changed(c, **{"eval_count": 2, "total_images": 192, "gan": shape, "fit": {"batch": 32}} | changes)
 
 
 @pytest.mark.parametrize("kind, size", [("gan", "modern"), ("dcgan", "classic"), ("infogan", None)])
@@ -55,29 +56,29 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(size, tmp_path, monke
 
 
 def test_equal_pictures_are_called_a_collapse(tmp_path):
-    run = GanTask("digits-dcgan", RECIPES["digits-dcgan"], tmp_path, small("dcgan"), lambda stage, fit: fit)
+    run = GanTask("digits-dcgan", RECIPES["digits-dcgan"], tmp_path, small("dcgan"))
     messages = []
     run.display = type("Display", (), {"say": lambda self, text: messages.append(text)})()
-    model = run.model(run.trainable(), {})
+    model = run.model(run.module(), {})
     real = run.real
     model.decode = lambda z: real[:1].expand(len(z), -1, -1, -1)
-    assert run.judge(model)[0] == {"variety": 0} and "collapse" in messages[0] and "--objective.gamma" in messages[0]
+    assert run.evaluate(model)[0] == {"variety": 0} and "collapse" in messages[0] and "--objective.gamma" in messages[0]
     model.decode = lambda z: real
-    assert run.judge(model)[0]["variety"] == pytest.approx(1) and len(messages) == 1
+    assert run.evaluate(model)[0]["variety"] == pytest.approx(1) and len(messages) == 1
     assert mean_distance(real) > 1
 
 
 def test_one_picture_for_every_category_is_called_a_collapse(tmp_path):
-    run = GanTask("digits-infogan", RECIPES["digits-infogan"], tmp_path, small(), lambda stage, fit: fit)
+    run = GanTask("digits-infogan", RECIPES["digits-infogan"], tmp_path, small())
     messages = []
     run.display = type("Display", (), {"say": lambda self, text: messages.append(text)})()
-    model = run.model(run.trainable(), {})
+    model = run.model(run.module(), {})
     real, shape = run.real, model.net.config
     model.decode = lambda z: real[Codes.of(z, shape).category.argmax(1)]
-    found, _ = run.judge(model)
+    found, _ = run.evaluate(model)
     assert found["variety"] > 0.6 and found["variety_in_a_category"] == 0 and "collapse" in messages[0]
     model.decode = lambda z: real[torch.arange(len(z)) % len(real)]
-    assert run.judge(model)[0]["variety_in_a_category"] == pytest.approx(1, abs=0.05) and len(messages) == 1
+    assert run.evaluate(model)[0]["variety_in_a_category"] == pytest.approx(1, abs=0.05) and len(messages) == 1
 
 
 def test_every_category_is_painted_with_the_same_other_codes():
@@ -90,11 +91,14 @@ def test_every_category_is_painted_with_the_same_other_codes():
 
 
 @pytest.mark.parametrize("name", GANS)
-def test_every_recipe_fits_together(name):
+def test_every_recipe_fits_together(name, tmp_path):
     recipe = RECIPES[name]
     sizes = {"digits": 8, "mnist": 28}
     for config in (recipe.base, *map(recipe.config, recipe.sizes)):
-        dry_run_gan(config, sizes.get(name.split("-")[0], 32), config.pictures.image_channels or 1)
+        size, channels = sizes.get(name.split("-")[0], 32), config.data.image_channels or 1
+        task = GanTask(name, recipe, tmp_path, config)
+        task.data = LabelledImages(np.zeros((2, channels, size, size), np.uint8), (), np.zeros((2, 0), np.float32))
+        task.check()
 
 
 @pytest.mark.parametrize(
@@ -123,9 +127,9 @@ def test_a_size_and_a_batch_that_do_not_work_are_refused(tmp_path):
         (tmp_path / "data").mkdir(exist_ok=True)
         Image.fromarray(picture).save(tmp_path / "data" / f"{i}.png")
     c = RECIPES["pictures-dcgan"].config()
-    c = replace(c, data=str(tmp_path / "data"), images=8, pictures=replace(c.pictures, size=18, use="all"))
-    with pytest.raises(CondgenError, match=r"18 pixels cannot be halved.*--pictures\.size"):
+    c = changed(c, data={"path": str(tmp_path / "data"), "size": 18, "split": "all"}, total_images=8)
+    with pytest.raises(CondgenError, match=r"18 pixels cannot be halved.*--data\.size"):
         train("pictures-dcgan", tmp_path / "run", c)
-    with pytest.raises(CondgenError, match=r"--fit_gan\.batch is 1"):
-        train("digits-gan", tmp_path / "run", small("gan", fit_gan=replace(c.fit_gan, batch=1)))
+    with pytest.raises(CondgenError, match=r"--fit\.batch is 1"):
+        train("digits-gan", tmp_path / "run", small("gan", fit={"batch": 1}))
     assert not (tmp_path / "run").exists()

@@ -1,7 +1,6 @@
 """Self-supervised training, small: images in, a backbone out, by every method."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,17 +15,17 @@ from condgen.encoders.selfsup import METHODS, SelfsupObjective
 from condgen.nn.specs import EncoderSpec
 from condgen.pipelines.encoder import ImageEncoder, init_image_tower
 from condgen.recipes import RECIPES, train
+from tests.configs import changed
 from tests.stopping import two_sittings
 
 
-def small(method="simclr", **changes):
-    c = RECIPES["selfsup"].config()
-    return replace(
-        c, method=method, watch=2,
-        **{"data": "digits", "images": 128, "objective": SelfsupObjective(dim=16, hidden=16, queue=100)} | changes,
-        backbone=BackboneConfig(width=8, depth=1, patch=1, stages=2),
-        fit_selfsup=replace(c.fit_selfsup, batch=32),
-    )  # fmt: skip
+def small(kind="simclr", **changes):
+    sizes = {
+        "kind": kind, "eval_count": 2, "data": "digits", "total_images": 128, "fit": {"batch": 32},
+        "objective": SelfsupObjective(dim=16, hidden=16, queue=100),
+        "backbone": BackboneConfig(width=8, depth=1, patch=1, stages=2),
+    }  # fmt: skip
+    return changed(RECIPES["selfsup"].config(), **sizes | changes)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -47,7 +46,7 @@ def test_a_run_leaves_an_encoder_that_can_start_a_tower(tmp_path):
     judged = [line["kNN"] for line in lines if "kNN" in line]
     assert len(judged) == 2 and model.about["metrics"]["validation"]["kNN"] == max(judged) > 0.3
     assert any("spread" in line and "effective rank" in line for line in lines)
-    assert (tmp_path / "run" / "samples" / "looks.png").is_file()
+    assert (tmp_path / "run" / "samples" / "views.png").is_file()
     assert "condgen train selfsup -o RUN" in (folder / "README.md").read_text()
 
     shape = {"image": "resnet", "image_width": 8, "image_depth": 1, "patch": 1, "stages": 2, "text_width": 8}
@@ -67,8 +66,10 @@ def test_pictures_without_labels_give_the_last_state(tmp_path):
     (tmp_path / "data").mkdir()
     for i in range(40):
         Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(tmp_path / "data" / f"{i}.png")
-    config = small("instance", data=str(tmp_path / "data"), images=96)
-    config = replace(config, pictures=replace(config.pictures, size=8), objective=SelfsupObjective(dim=8, noise=4))
+    config = small(
+        "instance", data={"path": str(tmp_path / "data"), "size": 8}, total_images=96,
+        objective=SelfsupObjective(dim=8, noise=4),
+    )  # fmt: skip
     folder = train("selfsup", tmp_path / "run", config)
     assert front.load(folder).about["metrics"]["validation"]["images"] == 96
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -77,7 +78,7 @@ def test_pictures_without_labels_give_the_last_state(tmp_path):
 
 def test_a_collapse_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ImageEncoder, "features", lambda self, images: torch.ones(len(images), 4))
-    train("selfsup", tmp_path / "run", small(images=64))
+    train("selfsup", tmp_path / "run", small(total_images=64))
     assert "a collapse" in capsys.readouterr().err
 
 
@@ -86,7 +87,7 @@ def test_a_collapse_is_named(tmp_path, monkeypatch, capsys):
     [
         ({"data": ""}, "--data"),
         ({"data": "nowhere/at/all"}, "nowhere"),
-        ({"method": "moco", "objective": SelfsupObjective()}, r"--objective\.queue"),
+        ({"kind": "moco", "objective": SelfsupObjective()}, r"--objective\.queue"),
         ({"objective": SelfsupObjective(key_momentum=1.5)}, r"--objective\.key_momentum"),
         ({"objective": SelfsupObjective(dim=0)}, r"--objective\.dim"),
         ({"minutes": -1.0}, "--minutes"),
@@ -99,7 +100,6 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changes, message, 
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
-    config = small()
-    config = replace(config, fit_selfsup=replace(config.fit_selfsup, batch=4096))
-    with pytest.raises(CondgenError, match=r"--fit_selfsup\.batch"):
+    config = small(fit={"batch": 4096})
+    with pytest.raises(CondgenError, match=r"--fit\.batch"):
         train("selfsup", tmp_path / "run", config)

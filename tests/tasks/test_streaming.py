@@ -16,6 +16,7 @@ from condgen.data.synthetic.scenes import draw_scenes, render
 from condgen.files.images import png_bytes
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.recipes import train
+from tests.configs import changed
 from tests.tars import write_tar
 from tests.tasks.test_text_to_image import small
 
@@ -53,7 +54,7 @@ def straight(shards, tmp_path_factory) -> dict[str, bytes]:
 
 def config(shards: Path | str, **changes):
     base = small("captions", data=str(shards), **changes)
-    return replace(base, pictures=replace(base.pictures, stream="always", buffer=24))
+    return changed(base, data={"stream": "always", "buffer": 24})
 
 
 def weights(model: Path) -> dict[str, bytes]:
@@ -84,8 +85,8 @@ def test_a_streamed_run_goes_on_where_it_was_stopped_and_ends_the_same(shards, s
 def test_a_run_goes_on_with_the_data_it_began_with_only(stream, shards, tmp_path):
     """Streamed or in memory; no embeddings are there that would know."""
     shutil.copytree(shards, tmp_path / "tars")
-    asked = config(tmp_path / "tars", stage="clip", images=32)
-    asked = replace(asked, pictures=replace(asked.pictures, stream=stream))
+    asked = config(tmp_path / "tars", stage="clip", total_images=32)
+    asked = changed(asked, data={"stream": stream})
     train("captions", tmp_path / "run", asked)
     train("captions", tmp_path / "run", asked)
     before = (tmp_path / "run" / "data.json").read_bytes()
@@ -110,7 +111,7 @@ def test_priors_and_decoder_train_from_embeddings(shards, straight, tmp_path, mo
     embeds = embed(*load_encoder(tmp_path / "run"), stream, tmp_path / "embeds")
     assert len(embeds) == len(stream)
 
-    monkeypatch.setattr("condgen.tasks.text_to_image.embed", None)
+    monkeypatch.setattr("condgen.tasks.embeddings.embed", None)
     monkeypatch.setattr("condgen.tasks.text_to_image._in_chunks", None)
     given = {"embeds": str(tmp_path / "embeds")}
     train("captions", tmp_path / "run", config(shards, stage="prior", **given))
@@ -124,7 +125,7 @@ def test_priors_need_no_pictures_once_there_are_embeddings(shards, tmp_path):
     train("captions", tmp_path / "run", config(shards, stage="clip"))
     stream = stream_module.open_captioned(str(shards), 32, stream="shards")
     embed(*load_encoder(tmp_path / "run"), stream, tmp_path / "embeds")
-    alone = config("", stage="prior", start=str(tmp_path / "run"), embeds=str(tmp_path / "embeds"))
+    alone = config("", stage="prior", init_from=str(tmp_path / "run"), embeds=str(tmp_path / "embeds"))
     train("captions", tmp_path / "alone", alone)
     assert (tmp_path / "alone" / "parts" / "prior_diffusion" / "model.safetensors").exists()
 

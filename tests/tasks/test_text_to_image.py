@@ -12,25 +12,25 @@ from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.synthetic.scenes import draw_scenes, render
 from condgen.nn.specs import CondSpec
 from condgen.pipelines.text_to_image import TextToImage
-from condgen.recipes import RECIPES, bounded, train
-from condgen.tasks.build import new_decoder
+from condgen.recipes import RECIPES, train
+from condgen.tasks.generator import new_decoder
+from condgen.tasks.text_to_image import TextToImageTask
+from tests.configs import changed
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def small(recipe="scenes32", **changes):
-    c = RECIPES[recipe].config()
-    return replace(
-        c, watch=1,
-        pictures=replace(c.pictures, scenes=96),
-        clip=replace(c.clip, embed_dim=16, image_width=8, text_width=16, depth=1, heads=2),
-        prior=replace(c.prior, width=16, depth=1, heads=2),
-        decoder=replace(c.decoder, channels=(8, 16), depth=1, heads=2, width=16, word_depth=1, steps=2),
-        fit_clip=replace(c.fit_clip, images=64, batch=16),
-        fit_prior=replace(c.fit_prior, images=64, batch=16),
-        fit_decoder=replace(c.fit_decoder, images=64, batch=16),
-        **changes,
-    )  # fmt: skip
+    config, fit = RECIPES[recipe].config(), {"total_images": 64, "batch": 16}
+    decoder = {"channels": (8, 16), "depth": 1, "heads": 2, "width": 16, "word_depth": 1, "steps": 2}
+    sizes = {
+        "eval_count": 1,
+        "clip": {"embed_dim": 16, "image_width": 8, "text_width": 16, "depth": 1, "heads": 2},
+        "prior": {"width": 16, "depth": 1, "heads": 2},
+        "decoder": {name: value for name, value in decoder.items() if hasattr(config.decoder, name)},
+        "fit_clip": fit, "fit_prior": fit, "fit_decoder": fit,
+    }  # fmt: skip
+    return changed(changed(config, data={"scenes": 96}, **sizes), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_a_run_leaves_what_it_promises(run):
         "README.md", "sheet.png",
     }  # fmt: skip
     card = (model / "README.md").read_text()
-    assert "condgen train scenes32" in card and "--fit_clip.images 64" in card
+    assert "condgen train scenes32" in card and "--fit_clip.total_images 64" in card
     stages = {json.loads(line)["stage"] for line in (root / "metrics.jsonl").read_text().splitlines()}
     assert stages == {"clip", "prior regression", "prior diffusion", "decoder"}
 
@@ -107,12 +107,12 @@ def test_a_decoder_can_be_told_the_text(tmp_path):
 
 def test_a_run_can_start_from_the_encoder_of_another(run, tmp_path):
     root, model = run
-    other = train("scenes32", tmp_path / "d", small(start=str(root), stage="decoder"))
+    other = train("scenes32", tmp_path / "d", small(init_from=str(root), stage="decoder"))
     for part in ("clip", "prior_diffusion"):
         a, b = ((folder / part / "model.safetensors").read_bytes() for folder in (model, other))
         assert a == b, part
     with pytest.raises(CondgenError, match="no run with a trained encoder"):
-        train("scenes32", tmp_path / "e", small(start=str(tmp_path)))
+        train("scenes32", tmp_path / "e", small(init_from=str(tmp_path)))
 
 
 def test_one_stage_at_a_time(tmp_path):
@@ -140,14 +140,14 @@ def test_anybodys_folder_of_captioned_pictures(tmp_path):
 @pytest.mark.skipif(not (SHARED / "nouns").exists(), reason="the nouns are not here")
 def test_real_pictures_train(tmp_path):
     config = small("nouns32", data=str(SHARED / "nouns" / "test_iid.parquet"))
-    config = replace(config, pictures=replace(config.pictures, use="all"))
+    config = changed(config, data={"split": "all"})
     assert TextToImage.load(train("nouns32", tmp_path / "run", config)).size == 32
 
 
 def test_a_recipe_says_what_it_lacks(tmp_path):
     for name, config, told in (
         ("captions", None, "--data"), ("scenes32", small(data="x"), "captions"), ("scenes23", None, "scenes32"),
-        ("scenes32", replace(small(), pictures=replace(small().pictures, size=40)), "power of two"),
+        ("scenes32", small(data={"size": 40}), "power of two"),
         ("captions", small("captions", data="/no/such/place"), "/no/such/place"),
     ):  # fmt: skip
         with pytest.raises(CondgenError, match=told):
@@ -156,28 +156,30 @@ def test_a_recipe_says_what_it_lacks(tmp_path):
         RECIPES["captions"].config("huge")
 
 
-def test_minutes_are_shared_out():
+def test_minutes_are_shared_out(tmp_path):
     recipe = RECIPES["scenes32"]
-    config = recipe.config(minutes=20.0)
-    fits = [
-        (bounded(config, recipe, s, f, p), p) for s, f, p in (
-            ("clip", config.fit_clip, 1), ("prior", config.fit_prior, 2), ("decoder", config.fit_decoder, 1))
-    ]  # fmt: skip
-    assert sum(fit.minutes * parts for fit, parts in fits) == pytest.approx(20)
-    assert all(fit.images > 10**9 for fit, _ in fits)  # time alone decides
-    few = replace(config.fit_clip, images=64)
-    assert bounded(config, recipe, "clip", few).images == 64  # unless a number was given
-    assert bounded(replace(config, minutes=0.0, images=10), recipe, "clip", config.fit_clip).images == 10
+
+    def fits(**changes):
+        task = TextToImageTask("scenes32", recipe, tmp_path, changed(recipe.config(), **changes))
+        return {stage: task.fit(stage) for stage in task.stage_names}
+
+    shared = fits(minutes=20.0)
+    assert list(shared) == ["clip", "prior diffusion", "prior regression", "decoder"]
+    assert sum(fit.minutes for fit in shared.values()) == pytest.approx(20)
+    assert all(fit.total_images > 10**9 for fit in shared.values())  # time alone decides
+    few = fits(minutes=20.0, fit_clip={"total_images": 64})
+    assert few["clip"].total_images == 64  # unless a number was given
+    assert fits(total_images=10)["clip"].total_images == 10
 
 
 @pytest.mark.parametrize("size", RECIPES["captions"].sizes)
 def test_every_size_builds(size):
     config = RECIPES["captions"].config(size)
-    decoder = new_decoder(config, CondSpec(config.pictures.size, embed_dim=128, vocab=64, context=12))
+    decoder = new_decoder(config, CondSpec(config.data.size, embed_dim=128, vocab=64, context=12))
     with torch.no_grad():
         cond = {"z": torch.zeros(1, 128), "has_z": torch.ones(1).bool(), "tokens": torch.ones(1, 12).long(),
                 "has_words": torch.ones(1).bool()}  # fmt: skip
-        x = torch.zeros(1, 3, config.pictures.size, config.pictures.size)
+        x = torch.zeros(1, 3, config.data.size, config.data.size)
         assert decoder.denoise(x, torch.ones(1), decoder.encode_cond(cond)).shape == x.shape
 
 
@@ -192,20 +194,17 @@ def test_every_size_builds(size):
         ({"prior": {"kinds": ("none",)}}, "--prior.kinds"),
         ({"prior": {"kinds": ()}}, "--prior.kinds"),
         ({"prior": {"heads": 5}}, "--prior"),
-        ({"fit_clip": {"images": 0}}, "--fit_clip.images"),
+        ({"fit_clip": {"total_images": 0}}, "--fit_clip.total_images"),
         ({"fit_decoder": {"batch": -4}}, "--fit_decoder.batch"),
         ({"fit_prior": {"lr": float("nan")}}, "--fit_prior.lr"),
-        ({"pictures": {"scenes": 0}}, "--pictures.scenes"),
-        ({"images": -5}, "--images"),
+        ({"data": {"scenes": 0}}, "--data.scenes"),
+        ({"total_images": -5}, "--total_images"),
         ({"minutes": -1.0}, "--minutes"),
         ({"seed": -1}, "--seed"),
     ],
 )
 def test_a_config_that_cannot_be_leaves_no_folder(changes, message, tmp_path):
-    config = small()
-    for name, value in changes.items():
-        value = replace(getattr(config, name), **value) if isinstance(value, dict) else value
-        config = replace(config, **{name: value})
+    config = small(**changes)
     with pytest.raises(CondgenError, match=message):
         train("scenes32", tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
@@ -221,7 +220,7 @@ def test_a_finished_run_is_not_silently_asked_for_more(run):
     card = (model / "README.md").read_text()
     assert train("scenes32", root, small()) == model
     assert (model / "README.md").read_text() == card  # nothing was trained, so nothing is written
-    more = replace(small(), fit_decoder=replace(small().fit_decoder, images=640))
+    more = small(fit_decoder={"total_images": 640})
     with pytest.raises(CondgenError, match="--stage"):
         train("scenes32", root, more)
     assert "images: 640" not in (root / "config.yaml").read_text()
@@ -229,7 +228,7 @@ def test_a_finished_run_is_not_silently_asked_for_more(run):
 
 def test_a_stage_trained_short_goes_on_with_the_whole_run(tmp_path):
     root = tmp_path / "run"
-    train("scenes32", root, small(stage="clip", images=32))
+    train("scenes32", root, small(stage="clip", total_images=32))
     with pytest.warns(CondgenWarning, match="settings"):
         assert train("scenes32", root, small()).is_dir()
     seen = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
@@ -240,7 +239,7 @@ def test_another_encoder_takes_its_followers_with_it(tmp_path):
     """Once the encoder has moved on, whatever was trained on the old one begins anew and fits the new one."""
     root = tmp_path / "run"
     train("scenes32", root, small())
-    longer = replace(small(), fit_clip=replace(small().fit_clip, images=96))
+    longer = small(fit_clip={"total_images": 96})
     with pytest.warns(CondgenWarning, match="settings"):
         train("scenes32", root, replace(longer, stage="clip"))
     assert {p.name for p in (root / "parts").iterdir()} == {"clip", "tokenizer"}

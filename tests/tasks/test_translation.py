@@ -1,7 +1,6 @@
 """Translation: the laws of its objectives, and small runs from images to a model in use."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,7 @@ from condgen.losses import adversarial
 from condgen.nn.specs import TranslationSpec
 from condgen.pipelines.translator import BACKWARD, FORWARD, Translator, with_channels
 from condgen.recipes import RECIPES, train
+from tests.configs import changed
 from tests.stopping import two_sittings
 from tests.tiny import tiny_translator
 
@@ -287,18 +287,15 @@ def test_nothing_can_be_hidden_below_eight_bits():
 
 def small(recipe: str, **changes):
     c = RECIPES[recipe].config()
-    pictures = replace(c.pictures, drawn=60, **{"size": 16} | changes.pop("pictures", {}))
-    fit = replace(c.fit_translation, batch=4)
-    parts = {"paired": PairedObjective(critic=8), "unpaired": UnpairedObjective(critic=8, pool=5)}
-    net = replace(c.net, width=8, blocks=1)
-    return replace(
-        c, **{"images": 24, "watch": 2, "pictures": pictures, "net": net, "fit_translation": fit} | parts | changes
-    )
+    data = {"num_samples": 60, "size": 16} | changes.pop("data", {})
+    objective = PairedObjective(critic=8) if c.kind == "paired" else UnpairedObjective(critic=8, pool=5)
+    sizes = {"total_images": 24, "eval_count": 2, "net": {"width": 8, "blocks": 1}, "fit": {"batch": 4}}
+    return changed(c, **sizes | {"data": data, "objective": objective} | changes)
 
 
 @pytest.mark.parametrize("recipe", ["edges2picture", "grey2colour", "day2night", "squares2circles"])
 def test_a_run_of_what_is_drawn_leaves_a_model_that_can_be_judged(recipe, tmp_path, condgen):
-    folder = train(recipe, tmp_path / "run", small(recipe, pictures={"size": 32}))
+    folder = train(recipe, tmp_path / "run", small(recipe, data={"size": 32}))
     model = front.load(folder)
     assert isinstance(model, Translator) and model.size == 32
     samples = {file.name for file in (tmp_path / "run" / "samples").iterdir()}
@@ -330,7 +327,7 @@ def pictures(folder: Path, n: int = 30) -> None:
 @pytest.mark.parametrize("recipe", ["pairs", "unpaired"])
 def test_own_pictures_are_trained_on_translated_and_judged(recipe, tmp_path, condgen):
     pictures(tmp_path / "data", 60)
-    config = small(recipe, data=str(tmp_path / "data"), pictures={"names": ("day", "night")})
+    config = small(recipe, data={"path": str(tmp_path / "data"), "names": ("day", "night")})
     folder = train(recipe, tmp_path / "run", config)
     code, out, err = condgen("translate", folder, "data/a/1.png", "data/b", "-o", "made")
     assert code == 0 and len(out.splitlines()) == 61 and "sheet: " in err
@@ -371,7 +368,7 @@ def test_what_cannot_be_translated_is_said_in_a_line(tmp_path, condgen):
 
 @pytest.mark.parametrize("recipe", ["squares2circles", "day2night"])
 def test_stopped_in_the_middle_it_ends_where_it_would_have(recipe, tmp_path, monkeypatch):
-    config = small(recipe, watch=1)
+    config = small(recipe, eval_count=1)
     whole, halves = two_sittings(recipe, config, "translation", tmp_path, monkeypatch, 4)
     states = [front.training.checkpoint.newest(f.parent / "checkpoints" / "translation")[0] for f in (whole, halves)]
     assert len({(state / "model.safetensors").read_bytes() for state in states}) == 1  # the pools, too
@@ -382,14 +379,14 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(recipe, tmp_path, mon
     "recipe, changes, message",
     [
         ("pairs", {}, "--data"),
-        ("pairs", {"data": "nowhere/at/all"}, "nowhere"),
-        ("day2night", {"data": "somewhere"}, "recipe pairs"),
-        ("squares2circles", {"way": "paired"}, "--way unpaired"),
-        ("day2night", {"pictures": {"size": 15}}, r"--net.*multiples of 2"),
-        ("squares2circles", {"pictures": {"size": 18}}, r"--net.*multiples of 4"),
-        ("day2night", {"pictures": {"names": ("one",)}}, r"--pictures\.names"),
-        ("day2night", {"paired": PairedObjective(l1=-1)}, r"--paired\.l1"),
-        ("squares2circles", {"unpaired": UnpairedObjective(pool=-1)}, r"--unpaired\.pool"),
+        ("pairs", {"data": {"path": "nowhere/at/all"}}, "nowhere"),
+        ("day2night", {"data": {"path": "somewhere"}}, "recipe pairs"),
+        ("squares2circles", {"kind": "paired", "objective": PairedObjective()}, "--kind unpaired"),
+        ("day2night", {"data": {"size": 15}}, r"--net.*multiples of 2"),
+        ("squares2circles", {"data": {"size": 18}}, r"--net.*multiples of 4"),
+        ("day2night", {"data": {"names": ("one",)}}, r"--data\.names"),
+        ("day2night", {"objective": PairedObjective(l1=-1)}, r"--objective\.l1"),
+        ("squares2circles", {"objective": UnpairedObjective(pool=-1)}, r"--objective\.pool"),
         ("day2night", {"minutes": -1.0}, "--minutes"),
     ],
 )
@@ -401,8 +398,8 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(recipe, changes, m
 
 def test_too_few_pictures_to_hold_some_out_give_the_last_state(tmp_path):
     pictures(tmp_path / "data", 6)
-    config = small("pairs", data=str(tmp_path / "data"))
-    folder = train("pairs", tmp_path / "run", replace(config, pictures=replace(config.pictures, use="all")))
+    config = small("pairs", data={"path": str(tmp_path / "data"), "split": "all"})
+    folder = train("pairs", tmp_path / "run", config)
     assert isinstance(front.load(folder), Translator)
 
 

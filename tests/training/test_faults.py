@@ -93,12 +93,12 @@ def test_one_bad_turn_is_enough_to_stop(turn):
 def test_only_failures_in_a_row_stop_a_run():
     """Nine, one good, nine, and so on is no reason; ten are. Of the run as a whole more than half must be good."""
     rare = {k for k in range(1, 40) if k % PATIENCE}
-    steps = list(fit_of(faulty(Line, rare), images=8 * 100))
+    steps = list(fit_of(faulty(Line, rare), total_images=8 * 100))
     assert steps[-1].count == 100 and steps[-1].skipped == 36
     with pytest.raises(CondgenError, match=f"in step {PATIENCE + 3}"):
-        list(fit_of(faulty(Line, range(4, 4 + PATIENCE)), images=8 * 100))
+        list(fit_of(faulty(Line, range(4, 4 + PATIENCE)), total_images=8 * 100))
     with pytest.raises(CondgenError, match="Of 100 steps 67 were left out"):
-        list(fit_of(faulty(Line, {k for k in range(101) if k % 3}), images=8 * 100))
+        list(fit_of(faulty(Line, {k for k in range(101) if k % 3}), total_images=8 * 100))
 
 
 def test_statistics_of_a_bad_batch_are_forgotten():
@@ -113,7 +113,7 @@ def test_statistics_of_a_bad_batch_are_forgotten():
     def poisoned(step):
         return {"x": draw(step)["x"] * (math.inf if step == 3 else 1)}
 
-    fit = Trainer(Normed(), poisoned, FitConfig(images=80, batch=8, ema=12))
+    fit = Trainer(Normed(), poisoned, FitConfig(total_images=80, batch=8, ema_gamma=12))
     assert list(fit)[-1].skipped == 1
     assert all(value.isfinite().all() for value in [*fit.model.state_dict().values(), *fit.trained().values()])
 

@@ -138,21 +138,21 @@ def test_what_is_not_supported_is_refused_before_anything_is_written(config, tmp
             for name, value in env.items():
                 patch.setenv(name, value)
             with pytest.raises(CondgenError, match=r"docs/fsdp\.yaml") as error:
-                fsdp.asked()
+                fsdp.plan()
             assert told in str(error.value)
             assert main(list(words)) == 2 and not (tmp_path / "run").exists()
-    assert fsdp.asked() is None
+    assert fsdp.plan() is None
 
 
 CONFIG = {
-    "watch": 1,
-    "pictures": {"scenes": 96},
+    "eval_count": 1,
+    "data": {"scenes": 96},
     "clip": {"embed_dim": 16, "image_width": 8, "text_width": 16, "depth": 1, "heads": 2},
     "prior": {"width": 16, "depth": 1, "heads": 2},
     "decoder": {"channels": [8, 16], "depth": 1, "heads": 2, "width": 16, "word_depth": 1, "steps": 2},
-    "fit_clip": {"images": 64, "batch": 16},
-    "fit_prior": {"images": 64, "batch": 16},
-    "fit_decoder": {"images": 64, "batch": 16},
+    "fit_clip": {"total_images": 64, "batch": 16},
+    "fit_prior": {"total_images": 64, "batch": 16},
+    "fit_decoder": {"total_images": 64, "batch": 16},
 }
 
 
@@ -177,7 +177,7 @@ def test_the_whole_corridor_on_two_processes(launcher, config, tmp_path):
 
 def test_a_stopped_run_goes_on_with_another_number_of_processes(config, tmp_path):
     words = ("condgen", "train", "scenes32", "-o", tmp_path / "run", "--config", config, "--stage", "clip")
-    process = launched(*words, "--fit_clip.images", 10_000_000)
+    process = launched(*words, "--fit_clip.total_images", 10_000_000)
     deadline = time.monotonic() + 400
     while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -186,7 +186,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(config, tmp_path
     [state] = [json.loads(p.read_text()) for p in (tmp_path / "run" / "checkpoints" / "clip").glob("step-*/state.json")]
     assert state["count"] > 0 and state["images"] == 16 * state["count"]
     more = state["images"] + 64
-    finished(launched(*words, "--fit_clip.images", more, processes=1))
+    finished(launched(*words, "--fit_clip.total_images", more, processes=1))
     states = [json.loads(p.read_text()) for p in (tmp_path / "run" / "checkpoints" / "clip").glob("step-*/state.json")]
     assert max(s["images"] for s in states) == more
 

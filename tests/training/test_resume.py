@@ -23,7 +23,7 @@ PICTURES, BATCH, K = 10, 4, 4
 
 def fresh_fit(cls, optimiser):
     """What a new process would build; every row of embeddings that any Trainable asks for is in its batches."""
-    config = FitConfig(images=2 * K * BATCH, batch=BATCH, optimiser=optimiser)
+    config = FitConfig(total_images=2 * K * BATCH, batch=BATCH, optimiser=optimiser)
     if cls in (Line, TwoTurns):
         return Trainer(cls(), draw, config, seed=5)
     model = tiny_model()

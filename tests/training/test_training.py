@@ -52,7 +52,7 @@ def draw(step):
 
 
 def fit_of(kind=Line, **more):
-    return Trainer(kind(), draw, FitConfig(**({"images": 800, "batch": 8, "lr": 1e-2} | more)), seed=5)
+    return Trainer(kind(), draw, FitConfig(**({"total_images": 800, "batch": 8, "lr": 1e-2} | more)), seed=5)
 
 
 def run(fit, steps):
@@ -73,7 +73,7 @@ def test_turns_touch_only_their_own():
 
 
 def test_learning_rate_rises_stays_and_falls():
-    fit = fit_of(images=8000, warmup=0.1, decay_from=0.5, lr=1.0)
+    fit = fit_of(total_images=8000, warmup=0.1, decay_start=0.5, lr=1.0)
     seen = []
     for step in fit:
         seen.append((step.progress, step.lr))
@@ -84,14 +84,14 @@ def test_learning_rate_rises_stays_and_falls():
 
 
 def test_it_learns_and_stops_where_it_was_told():
-    fit = fit_of(images=4000)
+    fit = fit_of(total_images=4000)
     steps = list(fit)
     assert steps[-1].images == 4000 and steps[-1].progress == 1
     assert steps[-1].losses["loss/line"] < steps[0].losses["loss/line"] / 3
 
 
 def test_minutes_bound_a_run():
-    fit = fit_of(images=10**9, minutes=0.02)
+    fit = fit_of(total_images=10**9, minutes=0.02)
     steps = list(fit)
     assert steps[-1].progress == 1 and 1.1 < steps[-1].seconds < 3
 
@@ -291,10 +291,10 @@ def test_a_folder_of_other_things_is_left_as_it_was(tmp_path):
 
 def test_a_run_keeps_its_optimiser_and_its_mean(tmp_path):
     """Its checkpoints hold their state and that of no other."""
-    config = {"fit_clip": {"optimiser": "muon", "ema": 12.0, "lr": 1e-3}}
+    config = {"fit_clip": {"optimiser": "muon", "ema_gamma": 12.0, "lr": 1e-3}}
     RunFolder(tmp_path, config)
     before = (tmp_path / "config.yaml").read_bytes()
-    for change in ({"optimiser": "adamw"}, {"ema": 0.0}):
+    for change in ({"optimiser": "adamw"}, {"ema_gamma": 0.0}):
         with pytest.raises(CondgenError, match=rf"fit_clip\.{next(iter(change))}: "):
             RunFolder(tmp_path, {"fit_clip": config["fit_clip"] | change})
     assert (tmp_path / "config.yaml").read_bytes() == before

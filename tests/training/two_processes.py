@@ -18,7 +18,7 @@ from tests.test_contracts import TRAINABLES, batch, make
 from tests.tiny import tiny_model
 from tests.training.test_training import Line, TwoTurns
 
-CONFIG = FitConfig(images=400, batch=4, lr=1e-2)
+CONFIG = FitConfig(total_images=400, batch=4, lr=1e-2)
 SPLIT = {
     "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2",
     "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_TRANSFORMER_CLS_TO_WRAP": "Block,ResBlock",

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from condgen.benchmarks.compare_report import write
 from condgen.contracts import CondgenError, ProgressCallback, SamplingOption
 from condgen.data.batches.captions import to_float
 from condgen.decoders import DECODERS
 from condgen.evaluation.base import Report
 from condgen.evaluation.class_to_image import QuickEvaluation, evaluate_on, read_labelled
-from condgen.evaluation.compare_report import write
 from condgen.evaluation.embed import generate_prompts
 from condgen.evaluation.options import ClassToImageOptions
 from condgen.evaluation.report import finite
@@ -212,7 +212,7 @@ def check_recipes(recipes: Sequence[str], data: str) -> None:
             f"{others[0]} is no class-to-image recipe, and only those are trained here. Train it first, and compare "
             "the models of runs; `condgen benchmark` compares unconditional ones."
         )
-    sources = {data or RECIPES[name].base.data for name in recipes}
+    sources = {data or RECIPES[name].base.data.path for name in recipes}
     if "" in sources:
         raise CondgenError(f"The recipe {recipes[0]} needs labelled images: give their folder or table with --data.")
     if len(sources) > 1:
@@ -220,8 +220,8 @@ def check_recipes(recipes: Sequence[str], data: str) -> None:
 
 
 def _train(recipe: str, out: Path, budget: Budget, shared: SharedData) -> Path:
-    base = RECIPES[recipe].config()
-    config = replace(base, data=shared.options.data or base.data, minutes=budget.minutes, seed=budget.seed, watch=6)
+    config = RECIPES[recipe].config(minutes=budget.minutes, seed=budget.seed, eval_count=6)
+    config = replace(config, data=replace(config.data, path=shared.options.data or config.data.path))
     return train(recipe, out / "runs" / recipe, config, shared.quick)
 
 

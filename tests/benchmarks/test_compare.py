@@ -4,13 +4,13 @@ import json
 
 import pytest
 
+from condgen.benchmarks import compare as comparison
+from condgen.benchmarks.compare import compare, summary
+from condgen.benchmarks.compare_report import FILES
 from condgen.contracts import CondgenError
 from condgen.data.sources.labels import open_labelled
-from condgen.evaluation import compare as comparison
 from condgen.evaluation.class_to_image import evaluate_on
 from condgen.evaluation.classifier import ClassifierFitConfig
-from condgen.evaluation.compare import compare, summary
-from condgen.evaluation.compare_report import FILES
 from condgen.evaluation.options import ClassToImageOptions
 from tests.tiny import tiny_model
 

@@ -1,0 +1,83 @@
+"""The help of `condgen train RECIPE`: the options of its parts, the common ones first."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from typing import Any
+
+from condgen.text import printable
+
+WIDTH = 100
+RARE = {
+    "": ("save_every", "embeds", "stage"),
+    "data": ("image_channels", "max_bad_fraction", "buffer", "scenes", "negatives", "match", "exclude_classes"),
+    "fit": ("warmup", "decay_start", "schedule", "weight_decay", "beta_1", "beta_2", "max_grad_norm", "ema_gamma"),
+    "clip": ("pool", "vocab", "context", "image_depth", "stages", "norm", "bias", "patch"),
+}
+"""Options that only --help-all shows, by section; so are all of `*_objective`."""
+TITLES = {
+    "": "Run", "data": "Data", "decoder": "Decoder", "prior": "Priors", "clip": "Encoder", "fit": "Training",
+    "objective": "Loss", "net": "Generator", "gan": "Generator and discriminator",
+}  # fmt: skip
+
+
+def help_text(name: str, recipe: Any, base: Any, everything: bool) -> str:
+    """The options of a recipe; those of RARE with `everything` alone."""
+    from condgen.cli.train import config_parser
+
+    described = {action.dest: action for action in config_parser(name, base)._actions}
+    sizes = f"one of {', '.join(recipe.sizes)}" if recipe.sizes else "this recipe has one"
+    own = [("-o, --out RUN", "folder of the run, made if missing; the same command again goes on with it")]
+    own += [("--data PATH", "short for --data.path")]
+    own += [("--size S", sizes), ("--config FILE", "YAML with any of these options; may be given more than once")]
+    lines = [f"usage: condgen train {name} -o RUN [--data PATH] [OPTION VALUE ...]", "", recipe.help, ""]
+    lines += [_line(*pair) for pair in own]
+    names = [f.name for f in dataclasses.fields(base) if dataclasses.is_dataclass(getattr(base, f.name))]
+    sections = {"": base} | {
+        n: getattr(base, n) for n in sorted(names, key=lambda n: (n != "data", n.startswith("fit")))
+    }
+    hidden = 0
+    for section, config in sections.items():
+        rows = []
+        for field in dataclasses.fields(config):
+            value, key = getattr(config, field.name), f"{section}.{field.name}".lstrip(".")
+            if value is None or dataclasses.is_dataclass(value):
+                continue
+            if not everything and _is_rare(section, field.name):
+                hidden += 1
+                continue
+            text = " ".join((getattr(described.get(key), "help", None) or "").split())
+            text = text if everything else text.split(". ")[0].split("; ")[0].rstrip(".")
+            rows.append(_line(f"--{key} {_shown(value)}", text))
+        lines += ["", _title(section), *rows] if rows else []
+    lines += ["", "Values are the defaults. Lists are written '[1, 2]'. --print_config writes all options as YAML."]
+    lines += [f"--help-all shows {hidden} more options."] if hidden else []
+    return "\n".join(printable(line) for line in "\n".join(lines).split("\n"))
+
+
+def _is_rare(section: str, name: str) -> bool:
+    kind = "fit" if section.startswith("fit") else section
+    return section.endswith("_objective") or name in RARE.get(kind, ())
+
+
+def _title(section: str) -> str:
+    kind, _, stage = section.partition("_")
+    if kind == "fit" and stage:
+        return f"Training of the {stage}"
+    return TITLES.get(section, f"{section[:1].upper()}{section[1:].replace('_', ' ')}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"'{list(value)}'"
+    return "''" if value == "" else str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
+def _line(option: str, text: str) -> str:
+    """An option and its help, cut to WIDTH columns."""
+    first, *rest = textwrap.wrap(text, WIDTH - 37) or [""]
+    lines = [f"  {option:<34} {first}", *(" " * 37 + line for line in rest)]
+    if len(option) > 34:
+        lines = [f"  {option}", *(" " * 37 + line for line in ([first] if first else []) + rest)]
+    return "\n".join(lines)

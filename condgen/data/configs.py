@@ -1,0 +1,210 @@
+"""Options that choose and prepare the images of a training run; every class can open its images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from condgen.contracts import limited
+from condgen.data.datasets.captions import CaptionedImages
+from condgen.data.datasets.labels import LabelledImages
+from condgen.data.datasets.pairs import Unpaired
+from condgen.data.sources.labels import open_labelled
+from condgen.data.sources.open_images import open_any
+from condgen.data.sources.rows import Columns
+from condgen.data.sources.sides import open_sides
+from condgen.data.streaming.stream import Stream, open_captioned
+
+
+@dataclass(frozen=True)
+class CaptionData:
+    """Captioned images.
+
+    Args:
+        path: folder, table or shards of images with captions; empty draws scenes, where the recipe can.
+        size: edge of the images in pixels, a power of two from 16.
+        split: part to train on.
+        split_column: column that names the part; empty guesses.
+        image_column: column of the images; empty guesses.
+        caption_column: column of the captions, or several with commas; empty guesses.
+        resize: how images become square.
+        filter: keeps only rows with these values, e.g. `vendor=noto`.
+        max_bad_fraction: largest fraction of unreadable rows that training accepts.
+        random_shift: largest random shift in pixels while the decoder trains.
+        scenes: number of scenes to draw, where the data are scenes.
+        negatives: wrong captions for scenes: none; seen, made of combinations that training may see; all.
+        stream: read shards (.tar, .parquet) during training instead of loading all images into memory: auto does so
+            where the images would take more than 2 GB.
+        buffer: images of a stream to shuffle among; 0 takes as many as fit into 256 MB. Two such buffers are held.
+    """
+
+    path: str = ""
+    size: int = limited(32, low=1)
+    split: str = "train"
+    split_column: str = ""
+    image_column: str = ""
+    caption_column: str = ""
+    resize: Literal["crop", "pad"] = "crop"
+    filter: str = ""
+    max_bad_fraction: float = 0.01
+    random_shift: int = limited(0, low=0)
+    scenes: int = limited(80_000, low=1)
+    negatives: Literal["none", "seen", "all"] = "seen"
+    stream: Literal["auto", "always", "never"] = "auto"
+    buffer: int = limited(0, low=0)
+
+    def columns(self, label_column: str = "") -> Columns:
+        """The names of the columns to read."""
+        return Columns(self.image_column, self.caption_column, self.split_column, label_column)
+
+    def reading(self) -> dict[str, str]:
+        """How the images are read, except for the split; a model stores it for later evaluation."""
+        return {name: getattr(self, name) for name in READING}
+
+    def open(self, split: str = "", shards: bool = False, label_column: str = "") -> CaptionedImages | Stream:
+        """The captioned images of a split, by default the one to train on; `shards` streams them whatever their size.
+
+        Raises:
+            CondgenError: no or unusable data.
+        """
+        return open_captioned(
+            self.path, self.size, stream="shards" if shards and self.stream == "auto" else self.stream,
+            columns=self.columns(label_column), split=split or self.split, resize=self.resize,
+            max_bad_fraction=self.max_bad_fraction, filter=self.filter,
+        )  # fmt: skip
+
+
+READING = ("image_column", "caption_column", "split_column", "filter", "resize")
+
+
+@dataclass(frozen=True)
+class LabelData:
+    """Images with a class or attributes.
+
+    Args:
+        path: `digits`, or a folder or table of labelled images.
+        size: edge of the images in pixels; 0 keeps their size.
+        image_channels: 1 or 3; 0 keeps what they have.
+        split: part to train on.
+        split_column: column that names the part; empty guesses.
+        image_column: column of the images; empty guesses.
+        label_column: column of the class; empty guesses.
+        attribute_columns: further columns to generate by.
+        resize: how images become square.
+        max_bad_fraction: largest fraction of unreadable rows that training accepts.
+        random_shift: largest random shift in pixels.
+        random_flip: mirror every second image.
+    """
+
+    path: str = ""
+    size: int = limited(0, low=0)
+    image_channels: int = 0
+    split: str = "train"
+    split_column: str = ""
+    image_column: str = ""
+    label_column: str = ""
+    attribute_columns: tuple[str, ...] = ()
+    resize: Literal["crop", "pad"] = "crop"
+    max_bad_fraction: float = 0.01
+    random_shift: int = limited(0, low=0)
+    random_flip: bool = False
+
+    def reading(self) -> dict[str, Any]:
+        """How the images are read, except for the split: arguments of `open_labelled`."""
+        out = _without(self, "path", "split", "random_shift", "random_flip")
+        return out | {"attribute_columns": list(self.attribute_columns)}
+
+    def open(self) -> LabelledImages:
+        """The images to train on; CondgenError for no or unusable data."""
+        return open_labelled(self.path, split=self.split, **self.reading())
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Images of any kind; labels are only used to evaluate.
+
+    Args:
+        path: `digits`, `scenes`, a folder of images, or labelled or captioned ones in any form.
+        size: edge of the images in pixels; 0 keeps their size.
+        image_channels: 1 or 3; 0 keeps what they have.
+        split: part to train on.
+        split_column: column that names the part; empty guesses.
+        image_column: column of the images; empty guesses.
+        caption_column: column of the captions, where they tell which images there are.
+        label_column: column of the class; empty guesses.
+        filter: keeps only rows with these values, e.g. `vendor=noto`.
+        exclude_classes: classes to leave out, with commas between them.
+        resize: how images become square.
+        max_bad_fraction: largest fraction of unreadable rows that training accepts.
+    """
+
+    path: str = ""
+    size: int = limited(0, low=0)
+    image_channels: int = 0
+    split: str = "train"
+    split_column: str = ""
+    image_column: str = ""
+    caption_column: str = ""
+    label_column: str = ""
+    filter: str = ""
+    exclude_classes: str = ""
+    resize: Literal["crop", "pad"] = "crop"
+    max_bad_fraction: float = 0.01
+
+    def reading(self) -> dict[str, Any]:
+        """How the images are read, except for the split: arguments of `open_any`."""
+        return _without(self, "path", "split")
+
+    def open(self) -> LabelledImages:
+        """The images to train on; CondgenError for no or unusable data."""
+        return open_any(self.path, split=self.split, **self.reading())
+
+
+@dataclass(frozen=True)
+class SidesData:
+    """Images of two kinds.
+
+    Args:
+        path: a folder with a/ and b/, images side by side, or the folder of the tables; empty where they are drawn.
+        origin: files; edges or grey of any images; scenes by day and by night; squares and circles.
+        size: edge of the images in pixels.
+        num_samples: how many images of each side to draw, where they are drawn.
+        a: folder or table of the first side below the path; empty looks for a, trainA or images side by side.
+        b: the same for the second side.
+        filter_a: keeps only these rows of the first table, e.g. `vendor=noto`.
+        filter_b: keeps only these rows of the second table.
+        match: column of the tables that tells which rows are partners.
+        names: names of the two sides, for `condgen translate --to NAME`.
+        split: part to train on.
+        resize: how images become square.
+        random_shift: largest random shift in pixels.
+        random_flip: mirror every second image.
+    """
+
+    path: str = ""
+    origin: Literal["files", "edges", "grey", "night", "shapes"] = "files"
+    size: int = limited(64, low=1)
+    num_samples: int = limited(10_000, low=1)
+    a: str = ""
+    b: str = ""
+    filter_a: str = ""
+    filter_b: str = ""
+    match: str = ""
+    names: tuple[str, ...] = ()
+    split: str = "train"
+    resize: Literal["crop", "pad"] = "crop"
+    random_shift: int = limited(2, low=0)
+    random_flip: bool = True
+
+    def reading(self) -> dict[str, Any]:
+        """How the images are read or drawn, except for the split: arguments of `open_sides`."""
+        out = _without(self, "path", "split", "num_samples", "random_shift", "random_flip")
+        return out | {"names": list(self.names)}
+
+    def open(self, paired: bool, seed: int) -> Unpaired:
+        """The images to train on; CondgenError for no or unusable data."""
+        return open_sides(self.path, paired, self.split, seed, self.num_samples, **self.reading())
+
+
+def _without(config: Any, *names: str) -> dict[str, Any]:
+    return {name: value for name, value in asdict(config).items() if name not in names}
