@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, ProgressCallback
 from condgen.data.attributes import Attribute
-from condgen.data.batches.captions import to_float
 from condgen.data.datasets.labels import LabelBatches, LabelledImages
+from condgen.evaluation.embed import in_batches
 from condgen.files.weights import WEIGHTS, fingerprint, load_part, save_part
 from condgen.nn.layers import ResBlock
 from condgen.training.trainer import FitConfig, Trainer
@@ -208,13 +208,7 @@ def feature_space(classifier: Classifier, data: str) -> str:
 @torch.inference_mode()
 def features_of(classifier: Classifier, images: np.ndarray) -> Tensor:
     """uint8 (N, C, S, S) -> float32 (N, features), on the CPU."""
-    device = classifier.squeeze.weight.device
-
-    def compute(rows: slice) -> Tensor:
-        parts = torch.from_numpy(np.ascontiguousarray(images[rows])).split(256)
-        return torch.cat([classifier.features(to_float(part).to(device)).float() for part in parts])
-
-    return distributed.shared_out(compute, len(images)).cpu()
+    return in_batches(classifier.features, images, classifier.squeeze.weight.device).cpu()
 
 
 @torch.inference_mode()

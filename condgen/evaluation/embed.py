@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,16 +14,22 @@ from condgen.data.datasets.captions import CaptionedImages
 from condgen.metrics.retrieval import prior_report
 
 
+def in_batches(
+    compute: Callable[[Tensor], Tensor], images: np.ndarray, device: torch.device | str, batch: int = 256
+) -> Tensor:
+    """Applies a function of images (B, C, S, S) in [-1, 1] to uint8 (N, C, S, S); processes share the work."""
+
+    def part(rows: slice) -> Tensor:
+        parts = torch.from_numpy(np.ascontiguousarray(images[rows])).split(batch)
+        return torch.cat([compute(to_float(some).to(device)) for some in parts])
+
+    return distributed.shared_out(part, len(images))
+
+
 @torch.inference_mode()
 def embed_images(clip, images: np.ndarray) -> Tensor:
     """uint8 (N, 3, S, S) -> unit vectors (N, D)."""
-    device = clip.log_scale.device
-
-    def embed(rows: slice) -> Tensor:
-        parts = torch.as_tensor(images[rows]).split(256)
-        return torch.cat([clip.embed_image(to_float(part).to(device)) for part in parts])
-
-    return distributed.shared_out(embed, len(images))
+    return in_batches(clip.embed_image, images, clip.log_scale.device)
 
 
 @torch.inference_mode()

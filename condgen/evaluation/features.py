@@ -12,16 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from condgen import distributed
 from condgen.baselines.pca import PrincipalComponents
 from condgen.contracts import Batch, CondgenError
-from condgen.data.batches.captions import to_float
 from condgen.decoders import DECODERS
 from condgen.decoders.conditioning_dropout import DecoderObjective
+from condgen.evaluation.embed import in_batches
 from condgen.files.weights import new_like
 from condgen.nn.conditioning import condition
 from condgen.nn.specs import CondSpec
-from condgen.pipelines.base import BATCH_ROWS
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.pipelines.latent import LatentModel
@@ -302,14 +300,11 @@ def extract(
     """
     extractor = extractor.to(device)
 
-    def compute(rows: slice) -> Tensor:
-        parts = []
-        for part in torch.as_tensor(images[rows]).split(BATCH_ROWS):
-            parts.append(extractor(to_float(part).to(device)).flatten(1).float().cpu())
-            done(len(part))
-        return torch.cat(parts)
+    def compute(part: Tensor) -> Tensor:
+        done(len(part))
+        return extractor(part).flatten(1).float()
 
-    features = distributed.shared_out(compute, len(images))
+    features = in_batches(compute, images, device).cpu()
     if not features.isfinite().all():
         raise CondgenError("The features of the network are not finite numbers: its weights are damaged.")
     return features

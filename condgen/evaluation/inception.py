@@ -19,9 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models import inception
 
-from condgen import distributed
 from condgen.contracts import CondgenError
-from condgen.data.batches.captions import to_float
+from condgen.evaluation.embed import in_batches
 from condgen.files.weights import read_tensors
 
 KNOWN = "6726825d"
@@ -113,9 +112,4 @@ class Inception(inception.Inception3):
     @torch.inference_mode()
     def extract(self, images: np.ndarray) -> Tensor:
         """uint8 (N, 1 or 3, S, S) -> (N, 2048), on the CPU."""
-
-        def compute(rows: slice) -> Tensor:
-            parts = torch.from_numpy(np.ascontiguousarray(images[rows])).split(32)
-            return torch.cat([self(to_float(p).to(self.fc.weight.device).expand(-1, 3, -1, -1)) for p in parts])
-
-        return distributed.shared_out(compute, len(images)).cpu()
+        return in_batches(lambda part: self(part.expand(-1, 3, -1, -1)), images, self.fc.weight.device, 32).cpu()

@@ -7,12 +7,10 @@ and texts is scored in both directions, beside chance.
 from __future__ import annotations
 
 import math
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -23,11 +21,13 @@ from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, li
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.batches.captions import to_float
 from condgen.data.datasets.captions import CaptionedImages
+from condgen.data.embeddings.compute import Clock
 from condgen.data.sources.label_rows import NothingLabelled
 from condgen.data.sources.labels import find, open_labelled
 from condgen.data.sources.rows import Columns
 from condgen.data.templates import class_captions, templates_of
 from condgen.evaluation.base import REPRESENTATIONS, Example, Findings, register
+from condgen.evaluation.embed import in_batches
 from condgen.evaluation.embedding_plot import plot_embedding
 from condgen.evaluation.features import LatentFeatures, PcaFeatures, Row, extract, rows_of
 from condgen.evaluation.finetune import SHARES, finetune, some_of
@@ -46,7 +46,6 @@ from condgen.metrics.probes import (
     zero_shot,
 )
 from condgen.metrics.retrieval import retrieval
-from condgen.pipelines.base import BATCH_ROWS
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 
 NEIGHBOURS, TEMPERATURE = 200, 0.1
@@ -118,27 +117,6 @@ def _classes(data) -> Attribute:
     return named or valued[0]
 
 
-class Clock:
-    """Reports progress every few seconds, with the remaining time."""
-
-    def __init__(self, progress: ProgressCallback, total: float):
-        self.progress, self.total, self.done = progress, max(total, 1), 0.0
-        self.began = self.last_report = time.monotonic()
-
-    def of(self, message: str, cost: float = 1) -> Callable[[int], None]:
-        """A function to call with the number of images that were processed, at a cost each."""
-        return lambda n: self.add(cost * n, message)
-
-    def add(self, work: float, message: str) -> None:
-        """So much work is done."""
-        self.done += work
-        now = time.monotonic()
-        if now - self.last_report > 3:
-            self.last_report = now
-            left = (now - self.began) / self.done * max(self.total - self.done, 0)
-            self.progress(min(self.done / self.total, 1), f"{message}, {timedelta(seconds=round(left))} left")
-
-
 @register(REPRESENTATIONS, ImageEncoder, options=RepresentationOptions)
 def evaluate_representations(
     model, options: RepresentationOptions, progress: ProgressCallback = lambda share, message: None
@@ -206,7 +184,7 @@ class ClassEvaluation:
         train, test, self.attribute, self.name = self.read(rows[0].extractor.size, rows[0].extractor.image_channels)
         trained = sum(row.extractor.net is not None for row in rows) if self.images else 0
         work = len(rows) * (2 * len(train) + len(test)) + trained * len(SHARES) * self.seeds * STEP_COST * self.images
-        self.clock = Clock(progress, work)
+        self.clock = Clock(progress, max(work, 1))
         self.truth = torch.from_numpy(test.labels)
         encoder = next((row.encoder for row in rows if row.encoder), None)
         self.templates: list[str] = []
@@ -255,7 +233,7 @@ class ClassEvaluation:
         """A row of each table: probes, collapse, the linear probe by class, fine-tuning."""
         train, test, *_ = self.read(row.extractor.size, row.extractor.image_channels)
         classes, labels = self.attribute.cardinality, torch.from_numpy(train.labels).to(self.device)
-        done = self.clock.of(f"{row.name}: features")
+        done = partial(self.clock.add, message=f"{row.name}: features")
         x_train, x_test = (
             extract(row.extractor, part.images, self.device, done).to(self.device) for part in (train, test)
         )
@@ -292,7 +270,8 @@ class ClassEvaluation:
             head = probe if share == 1 else linear_probe(x_train[rows], labels, self.attribute.cardinality, seed=seed)
             found["frozen"].append(accuracy(head(x_test), self.truth))
             if row.extractor.net is not None:
-                done = self.clock.of(f"{row.name}: training on {len(rows):,} labels", STEP_COST)
+                message = f"{row.name}: training on {len(rows):,} labels"
+                done = partial(self.clock.add, message=message, cost=STEP_COST)
                 few, rest = (train.images[rows], train.labels[rows]), (test.images, test.labels)
                 found["trained"].append(finetune(row.extractor, head, few, rest, self.images, seed, done))
         line: dict[str, float] = {}
@@ -325,8 +304,8 @@ def warn_of_unseen(row: Row, texts: Sequence[str]) -> None:
 
 
 def _embedded(encoder: TextImageEncoder, images: np.ndarray) -> Tensor:
-    """uint8 (N, 3, S, S) -> unit vectors (N, D), a part at a time."""
-    return torch.cat([encoder.embed_image(to_float(part)) for part in torch.from_numpy(images).split(BATCH_ROWS)])
+    """uint8 (N, 3, S, S) -> unit vectors (N, D)."""
+    return in_batches(encoder.embed_image, images, "cpu")
 
 
 # Captions -------------------------------------------------------------------------------------------------------------
@@ -349,7 +328,7 @@ def _by_caption(
         data = read(row.extractor.size)
         if row.extractor.image_channels == 1:  # captioned images are RGB
             continue
-        features = extract(row.extractor, data.images, device, clock.of(f"{row.name}: features"))
+        features = extract(row.extractor, data.images, device, partial(clock.add, message=f"{row.name}: features"))
         collapse[row.name] = collapse_report(features[_some(len(data), RANKED)])
         if row.encoder is None:
             continue

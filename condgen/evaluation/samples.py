@@ -17,7 +17,7 @@ from torch import Tensor
 
 from condgen.baselines.gans import Codes
 from condgen.contracts import CondgenError, ProgressCallback
-from condgen.data.batches.captions import to_float, to_uint8
+from condgen.data.batches.captions import to_uint8
 from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation.base import Findings, Report
 from condgen.evaluation.classifier import (
@@ -39,6 +39,7 @@ from condgen.evaluation.distribution import (
     read_inception,
     rgb,
 )
+from condgen.evaluation.embed import in_batches
 from condgen.evaluation.options import SampleOptions
 from condgen.files.weights import fingerprint
 from condgen.metrics.diversity import best_matching, entropy, mean_distance, missing, purity, shares
@@ -203,8 +204,7 @@ class Observer:
 @torch.inference_mode()
 def _category(model, images: np.ndarray) -> Tensor:
     """int64 (N,), the category that the critic infers from images."""
-    parts = torch.from_numpy(np.ascontiguousarray(images)).split(256)
-    return torch.cat([model.critic.category(to_float(part).to(model.device)).argmax(1).cpu() for part in parts])
+    return in_batches(model.critic.category, images, model.device).argmax(1).cpu()
 
 
 def _some(n: int, most: int, seed: int) -> np.ndarray:

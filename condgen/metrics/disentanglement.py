@@ -1,10 +1,8 @@
-"""How a code tells the factors that made the images: one number of the code for each factor, and one factor for each?
+"""Disentanglement: does each latent dimension encode one factor of variation, and each factor use one dimension?
 
-Codes and factors in, numbers out: codes float (N, Z), of plain autoencoders as they are and of variational ones the
-means; factors int (N, K), the level of each from 0. No score changes when numbers of the code change places or signs.
-
-None of them can be 1 for free: `mig` of a factor of more levels than bins stays below log(bins) / entropy, and a code
-that turns two factors together, however informative, is entangled to all three.
+Codes are float (N, Z), for variational autoencoders the means; factors are int (N, K), the level of each from 0. No
+score changes under permutations and sign flips of latent dimensions. `mig` of a factor with more levels than bins stays
+below log(bins) / entropy; a rotation of two factors is entangled to all three scores.
 """
 
 from __future__ import annotations
@@ -14,46 +12,46 @@ from dataclasses import dataclass
 import numpy as np
 
 BINS = 20
-"""Of a number of the code, between its least and its greatest value, for mutual information."""
+"""Bins of a latent dimension between its minimum and maximum, for mutual information."""
 INACTIVE = 0.05
-"""A number of the code with a lower sd tells nothing; a prior of sd 1 is meant."""
+"""A latent dimension with a lower sd is inactive; the prior has sd 1."""
 TREES, LEAF = 20, 5
-"""Of the forests that tell the factors of a code: how many, and how few images may be in a leaf."""
+"""Trees of the forests of DCI, and fewest images in a leaf."""
 SURE = 4.0
-"""Standard errors above which a loss of accuracy is one."""
+"""Standard errors above which a loss of accuracy is significant."""
 
 
 # MIG ------------------------------------------------------------------------------------------------------------------
 
 
 def mutual_information(codes: np.ndarray, factors: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Mutual information of every number of the code, in bins of equal width, with every factor: (Z, K) in nats.
+    """Mutual information of every latent dimension, in bins of equal width, with every factor: (Z, K) in nats.
 
-    It is the plain estimate, which of N images is too large by about (bins - 1) (levels - 1) / 2N.
+    The plug-in estimate, which is too large by about (bins - 1) (levels - 1) / 2N for N images.
     """
     from sklearn.metrics import mutual_info_score
 
     _check(codes, factors)
-    binned = [np.digitize(own, np.histogram_bin_edges(own, bins)[1:-1]) for own in codes.astype(np.float64).T]
-    return np.array([[mutual_info_score(own, levels) for levels in factors.T] for own in binned])
+    binned = [np.digitize(z, np.histogram_bin_edges(z, bins)[1:-1]) for z in codes.astype(np.float64).T]
+    return np.array([[mutual_info_score(z, levels) for levels in factors.T] for z in binned])
 
 
 def entropies(factors: np.ndarray) -> np.ndarray:
     """Entropy of every factor, (K,) in nats.
 
     Raises:
-        ValueError: a factor is always the same, so that nothing can be told of it.
+        ValueError: a factor is constant.
     """
     shares = [np.bincount(levels) / len(levels) for levels in factors.T]
     if constant := [k for k, share in enumerate(shares) if (share > 0).sum() < 2]:
-        raise ValueError(f"factor {constant[0]} is always the same")
+        raise ValueError(f"factor {constant[0]} is constant")
     return np.array([-(share[share > 0] * np.log(share[share > 0])).sum() for share in shares])
 
 
 def mig(information: np.ndarray, entropy: np.ndarray) -> np.ndarray:
-    """The gap between the two numbers of the code that tell most of a factor, as a share of its entropy: (K,).
+    """The gap between the two most informative latent dimensions of each factor, as a share of its entropy: (K,).
 
-    The score is their mean: 1 where one number tells a factor wholly and the others nothing.
+    The score is the mean: 1 where one dimension determines a factor and the others are independent of it.
 
     Args:
         information: (Z, K), see `mutual_information`.
@@ -71,16 +69,16 @@ def mig(information: np.ndarray, entropy: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Dci:
-    """What forests that tell the factors of a code need of it.
+    """Results of DCI: forests predict factors from codes.
 
     Args:
-        disentanglement: 1 where every number of the code tells of one factor only; numbers weigh as they matter.
-        completeness: 1 where every factor is told by one number only; the mean over factors.
-        informativeness: accuracy on images that the forests were not fitted on; the mean over factors.
-        importance: (Z, K), what the accuracy of a factor loses when a number of the code is shuffled, as a share of
-            what there is above chance.
+        disentanglement: 1 where every dimension is important for one factor only; weighted by importance.
+        completeness: 1 where one dimension only is important for every factor; the mean over factors.
+        informativeness: accuracy on held-out images; the mean over factors.
+        importance: (Z, K), loss of accuracy for a factor when a dimension is shuffled, as a share of the accuracy above
+            chance.
         accuracy: (K,), of every factor.
-        chance: (K,), of always saying the commonest level.
+        chance: (K,), of the most frequent level.
     """
 
     disentanglement: float
@@ -92,16 +90,16 @@ class Dci:
 
 
 def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0, held: float = 1 / 3) -> Dci:
-    """Fits a forest for each factor on a part of the images; all that is told is told on the rest, the share `held`.
+    """Fits a forest for each factor on a part of the images, and scores it on the rest, the share `held`.
 
-    Random forests, as in the paper: linear models miss what is coded along a curve (a place, a hue), boosted trees need
-    a minute for a factor of sixteen levels, and histogram boosting tells no importances. Not as in the paper, a number
-    is important by what shuffling it costs on held-out images: the forests' own importances credit numbers that hold
-    nothing but noise, so much that the score of a code with noise beside it goes from 0.45 to 0.98 as leaves grow.
+    Random forests, as in the paper: linear models miss factors that are encoded along a curve (a position, a hue), and
+    boosted trees need a minute for a factor of sixteen levels. Unlike in the paper, importance is the loss of accuracy
+    on held-out images when a dimension is shuffled: impurity-based importances credit noise, so much that the score of
+    a code with noise dimensions goes from 0.45 to 0.98 as leaves grow.
 
     References:
         A Framework for the Quantitative Evaluation of Disentangled Representations (Eastwood, Williams, 2018)
-        Random Forests (Breiman, 2001), section 10, for the shuffled numbers
+        Random Forests (Breiman, 2001), section 10, for permutation importance
     """
     from sklearn.ensemble import RandomForestClassifier
 
@@ -134,7 +132,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0, held: float = 1 /
 
 
 def _one_sided(matrix: np.ndarray) -> np.ndarray:
-    """Of every column 1 - the entropy of its shares, to the base of its length: 1 one-sided, 0 even or all 0."""
+    """1 - the entropy of the shares in every column, to the base of its length: 1 one-sided, 0 uniform or all 0."""
     total = matrix.sum(0)
     share = np.where(total > 0, matrix / np.where(total > 0, total, 1), 1 / len(matrix))
     entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(0)
@@ -147,11 +145,11 @@ def _one_sided(matrix: np.ndarray) -> np.ndarray:
 def factor_vae_score(
     codes: np.ndarray, factors: np.ndarray, seed: int = 0, votes: int = 5000, batch: int = 64
 ) -> float:
-    """How often the number of the code that varies least tells which factor was held fixed: about 1 / K to 1.
+    """How often the latent dimension with the least variance identifies the factor that was held fixed: 1 / K to 1.
 
-    Images are drawn with one factor fixed; the number with the least variance among them, as a share of its variance
-    at all, casts a vote. Every number stands for the factor that it voted for most; the score is its accuracy in as
-    many further votes. Numbers with an sd below INACTIVE do not vote; where all are such, the score is 0.
+    Images are drawn with one factor fixed; the dimension with the least variance among them, relative to its overall
+    variance, casts a vote. A majority vote assigns dimensions to factors; the score is the accuracy on as many further
+    votes. Inactive dimensions do not vote; where all are inactive, the score is 0.
 
     References:
         Disentangling by Factorising (Kim, Mnih, 2018)
@@ -177,7 +175,7 @@ def factor_vae_score(
 
 
 def _check(codes: np.ndarray, factors: np.ndarray) -> None:
-    """Raises `ValueError` for arrays that do not belong together, or are not what they should be."""
+    """Raises `ValueError` for arrays of other shapes, types or lengths."""
     if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or len(codes) < 2:
         raise ValueError(f"codes (N, Z) and factors (N, K) of two images or more, got {codes.shape}, {factors.shape}")
     if not np.isfinite(codes).all():

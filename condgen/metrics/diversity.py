@@ -1,4 +1,4 @@
-"""How varied images are: a generator that paints few things well has collapsed, whatever its images look like."""
+"""Diversity of generated images: a generator of a few good images has collapsed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 MISSING = 0.1
-"""A class with less than this part of the share it should have counts as missing."""
+"""A class is missing below this fraction of its share among real images."""
 
 
 def mean_distance(x: Tensor) -> float:
@@ -17,32 +17,32 @@ def mean_distance(x: Tensor) -> float:
 
 
 def shares(labels: Tensor, classes: int) -> Tensor:
-    """Classes int64 (N,) -> which part of all each one is, (classes,)."""
+    """Classes int64 (N,) -> the share of each, (classes,)."""
     return torch.bincount(labels, minlength=classes).double() / max(len(labels), 1)
 
 
 def entropy(share: Tensor) -> float:
-    """Of shares that add up to one, in nats; of K equal ones it is ln K."""
+    """Entropy of shares that add up to one, in nats; ln K for K equal ones."""
     return -torch.xlogy(share, share).sum().item()
 
 
 def missing(share: Tensor, real: Tensor) -> int:
-    """Number of classes that real images show and generated ones hardly do."""
+    """Number of classes of real images that are missing among generated ones."""
     return int(((real > 0) & (share < MISSING * real)).sum())
 
 
 def best_matching(found: Tensor, labels: Tensor, kinds: int, classes: int) -> Tensor:
-    """Names clusters after classes, each class once: the matching that makes the most images right.
+    """Assigns clusters to classes one to one so that most images are right.
 
     Args:
         found: int64 (N,), cluster of every image. labels: int64 (N,), its class.
-        kinds, classes: how many there are.
+        kinds, classes: number of clusters and of classes.
 
     Returns:
         int64 (kinds,), the class of every cluster; -1 where there are more clusters than classes.
 
     References:
-        The Hungarian Method for the Assignment Problem (Kuhn, 1955), as scipy has it
+        The Hungarian Method for the Assignment Problem (Kuhn, 1955)
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -54,6 +54,6 @@ def best_matching(found: Tensor, labels: Tensor, kinds: int, classes: int) -> Te
 
 
 def purity(found: Tensor, labels: Tensor, kinds: int, classes: int) -> float:
-    """Share of the images that are of the class that is the most frequent in their cluster; NaN of none."""
+    """Share of images of the most frequent class of their cluster; NaN without images."""
     counts = torch.bincount(found * classes + labels, minlength=kinds * classes).unflatten(0, (kinds, classes))
     return counts.amax(1).sum().item() / len(found) if len(found) else math.nan

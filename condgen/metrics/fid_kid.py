@@ -1,10 +1,8 @@
-"""How far two sets of images are apart in some features: Fréchet and kernel distance, two-sample test.
+"""Distances between two sets of images in some features: Fréchet and kernel distance, two-sample test.
 
-A distance says nothing without its features, the number of images and what two sets of real images are apart; who
-reports one reports all three.
+Report a distance with its features, the number of images and the distance between two sets of real images.
 
-torchmetrics' classes compute the first two for one fixed network that they call themselves; here the same features also
-serve what torchmetrics does not have, so these are functions of features, and torchmetrics is what they are tested by.
+These are functions of features, for any network; torchmetrics' classes call a fixed one, and serve as test oracles.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 
     Returns:
         |mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)); NaN where a set has fewer than 2 D images: the
-        estimate is biased upwards by about D / N, and then mostly bias.
+        estimate is biased upwards by about D / N, and would be mostly bias.
 
     References:
         GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium (Heusel et al., 2017)
@@ -32,8 +30,8 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
         return math.nan
     x, y = x.double(), y.double()
     root_x, root_y = _root(x.T.cov()), _root(y.T.cov())
-    # with C = A A^T and K = B B^T the eigenvalues of C K are the squared singular values of A^T B: all real, none below
-    # zero, also where a covariance has no full rank
+    # with C = A A^T and K = B B^T the eigenvalues of C K are the squared singular values of A^T B: real and not
+    # negative, also for singular covariances
     overlap = torch.linalg.svdvals(root_x.T @ root_y).sum()
     spread = root_x.square().sum() + root_y.square().sum() - 2 * overlap
     return max(0.0, ((x.mean(0) - y.mean(0)).square().sum() + spread).item())
@@ -67,11 +65,11 @@ def mmd2(xx: Tensor, yy: Tensor, xy: Tensor) -> float:
 
 
 def kernel_distance(x: Tensor, y: Tensor, subsets: int = 50, subset: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """The distance of KID: `mmd2` under `polynomial_kernel`, over random subsets. Unbiased, however few the images.
+    """The distance of KID: `mmd2` under `polynomial_kernel`, over random subsets; unbiased for any number of images.
 
     Args:
         x, y: features (N, D) and (M, D), at least four each.
-        subsets, subset: how many, and how many images of each set; at most half of the smaller one.
+        subsets, subset: how many, and their size; at most half of the smaller set.
         seed: of the choice.
 
     Returns:
@@ -91,19 +89,19 @@ def kernel_distance(x: Tensor, y: Tensor, subsets: int = 50, subset: int = 1000,
 
 
 def mmd_test(x: Tensor, y: Tensor, permutations: int = 999, most: int = 500, seed: int = 0) -> tuple[float, float]:
-    """Are these two samples of one distribution? A permutation test on `mmd2` under a Gaussian kernel.
+    """A permutation test on `mmd2` under a Gaussian kernel: are both samples from one distribution?
 
     Args:
         x, y: features (N, D) and (M, D).
-        permutations: of the pooled images; the p value is no smaller than 1 / (permutations + 1).
-        most: images of each set to look at.
+        permutations: of the pooled images; the smallest p value is 1 / (permutations + 1).
+        most: images used of each set.
         seed: of the choice and of the permutations.
 
     Returns:
-        (mmd2, p): the share of the permutations, the given order among them, with an mmd2 at least as large.
+        (mmd2, p): p is the share of permutations, including the given order, with an mmd2 at least as large.
 
     References:
-        A Kernel Two-Sample Test (Gretton et al., 2012), whose scale is the median distance, too
+        A Kernel Two-Sample Test (Gretton et al., 2012), also for the median distance as scale
     """
     rng = torch.Generator().manual_seed(seed)
     x, y = (z[torch.randperm(len(z), generator=rng)[:most]].double() for z in (x, y))

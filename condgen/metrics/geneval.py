@@ -1,7 +1,7 @@
-"""Does the image show what the words say? GenEval's six tasks, on things that a detector has named.
+"""GenEval's six tasks of text-image alignment, on detected objects.
 
-What was seen is a list of things with `shape`, `colour`, `size`, `x`, `y`; what was asked is a meaning with `kinds`
-((colour, shape), ...), `number`, `size` and `relation`. Where they come from is not this file's business.
+Detected objects have `shape`, `colour`, `size`, `x`, `y`; a prompt is a meaning with `kinds` ((colour, shape), ...),
+`number`, `size` and `relation`.
 
 References:
     GenEval: An Object-Focused Framework for Evaluating Text-to-Image Alignment (Ghosh et al., 2023)
@@ -16,46 +16,46 @@ from itertools import permutations
 TASKS = ("single_object", "two_objects", "counting", "colours", "position", "attribute_binding")
 
 
-def passes(task: str, asked, seen: list) -> bool:
+def passes(task: str, prompt, objects: list) -> bool:
     """Whether an image passes its task.
 
-    single_object: the shape is there. two_objects: both shapes are. counting: exactly so many things of that kind, and
-    nothing else. colours: a thing of that shape and colour. position: both things, and the one lies to the other as
-    asked. attribute_binding: both things, each with its own colour.
+    single_object: the shape is there. two_objects: both shapes are. counting: exactly this number of objects of the
+    kind, and no others. colours: an object of the shape and colour. position: both objects, in the relation.
+    attribute_binding: both objects, each with its colour.
     """
-    kinds = Counter((thing.colour, thing.shape) for thing in seen)
-    wanted = Counter(asked.kinds)
+    kinds = Counter((one.colour, one.shape) for one in objects)
+    expected = Counter(prompt.kinds)
     if task in ("single_object", "two_objects"):
-        return Counter(shape for _, shape in asked.kinds) <= Counter(thing.shape for thing in seen)
+        return Counter(shape for _, shape in prompt.kinds) <= Counter(one.shape for one in objects)
     if task == "counting":
-        return kinds == Counter({asked.kinds[0]: asked.number})
+        return kinds == Counter({prompt.kinds[0]: prompt.number})
     if task == "position":
-        return any(_lies(a, asked.relation, b) for a, b in _pairs(asked, seen))
-    return wanted <= kinds
+        return any(_lies(a, prompt.relation, b) for a, b in _pairs(prompt, objects))
+    return expected <= kinds
 
 
-def is_exact(asked, seen: list) -> bool:
-    """Whether the image shows everything the words say and nothing else."""
-    wanted = Counter(asked.kinds) if asked.number == 1 else Counter({asked.kinds[0]: asked.number})
-    if Counter((thing.colour, thing.shape) for thing in seen) != wanted:
+def is_exact(prompt, objects: list) -> bool:
+    """Whether the image shows everything in the prompt and nothing else."""
+    expected = Counter(prompt.kinds) if prompt.number == 1 else Counter({prompt.kinds[0]: prompt.number})
+    if Counter((one.colour, one.shape) for one in objects) != expected:
         return False
-    if asked.size is not None and seen[0].size != asked.size:
+    if prompt.size is not None and objects[0].size != prompt.size:
         return False
-    return asked.relation is None or any(_lies(a, asked.relation, b) for a, b in _pairs(asked, seen))
+    return prompt.relation is None or any(_lies(a, prompt.relation, b) for a, b in _pairs(prompt, objects))
 
 
-def _pairs(asked, seen: list) -> Iterable[tuple]:
-    first, second = asked.kinds
-    for a, b in permutations(seen, 2):
+def _pairs(prompt, objects: list) -> Iterable[tuple]:
+    first, second = prompt.kinds
+    for a, b in permutations(objects, 2):
         if (a.colour, a.shape) == first and (b.colour, b.shape) == second:
             yield a, b
 
 
 def _lies(a, relation: str | None, b) -> bool:
-    """Whether a lies to b as the relation says, along the axis on which their centres differ most; that axis alone.
+    """Whether the relation of a to b holds, on the axis along which their centres differ most.
 
     Training data is stricter: where a caption names a relation, the centres differ by at least 0.3 S on that axis and
-    by less on the other. In GenEval two relations may hold on a diagonal, and none between boxes that overlap much.
+    by less on the other. In GenEval two relations may hold on a diagonal, and none between overlapping boxes.
     """
     dx, dy = a.x - b.x, a.y - b.y
     if abs(dy) >= abs(dx):
@@ -67,13 +67,12 @@ def score(results: list[tuple[str, bool, bool]]) -> dict[str, float]:
     """Share of passes per task, their mean as `overall`, and the share of exact images.
 
     Args:
-        results: (task, passed, exact), one an image.
+        results: (task, passed, exact) of every image.
     """
     scores = {}
     for task in TASKS:
-        own = [passed for name, passed, _ in results if name == task]
-        if own:
-            scores[task] = sum(own) / len(own)
+        if passed := [passed for name, passed, _ in results if name == task]:
+            scores[task] = sum(passed) / len(passed)
     scores["overall"] = sum(scores.values()) / max(len(scores), 1)
     scores["exact"] = sum(exact for _, _, exact in results) / max(len(results), 1)
     return scores

@@ -1,7 +1,4 @@
-"""What nearest neighbours tell: whether images lie where real ones lie, cover them all, or repeat training images.
-
-torchmetrics has none of these.
-"""
+"""Metrics by nearest neighbours: precision, recall, density, coverage, and memorisation of training images."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import torch
 from torch import Tensor
 
 ROWS = 1024
-"""So many rows of a table of distances are held at a time."""
+"""Rows of a matrix of distances that are held at a time."""
 
 
 def nearest(x: Tensor, among: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
@@ -23,7 +20,7 @@ def nearest(x: Tensor, among: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def _nearest(x: Tensor, among: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    # products are fast, but between rows that are nearly the same all digits cancel: they choose, differences measure
+    # products are fast but lose all digits between nearly equal rows: they select, and differences measure
     rows = torch.cdist(x, among, compute_mode="use_mm_for_euclid_dist").topk(k, 1, largest=False).indices
     distances = torch.stack([(x - among[own]).norm(dim=1) for own in rows.T], 1)
     order = distances.argsort(dim=1, stable=True)
@@ -36,7 +33,7 @@ def _apart(x: Tensor, y: Tensor) -> Tensor:
 
 
 def coverage_report(real: Tensor, generated: Tensor, k: int = 5) -> dict[str, float]:
-    """Precision, recall, density and coverage. An image's ball reaches to its k-th nearest neighbour in its own set.
+    """Precision, recall, density and coverage. An image's ball reaches to its k-th nearest neighbour in the same set.
 
     Args:
         real, generated: features (N, D) and (M, D), more than k each.
@@ -72,11 +69,10 @@ def coverage_report(real: Tensor, generated: Tensor, k: int = 5) -> dict[str, fl
 
 
 def closeness(x: Tensor, training: Tensor, k: int = 50) -> tuple[Tensor, Tensor]:
-    """How much nearer an image lies to one training image than to the others around it.
+    """The distance to the nearest training image over the mean distance to the k nearest.
 
-    The distance to the nearest training image over the mean distance to the k nearest: near 1 for an image among
-    others, near 0 for a copy. The distance alone would call every soft image a copy, for a soft image is near to
-    many; and against the second nearest alone, copies of images that the data holds twice would pass.
+    Near 1 for an image among others, near 0 for a copy. The distance alone would call every blurred image a copy, as
+    such images are near to many; and relative to the second nearest alone, copies of duplicates in the data would pass.
 
     Args:
         x, training: (N, D) and (M, D).
@@ -100,7 +96,7 @@ def memorisation(generated: Tensor, real: Tensor) -> dict[str, float]:
 
     Returns:
         limit: the first percentile of the real images' closeness; generated, real: the share of either at or below
-        it. For the real that is .01 and little more; a model that has learned and not memorised has the same.
+        it. For the real that is .01; a model that does not memorise has about the same.
     """
     limit = real.double().quantile(0.01, interpolation="higher")
     shares = {

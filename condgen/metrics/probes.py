@@ -1,7 +1,7 @@
-"""What can be read off features (nearest neighbours, a linear probe, zero-shot), and whether they have collapsed.
+"""Quality of features: nearest neighbours, a linear probe, zero-shot classification, and collapse.
 
-Features in, numbers out. Probes are fitted on the features of training images and told on those of others. Whatever
-is measured of an encoder says little without the same of raw pixels and of a random network.
+Probes are fitted on the features of training images and scored on those of others. Compare the scores of an encoder
+with those of raw pixels and of a random network.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from torch import Tensor
 from condgen import losses
 
 ROWS = 1024
-"""So many rows of a table of similarities are held at a time."""
+"""Rows of a matrix of similarities that are held at a time."""
 TRIED = 10_000
-"""Images that the strengths of a probe's penalty are tried on, at most: six fits of all would take minutes."""
+"""Images that penalties are selected on, at most: six fits to all images would take minutes."""
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
-"""Strengths of the penalty that a probe chooses among."""
+"""Penalties to select from."""
 FEWEST = 10
-"""By fewer images nothing is chosen; the strongest penalty is taken then."""
+"""With fewer validation images the strongest penalty is taken."""
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Share of the predictions that are right; both int64 (N,)."""
+    """Share of right predictions; both int64 (N,)."""
     return (predicted.cpu() == labels.cpu()).double().mean().item()
 
 
 def accuracy_by_class(predicted: Tensor, labels: Tensor, classes: int) -> list[float]:
-    """The same for every class alone; NaN where none has that label."""
+    """Accuracy for each class; NaN for classes without images."""
     labels = labels.cpu()
     right = (predicted.cpu() == labels).double()
     counts = torch.bincount(labels, minlength=classes)
@@ -44,12 +44,12 @@ def accuracy_by_class(predicted: Tensor, labels: Tensor, classes: int) -> list[f
 def knn(
     features: Tensor, labels: Tensor, asked: Tensor, classes: int, k: int = 200, temperature: float = 0.1
 ) -> Tensor:
-    """What the k nearest training images vote for, each with the weight exp(cosine / temperature).
+    """Classifies by the k nearest training images, weighted by exp(cosine / temperature).
 
     Args:
         features, labels: of the training images, (N, F) and int64 (N,) below `classes`.
         asked: features (M, F).
-        k: neighbours; all there are where that is fewer.
+        k: neighbours, at most the number of training images.
 
     Returns:
         int64 (M,).
@@ -74,9 +74,9 @@ class Probe:
     """A multinomial logistic regression on features.
 
     Args:
-        weight, bias: of the features as they are, (K, F) and (K,).
+        weight, bias: for features without standardisation, (K, F) and (K,).
         strength: of its penalty.
-        tried: strength -> accuracy on the validation part; empty where none was to be chosen.
+        tried: strength -> validation accuracy; empty without a selection.
     """
 
     weight: Tensor
@@ -85,7 +85,7 @@ class Probe:
     tried: dict[float, float]
 
     def __call__(self, features: Tensor) -> Tensor:
-        """(M, F) -> the likeliest class, int64 (M,)."""
+        """(M, F) -> the most likely class, int64 (M,)."""
         return self.logits(features).argmax(1)
 
     def logits(self, features: Tensor) -> Tensor:
@@ -101,15 +101,15 @@ def linear_probe(
 
     Args:
         features, labels: (N, F) and int64 (N,) below `classes`.
-        strengths: of the penalty strength / 2 |weight|^2 beside the mean cross-entropy. They are tried on at most TRIED
-            of the images, and told on a part that is held out of these; the probe is fitted on all images with the
-            best, made weaker as the images are more, so that both weigh against each other as they did.
-        seed: of the choice of that part.
+        strengths: of the penalty strength / 2 |weight|^2 beside the mean cross-entropy. They are selected on at most
+            TRIED images by accuracy on a held-out part; the probe is fitted on all images with the best strength,
+            scaled by the ratio of the numbers of images.
+        seed: of the held-out part.
         held: its share.
         steps: of L-BFGS, for every strength.
     """
     mean, sd = features.mean(0), features.std(0, correction=0)
-    sd = torch.where(sd > 1e-6 * sd.max().clamp(min=1e-30), sd, torch.inf)  # what is always the same tells nothing
+    sd = torch.where(sd > 1e-6 * sd.max().clamp(min=1e-30), sd, torch.inf)  # constant features get no weight
     x = (features - mean) / sd
     few = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:TRIED].to(x.device)
     part = labels[few]
@@ -124,15 +124,15 @@ def linear_probe(
 def _tried(
     x: Tensor, labels: Tensor, classes: int, strengths: Sequence[float], held: Tensor, steps: int
 ) -> dict[float, float]:
-    """Strengths, the strongest first, with the accuracy on the rows held out; until it has fallen twice."""
+    """Strengths, the strongest first, with the accuracy on held-out rows; stops when it has fallen twice."""
     if len(strengths) < 2 or len(held) < FEWEST:
         return {}
-    own = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    own[held] = False
-    seen, unseen, solution, tried, falls = x[own], x[held], None, {}, 0
+    rest = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    rest[held] = False
+    solution, tried, falls = None, {}, 0
     for strength in strengths:
-        solution = _fit(seen, labels[own], classes, strength, steps, solution)
-        tried[strength] = accuracy((unseen @ solution[:-1] + solution[-1]).argmax(1), labels[held])
+        solution = _fit(x[rest], labels[rest], classes, strength, steps, solution)
+        tried[strength] = accuracy((x[held] @ solution[:-1] + solution[-1]).argmax(1), labels[held])
         falls = falls + 1 if tried[strength] < max(tried.values()) else 0
         if falls == 2:
             break
@@ -140,14 +140,14 @@ def _tried(
 
 
 def _held_out(labels: Tensor, share: float, seed: int) -> Tensor:
-    """Rows for validation, of every class its share."""
+    """Rows for validation, a share of every class."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
-    rows = [own[: round(share * len(own))] for own in (order[labels[order] == one] for one in labels.unique())]
+    rows = [some[: round(share * len(some))] for some in (order[labels[order] == one] for one in labels.unique())]
     return torch.cat(rows)
 
 
 def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, start: Tensor | None = None) -> Tensor:
-    """Weights and, in the last row, the bias: (F + 1, K)."""
+    """Weights, and the bias in the last row: (F + 1, K)."""
     solution = x.new_zeros(x.shape[1] + 1, classes) if start is None else start.clone()
     solution.requires_grad_(True)
     optimiser = torch.optim.LBFGS(
@@ -201,12 +201,12 @@ def effective_rank(features: Tensor) -> float:
 
 
 def spread(features: Tensor) -> float:
-    """`losses.spread` of features of any length: 0 in one point, 1 all around."""
+    """`losses.spread` of normalised features: 0 in one point, 1 if uniform."""
     return losses.spread(F.normalize(features.double(), dim=1)).item()
 
 
 def alignment(x: Tensor, y: Tensor) -> float:
-    """Mean squared distance of pairs that belong together, unit vectors (N, D) each: 0 is best, 2 is chance.
+    """Mean squared distance of positive pairs, unit vectors (N, D) each: 0 is best, 2 is chance.
 
     References:
         Understanding Contrastive Representation Learning through Alignment and Uniformity on the Hypersphere (Wang,
@@ -216,7 +216,7 @@ def alignment(x: Tensor, y: Tensor) -> float:
 
 
 def alignment_within(features: Tensor, labels: Tensor) -> float:
-    """The same for unit features (N, D) and every pair of two of one class; NaN where there is no such pair."""
+    """`alignment` of all pairs of unit features (N, D) of one class; NaN without such pairs."""
     classes, count = labels.unique(return_inverse=True)[1], torch.unique(labels, return_counts=True)[1].double()
     x = features.double()
     sums = x.new_zeros(len(count), x.shape[1]).index_add_(0, classes, x)
@@ -227,22 +227,22 @@ def alignment_within(features: Tensor, labels: Tensor) -> float:
 
 
 def uniformity(features: Tensor, t: float = 2.0) -> float:
-    """log of the mean of exp(-t |x - y|^2) over all pairs of unit features (N, D): 0 in one point; even on a sphere of
-    many dimensions -2 t. References: see `alignment`.
+    """log of the mean of exp(-t |x - y|^2) over all pairs of unit features (N, D): 0 in one point, about -2 t if
+    uniform in many dimensions. References: see `alignment`.
     """
     total, n, length = 0.0, len(features), features.square().sum(1)
-    for rows, own in zip(features.split(ROWS), length.split(ROWS)):  # features that are all 0 have no length, nor apart
-        apart = own[:, None] + length - 2 * rows @ features.T
+    for rows, lengths in zip(features.split(ROWS), length.split(ROWS)):  # features that are all 0 keep length 0
+        apart = lengths[:, None] + length - 2 * rows @ features.T
         total = total + (-t * apart).exp().sum(dtype=torch.float64)
     return ((total - n) / (n * (n - 1))).clamp(min=1e-300).log().item()
 
 
 def collapse_report(features: Tensor, labels: Tensor | None = None) -> dict[str, float]:
-    """Whether features still tell images apart.
+    """Whether features have collapsed.
 
     Args:
         features: (N, F).
-        labels: int64 (N,); without them there is no alignment.
+        labels: int64 (N,), for the alignment of classes.
     """
     unit = F.normalize(features, dim=1)
     report = {"width": features.shape[1], "effective rank": effective_rank(features), "spread": spread(features)}

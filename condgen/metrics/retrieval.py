@@ -1,4 +1,4 @@
-"""How well embeddings agree: swaps, retrieval, and whether a prior's guess lies where the image's embedding lies."""
+"""Agreement of embeddings: swapped captions, retrieval, and the predictions of priors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 ROWS = 1024
-"""So many rows of a table of similarities are held at a time."""
+"""Rows of a matrix of similarities that are held at a time."""
 
 
 def swap_accuracy(image_embed: Tensor, true_embed: Tensor, wrong_embed: Tensor) -> float:
-    """Share of images that lie closer to their caption than to the swapped one; a tie counts as wrong.
+    """Share of images that are closer to their caption than to the swapped one; a tie counts as wrong.
 
     Args:
         image_embed, true_embed, wrong_embed: unit vectors, (N, D) each.
@@ -21,16 +21,16 @@ def swap_accuracy(image_embed: Tensor, true_embed: Tensor, wrong_embed: Tensor) 
 
 
 def wrong_before(query: Tensor, gallery: Tensor, same: Tensor) -> Tensor:
-    """Of every query the number of wrong entries that are as near as its nearest right one, int64 (N,).
+    """For every query the number of wrong entries at least as near as its nearest right one, int64 (N,).
 
-    A tie counts as wrong: an encoder that makes one vector of everything finds nothing.
+    Ties count as wrong: an encoder that maps everything to one vector finds nothing.
 
     Args:
         query: unit vectors (N, D). gallery: unit vectors (M, D).
-        same: bool (N, M), every right entry; entries with an equal text are all right.
+        same: bool (N, M), the right entries; all entries with an equal text are right.
 
     Returns:
-        0 where the nearest of all is a right one; M where no entry is right.
+        0 where the nearest entry is right; M where no entry is right.
     """
     near = query @ gallery.T
     best = near.masked_fill(~same, -torch.inf).amax(1, keepdim=True)
@@ -38,31 +38,29 @@ def wrong_before(query: Tensor, gallery: Tensor, same: Tensor) -> Tensor:
 
 
 def retrieval_at_1(query: Tensor, gallery: Tensor, same: Tensor) -> float:
-    """Share of queries whose nearest gallery entry is a right one; arguments as in `wrong_before`."""
+    """Share of queries whose nearest gallery entry is right; arguments as in `wrong_before`."""
     return (wrong_before(query, gallery, same) == 0).float().mean().item()
 
 
 def retrieval(
     query: Tensor, gallery: Tensor, query_keys: Tensor, gallery_keys: Tensor, at: Sequence[int] = (1, 5, 10)
 ) -> dict[str, float]:
-    """Share of queries with a right entry among their k nearest, and what chance would find.
-
-    Some rows of the table of all pairs are held at a time.
+    """Share of queries with a right entry among their k nearest, and that of a random order.
 
     Args:
         query: unit vectors (N, D). gallery: unit vectors (M, D).
-        query_keys, gallery_keys: int64 (N, A) and (M, B), the numbers of the texts that are true of each, -1 for none;
-            an entry is right where it shares one with the query.
+        query_keys, gallery_keys: int64 (N, A) and (M, B), the numbers of the texts of each, -1 for none; an entry is
+            right where it shares one with the query.
         at: values of k.
 
     Returns:
-        `R@k`, and `chance R@k`: that of an order at random, exactly, whatever number of right entries each query has.
+        `R@k`, and `chance R@k`, its exact expectation for a random order.
     """
     keys, order = gallery_keys.flatten().sort()
     owner = order // gallery_keys.shape[1]
     wrong, right = [], []
-    for rows, own in zip(query.split(ROWS), query_keys.split(ROWS)):
-        same = _sharing(own, keys, owner, len(gallery)).to(query.device)
+    for rows, some in zip(query.split(ROWS), query_keys.split(ROWS)):
+        same = _sharing(some, keys, owner, len(gallery)).to(query.device)
         wrong.append(wrong_before(rows, gallery, same))
         right.append(same.sum(1))
     wrong, right = torch.cat(wrong), torch.cat(right)
@@ -70,20 +68,20 @@ def retrieval(
     return found | {f"chance R@{k}": chance_within(right, len(gallery), k) for k in at}
 
 
-def _sharing(own: Tensor, keys: Tensor, owner: Tensor, entries: int) -> Tensor:
-    """bool (R, entries): which entries hold one of the keys (R, A); `keys` are sorted, `owner` says whose each is."""
-    same = torch.zeros(len(own), entries, dtype=torch.bool)
-    for column in own.T.contiguous().cpu():
+def _sharing(query_keys: Tensor, keys: Tensor, owner: Tensor, entries: int) -> Tensor:
+    """bool (R, entries): which entries hold a key of the queries (R, A); `keys` are sorted, `owner` is the entry of each."""
+    same = torch.zeros(len(query_keys), entries, dtype=torch.bool)
+    for column in query_keys.T.contiguous().cpu():
         first, last = torch.searchsorted(keys.cpu(), column), torch.searchsorted(keys.cpu(), column, right=True)
         count = torch.where(column >= 0, last - first, 0)
-        rows = torch.repeat_interleave(torch.arange(len(own)), count)
+        rows = torch.repeat_interleave(torch.arange(len(query_keys)), count)
         place = torch.arange(len(rows)) - torch.repeat_interleave(count.cumsum(0) - count, count)
         same[rows, owner.cpu()[first[rows] + place]] = True
     return same
 
 
 def chance_within(right: Tensor, entries: int, k: int) -> float:
-    """Mean chance that one of `right` entries, int64 (N,), is among the first k of so many in an order at random."""
+    """Mean probability that one of `right` entries, int64 (N,), is among the first k of a random order."""
     missed = torch.ones(len(right), dtype=torch.float64)
     for drawn in range(min(k, entries)):
         missed = missed * ((entries - right.cpu() - drawn).clamp(min=0) / (entries - drawn))
@@ -91,7 +89,7 @@ def chance_within(right: Tensor, entries: int, k: int) -> float:
 
 
 def prior_report(predicted: Tensor, image_embed: Tensor, text_embed: Tensor, same: Tensor) -> dict[str, float]:
-    """What a prior is judged by, on images it never saw.
+    """Scores of a prior on images that training never showed.
 
     Args:
         predicted: the prior's image embeddings for N captions, unit length, (N, D).

@@ -136,5 +136,5 @@ def test_arrays_that_cannot_be_are_refused(codes, factors, message):
 
 
 def test_a_constant_factor_is_refused():
-    with pytest.raises(ValueError, match="factor 1 is always the same"):
+    with pytest.raises(ValueError, match="factor 1 is constant"):
         entropies(np.array([[0, 3], [1, 3]]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from condgen.contracts import CondgenError, Encoder
+from condgen.contracts import CondgenError, Encoder, ProgressCallback
 from condgen.data.batches.captions import to_float
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.datasets.labels import LabelledImages
@@ -65,7 +65,7 @@ def embed(
     tokenizer: Tokenizer,
     data: Stream | CaptionedImages,
     folder: Path | str,
-    progress: Callable[[float, str], None] = lambda share, what: None,
+    progress: ProgressCallback = lambda share, message: None,
 ) -> Embeds:
     """Writes the embeddings of all images and captions, see `data.embeds`; files that are finished are kept.
 
@@ -95,22 +95,24 @@ def embed(
 
 
 class Clock:
-    """Tells now and then how many of all images are done, and how long the rest will take; `total` may be a guess."""
+    """Reports every few seconds how many of `total` images are done and the remaining time; `total` may be a guess."""
 
-    def __init__(self, progress: Callable[[float, str], None], total: int, done: int):
+    def __init__(self, progress: ProgressCallback, total: float, done: float = 0):
         self.progress, self.total, self.done, self.before = progress, total, done, done
-        self.began = self.said = time.monotonic()
+        self.began = self.last_report = time.monotonic()
 
-    def add(self, images: int) -> None:
-        self.done += images
+    def add(self, images: int, message: str = "", cost: float = 1) -> None:
+        """So many images more, each of which counts `cost` times; by default the message is their number."""
+        self.done += cost * images
         now = time.monotonic()
-        if now - self.said > 3:
-            self.said = now
+        if now - self.last_report > 3:
+            self.last_report = now
             if self.done > self.total:
-                self.progress(0.0, f"{self.done:,} images")
+                self.progress(0.0, message or f"{self.done:,} images")
                 return
             left = timedelta(seconds=round((now - self.began) / (self.done - self.before) * (self.total - self.done)))
-            self.progress(self.done / self.total, f"{self.done:,} of {self.total:,} images, {left} left")
+            message = message or f"{self.done:,} of {self.total:,} images"
+            self.progress(self.done / self.total, f"{message}, {left} left")
 
 
 @torch.inference_mode()
