@@ -69,7 +69,7 @@ def retrieval(
 
 
 def _sharing(query_keys: Tensor, keys: Tensor, owner: Tensor, entries: int) -> Tensor:
-    """bool (R, entries): which entries hold a key of the queries (R, A); `keys` are sorted, `owner` is the entry of each."""
+    """bool (R, entries): which entries hold a key of the queries (R, A); `keys` is sorted, `owner` has the entries."""
     same = torch.zeros(len(query_keys), entries, dtype=torch.bool)
     for column in query_keys.T.contiguous().cpu():
         first, last = torch.searchsorted(keys.cpu(), column), torch.searchsorted(keys.cpu(), column, right=True)
