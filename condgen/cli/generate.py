@@ -35,6 +35,7 @@ OPTIONS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that are not given keep the model's defaults; `condgen info MODEL` lists ranges and defaults."""
+    parser.set_defaults(more=[])
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to generate")
     parser.add_argument("--prompts-file", type=Path, metavar="FILE", help="prompts, one a line")
     add_model_arguments(parser)
@@ -59,6 +60,11 @@ def run(args: argparse.Namespace) -> int:
     model = TextToImage.load(folder).to(args.device)
     names = [flag.strip("-").replace("-", "_") for flag, *_ in OPTIONS]
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.more:  # options of other kinds of decoders and priors
+        from condgen.cli.sample import options_of
+
+        others = [option for option in model.sampling_options(args.prior) if option.name not in names]
+        options |= options_of(others, args.more, args.parser)
     images = model.generate(prompts, n=args.n, seed=args.seed, prior=args.prior, **options)
     save_images(images, len(prompts) * args.n, args.out, args.json)
     return 0
