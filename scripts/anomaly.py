@@ -10,31 +10,31 @@ Running it again continues where it stopped. Other labelled images work too; --c
 from __future__ import annotations
 
 import argparse
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import condgen
 from condgen.data.sources.open_images import open_any
-from condgen.evaluation.report import table_of
+from condgen.evaluation.report import section
 from condgen.files.images import slug, write_bytes
 from condgen.latent_space import anomaly
 from condgen.latent_space.inputs import ImageSource
+from condgen.latent_space.result import figure_png
 from condgen.recipes import find_recipe
 
 KINDS = {"AE": "pictures-ae", "DAE": "pictures-dae", "VAE": "pictures-vae"}
-"""What is compared: name -> recipe, of which only the body is not kept."""
+"""Name -> recipe; the body is an option."""
 
 
 def trained(recipe: str, out: Path, data: str, name: str, body: str, images: int, seed: int) -> Path:
-    """A model that never saw a class."""
+    """A model trained without a class."""
     base = find_recipe(recipe).config(data=data, total_images=images, seed=seed, eval_count=1)
-    shape, images = replace(base.autoencoder, body=body), replace(base.data, exclude_classes=name)
-    return condgen.train(recipe, out, replace(base, autoencoder=shape, data=images))
+    base = replace(base, autoencoder=replace(base.autoencoder, body=body))
+    return condgen.train(recipe, out, replace(base, data=replace(base.data, exclude_classes=name)))
 
 
-def judged(model, data: str, name: str, folder: Path, false_alarms: float) -> dict[str, dict[str, float]]:
+def scored(model, data: str, name: str, folder: Path, false_alarms: float) -> dict[str, dict[str, float]]:
     """Every score of one model, on the test images."""
     found = anomaly(model, *ImageSource(model, data).anomalies(name), false_alarms)
     found.save(folder)
@@ -50,15 +50,15 @@ def tables(rows: dict[str, dict[str, dict[str, dict[str, float]]]]) -> dict[str,
             for name, scores in classes.items():
                 line = table.setdefault(name, {})
                 for score, numbers in scores.items():
-                    own = score if score == "nearest training image" else f"{kind}, {score}"
-                    line[own] = numbers[measure]
-        every = dict.fromkeys(own for line in table.values() for own in line)
-        there = {own: [line[own] for line in table.values() if own in line] for own in every}
-        table["mean"] = {own: sum(values) / len(values) for own, values in there.items()}
+                    column = score if score == "nearest training image" else f"{kind}, {score}"
+                    line[column] = numbers[measure]
+        columns = dict.fromkeys(column for line in table.values() for column in line)
+        values = {column: [line[column] for line in table.values() if column in line] for column in columns}
+        table["mean"] = {column: sum(own) / len(own) for column, own in values.items()}
     return out
 
 
-def drawn(auroc: dict[str, dict[str, float]]) -> bytes:
+def bars(auroc: dict[str, dict[str, float]]) -> bytes:
     """Bars of the AUROC of every class, one for each score, as PNG."""
     import matplotlib
 
@@ -72,24 +72,21 @@ def drawn(auroc: dict[str, dict[str, float]]) -> bytes:
         axes.bar(places, [line.get(score, 0) for line in auroc.values()], 0.85 / len(scores), label=score)
     axes.axhline(0.5, color="black", linewidth=0.8)
     axes.set_xticks(range(len(auroc)), [*auroc], rotation=20)
-    axes.set_ylabel("AUROC; by chance .5")
+    axes.set_ylabel("AUROC; .5 is chance")
     axes.set_ylim(0, 1)
     axes.legend(fontsize=7, ncol=3, loc="lower right")
-    figure.tight_layout()
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
+    return figure_png(figure)
 
 
 def write(out: Path, rows: dict, how: str) -> str:
-    """The three files; gives the Markdown."""
-    told = tables(rows)
-    lines = ["# What is new to an autoencoder", "", f"Each saw {how}, and none of one class.", ""]
-    for measure, table in told.items():
-        lines += [f"## {measure}", "", *table_of(table)]
-    write_bytes(out / "anomaly.json", (json.dumps({"seen": how, "by_kind": rows} | told, indent=2)).encode())
+    """Writes the three files; returns the Markdown."""
+    found = tables(rows)
+    lines = ["# Anomaly detection by autoencoders", "", f"Each was trained on {how}, without one class.", ""]
+    for measure, table in found.items():
+        lines += section(measure, table, "##")
+    write_bytes(out / "anomaly.json", (json.dumps({"trained_on": how, "by_kind": rows} | found, indent=2)).encode())
     write_bytes(out / "anomaly.md", "\n".join(lines).encode())
-    write_bytes(out / "anomaly.png", drawn(told["AUROC"]))
+    write_bytes(out / "anomaly.png", bars(found["AUROC"]))
     return "\n".join(lines)
 
 
@@ -104,7 +101,7 @@ def main() -> None:
     parser.add_argument("--false-alarms", type=float, default=0.05, help="share that the threshold is set by")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    labels = next(factor for factor in open_any(args.data, split="test").attributes if factor.name == "label").values
+    labels = next(a for a in open_any(args.data, split="test").attributes if a.name == "label").values
     how, kept = f"{args.images:,} images ({args.body})", args.out / "scores.json"
     done = json.loads(kept.read_text()) if kept.exists() else {}
     for name in args.classes.split(",") if args.classes else labels:
@@ -114,7 +111,7 @@ def main() -> None:
             run = args.out / "runs" / f"{kind.lower()}-without-{slug(name)}"
             model = condgen.load(trained(KINDS[kind], run, args.data, name, args.body, args.images, args.seed))
             sheet = args.out / "sheets" / f"{kind.lower()}-{slug(name)}"
-            done.setdefault(kind, {})[name] = judged(model, args.data, name, sheet, args.false_alarms)
+            done.setdefault(kind, {})[name] = scored(model, args.data, name, sheet, args.false_alarms)
             write_bytes(kept, json.dumps(done, indent=2).encode())
             write(args.out, done, how)
     print(write(args.out, done, how))

@@ -1,9 +1,9 @@
-"""How fast is it here? Time to the first image, painting, training of every stage, and what its checkpoints cost.
+"""Measures the time to the first image, of generation, of training every stage, and of checkpoints.
 
     python scripts/bench.py --threads 2 --json
 
-Each figure is the best of three, but of checkpoints the worst; ratios are taken within one run. $TMPDIR names the disk
-that checkpoints are tried on.
+Each figure is the best of three, of checkpoints the worst; ratios are taken within one run. $TMPDIR is the disk of the
+checkpoints.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def command(*words: str) -> Callable[[], object]:
 
 
 def starting() -> dict[str, float]:
-    """What a user waits for: the help, and the first image, beside torch alone."""
+    """Seconds to the help and to the first image, beside importing torch alone."""
     torch = best(command("-c", "import torch"))
     ready = best(command("-c", "import condgen; m = condgen.load(); m.embed_text(['a red circle'])"))
     with tempfile.TemporaryDirectory() as out:
@@ -44,11 +44,11 @@ def starting() -> dict[str, float]:
         "import_torch_s": torch,
         "ready_to_sample_s": ready,
         "ready_over_torch": ready / torch,
-        "first_picture_s": first,
+        "first_image_s": first,
     }
 
 
-def generated() -> dict[str, float]:
+def generation() -> dict[str, float]:
     """Milliseconds an image, one at a time and in a batch."""
     import condgen
 
@@ -60,7 +60,7 @@ def generated() -> dict[str, float]:
 
 
 def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
-    """Images a second of the encoder and of the decoder, and the share of the time that checkpoints take."""
+    """Images per second of encoder and decoder, and the share of time that checkpoints take."""
     import torch
 
     from condgen.decoders.conditioning_dropout import DecoderObjective
@@ -80,7 +80,7 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
         "clip": (ClipTraining(clip, ClipObjective(negatives=0)), config.fit_clip.batch),
         "decoder": (DiffusionTraining(decoder, DiffusionObjective(), DecoderObjective()), config.fit_decoder.batch),
     }
-    told = {}
+    found = {}
     for name, (model, batch) in models.items():
         ids = torch.arange(batch)
         given = {
@@ -89,12 +89,12 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
         }  # fmt: skip
         fit = Trainer(model, lambda step, given=given: given, FitConfig(total_images=batch * (steps + 2), batch=batch))
         seen = list(fit)
-        told[f"{name}_images_per_s"] = batch * steps / (seen[-1].seconds - seen[1].seconds)
+        found[f"{name}_images_per_s"] = batch * steps / (seen[-1].seconds - seen[1].seconds)
         with tempfile.TemporaryDirectory() as place:
             taken = max(best(lambda fit=fit, place=place: fit.save(Path(place)), times=1) for _ in range(3))
-        told[f"{name}_checkpoint_s"] = taken
-        told[f"{name}_checkpoint_share"] = taken / (config.save_every + taken)
-    return told
+        found[f"{name}_checkpoint_s"] = taken
+        found[f"{name}_checkpoint_share"] = taken / (config.save_every + taken)
+    return found
 
 
 def main() -> None:
@@ -110,7 +110,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     report["machine"] = {"threads": torch.get_num_threads(), "gpu": torch.cuda.is_available()}
     if not args.only:
-        report["painting"] = generated()
+        report["generation"] = generation()
     for recipe, size in (("scenes32", None), ("captions", "tiny"), ("captions", "small")):
         report[f"training {recipe} {size or ''}".strip()] = training(recipe, size)
     if args.json:

@@ -1,11 +1,11 @@
-"""Training steps of our CLIP beside open_clip's own, with the same towers, weights, batch and precision.
+"""Compares training steps of our CLIP and of open_clip, with the same towers, weights, batch and precision.
 
     python scripts/bench_clip.py --json out.json
     python scripts/bench_clip.py --device cuda --precision bf16 --size 32 --width 512 --depth 12 --batch 1024
 
-Steps of both are taken in turn, so that what else the computer does meets both alike. A repeat is the median of its
-steps; the ratio is taken within a repeat, and told with its least and its most. On one thread of the CPU, its own
-time counts. `resnet` has no counterpart.
+Steps of both alternate, so that other load affects both alike. A repeat is the median of its steps; the ratio is taken
+within a repeat, and reported with minimum and maximum. On one CPU thread, process time is measured. `resnet` has no
+counterpart.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measures what it costs to stream images from shards: images a second, and the memory of the process.
+"""Measures streaming from shards: images per second, and the memory of the process.
 
 python scripts/bench_data.py --samples 1000000
 

@@ -1,11 +1,11 @@
-"""How does the weight of the divergence trade reconstruction for disentanglement? Trains and scores small beta-VAEs.
+"""Trains small beta-VAEs and scores reconstruction against disentanglement over the weight of the divergence.
 
     python scripts/beta_sweep.py runs/beta
     python scripts/beta_sweep.py runs/beta-nouns --data NOUNS --seeds 2
 
-All see the same number of images, by five seeds each, with a Bernoulli likelihood, by which beta means what it means
-in the literature; a minute a model on one thread. Beside them stand the divergence drawn to a capacity that rises, and
-PCA. Writes results.json, results.md and results.png. Running it again goes on where it stopped.
+All see the same number of images, with five seeds each and a Bernoulli likelihood, for which beta is as in the
+literature; a minute per model on one thread. Also trained: a divergence with increasing capacity, and PCA. Writes
+results.json, results.md and results.png. The same command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import numpy as np
 import torch
 
 from condgen import load
+from condgen.baselines.pca import PrincipalComponents
 from condgen.data.batches.captions import to_float
 from condgen.data.sources.open_images import open_any
 from condgen.evaluation.report import markdown
 from condgen.files.images import write_bytes
+from condgen.latent_space.result import figure_png
 from condgen.latent_space.tools.disentangle import disentangle, read_factors
 from condgen.recipes import RECIPES, train
 from condgen.training.trainer import FitConfig
@@ -31,44 +33,24 @@ LATENT = 10
 SHOWN = ("MIG", "DCI disentanglement", "FactorVAE score")
 
 
-class Pca:
-    """Principal components as a space of codes."""
-
-    name, latent = "PCA", LATENT
-
-    def __init__(self, data: str, size: int, seed: int):
-        from sklearn.decomposition import PCA
-
-        pictures = open_any(data, size)
-        self.size, self.image_channels, self.about = pictures.size, pictures.image_channels, {"data": data}
-        some = np.random.default_rng(seed).permutation(len(pictures))[:10_000]
-        self.fitted = PCA(LATENT, svd_solver="randomized", random_state=seed)
-        self.fitted.fit(to_float(pictures.images[some]).flatten(1).numpy())
-
-    def encode(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self.fitted.transform(images.flatten(1).numpy()))
-
-    def decode(self, z: torch.Tensor) -> torch.Tensor:
-        flat = torch.from_numpy(self.fitted.inverse_transform(z.numpy())).float()
-        return flat.unflatten(1, (self.image_channels, self.size, self.size))
+def pca_of(data: str, size: int, seed: int) -> PrincipalComponents:
+    """Principal components as a latent space."""
+    images = open_any(data, size).images
+    some = np.random.default_rng(seed).permutation(len(images))[:10_000]
+    pca = PrincipalComponents(to_float(images[some]), LATENT, seed=seed)
+    pca.about = {"data": data}
+    return pca
 
 
 def space_of(row: str, changes: dict, out: Path, args: argparse.Namespace, seed: int):
     """The trained model of a row, or PCA."""
     if row == "PCA":
-        return Pca(args.data, args.size, seed)
+        return pca_of(args.data, args.size, seed)
     recipe = "scenes-beta-vae" if args.data == "scenes" else "pictures-beta-vae"
     base = RECIPES[recipe].config()
     shape = replace(base.autoencoder, body="mlp", hidden=(256, 128), latent=LATENT, likelihood="bernoulli")
-    fit = FitConfig(
-        total_images=args.images,
-        batch=64,
-        lr=2e-3,
-        optimiser="adamw",
-        weight_decay=0.0,
-        schedule="cosine",
-        decay_start=0.5,
-    )
+    fit = FitConfig(total_images=args.images, batch=64, lr=2e-3, optimiser="adamw", weight_decay=0.0, decay_start=0.5)
+    fit = replace(fit, schedule="cosine")
     config = replace(
         base, data=replace(base.data, path=args.data, size=args.size), seed=seed, autoencoder=shape,
         fit=fit, eval_count=1, components=0, objective=replace(base.objective, **changes),
@@ -77,16 +59,14 @@ def space_of(row: str, changes: dict, out: Path, args: argparse.Namespace, seed:
 
 
 def rows_of(args: argparse.Namespace) -> dict[str, dict]:
-    """Row -> what its objective is."""
+    """Row -> changes of the objective."""
     rows: dict[str, dict] = {"PCA": {}} | {f"beta {beta:g}": {"beta": beta} for beta in args.betas}
     annealed = {"capacity_over": int(0.7 * args.images), "gamma": args.gamma}
     return rows | {f"capacity {nats:g}": {"capacity": nats} | annealed for nats in args.capacities}
 
 
 def draw(results: dict[str, dict[str, dict]]) -> bytes:
-    """A PNG: scores over the error, a dot for every seed, a line through the means of the betas."""
-    import io
-
+    """A PNG of scores over the error, a dot for every seed, a line through the means of the betas."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -103,24 +83,21 @@ def draw(results: dict[str, dict[str, dict]]) -> bytes:
             line += [(np.mean(x), np.mean(y))] if marker == "o" else []
         if line:
             axes.plot(*zip(*line), color="grey", linewidth=1, zorder=0)
-        axes.set(xlabel="mean squared error of what comes back", ylabel=name, ylim=(0, 1))
+        axes.set(xlabel="mean squared error of the reconstruction", ylabel=name, ylim=(0, 1))
         axes.grid(alpha=0.3)
     panels[-1].legend(fontsize=8)
-    figure.tight_layout()
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
+    return figure_png(figure)
 
 
-def told(results: dict[str, dict[str, dict]]) -> str:
-    """Means over the seeds, and their sd, as Markdown."""
+def table_markdown(results: dict[str, dict[str, dict]]) -> str:
+    """Means over the seeds with their sd, as Markdown."""
     table = {}
     for row, seeds in results.items():
         columns = list(next(iter(seeds.values())))
         values = {name: [scores[name] for scores in seeds.values()] for name in columns}
         table[row] = {
-            name: f"{np.mean(own):.3g}" + (f" ± {np.std(own, ddof=1):.2g}" if len(own) > 1 and np.ptp(own) else "")
-            for name, own in values.items()
+            name: f"{np.mean(x):.3g}" + (f" ± {np.std(x, ddof=1):.2g}" if len(x) > 1 and np.ptp(x) else "")
+            for name, x in values.items()
         } | {"seeds": len(seeds)}
     return markdown({"disentanglement": table}, 2)
 
@@ -132,7 +109,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--images", type=int, default=300_000, help="images that every model sees")
     parser.add_argument("--size", type=int, default=32, help="edge of the images")
-    parser.add_argument("--judged", type=int, default=5000, help="images that scores are told on")
+    parser.add_argument("--scored", type=int, default=5000, help="images that are scored")
     parser.add_argument("--betas", type=float, nargs="*", default=[1, 2, 4, 8, 16])
     parser.add_argument("--capacities", type=float, nargs="*", default=[12], help="in nats")
     parser.add_argument("--gamma", type=float, default=30.0)
@@ -148,12 +125,12 @@ def main() -> None:
                 continue
             space = space_of(row, changes, args.out, args, int(seed))
             data = read_factors(space, args.data) if data is None else data
-            found = disentangle(space, data, n=args.judged, seed=int(seed))
+            found = disentangle(space, data, n=args.scored, seed=int(seed))
             if seed == "0":
                 found.save(args.out / row.replace(" ", "-"))
             results.setdefault(row, {})[seed] = found.scores
             write_bytes(kept, json.dumps(results, indent=1).encode())
-            write_bytes(args.out / "results.md", told(results).encode())
+            write_bytes(args.out / "results.md", table_markdown(results).encode())
             write_bytes(args.out / "results.png", draw(results))
             print(row, seed, {name: round(found.scores[name], 3) for name in (*SHOWN, "mse")}, flush=True)
 

@@ -1,4 +1,4 @@
-"""Draws how a run of scenes learned: scores over images seen, for seen and held-out combinations.
+"""Plots SceneEval scores of a run of scenes over the images seen, for seen and held-out combinations.
 
 python scripts/curve.py runs/scenes docs/images/curve.png
 """

@@ -32,7 +32,7 @@ def main() -> None:
         )
         return
     wanted = dict(pair.split("=", 1) for pair in args.wanted)
-    options = {name: float(value) for name, value in (pair.split("=", 1) for pair in args.dial)}
+    options = {name: float(value) for name, value in (pair.split("=", 1) for pair in args.option)}
     for generated in model.sample(wanted, n=args.n, seed=args.seed, **options):
         print(generated.save(args.out))
 
