@@ -172,7 +172,7 @@ def init_image_tower(clip: CLIP, folder: Path | str) -> None:
         raise CondgenError(
             f"The backbone of {folder} has another shape than CLIP's image tower: {'; '.join(other)}. Give the tower "
             "that shape with --clip.image, .image_width, .image_depth, .heads, .patch, .stages, .norm and "
-            "--pictures.size."
+            "--data.size."
         )
     backbone.load_state_dict(trained.state_dict())
 

@@ -57,8 +57,8 @@ def test_sizes_colours_and_duplicates(tmp_path):
     assert report.sizes == {"4 x 4": 3, "8 x 4": 1} and report.colours == {"colour": 3, "grey": 1}
     assert report.notes == {"duplicate image": 1, "duplicate image with other labels": 1}
     assert report.examples["duplicate image with other labels"] == ["b/3.png = a/1.png"]
-    assert any("--pictures.size 32" in line for line in report.lines())
-    assert any("--pictures.image_channels 1" in line for line in report.lines())
+    assert any("--data.size 32" in line for line in report.lines())
+    assert any("--data.image_channels 1" in line for line in report.lines())
 
 
 def test_arrays_are_looked_at_too(tmp_path):

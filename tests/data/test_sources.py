@@ -282,7 +282,7 @@ def test_a_few_bad_rows_only_warn(tmp_path):
     path = write_parquet(tmp_path / "one.parquet", rows)
     with pytest.warns(CondgenWarning, match=r"1 of 200 rows left out: 1 corrupt image: bad\.png"):
         assert len(load_captions(path, 4, split="all")) == 199
-    with pytest.raises(CondgenError, match=r"1 of 200[\s\S]*train: --pictures\.max_bad SHARE"):
+    with pytest.raises(CondgenError, match=r"1 of 200[\s\S]*train: --data\.max_bad_fraction SHARE"):
         load_captions(path, 4, split="all", max_bad_fraction=0)
 
 
@@ -323,11 +323,11 @@ def test_labels_in_the_place_of_captions_are_refused(tmp_path):
     refused(labels, "looks like labels")
     refused(labels.parent, "looks like labels")
     refused(write_csv(paint(tmp_path / "c"), [["file_name", "label"], ["red.png", "3"]]), "'label' looks like labels")
-    refused(tmp_path / "c", r"\(train: --pictures\.text NAME, data check: --caption-column NAME\)")
+    refused(tmp_path / "c", r"\(train: --data\.caption_column NAME, data check: --caption-column NAME\)")
     numbers = write_csv(paint(tmp_path / "n", ["red"]), [["file_name", "text"], ["red.png", "3"]])
     refused(
         numbers,
-        "'text' looks like labels: it holds only numbers.*train: --pictures.text text, data check: --caption-column",
+        "'text' looks like labels: it holds only numbers.*train: --data.caption_column text, data check: --caption-column",
     )
     assert load_captions(numbers, 4, split="all", columns=Columns(caption_column="text")).texts == ["3"]
     refused(write_parquet(tmp_path / "i.parquet", [{"image": png(), "caption": 7}]), "looks like labels")
@@ -341,7 +341,7 @@ def test_what_cannot_be_read_says_what_was_expected(tmp_path):
     refused(write_csv(paint(tmp_path / "named"), [["file_name", "text"]], "captions.csv"), "name it metadata.csv")
     refused(
         write_parquet(tmp_path / "c.parquet", [{"a": "b", "text": "t"}]),
-        "columns a, text; name the one.*--pictures.image NAME",
+        "columns a, text; name the one.*--data.image_column NAME",
     )
     refused(write_csv(tmp_path / "rowless", [["file_name", "text"]]), "has no rows")
     (tmp_path / "empty").mkdir()

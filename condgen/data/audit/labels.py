@@ -96,7 +96,7 @@ class LabelReport:
         lines += [
             f"  sizes: {_counts(self.sizes)}{f'. {ASK_SIZE}' if len(self.sizes) > 1 else ''}",
             f"  colours: {_counts(self.colours)}"
-            + (". Grey ones become RGB, unless --pictures.image_channels 1 is said." if len(self.colours) > 1 else ""),
+            + (". Grey ones become RGB, unless --data.image_channels 1 is said." if len(self.colours) > 1 else ""),
             f"  splits by {self.split_rule}: {_counts(self.splits)}",
             *self._listed("cannot be used", self.bad),
             *self._listed("worth knowing, still used", self.notes),

@@ -184,7 +184,7 @@ class Embeds:
         if self.about.space != space:
             raise CondgenError(
                 f"{self.folder} holds embeddings of the encoder {self.about.space}; the encoder here is {space}. Make "
-                "them with this one (condgen embed), or start from the run they were made with (--start RUN)."
+                "them with this one (condgen embed), or start from the run they were made with (--init_from RUN)."
             )
         if digest and self.about.digest != digest:
             raise CondgenError(

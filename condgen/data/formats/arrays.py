@@ -212,7 +212,7 @@ def squared(images: np.ndarray, size: int, resize: Literal["crop", "pad"], where
     return fitted
 
 
-ASK_SIZE = "Say the size that they shall have, for example --pictures.size 32."
+ASK_SIZE = "Say the size that they shall have, for example --data.size 32."
 
 
 def coloured(images: np.ndarray, image_channels: int) -> np.ndarray:

@@ -157,7 +157,7 @@ def judge(source: Source, bad: Tally, odd: Tally, total: int, max_bad_fraction: 
             f"{path}: {bad.total()} of {total} rows cannot be used (the limit is {max_bad_fraction:.3g} of them):\n"
             f"  {listed}\n"
             f"`condgen data check {path}` shows more. Mend them, or let more be left out "
-            "(train: --pictures.max_bad SHARE)."
+            "(train: --data.max_bad_fraction SHARE)."
         )
     if bad.total():
         message = f"{path}: {bad.total()} of {total} rows left out: {'; '.join(bad.lines(most=3))}"

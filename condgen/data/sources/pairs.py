@@ -30,7 +30,7 @@ from condgen.data.sources.rows import Columns, files_below, hashed_split, in_spl
 How = Literal["crop", "pad"]
 FORMS = (
     "Expected folders a/ and b/ (or trainA/ and trainB/), images twice as wide as high with a on the left and b on "
-    "the right, or tables named with --pictures.a and --pictures.b."
+    "the right, or tables named with --data.a and --data.b."
 )
 _SIDE = re.compile(r"(?:(train|val|test)[-_]?)?([ab])", re.I)
 

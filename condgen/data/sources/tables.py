@@ -107,7 +107,7 @@ def choose(
 def options(which: str, name: str = "NAME") -> str:
     """The options that name a column: of the recipes and of `data check`."""
     column = "caption" if which == "text" else which
-    return f"train: --pictures.{which} {shlex.quote(name)}, data check: --{column}-column {shlex.quote(name)}"
+    return f"train: --data.{column}_column {shlex.quote(name)}, data check: --{column}-column {shlex.quote(name)}"
 
 
 def pick(wanted: str, guesses: Iterable[str], names: list[str], what: str, path: Path) -> str:

@@ -225,7 +225,7 @@ class Stream:
                 raise CondgenError(
                     f"{self.source.path}: {len(self._undecoded)} of {len(self)} images cannot be decoded, and not "
                     f"all were tried (the limit is {self.max_bad_fraction:.3g} of them): {some}. Mend them, or let "
-                    "more be replaced by others (train: --pictures.max_bad SHARE)."
+                    "more be replaced by others (train: --data.max_bad_fraction SHARE)."
                 )
 
 
