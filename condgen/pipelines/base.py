@@ -13,16 +13,23 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError, SamplingOption, short
+from condgen.contracts import CondgenError, Encoder, SamplingOption, short
 from condgen.data.batches.captions import to_uint8
+from condgen.encoders.interop.load import load_pair, save_pair, sketch_pair
+from condgen.encoders.tokenizer import Tokenizer
 from condgen.files import renamed
 from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX
 from condgen.files.weights import load_part, read_json, save_part, sketch_part, whole, write_json
+from condgen.kinds import Registry
 from condgen.pipelines.auto import KINDS, PipelineKind
 
 FORMAT = 1
 MAX_IMAGES = 10_000
+CLIP = "clip"
+"""Folder of the encoder of a pipeline that reads texts."""
+GIVEN = "given"
+"""Value of the index field `encoder` where the encoder is not in the folder, for only its author can load it."""
 BATCH_ROWS = 256
 """Images, texts or latents that go through a network at a time."""
 NOT_OPTIONS = ("prompt", "labels", "seed", "prior", "size", "model", "model_id")
@@ -61,32 +68,36 @@ def to_pil(images: Tensor) -> list[Image.Image]:
 
 
 class Pipeline:
-    """A trained model: its parts, and what its index says about it.
+    """A trained model: its modules, and what its index says about it.
 
-    A subclass has `main`, `parts` and `part_fields` to be saved, `part_types` and `_arguments` to be loaded, and is
-    registered in `pipelines.auto`.
+    A subclass describes its parts by `part_fields`, `part_types` and `_arguments`, and is registered in
+    `pipelines.auto`.
 
     Args:
+        main: the network whose size and device are those of the pipeline.
+        modules: folder -> module; the encoder, with its tokenizer, is called CLIP.
         about: fields of `model_index.json` beyond those that describe the parts.
         model_id: sixteen hex digits that identify weights, configs and tokenizer.
     """
 
     hub_task: ClassVar[str]
     """The task on the model card, a pipeline tag of the Hugging Face hub."""
-    tags: ClassVar[tuple[str, ...]] = ()
+    tags: tuple[str, ...] = ()
     """Tags of the model card."""
     default_name: ClassVar[str] = "model"
     described: ClassVar[tuple[str, ...]] = ()
     """Fields of the index that describe the parts and are left out of `about`."""
     half_parts: ClassVar[tuple[str, ...]] = ()
     """Parts whose names begin so are stored with 16 bits; they compute with 32."""
-
+    stack: str
+    """What it is made of, the beginning of a sentence of the model card."""
+    tokenizer: Tokenizer | None = None
     path: Path | None = None
     """The folder it was loaded from."""
 
-    def __init__(self, about: dict[str, Any] | None = None, model_id: str = ""):
-        self.about, self.model_id = about or {}, model_id
-        for module in self.modules.values():
+    def __init__(self, main: nn.Module, modules: dict[str, nn.Module], about: dict | None = None, model_id: str = ""):
+        self.main, self.modules, self.about, self.model_id = main, modules, about or {}, model_id
+        for module in modules.values():
             module.eval()
 
     @classmethod
@@ -95,33 +106,13 @@ class Pipeline:
         return KINDS[cls.__name__]
 
     @property
-    def main(self) -> nn.Module:
-        """The network whose spec gives the size of the images, and whose parameters give the device."""
-        raise NotImplementedError
-
-    @property
-    def parts(self) -> dict[str, nn.Module]:
-        """Name of its folder -> every part that `part_types` loads."""
-        raise NotImplementedError
-
-    @property
-    def modules(self) -> dict[str, nn.Module]:
-        """All modules, those among them that are loaded in another way than `parts`."""
-        return self.parts
-
-    @property
-    def stack(self) -> str:
-        """What it is made of, the beginning of a sentence of the model card."""
-        raise NotImplementedError
-
-    @property
     def name(self) -> str:
         return self.about.get("name", self.default_name)
 
     @property
     def size(self) -> int:
         """Edge S of the images in pixels."""
-        return self.main.spec.size
+        return self.main.size if hasattr(self.main, "size") else self.main.spec.size
 
     @property
     def device(self) -> torch.device:
@@ -139,6 +130,25 @@ class Pipeline:
         """Fields of the index that describe the parts."""
         return {}
 
+    @classmethod
+    def part_types(cls, index: dict[str, Any], path: Path) -> dict[str, type[nn.Module] | None]:
+        """Folder -> class of every part that an index names; None for the encoder.
+
+        Raises:
+            CondgenError: a field that describes the parts is damaged; the message names `path`.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def _arguments(cls, index: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+        """Loaded parts -> arguments of the constructor; the encoder is a pair with its tokenizer."""
+        raise NotImplementedError
+
+    @classmethod
+    def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
+        """What `condgen info` says of a model beyond index, parts and options; `modules` as from `sketch`."""
+        raise NotImplementedError
+
     def save(self, folder: Path | str, card: str = "", half: bool = True) -> None:
         """Writes the model directory.
 
@@ -148,44 +158,52 @@ class Pipeline:
             half: store `half_parts` with 16 bits. Encoders always keep 32, for their fingerprint names the embedding
                 space that other parts were trained on.
         """
-        folder = Path(folder)
+        folder, fields = Path(folder), self.part_fields()
         folder.mkdir(parents=True, exist_ok=True)
-        self._save_parts(folder, half)
+        for name, module in self.modules.items():
+            if name != CLIP:
+                save_part(module, folder / name, half and name.startswith(self.half_parts))
+            elif fields.get("encoder") != GIVEN:
+                save_pair(module, self.tokenizer, folder)
         if card:
             with whole(folder / "README.md") as file:
                 file.write_text(card, encoding="utf-8")
         # last: the index makes the folder a model
-        head = {"_class_name": type(self).__name__, "format": FORMAT}
-        write_json(folder / INDEX, head | self.part_fields() | self.about)
-
-    def _save_parts(self, folder: Path, half: bool) -> None:
-        for name, part in self.parts.items():
-            save_part(part, folder / name, half and name.startswith(self.half_parts))
+        write_json(folder / INDEX, {"_class_name": type(self).__name__, "format": FORMAT} | fields | self.about)
 
     @classmethod
-    def load(cls, folder: Path | str, **kwargs: Any) -> Self:
+    def load(cls, folder: Path | str, encoder: tuple[Encoder, Tokenizer] | None = None) -> Self:
         """Reads a model directory, without network and without pickle.
+
+        Args:
+            encoder: a net and its tokenizer to use instead of those in the folder; a TextToImage that was trained on an
+                encoder of your own needs them.
 
         Raises:
             CondgenError: something is missing, damaged or of another kind; the message names the file.
         """
         folder = Path(folder)
         index = cls.read_index(folder)
-        parts = {name: load_part(part, folder / name) for name, part in cls.part_types(index).items()}
+        if encoder is None and index.get("encoder") == GIVEN:
+            raise CondgenError(
+                f"{folder} was trained on an encoder of your own, which is not in it: open it in Python with "
+                f"{cls.__name__}.load(folder, encoder=(net, tokenizer))."
+            )
+        parts: dict[str, Any] = {}
+        for name, part in cls.part_types(index, folder / INDEX).items():
+            parts[name] = load_part(part, folder / name) if part else encoder or load_pair(folder)
         about = {name: v for name, v in index.items() if name not in ("_class_name", "format", *cls.described)}
-        model = cls(**cls._arguments(folder, index, parts, **kwargs), about=about, model_id=model_id_of(folder))
+        model = cls(**cls._arguments(index, parts), about=about, model_id=model_id_of(folder))
         model.path = folder
         return model
 
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
-        """Folder -> class of every part that an index names."""
-        raise NotImplementedError
-
-    @classmethod
-    def _arguments(cls, folder: Path, index: dict[str, Any], parts: dict[str, nn.Module]) -> dict[str, Any]:
-        """Loaded parts -> arguments of the constructor."""
-        raise NotImplementedError
+    def sketch(cls, folder: Path, index: dict[str, Any]) -> dict[str, nn.Module]:
+        """All modules of a model directory on the meta device: shapes and options without weights."""
+        types = cls.part_types(index, folder / INDEX)
+        if index.get("encoder") == GIVEN:
+            types.pop(CLIP)
+        return {name: sketch_part(part, folder / name) if part else sketch_pair(folder) for name, part in types.items()}
 
     @classmethod
     def read_index(cls, folder: Path) -> dict[str, Any]:
@@ -194,11 +212,8 @@ class Pipeline:
         Raises:
             CondgenError: it is missing, damaged or of another class; the message names a command for that class.
         """
-        path, expected = folder / INDEX, cls.__name__
-        index = read_json(path)
-        if not isinstance(index, dict):
-            raise CondgenError(f"{path} describes a list of format unknown, expected a {expected} of format {FORMAT}.")
-        index = renamed.index(index)
+        path, expected, index = folder / INDEX, cls.__name__, read_json(folder / INDEX)
+        index = renamed.index(index) if isinstance(index, dict) else {"_class_name": "list", "format": "unknown"}
         found, version = index.get("_class_name"), index.get("format")
         if found != expected or version != FORMAT:
             other = KINDS.get(found) if isinstance(found, str) and found != expected else None
@@ -207,31 +222,8 @@ class Pipeline:
             raise CondgenError(f"{path} describes {message}.{hint}")
         if not isinstance(index.get("name", ""), str):
             raise CondgenError(f"{path} names the model {short(index['name'])}, expected a text.")
-        cls._check_index(index, path)
+        cls.part_types(index, path)
         return index
-
-    @classmethod
-    def _check_index(cls, index: dict[str, Any], path: Path) -> None:
-        """Raises `CondgenError` where a field that describes the parts is damaged."""
-
-    @staticmethod
-    def _check_choice(path: Path, what: str, name: object, choices: Iterable[str]) -> None:
-        if not isinstance(name, str) or name not in choices:
-            raise CondgenError(f"{path} names the {what} {short(name)}, expected one of {', '.join(choices)}.")
-
-    @classmethod
-    def sketch(cls, folder: Path, index: dict[str, Any]) -> dict[str, nn.Module]:
-        """All modules of a model directory on the meta device: shapes and options without weights."""
-        return {name: sketch_part(part, folder / name) for name, part in cls.part_types(index).items()}
-
-    @classmethod
-    def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
-        """What `condgen info` says of a model beyond index, parts and options.
-
-        Args:
-            modules: see `sketch`.
-        """
-        raise NotImplementedError
 
     # Generating -------------------------------------------------------------------------------------------------------
 
@@ -241,7 +233,7 @@ class Pipeline:
         """Passes on every step of one image; the last comes again, with the finished image.
 
         Args:
-            describe: the fields of the recipe, and the CLIP score, of the last step.
+            describe: the last step -> fields of the recipe, and the CLIP score.
         """
         began = time.perf_counter()
         for progress in frames:
@@ -277,6 +269,14 @@ class Pipeline:
     def _in_chunks(self, compute: Callable[[Tensor], Tensor], rows: Tensor, size: int = BATCH_ROWS) -> Tensor:
         """`compute` over any number of rows, `size` at a time on the device; float32 on the CPU."""
         return torch.cat([compute(part.to(self.device)).float().cpu() for part in rows.split(size)])
+
+
+def network_of(registry: Registry, index: dict[str, Any], field: str, path: Path, default: str = "") -> type[nn.Module]:
+    """The network class that a field of the index names; `CondgenError` lists those there are."""
+    name = index.get(field, default)
+    if name not in registry:
+        raise CondgenError(f"{path} names the {field} {short(name)}, expected one of {', '.join(registry)}.")
+    return registry[name].network
 
 
 def model_id_of(folder: Path) -> str:

@@ -11,6 +11,7 @@ import difflib
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ from condgen.data.datasets.labels import coded
 from condgen.decoders import DECODERS
 from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX
-from condgen.pipelines.base import Pipeline, Progress, generator, seeds_from
+from condgen.files.weights import config_from
+from condgen.pipelines.base import Pipeline, Progress, generator, network_of, seeds_from
 
 Condition = Mapping[str, object]
 """Values by attribute: {"label": "Sneaker"}, {"smiling": 1, "age": 30}; other attributes stay unconditional."""
@@ -68,18 +70,11 @@ class ClassToImage(Pipeline):
                 f"The decoder reads attributes of {list(decoder.spec.cardinalities)} values (0 for a number), the "
                 f"model names {listing}. The folder mixes two models; export it again."
             )
-        super().__init__(about, model_id)
+        weak = {WEAK: self.weak} if self.weak is not None else {}
+        super().__init__(decoder, {"decoder": decoder} | weak, about, model_id)
 
     @property
-    def main(self) -> nn.Module:
-        return self.decoder
-
-    @property
-    def parts(self) -> dict[str, nn.Module]:
-        return {"decoder": self.decoder} | ({WEAK: self.weak} if self.weak is not None else {})
-
-    @property
-    def stack(self) -> str:
+    def stack(self) -> str:  # type: ignore[override]
         names = ", ".join(attribute.name for attribute in self.attributes)
         return f"A {DECODERS.name_of(self.decoder)} decoder conditioned on {names},"
 
@@ -228,20 +223,16 @@ class ClassToImage(Pipeline):
         }
 
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
-        decoder = DECODERS[index.get("decoder", "diffusion")].network
+    def part_types(cls, index: dict[str, Any], path: Path) -> dict[str, type[nn.Module] | None]:
+        attributes_of(index, path)
+        decoder = network_of(DECODERS, index, "decoder", path, "diffusion")
         return {"decoder": decoder} | ({WEAK: decoder} if index.get("weak") is True else {})
 
     @classmethod
-    def _arguments(cls, folder, index, parts) -> dict[str, Any]:
+    def _arguments(cls, index, parts) -> dict[str, Any]:
         if WEAK in parts:
             parts["decoder"].guide_by(parts[WEAK])
-        return {"decoder": parts["decoder"], "attributes": attributes_of(index, folder / INDEX)}
-
-    @classmethod
-    def _check_index(cls, index: dict[str, Any], path: Path) -> None:
-        cls._check_choice(path, "decoder", index.get("decoder", "diffusion"), DECODERS)
-        attributes_of(index, path)
+        return {"decoder": parts["decoder"], "attributes": attributes_of(index)}
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
@@ -259,7 +250,7 @@ def values_text(attribute: Attribute, most: int = 20) -> str:
     return f"{attribute.low:g} to {attribute.high:g}" if known else "a number"
 
 
-def attributes_of(index: dict[str, Any], path: Path) -> tuple[Attribute, ...]:
+def attributes_of(index: dict[str, Any], path: Path = Path(INDEX)) -> tuple[Attribute, ...]:
     """The attributes that an index describes; `CondgenError` names `path` and the first that is damaged."""
     described = index.get("attributes")
     if not isinstance(described, list) or not described:
@@ -273,28 +264,18 @@ def attributes_of(index: dict[str, Any], path: Path) -> tuple[Attribute, ...]:
 
 def _to_json(attribute: Attribute) -> dict[str, Any]:
     """An attribute as JSON; an infinite limit becomes null."""
-    limits = {"low": attribute.low, "high": attribute.high}
-    numbers = {k: v if math.isfinite(v) else None for k, v in limits.items()}
-    values = {"name": attribute.name, "values": list(attribute.values), "mean": attribute.mean, "sd": attribute.sd}
-    return values | numbers
+    return {name: None if value in (-math.inf, math.inf) else value for name, value in asdict(attribute).items()}
 
 
 def _from_json(described: object, path: Path) -> Attribute:
     """The inverse of `_to_json`; `CondgenError` names `path`."""
     try:
-        known = {key: value for key, value in described.items() if value is not None}  # type: ignore[attr-defined]
-        attribute = Attribute(**known | {"values": tuple(known["values"])})
+        known = {name: value for name, value in described.items() if value is not None}  # type: ignore[attr-defined]
+        attribute = config_from(Attribute, {"values": None} | known, path)
         texts = (attribute.name, *attribute.values)
-        numbers = (attribute.mean, attribute.sd, attribute.low, attribute.high)
-        valid = isinstance(known["values"], list) and all(isinstance(text, str) and text for text in texts)
-        valid = valid and len(set(attribute.values)) == attribute.cardinality
-        valid = valid and all(type(number) in (int, float) for number in numbers)
-        if not valid or not math.isfinite(attribute.mean) or not 0 < attribute.sd < math.inf:
-            raise ValueError
-        if not attribute.low <= attribute.high:
-            raise ValueError
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-        raise CondgenError(
-            f"{path} describes an attribute as {short(described)}. Copy or export the model again."
-        ) from None
-    return attribute
+        valid = all(texts) and len(set(attribute.values)) == attribute.cardinality and math.isfinite(attribute.mean)
+        if valid and 0 < attribute.sd < math.inf and attribute.low <= attribute.high:
+            return attribute
+    except (AttributeError, CondgenError):
+        pass
+    raise CondgenError(f"{path} describes an attribute as {short(described)}. Copy or export the model again.")

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from condgen.contracts import CondgenError, Encoder
 from condgen.encoders.backbones import Backbone
-from condgen.encoders.clip import CLIP
-from condgen.encoders.interop.load import load_pair, save_pair, sketch_pair
+from condgen.encoders.clip import CLIP as Clip
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.files.weights import described, fingerprint
-from condgen.pipelines.base import Pipeline
+from condgen.pipelines.base import CLIP, Pipeline
 from condgen.text import check_prompts
 
 
@@ -40,23 +39,10 @@ class ImageEncoder(Pipeline):
 
     def __init__(self, net: nn.Module, about: dict[str, Any] | None = None, model_id: str = ""):
         self.net = net
-        super().__init__(about, model_id)
+        super().__init__(net, {self.part: net}, about, model_id)
 
     @property
-    def main(self) -> nn.Module:
-        return self.net
-
-    @property
-    def size(self) -> int:
-        """Edge S of the images that it reads."""
-        return self.net.size
-
-    @property
-    def parts(self) -> dict[str, nn.Module]:
-        return {self.part: self.net}
-
-    @property
-    def stack(self) -> str:
+    def stack(self) -> str:  # type: ignore[override]
         return f"An image encoder ({self.net.config.kind})"
 
     @property
@@ -73,11 +59,11 @@ class ImageEncoder(Pipeline):
         return F.normalize(self.features(images), dim=-1)
 
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
+    def part_types(cls, index: dict[str, Any], path: Path) -> dict[str, type[nn.Module] | None]:
         return {cls.part: Backbone}
 
     @classmethod
-    def _arguments(cls, folder, index, parts) -> dict[str, Any]:
+    def _arguments(cls, index, parts) -> dict[str, Any]:
         return {"net": parts[cls.part]}
 
     @classmethod
@@ -97,15 +83,13 @@ class TextImageEncoder(ImageEncoder):
 
     hub_task = "zero-shot-image-classification"
     tags = ("clip", "zero-shot-image-classification")
-    part = "clip"
+    part = CLIP
 
     def __init__(self, net: Encoder, tokenizer: Tokenizer, about: dict[str, Any] | None = None, model_id: str = ""):
         self.tokenizer = tokenizer
         super().__init__(net, about, model_id)
 
-    @property
-    def stack(self) -> str:
-        return "A contrastive encoder of images and texts (CLIP)"
+    stack = "A contrastive encoder of images and texts (CLIP)"  # type: ignore[assignment]
 
     @property
     def embed_dim(self) -> int:
@@ -127,21 +111,13 @@ class TextImageEncoder(ImageEncoder):
         tokens = torch.from_numpy(self.tokenizer.encode(check_prompts(list(texts))))
         return self._in_chunks(self.net.embed_text, tokens)
 
-    def _save_parts(self, folder: Path, half: bool) -> None:
-        save_pair(self.net, self.tokenizer, folder)
+    @classmethod
+    def part_types(cls, index: dict[str, Any], path: Path) -> dict[str, type[nn.Module] | None]:
+        return {cls.part: None}
 
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
-        return {}
-
-    @classmethod
-    def _arguments(cls, folder, index, parts) -> dict[str, Any]:
-        net, tokenizer = load_pair(folder)
-        return {"net": net, "tokenizer": tokenizer}
-
-    @classmethod
-    def sketch(cls, folder: Path, index: dict[str, Any]) -> dict[str, nn.Module]:
-        return {cls.part: sketch_pair(folder)}
+    def _arguments(cls, index, parts) -> dict[str, Any]:
+        return dict(zip(("net", "tokenizer"), parts[cls.part]))
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
@@ -150,7 +126,7 @@ class TextImageEncoder(ImageEncoder):
         return facts | {"embed_dim": encoder.embed_dim, "context": encoder.tokenizer.context}
 
 
-def init_image_tower(clip: CLIP, folder: Path | str) -> None:
+def init_image_tower(clip: Clip, folder: Path | str) -> None:
     """Gives CLIP's image tower the weights of a self-supervised backbone, in place.
 
     Args:

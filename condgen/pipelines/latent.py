@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from condgen.baselines import LATENT_NETWORKS
 from condgen.contracts import CondgenError
 from condgen.files.images import GeneratedImage
-from condgen.pipelines.base import Pipeline, generator, seeds_from, to_pil
+from condgen.pipelines.base import Pipeline, generator, network_of, seeds_from, to_pil
 
 if TYPE_CHECKING:
     from condgen.baselines.gans import GanCritic
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
 OPTIONAL = ("mixture", "critic")
 """Parts that a model may have besides its network."""
+
+
+def _optional(name: str) -> property:
+    """A part that may be missing: None, or one of the modules; it can be set."""
+
+    def assign(model: LatentModel, part: nn.Module | None) -> None:
+        model.modules.pop(name, None)
+        if part is not None:
+            model.modules[name] = part.eval()
+
+    return property(lambda model: model.modules.get(name), assign)
 
 
 class LatentModel(Pipeline):
@@ -39,22 +50,15 @@ class LatentModel(Pipeline):
 
     hub_task = "unconditional-image-generation"
     described = ("net", *OPTIONAL)
+    mixture, critic = map(_optional, OPTIONAL)
 
     def __init__(
         self, net: nn.Module, about: dict[str, Any] | None = None, model_id: str = "", mixture: Mixture | None = None,
         critic: GanCritic | None = None,
     ):  # fmt: skip
-        self.net, self.mixture, self.critic = net, mixture, critic
-        super().__init__(about, model_id)
-
-    @property
-    def main(self) -> nn.Module:
-        return self.net
-
-    @property
-    def parts(self) -> dict[str, nn.Module]:
-        optional = {name: part for name in OPTIONAL if (part := getattr(self, name)) is not None}
-        return {self.network: self.net} | optional
+        self.net = net
+        super().__init__(net, {self.network: net}, about, model_id)
+        self.mixture, self.critic = mixture, critic
 
     @property
     def network(self) -> str:
@@ -66,7 +70,7 @@ class LatentModel(Pipeline):
         return (self.network, "unconditional-image-generation")
 
     @property
-    def stack(self) -> str:
+    def stack(self) -> str:  # type: ignore[override]
         network = f"{'variational ' if self.variational else ''}{self.network}" if self.encodes else "GAN"
         return f"A {network} (body {self.net.config.body}, {self.latent} latent dimensions)"
 
@@ -152,21 +156,17 @@ class LatentModel(Pipeline):
         return {"net": self.network} | {name: getattr(self, name) is not None for name in OPTIONAL}
 
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
+    def part_types(cls, index: dict[str, Any], path: Path) -> dict[str, type[nn.Module] | None]:
         from condgen.baselines.gans import GanCritic
         from condgen.baselines.mixture import Mixture
 
         optional = {"mixture": Mixture, "critic": GanCritic}
         named = {name: optional[name] for name in OPTIONAL if index.get(name) is True}
-        return {index["net"]: LATENT_NETWORKS[index["net"]].network} | named
+        return {index["net"]: network_of(LATENT_NETWORKS, index, "net", path)} | named
 
     @classmethod
-    def _arguments(cls, folder, index, parts) -> dict[str, Any]:
+    def _arguments(cls, index, parts) -> dict[str, Any]:
         return {"net": parts.pop(index["net"])} | parts
-
-    @classmethod
-    def _check_index(cls, index: dict[str, Any], path: Path) -> None:
-        cls._check_choice(path, "net", index.get("net"), LATENT_NETWORKS)
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:

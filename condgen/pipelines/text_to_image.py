@@ -27,18 +27,16 @@ from condgen.contracts import (
     short,
 )
 from condgen.decoders import DECODERS
-from condgen.encoders.interop.load import can_be_saved, load_pair, reads_size, save_pair, sketch_pair, space_of
+from condgen.encoders.interop.load import can_be_saved, reads_size, space_of
 from condgen.encoders.tokenizer import Tokenizer, words_of
 from condgen.files.images import GeneratedImage
 from condgen.nn.conditioning import condition
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
-from condgen.pipelines.base import Pipeline, Progress, generator, seeds_from
+from condgen.pipelines.base import CLIP, GIVEN, Pipeline, Progress, generator, network_of, seeds_from
 from condgen.priors import PRIORS
 from condgen.text import check_prompts, clean
 
 MAX_PROMPT = 2000
-GIVEN = "given"
-"""Value of the index field `encoder` where the encoder is not in the folder, for only its author can load it."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +77,18 @@ class TextToImage(Pipeline):
     ):
         self.clip, self.tokenizer, self.normalizer, self.decoder = clip, tokenizer, normalizer, decoder
         self.priors = priors
-        spaces = {name: part.spec.space for name, part in self.parts.items()}
+        drawn = {f"prior_{name}": prior for name, prior in priors.items()}
+        parts = {"normaliser": normalizer, **drawn, "decoder": decoder}
+        spaces = {name: part.spec.space for name, part in parts.items()}
         if len(set(spaces.values())) > 1:
             listing = ", ".join(f"{name}: {space}" for name, space in spaces.items())
             raise CondgenError(f"The parts live in different embedding spaces ({listing}). Train them on one encoder.")
-        mixed = "The folder mixes two models; export it again."
         if (space := normalizer.spec.space) != space_of(clip):
             raise CondgenError(
                 f"The encoder makes embeddings of space {space_of(clip)}, the other parts were trained on {space}. "
-                f"{mixed}"
+                "Give the encoder with the weights that they were trained on, or export the model again."
             )
+        mixed = "The folder mixes two models; export it again."
         if tokenizer.vocab > clip.vocab or tokenizer.context != clip.context:
             raise CondgenError(
                 f"The tokenizer gives {tokenizer.context} of {tokenizer.vocab} tokens, the encoder reads "
@@ -98,23 +98,10 @@ class TextToImage(Pipeline):
             raise CondgenError(
                 f"The decoder generates {decoder.spec.size} pixels, the encoder reads {clip.size}. {mixed}"
             )
-        super().__init__(about, model_id)
+        super().__init__(decoder, {CLIP: clip} | parts, about, model_id)
 
     @property
-    def main(self) -> nn.Module:
-        return self.decoder
-
-    @property
-    def parts(self) -> dict[str, nn.Module]:
-        priors = {f"prior_{name}": prior for name, prior in self.priors.items()}
-        return {"normaliser": self.normalizer, **priors, "decoder": self.decoder}
-
-    @property
-    def modules(self) -> dict[str, nn.Module]:
-        return {"clip": self.clip} | self.parts
-
-    @property
-    def stack(self) -> str:
+    def stack(self) -> str:  # type: ignore[override]
         priors = f"priors {', '.join(self.priors)}, " if self.priors else ""
         return f"A text-to-image stack (CLIP, {priors}{DECODERS.name_of(self.decoder)} decoder)"
 
@@ -247,55 +234,21 @@ class TextToImage(Pipeline):
         fields = {"priors": list(self.priors), "decoder": DECODERS.name_of(self.decoder)}
         return fields if can_be_saved(self.clip) else fields | {"encoder": GIVEN}
 
-    def _save_parts(self, folder: Path, half: bool) -> None:
-        if can_be_saved(self.clip):
-            save_pair(self.clip, self.tokenizer, folder)
-        super()._save_parts(folder, half)
-
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
-        priors = {f"prior_{name}": PRIORS[name].network for name in index["priors"]}
-        decoder = DECODERS[index.get("decoder", "diffusion")].network
-        return {"normaliser": EmbeddingNormalizer, **priors, "decoder": decoder}
-
-    @classmethod
-    def _arguments(cls, folder, index, parts, encoder: tuple[Encoder, Tokenizer] | None = None) -> dict[str, Any]:
-        """Besides the parts, the encoder of the folder.
-
-        Args:
-            encoder: `load(folder, encoder=(net, tokenizer))` uses these instead of the encoder in the folder; a model
-                that was trained on an encoder of your own needs them.
-
-        Raises:
-            CondgenError: the model was trained on another encoder; the message names both spaces.
-        """
-        if encoder is None and index.get("encoder") == GIVEN:
-            raise CondgenError(
-                f"{folder} was trained on an encoder of your own, which is not in it: open it in Python with "
-                "TextToImage.load(folder, encoder=(net, tokenizer))."
-            )
-        clip, tokenizer = encoder or load_pair(folder)
-        if encoder and (space := parts["normaliser"].spec.space) != space_of(clip):
-            raise CondgenError(
-                f"The encoder given makes embeddings of space {space_of(clip)}, {folder} was trained on {space}. Give "
-                "the net with the weights that it was trained on."
-            )
-        priors = {name: parts[f"prior_{name}"] for name in index["priors"]}
-        return {"clip": clip, "tokenizer": tokenizer, "normalizer": parts["normaliser"], "priors": priors} | {
-            "decoder": parts["decoder"]
-        }
-
-    @classmethod
-    def _check_index(cls, index: dict[str, Any], path: Path) -> None:
-        cls._check_choice(path, "decoder", index.get("decoder", "diffusion"), DECODERS)
+    def part_types(cls, index: dict[str, Any], path: Path) -> dict[str, type[nn.Module] | None]:
         names = index.get("priors")
         if not isinstance(names, list) or not all(name in PRIORS for name in names):
             raise CondgenError(f"{path} names priors {short(names)}, expected some of {', '.join(PRIORS)}.")
+        priors = {f"prior_{name}": PRIORS[name].network for name in names}
+        decoder = network_of(DECODERS, index, "decoder", path, "diffusion")
+        return {CLIP: None, "normaliser": EmbeddingNormalizer, **priors, "decoder": decoder}
 
     @classmethod
-    def sketch(cls, folder: Path, index: dict[str, Any]) -> dict[str, nn.Module]:
-        modules = super().sketch(folder, index)
-        return modules if index.get("encoder") == GIVEN else {"clip": sketch_pair(folder)} | modules
+    def _arguments(cls, index, parts) -> dict[str, Any]:
+        clip, tokenizer = parts[CLIP]
+        priors = {name: parts[f"prior_{name}"] for name in index["priors"]}
+        arguments = {"clip": clip, "tokenizer": tokenizer, "priors": priors}
+        return arguments | {"normalizer": parts["normaliser"], "decoder": parts["decoder"]}
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:

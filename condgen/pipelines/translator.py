@@ -22,7 +22,7 @@ from condgen.data.batches.captions import to_float
 from condgen.data.sources.images import fit, open_image
 from condgen.data.synthetic.pairs import edges as edges_of
 from condgen.files.images import make_folder, png_with_recipe, slug, write_beside
-from condgen.pipelines.base import Pipeline, to_pil
+from condgen.pipelines.base import Pipeline, network_of, to_pil
 
 ROWS = 64
 """Images that go through a generator at a time."""
@@ -75,18 +75,10 @@ class Translator(Pipeline):
 
     def __init__(self, nets: dict[str, nn.Module], sides: tuple[str, str], about: dict | None = None, model_id=""):
         self.nets, self.sides = nets, tuple(sides)
-        super().__init__(about, model_id)
+        super().__init__(nets[FORWARD], nets, about, model_id)
 
     @property
-    def main(self) -> nn.Module:
-        return self.nets[FORWARD]
-
-    @property
-    def parts(self) -> dict[str, nn.Module]:
-        return self.nets
-
-    @property
-    def stack(self) -> str:
+    def stack(self) -> str:  # type: ignore[override]
         learned = "without pairs" if self.both_ways else "from pairs"
         return f"An image translator ({' to '.join(self.sides)}; {self._network}), trained {learned},"
 
@@ -162,21 +154,17 @@ class Translator(Pipeline):
         return {"net": self._network, "both_ways": self.both_ways, "sides": list(self.sides), "size": self.size}
 
     @classmethod
-    def part_types(cls, index: dict[str, Any]) -> dict[str, type[nn.Module]]:
-        names = (FORWARD, BACKWARD) if index.get("both_ways") is True else (FORWARD,)
-        return dict.fromkeys(names, TRANSLATION_NETWORKS[index["net"]].network)
-
-    @classmethod
-    def _arguments(cls, folder, index, parts) -> dict[str, Any]:
-        return {"nets": parts, "sides": tuple(index["sides"])}
-
-    @classmethod
-    def _check_index(cls, index: dict[str, Any], path: Path) -> None:
+    def part_types(cls, index: dict[str, Any], path: Path) -> dict[str, type[nn.Module] | None]:
         sides = index.get("sides")
         valid = isinstance(sides, list) and len(sides) == 2 and all(isinstance(one, str) and one for one in sides)
         if not valid or sides[0] == sides[1]:
             raise CondgenError(f"{path} names the sides {short(sides)}, expected two names.")
-        cls._check_choice(path, "net", index.get("net"), TRANSLATION_NETWORKS)
+        names = (FORWARD, BACKWARD) if index.get("both_ways") is True else (FORWARD,)
+        return dict.fromkeys(names, network_of(TRANSLATION_NETWORKS, index, "net", path))
+
+    @classmethod
+    def _arguments(cls, index, parts) -> dict[str, Any]:
+        return {"nets": parts, "sides": tuple(index["sides"])}
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def test_a_home_made_encoder_plugs_in(tmp_path):
 def test_a_model_opens_with_its_encoder_given(run):
     net, tokenizer = load_pair(run[2])
     assert TextToImage.load(run[2], encoder=(net, tokenizer)).clip is net
-    with pytest.raises(CondgenError, match="was trained on"):
+    with pytest.raises(CondgenError, match="were trained on"):
         TextToImage.load(run[2], encoder=mine())
 
 
