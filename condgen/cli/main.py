@@ -11,6 +11,7 @@ Importing this module imports nothing heavy, and of the commands only the one th
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import sys
@@ -72,7 +73,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def _dispatch(argv: list[str]) -> int:
     if not argv or argv[0].startswith("-"):
-        _overview().parse_args(argv)  # prints help or version and exits, or raises
+        overview().parse_args(argv)  # prints help or version and exits, or raises
+    if argv[0] == "train":
+        return _module("train").main(argv[1:])
+    args = parse(argv)
+    return args.run(args)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments of any command but `train`; `run` is its function, `more` what its parser does not know yet."""
     command, *rest = argv
     if command in renamed.COMMANDS:
         command = renamed.COMMANDS[command]
@@ -81,24 +90,27 @@ def _dispatch(argv: list[str]) -> int:
         raise CondgenError(
             f"There is no command {command!r}.{hint(command, COMMANDS)} Commands: {', '.join(COMMANDS)}."
         )
-    module = _module(command)
-    if command == "train":
-        return module.main(rest)
-    parser = Parser(prog=f"condgen {command}", description=f"{module.HELP[0].upper()}{module.HELP[1:]}.")
-    parser.set_defaults(run=module.run, parser=parser)
-    module.add_arguments(parser)
-    args, unknown = parser.parse_known_args(rest)
+    args, unknown = parser_of(command).parse_known_args(rest)
     if unknown and not hasattr(args, "more"):
         args.parser.refuse(unknown)
     args.more = unknown  # options that are known once the model is
-    return args.run(args)
+    return args
+
+
+def parser_of(command: str) -> Parser:
+    """The parser of any command but `train`."""
+    module = _module(command)
+    parser = Parser(prog=f"condgen {command}", description=f"{module.HELP[0].upper()}{module.HELP[1:]}.")
+    parser.set_defaults(run=module.run, parser=parser)
+    module.add_arguments(parser)
+    return parser
 
 
 def _module(command: str) -> ModuleType:
     return importlib.import_module(f"condgen.cli.{COMMANDS[command]}")
 
 
-def _overview() -> Parser:
+def overview() -> Parser:
     """The parser of `condgen --help`."""
     parser = Parser(prog="condgen", description="Train and run your own DALL-E 2.")
     parser.add_argument("--version", action="version", version=f"condgen {__version__}")

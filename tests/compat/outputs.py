@@ -43,36 +43,24 @@ def run(*words: object) -> None:
     assert code == 0, f"condgen {' '.join(map(str, words))}: exit code {code}"
 
 
-def root_parser() -> argparse.ArgumentParser:
-    """The argparse parser of all commands but `train`, caught when the command line asks it to parse."""
-    before, caught = argparse.ArgumentParser.parse_known_args, []
+def options_of(verb: str) -> set[str]:
+    """Every option that a command of the first edition understands today, its old names included; `` is no command."""
+    from condgen.cli.latent_space import tool_parser
+    from condgen.cli.main import overview, parser_of
+    from condgen.files import renamed
+    from condgen.latent_space.registry import find_tool
 
-    def catching(self, *args, **kwargs):
-        caught.append(self)
-        raise Caught
-
-    argparse.ArgumentParser.parse_known_args = catching
-    try:
-        condgen_main("doctor")
-    except Caught:
-        return caught[0]
-    finally:
-        argparse.ArgumentParser.parse_known_args = before
-    raise AssertionError("condgen parses its command line without argparse")
-
-
-class Caught(BaseException):
-    """Ends a command as soon as its parser is known; no `except Exception` may catch it."""
-
-
-def parsers_of(parser: argparse.ArgumentParser, name: str = "") -> dict[str, argparse.ArgumentParser]:
-    """Command -> its parser, such as `manifold edit`; `` is that of all."""
-    found = {name: parser}
+    command, *tool = verb.split() or [""]
+    command = renamed.COMMANDS.get(command, command)
+    if command == "train":  # parses its own; its options are those of the recipes
+        return {"-h", "--help"}
+    parser = parser_of(command) if command else overview()
+    if command == "latent-space" and tool:
+        parser = tool_parser(find_tool(renamed.TOOLS.get(tool[0], tool[0])))
     for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for verb, own in action.choices.items():
-                found |= parsers_of(own, f"{name} {verb}".strip())
-    return found
+        if tool and isinstance(action, argparse._SubParsersAction) and command != "latent-space":
+            parser = action.choices[tool[0]]
+    return {*parser._option_string_actions, *renamed.OPTIONS.get(command, {})}
 
 
 def lacks_only_the_folder(recipe: str, *words: str) -> tuple[bool, str]:
@@ -97,11 +85,13 @@ def is_understood(command: str) -> bool:
             place = words.index("-o")
             del words[place : place + 2]
         return len(words) > 1 and lacks_only_the_folder(*words[1:])[0]
+    from condgen.cli.main import parse
+
     try:
-        args, unknown = root_parser().parse_known_args(words)
+        parse(words)
     except (Exception, SystemExit):
         return False
-    return hasattr(args, "more") or not unknown  # some verbs read further options when they know the model
+    return True
 
 
 def probe() -> str:
