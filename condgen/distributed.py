@@ -48,6 +48,11 @@ def world() -> int:
     return dist.get_world_size() if _together() else 1
 
 
+def process() -> dict[str, int]:
+    """This process and how many there are, as arguments of `data.batches.base.Batches`."""
+    return {"rank": rank(), "world": world()}
+
+
 def split(batch: int, own: int, among: int) -> slice:
     """The rows of a batch that are process `own`'s, of so many.
 

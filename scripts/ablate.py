@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.data.synthetic.scenes import scenes
 from condgen.diffusion.objectives import add_noise
 from condgen.encoders.clip import CLIP

@@ -80,7 +80,8 @@ def main() -> None:
 def stream_all(folder: Path, args: argparse.Namespace) -> None:
     """One epoch, with a line at every power of ten."""
     from condgen.data.sources.rows import open_source
-    from condgen.data.streaming.stream import ShardBatches, Stream
+    from condgen.data.streaming.batches import ShardBatches
+    from condgen.data.streaming.stream import Stream
 
     print(f"everything imported: {resident():.0f} MB", flush=True)
     began = time.perf_counter()

@@ -47,12 +47,13 @@ from PIL import Image, PngImagePlugin
 from condgen.cli.info import facts_of, lines_of
 from condgen.cli.listing import model_lines, model_row
 from condgen.contracts import CondgenError
-from condgen.data.audit.captions import check
-from condgen.data.audit.labels import LabelReport
+from condgen.data.audit.check import check
+from condgen.data.audit.report import LabelReport
+from condgen.data.options import DEFAULTS, ReadOptions
 from condgen.data.sources.captions import load_captions
 from condgen.data.sources.images import MAX_PIXELS, ImageError, fit, open_image
 from condgen.data.sources.labels import open_labelled
-from condgen.data.sources.rows import GUESSED, Columns, open_source
+from condgen.data.sources.rows import open_source
 from condgen.data.streaming.stream import Stream
 from condgen.files.images import read_recipe
 from condgen.files.registry import about
@@ -316,7 +317,7 @@ FILES = st.one_of(
 HOW = st.fixed_dictionaries(
     {"split": st.sampled_from(["all", "all", "train", "test", "\ud800"])},
     optional={
-        "columns": st.builds(Columns, NAMES, NAMES, st.sampled_from(["", "split"])),
+        "options": st.builds(ReadOptions, NAMES, NAMES, split_column=st.sampled_from(["", "split"])),
         "filter": st.sampled_from(["split=train", "text=1e999", "=", "a b=nan", ","]),
     },
 )
@@ -339,11 +340,11 @@ def refusals() -> Iterator[None]:
         assert 20 < len(str(error)) < 5000
 
 
-def loaded(place: Path, labelled: bool, split: str = "all", columns: Columns = GUESSED, filter: str = ""):
+def loaded(place: Path, labelled: bool, split: str = "all", options: ReadOptions = DEFAULTS, filter: str = ""):
     """What training would read."""
     if not labelled:
-        return load_captions(place, 4, max_bad_fraction=1, split=split, columns=columns, filter=filter)
-    named = {"image_column": columns.image_column, "split_column": columns.split_column, "filter": filter}
+        return load_captions(place, 4, max_bad_fraction=1, split=split, options=options, filter=filter)
+    named = {"image_column": options.image_column, "split_column": options.split_column, "filter": filter}
     return open_labelled(place, 4, max_bad_fraction=1, split=split, **named)
 
 

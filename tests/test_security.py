@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from condgen.contracts import CondgenError
-from condgen.data.audit.captions import check
-from condgen.data.sources import tables
+from condgen.data.audit.check import check
+from condgen.data.formats import parquet
 from condgen.data.sources.captions import load_captions
 from condgen.files.images import GeneratedImage
 from condgen.pipelines.text_to_image import TextToImage
@@ -291,7 +291,7 @@ def test_what_lies_outside_the_data_is_not_read(tmp_path, form):
 
 
 def test_a_table_that_unpacks_to_very_much_is_refused_by_its_header(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "MAX_UNPACKED", 2**22)  # a small bomb will do
+    monkeypatch.setattr(parquet, "MAX_UNPACKED", 2**22)  # a small bomb will do
     rows = [{"image": b"\0" * 500_000, "text": "x"} for _ in range(20)]
     path = tmp_path / "bomb.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd", use_dictionary=False)
@@ -309,7 +309,7 @@ def test_a_table_that_unpacks_to_very_much_is_refused_by_its_header(tmp_path, mo
 
 
 def test_tables_that_shrink_as_tables_do_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "MAX_UNPACKED", 100_000)  # so that the ratio decides
+    monkeypatch.setattr(parquet, "MAX_UNPACKED", 100_000)  # so that the ratio decides
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(file, "PNG")
     rows = [{"image": file.getvalue(), "text": "the same caption again and again"} for _ in range(50)]

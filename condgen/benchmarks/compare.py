@@ -19,7 +19,7 @@ from PIL import Image
 
 from condgen.benchmarks.compare_report import write
 from condgen.contracts import CondgenError, ProgressCallback, SamplingOption
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.decoders import DECODERS
 from condgen.evaluation.base import Report
 from condgen.evaluation.class_to_image import QuickEvaluation, evaluate_on, read_labelled

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from condgen.contracts import ProgressCallback
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.evaluation import evaluate
 from condgen.evaluation.report import finite
 from condgen.files.images import make_folder, write_bytes

@@ -14,7 +14,7 @@ from scipy.linalg import subspace_angles
 from condgen import latent_space
 from condgen.baselines.pca import PrincipalComponents
 from condgen.benchmarks.models import BASELINES, IN_A_ROW, Benchmark, one_line
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.evaluation.options import TranslationOptions
 from condgen.evaluation.report import section, table_of
 from condgen.evaluation.translation import read_sides, sheet_of

@@ -1,12 +1,24 @@
-"""`condgen data check PATH`: looks through captioned or labelled images before anybody trains on them."""
+"""`condgen data check PATH`: checks captioned or labelled images before training on them."""
 
 from __future__ import annotations
 
 import argparse
 
-from condgen.cli.terminal import show_json
+from condgen.cli.terminal import comma_separated, show_json
 
-HELP = "look through captioned or labelled images before training on them"
+HELP = "check captioned or labelled images before training on them"
+TRAINED = " (default as in the training)"
+READ_OPTIONS = {
+    "image_column": ("COLUMN", "column of the image; guessed if missing"),
+    "caption_column": ("COLUMN", "column of the captions; guessed if missing"),
+    "split_column": ("COLUMN", "column of the split; guessed if missing"),
+    "label_column": ("COLUMN", "column of the class; guessed if missing"),
+    "attribute_columns": ("A,B", "columns of attributes beside the label"),
+    "filter": ("COLUMN=VALUE", "keep only such rows; several with commas"),
+    "resize": (None, "how images become square"),
+    "max_bad_fraction": ("F", "largest fraction of unusable rows (default 0.01)"),
+}
+"""Metavar and help of the options that are fields of `ReadOptions`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,32 +32,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a folder, a metadata file or shards (.parquet, .tar); or folders of classes, idx files, 'digits' ...",
     )
-    add_columns(check)
-    check.add_argument(
-        "--attribute-columns", default="", metavar="COLUMN,COLUMN", help="columns of attributes beside the label"
-    )
+    add_read_options(check, "image_column caption_column split_column label_column attribute_columns filter")
     check.add_argument("-o", dest="out", default="", metavar="PNG", help="write a sheet: some images of every class")
-    check.add_argument("--filter", default="", metavar="COLUMN=VALUE", help="keep only such rows; several with commas")
     check.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 
 
-def add_columns(
-    parser: argparse.ArgumentParser, names: str = "image caption split label", default: str | None = "", note: str = ""
-) -> None:
-    """Options that name the columns of a table."""
+def add_read_options(parser: argparse._ActionsContainer, names: str, note: str = "") -> None:
+    """Options for fields of `ReadOptions`; `note` says which default is taken."""
     for name in names.split():
-        text = f"column of the {'captions' if name == 'caption' else name}; {note or 'guessed if missing'}"
-        parser.add_argument(f"--{name}-column", default=default, metavar="COLUMN", help=text)
+        metavar, text = READ_OPTIONS[name]
+        kind = {"attribute_columns": comma_separated, "max_bad_fraction": float}.get(name, str)
+        choices = ("crop", "pad") if name == "resize" else None
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, metavar=metavar, choices=choices, help=f"{text}{note}"
+        )
+
+
+def options_of(args: argparse.Namespace) -> dict[str, object]:
+    """The fields of `ReadOptions` that the command line sets."""
+    given = {name: getattr(args, name, None) for name in READ_OPTIONS}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def run(args: argparse.Namespace) -> int:
     """0 when training would take the data, 1 when not."""
-    from condgen.data.audit.captions import check
-    from condgen.data.sources.rows import Columns
+    from condgen.data.audit.check import check
 
-    attributes = tuple(name.strip() for name in args.attribute_columns.split(",") if name.strip())
-    columns = Columns(args.image_column, args.caption_column, args.split_column, args.label_column, attributes)
-    report = check(args.path, columns, filter=args.filter, sheet=args.out)
+    report = check(args.path, sheet=args.out, **options_of(args))
     if args.json:
         show_json(report.as_dict() | {"ready": report.ok()})
     else:

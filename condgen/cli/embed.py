@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from condgen.cli.data import add_columns
+from condgen.cli.data import add_read_options, options_of
 from condgen.cli.terminal import add_device_argument, check_device, check_folder, human, progress_bar, show_json
 from condgen.contracts import CondgenError
 
@@ -21,11 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "folder; the same command again continues it"
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=text)
     parser.add_argument("--split", default="train", help="part of the data (default train)")
-    add_columns(parser, "image caption split")
-    parser.add_argument("--filter", default="", metavar="COLUMN=VALUE", help="keep only such rows; several with commas")
-    parser.add_argument("--resize", choices=("crop", "pad"), default="crop", help="how images become square")
-    text = "largest fraction of unusable rows (default 0.01)"
-    parser.add_argument("--max-bad-fraction", type=float, default=0.01, metavar="F", help=text)
+    add_read_options(parser, "image_column caption_column split_column filter resize max_bad_fraction")
     parser.add_argument("--size", type=int, metavar="S", help="edge of the images, where the encoder scales them")
     add_device_argument(parser)
     parser.add_argument("--json", action="store_true", help="what was written, as JSON on stdout")
@@ -37,15 +33,10 @@ def run(args: argparse.Namespace) -> int:
         raise CondgenError("Give the images with --data PATH and the folder of the embeddings with -o OUT.")
     check_folder(args.out)
     from condgen.data.embeddings.compute import embed, load_encoder
-    from condgen.data.sources.rows import Columns
     from condgen.data.streaming.stream import open_captioned
 
     clip, tokenizer = load_encoder(args.model)
-    data = open_captioned(
-        args.data, args.size or clip.size, stream="shards",
-        columns=Columns(args.image_column, args.caption_column, args.split_column),
-        split=args.split, resize=args.resize, max_bad_fraction=args.max_bad_fraction, filter=args.filter,
-    )  # fmt: skip
+    data = open_captioned(args.data, args.size or clip.size, stream="shards", split=args.split, **options_of(args))
     check_device(args.device)
     with progress_bar("embedding") as progress:
         embeds = embed(clip.to(args.device), tokenizer, data, args.out, progress)

@@ -86,7 +86,7 @@ def _classifier_with(progress: Callable[[float, str], None]) -> Callable[..., Ca
     """`ToolCall.fit_classifier`: trains a classifier of labelled images, or reads the one that is kept in a folder."""
 
     def fit(data, folder: Path) -> Callable:
-        from condgen.data.batches.captions import to_uint8
+        from condgen.data.batches.base import to_uint8
         from condgen.evaluation.classifier import ClassifierFitConfig, cached_classifier, features_of, predict
 
         check_folder(folder)

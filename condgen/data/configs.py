@@ -9,9 +9,9 @@ from condgen.contracts import limited
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.datasets.labels import LabelledImages
 from condgen.data.datasets.pairs import Unpaired
+from condgen.data.options import ReadOptions
 from condgen.data.sources.labels import open_labelled
 from condgen.data.sources.open_images import open_any
-from condgen.data.sources.rows import Columns
 from condgen.data.sources.sides import open_sides
 from condgen.data.streaming.stream import Stream, open_captioned
 
@@ -53,25 +53,22 @@ class CaptionData:
     stream: Literal["auto", "always", "never"] = "auto"
     buffer: int = limited(0, low=0)
 
-    def columns(self, label_column: str = "") -> Columns:
-        """The names of the columns to read."""
-        return Columns(self.image_column, self.caption_column, self.split_column, label_column)
+    def options(self, **changes: Any) -> ReadOptions:
+        """How the images are read."""
+        return ReadOptions(**self.reading() | changes, max_bad_fraction=self.max_bad_fraction)
 
     def reading(self) -> dict[str, str]:
         """How the images are read, except for the split; a model stores it for later evaluation."""
         return {name: getattr(self, name) for name in READING}
 
-    def open(self, split: str = "", shards: bool = False, label_column: str = "") -> CaptionedImages | Stream:
+    def open(self, split: str = "", shards: bool = False) -> CaptionedImages | Stream:
         """The captioned images of a split, by default the one to train on; `shards` streams them whatever their size.
 
         Raises:
             CondgenError: no or unusable data.
         """
-        return open_captioned(
-            self.path, self.size, stream="shards" if shards and self.stream == "auto" else self.stream,
-            columns=self.columns(label_column), split=split or self.split, resize=self.resize,
-            max_bad_fraction=self.max_bad_fraction, filter=self.filter,
-        )  # fmt: skip
+        stream = "shards" if shards and self.stream == "auto" else self.stream
+        return open_captioned(self.path, self.size, self.options(), stream=stream, split=split or self.split)
 
 
 READING = ("image_column", "caption_column", "split_column", "filter", "resize")

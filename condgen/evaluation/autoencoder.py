@@ -15,13 +15,13 @@ from torch import Tensor
 
 from condgen.baselines.pca import MOST, PrincipalComponents
 from condgen.contracts import ProgressCallback
-from condgen.data.batches.captions import to_float, to_uint8
+from condgen.data.batches.base import to_float, to_uint8
 from condgen.data.datasets.labels import LabelledImages
 from condgen.data.sources.open_images import open_any
 from condgen.evaluation.base import Example, Findings, Report, register
 from condgen.evaluation.distribution import rgb
 from condgen.evaluation.options import UnconditionalOptions
-from condgen.evaluation.reading import NAMES, as_trained, given, read_train_and_test
+from condgen.evaluation.reading import read_train_and_test
 from condgen.evaluation.samples import evaluate_samples
 from condgen.latent_space.tools.likelihood import importance_weighted
 from condgen.losses import kl_normal
@@ -32,8 +32,6 @@ CHUNK = 256
 """Images or codes that go through the network at a time."""
 SHOWN = 16
 """Images of each kind on the sheet."""
-READ = (*NAMES, "exclude_classes")
-"""How images are read, see `data.sources.open_images.open_any`."""
 
 
 @register(LatentModel, options=UnconditionalOptions)
@@ -54,7 +52,7 @@ def evaluate_latent_model(model, options: UnconditionalOptions, progress: Progre
 
 def read_images(model, options: UnconditionalOptions) -> tuple[LabelledImages, LabelledImages]:
     """Training and test images; a class that training left out is left out of the training images alone."""
-    return read_train_and_test(model, options, open_any, as_trained(model, READ) | given(options))
+    return read_train_and_test(model, options, open_any)
 
 
 def evaluate_reconstruction(

@@ -31,16 +31,13 @@ from condgen.evaluation.classifier import (
 from condgen.evaluation.distribution import RealImages, classifier_features, over_seeds, read_inception, rgb
 from condgen.evaluation.embed import generate_prompts
 from condgen.evaluation.options import ClassToImageOptions
-from condgen.evaluation.reading import as_trained, given, read_train_and_test
+from condgen.evaluation.reading import read_train_and_test
 from condgen.metrics.fid_kid import frechet_distance
 from condgen.pipelines.class_to_image import ClassToImage
 
 BATCH = 100
 SHOWN = 24
 """Rows of a confusion matrix, and classes on the sheet, at most."""
-DEFAULTS = {"image_column": "", "label_column": "", "split_column": "", "resize": "crop", "filter": "", "name": ""}
-DEFAULTS |= {"max_bad_fraction": 0.01, "attribute_columns": (), "names": ()}
-"""How labelled images are read, see `data.sources.labels.open_labelled`."""
 
 
 @register(ClassToImage, options=ClassToImageOptions)
@@ -55,9 +52,7 @@ def read_labelled(model, options) -> tuple[LabelledImages, LabelledImages]:
     """Training and test images, see `read_train_and_test`."""
     from condgen.data.sources.labels import open_labelled
 
-    how = DEFAULTS | as_trained(model, DEFAULTS, (str, list, float)) | given(options)
-    how |= {name: tuple(how[name]) for name in ("attribute_columns", "names")}
-    return read_train_and_test(model, options, open_labelled, how)
+    return read_train_and_test(model, options, open_labelled)
 
 
 def evaluate_on(

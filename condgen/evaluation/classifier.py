@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, ProgressCallback
 from condgen.data.attributes import Attribute
-from condgen.data.datasets.labels import LabelBatches, LabelledImages
+from condgen.data.batches.labels import LabelBatches
+from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation.embed import in_batches
 from condgen.files.weights import WEIGHTS, fingerprint, load_part, save_part
 from condgen.nn.layers import ResBlock
@@ -147,7 +148,7 @@ def train_classifier(
         training = ClassifierTraining(Classifier(config))
     batch = max(fit.batch // distributed.world(), 1) * distributed.world()
     shift = max(1, round(fit.shift * data.size)) if fit.shift else 0
-    batches = LabelBatches(data, batch, fit.seed, shift, fit.flip, distributed.rank(), distributed.world())
+    batches = LabelBatches(data, batch, fit.seed, shift=shift, flip=fit.flip, **distributed.process())
     images = max(min(fit.images, fit.epochs * len(data)), batch)
     trainer = Trainer(training, batches, FitConfig(total_images=images, batch=batch, lr=fit.lr), fit.seed)
     with torch.random.fork_rng(devices=[]):

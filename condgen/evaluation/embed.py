@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from condgen import distributed
-from condgen.data.batches.captions import to_float, to_uint8
+from condgen.data.batches.base import to_float, to_uint8
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.metrics.retrieval import prior_report
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from condgen import distributed
 from condgen.contracts import Batch
 from condgen.data.attributes import LABEL, Attribute
-from condgen.data.batches.captions import to_float
-from condgen.data.datasets.labels import LabelBatches, LabelledImages
+from condgen.data.batches.base import to_float
+from condgen.data.batches.labels import LabelBatches
+from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation.features import FeatureExtractor, extract
 from condgen.metrics.probes import Probe, accuracy
 from condgen.training.trainer import FitConfig, Trainer
@@ -83,7 +84,7 @@ def finetune(
     data = LabelledImages(pixels, (attribute,), labels.astype(np.float32)[:, None])
     device = next(extractor.parameters()).device
     training = FineTuning(extractor.cpu(), probe, to_float(pixels[:2]))
-    batches = LabelBatches(data, BATCH, seed, data.size // 14, False, distributed.rank(), distributed.world())
+    batches = LabelBatches(data, BATCH, seed, shift=data.size // 14, **distributed.process())
     config = FitConfig(total_images=images, batch=BATCH, lr=LR, warmup=0.1, optimiser="adamw", ema_gamma=0)
     with torch.random.fork_rng(devices=[]):
         trainer = Trainer(training, batches, config, seed)

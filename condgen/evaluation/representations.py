@@ -19,12 +19,11 @@ from torch import Tensor
 from condgen.baselines.pca import PrincipalComponents
 from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, listed
 from condgen.data.attributes import LABEL, Attribute
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.data.datasets.captions import CaptionedImages
-from condgen.data.embeddings.compute import Clock
+from condgen.data.progress import Clock
 from condgen.data.sources.label_rows import NothingLabelled
 from condgen.data.sources.labels import find, open_labelled
-from condgen.data.sources.rows import Columns
 from condgen.data.templates import class_captions, templates_of
 from condgen.evaluation.base import REPRESENTATIONS, Example, Findings, register
 from condgen.evaluation.embed import in_batches
@@ -32,7 +31,7 @@ from condgen.evaluation.embedding_plot import plot_embedding
 from condgen.evaluation.features import LatentFeatures, PcaFeatures, Row, extract, rows_of
 from condgen.evaluation.finetune import SHARES, finetune, some_of
 from condgen.evaluation.options import RepresentationOptions
-from condgen.evaluation.reading import as_trained, given
+from condgen.evaluation.reading import read_options
 from condgen.evaluation.text_to_image import read_captioned
 from condgen.metrics.probes import (
     Probe,
@@ -74,9 +73,8 @@ def has_classes(options: RepresentationOptions) -> bool:
     """
     if options.label_column or options.caption_column:
         return bool(options.label_column)
-    columns = Columns(options.image_column or "", "", options.split_column or "")
     try:
-        find(options.data, columns, options.filter or "", guess=False)
+        find(options.data, read_options(None, options, guess_attributes=False))
     except NothingLabelled:
         return False
     return True
@@ -86,9 +84,9 @@ def read_classes(options: RepresentationOptions, size: int, image_channels: int)
     """Training and test images whose class is known, the classes, and the name of the data."""
     if options.split.startswith(("train", "all")):
         raise CondgenError(f"--split {options.split}: probes are fitted on those images. Name another one.")
-    how = {name: value for name, value in given(options).items() if name != "caption_column"}
+    how = read_options(None, options, caption_column="")
     train, test = (
-        open_labelled(options.data, size, image_channels, split=split, **how) for split in ("train", options.split)
+        open_labelled(options.data, size, image_channels, how, split=split) for split in ("train", options.split)
     )
     attribute = _classes(train)
     k, parts = train.attributes.index(attribute), []
@@ -141,7 +139,7 @@ def evaluate_representations(
     for note in notes:
         warnings.warn(note, CondgenWarning, stacklevel=2)
     if not options.resize and hasattr(model, "about"):
-        options = replace(options, resize=as_trained(model, ("resize",)).get("resize"))
+        options = replace(options, resize=read_options(model, options).resize)
     has_texts = any(row.encoder for row in rows)
     if options.caption_column and not has_texts:
         raise CondgenError(
@@ -290,8 +288,9 @@ def _trained_with(encoder: TextImageEncoder, data: str) -> list[str]:
     """The templates that an encoder was trained with, where it was trained on these data; else none."""
     if encoder.about.get("data") != data:
         return []
-    templates = as_trained(encoder, ("templates",), list).get("templates", [])
-    return templates if all(isinstance(one, str) for one in templates) else []
+    trained = encoder.about.get("reading")
+    templates = trained.get("templates") if isinstance(trained, dict) else None
+    return templates if isinstance(templates, list) and all(isinstance(one, str) for one in templates) else []
 
 
 def warn_of_unseen(row: Row, texts: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from condgen.baselines.gans import Codes
 from condgen.contracts import CondgenError, ProgressCallback
-from condgen.data.batches.captions import to_uint8
+from condgen.data.batches.base import to_uint8
 from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation.base import Findings, Report
 from condgen.evaluation.classifier import (

@@ -9,16 +9,13 @@ import numpy as np
 from condgen.contracts import CondgenError, ProgressCallback
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.sources.captions import load_captions
-from condgen.data.sources.rows import Columns
 from condgen.evaluation.base import Findings, Report, register
 from condgen.evaluation.embed import embed_images, embed_texts, generate_prompts, priors_report, same_text
 from condgen.evaluation.options import CaptionOptions, TextToImageOptions
-from condgen.evaluation.reading import as_trained, given
+from condgen.evaluation.reading import read_options
 from condgen.evaluation.scenes import evaluate_scenes
 from condgen.metrics.retrieval import retrieval_at_1
 from condgen.pipelines.text_to_image import TextToImage
-
-COLUMNS = ("image_column", "caption_column", "split_column")
 
 
 @register(TextToImage, options=TextToImageOptions)
@@ -62,10 +59,7 @@ def read_captioned(model, options: CaptionOptions, size: int = 0) -> CaptionedIm
         options: which data, and which split of it.
         size: edge length of the images; 0 is that of the model.
     """
-    how = as_trained(model, (*COLUMNS, "filter", "resize")) | given(options)
-    how.pop("label_column", None)
-    columns = Columns(*(how.pop(name, "") for name in COLUMNS))
-    return load_captions(options.data, size or model.size, columns=columns, split=options.split, **how)
+    return load_captions(options.data, size or model.size, read_options(model, options), split=options.split)
 
 
 def evaluate_captions(

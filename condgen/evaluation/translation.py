@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from condgen.contracts import CondgenError, ProgressCallback
-from condgen.data.batches.captions import to_float, to_uint8
+from condgen.data.batches.base import to_float, to_uint8
 from condgen.data.datasets.pairs import Pairs, Unpaired
 from condgen.data.sources.sides import open_sides
 from condgen.data.synthetic.detector import Seen, detect

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen.contracts import CondgenError
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.decoders import DECODERS
 from condgen.diffusion.samplers import noise
 from condgen.pipelines.base import generator

@@ -16,9 +16,10 @@ from condgen.data.attributes import LABEL
 from condgen.data.datasets.labels import LabelledImages
 from condgen.data.formats.arrays import coloured
 from condgen.data.formats.remote import DIGITS
+from condgen.data.options import ReadOptions
 from condgen.data.sources.images import fit, open_image
-from condgen.data.sources.labels import open_labelled
-from condgen.data.sources.open_images import left_out, open_any
+from condgen.data.sources.labels import open_labelled, without_classes
+from condgen.data.sources.open_images import open_any
 from condgen.data.synthetic.factors import SCENES
 from condgen.latent_space.adapters import LatentSpace, as_float, as_space
 from condgen.latent_space.result import evenly_spaced
@@ -26,11 +27,6 @@ from condgen.latent_space.result import evenly_spaced
 SEED = "seed:"
 MAX_ANOMALIES = 10_000
 """Images of another data set that are used as anomalies, at most."""
-READ = (
-    "image_column", "caption_column", "label_column", "split_column", "filter", "resize", "max_bad_fraction",
-    "exclude_classes", "attribute_columns", "names",
-)  # fmt: skip
-"""How images are read, see `open_images.open_any` and `sources.labels.open_labelled`."""
 BUILT_IN = (DIGITS, SCENES)
 """Data sets that need no path."""
 
@@ -42,7 +38,7 @@ class ImageSource:
         space: gives the size and channels of the images; its `about` names the training data and how they were read.
         data: path of the data; '' for the training data, where these can be found.
         split: the part to analyse; the part `train` is used for fitting.
-        reading: values of READ that replace those of the training.
+        reading: fields of `ReadOptions` that replace those of the training.
         foreign: these are not the training data, so they are not read in the same way.
     """
 
@@ -54,34 +50,27 @@ class ImageSource:
         self.trained_on, stored = self.space.about.get("data", ""), self.space.about.get("reading")
         exists = isinstance(self.trained_on, str) and (self.trained_on in BUILT_IN or os.path.exists(self.trained_on))
         self.path = data or (self.trained_on if exists else "")
-        stored = stored if isinstance(stored, dict) and not foreign else {}
-        self.reading = {name: stored[name] for name in READ if name in stored}
-        self.reading |= {name: value for name, value in (reading or {}).items() if value}
+        changes = {name: value for name, value in (reading or {}).items() if value}
+        self.options = ReadOptions.stored(None if foreign else stored, **changes)
 
     @cached_property
     def train(self) -> LabelledImages:
         """The training images, as the training read them."""
-        return self._open("train", self.reading)
+        return self._open("train", self.options)
 
     @cached_property
     def test(self) -> LabelledImages:
         """The images of the split, classes that the training left out included."""
-        return self._open(
-            self.split, {name: value for name, value in self.reading.items() if name != "exclude_classes"}
-        )
+        return self._open(self.split, self.options.but(exclude_classes=""))
 
-    def _open(self, split: str, reading: dict[str, Any]) -> LabelledImages:
+    def _open(self, split: str, options: ReadOptions) -> LabelledImages:
         if not self.path:
             known = f"was trained on {self.trained_on}" if self.trained_on else "does not record its training data"
             raise CondgenError(f"{self.space.name} {known}: give the path of the images with --data.")
         shape = (self.space.size, self.space.image_channels)
-        labelled = bool(reading.get("attribute_columns"))
-        unused = ("caption_column", "exclude_classes") if labelled else ("attribute_columns", "names")
-        reading = {name: value for name, value in reading.items() if name not in unused}
-        if not labelled:
-            return open_any(self.path, *shape, split=split, **reading)
-        reading |= {name: tuple(reading[name]) for name in ("attribute_columns", "names") if name in reading}
-        return open_labelled(self.path, *shape, split=split, **reading)
+        if not options.attribute_columns:
+            return open_any(self.path, *shape, options, split=split)
+        return open_labelled(self.path, *shape, options.but(caption_column="", exclude_classes=""), split=split)
 
     def choose(self, n: int) -> list[str]:
         """Names of n images: evenly spaced rows of the split; seeds where the space has no encoder."""
@@ -102,13 +91,13 @@ class ImageSource:
         if path:
             other = ImageSource(self.space, path, "all", foreign=True).test.images
             return self.train.images, self.test.images, other[evenly_spaced(len(other), MAX_ANOMALIES).numpy()]
-        name = name or self.reading.get("exclude_classes", "")
+        name = name or self.options.exclude_classes
         if not name:
             raise CondgenError(
                 "Which images are anomalous? Name a class with --anomaly-class, best one that the training left out, "
                 "or other images with --anomaly-data PATH."
             )
-        train, test = (left_out(data, name) for data in (self.train, self.test))
+        train, test = (without_classes(data, name) for data in (self.train, self.test))
         label = self._label_column(self.test)
         anomalous = ~np.isin(self.test.targets[:, label], [*test.targets[:, label]])
         if not anomalous.any():
@@ -167,7 +156,7 @@ class ImageSource:
 
     def _load(self, name: str) -> Tensor:
         if os.path.isfile(name):
-            square = fit(open_image(name), self.space.size, self.reading.get("resize", "crop"))
+            square = fit(open_image(name), self.space.size, self.options.resize)
             return as_float(coloured(square[None], self.space.image_channels))
         if name.isdecimal():
             if int(name) >= len(self.test):

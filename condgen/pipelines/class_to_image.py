@@ -29,7 +29,7 @@ from condgen.contracts import (
     short,
 )
 from condgen.data.attributes import LABEL, Attribute
-from condgen.data.datasets.labels import coded
+from condgen.data.batches.labels import condition_of
 from condgen.decoders import DECODERS
 from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX
@@ -156,7 +156,7 @@ class ClassToImage(Pipeline):
             for column, attribute in enumerate(self.attributes):
                 if attribute.name in values:
                     row[column] = attribute.encode(values[attribute.name])
-        return {name: value.to(self.device) for name, value in coded(targets).items()}
+        return {name: value.to(self.device) for name, value in condition_of(targets).items()}
 
     def generate_batch(
         self, conditions: Sequence[Condition | str], seeds: Sequence[int], **options: float

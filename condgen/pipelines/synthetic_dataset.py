@@ -14,7 +14,7 @@ import numpy as np
 
 from condgen.contracts import CondgenError, ProgressCallback, check_options, short
 from condgen.data.attributes import LABEL
-from condgen.data.batches.captions import to_uint8
+from condgen.data.batches.base import to_uint8
 from condgen.data.export import Contents, place_of, writing
 from condgen.pipelines.base import generator
 from condgen.pipelines.class_to_image import ClassToImage

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from condgen.baselines import TRANSLATION_NETWORKS
 from condgen.contracts import CondgenError, listed, short
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.data.sources.images import fit, open_image
 from condgen.data.synthetic.pairs import edges as edges_of
 from condgen.files.images import make_folder, png_with_recipe, slug, write_beside

@@ -1,6 +1,6 @@
-"""Any images, to look through rather than to train on: captioned, labelled, or a mere folder of them.
+"""Any images, to search rather than to train on: captioned, labelled, or a folder of images alone.
 
-What training could not use is left out there and is here: an image needs no caption, and no label, to be found.
+Images that training could not use, for want of a caption or a label, are searched as well.
 """
 
 from __future__ import annotations
@@ -9,45 +9,36 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.attributes import LABEL, Attribute
-from condgen.data.formats.arrays import Arrays, coloured, squared
-from condgen.data.sources.captions import Tally
+from condgen.data.formats.arrays import Arrays, Part, coloured, squared
+from condgen.data.formats.parquet import names_files
+from condgen.data.formats.registry import is_shard
+from condgen.data.options import DEFAULTS, ReadOptions
 from condgen.data.sources.images import ImageError, decode, fit
 from condgen.data.sources.label_rows import LabelledRows
 from condgen.data.sources.labels import open_either
-from condgen.data.sources.open_images import plain_folder
-from condgen.data.sources.rows import (
-    GUESSED,
-    Columns,
-    Row,
-    Source,
-    expected_rows,
-    files_below,
-    in_split,
-    rows,
-    split_name,
-)
-from condgen.data.sources.tables import SHARDS
+from condgen.data.sources.rows import Row, Source, expected_rows, files_below, plain_folder, rows, split_name
+from condgen.data.sources.tally import Tally
 
 AT_ONCE = 64
-"""Images that are decoded side by side."""
+"""Images that are decoded in parallel."""
 
 
 @dataclass
 class Entry:
-    """One image and what is said of it.
+    """One image and what is known of it.
 
     Args:
         number: its place in the data.
@@ -63,33 +54,27 @@ class Entry:
 
 
 class Gallery:
-    """The images of a path, N of them about.
+    """The images of a path, about N of them.
 
     Args:
-        path: captioned images, see `sources`; labelled ones, see `labels`; or a folder with images at any depth.
-        columns, filter: how tables are read, see `sources.load_captions`.
+        path: captioned images, see `data.sources.captions`; labelled ones, see `data.sources.labels`; or a folder with
+            images at any depth.
+        options: how they are read; `changes` are fields of it.
         split: `all`, or one that the data has.
-        resize: how images become square, `crop` or `pad`.
 
     Raises:
         CondgenError: there are no images.
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        columns: Columns = GUESSED,
-        filter: str = "",
-        split: str = "all",
-        resize: Literal["crop", "pad"] = "crop",
+        self, path: str | os.PathLike[str], options: ReadOptions = DEFAULTS, split: str = "all", **changes: Any
     ):
-        self.path, self.split, self.resize = os.fspath(path), split_name(split), resize
+        self.path, self.split, self.options = os.fspath(path), split_name(split), options.but(**changes)
         self.bad = Tally()
         """What was left out, by reason, once the images were read."""
-        found = _found(self.path, columns, filter)
-        self.coders = found.coders if isinstance(found, LabelledRows) else ()
+        found = _found(self.path, self.options)
+        self.labelled = found if isinstance(found, LabelledRows) else None
         self.found = found.source if isinstance(found, LabelledRows) else found
-        self._asked = [self.split, resize, filter, str(columns)]
 
     @property
     def name(self) -> str:
@@ -98,14 +83,14 @@ class Gallery:
     def __len__(self) -> int:
         """About how many images there are; 0 where only reading them would tell."""
         if isinstance(self.found, Arrays):
-            return sum(len(numbers) for _, numbers in self._parts())
+            return sum(len(numbers) for _, numbers, _ in self._parts())
         return expected_rows(self.found, self.split)
 
     @property
     def place(self) -> str:
-        """Eight hex digits that name where the images are and how they are read, whatever they show."""
+        """Eight hex digits that name where the images are and how they are read."""
         path = os.path.expanduser(self.path)  # or a word, which is the same everywhere
-        return _digest([os.path.abspath(path) if os.path.exists(path) else self.path, *self._asked], 8)
+        return self._digest(os.path.abspath(path) if os.path.exists(path) else self.path)[:8]
 
     @property
     def digest(self) -> str:
@@ -115,11 +100,15 @@ class Gallery:
         if isinstance(self.found, Arrays):
             parts = self.found.parts
             marks = [(part.key, hashlib.sha256(np.ascontiguousarray(part.images())).hexdigest()) for part in parts]
-            return _digest([marks, [part.targets.tolist() for part in parts], *self._asked])
-        return _digest([[_mark(file) for file in self._files()], *self._asked])
+            return self._digest([marks, [part.targets.tolist() for part in parts]])
+        return self._digest([_mark(file) for file in self._files()])
+
+    def _digest(self, value: object) -> str:
+        value = [value, self.split, astuple(self.options)]
+        return hashlib.sha256(json.dumps(value).encode("utf-8", "replace")).hexdigest()[:16]
 
     def _files(self) -> Iterator[Path]:
-        """Every file that a change of the images would change."""
+        """Every file whose change would change the images."""
         source = self.found
         yield from (table.path for table in source.tables)
         if source.form == "sidecars":
@@ -139,26 +128,26 @@ class Gallery:
         for entry, image in self._arrays(size) if isinstance(self.found, Arrays) else self._rows(size):
             count += 1
             yield entry, image
-        told = "; ".join(self.bad.lines(most=3))
+        faults = "; ".join(self.bad.lines(most=3))
         if not count:
             raise CondgenError(
-                f"{self.path} has no image{f' in the split {self.split!r}' if self.split != 'all' else ''} that can "
-                f"be read{f': {told}' if told else ''}. Check the path{', or take another split' if not told else ''}."
+                f"{self.path} has no image{f' in the split {self.split!r}' if self.split != 'all' else ''} that can be "
+                f"read{f': {faults}' if faults else ''}. Check the path{'' if faults else ', or take another split'}."
             )
-        if told:
+        if faults:
             total = count + self.bad.total()
-            text = f"{self.path}: {self.bad.total()} of {total} images left out: {told}"
+            text = f"{self.path}: {self.bad.total()} of {total} images left out: {faults}"
             warnings.warn(text, CondgenWarning, stacklevel=2)
 
     def images(self, numbers: Collection[int]) -> dict[int, Image.Image]:
-        """Some images by their place in the data, as they are; those that are gone meanwhile are left out."""
+        """Some images by their place in the data, as they are; those that cannot be read now are left out."""
         wanted, out = set(numbers), {}
         if isinstance(self.found, Arrays):
-            for part, own, first in self._places():
+            for part, own, first in self._parts():
                 chosen = [number for number in wanted if first <= number < first + len(own)]
-                images = coloured(part.images(), 3) if chosen else ()
+                pixels = coloured(part.images(), 3) if chosen else ()
                 for number in chosen:
-                    out[number] = Image.fromarray(images[own[number - first]].transpose(1, 2, 0).copy())
+                    out[number] = Image.fromarray(pixels[own[number - first]].transpose(1, 2, 0).copy())
             return out
         for number, row in enumerate(rows(self.found, self.split)):
             if number in wanted and row.image is not None:
@@ -169,32 +158,28 @@ class Gallery:
                 break
         return out
 
-    def _parts(self) -> list[tuple]:
-        both = [(part, part.rows(self.split, self.found.test)) for part in self.found.parts]
-        return [(part, numbers) for part, numbers in both if len(numbers)]
-
-    def _places(self) -> Iterator[tuple]:
+    def _parts(self) -> Iterator[tuple[Part, np.ndarray, int]]:
+        """The parts of arrays that have images of the split, which these are, and the place of the first."""
         first = 0
-        for part, numbers in self._parts():
-            yield part, numbers, first
-            first += len(numbers)
+        for part in self.found.parts:
+            if len(numbers := part.rows(self.split, self.found.test)):
+                yield part, numbers, first
+                first += len(numbers)
 
     def _arrays(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
-        targets = np.concatenate([part.targets for part in self.found.parts])
-        used = [np.unique(column) for column in targets.T]
-        for part, numbers, first in self._places():
+        for part, numbers, first in self._parts():
             images, attributes = part.images(), self.found.attributes
             for at in range(0, len(numbers), AT_ONCE):
                 some = numbers[at : at + AT_ONCE]
-                squares = coloured(squared(images[some], size, self.resize, self.path), 3)
-                for k, (number, square) in enumerate(zip(some, squares), first + at):
-                    own = [float(np.searchsorted(known, code)) for known, code in zip(used, part.targets[number])]
+                squares = coloured(squared(images[some], size, self.options.resize, self.path), 3)
+                targets = self.found.encode(part.targets[some])
+                for k, (number, square, own) in enumerate(zip(some, squares, targets), first + at):
                     yield Entry(k, f"{part.key}:{number}", label=_label(attributes, own)), square
 
     def _rows(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
         def square(job: tuple[Entry, Row]) -> np.ndarray | ImageError:
             try:
-                return fit(decode(job[1].image, name=job[1].key)[0], size, self.resize)
+                return fit(decode(job[1].image, name=job[1].key)[0], size, self.options.resize)
             except ImageError as error:
                 return error
 
@@ -211,7 +196,7 @@ class Gallery:
         """Every image that there may be, once."""
         seen: dict[Path, Entry] = {}
         for number, row in enumerate(rows(self.found, self.split)):
-            if not row.kept or not (in_split(row.split, self.split) or (row.fault and not row.split)):
+            if not row.belongs(self.split):
                 continue
             if row.image is None:
                 self.bad.add(row.fault or "missing file", row.key)
@@ -219,51 +204,35 @@ class Gallery:
                 own = seen[row.image].captions
                 own += [caption for caption in row.captions if caption not in own]
             else:
-                entry = Entry(number, row.key, list(row.captions), self._label(row))
+                label = _label(self.labelled.attributes, self.labelled.targets(row)[1]) if self.labelled else ""
+                entry = Entry(number, row.key, list(row.captions), label)
                 if isinstance(row.image, Path):
                     seen[row.image] = entry
                 yield entry, row
 
-    def _label(self, row: Row) -> str:
-        targets = []
-        for cell, coder in zip(row.cells, self.coders):
-            try:
-                targets.append(coder.encode(cell))
-            except ValueError:
-                targets.append(float("nan"))
-        return _label([coder.attribute for coder in self.coders[: len(targets)]], targets)
 
-
-def _found(path: str, columns: Columns, filter: str) -> Source | Arrays | LabelledRows:
-    """What is there; a folder with images is one of images, where it is nothing else."""
+def _found(path: str, options: ReadOptions) -> Source | Arrays | LabelledRows:
+    """The data; a folder that is nothing else is one of images alone."""
     try:
-        return open_either(path, columns, filter)
+        return open_either(path, options)
     except CondgenError:
         folder = Path(path).expanduser()
-        source = plain_folder(folder) if columns == GUESSED and not filter else None
-        if source is None or any(file.stem == "metadata" or file.suffix in SHARDS for file in files_below(folder)):
+        source = None if options.selected else plain_folder(folder)
+        if source is None or any(file.stem == "metadata" or is_shard(file) for file in files_below(folder)):
             raise
         return source
 
 
-def _label(attributes: tuple[Attribute, ...] | list[Attribute], targets: list[float]) -> str:
-    """The class that codes tell, or what is known of the attributes."""
-    known = [(attribute, code) for attribute, code in zip(attributes, targets) if code == code]
-    own = [attribute.format_target(code) for attribute, code in known if attribute.name == LABEL]
-    return (
-        own[0] if own else ", ".join(f"{attribute.name}: {attribute.format_target(code)}" for attribute, code in known)
-    )
+def _label(attributes: Sequence[Attribute], targets: Sequence[float]) -> str:
+    """The class in a row of targets, or the known attributes."""
+    known = [(attribute, target) for attribute, target in zip(attributes, targets) if target == target]
+    own = [attribute.format_target(target) for attribute, target in known if attribute.name == LABEL]
+    return own[0] if own else ", ".join(f"{one.name}: {one.format_target(target)}" for one, target in known)
 
 
 def _names_files(table: Path, image: str) -> bool:
     """Whether a table names files, and does not hold the images itself."""
-    if table.suffix.lower() != ".parquet":
-        return table.suffix.lower() != ".tar"
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kind = pq.read_schema(table).field(image).type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return names_files(table, image) if table.suffix.lower() == ".parquet" else not is_shard(table)
 
 
 def _mark(file: Path) -> tuple:
@@ -273,7 +242,3 @@ def _mark(file: Path) -> tuple:
     except OSError:
         return (str(file),)
     return str(file.absolute()), about.st_size, about.st_mtime_ns, about.st_ctime_ns
-
-
-def _digest(value: object, digits: int = 16) -> str:
-    return hashlib.sha256(json.dumps(value).encode("utf-8", "replace")).hexdigest()[:digits]

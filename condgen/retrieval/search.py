@@ -1,7 +1,7 @@
-"""Finding images by words or by an image, and embeddings for other tools.
+"""Image search by text or by image, and embeddings for other tools.
 
-for found in condgen.search("runs/clip/model", "photos", ["a dog on a beach", Path("cat.jpg")], n=5):
-    print(found.query, [(hit.file, hit.score) for hit in found.hits])
+for result in condgen.search("runs/clip/model", "photos", ["a dog on a beach", Path("cat.jpg")], n=5):
+    print(result.query, [(hit.file, hit.score) for hit in result.hits])
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, short
-from condgen.data.batches.captions import to_float
-from condgen.data.embeddings.compute import Clock, load_encoder
+from condgen.data.batches.base import to_float
+from condgen.data.embeddings.compute import load_encoder
+from condgen.data.options import ReadOptions
+from condgen.data.progress import Clock
 from condgen.data.sources.images import SUFFIXES, fit, open_image
-from condgen.data.sources.rows import GUESSED, Columns
 from condgen.data.sources.webdataset import cache_folder
 from condgen.files.images import grid, slug, tile
 from condgen.files.registry import about, find
@@ -35,8 +36,8 @@ from condgen.retrieval.vectors import Vectors
 from condgen.text import check_prompt
 
 
-class Words(str):
-    """A query in words, even where it is called like an image."""
+class TextQuery(str):
+    """A query that is text, even where an image file has that name."""
 
 
 Query = str | Path | Image.Image
@@ -54,7 +55,7 @@ class Hit:
     Args:
         score: cosine of the query and the image, from -1 to 1.
         file: its name in the data.
-        captions, label: what is said of it; empty where that is nothing.
+        captions, label: empty where unknown.
         number: its place in the data.
     """
 
@@ -66,12 +67,12 @@ class Hit:
 
     @property
     def text(self) -> str:
-        """What is said of it, in one line; "" where that is nothing."""
+        """The first caption, else the label."""
         return self.captions[0] if self.captions else self.label
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a query found, the nearest first."""
 
     query: str
@@ -86,32 +87,29 @@ def search(
     n: int = 9,
     *,
     split: str = "all",
-    resize: Literal["crop", "pad"] | None = None,
-    columns: Columns = GUESSED,
-    filter: str = "",
     cache: str | Path | None = None,
     progress: ProgressCallback = lambda share, what: None,
-) -> list[Found]:
+    **options: Any,
+) -> list[SearchResult]:
     """The images that are nearest to each query, by the cosine in the space of an encoder.
 
     Args:
-        model: an encoder, or a model that paints words, whose encoder is taken; or a path or name of one, also of
-            another library, see `encoders.opening.NAMES`.
-        data: captioned images, labelled ones, or a folder of images, see `data.gallery.Gallery`.
-        queries: texts, images as paths or PIL. A text that is the path of an image is that image; `Words` are not.
+        model: an encoder, or a text-to-image model, whose encoder is used; or a path or name of one, also of another
+            library, see `encoders.interop.load.NAMES`.
+        data: captioned images, labelled ones, or a folder of images, see `gallery.Gallery`.
+        queries: texts, images as paths or PIL. A text that is the path of an image is that image, except `TextQuery`.
         n: images for each query; fewer where there are no more.
         split: which part of the data.
-        resize: how images become square, `crop` or `pad`; None as in the training.
-        columns, filter: how tables are read, see `data.sources.load_captions`.
         cache: folder that keeps the embeddings of the data, so that they are computed once; None takes the user's own.
         progress: called with progress.
+        options: fields of `data.options.ReadOptions`; images are resized as in the training by default.
 
     Raises:
         CondgenError: no queries, a text for an encoder of images alone, no images, or what `load_folder` raises.
     """
     encoder = encoder_of(model)
     asked = [queries] if isinstance(queries, str | Path | Image.Image) else list(queries)
-    finder = Finder(encoder, gallery_of(encoder, data, split, resize, columns, filter))
+    finder = Finder(encoder, gallery_of(encoder, data, split, **options))
     finder.check(asked, n)
     finder.embed(cache, progress)
     return finder.find(asked, n)
@@ -123,15 +121,13 @@ def encode(
     data: str | Path = "",
     *,
     split: str = "all",
-    resize: Literal["crop", "pad"] | None = None,
-    columns: Columns = GUESSED,
-    filter: str = "",
     progress: ProgressCallback = lambda share, what: None,
+    **options: Any,
 ) -> Vectors:
-    """Unit vectors of texts, then of images, and what each is of.
+    """Unit vectors of texts, then of images, and what each belongs to.
 
     Args:
-        model, data, split, resize, columns, filter, progress: as for `search`.
+        model, data, split, progress, options: as for `search`.
         texts: in their order.
 
     Raises:
@@ -141,20 +137,20 @@ def encode(
     if not texts and not data:
         raise CondgenError("There is nothing to encode. Give texts, or images with --data PATH.")
     encoder = encoder_of(model)
-    gallery = gallery_of(encoder, data, split, resize, columns, filter) if data else None
+    gallery = gallery_of(encoder, data, split, **options) if data else None
     embeds = [embed_texts(encoder, texts)] if texts else []
     rows: list[dict[str, Any]] = [{"text": text} for text in texts]
     about = {"model": encoder.name, "space": encoder.space}
     if gallery is not None:
-        own, said = embed_gallery(encoder, gallery, progress)
+        own, images = embed_gallery(encoder, gallery, progress)
         embeds.append(own)
-        rows += [{name: value for name, value in row.items() if name != "number"} for row in said]
+        rows += [{name: value for name, value in row.items() if name != "number"} for row in images]
         about |= {"data": gallery.name, "left_out": gallery.bad.total()}
     return Vectors.of(np.concatenate(embeds), rows, about)
 
 
 class Finder:
-    """The images of a gallery, to be found again and again.
+    """A gallery whose embeddings are computed once and then searched any number of times.
 
     Args:
         encoder: makes the embeddings.
@@ -166,9 +162,9 @@ class Finder:
         self.vectors: Vectors | None = None
 
     def check(self, queries: Sequence[Query], n: int) -> None:
-        """Raises `CondgenError` for what no search could answer, before anything is embedded."""
+        """Raises `CondgenError` for queries that cannot be answered, before anything is embedded."""
         if not queries:
-            raise CondgenError("There is no query. Give words, for example 'a red circle', or the path of an image.")
+            raise CondgenError("There is no query. Give a text, for example 'a red circle', or the path of an image.")
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST:
             raise CondgenError(f"The number of images must be an integer from 1 to {MOST}, got {short(n)}.")
         for query in queries:
@@ -178,8 +174,8 @@ class Finder:
                 image_of(query)
 
     def embed(self, cache: str | Path | None = None, progress: ProgressCallback = lambda share, what: None) -> Vectors:
-        """The embeddings of the images: those that are kept, where they are of this encoder and of these images as
-        they are now; else they are computed, and kept.
+        """The embeddings of the images: from the cache, where they belong to this encoder and to these images as they
+        are now; else they are computed, and kept in the cache.
         """
         gallery, space = self.gallery, self.encoder.space
         about = {"format": FORMAT, "space": space, "data": gallery.name, "digest": gallery.digest}
@@ -196,13 +192,13 @@ class Finder:
         self.vectors = kept
         return kept
 
-    def find(self, queries: Sequence[Query], n: int = 9) -> list[Found]:
-        """What each query finds; see `search`."""
+    def find(self, queries: Sequence[Query], n: int = 9) -> list[SearchResult]:
+        """The nearest images of each query, see `search`."""
         self.check(queries, n)
         vectors = self.vectors or self.embed()
         known = [self._known(query) for query in queries]
         scores = np.stack([embed for *_, embed in known]) @ vectors.embeds.T  # (queries, N)
-        return [Found(name, kind, self._hits(own, n)) for (name, kind, _), own in zip(known, scores)]
+        return [SearchResult(name, kind, self._hits(own, n)) for (name, kind, _), own in zip(known, scores)]
 
     def _known(self, query: Query) -> tuple[str, Literal["text", "image"], np.ndarray]:
         """Name, kind and embedding of a query."""
@@ -210,7 +206,7 @@ class Finder:
         name = name.encode("utf-8", "replace").decode()
         if is_text(query):
             return name, "text", embed_texts(self.encoder, [query])[0]
-        square = torch.from_numpy(fit(image_of(query), self.encoder.size, self.gallery.resize))
+        square = torch.from_numpy(fit(image_of(query), self.encoder.size, self.gallery.options.resize))
         return name, "image", self.encoder.embed_image(to_float(square[None])).numpy()[0]
 
     def _hits(self, scores: np.ndarray, n: int) -> tuple[Hit, ...]:
@@ -223,8 +219,8 @@ class Finder:
             hits.append(Hit(float(scores[place]), row["file"], captions, row.get("label", ""), row["number"]))
         return tuple(hits)
 
-    def sheet(self, found: Sequence[Found], queries: Sequence[Query]) -> Image.Image:
-        """What was found as a sheet: for every query its own row, or rows, that it begins.
+    def sheet(self, found: Sequence[SearchResult], queries: Sequence[Query]) -> Image.Image:
+        """The results as a sheet: for every query its own row, or rows, that it begins.
 
         Args:
             found: what `find` gave for `queries`.
@@ -246,13 +242,13 @@ class Finder:
         return grid(cells, labels, columns, CELL)
 
     def _cell(self, image: Image.Image) -> Image.Image:
-        edges = min(image.size) if self.gallery.resize == "crop" else max(image.size)
-        square = fit(image, min(CELL, edges), self.gallery.resize)
+        edges = min(image.size) if self.gallery.options.resize == "crop" else max(image.size)
+        square = fit(image, min(CELL, edges), self.gallery.options.resize)
         return Image.fromarray(square.transpose(1, 2, 0).copy())
 
 
 def encoder_of(model: object) -> ImageEncoder:
-    """The encoder of a model, or of what a path or name leads to, which may be of another library.
+    """The encoder of a model, or of a path or name, which may be of another library.
 
     Raises:
         CondgenError: it has none; else as in `opening.load_folder`, `encoders.opening.open_encoder`.
@@ -262,7 +258,7 @@ def encoder_of(model: object) -> ImageEncoder:
     if isinstance(model, TextToImage):
         return TextImageEncoder(model.clip, model.tokenizer, model.about, model.model_id)
     if model is not None and not isinstance(model, str | Path):
-        raise CondgenError(f"A {type(model).__name__} has no encoder. Give an encoder, or a model that paints words.")
+        raise CondgenError(f"A {type(model).__name__} has no encoder. Give an encoder, or a text-to-image model.")
     folder = None
     with suppress(CondgenError):  # a run that is not finished, or another library's
         folder = find(model)
@@ -273,24 +269,17 @@ def encoder_of(model: object) -> ImageEncoder:
     return TextImageEncoder(net, tokenizer, {"name": Path(str(model)).name} | known)
 
 
-def gallery_of(
-    encoder: ImageEncoder,
-    data: str | Path,
-    split: str = "all",
-    resize: Literal["crop", "pad"] | None = None,
-    columns: Columns = GUESSED,
-    filter: str = "",
-) -> Gallery:
-    """The images of a path, squared as those of the encoder's training were where nothing else is asked for."""
+def gallery_of(encoder: ImageEncoder, data: str | Path, split: str = "all", **options: Any) -> Gallery:
+    """The images of a path, resized as those of the encoder's training unless `options` say how."""
     trained = encoder.about.get("reading")
-    trained = trained.get("resize") if isinstance(trained, dict) else None
-    return Gallery(data, columns, filter, split, resize or (trained if trained in ("crop", "pad") else "crop"))
+    resize = trained.get("resize") if isinstance(trained, dict) else None
+    return Gallery(data, ReadOptions.stored({"resize": resize}, **options), split)
 
 
 def embed_gallery(
     encoder: ImageEncoder, gallery: Gallery, progress: ProgressCallback
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Unit vectors, float32 (N, D), of all images that can be read, and what each is of."""
+    """Unit vectors, float32 (N, D), of all images that can be read, and which image each belongs to."""
     entries, embeds, images = [], [], gallery.each(encoder.size)
     progress(0.0, f"embedding the images of {gallery.name}")
     clock = Clock(progress, len(gallery), 0)
@@ -317,33 +306,33 @@ def embed_texts(encoder: ImageEncoder, texts: Sequence[str]) -> np.ndarray:
 def check_text(encoder: ImageEncoder, text: str) -> None:
     """Raises `CondgenError` when an encoder cannot read a text."""
     if not isinstance(encoder, TextImageEncoder):
-        raise CondgenError(f"{encoder.name} knows images and no words, such as {short(text)}. Give it an image.")
+        raise CondgenError(f"{encoder.name} encodes images and no text, such as {short(text)}. Give it an image.")
     check_prompt(text)
 
 
 def is_text(query: Query) -> bool:
-    """Whether a query is words, and not the path of an image file.
+    """Whether a query is text, and not the path of an image file.
 
     Raises:
-        CondgenError: it is called like an image, but there is no such file.
+        CondgenError: it has the suffix of an image, but there is no such file.
     """
-    if not isinstance(query, str) or isinstance(query, Words) or Path(query).suffix.lower() not in SUFFIXES:
+    if not isinstance(query, str) or isinstance(query, TextQuery) or Path(query).suffix.lower() not in SUFFIXES:
         return isinstance(query, str)
     with suppress(OSError, ValueError):  # too long for a path, or with a NUL in it
         if Path(query).is_file():
             return False
     if " " in query:
         return True
-    raise CondgenError(f"{short(query)} is called like an image, but is not there. Check the path, or say --text.")
+    raise CondgenError(f"{short(query)} looks like an image file, but is not there. Check the path, or use --text.")
 
 
 def image_of(query: Query) -> Image.Image:
-    """The image that a query is, RGB; errors as in `open_image`."""
+    """The image of a query, RGB; errors as in `open_image`."""
     return query.convert("RGB") if isinstance(query, Image.Image) else open_image(query)
 
 
 def _kept(path: Path, about: dict[str, Any], gallery: Gallery) -> Vectors | None:
-    """The embeddings in a file, where they are those that are wanted."""
+    """The embeddings in a file, where they are of this encoder and these images."""
     if not path.is_file():
         return None
     try:

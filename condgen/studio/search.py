@@ -20,7 +20,7 @@ from PIL import Image
 from condgen.contracts import CondgenError, CondgenWarning, short
 from condgen.pipelines.encoder import TextImageEncoder
 from condgen.pipelines.text_to_image import MAX_PROMPT
-from condgen.retrieval.search import Finder, Found, Query, Words
+from condgen.retrieval.search import Finder, Query, SearchResult, TextQuery
 from condgen.studio.session import check_integer
 
 MAX_IMAGES = 48
@@ -47,7 +47,7 @@ def check(finder: Finder, query: Any, image: Any, count: Any) -> tuple[Query, in
     if not isinstance(query, str) or len(query) > MAX_PROMPT:
         given = short(query) if not isinstance(query, str) else f"{len(query):,} characters"
         raise CondgenError(f"The query must be text of at most {MAX_PROMPT:,} characters, got {given}.")
-    text = Words(query.encode("utf-8", "replace").decode("utf-8").strip())
+    text = TextQuery(query.encode("utf-8", "replace").decode("utf-8").strip())
     finder.check([text], count)
     return text, count
 
@@ -105,7 +105,7 @@ class SearchPage:
                 gr.Warning(html.escape(str(note.message), quote=False), title="Note")
             return self._shown(found), f"{len(found.hits)} images, best score {found.hits[0].score:.3f}"
 
-    def _shown(self, found: Found) -> list[tuple[Image.Image, str]]:
+    def _shown(self, found: SearchResult) -> list[tuple[Image.Image, str]]:
         images = self.finder.gallery.images({hit.number for hit in found.hits})
         for image in images.values():
             image.thumbnail((EDGE, EDGE))

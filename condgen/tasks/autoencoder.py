@@ -22,10 +22,11 @@ from condgen.baselines.autoencoders import (
 )
 from condgen.baselines.mixture import fit_mixture
 from condgen.contracts import Batch, CondgenError, limited
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
+from condgen.data.batches.labels import LabelBatches
 from condgen.data.batches.order import held_out
 from condgen.data.configs import ImageData
-from condgen.data.datasets.labels import LabelBatches, LabelledImages
+from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation.autoencoder import bound
 from condgen.metrics.image_quality import psnr
 from condgen.nn.specs import ImageSpec
@@ -92,7 +93,7 @@ class AutoencoderTask(SingleStageTask):
 
     def batches(self) -> Callable[[int], Batch]:
         c = self.config
-        return LabelBatches(self.data, c.fit.batch, c.seed, 0, False, distributed.rank(), distributed.world())
+        return LabelBatches(self.data, c.fit.batch, c.seed, **distributed.process())
 
     def model(self, trained: nn.Module, about: dict[str, Any]) -> LatentModel:
         return LatentModel(trained.net, about)

@@ -18,9 +18,10 @@ from torch import nn
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, limited
 from condgen.data.attributes import LABEL
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
+from condgen.data.batches.labels import LabelBatches
 from condgen.data.configs import LabelData
-from condgen.data.datasets.labels import LabelBatches, LabelledImages
+from condgen.data.datasets.labels import LabelledImages
 from condgen.decoders import DECODERS
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.files.weights import load_part, save_part
@@ -102,8 +103,8 @@ class ClassToImageTask(SingleStageTask):
         return new_training(self.config, new_decoder(self.config, self.spec, to_float(self.data.images[:5000])))
 
     def batches(self) -> Callable[[int], Batch]:
-        c, d, process = self.config, self.config.data, (distributed.rank(), distributed.world())
-        return LabelBatches(self.data, c.fit.batch, c.seed, d.random_shift, d.random_flip, *process)
+        c, d, process = self.config, self.config.data, distributed.process()
+        return LabelBatches(self.data, c.fit.batch, c.seed, shift=d.random_shift, flip=d.random_flip, **process)
 
     def save(self, trained: nn.Module) -> None:
         save_part(trained.decoder, self.part)

@@ -14,14 +14,16 @@ from torch import nn
 
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, Encoder, limited
-from condgen.data.batches.captions import CaptionBatches, to_float
+from condgen.data.batches.base import to_float
+from condgen.data.batches.captions import CaptionBatches
 from condgen.data.batches.order import held_out
 from condgen.data.configs import CaptionData
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.datasets.labels import captioned
 from condgen.data.sources.labels import open_either, open_labelled
 from condgen.data.sources.rows import Source
-from condgen.data.streaming.stream import ShardBatches, Stream
+from condgen.data.streaming.batches import ShardBatches
+from condgen.data.streaming.stream import Stream
 from condgen.data.templates import class_captions, templates_of
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
@@ -124,14 +126,10 @@ class ClipTask(SingleStageTask):
     def open_split(self, split: str) -> CaptionedImages | Stream:
         """Captioned images as they are; labelled ones with sentences about their class."""
         c, d = self.config, self.config.data
-        labelled = c.label_column or c.templates
-        if not labelled and isinstance(open_either(d.path, d.columns(), d.filter), Source):
+        options = d.options(label_column=c.label_column)
+        if not c.label_column and not c.templates and isinstance(open_either(d.path, options), Source):
             return d.open(split)
-        data = open_labelled(
-            d.path, d.size, 3, split=split, image_column=d.image_column, label_column=c.label_column,
-            split_column=d.split_column, resize=d.resize, max_bad_fraction=d.max_bad_fraction, filter=d.filter,
-        )  # fmt: skip
-        return captioned(data, self.templates)
+        return captioned(open_labelled(d.path, d.size, 3, options.but(caption_column=""), split=split), self.templates)
 
     @cached_property
     def splits(self) -> tuple[CaptionedImages | Stream, CaptionedImages | None]:
@@ -215,13 +213,14 @@ class ClipTask(SingleStageTask):
                 clip.bias.fill_(-math.log(max(self.config.fit.batch - 1, 1)))
 
     def batches(self) -> Callable[[int], Batch]:
-        c, d, process = self.config, self.config.data, (distributed.rank(), distributed.world())
+        c, d, process = self.config, self.config.data, distributed.process()
         if not isinstance(self.data, Stream):
             tokens, negatives = self.tokenizer.encode(self.data.texts), c.clip_objective.negatives
             return CaptionBatches(
-                self.data, tokens, c.fit.batch, c.seed, negatives, d.random_shift, *process, flip=c.random_flip
+                self.data, tokens, c.fit.batch, c.seed, negatives, shift=d.random_shift, flip=c.random_flip, **process
             )
-        views = ShardBatches(self.data, self.tokenizer.encode, c.fit.batch, c.seed, d.random_shift, d.buffer, *process)
+        encode = self.tokenizer.encode
+        views = ShardBatches(self.data, encode, c.fit.batch, c.seed, d.buffer, shift=d.random_shift, **process)
         self.open_files.callback(views.close)
         return views
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from condgen import distributed
 from condgen.contracts import Batch
-from condgen.data.batches.captions import CaptionBatches, to_float
+from condgen.data.batches.base import to_float
+from condgen.data.batches.captions import CaptionBatches
 from condgen.data.embeddings.compute import digest_of, embed
 from condgen.data.embeddings.store import EmbedBatches, Embeds
 from condgen.data.streaming.stream import ShardBatches
@@ -95,8 +96,7 @@ class Embeddings:
     def prior_batches(self, batch: int) -> CaptionBatches | EmbedBatches:
         """Embeddings and tokens, without images."""
         if self.stored is not None:
-            process = {"rank": distributed.rank(), "world": distributed.world()}
-            return EmbedBatches(self.stored, batch, self.config.seed, **process)
+            return EmbedBatches(self.stored, batch, self.config.seed, **distributed.process())
         views = self.task.views(batch).without_images()
         return views.cache("image_embed", self.image_embed, "image").cache("text_embed", self.text_embed, "text")
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from condgen import distributed
 from condgen.baselines.gans import Codes, Gan, GanConfig, GanObjective, GanTraining
 from condgen.contracts import Batch, CondgenError, limited
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
+from condgen.data.batches.labels import LabelBatches
 from condgen.data.configs import ImageData
-from condgen.data.datasets.labels import LabelBatches, LabelledImages
+from condgen.data.datasets.labels import LabelledImages
 from condgen.metrics.diversity import mean_distance
 from condgen.nn.specs import ImageSpec
 from condgen.pipelines.base import to_pil
@@ -83,7 +84,7 @@ class GanTask(SingleStageTask):
 
     def batches(self) -> Callable[[int], Batch]:
         c = self.config
-        return LabelBatches(self.data, c.fit.batch, c.seed, 0, c.random_flip, distributed.rank(), distributed.world())
+        return LabelBatches(self.data, c.fit.batch, c.seed, flip=c.random_flip, **distributed.process())
 
     def model(self, trained: nn.Module, about: dict[str, Any]) -> LatentModel:
         return LatentModel(trained.gan, about, critic=trained.critic)

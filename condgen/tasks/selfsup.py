@@ -16,7 +16,7 @@ from condgen import distributed
 from condgen.contracts import Batch, CondgenError, limited
 from condgen.data.attributes import LABEL
 from condgen.data.batches.augment import DICE, Augment, augment
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.data.batches.order import held_out
 from condgen.data.batches.views import ViewBatches
 from condgen.data.configs import ImageData
@@ -114,8 +114,9 @@ class SelfsupTask(SingleStageTask):
     def batches(self) -> Callable[[int], Batch]:
         c = self.config
         noise = c.objective.noise if c.kind == "instance" else 0
-        process = (distributed.rank(), distributed.world())
-        return ViewBatches(self.data.images, c.fit.batch, c.seed, c.augment, LOOKS[c.kind], noise, *process)
+        return ViewBatches(
+            self.data.images, c.fit.batch, c.seed, c.augment, LOOKS[c.kind], noise, **distributed.process()
+        )
 
     def model(self, trained: nn.Module, about: dict[str, Any]) -> ImageEncoder:
         return ImageEncoder(trained.encoder.backbone, about)

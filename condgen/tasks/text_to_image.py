@@ -14,11 +14,13 @@ from torch import nn
 
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError
-from condgen.data.batches.captions import CaptionBatches, to_float
+from condgen.data.batches.base import to_float
+from condgen.data.batches.captions import CaptionBatches
 from condgen.data.configs import CaptionData
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.embeddings.compute import digest_of
-from condgen.data.streaming.stream import ShardBatches, Stream
+from condgen.data.streaming.batches import ShardBatches
+from condgen.data.streaming.stream import Stream
 from condgen.decoders import DECODERS
 from condgen.encoders.clip import CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
@@ -193,11 +195,11 @@ class TextToImageTask(EncoderBasedTask):
 
     def views(self, batch: int, negatives: int = 0, shift: int = 0) -> CaptionBatches | ShardBatches:
         """Batches for one stage; closes those of the stage before."""
-        seed, process = self.config.seed, (distributed.rank(), distributed.world())
+        seed, process = self.config.seed, {"shift": shift} | distributed.process()
         if not isinstance(self.data, Stream):
-            return CaptionBatches(self.data, self.tokens, batch, seed, negatives, shift, *process)
+            return CaptionBatches(self.data, self.tokens, batch, seed, negatives, **process)
         self.open_files.close()
-        views = ShardBatches(self.data, self.tokenizer.encode, batch, seed, shift, self.config.data.buffer, *process)
+        views = ShardBatches(self.data, self.tokenizer.encode, batch, seed, self.config.data.buffer, **process)
         self.open_files.callback(views.close)
         return views
 

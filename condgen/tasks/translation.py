@@ -18,8 +18,9 @@ from condgen.baselines import TRANSLATION_NETWORKS
 from condgen.baselines.translation import PairedObjective, PairedTraining, UnpairedObjective, UnpairedTraining
 from condgen.baselines.translation_nets import TranslatorConfig
 from condgen.contracts import Batch, CondgenError, CondgenWarning, limited
+from condgen.data.batches.pairs import PairBatches
 from condgen.data.configs import SidesData
-from condgen.data.datasets.pairs import PairBatches, Pairs, Unpaired
+from condgen.data.datasets.pairs import Pairs, Unpaired
 from condgen.evaluation.translation import scores_of, sheet_of
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.nn.specs import TranslationSpec
@@ -122,8 +123,8 @@ class TranslationTask(SingleStageTask):
         return new_training(self.config, *self.data.image_channels)
 
     def batches(self) -> Callable[[int], Batch]:
-        c, d, process = self.config, self.config.data, (distributed.rank(), distributed.world())
-        return PairBatches(self.data, c.fit.batch, c.seed, d.random_shift, d.random_flip, *process)
+        c, d, process = self.config, self.config.data, distributed.process()
+        return PairBatches(self.data, c.fit.batch, c.seed, shift=d.random_shift, flip=d.random_flip, **process)
 
     def model(self, trained: nn.Module, about: dict[str, Any]) -> Translator:
         nets = {name: getattr(trained, name) for name in (FORWARD, BACKWARD) if hasattr(trained, name)}

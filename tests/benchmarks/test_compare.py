@@ -93,7 +93,7 @@ def test_a_line_of_scores_says_what_the_report_says(quickly):
         device = "cpu"
 
         def generate_batch(self, wanted, seeds, **options):
-            from condgen.data.batches.captions import to_float
+            from condgen.data.batches.base import to_float
             from condgen.pipelines.base import Progress
 
             rows = [int((test.labels == train.attributes[0].encode(one["label"])).nonzero()[0][0]) for one in wanted]

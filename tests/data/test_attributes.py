@@ -8,7 +8,8 @@ import torch
 
 from condgen.contracts import CondgenError
 from condgen.data.attributes import Attribute
-from condgen.data.datasets.labels import LabelBatches, LabelledImages
+from condgen.data.batches.labels import LabelBatches
+from condgen.data.datasets.labels import LabelledImages
 
 CLOTHES = Attribute("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))
 AGE = Attribute("age", mean=40.0, sd=10.0, low=18.0, high=90.0)

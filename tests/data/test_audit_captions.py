@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
-from condgen.data.audit.captions import check
+from condgen.data.audit.check import check
+from condgen.data.options import ReadOptions
 from condgen.data.sources.captions import load_captions
-from condgen.data.sources.rows import Columns
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 GOOD = {"red.png": (255, 0, 0), "green.png": (0, 255, 0), "blue.png": (0, 0, 255)}
@@ -163,7 +163,7 @@ def test_sidecars(tmp_path):
     assert report.examples["no caption"][2] == "no.png (no no.txt beside it)"
     assert report.examples["text without an image"] == ["lone.txt"]
     with pytest.raises(CondgenError, match="no columns"):
-        check(tmp_path, Columns(caption_column="text"))
+        check(tmp_path, ReadOptions(caption_column="text"))
 
 
 def test_the_report_is_json_and_text(report_of_faults):

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from condgen.contracts import CondgenError
-from condgen.data.audit.captions import Report, check
-from condgen.data.audit.labels import LabelReport
+from condgen.data.audit.check import check
+from condgen.data.audit.report import CaptionReport, LabelReport
+from condgen.data.options import ReadOptions
 from condgen.data.sources.labels import open_labelled
-from condgen.data.sources.rows import Columns
 from tests.data.test_label_rows import SHARED, as_csv, as_parquet, needs_shared, png, red, write, zoo
 from tests.data.test_labels import noise, write_idx
 
@@ -41,7 +41,7 @@ def test_faults_are_counted_as_the_loader_counts_them(tmp_path):
     rows = [{"label": i % 3, "age": None if i == 5 else i / 7} for i in range(20)]
     rows += [{"label": None, "age": 1.5}, {"label": 9, "age": 1.5}]
     path = as_parquet(tmp_path / "x.parquet", rows, {"label": ["a", "b", "c", "d"]})
-    report = check(path, Columns(attribute_columns=("age",)))
+    report = check(path, ReadOptions(attribute_columns=("age",)))
     assert report.bad == {"no label": 1, "unusable label": 1} and not report.ok()
     assert report.examples["unusable label"] == ["21.png (label: '9', out of range)"]
     assert (report.total, report.usable) == (22, 20) and report.unknown == {"age": 1}
@@ -87,7 +87,7 @@ def test_the_sheet_shows_every_class(tmp_path):
 def test_the_sheet_of_attributes_has_a_row_for_every_value(tmp_path):
     rows = [{"wet": i % 2, "town": "uvw"[i % 3], "age": i + 0.5} for i in range(12)]
     path = as_parquet(tmp_path / "x.parquet", rows)
-    report = check(path, Columns(attribute_columns=("wet", "town", "age")), sheet=tmp_path / "s.png")
+    report = check(path, ReadOptions(attribute_columns=("wet", "town", "age")), sheet=tmp_path / "s.png")
     assert set(report.values) == {"wet", "town"} and set(report.numbers) == {"age"}
     assert Image.open(tmp_path / "s.png").height > 5 * 64
 
@@ -98,11 +98,11 @@ def captioned(folder: Path) -> Path:
 
 def test_captions_go_before_labels_unless_these_are_named(tmp_path):
     report = check(captioned(tmp_path))
-    assert isinstance(report, Report) and report.labels == ["label"]
+    assert isinstance(report, CaptionReport) and report.labels == ["label"]
     assert "  there are labels too: --label-column label looks at these" in report.lines()
-    named = check(tmp_path, Columns(label_column="label"))
+    named = check(tmp_path, ReadOptions(label_column="label"))
     assert isinstance(named, LabelReport) and list(named.values["label"]) == ["0", "1"]
-    assert isinstance(check(tmp_path, Columns(caption_column="label")), Report)
+    assert isinstance(check(tmp_path, ReadOptions(caption_column="label")), CaptionReport)
 
 
 def test_many_values_are_shown_in_part(tmp_path):

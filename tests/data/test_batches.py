@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from condgen.contracts import CondgenError
-from condgen.data.batches.captions import CaptionBatches, to_float, to_uint8
+from condgen.data.batches.base import to_float, to_uint8
+from condgen.data.batches.captions import CaptionBatches
 from condgen.data.datasets.captions import CaptionedImages, intern_captions
 from condgen.data.synthetic.scenes import scenes
 

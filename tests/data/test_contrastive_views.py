@@ -88,18 +88,18 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8
 
 
 def test_a_batch_is_the_same_whoever_draws_it():
-    whole = ViewBatches(IMAGES, 8, seed=3, how=ALL, noise=2)
-    halves = [ViewBatches(IMAGES, 8, seed=3, how=ALL, noise=2, rank=r, world=2) for r in (0, 1)]
+    whole = ViewBatches(IMAGES, 8, seed=3, augmentation=ALL, noise=2)
+    halves = [ViewBatches(IMAGES, 8, seed=3, augmentation=ALL, noise=2, rank=r, world=2) for r in (0, 1)]
     for step in (0, 2, 9, 2):
         joint, parts = whole(step), [half(step) for half in halves]
         assert joint.keys() == {"view_1", "view_2", "index", "noise"}
         for key, value in joint.items():
             torch.testing.assert_close(torch.cat([part[key] for part in parts]), value)
-    assert not torch.equal(whole(0)["view_1"], ViewBatches(IMAGES, 8, seed=4, how=ALL)(0)["view_1"])
+    assert not torch.equal(whole(0)["view_1"], ViewBatches(IMAGES, 8, seed=4, augmentation=ALL)(0)["view_1"])
 
 
 def test_every_picture_comes_once_an_epoch_under_its_number():
-    looks = ViewBatches(IMAGES, 5, seed=0, how=NOTHING, looks=1)
+    looks = ViewBatches(IMAGES, 5, seed=0, augmentation=NOTHING, views=1)
     batches = [looks(step) for step in range(4)]
     assert sorted(torch.cat([b["index"] for b in batches]).tolist()) == list(range(20))
     for b in batches:
@@ -110,4 +110,4 @@ def test_every_picture_comes_once_an_epoch_under_its_number():
 
 def test_an_uneven_split_is_refused():
     with pytest.raises(CondgenError, match="multiple of 3"):
-        ViewBatches(IMAGES, 8, seed=0, how=NOTHING, world=3)
+        ViewBatches(IMAGES, 8, seed=0, augmentation=NOTHING, world=3)

@@ -109,7 +109,8 @@ def test_a_head_that_promises_too_much_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "asked, message", [({"attribute_columns": ("colour",)}, "no factor 'colour'"), ({"filter": "x=1"}, "no table")]
+    "asked, message",
+    [({"attribute_columns": ("colour",)}, "no factor 'colour'"), ({"filter": "x=1"}, "filter cannot be chosen")],
 )
 def test_what_cannot_be_chosen_is_refused(file, asked, message):
     with pytest.raises(CondgenError, match=message):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from condgen.contracts import CondgenError
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.data.embeddings import compute
 from condgen.data.embeddings import store as embeds_module
 from condgen.data.embeddings.compute import embed
@@ -20,7 +20,8 @@ from condgen.data.embeddings.store import EmbedBatches, Embeds
 from condgen.data.sources.captions import load_captions
 from condgen.data.sources.rows import open_source
 from condgen.data.streaming import stream as stream_module
-from condgen.data.streaming.stream import ShardBatches, Stream, text_number
+from condgen.data.streaming.batches import ShardBatches
+from condgen.data.streaming.stream import Stream, text_number
 from condgen.data.synthetic.scenes import scenes
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.pipelines.text_to_image import space_of

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
-from condgen.data.sources.columns import Column, told
+from condgen.data.sources.columns import Column, cell_value
 from condgen.data.sources.labels import open_labelled
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -149,7 +149,7 @@ def test_faults_of_files_are_counted_and_too_many_are_refused(tmp_path):
 
 def test_mixed_sizes_need_a_size(tmp_path):
     write(tmp_path, {"a/1.png": red(1), "a/2.png": red(2), "b/3.png": png((3, 0, 0), size=(8, 8))})
-    with pytest.raises(CondgenError, match=r"a/1\.png is 4 x 4, b/3\.png is 8 x 8\. .*--pictures\.size 32"):
+    with pytest.raises(CondgenError, match=r"a/1\.png is 4 x 4, b/3\.png is 8 x 8\. .*--data\.size 32"):
         open_labelled(tmp_path, split="all")
     data = open_labelled(tmp_path, 6, split="all")
     assert data.images.shape == (3, 3, 6, 6) and data.images[:, 0, 3, 3].tolist() == [1, 2, 3]
@@ -157,7 +157,7 @@ def test_mixed_sizes_need_a_size(tmp_path):
 
 def test_pictures_that_are_not_square_need_a_size(tmp_path):
     write(tmp_path, {f"{name}/1.png": png((9, 0, 0), size=(8, 4)) for name in "ab"})
-    with pytest.raises(CondgenError, match=r"a/1\.png is 8 x 4, not square\. .*--pictures\.size"):
+    with pytest.raises(CondgenError, match=r"a/1\.png is 8 x 4, not square\. .*--data\.size"):
         open_labelled(tmp_path, split="all")
     assert open_labelled(tmp_path, 4, resize="pad", split="all").images[0, 1, 0, 0] == 255
 
@@ -243,7 +243,7 @@ def test_values_have_names(tmp_path):
     assert data.attributes[0].values == ("a", "c") and values_of(data) == ["a", "c"] * 3
     path = as_parquet(tmp_path / "3" / "3.parquet", rows)
     assert open_labelled(path, split="all").attributes[0].values == ("0", "2")
-    assert open_labelled(path, split="all", names=("x", "y", "z")).attributes[0].values == ("x", "z")
+    assert open_labelled(path, split="all", class_names=("x", "y", "z")).attributes[0].values == ("x", "z")
     (path.parent / "class_names.txt").write_text("one\ntwo\nthree\n")
     assert open_labelled(path, split="all").attributes[0].values == ("one", "three")
     clash = [{"label": 1, "label_name": "cat"}, {"label": 1, "label_name": "dog"}]
@@ -288,14 +288,14 @@ def test_the_faults_of_columns(tmp_path):
             open_labelled(path, split="all", **asked)
 
     refused(r"'label' holds fractions \(0\.5 at x\.parquet:1\), which are no classes", [{"label": 0.5}, {"label": 1.0}])
-    refused("'label' says nothing of any image", [{"label": None}] * 3)
-    refused(r"'label' says nothing.*first fault: x\.parquet:1: a list", [{"label": [1]}] * 3)
+    refused("'label' has no value for any image", [{"label": None}] * 3)
+    refused(r"'label' has no value.*first fault: x\.parquet:1: a list", [{"label": [1]}] * 3)
     refused(r"'label' has 40 different texts in 40 rows.*captions", [{"label": f"cat {i}"} for i in range(40)])
     ages = [{"label": i % 2, "age": "old" if i == 7 else str(i)} for i in range(80)]
     refused(r"'age' holds numbers, and 'old' at x\.parquet:8\. Leave cells empty", ages, attribute_columns=("age",))
     refused("no column 'agge'.*Did you mean 'age'", ages, attribute_columns=("agge",))
     refused("no column 'klass'", ages, label_column="klass")
-    refused(r"has the columns image, caption; name the one of the label \(train: --pictures\.label NAME, data check",
+    refused(r"has the columns image, caption; name the one of the label \(train: --data\.label_column NAME, data check",
             [{"caption": "a cat"}])  # fmt: skip
     refused("enormous", [{"label": i % 2, "n": (i - 25) * 1e306} for i in range(50)], attribute_columns=("n",))
 
@@ -321,12 +321,12 @@ def test_where_keeps_rows_and_their_values(tmp_path):
     path = as_parquet(tmp_path / "x.parquet", [row for row in rows if (row["label"], row["kind"]) != ("c", 1)])
     assert open_labelled(path, split="all", filter="kind=1").attributes[0].values == ("a", "b")
     for source in (zoo(tmp_path / "zoo"), "digits"):
-        with pytest.raises(CondgenError, match="no columns to choose"):
+        with pytest.raises(CondgenError, match="filter cannot be chosen"):
             open_labelled(source, filter="kind=1")
-        with pytest.raises(CondgenError, match="no columns to choose"):
+        with pytest.raises(CondgenError, match="label_column cannot be chosen"):
             open_labelled(source, label_column="kind")
-    with pytest.raises(CondgenError, match="have their own names"):
-        open_labelled(tmp_path / "zoo", names=("a", "b"))
+    with pytest.raises(CondgenError, match="a folder of classes, where class_names cannot be chosen"):
+        open_labelled(tmp_path / "zoo", class_names=("a", "b"))
 
 
 def test_one_file_has_one_row(tmp_path):
@@ -354,13 +354,13 @@ def test_shards_with_unlike_columns_are_refused(tmp_path):
     ],
 )  # fmt: skip
 def test_what_cells_say(cell, value):
-    assert told(cell) == value
+    assert cell_value(cell) == value
 
 
 @pytest.mark.parametrize("cell", [[1], {"a": 1}, b"a", "x" * 101, 10**400])
 def test_what_no_cell_may_be(cell):
     with pytest.raises(ValueError):
-        told(cell)
+        cell_value(cell)
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_binary_batches(tmp_path):
     (folder / "batches.meta.txt").write_text("\n".join(CIFAR) + "\n\n")
     assert values_of(open_labelled(folder)) == list(CIFAR[:6])
     assert values_of(open_labelled(folder / "data_batch_2.bin"))[0] == "cat"
-    assert open_labelled(folder, names=tuple("abcdefghij")).attributes[0].values == tuple("abcdefghij")
+    assert open_labelled(folder, class_names=tuple("abcdefghij")).attributes[0].values == tuple("abcdefghij")
 
 
 def test_the_binary_batches_of_cifar_100_have_two_labels(tmp_path):

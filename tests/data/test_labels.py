@@ -78,9 +78,16 @@ def test_grey_of_colours_is_that_of_pil():
     assert np.array_equal(coloured(coloured(colours, 1), 3), np.stack([pil] * 3))
 
 
-@pytest.mark.parametrize("asked", [{"size": -1}, {"image_channels": 2}, {"resize": "stretch"}])
-def test_what_no_picture_can_be_is_refused(asked):
-    with pytest.raises(CondgenError, match="0, 1 or 3 colours"):
+@pytest.mark.parametrize(
+    "asked, message",
+    [
+        ({"size": -1}, "0, 1 or 3 channels, got -1"),
+        ({"image_channels": 2}, "0, 1 or 3 channels, got 0 and 2"),
+        ({"resize": "stretch"}, "by 'crop' or 'pad', got 'stretch'"),
+    ],
+)
+def test_what_no_picture_can_be_is_refused(asked, message):
+    with pytest.raises(CondgenError, match=message):
         open_labelled("digits", **asked)
 
 
@@ -126,7 +133,7 @@ def test_classes_that_no_picture_has_are_left_out_of_both_splits(tmp_path):
 
 def test_names_of_classes_come_from_the_caller_or_a_file(tmp_path):
     write_idx(tmp_path, noise(3, 4, 4), np.array([0, 2, 1]))
-    assert open_labelled(tmp_path, names=("a", "b", "c")).attributes[0].values == ("a", "b", "c")
+    assert open_labelled(tmp_path, class_names=("a", "b", "c")).attributes[0].values == ("a", "b", "c")
     (tmp_path / "classes.txt").write_text("\ufeffcat\n\n dog \nEmu\n", "utf-8")
     data = open_labelled(tmp_path)
     assert [data.attributes[0].format_target(code) for code in data.targets[:, 0]] == ["cat", "Emu", "dog"]
@@ -144,12 +151,12 @@ def test_names_of_classes_come_from_the_caller_or_a_file(tmp_path):
 def test_a_label_out_of_range_names_its_picture(tmp_path):
     write_idx(tmp_path, noise(4, 4, 4), np.array([0, 1, 5, 1]))
     with pytest.raises(CondgenError, match=r"train-images.*: the label of image 2 is 5.*2 classes \(a to b\)"):
-        open_labelled(tmp_path, names=("a", "b"))
+        open_labelled(tmp_path, class_names=("a", "b"))
 
 
 def test_pictures_that_are_not_square_need_a_size(tmp_path):
     write_idx(tmp_path, noise(2, 4, 6), np.array([0, 1]))
-    with pytest.raises(CondgenError, match=r"6 x 4, not square.*--pictures\.size"):
+    with pytest.raises(CondgenError, match=r"6 x 4, not square.*--data\.size"):
         open_labelled(tmp_path)
     assert open_labelled(tmp_path, 4).images.shape == (2, 1, 4, 4)
     assert np.array_equal(open_labelled(tmp_path, 4).images[:, 0], noise(2, 4, 6)[:, :, 1:5])

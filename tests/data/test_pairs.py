@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from condgen.contracts import CondgenError
-from condgen.data.batches.captions import to_uint8
-from condgen.data.datasets.pairs import PairBatches, Pairs, Unpaired
+from condgen.data.batches.base import to_uint8
+from condgen.data.batches.pairs import PairBatches
+from condgen.data.datasets.pairs import Pairs, Unpaired
 from condgen.data.sources.pairs import Asked, open_pairs, open_unpaired
 from condgen.data.sources.sides import DRAWN, open_sides
 from condgen.data.synthetic.detector import detect
@@ -235,8 +236,8 @@ def test_pairs_stay_together_and_heaps_do_not():
 def test_the_parts_of_several_processes_are_the_batch_of_one(kind):
     data = kind(*np.random.default_rng(0).integers(0, 256, (2, 10, 1, 8, 8), np.uint8))
     for step in (0, 7):
-        whole = PairBatches(data, 6, 2, 1, True)(step)
-        parts = [PairBatches(data, 6, 2, 1, True, rank, 3)(step) for rank in range(3)]
+        whole = PairBatches(data, 6, 2, shift=1, flip=True)(step)
+        parts = [PairBatches(data, 6, 2, shift=1, flip=True, rank=rank, world=3)(step) for rank in range(3)]
         for name, value in whole.items():
             assert torch.equal(value, torch.cat([part[name] for part in parts]))
 

@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
-from condgen.data.sources import captions as sources
+from condgen.data import progress
+from condgen.data.options import ReadOptions
 from condgen.data.sources.captions import load_captions
-from condgen.data.sources.rows import Columns, hashed_split, named_split
+from condgen.data.sources.rows import hashed_split, named_split
 from condgen.data.sources.tables import clean
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -137,8 +138,8 @@ FORMS = [
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_pictures_and_captions(form, tmp_path):
-    columns = Columns(caption_column="caption, prompt") if form is csv_by_its_own_path else Columns()
-    data = load_captions(form(tmp_path / "data"), 4, split="all", columns=columns)
+    columns = ReadOptions(caption_column="caption, prompt") if form is csv_by_its_own_path else ReadOptions()
+    data = load_captions(form(tmp_path / "data"), 4, split="all", options=columns)
     assert data.images.shape == (3, 3, 4, 4) and data.size == 4 and data.images.flags.writeable
     found = {tuple(image[:, 0, 0]): own for image, own in zip(data.images, captions_of(data))}
     assert found == {COLOURS[name[:-4]]: own for name, own in CAPTIONS.items()}
@@ -263,9 +264,9 @@ def test_where_keeps_rows_by_their_columns(tmp_path):
 def test_columns_can_be_named(tmp_path):
     rows = [{"x": png(), "y": "said", "z": "train", "image": "no", "text": "no", "split": "no"}]
     path = write_parquet(tmp_path / "one.parquet", rows)
-    assert load_captions(path, 4, columns=Columns("x", "y", "z")).texts == ["said"]
+    assert load_captions(path, 4, options=ReadOptions("x", "y", split_column="z")).texts == ["said"]
     with pytest.raises(CondgenError, match="no column 'yy'"):
-        load_captions(path, 4, columns=Columns(caption_column="yy"))
+        load_captions(path, 4, options=ReadOptions(caption_column="yy"))
 
 
 def test_captions_are_cleaned():
@@ -282,7 +283,7 @@ def test_a_few_bad_rows_only_warn(tmp_path):
     path = write_parquet(tmp_path / "one.parquet", rows)
     with pytest.warns(CondgenWarning, match=r"1 of 200 rows left out: 1 corrupt image: bad\.png"):
         assert len(load_captions(path, 4, split="all")) == 199
-    with pytest.raises(CondgenError, match=r"1 of 200[\s\S]*train: --data\.max_bad_fraction SHARE"):
+    with pytest.raises(CondgenError, match=r"1 of 200[\s\S]*train: --data\.max_bad_fraction F"):
         load_captions(path, 4, split="all", max_bad_fraction=0)
 
 
@@ -329,7 +330,7 @@ def test_labels_in_the_place_of_captions_are_refused(tmp_path):
         numbers,
         "'text' looks like labels: it holds only numbers.*train: --data.caption_column text, data check: --caption-column",
     )
-    assert load_captions(numbers, 4, split="all", columns=Columns(caption_column="text")).texts == ["3"]
+    assert load_captions(numbers, 4, split="all", options=ReadOptions(caption_column="text")).texts == ["3"]
     refused(write_parquet(tmp_path / "i.parquet", [{"image": png(), "caption": 7}]), "looks like labels")
     paint(tmp_path / "classes" / "cat")
     refused(tmp_path / "classes", r"folders \(cat\), which look like labels")
@@ -357,7 +358,7 @@ def test_what_cannot_be_read_says_what_was_expected(tmp_path):
 
 def test_work_that_takes_long_shows_a_bar_on_stderr(tmp_path, monkeypatch, capsys):
     clock = iter(range(0, 10_000, 3))
-    monkeypatch.setattr(sources.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     monkeypatch.setenv("FORCE_COLOR", "1")
     load_captions(write_parquet(tmp_path / "one.parquet", many(5)), 4, split="all")
     out, err = capsys.readouterr()
@@ -384,7 +385,7 @@ def test_nouns_by_the_names_of_its_files():
 @needs_shared
 def test_emoji_on_white_by_vendor():
     path = SHARED / "emoji" / "emoji-base.parquet"
-    data = load_captions(path, 64, columns=Columns(caption_column="captions"), split="test", filter="vendor=noto")
+    data = load_captions(path, 64, options=ReadOptions(caption_column="captions"), split="test", filter="vendor=noto")
     assert 50 < len(data) < 300 and (data.captions[:, 2] >= 0).all()
     corners = data.images[:, :, 0, 0]
     assert (corners == 255).all(axis=1).mean() > 0.9, "transparent corners must be white, not black"

@@ -16,9 +16,11 @@ from condgen.contracts import CondgenError
 from condgen.data.batches.order import BlockOrder
 from condgen.data.sources.captions import load_captions
 from condgen.data.sources.rows import hashed_split, open_source
+from condgen.data.streaming import batches as batches_module
 from condgen.data.streaming import stream as stream_module
+from condgen.data.streaming.batches import ShardBatches
 from condgen.data.streaming.feeds import feed_of
-from condgen.data.streaming.stream import ShardBatches, Stream, text_number
+from condgen.data.streaming.stream import Stream, text_number
 from tests.tars import numbered, png, write_shards, write_tar
 
 N = 90
@@ -144,8 +146,8 @@ def test_windows_mix_shards(folder, views_of):
 
 def test_no_more_than_two_windows_are_held(folder, views_of, monkeypatch):
     alive = []
-    monkeypatch.setattr(stream_module, "_Held", type("Watched", (stream_module._Held,), {
-        "__init__": lambda self, *a: (alive.append(1), stream_module._Held.__mro__[1].__init__(self, *a))[1],
+    monkeypatch.setattr(batches_module, "_Held", type("Watched", (batches_module._Held,), {
+        "__init__": lambda self, *a: (alive.append(1), batches_module._Held.__mro__[1].__init__(self, *a))[1],
         "__del__": lambda self: alive.pop(),
     }))  # fmt: skip
     views = views_of(open_stream(folder))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from condgen.contracts import CondgenError
+from condgen.data.options import ReadOptions
 from condgen.data.sources.labels import find, open_labelled
 from condgen.data.sources.open_images import open_any
-from condgen.data.sources.rows import Columns
 from condgen.data.synthetic.detector import detect
 from condgen.data.synthetic.factors import FACTORS, PLACES, TRAIN, draw
 from condgen.data.synthetic.grammar import COLOURS, SHAPES
@@ -20,14 +20,14 @@ def test_pictures():
 
 
 def test_every_combination_is_there_once_and_in_one_split():
-    parts = find("scenes", Columns(attribute_columns=EVERY)).parts
+    parts = find("scenes", ReadOptions(attribute_columns=EVERY)).parts
     targets = np.concatenate([part.targets for part in parts])
     assert len(parts[0].targets) == TRAIN
     assert len(np.unique(targets, axis=0)) == len(targets) == np.prod([len(values) for values in FACTORS.values()])
 
 
 def test_factors_are_uniform_and_independent_in_what_is_trained_on():
-    targets = find("scenes", Columns(attribute_columns=EVERY)).parts[0].targets
+    targets = find("scenes", ReadOptions(attribute_columns=EVERY)).parts[0].targets
     for column, values in zip(targets.T, FACTORS.values()):
         assert np.bincount(column, minlength=len(values)) / TRAIN == pytest.approx(1 / len(values), rel=0.03)
     assert np.abs(np.corrcoef(targets.T) - np.eye(5)).max() < 0.01
@@ -67,7 +67,7 @@ def test_the_class_is_the_shape_and_the_size_is_free():
         ({"size": 8}, "from 16"),
         ({"attribute_columns": ("hue",)}, "no factor .hue.; it has shape, colour"),
         ({"label_column": "x", "attribute_columns": ("x",)}, "chosen twice"),
-        ({"filter": "x=1"}, "scenes is drawn"),
+        ({"filter": "x=1"}, "scenes is drawn scenes, where filter cannot"),
         ({"split": "val"}, "no images in the split 'val'"),
     ],
 )

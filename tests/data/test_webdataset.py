@@ -10,10 +10,11 @@ import tarfile
 import pytest
 
 from condgen.contracts import CondgenError
-from condgen.data.audit.captions import check
+from condgen.data.audit.check import check
+from condgen.data.options import ReadOptions
 from condgen.data.sources import webdataset
 from condgen.data.sources.captions import load_captions
-from condgen.data.sources.rows import Columns, hashed_split
+from condgen.data.sources.rows import hashed_split
 from condgen.data.sources.webdataset import fetch, samples, shard_files
 from tests.tars import numbered, png, write_shards, write_tar
 
@@ -107,10 +108,10 @@ def test_columns_of_the_json_can_be_chosen_and_filtered(tmp_path):
         members += [(f"{i}.png", png(i)), (f"{i}.json", json.dumps(about).encode())]
     path = write_tar(tmp_path / "x.tar", members)
     assert load_captions(path, 4, split="all").texts == [f"plain {i}" for i in range(6)]
-    chosen = load_captions(path, 4, split="all", columns=Columns(caption_column="long"), filter="even=true")
+    chosen = load_captions(path, 4, split="all", options=ReadOptions(caption_column="long"), filter="even=true")
     assert chosen.texts == [f"{word} {i}" for i in (0, 2, 4) for word in ("long", "longer")]
     with pytest.raises(CondgenError, match="Did you mean 'long'"):
-        load_captions(path, 4, columns=Columns(caption_column="lon"))
+        load_captions(path, 4, options=ReadOptions(caption_column="lon"))
 
 
 def test_tables_beside_the_shards_are_no_data(tmp_path):

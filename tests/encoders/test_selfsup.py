@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from condgen.contracts import CondgenError, HasMemory
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.encoders.selfsup import METHODS, InstanceTraining, MoCoTraining, SelfsupObjective
 from condgen.losses import instance_softmax
 from condgen.training.trainer import FitConfig, Trainer

@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from condgen.data.attributes import LABEL, Attribute
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.data.datasets.labels import LabelledImages
 from condgen.pipelines.text_to_image import Progress
 

@@ -10,7 +10,8 @@ import torch
 
 from condgen.contracts import CondgenError, Trainable
 from condgen.data.attributes import LABEL, Attribute
-from condgen.data.datasets.labels import LabelledImages, coded
+from condgen.data.batches.labels import condition_of
+from condgen.data.datasets.labels import LabelledImages
 from condgen.data.sources.labels import open_labelled
 from condgen.evaluation.classifier import (
     Classifier,
@@ -45,7 +46,7 @@ def test_any_size_and_both_numbers_of_colours(size, image_channels):
     training = ClassifierTraining(classifier)
     assert isinstance(training, Trainable)
     targets = np.array([[1, 0.5, 2], [math.nan, 0.1, 0], [3, math.nan, math.nan]], np.float32)
-    batch = {"image": torch.randn(3, image_channels, size, size)} | coded(targets)
+    batch = {"image": torch.randn(3, image_channels, size, size)} | condition_of(targets)
     training.loss(batch)["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in training.parameters())
     seen = predict(classifier, features_of(classifier, np.zeros((4, image_channels, size, size), np.uint8)))
@@ -61,9 +62,9 @@ def test_a_label_that_is_missing_teaches_nothing():
     logits = classifier.logits(classifier.features(images))
     first = torch.nn.functional.cross_entropy(logits[0][:3], torch.tensor([1, 2, 3]))
     second = torch.nn.functional.cross_entropy(logits[1][[0, 2]], torch.tensor([0, 1]))
-    found = training.loss({"image": images} | coded(targets))
+    found = training.loss({"image": images} | condition_of(targets))
     assert found["loss"].item() == pytest.approx((first + second).item(), rel=1e-5)
-    none = training.loss({"image": images} | coded(np.full((4, 2), np.nan, np.float32)))
+    none = training.loss({"image": images} | condition_of(np.full((4, 2), np.nan, np.float32)))
     assert none["loss"].item() == 0 and none["accuracy"].item() == 0
 
 

@@ -15,7 +15,7 @@ from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig
 from condgen.baselines.gans import Gan, GanConfig, GanCritic
 from condgen.baselines.pca import PrincipalComponents
 from condgen.contracts import CondgenError
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.decoders.cgan import CganObjective, CganTraining
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.encoders.backbones import Backbone, BackboneConfig

@@ -8,7 +8,7 @@ import torch
 
 from condgen.baselines.gans import Codes, GanConfig
 from condgen.contracts import CondgenError
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation.classifier import ClassifierFitConfig
 from condgen.evaluation.options import SampleOptions

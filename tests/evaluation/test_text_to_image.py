@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from condgen.contracts import CondgenError
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.data.synthetic.grammar import parse, relation_of
 from condgen.data.synthetic.scenes import draw_scenes, render, scenes
 from condgen.evaluation import evaluate, markdown

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen.data.attributes import Attribute
-from condgen.data.batches.captions import to_uint8
+from condgen.data.batches.base import to_uint8
 from condgen.data.datasets.labels import LabelledImages
 
 SIZE, LATENT = 4, 3

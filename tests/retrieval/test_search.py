@@ -18,13 +18,13 @@ from PIL import Image
 import condgen as package
 from condgen.cli.search import write_sheet
 from condgen.contracts import CondgenError, CondgenWarning
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.data.sources.images import fit, open_image
 from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.nn.specs import EncoderSpec
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.retrieval.gallery import Gallery
-from condgen.retrieval.search import Finder, Words, encode, encoder_of, search
+from condgen.retrieval.search import Finder, TextQuery, encode, encoder_of, search
 from condgen.retrieval.vectors import Vectors
 from tests.tars import write_tar
 from tests.test_errors import refused
@@ -143,7 +143,7 @@ def test_words_may_be_called_like_a_picture(encoder, tmp_path, monkeypatch):
     monkeypatch.chdir(home)
     assert search(encoder, home, "00-red.png")[0].kind == "image"
     with pytest.warns(CondgenWarning, match="never saw these words: 00, png"):
-        assert search(encoder, home, Words("00-red.png"))[0].kind == "text"
+        assert search(encoder, home, TextQuery("00-red.png"))[0].kind == "text"
     with pytest.warns(CondgenWarning, match="never saw these words: png"):
         assert search(encoder, home, "a red.png")[0].kind == "text"
     with pytest.raises(CondgenError, match="is not there"):

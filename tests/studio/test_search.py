@@ -12,7 +12,7 @@ from PIL import Image
 
 from condgen.contracts import CondgenError
 from condgen.retrieval.gallery import Gallery
-from condgen.retrieval.search import Finder, Words, encoder_of
+from condgen.retrieval.search import Finder, TextQuery, encoder_of
 from condgen.studio import serve
 from condgen.studio.search import MAX_IMAGES, check
 from tests.retrieval.test_search import folder_of, pictures_only
@@ -103,7 +103,7 @@ def test_a_path_is_no_way_to_the_files_of_the_server(client, address, home):
 def test_the_gate(home):
     finder, eyes = Finder(encoder_of(tiny_model()), Gallery(home)), Finder(pictures_only(), Gallery(home))
     query, n = check(finder, "  00-red.png ", None, 3.0)
-    assert isinstance(query, Words) and query == "00-red.png" and n == 3
+    assert isinstance(query, TextQuery) and query == "00-red.png" and n == 3
     for bad in ((None, None, 1), (5, None, 1), ("a dog", None, "3"), ("a dog", None, True), ("", {"path": "x"}, 1)):
         with pytest.raises(CondgenError):
             check(finder, *bad)

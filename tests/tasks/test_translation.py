@@ -21,7 +21,7 @@ from condgen.baselines.translation import (
 )
 from condgen.baselines.translation_nets import PatchCritic, TranslatorConfig, patch_halvings
 from condgen.contracts import CondgenError
-from condgen.data.batches.captions import to_float, to_uint8
+from condgen.data.batches.base import to_float, to_uint8
 from condgen.data.datasets.pairs import Pairs, Unpaired
 from condgen.data.synthetic.pairs import squares_and_circles
 from condgen.evaluation import evaluate

@@ -8,8 +8,9 @@ import torch
 
 from condgen.data.batches.augment import Augment
 from condgen.data.batches.captions import CaptionBatches
+from condgen.data.batches.pairs import PairBatches
 from condgen.data.batches.views import ViewBatches
-from condgen.data.datasets.pairs import PairBatches, Pairs
+from condgen.data.datasets.pairs import Pairs
 from condgen.data.synthetic.scenes import scenes
 from condgen.training.trainer import COUNTERS, FitConfig, Trainer
 from tests.test_contracts import PICTURES as FEW
@@ -34,7 +35,7 @@ def fresh_fit(cls, optimiser):
     if cls.__module__.endswith("translation"):
         sides = np.random.default_rng(0).integers(0, 256, (2, PICTURES, 3, 16, 16), np.uint8)
         torch.manual_seed(5)
-        return Trainer(make(cls, model), PairBatches(Pairs(*sides), BATCH, 5, 1, True), config, seed=5)
+        return Trainer(make(cls, model), PairBatches(Pairs(*sides), BATCH, 5, shift=1, flip=True), config, seed=5)
     data = scenes(PICTURES, 0, model.size, negatives="seen")
     views = CaptionBatches(data, model.tokenizer.encode(data.texts), BATCH, seed=5, negatives=2, shift=1)
     for name, rows, per in (

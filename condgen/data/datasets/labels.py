@@ -1,4 +1,4 @@
-"""Labelled images in memory. Sources fill it, `LabelBatches` draws batches from it."""
+"""Labelled images in memory."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
-from condgen.contracts import Batch, CondgenError
+from condgen.contracts import CondgenError
 from condgen.data.attributes import LABEL, Attribute
-from condgen.data.batches.captions import shifted, to_float
-from condgen.data.batches.order import Shuffled
 from condgen.data.datasets.captions import CaptionedImages, intern_captions
 from condgen.data.templates import class_captions
-from condgen.distributed import split
 
 
 @dataclass
@@ -88,57 +84,3 @@ def captioned(data: LabelledImages, templates: Sequence[str]) -> CaptionedImages
     known = ~np.isnan(data.targets[:, [attribute.name for attribute in data.attributes].index(LABEL)])
     labels, images = data.labels[known], np.repeat(data.images[known], 3 // data.image_channels, axis=1)
     return CaptionedImages(images, texts, index[labels], None, data.name, labels, tuple(label.values))
-
-
-class LabelBatches:
-    """Draws batch k: every image once an epoch in a seeded order. Batch k of a seed is always the same.
-
-    A batch holds `image` (B, C, S, S) in [-1, 1], `targets` float (B, A), 0 where nothing is known, and `has_targets`
-    bool (B, A).
-
-    Args:
-        data: the images.
-        batch: images in a batch, over all processes.
-        seed: fixes the order and what follows.
-        shift: largest random shift in pixels, the border repeated.
-        flip: mirror every second image, left to right.
-        rank, world: this process and how many there are; each takes its own part of every batch.
-
-    Raises:
-        CondgenError: the batch cannot be split evenly.
-    """
-
-    def __init__(
-        self,
-        data: LabelledImages,
-        batch: int,
-        seed: int,
-        shift: int = 0,
-        flip: bool = False,
-        rank: int = 0,
-        world: int = 1,
-    ):
-        self.data, self.batch, self.seed, self.shift, self.flip = data, batch, seed, shift, flip
-        self.own = split(batch, rank, world)
-        self.order = Shuffled(len(data), seed)
-
-    def __call__(self, step: int) -> Batch:
-        """Batch `step`, counted from 0."""
-        rng = np.random.default_rng((self.seed, step, 0))  # draws for the whole batch, however it is split
-        rows = self.order.rows(step * self.batch, self.batch)[self.own]
-        images = self.data.images[rows]
-        if self.shift:
-            images = shifted(images, self.shift, rng.integers(0, 2 * self.shift + 1, (self.batch, 2))[self.own])
-        if self.flip:
-            mirrored = rng.random(self.batch)[self.own] < 0.5
-            images = np.where(mirrored[:, None, None, None], images[..., ::-1], images)
-        return {"image": to_float(images)} | coded(self.data.targets[rows])
-
-
-def coded(targets: np.ndarray) -> Batch:
-    """Rows of codes as a condition: `targets`, 0 where nothing is known, and `has_targets`."""
-    known = ~np.isnan(targets)
-    return {
-        "targets": torch.from_numpy(np.where(known, targets, 0).astype(np.float32)),
-        "has_targets": torch.from_numpy(known),
-    }

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator
-from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -13,11 +11,12 @@ import numpy as np
 import torch
 
 from condgen.contracts import CondgenError, Encoder, ProgressCallback
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.datasets.labels import LabelledImages
 from condgen.data.datasets.pairs import Unpaired
 from condgen.data.embeddings.store import UNIT, About, Embeds, Unit, Writer
+from condgen.data.progress import Clock
 from condgen.data.streaming.stream import Sample, Stream, text_number
 from condgen.encoders.interop.load import open_encoder, reads_size
 from condgen.encoders.tokenizer import Tokenizer
@@ -92,27 +91,6 @@ def embed(
             clock.add(len(some))
         writer.write(part, units)
     return writer.finish(len(parts))
-
-
-class Clock:
-    """Reports every few seconds how many of `total` images are done and the remaining time; `total` may be a guess."""
-
-    def __init__(self, progress: ProgressCallback, total: float, done: float = 0):
-        self.progress, self.total, self.done, self.before = progress, total, done, done
-        self.began = self.last_report = time.monotonic()
-
-    def add(self, images: int, message: str = "", cost: float = 1) -> None:
-        """So many images more, each of which counts `cost` times; by default the message is their number."""
-        self.done += cost * images
-        now = time.monotonic()
-        if now - self.last_report > 3:
-            self.last_report = now
-            if self.done > self.total:
-                self.progress(0.0, message or f"{self.done:,} images")
-                return
-            left = timedelta(seconds=round((now - self.began) / (self.done - self.before) * (self.total - self.done)))
-            message = message or f"{self.done:,} of {self.total:,} images"
-            self.progress(self.done / self.total, f"{message}, {left} left")
 
 
 @torch.inference_mode()

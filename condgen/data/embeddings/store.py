@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from condgen.contracts import Batch, CondgenError
+from condgen.data.batches.base import Batches
 from condgen.data.batches.order import BlockOrder, Window
-from condgen.distributed import split
 from condgen.files import renamed
 from condgen.files.weights import config_from, read_json, write_json
 
@@ -245,29 +246,25 @@ class Embeds:
         return Unit(image_embed, torch.where(captions < 0, -1, captions - low), text_embed, tokens, text_id)
 
 
-class EmbedBatches:
-    """Draws batch k for a prior: every image once an epoch, with one of its captions; no image is opened.
+class EmbedBatches(Batches):
+    """Embeddings for a prior: of every image, with one of its captions; no image is opened.
 
     A batch holds `image_embed` and `text_embed` (B, D), `tokens` (B, L), `text_id` (B,), `true_ids` (B, C), and `row`
     (B,), the numbers of the images.
 
     Args:
-        embeds: where from.
-        batch: images in a batch, over all processes.
-        seed: fixes order and choice of captions.
+        embeds: the embeddings.
         buffer: images to shuffle among, see `order.BlockOrder`.
-        rank, world: this process and how many there are; each gives its own part of every batch.
+        batch, seed, options: see `Batches`.
     """
 
-    def __init__(self, embeds: Embeds, batch: int, seed: int, buffer: int = 8192, rank: int = 0, world: int = 1):
-        self.embeds, self.batch, self.seed, self.own = embeds, batch, seed, split(batch, rank, world)
-        self.order = BlockOrder(embeds.counts, buffer, seed)
+    def __init__(self, embeds: Embeds, batch: int, seed: int, buffer: int = 8192, **options: Any):
+        super().__init__(BlockOrder(embeds.counts, buffer, seed), batch, seed, **options)
+        self.embeds = embeds
 
-    def __call__(self, step: int) -> Batch:
-        """Batch `step`, counted from 0."""
-        draw = torch.from_numpy(np.random.default_rng((self.seed, step, 0)).random(self.batch)[self.own])
-        first, about = step * self.batch + self.own.start, self.embeds.about
-        windows = self.order.windows(first, len(draw))
+    def draw(self, step: int, rng: np.random.Generator) -> Batch:
+        draw = torch.from_numpy(rng.random(self.batch)[self.part])
+        about, windows = self.embeds.about, self.order.windows(step * self.batch + self.part.start, len(draw))
         rows = torch.from_numpy(np.concatenate([self._rows(window, places) for window, places in windows]))
         out = {
             "row": rows,

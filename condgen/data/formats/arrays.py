@@ -6,14 +6,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, short
 from condgen.data.attributes import LABEL, Attribute
-from condgen.data.sources.captions import progress
+from condgen.data.options import ReadOptions, Resize
+from condgen.data.progress import progress
 from condgen.data.sources.images import fit
 from condgen.data.sources.rows import hashed_split, in_split, split_name
 from condgen.data.sources.tables import clean
@@ -138,9 +138,12 @@ class Arrays:
             if own is not images:
                 images[done : done + len(own)] = own
             done += len(own)
-        stored = np.concatenate([part.targets[rows] for part, rows in chosen])
-        targets = [np.searchsorted(self._used(i), column) for i, column in enumerate(stored.T)]
-        return images, np.stack(targets, axis=1).astype(np.float32)
+        return images, self.encode(np.concatenate([part.targets[rows] for part, rows in chosen]))
+
+    def encode(self, stored: np.ndarray) -> np.ndarray:
+        """Targets as a part stores them, int64 (N, A), as `attributes` counts them, float32 (N, A)."""
+        columns = [np.searchsorted(self._used(i), column) for i, column in enumerate(stored.T)]
+        return np.stack(columns, axis=1).astype(np.float32)
 
 
 def _size(images: np.ndarray) -> str:
@@ -163,37 +166,37 @@ def names_beside(folder: Path, files: Sequence[str] = NAMES_BESIDE) -> tuple[str
     return checked_names(names, str(found))
 
 
-def checked_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+def checked_names(names: Sequence[str], source: str) -> tuple[str, ...]:
     """The names of classes, or `CondgenError` when two are the same, or one is longer than a name is."""
     if long := [name for name in names if len(name) > LONG]:
-        raise CondgenError(f"{where} names {short(long[0])}, {len(long[0])} letters long. A class has at most {LONG}.")
+        raise CondgenError(f"{source} names {short(long[0])}, {len(long[0])} letters long. A class has at most {LONG}.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise CondgenError(f"{where} names {short(twice[0])} twice. Every class needs a name of its own.")
+        raise CondgenError(f"{source} names {short(twice[0])} twice. Every class needs a name of its own.")
     return tuple(names)
 
 
-def choose(where: str, factors: Sequence[str], label: str, attributes: Sequence[str], usual: str) -> dict[str, str]:
-    """Which of many factors are told: the name that each has then -> the factor, the class first.
+def choose(source: str, factors: Sequence[str], options: ReadOptions, usual: str) -> dict[str, str]:
+    """Which factors of the data become attributes: name of the attribute -> factor, the class first.
 
     Args:
-        where: names the data in messages.
+        source: name of the data in messages.
         factors: those there are.
-        label: the one that is the class; where nothing at all is chosen it is `usual`.
-        attributes: further ones.
+        options: `label_column` is the class, `attribute_columns` are further attributes.
+        usual: the class, where nothing is chosen.
 
     Raises:
         CondgenError: there is no such factor, or one is chosen twice.
     """
-    label = label or ("" if attributes else usual)
-    chosen = [*filter(None, [label]), *attributes]
+    label = options.label_column or ("" if options.attribute_columns else usual)
+    chosen = [*([label] if label else []), *options.attribute_columns]
     if unknown := [name for name in chosen if name not in factors]:
-        raise CondgenError(f"{where} has no factor {short(unknown[0])}; it has {', '.join(factors)}.")
+        raise CondgenError(f"{source} has no factor {short(unknown[0])}; it has {', '.join(factors)}.")
     if twice := [name for name in chosen if chosen.count(name) > 1]:
-        raise CondgenError(f"The factor {twice[0]} of {where} is chosen twice.")
+        raise CondgenError(f"The factor {twice[0]} of {source} is chosen twice.")
     return {LABEL if name == label else name: name for name in chosen}
 
 
-def squared(images: np.ndarray, size: int, resize: Literal["crop", "pad"], where: str) -> np.ndarray:
+def squared(images: np.ndarray, size: int, resize: Resize, source: str) -> np.ndarray:
     """uint8 (N, C, H, W) -> (N, C, S, S): as `images.fit`, Lanczos; S = H = W where `size` is 0.
 
     Raises:
@@ -201,7 +204,7 @@ def squared(images: np.ndarray, size: int, resize: Literal["crop", "pad"], where
     """
     n, channels, height, width = images.shape
     if not size and height != width:
-        raise CondgenError(f"The images of {where} are {width} x {height}, not square. {ASK_SIZE}")
+        raise CondgenError(f"The images of {source} are {width} x {height}, not square. {ASK_SIZE}")
     size = size or height
     if height == width == size:
         return images
@@ -212,7 +215,7 @@ def squared(images: np.ndarray, size: int, resize: Literal["crop", "pad"], where
     return fitted
 
 
-ASK_SIZE = "Say the size that they shall have, for example --data.size 32."
+ASK_SIZE = "Choose their size, for example --data.size 32."
 
 
 def coloured(images: np.ndarray, image_channels: int) -> np.ndarray:

@@ -13,6 +13,8 @@ import numpy as np
 from condgen.contracts import CondgenError
 from condgen.data.attributes import LABEL
 from condgen.data.formats.arrays import NAMES_BESIDE, Arrays, Part, names_beside
+from condgen.data.formats.registry import LabelledFormat
+from condgen.data.options import ReadOptions
 from condgen.data.sources.rows import named_split
 
 PIXELS = 3 * 32 * 32
@@ -24,23 +26,26 @@ LABELS = {
 BINARY = "the binary version (cifar-10-batches-bin, cifar-100-binary) or parquet"
 
 
-def open_cifar(path: Path, names: tuple[str, ...] = ()) -> Arrays:
+def open_cifar(word: str, options: ReadOptions, size: int = 0) -> Arrays:
     """The .bin files of a folder, or one of them. Names with `test` are test, `train` and `data_batch` are train.
 
     Args:
-        path: a folder, or one file.
-        names: names of the classes; else the file that CIFAR brings along tells them.
+        word: path of a folder, or of one file.
+        options: may name the classes; else the file that comes with CIFAR names them.
 
     Raises:
         CondgenError: sizes that are no whole number of records, both kinds in one folder, labels out of range.
     """
+    path = Path(word).expanduser()
     folder, files = (path, bin_files(path)) if path.is_dir() else (path.parent, [path])
     kinds = {file: _label_bytes(file) for file in files}
     if len(set(kinds.values())) > 1:
         raise CondgenError(f"{path} has batches of CIFAR-10 and of CIFAR-100. Give them a folder each.")
     count = kinds[files[0]]
     told = {
-        column: (names if column == LABEL else ()) or names_beside(folder, beside) or tuple(map(str, range(levels)))
+        column: (options.class_names if column == LABEL else ())
+        or names_beside(folder, beside)
+        or tuple(map(str, range(levels)))
         for column, (levels, beside) in LABELS[count].items()
     }
     parts = tuple(Part(file.name, _split(file), _codes(file, count), partial(_images, file, count)) for file in files)
@@ -91,3 +96,11 @@ def _is_pickle(file: Path) -> bool:
     with file.open("rb") as opened:
         head = opened.read(2)
     return len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= 5
+
+
+def _matches(word: str, options: ReadOptions) -> bool:
+    path = Path(word).expanduser()
+    return path.suffix.lower() == ".bin" if path.is_file() else path.is_dir() and bool(bin_files(path))
+
+
+FORMAT = LabelledFormat("CIFAR's binary batches", _matches, open_cifar, ("class_names",))

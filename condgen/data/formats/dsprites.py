@@ -22,7 +22,9 @@ import numpy as np
 
 from condgen.contracts import CondgenError
 from condgen.data.formats.arrays import Arrays, Part, choose
-from condgen.data.sources.tables import MAX_UNPACKED
+from condgen.data.formats.parquet import MAX_UNPACKED
+from condgen.data.formats.registry import LabelledFormat
+from condgen.data.options import ReadOptions
 
 IMAGES, LEVELS = "imgs", "latents_classes"
 COLUMNS = ("colour", "shape", "scale", "orientation", "x", "y")
@@ -35,18 +37,19 @@ CHUNK = 4096
 """Images that are unpacked at a time."""
 
 
-def open_dsprites(path: Path, label: str = "", attributes: tuple[str, ...] = ()) -> Arrays:
+def open_dsprites(word: str, options: ReadOptions, size: int = 0) -> Arrays:
     """The images, found but not read. A factor that never changes, such as the colour, is left out.
 
     Args:
-        path: the .npz file.
-        label, attributes: see `arrays.choose`; the class is the shape where nothing is chosen.
+        word: path of the .npz file.
+        options: the columns are factors, see `arrays.choose`; the class is the shape where nothing is chosen.
 
     Raises:
         CondgenError: another kind of file, a damaged one, or no such factor.
     """
+    path = Path(word).expanduser()
     targets, varied = _factors(path)
-    columns = choose(str(path), tuple(varied), label, attributes, "shape" if "shape" in varied else next(iter(varied)))
+    columns = choose(str(path), tuple(varied), options, "shape" if "shape" in varied else next(iter(varied)))
     chosen = [varied[name] for name in columns.values()]
     named = [name == "shape" and set(np.unique(targets[:, varied[name]])) <= {0, 1, 2} for name in columns.values()]
     told = tuple(SHAPES if own else () for own in named)
@@ -57,16 +60,6 @@ def open_dsprites(path: Path, label: str = "", attributes: tuple[str, ...] = ())
         for split, rows in (("train", np.sort(order[cut:])), ("test", np.sort(order[:cut])))
     )
     return Arrays(str(path), path.stem, "dsprites", tuple(columns), told, parts)
-
-
-def factors_of(path: Path) -> tuple[str, ...]:
-    """The names of the factors that vary; errors as of `open_dsprites`."""
-    return tuple(_factors(path)[1])
-
-
-def is_npz(word: str) -> bool:
-    """Whether it is the path of such a file."""
-    return word.lower().endswith(".npz") and Path(word).expanduser().is_file()
 
 
 def _factors(path: Path) -> tuple[np.ndarray, dict[str, int]]:
@@ -121,3 +114,12 @@ def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...],
         raise CondgenError(f"{path} has no array {name} as dSprites has it: imgs and latents_classes.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CondgenError(f"{path}: {name} cannot be read ({error}). It should be dSprites as published.") from None
+
+
+FORMAT = LabelledFormat(
+    "a file of dSprites",
+    lambda word, options: word.lower().endswith(".npz") and Path(word).expanduser().is_file(),
+    open_dsprites,
+    ("label_column", "attribute_columns"),
+    lambda word: tuple(_factors(Path(word).expanduser())[1]),
+)

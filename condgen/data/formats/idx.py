@@ -20,8 +20,10 @@ import numpy as np
 from condgen.contracts import MAX_PIXELS, CondgenError
 from condgen.data.attributes import LABEL
 from condgen.data.formats.arrays import Arrays, Part, names_beside
+from condgen.data.formats.parquet import MAX_RATIO, MAX_UNPACKED
+from condgen.data.formats.registry import LabelledFormat
+from condgen.data.options import ReadOptions
 from condgen.data.sources.rows import is_idx
-from condgen.data.sources.tables import MAX_RATIO, MAX_UNPACKED
 
 FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -94,18 +96,19 @@ def _cut(path: Path, found: int, total: int) -> CondgenError:
     return CondgenError(f"{path} should hold {total:,} bytes after its header, and holds {there}. Copy it again.")
 
 
-def open_idx(path: Path, names: tuple[str, ...] = ()) -> Arrays:
+def open_idx(word: str, options: ReadOptions, size: int = 0) -> Arrays:
     """The idx files of a folder, or those that belong to one file: images and labels, of train and test.
 
     Splits are told by the names (`train-images-idx3-ubyte.gz`, `t10k-labels-idx1-ubyte`), else by a hash.
 
     Args:
-        path: a folder, or one of the files.
-        names: names of the classes; else a file beside tells them, or they are known by the labels' checksum.
+        word: path of a folder, or of one of the files.
+        options: may name the classes; else a file beside the data names them, or the checksum of the labels is known.
 
     Raises:
         CondgenError: labels that are missing, unlike counts, several sets in one folder, or a damaged file.
     """
+    path = Path(word).expanduser()
     folder = path if path.is_dir() else path.parent
     files = idx_files(folder)
     if path.is_dir():
@@ -119,7 +122,7 @@ def open_idx(path: Path, names: tuple[str, ...] = ()) -> Arrays:
     parts = [_part(file, files) for file in _once(images)]
     if not parts:
         raise CondgenError(f"{path} has labels and no images beside them (train-images-idx3-ubyte, .gz or not).")
-    names = names or names_beside(folder) or _known(parts)
+    names = options.class_names or names_beside(folder) or _known(parts)
     name = folder.resolve().name
     return Arrays(str(path), name, "idx", (LABEL,), (names,), tuple(parts))
 
@@ -178,3 +181,11 @@ def _known(parts: list[Part]) -> tuple[str, ...]:
     """The names of classes of data that is known by its labels."""
     sums = (hashlib.sha256(part.targets.astype(np.uint8).tobytes()).hexdigest() for part in parts)
     return next((KNOWN[one] for one in sums if one in KNOWN), ())
+
+
+def _matches(word: str, options: ReadOptions) -> bool:
+    path = Path(word).expanduser()
+    return is_idx(path) or "idx" in path.name if path.is_file() else path.is_dir() and bool(idx_files(path))
+
+
+FORMAT = LabelledFormat("idx files", _matches, open_idx, ("class_names",))

@@ -9,6 +9,8 @@ import numpy as np
 from condgen.contracts import CondgenError
 from condgen.data.attributes import LABEL
 from condgen.data.formats.arrays import Arrays, Part
+from condgen.data.formats.registry import LabelledFormat
+from condgen.data.options import ReadOptions
 from condgen.data.sources.tables import clean
 from condgen.data.sources.webdataset import cache_folder
 
@@ -20,7 +22,7 @@ KINDS = ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100")
 """What is taken from torchvision, all with train and test in memory."""
 
 
-def open_digits(names: tuple[str, ...] = ()) -> Arrays:
+def open_digits(word: str, options: ReadOptions, size: int = 0) -> Arrays:
     """Scikit-learn's digits; a hash of the number of the image puts 20 % in test.
 
     References: Optical Recognition of Handwritten Digits (Alpaydin, Kaynak, 1998), the UCI repository.
@@ -35,10 +37,10 @@ def open_digits(names: tuple[str, ...] = ()) -> Arrays:
     data = load_digits()
     images = np.round(data.images * (255 / 16)).astype(np.uint8)[:, None]
     part = Part(DIGITS, "", data.target.astype(np.int64)[:, None], lambda: images)
-    return Arrays(DIGITS, DIGITS, DIGITS, (LABEL,), (names,), (part,), test=20)
+    return Arrays(DIGITS, DIGITS, DIGITS, (LABEL,), (options.class_names,), (part,), test=20)
 
 
-def open_torchvision(word: str, names: tuple[str, ...] = ()) -> Arrays:
+def open_torchvision(word: str, options: ReadOptions, size: int = 0) -> Arrays:
     """`torchvision:CIFAR10`: downloaded and verified by torchvision, once, into condgen's cache.
 
     Raises:
@@ -59,7 +61,7 @@ def open_torchvision(word: str, names: tuple[str, ...] = ()) -> Arrays:
         ]
     except (OSError, RuntimeError) as error:  # what torchvision says where there is no network, or another checksum
         raise _offline(word, error, home) from None
-    classes = names or tuple(clean(str(name)) for name in both[0][1].classes)
+    classes = options.class_names or tuple(clean(str(name)) for name in both[0][1].classes)
     parts = [Part(split, split, np.asarray(data.targets, np.int64)[:, None], _pixels(data)) for split, data in both]
     return Arrays(word, kind, "torchvision", (LABEL,), (classes,), tuple(parts))
 
@@ -100,3 +102,11 @@ def fetch_hub(word: str) -> Path:
         if any(Path(folder).rglob("*.parquet")):
             return Path(folder)
     raise CondgenError(f"{word} has no parquet files. Download the data set, and give its folder.")
+
+
+DIGITS_FORMAT = LabelledFormat(
+    "scikit-learn's digits", lambda word, options: word == DIGITS, open_digits, ("class_names",)
+)
+TORCHVISION_FORMAT = LabelledFormat(
+    "a data set of torchvision", lambda word, options: word.startswith(TORCHVISION), open_torchvision, ("class_names",)
+)

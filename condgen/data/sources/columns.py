@@ -1,14 +1,13 @@
-"""What the columns of a table say of images: cells become attributes, and codes.
+"""Columns of a table as attributes: their cells become targets.
 
-    label                          every value is a class; numbers in their order, text in the order of the alphabet
-    0/1, true/false, at most 32    values, called by their numbers (true is 1)
+    label                          every value is a class; numbers in their order, text in alphabetical order
+    0/1, true/false, at most 32    values, named by their numbers (true is 1)
     different whole numbers
-    other numbers                  a real attribute, standardised
+    other numbers                  a real number, standardised
     text                           values
 
-Values may have names: those of the column NAME_name beside NAME, those that the features of a parquet file tell, or
-those that the caller gives. Empty cells, NaN, NA, N/A and null are gaps: nothing is known there. A label has no gaps;
-a row without one cannot be used.
+Values may have names: those of the column NAME_name beside NAME, those in the features of a parquet file, or those that
+the caller gives. Empty cells, NaN, NA, N/A and null are unknown. A row without a label cannot be used.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ from condgen.text import printable
 FEW = 32
 """So many different whole numbers are values; more are a real number."""
 MANY = 1000
-"""So many different texts are no attribute."""
-GAPS = frozenset({"", "nan", "na", "n/a", "null"})
+"""More different texts than this are no attribute."""
+UNKNOWN = frozenset({"", "nan", "na", "n/a", "null"})
 
 
-def told(cell: object) -> str | None:
-    """A cell as a text that is the same for the same value: 3, 3.0 and "3" are "3", true is "1"; None is a gap.
+def cell_value(cell: object) -> str | None:
+    """A cell as a text that is the same for the same value: 3, 3.0 and "3" are "3", true is "1"; None is unknown.
 
     Raises:
-        ValueError: a list, a dict, bytes or a long text, which are nobody's class or attribute.
+        ValueError: a list, a dict, bytes or a long text, which can be no class and no attribute.
     """
     if cell is None:
         return None
@@ -53,14 +52,14 @@ def told(cell: object) -> str | None:
     text = clean(cell) if len(cell) < 10 * LONG else cell
     if len(text) > LONG:
         raise ValueError(f"a text of {len(text)} letters")
-    if text.casefold() in GAPS:
+    if text.casefold() in UNKNOWN:
         return None
     number = number_of(text)
-    return text if number is None else told(number)
+    return text if number is None else cell_value(number)
 
 
 def number_of(text: str) -> float | None:
-    """The number that a text is, if it is one; "inf" is none, nor is "1_000"."""
+    """The finite number that a text is, else None; "inf" and "1_000" are none."""
     if not text.isascii() or "_" in text:
         return None
     with suppress(ValueError):
@@ -80,13 +79,13 @@ class Column:
     faults: list[str] = field(default_factory=list)
 
     def add(self, cell: object, named: object, place: str, training: bool) -> None:
-        """Adds a cell, and what the column of names beside it says.
+        """Adds a cell, and the cell of the column of names beside it.
 
         Raises:
             CondgenError: one value has two names.
         """
         try:
-            value = told(cell)
+            value = cell_value(cell)
         except ValueError as error:
             self.faults.append(f"{place}: {error}")
             return
@@ -98,20 +97,20 @@ class Column:
             if before != text:
                 raise CondgenError(f"{place}: {self.name} {value} is called {text!r}, and {before!r} elsewhere.")
 
-    def coder(self, names: tuple[str, ...], where: str) -> Coder:
-        """What the column is, as an attribute.
+    def coder(self, names: tuple[str, ...], source: str) -> Coder:
+        """The column as an attribute.
 
         Args:
-            names: of the values 0, 1, 2 ..., where something tells them.
-            where: what messages call the data.
+            names: of the values 0, 1, 2 ..., where they are known.
+            source: name of the data in messages.
 
         Raises:
-            CondgenError: no values, a label that is a fraction, numbers with texts among them, or texts of which
-                nearly every one is another.
+            CondgenError: no values, a label that is a fraction, numbers with texts among them, or texts that are nearly
+                all different.
         """
         if not self.values:
             hint = f" The first fault: {self.faults[0]}." if self.faults else ""
-            raise CondgenError(f"{where}: the column {self.name!r} says nothing of any image.{hint}")
+            raise CondgenError(f"{source}: the column {self.name!r} has no value for any image.{hint}")
         numbers = {value: number_of(value) for value in self.values}
         whole = all(number is not None and number.is_integer() for number in numbers.values())
         name = LABEL if self.label else self.name
@@ -120,21 +119,21 @@ class Column:
             if names:
                 order = [value for value in order if 0 <= int(value) < len(names)]
             called = [names[int(value)] if names else self.names.get(value, value) for value in order]
-            return _values(name, order, called, where)
+            return _values(name, order, called, source)
         if None not in numbers.values():
-            return self._real(name, numbers, where)
+            return self._real(name, numbers, source)
         if not self.label and set(map(str.casefold, self.values)) <= {"true", "false", "0", "1"}:
             both = {value: str(int(value.casefold() in ("true", "1"))) for value in self.values}
             levels = sorted(set(both.values()))
             return Coder(Attribute(name, tuple(levels)), {value: levels.index(one) for value, one in both.items()})
-        return self._texts(name, numbers, where)
+        return self._texts(name, numbers, source)
 
-    def _real(self, name: str, numbers: dict[str, float], where: str) -> Coder:
+    def _real(self, name: str, numbers: dict[str, float], source: str) -> Coder:
         if self.label:
-            odd = next(value for value, number in numbers.items() if not number.is_integer())
+            first = next(value for value, number in numbers.items() if not number.is_integer())
             raise CondgenError(
-                f"{where}: the column {self.name!r} holds fractions ({odd} at {self.values[odd][1]}), which are no "
-                "classes. Take it as an attribute, and name another column for the label."
+                f"{source}: the column {self.name!r} holds fractions ({first} at {self.values[first][1]}), which are "
+                "no classes. Take it as an attribute, and name another column for the label."
             )
         training = [(numbers[value], count) for value, (count, _) in self.values.items() if count]
         training = training or [(number, 1) for number in numbers.values()]
@@ -142,42 +141,42 @@ class Column:
         mean = sum(number * (count / n) for number, count in training)
         sd = math.sqrt(sum((number - mean) * (number - mean) * (count / n) for number, count in training))
         if not math.isfinite(sd) or not math.isfinite(mean):
-            raise CondgenError(f"{where}: the column {self.name!r} holds numbers of enormous size.")
+            raise CondgenError(f"{source}: the column {self.name!r} holds numbers of enormous size.")
         low, high = min(number for number, _ in training), max(number for number, _ in training)
         return Coder(Attribute(name, (), mean, sd or 1.0, low, high))
 
-    def _texts(self, name: str, numbers: dict[str, float | None], where: str) -> Coder:
-        count, odd = len(self.values), next(value for value, number in numbers.items() if number is None)
+    def _texts(self, name: str, numbers: dict[str, float | None], source: str) -> Coder:
+        count, text = len(self.values), next(value for value, number in numbers.items() if number is None)
         if count > FEW and any(number is not None for number in numbers.values()):
             raise CondgenError(
-                f"{where}: the column {self.name!r} holds numbers, and {short(odd)} at {self.values[odd][1]}. Leave "
+                f"{source}: the column {self.name!r} holds numbers, and {short(text)} at {self.values[text][1]}. Leave "
                 "cells empty where nothing is known."
             )
         rows = sum(seen for seen, _ in self.values.values())
         if count > FEW and (2 * count > rows or (count > MANY and not self.label)):
             raise CondgenError(
-                f"{where}: the column {self.name!r} has {count:,} different texts in {rows:,} rows of training, for "
-                f"example {short(odd)}. These look like captions or names of files, not like "
+                f"{source}: the column {self.name!r} has {count:,} different texts in {rows:,} rows of training, for "
+                f"example {short(text)}. These look like captions or names of files, not like "
                 f"{'classes' if self.label else 'an attribute'}."
             )
         order = sorted(self.values)
-        return _values(name, order, order, where)
+        return _values(name, order, order, source)
 
 
 @dataclass(frozen=True)
 class Coder:
-    """An attribute, and which of its values a cell is; `places` is empty where it is a real number."""
+    """An attribute, and the target of each value of a cell; `places` is empty where it is a real number."""
 
     attribute: Attribute
     places: dict[str, int] = field(default_factory=dict)
 
     def encode(self, cell: object) -> float:
-        """The code of a cell, NaN for a gap.
+        """The target of a cell, NaN where it is unknown.
 
         Raises:
-            ValueError: the cell is none of the values; says what it is.
+            ValueError: the cell is none of the values; the message describes it.
         """
-        value = told(cell)
+        value = cell_value(cell)
         if value is None:
             return math.nan
         if not self.attribute.values:
@@ -187,21 +186,21 @@ class Coder:
         return float(self.places[value])
 
 
-def _values(name: str, order: list[str], called: list[str], where: str) -> Coder:
+def _values(name: str, order: list[str], called: list[str], source: str) -> Coder:
     if not order:
-        raise CondgenError(f"{where}: no {name} is in the range of the names that were given.")
-    names = checked_names([printable(one) for one in called], f"{where}: the column {name!r}")
+        raise CondgenError(f"{source}: no {name} is in the range of the names that were given.")
+    names = checked_names([printable(one) for one in called], f"{source}: the column {name!r}")
     return Coder(Attribute(name, tuple(names)), {value: i for i, value in enumerate(order)})
 
 
 def names_in_schema(path: Path, columns: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Names of the values 0, 1, 2 ... of columns that Hugging Face's features in a parquet file tell (ClassLabel)."""
+    """Names of the values 0, 1, 2 ... of columns, from Hugging Face's features in a parquet file (ClassLabel)."""
     if path.suffix.lower() != ".parquet":
         return {}
     import pyarrow.parquet as pq
 
     found = {}
-    with suppress(Exception):  # whatever is in there, it is a help and no more
+    with suppress(Exception):  # the names only help; broken features are ignored
         features = json.loads(pq.read_schema(path).metadata[b"huggingface"])["info"]["features"]
         for column in columns:
             names = features.get(column, {}).get("names")

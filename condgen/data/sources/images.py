@@ -10,21 +10,18 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from condgen.contracts import MAX_PIXELS, CondgenError
+from condgen.data.options import RGB, WHITE, Resize
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ASIDE = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 """The chunks of a PNG that PIL unpacks and no image of ours needs."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-WHITE = (255, 255, 255)
-
-RGB = tuple[int, int, int]
 
 
 class ImageError(CondgenError):
@@ -105,9 +102,7 @@ def _without_texts(content: bytes) -> bytes:
     return b"".join(kept)
 
 
-def fit(
-    image: Image.Image, size: int, resize: Literal["crop", "pad"] = "crop", *, background: RGB = WHITE
-) -> np.ndarray:
+def fit(image: Image.Image, size: int, resize: Resize = "crop", *, background: RGB = WHITE) -> np.ndarray:
     """Makes an RGB image square.
 
     Args:

@@ -6,8 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +15,29 @@ from PIL import Image
 from condgen.contracts import CondgenError, CondgenWarning, listed
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.formats.arrays import names_beside
+from condgen.data.options import RGB, WHITE, ReadOptions
 from condgen.data.sources.captions import read
 from condgen.data.sources.columns import Coder, Column, names_in_schema
 from condgen.data.sources.images import SUFFIXES
-from condgen.data.sources.rows import Columns, Row, Source, files_below, named_split, open_source, split_name
+from condgen.data.sources.rows import Row, Source, files_below, named_split, open_source, split_name
 from condgen.data.sources.tables import (
     IMAGE,
     LABELS,
-    SHARDS,
-    SPLIT,
     TEXT,
     Table,
     clean,
     column_names,
+    flags,
+    image_and_split,
     matches,
-    options,
     pick,
+    records,
 )
-from condgen.data.sources.tables import records as table_records
 from condgen.text import printable
 
 NO_ATTRIBUTE = frozenset({"id", "index", "idx", "key", "name", "url", "license", "source", "md5", "sha256"})
 """Columns that are never guessed to be an attribute."""
+EXPECTED = "Expected a column of images (image, file_name) and one of labels (label, class), or attributes."
 
 
 class NothingLabelled(CondgenError):
@@ -54,49 +54,44 @@ class LabelledRows:
 
     Args:
         source: where the rows are.
-        coders: what makes codes of their cells.
+        coders: turn their cells into targets.
         empty: by attribute, names that no image has.
     """
 
     source: Source
-    coders: tuple[Coder, ...]
-    empty: dict[str, list[str]]
+    coders: tuple[Coder, ...] = ()
+    empty: dict[str, list[str]] = field(default_factory=dict)
 
-    @property
-    def path(self) -> str:
-        return str(self.source.path)
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def form(self) -> str:
-        return self.source.form
-
-    @property
-    def rule(self) -> str:
-        """What tells the split of an image."""
-        return self.source.rule
+    path = property(lambda self: str(self.source.path))
+    name = property(lambda self: self.source.name)
+    form = property(lambda self: self.source.form)
+    rule = property(lambda self: self.source.rule)
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
-        """What is known of the images; the same whatever the split."""
+        """The attributes of the images; the same for every split."""
         return tuple(coder.attribute for coder in self.coders)
 
-    def each(self, split: str) -> Iterator[tuple[Row, Image.Image | None, tuple[str, ...], np.ndarray]]:
-        """As `sources.read`, with the codes of every row, float32 (A,); a label that cannot be is a fault."""
-        for row, image, oddities in read(self.source, split):
-            targets = np.full(len(self.coders), math.nan, np.float32)
-            for i, (cell, coder) in enumerate(zip(row.cells, self.coders)):
-                what = "label" if coder.attribute.name == LABEL else "attribute"
-                try:
-                    targets[i] = coder.encode(cell)
-                except ValueError as error:
-                    row = replace(row, fault=row.fault or f"unusable {what}", detail=f"{coder.attribute.name}: {error}")
-                if what == "label" and math.isnan(targets[i]) and not row.fault:
-                    row = replace(row, fault="no label")
-            yield row, image, oddities, targets
+    def targets(self, row: Row) -> tuple[Row, np.ndarray]:
+        """The targets of a row, float32 (A,); a cell that cannot be read, or a missing label, is a fault of the row."""
+        targets = np.full(len(self.coders), math.nan, np.float32)
+        for i, (cell, coder) in enumerate(zip(row.cells, self.coders)):
+            what = "label" if coder.attribute.name == LABEL else "attribute"
+            try:
+                targets[i] = coder.encode(cell)
+            except ValueError as error:
+                row = replace(row, fault=row.fault or f"unusable {what}", detail=f"{coder.attribute.name}: {error}")
+            if what == "label" and math.isnan(targets[i]) and not row.fault:
+                row = replace(row, fault="no label")
+        return row, targets
+
+    def each(
+        self, split: str, background: RGB = WHITE
+    ) -> Iterator[tuple[Row, Image.Image | None, tuple[str, ...], np.ndarray]]:
+        """As `captions.read`, with the targets of every row."""
+        for row, image, notes in read(self.source, split, background=background):
+            row, targets = self.targets(row)
+            yield row, image, notes, targets
 
 
 # Folders of classes ---------------------------------------------------------------------------------------------------
@@ -109,7 +104,7 @@ def open_classes(path: Path) -> LabelledRows:
 
     Raises:
         NoClasses: fewer than two classes.
-        CondgenError: two with one name.
+        CondgenError: two classes with one name.
     """
     images = tuple(file for file in files_below(path) if file.suffix.lower() in SUFFIXES)
     tops = {file.relative_to(path).parts[0]: len(file.relative_to(path).parts) for file in images}
@@ -135,85 +130,70 @@ def open_classes(path: Path) -> LabelledRows:
 # Tables ---------------------------------------------------------------------------------------------------------------
 
 
-def open_table(
-    path: str | os.PathLike[str], columns: Columns, filter: str, names: tuple[str, ...], guess: bool = True
-) -> LabelledRows:
-    """Tables with a column of labels or attributes, see `cells`; reads their cells, in all splits, and no image.
+def open_table(path: str | os.PathLike[str], options: ReadOptions) -> LabelledRows:
+    """Tables with a column of labels or attributes, see `columns`; reads their cells, in all splits, and no image.
 
     Args:
         path: as for `rows.open_source`.
-        columns: those that hold what; where there is neither a label nor an attribute named, and no column that is
-            called like a label, whatever can be an attribute is one, and a warning tells which.
-        filter: keeps rows by their columns.
-        names: names of the label's values 0, 1, 2 ..., where nothing in the table tells them.
-        guess: whether attributes may be guessed.
+        options: the columns, the filter and the names of the classes. Where neither a label nor an attribute is named
+            and no column has the name of a label, every column that can be an attribute is one, with a warning, unless
+            `guess_attributes` is off.
 
     Raises:
         NothingLabelled: no column of labels, and no attributes.
-        CondgenError: no such column, tables of unlike columns, or cells that are neither classes nor attributes.
+        CondgenError: no such column, tables with different columns, or cells that are neither classes nor attributes.
     """
-    source = open_source(path, columns, filter, partial(_choose, guess=guess))
+    source = open_source(path, options, _choose)
     cells, label = source.tables[0].cells, source.tables[0].label
     if other := next((table for table in source.tables if table.cells != cells), None):
         raise CondgenError(
             f"{other.path} has the labels {listed(other.cells)}, but {source.tables[0].path} has "
-            f"{listed(cells)}. Name the columns that both have ({options('label')})."
+            f"{listed(cells)}. Name the columns that both have ({flags('label')})."
         )
-    found = [Column(name, label and i == 0) for i, name in enumerate(cells)]
+    columns = [Column(name, label and i == 0) for i, name in enumerate(cells)]
     for table in source.tables:
-        _survey(source, table, found)
-    told = names_in_schema(source.tables[0].path, cells)
-    if label and (names or cells[0] not in told):
-        told[cells[0]] = names or (() if found[0].names else names_beside(source.home))
-    guessed = not label and not columns.attribute_columns
-    coders, chosen, left = [], [], []
-    for column in found:
+        _survey(source, table, columns)
+    names = names_in_schema(source.tables[0].path, cells)
+    if label and (options.class_names or cells[0] not in names):
+        names[cells[0]] = options.class_names or (() if columns[0].names else names_beside(source.home))
+    guessed = not label and not options.attribute_columns
+    coders: dict[str, Coder] = {}
+    for column in columns:
         try:
-            coders.append(column.coder(told.get(column.name, ()), str(source.path)))
-            chosen.append(column.name)
+            coders[column.name] = column.coder(names.get(column.name, ()), str(source.path))
         except CondgenError:
             if not guessed:
                 raise
-            left.append(column.name)
     if guessed:
-        _tell_guess(source, chosen, left)
-        source = replace(source, tables=tuple(replace(table, cells=tuple(chosen)) for table in source.tables))
-    empty = {
-        coder.attribute.name: missing
-        for coder, name in zip(coders, chosen)
-        if (missing := [one for one in told.get(name, ()) if one not in coder.attribute.values])
+        _warn_of_guess(source, list(coders), [name for name in cells if name not in coders])
+        source = replace(source, tables=tuple(replace(table, cells=tuple(coders)) for table in source.tables))
+    unused = {
+        coder.attribute.name: [one for one in names.get(name, ()) if one not in coder.attribute.values]
+        for name, coder in coders.items()
     }
-    return LabelledRows(source, tuple(coders), empty)
+    return LabelledRows(source, tuple(coders.values()), {name: missing for name, missing in unused.items() if missing})
 
 
-def _choose(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...], named: str, *, guess: bool) -> Table:
-    """The table of labelled images that a file is."""
+def _choose(file: Path, options: ReadOptions, named: str) -> Table:
+    """The columns of a table of labelled images."""
     names = column_names(file)
-    there = listed(names)
-    beside = file.stem == "metadata" or file.suffix.lower() not in SHARDS
-    image = pick(columns.image_column, ("file_name", *IMAGE) if beside else IMAGE, names, "image", file)
-    split = pick(columns.split_column, SPLIT, names, "split", file)
-    label = pick(columns.label_column, LABELS, names, "label", file)
-    cells = [pick(name, (), names, "attribute", file) for name in columns.attribute_columns]
-    for column, _ in conditions:
-        pick(column, (), names, "filter", file)
+    image, split = image_and_split(file, names, options)
+    label = pick(options.label_column, LABELS, names, "label", file)
+    cells = [pick(name, (), names, "attribute", file) for name in options.attribute_columns]
     if not image:
         raise CondgenError(
-            f"{file} has the columns {there}; name the one that holds images ({options('image')}). {TABLES}"
+            f"{file} has the columns {listed(names)}; name the one that holds images ({flags('image')}). {EXPECTED}"
         )
-    if guess and not label and not cells:
+    if options.guess_attributes and not label and not cells:
         cells = [name for name in names if name not in (image, split) and _may_be_attribute(name, names)]
     if not label and not cells:
         raise NothingLabelled(
-            f"{file} has the columns {there}; name the one of the label ({options('label')}). {TABLES}"
+            f"{file} has the columns {listed(names)}; name the one of the label ({flags('label')}). {EXPECTED}"
         )
     cells = list(dict.fromkeys([label] * bool(label) + cells))
     if label and LABEL in cells[1:]:
         raise CondgenError(f"{file}: {label!r} is the label, so that the column 'label' cannot be an attribute too.")
     return Table(file, image, (), split, named, tuple(cells), bool(label))
-
-
-TABLES = "Expected a column of images (image, file_name) and one of labels (label, class), or attributes."
 
 
 def _may_be_attribute(name: str, names: list[str]) -> bool:
@@ -222,18 +202,18 @@ def _may_be_attribute(name: str, names: list[str]) -> bool:
 
 
 def _named_by(name: str, names: list[str]) -> str | None:
-    """The column whose values the column `name` names, where it is one of names: head_name names head."""
+    """The column whose values the column `name` names: head_name names head."""
     own, _, last = name.rpartition("_")
     return own if last in ("name", "names") and own in names else None
 
 
 def _survey(source: Source, table: Table, found: list[Column]) -> None:
-    """Adds the cells of a table to what was found in the columns."""
+    """Adds the cells of a table to the columns."""
     names = column_names(table.path)
     beside = {own: name for name in names if (own := _named_by(name, names)) in table.cells}
     wanted = (*table.cells, *beside.values(), table.split, *(column for column, _ in source.conditions))
-    for number, record in enumerate(table_records(table.path, wanted), 1):
-        if record is None or not all(matches(record.get(column), value) for column, value in source.conditions):
+    for number, record in enumerate(records(table.path, wanted), 1):
+        if record is None or not matches(record, source.conditions):
             continue
         own = split_name(str(record.get(table.split) or "")) if table.split else table.named if source.by_name else ""
         place, training = f"{table.path.name}:{number}", not own or own.startswith("train")
@@ -241,11 +221,10 @@ def _survey(source: Source, table: Table, found: list[Column]) -> None:
             column.add(record.get(column.name), record.get(beside.get(column.name, "")), place, training)
 
 
-def _tell_guess(source: Source, chosen: list[str], left: list[str]) -> None:
+def _warn_of_guess(source: Source, chosen: list[str], left: list[str]) -> None:
     if not chosen:
-        there = listed(left)
         raise CondgenError(
-            f"{source.path}: none of the columns {there} can be an attribute. Name the label ({options('label')})."
+            f"{source.path}: none of the columns {listed(left)} can be an attribute. Name the label ({flags('label')})."
         )
     message = f"{source.path}: no column of labels, so taken as attributes: {listed(chosen)}" + (
         f"; left alone: {listed(left)}." if left else "."

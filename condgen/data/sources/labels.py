@@ -7,54 +7,54 @@
     folder/data_batch_1.bin              CIFAR's binary batches; see `cifar`
     dsprites.npz                         dSprites as published, and files of its layout; see `dsprites`
     digits                               scikit-learn's: 1,797 real images, 8 x 8, grey; nothing is downloaded
-    scenes                               single shapes whose attributes are all known, drawn at any size; see `singles`
-    torchvision:FashionMNIST             what torchvision knows, where there is network; see `known`
+    scenes                               single shapes with known factors, drawn at any size; see `synthetic.factors`
+    torchvision:FashionMNIST             data sets of torchvision, where there is network; see `remote`
     hub:ylecun/mnist                     parquet files of a data set on the Hugging Face hub, where there is network
 
+Others are added with `formats.registry.register_format`.
+
 Splits come from the first of these that is there: a split column; the names of files or folders (train, t10k, test);
-else a fixed hash of the file name (or of `file:row`) puts 5 % in test, of the digits 20 %. Factors and their values are
-the same in all splits; mean and sd of a real attribute are those of train (where a hash splits, of all rows).
+else a fixed hash of the file name (or of `file:row`) puts 5 % in test, of the digits 20 %. Attributes and their values
+are the same in all splits; mean and sd of a real number are those of train (where a hash splits, of all rows).
 
 Classes have the names that the data gives them: those of their folders or cells; of the column label_name beside
 label; of the features in a parquet file; of a file `class_names.txt` or `classes.txt` beside the data, one name a line;
-those of data that is known by its labels' checksum (Fashion-MNIST); or those that the caller gives. Else they are
-called by their numbers.
+of data whose labels have a known checksum (Fashion-MNIST); or those that the caller gives. Else their numbers are
+their names.
 
-An image is grey where its channels are equal. Grey images among colour ones become RGB, and are counted. Where a
-size is asked for, images are cropped (or padded) to a square and resampled with Lanczos, see `images.fit`.
+An image is grey where its channels are equal. Grey images among colour ones become RGB, and are counted. With a size,
+images are cropped or padded to a square and resampled with Lanczos, see `images.fit`.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.attributes import LABEL
+from condgen.data.formats import cifar, dsprites, idx, remote
 from condgen.data.formats.arrays import ASK_SIZE, Arrays, checked_names, coloured, squared
-from condgen.data.formats.cifar import bin_files, open_cifar, refuse_pickles
-from condgen.data.formats.dsprites import factors_of, is_npz, open_dsprites
-from condgen.data.formats.idx import idx_files, open_idx
-from condgen.data.formats.remote import DIGITS, HUB, TORCHVISION, fetch_hub, open_digits, open_torchvision
-from condgen.data.sources.captions import Tally, judge
+from condgen.data.formats.registry import LabelledFormat, is_shard, is_table, labelled_formats, register_format
+from condgen.data.options import DEFAULTS, SELECTING, ReadOptions
 from condgen.data.sources.images import SUFFIXES, fit
 from condgen.data.sources.label_rows import LabelledRows, NothingLabelled, open_classes, open_table
-from condgen.data.sources.rows import GUESSED, Columns, Source, files_below, is_idx, open_source
-from condgen.data.sources.tables import IMAGE, LABELS, SHARDS, column_names
+from condgen.data.sources.rows import Source, files_below, open_source
+from condgen.data.sources.tables import IMAGE, LABELS, column_names
+from condgen.data.sources.tally import RowTally
 from condgen.data.sources.webdataset import shard_files
-from condgen.data.synthetic.factors import FACTORS, SCENES, open_singles
+from condgen.data.synthetic import factors
 
 if TYPE_CHECKING:
     from condgen.data.datasets.labels import LabelledImages
 
-FORMS = (
+EXPECTED = (
     "Expected a folder for every class (cat/a.png, dog/b.png), metadata.csv, .jsonl or parquet files with the columns "
     "image (or file_name) and label, idx files (train-images-idx3-ubyte, .gz or not), CIFAR's .bin files, or the word "
     "'digits' or 'scenes'."
@@ -65,179 +65,199 @@ def open_labelled(
     source: str | os.PathLike[str],
     size: int = 0,
     image_channels: int = 0,
+    options: ReadOptions = DEFAULTS,
     *,
     split: str = "train",
-    image_column: str = "",
-    label_column: str = "",
-    attribute_columns: Sequence[str] = (),
-    split_column: str = "",
-    resize: Literal["crop", "pad"] = "crop",
-    max_bad_fraction: float = 0.01,
     name: str = "",
-    names: Sequence[str] = (),
-    filter: str = "",
+    **changes: Any,
 ) -> LabelledImages:
     """Reads labelled images into memory; the forms are at the top of this module.
 
     Args:
-        source: where the data is, or the word for it.
+        source: a path, or the word for the data.
         size: edge length S in pixels; 0: as they are, which must be one size, and square.
         image_channels: 1 for grey, 3 for RGB; 0: as they are, RGB where any image has a colour.
+        options: how they are read; `changes` are fields of it.
         split: `train`, `test`, another split that the data has, or `all`.
-        image_column, label_column, attribute_columns, split_column: columns of a table; guessed where empty,
-            attributes only where there is no label.
-        resize: `crop` to the centred square or `pad` to it.
-        max_bad_fraction: share of rows, 0 to 1, that may be unusable; those are left out with a `CondgenWarning`.
         name: what the data is called; guessed from the path where it is empty.
-        names: names of the classes 0, 1, 2 ..., where the data only numbers them.
-        filter: keeps rows of a table by their columns: `vendor=noto,heldout_pair=false`.
 
     Returns:
-        N images, uint8 (N, C, S, S), and their codes; the attributes are the same whatever the split.
+        N images, uint8 (N, C, S, S), and their targets; the attributes are the same for every split.
 
     Raises:
         CondgenError: nothing there that can be read, no such split or column, labels that cannot be, images of
             several sizes where none is asked for, or too many bad rows.
     """
+    options = options.but(**changes)
+    check_shape(size, image_channels)
+    data = read_found(find(source, options, size), size, image_channels, options, split, name)
+    _warn_of_gaps(str(source), split, data)
+    return without_classes(data, options.exclude_classes) if options.exclude_classes else data
+
+
+def check_shape(size: int, image_channels: int) -> None:
+    """Raises `CondgenError` when no image can have this size and number of channels."""
+    if size < 0 or image_channels not in (0, 1, 3):
+        raise CondgenError(f"Images have a size >= 0 and 0, 1 or 3 channels, got {size} and {image_channels}.")
+
+
+def read_found(
+    found: Arrays | LabelledRows, size: int, image_channels: int, options: ReadOptions, split: str, name: str = ""
+) -> LabelledImages:
+    """Reads the images of a split of what `find` found."""
     from condgen.data.datasets.labels import LabelledImages
 
-    if size < 0 or image_channels not in (0, 1, 3) or resize not in ("crop", "pad"):
-        raise CondgenError(
-            f"Images have a size >= 0, 0, 1 or 3 colours, and are fitted by 'crop' or 'pad'; got {size}, "
-            f"{image_channels} and {resize!r}."
-        )
-    columns = Columns(image_column, "", split_column, label_column, tuple(attribute_columns))
-    found = find(source, columns, filter, tuple(names), size=size)
     if isinstance(found, Arrays):
         images, targets = found.read(split)
-        images = np.ascontiguousarray(coloured(squared(images, size, resize, found.path), image_channels))
+        images = np.ascontiguousarray(coloured(squared(images, size, options.resize, found.path), image_channels))
     else:
-        images, targets = gather(found, split, size, image_channels, resize, max_bad_fraction)
-    data = LabelledImages(images, found.attributes, targets, name or found.name)
-    _tell(found.path, split, data)
-    return data
+        images, targets = _gather(found, size, image_channels, options, split)
+    return LabelledImages(images, found.attributes, targets, name or found.name)
 
 
-def find(
-    source: str | os.PathLike[str],
-    columns: Columns = GUESSED,
-    filter: str = "",
-    names: tuple[str, ...] = (),
-    guess: bool = True,
-    size: int = 0,
-) -> Arrays | LabelledRows:
+def without_classes(data: LabelledImages, classes: str) -> LabelledImages:
+    """The images that are of none of some classes, their names with commas between them.
+
+    Raises:
+        CondgenError: there are no classes, or none of a name; or nothing is left.
+    """
+    label = next((attribute for attribute in data.attributes if attribute.name == LABEL), None)
+    if label is None:
+        raise CondgenError(f"{data.name} has no classes, so {classes} cannot be excluded.")
+    names = [classes] if classes in label.values else [name.strip() for name in classes.split(",")]
+    kept = ~np.isin(data.targets[:, data.attributes.index(label)], [label.encode(name) for name in names])
+    if not kept.any():
+        raise CondgenError(f"Nothing of {data.name} is left without {classes}.")
+    return data.rows(np.flatnonzero(kept))
+
+
+# Formats --------------------------------------------------------------------------------------------------------------
+
+
+def find(source: str | os.PathLike[str], options: ReadOptions = DEFAULTS, size: int = 0) -> Arrays | LabelledRows:
     """Finds out in which form the data is; reads labels, and no image. See `open_labelled`.
 
-    A word goes before a folder of that name, which is given as ./digits. Where `guess` is false, a table without a
-    label has no attributes either. What is drawn is drawn with the edge `size`.
+    A word goes before a folder of that name, which is given as ./digits.
+
+    Args:
+        options: columns, filter and names of classes.
+        size: edge of images that are drawn.
 
     Raises:
         NothingLabelled: there is nothing that looks like labelled images.
         CondgenError: there is, and it is at fault.
     """
-    names, word = checked_names(names, "names"), os.fspath(source)
-    if word.startswith(HUB):
-        return open_table(fetch_hub(word), columns, filter, names, guess)
-    if word == SCENES:
-        if filter or names or columns.image_column or columns.split_column:
-            raise CondgenError(f"{word} is drawn: a label and attributes can be chosen, and nothing else.")
-        return open_singles(size, columns.label_column, columns.attribute_columns)
-    if is_npz(word):
-        if filter or names or columns.image_column or columns.split_column:
-            raise CondgenError(f"{word} is no table: a label and attributes can be chosen, and nothing else.")
-        return open_dsprites(Path(word).expanduser(), columns.label_column, columns.attribute_columns)
-    found = None if word == DIGITS or word.startswith(TORCHVISION) else _table(word, columns)
-    if found is not None:
-        return open_table(found, columns, filter, names, guess)
-    if filter or columns != GUESSED:
-        raise CondgenError(f"{word} has no columns to choose or to filter by.")
-    if word == DIGITS:
-        return open_digits(names)
-    if word.startswith(TORCHVISION):
-        return open_torchvision(word, names)
+    word = os.fspath(source)
+    checked_names(options.class_names, "class_names")
+    for form in labelled_formats():
+        if form.matches(word, options):
+            if wrong := [name for name in options.selected if name not in form.takes]:
+                raise CondgenError(
+                    f"{word} is {form.name}, where {', '.join(wrong)} cannot be chosen"
+                    + (f": only {' and '.join(form.takes)}." if form.takes else ".")
+                )
+            return form.open(word, options, size)
     path = Path(word).expanduser()
     if not path.exists():
-        raise NothingLabelled(f"{path} is not there. {FORMS}")
-    if is_idx(path) or "idx" in path.name if path.is_file() else idx_files(path):
-        return open_idx(path, names)
-    if path.suffix.lower() == ".bin" if path.is_file() else bin_files(path):
-        return open_cifar(path, names)
-    refuse_pickles(path)
-    if path.is_file() or not any(file.suffix.lower() in SUFFIXES for file in files_below(path)):
-        raise NothingLabelled(f"{path} holds nothing that can be read as labelled images. {FORMS}")
-    if names:
-        raise CondgenError(f"{path} has folders of classes, which have their own names.")
-    return open_classes(path)
+        raise NothingLabelled(f"{path} is not there. {EXPECTED}")
+    raise NothingLabelled(f"{path} holds nothing that can be read as labelled images. {EXPECTED}")
 
 
-def every_factor(source: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The names of all attributes of data that tells its class alone where nothing is asked; () of other data."""
+def every_attribute(source: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names of all attributes of data that otherwise tells its class alone, such as scenes; () of other data."""
     word = os.fspath(source)
-    if word == SCENES:
-        return tuple(FACTORS)
-    return factors_of(Path(word).expanduser()) if is_npz(word) else ()
+    return next((form.attributes(word) for form in labelled_formats() if form.matches(word, DEFAULTS)), ())
 
 
-def open_either(path: str | os.PathLike[str], columns: Columns, filter: str) -> Source | Arrays | LabelledRows:
-    """What is there, captioned or labelled: captions, unless a label is named; else labels. Reads no image."""
-    if columns.label_column or columns.attribute_columns:
-        return find(path, columns, filter)
+def open_either(path: str | os.PathLike[str], options: ReadOptions = DEFAULTS) -> Source | Arrays | LabelledRows:
+    """Captioned or labelled data: captions, unless a label or attributes are named; else labels. Reads no image."""
+    if options.label_column or options.attribute_columns:
+        return find(path, options)
     try:
-        return open_source(path, columns, filter)
+        return open_source(path, options)
     except CondgenError:
-        if not columns.caption_column:
+        if not options.caption_column:
             with suppress(NothingLabelled):
-                return find(path, columns, filter, guess=False)
+                return find(path, options.but(guess_attributes=False))
         raise
 
 
-def _table(word: str, columns: Columns) -> str | Path | None:
+def _table(word: str, options: ReadOptions) -> str | Path | None:
     """The table, or the folder of tables, that the data is; None where it is something else."""
     if shard_files(word) is not None:
         return word
     path = Path(word).expanduser()
-    tables = (".csv", ".jsonl", *SHARDS)
     if path.is_file():
-        return path if path.suffix.lower() in tables else None
+        return path if is_table(path) else None
     if not path.is_dir():
         return None
-    files = [file for file in files_below(path) if file.suffix.lower() in tables]
-    if any(file.stem == "metadata" or file.suffix.lower() in SHARDS for file in files):
+    files = [file for file in files_below(path) if is_table(file)]
+    if any(file.stem == "metadata" or is_shard(file) for file in files):
         return path
-    files = [file for file in files if file.parent == path and _tells_labels(file, columns)]
+    files = [file for file in files if file.parent == path and _has_labels(file, options)]
     if len(files) > 1:
         there = ", ".join(file.name for file in files[:4])
         raise CondgenError(f"{path} has several tables of labels ({there}). Give the path of one of them.")
     return files[0] if files else None
 
 
-def _tells_labels(file: Path, columns: Columns) -> bool:
+def _has_labels(file: Path, options: ReadOptions) -> bool:
     names = {name.lower() for name in column_names(file)}
-    wanted = {name.lower() for name in (columns.label_column, *columns.attribute_columns) if name} or set(LABELS)
-    return bool(names & wanted and names & {columns.image_column.lower(), *IMAGE})
+    wanted = {name.lower() for name in (options.label_column, *options.attribute_columns) if name} or set(LABELS)
+    return bool(names & wanted and names & {options.image_column.lower(), *IMAGE})
+
+
+def _holds_classes(word: str, options: ReadOptions) -> bool:
+    path = Path(word).expanduser()
+    if path.exists():
+        cifar.refuse_pickles(path)
+    return path.is_dir() and any(file.suffix.lower() in SUFFIXES for file in files_below(path))
+
+
+register_format(
+    LabelledFormat("a folder of classes", _holds_classes, lambda word, *_: open_classes(Path(word).expanduser())),
+    cifar.FORMAT,
+    idx.FORMAT,
+    LabelledFormat(
+        "a table",
+        lambda word, options: _table(word, options) is not None,
+        lambda word, options, size: open_table(_table(word, options), options),
+        SELECTING,
+    ),
+    remote.TORCHVISION_FORMAT,
+    remote.DIGITS_FORMAT,
+    dsprites.FORMAT,
+    factors.FORMAT,
+    LabelledFormat(
+        "a data set of the hub",
+        lambda word, options: word.startswith(remote.HUB),
+        lambda word, options, size: open_table(remote.fetch_hub(word), options),
+        SELECTING,
+    ),
+)
 
 
 # Gathering ------------------------------------------------------------------------------------------------------------
 
 
 class _Stack:
-    """Pixels of images of one size, grey for as long as every image is, where no number of colours is asked for."""
+    """Pixels of images of one size; grey for as long as every image is, where no number of channels is asked for."""
 
-    def __init__(self, size: int, image_channels: int, resize: Literal["crop", "pad"], where: str):
-        self.size, self.asked, self.resize, self.where = size, image_channels, resize, where
+    def __init__(self, size: int, image_channels: int, options: ReadOptions, source: str):
+        self.size, self.asked, self.options, self.source = size, image_channels, options, source
         self.image_channels = image_channels or 1
         self.pixels, self.greys, self.count = bytearray(), [], 0
         self.first: tuple[str, tuple[int, int]] | None = None
 
     def add(self, key: str, image: Image.Image) -> None:
-        """Adds an image of mode RGB, whatever its size where one is asked for."""
+        """Adds an image of mode RGB."""
         self._check_size(key, image.size)
-        pixels = fit(image, self.size or image.width, self.resize)
+        pixels = fit(image, self.size or image.width, self.options.resize, background=self.options.background)
         if self.asked == 0:
             grey = bool((pixels == pixels[:1]).all())
             self.greys += [key] * grey
             if not grey and self.image_channels == 1:
-                self.pixels = bytearray(np.repeat(self._grown(1), 3, axis=1).tobytes())
+                self.pixels = bytearray(np.repeat(self._stacked(1), 3, axis=1).tobytes())
                 self.image_channels = 3
             self.pixels += (pixels if self.image_channels == 3 else pixels[:1]).tobytes()
         else:
@@ -252,13 +272,13 @@ class _Stack:
         if size != self.first[1]:
             one, (width, height) = self.first
             raise CondgenError(
-                f"{self.where} has images of several sizes: {one} is {width} x {height}, {key} is {size[0]} x "
+                f"{self.source} has images of several sizes: {one} is {width} x {height}, {key} is {size[0]} x "
                 f"{size[1]}. {ASK_SIZE}"
             )
         if size[0] != size[1]:
-            raise CondgenError(f"{self.where}: {key} is {size[0]} x {size[1]}, not square. {ASK_SIZE}")
+            raise CondgenError(f"{self.source}: {key} is {size[0]} x {size[1]}, not square. {ASK_SIZE}")
 
-    def _grown(self, image_channels: int) -> np.ndarray:
+    def _stacked(self, image_channels: int) -> np.ndarray:
         edge = self.size or (self.first[1][0] if self.first else 1)
         return np.frombuffer(self.pixels, np.uint8).reshape(-1, image_channels, edge, edge)
 
@@ -266,40 +286,28 @@ class _Stack:
         """uint8 (N, C, S, S); warns where grey images were made RGB."""
         if self.image_channels == 3 and self.greys:
             message = (
-                f"{self.where}: {len(self.greys)} of {self.count} images are grey and become RGB as the others: "
+                f"{self.source}: {len(self.greys)} of {self.count} images are grey and become RGB as the others: "
                 f"{', '.join(self.greys[:3])}{' ...' if len(self.greys) > 3 else ''}"
             )
             warnings.warn(message, CondgenWarning, stacklevel=2)
-        return self._grown(self.image_channels)
+        return self._stacked(self.image_channels)
 
 
-def gather(
-    found: LabelledRows,
-    split: str,
-    size: int,
-    image_channels: int,
-    resize: Literal["crop", "pad"],
-    max_bad_fraction: float,
+def _gather(
+    found: LabelledRows, size: int, image_channels: int, options: ReadOptions, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images and codes of the rows of a split that can be used."""
-    stack, bad, odd, targets, total = _Stack(size, image_channels, resize, found.path), Tally(), Tally(), [], 0
-    for row, image, oddities, own in found.each(split):
-        total += 1
-        if row.fault:
-            bad.add(row.fault, f"{row.key} ({row.detail})" if row.detail else row.key)
-            continue
-        if image is None:  # more captions of an image that was there before
-            continue
-        stack.add(row.key, image)
-        targets.append(own)
-        for oddity in oddities:
-            odd.add(oddity, row.key)
-    judge(found.source, bad, odd, total, max_bad_fraction)
+    """Images and targets of the usable rows of a split."""
+    stack, tally, targets = _Stack(size, image_channels, options, found.path), RowTally(), []
+    for row, image, notes, own in found.each(split, options.background):
+        if tally.add(row, notes) and image is not None:  # else more captions of an image that was there before
+            stack.add(row.key, image)
+            targets.append(own)
+    tally.check(found.source, options.max_bad_fraction)
     return stack.images(), np.stack(targets)
 
 
-def _tell(path: str, split: str, data: LabelledImages) -> None:
-    """Warns of classes without an image or with a single one, of gaps, and of what is always the same."""
+def _warn_of_gaps(path: str, split: str, data: LabelledImages) -> None:
+    """Warns of classes without an image or with a single one, and of unknown attributes."""
     notes = []
     for i, attribute in enumerate(data.attributes):
         known = data.targets[:, i][~np.isnan(data.targets[:, i])]
@@ -308,10 +316,10 @@ def _tell(path: str, split: str, data: LabelledImages) -> None:
         if not attribute.values or split != "train":
             continue
         counts = np.bincount(known.astype(int), minlength=attribute.cardinality)
-        for count, told in ((0, "no image has"), (1, "a single image has")):
+        for count, message in ((0, "no image has"), (1, "a single image has")):
             few = [value for value, own in zip(attribute.values, counts) if own == count]
             if few:
                 some = ", ".join(few[:10]) + (" ..." if len(few) > 10 else "")
-                notes.append(f"{told} the {attribute.name if attribute.name != LABEL else 'label'} {some}")
+                notes.append(f"{message} the {attribute.name} {some}")
     if notes:
         warnings.warn(f"{path}, split {split}: {'; '.join(notes)}.", CondgenWarning, stacklevel=3)

@@ -17,17 +17,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from condgen.contracts import CondgenError, listed
 from condgen.data.datasets.pairs import Pairs, Unpaired
+from condgen.data.formats.registry import is_table
+from condgen.data.options import ReadOptions, Resize
 from condgen.data.sources import tables
 from condgen.data.sources.images import SUFFIXES, fit, open_image
-from condgen.data.sources.rows import Columns, files_below, hashed_split, in_split, named_split, open_source, rows
+from condgen.data.sources.rows import files_below, hashed_split, in_split, named_split, open_source, rows
 
-How = Literal["crop", "pad"]
 FORMS = (
     "Expected folders a/ and b/ (or trainA/ and trainB/), images twice as wide as high with a on the left and b on "
     "the right, or tables named with --data.a and --data.b."
@@ -53,7 +53,7 @@ class Asked:
     filter_a: str = ""
     filter_b: str = ""
     match: str = ""
-    resize: How = "crop"
+    resize: Resize = "crop"
 
 
 @dataclass(frozen=True)
@@ -126,17 +126,13 @@ def _there(path: str | Path) -> Path:
 
 
 def _is_table(asked: Asked) -> bool:
-    return any(map(_names_table, (asked.a, asked.b)))
-
-
-def _names_table(name: str) -> bool:
-    return Path(name).suffix.lower() in (".parquet", ".csv", ".jsonl")
+    return any(is_table(Path(name)) for name in (asked.a, asked.b))
 
 
 def _side(path: Path, asked: Asked, side: str) -> list[_Found]:
     """The images of one side, a or b, in all splits."""
     name = getattr(asked, side)
-    if _names_table(name):
+    if is_table(Path(name)):
         return _rows_of(path / name, getattr(asked, f"filter_{side}"), asked.match)
     folders = [(path / name, "")] if name else _folders(path, side)
     if not folders or not all(folder.is_dir() for folder, _ in folders):
@@ -181,18 +177,16 @@ def _files(path: Path, folders: list[tuple[Path, str]]) -> list[_Found]:
 def _rows_of(table: Path, filter: str, match: str) -> list[_Found]:
     """The rows of a table that are kept; partners are told by the cell of `match`."""
 
-    def choose(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...], named: str) -> tables.Table:
+    def choose(file: Path, options: ReadOptions, named: str) -> tables.Table:
         names = tables.column_names(file)
-        image = tables.pick("", tables.IMAGE, names, "image", file)
+        image, split = tables.image_and_split(file, names, options)
         if not image:
             raise CondgenError(f"{file} has the columns {listed(names)}; none of them is known to hold images.")
         cells = (tables.pick(match, (), names, "partners", file),) if match else ("",)
-        for column, _ in conditions:
-            tables.pick(column, (), names, "filter", file)
-        return tables.Table(file, image, (), tables.pick("", tables.SPLIT, names, "split", file), named, cells)
+        return tables.Table(file, image, (), split, named, cells)
 
     found: dict[str, _Found] = {}
-    for row in rows(open_source(table, filter=filter, choose=choose)):
+    for row in rows(open_source(table, ReadOptions(filter=filter), choose)):
         if not row.kept:
             continue
         if row.fault or row.image is None:

@@ -1,4 +1,4 @@
-"""Where the rows of captioned images are, and what each says: folders, tables, sidecars, splits. Opens no image."""
+"""Where the rows of a data set are and what each holds: folders, tables, sidecars, splits. Opens no image."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Literal
 
 from condgen.contracts import CondgenError
+from condgen.data.formats.registry import is_shard, is_table
+from condgen.data.options import COLUMNS, DEFAULTS, ReadOptions
 from condgen.data.sources.images import SUFFIXES
 from condgen.data.sources.tables import (
-    FORMS,
-    SHARDS,
+    EXPECTED,
     SPLIT,
     Table,
+    captioned_table,
     captions_of,
-    choose_columns,
     clean,
     column_names,
-    conditions_of,
     locate,
     matches,
     records,
@@ -39,41 +39,18 @@ _ALIASES = {"training": "train", "valid": "val", "validation": "val", "dev": "va
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which columns hold what; an empty name means: guess.
-
-    Args:
-        image_column: the image, or the name of its file (guess: image, file_name, image ...).
-        caption_column: the captions, one column or several with commas between; lists are taken apart
-            (guess: text, captions, caption ...).
-        split_column: the split (guess: split, subset).
-        label_column: the class, of labelled images (guess: label, class ...).
-        attribute_columns: what else is known of labelled images.
-    """
-
-    image_column: str = ""
-    caption_column: str = ""
-    split_column: str = ""
-    label_column: str = ""
-    attribute_columns: tuple[str, ...] = ()
-
-
-GUESSED = Columns()
-
-
-@dataclass(frozen=True)
 class Row:
-    """What one row of the data says, before its image is opened.
+    """One row of the data, before its image is opened.
 
     Args:
-        key: name of the image inside the data; messages use it, and the hash that splits.
-        image: where the image is, or its bytes.
+        key: name of the image inside the data, for messages and for the hash that splits.
+        image: path of the image, or its bytes.
         captions: distinct, not empty.
         split: "" where it is not known.
-        fault: why the row cannot be used, "" where nothing is known against it.
+        fault: why the row cannot be used, "" where no reason is known.
         detail: more on the fault.
         kept: whether the filter keeps the row.
-        cells: of a labelled image, what its columns or its folder say, see `cells`.
+        cells: of a labelled image, the cells of its label and attributes, see `columns`.
     """
 
     key: str
@@ -85,11 +62,20 @@ class Row:
     kept: bool = True
     cells: tuple[object, ...] = ()
 
+    @property
+    def described(self) -> str:
+        """The key, with the detail of its fault."""
+        return f"{self.key} ({self.detail})" if self.detail else self.key
+
+    def belongs(self, split: str) -> bool:
+        """Whether the row is kept and of a split; a row too broken to tell its split counts in any."""
+        return self.kept and (in_split(self.split, split) or bool(self.fault and not self.split))
+
 
 @dataclass(frozen=True)
 class Source:
     """Where the rows of one data set are: in tables, in images with captions beside them, in folders of classes, or
-    in images of which nothing is said.
+    in a folder of images alone.
 
     Args:
         path: what the user gave.
@@ -130,25 +116,17 @@ class Source:
 # Where the rows are ---------------------------------------------------------------------------------------------------
 
 
-def captioned(file: Path, columns: Columns, conditions: tuple[tuple[str, str], ...], named: str) -> Table:
-    """The table of captioned images that a file is."""
-    return choose_columns(
-        file, columns.image_column, columns.caption_column, columns.split_column, conditions=conditions, named=named
-    )
-
-
 def open_source(
     path: str | os.PathLike[str],
-    columns: Columns = GUESSED,
-    filter: str = "",
-    choose: Callable[[Path, Columns, tuple[tuple[str, str], ...], str], Table] = captioned,
+    options: ReadOptions = DEFAULTS,
+    choose: Callable[[Path, ReadOptions, str], Table] = captioned_table,
 ) -> Source:
     """Finds out in which form the data is and which columns hold what; opens no image.
 
     Args:
-        path: a folder, a metadata file, a shard, or a pattern that names shards, see `shards.shard_files`.
-        columns, filter: see `sources.load_captions`.
-        choose: makes a table of a file: of captioned images, or of labelled ones.
+        path: a folder, a metadata file, a shard, or a pattern that names shards, see `webdataset.shard_files`.
+        options: the columns and the filter.
+        choose: (file, options, split in its name) -> the table of captioned images, or of labelled ones.
 
     Raises:
         CondgenError: nothing there that can be read, labels in the place of captions, or a column that is not there.
@@ -158,7 +136,7 @@ def open_source(
     if named_files is not None:
         home, files = Path(os.path.commonpath([file.parent for file in named_files])), named_files
     elif not os.path.exists(path):
-        raise CondgenError(f"{path} is not there. {FORMS}")
+        raise CondgenError(f"{path} is not there. {EXPECTED}")
     else:
         home, files = (path, files_below(path)) if path.is_dir() else (path.parent, [path])
     images = [file for file in files if file.suffix.lower() in SUFFIXES]
@@ -166,13 +144,23 @@ def open_source(
     named = {file: named_split(file.relative_to(home), own=bool(tables)) for file in tables or images}
     by_name = any(name and not name.startswith("train") for name in named.values())
     left_out = [file for file in tables if form in ("parquet", "shards") and by_name and not named[file]]
-    left_out = [file for file in left_out if not {columns.split_column, *SPLIT}.intersection(column_names(file))]
-    conditions = conditions_of(filter)
-    if form == "sidecars" and (conditions or columns != GUESSED):
+    left_out = [file for file in left_out if not {options.split_column, *SPLIT}.intersection(column_names(file))]
+    conditions = options.conditions
+    if form == "sidecars" and (conditions or any(getattr(options, name) for name in COLUMNS)):
         raise CondgenError(f"{path} holds images with .txt files, which have no columns to choose or to filter by.")
-    chosen = [choose(file, columns, conditions, named[file]) for file in tables if file not in left_out]
+    chosen = [choose(file, options, named[file]) for file in tables if file not in left_out]
     names = tuple(file.name for file in left_out)
     return Source(path, home, form, tuple(chosen), tuple(images), by_name, names, conditions)
+
+
+def plain_folder(path: Path) -> Source | None:
+    """A folder that holds only images; None where there are none."""
+    images = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
+    if not images:
+        return None
+    named = [named_split(file.relative_to(path), own=False) for file in images]
+    by_name = any(name and not name.startswith("train") for name in named)
+    return Source(path, path, "plain", (), tuple(images), by_name)
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -185,33 +173,33 @@ def files_below(folder: Path) -> list[Path]:
 
 def _form(path: Path, files: list[Path], images: list[Path]) -> tuple[str, list[Path]]:
     """The form of the data and its tables."""
-    tables = [file for file in files if file.suffix.lower() in (".jsonl", ".csv", *SHARDS)]
-    shards = [file for file in tables if file.suffix.lower() in SHARDS]
+    tables = [file for file in files if is_table(file)]
+    shards = [file for file in tables if is_shard(file)]
     if meta := [file for file in tables if file.stem == "metadata" or (file == path and file not in shards)]:
         if twice := [file for file, after in pairwise(meta) if file.parent == after.parent]:
             raise CondgenError(f"{twice[0].parent} has more than one metadata file. Keep one of them.")
         return "metadata", meta
     if tars := [file for file in shards if file.suffix.lower() == ".tar"]:
-        return "shards", tars  # tables of the same names beside them tell of their making, and hold no images
+        return "shards", tars  # tables of the same names beside them describe how they were made, and hold no images
     if shards:
         return "parquet", shards
     if any(file.with_suffix(".txt").is_file() for file in images):
         return "sidecars", []
     if labels := [file.name for file in files if is_idx(file)]:
-        raise CondgenError(f"{path}: {labels[0]} looks like labels or images in idx form, without captions. {FORMS}")
+        raise CondgenError(f"{path}: {labels[0]} looks like labels or images in idx form, without captions. {EXPECTED}")
     if tables:
         raise CondgenError(
-            f"{path} has {tables[0].name}: name it metadata{tables[0].suffix}, or give its own path. {FORMS}"
+            f"{path} has {tables[0].name}: name it metadata{tables[0].suffix}, or give its own path. {EXPECTED}"
         )
     if folders := sorted({file.parent.name for file in images if file.parent != path}):
         there = ", ".join(folders[:5])
-        raise CondgenError(f"{path} has images in folders ({there}), which look like labels, not captions. {FORMS}")
+        raise CondgenError(f"{path} has images in folders ({there}), which look like labels, not captions. {EXPECTED}")
     there = f"{len(images)} images and no captions" if images else "nothing that can be read as captioned images"
-    raise CondgenError(f"{path} holds {there}. {FORMS}")
+    raise CondgenError(f"{path} holds {there}. {EXPECTED}")
 
 
 def is_idx(path: Path) -> bool:
-    """Whether a file is of MNIST's idx form, packed or not: two zero bytes, then 8 for unsigned bytes."""
+    """Whether a file is in MNIST's idx format, gzipped or not: two zero bytes, then 8 for unsigned bytes."""
     if path.suffix != ".gz" and "idx" not in path.name:
         return False
     with suppress(OSError, EOFError, zlib.error), (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
@@ -229,7 +217,7 @@ def split_name(name: str) -> str:
 
 
 def named_split(relative: Path, own: bool) -> str:
-    """The split that the name of a file (where `own`) or of its nearest folder tells; "" where none does."""
+    """The split in the name of a file (where `own`) or of its nearest folder; "" where there is none."""
     for name in ([relative.stem] if own else []) + [folder.name for folder in relative.parents]:
         if _SPLIT.match(name):
             return split_name(_SHARD.sub("", name))
@@ -243,7 +231,7 @@ def hashed_split(key: str, test: int = 5) -> str:
 
 
 def in_split(own: str, asked: str) -> bool:
-    """Whether a row of the split `own` belongs to the split that was asked for."""
+    """Whether a row of the split `own` belongs to the split `asked`; `test` includes `test_iid`."""
     return asked in ("all", own) or own.startswith((f"{asked}_", f"{asked}-"))
 
 
@@ -252,19 +240,13 @@ def in_split(own: str, asked: str) -> bool:
 
 def rows(source: Source, split: str = "all") -> Iterator[Row]:
     """All rows, in the order of the files. Parquet shards that belong to another split are not read."""
-    if source.form == "sidecars":
-        yield from (_sidecar_row(source, image) for image in source.images)
-        return
-    if source.form == "classes":
-        yield from (_class_row(source, image) for image in source.images)
-        return
-    if source.form == "plain":
-        pairs = ((image, image.relative_to(source.home).as_posix()) for image in source.images)
-        yield from (Row(key, image, split=_split_of(source, image, key)) for image, key in pairs)
+    if make := {"sidecars": _sidecar_row, "classes": _class_row, "plain": _plain_row}.get(source.form):
+        yield from (make(source, image) for image in source.images)
         return
     named = set()
     for table in _tables(source, split):
-        for row in _table_rows(source, table):
+        for number, record in enumerate(records(table.path, wanted_columns(source, table)), 1):
+            row = row_of(source, table, number, record)
             if source.form == "metadata" and isinstance(row.image, Path):
                 named.add(row.image)
             yield row
@@ -291,11 +273,15 @@ def _split_of(source: Source, file: Path, key: str) -> str:
     return named_split(file.relative_to(source.home), own=False) if source.by_name else hashed_split(key)
 
 
+def _plain_row(source: Source, image: Path) -> Row:
+    key = image.relative_to(source.home).as_posix()
+    return Row(key, image, split=_split_of(source, image, key))
+
+
 def _sidecar_row(source: Source, image: Path) -> Row:
     """The captions of an image are the lines of the .txt beside it."""
-    key = image.relative_to(source.home).as_posix()
-    row, text = Row(key, image, split=_split_of(source, image, key)), image.with_suffix(".txt")
-    if not text.is_file():  # nor a pipe, on which one would wait for ever
+    row, text = _plain_row(source, image), image.with_suffix(".txt")
+    if not text.is_file():  # a pipe would block for ever
         return replace(row, fault="no caption", detail=f"no {image.stem}.txt beside it")
     try:
         lines = text.read_text("utf-8-sig").splitlines()
@@ -315,18 +301,13 @@ def _class_row(source: Source, image: Path) -> Row:
     return Row(key, image, split=split, cells=(source.classes.index(folders[0]),))
 
 
-def _table_rows(source: Source, table: Table) -> Iterator[Row]:
-    for number, record in enumerate(records(table.path, wanted_columns(source, table)), 1):
-        yield row_of(source, table, number, record)
-
-
 def wanted_columns(source: Source, table: Table) -> tuple[str, ...]:
     """The columns of a table that its rows are made of; "" where there is none."""
     return (table.image, *table.text, *table.cells, table.split, *(column for column, _ in source.conditions))
 
 
 def row_of(source: Source, table: Table, number: int, record: dict | None) -> Row:
-    """What record `number` of a table says, counted from 1."""
+    """Record `number` of a table, counted from 1, as a row."""
     place = table.path.relative_to(source.home)
     if record is None:
         return Row(f"{place.as_posix()}:{number}", fault="broken metadata line", kept=not source.conditions)
@@ -336,6 +317,6 @@ def row_of(source: Source, table: Table, number: int, record: dict | None) -> Ro
         split = split_name(str(record.get(table.split) or ""))
     else:
         split = table.named if source.by_name else hashed_split(key)
-    kept = all(matches(record.get(column), value) for column, value in source.conditions)
+    kept = matches(record, source.conditions)
     fault = fault or ("" if captions or table.cells else "no caption")
     return Row(key, image, captions, split, fault, kept=kept, cells=tuple(map(record.get, table.cells)))

@@ -8,8 +8,9 @@ import numpy as np
 
 from condgen.contracts import CondgenError
 from condgen.data.datasets.pairs import Pairs, Unpaired
+from condgen.data.options import Resize
 from condgen.data.sources.open_images import open_any
-from condgen.data.sources.pairs import Asked, How, open_pairs, open_unpaired, plain
+from condgen.data.sources.pairs import Asked, open_pairs, open_unpaired, plain
 from condgen.data.synthetic.pairs import day_and_night, edges, grey, squares_and_circles
 from condgen.data.synthetic.scenes import scenes
 
@@ -40,7 +41,7 @@ def open_sides(
     filter_b: str = "",
     match: str = "",
     names: tuple[str, ...] = (),
-    resize: How = "crop",
+    resize: Resize = "crop",
 ) -> Unpaired:
     """Reads or draws images of two kinds into memory.
 
@@ -80,7 +81,7 @@ def open_sides(
     return kind(first, second, tuple(names) if len(names) == 2 else DRAWN[origin], f"{name} {size}x{size}")
 
 
-def _images(data: str, split: str, seed: int, n: int, size: int, resize: How) -> tuple[np.ndarray, str]:
+def _images(data: str, split: str, seed: int, n: int, size: int, resize: Resize) -> tuple[np.ndarray, str]:
     if not data:
         return scenes(n, seed, size, None, "none").images, "scenes"
     found = open_any(data, size, split=split, resize=resize)

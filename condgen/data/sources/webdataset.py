@@ -17,10 +17,12 @@ import re
 import tarfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from condgen.contracts import CondgenError
+from condgen.data.formats.registry import TableFormat, register_format
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 MAX_IMAGE = 64_000_000
@@ -244,3 +246,16 @@ def _check_end(file: BinaryIO, place: int, path: Path) -> None:
     while rest := file.read(1 << 20):
         if rest.strip(b"\0"):
             raise _damaged(path, f"more data after the end mark at byte {place:,}")
+
+
+def _records(path: Path, columns: list[str]) -> Iterator[dict | None]:
+    yield from (record for _, record in samples(path, columns, images="image" in columns))
+
+
+def _columns(path: Path) -> list[str]:
+    """The fields of the first hundred samples."""
+    some = (record for _, record in islice(samples(path, images=False), 100))
+    return list(dict.fromkeys(name for record in some for name in record or ()))
+
+
+register_format(TableFormat(".tar", _records, _columns, lambda path: 0, holds_images=True))

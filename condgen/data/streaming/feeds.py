@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from condgen.contracts import CondgenError
+from condgen.data.formats.parquet import check_unpacked, parquet_slice
+from condgen.data.options import DEFAULTS, ReadOptions
 from condgen.data.sources import webdataset
-from condgen.data.sources.rows import GUESSED, Columns, Row, Source, row_of, wanted_columns
-from condgen.data.sources.tables import Table, check_unpacked, choose, conditions_of, locate, parquet_slice, readable
+from condgen.data.sources.rows import Row, Source, row_of, wanted_columns
+from condgen.data.sources.tables import Table, choose, locate, readable
 
 BLOCK_BYTES = 32_000_000
 """Bytes of a block, about, however few its rows: images may be of any size."""
@@ -44,7 +46,8 @@ def open_feeds(source: Source) -> list[Feed]:
     Raises:
         CondgenError: the data is no shards; rows of a folder may name an image twice, and so must be read whole.
     """
-    if source.form not in ("parquet", "shards"):
+    suffixes = {table.path.suffix.lower() for table in source.tables}
+    if source.form not in ("parquet", "shards") or not suffixes <= {".tar", ".parquet"}:
         raise CondgenError(
             f"{source.path} holds single files, which are read into memory. To stream images, pack them into shards "
             "(.tar or .parquet)."
@@ -145,7 +148,8 @@ class _Shard(_Rows):
     def _fetch(self, place: int, first: int, count: int) -> list[dict | None]:
         if self.tar:
             return [record for _, record in islice(webdataset.samples(self.table.path, self.wanted, place), count)]
-        return parquet_slice(self.table.path, self.wanted, first, count)
+        with readable(self.table.path):
+            return parquet_slice(self.table.path, self.wanted, first, count)
 
 
 class _Object(_Rows):
@@ -169,14 +173,14 @@ class _Object(_Rows):
 
 
 def feed_of(
-    rows: Any, columns: Columns = GUESSED, filter: str = "", name: str = "dataset"
+    rows: Any, options: ReadOptions = DEFAULTS, name: str = "dataset", **changes: Any
 ) -> tuple[Source, list[Feed]]:
     """A `datasets.Dataset`, or anything like it, as a source and its feed.
 
     Args:
         rows: has `column_names`, a length, and gives row i as a dict; its images are bytes, or dicts of `bytes` and
             `path` (a file below the working folder). The feature `Image` of `datasets` is read so, undecoded.
-        columns, filter: see `load_captions`.
+        options: columns and filter; `changes` are fields of it.
         name: what the data is called.
 
     Raises:
@@ -187,19 +191,18 @@ def feed_of(
             f"{name} is a {type(rows).__name__}: expected rows with a length and column_names, as datasets.Dataset has "
             "them. Load it without streaming=True, or choose one of its splits."
         )
-    names = list(rows.column_names)
-    path = Path(f"{name}.parquet")
+    names, path = list(rows.column_names), Path(f"{name}.parquet")
 
     def first(wanted: Iterable[str]) -> Iterator[dict]:
         kept = rows.select_columns(list(wanted)) if hasattr(rows, "select_columns") else rows
         return (dict(kept[number]) for number in range(min(len(kept), 50)))
 
-    conditions = conditions_of(filter)
-    table = choose(path, names, first, (columns.image_column, columns.caption_column, columns.split_column), conditions)
+    options = options.but(**changes)
+    table = choose(path, names, first, options)
     feature = (getattr(rows, "features", None) or {}).get(table.image)
     if type(feature).__name__ == "Image":
         from datasets import Image
 
         rows = rows.cast_column(table.image, Image(decode=False))
-    source = Source(path, Path(), "parquet", (table,), conditions=conditions)
+    source = Source(path, Path(), "parquet", (table,), conditions=options.conditions)
     return source, [_Object(source, rows)]

@@ -16,6 +16,8 @@ import numpy as np
 
 from condgen.contracts import CondgenError
 from condgen.data.formats.arrays import Arrays, Part, choose
+from condgen.data.formats.registry import LabelledFormat
+from condgen.data.options import ReadOptions
 from condgen.data.synthetic.grammar import COLOURS, SHAPES
 from condgen.data.synthetic.scenes import MOST, Layout, render
 
@@ -37,19 +39,19 @@ FACTORS: dict[str, tuple[str, ...]] = {
 """What is known of every image, and the values."""
 
 
-def open_singles(size: int = 0, label: str = "", attributes: tuple[str, ...] = ()) -> Arrays:
+def open_singles(word: str, options: ReadOptions, size: int = 0) -> Arrays:
     """The scenes, found but not drawn.
 
     Args:
+        options: the columns are factors, see `arrays.choose`; the class is the shape where nothing is chosen.
         size: edge in pixels, from 16; 0 is SIZE.
-        label, attributes: see `arrays.choose`; the class is the shape where nothing is chosen.
 
     Raises:
         CondgenError: no such factor, one that is chosen twice, or images too small to tell shapes apart.
     """
     if size and size < 16:
         raise CondgenError(f"Scenes are drawn from 16 pixels, got {size}.")
-    columns = choose(SCENES, tuple(FACTORS), label, attributes, "shape")
+    columns = choose(SCENES, tuple(FACTORS), options, "shape")
     told = [list(FACTORS).index(name) for name in columns.values()]
     order = np.random.default_rng(0).permutation(np.prod([len(values) for values in FACTORS.values()]))
     parts = []
@@ -73,3 +75,12 @@ def draw(codes: np.ndarray, size: int = SIZE) -> np.ndarray:
     shape[:, 0], colour[:, 0], r[:, 0] = codes[:, 0], codes[:, 1], RADII[codes[:, 2]]
     x[:, 0], y[:, 0] = PLACES[codes[:, 3]], PLACES[codes[:, 4]]
     return render(Layout(shape, colour, x, y, r), size)
+
+
+FORMAT = LabelledFormat(
+    "drawn scenes",
+    lambda word, options: word == SCENES,
+    open_singles,
+    ("label_column", "attribute_columns"),
+    lambda word: tuple(FACTORS),
+)

@@ -12,7 +12,7 @@ from torch import Tensor
 from condgen.contracts import CondgenError, ProgressCallback, listed
 from condgen.data.attributes import Attribute
 from condgen.data.datasets.labels import LabelledImages
-from condgen.data.sources.labels import every_factor, open_labelled
+from condgen.data.sources.labels import every_attribute, open_labelled
 from condgen.latent_space.adapters import LatentSpace, as_float, as_space
 from condgen.latent_space.inputs import ImageSource
 from condgen.latent_space.registry import Tool, ToolCall, option, register, seed_option
@@ -21,8 +21,6 @@ from condgen.latent_space.tools.traverse import traverse
 from condgen.metrics.disentanglement import BINS, INACTIVE, dci, entropies, factor_vae_score, mig, mutual_information
 from condgen.metrics.image_quality import similarity
 
-READ = ("image_column", "split_column", "filter", "resize", "max_bad_fraction")
-"""How the training images were read, as far as it holds for other labels too."""
 MIN_IMAGES = 200
 """Images whose factors must be known."""
 QUANTILES = 10
@@ -57,7 +55,7 @@ def read_factors(
     Args:
         data: labelled images, see `data.sources.labels`; by default the training data.
         split: the part to read.
-        factors: columns; by default all known ones, see `every_factor`, or those that can be guessed.
+        factors: columns; by default all known ones, see `every_attribute`, or those that can be guessed.
         filter: keeps rows of a table.
 
     Raises:
@@ -67,11 +65,9 @@ def read_factors(
     source = ImageSource(space, data, split, {"filter": filter})
     if not source.path or not isinstance(source.path, str):
         raise CondgenError(f"{space.name} does not record its training data: name images with --data.")
-    reading = {name: source.reading[name] for name in READ if name in source.reading}
-    chosen = tuple(factors) or every_factor(source.path)
-    return open_labelled(
-        source.path, space.size, space.image_channels, split=split, attribute_columns=chosen, **reading
-    )
+    chosen = tuple(factors) or every_attribute(source.path)
+    options = source.options.but(attribute_columns=chosen, caption_column="", label_column="", exclude_classes="")
+    return open_labelled(source.path, space.size, space.image_channels, options, split=split)
 
 
 def disentangle(

@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from torch.autograd.functional import jacobian as slopes
 
 from condgen.baselines.autoencoders import Autoencoder, AutoencoderConfig, AutoencoderObjective, AutoencoderTraining
-from condgen.data.batches.captions import to_float
+from condgen.data.batches.base import to_float
 from condgen.data.sources.open_images import open_any
 from condgen.latent_space import jacobian
 from condgen.latent_space.tools.jacobian import decoder_jacobian, encoder_jacobian

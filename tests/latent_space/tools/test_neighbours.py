@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from condgen.data.batches.captions import to_uint8
+from condgen.data.batches.base import to_uint8
 from condgen.data.datasets.labels import LabelledImages
 from condgen.latent_space import neighbours
 from condgen.latent_space.adapters import as_float

@@ -1,0 +1,228 @@
+"""Looks through images before training on them: what can be used, what cannot, and why; a sheet of labelled ones."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from condgen.contracts import CondgenError
+from condgen.data.attributes import LABEL, Attribute
+from condgen.data.audit.report import CaptionReport, LabelReport
+from condgen.data.formats.arrays import Arrays
+from condgen.data.options import DEFAULTS, ReadOptions
+from condgen.data.progress import progress
+from condgen.data.sources.captions import read
+from condgen.data.sources.label_rows import LabelledRows
+from condgen.data.sources.labels import open_either
+from condgen.data.sources.rows import Row, Source, files_below, hashed_split, split_name
+from condgen.data.sources.tables import LABELS, column_names
+from condgen.data.sources.tally import Tally
+from condgen.files.images import grid, make_folder, png_bytes, write_bytes
+
+PER_ROW, ROWS, CELL = 8, 64, 64
+"""Of the sheet: images of a value, values, pixels of an image."""
+NO_TARGETS = np.empty(0, np.float32)
+
+
+def check(
+    path: str | os.PathLike[str],
+    options: ReadOptions = DEFAULTS,
+    *,
+    split: str = "all",
+    sheet: str | os.PathLike[str] = "",
+    **changes: Any,
+) -> CaptionReport | LabelReport:
+    """Reads every row and opens every image once, with the reader that training uses, and counts.
+
+    Args:
+        path: a folder, a metadata file, a shard or a pattern, as for `load_captions`; or what `open_labelled` takes.
+        options: columns and filter; `changes` are fields of it. Data with captions and labels counts as captioned,
+            unless a label or an attribute is named.
+        split: the split to look at; `all` looks at everything.
+        sheet: the PNG to write, with some images of every class.
+
+    Raises:
+        CondgenError: there is nothing that could be read row by row, or no labels for the sheet.
+    """
+    found = open_either(path, options.but(**changes))
+    if isinstance(found, Source) and sheet:
+        raise CondgenError(f"{path} has captions; a sheet shows images by their label. Name it (--label-column NAME).")
+    counts = _Counts(() if isinstance(found, Source) else found.attributes)
+    for row, pixels, notes, targets in _rows(found, split):
+        counts.add(row, pixels, notes, targets)
+    for name in () if isinstance(found, Arrays) else getattr(found, "source", found).left_out:
+        counts.notes.add("file whose name tells no split, left out", name)
+    if isinstance(found, Source):
+        return _caption_report(found, counts)
+    if sheet and (drawn := _sheet(counts)) is not None:
+        make_folder(Path(sheet).parent)
+        write_bytes(Path(sheet), png_bytes(drawn))
+    return _label_report(found, counts)
+
+
+def _rows(
+    found: Source | Arrays | LabelledRows, split: str
+) -> Iterator[tuple[Row, np.ndarray | None, tuple[str, ...], np.ndarray]]:
+    """Every row with its pixels, uint8 (C, H, W), None where there are none; what is unusual, and its targets."""
+    if isinstance(found, Arrays):
+        images, targets = found.read(split)
+        places = ((part, int(row)) for part in found.parts for row in part.rows(split_name(split), found.test))
+        for (part, row), pixels, own in progress(zip(places, images, targets), len(images)):
+            key = f"{part.key}:{row}"
+            yield Row(key, split=part.split or hashed_split(key, found.test)), pixels, (), own
+        return
+    rows = read(found, split) if isinstance(found, Source) else found.each(split)
+    for row, image, notes, *own in rows:
+        pixels = None if image is None or row.fault else np.asarray(image).transpose(2, 0, 1)
+        yield row, pixels, notes, own[0] if own else NO_TARGETS
+
+
+@dataclass
+class _Counts:
+    """What is counted while the rows go by; of images a few for the sheet are kept, and of every one a digest."""
+
+    attributes: tuple[Attribute, ...]
+    bad: Tally = field(default_factory=Tally)
+    notes: Tally = field(default_factory=Tally)
+    words: Counter[int] = field(default_factory=Counter)
+    texts: set[str] = field(default_factory=set)
+    values: list[dict[str, Counter[str]]] = field(default_factory=list)
+    unknown: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[str] = field(default_factory=Counter)
+    colours: Counter[str] = field(default_factory=Counter)
+    splits: Counter[str] = field(default_factory=Counter)
+    digests: dict[bytes, tuple[str, bytes]] = field(default_factory=dict)
+    shown: dict[tuple[int, str], list[Image.Image]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.values = [{value: Counter() for value in attribute.values} for attribute in self.attributes]
+
+    def add(self, row: Row, pixels: np.ndarray | None, notes: tuple[str, ...], targets: np.ndarray) -> None:
+        if row.fault:
+            self.bad.add(row.fault, row.described)
+            return
+        self.splits[row.split or "(none)"] += 1
+        self.texts.update(row.captions)
+        self.words.update(len(caption.split()) for caption in row.captions)
+        if pixels is None:
+            return
+        _, height, width = pixels.shape
+        self.sizes[f"{width} x {height}"] += 1
+        self.colours["grey" if (pixels == pixels[:1]).all() else "colour"] += 1
+        for note in notes:
+            self.notes.add(note, row.key)
+        self._compare(row.key, pixels, targets.tobytes())
+        for i, (attribute, target) in enumerate(zip(self.attributes, targets)):
+            if math.isnan(target):
+                self.unknown[attribute.name] += 1
+            elif attribute.values:
+                value = attribute.format_target(target)
+                self.values[i][value][row.split or "(none)"] += 1
+                if len(own := self.shown.setdefault((i, value), [])) < PER_ROW:
+                    own.append(_small(pixels))
+
+    def _compare(self, key: str, pixels: np.ndarray, targets: bytes) -> None:
+        """Notes an image that is there twice, and whether its labels differ."""
+        digest = hashlib.blake2b(pixels.tobytes(), digest_size=16, salt=pixels.shape[2].to_bytes(4, "big")).digest()
+        if digest in self.digests:
+            first, before = self.digests[digest]
+            kind = "duplicate image" if targets == before else "duplicate image with other labels"
+            self.notes.add(kind, f"{key} = {first}")
+        else:
+            self.digests[digest] = (key, targets)
+
+    def shared(self, found: Source | Arrays | LabelledRows) -> dict[str, Any]:
+        """The fields that every report has."""
+        usable = self.splits.total()
+        return {
+            "path": str(found.path), "form": found.form, "total": usable + self.bad.total(), "usable": usable,
+            "images": self.sizes.total(), "bad": self.bad.counts, "notes": self.notes.counts,
+            "examples": self.bad.examples | self.notes.examples, "sizes": dict(self.sizes.most_common(10)),
+            "splits": dict(self.splits.most_common()), "split_rule": found.rule,
+        }  # fmt: skip
+
+
+def _caption_report(source: Source, counts: _Counts) -> CaptionReport:
+    if source.form == "sidecars":  # a README, or captions whose image was lost
+        captioned = {image.with_suffix(".txt") for image in source.images}
+        for file in files_below(source.home):
+            if file.suffix == ".txt" and file not in captioned:
+                counts.notes.add("text without an image", file.relative_to(source.home).as_posix())
+    words = list(counts.words.elements()) or [0]
+    names = {name for table in source.tables for name in column_names(table.path) if name.lower() in LABELS}
+    chosen = [f"image {t.image}, captions {', '.join(t.text)}, split {t.split or '(none)'}" for t in source.tables]
+    return CaptionReport(
+        **counts.shared(source),
+        columns=list(dict.fromkeys(chosen)),
+        captions={
+            "count": counts.words.total(), "distinct": len(counts.texts), "words_min": min(words),
+            "words_median": median(words), "words_max": max(words),
+        },
+        labels=sorted(names - {name for table in source.tables for name in table.text}),
+    )  # fmt: skip
+
+
+def _label_report(found: Arrays | LabelledRows, counts: _Counts) -> LabelReport:
+    values = {one.name: own for one, own in zip(counts.attributes, counts.values) if one.values}
+    totals = {name: {value: sum(own.values()) for value, own in those.items()} for name, those in values.items()}
+    parted = len(counts.splits) > 1 and "train" in counts.splits
+    empty = {name: found.empty.get(name, []) + [value for value, n in t.items() if not n] for name, t in totals.items()}
+    single = {name: [value for value, n in those.items() if n == 1] for name, those in totals.items()}
+    untrained = {
+        name: [value for value, own in those.items() if parted and not own["train"] and totals[name][value]]
+        for name, those in values.items()
+    }
+    return LabelReport(
+        **counts.shared(found),
+        values={name: {value: dict(own) for value, own in those.items()} for name, those in values.items()},
+        numbers={
+            one.name: {"mean": one.mean, "sd": one.sd, "low": one.low, "high": one.high}
+            for one in counts.attributes
+            if not one.values
+        },
+        unknown=dict(counts.unknown),
+        empty={name: own for name, own in empty.items() if own},
+        single={name: own for name, own in single.items() if own},
+        untrained={name: own for name, own in untrained.items() if own},
+        colours=dict(counts.colours.most_common()),
+    )
+
+
+def _sheet(counts: _Counts) -> Image.Image | None:
+    """A few images of every class, at most ROWS classes; without a label of every value, each attribute with an equal
+    part of the rows. None where there is nothing to show.
+    """
+    names = [attribute.name for attribute in counts.attributes]
+    label = names.index(LABEL) if LABEL in names else None
+    chosen = [i for i, attribute in enumerate(counts.attributes) if attribute.values and label in (None, i)]
+    rows: list[tuple[int, str]] = []
+    for i in chosen:
+        there = [(i, value) for value in counts.attributes[i].values if (i, value) in counts.shown]
+        rows += there[: max(1, ROWS // len(chosen))]
+    images, texts = [], []
+    for i, value in rows:
+        own = counts.shown[i, value]
+        images += own + [Image.new("RGB", (1, 1), "white")] * (PER_ROW - len(own))
+        called = value if i == label else f"{names[i]}: {value}"
+        texts += [f"{called} ({sum(counts.values[i][value].values())})"] + [""] * (PER_ROW - 1)
+    return grid(images, texts, PER_ROW, CELL) if rows else None
+
+
+def _small(pixels: np.ndarray) -> Image.Image:
+    """An image on a white square, as small as the sheet shows it."""
+    image = Image.fromarray(np.broadcast_to(pixels.transpose(1, 2, 0), (*pixels.shape[1:], 3)).copy())
+    image.thumbnail((CELL, CELL))
+    side = max(image.size)
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
