@@ -15,7 +15,7 @@ from condgen.data.batches.base import to_float
 from condgen.data.batches.captions import CaptionBatches
 from condgen.data.embeddings.compute import digest_of, embed
 from condgen.data.embeddings.store import EmbedBatches, Embeds
-from condgen.data.streaming.stream import ShardBatches
+from condgen.data.streaming.batches import ShardBatches
 from condgen.files.weights import load_part, save_part
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 

@@ -328,7 +328,7 @@ def test_labels_in_the_place_of_captions_are_refused(tmp_path):
     numbers = write_csv(paint(tmp_path / "n", ["red"]), [["file_name", "text"], ["red.png", "3"]])
     refused(
         numbers,
-        "'text' looks like labels: it holds only numbers.*train: --data.caption_column text, data check: --caption-column",
+        "'text' looks like labels: it holds only numbers.*train: --data.caption_column text, data check: --caption",
     )
     assert load_captions(numbers, 4, split="all", options=ReadOptions(caption_column="text")).texts == ["3"]
     refused(write_parquet(tmp_path / "i.parquet", [{"image": png(), "caption": 7}]), "looks like labels")

@@ -75,7 +75,7 @@ def choose(
         labels = [name for name in names if name.lower() in LABELS]
         what = f"'{labels[0]}' looks like labels, not captions" if labels else "none of them is known to hold captions"
         raise CondgenError(
-            f"{path} has the columns {listed(names)}; {what}. Name the column of captions ({flags('caption')}). {EXPECTED}"
+            f"{path} has the columns {listed(names)}; {what}. Name the one of captions ({flags('caption')}). {EXPECTED}"
         )
     if not image:
         raise CondgenError(
