@@ -19,12 +19,8 @@ import numpy as np
 import torch
 
 from condgen import load
-<<<<<<< HEAD
 from condgen.baselines.pca import PrincipalComponents
 from condgen.data.batches.base import to_float
-=======
-from condgen.data.batches.base import to_float
->>>>>>> 81f8dcc (Data: ReadOptions in the place of columns and thirteen parameters; a registry of formats; one Batches, one audit, one clock)
 from condgen.data.sources.open_images import open_any
 from condgen.evaluation.report import markdown
 from condgen.files.images import write_bytes

@@ -13,15 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-<<<<<<< HEAD
 from condgen.contracts import CondgenError, Encoder, SamplingOption, short
 from condgen.data.batches.base import to_uint8
 from condgen.encoders.interop.load import load_pair, save_pair, sketch_pair
 from condgen.encoders.tokenizer import Tokenizer
-=======
-from condgen.contracts import CondgenError, SamplingOption, short
-from condgen.data.batches.base import to_uint8
->>>>>>> 81f8dcc (Data: ReadOptions in the place of columns and thirteen parameters; a registry of formats; one Batches, one audit, one clock)
 from condgen.files import renamed
 from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX
