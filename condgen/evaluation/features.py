@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import partial, singledispatch
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from condgen.baselines.pca import PrincipalComponents
 from condgen.contracts import Batch, CondgenError
 from condgen.decoders import DECODERS
 from condgen.decoders.conditioning_dropout import DecoderObjective
@@ -36,33 +35,34 @@ class FeatureExtractor(nn.Module):
 
     Args:
         size, image_channels: S and C; 0 channels are as many as the images have.
-        net: what has weights, and a `config` from which it can be built; None where nothing has.
+        compute: a method of `net`, or a function of images.
+        net: a network with weights.
+        spec: of the condition that `compute` takes after the images; the null condition is given.
+        untrained: a feature extractor of the same architecture with initial weights.
     """
 
-    def __init__(self, size: int, image_channels: int, net: nn.Module | None = None):
+    def __init__(
+        self, size: int, image_channels: int, compute: Callable[..., Tensor], net: nn.Module | None = None,
+        spec: CondSpec | None = None, untrained: Callable[[], FeatureExtractor] | None = None,
+    ):  # fmt: skip
         super().__init__()
         self.size, self.image_channels, self.net = size, image_channels, net
+        self._compute, self._spec, self._untrained = compute, spec, untrained
 
-    @property
-    def config(self) -> object:
-        """The options of the network."""
-        return self.net.config
-
-    @property
-    def spec(self) -> object:
-        """The data that the network reads, where it has a spec."""
-        return getattr(self.net, "spec", None)
+    def forward(self, images: Tensor) -> Tensor:
+        given = () if self._spec is None else (null_condition(self._spec, images),)
+        return self._compute(images, *given)
 
     def untrained(self, seed: int = 0) -> FeatureExtractor | None:
         """The architecture with initial weights; None where it cannot be built or reads trained weights."""
-        if self.net is None:
+        if self._untrained is None:
             return None
         built = []
         for one in (seed, seed + 1):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(one)
                 try:
-                    built.append(self._build())
+                    built.append(self._untrained())
                 except (TypeError, ValueError, AttributeError, CondgenError):  # a network of another library
                     return None
         first, second = (fresh.net.state_dict() for fresh in built)
@@ -70,97 +70,53 @@ class FeatureExtractor(nn.Module):
             return None  # nothing in it is random
         return built[0].eval()
 
-    def _build(self) -> FeatureExtractor:
-        return type(self)(new_like(self.net))
 
-
-class _NetFeatures(FeatureExtractor):
-    """Features of a network with a spec of its images."""
-
-    def __init__(self, net: nn.Module):
-        super().__init__(net.spec.size, net.spec.image_channels, net)
-
-
-class EncoderFeatures(FeatureExtractor):
+def encoder_features(net: nn.Module) -> FeatureExtractor:
     """The features of an encoder, before any projection into a shared space."""
-
-    def __init__(self, net: nn.Module):
-        super().__init__(net.size, 3, net)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net.features(images) if hasattr(self.net, "features") else self.net(images)
-
-    def _build(self) -> FeatureExtractor:
-        kind = type(self.net).__name__  # of other libraries, which cost seconds to import
-        if kind == "OpenClip":
-            from condgen.encoders.interop.openclip import empty_open_clip
-
-            return EncoderFeatures(empty_open_clip(self.config))
-        if kind == "OfTransformers":
-            from condgen.encoders.interop.hf import empty_transformers
-
-            return EncoderFeatures(empty_transformers(self.config))
-        return super()._build()
+    compute = net.features if hasattr(net, "features") else net.forward
+    return FeatureExtractor(net.size, 3, compute, net, untrained=lambda: encoder_features(_new_encoder(net)))
 
 
-class DecoderFeatures(_NetFeatures):
-    """The features of a decoder under the null condition, e.g. the posterior mean of a CVAE."""
+def _new_encoder(net: nn.Module) -> nn.Module:
+    kind = type(net).__name__  # of other libraries, which cost seconds to import
+    if kind == "OpenClip":
+        from condgen.encoders.interop.openclip import empty_open_clip
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net.features(images, null_condition(self.spec, images))
+        return empty_open_clip(net.config)
+    if kind == "OfTransformers":
+        from condgen.encoders.interop.hf import empty_transformers
 
-
-class TrainingFeatures(FeatureExtractor):
-    """The features of the training of a decoder under the null condition, e.g. of the critic of a cGAN."""
-
-    def __init__(self, net: nn.Module):
-        super().__init__(net.decoder.spec.size, net.decoder.spec.image_channels, net)
-
-    @property
-    def config(self) -> object:
-        return self.net.decoder.config
-
-    @property
-    def spec(self) -> object:
-        return self.net.decoder.spec
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net.features(images, null_condition(self.spec, images))
-
-    def _build(self) -> FeatureExtractor:
-        return TrainingFeatures(_training_of(new_like(self.net.decoder)))
+        return empty_transformers(net.config)
+    return new_like(net)
 
 
-class LatentFeatures(_NetFeatures):
+def latent_features(net: nn.Module) -> FeatureExtractor:
     """The latents of an autoencoder, the mean where there is a distribution."""
+    shape = (net.spec.size, net.spec.image_channels)
+    return FeatureExtractor(*shape, net.encode, net, untrained=lambda: latent_features(new_like(net)))
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net.encode(images)
 
-
-class CriticFeatures(_NetFeatures):
+def critic_features(net: nn.Module) -> FeatureExtractor:
     """The features of the critic of a GAN."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net.phi(images)
-
-
-class Pixels(FeatureExtractor):
-    """The images themselves."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1)
+    shape = (net.spec.size, net.spec.image_channels)
+    return FeatureExtractor(*shape, net.phi, net, untrained=lambda: critic_features(new_like(net)))
 
 
-class PcaFeatures(FeatureExtractor):
-    """Principal components."""
+def decoder_features(net: nn.Module) -> FeatureExtractor:
+    """The features of a decoder under the null condition, e.g. the posterior mean of a CVAE."""
+    spec = net.spec
+    return FeatureExtractor(
+        spec.size, spec.image_channels, net.features, net, spec, lambda: decoder_features(new_like(net))
+    )
 
-    def __init__(self, pca: PrincipalComponents):
-        super().__init__(pca.size, pca.image_channels)
-        self.pca = pca
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.pca.encode(images)
+def training_features(net: nn.Module) -> FeatureExtractor:
+    """The features of the training of a decoder under the null condition, e.g. of the critic of a cGAN."""
+    spec = net.decoder.spec
+    return FeatureExtractor(
+        spec.size, spec.image_channels, net.features, net, spec,
+        lambda: training_features(_training_of(new_like(net.decoder))),
+    )  # fmt: skip
 
 
 @singledispatch
@@ -174,35 +130,35 @@ def feature_extractor(model) -> FeatureExtractor:
     Raises:
         CondgenError: it has no features; or its critic is missing.
     """
-    return EncoderFeatures(model).eval()
+    return encoder_features(model).eval()
 
 
 @feature_extractor.register
 def _(model: ImageEncoder) -> FeatureExtractor:
-    return EncoderFeatures(model.net).eval()
+    return encoder_features(model.net).eval()
 
 
 @feature_extractor.register
 def _(model: TextToImage) -> FeatureExtractor:
-    return EncoderFeatures(model.clip).eval()
+    return encoder_features(model.clip).eval()
 
 
 @feature_extractor.register
 def _(model: LatentModel) -> FeatureExtractor:
     if model.encodes:
-        return LatentFeatures(model.net).eval()
+        return latent_features(model.net).eval()
     if model.critic is None:
         raise CondgenError(f"{model.name} is a GAN without its critic, which has its features: export it again.")
-    return CriticFeatures(model.critic).eval()
+    return critic_features(model.critic).eval()
 
 
 @feature_extractor.register
 def _(model: ClassToImage) -> FeatureExtractor:
     features = DECODERS.kind_of(model.decoder).features
     if features == "decoder":
-        return DecoderFeatures(model.decoder).eval()
+        return decoder_features(model.decoder).eval()
     if features == "training":
-        return TrainingFeatures(_trained(model)).eval()
+        return training_features(_trained(model)).eval()
     raise CondgenError(
         f"{model.name} has a {DECODERS.name_of(model.decoder)} decoder, but no encoder, posterior or critic whose "
         "features could be evaluated."
@@ -275,7 +231,8 @@ def rows_of(models: list) -> tuple[list[Row], list[str]]:
         name = model.name if model.name not in {row.name for row in rows} else f"{model.name} ({model.model_id[:8]})"
         rows.append(Row(name, feature_extractor(model), text_encoder_of(model), is_baseline=False))
     for row in [row for row in rows if row.extractor.net is not None]:
-        shape = (type(row.extractor), type(row.extractor.net), row.extractor.config, row.extractor.spec)
+        net = row.extractor.net if hasattr(row.extractor.net, "config") else row.extractor.net.decoder
+        shape = (type(row.extractor.net), net.config, getattr(net, "spec", None))
         if shape in shapes:
             continue
         shapes.add(shape)
@@ -285,7 +242,8 @@ def rows_of(models: list) -> tuple[list[Row], list[str]]:
             continue
         encoder = TextImageEncoder(fresh.net, row.encoder.tokenizer) if row.encoder else None
         rows.append(Row(f"random network ({row.name})", fresh, encoder))
-    return [*rows, Row("raw pixels", Pixels(min(rows[0].extractor.size, PIXELS), 0))], notes
+    pixels = FeatureExtractor(min(rows[0].extractor.size, PIXELS), 0, partial(torch.flatten, start_dim=1))
+    return [*rows, Row("raw pixels", pixels)], notes
 
 
 @torch.no_grad()

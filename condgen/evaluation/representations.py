@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from condgen.baselines.autoencoders import Autoencoder
 from condgen.baselines.pca import PrincipalComponents
 from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, listed
 from condgen.data.attributes import LABEL, Attribute
@@ -28,7 +29,7 @@ from condgen.data.templates import class_captions, templates_of
 from condgen.evaluation.base import REPRESENTATIONS, Example, Findings, register
 from condgen.evaluation.embed import in_batches
 from condgen.evaluation.embedding_plot import plot_embedding
-from condgen.evaluation.features import LatentFeatures, PcaFeatures, Row, extract, rows_of
+from condgen.evaluation.features import FeatureExtractor, Row, extract, rows_of
 from condgen.evaluation.finetune import SHARES, finetune, some_of
 from condgen.evaluation.options import RepresentationOptions
 from condgen.evaluation.reading import read_options
@@ -202,10 +203,12 @@ class ClassEvaluation:
     def _components(self, rows: list[Row]) -> list[Row]:
         """PCA with as many components as the autoencoders among the rows have latents."""
         found: dict[str, Row] = {}
-        for one in (row.extractor for row in rows if isinstance(row.extractor, LatentFeatures) and not row.is_baseline):
-            images, n = self.read(one.size, one.image_channels)[0].images, one.config.latent
+        for one in (
+            row.extractor for row in rows if isinstance(row.extractor.net, Autoencoder) and not row.is_baseline
+        ):
+            images, n = self.read(one.size, one.image_channels)[0].images, one.net.config.latent
             pca = PrincipalComponents(to_float(images[np.sort(_some(len(images), COMPONENTS_OF))]), n)
-            found.setdefault(pca.name, Row(pca.name, PcaFeatures(pca)))
+            found.setdefault(pca.name, Row(pca.name, FeatureExtractor(pca.size, pca.image_channels, pca.encode)))
         return list(found.values())
 
     def report(self) -> dict:

@@ -23,7 +23,7 @@ from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.evaluation import evaluate, markdown
 from condgen.evaluation.embedding_plot import plot_embedding
-from condgen.evaluation.features import FeatureExtractor, PcaFeatures, Pixels, extract, feature_extractor, rows_of
+from condgen.evaluation.features import FeatureExtractor, extract, feature_extractor, rows_of
 from condgen.evaluation.finetune import finetune, some_of
 from condgen.evaluation.options import RepresentationOptions
 from condgen.evaluation.representations import ClassEvaluation, evaluate_representations
@@ -109,7 +109,7 @@ def test_every_kind_of_model_has_its_features():
     whole = tiny_model()
     wide = torch.zeros(2, 3, 32, 32)
     assert torch.equal(feature_extractor(whole)(wide), whole.clip.features(wide))
-    assert torch.equal(Pixels(8, 1)(images), images.flatten(1))
+    assert torch.equal(rows_of([encoder])[0][-1].extractor(images).flatten(1), images.flatten(1))
     with pytest.raises(CondgenError, match="diffusion"):
         feature_extractor(tiny_labels("diffusion"))
 
@@ -233,7 +233,7 @@ def test_zero_shot_is_told_where_there_are_words():
 def test_noise_is_at_chance(monkeypatch):
     torch.manual_seed(0)
     encoder = tiny_encoder()
-    monkeypatch.setattr("condgen.evaluation.features.feature_extractor", lambda model: Noise(8, 1))
+    monkeypatch.setattr("condgen.evaluation.features.feature_extractor", lambda model: Noise(8, 1, None))
     report = evaluated(encoder).report
     line, chance = report["features"]["tinysee"], report["features"]["majority class"]["kNN"]
     error = report["counts"]["standard error, at most"]
@@ -433,7 +433,7 @@ def test_principal_components_are_those_of_scikit_learn_and_what_a_linear_autoen
 
     pixels = to_float(torch.from_numpy(TRAIN.images)).flatten(1).numpy()
     theirs = PCA(6, svd_solver="full").fit(pixels)
-    seen = extract(PcaFeatures(PrincipalComponents(to_float(TRAIN.images), 6)), TEST.images).numpy()
+    seen = PrincipalComponents(to_float(TRAIN.images), 6).encode(to_float(TEST.images)).numpy()
     expected = theirs.transform(to_float(torch.from_numpy(TEST.images)).flatten(1).numpy())
     assert np.abs(np.abs(seen) - np.abs(expected)).max() < 0.05  # signs are free
     assert np.abs(np.corrcoef(seen.T, expected.T)[:6, 6:]).diagonal() == pytest.approx(1, abs=1e-3)
