@@ -1,4 +1,4 @@
-"""Pure maths: tensors in, scalars out. No weights, no data, no state."""
+"""Losses as functions of tensors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy to several right answers, each weighted alike.
+    """Cross-entropy to a uniform distribution over several positives.
 
     Args:
         logits: (B, K).
-        targets: bool (B, K), the right answers of every row; rows with none are left out of the mean.
+        targets: bool (B, K), the positives of every row; rows without positives are left out of the mean.
     """
     weights = targets.float()
     count = weights.sum(1)
@@ -30,18 +30,17 @@ def info_nce(
     negative_embed: Tensor | None = None,
     negative_ok: Tensor | None = None,
 ) -> Tensor:
-    """Symmetric contrastive loss with several positives a row.
+    """Symmetric contrastive loss with several positives a row; with one positive a row it is CLIP's loss.
 
-    Equal captions in one batch are no negatives of each other: `matches` says which texts are true of which image,
-    and the target is uniform over them. With one match a row this is CLIP's loss.
+    Equal captions in a batch are not negatives of each other: the target is uniform over all matching texts.
 
     Args:
         image_embed: unit length, (B, D).
         text_embed: unit length, (B, D).
         scale: inverse temperature, scalar.
-        matches: bool (B, B), [i, j] whether text j is true of image i.
-        negative_embed: (K, D), texts that are offered to the images only, as further wrong answers.
-        negative_ok: bool (B, K), whether negative k may be held against image i (it may be true of it).
+        matches: bool (B, B), [i, j] whether text j matches image i.
+        negative_embed: (K, D), texts that are further negatives of the images.
+        negative_ok: bool (B, K), whether text k is a negative of image i; it may match it.
 
     References:
         Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
@@ -67,12 +66,11 @@ def siglip(
     negative_embed: Tensor | None = None,
     negative_ok: Tensor | None = None,
 ) -> Tensor:
-    """Every pair of an image and a text is a question of its own: do they match? A sum over texts, a mean over
-    images.
+    """Binary classification of every pair of an image and a text; a sum over texts, a mean over images.
 
     Args:
         image_embed, text_embed, scale, matches, negative_embed, negative_ok: as for `info_nce`.
-        bias: added to the logits, scalar; most pairs do not match, and it starts by saying so.
+        bias: added to the logits, scalar; initialised to the negative log odds of a match.
 
     References:
         Sigmoid Loss for Language Image Pre-Training (Zhai et al., 2023)
@@ -86,13 +84,12 @@ def siglip(
 
 
 def info_nce_floor(matches: Tensor, same: Tensor) -> Tensor:
-    """What `info_nce` cannot fall below for a batch: ln of how many answers look alike, mean over rows and columns.
-
-    A perfect encoder of ten classes still has a loss of some nats; a loss of 0 asks for texts that all differ.
+    """The smallest possible `info_nce` of a batch: the mean of ln of the number of indistinguishable answers over rows
+    and columns. It is 0 only where all texts differ.
 
     Args:
         matches: bool (B, B), see `info_nce`.
-        same: bool (B, B), whether texts i and j are equal: they have one embedding, whatever is matched.
+        same: bool (B, B), whether texts i and j are equal, and so have one embedding.
     """
     alike = matches | same
     rows, columns = alike.sum(1).float(), alike.sum(0).float()
@@ -100,13 +97,13 @@ def info_nce_floor(matches: Tensor, same: Tensor) -> Tensor:
 
 
 def siglip_floor(matches: Tensor, same: Tensor) -> Tensor:
-    """What `siglip` cannot fall below: equal texts of which only some match an image are told apart by nobody.
+    """The smallest possible `siglip` of a batch, in which equal texts may match an image or not.
 
     Args:
         matches, same: see `info_nce_floor`.
     """
     count = same.sum(1).float()
-    share = 1 / count  # of the texts equal to its own, one matches an image, or all of them do
+    share = 1 / count  # one of the equal texts matches an image, or all of them do
     entropy = -(torch.xlogy(share, share) + torch.xlogy(1 - share, 1 - share))
     whole = (matches | ~same).all(1)
     return (count * entropy).masked_fill(whole, 0.0).mean()
@@ -122,11 +119,11 @@ def weighted_mse(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def gaussian_nll(mean: Tensor, target: Tensor, log_sigma: Tensor, each: bool = False) -> Tensor:
-    """Negative log likelihood of a normal, in nats, summed over everything but the batch and averaged over that.
+    """Negative log likelihood of a normal, in nats, summed over all dimensions and averaged over the batch.
 
     Args:
-        mean: (B, ...). target: (B, ...). log_sigma: scalar, or anything that broadcasts.
-        each: gives that of every sample, (B,), in place of the mean.
+        mean: (B, ...). target: (B, ...). log_sigma: scalar, or a tensor that broadcasts.
+        each: returns that of every sample, (B,), instead of the mean.
     """
     scaled = (target - mean) * (-log_sigma).exp()
     nll = (scaled.pow(2) / 2 + log_sigma + math.log(2 * math.pi) / 2).flatten(1).sum(1)
@@ -134,28 +131,28 @@ def gaussian_nll(mean: Tensor, target: Tensor, log_sigma: Tensor, each: bool = F
 
 
 def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
-    """Negative log likelihood of independent coins, in nats, summed over everything but the batch: (B,).
+    """Negative log likelihood of independent Bernoulli variables, in nats, summed over all dimensions: (B,).
 
     Args:
-        logits: (B, ...). target: (B, ...) in [0, 1]; between 0 and 1 it is the cross-entropy to a chance.
+        logits: (B, ...). target: (B, ...) in [0, 1]; between 0 and 1 it is a cross-entropy.
     """
     return F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
 
 
 def kl_normal(mean: Tensor, log_var: Tensor, prior_mean: Tensor | float = 0.0, prior_log_var: Tensor | float = 0.0):
-    """KL divergence of N(mean, exp log_var) from a prior, N(0, 1) by default, in nats, element by element: (B, D)."""
-    apart = log_var - prior_log_var
+    """KL divergence of N(mean, exp log_var) from a prior, N(0, 1) by default, in nats, element-wise: (B, D)."""
+    log_ratio = log_var - prior_log_var
     distance = (mean - prior_mean).pow(2) * torch.exp(-torch.as_tensor(prior_log_var))
-    return (distance + apart.exp() - 1 - apart) / 2
+    return (distance + log_ratio.exp() - 1 - log_ratio) / 2
 
 
 def adversarial(kind: str, real: Tensor, fake: Tensor, turn: str) -> Tensor:
-    """The loss of one turn of the game, from logits.
+    """The loss of one turn of adversarial training.
 
     Args:
-        kind: `rp`, relativistic and paired: each real one is held against a fake of the same condition; `ns`, the
-            classic that does not saturate; `hinge`; `ls`, least squares to 1 for real and to 0 for painted.
-        real, fake: (B,) logits; but for `rp` the generator's turn looks at `fake` alone.
+        kind: `rp`, relativistic pairing of each real image with a generated one of the same condition; `ns`,
+            non-saturating; `hinge`; `ls`, least squares to 1 for real and 0 for generated images.
+        real, fake: (B,) logits; except for `rp` the generator's loss depends on `fake` alone.
         turn: `discriminator` or `generator`.
 
     References:
@@ -166,22 +163,22 @@ def adversarial(kind: str, real: Tensor, fake: Tensor, turn: str) -> Tensor:
         Least Squares Generative Adversarial Networks (Mao et al., 2017), for `ls`
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: the kind is unknown.
     """
-    mine = turn == "discriminator"
+    critic = turn == "discriminator"
     if kind == "rp":
-        return F.softplus(fake - real if mine else real - fake).mean()
+        return F.softplus(fake - real if critic else real - fake).mean()
     if kind == "ns":
-        return F.softplus(-real).mean() + F.softplus(fake).mean() if mine else F.softplus(-fake).mean()
+        return F.softplus(-real).mean() + F.softplus(fake).mean() if critic else F.softplus(-fake).mean()
     if kind == "hinge":
-        return F.relu(1 - real).mean() + F.relu(1 + fake).mean() if mine else -fake.mean()
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean() if critic else -fake.mean()
     if kind == "ls":
-        return (real - 1).pow(2).mean() + fake.pow(2).mean() if mine else (fake - 1).pow(2).mean()
+        return (real - 1).pow(2).mean() + fake.pow(2).mean() if critic else (fake - 1).pow(2).mean()
     raise ValueError(f"there is no adversarial loss {kind!r}; choose rp, ns, hinge or ls")
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """Mean squared length of the gradient of a discriminator's logits by the images: R1 on real ones, R2 on fakes.
+    """Mean squared gradient norm of a discriminator's logits: R1 on real, R2 on generated images.
 
     Args:
         logits: (B,), computed from `images` with a graph.
@@ -195,7 +192,7 @@ def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
 
 
 def nt_xent(z_1: Tensor, z_2: Tensor, temperature: float) -> Tensor:
-    """Normalised cross-entropy of two views: each view must find the other of its image among all views but itself.
+    """Normalised temperature-scaled cross-entropy: the positive of a view is the other view of its image.
 
     Args:
         z_1, z_2: unit length, (B, D); row i of both is of image i.
@@ -209,30 +206,30 @@ def nt_xent(z_1: Tensor, z_2: Tensor, temperature: float) -> Tensor:
 
 
 def queue_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float, same: Tensor | None = None) -> Tensor:
-    """Each query must find its key among keys of other images that were kept from before.
+    """Contrastive loss of queries and keys, with the keys of earlier images in a queue as negatives.
 
     Args:
         query, key: unit length, (B, D); row i of both is of image i.
         queue: unit length, (K, D).
-        same: bool (B, K), whether key k of the queue is of image i itself, and so no wrong answer.
+        same: bool (B, K), whether key k of the queue is of image i itself, and so not a negative.
 
     References:
         Momentum Contrast for Unsupervised Visual Representation Learning (He et al., 2020)
     """
-    wrong = query @ queue.T
+    negative = query @ queue.T
     if same is not None:
-        wrong = wrong.masked_fill(same, float("-inf"))
-    logits = torch.cat([(query * key).sum(1, keepdim=True), wrong], 1) / temperature
+        negative = negative.masked_fill(same, float("-inf"))
+    logits = torch.cat([(query * key).sum(1, keepdim=True), negative], 1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
 
 
 def instance_softmax(features: Tensor, bank: Tensor, index: Tensor, temperature: float) -> Tensor:
-    """Every image a class of its own, whose weight is what the bank keeps of it: cross-entropy over all images.
+    """Instance discrimination: every image is a class, with its row of the memory bank as the class weight.
 
     Args:
         features: unit length, (B, D).
         bank: unit length, (N, D).
-        index: int64 (B,), the rows of the bank that are these images'.
+        index: int64 (B,), the images' rows of the bank.
 
     References:
         Unsupervised Feature Learning via Non-Parametric Instance Discrimination (Wu et al., 2018), Eq. 2
@@ -243,33 +240,33 @@ def instance_softmax(features: Tensor, bank: Tensor, index: Tensor, temperature:
 def instance_nce(
     features: Tensor, bank: Tensor, index: Tensor, noise: Tensor, temperature: float, log_z: Tensor
 ) -> Tensor:
-    """The same from a sample of the bank: each image's own row is told from rows drawn at random (noise contrast).
+    """Noise-contrastive estimate of `instance_softmax`, from M rows of the bank drawn at random.
 
-    P(i | v) = exp(v . bank_i / temperature) / Z, and h = P / (P + M / N) is the chance that row i is the image's own
-    and not one of the M drawn; the loss is -log h of the own row less the sum of log (1 - h) over those drawn.
+    P(i | v) = exp(v . bank_i / temperature) / Z, and h = P / (P + M / N) is the probability that row i is the image's
+    own and not one of the M noise rows; the loss is -log h of its own row minus the sum of log (1 - h) over the noise.
 
     Args:
         features, bank, index: as for `instance_softmax`.
-        noise: int64 (M,), rows of the bank drawn evenly, the same for all images.
+        noise: int64 (M,), rows of the bank drawn uniformly, the same for all images.
         log_z: scalar, the logarithm of Z; see `log_partition`.
 
     References:
         Unsupervised Feature Learning via Non-Parametric Instance Discrimination (Wu et al., 2018), Eqs. 4 to 7
     """
-    chance = math.log(len(noise) / len(bank))
-    own = (features * bank[index]).sum(1) / temperature - log_z - chance
-    drawn = features @ bank[noise].T / temperature - log_z - chance
-    return -(F.logsigmoid(own) + F.logsigmoid(-drawn).sum(1)).mean()
+    log_ratio = math.log(len(noise) / len(bank))
+    positive = (features * bank[index]).sum(1) / temperature - log_z - log_ratio
+    negative = features @ bank[noise].T / temperature - log_z - log_ratio
+    return -(F.logsigmoid(positive) + F.logsigmoid(-negative).sum(1)).mean()
 
 
-def log_partition(features: Tensor, some: Tensor, temperature: float, pictures: int) -> Tensor:
-    """Estimates log Z of `instance_nce` from rows of the bank drawn evenly, (M, D), averaged over the features."""
-    logits = features @ some.T / temperature
-    return torch.logsumexp(logits.flatten(), 0) - math.log(logits.numel()) + math.log(pictures)
+def log_partition(features: Tensor, rows: Tensor, temperature: float, num_images: int) -> Tensor:
+    """Estimates log Z of `instance_nce` from rows of the bank drawn uniformly, (M, D), averaged over the features."""
+    logits = features @ rows.T / temperature
+    return torch.logsumexp(logits.flatten(), 0) - math.log(logits.numel()) + math.log(num_images)
 
 
 def spread(z: Tensor) -> Tensor:
-    """How far unit vectors (B, D) lie apart: their sd over sqrt(1 / D). 0 is a collapse, 1 evenly about.
+    """Spread of unit vectors (B, D): their standard deviation over sqrt(1 / D). 0 is a collapse, 1 is uniform.
 
     References:
         Exploring Simple Siamese Representation Learning (Chen, He, 2021), section 4.1

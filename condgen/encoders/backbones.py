@@ -1,4 +1,4 @@
-"""Images to features: the backbones that contrastive and self-supervised training share."""
+"""Image backbones: a vision transformer and a residual network."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class BackboneConfig:
 
     Args:
         kind: `patch`, a vision transformer; `resnet`, a residual network with the stem of small images.
-        width: of the transformer; of the residual network's first stage, each stage doubles it.
+        width: of the transformer; of the first stage of the residual network, each stage doubles it.
         depth: blocks of the transformer, or of every stage.
         heads: of the transformer's attention.
-        patch: edge of the squares of pixels that come in as one; 1 is no square for a residual network.
-        stages: of the residual network, each at half the edge of the one before.
-        norm: of the residual network. `group` norms an image by itself, so that a batch may be split over chunks and
-            processes without a trace; `batch` is the classic.
+        patch: edge of the patches; a residual network folds each into channels, 1 folds none.
+        stages: of the residual network, each at half the resolution of the previous one.
+        norm: of the residual network. `group` is per image, so that splitting a batch into chunks and over processes
+            does not change the result; `batch` is the classic.
     """
 
     kind: Literal["patch", "resnet"] = "resnet"
@@ -44,7 +44,7 @@ class Backbone(nn.Module):
     """(B, 3, S, S) in [-1, 1] -> features (B, F).
 
     Raises:
-        CondgenError: the images cannot be cut into such squares, or halved so often.
+        CondgenError: the image size is no multiple of the patch size, or cannot be halved so often.
     """
 
     def __init__(self, config: BackboneConfig, spec: EncoderSpec):
@@ -64,17 +64,17 @@ class Backbone(nn.Module):
 
 
 class PatchTransformer(nn.Module):
-    """A vision transformer: patches and a class token, which carries the features in the end.
+    """A vision transformer; the features are the class token of the last layer.
 
-    Built like the image tower of CLIP, part by part, so that weights can go there and come back.
+    Its layers are those of CLIP's image tower, so that weights can be converted in both directions.
 
     References:
         An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale (Dosovitskiy et al., 2021)
-        Scaling Language-Image Pre-training via Masking (Li et al., 2023), for leaving patches out
+        Scaling Language-Image Pre-training via Masking (Li et al., 2023), for patch dropout
     """
 
     drop: float = 0.0
-    """Share of the patches that training leaves out, drawn anew for every image."""
+    """Share of the patches of every image that training drops at random."""
 
     def __init__(self, config: BackboneConfig, size: int):
         super().__init__()
@@ -91,8 +91,8 @@ class PatchTransformer(nn.Module):
         patches = self.stem(images).flatten(2).transpose(1, 2) + self.place[1:]  # (B, n, width)
         if self.training and self.drop:
             kept = max(1, round(patches.shape[1] * (1 - self.drop)))
-            lots = torch.rand(patches.shape[:2], device=patches.device).topk(kept, dim=1).indices
-            patches = patches.gather(1, lots[..., None].expand(-1, -1, patches.shape[2]))
+            kept_rows = torch.rand(patches.shape[:2], device=patches.device).topk(kept, dim=1).indices
+            patches = patches.gather(1, kept_rows[..., None].expand(-1, -1, patches.shape[2]))
         token = (self.token + self.place[0]).expand(len(images), 1, -1)
         h = self.norm_pre(torch.cat([token, patches], 1))
         for block in self.blocks:
@@ -101,7 +101,7 @@ class PatchTransformer(nn.Module):
 
 
 def plain_blocks(width: int, heads: int, depth: int) -> nn.ModuleList:
-    """Transformer blocks as CLIP has them, with its first weights.
+    """Transformer blocks of CLIP, with its initialisation.
 
     References:
         Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
@@ -117,7 +117,7 @@ def plain_blocks(width: int, heads: int, depth: int) -> nn.ModuleList:
 
 
 class ResNet(nn.Module):
-    """A residual network whose stem is one convolution: small images lose nothing before the first block.
+    """A residual network for small images: its stem is one convolution without pooling.
 
     References:
         Deep Residual Learning for Image Recognition (He et al., 2016)
@@ -148,7 +148,7 @@ class ResNet(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a shortcut; the second norm begins at zero, and so the block as its shortcut."""
+    """Two 3x3 convolutions and a skip connection; the second norm is initialised to zero, the block to its skip."""
 
     def __init__(self, before: int, channels: int, stride: int, norm: Literal["group", "batch"]):
         super().__init__()
@@ -167,5 +167,5 @@ class Residual(nn.Module):
 
 
 def norm_of(kind: Literal["group", "batch"], channels: int) -> nn.Module:
-    """A norm over groups of channels of every image, or over the batch."""
+    """Group norm or batch norm."""
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(math.gcd(8, channels), channels)

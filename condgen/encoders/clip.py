@@ -1,12 +1,11 @@
 """CLIP: images and captions to one space of unit vectors.
 
-Three towers for images. `grid`: convolutions to a 4 x 4 grid, a few attention blocks, and one linear map of the whole
-grid, which keeps what is where. `patch` and `resnet`: a backbone of `vision` and a linear map of its features.
+Three image towers. `grid`: convolutions to a 4 x 4 grid, a few attention blocks, and one linear map of the whole grid,
+which preserves the layout. `patch` and `resnet`: a backbone of `encoders.backbones` and a linear map of its features.
 
-Two towers for captions. `words`: attention blocks and a perceptron over the tokens *in their places*; averaging the
-tokens instead loses which colour belongs to which shape, `pool` keeps both for comparison. `clip`: every token sees
-those before it, and the end mark is read, as in CLIP itself. `patch` with `clip` are CLIP part by part: such a model
-can be exported to open_clip and transformers.
+Two text towers. `words`: attention blocks and an MLP over all tokens in their positions; mean pooling loses which colour
+belongs to which shape. `clip`: causal attention, read at the end token, as in CLIP itself. A CLIP with `patch` and
+`clip` has the architecture of the original and can be exported to open_clip and transformers.
 """
 
 from __future__ import annotations
@@ -39,11 +38,10 @@ class CLIPConfig:
         text_width: width of the text blocks.
         depth: attention blocks in each tower.
         heads: heads of every attention.
-        pool: how the tower of `words` sums up: `flatten` keeps every token in its place, `mean` averages, `end` takes
-            the end mark.
+        pool: of the text tower `words`: `flatten` concatenates all tokens, `mean` averages, `end` takes the end token.
         image, text: which towers.
-        image_depth: blocks of the image's tower where they are others than those of the text's; 0 is `depth`.
-        patch, stages, norm: of `patch` and `resnet`, see `vision.BackboneConfig`.
+        image_depth: attention blocks of the image tower; 0 is `depth`.
+        patch, stages, norm: of `patch` and `resnet`, see `encoders.backbones.BackboneConfig`.
         vocab: token ids of the tokenizer; of a CLIP that is still to be built, the most that a tokenizer may learn.
         context: tokens of a caption, L; of a CLIP that is still to be built, 0 takes what the captions need.
         bias: whether the logits have a learned bias, for the sigmoid loss.
@@ -67,7 +65,7 @@ class CLIPConfig:
 
     @property
     def backbone(self) -> BackboneConfig:
-        """Of the towers `patch` and `resnet`."""
+        """Options of the backbone of the towers `patch` and `resnet`."""
         kind, depth = ("patch" if self.image == "patch" else "resnet"), self.image_depth or self.depth
         return BackboneConfig(kind, self.image_width, depth, self.heads, self.patch, self.stages, self.norm)
 
@@ -97,7 +95,7 @@ class GridTower(nn.Module):
         )
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 16 channels), the whole grid."""
+        """(B, 16 channels), the flattened grid."""
         h = F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last)
         h = self.stages(self.stem(h)).flatten(2).transpose(1, 2) + self.place  # (B, 16, channels)
         for block in self.blocks:
@@ -109,7 +107,7 @@ class GridTower(nn.Module):
 
 
 class BackboneTower(nn.Module):
-    """(B, 3, S, S) in [-1, 1] -> (B, D): a backbone, and a linear map of its features."""
+    """(B, 3, S, S) in [-1, 1] -> (B, D): a backbone and a linear map of its features."""
 
     def __init__(self, config: CLIPConfig, spec: EncoderSpec):
         super().__init__()
@@ -117,7 +115,7 @@ class BackboneTower(nn.Module):
         self.out = projection(self.backbone.width, config.embed_dim)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, F), those of the backbone."""
+        """(B, F), the features of the backbone."""
         return self.backbone(images)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -132,7 +130,7 @@ def projection(width: int, embed_dim: int) -> nn.Linear:
 
 
 class CausalTextTower(nn.Module):
-    """(B, L) token ids -> (B, D), read at the end mark. What follows the mark is seen by nobody.
+    """(B, L) token ids -> (B, D), read at the end token, with causal attention.
 
     References:
         Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
@@ -185,7 +183,7 @@ class WordsTower(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Two towers, one temperature, and where the config asks for it a bias. Keeps the `Encoder` contract.
+    """Two towers, a temperature and an optional bias. Keeps the `Encoder` contract.
 
     References:
         Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
@@ -203,11 +201,11 @@ class CLIP(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """Inverse temperature; training keeps the parameter where this is at most MAX_SCALE."""
+        """Inverse temperature; training clamps it to MAX_SCALE."""
         return self.log_scale.exp()
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) in [-1, 1] -> (B, F), what the image's tower knows before it maps into the shared space."""
+        """(B, 3, S, S) in [-1, 1] -> (B, F), the features of the image tower before the projection."""
         return self.image.features(images)
 
     def embed_image(self, images: Tensor) -> Tensor:

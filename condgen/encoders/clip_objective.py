@@ -1,4 +1,4 @@
-"""What a CLIP learns from: matching captions to images, telling swapped captions apart, reading the caption back."""
+"""Training of CLIP: contrastive loss, hard negatives, and captioning from the image embedding."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ from condgen.nn.layers import Block
 
 @dataclass(frozen=True)
 class ClipObjective:
-    """What a CLIP is asked, and the weights of the parts.
+    """How a CLIP is trained.
 
     Args:
-        loss: `infonce` asks which text of the batch belongs to an image, and which image to a text; `siglip` asks of
-            every pair whether it belongs together, and needs an encoder with a bias.
-        positives: what belongs together: `pair`, an image and the text drawn with it, nothing else; `text`, an image
-            and every text of the batch that is one of its captions; `label`, images and texts of one class.
-        patch_dropout: share of the patches that a patch transformer does without while it trains.
-        negatives: wrong captions an image is shown beside the batch's own; 0 is off.
-        caption: weight of reading the caption back from the image embedding; 0 is off.
-        chunk: images, or captions, that go through a tower at a time, in every process; 0 is all. A chunk is embedded
-            without keeping what its gradient needs, and once more, with the same random numbers, when that comes back:
-            memory for one chunk, a contrastive loss over the whole batch, the gradients those of one piece.
+        loss: `infonce`, softmax over the batch in both directions; `siglip`, binary classification of every pair, which
+            needs an encoder with a bias.
+        positives: `pair`, an image and the text drawn with it; `text`, an image and all texts of the batch that are its
+            captions; `label`, images and texts of one class.
+        patch_dropout: share of the patches that a patch transformer drops in training.
+        negatives: hard negative captions for every image; 0 is off.
+        caption: weight of predicting the caption from the image embedding; 0 is off.
+        chunk: images or captions in one forward pass, in every process; 0 is all. Chunks save memory and do not change
+            loss and gradients, see `nn.grad_cache`.
 
     References:
         Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup (Gao et al., 2021), for chunks
@@ -50,10 +49,10 @@ class ClipObjective:
 
 
 class CaptionReader(nn.Module):
-    """Predicts every token of the caption from the image embedding, all places at once.
+    """Predicts all tokens of the caption from the image embedding, in parallel.
 
-    Reading in parallel, not left to right: a left-to-right reader learns which shape follows which colour, and so that
-    a combination it never saw is wrong.
+    An autoregressive model would learn which shape follows which colour, and assign low probability to combinations
+    that are not in the training data.
 
     References:
         Image Captioners Are Scalable Vision Learners Too (Tschannen et al., 2023), parallel prediction
@@ -79,10 +78,10 @@ class ClipTraining(nn.Module):
 
     A batch holds `image` (B, 3, S, S), `tokens` (B, L), `text_id` (B,), `true_ids` (B, C) with -1 for none; where the
     objective asks for them `label` (B,), and optionally `negative_tokens` (B, M, L) with `negative_id` (B, M), -1 for
-    none. Weights that need no gradient stay as they are.
+    none. Weights without `requires_grad` stay as they are.
 
     Raises:
-        CondgenError: the objective asks for what the encoder does not have.
+        CondgenError: the objective does not fit the encoder.
     """
 
     turns = ("clip",)
@@ -93,7 +92,7 @@ class ClipTraining(nn.Module):
         if objective.loss == "siglip" and clip.bias is None:
             raise CondgenError("The loss siglip needs an encoder whose logits have a bias; this one has none.")
         if objective.caption and not isinstance(clip, CLIP):
-            raise CondgenError("Only encoders of condgen's own make can learn by reading captions back.")
+            raise CondgenError("Only encoders of condgen can be trained with captions: set --clip_objective.caption 0.")
         patched = [part for part in clip.modules() if isinstance(part, PatchTransformer)]
         if objective.patch_dropout and not (patched and objective.patch_dropout < 1):
             raise CondgenError("patch_dropout is a share below 1, of the patches of a patch transformer.")
@@ -120,21 +119,21 @@ class ClipTraining(nn.Module):
             negative_ok = (ids >= 0)[None] & ~_is_true(true_ids, ids)
             texts = torch.cat([texts, batch["negative_tokens"].flatten(0, 1)])
         embeds = self._in_chunks(self.clip.embed_text, texts)
-        own = len(image_embed)
-        embeds = [distributed.all_gather_with_grad(x) for x in (image_embed, embeds[:own], embeds[own:])]
+        n = len(image_embed)
+        embeds = [distributed.all_gather_with_grad(x) for x in (image_embed, embeds[:n], embeds[n:])]
         contrast, floor = self._contrast(*embeds, matches, negative_ok, text_id[:, None] == text_id)
         parts = {"loss": contrast, "contrast": contrast, "floor": floor, "scale": self.clip.log_scale.detach().exp()}
         with torch.no_grad():
             best = (embeds[0] @ embeds[1].T).argmax(1)
             parts["accuracy"] = matches[torch.arange(len(best), device=best.device), best].float().mean()
         if self.reader is not None:
-            wrong = self._in_chunks(self._caption_errors, image_embed, batch["tokens"]).sum()
-            caption = wrong / distributed.mean((batch["tokens"] != PAD).sum().float())
+            errors = self._in_chunks(self._caption_errors, image_embed, batch["tokens"]).sum()
+            caption = errors / distributed.mean((batch["tokens"] != PAD).sum().float())
             parts |= {"loss": contrast + self.objective.caption * caption, "caption": caption}
         return parts
 
     def _matches(self, batch: Batch, true_ids: Tensor, text_id: Tensor) -> Tensor:
-        """bool (B, B), [i, j] whether image i and text j of the joint batch belong together."""
+        """bool (B, B), [i, j] whether image i and text j of the joint batch are a positive pair."""
         if self.objective.positives == "pair":
             return torch.eye(len(text_id), dtype=torch.bool, device=text_id.device)
         if self.objective.positives == "text":
@@ -145,16 +144,22 @@ class ClipTraining(nn.Module):
         return label[:, None] == label
 
     def _contrast(
-        self, image_embed: Tensor, text_embed: Tensor, wrong: Tensor, matches: Tensor, ok: Tensor | None, same: Tensor
+        self,
+        image_embed: Tensor,
+        text_embed: Tensor,
+        negatives: Tensor,
+        matches: Tensor,
+        ok: Tensor | None,
+        same: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """The loss of the joint batch, and what it cannot fall below."""
+        """The loss of the joint batch, and its smallest possible value."""
         scale = self.clip.log_scale.exp()
         if self.objective.loss == "infonce":
-            loss = info_nce(image_embed, text_embed, scale, matches, wrong, ok)
-            if self.clip.bias is not None:  # moves nothing here, but processes wait for the gradient of every weight
+            loss = info_nce(image_embed, text_embed, scale, matches, negatives, ok)
+            if self.clip.bias is not None:  # unused, but processes wait for the gradient of every weight
                 loss = loss + 0 * self.clip.bias
             return loss, info_nce_floor(matches, same)
-        loss = siglip(image_embed, text_embed, scale, self.clip.bias, matches, wrong, ok)
+        loss = siglip(image_embed, text_embed, scale, self.clip.bias, matches, negatives, ok)
         return loss, siglip_floor(matches, same)
 
     def _caption_errors(self, image_embed: Tensor, tokens: Tensor) -> Tensor:

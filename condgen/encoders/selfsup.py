@@ -1,12 +1,12 @@
-"""Backbones that learn from images alone: two looks at one image belong together, looks at different ones do not.
+"""Self-supervised contrastive training of backbones.
 
-They differ in where the different ones come from: the batch (SimCLR), a queue of what a slow copy of the encoder said
-of earlier batches (MoCo), or a memory of every image of the data (instance discrimination). Queue and memory are part
-of the state: the same in every process, saved with it, and changed by `remember` alone.
+The methods differ in their negatives: the batch (SimCLR), a queue of earlier embeddings by a momentum encoder (MoCo),
+or a memory bank of all images (instance discrimination). Queue and bank are part of the state: equal in every process,
+saved with it, and changed by `remember` alone.
 
-Every loss is that of the joint batch of all processes, and with images in chunks that of one piece, as long as the
-norms look at one image at a time (group norm, the default, and layer norm). Batch norms see the images of one chunk
-of one process; with chunks they also take every image into their running statistics twice.
+Every loss is that of the joint batch of all processes, and with chunks that of the whole batch, as long as the norms
+are per image (group norm, the default, and layer norm). Batch norms see the images of one chunk of one process; with
+chunks they also take every image into their running statistics twice.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from condgen.losses import instance_nce, instance_softmax, log_partition, nt_xen
 from condgen.nn.grad_cache import in_chunks
 
 ROWS = 512
-"""Images that are looked at at a time, where no gradient is asked for."""
+"""Images in one forward pass, where no gradient is needed."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class SelfsupObjective:
     """How a backbone is trained.
 
     Args:
-        temperature: of the softmax; 0 takes what suits the method, see TEMPERATURES.
-        dim: width D of the unit vectors that are compared.
-        hidden: width of the hidden layer between features and these; 0 is none, a linear map.
-        key_momentum: of MoCo's slow copy, how much of it stays at every step.
-        queue: keys that MoCo holds.
-        bank_momentum: of instance discrimination, how much of what is remembered of an image stays when it is seen.
-        noise: of instance discrimination, wrong answers drawn for every image of the batch; all of them serve every
-            image. 0 takes the whole memory, the exact softmax.
-        chunk: images that go through the encoder at a time, in every process; 0 is all. See `ClipObjective`.
+        temperature: of the softmax; 0 takes the default of the method, see TEMPERATURES.
+        dim: width D of the embeddings that are compared.
+        hidden: width of the hidden layer of the projection head; 0 for a linear head.
+        key_momentum: momentum of MoCo's key encoder.
+        queue: keys in MoCo's queue.
+        bank_momentum: of instance discrimination, momentum of the memory bank.
+        noise: of instance discrimination, negatives drawn for every image of the batch, shared by all images; 0 takes
+            the whole bank, the exact softmax.
+        chunk: images in one forward pass, in every process; 0 is all. See `ClipObjective`.
     """
 
     temperature: float = limited(0.0, low=0)
@@ -59,7 +59,7 @@ class SelfsupObjective:
 
 
 class Projected(nn.Module):
-    """Images (B, C, S, S), C 1 or 3 -> unit vectors (B, D), through a backbone and a head that is left behind."""
+    """Images (B, C, S, S), C 1 or 3 -> unit vectors (B, D), by a backbone and a projection head."""
 
     def __init__(self, backbone: Backbone, objective: SelfsupObjective):
         super().__init__()
@@ -75,7 +75,7 @@ class Projected(nn.Module):
 
 
 class SimCLRTraining(nn.Module):
-    """A Trainable: the two looks at an image find each other in the batch, which holds `view_1` and `view_2`.
+    """SimCLR as a Trainable, on batches with two views, `view_1` and `view_2`.
 
     References:
         A Simple Framework for Contrastive Learning of Visual Representations (Chen et al., 2020)
@@ -107,10 +107,10 @@ def check_queue(objective: SelfsupObjective, num_images: int) -> None:
 
 
 class MoCoTraining(nn.Module):
-    """A Trainable: the first look finds the second, as a slow copy of the encoder sees it, among those in a queue.
+    """MoCo as a Trainable: the key of the second view is the positive, the keys in the queue are the negatives.
 
-    A batch holds `view_1`, `view_2` and `index`, the numbers of the images: what the queue holds of an image itself
-    is no wrong answer. The queue is a ring that takes batches of any size; it begins with vectors of no image.
+    A batch holds `view_1`, `view_2` and `index`, the numbers of the images: an image's own keys in the queue are not
+    negatives. The queue is a ring buffer for batches of any size, initialised with random vectors.
 
     Args:
         backbone: to train.
@@ -137,7 +137,7 @@ class MoCoTraining(nn.Module):
         self.momentum = objective.key_momentum
         self.register_buffer("queue", F.normalize(torch.randn(objective.queue, objective.dim), dim=1))
         self.register_buffer("queued", torch.full((objective.queue,), -1))  # numbers of the images
-        self.register_buffer("place", torch.zeros((), dtype=torch.long))  # where the next key goes
+        self.register_buffer("place", torch.zeros((), dtype=torch.long))  # position of the next key
         self._fresh: tuple[Tensor, Tensor] | None = None
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
@@ -154,7 +154,7 @@ class MoCoTraining(nn.Module):
 
     @torch.no_grad()
     def remember(self) -> None:
-        """Moves the slow copy towards the encoder, and puts the last batch's keys in the place of the oldest."""
+        """Updates the key encoder, and replaces the oldest keys by those of the last batch."""
         for slow, fast in zip(self.key_encoder.parameters(), self.encoder.parameters()):
             slow.mul_(self.momentum).add_(fast.detach(), alpha=1 - self.momentum)
         if self._fresh is None:
@@ -168,10 +168,10 @@ class MoCoTraining(nn.Module):
 
 
 class InstanceTraining(nn.Module):
-    """A Trainable: every image is a class of its own, and what is remembered of it is the weight of its class.
+    """Instance discrimination as a Trainable: every image is a class, with its row of the bank as the class weight.
 
-    A batch holds `view_1`, `index`, the numbers of the images, and, where wrong answers are drawn, `noise`
-    int64 (B, M): rows of the memory; those of the whole batch serve every image.
+    A batch holds `view_1`, `index`, the numbers of the images, and, where negatives are drawn, `noise` int64 (B, M):
+    rows of the bank; those of the whole batch are negatives of every image.
 
     Args:
         backbone: to train.
@@ -191,18 +191,20 @@ class InstanceTraining(nn.Module):
         self.temperature = objective.temperature or TEMPERATURES["instance"]
         self.momentum, self.sampled = objective.bank_momentum, objective.noise > 0
         self.register_buffer("bank", F.normalize(torch.randn(num_images, objective.dim), dim=1))
-        self.register_buffer("log_z", torch.tensor(math.inf))  # of the noise contrast: inf until it is estimated
+        self.register_buffer(
+            "log_z", torch.tensor(math.inf)
+        )  # of the noise-contrastive loss: inf until it is estimated
         self._fresh: tuple[Tensor, Tensor, Tensor] | None = None
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         return self.encoder.parameters()
 
     @torch.no_grad()
-    def look(self, images: np.ndarray) -> None:
-        """Fills the bank with what the encoder sees in the images now, uint8 (N, C, S, S).
+    def fill_bank(self, images: np.ndarray) -> None:
+        """Fills the bank with the present embeddings of the images, uint8 (N, C, S, S).
 
-        From vectors at random, every image would first be drawn to a place of its own that has nothing to do with it,
-        for a whole epoch; a run of few epochs ends before it has got over that.
+        With a random bank every image would be pulled to a random vector for the whole first epoch, from which a short
+        run does not recover.
         """
         was = self.training
         self.eval()
@@ -215,8 +217,8 @@ class InstanceTraining(nn.Module):
         if self.sampled:
             noise = distributed.all_gather_with_grad(batch["noise"]).flatten()
             if log_z.isinf():
-                own = log_partition(z.detach(), self.bank[noise], self.temperature, len(self.bank))
-                log_z = distributed.mean(own.exp()).log()
+                estimate = log_partition(z.detach(), self.bank[noise], self.temperature, len(self.bank))
+                log_z = distributed.mean(estimate.exp()).log()
             loss = instance_nce(z, self.bank, index, noise, self.temperature, log_z)
         else:
             loss = instance_softmax(z, self.bank, index, self.temperature)
@@ -225,7 +227,7 @@ class InstanceTraining(nn.Module):
 
     @torch.no_grad()
     def remember(self) -> None:
-        """Moves what is remembered of the last batch's images; of one that was there twice, by its last look."""
+        """Updates the bank's rows of the last batch; an image that occurs twice by its last embedding."""
         if self._fresh is None:
             return
         z, index, log_z = self._fresh
@@ -244,5 +246,5 @@ METHODS: dict[Method, Callable[[Backbone, SelfsupObjective, int], nn.Module]] = 
 }
 """(backbone, objective, how many images there are) -> Trainable."""
 TEMPERATURES: dict[Method, float] = {"instance": 0.1, "simclr": 0.2, "moco": 0.2}
-LOOKS: dict[Method, int] = {"instance": 1, "simclr": 2, "moco": 2}
+NUM_VIEWS: dict[Method, int] = {"instance": 1, "simclr": 2, "moco": 2}
 """CaptionBatches of every image in a batch."""

@@ -1,4 +1,4 @@
-"""Words to numbers: a byte-pair tokenizer trained on one's own captions and saved with the model."""
+"""A byte-pair tokenizer that is trained on the captions and saved with the model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from condgen.nn.conditioning import PAD
 from condgen.text import clean
 
 UNKNOWN, END = 1, 2
-MARKS = ["<pad>", "<unknown>", "<end>"]
+SPECIAL_TOKENS = ["<pad>", "<unknown>", "<end>"]
 """The first tokens, in the order of their ids."""
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*", re.UNICODE)
 
@@ -31,7 +31,7 @@ class Tokenizer:
     Args:
         backend: a `tokenizers.Tokenizer`.
         context: tokens a caption may have, L; longer ones are cut.
-        words: all words of the captions it was trained on.
+        words: all words of the training captions.
     """
 
     def __init__(self, backend, context: int, words: Iterable[str]):
@@ -42,15 +42,15 @@ class Tokenizer:
         """Learns byte pairs from captions.
 
         Args:
-            captions: the texts; frequent words become one token.
-            context: tokens a caption may have; 0 takes what 99.5 % of the captions need, plus the end mark.
-            vocab: at most so many tokens.
+            captions: the texts; frequent words become single tokens.
+            context: tokens a caption may have; 0 takes the 99.5 % quantile of the captions, and the end token.
+            vocab: number of tokens, at most.
         """
         from tokenizers import trainers
 
         texts, backend = [clean(text) for text in captions], _untrained()
         backend.train_from_iterator(
-            texts, trainers.BpeTrainer(vocab_size=vocab, special_tokens=MARKS, show_progress=False)
+            texts, trainers.BpeTrainer(vocab_size=vocab, special_tokens=SPECIAL_TOKENS, show_progress=False)
         )
         if context == 0:
             lengths = np.array([len(e.ids) for e in backend.encode_batch(texts)] or [1])
@@ -63,7 +63,7 @@ class Tokenizer:
         return self.backend.get_vocab_size()
 
     def encode(self, texts: list[str]) -> np.ndarray:
-        """int64 (B, L): tokens, the end mark, then padding; a text too long loses its last tokens, not its end mark."""
+        """int64 (B, L): tokens, the end token, padding; long texts keep the first tokens and the end token."""
         out = np.full((len(texts), self.context), PAD, np.int64)
         for row, encoding in enumerate(self.backend.encode_batch([clean(text) for text in texts])):
             ids = [*encoding.ids[: self.context - 1], END]
@@ -71,14 +71,14 @@ class Tokenizer:
         return out
 
     def cut(self, text: str) -> str | None:
-        """The part of a text that fits, or None when all of it does."""
+        """The part of a text that fits, or None where all of it does."""
         encoding = self.backend.encode(clean(text))
         if len(encoding.ids) < self.context:
             return None
         return clean(text)[: encoding.offsets[self.context - 2][1]]
 
     def unseen(self, text: str) -> list[str]:
-        """Words that were in no caption of the training data, in order."""
+        """Words that are in no training caption, in order."""
         return [word for word in dict.fromkeys(words_of(text)) if word not in self.words]
 
     def save(self, folder: Path) -> None:
@@ -92,25 +92,29 @@ class Tokenizer:
         """Reads what `save` wrote.
 
         Raises:
-            CondgenError: a file is missing or damaged, or the tokenizer is not of the kind that `train` makes.
+            CondgenError: a file is missing or damaged, or the tokenizer is not one that `train` makes.
         """
         from tokenizers import Tokenizer as Backend
 
-        about = read_json(folder / "words.json")
+        stored = read_json(folder / "words.json")
         path = folder / "tokenizer.json"
         try:
             backend = Backend.from_file(str(path))
             ids = sorted(backend.get_vocab().values())
         except Exception as error:  # the library raises bare Exception
             raise CondgenError(f"{path} is missing or damaged ({error}). Copy or export the model again.") from None
-        marks = [backend.id_to_token(number) for number in range(len(MARKS))]
-        if marks != MARKS or ids != list(range(len(ids))) or _rules(backend) != _rules(_untrained()):
+        first = [backend.id_to_token(number) for number in range(len(SPECIAL_TOKENS))]
+        if (
+            first != SPECIAL_TOKENS
+            or ids != list(range(len(ids)))
+            or _configuration(backend) != _configuration(_untrained())
+        ):
             raise CondgenError(
-                f"{path} is no tokenizer of condgen: byte pairs of words, numbered from 0, {', '.join(MARKS)} first. "
-                "Copy or export the model again."
+                f"{path} is no tokenizer of condgen: byte pairs of words, numbered from 0, {', '.join(SPECIAL_TOKENS)} "
+                "first. Copy or export the model again."
             )
         try:
-            words, context = frozenset(map(str, about["words"])), about["context"]
+            words, context = frozenset(map(str, stored["words"])), stored["context"]
         except (TypeError, LookupError):
             words, context = frozenset(), None
         if isinstance(context, bool) or not isinstance(context, int) or context < 1:
@@ -119,17 +123,17 @@ class Tokenizer:
 
 
 def _untrained():
-    """A backend that has learnt nothing yet."""
+    """An untrained backend."""
     from tokenizers import Tokenizer as Backend
     from tokenizers import models, pre_tokenizers
 
-    backend = Backend(models.BPE(unk_token=MARKS[UNKNOWN]))
+    backend = Backend(models.BPE(unk_token=SPECIAL_TOKENS[UNKNOWN]))
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
     return backend
 
 
-def _rules(backend) -> dict:
-    """All that a backend does but for what it learnt; a foreign file could hold expressions that run for ever."""
-    told = json.loads(backend.to_str())
-    model = {name: value for name, value in told.pop("model").items() if name not in ("vocab", "merges")}
-    return {name: value for name, value in told.items() if name != "added_tokens"} | {"model": model}
+def _configuration(backend) -> dict:
+    """The configuration of a backend without vocabulary; a foreign file could hold expressions that never terminate."""
+    config = json.loads(backend.to_str())
+    model = {name: value for name, value in config.pop("model").items() if name not in ("vocab", "merges")}
+    return {name: value for name, value in config.items() if name != "added_tokens"} | {"model": model}

@@ -77,7 +77,7 @@ class ClassToImageTask(SingleStageTask):
 
     def check(self) -> None:
         c, size, n = self.config, self.data.size, len(self.spec.cardinalities)
-        if c.autoguidance_fraction and (c.kind != "diffusion" or not 0 < c.autoguidance_fraction < 1):
+        if c.autoguidance_fraction and (not DECODERS[c.kind].autoguidance or not 0 < c.autoguidance_fraction < 1):
             raise CondgenError(
                 f"--autoguidance_fraction is {c.autoguidance_fraction}: the share of the run, below 1, after which a "
                 "diffusion decoder is kept as its own guide. Other decoders have no such guidance."

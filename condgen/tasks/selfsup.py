@@ -22,7 +22,7 @@ from condgen.data.batches.views import ViewBatches
 from condgen.data.configs import ImageData
 from condgen.data.datasets.labels import LabelledImages
 from condgen.encoders.backbones import Backbone, BackboneConfig
-from condgen.encoders.selfsup import LOOKS, METHODS, InstanceTraining, SelfsupObjective, SimCLRTraining, check_queue
+from condgen.encoders.selfsup import METHODS, NUM_VIEWS, InstanceTraining, SelfsupObjective, SimCLRTraining, check_queue
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.metrics.probes import accuracy, effective_rank, knn, spread
 from condgen.nn.specs import EncoderSpec
@@ -108,14 +108,14 @@ class SelfsupTask(SingleStageTask):
         backbone = Backbone(c.backbone, EncoderSpec(self.data.size))
         training = METHODS[c.kind](backbone, c.objective, len(self.data))
         if isinstance(training, InstanceTraining) and not (self.root / "checkpoints" / self.stage).exists():
-            training.look(self.data.images)
+            training.fill_bank(self.data.images)
         return training
 
     def batches(self) -> Callable[[int], Batch]:
         c = self.config
         noise = c.objective.noise if c.kind == "instance" else 0
         return ViewBatches(
-            self.data.images, c.fit.batch, c.seed, c.augment, LOOKS[c.kind], noise, **distributed.process()
+            self.data.images, c.fit.batch, c.seed, c.augment, NUM_VIEWS[c.kind], noise, **distributed.process()
         )
 
     def model(self, trained: nn.Module, about: dict[str, Any]) -> ImageEncoder:

@@ -94,7 +94,7 @@ def test_a_first_look_fills_the_bank_with_what_the_encoder_sees():
     torch.manual_seed(0)
     instance = InstanceTraining(tiny_backbone(), SelfsupObjective(**SMALL), 5).train()
     images = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), np.uint8)
-    instance.look(images)
+    instance.fill_bank(images)
     with torch.no_grad():
         torch.testing.assert_close(instance.bank, instance.encoder(to_float(images)))
     assert instance.training

@@ -215,8 +215,8 @@ def backend_tokenizer(folder: Path | str, context: int, vocab: int) -> ForeignTo
         raise CondgenError(f"The tokenizer in {folder} has ids up to {highest}, the net beside it reads {vocab}.")
 
     def ids_of(texts: list[str]) -> Tensor:
-        told = {"padding": "max_length", "truncation": True, "max_length": context, "return_tensors": "pt"}
-        return backend(texts, **told).input_ids
+        options = {"padding": "max_length", "truncation": True, "max_length": context, "return_tensors": "pt"}
+        return backend(texts, **options).input_ids
 
     def count(text: str) -> int:
         return len(backend(text, verbose=False).input_ids)
@@ -264,8 +264,8 @@ def library(what: str) -> Iterator[None]:
     except CondgenError:
         raise
     except ImportError as error:
-        told = f"{what} needs a library that is missing or broken ({_line(error)}). See condgen doctor."
-        raise CondgenError(told) from None
+        message = f"{what} needs a library that is missing or broken ({_line(error)}). See condgen doctor."
+        raise CondgenError(message) from None
     except Exception as error:  # the libraries raise whatever they like
         raise CondgenError(f"{what} cannot be used ({_line(error)}).") from None
 

@@ -32,7 +32,7 @@ from condgen.encoders.interop.hf import (
     save_transformers,
 )
 from condgen.encoders.interop.openclip import INDEX, NAMES, OpenClip, is_open_clip, load_open_clip, save_open_clip
-from condgen.encoders.tokenizer import END, MARKS, PAD, UNKNOWN, Tokenizer
+from condgen.encoders.tokenizer import END, PAD, SPECIAL_TOKENS, UNKNOWN, Tokenizer
 from condgen.files.weights import CONFIG, WEIGHTS, read_json, save_tensors, write_json
 from condgen.nn.specs import EncoderSpec
 
@@ -144,9 +144,9 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     from tokenizers import Regex, normalizers, processors
     from tokenizers import Tokenizer as Backend
 
-    told = json.loads(tokenizer.backend.to_str())
-    _swap_end(told)
-    backend = Backend.from_str(json.dumps(told))
+    described = json.loads(tokenizer.backend.to_str())
+    _swap_end(described)
+    backend = Backend.from_str(json.dumps(described))
     backend.normalizer = normalizers.Sequence(
         [
             normalizers.NFKC(),
@@ -155,7 +155,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
             normalizers.Replace(Regex("<(?:pad|unknown|end)>"), " "),
         ]
     )
-    end = MARKS[END]
+    end = SPECIAL_TOKENS[END]
     backend.post_processor = processors.TemplateProcessing(
         single=f"$A {end}", special_tokens=[(end, backend.token_to_id(end))]
     )
@@ -164,8 +164,8 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": tokenizer.context,
-        "pad_token": MARKS[PAD],
-        "unk_token": MARKS[UNKNOWN],
+        "pad_token": SPECIAL_TOKENS[PAD],
+        "unk_token": SPECIAL_TOKENS[UNKNOWN],
         "eos_token": end,
         "padding_side": "right",
         "truncation_side": "right",
@@ -182,28 +182,28 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     import tempfile
 
     try:
-        told = read_json(folder / "tokenizer.json")
-        told |= {"normalizer": None, "post_processor": None, "padding": None, "truncation": None}
-        _swap_end(told)
+        described = read_json(folder / "tokenizer.json")
+        described |= {"normalizer": None, "post_processor": None, "padding": None, "truncation": None}
+        _swap_end(described)
         with tempfile.TemporaryDirectory() as aside:
-            write_json(Path(aside) / "tokenizer.json", told)
+            write_json(Path(aside) / "tokenizer.json", described)
             write_json(Path(aside) / "words.json", read_json(folder / "words.json"))
             return Tokenizer.load(Path(aside))
     except (CondgenError, LookupError, TypeError, ValueError):
         return None
 
 
-def _swap_end(told: dict) -> None:
+def _swap_end(described: dict) -> None:
     """Lets the end mark and the last token change places, in the description of a backend."""
-    vocab = told["model"]["vocab"]
+    vocab = described["model"]["vocab"]
     ids = {number: token for token, number in vocab.items()}
-    places = sorted((vocab[MARKS[END]], END, len(vocab) - 1))
+    places = sorted((vocab[SPECIAL_TOKENS[END]], END, len(vocab) - 1))
     low, high = places[0], places[-1]
     vocab[ids[low]], vocab[ids[high]] = high, low
-    told["model"]["vocab"] = dict(sorted(vocab.items(), key=lambda item: item[1]))
-    for token in told["added_tokens"]:
+    described["model"]["vocab"] = dict(sorted(vocab.items(), key=lambda item: item[1]))
+    for token in described["added_tokens"]:
         token["id"] = vocab[token["content"]]
-    told["added_tokens"].sort(key=lambda token: token["id"])
+    described["added_tokens"].sort(key=lambda token: token["id"])
 
 
 # out
@@ -236,8 +236,10 @@ def export(net: nn.Module, tokenizer: Tokenizer | ForeignTokenizer, target: str,
             (_write_open_clip if target == "open_clip" else _write_transformers)(net, tokenizer, aside)
         differences = compare(net, tokenizer, target, aside)
         if not max(differences.values()) <= CLOSE:
-            told = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
-            raise CondgenError(f"{target} gives other vectors than condgen ({told}): nothing is written. Report this.")
+            values = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
+            raise CondgenError(
+                f"{target} gives other vectors than condgen ({values}): nothing is written. Report this."
+            )
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -256,11 +258,11 @@ def check_towers(net: nn.Module, tokenizer: object, target: str) -> None:
                     stacklevel=3,
                 )
             return
-        told = f"its image tower is `{c.image}` and its text tower `{c.text}`"
+        reason = f"its image tower is `{c.image}` and its text tower `{c.text}`"
     else:
-        told = f"it is a {type(net).__name__}"
+        reason = f"it is a {type(net).__name__}"
     raise CondgenError(
-        f"This encoder has no counterpart in {target}: {told}. Encoders of condgen with the towers `patch` and `clip` "
+        f"This encoder has no counterpart in {target}: {reason}. Encoders of condgen with the towers `patch` and `clip` "
         "convert, and models of a library to itself. Train one: condgen train clip --size patch --data PATH -o RUN."
     )
 
@@ -314,16 +316,16 @@ def compare(net: nn.Module, tokenizer: Tokenizer | ForeignTokenizer, target: str
     """
     size, rng = net.size, np.random.default_rng(0)
     pixels = rng.integers(0, 256, (8, size, size, 3), dtype=np.uint8)
-    pictures, texts = [Image.fromarray(one) for one in pixels], _texts(tokenizer)
+    pil_images, texts = [Image.fromarray(one) for one in pixels], _texts(tokenizer)
     with library(f"{folder} in {target}"):
-        image, text = (_by_open_clip if target == "open_clip" else _by_transformers)(folder, pictures, texts)
+        image, text = (_by_open_clip if target == "open_clip" else _by_transformers)(folder, pil_images, texts)
     device = net.log_scale.device
     own = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().to(device) / 127.5 - 1
     tokens = torch.from_numpy(tokenizer.encode(texts)).to(device)
     net = net.eval()
-    told = {"text": (net.embed_text(tokens), text), "image": (net.embed_image(own), image)}
+    pairs = {"text": (net.embed_text(tokens), text), "image": (net.embed_image(own), image)}
     unit = nn.functional.normalize
-    return {name: (mine.cpu() - unit(theirs, dim=-1)).abs().max().item() for name, (mine, theirs) in told.items()}
+    return {name: (ours.cpu() - unit(theirs, dim=-1)).abs().max().item() for name, (ours, theirs) in pairs.items()}
 
 
 def _texts(tokenizer: Tokenizer | ForeignTokenizer, n: int = 32) -> list[str]:
@@ -333,24 +335,26 @@ def _texts(tokenizer: Tokenizer | ForeignTokenizer, n: int = 32) -> list[str]:
     return [" ".join(rng.choice(words, 1 + i % (tokenizer.context + 2))) for i in range(n)]
 
 
-def _by_open_clip(folder: Path, pictures: list, texts: list[str]) -> tuple[Tensor, Tensor]:
+def _by_open_clip(folder: Path, images: list, texts: list[str]) -> tuple[Tensor, Tensor]:
     import open_clip
 
     model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(texts)
     model.eval()
-    return model.encode_image(torch.stack([preprocess(one) for one in pictures])), model.encode_text(tokens)
+    return model.encode_image(torch.stack([preprocess(one) for one in images])), model.encode_text(tokens)
 
 
-def _by_transformers(folder: Path, pictures: list, texts: list[str]) -> tuple[Tensor, Tensor]:
+def _by_transformers(folder: Path, images: list, texts: list[str]) -> tuple[Tensor, Tensor]:
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-    model, words, looks = (kind.from_pretrained(str(folder)) for kind in (AutoModel, AutoTokenizer, AutoImageProcessor))
+    model, words, processor = (
+        kind.from_pretrained(str(folder)) for kind in (AutoModel, AutoTokenizer, AutoImageProcessor)
+    )
     context = model.config.text_config.max_position_embeddings
-    told = words(texts, padding="max_length", truncation=True, max_length=context, return_tensors="pt")
-    seen = looks(pictures, return_tensors="pt").pixel_values
+    tokens = words(texts, padding="max_length", truncation=True, max_length=context, return_tensors="pt")
+    seen = processor(images, return_tensors="pt").pixel_values
     model.float().eval()
-    image, text = model.get_image_features(pixel_values=seen), model.get_text_features(input_ids=told.input_ids)
+    image, text = model.get_image_features(pixel_values=seen), model.get_text_features(input_ids=tokens.input_ids)
     return pooled(image), pooled(text)
 
 
@@ -386,27 +390,27 @@ def imported(folder: Path) -> tuple[nn.Module, Tokenizer | ForeignTokenizer, str
 
 
 @torch.inference_mode()
-def _agree(made: CLIP, own: Tokenizer, net: nn.Module, tokenizer: ForeignTokenizer) -> bool:
-    texts, size = _texts(own), net.size
+def _agree(made: CLIP, tokenizer_here: Tokenizer, net: nn.Module, tokenizer: ForeignTokenizer) -> bool:
+    texts, size = _texts(tokenizer_here), net.size
     images = torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     here, there = (
         (one.embed_image(images), one.embed_text(torch.from_numpy(words.encode(texts))))
-        for one, words in ((made, own), (net, tokenizer))
+        for one, words in ((made, tokenizer_here), (net, tokenizer))
     )
     return all((a - b).abs().max() <= CLOSE for a, b in zip(here, there))
 
 
-def _config_of(told: dict, source: str, context: int) -> tuple[CLIPConfig, int]:
+def _config_of(described: dict, source: str, context: int) -> tuple[CLIPConfig, int]:
     """The CLIP that a library's description of a model amounts to, and its image size; ValueError where none does."""
     if source == "open_clip":
-        v, t, bias = told["vision_cfg"], told["text_cfg"], told.get("init_logit_bias") is not None
+        v, t, bias = described["vision_cfg"], described["text_cfg"], described.get("init_logit_bias") is not None
         image = (v["image_size"], v["patch_size"], v["width"], v["layers"], v["width"] // v.get("head_width", 64))
-        text = (t["vocab_size"], t["width"], t["layers"], t.get("heads", 8), told["embed_dim"])
+        text = (t["vocab_size"], t["width"], t["layers"], t.get("heads", 8), described["embed_dim"])
     else:
-        v, t, bias = told["vision_config"], told["text_config"], False
+        v, t, bias = described["vision_config"], described["text_config"], False
         names = ("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
         image = tuple(v[name] for name in names)
-        text = (*(t[name] for name in ("vocab_size", *names[2:])), told["projection_dim"])
+        text = (*(t[name] for name in ("vocab_size", *names[2:])), described["projection_dim"])
     (size, patch, image_width, image_depth, heads), (vocab, text_width, depth, text_heads, dim) = image, text
     if heads != text_heads:
         raise ValueError

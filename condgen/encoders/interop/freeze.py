@@ -1,4 +1,4 @@
-"""Towers that stay as they are while the other learns.
+"""Freezing one tower of an encoder.
 
 References:
     LiT: Zero-Shot Transfer with Locked-image text Tuning (Zhai et al., 2022)
@@ -25,17 +25,17 @@ def tower_of(name: str) -> Tower | None:
 
 
 def freeze(net: nn.Module, tower: Literal["none", "image", "text"]) -> nn.Module:
-    """Keeps one tower of an encoder as it is: no gradients, no dropout, no running statistics; gives the encoder.
+    """Freezes one tower of an encoder: no gradients, no dropout, no running statistics. Returns the encoder.
 
     Raises:
-        CondgenError: the encoder has no such part, told from the names of its parameters.
+        CondgenError: no parameter of the encoder has a name of that tower.
     """
     if tower == "none":
         return net
-    own = [parameter for name, parameter in net.named_parameters() if tower_of(name) == tower]
-    if not own:
+    parameters = [parameter for name, parameter in net.named_parameters() if tower_of(name) == tower]
+    if not parameters:
         raise CondgenError(f"The encoder has no parameters of a tower called {tower}.")
-    for parameter in own:
+    for parameter in parameters:
         parameter.requires_grad_(False)
     for name, module in net.named_modules():
         if tower_of(name) == tower:
@@ -45,7 +45,7 @@ def freeze(net: nn.Module, tower: Literal["none", "image", "text"]) -> nn.Module
 
 
 def only_image(net: nn.Module) -> nn.Module:
-    """Takes away what an encoder does not need to embed images; gives the encoder."""
+    """Removes the parts of an encoder that images do not need. Returns the encoder."""
     holder = getattr(net, "model", net)
     for parts in (holder._modules, holder._parameters, holder._buffers):
         for name in [name for name in parts if tower_of(name) != "image"]:

@@ -50,8 +50,8 @@ def is_transformers(folder: Path) -> bool:
     """Whether a folder holds a model in the layout of transformers."""
     if not (folder / CONFIG).is_file():
         return False
-    told = read_json(folder / CONFIG)
-    return isinstance(told, dict) and "model_type" in told
+    config = read_json(folder / CONFIG)
+    return isinstance(config, dict) and "model_type" in config
 
 
 def load_transformers(folder: Path) -> tuple[OfTransformers, ForeignTokenizer]:
@@ -93,10 +93,10 @@ def empty_transformers(config: ForeignConfig) -> OfTransformers:
 
 def architecture_of(folder: Path) -> dict:
     """What config.json says; `CondgenError` where it is none of transformers."""
-    told = read_json(folder / CONFIG)
-    if not isinstance(told, dict) or not isinstance(told.get("model_type"), str):
+    config = read_json(folder / CONFIG)
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise CondgenError(f"{folder / CONFIG} names no `model_type`; it is not written by transformers.")
-    return told
+    return config
 
 
 def new_model(architecture: dict) -> nn.Module:
@@ -120,18 +120,18 @@ def load_model(folder: Path, spare: tuple[str, ...] = (), extra: bool = False) -
     """
     if not list(folder.glob("*.safetensors")):
         other = sorted(p.name for p in folder.glob("*.bin"))
-        told = f"; {other[0]} needs pickle and is not read" if other else ""
-        raise CondgenError(f"{folder} has no weights: no {WEIGHTS}{told}. Save it with safetensors.")
+        detail = f"; {other[0]} needs pickle and is not read" if other else ""
+        raise CondgenError(f"{folder} has no weights: no {WEIGHTS}{detail}. Save it with safetensors.")
     with library(f"The model in {folder}"):
         from transformers import AutoModel
 
-        model, told = AutoModel.from_pretrained(
+        model, info = AutoModel.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True,
             output_loading_info=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
     faults = []
     for kind in ("missing", "mismatched", *([] if extra else ["unexpected"])):
-        names = [name if isinstance(name, str) else name[0] for name in told[f"{kind}_keys"]]
+        names = [name if isinstance(name, str) else name[0] for name in info[f"{kind}_keys"]]
         names = [name for name in names if not name.startswith(spare) and not name.endswith("position_ids")]
         faults += [f"{kind} {name}" for name in sorted(names)]
     if faults:

@@ -24,9 +24,9 @@ def fetched(repo: str) -> Path:
         try:
             folder = Path(snapshot_download(repo, allow_patterns=[*TEXTS, name] if name else list(TEXTS)))
         except Exception as error:  # of the network, of the hub, of the disk
-            told = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise CondgenError(
-                f"hf-hub:{repo} could not be fetched ({told[:200]}). Without a network, copy the model into a folder "
+                f"hf-hub:{repo} could not be fetched ({reason[:200]}). Without a network, copy the model into a folder "
                 "and give local-dir:FOLDER or transformers:FOLDER."
             ) from None
         if name and (folder / name).exists():

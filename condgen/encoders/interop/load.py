@@ -1,4 +1,4 @@
-"""The one place that opens and saves encoders, whoever made them: an encoder is a net and a tokenizer beside it.
+"""Loading and saving encoders of any library: an encoder is a network and its tokenizer.
 
 clip/, tokenizer/     an encoder of ours, or a pair of towers
 clip/                 one of open_clip or transformers, in its own layout with its own tokenizer
@@ -50,7 +50,7 @@ def load_pair(folder: Path) -> tuple[Encoder, Tokenizer]:
 
 
 def sketch_pair(folder: Path) -> nn.Module:
-    """The net of `load_pair` without its numbers; of other libraries, which cost seconds to import, but the name."""
+    """The network of `load_pair` on the meta device; of other libraries, which take seconds to import, only the class name."""
     kind = kind_of(folder / "clip")
     if kind != CLIP.__name__:
         return type({"open_clip": "OpenClip", "transformers": "OfTransformers"}.get(kind, kind), (nn.Module,), {})()
@@ -81,27 +81,27 @@ def save_pair(net: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def can_be_saved(net: Encoder) -> bool:
-    """Whether `load_pair` would open it again."""
+    """Whether `load_pair` can load it again."""
     return type(net).__module__.startswith("condgen.encoders.")
 
 
 def kind_of(folder: Path) -> str:
-    """What the folder of a net holds: `open_clip`, `transformers`, or the class that its config names."""
+    """The kind of network in a folder: `open_clip`, `transformers`, or the class that its config names."""
     if (folder / "open_clip_config.json").is_file():
         return "open_clip"
-    told = read_json(folder / CONFIG)
-    if not isinstance(told, dict):
+    config = read_json(folder / CONFIG)
+    if not isinstance(config, dict):
         raise CondgenError(f"{folder / CONFIG} describes no encoder. Copy or export the model again.")
-    return "transformers" if "model_type" in told and "class" not in told else str(told.get("class"))
+    return "transformers" if "model_type" in config and "class" not in config else str(config.get("class"))
 
 
 def is_there(folder: Path) -> bool:
-    """Whether a folder holds an encoder, as far as its files tell."""
+    """Whether a folder has the files of an encoder."""
     return (folder / "clip" / CONFIG).is_file() or (folder / "clip" / "open_clip_config.json").is_file()
 
 
 def with_text(net: Encoder, text: str, context: int = 0, bias: bool = False) -> tuple[Encoder, Tokenizer]:
-    """The image tower of an encoder beside a text model, `transformers:PATH`; see `paired.pair`."""
+    """The image tower of an encoder with a text model, `transformers:PATH`; see `text_tower.pair`."""
     from condgen.encoders.interop.text_tower import pair
 
     return pair(net, _folder(text.removeprefix("transformers:")), context, bias)
@@ -158,7 +158,7 @@ def _foreign(folder: Path) -> tuple[Encoder, Tokenizer]:
 
 
 def reads_size(net: Encoder, size: int) -> bool:
-    """Whether an encoder reads images of that edge: its own, or any where it scales them itself."""
+    """Whether an encoder reads images of this size: its own, or any if it resizes them."""
     return net.size == size or getattr(net, "resizes", False)
 
 

@@ -114,8 +114,8 @@ def _weights(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     other = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".npz"))
-    told = f"; {other[0]} needs pickle and is not read" if other else ""
-    raise CondgenError(f"{folder} has no weights: no {NAMES[0]}{told}. Save it with safetensors.")
+    detail = f"; {other[0]} needs pickle and is not read" if other else ""
+    raise CondgenError(f"{folder} has no weights: no {NAMES[0]}{detail}. Save it with safetensors.")
 
 
 def _built(architecture: dict, folder: Path | None = None) -> nn.Module:
@@ -139,12 +139,12 @@ def _built(architecture: dict, folder: Path | None = None) -> nn.Module:
 
 def _text_config(folder: Path, name: str) -> str:
     """Where the description of a text tower from transformers lies; open_clip would fetch it from the network."""
-    own = folder / "text"
-    place = own if (own / CONFIG).is_file() else Path(name)
+    local = folder / "text"
+    place = local if (local / CONFIG).is_file() else Path(name)
     if not (place / CONFIG).is_file():
         raise CondgenError(
             f"{folder / INDEX} names a text tower {short(name)}, whose description is not here. Put its {CONFIG} "
-            f"into {own}."
+            f"into {local}."
         )
     return str(place)
 

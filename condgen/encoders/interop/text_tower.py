@@ -175,15 +175,15 @@ def load_paired(folder: Path, tokenizer: Path) -> tuple[Paired, ForeignTokenizer
     return net.eval(), backend_tokenizer(tokenizer, config.context, config.vocab - 1)
 
 
-def _empty(told: dict, path: Path) -> nn.Module:
+def _empty(values: dict, path: Path) -> nn.Module:
     """An encoder of a kind and a config, with new weights."""
-    kind = told.pop("class", None)
+    kind = values.pop("class", None)
     if kind == CLIP.__name__:
-        return network_from(CLIP, told, path)
+        return network_from(CLIP, values, path)
     makers = {OpenClip.__name__: empty_open_clip, OfTransformers.__name__: empty_transformers}
     if kind not in makers:
         raise CondgenError(f"{path} names an image tower {kind!r}, which condgen does not know.")
-    return makers[kind](config_from(ForeignConfig, told, path))
+    return makers[kind](config_from(ForeignConfig, values, path))
 
 
 def text_part(model: nn.Module) -> nn.Module:
@@ -199,9 +199,9 @@ def text_part(model: nn.Module) -> nn.Module:
 
 def _pooling(folder: Path, text: nn.Module, what: str) -> Pooling:
     """How a text model sums up: as its folder says, as it does itself, or by the mean."""
-    told = folder / "1_Pooling" / CONFIG  # as sentence-transformers writes it
-    if told.is_file():
-        asked = read_json(told)
+    file = folder / "1_Pooling" / CONFIG  # as sentence-transformers writes it
+    if file.is_file():
+        asked = read_json(file)
         return "first" if isinstance(asked, dict) and asked.get("pooling_mode_cls_token") else "mean"
     with library(what), torch.inference_mode():
         out = text.eval()(input_ids=torch.zeros(1, 2, dtype=torch.long))
