@@ -3,9 +3,9 @@
 Three image towers. `grid`: convolutions to a 4 x 4 grid, a few attention blocks, and one linear map of the whole grid,
 which preserves the layout. `patch` and `resnet`: a backbone of `encoders.backbones` and a linear map of its features.
 
-Two text towers. `words`: attention blocks and an MLP over all tokens in their positions; mean pooling loses which colour
-belongs to which shape. `clip`: causal attention, read at the end token, as in CLIP itself. A CLIP with `patch` and
-`clip` has the architecture of the original and can be exported to open_clip and transformers.
+Two text towers. `words`: attention blocks and an MLP over all tokens in their positions; mean pooling loses which
+colour belongs to which shape. `clip`: causal attention, read at the end token, as in CLIP itself. A CLIP with `patch`
+and `clip` has the architecture of the original and can be exported to open_clip and transformers.
 """
 
 from __future__ import annotations

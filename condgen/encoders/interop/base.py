@@ -1,8 +1,7 @@
-"""Encoders of other libraries behind our two methods: how they are told images and tokens, whatever library it is.
+"""Base of the encoders of other libraries, which keep the `Encoder` contract.
 
-Images come as ours do, in [-1, 1] and of any edge; scaling and normalising happen inside. Token ids come one higher
-than the library counts them, so that 0 is padding here as everywhere in condgen; inside they are what the library's own
-tokenizer gives, padding included.
+Images are in [-1, 1] and of any size; resizing and normalisation happen inside. Token ids are those of the library plus
+one, so that 0 is padding as everywhere in condgen; inside they are the library's ids again.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ from condgen.contracts import CondgenError
 from condgen.nn.conditioning import PAD
 
 CHUNK = 64
-"""Images that go through at a time where no gradient is asked for."""
+"""Images in one forward pass where no gradient is needed."""
 
 
 @dataclass(frozen=True)
 class ForeignConfig:
-    """What a net reads and gives, found by running it.
+    """Inputs and outputs of a network, found by running it.
 
     Args:
-        size: edge of the images that its tower reads.
+        size: edge of the images that its image tower reads.
         embed_dim: width of the shared space, D.
         vocab: token ids, padding among them.
         context: tokens of a text, L.
         pad: the library's own id of padding.
-        mean, std: of the three colours, in [0, 1].
-        edge: images are scaled to this edge, and the middle of `size` is cut out.
-        resize: how they are scaled.
-        architecture: the library's description of the net, as JSON.
+        mean, std: of the colour channels, in [0, 1].
+        edge: images are resized to this edge before the centre crop of `size`.
+        resize: interpolation of the resizing.
+        architecture: the library's description of the network, as JSON.
     """
 
     size: int
@@ -57,15 +56,15 @@ class ForeignConfig:
 
 
 class Foreign(nn.Module):
-    """A net of another library. Keeps the `Encoder` contract; images may be of any edge.
+    """A network of another library. Keeps the `Encoder` contract; images may have any size.
 
     Args:
         model: the library's own module.
-        config: what it reads.
+        config: its inputs and outputs.
     """
 
     resizes = True
-    """Images of other sizes than `size` are scaled."""
+    """Images of other sizes than `size` are resized."""
 
     def __init__(self, model: nn.Module, config: ForeignConfig):
         super().__init__()
@@ -96,7 +95,7 @@ class Foreign(nn.Module):
         return F.normalize(self.project_text(restored(tokens, self.config.pad)), dim=-1)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) in [-1, 1] -> (B, F), what the image's tower knows before it maps into the shared space."""
+        """(B, 3, S, S) in [-1, 1] -> (B, F), the features of the image tower before the projection."""
         return in_chunks(lambda some: self.image_features(self.prepare(some)), images)
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -124,7 +123,7 @@ class Foreign(nn.Module):
 
 
 def in_chunks(compute: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """All rows at once where gradients are asked for, else a few at a time: towers for large images need memory."""
+    """All rows at once where gradients are needed, else in chunks, to save memory."""
     if torch.is_grad_enabled() or len(rows) <= CHUNK:
         return compute(rows)
     return torch.cat([compute(part) for part in rows.split(CHUNK)])
@@ -136,19 +135,20 @@ def restored(tokens: Tensor, pad: int) -> Tensor:
 
 
 class ForeignTokenizer:
-    """The tokenizer of another library: texts to its ids, each one higher, and 0 where it pads.
+    """The tokenizer of another library: texts to its ids plus one, and 0 for padding.
 
     Args:
-        backend: what is saved with the model, and anything with `save_pretrained`; None where the library has its own.
-        ids_of: texts -> int64 (B, L), padded and cut.
-        count: text -> number of its ids, uncut.
-        context: L. vocab: ids, with the one for padding.
-        pad, end: the library's ids of padding and of the end mark.
-        marks: texts that stand for ids of the library; in a prompt they are no words.
+        backend: object with `save_pretrained` that is saved with the model; None where the library brings its own.
+        ids_of: texts -> int64 (B, L), padded and truncated.
+        count: text -> number of its ids without truncation.
+        context: L.
+        vocab: number of ids, padding included.
+        pad, end: the library's ids of padding and of the end token.
+        marks: texts of special tokens, which are removed from prompts.
     """
 
     words: frozenset[str] = frozenset()
-    """Nothing is known of the words that the encoder saw."""
+    """The words of the training captions are unknown."""
 
     def __init__(
         self, backend, ids_of: Callable[[list[str]], Tensor], count: Callable[[str], int], context: int, vocab: int,
@@ -156,33 +156,33 @@ class ForeignTokenizer:
     ):  # fmt: skip
         self.backend, self.context, self.vocab, self.pad = backend, context, vocab, pad
         self._ids_of, self._count, self._end = ids_of, count, end
-        self._lock = Lock()  # the libraries' own cannot pad in two threads at a time
+        self._lock = Lock()  # the tokenizers of the libraries cannot pad in two threads at a time
         self._marks = re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))) or r"\b\B", re.I)
 
     def encode(self, texts: list[str]) -> np.ndarray:
-        """int64 (B, L): the library's ids plus one, 0 where it pads."""
+        """int64 (B, L): the library's ids plus one, 0 for padding."""
         if not texts:
             return np.zeros((0, self.context), np.int64)
         with self._lock:
             ids = np.asarray(self._ids_of([self._plain(text) for text in texts]), np.int64)
         padding = np.logical_and.accumulate((ids == self.pad)[:, ::-1], axis=1)[:, ::-1].copy()
-        if self.pad == self._end:  # the first of them is the end mark
+        if self.pad == self._end:  # the first of them is the end token
             padding[np.arange(len(ids)), padding.argmax(1)] = False
         return np.where(padding, PAD, ids + 1)
 
     def cut(self, text: str) -> str | None:
-        """The part of a text that fits, or None when all of it does."""
+        """The part of a text that fits, or None where all of it does."""
         text = self._plain(text)
         if self._count(text) <= self.context:
             return None
-        low, high = 0, len(text)  # as many letters fit, so many do not
+        low, high = 0, len(text)  # numbers of characters that fit, and that do not
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self._count(text[:middle]) <= self.context else (low, middle)
         return text[:low].rstrip()
 
     def unseen(self, text: str) -> list[str]:
-        """Always none: nobody knows what such an encoder saw."""
+        """Always empty: the training captions are unknown."""
         return []
 
     def save(self, folder: Path) -> None:
@@ -200,10 +200,11 @@ def backend_tokenizer(folder: Path | str, context: int, vocab: int) -> ForeignTo
     """The tokenizer of a local folder, in the layout of transformers.
 
     Args:
-        context: L. vocab: ids that the net reads.
+        context: L.
+        vocab: number of ids that the network reads.
 
     Raises:
-        CondgenError: there is none, it is damaged, or it has ids that the net does not know.
+        CondgenError: there is none, it is damaged, or it has ids that the network does not read.
     """
     with library(f"The tokenizer in {folder}"):
         from transformers import AutoTokenizer
@@ -228,7 +229,7 @@ def backend_tokenizer(folder: Path | str, context: int, vocab: int) -> ForeignTo
 
 
 def as_json(architecture: dict) -> str:
-    """A description as a text that is the same however it was written."""
+    """A description as JSON with sorted keys."""
     return json.dumps(architecture, sort_keys=True)
 
 
@@ -241,10 +242,10 @@ def square(size: object, what: str) -> int:
 
 
 def run_once(what: str, net: Foreign, tokenizer: ForeignTokenizer) -> int:
-    """Sends one image and one text through a net, and gives the width D of its space.
+    """Runs one image and one text through a network, and returns the width D of its space.
 
     Raises:
-        CondgenError: it fails, or its towers do not meet in one space.
+        CondgenError: it fails, or its towers have different output shapes.
     """
     with library(what), torch.inference_mode():
         tokens = torch.from_numpy(tokenizer.encode(["an image"]))
@@ -257,7 +258,7 @@ def run_once(what: str, net: Foreign, tokenizer: ForeignTokenizer) -> int:
 
 @contextmanager
 def library(what: str) -> Iterator[None]:
-    """What other libraries raise, as one line of ours; their bars and reports are not shown."""
+    """Turns exceptions of other libraries into a `CondgenError`; hides their progress bars and reports."""
     try:
         with hushed():
             yield
@@ -266,7 +267,7 @@ def library(what: str) -> Iterator[None]:
     except ImportError as error:
         message = f"{what} needs a library that is missing or broken ({_line(error)}). See condgen doctor."
         raise CondgenError(message) from None
-    except Exception as error:  # the libraries raise whatever they like
+    except Exception as error:  # the libraries raise many types
         raise CondgenError(f"{what} cannot be used ({_line(error)}).") from None
 
 

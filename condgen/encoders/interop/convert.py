@@ -1,8 +1,8 @@
-"""Towers that open_clip and transformers have too: written for them, read from them, and compared before it counts.
+"""Conversion of encoders to and from open_clip and transformers, verified by comparing their embeddings.
 
-Of ours, a CLIP with the towers `patch` and `clip` has a counterpart there, part by part. The tokenizer travels along.
-Its ids stay, but for the end mark: it changes places with the last one, because both libraries may look for the end of
-a text at its largest id (transformers does so wherever the end mark is number 2, as ours is).
+A CLIP with the towers `patch` and `clip` has the same architecture there. The tokenizer is converted as well: ids stay,
+but the end token changes places with the last one, because both libraries may look for the end of a text at its largest
+id (transformers does so where the end token has the id 2, as in condgen).
 
 References:
     https://github.com/mlfoundations/open_clip, `local-dir:`; https://github.com/huggingface/transformers, `CLIPModel`
@@ -130,7 +130,7 @@ def tensors_here(
 
 
 def _order(rows: int, vocab: int) -> Tensor:
-    """Rows of the table of tokens after the end mark has changed places with the last; its own way back."""
+    """Rows of the table of tokens after the end token has changed places with the last; it is its own inverse."""
     order = torch.arange(rows)
     order[END], order[vocab - 1] = vocab - 1, END
     return order
@@ -262,8 +262,8 @@ def check_towers(net: nn.Module, tokenizer: object, target: str) -> None:
     else:
         reason = f"it is a {type(net).__name__}"
     raise CondgenError(
-        f"This encoder has no counterpart in {target}: {reason}. Encoders of condgen with the towers `patch` and `clip` "
-        "convert, and models of a library to itself. Train one: condgen train clip --size patch --data PATH -o RUN."
+        f"This encoder has no counterpart in {target}: {reason}. Encoders of condgen with the towers `patch` and "
+        "`clip` convert, and models of a library to itself. Train one: condgen train clip --size patch --data PATH -o RUN."
     )
 
 

@@ -1,4 +1,4 @@
-"""Encoders of transformers: folders of CLIP, SigLIP and whatever else embeds images and texts there.
+"""Encoders of transformers: folders of CLIP, SigLIP and other models that embed images and texts.
 
 config.json, model.safetensors, preprocessor_config.json and the files of a tokenizer, as `save_pretrained` writes them.
 """
@@ -25,7 +25,7 @@ from condgen.files.weights import CONFIG, WEIGHTS, read_json, save_tensors, writ
 
 PREPROCESSOR = "preprocessor_config.json"
 RESIZES = {2: "bilinear", 3: "bicubic"}
-"""PIL's numbers for them."""
+"""PIL's numbers of interpolations."""
 
 
 class OfTransformers(Foreign):

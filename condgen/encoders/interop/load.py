@@ -50,7 +50,7 @@ def load_pair(folder: Path) -> tuple[Encoder, Tokenizer]:
 
 
 def sketch_pair(folder: Path) -> nn.Module:
-    """The network of `load_pair` on the meta device; of other libraries, which take seconds to import, only the class name."""
+    """The network of `load_pair` on the meta device; of slow-to-import libraries only its class name."""
     kind = kind_of(folder / "clip")
     if kind != CLIP.__name__:
         return type({"open_clip": "OpenClip", "transformers": "OfTransformers"}.get(kind, kind), (nn.Module,), {})()

@@ -1,6 +1,6 @@
-"""The image tower of any encoder beside a text tower of transformers, BERT and its kin.
+"""The image tower of any encoder with a text tower of transformers, e.g. BERT.
 
-One linear map takes what the text tower says into the space of the image tower, which may be locked (see `locking`).
+A linear map projects the text features into the space of the image tower, which may be frozen (see `freeze`).
 """
 
 from __future__ import annotations
@@ -40,20 +40,23 @@ from condgen.files.weights import (
 from condgen.nn.conditioning import PAD
 
 MOST_TOKENS = 77
-"""Tokens of a text where the tower would read more: captions are short."""
+"""Largest number of tokens of a text: captions are short."""
 Pooling = Literal["mean", "first", "own"]
 
 
 @dataclass(frozen=True)
 class PairedConfig:
-    """What a pair reads and gives.
+    """Inputs and outputs of a pair of towers.
 
     Args:
-        size: edge of the images. embed_dim: D. vocab: token ids, padding among them. context: tokens of a text, L.
-        pad: the library's own id of padding.
-        pooling: how the text tower sums up: the mean over the tokens, the first token, or as the library has it.
+        size: edge of the images.
+        embed_dim: width D of the shared space.
+        vocab: number of token ids, padding included.
+        context: tokens of a text, L.
+        pad: the library's id of padding.
+        pooling: of the text tower: `mean` over the tokens, `first` token, or the library's `own`.
         bias: whether the logits have a learned bias, for the sigmoid loss.
-        image, text: what the towers are, as JSON.
+        image, text: the architectures of the towers, as JSON.
     """
 
     size: int
@@ -90,12 +93,13 @@ def summed_up(model: nn.Module, ids: Tensor, seen: Tensor, pooling: Pooling) -> 
 
 
 class Paired(nn.Module):
-    """Two towers of two makers. Keeps the `Encoder` contract.
+    """Two towers of different libraries. Keeps the `Encoder` contract.
 
     Args:
-        config: what it reads.
-        image: an encoder; of it only what embeds images is kept.
-        text: a text model of transformers; `width` features.
+        config: inputs and outputs.
+        image: an encoder, of which only the image tower is kept.
+        text: a text model of transformers.
+        width: its features.
     """
 
     def __init__(self, config: PairedConfig, image: nn.Module, text: nn.Module, width: int):
@@ -158,7 +162,7 @@ def pair(net: nn.Module, folder: Path, context: int = 0, bias: bool = False) -> 
 
 
 def load_paired(folder: Path, tokenizer: Path) -> tuple[Paired, ForeignTokenizer]:
-    """A pair that was saved as other parts are, and its tokenizer from a folder of its own.
+    """Loads a pair and its tokenizer.
 
     Raises:
         CondgenError: something is missing or damaged, or a tensor is missing, extra or of another shape.
@@ -198,7 +202,7 @@ def text_part(model: nn.Module) -> nn.Module:
 
 
 def _pooling(folder: Path, text: nn.Module, what: str) -> Pooling:
-    """How a text model sums up: as its folder says, as it does itself, or by the mean."""
+    """The pooling of a text model: that of its folder, that of the library, or the mean."""
     file = folder / "1_Pooling" / CONFIG  # as sentence-transformers writes it
     if file.is_file():
         asked = read_json(file)
