@@ -263,7 +263,8 @@ def check_towers(net: nn.Module, tokenizer: object, target: str) -> None:
         reason = f"it is a {type(net).__name__}"
     raise CondgenError(
         f"This encoder has no counterpart in {target}: {reason}. Encoders of condgen with the towers `patch` and "
-        "`clip` convert, and models of a library to itself. Train one: condgen train clip --size patch --data PATH -o RUN."
+        "`clip` convert, and models of a library to itself. Train one: condgen train clip --size patch --data PATH "
+        "-o RUN."
     )
 
 
