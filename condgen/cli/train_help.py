@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 import textwrap
 from typing import Any
 
@@ -24,9 +26,6 @@ TITLES = {
 
 def help_text(name: str, recipe: Any, base: Any, everything: bool) -> str:
     """The options of a recipe; those of RARE with `everything` alone."""
-    from condgen.cli.train import config_parser
-
-    described = {action.dest: action for action in config_parser(name, base)._actions}
     sizes = f"one of {', '.join(recipe.sizes)}" if recipe.sizes else "this recipe has one"
     own = [("-o, --out RUN", "folder of the run, made if missing; the same command again goes on with it")]
     own += [("--data PATH", "short for --data.path")]
@@ -39,7 +38,7 @@ def help_text(name: str, recipe: Any, base: Any, everything: bool) -> str:
     }
     hidden = 0
     for section, config in sections.items():
-        rows = []
+        rows, described = [], _documented(type(config))
         for field in dataclasses.fields(config):
             value, key = getattr(config, field.name), f"{section}.{field.name}".lstrip(".")
             if value is None or dataclasses.is_dataclass(value):
@@ -47,13 +46,25 @@ def help_text(name: str, recipe: Any, base: Any, everything: bool) -> str:
             if not everything and _is_rare(section, field.name):
                 hidden += 1
                 continue
-            text = " ".join((getattr(described.get(key), "help", None) or "").split())
-            text = text if everything else text.split(". ")[0].split("; ")[0].rstrip(".")
+            text = described.get(field.name, "")
+            text = text if everything else re.split(r"(?<!e\.g)\. |; ", text)[0].rstrip(".")
             rows.append(_line(f"--{key} {_shown(value)}", text))
         lines += ["", _title(section), *rows] if rows else []
     lines += ["", "Values are the defaults. Lists are written '[1, 2]'. --print_config writes all options as YAML."]
     lines += [f"--help-all shows {hidden} more options."] if hidden else []
     return "\n".join(printable(line) for line in "\n".join(lines).split("\n"))
+
+
+def _documented(cls: type) -> dict[str, str]:
+    """Name of a field -> its text below `Args:` in the docstrings of a class and of its bases."""
+    out: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        _, _, args = (inspect.cleandoc(one.__doc__ or "")).partition("Args:\n")
+        for names, text in re.findall(r"^    ([\w, ]+): (.*(?:\n {8}.*)*)", args.split("\n\n")[0], re.M):
+            for name in names.split(", "):
+                if not (name in out and text.startswith("see ")):
+                    out[name] = " ".join(text.split())
+    return out
 
 
 def _is_rare(section: str, name: str) -> bool:
@@ -76,7 +87,7 @@ def _shown(value: Any) -> str:
 
 def _line(option: str, text: str) -> str:
     """An option and its help, cut to WIDTH columns."""
-    first, *rest = textwrap.wrap(text, WIDTH - 37) or [""]
+    first, *rest = textwrap.wrap(text, WIDTH - 37, break_on_hyphens=False) or [""]
     lines = [f"  {option:<34} {first}", *(" " * 37 + line for line in rest)]
     if len(option) > 34:
         lines = [f"  {option}", *(" " * 37 + line for line in ([first] if first else []) + rest)]
