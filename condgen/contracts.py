@@ -1,11 +1,11 @@
-"""The words every room shares: what a batch holds, what can be trained, what can paint, what went wrong.
+"""What every package shares: protocols of models, sampling options, ranges of options, errors, and notation.
 
 Legend, used in every docstring of the package:
 
     B  images or captions in a batch      C, H, W  channels, height, width of an image
     L  tokens of a caption                  D        width of the shared embedding space
     images inside: float, (B, C, H, W), in [-1, 1]; at the edges PIL or uint8
-    text_embed, image_embed: (B, D), unit length; z: image_embed after the normaliser (mean 0, sd 1 per dimension)
+    text_embed, image_embed: (B, D), unit length; z: image_embed after the normalizer (mean 0, sd 1 per dimension)
     x_t = (1 - t) x_0 + t eps: t = 0 is the image, t = 1 is noise; sigma = t / (1 - t)
     guidance w: null + w (conditional - null); w = 1 is off
 
@@ -23,39 +23,39 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Batch = dict[str, "Tensor"]
-"""A plain dict of tensors (Accelerate leaves a dataclass batch on the CPU without a word)."""
+"""A plain dict of tensors (Accelerate does not move dataclasses to the device)."""
 
 ProgressCallback = Callable[[float, str], None]
-"""Called with the share that is done, in [0, 1], and a message."""
+"""Called with the completed fraction in [0, 1] and a message."""
 
 MAX_PIXELS = 64_000_000
-"""An image whose header promises more is refused before a pixel is decoded."""
+"""Images whose header announces more are refused before they are decoded."""
 
 
 class CondgenError(Exception):
-    """Something the user can mend. The message names what was given, what was expected and what to do next.
+    """An error that the user can fix. The message names what was given, what was expected and what to do next.
 
     The command line prints it without a traceback and exits with 2; the studio shows it as a message.
     """
 
 
 class CondgenWarning(UserWarning):
-    """Something the user should know but need not mend."""
+    """Something that the user should know but need not fix."""
 
 
 def short(value: object) -> str:
-    """Any value in at most sixty characters, for messages."""
+    """The repr of a value in at most sixty characters, for messages."""
     try:
-        told = repr(value)
+        text = repr(value)
     except (ValueError, RecursionError):  # an int of thousands of digits, lists in lists in lists
         return f"a {type(value).__name__} of enormous size"
-    return told if len(told) <= 60 else told[:57] + "..."
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def listed(names: Iterable[str], most: int = 20) -> str:
-    """Names from somebody's file for a message, `none` for none: at most so many, each in at most sixty characters."""
-    told = [name if len(name) <= 60 else name[:57] + "..." for name in names]
-    return (", ".join(told[:most]) or "none") + (f" and {len(told) - most} more" if len(told) > most else "")
+    """Names from a file for a message: at most `most`, each in at most sixty characters; `none` for none."""
+    shown = [name if len(name) <= 60 else name[:57] + "..." for name in names]
+    return (", ".join(shown[:most]) or "none") + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
 def limited(
@@ -162,7 +162,7 @@ class Trainable(Protocol):
     turns: tuple[str, ...]
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
-        """The parameters that the optimiser of this turn owns; turns share none."""
+        """The parameters of the optimizer of this turn; turns share none."""
         ...
 
     def loss(self, batch: Batch, turn: str) -> dict[str, Tensor]:
@@ -172,39 +172,39 @@ class Trainable(Protocol):
 
 @runtime_checkable
 class HasMemory(Protocol):
-    """A Trainable that also learns by heart: a bank, a queue.
+    """A Trainable with a memory bank or a queue.
 
-    `memory` names buffers that hold it. They are saved and resumed as weights are, but not averaged, and `loss` leaves
-    them alone: the loop calls `remember` after an update, and not where a step was left out. Every process must come
-    to the same memory.
+    `memory` names its buffers. They are saved and resumed like weights but not averaged, and `loss` does not change
+    them: the training loop calls `remember` after an update, and not after a skipped step. Every process must compute
+    the same memory.
     """
 
     memory: tuple[str, ...]
 
     def remember(self) -> None:
-        """Takes in what the last `loss` saw."""
+        """Updates the memory with the batch of the last `loss`."""
         ...
 
 
 @runtime_checkable
 class Latent(Protocol):
-    """A space of codes that lies behind images: see `condgen.latent_space`."""
+    """A model with a latent space, see `condgen.latent_space`."""
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images (N, C, S, S) in [-1, 1] -> codes (N, Z)."""
+        """Images (N, C, S, S) in [-1, 1] -> latents (N, Z)."""
         ...
 
     def decode(self, z: Tensor) -> Tensor:
-        """Codes (N, Z) -> images (N, C, S, S) in [-1, 1]."""
+        """Latents (N, Z) -> images (N, C, S, S) in [-1, 1]."""
         ...
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Words and images to one space, a module; a tokenizer beside it turns texts into its tokens.
+    """A module that embeds texts and images into one space; a tokenizer beside it gives the tokens.
 
     Args:
-        size: edge S of the images it reads; one that scales images of any size itself has `resizes = True`.
+        size: edge S of its input images; an encoder that resizes images itself has `resizes = True`.
         embed_dim: width D of its embeddings.
         vocab: number of token ids.
         context: tokens of a text, L.
@@ -228,20 +228,20 @@ class Encoder(Protocol):
         ...
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) in [-1, 1] -> (B, F), what a probe looks at."""
+        """(B, 3, S, S) in [-1, 1] -> features for probes (B, F)."""
         ...
 
 
 @runtime_checkable
 class Decoder(Protocol):
-    """cond -> image.
+    """A model that samples images from a condition.
 
-    `sampling_options` names what may be set when sampling. `sample` is a generator: it yields the estimate
-    of the images, (B, C, H, W) in [-1, 1], after every step; the last one is the result.
+    `sampling_options` are the options of `sample`, a generator that yields the estimate of the images, (B, C, H, W) in
+    [-1, 1], after every step; the last one is the result.
     """
 
     sampling_options: tuple[SamplingOption, ...]
 
     def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
-        """Paints `len(rng)` images. Image i draws its noise from generator i alone, whatever the batch."""
+        """Samples `len(rng)` images. Image i draws its noise from generator i alone, independent of the batch."""
         ...
