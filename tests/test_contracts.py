@@ -103,7 +103,7 @@ def batch(model, n=4):
     }  # fmt: skip
 
 
-TRAINABLES = classes("parameters_of")
+TRAINABLES = classes("loss")
 
 
 def test_they_are_found():

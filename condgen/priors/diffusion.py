@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +13,7 @@ from condgen.kinds import Kind
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.layers import timestep_embedding
 from condgen.nn.specs import TextSpec
+from condgen.priors.training import PriorTraining
 from condgen.priors.transformer import PriorConfig, PriorNetwork
 
 DROP = 0.1
@@ -75,20 +74,8 @@ def _drop_text(cond: Batch) -> Batch:
     return cond | {"has_text": torch.zeros_like(cond["has_text"])}
 
 
-class DiffusionPriorTraining(nn.Module):
-    """A Trainable: denoising of z, with the caption dropped for a tenth of the samples.
-
-    A batch holds `text_embed` (B, D), `image_embed` (B, D) and `tokens` (B, L).
-    """
-
-    turns = ("prior",)
-
-    def __init__(self, prior: DiffusionPrior, normalizer: EmbeddingNormalizer):
-        super().__init__()
-        self.prior, self.normalizer = prior, normalizer
-
-    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
-        return self.prior.parameters()
+class DiffusionPriorTraining(PriorTraining):
+    """Denoising of z, with the caption dropped for a tenth of the samples."""
 
     def loss(self, batch: Batch, turn: str = "prior") -> dict[str, Tensor]:
         z = self.normalizer(batch["image_embed"])

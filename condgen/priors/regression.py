@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +12,7 @@ from condgen.kinds import Kind
 from condgen.losses import info_nce
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.specs import TextSpec
+from condgen.priors.training import PriorTraining
 from condgen.priors.transformer import PriorConfig, PriorNetwork
 
 CONTRAST = 0.2
@@ -48,20 +47,8 @@ class RegressionPrior(nn.Module):
         return self.network(text_embed, tokens)
 
 
-class RegressionTraining(nn.Module):
-    """A Trainable: squared error of z, plus 0.2 x contrastive between predicted and true embeddings.
-
-    A batch holds `text_embed` (B, D), `image_embed` (B, D), `tokens` (B, L), `text_id` (B,).
-    """
-
-    turns = ("prior",)
-
-    def __init__(self, prior: RegressionPrior, normalizer: EmbeddingNormalizer):
-        super().__init__()
-        self.prior, self.normalizer = prior, normalizer
-
-    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
-        return self.prior.parameters()
+class RegressionTraining(PriorTraining):
+    """Squared error of z, plus 0.2 times a contrastive loss of predicted and true embeddings."""
 
     def loss(self, batch: Batch, turn: str = "prior") -> dict[str, Tensor]:
         z = self.prior.network(batch["text_embed"], batch["tokens"])

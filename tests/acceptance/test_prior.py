@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from condgen.kinds import Kind
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.specs import TextSpec
 from condgen.priors import PRIORS
+from condgen.priors.training import PriorTraining
 from condgen.priors.transformer import PriorConfig
 from condgen.recipes import train
 from tests.stopping import two_sittings
@@ -47,17 +47,8 @@ class ToyPrior(nn.Module):
         return check_options(self.sampling_options, options)["toy_shrink"] * self.map(text_embed)
 
 
-class ToyTraining(nn.Module):
+class ToyTraining(PriorTraining):
     """A Trainable around the toy prior."""
-
-    turns = ("prior",)
-
-    def __init__(self, prior: ToyPrior, normalizer: EmbeddingNormalizer):
-        super().__init__()
-        self.prior, self.normalizer = prior, normalizer
-
-    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
-        return self.prior.parameters()
 
     def loss(self, batch: Batch, turn: str = "prior") -> dict[str, Tensor]:
         return {"loss": F.mse_loss(self.prior.map(batch["text_embed"]), self.normalizer(batch["image_embed"]))}

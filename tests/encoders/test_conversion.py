@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.encoders.clip import CLIP, CLIPConfig
-from condgen.encoders.interop.convert import export, imported, names_there, write_tokenizer
+from condgen.encoders.interop.convert import export, imported, names_there
+from condgen.encoders.interop.convert_tokenizer import write_tokenizer
 from condgen.encoders.interop.load import open_encoder, space_of
 from condgen.encoders.tokenizer import END, Tokenizer
 from condgen.nn.specs import EncoderSpec
