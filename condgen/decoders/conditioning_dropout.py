@@ -64,5 +64,5 @@ class DecoderObjective:
         return cond | {
             "z": z + self.noise * torch.randn_like(z),
             "has_z": cond["has_z"] & ~(drop_all | drop_embed),
-            "has_words": cond["has_words"] & ~(drop_all | drop_text),
+            "has_text": cond["has_text"] & ~(drop_all | drop_text),
         }

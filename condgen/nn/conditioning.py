@@ -5,7 +5,7 @@ A condition is a batch. Of a caption, either half of which may be missing, it ho
     z            (B, D)  image embedding after the normalizer
     has_z        (B,)    bool
     tokens       (B, L)  token ids, 0 is padding
-    has_words    (B,)    bool
+    has_text    (B,)    bool
 
 and of A labels or attributes
 
@@ -55,7 +55,7 @@ class CondEncoderConfig:
 def condition(z: Tensor, tokens: Tensor, use_z: bool = True, use_words: bool = True) -> Batch:
     """The condition of B captions, with or without the embedding z and the tokens."""
     on = torch.ones(len(z), dtype=torch.bool, device=z.device)
-    return {"z": z, "has_z": on & use_z, "tokens": tokens, "has_words": on & use_words}
+    return {"z": z, "has_z": on & use_z, "tokens": tokens, "has_text": on & use_words}
 
 
 def cond_from_batch(batch: Batch) -> Batch:
@@ -162,9 +162,9 @@ class ImageTextEncoder(ImageEmbedEncoder):
 
     def forward(self, cond: Batch) -> Batch:
         image = super().forward(cond)
-        seen = (cond["tokens"] != PAD) & cond["has_words"][:, None]
+        seen = (cond["tokens"] != PAD) & cond["has_text"][:, None]
         # attention needs at least one key, also in rows without text
-        words = self.words(cond["tokens"], seen | ~cond["has_words"][:, None]) * seen[..., None]
+        words = self.words(cond["tokens"], seen | ~cond["has_text"][:, None]) * seen[..., None]
         return {
             "vector": image["vector"],
             "tokens": torch.cat([image["tokens"], words], 1),

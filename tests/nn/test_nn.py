@@ -40,7 +40,7 @@ def test_attention_without_mask_equals_a_full_mask():
 def test_dropped_halves_leave_no_trace(cond_encoder):
     """Without words the tokens do not matter, without z the embedding does not, with nothing neither does."""
     a, b = some(), some()
-    for flags, same in (({"has_words": False}, "z"), ({"has_z": False}, "tokens")):
+    for flags, same in (({"has_text": False}, "z"), ({"has_z": False}, "tokens")):
         off = {name: torch.full((4,), value) for name, value in flags.items()}
         x, y = cond_encoder(a | off), cond_encoder(b | {same: a[same]} | off)
         torch.testing.assert_close(x["tokens"], y["tokens"])
@@ -54,7 +54,7 @@ def test_drop_rates_are_per_sample_and_as_asked():
     torch.manual_seed(1)
     cond = condition(torch.zeros(40_000, D), torch.ones(40_000, L, dtype=torch.long))
     out = DecoderObjective(drop_all=0.1, drop_embed=0.2, drop_text=0.3, noise=0.15).drop(cond)
-    z, words = out["has_z"], out["has_words"]
+    z, words = out["has_z"], out["has_text"]
     assert (~z & ~words).float().mean().item() == pytest.approx(0.1, abs=0.01)
     assert (~z & words).float().mean().item() == pytest.approx(0.2, abs=0.01)
     assert (z & ~words).float().mean().item() == pytest.approx(0.3, abs=0.01)

@@ -178,7 +178,7 @@ def test_every_size_builds(size):
     decoder = new_decoder(config, CondSpec(config.data.size, embed_dim=128, vocab=64, context=12))
     with torch.no_grad():
         cond = {"z": torch.zeros(1, 128), "has_z": torch.ones(1).bool(), "tokens": torch.ones(1, 12).long(),
-                "has_words": torch.ones(1).bool()}  # fmt: skip
+                "has_text": torch.ones(1).bool()}  # fmt: skip
         x = torch.zeros(1, 3, config.data.size, config.data.size)
         assert decoder.denoise(x, torch.ones(1), decoder.encode_cond(cond)).shape == x.shape
 
