@@ -10,6 +10,7 @@ import pytest
 
 from condgen.cli.main import main
 from condgen.files import renamed
+from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
@@ -120,3 +121,11 @@ def test_the_tests_and_files_that_a_page_names_exist(page):
             assert (ROOT / "tests" / path.removeprefix("tests/")).exists(), path
         for test in re.findall(r"(?<![\w/])test_\w+(?!\w*\.py)", name) if page != "docs/results.md" else ():
             assert f"def {test}" in sources, test
+
+
+def test_the_architecture_page_has_the_layers_and_files_of_the_package():
+    page = TEXTS["docs/architecture.md"]
+    rows = re.findall(r"^\| \d+ \| (.*?) \|", page, re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)`", row)) for row in rows] == [set(names.split()) for names in LAYERS[:-1]]
+    for path in re.findall(r"`([a-z_]+/[\w/]*(?:\.py)?)`", page):
+        assert (ROOT / "condgen" / path).exists() or (ROOT / path).exists(), path
