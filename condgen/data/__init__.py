@@ -1,1 +1,1 @@
-"""Captioned images: where they come from, what is wrong with them, batches of them."""
+"""Images with captions, labels or partners: reading, checking, batches."""

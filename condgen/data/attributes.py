@@ -23,8 +23,8 @@ class Attribute:
 
     Args:
         name: as in `--set name=value`.
-        values: names of the values it can take, in the order of their codes; empty for a real number.
-        mean, sd: of a real number over the training images; codes have mean 0 and sd 1.
+        values: names of the values it can take, in the order of their targets; empty for a real number.
+        mean, sd: of a real number over the training images; targets have mean 0 and sd 1.
         low, high: the range of a real number over the training images.
     """
 
@@ -41,7 +41,7 @@ class Attribute:
         return len(self.values)
 
     def encode(self, value: object) -> float:
-        """The code of what a person or a table says: a value's name, or a number.
+        """The target of a value's name, or of a number.
 
         Raises:
             CondgenError: it is not among the values, whose nearest are named; or it is no finite number.

@@ -1,4 +1,4 @@
-"""How images and what is known of them are read, in one dialect: functions, recipes, command line and model indices."""
+"""How images and their labels are read: one set of names for functions, recipes, command line and model indices."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ReadOptions:
         """The options in a model's index, so that other images are read as those of its training were.
 
         Args:
-            reading: what the index says; fields that are unknown or of another type are ignored.
+            reading: of the index; fields that are unknown or of another type are ignored.
             changes: fields that replace stored ones; None keeps the stored one.
         """
         kinds = {

@@ -1,6 +1,6 @@
-"""What one says of a picture whose class is known: sentences with a gap, and the words for a class that fill it.
+"""Captions of classes: templates with a gap, and the words for a class that fill it.
 
-A model of words learns from them what the classes look like, and is asked by them which class a picture shows.
+Text-conditional models learn classes from them, and encoders classify by them.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def class_captions(names: Sequence[str], templates: Sequence[str]) -> list[list[
     if not templates:
         raise CondgenError(f"There is no template. Give at least one, such as 'a photo of a {GAP}'.")
     words = [class_words(name) for name in names]
-    if len(set(words)) < len(words):  # two names that differ in what is not said; then the names themselves
+    if len(set(words)) < len(words):  # names that differ only in dropped letters: then the names themselves
         words = [clean(name) or name for name in names]
     if twice := sorted({one for one in words if words.count(one) > 1}):
         raise CondgenError(f"Two classes are called {short(twice[0])}. Give every class a name of its own.")

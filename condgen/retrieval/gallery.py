@@ -38,7 +38,7 @@ AT_ONCE = 64
 
 @dataclass
 class Entry:
-    """One image and what is known of it.
+    """One image with its captions and label.
 
     Args:
         number: its place in the data.
@@ -81,7 +81,7 @@ class Gallery:
         return self.found.name
 
     def __len__(self) -> int:
-        """About how many images there are; 0 where only reading them would tell."""
+        """About how many images there are; 0 where only reading them would show it."""
         if isinstance(self.found, Arrays):
             return sum(len(numbers) for _, numbers, _ in self._parts())
         return expected_rows(self.found, self.split)

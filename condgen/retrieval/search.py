@@ -223,7 +223,7 @@ class Finder:
         """The results as a sheet: for every query its own row, or rows, that it begins.
 
         Args:
-            found: what `find` gave for `queries`.
+            found: the results of `find` for `queries`.
         """
         images = self.gallery.images({hit.number for one in found for hit in one.hits})
         most = max(len(one.hits) for one in found) + 1

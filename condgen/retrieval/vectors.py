@@ -1,9 +1,9 @@
-"""Unit vectors with what each is of, for other tools to read: .parquet, or .npy with lines of JSON beside it.
+"""Unit vectors, each with its text or image, for other tools to read: .parquet, or .npy with lines of JSON beside it.
 
 embedding   list<float32>, of D numbers
 file        the image's name in its data; null for a text
 text        the text; null for an image
-caption     list<string>, what is said of the image
+caption     list<string>, the captions of the image
 label       its class, or its attributes
 """
 
@@ -44,15 +44,17 @@ class Vectors:
 
     @classmethod
     def of(cls, embeds: np.ndarray, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> Vectors:
-        """Vectors from an array, float32 (N, D), and what each is of; columns that no row has are left out.
+        """Vectors from an array, float32 (N, D), and the text or image of each; columns that no row has are left out.
 
         Args:
-            about: what they all have in common.
+            about: facts that hold for all of them.
         """
         chunks = [_lists(embeds[at : at + GROUP]) for at in range(0, len(embeds), GROUP)]
-        said = {name: [_sound(row.get(name)) for row in rows] for name in COLUMNS}
+        cells = {name: [_sound(row.get(name)) for row in rows] for name in COLUMNS}
         columns: dict[str, Any] = {
-            name: pa.array(values, COLUMNS[name]) for name, values in said.items() if any(v is not None for v in values)
+            name: pa.array(values, COLUMNS[name])
+            for name, values in cells.items()
+            if any(v is not None for v in values)
         }
         columns["embedding"] = pa.chunked_array(chunks, pa.list_(pa.float32()))
         return cls(pa.table(columns).replace_schema_metadata({KEY: json.dumps(dict(about)).encode()}))
@@ -62,12 +64,12 @@ class Vectors:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What they have in common; {} where nothing is told."""
+        """Facts that hold for all of them; {} where there are none."""
         try:
-            told = json.loads((self.table.schema.metadata or {}).get(KEY, b"{}"))
+            about = json.loads((self.table.schema.metadata or {}).get(KEY, b"{}"))
         except ValueError:
             return {}
-        return told if isinstance(told, dict) else {}
+        return about if isinstance(about, dict) else {}
 
     @cached_property
     def embeds(self) -> np.ndarray:
@@ -76,7 +78,7 @@ class Vectors:
         return np.concatenate(flat).reshape(len(self), -1)
 
     def row(self, number: int) -> dict[str, Any]:
-        """What row `number` says of its vector, but for what it does not know."""
+        """The cells of row `number` that are not empty, without its vector."""
         (row,) = self.table.drop_columns(["embedding"]).slice(number, 1).to_pylist()
         return {name: value for name, value in row.items() if value is not None}
 
@@ -111,8 +113,8 @@ class Vectors:
             if len(lengths) != 1:
                 raise ValueError("the vectors are of several lengths, or there are none")
         except Exception as error:  # pyarrow, fed with arbitrary bytes, raises nearly anything
-            told = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise CondgenError(f"{path} holds no embeddings that can be read ({told}). Make them again.") from None
+            message = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise CondgenError(f"{path} holds no embeddings that can be read ({message}). Make them again.") from None
         return vectors
 
 
@@ -123,7 +125,7 @@ def check_name(path: Path) -> None:
 
 
 def _sound(value: Any) -> Any:
-    """A value that a table can hold: None for what is empty, and text, such as the name of a file, that is UTF-8."""
+    """A value that a table can hold: None where it is empty, and UTF-8 text, also for names of files."""
     if isinstance(value, str):
         value = value.encode("utf-8", "replace").decode()
     elif isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Looks through images before training on them: what can be used, what cannot, and why; a sheet of labelled ones."""
+"""Checks images before training on them: counts usable and unusable rows by reason; a sheet of labelled images."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def check(
     """Reads every row and opens every image once, with the reader that training uses, and counts.
 
     Args:
-        path: a folder, a metadata file, a shard or a pattern, as for `load_captions`; or what `open_labelled` takes.
+        path: a folder, a metadata file, a shard or a pattern, as for `load_captions`; or as for `open_labelled`.
         options: columns and filter; `changes` are fields of it. Data with captions and labels counts as captioned,
             unless a label or an attribute is named.
-        split: the split to look at; `all` looks at everything.
+        split: the split to check; `all` checks everything.
         sheet: the PNG to write, with some images of every class.
 
     Raises:
@@ -61,7 +61,7 @@ def check(
     for row, pixels, notes, targets in _rows(found, split):
         counts.add(row, pixels, notes, targets)
     for name in () if isinstance(found, Arrays) else getattr(found, "source", found).left_out:
-        counts.notes.add("file whose name tells no split, left out", name)
+        counts.notes.add("file without a split in its name, left out", name)
     if isinstance(found, Source):
         return _caption_report(found, counts)
     if sheet and (drawn := _sheet(counts)) is not None:
@@ -73,7 +73,7 @@ def check(
 def _rows(
     found: Source | Arrays | LabelledRows, split: str
 ) -> Iterator[tuple[Row, np.ndarray | None, tuple[str, ...], np.ndarray]]:
-    """Every row with its pixels, uint8 (C, H, W), None where there are none; what is unusual, and its targets."""
+    """Every row with its pixels, uint8 (C, H, W), None where there are none; notes, and targets."""
     if isinstance(found, Arrays):
         images, targets = found.read(split)
         places = ((part, int(row)) for part in found.parts for row in part.rows(split_name(split), found.test))

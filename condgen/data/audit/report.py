@@ -1,4 +1,4 @@
-"""The report of `condgen data check`: what can be used, what cannot, and why; for people and as JSON."""
+"""The report of `condgen data check`, for people and as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Report:
     """What images of any kind have in common.
 
     Args:
-        path: what was looked at.
+        path: of the data.
         form: `metadata`, `parquet`, `shards`, `sidecars`, `classes`, `plain`, or the name of a format such as `idx`.
         total: rows, and images that no row names.
         usable: rows that training would use.
@@ -29,7 +29,7 @@ class Report:
         examples: the first ten of every reason in `bad` and `notes`.
         sizes: number of images by `width x height` in pixels, the ten commonest.
         splits: usable rows by split; `(none)` where a row has none.
-        split_rule: what tells the split.
+        split_rule: where the split comes from.
     """
 
     path: str

@@ -1,6 +1,6 @@
-"""Two looks at one image: crops, mirror images, other colours. Batched, and a function of image and dice alone.
+"""Random crops, mirror images and colours. Batched, and a function of image and dice alone.
 
-There is no blur: at 32 pixels and below it takes away what there is to see.
+There is no blur, which removes the content of images of 32 pixels and below.
 
 References:
     A Simple Framework for Contrastive Learning of Visual Representations (Chen et al., 2020), appendix A
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 DICE = 14
-"""Numbers that are drawn for every look at an image, whatever is made of them."""
+"""Numbers that are drawn for every view, used or not."""
 LUMA = (0.299, 0.587, 0.114)
 TURN = ((0.0, -1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 1.0, 0.0))
 """Times x / sqrt(3), the cross product of the grey axis (1, 1, 1) with a colour x: it turns hues."""
@@ -24,7 +24,7 @@ TURN = ((0.0, -1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 1.0, 0.0))
 
 @dataclass(frozen=True)
 class Augment:
-    """What may happen to an image.
+    """Random changes of an image.
 
     Args:
         crop: smallest share of the area that is kept and enlarged, in (0, 1]; 1 crops nothing.

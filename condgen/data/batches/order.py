@@ -15,9 +15,7 @@ import numpy as np
 
 
 def held_out(n: int, share: int, most: int, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """One of `share` of n rows, at most so many, is held out: (rows kept, rows held out), in their order; None where
-    that would be fewer than two.
-    """
+    """Holds out n // `share` of n rows, at most `most`: (kept, held-out rows); None where these are fewer than 2."""
     order, few = np.random.default_rng((seed, 1)).permutation(n), min(most, n // share)
     return (np.sort(order[few:]), np.sort(order[:few])) if few >= 2 else None
 

@@ -41,7 +41,7 @@ class PairBatches(Batches):
         return out
 
     def moves(self, rng: np.random.Generator) -> Moves:
-        """As `Batches.moves`; draws the same numbers whatever is asked for."""
+        """As `Batches.moves`; draws both numbers in any case."""
         corners = rng.integers(0, 2 * self.shift + 1, (self.batch, 2))[self.part]
         mirrored = rng.random(self.batch)[self.part] < 0.5
         return corners if self.shift else None, mirrored if self.flip else None

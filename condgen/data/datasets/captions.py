@@ -21,7 +21,7 @@ class CaptionedImages:
         captions: int64 (N, C), indices into `texts`; unused places are -1, the first is always used.
         negatives: int64 (T, M), for every text the indices of wrong captions that look like it, -1 where there is
             none; None when the source cannot make any.
-        name: what this data is called in messages and model cards.
+        name: of the data, in messages and model cards.
         labels: int64 (N,), the class of every image, where one is known.
         classes: names of the classes.
     """

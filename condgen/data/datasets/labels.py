@@ -19,9 +19,9 @@ class LabelledImages:
 
     Args:
         images: uint8 (N, C, S, S); C is 1 or 3.
-        attributes: what is known of them; the class, where there is one, is called `label`.
+        attributes: of the images; the class, where there is one, is called `label`.
         codes: float32 (N, A), see `attributes`; NaN where nothing is known.
-        name: what this data is called in messages and model cards.
+        name: of the data, in messages and model cards.
     """
 
     images: np.ndarray
@@ -75,7 +75,7 @@ def captioned(data: LabelledImages, templates: Sequence[str]) -> CaptionedImages
         templates: sentences with a gap, see `templates`.
 
     Raises:
-        CondgenError: there are no classes, or no two of them could be told apart by what is said.
+        CondgenError: there are no classes, or two of them have the same captions.
     """
     label = next((attribute for attribute in data.attributes if attribute.name == LABEL), None)
     if label is None:

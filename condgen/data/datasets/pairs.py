@@ -1,4 +1,4 @@
-"""Images of two kinds, to translate between: pair by pair, or two heaps of which nobody knows who belongs to whom."""
+"""Images of two kinds, to translate between: pairs, or two unpaired sets."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from condgen.data.batches.order import held_out
 
 @dataclass
 class Unpaired:
-    """Two heaps of square images of one size.
+    """Two sets of square images of one size.
 
     Args:
         a, b: uint8 (N, C, S, S) and (M, K, S, S); C and K are 1 or 3.
-        sides: what a and what b show, in a word each.
-        name: what this data is called in messages and model cards.
+        sides: names of a and b.
+        name: of the data, in messages and model cards.
     """
 
     a: np.ndarray
@@ -44,8 +44,7 @@ class Unpaired:
         return self.a.shape[1], self.b.shape[1]
 
     def parted(self, share: int, most: int, seed: int) -> tuple[Unpaired, Unpaired] | None:
-        """One of `share` images is held out, at most so many of a side: (what is kept, what is held out); None where
-        there are too few of them."""
+        """Holds out n // `share` images of a side, at most `most`: (kept, held out); None where they are too few."""
         rows = [held_out(len(side), share, most, seed) for side in (self.a, self.b)]
         if None in rows:
             return None

@@ -95,9 +95,9 @@ class Writer:
         except (SafetensorError, OSError):
             return False  # cut short by a crash of the machine: made again
         if tags != self._tags:
-            told = [f"{k} {tags.get(k)}, not {v}" for k, v in self._tags.items() if tags.get(k) != v]
+            differences = [f"{k} {tags.get(k)}, not {v}" for k, v in self._tags.items() if tags.get(k) != v]
             raise CondgenError(
-                f"{path} holds other embeddings ({'; '.join(told)}). Choose another folder, or delete this one."
+                f"{path} holds other embeddings ({'; '.join(differences)}). Choose another folder, or delete this one."
             )
         return True
 
@@ -122,7 +122,7 @@ class Writer:
             ) from None
 
     def finish(self, parts: int) -> Embeds:
-        """Writes the manifest, with the statistics of all image embeddings, and opens what was written."""
+        """Writes the manifest, with the statistics of all image embeddings, and opens the embeddings."""
         count, mean, spread, files = 0, 0.0, 0.0, []
         for part in range(parts):
             with safe_open(self.path(part), "pt") as file:
@@ -135,8 +135,8 @@ class Writer:
             files.append({"file": self.path(part).name, "images": n, "bytes": self.path(part).stat().st_size})
         sd = (spread / max(count - 1, 1)).sqrt().clamp(min=1e-4)
         normalizer = {"mean": mean.tolist(), "sd": sd.tolist()}
-        told = {"format": FORMAT, **asdict(self.about), "images": count, "normalizer": normalizer, "files": files}
-        write_json(self.folder / MANIFEST, told)
+        manifest = {"format": FORMAT, **asdict(self.about), "images": count, "normalizer": normalizer, "files": files}
+        write_json(self.folder / MANIFEST, manifest)
         return Embeds(self.folder)
 
 
@@ -155,14 +155,16 @@ class Embeds:
                 f"{folder} holds no finished embeddings: there is no {path}. Make them: condgen embed MODEL "
                 f"--data PATH -o {folder}."
             )
-        told = renamed.manifest(read_json(path))
+        manifest = renamed.manifest(read_json(path))
         try:
             names = ("space", "data", "digest", "embed_dim", "context", "width")
-            self.about = config_from(About, {name: told[name] for name in names}, path)
-            self.mean, self.sd = (torch.tensor(told["normalizer"][name]).float() for name in ("mean", "sd"))
-            files = [(self.folder / Path(file["file"]).name, file["images"], file["bytes"]) for file in told["files"]]
+            self.about = config_from(About, {name: manifest[name] for name in names}, path)
+            self.mean, self.sd = (torch.tensor(manifest["normalizer"][name]).float() for name in ("mean", "sd"))
+            files = [
+                (self.folder / Path(file["file"]).name, file["images"], file["bytes"]) for file in manifest["files"]
+            ]
             self._ends = np.cumsum([images for _, images, _ in files])
-            whole = told["format"] == FORMAT and self.mean.shape == self.sd.shape == (self.about.embed_dim,)
+            whole = manifest["format"] == FORMAT and self.mean.shape == self.sd.shape == (self.about.embed_dim,)
         except (TypeError, LookupError, ValueError, AttributeError):
             whole = False
         if not whole or not files:

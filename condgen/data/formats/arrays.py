@@ -54,12 +54,12 @@ class Arrays:
 
     Args:
         path: what the user gave.
-        name: what the data is called.
+        name: of the data.
         form: `idx`, `cifar`, `digits`, `torchvision`, `drawn` or `dsprites`.
         columns: names of the A factors.
         names: for every factor the names of its codes 0, 1, 2 ...; empty where the numbers are the names.
         parts: the images.
-        test: percent that the hash puts in the test split, where no name tells splits.
+        test: percent that the hash puts in the test split, where no name gives splits.
     """
 
     path: str
@@ -82,7 +82,7 @@ class Arrays:
 
     @property
     def rule(self) -> str:
-        """What tells the split of an image."""
+        """Where the split of an image comes from."""
         hashed = any(not part.split for part in self.parts)
         return f"a hash of the file name, {100 - self.test} to {self.test}" if hashed else "the names of files"
 
@@ -111,7 +111,7 @@ class Arrays:
         return np.unique(np.concatenate([part.targets[:, i] for part in self.parts])).tolist()
 
     def read(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images, uint8 (N, C, H, W), and codes, float32 (N, A), as `attributes` tells them.
+        """Images, uint8 (N, C, H, W), and targets, float32 (N, A), see `attributes`.
 
         Raises:
             CondgenError: no images in the split, parts of unlike sizes, or a file that cannot be read.
@@ -120,7 +120,7 @@ class Arrays:
         chosen = [(part, rows) for part in self.parts if len(rows := part.rows(split, self.test))]
         if not chosen:
             raise CondgenError(
-                f"{self.path} has no images in the split '{split}'. Splits there, told by {self.rule}: "
+                f"{self.path} has no images in the split '{split}'. Splits there, by {self.rule}: "
                 f"{', '.join(self.splits)}. Choose one of them or 'all'."
             )
         images, first, done = None, chosen[0][0], 0
@@ -151,7 +151,7 @@ def _size(images: np.ndarray) -> str:
 
 
 def names_beside(folder: Path, files: Sequence[str] = NAMES_BESIDE) -> tuple[str, ...]:
-    """The names of classes 0, 1, 2 ... that a file beside the data tells; () where there is none.
+    """The names of classes 0, 1, 2 ... in a file beside the data; () where there is none.
 
     Raises:
         CondgenError: it is no text, or one name is there twice.

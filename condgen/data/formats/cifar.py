@@ -42,14 +42,14 @@ def open_cifar(word: str, options: ReadOptions, size: int = 0) -> Arrays:
     if len(set(kinds.values())) > 1:
         raise CondgenError(f"{path} has batches of CIFAR-10 and of CIFAR-100. Give them a folder each.")
     count = kinds[files[0]]
-    told = {
+    names = {
         column: (options.class_names if column == LABEL else ())
         or names_beside(folder, beside)
         or tuple(map(str, range(levels)))
         for column, (levels, beside) in LABELS[count].items()
     }
     parts = tuple(Part(file.name, _split(file), _codes(file, count), partial(_images, file, count)) for file in files)
-    return Arrays(str(path), folder.resolve().name, "cifar", tuple(told), tuple(told.values()), parts)
+    return Arrays(str(path), folder.resolve().name, "cifar", tuple(names), tuple(names.values()), parts)
 
 
 def bin_files(folder: Path) -> list[Path]:
@@ -82,7 +82,7 @@ def _images(file: Path, count: int) -> np.ndarray:
 
 
 def refuse_pickles(path: Path) -> None:
-    """Refuses the batches of CIFAR's Python version, which are pickles; looks at their first two bytes only."""
+    """Refuses the batches of CIFAR's Python version, which are pickles; reads their first two bytes only."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     for file in files:
         if file.suffix.lower() in (".pkl", ".pickle") or (not file.suffix and file.is_file() and _is_pickle(file)):

@@ -1,4 +1,4 @@
-"""dSprites: one white shape on black, every combination of its factors once; and whatever comes in the same layout.
+"""dSprites: one white shape on black, every combination of its factors once; and files of the same layout.
 
 A .npz file with `imgs`, uint8 (N, S, S) of 0 and 1, and `latents_classes`, integers (N, K), the level of every factor.
 Nothing else in it is read, its pickles neither, and no more images are held than the split that is asked for.
@@ -52,14 +52,14 @@ def open_dsprites(word: str, options: ReadOptions, size: int = 0) -> Arrays:
     columns = choose(str(path), tuple(varied), options, "shape" if "shape" in varied else next(iter(varied)))
     chosen = [varied[name] for name in columns.values()]
     named = [name == "shape" and set(np.unique(targets[:, varied[name]])) <= {0, 1, 2} for name in columns.values()]
-    told = tuple(SHAPES if own else () for own in named)
+    names = tuple(SHAPES if own else () for own in named)
     order = np.random.default_rng(0).permutation(len(targets))
     cut = max(1, round(TEST * len(targets)))
     parts = tuple(
         Part(split, split, targets[rows][:, chosen], partial(_images, path, rows))
         for split, rows in (("train", np.sort(order[cut:])), ("test", np.sort(order[:cut])))
     )
-    return Arrays(str(path), path.stem, "dsprites", tuple(columns), told, parts)
+    return Arrays(str(path), path.stem, "dsprites", tuple(columns), names, parts)
 
 
 def _factors(path: Path) -> tuple[np.ndarray, dict[str, int]]:
@@ -95,10 +95,10 @@ def _images(path: Path, rows: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    """A member of the file as an open stream of its values, and the shape and type that its head tells.
+    """A member of the file as an open stream of its values, and the shape and type in its header.
 
     Raises:
-        CondgenError: it is not there, or what is found in it makes no sense.
+        CondgenError: it is missing or damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
@@ -108,7 +108,7 @@ def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...],
                 raise ValueError("it holds objects, or columns first")
             total, there = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{name}.npy").file_size - file.tell()
             if total != there or total > max(MAX_UNPACKED, MAX_RATIO * path.stat().st_size):
-                raise ValueError(f"its head tells {total:,} bytes, and {there:,} are there")
+                raise ValueError(f"its header promises {total:,} bytes, and {there:,} are there")
             yield file, shape, dtype
     except KeyError:
         raise CondgenError(f"{path} has no array {name} as dSprites has it: imgs and latents_classes.") from None

@@ -1,7 +1,7 @@
-"""MNIST's idx files, packed with gzip or not: a header that tells kind and sizes, and then nothing but bytes.
+"""MNIST's idx files, with or without gzip: a header with kind and sizes, then bytes.
 
 The header is checked against the size of the file before anything is decoded, and of a packed file no more is
-unpacked than the header tells.
+unpacked than the header promises.
 
 References: The MNIST database (LeCun, Cortes, Burges), the file format at the end of its page.
 """
@@ -48,7 +48,7 @@ def read_idx(path: Path, kind: int) -> np.ndarray:
         uint8 (N,) or (N, H, W).
 
     Raises:
-        CondgenError: another kind of file, sizes that make no sense, fewer or more bytes than the header tells.
+        CondgenError: another kind of file, sizes that make no sense, fewer or more bytes than in the header.
     """
     packed = path.suffix == ".gz"
     try:
@@ -77,7 +77,7 @@ def read_idx(path: Path, kind: int) -> np.ndarray:
 
 
 def _shape(path: Path, head: bytes, kind: int) -> tuple[int, ...]:
-    """The sizes that a header tells."""
+    """The sizes in a header."""
     what = "labels" if kind == 1 else "images"
     if len(head) < 4 + 4 * kind or head[:4] != bytes((0, 0, 8, kind)):
         raise CondgenError(
@@ -86,8 +86,8 @@ def _shape(path: Path, head: bytes, kind: int) -> tuple[int, ...]:
         )
     shape = tuple(int.from_bytes(head[at : at + 4], "big") for at in range(4, len(head), 4))
     if not all(shape) or (kind == 3 and shape[1] * shape[2] > MAX_PIXELS):
-        told = " x ".join(map(str, shape))
-        raise CondgenError(f"{path} tells sizes that no {what} have: {told}. The file is damaged.")
+        sizes = " x ".join(map(str, shape))
+        raise CondgenError(f"{path} has sizes that no {what} have: {sizes}. The file is damaged.")
     return shape
 
 
@@ -99,7 +99,7 @@ def _cut(path: Path, found: int, total: int) -> CondgenError:
 def open_idx(word: str, options: ReadOptions, size: int = 0) -> Arrays:
     """The idx files of a folder, or those that belong to one file: images and labels, of train and test.
 
-    Splits are told by the names (`train-images-idx3-ubyte.gz`, `t10k-labels-idx1-ubyte`), else by a hash.
+    Splits come from the names (`train-images-idx3-ubyte.gz`, `t10k-labels-idx1-ubyte`), else by a hash.
 
     Args:
         word: path of a folder, or of one of the files.
@@ -159,13 +159,13 @@ def _part(file: Path, files: list[Path]) -> Part:
     labels, count = read_idx(beside[0], 1), _count(file)
     if len(labels) != count:
         raise CondgenError(f"{file} has {count:,} images, {beside[0].name} has {len(labels):,} labels.")
-    told = _SPLIT.search(file.name)
-    split = {"t10k": "test", "valid": "val"}.get(told[0].lower(), told[0].lower()) if told else ""
+    found = _SPLIT.search(file.name)
+    split = {"t10k": "test", "valid": "val"}.get(found[0].lower(), found[0].lower()) if found else ""
     return Part(file.name, split, labels.astype(np.int64)[:, None], partial(_images, file))
 
 
 def _count(file: Path) -> int:
-    """How many images the header tells."""
+    """How many images there are, by the header."""
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as opened:
             return _shape(file, opened.read(16), 3)[0]

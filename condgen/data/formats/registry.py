@@ -25,7 +25,7 @@ class TableFormat:
         suffix: of its files, such as `.csv`.
         records: (path, columns) -> the rows as dicts, None for a row that cannot be read; may leave out other columns.
         column_names: path -> the names of the columns.
-        row_count: path -> about how many rows there are; 0 where only reading all of them would tell.
+        row_count: path -> about how many rows there are; 0 where only reading all of them would show it.
         holds_images: whether a file stands alone with images inside it ("a shard"); else it names files beside it.
     """
 
@@ -45,7 +45,7 @@ class LabelledFormat:
         matches: (path or word, options) -> whether the data is of this format.
         open: (path or word, options, size) -> the images, found but not read; `size` is for images that are drawn.
         takes: the fields of `ReadOptions.selected` that make sense for it.
-        attributes: path or word -> the names of all attributes, of data that otherwise tells its class alone.
+        attributes: path or word -> the names of all attributes, of data that has only its class by default.
     """
 
     name: str

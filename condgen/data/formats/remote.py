@@ -1,4 +1,4 @@
-"""Labelled images that are known by a word: scikit-learn's digits, what torchvision knows, data sets of the hub."""
+"""Labelled images by a word: scikit-learn's digits, data sets of torchvision and of the hub."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def open_torchvision(word: str, options: ReadOptions, size: int = 0) -> Arrays:
             (split, getattr(datasets, kind)(str(home), train=split == "train", download=True))
             for split in ("train", "test")
         ]
-    except (OSError, RuntimeError) as error:  # what torchvision says where there is no network, or another checksum
+    except (OSError, RuntimeError) as error:  # no network, or another checksum
         raise _offline(word, error, home) from None
     classes = options.class_names or tuple(clean(str(name)) for name in both[0][1].classes)
     parts = [Part(split, split, np.asarray(data.targets, np.int64)[:, None], _pixels(data)) for split, data in both]
@@ -72,10 +72,10 @@ def _pixels(data):
 
 
 def _offline(word: str, error: Exception, home: Path) -> CondgenError:
-    told = " ".join(str(error).split())[:200]
+    message = " ".join(str(error).split())[:200]
     return CondgenError(
-        f"{word} cannot be fetched ({told}). It needs the network once, and is then kept in {home}. Without network, "
-        "give the path of files that are here."
+        f"{word} cannot be fetched ({message}). It needs the network once, and is then kept in {home}. Without "
+        "network, give the path of files that are here."
     )
 
 

@@ -83,7 +83,7 @@ def read(
     """Reads the rows of a split one by one and opens their images.
 
     Yields:
-        (row, image, what is unusual about the image). The image is RGB; it is None where the row has a `fault`, and
+        (row, image, notes on the image). The image is RGB; it is None where the row has a `fault`, and
         where the same file was yielded before: the captions of this row then belong to that image.
 
     Raises:
@@ -107,7 +107,7 @@ def _empty(source: Source, split: str, splits: set[str]) -> CondgenError:
     conditions = ",".join("=".join(pair) for pair in source.conditions)
     return CondgenError(
         f"{source.path} has no rows in the split '{split}'{f' with {conditions}' if conditions else ''}. Splits there, "
-        f"told by {source.rule}: {listed(sorted(splits - {''}))}. Choose one of them or 'all'"
+        f"by {source.rule}: {listed(sorted(splits - {''}))}. Choose one of them or 'all'"
         f"{', and check the values of the filter' if conditions else ''}."
     )
 

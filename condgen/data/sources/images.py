@@ -1,4 +1,4 @@
-"""Image files that nobody vouches for, made into RGB and into square arrays.
+"""Untrusted image files as RGB and as square arrays.
 
 PIL alone decodes, and only the formats named here. The size is read from the header before a pixel is decoded, EXIF
 orientation is applied, 16-bit values are scaled (PIL would clip them to white), transparency is laid over a
@@ -29,8 +29,8 @@ class ImageError(CondgenError):
 
     Args:
         reason: `missing file`, `corrupt image`, `too large image` or `unknown range of values`.
-        message: the sentence for people; names the image and what to do.
-        detail: what was found, in a few words.
+        message: names the image and what to do.
+        detail: of the reason, in a few words.
     """
 
     def __init__(self, reason: str, message: str, detail: str = "") -> None:
@@ -44,13 +44,13 @@ def open_image(source: str | os.PathLike[str] | bytes, *, background: RGB = WHIT
     Args:
         source: path of a file, or the bytes of one.
         background: RGB, 0 to 255, shown where the image is transparent.
-        name: what messages call the image; the path where it is empty.
+        name: of the image in messages; the path where it is empty.
 
     Returns:
         The first frame, upright, as a PIL image of mode RGB.
 
     Raises:
-        ImageError: a `CondgenError` that names the image, what is wrong with it and what to do.
+        ImageError: a `CondgenError` that names the image, the fault and what to do.
     """
     return decode(source, background=background, name=name)[0]
 
@@ -58,12 +58,12 @@ def open_image(source: str | os.PathLike[str] | bytes, *, background: RGB = WHIT
 def decode(
     source: str | os.PathLike[str] | bytes, *, background: RGB = WHITE, name: str = ""
 ) -> tuple[Image.Image, tuple[str, ...]]:
-    """Like `open_image`, and tells what was odd about it: 16-bit, CMYK, palette, 1-bit, alpha, animated."""
+    """Like `open_image`, with notes on what is unusual: 16-bit, CMYK, palette, 1-bit, alpha, animated."""
     name = name or ("the image" if isinstance(source, bytes) else os.fspath(source))
     try:
         try:
             return _first_frame(source, background, name)
-        except ValueError:  # what PIL says to texts in a PNG that unpack to megabytes; the image may be sound
+        except ValueError:  # PIL refuses a PNG with texts that unpack to megabytes; the image may be sound
             content = source if isinstance(source, bytes) else Path(source).read_bytes()
             if not content.startswith(SIGNATURE):
                 raise
@@ -85,10 +85,10 @@ def _first_frame(
 ) -> tuple[Image.Image, tuple[str, ...]]:
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
         _check_size(image, name)
-        odd = _oddities(image)
+        notes = _notes(image)
         image.load()
         rgb = _over(_eight_bit(_upright(image), name), background)
-        return rgb, (*odd, "animated") if _is_animated(image) else odd
+        return rgb, (*notes, "animated") if _is_animated(image) else notes
 
 
 def _without_texts(content: bytes) -> bytes:
@@ -147,8 +147,8 @@ def _check_size(image: Image.Image, name: str) -> None:
         raise _too_large(name, f"{width} x {height}")
 
 
-def _oddities(image: Image.Image) -> tuple[str, ...]:
-    """Names what is unusual; must be asked before the pixels are loaded (loading clears the file's layout)."""
+def _notes(image: Image.Image) -> tuple[str, ...]:
+    """What is unusual; call it before the pixels are loaded (loading clears the file's layout)."""
     deep = image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     found = {
         "16-bit": deep,
@@ -192,7 +192,7 @@ def _eight_bit(image: Image.Image, name: str) -> Image.Image:
 
 
 def _over(image: Image.Image, background: RGB) -> Image.Image:
-    """Lays what is transparent over the background; returns mode RGB."""
+    """Lays transparent pixels over the background; returns mode RGB."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     canvas = Image.new("RGBA", image.size, (*background, 255))

@@ -79,7 +79,7 @@ def open_labelled(
         image_channels: 1 for grey, 3 for RGB; 0: as they are, RGB where any image has a colour.
         options: how they are read; `changes` are fields of it.
         split: `train`, `test`, another split that the data has, or `all`.
-        name: what the data is called; guessed from the path where it is empty.
+        name: of the data; guessed from the path where it is empty.
 
     Returns:
         N images, uint8 (N, C, S, S), and their targets; the attributes are the same for every split.
@@ -104,7 +104,7 @@ def check_shape(size: int, image_channels: int) -> None:
 def read_found(
     found: Arrays | LabelledRows, size: int, image_channels: int, options: ReadOptions, split: str, name: str = ""
 ) -> LabelledImages:
-    """Reads the images of a split of what `find` found."""
+    """Reads the images of a split from the result of `find`."""
     from condgen.data.datasets.labels import LabelledImages
 
     if isinstance(found, Arrays):
@@ -164,7 +164,7 @@ def find(source: str | os.PathLike[str], options: ReadOptions = DEFAULTS, size: 
 
 
 def every_attribute(source: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The names of all attributes of data that otherwise tells its class alone, such as scenes; () of other data."""
+    """The names of all attributes of data that has only its class by default, such as scenes; () of other data."""
     word = os.fspath(source)
     return next((form.attributes(word) for form in labelled_formats() if form.matches(word, DEFAULTS)), ())
 

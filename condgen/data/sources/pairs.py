@@ -58,7 +58,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class _Found:
-    """An image that was found, and what it is called: with its split, the name that its partner has, too."""
+    """An image with its key: the split and the name, which its partner shares."""
 
     key: str
     split: str
@@ -66,7 +66,7 @@ class _Found:
 
     @property
     def name(self) -> str:
-        """Its file, or what it is called, for messages."""
+        """Its file or key, for messages."""
         return str(self.image) if isinstance(self.image, Path) else self.key
 
 
@@ -101,7 +101,7 @@ def open_pairs(path: str | Path, asked: Asked, split: str = "train", sides: tupl
 def open_unpaired(
     path: str | Path, asked: Asked, split: str = "train", sides: tuple[str, str] = ("a", "b")
 ) -> Unpaired:
-    """Reads both sides of a split into memory, see `open_pairs`; nobody needs a partner. Where one side has colours,
+    """Reads both sides of a split into memory, see `open_pairs`; without partners. Where one side has colours,
     both have three channels.
     """
     path, images = _there(path), []
@@ -141,7 +141,7 @@ def _side(path: Path, asked: Asked, side: str) -> list[_Found]:
 
 
 def _folders(path: Path, side: str) -> list[tuple[Path, str]]:
-    """The folders of a side, each with the split that its name tells."""
+    """The folders of a side, each with the split in its name."""
     if not path.is_dir():
         return []
     found = []
@@ -157,15 +157,15 @@ def _folders(path: Path, side: str) -> list[tuple[Path, str]]:
 
 def _files(path: Path, folders: list[tuple[Path, str]]) -> list[_Found]:
     places = [
-        (file, file.relative_to(folder).with_suffix("").as_posix(), told)
-        for folder, told in folders
+        (file, file.relative_to(folder).with_suffix("").as_posix(), split)
+        for folder, split in folders
         for file in files_below(folder)
         if file.suffix.lower() in SUFFIXES
     ]
-    named = [told or named_split(file.relative_to(path), own=False) for file, _, told in places]
+    named = [split or named_split(file.relative_to(path), own=False) for file, _, split in places]
     found: dict[str, _Found] = {}
-    for (file, name, told), split in zip(places, _splits(named, [name for _, name, _ in places])):
-        key = f"{told}/{name}" if told else name
+    for (file, name, above), split in zip(places, _splits(named, [name for _, name, _ in places])):
+        key = f"{above}/{name}" if above else name
         if key in found:
             raise CondgenError(f"{file} and {found[key].image} have one name but for the suffix. Keep one of them.")
         found[key] = _Found(key, split, file)
@@ -175,7 +175,7 @@ def _files(path: Path, folders: list[tuple[Path, str]]) -> list[_Found]:
 
 
 def _rows_of(table: Path, filter: str, match: str) -> list[_Found]:
-    """The rows of a table that are kept; partners are told by the cell of `match`."""
+    """The rows of a table that are kept; partners share the cell of `match`."""
 
     def choose(file: Path, options: ReadOptions, named: str) -> tables.Table:
         names = tables.column_names(file)

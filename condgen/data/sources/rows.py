@@ -68,7 +68,7 @@ class Row:
         return f"{self.key} ({self.detail})" if self.detail else self.key
 
     def belongs(self, split: str) -> bool:
-        """Whether the row is kept and of a split; a row too broken to tell its split counts in any."""
+        """Whether the row is kept and of a split; a broken row without a split counts in any."""
         return self.kept and (in_split(self.split, split) or bool(self.fault and not self.split))
 
 
@@ -78,11 +78,11 @@ class Source:
     in a folder of images alone.
 
     Args:
-        path: what the user gave.
+        path: as the user gave it.
         home: the folder to which keys are relative.
         images: the image files in the folder.
-        by_name: whether names of files or folders tell the split, where no column does.
-        left_out: shards that tell no split, by name or column, although the names of others do.
+        by_name: whether the split comes from names of files or folders, where no column has it.
+        left_out: shards without a split, by name or column, although others have one.
         conditions: (column, value) pairs that a row must equal.
         classes: names of the folders of classes, in their order.
         above: whether these lie in folders of splits.
@@ -107,7 +107,7 @@ class Source:
 
     @property
     def rule(self) -> str:
-        """What tells the split of a row."""
+        """Where the split of a row comes from."""
         if any(table.split for table in self.tables):
             return "a column"
         return "the names of files and folders" if self.by_name else "a hash of the file name, 95 to 5"

@@ -1,4 +1,4 @@
-"""Where the two sides of a translation come from: files, or what needs none."""
+"""The two sides of a translation: from files, computed from images, or drawn."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ DRAWN: dict[Origin, tuple[str, str]] = {
     "night": ("day", "night"),
     "shapes": ("squares", "circles"),
 }
-"""What the sides are called, by what is made of any images (edges, grey) or drawn."""
+"""Names of the sides, by origin: computed from any images (edges, grey), or drawn."""
 TEST = 2**40
-"""Added to the seed of what is drawn for a test."""
+"""Added to the seed for drawn test images."""
 
 
 def open_sides(
@@ -48,14 +48,14 @@ def open_sides(
     Args:
         data: files in a form that `pair_files` knows; of edges and grey, images in any form, or none: scenes.
         paired: whether partners are wanted; else the sides are two heaps.
-        split: `train`, or another split of the files; of what is drawn, every other one is new scenes.
-        seed, n: of what is drawn, and how many of each side.
-        origin: `files`, or what the pairs are made of.
-        names: what the sides are called.
+        split: `train`, or another split of the files; where images are drawn, every other split is new ones.
+        seed, n: of drawn images, and how many of each side.
+        origin: `files`, or how the pairs are made.
+        names: of the sides.
         size and the rest: see `pair_files.Asked`.
 
     Raises:
-        CondgenError: no or unusable data, or what is drawn was given a place to read it from.
+        CondgenError: no or unusable data, or a path for images that are drawn.
     """
     if origin == "files":
         if not data:

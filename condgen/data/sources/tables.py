@@ -119,7 +119,7 @@ def pick(wanted: str, guesses: Iterable[str], names: list[str], what: str, path:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turns what goes wrong inside a table into a `CondgenError` that names it."""
+    """Turns errors inside a table into a `CondgenError` that names it."""
     try:
         yield
     except CondgenError:
@@ -143,7 +143,7 @@ def column_names(path: Path) -> list[str]:
 
 
 def row_count(path: Path) -> int:
-    """About how many rows a table has; 0 where only reading all of them would tell."""
+    """About how many rows a table has; 0 where only reading all of them would show it."""
     with readable(path):
         return TABLES[path.suffix.lower()].row_count(path)
 

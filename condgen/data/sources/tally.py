@@ -38,7 +38,7 @@ class Tally:
 
 @dataclass
 class RowTally:
-    """What is counted of rows while they are read: unusable ones and, of usable ones, what is unusual."""
+    """Counts of rows while they are read: unusable ones by reason, and unusual images."""
 
     bad: Tally = field(default_factory=Tally)
     unusual: Tally = field(default_factory=Tally)
@@ -54,7 +54,7 @@ class RowTally:
         return not row.fault
 
     def check(self, source: Source, max_bad_fraction: float) -> None:
-        """Refuses data with too many bad rows; warns of what was left out or cut short."""
+        """Refuses data with too many bad rows; warns of omissions."""
         path, bad, total = source.path, self.bad, self.total
         if bad.total() > max_bad_fraction * total or bad.total() == total:
             listed = "\n  ".join(bad.lines(most=3))
@@ -67,7 +67,7 @@ class RowTally:
         if bad.total():
             notes.append(f"{bad.total()} of {total} rows left out: {'; '.join(bad.lines(most=3))}")
         if source.left_out:
-            notes.append(f"left out {', '.join(source.left_out)}: the name tells no split, as those of other files do.")
+            notes.append(f"left out {', '.join(source.left_out)}: no split in the name, unlike other files.")
         if "animated" in self.unusual.counts:
             notes.append(f"{self.unusual.counts['animated']} animated images; only their first frame is used.")
         for note in notes:

@@ -178,7 +178,7 @@ def samples(
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turns what goes wrong inside a shard into a `CondgenError` that names it."""
+    """Turns errors inside a shard into a `CondgenError` that names it."""
     try:
         yield
     except FileNotFoundError:

@@ -51,7 +51,7 @@ class _Held:
             self.captions[slot + offset] = sample.captions
 
     def wait(self) -> None:
-        """Until all is read; what went wrong in a thread is raised here."""
+        """Waits until all is read; raises errors of the threads."""
         tasks: list[Future] = self.tasks
         for task in tasks:
             task.result()
@@ -85,7 +85,7 @@ class ShardBatches(Batches):
         self._next: _Held | None = None
 
     def derive(self, name: str, make: Callable[[Batch], Tensor]) -> ShardBatches:
-        """Adds to every batch what `make` makes of it, on the CPU."""
+        """Adds `make(batch)` to every batch, on the CPU."""
         self._derived[name] = make
         return self
 
@@ -130,7 +130,7 @@ class ShardBatches(Batches):
         self._next = None
 
     def close(self) -> None:
-        """Ends the threads, when they are done with what they are at."""
+        """Ends the threads after their current work."""
         self._forget()
         self._held = None
         self._pool.shutdown(wait=True, cancel_futures=True)

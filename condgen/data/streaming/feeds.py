@@ -1,6 +1,6 @@
 """Where the rows of data too large for memory are read from, block by block: shards and `datasets` objects.
 
-A feed is scanned once, without its images, to learn where its blocks are and what of them can be used; then any block
+A feed is scanned once, without its images, to find its blocks and their usable rows; then any block
 can be fetched, images and all, in any order.
 """
 
@@ -181,7 +181,7 @@ def feed_of(
         rows: has `column_names`, a length, and gives row i as a dict; its images are bytes, or dicts of `bytes` and
             `path` (a file below the working folder). The feature `Image` of `datasets` is read so, undecoded.
         options: columns and filter; `changes` are fields of it.
-        name: what the data is called.
+        name: of the data.
 
     Raises:
         CondgenError: rows without a length (a dataset opened with streaming), or columns that are not there.

@@ -74,7 +74,7 @@ class Stream:
     one after it, takes its place.
 
     Args:
-        source: where they are; with `feeds`, what reads them, when they are no files.
+        source: where they are; `feeds` read them, when they are no files.
         size: edge length S of the images, in pixels.
         options: how they are read; `changes` are fields of it.
         split: as for `captions.load_captions`.
@@ -119,7 +119,7 @@ class Stream:
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits that name the data: shards, what of them is used and how images are cut."""
+        """Sixteen hex digits that name the data: shards, used rows, and how images are resized."""
         used = [(block.feed, block.place, block.first, block.rows, block.usable) for block in self.blocks]
         marks = [(feed.name, feed.mark) for feed in self.feeds]
         chosen = [self.split, self.size, self.options.resize, list(self.options.background)]
@@ -193,7 +193,7 @@ class Stream:
             return Sample(image, row.captions, block.start + near)
         raise CondgenError(
             f"{self.source.path}: of {len(rows)} images in a row none can be decoded, the first is {rows[0].key}. "
-            "`condgen data check` tells more."
+            "`condgen data check` shows more."
         )
 
     def _count(self, number: int, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Says what an image of a scene shows, without learned parts: the judge of composition.
+"""Detects the shapes in an image of a scene, without learned parts, to evaluate composition.
 
 Foreground by distance from the ground along the nearest colour, things by connected components, colour by the nearest
 palette entry, shape by overlap with the five shapes drawn at the same place and area.

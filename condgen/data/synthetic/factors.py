@@ -52,12 +52,12 @@ def open_singles(word: str, options: ReadOptions, size: int = 0) -> Arrays:
     if size and size < 16:
         raise CondgenError(f"Scenes are drawn from 16 pixels, got {size}.")
     columns = choose(SCENES, tuple(FACTORS), options, "shape")
-    told = [list(FACTORS).index(name) for name in columns.values()]
+    chosen = [list(FACTORS).index(name) for name in columns.values()]
     order = np.random.default_rng(0).permutation(np.prod([len(values) for values in FACTORS.values()]))
     parts = []
     for split, numbers in (("train", order[:TRAIN]), ("test", order[TRAIN:])):
         codes = codes_of(numbers)
-        parts.append(Part(split, split, codes[:, told], partial(draw, codes, size or SIZE)))
+        parts.append(Part(split, split, codes[:, chosen], partial(draw, codes, size or SIZE)))
     names = tuple(FACTORS[name] for name in columns.values())
     return Arrays(SCENES, SCENES, "drawn", tuple(columns), names, tuple(parts))
 

@@ -1,4 +1,4 @@
-"""The words of scenes: captions, what they mean, what would be a wrong caption, and which combinations are held out.
+"""The captions of scenes: grammar, meaning, wrong captions, and the combinations that are held out.
 
 a {small|large} {colour} {shape}         a {colour} {shape}
 a {colour} {shape} and a {colour} {shape}
@@ -113,7 +113,7 @@ def is_held_out_relation(a: Kind, relation: str, b: Kind) -> bool:
 
 
 def is_held_out(things: list[Thing]) -> bool:
-    """Whether a scene shows a combination that training must not see, whatever its caption says."""
+    """Whether a scene shows a combination that is held out of training."""
     if any(is_held_out_kind(thing.kind) for thing in things):
         return True
     if len(things) != 2 or things[0].kind == things[1].kind:
@@ -123,7 +123,7 @@ def is_held_out(things: list[Thing]) -> bool:
 
 
 def is_held_out_meaning(meaning: Meaning) -> bool:
-    """The same of what a caption says."""
+    """Whether a caption names a combination that is held out of training."""
     if any(is_held_out_kind(kind) for kind in meaning.kinds):
         return True
     return meaning.relation is not None and is_held_out_relation(meaning.kinds[0], meaning.relation, meaning.kinds[1])

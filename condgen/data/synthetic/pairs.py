@@ -39,7 +39,7 @@ def edges(images: np.ndarray) -> np.ndarray:
 def squares_and_circles(n: int, seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """n scenes of squares alone and n others of circles alone: one to four, in all colours, sizes and places.
 
-    Both are placed as circles, which take more room, so that nothing but the shape tells the two heaps apart.
+    Both are placed as circles, which take more room, so that the two sides differ in the shape alone.
     """
     layouts = [draw_layout(n, np.random.default_rng((seed, k)), kinds=("circle",)) for k in (0, 1)]
     square = replace(layouts[0], shape=np.where(layouts[0].shape >= 0, SHAPES.index("square"), -1))
@@ -50,7 +50,7 @@ def day_and_night(n: int, seed: int, size: int) -> tuple[np.ndarray, np.ndarray]
     """n scenes under the sky, by day and by night.
 
     The sun becomes a moon at its place; shapes grow dark but for a light of their colour, which falls on the sky around
-    them. What is said by day says all of the night.
+    them. The image by day determines the one by night.
     """
     layout, _ = draw_scenes(n, seed, None)
     rng = np.random.default_rng((seed, 1))

@@ -1,8 +1,8 @@
-"""Scenes: the captioned world that needs no download.
+"""Scenes: captioned images that need no download.
 
 Coloured shapes on a light ground, drawn anti-aliased at any size, with captions that are true of them. Some
-combinations are held out of training by a fixed rule, so that composing can be told from recalling. `detector` looks
-at an image and says what is in it; `grammar` turns what is in it into words.
+combinations are held out of training by a fixed rule, to measure composition apart from recall. `detector` finds the
+shapes in an image; `grammar` describes them.
 """
 
 from __future__ import annotations
