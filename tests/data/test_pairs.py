@@ -14,7 +14,7 @@ from condgen.contracts import CondgenError
 from condgen.data.batches.base import to_uint8
 from condgen.data.batches.pairs import PairBatches
 from condgen.data.datasets.pairs import Pairs, Unpaired
-from condgen.data.sources.pairs import Asked, open_pairs, open_unpaired
+from condgen.data.sources.pairs import SideOptions, open_pairs, open_unpaired
 from condgen.data.sources.sides import DRAWN, open_sides
 from condgen.data.synthetic.detector import detect
 from condgen.data.synthetic.pairs import day_and_night, edges, grey, squares_and_circles
@@ -46,14 +46,14 @@ def hashed(n: int) -> dict[str, int]:
 def test_partners_are_found_by_name_whatever_the_suffix(tmp_path):
     write(tmp_path / "a", {f"{k}.png": k for k in range(60)})
     write(tmp_path / "b", {f"{k}.bmp": k + 100 for k in range(60)}, colour=False)
-    parts = [open_pairs(tmp_path, Asked(8), split) for split in ("train", "test")]
+    parts = [open_pairs(tmp_path, SideOptions(8), split) for split in ("train", "test")]
     for pairs in parts:
         assert [b - a for a, b in zip(numbers(pairs.a), numbers(pairs.b))] == [100] * len(pairs)
         assert (
             pairs.image_channels == (3, 1) and pairs.name == tmp_path.name
         )  # a side without image_channels has one channel
     assert sorted(numbers(np.concatenate([p.a for p in parts]))) == list(range(60))
-    assert numbers(open_pairs(tmp_path, Asked(8), "all").a) == sorted(range(60), key=str)
+    assert numbers(open_pairs(tmp_path, SideOptions(8), "all").a) == sorted(range(60), key=str)
 
 
 def test_sides_without_partners_have_lengths_of_their_own_and_as_many_channels(tmp_path):
@@ -61,11 +61,11 @@ def test_sides_without_partners_have_lengths_of_their_own_and_as_many_channels(t
     write(tmp_path / "trainB", {f"x{k}.png": k for k in range(4)}, colour=False)
     write(tmp_path / "testA", {"t.png": 70})
     write(tmp_path / "testB", {"u.png": 80})
-    train, test = (open_unpaired(tmp_path, Asked(8), split) for split in ("train", "test"))
+    train, test = (open_unpaired(tmp_path, SideOptions(8), split) for split in ("train", "test"))
     assert (len(train.a), len(train.b), len(train)) == (7, 4, 11) and train.image_channels == (3, 3)
     assert (numbers(test.a), numbers(test.b)) == ([70], [80])
     with pytest.raises(CondgenError, match=r"8 of 8 images of side a have no partner.*test/t, train/0"):
-        open_pairs(tmp_path, Asked(8))
+        open_pairs(tmp_path, SideOptions(8))
 
 
 @pytest.mark.parametrize("above", [True, False])
@@ -74,7 +74,7 @@ def test_folders_of_splits_lie_above_or_below(above, tmp_path):
         for split, k in (("train", 1), ("val", 2), ("test", 3)):
             write(tmp_path / (f"{split}/{side}" if above else f"{side}/{split}"), {"x.png": k + more})
     for split, k in (("train", 1), ("val", 2), ("test", 3)):
-        pairs = open_pairs(tmp_path, Asked(8), split)
+        pairs = open_pairs(tmp_path, SideOptions(8), split)
         assert (numbers(pairs.a), numbers(pairs.b)) == ([k], [k + 100])
 
 
@@ -84,11 +84,11 @@ def test_side_by_side_the_left_half_is_a(tmp_path):
         both = Image.new("RGB", (16, 8), (k, 0, 0))
         both.paste((k + 100, 0, 0), (8, 0, 16, 8))
         both.save(tmp_path / split / "x.png")
-    pairs = open_pairs(tmp_path, Asked(8), "test")
+    pairs = open_pairs(tmp_path, SideOptions(8), "test")
     assert (numbers(pairs.a), numbers(pairs.b)) == ([2], [102]) and pairs.size == 8
     patch(3, width=12).save(tmp_path / "test" / "y.png")
     with pytest.raises(CondgenError, match=r"y\.png is 12 x 8, not twice as wide"):
-        open_pairs(tmp_path, Asked(8), "test")
+        open_pairs(tmp_path, SideOptions(8), "test")
 
 
 def table(path: Path, rows: list[tuple[str, str, str, int]], alpha: bool = False) -> None:
@@ -105,19 +105,19 @@ def table(path: Path, rows: list[tuple[str, str, str, int]], alpha: bool = False
 def test_tables_are_joined_on_a_column_after_their_filters(tmp_path):
     table(tmp_path / "lines.parquet", [(f"u{k}", v, "train" if k < 4 else "test", k) for v in "xy" for k in range(6)])
     table(tmp_path / "colour.parquet", [(f"u{k}", "z", "train", k + 100) for k in reversed(range(5))])
-    asked = Asked(8, "lines.parquet", "colour.parquet", "vendor=x", "vendor=z", "base")
+    asked = SideOptions(8, "lines.parquet", "colour.parquet", "vendor=x", "vendor=z", "base")
     train, test = (open_pairs(tmp_path, asked, split) for split in ("train", "test"))
     assert (numbers(train.a), numbers(train.b)) == ([0, 1, 2, 3], [100, 101, 102, 103])
     assert (numbers(test.a), numbers(test.b)) == ([4], [104])  # u5 has no partner, which tables may lack
-    heaps = open_unpaired(tmp_path, Asked(8, "lines.parquet", "lines.parquet", "vendor=x", "vendor=y"), "test")
+    heaps = open_unpaired(tmp_path, SideOptions(8, "lines.parquet", "lines.parquet", "vendor=x", "vendor=y"), "test")
     assert numbers(heaps.a) == numbers(heaps.b) == [4, 5]
     with pytest.raises(CondgenError, match="two rows whose base is 'u0'"):
-        open_pairs(tmp_path, Asked(8, "lines.parquet", "colour.parquet", "", "vendor=z", "base"))
+        open_pairs(tmp_path, SideOptions(8, "lines.parquet", "colour.parquet", "", "vendor=z", "base"))
     for wrong, told in (
-        (Asked(8, "lines.parquet", "colour.parquet", "vendor=w", "", "base"), "no rows with vendor=w"),
-        (Asked(8, "lines.parquet", "colour.parquet", "vendor=x", "vender=z", "base"), "vender"),
-        (Asked(8, "lines.parquet", "colour.parquet", "vendor=x", "", "bass"), "bass.*Did you mean 'base'"),
-        (Asked(8, "lines.parquet", "other.parquet", "vendor=x", "", "base"), "other.parquet is not there"),
+        (SideOptions(8, "lines.parquet", "colour.parquet", "vendor=w", "", "base"), "no rows with vendor=w"),
+        (SideOptions(8, "lines.parquet", "colour.parquet", "vendor=x", "vender=z", "base"), "vender"),
+        (SideOptions(8, "lines.parquet", "colour.parquet", "vendor=x", "", "bass"), "bass.*Did you mean 'base'"),
+        (SideOptions(8, "lines.parquet", "other.parquet", "vendor=x", "", "base"), "other.parquet is not there"),
     ):
         with pytest.raises(CondgenError, match=told):
             open_pairs(tmp_path, wrong)
@@ -125,7 +125,7 @@ def test_tables_are_joined_on_a_column_after_their_filters(tmp_path):
 
 def test_what_is_transparent_is_white(tmp_path):
     table(tmp_path / "a.parquet", [("u", "x", "train", 9)], alpha=True)
-    pairs = open_pairs(tmp_path, Asked(8, "a.parquet", "a.parquet", match="base"))
+    pairs = open_pairs(tmp_path, SideOptions(8, "a.parquet", "a.parquet", match="base"))
     assert (pairs.a == 255).all()
 
 
@@ -133,26 +133,26 @@ def test_what_is_missing_or_unfit_is_named(tmp_path):
     write(tmp_path / "a", {"x.png": 1, "y.png": 2, "z.png": 3})
     write(tmp_path / "b", {"x.png": 1})
     with pytest.raises(CondgenError, match=r"2 of 3 images of side a have no partner.*y, z"):
-        open_pairs(tmp_path, Asked(8))
+        open_pairs(tmp_path, SideOptions(8))
     write(tmp_path / "b", {"y.png": 1, "z.png": 1})
     write(tmp_path / "b", {"w.png": 1})
     with pytest.raises(CondgenError, match=r"1 of 4 images of side b have no partner.*w"):
-        open_pairs(tmp_path, Asked(8))
+        open_pairs(tmp_path, SideOptions(8))
     with pytest.raises(CondgenError, match="no images in the split 'exam'"):
-        open_unpaired(tmp_path, Asked(8), "exam")
+        open_unpaired(tmp_path, SideOptions(8), "exam")
     (tmp_path / "b" / "w.bmp").write_bytes((tmp_path / "b" / "w.png").read_bytes())
     with pytest.raises(CondgenError, match="one name but for the suffix"):
-        open_unpaired(tmp_path, Asked(8))
+        open_unpaired(tmp_path, SideOptions(8))
     (tmp_path / "b" / "w.bmp").unlink()
     (tmp_path / "b" / "w.png").write_bytes(b"no image")
     with pytest.raises(CondgenError, match=r"w\.png is not an image"):
-        open_unpaired(tmp_path, Asked(8), "all")
+        open_unpaired(tmp_path, SideOptions(8), "all")
     with pytest.raises(CondgenError, match="no folder c"):
-        open_pairs(tmp_path, Asked(8, "a", "c"))
+        open_pairs(tmp_path, SideOptions(8, "a", "c"))
     for empty in ("nowhere", "empty"):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(CondgenError, match="Expected folders a/ and b/"):
-            open_pairs(tmp_path / empty, Asked(8))
+            open_pairs(tmp_path / empty, SideOptions(8))
 
 
 # drawn

@@ -36,7 +36,7 @@ _SIDE = re.compile(r"(?:(train|val|test)[-_]?)?([ab])", re.I)
 
 
 @dataclass(frozen=True)
-class Asked:
+class SideOptions:
     """Where below a path the two sides are, and how to read them.
 
     Args:
@@ -47,7 +47,7 @@ class Asked:
         resize: how images that are not square become so.
     """
 
-    size: int
+    size: int = 32
     a: str = ""
     b: str = ""
     filter_a: str = ""
@@ -70,7 +70,9 @@ class _Found:
         return str(self.image) if isinstance(self.image, Path) else self.key
 
 
-def open_pairs(path: str | Path, asked: Asked, split: str = "train", sides: tuple[str, str] = ("a", "b")) -> Pairs:
+def open_pairs(
+    path: str | Path, asked: SideOptions, split: str = "train", sides: tuple[str, str] = ("a", "b")
+) -> Pairs:
     """Reads the pairs of a split into memory; forms and splits are at the top of this module.
 
     Raises:
@@ -99,7 +101,7 @@ def open_pairs(path: str | Path, asked: Asked, split: str = "train", sides: tupl
 
 
 def open_unpaired(
-    path: str | Path, asked: Asked, split: str = "train", sides: tuple[str, str] = ("a", "b")
+    path: str | Path, asked: SideOptions, split: str = "train", sides: tuple[str, str] = ("a", "b")
 ) -> Unpaired:
     """Reads both sides of a split into memory, see `open_pairs`; without partners. Where one side has colours,
     both have three channels.
@@ -125,11 +127,11 @@ def _there(path: str | Path) -> Path:
     return path
 
 
-def _is_table(asked: Asked) -> bool:
+def _is_table(asked: SideOptions) -> bool:
     return any(is_table(Path(name)) for name in (asked.a, asked.b))
 
 
-def _side(path: Path, asked: Asked, side: str) -> list[_Found]:
+def _side(path: Path, asked: SideOptions, side: str) -> list[_Found]:
     """The images of one side, a or b, in all splits."""
     name = getattr(asked, side)
     if is_table(Path(name)):
@@ -218,12 +220,12 @@ def _chosen(found: list[_Found], split: str, path: Path) -> list[bool]:
     return chosen
 
 
-def _read(found: list[_Found], asked: Asked) -> np.ndarray:
+def _read(found: list[_Found], asked: SideOptions) -> np.ndarray:
     """uint8 (N, 3, S, S)."""
     return np.stack([fit(open_image(one.image, name=one.name), asked.size, asked.resize) for one in found])
 
 
-def _side_by_side(path: Path, asked: Asked, split: str) -> list[np.ndarray]:
+def _side_by_side(path: Path, asked: SideOptions, split: str) -> list[np.ndarray]:
     """Both halves of images twice as wide as high."""
     files = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
     if not files:
@@ -235,7 +237,7 @@ def _side_by_side(path: Path, asked: Asked, split: str) -> list[np.ndarray]:
     return [np.stack(side) for side in zip(*halves)]
 
 
-def _halves(one: _Found, asked: Asked) -> list[np.ndarray]:
+def _halves(one: _Found, asked: SideOptions) -> list[np.ndarray]:
     image = open_image(one.image)
     width, height = image.size
     if width != 2 * height:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from condgen.contracts import CondgenError
 from condgen.data.datasets.pairs import Pairs, Unpaired
-from condgen.data.options import Resize
 from condgen.data.sources.open_images import open_any
-from condgen.data.sources.pairs import Asked, open_pairs, open_unpaired, plain
+from condgen.data.sources.pairs import SideOptions, open_pairs, open_unpaired, plain
 from condgen.data.synthetic.pairs import day_and_night, edges, grey, squares_and_circles
 from condgen.data.synthetic.scenes import scenes
 
@@ -34,34 +33,29 @@ def open_sides(
     n: int = 10_000,
     *,
     origin: Origin = "files",
-    size: int = 32,
-    a: str = "",
-    b: str = "",
-    filter_a: str = "",
-    filter_b: str = "",
-    match: str = "",
     names: tuple[str, ...] = (),
-    resize: Resize = "crop",
+    **options: Any,
 ) -> Unpaired:
     """Reads or draws images of two kinds into memory.
 
     Args:
-        data: files in a form that `pair_files` knows; of edges and grey, images in any form, or none: scenes.
-        paired: whether partners are wanted; else the sides are two heaps.
+        data: files in a form of `pairs`; for edges and grey images in any form, or none: scenes.
+        paired: whether to read pairs; else the sides are unpaired.
         split: `train`, or another split of the files; where images are drawn, every other split is new ones.
         seed, n: of drawn images, and how many of each side.
         origin: `files`, or how the pairs are made.
         names: of the sides.
-        size and the rest: see `pair_files.Asked`.
+        options: fields of `pairs.SideOptions`.
 
     Raises:
         CondgenError: no or unusable data, or a path for images that are drawn.
     """
+    asked = SideOptions(**options)
+    size = asked.size
     if origin == "files":
         if not data:
             raise CondgenError("There are no images to translate between: give their folder with --data.")
-        asked = Asked(size, a, b, filter_a, filter_b, match, resize)
-        sides = names if len(names) == 2 else (a or "a", b or "b")
+        sides = names if len(names) == 2 else (asked.a or "a", asked.b or "b")
         return (open_pairs if paired else open_unpaired)(data, asked, split, tuple(sides))
     if data and origin in ("night", "shapes"):
         raise CondgenError(f"These images are drawn. For {data} use the recipe pairs or unpaired.")
@@ -71,7 +65,7 @@ def open_sides(
     elif origin == "shapes":
         made, name = squares_and_circles(n, seed, size), "squares and circles"
     else:
-        images, name = _images(data, split, seed, n, size, resize)
+        images, name = _images(data, split, seed, n, asked)
         change, name = (edges, f"edges of {name}") if origin == "edges" else (grey, f"{name} in grey")
         made = change(images), images
     first, second = made
@@ -81,8 +75,8 @@ def open_sides(
     return kind(first, second, tuple(names) if len(names) == 2 else DRAWN[origin], f"{name} {size}x{size}")
 
 
-def _images(data: str, split: str, seed: int, n: int, size: int, resize: Resize) -> tuple[np.ndarray, str]:
+def _images(data: str, split: str, seed: int, n: int, asked: SideOptions) -> tuple[np.ndarray, str]:
     if not data:
-        return scenes(n, seed, size, None, "none").images, "scenes"
-    found = open_any(data, size, split=split, resize=resize)
+        return scenes(n, seed, asked.size, None, "none").images, "scenes"
+    found = open_any(data, asked.size, split=split, resize=asked.resize)
     return plain(np.repeat(found.images, 3 // found.image_channels, 1)), found.name
