@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from condgen import distributed
 from condgen.contracts import Batch, SamplingOption, check_options, limited
 from condgen.decoders import DecoderKind
-from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.diffusion.samplers import noise
 from condgen.losses import gaussian_nll
 from condgen.nn.conditioning import MAX_DEPTH, CondEncoderConfig, build_cond_encoder
@@ -24,6 +23,9 @@ from condgen.nn.generator import Generator
 from condgen.nn.layers import ResBlock
 from condgen.nn.layout_map import bottom_edge
 from condgen.nn.specs import CondSpec
+
+if TYPE_CHECKING:
+    from condgen.decoders.conditioning_dropout import DecoderObjective
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from condgen.contracts import Batch, SamplingOption, check_options, limited
 from condgen.decoders import DecoderKind
-from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.diffusion.guidance import Autoguided, Guided
 from condgen.diffusion.objectives import OBJECTIVES, Denoiser, denoising_loss
 from condgen.diffusion.samplers import sample
@@ -20,6 +19,9 @@ from condgen.nn.conditioning import MAX_DEPTH, CondEncoderConfig, build_cond_enc
 from condgen.nn.layout_map import LAYOUT
 from condgen.nn.specs import CondSpec
 from condgen.nn.unet import UNet, UNetConfig
+
+if TYPE_CHECKING:
+    from condgen.decoders.conditioning_dropout import DecoderObjective
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Parts on disk: a folder with `config.json` and `model.safetensors`, read strictly and without pickle.
+"""Networks on disk: a folder with `config.json` and `model.safetensors`, read strictly and without pickle.
 
 diffusers' ModelMixin would do the writing, but its reading only warns about a missing tensor and leaves it on the
-`meta` device, and importing it costs more than painting an image; so these few lines are ours.
+`meta` device, and importing it takes longer than generating an image.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def whole(path: Path) -> Iterator[Path]:
             temporary.unlink()
         if not isinstance(error, OSError | SafetensorError):
             raise
-        told = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise CondgenError(f"{path} could not be written ({told}). Mend that and give the command again.") from None
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise CondgenError(f"{path} could not be written ({reason}). Fix that and repeat the command.") from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -137,7 +137,7 @@ def _is_a(kind: Any, value: Any) -> bool:
         return value in get_args(kind)
     if get_origin(kind) is tuple:
         return isinstance(value, list) and all(_is_a(get_args(kind)[0], one) for one in value)
-    if kind is float:  # a huge integer is none, nor is what JSON calls NaN or Infinity
+    if kind is float:  # not a huge integer, NaN or Infinity
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
@@ -193,8 +193,8 @@ def build_part(cls: type[nn.Module], folder: Path) -> nn.Module:
     try:
         return network_from(cls, renamed.config(values), path)
     except (TypeError, ValueError, ArithmeticError, RuntimeError, LookupError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0]  # torch may add where in its own code it was
-        raise CondgenError(f"{path} does not describe a {cls.__name__} ({told}). Copy or export it again.") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]  # torch may append a traceback
+        raise CondgenError(f"{path} does not describe a {cls.__name__} ({reason}). Copy or export it again.") from None
 
 
 def load_part(cls: type[nn.Module], folder: Path) -> nn.Module:

@@ -13,8 +13,7 @@ from condgen.kinds import Kind
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.layers import timestep_embedding
 from condgen.nn.specs import TextSpec
-from condgen.priors.training import PriorTraining
-from condgen.priors.transformer import PriorConfig, PriorNetwork
+from condgen.priors.transformer import PriorConfig, PriorNetwork, PriorTraining
 
 DROP = 0.1
 

@@ -12,8 +12,7 @@ from condgen.kinds import Kind
 from condgen.losses import info_nce
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.specs import TextSpec
-from condgen.priors.training import PriorTraining
-from condgen.priors.transformer import PriorConfig, PriorNetwork
+from condgen.priors.transformer import PriorConfig, PriorNetwork, PriorTraining
 
 CONTRAST = 0.2
 SCALE = 20.0

@@ -1,8 +1,9 @@
-"""The transformer of all priors."""
+"""What all priors share: their options, their transformer, and the base of their training."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from condgen.contracts import limited
 from condgen.nn.conditioning import MAX_DEPTH, PAD
+from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.layers import Block
 from condgen.nn.specs import TextSpec
 
@@ -73,3 +75,19 @@ class PriorNetwork(nn.Module):
         for block in self.blocks:
             h = block(h, seen)
         return self.out(self.norm(h[:, -1]))
+
+
+class PriorTraining(nn.Module):
+    """Base of the Trainables around a prior; a subclass has the `loss`.
+
+    A batch holds `text_embed` (B, D), `image_embed` (B, D), `tokens` (B, L) and `text_id` (B,).
+    """
+
+    turns = ("prior",)
+
+    def __init__(self, prior: nn.Module, normalizer: EmbeddingNormalizer):
+        super().__init__()
+        self.prior, self.normalizer = prior, normalizer
+
+    def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
+        return self.prior.parameters()

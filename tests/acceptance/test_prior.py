@@ -16,8 +16,7 @@ from condgen.kinds import Kind
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.specs import TextSpec
 from condgen.priors import PRIORS
-from condgen.priors.training import PriorTraining
-from condgen.priors.transformer import PriorConfig
+from condgen.priors.transformer import PriorConfig, PriorTraining
 from condgen.recipes import train
 from tests.stopping import two_sittings
 from tests.tasks.test_text_to_image import small
