@@ -163,11 +163,9 @@ class Trainable(Protocol):
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         """The parameters of the optimizer of this turn; turns share none."""
-        ...
 
     def loss(self, batch: Batch, turn: str) -> dict[str, Tensor]:
         """A dict with the scalar `loss` and any further scalars worth plotting."""
-        ...
 
 
 @runtime_checkable
@@ -183,7 +181,6 @@ class HasMemory(Protocol):
 
     def remember(self) -> None:
         """Updates the memory with the batch of the last `loss`."""
-        ...
 
 
 @runtime_checkable
@@ -192,11 +189,9 @@ class Latent(Protocol):
 
     def encode(self, images: Tensor) -> Tensor:
         """Images (N, C, S, S) in [-1, 1] -> latents (N, Z)."""
-        ...
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents (N, Z) -> images (N, C, S, S) in [-1, 1]."""
-        ...
 
 
 @runtime_checkable
@@ -221,15 +216,12 @@ class Encoder(Protocol):
 
     def embed_image(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) in [-1, 1] -> unit vectors (B, D)."""
-        ...
 
     def embed_text(self, tokens: Tensor) -> Tensor:
         """int64 (B, L) -> unit vectors (B, D)."""
-        ...
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) in [-1, 1] -> features for probes (B, F)."""
-        ...
 
 
 @runtime_checkable
@@ -244,4 +236,3 @@ class Decoder(Protocol):
 
     def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
         """Samples `len(rng)` images. Image i draws its noise from generator i alone, independent of the batch."""
-        ...

@@ -1,10 +1,10 @@
-"""Trains a model of labels and paints a sheet with a row for every label.
+"""Trains a class-conditional model and generates a sheet with a row per label.
 
     python scripts/train_by_label.py runs/digits --minutes 1
     python scripts/train_by_label.py runs/mine --recipe labels-cvae --data my/classes --minutes 10
 
-Without --recipe it learns the handwritten digits of scikit-learn, so nothing is downloaded. `condgen list` shows the
-recipes; the same command again goes on where it was stopped.
+Without --recipe it trains on the handwritten digits of scikit-learn, so nothing is downloaded. `condgen list` shows the
+recipes; the same command again continues a stopped training.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--recipe", default="digits-diffusion")
-    parser.add_argument("--data", help="a folder of class folders, a table, idx files; see condgen/data/labels.py")
+    parser.add_argument("--data", help="a folder of class folders, a table, idx files; see condgen/data/sources/labels.py")
     parser.add_argument("--minutes", type=float, default=1.0)
     args = parser.parse_args()
     config = find_recipe(args.recipe).config(minutes=args.minutes, **({"data": args.data} if args.data else {}))

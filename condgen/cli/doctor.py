@@ -1,4 +1,4 @@
-"""`condgen doctor`: looks at everything condgen stands on, and names the cure of what it finds."""
+"""`condgen doctor`: checks the installation, and says how to repair what it finds."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from condgen import __version__
 from condgen.cli.terminal import human, show_json
 from condgen.contracts import CondgenError
 
-HELP = "look for faults: installation, device, models; exit code 1 if there is one"
+HELP = "check installation, device and models; exit code 1 if there is a fault"
 PARTNERS = {"torchvision": "torchvision", "open_clip": "open-clip-torch"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, what was seen, whether it is as it should be, and what to do if not."""
+    """What was checked, the result, whether it is fine, and what to do if not."""
 
     name: str
     seen: str
@@ -33,12 +33,12 @@ class Finding:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Only how to print it."""
+    """Only the output format."""
     parser.add_argument("--json", action="store_true", help="as JSON on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when all is well, 1 when there is a fault."""
+    """0 where all is fine, 1 where there is a fault."""
     found = []
     for finding in examine():
         found.append(finding)
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def examine() -> Iterator[Finding]:
-    """Every finding, the cheap ones first; models are tried only where torch works."""
+    """Every finding, the cheap ones first; models are loaded only where torch works."""
     yield Finding("condgen", f"{__version__} in {Path(__file__).parents[1]}")
     yield python()
     yield machine()
@@ -75,7 +75,7 @@ def python() -> Finding:
 
 
 def machine() -> Finding:
-    """System, cores that may be used, memory."""
+    """System, available cores, memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         memory = human(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -113,7 +113,7 @@ def dependencies() -> Iterator[Finding]:
 
 
 def _requirements() -> list[str]:
-    """What the installed package says it needs; beside a checkout, what its pyproject.toml says."""
+    """The requirements in the pyproject.toml of a checkout, else those of the installed package."""
     project = Path(__file__).parents[2] / "pyproject.toml"
     if project.is_file():
         import tomllib
@@ -133,15 +133,15 @@ def device() -> Finding:
         return Finding("torch", _first_line(error), False, "Install torch again: pip install --force-reinstall torch")
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-        there = f"CUDA {torch.version.cuda}: {names} (--device cuda)"
+        devices = f"CUDA {torch.version.cuda}: {names} (--device cuda)"
     else:
         built = f"built for CUDA {torch.version.cuda}, no GPU in reach" if torch.version.cuda else "built without CUDA"
-        there = f"CPU with {torch.get_num_threads()} threads, {built}"
-    return Finding("device", f"torch {torch.__version__}, {there}")
+        devices = f"CPU with {torch.get_num_threads()} threads, {built}"
+    return Finding("device", f"torch {torch.__version__}, {devices}")
 
 
 def precision() -> Finding:
-    """Which numbers are computed with, and why not the shorter ones."""
+    """The floating-point precision, and why not a lower one."""
     import torch
 
     if torch.cuda.is_available() and torch.cuda.is_bf16_supported():
@@ -150,7 +150,7 @@ def precision() -> Finding:
 
 
 def partner(module: str, package: str) -> Finding:
-    """torchvision and open_clip, for encoders of other libraries: broken when built for another torch than is there."""
+    """torchvision and open_clip, for encoders of other libraries: broken where they were built for another torch."""
     if importlib.util.find_spec(module) is None:
         return Finding(module, "not installed; only encoders of other libraries need it")
     try:
@@ -159,7 +159,7 @@ def partner(module: str, package: str) -> Finding:
     except Exception as error:
         return Finding(
             module,
-            f"does not fit the torch beside it ({_first_line(error)})",
+            f"does not fit the installed torch ({_first_line(error)})",
             False,
             "It was built for another torch. Install them together, from one index, and let the resolver choose: "
             "pip install --force-reinstall torch torchvision open-clip-torch "
@@ -168,14 +168,14 @@ def partner(module: str, package: str) -> Finding:
 
 
 def models() -> Iterator[Finding]:
-    """Every model that is found: whether it loads, strictly."""
+    """Every model that is found: whether it loads."""
     from condgen.files.registry import found
     from condgen.pipelines.auto import load_folder
 
-    there = found()
-    if not there:
+    folders = found()
+    if not folders:
         yield Finding("models", "none found", cure="Train one (condgen train scenes32 -o runs/scenes32).")
-    for name, folder in there.items():
+    for name, folder in folders.items():
         try:
             model = load_folder(folder)
         except CondgenError as error:

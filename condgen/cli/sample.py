@@ -144,9 +144,7 @@ def labels_of(args: argparse.Namespace, model) -> list[str]:
     """The labels that are named; a label of the model that contains a comma is not split."""
     if args.all_labels:
         if not model.labels:
-            raise CondgenError(
-                "The labels of this model are numbers, of which there is no list. Name some with --label."
-            )
+            raise CondgenError("The labels of this model are numbers, which cannot be listed. Name some with --label.")
         return list(model.labels)
     if not args.label:
         return []

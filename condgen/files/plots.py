@@ -9,22 +9,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Curve:
-    """Points of one line, in order."""
+    """Points of one curve, in order."""
 
     name: str
     x: list[float]
     y: list[float]
 
     def rows(self) -> list[list[float]]:
-        """The points alone, for a report: all x, all y."""
+        """[x, y], for a report."""
         return [self.x, self.y]
 
 
 def plot(curves: Sequence[Curve], x: str, y: str, log: bool = False) -> bytes:
-    """A PNG of several curves; b"" where there is no point to draw.
+    """A PNG of several curves; b"" where they have no points.
 
     Args:
-        x, y: what the axes are.
+        x, y: labels of the axes.
         log: a logarithmic x axis.
     """
     curves = [curve for curve in curves if curve.x]

@@ -63,7 +63,7 @@ def _checked(model, per_label, labels, attributes, seed, batch) -> dict[int, dic
     generator(seed)
     generator(seed + per_label - 1)
     if not model.labels:
-        raise CondgenError("The labels of this model are numbers, of which there is no list. Generate them one by one.")
+        raise CondgenError("The labels of this model are numbers, which cannot be listed. Generate them one by one.")
     conditions = [model.resolve(dict(attributes or {}) | {LABEL: label}) for label in labels or model.labels]
     return {model.labels.index(condition[LABEL]): condition for condition in conditions}
 

@@ -14,13 +14,13 @@ FIT = FitConfig(total_images=1_000_000, batch=128, lr=3e-3, weight_decay=0.0, de
 FIT_MLP = replace(FIT, optimiser="adamw", lr=1e-3, beta_2=0.999)
 """Of layers that are fully connected: on their large matrices a step of Muon costs more than twenty of AdamW."""
 KINDS = {
-    "linear": "a linear autoencoder, which finds what PCA finds",
-    "ae": "an autoencoder of perceptrons",
+    "linear": "a linear autoencoder, equivalent to PCA",
+    "ae": "a fully connected autoencoder",
     "conv-ae": "a convolutional autoencoder",
-    "dae": "a denoising autoencoder, convolutional",
-    "vae": "a variational autoencoder of perceptrons",
-    "conv-vae": "a convolutional variational autoencoder",
-    "beta-vae": "a beta-VAE, whose codes are to come apart into what varies",
+    "dae": "a convolutional denoising autoencoder (DAE)",
+    "vae": "a fully connected variational autoencoder (VAE)",
+    "conv-vae": "a convolutional variational autoencoder (VAE)",
+    "beta-vae": "a beta-VAE, for disentangled latents",
 }
 """Name of a kind -> what it is."""
 COLLECTIONS = {
@@ -74,6 +74,6 @@ AUTOENCODERS: dict[str, Recipe] = {
     for kind, name in KINDS.items()
 } | {
     "mnist-binary-vae": Recipe(
-        SPACES, "MNIST made black and white by chance, by a VAE; --data is its folder", _binary(), needs_data=True
+        SPACES, "binarized MNIST, by a VAE with Bernoulli likelihood; --data is its folder", _binary(), needs_data=True
     )
 }

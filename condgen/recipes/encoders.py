@@ -53,14 +53,14 @@ def _resnet18(c: SelfsupTaskConfig) -> SelfsupTaskConfig:
 ENCODERS: dict[str, Recipe] = {
     "clip": Recipe(
         FAMILY,
-        "images and words to one space; --data is captioned or labelled images",
+        "CLIP: images and texts to one space; --data is captioned or labelled images",
         _CLIP,
         sizes={"patch": _patch, "base": _patch_base},
         needs_data=True,
     ),
     "selfsup": Recipe(
         FAMILY,
-        "images alone to features, by --kind simclr, moco or instance; --data is images of any kind",
+        "SimCLR, MoCo or instance discrimination, by --kind: images to features; --data is images of any kind",
         _SELFSUP,
         sizes={"resnet18": _resnet18},
         needs_data=True,

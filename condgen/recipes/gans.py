@@ -21,10 +21,10 @@ FIT = FitConfig(
     max_grad_norm=10.0,
 )
 KINDS = {
-    "gan": ("a GAN of perceptrons", GanConfig(body="mlp", width=128)),
-    "dcgan": ("a GAN of convolutions (DCGAN)", GanConfig()),
+    "gan": ("a GAN of fully connected layers", GanConfig(body="mlp", width=128)),
+    "dcgan": ("a convolutional GAN (DCGAN)", GanConfig()),
     "infogan": (
-        "a GAN whose codes can be read off its images (InfoGAN)",
+        "a GAN with categories and numbers that can be inferred from its images (InfoGAN)",
         GanConfig(code=62, hidden=256, categories=10, continuous=2),
     ),
 }  # fmt: skip

@@ -109,9 +109,9 @@ def _by_label() -> dict[str, Recipe]:
 
 
 _KINDS = {
-    "diffusion": ("a diffusion model", None),
-    "cgan": ("a conditional GAN", FIT_CGAN),
-    "cvae": ("a conditional VAE", FIT_CVAE),
+    "diffusion": ("a diffusion model (DDPM, flow matching)", None),
+    "cgan": ("a conditional GAN (CGAN)", FIT_CGAN),
+    "cvae": ("a conditional VAE (CVAE)", FIT_CVAE),
 }
 """Kind of a decoder -> what it is, and its pace, where that of the collection does not suit it."""
 

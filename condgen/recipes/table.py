@@ -8,8 +8,8 @@ from typing import Any
 
 from condgen.contracts import CondgenError
 
-WORDS, LABELS, ENCODERS = "words to image", "label to image", "encoders"
-SPACES, TRANSLATION = "images alone", "image to image"
+WORDS, LABELS, ENCODERS = "text to image (unCLIP, as in DALL-E 2)", "class to image", "encoders"
+SPACES, TRANSLATION = "unconditional (autoencoders, GANs)", "image to image (pix2pix, CycleGAN)"
 """Families of recipes."""
 
 

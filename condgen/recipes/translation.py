@@ -48,39 +48,39 @@ _SIZES = {"classic": _classic}
 
 TRANSLATION: dict[str, Recipe] = {
     "edges2picture": Recipe(
-        FAMILY, "edges to images: drawn scenes, or --data images of any kind", _drawn("edges"), _SIZES
+        FAMILY, "pix2pix, edges to images: drawn scenes, or --data images of any kind", _drawn("edges"), _SIZES
     ),
     "grey2colour": Recipe(
-        FAMILY, "grey images to colours: drawn scenes, or --data images of any kind", _drawn("grey"), _SIZES
+        FAMILY, "pix2pix, grey images to colours: drawn scenes, or --data images of any kind", _drawn("grey"), _SIZES
     ),
-    "day2night": Recipe(FAMILY, "drawn scenes by day to the same by night", _drawn("night"), _SIZES),
+    "day2night": Recipe(FAMILY, "pix2pix, drawn scenes by day to the same by night", _drawn("night"), _SIZES),
     "squares2circles": Recipe(
-        FAMILY, "drawn squares to circles and back, without pairs", _drawn("shapes", _UNPAIRED), _SIZES
+        FAMILY, "CycleGAN, drawn squares to circles and back, without pairs", _drawn("shapes", _UNPAIRED), _SIZES
     ),
     "lineart2colour": Recipe(
         FAMILY,
-        "line art of emoji to colours; --data is the folder of the emoji",
+        "pix2pix, line art of emoji to colours; --data is the folder of the emoji",
         _emoji("emoji-lineart.parquet", "vendor=emojitwo_bw", "vendor=emojitwo", ("lineart", "colour"), _PAIRED),
         _SIZES,
         needs_data=True,
     ),
     "noto2twemoji": Recipe(
         FAMILY,
-        "emoji of one style to another and back, without pairs; --data is the folder of the emoji",
+        "CycleGAN, emoji of one style to another and back, without pairs; --data is the folder of the emoji",
         _emoji("", "vendor=noto", "vendor=twemoji", ("noto", "twemoji"), _UNPAIRED),
         _SIZES,
         needs_data=True,
     ),
     "pairs": Recipe(
         FAMILY,
-        "your own pairs; --data is a folder with a/ and b/, or of images side by side",
+        "pix2pix, your own pairs; --data is a folder with a/ and b/, or of images side by side",
         _PAIRED,
         _SIZES,
         needs_data=True,
     ),
     "unpaired": Recipe(
         FAMILY,
-        "your own two heaps of images, without pairs; --data is a folder with a/ and b/",
+        "CycleGAN, your own two sets of images, without pairs; --data is a folder with a/ and b/",
         _UNPAIRED,
         _SIZES,
         needs_data=True,

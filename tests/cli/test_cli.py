@@ -337,6 +337,21 @@ def test_list(condgen, tiny_folder):
     assert tiny["path"] == str(tiny_folder) and tiny["priors"] == ["regression", "diffusion"]
     assert tiny["task"] == "text-to-image"
     text = condgen("list")[1]
+    terms = (
+        "unCLIP",
+        "DDPM",
+        "CGAN",
+        "CVAE",
+        "VAE",
+        "DCGAN",
+        "InfoGAN",
+        "pix2pix",
+        "CycleGAN",
+        "CLIP",
+        "SimCLR",
+        "MoCo",
+    )
+    assert all(term in text for term in terms)
     parts = [name.partition("-") for name in RECIPES]  # what collections and kinds have in common is told once
     assert "tiny" in text and all(name in text and (not kind or f"-{kind}" in text) for name, _, kind in parts)
 
