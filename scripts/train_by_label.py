@@ -21,7 +21,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--recipe", default="digits-diffusion")
-    parser.add_argument("--data", help="a folder of class folders, a table, idx files; see condgen/data/sources/labels.py")
+    parser.add_argument(
+        "--data", help="a folder of class folders, a table, idx files; see condgen/data/sources/labels.py"
+    )
     parser.add_argument("--minutes", type=float, default=1.0)
     args = parser.parse_args()
     config = find_recipe(args.recipe).config(minutes=args.minutes, **({"data": args.data} if args.data else {}))
