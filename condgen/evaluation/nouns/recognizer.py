@@ -115,9 +115,9 @@ class LayerRecognizer:
         """
         above = self.order[self.order.index(part) + 1 :]
         hidden = [self._sharp[higher][1][:-1].amin(0) > 0.5 for higher in above]
-        seen = ~torch.stack(hidden).any(0) if hidden else True
+        visible = ~torch.stack(hidden).any(0) if hidden else True
         colour, alpha = (each[:-1] for each in self._sharp[part])
-        covers = (alpha > 0.5) & seen
+        covers = (alpha > 0.5) & visible
         rows = []
         for i in range(len(colour)):
             far = (colour - colour[i]).abs().amax(1, keepdim=True) > TWIN_STEP
@@ -155,9 +155,9 @@ class LayerRecognizer:
         error = (x - _lay(list(placed.values()), canvas)[0]).square().mean(1, keepdim=True)
         clear = torch.ones_like(error)
         for part in reversed(self.order):
-            seen = clear * placed[part][1]
-            clear = clear - seen
-            rms = 255 * ((error * seen).sum((1, 2)) / seen.sum((1, 2)).clamp(min=1e-6)).sqrt()
+            visible = clear * placed[part][1]
+            clear = clear - visible
+            rms = 255 * ((error * visible).sum((1, 2)) / visible.sum((1, 2)).clamp(min=1e-6)).sqrt()
             none = len(layers[part][0]) - 1
             chosen[part] = torch.where((chosen[part] == none) | (rms > self.max_error), -1, chosen[part])
         return chosen, error.sum((1, 2))
