@@ -86,9 +86,9 @@ class PairedTraining(nn.Module):
                 return {"loss": loss} | patch_accuracy(objective.loss, real, fake)
             logits = self.critic(torch.cat([a, fake], 1))
             l1 = F.l1_loss(fake, b)
-            game = adversarial(objective.loss, logits, logits, turn)
-            loss = objective.adversarial * game + objective.l1 * l1
-            return {"loss": loss, "game": game.detach(), "l1": l1.detach()}
+            fooling = adversarial(objective.loss, logits, logits, turn)
+            loss = objective.adversarial * fooling + objective.l1 * l1
+            return {"loss": loss, "adversarial": fooling.detach(), "l1": l1.detach()}
 
 
 class UnpairedTraining(nn.Module):
@@ -157,9 +157,9 @@ class UnpairedTraining(nn.Module):
             fake_b, fake_a, identity = self.a_to_b(a), self.b_to_a(b), torch.zeros((), device=a.device)
         cycle = F.l1_loss(self.b_to_a(fake_b), a) + F.l1_loss(self.a_to_b(fake_a), b)
         logits = (self.critic_a(fake_a), self.critic_b(fake_b))
-        game = sum(adversarial(objective.loss, logit, logit, "generator") for logit in logits)
-        metrics = {"game": game, "cycle": cycle, "identity": identity, "diversity": diversity(fake_b, b)}
-        loss = game + objective.cycle * (cycle + objective.identity * identity)
+        fooling = sum(adversarial(objective.loss, logit, logit, "generator") for logit in logits)
+        metrics = {"adversarial": fooling, "cycle": cycle, "identity": identity, "diversity": diversity(fake_b, b)}
+        loss = fooling + objective.cycle * (cycle + objective.identity * identity)
         return {"loss": loss} | {name: value.detach() for name, value in metrics.items()}
 
     def _shown(self, fake_a: Tensor, fake_b: Tensor, dice: Tensor) -> list[Tensor]:

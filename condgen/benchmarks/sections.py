@@ -82,7 +82,7 @@ def denoising(benchmark: Benchmark) -> list[str]:
             one. **Can:** map an image back towards the data: of the noise of these {len(images)} test images {left}
             is left, as mean squared error. It learns the surface on which images lie: it keeps changes along that
             surface and removes those that lead away from it; the table compares both. **Cannot:** generate; and it
-            removes whatever looks like noise, fine detail too.
+            removes all that looks like noise, fine detail too.
         """,
         ),
         *benchmark.figure("noise", sheet(rows), "Test images, with noise, denoised"),

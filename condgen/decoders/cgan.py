@@ -1,4 +1,4 @@
-"""The conditional GAN: generates in one pass; a discriminator judges realism and the fit to the condition."""
+"""The conditional GAN: generates in one pass; a discriminator evaluates realism and the match with the condition."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def _of_kind(collection: str, kind: str) -> AutoencoderTaskConfig:
 
 
 def _binary() -> AutoencoderTaskConfig:
-    """The VAE whose likelihood is told in nats: pixels are black or white."""
+    """The VAE of binary pixels, whose likelihood is reported in nats."""
     shape = AutoencoderConfig(
         body="mlp", latent=40, hidden=(512, 512), variational=True, likelihood="bernoulli", binary=True
     )

@@ -47,8 +47,8 @@ COLLECTIONS = {
 def _of_kind(collection: str, base: GanTaskConfig, kind: str, shape: GanConfig) -> GanTaskConfig:
     """A kind of GAN for a collection.
 
-    InfoGAN is as it was taught, at a faster pace: without norms in the critic the generator came to paint one image
-    of every category, and with more weight on the continuous codes these took over what categories should tell.
+    InfoGAN is as published, with a higher learning rate: without norms in the discriminator the generator collapsed to
+    one image of every category, and with more weight the continuous codes replaced the categories.
     """
     if collection == "digits" and kind != "gan":  # there is but one level
         shape = replace(shape, width=64)

@@ -1,4 +1,4 @@
-"""Recipes that end in a painter: of words, and of labels."""
+"""Recipes of text-to-image and class-to-image models."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not there: written aside, hashed, renamed into place, older ones pruned after.
+"""Atomic checkpoints: written aside, hashed, renamed into place; older ones are removed afterwards.
 
 step-0000200            a checkpoint
 tmp-...                 one that is being written or removed, or that a crash cut short
-damaged-step-0000300    one that did not verify, renamed so that nobody takes it for a checkpoint
+damaged-step-0000300    one that is invalid, renamed so that it is not used
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def save(
     except (OSError, SafetensorError, RuntimeError) as error:  # of ours, safetensors and torch when a disk is full
         free = shutil.disk_usage(root).free if root.exists() else 0
         shutil.rmtree(aside, ignore_errors=True)
-        own = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        told = "torch names no reason" if isinstance(error, RuntimeError) else own
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = "torch names no reason" if isinstance(error, RuntimeError) else reason
         raise CondgenError(
-            f"Checkpoint {place} could not be written ({told}; {free:,} bytes were free). Earlier ones are untouched; "
-            "free some space and give the same command again."
+            f"Checkpoint {place} could not be written ({reason}; {free:,} bytes were free). Earlier ones are "
+            "untouched; free some space and give the same command again."
         ) from None
     others = sorted((old for old in root.glob("step-*") if old != place), reverse=True)
     for old in [*others[keep - 1 :], *sorted(root.glob("damaged-*"), reverse=True)[keep:]]:

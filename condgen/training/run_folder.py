@@ -101,9 +101,9 @@ class RunFolder:
         return before | data
 
     def log(self, stage: str, images: int, values: dict[str, float]) -> None:
-        """Adds a line to `metrics.jsonl` and points to the tensorboard curves.
+        """Adds a line to `metrics.jsonl` and points to the TensorBoard curves.
 
-        Neither is worth a training run: one that fails is told once, and off from then on.
+        If one of them fails, this is reported once and it is disabled.
         """
         if distributed.rank():
             return
@@ -172,13 +172,13 @@ def _append(path: Path, line: str) -> None:
 
 def _read(path: Path) -> dict:
     """The `config.yaml` of a run."""
-    told = "Put a sound copy of it back, or choose another output folder."
+    remedy = "Restore a valid copy of it, or choose another output folder."
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CondgenError(f"{path} is not YAML ({' '.join(str(error).split())}). {told}") from None
+        raise CondgenError(f"{path} is not YAML ({' '.join(str(error).split())}). {remedy}") from None
     if not isinstance(config, dict):
-        raise CondgenError(f"{path} holds no config of a run (expected lines such as `seed: 0`). {told}")
+        raise CondgenError(f"{path} holds no config of a run (expected lines such as `seed: 0`). {remedy}")
     return config
 
 
@@ -202,11 +202,11 @@ class Display:
         self.live = self.console.is_terminal
         columns = (
             TextColumn("{task.description:>18}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(), TextColumn("{task.fields[told]}", markup=False),
+            TimeElapsedColumn(), TextColumn("{task.fields[message]}", markup=False),
         )  # fmt: skip
         self.progress = Progress(*columns, console=self.console, disable=not self.live)
-        self.tasks = {stage: self.progress.add_task(stage, total=1.0, told="waiting") for stage in stages}
-        self._said = 0.0
+        self.tasks = {stage: self.progress.add_task(stage, total=1.0, message="waiting") for stage in stages}
+        self._printed = 0.0
 
     def __enter__(self) -> Display:
         self.progress.__enter__()
@@ -215,12 +215,12 @@ class Display:
     def __exit__(self, *error) -> None:
         self.progress.__exit__(*error)
 
-    def show(self, stage: str, done: float, told: str) -> None:
+    def show(self, stage: str, done: float, message: str) -> None:
         """Moves the bar of a stage to `done` in [0, 1]."""
-        self.progress.update(self.tasks[stage], completed=done, told=told)
-        if not self.live and not self.console.quiet and (time.monotonic() - self._said > 30 or done >= 1):
-            self._said = time.monotonic()
-            print(f"{stage}: {done:.1%} {told}", file=sys.stderr, flush=True)
+        self.progress.update(self.tasks[stage], completed=done, message=message)
+        if not self.live and not self.console.quiet and (time.monotonic() - self._printed > 30 or done >= 1):
+            self._printed = time.monotonic()
+            print(f"{stage}: {done:.1%} {message}", file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         """A line above the bars, letter by letter: a caption may hold what rich would read as markup."""
@@ -256,7 +256,7 @@ def drive(
                 run.log(stage, step.images, {**step.losses, "lr": step.lr, "images_per_s": speed,
                                              "seconds": step.seconds, "skipped": step.skipped})  # fmt: skip
                 left = (now - began) / max(step.progress - behind, 1e-9) * (1 - step.progress)
-                display.show(stage, step.progress, _told(step, speed, left))
+                display.show(stage, step.progress, _message(step, speed, left))
             asked = int(distributed.largest(interrupts.asked or 0))  # all stop after the same step
             due = asked or not distributed.everywhere(now - saved < run.save_every)  # and save after the same step
             if step.progress >= 1 or (due and fit.sound):
@@ -295,7 +295,7 @@ def _explained(fit: Trainer, run: RunFolder, stage: str) -> Iterator[None]:
         raise CondgenError(f"{error} {run.keep_batch(stage, error.step, error.batch)} {then}") from None
 
 
-def _told(step: Step, speed: float, left: float) -> str:
+def _message(step: Step, speed: float, left: float) -> str:
     clock = f"{int(left // 3600)}:{int(left % 3600 // 60):02}:{int(left % 60):02}"
     loss = next((f"{v:.4f}" for k, v in step.losses.items() if k.startswith("loss")), "-")
     if "floor" in step.losses:  # of a contrastive loss; without it people wonder why it does not converge

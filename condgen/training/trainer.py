@@ -219,8 +219,8 @@ class Trainer:
         self.in_a_row = self.in_a_row + 1 if left_out else 0
         self.skipped += bool(left_out)
         if self.in_a_row >= PATIENCE:
-            told = f"The loss of {left_out[-1]} or its gradient was not finite {self.in_a_row} times in a row"
-            raise NotFinite(f"{told}, last in step {self.count}. {REMEDY}", self.count, batch)
+            problem = f"The loss of {left_out[-1]} or its gradient was not finite {self.in_a_row} times in a row"
+            raise NotFinite(f"{problem}, last in step {self.count}. {REMEDY}", self.count, batch)
         if self.ema:
             self.ema.update(self.model, self.count)
         return losses
@@ -318,7 +318,7 @@ class Trainer:
 
     @staticmethod
     def _parts(optimiser: torch.optim.Optimizer, state: dict) -> dict:
-        """The state of an optimiser with its tensors split as the parameters are; the number of steps is nobody's."""
+        """The state of an optimiser with its tensors sharded like the parameters; the number of steps is not."""
         owned = [p for group in optimiser.param_groups for p in group["params"]]
         split = {
             i: {k: v if k == "step" else fsdp.like(v, owned[i]) for k, v in values.items()}

@@ -95,13 +95,13 @@ def test_who_changes_nothing_loses_nothing_there_and_back():
     training = UnpairedTraining(Same(), Same(), UnpairedObjective(critic=8))
     batch = {"a": torch.rand(3, 3, 16, 16), "b": torch.rand(3, 3, 16, 16), "dice": torch.rand(3, 4)}
     parts = training.loss(batch, "generator")
-    assert parts["cycle"] == 0 and parts["identity"] == 0 and parts["loss"] == parts["game"] > 0
+    assert parts["cycle"] == 0 and parts["identity"] == 0 and parts["loss"] == parts["adversarial"] > 0
     training.a_to_b.by.data.fill_(0.5)
     parts = training.loss(batch, "generator")
     lost = [0.5 * batch[side].mean() for side in "ab"]
     torch.testing.assert_close(parts["cycle"], lost[0] + lost[1])
     torch.testing.assert_close(parts["identity"], lost[1])
-    torch.testing.assert_close(parts["loss"], parts["game"] + 10 * parts["cycle"] + 5 * parts["identity"])
+    torch.testing.assert_close(parts["loss"], parts["adversarial"] + 10 * parts["cycle"] + 5 * parts["identity"])
 
 
 def test_of_pairs_the_distance_is_to_the_partner_and_the_critic_sees_both():
@@ -110,7 +110,7 @@ def test_of_pairs_the_distance_is_to_the_partner_and_the_critic_sees_both():
     batch = {"a": torch.rand(3, 3, 16, 16), "b": torch.rand(3, 3, 16, 16)}
     parts = training.loss(batch, "generator")
     torch.testing.assert_close(parts["l1"], (batch["a"] - batch["b"]).abs().mean())
-    torch.testing.assert_close(parts["loss"], parts["game"] + 100 * parts["l1"])
+    torch.testing.assert_close(parts["loss"], parts["adversarial"] + 100 * parts["l1"])
     equal = training.loss({"a": batch["a"], "b": batch["a"]}, "generator")
     assert equal["l1"] == 0
 

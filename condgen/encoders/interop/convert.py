@@ -210,11 +210,11 @@ def _write_open_clip(net: CLIP, tokenizer: Tokenizer, folder: Path) -> None:
     plan = {"embed_dim": c.embed_dim, "vision_cfg": vision, "text_cfg": text}
     if c.bias:
         plan["init_logit_bias"] = 0.0
-    looks = {"size": net.size, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic",
+    preprocessing = {"size": net.size, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic",
              "resize_mode": "shortest"}  # fmt: skip
     save_tensors(tensors_there(net, "open_clip", tokenizer.vocab), folder / NAMES[0])
     write_tokenizer(tokenizer, folder)
-    write_json(folder / INDEX, {"model_cfg": plan, "preprocess_cfg": looks})
+    write_json(folder / INDEX, {"model_cfg": plan, "preprocess_cfg": preprocessing})
 
 
 def _write_transformers(net: CLIP, tokenizer: Tokenizer, folder: Path) -> None:

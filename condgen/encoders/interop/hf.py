@@ -70,9 +70,9 @@ def load_transformers(folder: Path) -> tuple[OfTransformers, ForeignTokenizer]:
     with library(what):
         text, vision = model.config.text_config, model.config.vision_config
         tokenizer = backend_tokenizer(folder, text.max_position_embeddings, text.vocab_size)
-        looks = _looks(folder, square(vision.image_size, what))
+        preprocessing = _preprocessing(folder, square(vision.image_size, what))
     reads = {"vocab": tokenizer.vocab, "context": tokenizer.context, "pad": tokenizer.pad}
-    config = ForeignConfig(embed_dim=0, architecture=as_json(architecture), **reads, **looks)
+    config = ForeignConfig(embed_dim=0, architecture=as_json(architecture), **reads, **preprocessing)
     width = run_once(what, OfTransformers(model, config), tokenizer)
     return OfTransformers(model, ForeignConfig(**vars(config) | {"embed_dim": width})).eval(), tokenizer
 
@@ -139,8 +139,8 @@ def load_model(folder: Path, spare: tuple[str, ...] = (), extra: bool = False) -
     return model.float()
 
 
-def _looks(folder: Path, size: int) -> dict:
-    """What an image goes through before the tower, from the folder's preprocessor."""
+def _preprocessing(folder: Path, size: int) -> dict:
+    """The preprocessing of images, from the folder's preprocessor."""
     with library(f"The preprocessor in {folder}"):
         from transformers import AutoImageProcessor
 

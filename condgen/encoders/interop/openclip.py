@@ -177,14 +177,14 @@ def _wrapped(
         how = "bilinear" if p["interpolation"] == "bilinear" else "bicubic"
         mean, std = (tuple(map(float, p[name])) for name in ("mean", "std"))
     reads = {"vocab": tokenizer.vocab, "context": tokenizer.context, "pad": tokenizer.pad}
-    looks = {"size": size, "mean": mean, "std": std, "edge": edge, "resize": how}
-    config = ForeignConfig(embed_dim=0, architecture=as_json(architecture), **reads, **looks)
+    preprocessing = {"size": size, "mean": mean, "std": std, "edge": edge, "resize": how}
+    config = ForeignConfig(embed_dim=0, architecture=as_json(architecture), **reads, **preprocessing)
     width = run_once(what, OpenClip(model, config), tokenizer)
     return OpenClip(model, ForeignConfig(**vars(config) | {"embed_dim": width})).eval(), tokenizer
 
 
 def _tokenizer(architecture: dict, folder: Path | None) -> ForeignTokenizer:
-    """The tokenizer that open_clip gives this model, whose number of ids is still to be told."""
+    """The tokenizer that open_clip gives this model, without its number of ids."""
     with library(f"The tokenizer in {folder}" if folder else "The architecture's tokenizer"):
         return _opened(architecture["text_cfg"], folder)
 
