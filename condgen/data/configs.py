@@ -62,7 +62,7 @@ class CaptionData:
         return {name: getattr(self, name) for name in READING}
 
     def open(self, split: str = "", shards: bool = False) -> CaptionedImages | Stream:
-        """The captioned images of a split, by default the one to train on; `shards` streams them whatever their size.
+        """The captioned images of a split, by default the one to train on; `shards` streams those of any size.
 
         Raises:
             CondgenError: no or unusable data.

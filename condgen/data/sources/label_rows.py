@@ -156,15 +156,15 @@ def open_table(path: str | os.PathLike[str], options: ReadOptions) -> LabelledRo
     names = names_in_schema(source.tables[0].path, cells)
     if label and (options.class_names or cells[0] not in names):
         names[cells[0]] = options.class_names or (() if columns[0].names else names_beside(source.home))
-    guessed = not label and not options.attribute_columns
+    guessing = not label and not options.attribute_columns
     coders: dict[str, Coder] = {}
     for column in columns:
         try:
             coders[column.name] = column.coder(names.get(column.name, ()), str(source.path))
         except CondgenError:
-            if not guessed:
+            if not guessing:
                 raise
-    if guessed:
+    if guessing:
         _warn_of_guess(source, list(coders), [name for name in cells if name not in coders])
         source = replace(source, tables=tuple(replace(table, cells=tuple(coders)) for table in source.tables))
     unused = {
