@@ -34,10 +34,10 @@ Step = Callable[[], float]
 
 def towers(args: argparse.Namespace, image: str = "patch") -> CLIPConfig:
     """Ours; `resnet` is as wide and deep as it is by default."""
-    own = {"image_width": args.width, "image_depth": args.depth, "patch": args.patch} if image == "patch" else {}
+    tower = {"image_width": args.width, "image_depth": args.depth, "patch": args.patch} if image == "patch" else {}
     return CLIPConfig(
         embed_dim=args.embed, vocab=args.vocab, context=args.context, image=image, text="clip", text_width=args.width,
-        depth=args.depth, heads=args.heads, **own,
+        depth=args.depth, heads=args.heads, **tower,
     )  # fmt: skip
 
 
@@ -114,8 +114,8 @@ def measured(steps: dict[str, Step], repeats: int, count: int) -> dict[str, list
         for k in range(count):
             for name in sorted(steps, reverse=(repeat + k) % 2 == 1):
                 taken[name].append(steps[name]())
-        for name, own in taken.items():
-            out[name].append(statistics.median(own))
+        for name, seconds in taken.items():
+            out[name].append(statistics.median(seconds))
     return out
 
 
@@ -144,10 +144,10 @@ def compared(args: argparse.Namespace) -> tuple[dict, list[dict]]:
         steps = {name: stepper(model, batch, args, optimise) for name, model in models.items()}
         taken = measured(steps, args.repeats, args.steps)
         ratios = [theirs / ours for theirs, ours in zip(taken["theirs"], taken["ours"])]
-        speed = {name: args.batch / statistics.median(own) for name, own in taken.items()}
-        told = f"forward, loss, backward{', AdamW' if optimise else ''}"
+        speed = {name: args.batch / statistics.median(seconds) for name, seconds in taken.items()}
+        title = f"forward, loss, backward{', AdamW' if optimise else ''}"
         spread = {"ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
-        rows.append({"step": told, "ours": speed["ours"], "open_clip": speed["theirs"], **spread})
+        rows.append({"step": title, "ours": speed["ours"], "open_clip": speed["theirs"], **spread})
     return agree, rows
 
 
@@ -165,15 +165,15 @@ def residual(args: argparse.Namespace) -> dict:
 
 def lines_of(report: dict) -> list[str]:
     """The report as Markdown."""
-    lines = ["| step | ours, pictures/s | open_clip, pictures/s | ratio | least to most |", "|---|---|---|---|---|"]
+    lines = ["| step | ours, images/s | open_clip, images/s | ratio | least to most |", "|---|---|---|---|---|"]
     for row in report["rows"]:
         if row["ratio"] is None:
             lines.append(f"| {row['step']} | {row['ours']:.0f} | | | |")
         else:
             spread = f"{row['ratio']:.3f} | {row['least']:.3f} to {row['most']:.3f}"
             lines.append(f"| {row['step']} | {row['ours']:.0f} | {row['open_clip']:.0f} | {spread} |")
-    told = ", ".join(f"{name} {value:.3g}" for name, value in report["agree"].items())
-    return [*lines, "", f"Same weights: {told}.", f"{report['machine']}"]
+    agreement = ", ".join(f"{name} {value:.3g}" for name, value in report["agree"].items())
+    return [*lines, "", f"Same weights: {agreement}.", f"{report['machine']}"]
 
 
 def main() -> None:

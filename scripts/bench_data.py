@@ -26,17 +26,17 @@ COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "pink")
 def make(folder: Path, samples: int, each: int, size: int) -> None:
     """Writes `samples` images with captions in shards of `each`."""
     rng = np.random.default_rng(0)
-    pictures = []
+    images = []
     for _ in range(64):
         file = io.BytesIO()
         grey = rng.integers(0, 255, (4, 4, 3), np.uint8)
         Image.fromarray(grey).resize((size, size), Image.Resampling.NEAREST).save(file, "PNG")
-        pictures.append(file.getvalue())
+        images.append(file.getvalue())
     for number, first in enumerate(range(0, samples, each)):
         with tarfile.open(folder / f"shard-{number:05}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
             for i in range(first, min(first + each, samples)):
                 text = f"a {COLOURS[i % 8]} pattern number {i}".encode()
-                for kind, content in (("png", pictures[i % 64]), ("txt", text)):
+                for kind, content in (("png", images[i % 64]), ("txt", text)):
                     about = tarfile.TarInfo(f"{i:09}.{kind}")
                     about.size = len(content)
                     tar.addfile(about, io.BytesIO(content))
@@ -99,8 +99,8 @@ def stream_all(folder: Path, args: argparse.Namespace) -> None:
         views(step)
         seen = (step + 1) * args.batch
         if marks and (seen >= marks[0] or step == steps - 1):
-            rate, own = seen / (time.perf_counter() - began), seen / (time.process_time() - worked)
-            print(f"{seen:>10,} {rate:>10,.0f} {own:>13,.0f} {resident():>8.0f} {peak():>8.0f}", flush=True)
+            rate, cpu_rate = seen / (time.perf_counter() - began), seen / (time.process_time() - worked)
+            print(f"{seen:>10,} {rate:>10,.0f} {cpu_rate:>13,.0f} {resident():>8.0f} {peak():>8.0f}", flush=True)
             marks.pop(0)
     views.close()
 

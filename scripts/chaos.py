@@ -1,12 +1,12 @@
-"""Breaks training on purpose and counts what survives: kill -9 at random moments, and disks that are full.
+"""Interrupts training on purpose and verifies its recovery: kill -9 at random moments, and full disks.
 
     python scripts/chaos.py --kills 50 --disks 20
     python scripts/chaos.py --kills 0 --disks 20 --disk limit --json
 
-Every life is `condgen train scenes32`, very small, in a process of its own with one thread, that writes a checkpoint
-after every step. One undisturbed run says what the weights must be; whatever is killed or runs out of space is given
-again until it is done, and must end with the same weights, bit for bit. A full disk is a small file system in memory
-where this user may mount one (`unshare -rm`), else a limit on the size of a file. Ends with 1 if a promise was broken.
+Every process is a very small `condgen train scenes32` on one thread that writes a checkpoint after every step. One
+undisturbed run gives the reference weights; killed runs and runs out of space are resumed until they finish, and must
+have the same weights, bit for bit. A full disk is a small file system in memory where this user may mount one
+(`unshare -rm`), else a limit on the size of a file. Exits with 1 if a guarantee is violated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STAGES = {"clip": "clip", "prior_diffusion": "prior", "prior_regression": "prior
 REASONS = ("No space left on device", "File too large", "bytes were free")
 STEPS = 60
 SMALL = {
-    "eval_count": 1, "save_every": 0, "pictures.scenes": 96,
+    "eval_count": 1, "save_every": 0, "data.scenes": 96,
     "clip.embed_dim": 16, "clip.image_width": 8, "clip.text_width": 16, "clip.depth": 1, "clip.heads": 2,
     "prior.width": 16, "prior.depth": 1, "prior.heads": 2,
     "decoder.channels": "[8, 16]", "decoder.depth": 1, "decoder.heads": 2, "decoder.width": 16,
@@ -47,17 +47,17 @@ def say(text: str) -> None:
 
 
 class Broken(Exception):
-    """A promise that was not kept."""
+    """A violated guarantee."""
 
 
 @dataclass
 class Runs:
-    """Starts lives of runs below one folder and knows what they must end with.
+    """Starts training processes below one folder and compares their weights with the reference.
 
     Args:
         folder: where the runs are.
         steps: of every stage.
-        limit: most bytes of a file, 0 for no limit.
+        limit: maximum bytes of a file, 0 for no limit.
     """
 
     folder: Path
@@ -69,7 +69,7 @@ class Runs:
     training: float = 0.0
 
     def start(self, run: Path, *more: str, code: tuple[str, ...] = ("-m", "condgen")) -> subprocess.Popen:
-        """One life, by the very command of a user; `more` are further options, `code` what Python runs."""
+        """A training process, started as by a user; `more` are further options, `code` the arguments of Python."""
         flags = SMALL | {f"fit_{stage}.images": 8 * self.steps for stage in ("clip", "prior", "decoder")}
         words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
         there = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -81,23 +81,23 @@ class Runs:
         )  # fmt: skip
 
     def finish(self, run: Path) -> None:
-        """Lets a run live to its end, and compares."""
-        life = self.start(run)
-        _, told = life.communicate()
-        self.compare(run, life.returncode, told)
+        """Lets a run finish, and compares."""
+        process = self.start(run)
+        _, stderr = process.communicate()
+        self.compare(run, process.returncode, stderr)
 
-    def compare(self, run: Path, code: int, told: str) -> None:
+    def compare(self, run: Path, code: int, stderr: str) -> None:
         if code:
-            raise Broken(f"{run.name} could not go on (exit code {code}): {told[-2000:]}")
+            raise Broken(f"{run.name} could not continue (exit code {code}): {stderr[-2000:]}")
         if (found := weights(run)) != self.weights:
             other = sorted(k for k in found.keys() | self.weights.keys() if found.get(k) != self.weights.get(k))
             raise Broken(f"{run.name} ended with other weights: {', '.join(other)}")
         shutil.rmtree(run)
 
     def newest(self, run: Path) -> dict[str, int]:
-        """The newest checkpoint of every stage; all that are there must be whole."""
+        """The newest checkpoint of every stage; all must be intact."""
         steps: dict[str, int] = {}
-        for place in run.glob("checkpoints/*/[!t]*"):  # what is being written or removed is called tmp-...
+        for place in run.glob("checkpoints/*/[!t]*"):  # folders being written or removed are called tmp-...
             if not checkpoint.verify(place):
                 raise Broken(f"{place} is damaged")
             self.whole += 1
@@ -105,15 +105,15 @@ class Runs:
         return steps
 
     def measure(self) -> None:
-        """The undisturbed run: its weights, and how long it takes before and from its first step."""
+        """The undisturbed run: its weights, and the seconds before and after its first step."""
         run, began = self.folder / "undisturbed", time.monotonic()
-        life = self.start(run)
-        while life.poll() is None and not list(run.glob("checkpoints/*/step-*")):
+        process = self.start(run)
+        while process.poll() is None and not list(run.glob("checkpoints/*/step-*")):
             time.sleep(0.02)
         first = time.monotonic()
-        _, told = life.communicate()
-        if life.returncode:
-            raise Broken(f"The undisturbed run failed: {told[-2000:]}")
+        _, stderr = process.communicate()
+        if process.returncode:
+            raise Broken(f"The undisturbed run failed: {stderr[-2000:]}")
         self.before, self.training, self.weights = first - began, time.monotonic() - first, weights(run)
 
 
@@ -124,7 +124,7 @@ def weights(run: Path) -> dict[str, str]:
 
 
 def stage_of(run: Path) -> str:
-    """What a run is at."""
+    """The current stage of a run."""
     if not (run / "config.yaml").exists():
         return "start"
     open_stages = (stage for part, stage in STAGES.items() if not (run / "parts" / part / "model.safetensors").exists())
@@ -132,19 +132,19 @@ def stage_of(run: Path) -> str:
 
 
 def kill(runs: Runs, n: int, rng: random.Random) -> dict:
-    """Kills n lives at random moments; a fifth of them while they start, the others while they train or export."""
+    """Kills n processes at random moments; a fifth of them while they start, the others in training or export."""
     moments, torn, finished, seen = Counter(), 0, 0, {}
     while (killed := moments.total()) < n:
         run = runs.folder / f"killed-{finished}"
         wait = rng.uniform(0, runs.before) if rng.random() < 0.2 else runs.before + rng.uniform(0, runs.training / 3)
-        life = runs.start(run)
+        process = runs.start(run)
         try:
-            _, told = life.communicate(timeout=wait)
+            _, stderr = process.communicate(timeout=wait)
         except subprocess.TimeoutExpired:
-            life.kill()
-            life.communicate()
+            process.kill()
+            process.communicate()
         else:
-            runs.compare(run, life.returncode, told)
+            runs.compare(run, process.returncode, stderr)
             finished, seen = finished + 1, {}
             say(f"run {finished} is done, and its weights are those of the undisturbed one")
             continue
@@ -160,8 +160,8 @@ def kill(runs: Runs, n: int, rng: random.Random) -> dict:
         "kills": n,
         "of these in": ", ".join(f"{stage} {count}" for stage, count in moments.most_common()),
         "of these while a checkpoint was written": torn,
-        "of these after which the run went on": n,
-        "checkpoints looked at after a kill, all whole": runs.whole,
+        "of these after which the run continued": n,
+        "checkpoints verified after a kill, all intact": runs.whole,
         "runs finished, all with the weights of the undisturbed run": finished + 1,
     }
 
@@ -193,7 +193,7 @@ class FileSystem:
 
 
 class FileLimit:
-    """A limit on the size of a file: needs no rights, and hits the same lines of code."""
+    """A limit on the size of a file: needs no rights, and reaches the same code."""
 
     name = "a limit on the size of a file"
 
@@ -211,7 +211,7 @@ class FileLimit:
 
 
 def small_disk(runs: Runs, asked: str | None) -> FileSystem | FileLimit:
-    """A file system in memory, unless the other was asked for or this user may not mount."""
+    """A file system in memory, unless the other is chosen or this user may not mount."""
     if asked == "limit":
         return FileLimit(runs)
     try:
@@ -224,23 +224,23 @@ def small_disk(runs: Runs, asked: str | None) -> FileSystem | FileLimit:
 
 
 def fill(runs: Runs, n: int, disk: FileSystem | FileLimit) -> dict:
-    """Trains on n disks from nearly nothing to nearly enough, then gives every run the space to go on."""
+    """Trains on n disks of increasing size, then gives every run the space to continue."""
     need, full, kept, messages, runs.whole = disk.needed(runs.folder / "undisturbed"), 0, 0, Counter(), 0
     try:
         for k in range(n):
             run, size = disk.place / f"disk-{k}", max(4096, need * (2 * k + 1) // (2 * n))
             disk.bound(size)
-            life = runs.start(run)
-            _, told = life.communicate()
+            process = runs.start(run)
+            _, stderr = process.communicate()
             disk.bound(0)
-            if life.returncode == 0:
+            if process.returncode == 0:
                 say(f"disk {k + 1} of {n}, {size:,} bytes: large enough")
-                runs.compare(run, 0, told)
+                runs.compare(run, 0, stderr)
                 continue
-            last = (told.strip().splitlines() or ["nothing"])[-1]
+            last = (stderr.strip().splitlines() or ["nothing"])[-1]
             clear = last.startswith("condgen: ") and str(run) in last and any(reason in last for reason in REASONS)
-            if "Traceback" in told or not clear:
-                raise Broken(f"On a disk of {size:,} bytes no clear message, but: {told[-2000:]}")
+            if "Traceback" in stderr or not clear:
+                raise Broken(f"On a disk of {size:,} bytes no clear message, but: {stderr[-2000:]}")
             full += 1
             there = runs.newest(run)
             kept += bool(there)
@@ -255,14 +255,14 @@ def fill(runs: Runs, n: int, disk: FileSystem | FileLimit) -> dict:
         "of these too small": full,
         "one clear line and no traceback": full,
         "left with a checkpoint": kept,
-        "checkpoints looked at, all whole": runs.whole,
+        "checkpoints verified, all intact": runs.whole,
         "given space, finished with the weights of the undisturbed run": full,
-        "what was said": dict(messages.most_common(4)),
+        "messages": dict(messages.most_common(4)),
     }
 
 
 def own_namespace() -> None:
-    """Starts this script again where it may mount, if that can be had."""
+    """Restarts this script in a namespace where it may mount, if possible."""
     inside = ["unshare", "-rm", sys.executable, *sys.argv]
     if "CONDGEN_CHAOS" in os.environ or not shutil.which("unshare"):
         return
@@ -275,7 +275,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--disks", type=int, default=20, help="how many sizes of a disk to try")
-    parser.add_argument("--disk", choices=("memory", "limit"), help="what a full disk is; default: memory if possible")
+    parser.add_argument("--disk", choices=("memory", "limit"), help="kind of full disk; default: memory if possible")
     parser.add_argument("--steps", type=int, default=STEPS, help="of every stage")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", action="store_true")

@@ -268,5 +268,5 @@ def test_kills_and_full_disks_are_survived():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout)
-    assert report["kill -9"]["of these after which the run went on"] == 2
+    assert report["kill -9"]["of these after which the run continued"] == 2
     assert report["full disk"]["one clear line and no traceback"] == report["full disk"]["of these too small"] >= 1
