@@ -1,7 +1,7 @@
-"""Several processes as one: what must be said between them. Alone, everything here gives back what it got.
+"""Communication between the processes of a run. With a single process, every function returns its input.
 
-Every process draws its own part of a batch. Gradients are averaged by the wrapper around the model; what is here serves
-the losses that look at the whole batch, and decisions that all must take alike.
+Every process draws its part of a batch. The wrapper around the model averages gradients; this module serves losses over
+the whole batch, and decisions that all processes must take alike.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from condgen.contracts import CondgenError
 
 
 def join() -> None:
-    """Finds the other processes, where a launcher such as torchrun has started several."""
+    """Joins the other processes, where a launcher such as torchrun has started several."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
-        # without a GPU it must be told, or it looks for no others; they wait while the first embeds a large stream
+        # without `cpu` it looks for no others where there is no GPU; they wait while the first embeds a large stream
         PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
 
 
 def leave() -> None:
-    """Says goodbye to the others, where there are any."""
+    """Leaves the process group."""
     if _together():
         dist.destroy_process_group()
 
@@ -39,12 +39,12 @@ def _together() -> bool:
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """The number of this process, counted from 0."""
     return dist.get_rank() if _together() else 0
 
 
 def world() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return dist.get_world_size() if _together() else 1
 
 
@@ -53,50 +53,50 @@ def process() -> dict[str, int]:
     return {"rank": rank(), "world": world()}
 
 
-def split(batch: int, own: int, among: int) -> slice:
-    """The rows of a batch that are process `own`'s, of so many.
+def split(batch: int, process: int, count: int) -> slice:
+    """The rows of a batch that belong to process number `process` of `count`.
 
     Raises:
-        CondgenError: it cannot be split evenly.
+        CondgenError: the batch cannot be split evenly.
     """
-    if batch % among:
-        raise CondgenError(f"A batch of {batch} cannot be split over {among} processes. Choose a multiple of {among}.")
-    return slice(own * batch // among, (own + 1) * batch // among)
+    if batch % count:
+        raise CondgenError(f"A batch of {batch} cannot be split over {count} processes. Choose a multiple of {count}.")
+    return slice(process * batch // count, (process + 1) * batch // count)
 
 
 @contextmanager
-def first_alone() -> Iterator[None]:
-    """The block runs in process 0 first, and in the others when it is through: one writes, the rest find it there."""
+def main_process_first() -> Iterator[None]:
+    """Runs the block in process 0 first, then in the others: one writes a file, the others read it."""
     if rank():
-        wait()
+        barrier()
     yield
     if not rank():
-        wait()
+        barrier()
 
 
-def wait() -> None:
-    """Until all are here."""
+def barrier() -> None:
+    """Waits for all processes."""
     if _together():
         dist.barrier()
 
 
-def largest(value: float) -> float:
-    """Of the values that the processes hold."""
+def maximum(value: float) -> float:
+    """The maximum of the values of all processes."""
     return _reduced(torch.tensor(value, dtype=torch.float64), dist.ReduceOp.MAX).item() if world() > 1 else value
 
 
-def everywhere(holds: bool) -> bool:
-    """Whether it is so in every process."""
-    return not largest(not holds)
+def all_true(holds: bool) -> bool:
+    """Whether a condition holds in every process."""
+    return not maximum(not holds)
 
 
 def mean(x: Tensor) -> Tensor:
-    """Of the tensors that the processes hold, without gradient."""
+    """The mean over the processes, without gradient."""
     return _reduced(x.detach().clone(), dist.ReduceOp.SUM) / world() if world() > 1 else x.detach()
 
 
-def joint_mean(x: Tensor) -> Tensor:
-    """The same with gradient, for a part of a model that looks at the whole batch: each process's loss is its own."""
+def mean_with_grad(x: Tensor) -> Tensor:
+    """The mean over the processes, with gradient: for a part of a model that sees the whole batch."""
     return _JointMean.apply(x) if world() > 1 else x
 
 
@@ -107,7 +107,7 @@ class _JointMean(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        return _JointMean.apply(grad)  # what each loss says of the mean, of which every process has its share
+        return _JointMean.apply(grad)  # every process contributes its share of the mean to the loss of each
 
 
 def _reduced(x: Tensor, how) -> Tensor:
@@ -119,8 +119,8 @@ def _reduced(x: Tensor, how) -> Tensor:
 def all_gather_with_grad(x: Tensor) -> Tensor:
     """(B, ...) of every process -> (W B, ...) in the order of the ranks, the same everywhere; gradients flow back.
 
-    For a loss that every process computes whole: it sees the rows of all, and with its gradients averaged over the
-    processes, as the wrapper of the model does, those of all weights are the ones of a single process.
+    For a loss that every process computes over the whole batch. With gradients averaged over the processes, as the
+    wrapper of the model does, the gradients of all weights equal those of a single process.
     """
     return _Gathered.apply(x) if world() > 1 else x
 
@@ -136,11 +136,13 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
         own = slice(rank() * ctx.rows, (rank() + 1) * ctx.rows)
-        return grad[own] * world()  # the others have nothing to say of these rows, and the mean divides by all
+        return (
+            grad[own] * world()
+        )  # only this process's loss depends on these rows, and the wrapper divides by the number of processes
 
 
-def shared_out(compute: Callable[[slice], Tensor], n: int) -> Tensor:
-    """(n, ...) rows of which each process computes a part: `compute` gives those of a slice. Without gradient."""
+def share_rows(compute: Callable[[slice], Tensor], n: int) -> Tensor:
+    """(n, ...) rows, of which each process computes a slice with `compute`. Without gradient."""
     if n < world() or world() == 1:
         return compute(slice(0, n))
     bounds = [i * n // world() for i in range(world() + 1)]

@@ -127,7 +127,7 @@ class BatchNorm(nn.Module):
         if not self.training or distributed.world() == 1:
             return F.batch_norm(x, self.mean, self.var, self.weight, self.bias, self.training, self.momentum, self.eps)
         axes = [0, *range(2, x.ndim)]
-        mean, square = distributed.joint_mean(torch.stack([x.float().mean(axes), x.float().square().mean(axes)]))
+        mean, square = distributed.mean_with_grad(torch.stack([x.float().mean(axes), x.float().square().mean(axes)]))
         var, n = square - mean.square(), distributed.world() * x.numel() // x.shape[1]
         with torch.no_grad():
             self.mean.lerp_(mean, self.momentum)

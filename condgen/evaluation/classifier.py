@@ -181,11 +181,11 @@ def cached_classifier(
     if folder is None:
         return train_classifier(data, fit, progress=progress)
     place = folder / f"classifier-{cache_key(data, fit)}"
-    if not distributed.everywhere((place / WEIGHTS).is_file()):
+    if not distributed.all_true((place / WEIGHTS).is_file()):
         classifier = train_classifier(data, fit, progress=progress)
         if not distributed.rank():
             save_part(classifier, place)
-        distributed.wait()
+        distributed.barrier()
     return load_part(Classifier, place)
 
 

@@ -23,7 +23,7 @@ def in_batches(
         parts = torch.from_numpy(np.ascontiguousarray(images[rows])).split(batch)
         return torch.cat([compute(to_float(some).to(device)) for some in parts])
 
-    return distributed.shared_out(part, len(images))
+    return distributed.share_rows(part, len(images))
 
 
 @torch.inference_mode()
@@ -49,7 +49,7 @@ def generate_prompts(model, prompts: list, seeds: list[int], **options) -> np.nd
         *_, last = model.generate_batch(prompts[rows], seeds[rows], **options)
         return torch.from_numpy(to_uint8(last.images))
 
-    return distributed.shared_out(generate, len(prompts)).numpy()
+    return distributed.share_rows(generate, len(prompts)).numpy()
 
 
 def same_text(data: CaptionedImages, n: int) -> Tensor:

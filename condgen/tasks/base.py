@@ -317,7 +317,7 @@ def train(task: Task) -> Path:
             _train_stage(task, stage)
     if not task.exports:
         return task.root
-    with distributed.first_alone():
+    with distributed.main_process_first():
         if not distributed.rank():
             _export(task)
     return task.root / "model"
@@ -334,7 +334,7 @@ def _train_stage(task: Task, stage: Stage) -> None:
                     stage.validate(trained, step)
     task.exported.unlink(missing_ok=True)
     trained = trainer.snapshot()
-    with distributed.first_alone():
+    with distributed.main_process_first():
         if not distributed.rank():
             stage.save(trained)
 
@@ -367,7 +367,7 @@ def bounded(fit: FitConfig, minutes: float, total_images: int, default_images: s
 
 def exactly_once(path: Path, write: Callable[[Path], None]) -> None:
     """Lets the first process write a folder whole or not at all, where it is missing; the others wait."""
-    with distributed.first_alone():
+    with distributed.main_process_first():
         if not distributed.rank() and not path.exists():
             aside = path.with_name(f"{path.name}.tmp")
             shutil.rmtree(aside, ignore_errors=True)

@@ -95,7 +95,7 @@ def dry_run_clip(config: CLIPConfig, size: int, objective: ClipObjective) -> tup
 
 def train_tokenizer(folder: Path, texts: list[str], config: CLIPConfig) -> None:
     """Trains a tokenizer on the captions, where the run has none yet."""
-    with distributed.first_alone():
+    with distributed.main_process_first():
         if not (folder / "words.json").exists():
             Tokenizer.train(texts, config.context, config.vocab).save(folder)
 

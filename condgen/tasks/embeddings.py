@@ -50,7 +50,7 @@ class Embeddings:
             return embeds
         if not task.embeds_stream:
             return None
-        with distributed.first_alone():
+        with distributed.main_process_first():
             embeds = embed(
                 task.clip, task.tokenizer, task.data, task.root / "embeds",
                 lambda share, message: task.display.show(BAR, share, message),
@@ -84,7 +84,7 @@ class Embeddings:
         """Fitted to the image embeddings where the run has none yet."""
         folder, stored = self.task.parts / "normaliser", self.stored
         image_embed = self.image_embed if stored is None else None
-        with distributed.first_alone():
+        with distributed.main_process_first():
             if not (folder / "model.safetensors").exists():
                 if stored is None:
                     fitted = EmbeddingNormalizer.fit(image_embed, self.space)
@@ -133,4 +133,4 @@ def _in_chunks(compute: Callable[[slice], Tensor], n: int, size: int = 512) -> T
     def rows(part: slice) -> Tensor:
         return torch.cat([compute(slice(i, min(i + size, part.stop))) for i in range(part.start, part.stop, size)])
 
-    return distributed.shared_out(rows, n).clone()
+    return distributed.share_rows(rows, n).clone()

@@ -93,7 +93,7 @@ class SelfsupTask(SingleStageTask):
 
     def set_up(self) -> None:
         """Shows what training sees: sixteen images, each with seven augmented views."""
-        with distributed.first_alone():
+        with distributed.main_process_first():
             if not distributed.rank():
                 x = to_float(self.data.images[:: max(1, len(self.data) // 16)][:16]).repeat_interleave(8, 0)
                 dice = torch.rand(len(x), DICE, generator=torch.Generator().manual_seed(self.config.seed))

@@ -109,7 +109,7 @@ class TranslationTask(SingleStageTask):
 
     def set_up(self) -> None:
         """Shows what training sees: sixteen images of each side, pairs one above the other."""
-        with distributed.first_alone():
+        with distributed.main_process_first():
             if not distributed.rank():
                 sides = [side[:: max(1, len(side) // 16)][:16] for side in (self.data.a, self.data.b)]
                 shown = [

@@ -34,17 +34,17 @@ def save(
     Args:
         root: folder of the checkpoints.
         step: optimiser steps done.
-        tensors: file name (no ending) -> flat dict of tensors, written as safetensors.
+        tensors: file name without ending -> flat dict of tensors, written as safetensors.
         optimisers: name -> optimiser state, written by torch, read with `weights_only=True`.
         state: counters, as JSON.
-        keep: how many to keep, this one and the newest of the others; and as many damaged ones.
+        keep: how many checkpoints to keep, and how many damaged ones.
 
     Raises:
         CondgenError: the disk is full or the folder cannot be written; earlier checkpoints are untouched.
     """
     aside, place = root / f"tmp-{step:07d}", root / f"step-{step:07d}"
-    for half in root.glob("tmp-*"):  # of a process that was killed
-        shutil.rmtree(half, ignore_errors=True)
+    for rest in root.glob("tmp-*"):  # of a process that was killed
+        shutil.rmtree(rest, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
         for name, flat in tensors.items():
@@ -59,7 +59,7 @@ def save(
             _remove(place)
         aside.rename(place)
         _sync(root)
-    except (OSError, SafetensorError, RuntimeError) as error:  # of ours, safetensors and torch when a disk is full
+    except (OSError, SafetensorError, RuntimeError) as error:  # the second and third when a disk is full
         free = shutil.disk_usage(root).free if root.exists() else 0
         shutil.rmtree(aside, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -76,13 +76,13 @@ def save(
 
 
 def _remove(folder: Path) -> None:
-    """Takes its name from a checkpoint first: killed half-way, this leaves no half of one that is called whole."""
+    """Renames a checkpoint before deleting it, so that an interruption leaves no incomplete checkpoint."""
     gone = folder.rename(folder.with_name(f"tmp-{folder.name}"))
     shutil.rmtree(gone, ignore_errors=True)
 
 
 def newest(root: Path) -> tuple[Path | None, list[Path]]:
-    """The newest checkpoint that verifies, and the newer ones that did not, where they are now: renamed `damaged-...`.
+    """The newest valid checkpoint, and the newer damaged ones, which are renamed to `damaged-...`.
 
     Raises:
         CondgenError: a damaged one cannot be renamed.
@@ -100,7 +100,7 @@ def _put_aside(folder: Path) -> Path:
     shutil.rmtree(place, ignore_errors=True)
     try:
         folder.rename(place)
-    except FileNotFoundError:  # another process of this run was faster
+    except FileNotFoundError:  # another process of this run has renamed it
         pass
     except OSError as error:
         raise CondgenError(
@@ -110,16 +110,16 @@ def _put_aside(folder: Path) -> Path:
 
 
 def verify(folder: Path) -> bool:
-    """Whether every file is there and has the hash that the manifest names."""
+    """Whether every file has the hash in the manifest."""
     try:
         hashes = json.loads((folder / MANIFEST).read_text())
         return bool(hashes) and all(_hash(folder / name) == value for name, value in hashes.items())
-    except (OSError, ValueError, AttributeError):  # the last: JSON, but no table of hashes
+    except (OSError, ValueError, AttributeError):  # the last: JSON without hashes
         return False
 
 
 def read_state(folder: Path) -> dict:
-    """The counters of a checkpoint alone."""
+    """The counters of a checkpoint."""
     return json.loads((folder / "state.json").read_text())
 
 
@@ -127,7 +127,7 @@ def load(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, An
     """What `save` was given: tensors, optimisers, state.
 
     Raises:
-        CondgenError: a file is not what `save` writes, although its hash is right; code in it is never run.
+        CondgenError: a file is not what `save` writes although its hash is right; code in it never runs.
     """
     try:
         tensors = {file.stem: _tensors(file) for file in folder.glob("*.safetensors")}
@@ -145,7 +145,7 @@ def _tensors(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _sync(path: Path) -> None:
-    """Sees to it that a file, or the names in a folder, are on the disk and not only in its cache."""
+    """Flushes a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

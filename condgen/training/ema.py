@@ -1,4 +1,4 @@
-"""A running mean of weights that needs no choice of half-life: it always covers the same share of the run so far."""
+"""A running mean of weights that always covers the same share of the run so far."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PowerEma:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Takes in the weights after optimiser step `step`, counted from 1."""
+        """Updates the mean with the weights after optimiser step `step`, counted from 1."""
         beta = (1 - 1 / step) ** (self.gamma + 1)
         now = {name: value for name, value in module.state_dict().items() if name in self.mean}
         floating = [name for name, value in now.items() if value.is_floating_point()]

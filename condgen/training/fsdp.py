@@ -1,8 +1,8 @@
-"""Weights split over processes: each holds a part of every weight, of its gradient, its running mean and its moments.
+"""Sharded weights: every process holds a part of each weight, of its gradient, its running mean and its moments.
 
-A config file of Accelerate says that they are to be split, torch's fully_shard (FSDP2) splits them. What is here reads
-the one, calls the other, and goes between parts and whole tensors for what needs whole ones: checkpoints, models,
-orthogonal updates. Weights that are not split pass through everything here as they are.
+An Accelerate config file asks for it, torch's fully_shard (FSDP2) does it. This module reads the config, shards the
+model, and converts between shards and whole tensors where whole ones are needed: checkpoints, models, orthogonal
+updates. Weights that are not sharded pass through unchanged.
 
 References:
     PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel (Zhao et al., 2023)
@@ -24,24 +24,24 @@ from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from condgen import distributed
 from condgen.contracts import CondgenError
 
-WHERE = "docs/fsdp.yaml is a config file that does"
+WHERE = "docs/fsdp.yaml is such a config file"
 
 
 def plan() -> FullyShardedDataParallelPlugin | None:
-    """What a launcher of Accelerate says of splitting weights; None where they stay whole.
+    """The plugin of a launcher of Accelerate that asks for sharded weights; None where they stay whole.
 
     Raises:
         CondgenError: DeepSpeed, or an option of FSDP that is not supported.
     """
     if _is_on("ACCELERATE_USE_DEEPSPEED"):
         raise CondgenError(
-            f"DeepSpeed is not supported. Split the weights with FSDP ({WHERE}), or launch with torchrun, which leaves "
+            f"DeepSpeed is not supported. Shard the weights with FSDP ({WHERE}), or launch with torchrun, which keeps "
             "them whole in every process."
         )
     if not _is_on("ACCELERATE_USE_FSDP"):
         return None
     if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
-        raise CondgenError(f"Splitting weights needs PyTorch 2.8 or newer; here is {torch.__version__}.")
+        raise CondgenError(f"Sharding weights needs PyTorch 2.8 or newer; this is {torch.__version__}.")
     found = FullyShardedDataParallelPlugin()
     wrong = {
         "fsdp_version: 2": found.fsdp_version != 2,
@@ -62,13 +62,13 @@ def _is_on(name: str) -> bool:
 def shard(
     module: nn.Module, plan: FullyShardedDataParallelPlugin, device: torch.device, blocks: bool = True
 ) -> dict[nn.Parameter, Tensor]:
-    """Splits the weights of a module over all processes, in place.
+    """Shards the weights of a module over all processes, in place.
 
-    With `blocks`, those of the classes that the plan names are put together one by one when they are called, the rest
-    with the whole. They are put together in the precision they have; autocast lowers it as it does for whole weights.
+    With `blocks`, modules of the classes that the plan names are gathered one by one when they are called, the rest
+    with the whole. Weights keep their precision; autocast lowers it as for whole weights.
 
     Returns:
-        Scalars, which cannot be split, each with what an optimiser may take in its place beside parts: see `stand_in`.
+        Scalars, which cannot be sharded -> replicated tensors that an optimiser updates in their place.
     """
     mesh = init_device_mesh(device.type, (distributed.world(),))
     scalars = {p for p in module.parameters() if not p.ndim}
@@ -81,12 +81,12 @@ def shard(
         fully_shard(part, reshard_after_forward=plan.reshard_after_forward, **shared)
     fully_shard(module, **shared)
     for part in (*inner, module):
-        part.set_force_sum_reduction_for_comms(device.type == "cpu")  # gloo knows no mean
+        part.set_force_sum_reduction_for_comms(device.type == "cpu")  # gloo has no mean
     return {p: nn.Parameter(DTensor.from_local(p.detach(), mesh, [Replicate()], run_check=False)) for p in scalars}
 
 
-def hand_over(stand_ins: dict[nn.Parameter, Tensor]) -> None:
-    """Gives the stand-ins the gradients of their scalars, averaged over the processes; of parts fully_shard does it."""
+def share_scalar_gradients(stand_ins: dict[nn.Parameter, Tensor]) -> None:
+    """Gives the stand-ins the gradients of their scalars, averaged over the processes."""
     for scalar, other in stand_ins.items():
         other.grad = None
         if scalar.grad is not None:
@@ -95,31 +95,31 @@ def hand_over(stand_ins: dict[nn.Parameter, Tensor]) -> None:
 
 
 def reshard(module: nn.Module) -> None:
-    """Lets go of weights that a forward without a backward has left whole."""
+    """Frees the weights that a forward pass without a backward pass has left gathered."""
     for part in module.modules():
         if isinstance(part, FSDPModule):
             part.reshard()
 
 
 def local(x: Tensor) -> Tensor:
-    """The part of this process; it shares its memory with x."""
+    """The shard of this process; it shares memory with x."""
     return x.to_local() if isinstance(x, DTensor) else x
 
 
 def whole(x: Tensor) -> Tensor:
-    """A tensor from its parts. Every process must ask, and for the same one."""
+    """A tensor from its shards. Every process must call it with the same tensor."""
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 
 def like(x: Tensor, other: Tensor) -> Tensor:
-    """A whole tensor, the same in every process, split as another of its shape is."""
+    """A whole tensor, the same in every process, sharded like another of its shape."""
     if isinstance(other, DTensor) and x.shape == other.shape:
         return distribute_tensor(x, other.device_mesh, other.placements, src_data_rank=None)
     return x
 
 
 def gather(tree: Any) -> Any:
-    """Dicts and lists of tensors and other things, the tensors whole and on the CPU. Every process must ask."""
+    """Nested dicts and lists with whole tensors on the CPU. Every process must call it."""
     if isinstance(tree, dict):
         return {key: gather(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):

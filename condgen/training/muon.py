@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal before every step."""
+"""Muon: momentum with orthogonalised updates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def matrices_of(model: nn.Module) -> set[nn.Parameter]:
-    """The weights that map vectors to vectors: of linear layers and convolutions, not embeddings, places or norms."""
+    """The weights of linear layers and convolutions; not embeddings, positions or norms."""
     return {m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)}
 
 

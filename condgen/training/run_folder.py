@@ -1,4 +1,4 @@
-"""A run on disk and on screen: config, metrics, curves, sample sheets, checkpoints, one progress display."""
+"""The folder and the progress display of a run: config, metrics, curves, sample sheets, checkpoints."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAY_CHANGE = (*SILENT, "minutes", "total_images")
 FIXED = ("optimiser", "ema_gamma", "weight_decay", "beta_1", "beta_2")
 """Options of `fit` that a resumed run may not change: the state in its checkpoints depends on them."""
 ECHO = 3.0
-"""Seconds within which a second signal is a launcher's copy of the first."""
+"""Seconds within which a second signal is taken for a launcher's copy of the first."""
 
 
 class RunFolder:
@@ -39,14 +39,14 @@ class RunFolder:
 
     Args:
         root: made if missing.
-        config: the resolved config; written as `config.yaml`, and held against the one that is there.
+        config: the resolved config; written as `config.yaml`, and compared with the one that is there.
         save_every: seconds between checkpoints.
-        data: the way that the data are read -> their digest, kept in `data.json`; what a run was begun with, by each
-            way, it goes on with.
+        data: how the data are read (`memory`, `stream`) -> their digest, kept in `data.json`; a resumed run must have
+            the same data.
 
     Raises:
-        CondgenError: the folder belongs to a run with other data or another architecture, or holds other things (it
-            is left as it was), or it cannot be written.
+        CondgenError: the folder belongs to a run with other data or another architecture, holds other files (it is
+            left unchanged), or cannot be written.
     """
 
     def __init__(self, root: Path, config: dict, save_every: float = 60.0, data: dict[str, str] | None = None):
@@ -56,7 +56,7 @@ class RunFolder:
         try:
             self._check(config)
             data = self._check_data(data or {})
-            distributed.wait()
+            distributed.barrier()
             if distributed.rank():
                 return
             root.mkdir(parents=True, exist_ok=True)
@@ -87,23 +87,23 @@ class RunFolder:
             warnings.warn(f"Resuming with changed settings: {'; '.join(audible)}", CondgenWarning, stacklevel=3)
 
     def _check_data(self, data: dict[str, str]) -> dict[str, str]:
-        """All that is known of the data now."""
+        """The digests of the folder and of the present data."""
         try:
             before = json.loads((self.root / "data.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # a run from before there was one, or a damaged one, which tells nothing
+        except (OSError, ValueError):  # an older run without the file, or a damaged file
             return data
         before = before if isinstance(before, dict) else {}
-        if changed := [f"{before[way]} -> {own}" for way, own in data.items() if before.get(way, own) != own]:
+        if changed := [f"{before[how]} -> {now}" for how, now in data.items() if before.get(how, now) != now]:
             raise CondgenError(
-                f"The data of {self.root} are not those that it began with ({changed[0]}): images or captions have "
-                "changed, or were added or lost. Give it the same data, or choose another output folder."
+                f"The data of {self.root} are not those of the original run ({changed[0]}): images or captions have "
+                "changed, or were added or removed. Give it the same data, or choose another output folder."
             )
         return before | data
 
     def log(self, stage: str, images: int, values: dict[str, float]) -> None:
         """Adds a line to `metrics.jsonl` and points to the TensorBoard curves.
 
-        If one of them fails, this is reported once and it is disabled.
+        A failure does not end the run: it gives one warning, and nothing more is written there.
         """
         if distributed.rank():
             return
@@ -126,10 +126,10 @@ class RunFolder:
             warnings.warn(f"Tensorboard is off: {error}", CondgenWarning, stacklevel=2)
 
     def keep_batch(self, stage: str, step: int, batch: Batch) -> str:
-        """Writes what a step saw to `faults/`, in the place of what an earlier one of the stage did.
+        """Writes the batch of a failed step to `faults/`, replacing an earlier one of the stage.
 
         Returns:
-            A sentence that says where it is, or that it could not be written.
+            A sentence that says where it is, or why it could not be written.
         """
         name = stage.replace(" ", "_") + (f"-process-{distributed.rank()}" if distributed.world() > 1 else "")
         place = self.root / "faults" / f"{name}-step-{step:07d}.safetensors"
@@ -144,14 +144,14 @@ class RunFolder:
 
 
 def _write(path: Path, text: str) -> None:
-    """Through a file that is renamed, so that a crash leaves the old one or the new one."""
+    """Writes a temporary file and renames it, so that a crash leaves the old file or the new one."""
     aside = path.with_name(f"{path.name}.tmp")
     aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
 
 
 def _curves(folder: Path):
-    """Tensorboard's writer, whose thread keeps its tracebacks to itself: the next point raises the same error."""
+    """A TensorBoard writer whose thread prints no tracebacks: the next point raises the same error."""
     from torch.utils.tensorboard import SummaryWriter
 
     before = threading.excepthook
@@ -160,7 +160,7 @@ def _curves(folder: Path):
 
 
 def _append(path: Path, line: str) -> None:
-    """Adds a line whole or not at all: half a line would spoil the next one, too."""
+    """Appends a line as a whole or not at all."""
     data = line.encode()
     with open(path, "ab", buffering=0) as file:
         end = file.tell()
@@ -172,7 +172,7 @@ def _append(path: Path, line: str) -> None:
 
 def _read(path: Path) -> dict:
     """The `config.yaml` of a run."""
-    remedy = "Restore a valid copy of it, or choose another output folder."
+    remedy = "Restore it from a copy, or choose another output folder."
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -183,15 +183,15 @@ def _read(path: Path) -> dict:
 
 
 def _may_change(key: str) -> bool:
-    """Whether a resumed run may give `fit_clip.lr` or the like anew."""
+    """Whether a resumed run may change an option."""
     part, _, name = key.partition(".")
     return part in MAY_CHANGE or ((part == "fit" or part.startswith("fit_")) and name not in FIXED)
 
 
 class Display:
-    """One progress display for all stages: bars with ETA on a terminal, a line now and then elsewhere.
+    """Progress of all stages: bars with the time left on a terminal, else a line every half minute.
 
-    Of several processes only the first shows anything.
+    Only the first process shows anything.
     """
 
     def __init__(self, stages: Sequence[str]):
@@ -223,7 +223,7 @@ class Display:
             print(f"{stage}: {done:.1%} {message}", file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
-        """A line above the bars, letter by letter: a caption may hold what rich would read as markup."""
+        """Prints a line above the bars, without interpreting markup: captions may contain it."""
         self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
@@ -232,16 +232,16 @@ def drive(
 ) -> Iterator[Step]:
     """Trains to the end from the last checkpoint, and yields at the milestones (shares of the run) and at the end.
 
-    Metrics are logged every five seconds, checkpoints written every `run.save_every` seconds while training is sound;
-    an interrupt finishes the step, writes one more and is raised again.
+    Metrics are logged every five seconds, and checkpoints written every `run.save_every` seconds while weights are
+    finite. An interrupt finishes the step, writes a checkpoint and is raised again.
 
     Raises:
-        CondgenError: too many steps in a row had to be left out, or a checkpoint could not be written.
+        CondgenError: too many consecutive steps were not finite, or a checkpoint could not be written.
     """
     folder = run.root / "checkpoints" / stage
     for broken in fit.resume(folder):
-        then = "going on from the one before" if fit.count else "no other is whole, so this stage begins again"
-        display.say(f"A checkpoint was damaged, and is now {broken}; {then}.")
+        then = "resuming from the one before" if fit.count else "no other is valid, so this stage starts again"
+        display.say(f"A checkpoint was damaged and renamed to {broken}; {then}.")
     if fit.sharded:
         display.say(f"The weights of the {stage} are split over {distributed.world()} processes.")
     ahead = [m for m in milestones if m > fit.progress]
@@ -256,27 +256,27 @@ def drive(
                 run.log(stage, step.images, {**step.losses, "lr": step.lr, "images_per_s": speed,
                                              "seconds": step.seconds, "skipped": step.skipped})  # fmt: skip
                 left = (now - began) / max(step.progress - behind, 1e-9) * (1 - step.progress)
-                display.show(stage, step.progress, _message(step, speed, left))
-            asked = int(distributed.largest(interrupts.asked or 0))  # all stop after the same step
-            due = asked or not distributed.everywhere(now - saved < run.save_every)  # and save after the same step
+                display.show(stage, step.progress, _describe(step, speed, left))
+            asked = int(distributed.maximum(interrupts.asked or 0))  # all processes stop after the same step
+            due = asked or not distributed.all_true(now - saved < run.save_every)  # and save after the same step
             if step.progress >= 1 or (due and fit.sound):
                 fit.save(folder)
                 saved = time.monotonic()
             if asked:
-                distributed.wait()  # whoever leaves first makes the launcher send signals to the rest
+                distributed.barrier()  # the first to exit makes the launcher signal the rest
                 raise KeyboardInterrupt(asked)
             if (ahead and step.progress >= ahead[0]) or step.progress >= 1:
                 ahead = [m for m in ahead if m > step.progress]
                 yield step
 
 
-def milestones(watch: int) -> list[float]:
-    """So many shares of a run at which to look at it, close together at first; the last is its end."""
-    return [(k / watch) ** 1.5 for k in range(1, watch + 1)]
+def milestones(count: int) -> list[float]:
+    """The shares of a run at which to evaluate, closer together at first; the last is its end."""
+    return [(k / count) ** 1.5 for k in range(1, count + 1)]
 
 
 def wants_more(root: Path, stage: str, config: FitConfig) -> bool:
-    """Whether a stage of a run is short of the bounds given now; without a checkpoint nothing is known of it."""
+    """Whether a stage of a run has seen less than the present limits ask for; False without a checkpoint."""
     place, _ = checkpoint.newest(root / "checkpoints" / stage)
     if place is None:
         return False
@@ -286,7 +286,7 @@ def wants_more(root: Path, stage: str, config: FitConfig) -> bool:
 
 @contextmanager
 def _explained(fit: Trainer, run: RunFolder, stage: str) -> Iterator[None]:
-    """Completes the message of a run that stops for loss or gradient: where the batch is, and where to go on."""
+    """Completes the message of a non-finite loss or gradient: where the batch is, and where the run resumes."""
     try:
         yield
     except NotFinite as error:
@@ -295,19 +295,19 @@ def _explained(fit: Trainer, run: RunFolder, stage: str) -> Iterator[None]:
         raise CondgenError(f"{error} {run.keep_batch(stage, error.step, error.batch)} {then}") from None
 
 
-def _message(step: Step, speed: float, left: float) -> str:
+def _describe(step: Step, speed: float, left: float) -> str:
     clock = f"{int(left // 3600)}:{int(left % 3600 // 60):02}:{int(left % 60):02}"
     loss = next((f"{v:.4f}" for k, v in step.losses.items() if k.startswith("loss")), "-")
-    if "floor" in step.losses:  # of a contrastive loss; without it people wonder why it does not converge
+    if "floor" in step.losses:  # the minimum of a contrastive loss, so that its value can be judged
         loss += f" (floor {step.losses['floor']:.4f})"
-    skipped = f", {step.skipped} steps left out" if step.skipped else ""
+    skipped = f", {step.skipped} steps skipped" if step.skipped else ""
     return f"{step.images:,} images, {speed:.0f}/s, loss {loss}, {clock} left{skipped}"
 
 
 class _Interrupts:
-    """Holds SIGINT and SIGTERM back until the step is done; a second one leaves at once.
+    """Delays SIGINT and SIGTERM until the step is done; a second one stops at once.
 
-    A launcher hands on to its processes what the terminal has sent them already: so soon, the second is the first.
+    A launcher forwards signals that the terminal has sent to its processes already; such a copy is ignored.
     """
 
     asked: int | None = None
@@ -316,7 +316,7 @@ class _Interrupts:
     def __enter__(self) -> _Interrupts:
         try:
             self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: nobody sends us signals
+        except ValueError:  # signals arrive in the main thread only
             self._before = {}
         return self
 

@@ -1,7 +1,7 @@
-"""The one loop. It trains any Trainable and knows none.
+"""The training loop for every Trainable.
 
-fit = Trainer(model, views, FitConfig(images=100_000), seed=0)
-for step in fit:            # yields after the update
+trainer = Trainer(model, batches, FitConfig(total_images=100_000), seed=0)
+for step in trainer:        # yields after the update
     if step.count % 100 == 0:
         print(step.images, step.losses)
 """
@@ -29,9 +29,9 @@ from condgen.training.muon import Muon, matrices_of
 
 REMEDY = "Lower the learning rate (--fit_STAGE.lr), or look at the data with `condgen data check`."
 COUNTERS = ("count", "images", "seconds", "skipped", "in_a_row")
-"""What a run has behind it: steps, images, seconds of training, steps left out, and how many of these just now."""
-PATIENCE = 10
-"""So many steps left out in a row end a run."""
+"""State of a run: steps, images, seconds of training, skipped steps, and how many of the last steps were skipped."""
+MAX_CONSECUTIVE_SKIPS = 10
+"""Maximum number of consecutive non-finite steps."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,7 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step left behind; `seconds` counts training time alone, `skipped` the steps that were left
-    out, both over all sittings.
-    """
+    """Metrics of one optimiser step; `seconds` of training and `skipped` steps count since the start of the run."""
 
     count: int
     images: int
@@ -85,12 +83,12 @@ class Step:
 
 
 class NotFinite(CondgenError):
-    """Too many steps in a row had to be left out.
+    """Too many consecutive steps were not finite.
 
     Args:
-        message: what happened, and to which turn.
+        message: what happened, and in which turn.
         step: number of the last of these steps, counted from 1.
-        batch: what it saw, to be looked at.
+        batch: the batch of this step, for inspection.
     """
 
     def __init__(self, message: str, step: int, batch: Batch):
@@ -99,7 +97,7 @@ class NotFinite(CondgenError):
 
 
 class _Objective(nn.Module):
-    """Makes `loss` the forward, so that distributed wrappers see one plain call."""
+    """Makes `loss` the forward call, which distributed wrappers need."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -114,21 +112,21 @@ def _precision() -> str:
 
 
 def progress_of(config: FitConfig, images: int, seconds: float) -> float:
-    """Share of a run that so many images and seconds of training are, in [0, 1]."""
+    """The share of a run that is done after so many images and seconds of training, in [0, 1]."""
     by_time = seconds / (60 * config.minutes) if config.minutes else 0.0
     return min(1.0, max(images / config.total_images, by_time))
 
 
 class Trainer:
-    """One training run of one Trainable: iterate to train, `save` and `resume` at any step.
+    """Trains one Trainable: iterate to train, `save` and `resume` at any step.
 
     Args:
         model: an nn.Module that keeps the Trainable contract.
-        draw: step -> batch on the CPU; with several processes, this one's part of it.
+        draw: step -> batch on the CPU; with several processes, the part of this one.
         config: see FitConfig.
-        seed: of everything random in the model; step k of a seed is always the same.
-        accelerator: Accelerate's; by default one for this machine: bfloat16 on a GPU that can, else single precision;
-            and for all processes that a launcher has started.
+        seed: of everything random in the model; it fixes every step.
+        accelerator: by default one for all processes that a launcher has started, with bfloat16 on a GPU that supports
+            it, else single precision.
     """
 
     def __init__(
@@ -139,10 +137,10 @@ class Trainer:
         seed: int = 0,
         accelerator: Accelerator | None = None,
     ):
-        plan = fsdp.plan()  # before Accelerate looks for what may not be installed
+        plan = fsdp.plan()  # before Accelerate looks for packages that may not be installed
         self.accelerator = accelerator or Accelerator(
             mixed_precision=_precision(),
-            # a turn of several leaves the others' weights without gradient
+            # a turn of several leaves the weights of the others without gradient
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=len(model.turns) > 1)],
         )
         self.model, self.draw, self.config, self.seed = model, draw, config, seed
@@ -151,12 +149,12 @@ class Trainer:
         self.sharded = plan is not None and distributed.world() > 1
         if self.sharded:
             self._plain = copy.deepcopy(model).cpu()
-            # players that take turns look into each other, so theirs are put together all at once
+            # modules that take turns read each other's weights, so these are gathered all at once
             self.stand_ins = fsdp.shard(self.objective, plan, self.accelerator.device, len(model.turns) == 1)
         else:
-            # all processes change a memory alike: it need not be sent from the first to the others at every step
-            own = [f"model.{name}" for name in self.memory]
-            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.objective, own)
+            # every process updates a memory in the same way: it need not be broadcast at every step
+            memory = [f"model.{name}" for name in self.memory]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.objective, memory)
             self.objective = self.accelerator.prepare(self.objective)
         self.optimisers = {turn: self._optimisers(self._owned(turn)) for turn in model.turns}
         self.ema = PowerEma(model, config.ema_gamma, self.memory) if config.ema_gamma else None
@@ -164,7 +162,7 @@ class Trainer:
         self.skipped, self.in_a_row = 0, 0
 
     def _owned(self, turn: str) -> list[nn.Parameter]:
-        """The parameters of a turn, as its optimisers see them."""
+        """The parameters of a turn, with the stand-ins that its optimisers update."""
         return [self.stand_ins.get(p, p) for p in self.model.parameters_of(turn)]
 
     def _optimisers(self, parameters: list[nn.Parameter]) -> list[torch.optim.Optimizer]:
@@ -178,8 +176,8 @@ class Trainer:
         optimisers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(groups, lr=c.lr, betas=(c.beta_1, c.beta_2), fused=True)
         ]
-        if own := [p for p in parameters if p in matrices]:
-            optimisers.append(Muon(own, c.lr, weight_decay=c.weight_decay))
+        if muon := [p for p in parameters if p in matrices]:
+            optimisers.append(Muon(muon, c.lr, weight_decay=c.weight_decay))
         return optimisers if self.sharded else [self.accelerator.prepare(optimiser) for optimiser in optimisers]
 
     @property
@@ -189,7 +187,7 @@ class Trainer:
 
     @property
     def lr(self) -> float:
-        """Linear rise, plateau, fall to zero."""
+        """The learning rate: linear rise, plateau, fall to zero."""
         c, p = self.config, self.progress
         rise = min(1.0, (p + 1e-3) / max(c.warmup, 1e-9))
         left = min((1 - p) / max(1 - c.decay_start, 1e-9), 1.0)
@@ -200,12 +198,12 @@ class Trainer:
         while self.progress < 1:
             began = time.perf_counter()
             losses = self._step()
-            self.seconds = distributed.largest(self.seconds + time.perf_counter() - began)
+            self.seconds = distributed.maximum(self.seconds + time.perf_counter() - began)
             yield Step(self.count, self.images, self.progress, self.lr, losses, self.seconds, self.skipped)
             self.model.train()
         if 2 * self.skipped > self.count:
             raise CondgenError(
-                f"Of {self.count} steps {self.skipped} were left out, for their loss was not finite. {REMEDY}"
+                f"Of {self.count} steps {self.skipped} were skipped because their loss was not finite. {REMEDY}"
             )
 
     def _step(self) -> dict[str, float]:
@@ -213,38 +211,41 @@ class Trainer:
         torch.manual_seed(((self.seed * 1_000_003 + self.count) * 1009 + rank) % 2**63)
         batch = {k: v.to(self.accelerator.device, non_blocking=True) for k, v in self.draw(self.count).items()}
         losses: dict[str, float] = {}
-        left_out = [turn for turn in self.optimisers if not self._turn(turn, batch, losses)]
+        failed = [turn for turn in self.optimisers if not self._turn(turn, batch, losses)]
         self.count += 1
         self.images += self.config.batch
-        self.in_a_row = self.in_a_row + 1 if left_out else 0
-        self.skipped += bool(left_out)
-        if self.in_a_row >= PATIENCE:
-            problem = f"The loss of {left_out[-1]} or its gradient was not finite {self.in_a_row} times in a row"
-            raise NotFinite(f"{problem}, last in step {self.count}. {REMEDY}", self.count, batch)
+        self.in_a_row = self.in_a_row + 1 if failed else 0
+        self.skipped += bool(failed)
+        if self.in_a_row >= MAX_CONSECUTIVE_SKIPS:
+            message = f"The loss of {failed[-1]} or its gradient was not finite {self.in_a_row} times in a row"
+            raise NotFinite(f"{message}, last in step {self.count}. {REMEDY}", self.count, batch)
         if self.ema:
             self.ema.update(self.model, self.count)
         return losses
 
     def _turn(self, turn: str, batch: Batch, losses: dict[str, float]) -> bool:
-        """One update of one turn, which adds to `losses`; where loss or gradient is not finite nothing is changed.
+        """Updates the parameters of a turn and adds to `losses`; changes nothing where loss or gradient is not finite.
 
-        A turn that is left out leaves the others alone: turns share no parameters.
+        Other turns are not affected: turns share no parameters.
+
+        Returns:
+            Whether the update was made.
         """
-        moved = [buffer for name, buffer in self.model.named_buffers() if name not in self.memory]
-        before = [buffer.clone() for buffer in moved]  # a forward may move them, a bad one spoil them
+        buffers = [buffer for name, buffer in self.model.named_buffers() if name not in self.memory]
+        before = [buffer.clone() for buffer in buffers]  # a forward pass may change them
         self.model.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
             parts = self.objective(batch, turn)
-        finite = distributed.everywhere(math.isfinite(parts["loss"].item()))
+        finite = distributed.all_true(math.isfinite(parts["loss"].item()))
         if finite:
             self.backward(parts["loss"])
             norm = fsdp.whole(self.accelerator.clip_grad_norm_(self._owned(turn), self.config.max_grad_norm))
-            finite = distributed.everywhere(math.isfinite(norm))
+            finite = distributed.all_true(math.isfinite(norm))
         if not finite:
             fsdp.reshard(self.objective)
             self.model.zero_grad(set_to_none=True)
-            for buffer, sound in zip(moved, before):
-                buffer.copy_(sound)
+            for buffer, value in zip(buffers, before):
+                buffer.copy_(value)
             return False
         lr = self.lr
         for optimiser in self.optimisers[turn]:
@@ -257,36 +258,36 @@ class Trainer:
         return True
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Leaves the gradients of the joint batch, the same in every process or each its parts."""
+        """Computes the gradients of the joint batch: the same in every process, or its shard."""
         self.accelerator.backward(loss)
-        fsdp.hand_over(self.stand_ins)
+        fsdp.share_scalar_gradients(self.stand_ins)
 
     @property
     def sound(self) -> bool:
-        """Whether the last step was whole and the weights are finite: what a checkpoint to go on from should hold."""
+        """Whether the last step succeeded and the weights are finite, so that a checkpoint can be resumed from."""
         parts = (fsdp.local(p) for p in self.model.parameters())
-        return not self.in_a_row and distributed.everywhere(all(bool(p.isfinite().all()) for p in parts))
+        return not self.in_a_row and distributed.all_true(all(bool(p.isfinite().all()) for p in parts))
 
     def trained(self) -> dict[str, torch.Tensor]:
-        """The weights to use: the running mean where there is one. Every process must ask."""
+        """The weights to use: the running mean where there is one. Every process must call it."""
         weights = self.model.state_dict() | (self.ema.mean if self.ema else {})
         return {name: fsdp.whole(value) for name, value in weights.items()}
 
     def snapshot(self) -> nn.Module:
-        """A copy of the model on the CPU, whole and with the weights to use. Every process must ask."""
+        """A copy of the model on the CPU with the weights to use. Every process must call it."""
         model = self._plain if self.sharded else copy.deepcopy(self.model).cpu()
         model.load_state_dict(self.trained())
         return model.train(self.model.training)
 
     def save(self, folder: Path) -> None:
-        """Writes a checkpoint of everything that the next step needs; the first process does, but every one must ask.
+        """Writes a checkpoint of everything that the next step needs. Every process must call it; the first writes.
 
-        It is the same however many processes there are and whether weights are split.
+        It does not depend on the number of processes or on whether weights are sharded.
         """
         if not (self.sharded or self.accelerator.is_main_process):
             return
         tensors = {"model": self.model.state_dict()} | ({"ema": self.ema.state_dict()} if self.ema else {})
-        optimisers = {turn: [own.state_dict() for own in some] for turn, some in self.optimisers.items()}
+        optimisers = {turn: [one.state_dict() for one in group] for turn, group in self.optimisers.items()}
         if self.sharded:
             tensors, optimisers = fsdp.gather(tensors), fsdp.gather(optimisers)
         if self.accelerator.is_main_process:
@@ -294,18 +295,18 @@ class Trainer:
             checkpoint.save(folder, self.count, tensors, optimisers, state)
 
     def resume(self, folder: Path) -> list[Path]:
-        """Goes on from the newest checkpoint that verifies, where there is one; returns damaged newer ones."""
+        """Resumes from the newest valid checkpoint, where there is one; returns damaged newer ones."""
         place, damaged = checkpoint.newest(folder)
         if place is None:
             return damaged
         tensors, optimisers, state = checkpoint.load(place)
-        own = self.model.state_dict()
+        current = self.model.state_dict()
         try:
-            self.model.load_state_dict({k: fsdp.like(v, own.get(k, v)) for k, v in tensors["model"].items()})
+            self.model.load_state_dict({k: fsdp.like(v, current.get(k, v)) for k, v in tensors["model"].items()})
         except RuntimeError as error:
             raise CondgenError(
                 f"{place} belongs to another architecture ({str(error).splitlines()[-1].strip()}). "
-                "Choose another output folder, or give the options that the run began with."
+                "Choose another output folder, or give the options of the original run."
             ) from None
         if self.ema:
             self.ema.load_state_dict(tensors["ema"])
@@ -313,12 +314,12 @@ class Trainer:
             for optimiser, state_of in zip(some, optimisers[turn], strict=True):
                 optimiser.load_state_dict(self._parts(optimiser, state_of))
         for name in COUNTERS:
-            setattr(self, name, state.get(name, 0))  # a checkpoint from before a counter was there has none
+            setattr(self, name, state.get(name, 0))  # a checkpoint older than a counter lacks it
         return damaged
 
     @staticmethod
     def _parts(optimiser: torch.optim.Optimizer, state: dict) -> dict:
-        """The state of an optimiser with its tensors sharded like the parameters; the number of steps is not."""
+        """The state of an optimiser with its tensors sharded like the parameters; step counts stay whole."""
         owned = [p for group in optimiser.param_groups for p in group["params"]]
         split = {
             i: {k: v if k == "step" else fsdp.like(v, owned[i]) for k, v in values.items()}

@@ -20,7 +20,7 @@ from torch import nn
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.training import checkpoint
 from condgen.training.run_folder import Display, RunFolder, _append, drive
-from condgen.training.trainer import PATIENCE, FitConfig, Trainer
+from condgen.training.trainer import MAX_CONSECUTIVE_SKIPS, FitConfig, Trainer
 from scripts.chaos import Runs
 from tests.training.test_training import Line, TwoTurns, draw, fit_of
 
@@ -86,18 +86,18 @@ def test_a_turn_that_is_left_out_leaves_the_other_alone():
 
 @pytest.mark.parametrize("turn", ["a", "b"])
 def test_one_bad_turn_is_enough_to_stop(turn):
-    with pytest.raises(CondgenError, match=f"loss of {turn} .* {PATIENCE} times in a row"):
+    with pytest.raises(CondgenError, match=f"loss of {turn} .* {MAX_CONSECUTIVE_SKIPS} times in a row"):
         list(fit_of(faulty(TwoTurns, range(3, 1000), turn=turn)))
 
 
 def test_only_failures_in_a_row_stop_a_run():
     """Nine, one good, nine, and so on is no reason; ten are. Of the run as a whole more than half must be good."""
-    rare = {k for k in range(1, 40) if k % PATIENCE}
+    rare = {k for k in range(1, 40) if k % MAX_CONSECUTIVE_SKIPS}
     steps = list(fit_of(faulty(Line, rare), total_images=8 * 100))
     assert steps[-1].count == 100 and steps[-1].skipped == 36
-    with pytest.raises(CondgenError, match=f"in step {PATIENCE + 3}"):
-        list(fit_of(faulty(Line, range(4, 4 + PATIENCE)), total_images=8 * 100))
-    with pytest.raises(CondgenError, match="Of 100 steps 67 were left out"):
+    with pytest.raises(CondgenError, match=f"in step {MAX_CONSECUTIVE_SKIPS + 3}"):
+        list(fit_of(faulty(Line, range(4, 4 + MAX_CONSECUTIVE_SKIPS)), total_images=8 * 100))
+    with pytest.raises(CondgenError, match="Of 100 steps 67 were skipped"):
         list(fit_of(faulty(Line, {k for k in range(101) if k % 3}), total_images=8 * 100))
 
 
@@ -127,7 +127,7 @@ def test_a_run_that_stops_names_its_checkpoint_and_keeps_the_batch(tmp_path):
             list(drive(fit_of(faulty(Line, bad)), folder, "a line", display))
         return str(error.value)
 
-    first = 4 + PATIENCE
+    first = 4 + MAX_CONSECUTIVE_SKIPS
     told = stop(range(5, 100))
     faults, places = folder.root / "faults", folder.root / "checkpoints" / "a line"
     assert [p.name for p in faults.iterdir()] == [f"a_line-step-{first:07d}.safetensors"]
@@ -136,7 +136,7 @@ def test_a_run_that_stops_names_its_checkpoint_and_keeps_the_batch(tmp_path):
     kept = load_file(next(faults.iterdir()))
     assert torch.equal(kept["x"], draw(first - 1)["x"])  # steps count from 1, batches from 0
     assert "step-0000009" in stop(range(6, 100))  # it went on from step 4, and counts from there
-    assert [p.name for p in faults.iterdir()] == [f"a_line-step-{9 + PATIENCE:07d}.safetensors"]
+    assert [p.name for p in faults.iterdir()] == [f"a_line-step-{9 + MAX_CONSECUTIVE_SKIPS:07d}.safetensors"]
 
 
 def test_a_run_that_stops_at_once_says_that_there_is_no_checkpoint(tmp_path):

@@ -196,7 +196,7 @@ def test_alone_everything_is_as_it_was():
     assert (
         distributed.all_gather_with_grad(x) is x
         and torch.equal(distributed.mean(x), x)
-        and distributed.largest(2.5) == 2.5
+        and distributed.maximum(2.5) == 2.5
     )
-    assert torch.equal(distributed.shared_out(lambda own: torch.arange(7)[own], 7), torch.arange(7))
+    assert torch.equal(distributed.share_rows(lambda own: torch.arange(7)[own], 7), torch.arange(7))
     assert (distributed.rank(), distributed.world()) == (0, 1)

@@ -228,7 +228,7 @@ def test_drive_says_what_it_goes_on_from(tmp_path, capsys):
 
     (place / "step-0000040" / "manifest.json").unlink()
     err = progress()
-    assert "damaged-step-0000040; going on from the one before" in err
+    assert "damaged-step-0000040; resuming from the one before" in err
     for other in place.glob("damaged-*"):
         shutil.rmtree(other)
     damage(place)

@@ -90,7 +90,7 @@ def resume(out: Path) -> None:
         run(straight, 6)
         run(first, 3)
         first.save(out / name)
-        distributed.wait()
+        distributed.barrier()
         assert second.resume(out / name) == [] and second.count == 3
         run(second, 6)
         for key, value in straight.model.state_dict().items():
@@ -137,7 +137,7 @@ def split(out: Path) -> None:
         for fit, place in ((plain, "plain"), (parts, "split")):
             run(fit, 2)
             fit.save(out / place / name)
-            distributed.wait()
+            distributed.barrier()
             run(fit, 4)
         for fit, place in ((parts_on, "split"), (plain_on, "split"), (after_plain, "plain")):
             assert fit.resume(out / place / name) == [] and fit.count == 2
