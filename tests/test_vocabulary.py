@@ -10,9 +10,10 @@ import condgen
 
 ROOT = Path(condgen.__file__).parent
 ANYWHERE = (
-    "corridors?", "side doors?", "rehears\\w*", "painters?", "painting\\w*", "paint(s|ed)?", "repaint\\w*", "knobs?", "dials?",
-    "told", "wish(es)?", "oddit\\w*", "nearness", "shel(f|ves)", "(?<!image )manifold", "waves", "judge[sd]?", "pictures?",
-    "anybody", "nobody", "whatever", "mended",
+    "corridors?", "side doors?", "rehears\\w*", "painters?", "painting\\w*", "paint(s|ed)?", "repaint\\w*", "knobs?",
+    "dials?",
+    "told", "wish(es)?", "oddit\\w*", "nearness", "shel(f|ves)", "(?<!image )manifold", "waves", "judge[sd]?",
+    "pictures?", "anybody", "nobody", "whatever", "mended",
 )  # fmt: skip
 """Words that are not used in names or texts."""
 NAMES = ("said", "eye", "eyes", "looks", "odd", "game", "exam", "guessed")
