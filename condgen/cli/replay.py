@@ -67,7 +67,7 @@ def _load(folder: Path, from_labels: bool):
     task = task_of(folder)
     expected = ("class-to-image", "unconditional") if from_labels else ("text-to-image",)
     task = task if task in expected else expected[0]  # whose `load` names what the folder holds
-    return next(kind for kind in KINDS.values() if kind.task == task).load(folder)
+    return next(kind for kind in KINDS.values() if kind.task == task).pipeline_class.load(folder)
 
 
 def largest_difference(before: bytes, image) -> int | None:

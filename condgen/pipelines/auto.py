@@ -37,49 +37,45 @@ class PipelineKind:
     summary: str
     command: str
 
-    def load(self, folder: Path, **kwargs) -> Pipeline:
-        """Loads a model directory of this kind; errors as in `Pipeline.load`."""
-        return self.pipeline_class.load(folder, **kwargs)
-
     @property
     def pipeline_class(self) -> type[Pipeline]:
         return getattr(importlib.import_module(self.module), self.name)
 
 
-KINDS: dict[str, PipelineKind] = {}
-"""Class name in the index -> kind, in the order of `condgen list`."""
-
-
-def register(kind: PipelineKind) -> None:
-    """Adds a kind of pipeline; one of the same name is replaced."""
-    KINDS[kind.name] = kind
-
-
-register(PipelineKind(
-    "TextToImage", "condgen.pipelines.text_to_image", "text-to-image", "Text-to-image models (unCLIP / DALL-E 2)",
-    "generates images from prompts", "generate PROMPT --model {}",
-))  # fmt: skip
-register(PipelineKind(
-    "ClassToImage", "condgen.pipelines.class_to_image", "class-to-image",
-    "Class- and attribute-conditional models (DDPM, CGAN, CVAE)",
-    "generates images from labels", "sample --label LABEL --model {}",
-))  # fmt: skip
-register(PipelineKind(
-    "LatentModel", "condgen.pipelines.latent", "unconditional", "Unconditional models (autoencoders, VAEs, GANs)",
-    "generates images without a condition", "sample --model {}",
-))  # fmt: skip
-register(PipelineKind(
-    "Translator", "condgen.pipelines.translator", "image-to-image", "Image-to-image models (pix2pix, CycleGAN)",
-    "translates images to images", "translate {} IMAGE",
-))  # fmt: skip
-register(PipelineKind(
-    "TextImageEncoder", "condgen.pipelines.encoder", "text-image-encoding", "Text and image encoders (CLIP)",
-    "embeds texts and images", "search {} --data PATH QUERY",
-))  # fmt: skip
-register(PipelineKind(
-    "ImageEncoder", "condgen.pipelines.encoder", "image-encoding", "Image encoders (SimCLR, MoCo, supervised)",
-    "embeds images", "search {} --data PATH IMAGE",
-))  # fmt: skip
+KINDS = {
+    kind.name: kind
+    for kind in (
+        PipelineKind(
+            "TextToImage", "condgen.pipelines.text_to_image", "text-to-image",
+            "Text-to-image models (unCLIP / DALL-E 2)",
+            "generates images from prompts", "generate PROMPT --model {}",
+        ),
+        PipelineKind(
+            "ClassToImage", "condgen.pipelines.class_to_image", "class-to-image",
+            "Class- and attribute-conditional models (DDPM, CGAN, CVAE)",
+            "generates images from labels", "sample --label LABEL --model {}",
+        ),
+        PipelineKind(
+            "LatentModel", "condgen.pipelines.latent", "unconditional",
+            "Unconditional models (autoencoders, VAEs, GANs)",
+            "generates images without a condition", "sample --model {}",
+        ),
+        PipelineKind(
+            "Translator", "condgen.pipelines.translator", "image-to-image",
+            "Image-to-image models (pix2pix, CycleGAN)",
+            "translates images to images", "translate {} IMAGE",
+        ),
+        PipelineKind(
+            "TextImageEncoder", "condgen.pipelines.encoder", "text-image-encoding",
+            "Text and image encoders (CLIP)", "embeds texts and images", "search {} --data PATH QUERY",
+        ),
+        PipelineKind(
+            "ImageEncoder", "condgen.pipelines.encoder", "image-encoding",
+            "Image encoders (SimCLR, MoCo, supervised)", "embeds images", "search {} --data PATH IMAGE",
+        ),
+    )
+}  # fmt: skip
+"""Class name in the index -> kind, in the order of `condgen list`; a new pipeline is one more entry."""
 
 
 def kind_of(folder: Path) -> PipelineKind:
@@ -95,7 +91,7 @@ def task_of(folder: Path) -> str:
 
 def load_folder(folder: Path) -> Pipeline:
     """Loads a model directory as the class that its index names; errors as in `Pipeline.load`."""
-    return kind_of(folder).load(folder)
+    return kind_of(folder).pipeline_class.load(folder)
 
 
 def load_pipeline(path_or_name: str | Path | None) -> Pipeline:

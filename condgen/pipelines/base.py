@@ -115,6 +115,11 @@ class Pipeline:
         return self.main.size if hasattr(self.main, "size") else self.main.spec.size
 
     @property
+    def image_channels(self) -> int:
+        """Channels of the images, 1 or 3."""
+        return self.main.spec.image_channels
+
+    @property
     def device(self) -> torch.device:
         return next(self.main.parameters()).device
 
@@ -226,6 +231,20 @@ class Pipeline:
         return index
 
     # Generating -------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _progress(frames: Iterable[Tensor], options: dict[str, float]) -> Iterator[Progress]:
+        """The images after every step, numbered."""
+        steps = int(options.get("steps", 1))
+        for step, images in enumerate(frames, 1):
+            yield Progress(min(step, steps), steps, images)
+
+    def _one_by_one(self, conditions: Iterable[Any], seeds: Iterable[int], **options: Any) -> Iterator[GeneratedImage]:
+        """One image for each condition and seed, by the `generate_steps` of the class."""
+        for condition in conditions:
+            for seed in seeds:
+                *_, (_, generated) = self.generate_steps(condition, seed, **options)
+                yield generated
 
     def _finish(
         self, frames: Iterable[Progress], describe: Callable[[Progress], tuple[dict[str, Any], float | None]]

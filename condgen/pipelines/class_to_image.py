@@ -79,11 +79,6 @@ class ClassToImage(Pipeline):
         return f"A {DECODERS.name_of(self.decoder)} decoder conditioned on {names},"
 
     @property
-    def image_channels(self) -> int:
-        """Channels of the images, 1 or 3."""
-        return self.decoder.spec.image_channels
-
-    @property
     def sampling_options(self) -> tuple[SamplingOption, ...]:
         """Options of the decoder."""
         return self.decoder.sampling_options
@@ -170,9 +165,7 @@ class ClassToImage(Pipeline):
         if isinstance(conditions, str | Mapping) or len(conditions) != len(seeds) or not len(seeds):
             raise CondgenError(f"Expected one condition per seed: got {short(conditions)} for {len(seeds)} seeds.")
         rng = [generator(seed) for seed in seeds]
-        steps = int(options.get("steps", 1))
-        for step, images in enumerate(self.decoder.sample(self.cond_batch(conditions), rng, **options), 1):
-            yield Progress(min(step, steps), steps, images)
+        yield from self._progress(self.decoder.sample(self.cond_batch(conditions), rng, **options), options)
 
     def sample(
         self, conditions: Condition | str | Iterable[Condition | str], n: int = 1, seed: int = 0, **options: float
@@ -187,11 +180,7 @@ class ClassToImage(Pipeline):
         if not resolved:
             raise CondgenError(f"There is no condition. The attributes of this model are {self.attribute_summary}.")
         seeds = seeds_from(seed, n)
-        options = check_options(self.sampling_options, options)
-        for condition in resolved:
-            for image_seed in seeds:
-                *_, (_, generated) = self.generate_steps(condition, image_seed, **options)
-                yield generated
+        yield from self._one_by_one(resolved, seeds, **check_options(self.sampling_options, options))
 
     def generate_steps(
         self, condition: Condition | str, seed: int, **options: float

@@ -75,11 +75,6 @@ class LatentModel(Pipeline):
         return f"A {network} (body {self.net.config.body}, {self.latent} latent dimensions)"
 
     @property
-    def image_channels(self) -> int:
-        """Channels C of the images."""
-        return self.net.spec.image_channels
-
-    @property
     def latent(self) -> int:
         """Number Z of latent dimensions."""
         return self.net.config.latent

@@ -184,10 +184,7 @@ class TextToImage(Pipeline):
         rng = [generator(seed) for seed in seeds]
         z = self.draw_embed(text, rng, prior, **{k: v for k, v in options.items() if k in of_prior})
         decoder_options = {k: v for k, v in options.items() if k not in of_prior}
-        steps = int(options.get("steps", 1))
-        frames = self.draw_image(z, text, rng, use_z, use_words, **decoder_options)
-        for step, images in enumerate(frames, 1):
-            yield Progress(min(step, steps), steps, images)
+        yield from self._progress(self.draw_image(z, text, rng, use_z, use_words, **decoder_options), options)
 
     def generate(
         self, prompts: list[str] | str, n: int = 1, seed: int = 0, prior: str | None = None, **options: float
@@ -198,11 +195,7 @@ class TextToImage(Pipeline):
         """
         prompts = check_prompts(prompts)
         seeds = seeds_from(seed, n)
-        options = self._resolved_options(prior, options)
-        for prompt in prompts:
-            for image_seed in seeds:
-                *_, (_, generated) = self.generate_steps(prompt, image_seed, prior, **options)
-                yield generated
+        yield from self._one_by_one(prompts, seeds, prior=prior, **self._resolved_options(prior, options))
 
     def generate_steps(
         self, prompt: str, seed: int, prior: str | None = None, **options: float

@@ -125,15 +125,9 @@ class Studio:
     def _stage(self) -> None:
         self.canvas = gr.HTML(theme.empty_canvas(), label="Progress", elem_id="canvas")
         self.images = gr.Gallery(
-            label="Images",
-            show_label=False,
-            columns=2,
-            object_fit="contain",
-            height="auto",
-            interactive=False,
-            buttons=["download", "fullscreen"],
-            elem_id="images",
-        )
+            label="Images", show_label=False, columns=2, object_fit="contain", height="auto", interactive=False,
+            buttons=["download", "fullscreen"], elem_id="images",
+        )  # fmt: skip
         self.archive = gr.DownloadButton("Download all (zip)", size="sm", elem_id="archive")
 
     def _settings(self) -> None:
@@ -143,13 +137,9 @@ class Studio:
             with gr.Row():
                 self.seed = gr.Number(RANDOM, label="Seed", info="-1 for random", min_width=120)
                 self.last_seed = gr.Textbox(  # text: numbers on a page are not exact above 2**53
-                    label="Last seed",
-                    info="of the first image",
-                    placeholder="none yet",
-                    interactive=False,
-                    min_width=120,
-                    elem_id="last-seed",
-                )
+                    label="Last seed", info="of the first image", placeholder="none yet", interactive=False,
+                    min_width=120, elem_id="last-seed",
+                )  # fmt: skip
             with gr.Row():
                 self.reuse = gr.Button("Reuse last seed", size="sm", min_width=120)
                 self.random = gr.Button("Random seed", size="sm", min_width=120)
