@@ -233,7 +233,7 @@ def test_drive_says_what_it_goes_on_from(tmp_path, capsys):
         shutil.rmtree(other)
     damage(place)
     err = progress()
-    assert err.count("this stage begins again") == 2 and "going on" not in err
+    assert err.count("this stage starts again") == 2 and "resuming" not in err
     assert checkpoint.newest(place)[0].name == "step-0000100"
 
 
