@@ -208,7 +208,7 @@ def test_other_libraries_are_judged_and_loaded_by_name(run, tmp_path):
     name = f"transformers:{run[0] / 'gone'}"
     encoder = front.load(name)
     assert isinstance(encoder, TextImageEncoder) and encoder.size == 48
-    report = front.evaluate(name, data="digits", split="test", train_pictures=64, tune=0)
+    report = front.evaluate(name, data="digits", split="test", train_images=64, finetune_images=0)
     assert report["model_id"] == "" and len(report) > 2
 
 
