@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -100,12 +100,15 @@ class Gallery:
         if isinstance(self.found, Arrays):
             parts = self.found.parts
             marks = [(part.key, hashlib.sha256(np.ascontiguousarray(part.images())).hexdigest()) for part in parts]
-            return self._digest([marks, [part.targets.tolist() for part in parts]])
+            return self._digest(marks, [part.targets.tolist() for part in parts])
         return self._digest([_mark(file) for file in self._files()])
 
-    def _digest(self, value: object) -> str:
-        value = [value, self.split, astuple(self.options)]
-        return hashlib.sha256(json.dumps(value).encode("utf-8", "replace")).hexdigest()[:16]
+    def _digest(self, *values: object) -> str:
+        o = self.options  # written as in the first edition, so that its caches are found
+        columns = f"Columns(image={o.image_column!r}, text={o.caption_column!r}, split={o.split_column!r}, "
+        columns += f"label={o.label_column!r}, attributes={o.attribute_columns!r})"
+        text = json.dumps([*values, self.split, o.resize, o.filter, columns])
+        return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
     def _files(self) -> Iterator[Path]:
         """Every file whose change would change the images."""
