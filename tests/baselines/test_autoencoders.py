@@ -237,7 +237,7 @@ def test_a_class_is_left_out_of_training_alone(tmp_path):
     c = small("ae")
     c = replace(c, data=replace(c.data, exclude_classes="3, 4"))
     model = front.load(train("digits-ae", tmp_path / "run", c))
-    report = evaluate(model, tmp_path / "report")
+    report = evaluate(model, out=tmp_path / "report")
     counts = {name: line.get("N") for name, line in report["reconstruction"].items()}
     labels = open_any("digits", split="train").labels
     assert counts["its training images"] == (~np.isin(labels, (3, 4))).sum()
@@ -248,7 +248,7 @@ def test_a_class_is_left_out_of_training_alone(tmp_path):
 
 def test_the_judge_tells_what_comes_back_beside_pca_and_how_likely_it_is(tmp_path):
     model = front.load(train("digits-vae", tmp_path / "run", small(total_images=4000)))
-    report = evaluate(model, tmp_path / "report", importance=20)
+    report = evaluate(model, out=tmp_path / "report", importance_samples=20)
     rows = report["reconstruction"]
     assert rows["PCA, 4 numbers"]["PSNR"] > rows[model.name]["PSNR"] > 5  # after so little training
     line = report["likelihood_in_nats"][model.name]
