@@ -54,7 +54,7 @@ def test_python_blocks_run(page, tmp_path):
 
 
 def longer(page: str) -> list[str]:
-    """The commands in text blocks and, of the results, in running text; not those cut short by ... or with [options]."""
+    """The commands in text blocks and, in the results, in running text; without those that are abbreviated."""
     prose = re.sub(r"```.*?```", "", TEXTS[page], flags=re.DOTALL) if page == "docs/results.md" else ""
     inline = [" ".join(code.split()) for code in re.findall(r"`(condgen [^`]+)`", prose)]
     lines = [*(line for line in commands(page, "text") if re.search(r"(^|-m )condgen ", line)), *inline]
