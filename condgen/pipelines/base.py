@@ -67,6 +67,30 @@ def to_pil(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array) for array in arrays]
 
 
+def numbered(frames: Iterable[Tensor], options: dict[str, float]) -> Iterator[Progress]:
+    """The images after every step of a sampler with these options."""
+    steps = int(options.get("steps", 1))
+    for step, images in enumerate(frames, 1):
+        yield Progress(min(step, steps), steps, images)
+
+
+def finished(
+    pipeline: Pipeline, frames: Iterable[Progress], describe: Callable[[Progress], tuple[dict[str, Any], float | None]]
+) -> Iterator[tuple[Progress, GeneratedImage | None]]:
+    """Every step of one image; the last comes again, with the finished image.
+
+    Args:
+        describe: the last step -> fields of the recipe, and the CLIP score.
+    """
+    began = time.perf_counter()
+    for progress in frames:
+        yield progress, None
+    ms = (time.perf_counter() - began) * 1000
+    recipe, clip_score = describe(progress)
+    recipe |= {"size": pipeline.size, "model": pipeline.name, "model_id": pipeline.model_id}
+    yield progress, GeneratedImage(to_pil(progress.images)[0], recipe, clip_score, ms)
+
+
 class Pipeline:
     """A trained model: its modules, and what its index says about it.
 
@@ -232,35 +256,12 @@ class Pipeline:
 
     # Generating -------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _progress(frames: Iterable[Tensor], options: dict[str, float]) -> Iterator[Progress]:
-        """The images after every step, numbered."""
-        steps = int(options.get("steps", 1))
-        for step, images in enumerate(frames, 1):
-            yield Progress(min(step, steps), steps, images)
-
     def _one_by_one(self, conditions: Iterable[Any], seeds: Iterable[int], **options: Any) -> Iterator[GeneratedImage]:
         """One image for each condition and seed, by the `generate_steps` of the class."""
         for condition in conditions:
             for seed in seeds:
                 *_, (_, generated) = self.generate_steps(condition, seed, **options)
                 yield generated
-
-    def _finish(
-        self, frames: Iterable[Progress], describe: Callable[[Progress], tuple[dict[str, Any], float | None]]
-    ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
-        """Passes on every step of one image; the last comes again, with the finished image.
-
-        Args:
-            describe: the last step -> fields of the recipe, and the CLIP score.
-        """
-        began = time.perf_counter()
-        for progress in frames:
-            yield progress, None
-        ms = (time.perf_counter() - began) * 1000
-        recipe, clip_score = describe(progress)
-        recipe |= {"size": self.size, "model": self.name, "model_id": self.model_id}
-        yield progress, GeneratedImage(to_pil(progress.images)[0], recipe, clip_score, ms)
 
     def replay(self, recipe: dict[str, Any]) -> GeneratedImage:
         """Generates an image again from its recipe.

@@ -34,7 +34,7 @@ from condgen.decoders import DECODERS
 from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX
 from condgen.files.weights import config_from
-from condgen.pipelines.base import Pipeline, Progress, generator, network_of, seeds_from
+from condgen.pipelines.base import Pipeline, Progress, finished, generator, network_of, numbered, seeds_from
 
 Condition = Mapping[str, object]
 """Values by attribute: {"label": "Sneaker"}, {"smiling": 1, "age": 30}; other attributes stay unconditional."""
@@ -165,7 +165,7 @@ class ClassToImage(Pipeline):
         if isinstance(conditions, str | Mapping) or len(conditions) != len(seeds) or not len(seeds):
             raise CondgenError(f"Expected one condition per seed: got {short(conditions)} for {len(seeds)} seeds.")
         rng = [generator(seed) for seed in seeds]
-        yield from self._progress(self.decoder.sample(self.cond_batch(conditions), rng, **options), options)
+        yield from numbered(self.decoder.sample(self.cond_batch(conditions), rng, **options), options)
 
     def sample(
         self, conditions: Condition | str | Iterable[Condition | str], n: int = 1, seed: int = 0, **options: float
@@ -194,7 +194,7 @@ class ClassToImage(Pipeline):
                 labels = self.resolve(condition)
             return {"labels": labels, "seed": seed, **recorded_options(self.sampling_options, options)}, None
 
-        return self._finish(self.generate_batch([condition], [seed], **options), describe)
+        return finished(self, self.generate_batch([condition], [seed], **options), describe)
 
     def _options_of(self, recipe: dict[str, Any]) -> tuple[SamplingOption, ...]:
         return self.sampling_options

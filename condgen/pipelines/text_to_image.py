@@ -32,7 +32,17 @@ from condgen.encoders.tokenizer import Tokenizer, words_of
 from condgen.files.images import GeneratedImage
 from condgen.nn.conditioning import condition
 from condgen.nn.embedding_normalizer import EmbeddingNormalizer
-from condgen.pipelines.base import CLIP, GIVEN, Pipeline, Progress, generator, network_of, seeds_from
+from condgen.pipelines.base import (
+    CLIP,
+    GIVEN,
+    Pipeline,
+    Progress,
+    finished,
+    generator,
+    network_of,
+    numbered,
+    seeds_from,
+)
 from condgen.priors import PRIORS
 from condgen.text import check_prompts, clean
 
@@ -184,7 +194,7 @@ class TextToImage(Pipeline):
         rng = [generator(seed) for seed in seeds]
         z = self.draw_embed(text, rng, prior, **{k: v for k, v in options.items() if k in of_prior})
         decoder_options = {k: v for k, v in options.items() if k not in of_prior}
-        yield from self._progress(self.draw_image(z, text, rng, use_z, use_words, **decoder_options), options)
+        yield from numbered(self.draw_image(z, text, rng, use_z, use_words, **decoder_options), options)
 
     def generate(
         self, prompts: list[str] | str, n: int = 1, seed: int = 0, prior: str | None = None, **options: float
@@ -210,7 +220,7 @@ class TextToImage(Pipeline):
             recipe = {"prompt": prompt, "seed": seed, "prior": prior or self.default_prior}
             return recipe | recorded_options(self.sampling_options(prior), options), score
 
-        return self._finish(self.generate_batch([prompt], [seed], prior, **options), describe)
+        return finished(self, self.generate_batch([prompt], [seed], prior, **options), describe)
 
     def _options_of(self, recipe: dict[str, Any]) -> tuple[SamplingOption, ...]:
         return self.sampling_options(recipe["prior"])

@@ -107,7 +107,7 @@ def test_the_gate(home):
     for bad in ((None, None, 1), (5, None, 1), ("a dog", None, "3"), ("a dog", None, True), ("", {"path": "x"}, 1)):
         with pytest.raises(CondgenError):
             check(finder, *bad)
-    with pytest.raises(CondgenError, match="no words"):
+    with pytest.raises(CondgenError, match="images and no text"):
         check(eyes, "a dog", None, 1)
     assert check(eyes, "a dog", "x.png", 1) == (Path("x.png"), 1)
 
