@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from condgen.contracts import CondgenError
 
@@ -34,8 +34,35 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
+_is_alone = False
+
+
 def _together() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    return dist.is_available() and dist.is_initialized() and not _is_alone
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within the block this process works by itself, without the others: for what only the first one does."""
+    global _is_alone
+    before, _is_alone = _is_alone, True
+    try:
+        yield
+    finally:
+        _is_alone = before
+
+
+@contextmanager
+def on_accelerator(*modules: nn.Module) -> Iterator[torch.device]:
+    """Moves modules from the CPU to the GPU of this process for the block, if there is one; gives their device."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        for module in modules:
+            module.to(device)
+        yield device
+    finally:
+        for module in modules:
+            module.to("cpu")
 
 
 def rank() -> int:
@@ -111,9 +138,14 @@ class _JointMean(torch.autograd.Function):
 
 
 def _reduced(x: Tensor, how) -> Tensor:
-    there = x.cuda() if dist.get_backend() == "nccl" else x
+    there = _to_backend(x)
     dist.all_reduce(there, how)
     return there.to(x.device)
+
+
+def _to_backend(x: Tensor) -> Tensor:
+    """The tensor where the backend can send it from: NCCL sends from GPUs alone."""
+    return x.cuda() if dist.get_backend() == "nccl" else x
 
 
 def all_gather_with_grad(x: Tensor) -> Tensor:
@@ -129,9 +161,10 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         ctx.rows = len(x)
-        parts = [torch.empty_like(x) for _ in range(world())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
+        there = _to_backend(x.contiguous())
+        parts = [torch.empty_like(there) for _ in range(world())]
+        dist.all_gather(parts, there)
+        return torch.cat(parts).to(x.device)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:

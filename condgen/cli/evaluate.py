@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from condgen.cli.terminal import check_folder, progress_bar, show_json
+from condgen.cli.terminal import add_device_argument, check_device, check_folder, progress_bar, show_json
 from condgen.contracts import CondgenError
 from condgen.evaluation.options import KINDS, Options, flag
 
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a name that `condgen list` shows, or a path")
     parser.add_argument("-o", "--out", type=Path, metavar="REPORT", help="folder for report.json, report.md and sheets")
     parser.add_argument("--features", action="store_true", help="evaluate the features of a model of any kind")
+    add_device_argument(parser)
     parser.add_argument("--card", action="store_true", help="write the scores into the model's card as well")
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
     for owner, names in option_groups().items():
@@ -49,12 +50,14 @@ def run(args: argparse.Namespace) -> int:
     foreign = is_foreign(args.model)
     if foreign and args.card:
         raise CondgenError(f"{args.model} is no model of condgen, with a card to write into: leave --card out.")
-    model = args.model if foreign else find(args.model)
-    from condgen.evaluation import evaluate, markdown
+    path = args.model if foreign else find(args.model)
+    check_device(args.device)
+    from condgen.evaluation import evaluate, load, markdown
 
     distributed.join()
     try:
         with progress_bar("evaluating", quiet=distributed.rank() > 0) as progress:
+            model = load(path).to(args.device)
             report = evaluate(model, out=args.out, features=args.features, progress=progress, **options)
         if distributed.rank():
             return 0
@@ -63,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.card:
         from condgen.evaluation.report import record
 
-        record(model, report)
+        record(path, report)
     if args.json:
         show_json(report)
     else:

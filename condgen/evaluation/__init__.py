@@ -35,7 +35,7 @@ def evaluate(
     """Evaluates a model.
 
     Args:
-        model: a pipeline, or a path or name of one.
+        model: a pipeline, on the device to compute on, or a path or name of one.
         data: images to evaluate on; by default those of the training.
         out: folder for `report.json`, `report.md` and sheets of images; None writes nothing.
         features: evaluate the model's features of images instead of what it generates; for encoders this is always so.
@@ -62,7 +62,7 @@ def evaluate(
     evaluation = EVALUATIONS[REPRESENTATIONS] if features else evaluation_of(model)
     chosen = make_options(evaluation.options, {"data": str(data)} | options, model.name)
     if hasattr(chosen, "compare_with"):
-        chosen = replace(chosen, compare_with=tuple(map(load, chosen.compare_with)))
+        chosen = replace(chosen, compare_with=tuple(load(other).to(model.device) for other in chosen.compare_with))
     if getattr(chosen, "classifiers", out) is None and out is not None:
         chosen = replace(chosen, classifiers=out / "classifiers")
     found = evaluation.run(model, chosen, progress)

@@ -32,7 +32,7 @@ def wrong_before(query: Tensor, gallery: Tensor, same: Tensor) -> Tensor:
     Returns:
         0 where the nearest entry is right; M where no entry is right.
     """
-    near = query @ gallery.T
+    near, same = query @ gallery.T, same.to(query.device)
     best = near.masked_fill(~same, -torch.inf).amax(1, keepdim=True)
     return ((near >= best) & ~same).sum(1)
 
@@ -60,7 +60,7 @@ def retrieval(
     owner = order // gallery_keys.shape[1]
     wrong, right = [], []
     for rows, some in zip(query.split(ROWS), query_keys.split(ROWS)):
-        same = _sharing(some, keys, owner, len(gallery)).to(query.device)
+        same = _sharing(some, keys, owner, len(gallery))
         wrong.append(wrong_before(rows, gallery, same))
         right.append(same.sum(1))
     wrong, right = torch.cat(wrong), torch.cat(right)

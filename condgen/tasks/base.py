@@ -330,7 +330,7 @@ def _train_stage(task: Task, stage: Stage) -> None:
         if stage.validate:
             trained = trainer.snapshot()
             if not distributed.rank():
-                with torch.random.fork_rng(devices=[]):
+                with torch.random.fork_rng(devices=[]), distributed.alone():
                     stage.validate(trained, step)
     task.exported.unlink(missing_ok=True)
     trained = trainer.snapshot()

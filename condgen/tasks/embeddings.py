@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from condgen import distributed
 from condgen.contracts import Batch
@@ -50,7 +50,7 @@ class Embeddings:
             return embeds
         if not task.embeds_stream:
             return None
-        with distributed.main_process_first():
+        with distributed.main_process_first(), distributed.on_accelerator(task.clip):
             embeds = embed(
                 task.clip, task.tokenizer, task.data, task.root / "embeds",
                 lambda share, message: task.display.show(BAR, share, message),
@@ -65,19 +65,23 @@ class Embeddings:
         if self.stored is not None:
             self.stored.check(self.space, digest_of(data))
             return self.stored.image(torch.arange(len(data)))
-        return _in_chunks(lambda i: clip.embed_image(to_float(data.images[i])), len(data))
+        return _in_chunks(lambda i, device: clip.embed_image(to_float(data.images[i]).to(device)), len(data), clip)
 
     @cached_property
     def text_embed(self) -> Tensor:
         """(T, D) embeddings of the captions."""
-        clip, tokens = self.task.clip, self.task.tokens
-        return _in_chunks(lambda i: clip.embed_text(torch.from_numpy(tokens[i])), len(tokens))
+        clip, tokens = self.task.clip, torch.from_numpy(self.task.tokens)
+        return _in_chunks(lambda i, device: clip.embed_text(tokens[i].to(device)), len(tokens), clip)
 
     @cached_property
     def regression(self) -> Tensor:
         """(T, D), what the regression prior predicts for the captions."""
         prior, embeds, tokens = self.task.priors["regression"], self.text_embed, torch.from_numpy(self.task.tokens)
-        return _in_chunks(lambda i: prior.draw(embeds[i], tokens[i], [], self.normalizer), len(embeds))
+
+        def draw(i: slice, device: torch.device) -> Tensor:
+            return prior.draw(embeds[i].to(device), tokens[i].to(device), [], self.normalizer)
+
+        return _in_chunks(draw, len(embeds), prior, self.normalizer)
 
     @cached_property
     def normalizer(self) -> EmbeddingNormalizer:
@@ -126,11 +130,18 @@ class Embeddings:
         return views
 
 
-@torch.inference_mode()
-def _in_chunks(compute: Callable[[slice], Tensor], n: int, size: int = 512) -> Tensor:
-    """(n, D), computed in chunks; the processes share the work."""
+def _in_chunks(
+    compute: Callable[[slice, torch.device], Tensor], n: int, *modules: nn.Module, size: int = 512
+) -> Tensor:
+    """(n, D) on the CPU, computed in chunks; the processes share the work.
 
-    def rows(part: slice) -> Tensor:
-        return torch.cat([compute(slice(i, min(i + size, part.stop))) for i in range(part.start, part.stop, size)])
+    Args:
+        compute: rows and the device that the modules are on -> their values.
+    """
+    with distributed.on_accelerator(*modules) as device, torch.inference_mode():
 
-    return distributed.share_rows(rows, n).clone()
+        def rows(part: slice) -> Tensor:
+            chunks = [slice(i, min(i + size, part.stop)) for i in range(part.start, part.stop, size)]
+            return torch.cat([compute(chunk, device).cpu() for chunk in chunks])
+
+        return distributed.share_rows(rows, n).clone()

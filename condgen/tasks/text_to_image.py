@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -235,7 +236,8 @@ class TextToImageTask(EncoderBasedTask):
         kind, c = name.split()[1], self.config
         torch.manual_seed(c.seed)
         prior = new_prior(kind, c.prior, self.text_spec)
-        module = PRIORS[kind].training(prior, self.embeddings.normalizer)
+        normalizer = copy.deepcopy(self.embeddings.normalizer)  # training moves it to the GPU
+        module = PRIORS[kind].training(prior, normalizer)
         batches = self.embeddings.prior_batches(c.fit_prior.batch)
         return Stage(
             name,
@@ -261,13 +263,15 @@ class TextToImageTask(EncoderBasedTask):
     def _validate(self, trained: nn.Module, step: Step) -> None:
         """Writes a sample sheet; of drawn scenes, whose captions can be checked, scores too."""
         model, scores = self._model(trained.decoder), {}
-        if not self.config.data.path:
-            from condgen.evaluation.scenes import scene_eval
+        with distributed.on_accelerator(*model.modules.values()):
+            if not self.config.data.path:
+                from condgen.evaluation.scenes import scene_eval
 
-            for part in ("seen", "held_out"):
-                found, _ = scene_eval(model, part == "held_out", prompts=12, images_per_prompt=1)
-                scores |= {f"{part}/{name}": value for name, value in found.items()}
-        self.report("decoder", step, scores, sheet(model, self.prompts))
+                for part in ("seen", "held_out"):
+                    found, _ = scene_eval(model, part == "held_out", prompts=12, images_per_prompt=1)
+                    scores |= {f"{part}/{name}": value for name, value in found.items()}
+            samples = sheet(model, self.prompts)
+        self.report("decoder", step, scores, samples)
 
     # the model
 
