@@ -112,7 +112,7 @@ def test_priors_and_decoder_train_from_embeddings(shards, straight, tmp_path, mo
     assert len(embeds) == len(stream)
 
     monkeypatch.setattr("condgen.tasks.embeddings.embed", None)
-    monkeypatch.setattr("condgen.tasks.text_to_image._in_chunks", None)
+    monkeypatch.setattr("condgen.tasks.embeddings._in_chunks", None)
     given = {"embeds": str(tmp_path / "embeds")}
     train("captions", tmp_path / "run", config(shards, stage="prior", **given))
     model = train("captions", tmp_path / "run", config(shards, stage="decoder", **given))
