@@ -20,7 +20,7 @@ from condgen.files import renamed
 
 HELP = "train a recipe: encoder, priors, decoder, model"
 USAGE = "condgen train RECIPE -o RUN [--data PATH] [--size S] [--minutes M] [--config FILE.yaml] [--FIELD VALUE ...]"
-OWN = ("out", "size", "config", "print_config", "help", "help-all", "data")
+RUN_OPTIONS = ("out", "size", "config", "print_config", "help", "help-all", "data")
 
 
 def main(argv: list[str]) -> int:
@@ -33,19 +33,19 @@ def main(argv: list[str]) -> int:
     from condgen import distributed, recipes
 
     recipe = recipes.find_recipe(argv[0])
-    own, words = own_parser(argv[0]).parse_known_args(argv[1:])
-    files = [read_yaml(path) for path in own.config]
-    base = recipe.config(own.size, find_kind(files, words))
-    if own.help or own.help_all:
+    args, words = run_parser(argv[0]).parse_known_args(argv[1:])
+    files = [read_yaml(path) for path in args.config]
+    base = recipe.config(args.size, find_kind(files, words))
+    if args.help or args.help_all:
         from condgen.cli.train_help import help_text
 
-        print(help_text(argv[0], recipe, base, own.help_all))
+        print(help_text(argv[0], recipe, base, args.help_all))
         return 0
-    config = read_config(argv[0], base, own.config, words)
-    if own.out is None:
+    config = read_config(argv[0], base, args.config, words)
+    if args.out is None:
         raise CondgenError("Name the run folder: -o RUN. The same command again goes on with it.")
     try:
-        place = recipes.train(argv[0], own.out, config)
+        place = recipes.train(argv[0], args.out, config)
         if not distributed.rank():
             print(place)
     except KeyboardInterrupt as error:
@@ -63,7 +63,7 @@ def overview() -> str:
     return "\n".join([f"usage: {USAGE}", "", *recipe_lines(recipe_rows()), "", more])
 
 
-def own_parser(recipe: str) -> Parser:
+def run_parser(recipe: str) -> Parser:
     """The options that are no field of the config."""
     parser = Parser(prog=f"condgen train {recipe}", add_help=False)
     parser.add_argument("-o", "--out", type=Path)
@@ -190,7 +190,7 @@ def explain(message: str, names: Collection[str]) -> str:
         option = next((word for word in words if word.startswith("--")), words[0]).split("=")[0]
         if not option.startswith("--"):
             return f"{option!r} was not expected here."
-        return f"There is no option {option}.{suggest(option[2:], [*names, *OWN], prefix='--')}"
+        return f"There is no option {option}.{suggest(option[2:], [*names, *RUN_OPTIONS], prefix='--')}"
     if found := re.search(r'Parser key "([^"]+)":\s*Expected an? (.+)\. Got value: (.*)', message, re.S):
         kind = re.sub(r"<class '(\w+)'>|typing\.", r"\1", found[2])
         listed = " Lists are written '[1, 2]'." if "tuple" in kind else ""

@@ -30,7 +30,12 @@ def help_text(name: str, recipe: Any, base: Any, everything: bool) -> str:
     own = [("-o, --out RUN", "folder of the run, made if missing; the same command again goes on with it")]
     own += [("--data PATH", "short for --data.path")]
     own += [("--size S", sizes), ("--config FILE", "YAML with any of these options; may be given more than once")]
-    lines = [f"usage: condgen train {name} -o RUN [--data PATH] [OPTION VALUE ...]", "", recipe.help, ""]
+    lines = [
+        f"usage: condgen train {name} -o RUN [--data PATH] [OPTION VALUE ...]",
+        "",
+        textwrap.fill(recipe.help, WIDTH),
+        "",
+    ]
     lines += [_line(*pair) for pair in own]
     names = [f.name for f in dataclasses.fields(base) if dataclasses.is_dataclass(getattr(base, f.name))]
     sections = {"": base} | {

@@ -17,19 +17,37 @@ from condgen.data.streaming.stream import Stream, open_captioned
 
 
 @dataclass(frozen=True)
-class CaptionData:
+class _DataConfig:
+    """Options that all images share.
+
+    Args:
+        path: where the images are.
+        size: edge of the images in pixels; 0 keeps their size.
+        split: part to train on.
+        split_column: column that names the part; empty guesses.
+        image_column: column of the images; empty guesses.
+        resize: how images become square.
+        max_bad_fraction: largest fraction of unreadable rows that training accepts.
+    """
+
+    path: str = ""
+    size: int = limited(0, low=0)
+    split: str = "train"
+    split_column: str = ""
+    image_column: str = ""
+    resize: Literal["crop", "pad"] = "crop"
+    max_bad_fraction: float = 0.01
+
+
+@dataclass(frozen=True)
+class CaptionData(_DataConfig):
     """Captioned images.
 
     Args:
         path: folder, table or shards of images with captions; empty draws scenes, where the recipe can.
         size: edge of the images in pixels, a power of two from 16.
-        split: part to train on.
-        split_column: column that names the part; empty guesses.
-        image_column: column of the images; empty guesses.
         caption_column: column of the captions, or several with commas; empty guesses.
-        resize: how images become square.
         filter: keeps only rows with these values, e.g. `vendor=noto`.
-        max_bad_fraction: largest fraction of unreadable rows that training accepts.
         random_shift: largest random shift in pixels while the decoder trains.
         scenes: number of scenes to draw, where the data are scenes.
         negatives: wrong captions for scenes: none; seen, made of combinations that training may see; all.
@@ -38,15 +56,9 @@ class CaptionData:
         buffer: images of a stream to shuffle among; 0 takes as many as fit into 256 MB. Two such buffers are held.
     """
 
-    path: str = ""
     size: int = limited(32, low=1)
-    split: str = "train"
-    split_column: str = ""
-    image_column: str = ""
     caption_column: str = ""
-    resize: Literal["crop", "pad"] = "crop"
     filter: str = ""
-    max_bad_fraction: float = 0.01
     random_shift: int = limited(0, low=0)
     scenes: int = limited(80_000, low=1)
     negatives: Literal["none", "seen", "all"] = "seen"
@@ -75,34 +87,21 @@ READING = ("image_column", "caption_column", "split_column", "filter", "resize")
 
 
 @dataclass(frozen=True)
-class LabelData:
+class LabelData(_DataConfig):
     """Images with a class or attributes.
 
     Args:
         path: `digits`, or a folder or table of labelled images.
-        size: edge of the images in pixels; 0 keeps their size.
         image_channels: 1 or 3; 0 keeps what they have.
-        split: part to train on.
-        split_column: column that names the part; empty guesses.
-        image_column: column of the images; empty guesses.
         label_column: column of the class; empty guesses.
         attribute_columns: further columns to generate by.
-        resize: how images become square.
-        max_bad_fraction: largest fraction of unreadable rows that training accepts.
         random_shift: largest random shift in pixels.
         random_flip: mirror every second image.
     """
 
-    path: str = ""
-    size: int = limited(0, low=0)
     image_channels: int = 0
-    split: str = "train"
-    split_column: str = ""
-    image_column: str = ""
     label_column: str = ""
     attribute_columns: tuple[str, ...] = ()
-    resize: Literal["crop", "pad"] = "crop"
-    max_bad_fraction: float = 0.01
     random_shift: int = limited(0, low=0)
     random_flip: bool = False
 
@@ -117,36 +116,23 @@ class LabelData:
 
 
 @dataclass(frozen=True)
-class ImageData:
+class ImageData(_DataConfig):
     """Images of any kind; labels are only used to evaluate.
 
     Args:
         path: `digits`, `scenes`, a folder of images, or labelled or captioned ones in any form.
-        size: edge of the images in pixels; 0 keeps their size.
         image_channels: 1 or 3; 0 keeps what they have.
-        split: part to train on.
-        split_column: column that names the part; empty guesses.
-        image_column: column of the images; empty guesses.
         caption_column: column of the captions, where they tell which images there are.
         label_column: column of the class; empty guesses.
         filter: keeps only rows with these values, e.g. `vendor=noto`.
         exclude_classes: classes to leave out, with commas between them.
-        resize: how images become square.
-        max_bad_fraction: largest fraction of unreadable rows that training accepts.
     """
 
-    path: str = ""
-    size: int = limited(0, low=0)
     image_channels: int = 0
-    split: str = "train"
-    split_column: str = ""
-    image_column: str = ""
     caption_column: str = ""
     label_column: str = ""
     filter: str = ""
     exclude_classes: str = ""
-    resize: Literal["crop", "pad"] = "crop"
-    max_bad_fraction: float = 0.01
 
     def reading(self) -> dict[str, Any]:
         """How the images are read, except for the split: arguments of `open_any`."""

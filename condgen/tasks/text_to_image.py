@@ -34,7 +34,7 @@ from condgen.pipelines.base import to_pil
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.priors import PRIORS
 from condgen.priors.transformer import PriorConfig
-from condgen.tasks.base import Sheet, Stage
+from condgen.tasks.base import Scores, Sheet, Stage
 from condgen.tasks.clip import dry_run_clip, new_clip, train_tokenizer
 from condgen.tasks.dry_run import dry_run, images, token_ids
 from condgen.tasks.embeddings import BAR, Embeddings
@@ -90,8 +90,6 @@ class TextToImageTask(EncoderBasedTask):
     config_class, needs, cell = TextToImageTaskConfig, "captioned images", 128
     next_step = "Train a stage on with --stage clip, prior or decoder, or choose another folder."
 
-    # what is trained, and what is there
-
     @classmethod
     def fits(cls, config: TextToImageTaskConfig) -> dict[str, FitConfig]:
         return {"clip": config.fit_clip, "prior": config.fit_prior, "decoder": config.fit_decoder}
@@ -133,8 +131,6 @@ class TextToImageTask(EncoderBasedTask):
             return {}
         return {"stream" if isinstance(self.data, Stream) else "memory": digest_of(self.data)}
 
-    # what can be trained
-
     def check(self) -> None:
         c = self.config
         unknown = [kind for kind in c.prior.kinds if kind not in PRIORS]
@@ -143,18 +139,12 @@ class TextToImageTask(EncoderBasedTask):
             raise CondgenError(f"--prior.kinds: there is {problem}; choose from {', '.join(PRIORS)}.")
         spec = TextSpec(c.clip.embed_dim, 8, 4)
 
-        def prior() -> tuple[nn.Module, Batch]:
-            z, ids = torch.zeros(2, spec.embed_dim), torch.zeros(2, 1, dtype=torch.long)
-            batch = {"text_embed": z, "image_embed": z, "tokens": token_ids(), "text_id": ids[:, 0], "true_ids": ids}
-            kind, normalizer = c.prior.kinds[0], EmbeddingNormalizer(EmbeddingSpec(spec.embed_dim, ""))
-            return PRIORS[kind].training(new_prior(kind, c.prior, spec), normalizer), batch
-
         def decoder() -> tuple[nn.Module, Batch]:
             batch = {"image": images(c.data.size), "z": torch.zeros(2, spec.embed_dim), "tokens": token_ids()}
             return dry_run_decoder(c, CondSpec(c.data.size, **asdict(spec)), batch)
 
         clip = {} if c.encoder else {"clip": lambda: dry_run_clip(c.clip, c.data.size, c.clip_objective)}
-        dry_run(c, clip | {"prior": prior, "decoder": decoder})
+        dry_run(c, clip | {"prior": lambda: dry_run_prior(c.prior, spec), "decoder": decoder})
         if c.encoder:
             self.check_encoder()
 
@@ -168,8 +158,6 @@ class TextToImageTask(EncoderBasedTask):
                     "the run that has it (--init_from RUN), or leave --embeds out."
                 )
             _ = self.embeddings.stored  # refuses those of another encoder now, and not after hours of training
-
-    # data
 
     def open_data(self) -> CaptionedImages | Stream:
         c, d = self.config, self.config.data
@@ -203,8 +191,6 @@ class TextToImageTask(EncoderBasedTask):
         views = ShardBatches(self.data, self.tokenizer.encode, batch, seed, self.config.data.buffer, **process)
         self.open_files.callback(views.close)
         return views
-
-    # the stages
 
     def stages(self) -> Iterator[Stage]:
         for name in self.stage_names:
@@ -262,25 +248,18 @@ class TextToImageTask(EncoderBasedTask):
 
     def _validate(self, trained: nn.Module, step: Step) -> None:
         """Writes a sample sheet; of drawn scenes, whose captions can be checked, scores too."""
-        model, scores = self._model(trained.decoder), {}
+        model = self._model(trained.decoder)
         with distributed.on_accelerator(*model.modules.values()):
-            if not self.config.data.path:
-                from condgen.evaluation.scenes import scene_eval
-
-                for part in ("seen", "held_out"):
-                    found, _ = scene_eval(model, part == "held_out", prompts=12, images_per_prompt=1)
-                    scores |= {f"{part}/{name}": value for name, value in found.items()}
+            scores = {} if self.config.data.path else scene_scores(model)
             samples = sheet(model, self.prompts)
         self.report("decoder", step, scores, samples)
-
-    # the model
 
     @cached_property
     def prompts(self) -> list[str]:
         """Captions of the sample sheets: the recipe's examples, then some of the training data."""
         data = self.data
-        own = data.texts[:64] if isinstance(data, Stream) else [data.texts[i] for i in data.captions[:64, 0]]
-        return list(dict.fromkeys([*self.recipe.examples, *own]))[:24]
+        captions = data.texts[:64] if isinstance(data, Stream) else [data.texts[i] for i in data.captions[:64, 0]]
+        return list(dict.fromkeys([*self.recipe.examples, *captions]))[:24]
 
     def _model(self, decoder: nn.Module) -> TextToImage:
         c = self.config
@@ -300,6 +279,25 @@ class TextToImageTask(EncoderBasedTask):
         images, labels = sheet(TextToImage.load(folder, encoder=self.given), self.prompts)
         write_bytes(folder / "sheet.png", png_bytes(grid(images, labels, columns=8, cell=self.cell)))
         return f"Try it: condgen generate {self.prompts[0]!r} --model {folder}"
+
+
+def scene_scores(model: TextToImage) -> Scores:
+    """Scores on captions of scenes, of combinations that training has seen and of held-out ones."""
+    from condgen.evaluation.scenes import scene_eval
+
+    scores: Scores = {}
+    for part in ("seen", "held_out"):
+        found, _ = scene_eval(model, part == "held_out", prompts=12, images_per_prompt=1)
+        scores |= {f"{part}/{name}": value for name, value in found.items()}
+    return scores
+
+
+def dry_run_prior(config: PriorsConfig, spec: TextSpec) -> tuple[nn.Module, Batch]:
+    """A training and its batch for `dry_run`."""
+    z, ids = torch.zeros(2, spec.embed_dim), torch.zeros(2, 1, dtype=torch.long)
+    batch = {"text_embed": z, "image_embed": z, "tokens": token_ids(), "text_id": ids[:, 0], "true_ids": ids}
+    kind, normalizer = config.kinds[0], EmbeddingNormalizer(EmbeddingSpec(spec.embed_dim, ""))
+    return PRIORS[kind].training(new_prior(kind, config, spec), normalizer), batch
 
 
 def new_prior(kind: str, config: PriorsConfig, spec: TextSpec) -> nn.Module:

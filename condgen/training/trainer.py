@@ -312,17 +312,17 @@ class Trainer:
             self.ema.load_state_dict(tensors["ema"])
         for turn, some in self.optimisers.items():
             for optimiser, state_of in zip(some, optimisers[turn], strict=True):
-                optimiser.load_state_dict(self._parts(optimiser, state_of))
+                optimiser.load_state_dict(_sharded_state(optimiser, state_of))
         for name in COUNTERS:
             setattr(self, name, state.get(name, 0))  # a checkpoint older than a counter lacks it
         return damaged
 
-    @staticmethod
-    def _parts(optimiser: torch.optim.Optimizer, state: dict) -> dict:
-        """The state of an optimiser with its tensors sharded like the parameters; step counts stay whole."""
-        owned = [p for group in optimiser.param_groups for p in group["params"]]
-        split = {
-            i: {k: v if k == "step" else fsdp.like(v, owned[i]) for k, v in values.items()}
-            for i, values in state["state"].items()
-        }
-        return state | {"state": split}
+
+def _sharded_state(optimiser: torch.optim.Optimizer, state: dict) -> dict:
+    """The state of an optimiser with its tensors sharded like the parameters; step counts stay whole."""
+    owned = [p for group in optimiser.param_groups for p in group["params"]]
+    split = {
+        i: {k: v if k == "step" else fsdp.like(v, owned[i]) for k, v in values.items()}
+        for i, values in state["state"].items()
+    }
+    return state | {"state": split}
