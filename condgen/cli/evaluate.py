@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     distributed.join()
     try:
         with progress_bar("evaluating", quiet=distributed.rank() > 0) as progress:
-            model = load(path).to(args.device)
+            model = path if args.device == "cpu" else load(path).to(args.device)
             report = evaluate(model, out=args.out, features=args.features, progress=progress, **options)
         if distributed.rank():
             return 0

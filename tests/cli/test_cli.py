@@ -544,6 +544,8 @@ def test_evaluate_hands_its_options_on(condgen, monkeypatch, tiny_folder):
     }  # fmt: skip
     assert calls == [(tiny_folder, chosen)]
     assert "| test | 0.500 |" in condgen("evaluate", "tiny")[1]
+    code, _, err = condgen("evaluate", "tiny", "--device", "abacus")
+    assert code == 2 and "'abacus'" in err and len(calls) == 2
 
 
 def test_old_names_of_evaluate_and_benchmark_warn_and_work(condgen, monkeypatch, tiny_folder):

@@ -200,3 +200,11 @@ def test_alone_everything_is_as_it_was():
     )
     assert torch.equal(distributed.share_rows(lambda own: torch.arange(7)[own], 7), torch.arange(7))
     assert (distributed.rank(), distributed.world()) == (0, 1)
+
+
+def test_modules_are_on_the_accelerator_within_the_block_alone():
+    module = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError), distributed.on_accelerator(module) as device:
+        assert device.type == ("cuda" if torch.cuda.is_available() else "cpu") == module.weight.device.type
+        raise ValueError
+    assert module.weight.device.type == "cpu"
