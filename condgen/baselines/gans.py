@@ -254,7 +254,7 @@ class GanCritic(nn.Module):
 
 @dataclass(frozen=True)
 class GanObjective(AdversarialObjective):
-    """How an unconditional GAN is trained; `CLASSIC` is the training of 2014.
+    """How an unconditional GAN is trained.
 
     Args:
         loss, gamma, penalised, augment, augment_over: see `nn.adversarial.AdversarialObjective`.
@@ -264,10 +264,6 @@ class GanObjective(AdversarialObjective):
 
     category: float = limited(1.0, low=0)
     continuous: float = limited(0.1, low=0)
-
-
-CLASSIC = GanObjective(loss="ns", gamma=0.0, augment=0.0)
-"""The non-saturating loss without penalties and augmentation."""
 
 
 class GanTraining(AdversarialTraining):

@@ -86,7 +86,7 @@ def truncated(normal: Tensor, bound: float) -> Tensor:
 
 @dataclass(frozen=True)
 class CganObjective(AdversarialObjective):
-    """How a conditional GAN is trained; `CLASSIC` is the training of 2014.
+    """How a conditional GAN is trained.
 
     Args:
         loss, gamma, penalised, augment, augment_over: see `nn.adversarial.AdversarialObjective`.
@@ -97,10 +97,6 @@ class CganObjective(AdversarialObjective):
     """
 
     mismatched: float = limited(0.0, low=0)
-
-
-CLASSIC = CganObjective(loss="ns", gamma=0.0, augment=0.0)
-"""The non-saturating loss without penalties and augmentation."""
 
 
 class CganTraining(AdversarialTraining):

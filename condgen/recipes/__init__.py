@@ -2,6 +2,8 @@
 
 train("scenes32", "runs/scenes")                         # the model of the package
 train("captions", "runs/mine", RECIPES["captions"].config("small", data="my/folder"))
+
+Importing this package imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -13,21 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condgen.contracts import CondgenError
-from condgen.files.weights import fingerprint
 from condgen.recipes.autoencoders import AUTOENCODERS
 from condgen.recipes.encoders import ENCODERS
 from condgen.recipes.gans import GANS
 from condgen.recipes.generators import GENERATORS
-from condgen.recipes.table import Recipe
+from condgen.recipes.table import LABELS, WORDS, Recipe
+from condgen.recipes.table import TRANSLATION as TRANSLATORS
 from condgen.recipes.translation import TRANSLATION
-from condgen.tasks import base
-from condgen.tasks.autoencoder import AutoencoderTask
-from condgen.tasks.class_to_image import ClassToImageTask
-from condgen.tasks.clip import ClipTask
-from condgen.tasks.gan import GanTask
-from condgen.tasks.selfsup import SelfsupTask
-from condgen.tasks.text_to_image import TextToImageTask
-from condgen.tasks.translation import TranslationTask
 
 if TYPE_CHECKING:
     from condgen.contracts import Encoder
@@ -35,13 +29,6 @@ if TYPE_CHECKING:
     from condgen.pipelines.class_to_image import ClassToImage
 
 RECIPES: dict[str, Recipe] = GENERATORS | ENCODERS | AUTOENCODERS | GANS | TRANSLATION
-TASKS: dict[type, type[base.Task]] = {
-    task.config_class: task
-    for task in (
-        TextToImageTask, ClassToImageTask, ClipTask, SelfsupTask, AutoencoderTask, GanTask, TranslationTask,
-    )
-}  # fmt: skip
-"""Class of a config -> the task that trains it."""
 
 
 def find_recipe(name: str) -> Recipe:
@@ -73,29 +60,36 @@ def train(
     Raises:
         CondgenError: unknown recipe, no data, unusable data, or a folder of another run.
     """
+    from condgen.files.weights import fingerprint
+    from condgen.tasks import base
+
     chosen = find_recipe(recipe)
-    config = config or chosen.config()
-    task = TASKS[type(config)]
+    task, config = chosen.task(), config or chosen.config()
+    if not isinstance(config, task.config_class):
+        raise CondgenError(
+            f"The recipe {recipe} takes a {task.config_class.__name__}, got a {type(config).__name__}. "
+            f"RECIPES[{recipe!r}].config() makes one."
+        )
     extra: dict[str, Any] = {}
     if encoder:
-        if task is not TextToImageTask:
+        if chosen.family != WORDS:
             raise CondgenError(f"The recipe {recipe} trains no prior and no decoder on an encoder: leave it out.")
         config, extra = replace(config, encoder=f"given, of space {fingerprint(encoder[0])}"), {"given": encoder}
     if measure:
-        if task is not ClassToImageTask:
+        if chosen.family != LABELS:
             raise CondgenError(f"The recipe {recipe} generates no labels that could be measured: leave it out.")
         extra = {"measure": measure}
-    _check_data(recipe, chosen, config)
+    _check_data(recipe, chosen, config, task.needs)
     return base.train(task(recipe, chosen, Path(out), config, **extra))
 
 
-def _check_data(name: str, recipe: Recipe, config: Any) -> None:
-    task, path, is_text = TASKS[type(config)], config.data.path, isinstance(config, TextToImageTask.config_class)
+def _check_data(name: str, recipe: Recipe, config: Any, needs: str) -> None:
+    path, is_text = config.data.path, recipe.family == WORDS
     if is_text and path and not recipe.needs_data:
         raise CondgenError(f"The recipe {name} draws its own data. For {path} use the recipe captions.")
     stored = is_text and config.embeds and config.stage == "prior"
-    drawn = not recipe.needs_data and (is_text or task is TranslationTask)
+    drawn = not recipe.needs_data and recipe.family in (WORDS, TRANSLATORS)
     if not (path or stored or drawn):
-        raise CondgenError(f"The recipe {name} needs {task.needs}: give their folder, table or shards with --data.")
+        raise CondgenError(f"The recipe {name} needs {needs}: give their folder, table or shards with --data.")
     if is_text and (config.data.size < 16 or config.data.size & (config.data.size - 1)):
         raise CondgenError(f"data.size must be a power of two from 16, got {config.data.size}.")

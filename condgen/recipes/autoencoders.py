@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from condgen.baselines.autoencoders import AutoencoderConfig, AutoencoderObjective
-from condgen.data.configs import ImageData
-from condgen.recipes.table import SPACES, Recipe
-from condgen.tasks.autoencoder import AutoencoderTaskConfig
-from condgen.training.trainer import FitConfig
+from condgen.recipes.table import SPACES, Options, Recipe
 
-FIT = FitConfig(total_images=1_000_000, batch=128, lr=3e-3, weight_decay=0.0, decay_start=0.0, schedule="cosine")
-FIT_MLP = replace(FIT, optimiser="adamw", lr=1e-3, beta_2=0.999)
+if TYPE_CHECKING:
+    from condgen.tasks.autoencoder import AutoencoderTask
+
+FIT = {"total_images": 1_000_000, "batch": 128, "lr": 3e-3, "weight_decay": 0.0, "decay_start": 0.0}
+FIT |= {"schedule": "cosine"}
+FIT_MLP = FIT | {"optimiser": "adamw", "lr": 1e-3, "beta_2": 0.999}
 """Of layers that are fully connected: on their large matrices a step of Muon costs more than twenty of AdamW."""
 KINDS = {
     "linear": "a linear autoencoder, equivalent to PCA",
@@ -37,43 +37,56 @@ CHANNELS = {"digits": (16,), "cifar10": (64, 128, 128)}
 LATENTS = {"digits": 8, "cifar10": 128, "scenes": 16}
 
 
-def _of_kind(collection: str, kind: str) -> AutoencoderTaskConfig:
+def autoencoder_task() -> type[AutoencoderTask]:
+    from condgen.tasks.autoencoder import AutoencoderTask
+
+    return AutoencoderTask
+
+
+def _of_kind(collection: str, kind: str) -> Options:
     """A kind of autoencoder for a collection."""
     body = {"linear": "linear", "ae": "mlp", "vae": "mlp"}.get(kind, "conv")
     beta = kind == "beta-vae"
-    shape = AutoencoderConfig(
-        body=body,
-        latent=10 if beta else LATENTS.get(collection, 32),
-        channels=CHANNELS.get(collection, (16, 32)),
-        variational=kind.endswith("vae"),
-        sigma="fixed" if beta else "optimal",
-    )
-    noise = AutoencoderObjective(noise="gaussian", strength=0.5) if kind == "dae" else AutoencoderObjective()
-    fit = {"linear": replace(FIT, lr=5e-2, batch=256), "mlp": FIT_MLP, "conv": FIT}[body]
-    return AutoencoderTaskConfig(
-        data=ImageData(OWN.get(collection, ""), image_channels=3 if collection == "cifar10" else 0),
-        autoencoder=shape,
-        objective=AutoencoderObjective(beta=4.0) if beta else noise,
-        fit=fit,
-    )
+    shape = {
+        "body": body,
+        "latent": 10 if beta else LATENTS.get(collection, 32),
+        "channels": CHANNELS.get(collection, (16, 32)),
+        "variational": kind.endswith("vae"),
+        "sigma": "fixed" if beta else "optimal",
+    }
+    return {
+        "data": {"path": OWN.get(collection, ""), "image_channels": 3 if collection == "cifar10" else 0},
+        "autoencoder": shape,
+        "objective": {"dae": {"noise": "gaussian", "strength": 0.5}, "beta-vae": {"beta": 4.0}}.get(kind, {}),
+        "fit": {"linear": FIT | {"lr": 5e-2, "batch": 256}, "mlp": FIT_MLP, "conv": FIT}[body],
+    }
 
 
-def _binary() -> AutoencoderTaskConfig:
-    """The VAE of binary pixels, whose likelihood is reported in nats."""
-    shape = AutoencoderConfig(
-        body="mlp", latent=40, hidden=(512, 512), variational=True, likelihood="bernoulli", binary=True
-    )
-    return AutoencoderTaskConfig(autoencoder=shape, fit=replace(FIT_MLP, total_images=12_000_000))
-
+BINARY: Options = {
+    "autoencoder": {
+        "body": "mlp", "latent": 40, "hidden": (512, 512), "variational": True, "likelihood": "bernoulli",
+        "binary": True,
+    },
+    "fit": FIT_MLP | {"total_images": 12_000_000},
+}  # fmt: skip
+"""The VAE of binary pixels, whose likelihood is reported in nats."""
 
 AUTOENCODERS: dict[str, Recipe] = {
     f"{collection}-{kind}": Recipe(
-        SPACES, f"{what}, by {name}", _of_kind(collection, kind), needs_data=collection not in OWN
+        SPACES,
+        f"{what}, by {name}",
+        autoencoder_task,
+        _of_kind(collection, kind),
+        needs_data=collection not in OWN,
     )
     for collection, what in COLLECTIONS.items()
     for kind, name in KINDS.items()
 } | {
     "mnist-binary-vae": Recipe(
-        SPACES, "binarized MNIST, by a VAE with Bernoulli likelihood; --data is its folder", _binary(), needs_data=True
+        SPACES,
+        "binarized MNIST, by a VAE with Bernoulli likelihood; --data is its folder",
+        autoencoder_task,
+        BINARY,
+        needs_data=True,
     )
 }

@@ -1,16 +1,24 @@
-"""What a recipe is."""
+"""What a recipe is. Nothing heavy is imported before a config or the task is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from condgen.contracts import CondgenError
+
+if TYPE_CHECKING:
+    from condgen.tasks.base import Task
 
 WORDS, LABELS, ENCODERS = "text to image (unCLIP, as in DALL-E 2)", "class to image", "encoders"
 SPACES, TRANSLATION = "unconditional (autoencoders, GANs)", "image to image (pix2pix, CycleGAN)"
 """Families of recipes."""
+Options = dict[str, Any]
+"""Fields of a config that differ from its defaults; those of a section are a dict, as in YAML."""
+CLASSIC_GAN: Options = {"loss": "ns", "gamma": 0.0, "augment": 0.0}
+"""The objective of GANs in their first papers: the non-saturating loss without penalties and augmentation."""
 
 
 @dataclass(frozen=True)
@@ -20,23 +28,30 @@ class Recipe:
     Args:
         family: one of the families above.
         help: one line for people.
-        base: its config, that of a task.
-        sizes: changes of the config by the name of a size.
+        task: imports the task that trains it.
+        options: its options.
+        sizes: name of a size -> options that differ from those of the recipe.
         needs_data: whether the user must give the data.
         examples: prompts that suit what it learns.
-        kinds: kind of the decoder -> fields in which the recipe differs from the defaults of the kind.
+        kinds: kind of the decoder -> options in which the recipe differs from the defaults of the kind.
     """
 
     family: str
     help: str
-    base: Any
-    sizes: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
+    task: Callable[[], type[Task]]
+    options: Options = field(default_factory=dict)
+    sizes: dict[str, Options] = field(default_factory=dict)
     needs_data: bool = False
     examples: tuple[str, ...] = ()
-    kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    kinds: dict[str, Options] = field(default_factory=dict)
+
+    @cached_property
+    def base(self) -> Any:
+        """The config without changes."""
+        return changed(self.task().config_class(), self.options)
 
     def config(self, size: str | None = None, kind: str | None = None, **changes: Any) -> Any:
-        """The config of this recipe.
+        """The config of this recipe, that of its task.
 
         Args:
             size: one of its sizes.
@@ -51,9 +66,18 @@ class Recipe:
             if size not in self.sizes:
                 sizes = f"it has {', '.join(self.sizes)}" if self.sizes else "it has one size"
                 raise CondgenError(f"This recipe has no size {size!r}; {sizes}.")
-            config = self.sizes[size](config)
+            config = changed(config, self.sizes[size])
         if kind is not None and kind != getattr(config, "kind", None):
-            config = config.with_kind(kind, **self.kinds.get(kind, {}))
+            config = changed(config.with_kind(kind), self.kinds.get(kind, {}))
         if isinstance(path := changes.get("data"), str):
             changes["data"] = replace(config.data, path=path)
         return replace(config, **changes)
+
+
+def changed(config: Any, options: Options) -> Any:
+    """A config of a task, or a section of one, with other options. Another `kind` of a task sets its defaults first."""
+    if hasattr(config, "with_kind") and "kind" in options:
+        config = config.with_kind(options["kind"])
+    return replace(
+        config, **{k: changed(getattr(config, k), v) if isinstance(v, dict) else v for k, v in options.items()}
+    )

@@ -178,7 +178,7 @@ class Task:
     def fit(self, stage: str) -> FitConfig:
         """The training options of a stage within the run's `minutes` and `total_images`."""
         kind, c = stage.split()[0], self.config
-        usual = [self.recipe.base, *(size(self.recipe.base) for size in self.recipe.sizes.values())]
+        usual = [self.recipe.base, *map(self.recipe.config, self.recipe.sizes)]
         default = {self.fits(config)[kind].total_images for config in usual}
         return bounded(self.fits(c)[kind], c.minutes * self.share(stage), c.total_images, default)
 

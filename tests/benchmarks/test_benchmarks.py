@@ -27,9 +27,9 @@ def test_every_kind_has_a_recipe_for_every_dataset(dataset, tmp_path):
 def test_a_section_is_written_with_numbers_and_pictures_and_a_second_call_trains_nothing(tmp_path, monkeypatch):
     for kind in ("linear", "ae", "conv-ae"):
         recipe = RECIPES[f"digits-{kind}"]
-        shape = replace(recipe.base.autoencoder, hidden=(16,), channels=(8,), latent=4)
-        base = replace(recipe.base, autoencoder=shape, total_images=512, components=0, eval_count=1)
-        monkeypatch.setitem(RECIPES, f"digits-{kind}", replace(recipe, base=base))
+        shape = recipe.options["autoencoder"] | {"hidden": (16,), "channels": (8,), "latent": 4}
+        options = {"autoencoder": shape, "total_images": 512, "components": 0, "eval_count": 1}
+        monkeypatch.setitem(RECIPES, f"digits-{kind}", replace(recipe, options=recipe.options | options))
     words = ["benchmark", "-o", str(tmp_path / "docs"), "--runs", str(tmp_path / "runs"), "--sections", "autoencoders"]
     assert main([*words, "--minutes", "1"]) == 0
     page = (tmp_path / "docs" / "baselines.md").read_text()

@@ -50,7 +50,8 @@ print("\\n" + " ".join({{name.split(".")[0] for name in sys.modules}}))
 
 
 def test_help_imports_nothing_heavy(tmp_path):
-    assert not imported(["--help"], tmp_path) & HEAVY
+    for argv in (["--help"], ["list"], ["train", "--help"]):
+        assert not imported(argv, tmp_path) & HEAVY
 
 
 def test_refusals_come_before_torch(tmp_path):
