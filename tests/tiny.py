@@ -15,12 +15,11 @@ from condgen.decoders import DECODERS
 from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingSpec
 from condgen.nn.specs import CondSpec, EncoderSpec, TextSpec, TranslationSpec
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.text_to_image import TextToImage, space_of
 from condgen.priors import PRIORS
-from condgen.priors.transformer import PriorConfig
+from condgen.priors.transformer import EmbeddingNormalizer, EmbeddingSpec, PriorConfig
 
 CLOTHES = Attribute("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))
 LACES = Attribute("laces", ("no", "yes"))

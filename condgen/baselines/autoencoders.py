@@ -16,9 +16,8 @@ from condgen import distributed
 from condgen.contracts import Batch, limited
 from condgen.kinds import Kind
 from condgen.losses import bernoulli_nll, gaussian_nll, kl_normal
-from condgen.nn.conditioning import MAX_DEPTH
+from condgen.nn.conditioning import MAX_DEPTH, bottom_edge
 from condgen.nn.layers import ResBlock
-from condgen.nn.layout_map import bottom_edge
 from condgen.nn.specs import ImageSpec
 
 

@@ -1,11 +1,18 @@
-"""How images and their labels are read: one set of names for functions, recipes, command line and model indices."""
+"""Options of data: which images, how they and their labels are read; one set of names for functions, recipes, command
+line and model indices."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, limited
+
+if TYPE_CHECKING:
+    from condgen.data.datasets.captions import CaptionedImages
+    from condgen.data.datasets.labels import LabelledImages
+    from condgen.data.datasets.pairs import Unpaired
+    from condgen.data.streaming.stream import Stream
 
 Resize = Literal["crop", "pad"]
 RGB = tuple[int, int, int]
@@ -97,3 +104,188 @@ FIELDS = tuple(field.name for field in fields(ReadOptions))
 COLUMNS = ("image_column", "caption_column", "label_column", "attribute_columns", "split_column")
 SELECTING = (*COLUMNS, "filter", "class_names")
 DEFAULTS = ReadOptions()
+
+
+@dataclass(frozen=True)
+class _DataConfig:
+    """Options that all images share.
+
+    Args:
+        path: where the images are.
+        size: edge of the images in pixels; 0 keeps their size.
+        split: part to train on.
+        split_column: column that names the part; empty guesses.
+        image_column: column of the images; empty guesses.
+        resize: how images become square.
+        max_bad_fraction: largest fraction of unreadable rows that training accepts.
+    """
+
+    path: str = ""
+    size: int = limited(0, low=0)
+    split: str = "train"
+    split_column: str = ""
+    image_column: str = ""
+    resize: Literal["crop", "pad"] = "crop"
+    max_bad_fraction: float = 0.01
+
+
+@dataclass(frozen=True)
+class CaptionData(_DataConfig):
+    """Captioned images.
+
+    Args:
+        path: folder, table or shards of images with captions; empty draws scenes, where the recipe can.
+        size: edge of the images in pixels, a power of two from 16.
+        caption_column: column of the captions, or several with commas; empty guesses.
+        filter: keeps only rows with these values, e.g. `vendor=noto`.
+        random_shift: largest random shift in pixels while the decoder trains.
+        scenes: number of scenes to draw, where the data are scenes.
+        negatives: wrong captions for scenes: none; seen, made of combinations that training may see; all.
+        stream: read shards (.tar, .parquet) during training instead of loading all images into memory: auto does so
+            where the images would take more than 2 GB.
+        buffer: images of a stream to shuffle among; 0 takes as many as fit into 256 MB. Two such buffers are held.
+    """
+
+    size: int = limited(32, low=1)
+    caption_column: str = ""
+    filter: str = ""
+    random_shift: int = limited(0, low=0)
+    scenes: int = limited(80_000, low=1)
+    negatives: Literal["none", "seen", "all"] = "seen"
+    stream: Literal["auto", "always", "never"] = "auto"
+    buffer: int = limited(0, low=0)
+
+    def options(self, **changes: Any) -> ReadOptions:
+        """How the images are read."""
+        return ReadOptions(**self.reading() | changes, max_bad_fraction=self.max_bad_fraction)
+
+    def reading(self) -> dict[str, str]:
+        """How the images are read, except for the split; a model stores it for later evaluation."""
+        return {name: getattr(self, name) for name in READING}
+
+    def open(self, split: str = "", shards: bool = False) -> CaptionedImages | Stream:
+        """The captioned images of a split, by default the one to train on; `shards` streams those of any size.
+
+        Raises:
+            CondgenError: no or unusable data.
+        """
+        from condgen.data.streaming.stream import open_captioned
+
+        stream = "shards" if shards and self.stream == "auto" else self.stream
+        return open_captioned(self.path, self.size, self.options(), stream=stream, split=split or self.split)
+
+
+READING = ("image_column", "caption_column", "split_column", "filter", "resize")
+
+
+@dataclass(frozen=True)
+class LabelData(_DataConfig):
+    """Images with a class or attributes.
+
+    Args:
+        path: `digits`, or a folder or table of labelled images.
+        image_channels: 1 or 3; 0 keeps what they have.
+        label_column: column of the class; empty guesses.
+        attribute_columns: further columns to generate by.
+        random_shift: largest random shift in pixels.
+        random_flip: mirror every second image.
+    """
+
+    image_channels: int = 0
+    label_column: str = ""
+    attribute_columns: tuple[str, ...] = ()
+    random_shift: int = limited(0, low=0)
+    random_flip: bool = False
+
+    def reading(self) -> dict[str, Any]:
+        """How the images are read, except for the split: arguments of `open_labelled`."""
+        out = _without(self, "path", "split", "random_shift", "random_flip")
+        return out | {"attribute_columns": list(self.attribute_columns)}
+
+    def open(self) -> LabelledImages:
+        """The images to train on; CondgenError for no or unusable data."""
+        from condgen.data.sources.labels import open_labelled
+
+        return open_labelled(self.path, split=self.split, **self.reading())
+
+
+@dataclass(frozen=True)
+class ImageData(_DataConfig):
+    """Images of any kind; labels are only used to evaluate.
+
+    Args:
+        path: `digits`, `scenes`, a folder of images, or labelled or captioned ones in any form.
+        image_channels: 1 or 3; 0 keeps what they have.
+        caption_column: column of the captions, where they tell which images there are.
+        label_column: column of the class; empty guesses.
+        filter: keeps only rows with these values, e.g. `vendor=noto`.
+        exclude_classes: classes to leave out, with commas between them.
+    """
+
+    image_channels: int = 0
+    caption_column: str = ""
+    label_column: str = ""
+    filter: str = ""
+    exclude_classes: str = ""
+
+    def reading(self) -> dict[str, Any]:
+        """How the images are read, except for the split: arguments of `open_any`."""
+        return _without(self, "path", "split")
+
+    def open(self) -> LabelledImages:
+        """The images to train on; CondgenError for no or unusable data."""
+        from condgen.data.sources.open_images import open_any
+
+        return open_any(self.path, split=self.split, **self.reading())
+
+
+@dataclass(frozen=True)
+class SidesData:
+    """Images of two kinds.
+
+    Args:
+        path: a folder with a/ and b/, images side by side, or the folder of the tables; empty where they are drawn.
+        origin: files; edges or grey of any images; scenes by day and by night; squares and circles.
+        size: edge of the images in pixels.
+        num_samples: how many images of each side to draw, where they are drawn.
+        a: folder or table of the first side below the path; empty looks for a, trainA or images side by side.
+        b: the same for the second side.
+        filter_a: keeps only these rows of the first table, e.g. `vendor=noto`.
+        filter_b: keeps only these rows of the second table.
+        match: column of the tables that tells which rows are partners.
+        names: names of the two sides, for `condgen translate --to NAME`.
+        split: part to train on.
+        resize: how images become square.
+        random_shift: largest random shift in pixels.
+        random_flip: mirror every second image.
+    """
+
+    path: str = ""
+    origin: Literal["files", "edges", "grey", "night", "shapes"] = "files"
+    size: int = limited(64, low=1)
+    num_samples: int = limited(10_000, low=1)
+    a: str = ""
+    b: str = ""
+    filter_a: str = ""
+    filter_b: str = ""
+    match: str = ""
+    names: tuple[str, ...] = ()
+    split: str = "train"
+    resize: Literal["crop", "pad"] = "crop"
+    random_shift: int = limited(2, low=0)
+    random_flip: bool = True
+
+    def reading(self) -> dict[str, Any]:
+        """How the images are read or drawn, except for the split: arguments of `open_sides`."""
+        out = _without(self, "path", "split", "num_samples", "random_shift", "random_flip")
+        return out | {"names": list(self.names)}
+
+    def open(self, paired: bool, seed: int) -> Unpaired:
+        """The images to train on; CondgenError for no or unusable data."""
+        from condgen.data.sources.sides import open_sides
+
+        return open_sides(self.path, paired, self.split, seed, self.num_samples, **self.reading())
+
+
+def _without(config: Any, *names: str) -> dict[str, Any]:
+    return {name: value for name, value in asdict(config).items() if name not in names}

@@ -17,11 +17,10 @@ from condgen.contracts import Batch, SamplingOption, check_options, limited
 from condgen.decoders import DecoderKind
 from condgen.diffusion.samplers import noise
 from condgen.losses import gaussian_nll
-from condgen.nn.conditioning import MAX_DEPTH, CondEncoderConfig, build_cond_encoder
+from condgen.nn.conditioning import MAX_DEPTH, CondEncoderConfig, bottom_edge, build_cond_encoder
 from condgen.nn.flow import Flow
 from condgen.nn.generator import Generator
 from condgen.nn.layers import ResBlock
-from condgen.nn.layout_map import bottom_edge
 from condgen.nn.specs import CondSpec
 
 if TYPE_CHECKING:

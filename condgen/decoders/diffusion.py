@@ -12,11 +12,9 @@ from torch import Tensor, nn
 
 from condgen.contracts import Batch, SamplingOption, check_options, limited
 from condgen.decoders import DecoderKind
-from condgen.diffusion.guidance import Autoguided, Guided
 from condgen.diffusion.objectives import OBJECTIVES, Denoiser, denoising_loss
-from condgen.diffusion.samplers import sample
-from condgen.nn.conditioning import MAX_DEPTH, CondEncoderConfig, build_cond_encoder, null_cond
-from condgen.nn.layout_map import LAYOUT
+from condgen.diffusion.samplers import Autoguided, Guided, sample
+from condgen.nn.conditioning import LAYOUT, MAX_DEPTH, CondEncoderConfig, build_cond_encoder, null_cond
 from condgen.nn.specs import CondSpec
 from condgen.nn.unet import UNet, UNetConfig
 

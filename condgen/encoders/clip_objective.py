@@ -17,8 +17,7 @@ from condgen.encoders.backbones import PatchTransformer
 from condgen.encoders.clip import CLIP, MAX_SCALE
 from condgen.encoders.tokenizer import PAD
 from condgen.losses import info_nce, info_nce_floor, siglip, siglip_floor
-from condgen.nn.grad_cache import in_chunks
-from condgen.nn.layers import Block
+from condgen.nn.layers import Block, in_chunks
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class ClipObjective:
         negatives: hard negative captions for every image; 0 is off.
         caption: weight of predicting the caption from the image embedding; 0 is off.
         chunk: images or captions in one forward pass, in every process; 0 is all. Chunks save memory and do not change
-            loss and gradients, see `nn.grad_cache`.
+            loss and gradients, see `nn.layers.in_chunks`.
 
     References:
         Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup (Gao et al., 2021), for chunks

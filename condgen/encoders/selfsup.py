@@ -26,7 +26,7 @@ from condgen import distributed
 from condgen.contracts import Batch, CondgenError, limited
 from condgen.encoders.backbones import Backbone
 from condgen.losses import instance_nce, instance_softmax, log_partition, nt_xent, queue_nce, spread
-from condgen.nn.grad_cache import in_chunks
+from condgen.nn.layers import in_chunks
 
 ROWS = 512
 """Images in one forward pass, where no gradient is needed."""

@@ -19,6 +19,8 @@ condition of any kind into
     vector  (B, width)
     tokens  (B, K, width)
     seen    (B, K)  bool, False for padding
+
+which decoders read directly and as a coarse map of what goes where, see `Layout`.
 """
 
 from __future__ import annotations
@@ -170,3 +172,44 @@ class ImageTextEncoder(ImageEmbedEncoder):
             "tokens": torch.cat([image["tokens"], words], 1),
             "seen": torch.cat([image["seen"], seen], 1),
         }
+
+
+LAYOUT = 32
+"""Channels of the layout map."""
+
+
+def bottom_edge(size: int, levels: int) -> int:
+    """Edge of the lowest level; `ValueError` where images of this size cannot be halved so often."""
+    if size % 2**levels:
+        raise ValueError(f"images of {size} pixels cannot be halved {levels} times")
+    return size // 2**levels
+
+
+class Layout(nn.Module):
+    """Encoded condition -> layout map, by a transformer over the places of the map.
+
+    Every place attends to the tokens of the condition and to the other places.
+
+    Args:
+        width: of the condition tokens.
+        edge: of the map.
+        hidden: width of the transformer.
+        depth: its blocks.
+        heads: of every attention.
+    """
+
+    def __init__(self, width: int, edge: int, hidden: int = 64, depth: int = 3, heads: int = 4):
+        super().__init__()
+        self.edge = edge
+        self.where = nn.Parameter(torch.randn(1, edge**2, hidden) * 0.5)
+        self.blocks = nn.ModuleList(Block(hidden, heads, context_width=width) for _ in range(depth))
+        self.out = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, LAYOUT))
+
+    def forward(self, cond: Batch) -> Tensor:
+        """-> (B, LAYOUT, edge, edge)"""
+        places = torch.ones(len(cond["seen"]), self.edge**2, dtype=torch.bool, device=cond["seen"].device)
+        mask = torch.cat([places, cond["seen"]], 1)
+        h = self.where.expand(len(places), -1, -1)
+        for block in self.blocks:
+            h = block(h, mask, cond["tokens"])
+        return self.out(h).transpose(1, 2).unflatten(2, (self.edge, self.edge))

@@ -1,12 +1,14 @@
-"""Attention, transformer blocks, residual convolutions, timestep embeddings."""
+"""Attention, transformer blocks, residual convolutions, timestep embeddings; computing in chunks."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Attention(nn.Module):
@@ -102,3 +104,20 @@ def timestep_embedding(t: Tensor, width: int) -> Tensor:
     frequencies = torch.exp(torch.linspace(0, math.log(1000.0), width // 2, device=t.device))
     angles = t.float()[:, None] * frequencies[None]
     return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+def in_chunks(compute: Callable[..., Tensor], size: int, *rows: Tensor) -> Tensor:
+    """`compute` of `size` rows at a time, concatenated; 0 takes all at once.
+
+    Where gradients are needed, a chunk is computed without storing activations, and once more, with the same random
+    numbers, in the backward pass.
+
+    References:
+        Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup (Gao et al., 2021)
+    """
+    if not size or len(rows[0]) <= size:
+        return compute(*rows)
+    parts = zip(*(x.split(size) for x in rows))
+    if not torch.is_grad_enabled():
+        return torch.cat([compute(*part) for part in parts])
+    return torch.cat([checkpoint(compute, *part, use_reentrant=False) for part in parts])

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.contracts import Batch
+from condgen.nn.conditioning import LAYOUT, Layout, bottom_edge
 from condgen.nn.layers import Block, ResBlock, timestep_embedding
-from condgen.nn.layout_map import LAYOUT, Layout, bottom_edge
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from condgen.encoders.interop.load import can_be_saved, reads_size, space_of
 from condgen.encoders.tokenizer import Tokenizer, words_of
 from condgen.files.images import GeneratedImage
 from condgen.nn.conditioning import condition
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.pipelines.base import (
     CLIP,
     GIVEN,
@@ -44,6 +43,7 @@ from condgen.pipelines.base import (
     seeds_from,
 )
 from condgen.priors import PRIORS
+from condgen.priors.transformer import EmbeddingNormalizer
 from condgen.text import check_prompts, clean
 
 MAX_PROMPT = 2000

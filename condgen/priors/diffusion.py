@@ -6,14 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from condgen.contracts import Batch, SamplingOption, check_options
-from condgen.diffusion.guidance import Guided
 from condgen.diffusion.objectives import XPrediction, denoising_loss
-from condgen.diffusion.samplers import sample
+from condgen.diffusion.samplers import Guided, sample
 from condgen.kinds import Kind
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.layers import timestep_embedding
 from condgen.nn.specs import TextSpec
-from condgen.priors.transformer import PriorConfig, PriorNetwork, PriorTraining
+from condgen.priors.transformer import EmbeddingNormalizer, PriorConfig, PriorNetwork, PriorTraining
 
 DROP = 0.1
 

@@ -10,9 +10,8 @@ from condgen import distributed
 from condgen.contracts import Batch, SamplingOption, check_options
 from condgen.kinds import Kind
 from condgen.losses import info_nce
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.specs import TextSpec
-from condgen.priors.transformer import PriorConfig, PriorNetwork, PriorTraining
+from condgen.priors.transformer import EmbeddingNormalizer, PriorConfig, PriorNetwork, PriorTraining
 
 CONTRAST = 0.2
 SCALE = 20.0

@@ -29,8 +29,7 @@ from condgen.data.options import DEFAULTS, ReadOptions
 from condgen.data.sources.images import ImageError, decode, fit
 from condgen.data.sources.label_rows import LabelledRows
 from condgen.data.sources.labels import open_either
-from condgen.data.sources.rows import Row, Source, expected_rows, files_below, plain_folder, rows, split_name
-from condgen.data.sources.tally import Tally
+from condgen.data.sources.rows import Row, Source, Tally, expected_rows, files_below, plain_folder, rows, split_name
 
 AT_ONCE = 64
 """Images that are decoded in parallel."""

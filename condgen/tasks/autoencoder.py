@@ -22,11 +22,10 @@ from condgen.baselines.autoencoders import (
 )
 from condgen.baselines.mixture import fit_mixture
 from condgen.contracts import Batch, CondgenError, limited
-from condgen.data.batches.base import to_float
+from condgen.data.batches.base import held_out, to_float
 from condgen.data.batches.labels import LabelBatches
-from condgen.data.batches.order import held_out
-from condgen.data.configs import ImageData
 from condgen.data.datasets.labels import LabelledImages
+from condgen.data.options import ImageData
 from condgen.evaluation.autoencoder import bound
 from condgen.metrics.image_quality import psnr
 from condgen.nn.specs import ImageSpec

@@ -20,7 +20,6 @@ from torch import nn
 
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, Trainable, limited
-from condgen.data.embeddings.compute import digest_of
 from condgen.files import registry
 from condgen.files.card import write_card
 from condgen.files.images import grid, png_bytes, write_bytes
@@ -154,7 +153,7 @@ class Task:
     @property
     def digest(self) -> dict[str, str]:
         """How the data are read -> their digest."""
-        return {"memory": digest_of(self.data)}
+        return {"memory": self.data.digest}
 
     @property
     def trains_all(self) -> bool:

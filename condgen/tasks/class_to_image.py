@@ -20,8 +20,8 @@ from condgen.contracts import Batch, CondgenError, limited
 from condgen.data.attributes import LABEL
 from condgen.data.batches.base import to_float
 from condgen.data.batches.labels import LabelBatches
-from condgen.data.configs import LabelData
 from condgen.data.datasets.labels import LabelledImages
+from condgen.data.options import LabelData
 from condgen.decoders import DECODERS
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.files.weights import load_part, save_part

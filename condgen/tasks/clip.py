@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,18 +13,17 @@ from torch import nn
 
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, Encoder, limited
-from condgen.data.batches.base import to_float
+from condgen.data.batches.base import held_out, to_float
 from condgen.data.batches.captions import CaptionBatches
-from condgen.data.batches.order import held_out
-from condgen.data.configs import CaptionData
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.datasets.labels import captioned
+from condgen.data.options import CaptionData
 from condgen.data.sources.labels import open_either, open_labelled
 from condgen.data.sources.rows import Source
 from condgen.data.streaming.batches import ShardBatches
 from condgen.data.streaming.stream import Stream
 from condgen.data.templates import class_captions, templates_of
-from condgen.encoders.clip import CLIP, CLIPConfig
+from condgen.encoders.clip import CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.interop.freeze import freeze
 from condgen.encoders.interop.load import is_there, load_pair, open_encoder, reads_size, save_pair, with_text
@@ -33,11 +31,11 @@ from condgen.encoders.tokenizer import Tokenizer
 from condgen.files.registry import find
 from condgen.metrics.probes import accuracy, class_embeddings, zero_shot
 from condgen.metrics.retrieval import retrieval
-from condgen.nn.specs import EncoderSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.encoder import TextImageEncoder, init_image_tower
 from condgen.tasks.base import Scores, Sheet, SingleStageTask, TaskConfig, exactly_once
-from condgen.tasks.dry_run import dry_run, images, token_ids
+from condgen.tasks.dry_run import dry_run
+from condgen.tasks.encoder_based import dry_run_clip, new_clip, train_tokenizer
 from condgen.training.trainer import FitConfig
 
 MAX_HELD_OUT = 5000
@@ -78,26 +76,6 @@ class ClipTaskConfig(TaskConfig):
     clip: CLIPConfig = field(default_factory=CLIPConfig)
     clip_objective: ClipObjective = field(default_factory=ClipObjective)
     fit: FitConfig = field(default_factory=FitConfig)
-
-
-def new_clip(config: CLIPConfig, size: int, loss: str) -> CLIP:
-    """A CLIP with its first weights; the sigmoid loss adds a bias to the logits."""
-    return CLIP(replace(config, bias=config.bias or loss == "siglip"), EncoderSpec(size))
-
-
-def dry_run_clip(config: CLIPConfig, size: int, objective: ClipObjective) -> tuple[nn.Module, Batch]:
-    """A training and its batch for `dry_run`."""
-    ids = torch.zeros(2, 1, dtype=torch.long)
-    batch = {"image": images(size), "tokens": token_ids()}
-    batch |= {"text_id": ids[:, 0], "true_ids": ids, "label": ids[:, 0]}
-    return ClipTraining(new_clip(replace(config, vocab=8, context=4), size, objective.loss), objective), batch
-
-
-def train_tokenizer(folder: Path, texts: list[str], config: CLIPConfig) -> None:
-    """Trains a tokenizer on the captions, where the run has none yet."""
-    with distributed.main_process_first():
-        if not (folder / "words.json").exists():
-            Tokenizer.train(texts, config.context, config.vocab).save(folder)
 
 
 class ClipTask(SingleStageTask):

@@ -16,8 +16,8 @@ from condgen.baselines.gans import Codes, Gan, GanConfig, GanObjective, GanTrain
 from condgen.contracts import Batch, CondgenError, limited
 from condgen.data.batches.base import to_float
 from condgen.data.batches.labels import LabelBatches
-from condgen.data.configs import ImageData
 from condgen.data.datasets.labels import LabelledImages
+from condgen.data.options import ImageData
 from condgen.metrics.diversity import mean_distance
 from condgen.nn.specs import ImageSpec
 from condgen.pipelines.base import to_pil

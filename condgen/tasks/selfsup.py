@@ -16,11 +16,10 @@ from condgen import distributed
 from condgen.contracts import Batch, CondgenError, limited
 from condgen.data.attributes import LABEL
 from condgen.data.batches.augment import DICE, Augment, augment
-from condgen.data.batches.base import to_float
-from condgen.data.batches.order import held_out
+from condgen.data.batches.base import held_out, to_float
 from condgen.data.batches.views import ViewBatches
-from condgen.data.configs import ImageData
 from condgen.data.datasets.labels import LabelledImages
+from condgen.data.options import ImageData
 from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.selfsup import METHODS, NUM_VIEWS, InstanceTraining, SelfsupObjective, SimCLRTraining, check_queue
 from condgen.files.images import grid, png_bytes, write_bytes

@@ -17,9 +17,8 @@ from condgen import distributed
 from condgen.contracts import Batch, CondgenError
 from condgen.data.batches.base import to_float
 from condgen.data.batches.captions import CaptionBatches
-from condgen.data.configs import CaptionData
 from condgen.data.datasets.captions import CaptionedImages
-from condgen.data.embeddings.compute import digest_of
+from condgen.data.options import CaptionData
 from condgen.data.streaming.batches import ShardBatches
 from condgen.data.streaming.stream import Stream
 from condgen.decoders import DECODERS
@@ -28,17 +27,14 @@ from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.interop.load import load_pair
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.files.weights import fingerprint, load_part, save_part
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer, EmbeddingSpec
 from condgen.nn.specs import CondSpec, TextSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.priors import PRIORS
-from condgen.priors.transformer import PriorConfig
+from condgen.priors.transformer import EmbeddingNormalizer, EmbeddingSpec, PriorConfig
 from condgen.tasks.base import Scores, Sheet, Stage
-from condgen.tasks.clip import dry_run_clip, new_clip, train_tokenizer
 from condgen.tasks.dry_run import dry_run, images, token_ids
-from condgen.tasks.embeddings import BAR, Embeddings
-from condgen.tasks.encoder_based import EncoderBasedTask
+from condgen.tasks.encoder_based import BAR, Embeddings, EncoderBasedTask, dry_run_clip, new_clip, train_tokenizer
 from condgen.tasks.generator import GeneratorConfig, dry_run_decoder, new_decoder, new_training
 from condgen.training.trainer import FitConfig, Step
 
@@ -129,7 +125,7 @@ class TextToImageTask(EncoderBasedTask):
     def digest(self) -> dict[str, str]:
         if self.config.embeds and self.config.stage == "prior":  # priors need no images then
             return {}
-        return {"stream" if isinstance(self.data, Stream) else "memory": digest_of(self.data)}
+        return {"stream" if isinstance(self.data, Stream) else "memory": self.data.digest}
 
     def check(self) -> None:
         c = self.config

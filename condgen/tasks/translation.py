@@ -19,8 +19,8 @@ from condgen.baselines.translation import PairedObjective, PairedTraining, Unpai
 from condgen.baselines.translation_nets import TranslatorConfig
 from condgen.contracts import Batch, CondgenError, CondgenWarning, limited
 from condgen.data.batches.pairs import PairBatches
-from condgen.data.configs import SidesData
 from condgen.data.datasets.pairs import Pairs, Unpaired
+from condgen.data.options import SidesData
 from condgen.evaluation.translation import scores_of, sheet_of
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.nn.specs import TranslationSpec

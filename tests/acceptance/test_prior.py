@@ -13,10 +13,9 @@ import condgen
 from condgen.cli.main import main
 from condgen.contracts import Batch, SamplingOption, check_options
 from condgen.kinds import Kind
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.specs import TextSpec
 from condgen.priors import PRIORS
-from condgen.priors.transformer import PriorConfig, PriorTraining
+from condgen.priors.transformer import EmbeddingNormalizer, PriorConfig, PriorTraining
 from condgen.recipes import train
 from tests.stopping import two_sittings
 from tests.tasks.test_text_to_image import small

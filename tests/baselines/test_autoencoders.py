@@ -21,8 +21,7 @@ from condgen.baselines.autoencoders import (
 )
 from condgen.baselines.mixture import fit_mixture
 from condgen.contracts import CondgenError, Latent
-from condgen.data.batches.base import to_float
-from condgen.data.batches.order import held_out
+from condgen.data.batches.base import held_out, to_float
 from condgen.data.sources.open_images import open_any
 from condgen.evaluation import evaluate
 from condgen.losses import bernoulli_nll, gaussian_nll, kl_normal

@@ -23,8 +23,8 @@ from condgen.data.streaming import stream as stream_module
 from condgen.data.streaming.batches import ShardBatches
 from condgen.data.streaming.stream import Stream, text_number
 from condgen.data.synthetic.scenes import scenes
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.pipelines.text_to_image import space_of
+from condgen.priors.transformer import EmbeddingNormalizer
 from tests.tars import numbered, png, write_shards, write_tar
 from tests.tiny import tiny_model
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from condgen.contracts import CondgenError
-from condgen.data.batches.order import BlockOrder
+from condgen.data.batches.base import BlockOrder
 from condgen.data.sources.captions import load_captions
 from condgen.data.sources.rows import hashed_split, open_source
 from condgen.data.streaming import batches as batches_module

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from condgen.contracts import CondgenError
-from condgen.diffusion.guidance import Guided
 from condgen.diffusion.objectives import EDM, OBJECTIVES, XPrediction, add_noise, denoising_loss
-from condgen.diffusion.samplers import SHIFT, SOLVERS, levels, noise, sample
+from condgen.diffusion.samplers import SHIFT, SOLVERS, Guided, levels, noise, sample
 
 
 def generators(n, first=0):

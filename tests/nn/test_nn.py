@@ -3,9 +3,9 @@ import torch
 
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.nn.conditioning import ImageTextEncoder, condition, null_cond
-from condgen.nn.embedding_normalizer import EmbeddingNormalizer
 from condgen.nn.layers import Attention, Block, timestep_embedding
 from condgen.nn.unet import UNet, UNetConfig
+from condgen.priors.transformer import EmbeddingNormalizer
 
 torch.manual_seed(0)
 D, VOCAB, L = 16, 30, 6

@@ -111,8 +111,8 @@ def test_priors_and_decoder_train_from_embeddings(shards, straight, tmp_path, mo
     embeds = embed(*load_encoder(tmp_path / "run"), stream, tmp_path / "embeds")
     assert len(embeds) == len(stream)
 
-    monkeypatch.setattr("condgen.tasks.embeddings.embed", None)
-    monkeypatch.setattr("condgen.tasks.embeddings._in_chunks", None)
+    monkeypatch.setattr("condgen.tasks.encoder_based.embed", None)
+    monkeypatch.setattr("condgen.tasks.encoder_based._in_chunks", None)
     given = {"embeds": str(tmp_path / "embeds")}
     train("captions", tmp_path / "run", config(shards, stage="prior", **given))
     model = train("captions", tmp_path / "run", config(shards, stage="decoder", **given))

@@ -8,9 +8,8 @@ from torch import nn
 
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.training import checkpoint
-from condgen.training.ema import PowerEma
 from condgen.training.run_folder import Display, RunFolder, drive
-from condgen.training.trainer import FitConfig, Trainer
+from condgen.training.trainer import FitConfig, PowerEma, Trainer
 
 
 class Line(nn.Module):

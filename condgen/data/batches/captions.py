@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import Batch
-from condgen.data.batches.base import Batches
-from condgen.data.batches.order import Shuffled
+from condgen.data.batches.base import Batches, Shuffled
 from condgen.data.datasets.captions import CaptionedImages
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from condgen.contracts import Batch
-from condgen.data.batches.base import Batches, Moves
-from condgen.data.batches.order import Shuffled
+from condgen.data.batches.base import Batches, Moves, Shuffled
 from condgen.data.datasets.pairs import Pairs, Unpaired
 
 DICE = 4

@@ -9,8 +9,7 @@ import torch
 
 from condgen.contracts import Batch
 from condgen.data.batches.augment import DICE, Augment, augment
-from condgen.data.batches.base import Batches, to_float
-from condgen.data.batches.order import Shuffled
+from condgen.data.batches.base import Batches, Shuffled, to_float
 
 
 class ViewBatches(Batches):

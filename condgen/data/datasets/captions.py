@@ -6,6 +6,7 @@ loss must know which captions of a batch are equal: equal index, equal text.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,6 +51,14 @@ class CaptionedImages:
     def size(self) -> int:
         """Edge length S of the images."""
         return self.images.shape[-1]
+
+    @property
+    def digest(self) -> str:
+        """Identifies the images, the captions and how they were read."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).reshape(-1))  # without a copy: they may be large
+        digest.update(self.captions.tobytes())
+        digest.update("\0".join(self.texts).encode("utf-8", "replace"))
+        return digest.hexdigest()[:16]
 
     @property
     def used_texts(self) -> list[str]:

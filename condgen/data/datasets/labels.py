@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -48,6 +49,14 @@ class LabelledImages:
     def image_channels(self) -> int:
         """Channels C of the images."""
         return self.images.shape[1]
+
+    @property
+    def digest(self) -> str:
+        """Identifies the images, the attributes and how they were read."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).reshape(-1))  # without a copy: they may be large
+        described = repr(self.attributes).replace("Attribute(name=", "Factor(name=")  # as runs on disk have hashed it
+        digest.update(self.targets.tobytes() + described.encode("utf-8", "replace"))
+        return digest.hexdigest()[:16]
 
     def rows(self, which: np.ndarray) -> LabelledImages:
         """Some of the images."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from condgen.data.batches.order import held_out
+from condgen.data.batches.base import held_out
 
 
 @dataclass
@@ -42,6 +43,12 @@ class Unpaired:
     def image_channels(self) -> tuple[int, int]:
         """Channels of a and of b."""
         return self.a.shape[1], self.b.shape[1]
+
+    @property
+    def digest(self) -> str:
+        """Identifies the images of both sides and how they were read."""
+        both = (np.ascontiguousarray(side) for side in (self.a, self.b))
+        return hashlib.sha256(b"".join(hashlib.sha256(side).digest() for side in both)).hexdigest()[:16]
 
     def parted(self, share: int, most: int, seed: int) -> tuple[Unpaired, Unpaired] | None:
         """Holds out n // `share` images of a side, at most `most`: (kept, held out); None where they are too few."""

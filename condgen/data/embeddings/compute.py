@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from condgen.contracts import CondgenError, Encoder, ProgressCallback
 from condgen.data.batches.base import to_float
 from condgen.data.datasets.captions import CaptionedImages
-from condgen.data.datasets.labels import LabelledImages
-from condgen.data.datasets.pairs import Unpaired
 from condgen.data.embeddings.store import UNIT, About, Embeds, Unit, Writer
 from condgen.data.progress import Clock
 from condgen.data.streaming.stream import Sample, Stream, text_number
@@ -30,23 +26,6 @@ PART = 64 * UNIT
 def load_encoder(path_or_name: str | Path | None) -> tuple[Encoder, Tokenizer]:
     """The encoder of a model, of a training run that has one already, or of another library, and its tokenizer."""
     return open_encoder(DEFAULT if path_or_name is None else path_or_name)
-
-
-def digest_of(data: Stream | CaptionedImages | LabelledImages | Unpaired) -> str:
-    """Names the images and how they were read."""
-    if isinstance(data, Stream):
-        return data.digest
-    if isinstance(data, Unpaired):
-        both = (np.ascontiguousarray(side) for side in (data.a, data.b))
-        return hashlib.sha256(b"".join(hashlib.sha256(side).digest() for side in both)).hexdigest()[:16]
-    digest = hashlib.sha256(np.ascontiguousarray(data.images).reshape(-1))  # without a copy, for they may be large
-    if isinstance(data, LabelledImages):
-        described = repr(data.attributes).replace("Attribute(name=", "Factor(name=")  # as runs on disk have hashed it
-        digest.update(data.targets.tobytes() + described.encode("utf-8", "replace"))
-        return digest.hexdigest()[:16]
-    digest.update(data.captions.tobytes())
-    digest.update("\0".join(data.texts).encode("utf-8", "replace"))
-    return digest.hexdigest()[:16]
 
 
 def samples(data: Stream | CaptionedImages, first: int, count: int) -> Iterator[Sample]:
@@ -80,7 +59,7 @@ def embed(
     if not reads_size(clip, data.size):
         raise CondgenError(f"The encoder reads {clip.size} x {clip.size} pixels, not {data.size}.")
     width = data.width if isinstance(data, Stream) else data.captions.shape[1]
-    about = About(fingerprint(clip), data.name, digest_of(data), clip.embed_dim, clip.context, width)
+    about = About(fingerprint(clip), data.name, data.digest, clip.embed_dim, clip.context, width)
     writer, parts = Writer(Path(folder), about), range(-(-len(data) // PART))
     missing = [part for part in parts if not writer.has(part)]
     clock = Clock(progress, len(data), len(data) - sum(min(PART, len(data) - part * PART) for part in missing))

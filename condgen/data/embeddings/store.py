@@ -25,8 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from condgen.contracts import Batch, CondgenError
-from condgen.data.batches.base import Batches
-from condgen.data.batches.order import BlockOrder, Window
+from condgen.data.batches.base import Batches, BlockOrder, Window
 from condgen.files import renamed
 from condgen.files.weights import config_from, read_json, write_json
 

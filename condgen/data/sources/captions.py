@@ -31,9 +31,8 @@ from condgen.data.datasets.captions import CaptionedImages, intern_captions
 from condgen.data.options import DEFAULTS, RGB, WHITE, ReadOptions
 from condgen.data.progress import progress
 from condgen.data.sources.images import ImageError, decode, fit
-from condgen.data.sources.rows import Row, Source, expected_rows, open_source, rows, split_name
+from condgen.data.sources.rows import Row, RowTally, Source, expected_rows, open_source, rows, split_name
 from condgen.data.sources.tables import EXPECTED
-from condgen.data.sources.tally import RowTally
 
 
 def load_captions(

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from condgen.contracts import Batch
-from condgen.data.batches.base import Batches
-from condgen.data.batches.order import BlockOrder, Window
+from condgen.data.batches.base import Batches, BlockOrder, Window
 from condgen.data.streaming.stream import BLOCK, Stream, text_number
 
 BUFFER_BYTES = 256_000_000

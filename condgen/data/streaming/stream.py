@@ -21,9 +21,8 @@ from condgen.data.options import DEFAULTS, ReadOptions
 from condgen.data.progress import progress
 from condgen.data.sources.captions import load
 from condgen.data.sources.images import ImageError, decode, fit
-from condgen.data.sources.rows import Row, Source, open_source, split_name
+from condgen.data.sources.rows import MAX_BAD_HINT, Row, RowTally, Source, open_source, split_name
 from condgen.data.sources.tables import EXPECTED
-from condgen.data.sources.tally import MAX_BAD_HINT, RowTally
 from condgen.data.streaming.feeds import Feed, open_feeds
 
 BLOCK = 256
