@@ -118,7 +118,9 @@ class SamplingOption:
         low, high: inclusive range.
         kind: `int` or `float`.
         help: one line for people.
-        advanced: no slider of the studio, and not in a recipe while it stands at its default.
+        advanced: the studio has no slider for it, and recipes leave it out at its default.
+        added: recipes leave it out at its default, so that images generated before the option existed are replayed
+            byte for byte.
     """
 
     name: str
@@ -128,6 +130,7 @@ class SamplingOption:
     kind: Literal["int", "float"]
     help: str
     advanced: bool = False
+    added: bool = False
 
     def check(self, value: float) -> float | int:
         """Returns the value in its kind, or raises `CondgenError` when it is no number or out of range."""
@@ -147,9 +150,9 @@ def check_options(options: Iterable[SamplingOption], values: dict[str, float]) -
 
 
 def recorded_options(declared: Iterable[SamplingOption], options: dict[str, float]) -> dict[str, float]:
-    """The options that a recipe tells: all but the advanced ones that stand at their default."""
-    quiet = {option.name for option in declared if option.advanced and options.get(option.name) == option.default}
-    return {name: value for name, value in options.items() if name not in quiet}
+    """The options that a recipe records: all, except `advanced` and `added` ones at their default."""
+    optional = {option.name: option.default for option in declared if option.advanced or option.added}
+    return {name: value for name, value in options.items() if name not in optional or value != optional[name]}
 
 
 @runtime_checkable

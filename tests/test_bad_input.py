@@ -2,11 +2,11 @@
 
 | row | what is fed | what is promised | held by |
 |---|---|---|---|
-| 1 | truncated JPEG or PNG | training skips and counts it, `data check` lists it, commands and studio name it | data/test_images.py::test_what_is_no_picture_is_named, data/test_sources.py::test_a_few_bad_rows_only_warn, data/test_audit_captions.py::test_every_fault_is_counted_under_its_reason, test_rows_1_2_8_uploads |
-| 2 | empty file, HTML named .jpg | the same | data/test_images.py::test_what_is_no_picture_is_named, test_rows_1_2_8_uploads |
+| 1 | truncated JPEG or PNG | training skips and counts it, `data check` lists it, commands and studio name it | data/test_images.py::test_what_is_no_image_is_named, data/test_sources.py::test_a_few_bad_rows_only_warn, data/test_audit_captions.py::test_every_fault_is_counted_under_its_reason, test_rows_1_2_8_uploads |
+| 2 | empty file, HTML named .jpg | the same | data/test_images.py::test_what_is_no_image_is_named, test_rows_1_2_8_uploads |
 | 3 | CMYK JPEG | RGB | data/test_images.py::test_cmyk_one_bit_and_palette_become_rgb |
 | 4 | 16-bit PNG | scaled, not clipped | data/test_images.py::test_sixteen_bit_grey_is_scaled_not_clipped, data/test_images.py::test_sixteen_bit_colour_is_within_one_level, test_row_4_sixteen_bit_mean |
-| 5 | EXIF orientation | applied | data/test_images.py::test_exif_orientation_is_applied, data/test_images.py::test_broken_exif_does_not_lose_the_picture, test_row_5_every_orientation |
+| 5 | EXIF orientation | applied | data/test_images.py::test_exif_orientation_is_applied, data/test_images.py::test_broken_exif_does_not_lose_the_image, test_row_5_every_orientation |
 | 6 | animated GIF, WebP, APNG | first frame, RGB, one warning | data/test_images.py::test_an_animation_gives_its_first_frame, data/test_sources.py::test_animations_give_one_warning |
 | 7 | RGBA, palette, 1-bit | laid over white, or over the background that is asked for | data/test_images.py::test_every_kind_of_transparency_shows_the_background, data/test_images.py::test_half_transparent_black_over_white_is_mid_grey |
 | 8 | decompression bomb | refused by its header, above 64 million pixels | data/test_images.py::test_the_header_alone_is_enough_to_refuse_a_bomb, test_row_8_bombs_of_every_form, test_rows_1_2_8_uploads |
@@ -18,14 +18,14 @@
 | 14 | resume with another config | tells before and after; data and architecture are an error, learning rate and bounds a warning | test_row_14_resume_with_another_config, training/test_training.py::test_a_run_keeps_its_optimiser_and_its_mean |
 | 15 | empty prompt | studio: message; command: exit code 2; painting without a condition must be asked for | test_errors.py::test_empty_prompt, studio/test_studio.py::test_gate_refuses, test_row_15_without_a_condition |
 | 16 | prompt of 10,000 characters | a warning that tells what was kept; the studio takes 2,000 | test_errors.py::test_long_prompt_is_cut_with_a_warning_that_says_where, studio/test_studio.py::test_gate_refuses |
-| 17 | emoji, right-to-left, lone surrogate, NUL | painted; the file name is ASCII, at most 80 characters and the seed | test_row_17_strange_prompts, files/test_images.py::test_any_prompt_makes_a_safe_name, studio/test_studio.py::test_strange_prompts_are_painted |
+| 17 | emoji, right-to-left, lone surrogate, NUL | painted; the file name is ASCII, at most 80 characters and the seed | test_row_17_strange_prompts, files/test_images.py::test_any_prompt_makes_a_safe_name, studio/test_studio.py::test_strange_prompts_are_generated |
 | 18 | None, int, bytes as a prompt | `CondgenError` that names the type | test_row_18_what_is_no_prompt, studio/test_studio.py::test_gate_refuses |
-| 19 | a label nobody knows, or none; empty classes, one image of a class, unlike sizes, grey among colours, gaps | nearest names; bad rows are counted, and more than 1 % refused; classes, sizes, greys and gaps are told by name | data/test_attributes.py::test_an_unknown_value_gets_the_nearest_names, test_errors.py::test_label_file_where_captions_are_expected, data/test_labels.py::test_a_label_out_of_range_names_its_picture, data/test_labels.py::test_damaged_idx_files_are_refused_by_name, data/test_label_rows.py::test_labels_out_of_range_and_absent_labels_are_bad_rows, data/test_label_rows.py::test_an_empty_class_is_left_out_and_one_without_training_is_named, data/test_label_rows.py::test_mixed_sizes_need_a_size, data/test_label_rows.py::test_grey_pictures_among_colour_ones_are_converted_and_counted, data/test_label_rows.py::test_gaps_in_attributes_are_unknown_and_told, data/test_label_rows.py::test_the_faults_of_columns |
+| 19 | a label nobody knows, or none; empty classes, one image of a class, unlike sizes, grey among colours, gaps | nearest names; bad rows are counted, and more than 1 % refused; classes, sizes, greys and gaps are told by name | data/test_attributes.py::test_an_unknown_value_gets_the_nearest_names, test_errors.py::test_label_file_where_captions_are_expected, data/test_labels.py::test_a_label_out_of_range_names_its_image, data/test_labels.py::test_damaged_idx_files_are_refused_by_name, data/test_label_rows.py::test_labels_out_of_range_and_absent_labels_are_bad_rows, data/test_label_rows.py::test_an_empty_class_is_left_out_and_one_without_training_is_named, data/test_label_rows.py::test_mixed_sizes_need_a_size, data/test_label_rows.py::test_grey_images_among_colour_ones_are_converted_and_counted, data/test_label_rows.py::test_gaps_in_attributes_are_unknown_and_reported, data/test_label_rows.py::test_the_faults_of_columns |
 | 20 | no caption, twice the same, absent file, absent row | counted and listed by `data check`; training refuses more than 1 % | data/test_audit_captions.py::test_every_fault_is_counted_under_its_reason, data/test_audit_captions.py::test_the_loader_agrees_with_the_check |
 | 21 | truncated shard, absent shard, `pipe:` | refused, and the shard is named; a command is never run | data/test_webdataset.py::test_a_shard_cut_short_names_itself, data/test_webdataset.py::test_what_a_range_lacks, data/test_webdataset.py::test_other_places_and_commands_are_refused |
 | 22 | loss that is not finite | skipped a few times, then an end that keeps the last good checkpoint | training/test_faults.py::test_a_step_that_is_not_finite_changes_nothing_and_is_counted, training/test_faults.py::test_a_run_that_stops_names_its_checkpoint_and_keeps_the_batch |
-| 23 | full disk | what was there is kept; exit code 1 and the path | test_errors.py::test_full_disk_is_told_plainly, test_row_23_a_picture_is_whole_or_not_there |
-| 24 | signals, closed page, full queue, absurd options | a message, a saved state, and the next request works | training/test_training.py::test_an_interrupt_finishes_the_step_and_saves, test_errors.py::test_dial_out_of_range, studio/test_studio.py::test_gate_refuses, studio/test_studio.py::test_who_finds_the_queue_full_is_told, studio/test_studio.py::test_closing_stops_and_frees_the_session, studio/test_studio.py::test_api_stop_works, studio/test_studio.py::test_api_refuses_nan |
+| 23 | full disk | what was there is kept; exit code 1 and the path | test_errors.py::test_full_disk_is_reported_plainly, test_row_23_an_image_is_whole_or_not_there |
+| 24 | signals, closed page, full queue, absurd options | a message, a saved state, and the next request works | training/test_training.py::test_an_interrupt_finishes_the_step_and_saves, test_errors.py::test_option_out_of_range, studio/test_studio.py::test_gate_refuses, studio/test_studio.py::test_who_finds_the_queue_full_is_reported, studio/test_studio.py::test_closing_stops_and_frees_the_session, studio/test_studio.py::test_api_stop_works, studio/test_studio.py::test_api_refuses_nan |
 
 Two things that were thought of are left out on purpose. A resumed run has no `--force`: other data or another
 architecture is another run, and another folder costs nothing. There is no `--unconditional`: the recipe inside a
@@ -268,13 +268,13 @@ def test_row_18_what_is_no_prompt(model, prompts, message):
 
 @pytest.mark.parametrize("asked", [{"prior": ["none"]}, {"prior": 5}, {"n": "3"}, {"n": None}, {"n": 10**400},
                                    {"steps": "4"}, {"guidance": None}, {"seed": 10**5000}])  # fmt: skip
-def test_row_18_what_is_no_dial(model, asked):
+def test_row_18_what_is_no_option(model, asked):
     with pytest.raises(CondgenError) as error:
         next(model.generate("a red circle", **asked))
     assert 20 < len(str(error.value)) < 250
 
 
-def test_row_23_a_picture_is_whole_or_not_there(tmp_path, monkeypatch):
+def test_row_23_an_image_is_whole_or_not_there(tmp_path, monkeypatch):
     """A disk that fills up while an image is written leaves neither an empty file nor a scrap, and keeps the old."""
     recipe = {"prompt": "a", "seed": 1, "prior": "none", "size": 8, "model": "m", "model_id": "0" * 16}
     path = GeneratedImage(Image.new("RGB", (8, 8)), recipe, 0.0, 0.0).save(tmp_path)

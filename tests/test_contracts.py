@@ -12,7 +12,15 @@ import condgen
 from condgen.baselines import LATENT_NETWORKS
 from condgen.baselines.mixture import Mixture
 from condgen.baselines.translation import PairedObjective, UnpairedObjective
-from condgen.contracts import CondgenError, Decoder, HasMemory, SamplingOption, Trainable, check_options
+from condgen.contracts import (
+    CondgenError,
+    Decoder,
+    HasMemory,
+    SamplingOption,
+    Trainable,
+    check_options,
+    recorded_options,
+)
 from condgen.decoders import DECODERS
 from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.encoders.clip_objective import ClipObjective
@@ -179,7 +187,7 @@ class TestDecoder:
         return list(decoder.sample(condition_of(reads, len(seeds)), rng, **options))
 
     @pytest.mark.parametrize("image_channels", [1, 3])
-    def test_pictures_have_shape_and_range(self, kind, reads, image_channels):
+    def test_images_have_shape_and_range(self, kind, reads, image_channels):
         decoder = tiny_decoder(kind, READS[reads] | {"image_channels": image_channels})
         *_, last = frames = list(
             decoder.sample(condition_of(reads, 2), [torch.Generator().manual_seed(s) for s in (0, 1)])
@@ -188,12 +196,12 @@ class TestDecoder:
         steps = {option.name: option.default for option in decoder.sampling_options}.get("steps", 1)
         assert len(frames) == steps and last.std() > 0
 
-    def test_a_seed_names_a_picture(self, kind, reads):
+    def test_a_seed_names_an_image(self, kind, reads):
         many, one, other = (self.sample(kind, reads, seeds)[-1] for seeds in ([5, 6, 7], [6], [8]))
         torch.testing.assert_close(many[1:2], one, atol=1e-4, rtol=1e-4)
         assert not torch.allclose(one, other, atol=1e-2)
 
-    def test_what_is_said_changes_the_picture(self, kind, reads):
+    def test_what_is_said_changes_the_image(self, kind, reads):
         from condgen.nn.conditioning import null_cond
 
         decoder = tiny_decoder(kind, READS[reads])
@@ -203,14 +211,14 @@ class TestDecoder:
         )
         assert not torch.allclose(one, other, atol=1e-3)
 
-    def test_every_knob_turns_something(self, kind, reads):
+    def test_every_option_turns_something(self, kind, reads):
         base = self.sample(kind, reads, [0])[-1]
         for option in tiny_decoder(kind, READS[reads]).sampling_options:
             value = option.low if option.default != option.low else option.high
-            recorded_options = self.sample(kind, reads, [0], **{option.name: value})[-1]
-            assert not torch.equal(recorded_options, base), f"{option.name} changes nothing"
+            changed = self.sample(kind, reads, [0], **{option.name: value})[-1]
+            assert not torch.equal(changed, base), f"{option.name} changes nothing"
 
-    def test_a_knob_out_of_range_or_unknown_is_refused(self, kind, reads):
+    def test_an_option_out_of_range_or_unknown_is_refused(self, kind, reads):
         option = tiny_decoder(kind, READS[reads]).sampling_options[-1]
         for wrong in ({option.name: option.high + 1}, {option.name: float("nan")}, {"brightness": 1}):
             with pytest.raises(CondgenError, match=next(iter(wrong))):
@@ -232,9 +240,20 @@ class TestDecoder:
         assert not {name for name, _ in decoder.named_parameters()} - touched - rows
 
 
-def test_knobs_fill_in_defaults_and_name_the_range():
+def test_options_fill_in_defaults_and_name_the_range():
     options = (SamplingOption("steps", 12, 1, 20, "int", ""), SamplingOption("w", 2.0, 0, 9, "float", ""))
     assert check_options(options, {"w": 3}) == {"steps": 12, "w": 3.0}
     for bad in ("many", None, -1, 21, 1.5):
         with pytest.raises(CondgenError, match="integer from 1 to 20"):
             check_options(options, {"steps": bad})
+
+
+def test_a_recipe_leaves_out_added_and_advanced_options_at_their_default():
+    declared = (
+        SamplingOption("steps", 12, 1, 20, "int", ""),
+        SamplingOption("low", 0.0, 0, 1, "float", "", advanced=True),
+        SamplingOption("scale", 1.0, 0, 2, "float", "", added=True),
+    )
+    defaults = check_options(declared, {})
+    assert recorded_options(declared, defaults) == {"steps": 12}
+    assert recorded_options(declared, defaults | {"scale": 0.5, "low": 0.1}) == defaults | {"scale": 0.5, "low": 0.1}

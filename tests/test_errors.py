@@ -148,7 +148,7 @@ def test_bad_training_request(condgen):
         (["--device", "hpu"], ["'hpu'", "--device cpu"]),
     ],
 )
-def test_dial_out_of_range(condgen, flags, words):
+def test_option_out_of_range(condgen, flags, words):
     refused(condgen("generate", "a red circle", "--model", "tiny", *flags), *words)
     assert not Path("out").exists()
 
@@ -170,7 +170,7 @@ def test_report_where_a_folder_lies(condgen):
     refused(condgen("evaluate", "tiny", "-o", "report"), "report/sheet.png", "folder", "-o")
 
 
-def test_full_disk_is_told_plainly(condgen, monkeypatch):
+def test_full_disk_is_reported_plainly(condgen, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device", "out/a.png")
 
@@ -229,12 +229,12 @@ def shoes(condgen):
         (["--label", "Sneaker", "--device", "toaster"], ["'toaster'", "--device cpu"]),
     ],
 )
-def test_labels_that_cannot_be_painted(condgen, shoes, flags, words):
+def test_labels_that_cannot_be_generated(condgen, shoes, flags, words):
     refused(condgen("sample", "--model", "shoes", *flags), *words)
     assert not Path("out").exists()
 
 
-def test_a_model_of_words_paints_no_labels_and_the_other_way_round(condgen, shoes):
+def test_a_model_of_words_generates_no_labels_and_the_other_way_round(condgen, shoes):
     refused(
         condgen("sample", "--model", "tiny", "--label", "Sneaker"),
         "condgen generate PROMPT",
@@ -362,7 +362,7 @@ def test_damaged_tokenizer(condgen, broken):
 # files
 
 
-def test_corrupt_picture(condgen):
+def test_corrupt_image(condgen):
     condgen("generate", "a red circle", "--model", "tiny")
     whole = Path("out/a-red-circle-0.png").read_bytes()
     Path("half.png").write_bytes(whole[: len(whole) // 2])
@@ -372,7 +372,7 @@ def test_corrupt_picture(condgen):
     assert not Path("again").exists()
 
 
-def test_picture_without_a_sound_recipe(condgen):
+def test_image_without_a_sound_recipe(condgen):
     from PIL import PngImagePlugin
 
     Image.new("RGB", (8, 8)).save("plain.png")
@@ -441,7 +441,7 @@ def write_questions(path: Path, **columns: object) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def test_layers_that_cannot_judge(condgen, no_painting):
+def test_layers_that_cannot_evaluator(condgen, no_painting):
     Path("data").mkdir()
     write_questions(Path("data/test.parquet"))
     write_layers(Path("gap.parquet"), first=1)
@@ -462,7 +462,7 @@ def test_layers_that_cannot_judge(condgen, no_painting):
 
 
 @pytest.mark.parametrize("change", [{"caption": "<end>", "text": "a red circle"}, {"head": None}, {"glasses": "round"}])
-def test_questions_that_cannot_be_judged(condgen, no_painting, change):
+def test_questions_that_cannot_be_evaluated(condgen, no_painting, change):
     Path("data").mkdir()
     write_layers(Path("layers.parquet"))
     write_questions(Path("data/test_a.parquet"))

@@ -229,7 +229,7 @@ def repainted(content: bytes, damage) -> bytes:
     ),
     st.booleans(),
 )  # fmt: skip
-def test_pictures(outcomes, tmp_path_factory, content, how, mend):
+def test_images(outcomes, tmp_path_factory, content, how, mend):
     pixels, damage = how
     content = repainted(content, damage) if pixels else damaged(content, damage, PICTURES)
     content = mended(content) if mend else content

@@ -51,7 +51,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_room_looks_only_down(path):
+def test_a_room_views_only_down(path):
     own = room(path)
     assert own in FLOOR, f"{own} is in no layer"
     for other in imported_rooms(path):

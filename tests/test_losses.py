@@ -139,7 +139,7 @@ def test_nt_xent_is_its_definition(temperature):
     torch.testing.assert_close(nt_xent(z_2, z_1, temperature), nt_xent(z_1, z_2, temperature))
 
 
-def test_a_query_is_told_from_the_queue_but_not_from_itself():
+def test_a_query_is_pushed_from_the_queue_but_not_from_itself():
     torch.manual_seed(0)
     query, key = F.normalize(torch.randn(2, 3, 8), dim=2)
     queue = F.normalize(torch.randn(6, 8), dim=1)

@@ -235,7 +235,7 @@ PROMPTS = [
 ]
 
 
-def test_painting_writes_into_its_folder_alone(condgen, tmp_path):
+def test_generation_writes_into_its_folder_alone(condgen, tmp_path):
     """Every file and folder that is touched, as the interpreter tells, lies in the output folder."""
     condgen("generate", "a red circle", "--model", "tiny", "-o", "warm")
     with overheard() as events:

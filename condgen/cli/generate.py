@@ -63,8 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.more:  # options of other kinds of decoders and priors
         from condgen.cli.sample import options_of
 
-        others = [option for option in model.sampling_options(args.prior) if option.name not in names]
-        options |= options_of(others, args.more, args.parser)
+        options |= options_of(model.sampling_options(args.prior), args.more, args.parser)
     images = model.generate(prompts, n=args.n, seed=args.seed, prior=args.prior, **options)
     save_images(images, len(prompts) * args.n, args.out, args.json)
     return 0

@@ -117,7 +117,8 @@ def options_of(options: Iterable, more: list[str], parser: Parser) -> dict[str, 
     for option in options:
         kind = int if option.kind == "int" else float
         of_model.add_argument(flags[option.name], dest=option.name, type=kind, default=argparse.SUPPRESS)
-        parser.add_argument(flags[option.name], help=option.help)  # for `refuse` to suggest
+        if flags[option.name] not in parser._option_string_actions:  # for `refuse` to suggest
+            parser.add_argument(flags[option.name], help=option.help)
     values, unknown = of_model.parse_known_args(more)
     if unknown:
         try:

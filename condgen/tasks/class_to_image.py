@@ -132,7 +132,7 @@ class ClassToImageTask(SingleStageTask):
         conditions = [self._condition(row) for row in pairs.ravel()]
         *_, last = model.generate_batch(conditions, list(range(len(conditions))))
         generated, real = ((x[::2] - x[1::2]).flatten(1).norm(dim=1).mean().item() for x in (last.images, real))
-        return generated / max(real, 1e-6)
+        return generated / real if real > 1e-6 else math.nan
 
     def _condition(self, row: int) -> Condition:
         """What is known of a training image: names of values, and numbers."""

@@ -130,7 +130,7 @@ def test_noise_is_of_the_kind_and_strength_asked_for():
     assert corrupt(x, AutoencoderObjective()) is x
 
 
-def test_a_denoising_one_is_told_the_noisy_picture_and_asked_for_the_clean_one():
+def test_a_denoising_autoencoder_gets_the_noisy_image_and_predicts_the_clean_one():
     own = net(body="linear", latent=64)
     with torch.no_grad():  # the identity
         own.encoder.map.weight.copy_(torch.eye(64))
@@ -140,7 +140,7 @@ def test_a_denoising_one_is_told_the_noisy_picture_and_asked_for_the_clean_one()
     assert abs(training.loss({"image": pictures(500)})["mse"] - 0.25) < 0.01  # the noise, for nothing takes it away
 
 
-def test_beta_and_capacity_rise_over_pictures():
+def test_beta_and_capacity_rise_over_images():
     x = {"image": pictures(10)}
     training = AutoencoderTraining(net(variational=True), AutoencoderObjective(warmup=100))
     costs = []
@@ -245,7 +245,7 @@ def test_a_class_is_left_out_of_training_alone(tmp_path):
         open_any("digits", exclude_classes="eleven")
 
 
-def test_the_judge_tells_what_comes_back_beside_pca_and_how_likely_it_is(tmp_path):
+def test_the_evaluator_tells_what_comes_back_beside_pca_and_how_likely_it_is(tmp_path):
     model = front.load(train("digits-vae", tmp_path / "run", small(total_images=4000)))
     report = evaluate(model, out=tmp_path / "report", importance_samples=20)
     rows = report["reconstruction"]

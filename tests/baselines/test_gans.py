@@ -97,7 +97,7 @@ def test_a_turn_leaves_the_other_player_without_gradient(turn, other, rules):
     assert [p.requires_grad for p in training.parameters()] == learned
 
 
-def test_what_is_read_of_codes_is_told_as_information():
+def test_what_is_read_of_codes_is_reported_as_information():
     """Read perfectly, a category of K values tells ln K; read by chance, codes tell nothing or less."""
     category = F.one_hot(torch.arange(12) % 3, 3).float()
     assert category_nats(100 * category, category).item() == pytest.approx(math.log(3))

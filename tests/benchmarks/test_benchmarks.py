@@ -24,7 +24,7 @@ def test_every_kind_has_a_recipe_for_every_dataset(dataset, tmp_path):
         assert kind.size is None or kind.size in RECIPES[benchmark.recipe(name)].sizes
 
 
-def test_a_section_is_written_with_numbers_and_pictures_and_a_second_call_trains_nothing(tmp_path, monkeypatch):
+def test_a_section_is_written_with_numbers_and_images_and_a_second_call_trains_nothing(tmp_path, monkeypatch):
     for kind in ("linear", "ae", "conv-ae"):
         recipe = RECIPES[f"digits-{kind}"]
         shape = recipe.options["autoencoder"] | {"hidden": (16,), "channels": (8,), "latent": 4}
@@ -59,7 +59,7 @@ def test_what_is_not_there_is_refused_before_anything_is_written(how, message, t
     assert not list(tmp_path.iterdir())
 
 
-def test_the_page_of_the_project_has_every_section_and_every_picture():
+def test_the_page_of_the_project_has_every_section_and_every_image():
     page = (DOCS / "baselines.md").read_text(encoding="utf-8")
     assert page.count("\n## ") == len(SECTIONS) and "condgen benchmark -o docs" in page
     shown = re.findall(r"\((baselines/.*?\.png)\)", page)

@@ -28,7 +28,7 @@ def _set(run, images=2000, epochs=3, batch=64, lr=4e-3, shift=0.06, flip=False, 
             object.__setattr__(run, name, value)
 
 
-def test_recipes_are_trained_and_judged_alike(quickly, tmp_path):
+def test_recipes_are_trained_and_evaluated_alike(quickly, tmp_path):
     names = ["digits-cvae", "digits-diffusion"]
     report = compare(names, tmp_path, minutes=0.03, seeds=2, per_label=13)
     assert report["compared"] == names and set(report["scores"]) == set(names)

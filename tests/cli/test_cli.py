@@ -62,7 +62,7 @@ def test_refusals_come_before_torch(tmp_path):
         assert not imported(argv, tmp_path) & HEAVY
 
 
-def test_painting_imports_only_what_it_needs(tiny_folder, tmp_path):
+def test_generation_imports_only_what_it_needs(tiny_folder, tmp_path):
     there = imported(["generate", "a red circle", "-n", "2", "--model", str(tiny_folder), "--json"], tmp_path)
     assert (tmp_path / "out" / "grid.png").exists()
     assert "torch" in there and not there & NOT_FOR_PAINTING
@@ -87,7 +87,7 @@ def test_every_verb_has_help(condgen, verb):
 # generate
 
 
-def test_generate_writes_pictures_with_recipes_and_a_sheet(condgen):
+def test_generate_writes_images_with_recipes_and_a_sheet(condgen):
     code, out, err = condgen("generate", "a red circle", "a blue cross", "-n", 2, "--seed", 5, "--model", "tiny")
     assert code == 0 and "sheet: out/grid.png" in err
     assert len(out.splitlines()) == 4
@@ -98,12 +98,12 @@ def test_generate_writes_pictures_with_recipes_and_a_sheet(condgen):
         assert picture.size == (32, 32) and picture.text["parameters"].startswith("a red circle\n")
 
 
-def test_one_picture_needs_no_sheet(condgen):
+def test_one_image_needs_no_sheet(condgen):
     condgen("generate", "a red circle", "--model", "tiny", "-o", "deep/er")
     assert [path.name for path in Path("deep/er").iterdir()] == ["a-red-circle-0.png"]
 
 
-def test_generate_json_is_one_object_a_picture_and_nothing_else(condgen):
+def test_generate_json_is_one_object_an_image_and_nothing_else(condgen):
     code, out, _ = condgen("generate", "a red circle", "a dog", "-n", 2, "--model", "tiny", "--json")
     lines = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and len(lines) == 4
@@ -119,7 +119,7 @@ def test_prompts_from_a_file(condgen):
     assert code == 0 and prompts == ["a cyan square", "a red circle", "a blue cross"]
 
 
-def test_dials_reach_the_picture(condgen):
+def test_options_reach_the_image(condgen):
     options = {"guidance": 3.5, "steps": 2, "best_of": 3, "prior_steps": 4, "prior_guidance": 1.5}
     flags = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
     assert condgen("generate", "a red circle", "--model", "tiny", "--prior", "diffusion", *flags)[0] == 0
@@ -171,7 +171,7 @@ def shoes(condgen):
     return Path("models/shoes")
 
 
-def test_sample_writes_pictures_with_recipes_and_a_sheet(condgen, shoes):
+def test_sample_writes_images_with_recipes_and_a_sheet(condgen, shoes):
     flags = ["--label", "sneaker,T-shirt/top", "--label", "Trouser", "--set", "laces=yes", "age=30"]
     code, out, err = condgen("sample", "--model", "shoes", *flags, "-n", 2, "--seed", 5)
     assert code == 0 and "sheet: out/grid.png" in err and len(out.splitlines()) == 6
@@ -182,7 +182,7 @@ def test_sample_writes_pictures_with_recipes_and_a_sheet(condgen, shoes):
         assert picture.size == (8, 8) and picture.mode == "L"
 
 
-def test_sample_json_is_one_object_a_picture_and_nothing_else(condgen, shoes):
+def test_sample_json_is_one_object_an_image_and_nothing_else(condgen, shoes):
     code, out, _ = condgen("sample", "--model", shoes, "--set", "laces=no", "-n", 2, "--json")
     lines = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and [(line["labels"], line["seed"]) for line in lines] == [
@@ -199,7 +199,7 @@ def test_sample_all_labels_is_a_sheet_with_a_row_for_each(condgen, shoes):
         assert 3 * 160 < sheet.width < 4 * 160 and sheet.height > 4 * 160
 
 
-def test_sample_dials_are_those_of_the_model(condgen, shoes):
+def test_sample_options_are_those_of_the_model(condgen, shoes):
     assert condgen("sample", "--model", "shoes", "--label", "Sneaker", "--temperature", "1.5")[0] == 0
     assert read_recipe("out/sneaker-0.png")["temperature"] == 1.5
     from tests.tiny import tiny_labels
@@ -215,7 +215,7 @@ def test_sample_dials_are_those_of_the_model(condgen, shoes):
 
 
 @pytest.mark.parametrize("kind", ["cvae", "cgan", "diffusion"])
-def test_replay_paints_labels_again(condgen, kind):
+def test_replay_generates_labels_again(condgen, kind):
     from tests.tiny import tiny_labels
 
     tiny_labels(kind, image_channels=3 if kind == "cgan" else 1).save("models/shoes")
@@ -229,7 +229,7 @@ def test_replay_paints_labels_again(condgen, kind):
     assert code == 2 and "Give the right model" in err
 
 
-def test_replay_tells_how_far_a_grey_picture_is_off(condgen, shoes):
+def test_replay_tells_how_far_a_grey_image_is_off(condgen, shoes):
     from PIL import PngImagePlugin
 
     condgen("sample", "--model", "shoes", "--label", "Sneaker", "-n", 2)
@@ -277,7 +277,7 @@ def test_replay_gives_the_same_bytes(condgen, prior):
     assert Path(told["path"]).read_bytes() == picture.read_bytes()
 
 
-def test_replay_tells_a_changed_picture(condgen):
+def test_replay_tells_a_changed_image(condgen):
     condgen("generate", "a red circle", "-n", 2, "--model", "tiny")
     other, path = Path("out/a-red-circle-1.png"), Path("out/a-red-circle-0.png")
     from PIL import PngImagePlugin

@@ -46,7 +46,7 @@ def some(n: int = 12) -> LabelledImages:
     return LabelledImages(images, (CLOTHES, AGE), targets)
 
 
-def test_an_epoch_shows_every_picture_once_with_its_codes():
+def test_an_epoch_shows_every_image_once_with_its_codes():
     data = some()
     views = LabelBatches(data, 4, seed=1)
     batches = [views(step) for step in range(3)]
@@ -67,7 +67,7 @@ def test_the_parts_of_two_processes_are_the_batch_of_one():
         assert torch.equal(value, torch.cat([part[name] for part in parts])), name
 
 
-def test_flips_mirror_about_half_of_the_pictures():
+def test_flips_mirror_about_half_of_the_images():
     data = some()
     plain, flipped = LabelBatches(data, 12, 0)(0)["image"], LabelBatches(data, 12, 0, flip=True)(0)["image"]
     same = [bool(torch.equal(a, b)) for a, b in zip(plain, flipped)]

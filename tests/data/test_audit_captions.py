@@ -175,7 +175,7 @@ def test_the_report_is_json_and_text(report_of_faults):
         assert part in text
 
 
-def test_a_check_does_not_hold_the_pictures(tmp_path):
+def test_a_check_does_not_hold_the_images(tmp_path):
     rng = np.random.default_rng(0)
     rows = []
     for i in range(96):

@@ -21,7 +21,7 @@ def test_batch_k_is_always_the_same():
         assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_an_epoch_shows_every_picture_once():
+def test_an_epoch_shows_every_image_once():
     source, data = views(n=48)
     seen = torch.cat([source(k)["image"] for k in range(6)])
     everything = to_float(data.images)
@@ -65,7 +65,7 @@ def test_a_batch_that_cannot_be_split_is_refused():
         views(batch=8, world=3)
 
 
-def test_cached_rows_belong_to_their_picture_and_text():
+def test_cached_rows_belong_to_their_image_and_text():
     source, data = views()
     source.cache("z", to_float(data.images).sum((1, 2, 3)), per="image")
     source.cache("t", torch.arange(len(data.texts)), per="text")
@@ -75,7 +75,7 @@ def test_cached_rows_belong_to_their_picture_and_text():
     assert "image" not in source.without_images()(1)
 
 
-def test_shifts_move_pictures_a_little():
+def test_shifts_move_images_a_little():
     plain, shifted = views()[0](0)["image"], views(shift=2)[0](0)["image"]
     assert shifted.shape == plain.shape and not torch.equal(plain, shifted)
 

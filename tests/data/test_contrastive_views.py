@@ -27,7 +27,7 @@ ALL = Augment(crop=0.2, flip=True, jitter=0.8, grey=0.5, erase=0.5)
 
 @pytest.mark.parametrize("colours", [1, 3])
 @pytest.mark.parametrize("how", [Augment(), ALL], ids=["usual", "all"])
-def test_looks_keep_shape_and_range_and_differ(colours, how):
+def test_views_keep_shape_and_range_and_differ(colours, how):
     images = random_images(64, colours)
     kept = images.clone()
     one, other = (augment(images, dice(64, seed), how) for seed in (1, 2))
@@ -35,7 +35,7 @@ def test_looks_keep_shape_and_range_and_differ(colours, how):
     assert ((one - other).abs().flatten(1).max(1).values > 0.01).all() and torch.equal(images, kept)
 
 
-def test_a_look_depends_on_its_picture_and_its_dice_alone():
+def test_a_look_depends_on_its_image_and_its_dice_alone():
     images, d = random_images(), dice()
     whole = augment(images, d, ALL)
     assert torch.equal(whole, augment(images, d, ALL))
@@ -74,7 +74,7 @@ def test_grey_stays_grey_and_colours_go_where_asked():
     assert (augment(random_images(32), dice(32), replace(NOTHING, jitter=0.8)) != random_images(32)).any()
 
 
-def test_a_square_is_erased_in_so_many_pictures():
+def test_a_square_is_erased_in_so_many_images():
     images = random_images(400, 1)
     out = augment(images, dice(400), replace(NOTHING, erase=0.3))
     gone = (out != images).float().mean((1, 2, 3))
@@ -98,7 +98,7 @@ def test_a_batch_is_the_same_whoever_draws_it():
     assert not torch.equal(whole(0)["view_1"], ViewBatches(IMAGES, 8, seed=4, augmentation=ALL)(0)["view_1"])
 
 
-def test_every_picture_comes_once_an_epoch_under_its_number():
+def test_every_image_comes_once_an_epoch_under_its_number():
     looks = ViewBatches(IMAGES, 5, seed=0, augmentation=NOTHING, views=1)
     batches = [looks(step) for step in range(4)]
     assert sorted(torch.cat([b["index"] for b in batches]).tolist()) == list(range(20))

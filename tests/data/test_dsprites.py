@@ -37,7 +37,7 @@ def number_of(image):
     return int((image[0, :4, :4].flatten() > 0) @ (1 << np.arange(16)))
 
 
-def test_every_picture_has_its_factors_and_is_in_one_split(file, targets):
+def test_every_image_has_its_factors_and_is_in_one_split(file, targets):
     seen = []
     for split in ("train", "test"):
         data = open_labelled(file, split=split, attribute_columns=EVERY)
@@ -49,7 +49,7 @@ def test_every_picture_has_its_factors_and_is_in_one_split(file, targets):
     assert len(seen[1]) == round(0.05 * len(targets))
 
 
-def test_the_class_is_the_shape_by_name_and_pictures_are_resized(file):
+def test_the_class_is_the_shape_by_name_and_images_are_resized(file):
     data = open_labelled(file, 16, 3, split="test")
     assert data.images.shape[1:] == (3, 16, 16)
     assert [(factor.name, factor.values) for factor in data.attributes] == [("label", ("square", "ellipse", "heart"))]
@@ -92,7 +92,7 @@ def test_no_pickle_is_opened(tmp_path, targets):
         open_labelled(tmp_path / "own.npz")
 
 
-def test_damage_is_told_plainly(file, tmp_path):
+def test_damage_is_reported_plainly(file, tmp_path):
     whole = file.read_bytes()
     for name, content in (("cut", whole[: len(whole) // 2]), ("text", b"no archive"), ("empty", b"")):
         (tmp_path / f"{name}.npz").write_bytes(content)

@@ -82,7 +82,7 @@ def test_moments_do_not_hang_on_the_parts(model, stream, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_batches_of_embeddings_are_every_picture_once_whatever_the_ranks(model, stream, tmp_path, world):
+def test_batches_of_embeddings_are_every_image_once_whatever_the_ranks(model, stream, tmp_path, world):
     embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
     whole = EmbedBatches(embeds, 6, seed=3, buffer=24)
     parts = [EmbedBatches(embeds, 6, seed=3, buffer=24, rank=rank, world=world) for rank in range(world)]
@@ -96,7 +96,7 @@ def test_batches_of_embeddings_are_every_picture_once_whatever_the_ranks(model, 
     assert all(torch.equal(batch[name], again[name]) for name in batch)
 
 
-def test_a_batch_of_embeddings_is_of_one_picture_and_one_of_its_captions(model, stream, tmp_path):
+def test_a_batch_of_embeddings_is_of_one_image_and_one_of_its_captions(model, stream, tmp_path):
     embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
     captions = [sample.captions for sample in stream.samples(0, N)]
     views = EmbedBatches(embeds, 16, seed=1, buffer=24)
@@ -115,7 +115,7 @@ def test_a_batch_of_embeddings_is_of_one_picture_and_one_of_its_captions(model, 
     assert len(chosen) > N
 
 
-def test_pictures_and_embeddings_meet_by_their_number(model, stream, tmp_path):
+def test_images_and_embeddings_meet_by_their_number(model, stream, tmp_path):
     embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
     views = ShardBatches(stream, model.tokenizer.encode, 6, seed=2, buffer=24)
     views.derive("z", lambda b: embeds.image(b["row"])).derive("t", lambda b: embeds.text(b["row"], b["caption"]))
@@ -158,7 +158,7 @@ def test_it_goes_on_where_it_was_stopped(model, stream, tmp_path, monkeypatch):
     assert torch.equal(again.image(torch.arange(N)), whole.image(torch.arange(N))) and torch.equal(again.sd, whole.sd)
 
 
-def test_pictures_in_memory_are_embedded_too(model, tmp_path):
+def test_images_in_memory_are_embedded_too(model, tmp_path):
     data = scenes(40, seed=1)
     embeds = embed(model.clip, model.tokenizer, data, tmp_path / "out")
     with torch.inference_mode():
@@ -168,7 +168,7 @@ def test_pictures_in_memory_are_embedded_too(model, tmp_path):
 # what is refused
 
 
-def test_another_encoder_or_other_pictures_are_refused(model, stream, tmp_path):
+def test_another_encoder_or_other_images_are_refused(model, stream, tmp_path):
     embeds = embed(model.clip, model.tokenizer, stream, tmp_path / "out")
     embeds.check(space_of(model.clip), stream.digest)
     with pytest.raises(CondgenError, match="0123"):

@@ -132,7 +132,7 @@ def test_exif_orientation_is_applied():
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_broken_exif_does_not_lose_the_picture():
+def test_broken_exif_does_not_lose_the_image():
     content = as_bytes(Image.new("RGB", (4, 4), (10, 20, 30)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\0\1")
     assert open_image(content).size == (4, 4)
 
@@ -146,7 +146,7 @@ def test_the_header_alone_is_enough_to_refuse_a_bomb(edge):
     assert caught.value.reason == "too large image"
 
 
-def test_what_is_no_picture_is_named(tmp_path):
+def test_what_is_no_image_is_named(tmp_path):
     good = as_bytes(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)))
     faults = {
         "empty.png": b"",
@@ -176,7 +176,7 @@ SEEDS = [
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(SEEDS), st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=6))
 @pytest.mark.filterwarnings("ignore")
-def test_damaged_bytes_give_a_picture_or_a_picture_error(seed, damage):
+def test_damaged_bytes_give_an_image_or_an_image_error(seed, damage):
     content = bytearray(seed)
     for place, value in damage:
         content[int(place * len(content))] = value
@@ -188,7 +188,7 @@ def test_damaged_bytes_give_a_picture_or_a_picture_error(seed, damage):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 24), st.sampled_from(["crop", "pad"]))
-def test_any_picture_fits_any_size(width, height, size, how):
+def test_any_image_fits_any_size(width, height, size, how):
     square = fit(Image.new("RGB", (width, height), (10, 20, 30)), size, how, background=(10, 20, 30))
     assert square.shape == (3, size, size) and square.dtype == np.uint8 and square.flags["C_CONTIGUOUS"]
     assert (square == np.array([10, 20, 30], np.uint8)[:, None, None]).all()

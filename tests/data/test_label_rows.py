@@ -155,7 +155,7 @@ def test_mixed_sizes_need_a_size(tmp_path):
     assert data.images.shape == (3, 3, 6, 6) and data.images[:, 0, 3, 3].tolist() == [1, 2, 3]
 
 
-def test_pictures_that_are_not_square_need_a_size(tmp_path):
+def test_images_that_are_not_square_need_a_size(tmp_path):
     write(tmp_path, {f"{name}/1.png": png((9, 0, 0), size=(8, 4)) for name in "ab"})
     with pytest.raises(CondgenError, match=r"a/1\.png is 8 x 4, not square\. .*--data\.size"):
         open_labelled(tmp_path, split="all")
@@ -163,7 +163,7 @@ def test_pictures_that_are_not_square_need_a_size(tmp_path):
 
 
 @pytest.mark.parametrize("first", ["a", "z"], ids=["grey first", "colour first"])
-def test_grey_pictures_among_colour_ones_are_converted_and_counted(tmp_path, first):
+def test_grey_images_among_colour_ones_are_converted_and_counted(tmp_path, first):
     write(tmp_path, {f"{first}/{i}.png": png(50 + i, "L") for i in range(3)})
     write(tmp_path, {f"m/{i}.png": png((200, 100, i)) for i in range(4)})
     with pytest.warns(CondgenWarning, match=rf"3 of 7 images are grey and become RGB.*{first}/0\.png"):
@@ -179,7 +179,7 @@ def test_grey_pictures_among_colour_ones_are_converted_and_counted(tmp_path, fir
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "RGB", "LA", "I;16", "P"])
-def test_pictures_that_are_all_grey_have_one_channel(tmp_path, mode):
+def test_images_that_are_all_grey_have_one_channel(tmp_path, mode):
     colour = {"RGB": (255,) * 3, "LA": (255, 255), "I;16": 65535, "1": 1}.get(mode, 255)
     image = Image.new("L", (4, 4), 255).convert("P") if mode == "P" else Image.new(mode, (4, 4), colour)
     file = io.BytesIO()
@@ -225,7 +225,7 @@ def test_a_table_tells_label_and_attributes(tmp_path):
     )
 
 
-def test_a_lone_table_beside_pictures_is_taken_and_of_two_none(tmp_path):
+def test_a_lone_table_beside_images_is_taken_and_of_two_none(tmp_path):
     rows = [["image", "class"], *([f"pictures/{i}.png", "ab"[i % 2]] for i in range(6))]
     as_csv(tmp_path, rows, "labels.csv")
     assert open_labelled(tmp_path, split="all").attributes[0].values == ("a", "b")
@@ -264,7 +264,7 @@ def test_labels_out_of_range_and_absent_labels_are_bad_rows(tmp_path):
         open_labelled(path, split="all", max_bad_fraction=0)
 
 
-def test_gaps_in_attributes_are_unknown_and_told(tmp_path):
+def test_gaps_in_attributes_are_unknown_and_reported(tmp_path):
     rows = [{"label": "ab"[i % 2], "age": None if i == 3 else i / 2, "wet": None if i < 2 else i % 2} for i in range(8)]
     path = as_parquet(tmp_path / "x.parquet", rows)
     with pytest.warns(CondgenWarning, match=r"age is not known of 1 of 8 images; wet is not known of 2 of 8"):

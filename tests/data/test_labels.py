@@ -86,7 +86,7 @@ def test_grey_of_colours_is_that_of_pil():
         ({"resize": "stretch"}, "by 'crop' or 'pad', got 'stretch'"),
     ],
 )
-def test_what_no_picture_can_be_is_refused(asked, message):
+def test_what_no_image_can_be_is_refused(asked, message):
     with pytest.raises(CondgenError, match=message):
         open_labelled("digits", **asked)
 
@@ -123,7 +123,7 @@ def test_idx_files_without_splits_are_split_by_a_hash(tmp_path):
     assert np.array_equal(again.images, test.images)
 
 
-def test_classes_that_no_picture_has_are_left_out_of_both_splits(tmp_path):
+def test_classes_that_no_image_has_are_left_out_of_both_splits(tmp_path):
     write_idx(tmp_path, noise(4, 4, 4), np.array([2, 2, 7, 7]))
     write_idx(tmp_path, noise(4, 4, 4), np.array([7, 9, 9, 9]), "t10k")
     train, test = open_labelled(tmp_path), open_labelled(tmp_path, split="test")
@@ -148,13 +148,13 @@ def test_names_of_classes_come_from_the_caller_or_a_file(tmp_path):
         open_labelled(tmp_path)
 
 
-def test_a_label_out_of_range_names_its_picture(tmp_path):
+def test_a_label_out_of_range_names_its_image(tmp_path):
     write_idx(tmp_path, noise(4, 4, 4), np.array([0, 1, 5, 1]))
     with pytest.raises(CondgenError, match=r"train-images.*: the label of image 2 is 5.*2 classes \(a to b\)"):
         open_labelled(tmp_path, class_names=("a", "b"))
 
 
-def test_pictures_that_are_not_square_need_a_size(tmp_path):
+def test_images_that_are_not_square_need_a_size(tmp_path):
     write_idx(tmp_path, noise(2, 4, 6), np.array([0, 1]))
     with pytest.raises(CondgenError, match=r"6 x 4, not square.*--data\.size"):
         open_labelled(tmp_path)

@@ -23,7 +23,7 @@ def test_labels_are_kept():
     assert len(data) == 1797 and len(set(data.labels.tolist())) == 10
 
 
-def test_a_folder_of_nothing_but_pictures(folder):
+def test_a_folder_of_nothing_but_images(folder):
     data = open_any(folder, split="all")
     assert data.images.shape == (30, 3, 9, 9) and data.attributes == () and data.targets.shape == (30, 0)
     with Image.open(folder / "0.png") as image:
@@ -36,7 +36,7 @@ def test_a_folder_of_nothing_but_pictures(folder):
     assert [len(open_any(folder, split=split)) for split in ("train", "test", "all")] == [20, 10, 30]
 
 
-def test_captions_tell_which_pictures_there_are(folder):
+def test_captions_tell_which_images_there_are(folder):
     rows = [{"file_name": f"{i % 20}.png", "text": f"caption {i}", "split": "train"} for i in range(30)]
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for i in range(20, 30):
@@ -45,7 +45,7 @@ def test_captions_tell_which_pictures_there_are(folder):
     assert len(data) == 20 and data.attributes == ()  # some have two captions
 
 
-def test_what_holds_no_pictures_is_refused(tmp_path):
+def test_what_holds_no_images_is_refused(tmp_path):
     with pytest.raises(CondgenError, match="Expected"):
         open_any(tmp_path)
     with pytest.raises(CondgenError, match="is not there"):

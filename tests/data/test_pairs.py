@@ -215,7 +215,7 @@ def counted(n: int, m: int, kind=Unpaired) -> Unpaired:
     return kind(a, b)
 
 
-def test_every_picture_of_a_side_comes_once_in_its_epoch():
+def test_every_image_of_a_side_comes_once_in_its_epoch():
     views = PairBatches(counted(12, 8), 4, seed=3)
     seen = [[numbers(to_uint8(views(k)[side])) for k in range(6)] for side in "ab"]
     assert sorted(chain(*seen[0][:3])) == list(range(12)) and sorted(chain(*seen[0][3:])) == list(range(12))
@@ -252,7 +252,7 @@ def test_what_is_held_out_is_not_trained_on():
     assert counted(48, 12).parted(12, 100, 0) is None
 
 
-def test_pictures_of_other_kinds_are_no_sides():
+def test_images_of_other_kinds_are_no_sides():
     with pytest.raises(ValueError, match="uint8"):
         Unpaired(np.zeros((2, 3, 8, 8), np.uint8), np.zeros((2, 3, 9, 9), np.uint8))
     with pytest.raises(ValueError, match="as many"):

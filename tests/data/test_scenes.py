@@ -115,7 +115,7 @@ def test_training_never_shows_or_says_what_is_held_out():
     assert all(is_held_out(scene) for scene in things)
 
 
-def test_negatives_are_wrong_of_the_picture(world):
+def test_negatives_are_wrong_of_the_image(world):
     count = 0
     for things in world[1]:
         for caption in captions_of(things):

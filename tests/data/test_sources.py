@@ -137,7 +137,7 @@ FORMS = [
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_same_pictures_and_captions(form, tmp_path):
+def test_every_form_gives_the_same_images_and_captions(form, tmp_path):
     columns = ReadOptions(caption_column="caption, prompt") if form is csv_by_its_own_path else ReadOptions()
     data = load_captions(form(tmp_path / "data"), 4, split="all", options=columns)
     assert data.images.shape == (3, 3, 4, 4) and data.size == 4 and data.images.flags.writeable

@@ -95,7 +95,7 @@ def test_orders_differ_by_epoch_and_seed():
 # the batches
 
 
-def test_an_epoch_shows_every_picture_once_with_its_own_caption(folder, views_of):
+def test_an_epoch_shows_every_image_once_with_its_own_caption(folder, views_of):
     views = views_of(open_stream(folder))
     for epoch in range(2):
         seen = []
@@ -158,7 +158,7 @@ def test_no_more_than_two_windows_are_held(folder, views_of, monkeypatch):
     assert not alive and not [t for t in threading.enumerate() if t.name.startswith("shards")]
 
 
-def test_every_caption_gets_its_turn_and_all_are_told(tmp_path, views_of):
+def test_every_caption_gets_its_turn_and_all_are_reported(tmp_path, views_of):
     members = []
     for i in range(6):
         members += [(f"{i}.png", png(i)), (f"{i}.txt", b"a 1\nb 2\nc 3"[: 3 + 4 * (i % 3)])]
@@ -221,7 +221,7 @@ def test_shards_stream_as_they_load(tmp_path):
 
 
 @pytest.mark.parametrize("write", [write_shards, write_parquet])
-def test_blocks_of_large_pictures_have_few_rows(tmp_path, monkeypatch, write):
+def test_blocks_of_large_images_have_few_rows(tmp_path, monkeypatch, write):
     folder = write_shards(tmp_path, N, 45) if write is write_shards else write_parquet(tmp_path, "bytes", 45)
     whole = open_stream(folder)
     monkeypatch.setattr("condgen.data.streaming.feeds.BLOCK_BYTES", 500)
@@ -275,7 +275,7 @@ def with_bad(tmp_path, bad: set[int]) -> Path:
     return write_tar(tmp_path / "x.tar", members)
 
 
-def test_a_picture_that_cannot_be_decoded_is_replaced_by_its_neighbour(tmp_path, views_of):
+def test_an_image_that_cannot_be_decoded_is_replaced_by_its_neighbour(tmp_path, views_of):
     stream = open_stream(with_bad(tmp_path, {0, 1, 30, 89}), max_bad_fraction=0.05)
     parts = [views_of(stream, rank=rank, world=2) for rank in (0, 1)]
     seen = Counter(s for step in range(15) for part in parts for s in shades(part(step)))
@@ -286,7 +286,7 @@ def test_a_picture_that_cannot_be_decoded_is_replaced_by_its_neighbour(tmp_path,
             views(step)
 
 
-def test_a_block_without_a_picture_is_refused(tmp_path, views_of):
+def test_a_block_without_an_image_is_refused(tmp_path, views_of):
     stream = open_stream(with_bad(tmp_path, set(range(8, 16))), max_bad_fraction=0.5)
     views = views_of(stream)
     with pytest.raises(CondgenError, match="none can be decoded"):

@@ -15,7 +15,7 @@ EVERY = tuple(FACTORS)
 
 
 @pytest.fixture(scope="module")
-def test_pictures():
+def test_images():
     return open_labelled("scenes", split="test", attribute_columns=EVERY)
 
 
@@ -33,15 +33,15 @@ def test_factors_are_uniform_and_independent_in_what_is_trained_on():
     assert np.abs(np.corrcoef(targets.T) - np.eye(5)).max() < 0.01
 
 
-def test_the_detector_sees_what_is_told(test_pictures):
-    for seen, code in zip(detect(test_pictures.images[:500]), test_pictures.targets[:500].astype(int)):
+def test_the_detector_finds_what_the_labels_say(test_images):
+    for seen, code in zip(detect(test_images.images[:500]), test_images.targets[:500].astype(int)):
         assert [(thing.shape, thing.colour) for thing in seen] == [(SHAPES[code[0]], COLOURS[code[1]])]
         assert abs(seen[0].x - PLACES[code[3]]) < 0.03 and abs(seen[0].y - PLACES[code[4]]) < 0.03
 
 
-def test_larger_sizes_cover_more(test_pictures):
-    ink = (test_pictures.images.astype(int) != 245).any(1).mean((1, 2))
-    means = [ink[test_pictures.targets[:, 2] == level].mean() for level in range(6)]
+def test_larger_sizes_cover_more(test_images):
+    ink = (test_images.images.astype(int) != 245).any(1).mean((1, 2))
+    means = [ink[test_images.targets[:, 2] == level].mean() for level in range(6)]
     assert (np.diff(means) > 0).all()
 
 

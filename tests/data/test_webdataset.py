@@ -21,7 +21,7 @@ from tests.tars import numbered, png, write_shards, write_tar
 # what is read
 
 
-def test_a_sample_is_a_picture_with_its_texts(tmp_path):
+def test_a_sample_is_an_image_with_its_texts(tmp_path):
     members = [
         ("a/1.png", png(1)), ("a/1.txt", b"one\n\ntwo\n"),
         ("a/2.json", json.dumps({"caption": ["three"], "split": "test"}).encode()), ("a/2.jpg", png(2)),
@@ -43,7 +43,7 @@ def test_reading_can_begin_at_any_sample(tmp_path):
     assert [p for p, _ in samples(path, images=False)] == [p for p, _ in everything]
 
 
-def test_only_pictures_text_and_json_are_read(tmp_path, monkeypatch):
+def test_only_images_text_and_json_are_read(tmp_path, monkeypatch):
     class Bomb:
         def __reduce__(self):
             return (exec, ("raise SystemExit('a pickle was opened')",))

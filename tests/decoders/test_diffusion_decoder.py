@@ -26,14 +26,14 @@ def looked_at(guessed: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("guessed", [0.0, 0.5, 1.0])
-def test_a_sample_is_told_its_own_embedding_or_the_guess(guessed):
+def test_a_sample_gets_the_embedding_of_its_image_or_the_prediction(guessed):
     own, other = looked_at(guessed)
     assert (own ^ other).all()
     assert other.all() == (guessed == 1.0) and own.all() == (guessed == 0.0)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_the_solver_of_the_config_paints(solver):
+def test_the_solver_of_the_config_generates(solver):
     """From the same noise all solvers come to nearly the same image, and not by the same steps."""
     torch.manual_seed(0)
     config = DiffusionDecoderConfig(channels=(8, 16), width=16, solver=solver)

@@ -38,7 +38,7 @@ def test_augmentation_changes_its_share_and_passes_gradients():
     assert images.grad.abs().sum() > 0
 
 
-def test_diversity_is_one_for_real_pictures_and_zero_after_a_collapse():
+def test_diversity_is_one_for_real_images_and_zero_after_a_collapse():
     torch.manual_seed(0)
     real = torch.randn(64, 1, 8, 8)
     assert diversity(torch.randn(64, 1, 8, 8), real) == pytest.approx(1, abs=0.05)
@@ -56,7 +56,7 @@ def test_a_turn_leaves_the_other_player_without_gradient(turn, other, gamma):
     assert all(p.requires_grad for p in training.parameters())
 
 
-def test_the_critic_is_told_what_was_said():
+def test_the_critic_gets_the_condition():
     """The same images under other labels get other logits."""
     training = CganTraining(tiny_decoder("cgan", READS), CganObjective(augment=0), DecoderObjective())
     given = batch()

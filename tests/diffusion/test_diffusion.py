@@ -17,7 +17,7 @@ def last(frames):
     return x
 
 
-def test_the_path_ends_in_picture_and_noise():
+def test_the_path_ends_in_image_and_noise():
     x, eps = torch.randn(3, 4), torch.randn(3, 4)
     torch.testing.assert_close(add_noise(x, eps, torch.zeros(3)), x)
     torch.testing.assert_close(add_noise(x, eps, torch.ones(3)), eps)

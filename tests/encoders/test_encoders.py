@@ -125,7 +125,7 @@ def test_the_temperature_is_clamped_and_can_come_back():
     assert training.clip.log_scale.grad is not None and training.clip.log_scale.grad.abs() > 0
 
 
-def test_a_negative_that_is_true_of_the_picture_is_not_held_against_it():
+def test_a_negative_that_is_true_of_the_image_is_not_held_against_it():
     training = ClipTraining(CLIP(config(), EncoderSpec(32)), ClipObjective(negatives=1, caption=0)).eval()
     tokens, ids = torch.randint(2, 40, (2, 8)), torch.tensor([0, 1])
     base = {

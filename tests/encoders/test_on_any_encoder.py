@@ -51,7 +51,7 @@ def test_a_run_trains_no_encoder_of_its_own(run):
     assert "transformers:clip" in card and str(root) not in card
 
 
-def test_the_model_paints(run):
+def test_the_model_generates(run):
     model = TextToImage.load(run[2])
     generated = next(model.generate("a red circle above a blue square", steps=2))
     assert generated.image.size == (32, 32) and -1 <= generated.clip_score <= 1
@@ -177,7 +177,7 @@ def test_a_text_tower_beside_ours(bert, loss, tmp_path):
     assert model.embed_text(["a photo of a seven"]).shape == (1, 16)
 
 
-def test_a_locked_picture_tower_of_ours(bert, tmp_path):
+def test_a_locked_image_tower_of_ours(bert, tmp_path):
     """What LiT does: a trained image tower stays, a text model learns to speak of it."""
     first = train("clip", tmp_path / "first", small_clip())
     config = small_clip(encoder=str(first), text_tower=f"transformers:{bert}", freeze="image")
@@ -204,7 +204,7 @@ def test_a_backbone_without_words_meets_a_text_tower(bert, tmp_path):
     assert torch.equal(net.eval().features(images), backbone.eval()(images))
 
 
-def test_other_libraries_are_judged_and_loaded_by_name(run, tmp_path):
+def test_other_libraries_are_evaluated_and_loaded_by_name(run, tmp_path):
     name = f"transformers:{run[0] / 'gone'}"
     encoder = front.load(name)
     assert isinstance(encoder, TextImageEncoder) and encoder.size == 48

@@ -141,7 +141,7 @@ def test_the_contract_is_kept(folders, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_many_pictures_are_as_few(folders, kind):
+def test_many_images_are_as_few(folders, kind):
     net, _ = opened(folders, kind)
     images = pictures(70)
     with torch.no_grad():
@@ -243,7 +243,7 @@ def test_a_locked_tower_stays(folders, kind, tower):
     assert tower not in changed and {"image", "text"} - {tower} <= changed
 
 
-def test_both_towers_of_every_kind_are_told_apart(folders):
+def test_both_towers_of_every_kind_are_distinguished(folders):
     for kind in KINDS:
         net, _ = opened(folders, kind)
         towers = [tower_of(name) for name, _ in net.named_parameters()]

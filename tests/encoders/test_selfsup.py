@@ -57,7 +57,7 @@ def test_the_slow_copy_follows_and_has_no_gradient():
     assert all(p.grad is None for p in moco.key_encoder.parameters()) and fast.grad is not None
 
 
-def test_a_picture_is_no_wrong_answer_to_itself():
+def test_an_image_is_no_wrong_answer_to_itself():
     moco = MoCoTraining(tiny_backbone(), SelfsupObjective(**SMALL, queue=5), 9)
     batch = views(1) | {"index": torch.tensor([3])}
     with torch.no_grad():
@@ -113,7 +113,7 @@ def test_the_partition_is_estimated_once():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_grey_pictures_are_those_of_three_equal_channels(method):
+def test_grey_images_are_those_of_three_equal_channels(method):
     torch.manual_seed(0)
     trainable = METHODS[method](tiny_backbone(), SelfsupObjective(**SMALL, queue=4), 9)
     index = {"index": torch.arange(3)}

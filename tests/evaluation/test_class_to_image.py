@@ -65,7 +65,7 @@ def test_the_classifier_is_good_and_says_so(judged):
     assert len({found.report["classifier"]["features"] for found in judged.values()}) == 1, "one classifier for all"
 
 
-def test_accuracy_tells_whether_the_label_is_painted(judged):
+def test_accuracy_tells_whether_the_label_is_generated(judged):
     found = of(judged, "accuracy", "overall", "generated")
     assert min(found["truth"], found["copies"]) > 0.9 and found["collapsed"] >= 0.8
     assert max(found["noise"], found["deaf"]) < 0.25
@@ -114,14 +114,14 @@ def test_copies_are_found_and_shown(judged):
     assert sheet[0][1].shape == (3, 8, 8), "grey images are shown, too"
 
 
-def test_what_is_painted_teaches_a_classifier_as_much_as_it_is_worth(judged):
+def test_what_is_generated_teaches_a_classifier_as_much_as_it_is_worth(judged):
     found = of(judged, "classifier_trained_on_generated", "label", "generated")
     real = of(judged, "classifier_trained_on_generated", "label", "real")
     assert found["truth"] > 0.85 and real["truth"] > 0.85 and abs(found["truth"] - real["truth"]) < 0.08
     assert found["noise"] < 0.3 and found["deaf"] < 0.5 and found["collapsed"] < found["truth"] - 0.1
 
 
-def test_the_sheet_marks_what_the_judge_sees_otherwise(judged):
+def test_the_sheet_marks_what_the_evaluator_sees_otherwise(judged):
     assert [caption for caption, *_ in judged["truth"].sheets["sheet"]] == [str(k) for k in range(10) for _ in range(8)]
     assert (
         sum(ok for *_, ok in judged["truth"].sheets["sheet"])
@@ -182,7 +182,7 @@ class ForgetsInk(PoolModel):
         return super().fitting(wanted | ({"ink": "pale"} if wanted.get("label") == "3" else {}))
 
 
-def test_combinations_that_training_never_showed_are_told_apart():
+def test_combinations_that_training_never_showed_are_distinguished():
     train, test, pool = (written(rows, None) for rows in (slice(0, 350), slice(350, 500), slice(500, None)))
     train = written(slice(0, 350), (3, 1))
     found = evaluate_on(ForgetsInk(pool), train, test, ClassToImageOptions(per_label=10, seeds=1), QUICK)
@@ -197,7 +197,7 @@ def test_combinations_that_training_never_showed_are_told_apart():
     assert "## accuracy unseen" in markdown({"model": "m", "model_id": "0", **report})
 
 
-def test_never_seen_looks_at_the_factors_it_is_told():
+def test_never_seen_looks_at_the_attributes_it_is_given():
     attributes = (Attribute("a", ("x", "y")), Attribute("b", ("x", "y")), Attribute("c", ("x", "y")), AGE)
     image = np.zeros((1, 8, 8), np.uint8)
 
@@ -216,8 +216,8 @@ def test_never_seen_looks_at_the_factors_it_is_told():
 def test_data_is_read_by_the_factors_of_the_model():
     data = digits(slice(0, 20))
     (own,) = data.attributes
-    recorded_options = replace(data, attributes=(replace(own, values=own.values[::-1]),), targets=9 - data.targets)
-    back = aligned(recorded_options, data.attributes)
+    reordered = replace(data, attributes=(replace(own, values=own.values[::-1]),), targets=9 - data.targets)
+    back = aligned(reordered, data.attributes)
     assert (back.targets == data.targets).all() and back.attributes == data.attributes
     fewer = aligned(data, (replace(own, values=own.values[:5]),))
     assert (np.isnan(fewer.targets) == (data.targets >= 5)).all()
@@ -247,7 +247,7 @@ def test_as_many_of_every_class_as_there_are_stand_against_each_other():
     assert set(protocol.real_rows(0)) != set(protocol.real_rows(1))
 
 
-def test_what_cannot_be_judged_is_refused():
+def test_what_cannot_be_evaluated_is_refused():
     train, test = digits(slice(0, 100)), digits(slice(100, 140))
     with pytest.raises(CondgenError, match="numbers alone"):
         make_protocol((AGE,), replace(train, attributes=(AGE,)), replace(test, attributes=(AGE,)), 5)
@@ -281,7 +281,7 @@ def stand_in(tmp_path, monkeypatch):
     return tmp_path / "digits"
 
 
-def test_a_model_of_labels_is_judged_on_its_own_data(condgen, stand_in):
+def test_a_model_of_labels_is_evaluated_on_its_own_data(condgen, stand_in):
     flags = ("--per-label", 3, "--seeds", 2, "-o", "report", "--classifiers", "classifiers")
     code, out, err = condgen("evaluate", stand_in, *flags, "--json", "--card")
     assert code == 0, err

@@ -78,7 +78,7 @@ def test_nothing_labelled_is_refused():
             train_classifier(replace(data, targets=targets, attributes=attributes), QUICK)
 
 
-def test_a_class_of_one_picture_is_no_obstacle():
+def test_a_class_of_one_image_is_no_obstacle():
     data = digits(slice(0, 30))
     targets = np.zeros_like(data.targets)
     targets[7] = 1
@@ -132,6 +132,6 @@ def test_flips_are_off_unless_asked_for():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FASHION.is_dir(), reason="Fashion-MNIST is not here")
-def test_clothes_are_told_apart_well_enough_to_judge_by():
+def test_clothes_are_distinguished_well_enough_to_evaluator_by():
     train, test = (open_labelled(FASHION, split=split) for split in ("train", "test"))
     assert right(train_classifier(train), test) >= 0.92

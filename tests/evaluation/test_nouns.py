@@ -90,7 +90,7 @@ def test_semi_transparent_layers_are_named():
     assert all((found[part] == chosen[part]).float().mean() >= 0.99 for part in ("head", "glasses"))
 
 
-def test_a_small_layer_inside_a_large_one_is_told_apart():
+def test_a_small_layer_inside_a_large_one_is_distinguished():
     """The small head is the large one's middle: only what lies around it tells which of the two is there."""
     layers = toy_layers(heads=2)
     layers["head"][1] = layers["head"][0]
@@ -110,7 +110,7 @@ def test_a_part_left_out_is_unrecognised_and_the_other_still_named(absent):
 
 
 @pytest.mark.parametrize("level", [0, 1, 127, 255])
-def test_blank_pictures_never_count_as_right(level):
+def test_blank_images_never_count_as_right(level):
     layers = toy_layers()
     layers["glasses"][0, ..., :3] = level  # one plain layer, which a blank image holds pixel for pixel
     blank = torch.full((3, 3, SIDE, SIDE), level, dtype=torch.uint8)

@@ -114,7 +114,7 @@ def test_every_kind_of_model_has_its_features():
         feature_extractor(tiny_labels("diffusion"))
 
 
-def test_the_posterior_is_told_no_label():
+def test_the_posterior_gets_no_label():
     """Else the label would be read off its features, and not the image."""
     model = tiny_labels("cvae")
     targets = torch.zeros(4, 3)
@@ -194,7 +194,7 @@ def evaluated(model, *others, images=0):
     )
 
 
-def test_pixels_are_judged_as_scikit_learn_judges_them():
+def test_pixels_are_evaluated_as_scikit_learn_judges_them():
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -214,7 +214,7 @@ def test_pixels_are_judged_as_scikit_learn_judges_them():
 
 
 @pytest.mark.filterwarnings("ignore:.*has never read")
-def test_zero_shot_is_told_where_there_are_words():
+def test_zero_shot_needs_a_text_encoder():
     found = evaluated(Knows(), tiny_encoder())
     report = found.report
     table = report["features"]
@@ -286,7 +286,7 @@ def test_a_space_is_drawn_whatever_the_features():
 # The command ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_encoder_is_judged_by_the_command(condgen, models):
+def test_an_encoder_is_evaluated_by_the_command(condgen, models):
     flags = ("--data", "digits", "--finetune-images", 128, "--train-images", 400, "--seeds", 2)
     code, out, _ = condgen(
         "evaluate", models / "clip", "--compare-with", models / "see", *flags, "-o", "report", "--json"
@@ -306,7 +306,7 @@ def test_an_encoder_is_judged_by_the_command(condgen, models):
     assert Image.open("report/space.png").width > 2000
 
 
-def test_what_paints_is_judged_by_its_features_where_that_is_asked(condgen, models):
+def test_what_generates_is_evaluated_by_its_features_where_that_is_asked(condgen, models):
     tiny_labels("cvae", attributes=tiny_labels().attributes[:1]).save("vae")
     code, out, _ = condgen("evaluate", "vae", "--features", "--data", "digits", "--finetune-images", 0, "--json")
     report = json.loads(out)
@@ -328,7 +328,7 @@ def captioned(tmp_path):
     return tmp_path
 
 
-def test_captioned_pictures_are_looked_for(condgen, models, captioned):
+def test_captioned_images_are_looked_for(condgen, models, captioned):
     code, out, err = condgen("evaluate", models / "clip", "--data", captioned, "-o", "report", "--json")
     report = json.loads(out)
     assert code == 0 and report["counts"] == {"test images": 20, "texts": 4}
@@ -343,7 +343,7 @@ def test_captioned_pictures_are_looked_for(condgen, models, captioned):
     assert all((Image.open(f"report/{name}.png").width > 100) for name in ("sheet", "space"))
 
 
-def test_captions_and_classes_can_be_judged_together(condgen, models, captioned):
+def test_captions_and_classes_can_be_evaluated_together(condgen, models, captioned):
     flags = ("--data", captioned, "--label-column", "kind", "--caption-column", "text", "--finetune-images", 0)
     code, out, _ = condgen("evaluate", models / "clip", *flags, "--template", "a {} digit", "--json")
     report = json.loads(out)
@@ -351,7 +351,7 @@ def test_captions_and_classes_can_be_judged_together(condgen, models, captioned)
     assert report["features"]["raw pixels"]["linear probe"] == 1
 
 
-def test_what_cannot_be_judged_is_said(condgen, models, captioned):
+def test_what_cannot_be_evaluated_is_said(condgen, models, captioned):
     clip, see_ = models / "clip", models / "see"
     refused(condgen("evaluate", clip), "--data")
     refused(condgen("evaluate", "tiny", "--features"), "--data")
@@ -439,7 +439,7 @@ def test_principal_components_are_those_of_scikit_learn_and_what_a_linear_autoen
     assert np.abs(np.corrcoef(seen.T, expected.T)[:6, 6:]).diagonal() == pytest.approx(1, abs=1e-3)
 
 
-def test_codes_are_judged_beside_pca_and_a_new_head_is_trained_on_them():
+def test_codes_are_evaluated_beside_pca_and_a_new_head_is_trained_on_them():
     report = evaluated(tiny_code(), tiny_gan(), images=128).report
     rows = ["tinycode", "tinygan", "random network (tinycode)", "random network (tinygan)", "raw pixels"]
     assert list(report["features"]) == [*rows, "PCA, 6 components", "majority class"]
@@ -462,7 +462,7 @@ def test_an_encoder_is_trained_with_its_head_and_its_decoder_left_alone():
     assert all(torch.equal(value, before[name]) for name, value in extractor.net.state_dict().items())
 
 
-def test_what_is_kept_on_disk_is_judged_by_the_command(condgen, tmp_path):
+def test_what_is_kept_on_disk_is_evaluated_by_the_command(condgen, tmp_path):
     tiny_code().save(tmp_path / "code")
     tiny_gan().save(tmp_path / "gan")
     flags = ("--features", "--data", "digits", "--train-images", 300, "--json")

@@ -79,7 +79,7 @@ def of(judged, section: str, line: str, side: str = "generated") -> dict[str, fl
     return {name: next(table[key] for key in table if key.startswith(line))[side] for name, table in tables.items()}
 
 
-def test_real_pictures_are_as_near_as_real_ones(judged):
+def test_real_images_are_as_near_as_real_ones(judged):
     for line in ("frechet", "kernel"):
         found, floor = (of(judged, "distances", line, side) for side in ("generated", "real"))
         assert found["truth"] < max(2 * floor["truth"], 0.02 * found["one"]), line
@@ -89,7 +89,7 @@ def test_real_pictures_are_as_near_as_real_ones(judged):
     assert coverage["one"] < 0.05 < 0.8 * real["truth"] < coverage["truth"]
 
 
-def test_one_picture_again_and_again_is_told(judged):
+def test_one_image_again_and_again_is_reported(judged):
     distance, real = (of(judged, "diversity", "mean distance", side) for side in ("generated", "real"))
     assert distance["one"] == 0 and distance["truth"] == pytest.approx(real["truth"], rel=0.05)
     missing = of(judged, "diversity", "label: missing")
@@ -99,7 +99,7 @@ def test_one_picture_again_and_again_is_told(judged):
     assert sorted(line["generated"] for line in judged["one"].report["shares_of_label"].values()) == [0.0] * 9 + [1.0]
 
 
-def test_training_pictures_learned_by_heart_are_told(judged):
+def test_training_images_learned_by_heart_are_reported(judged):
     found = of(judged, "memorisation", "memorised")
     assert found["copies"] == 1 and found["truth"] < 0.2
     sheet = judged["copies"].sheets["neighbours"]
@@ -116,7 +116,7 @@ def test_categories_are_named_after_the_classes_that_they_are(judged):
     assert all("categories" not in judged[name].report for name in ("truth", "one"))
 
 
-def test_pictures_without_classes_are_judged_by_a_network_that_has_learned_nothing():
+def test_images_without_classes_are_evaluated_by_a_network_that_has_learned_nothing():
     train, test = (LabelledImages(d.images, (), d.targets[:, :0], "bare") for d in map(digits, (TRAIN, TEST)))
     report = evaluate_samples(Pool(train), train, test, SampleOptions(seeds=1)).report
     assert report["samples"]["features"].startswith("features: random network")

@@ -62,7 +62,7 @@ def test_something_else_does_not():
     assert scores["overall"] < 0.6 and scores["exact"] < 0.3
 
 
-def test_every_picture_has_a_seed_of_its_own_and_is_counted():
+def test_every_image_has_a_seed_of_its_own_and_is_counted():
     asked = []
 
     class Blank:
@@ -109,7 +109,7 @@ def test_scores_go_into_the_card_once(tmp_path):
     assert json.loads((tmp_path / "model_index.json").read_text())["metrics"] == {"scene_eval": report["scene_eval"]}
 
 
-def test_captioned_pictures_are_judged_on_retrieval_too():
+def test_captioned_images_are_evaluated_on_retrieval_too():
     data = scenes(40, 3, negatives="none")
     found = evaluate_captions(tiny_model(), data, 1, lambda *_: None)
     report, shown = found.report, found.sheets["sheet"]
@@ -118,7 +118,7 @@ def test_captioned_pictures_are_judged_on_retrieval_too():
     assert "text to image R@1" in markdown({"model": "m", "model_id": "0", **report})
 
 
-def test_pictures_are_read_as_those_of_the_training(tmp_path):
+def test_images_are_read_as_those_of_the_training(tmp_path):
     names = ("a", "b", "c")
     for name in names:
         Image.new("RGB", (16, 8), "red").save(tmp_path / f"{name}.png")
@@ -142,7 +142,7 @@ def test_pictures_are_read_as_those_of_the_training(tmp_path):
             read_captioned(model, TextToImageOptions(**here))
 
 
-def test_same_text_knows_all_captions_of_a_picture():
+def test_same_text_knows_all_captions_of_an_image():
     data = scenes(60, 3, negatives="none")
     same = same_text(data, 60)
     for i, j in ((0, 0), (3, 7), (11, 2)):
@@ -161,7 +161,7 @@ def test_missing_data_is_named():
 
 
 @pytest.mark.skipif(not (SHARED / "nouns").exists(), reason="the nouns are not here")
-def test_parts_are_judged_on_every_test_table():
+def test_parts_are_evaluated_on_every_test_table():
     from condgen.evaluation.nouns.protocol import evaluate_layers, read_protocol
 
     nouns = SHARED / "nouns"
@@ -176,7 +176,7 @@ SHIPPED = Path(__file__).resolve().parents[2] / "condgen" / "assets" / "scenes32
 
 
 @pytest.mark.skipif(not SHIPPED.exists(), reason="the model is not trained yet")
-def test_the_model_in_the_package_paints_what_it_is_told():
+def test_the_bundled_model_generates_what_captions_ask_for():
     """A small SceneEval against the scores in the card, so that weights and code cannot drift apart."""
     model = TextToImage.load(SHIPPED)
     assert sum(f.stat().st_size for f in SHIPPED.rglob("*")) < 16e6
@@ -187,7 +187,7 @@ def test_the_model_in_the_package_paints_what_it_is_told():
 
 
 @pytest.mark.skipif(not (SHARED / "nouns").is_dir(), reason="the nouns are not here")
-def test_the_kept_model_of_nouns_paints_what_captions_name():
+def test_the_kept_model_of_nouns_generates_what_captions_name():
     """On combinations of head and glasses that its training never showed; its card says .99."""
     nouns = SHARED / "nouns"
     report = evaluate(

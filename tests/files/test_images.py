@@ -17,7 +17,7 @@ def generated(**more):
     return GeneratedImage(Image.new("RGB", (8, 8), "red"), RECIPE | more, 0.5, 1.0)
 
 
-def test_the_recipe_travels_with_the_picture(tmp_path):
+def test_the_recipe_travels_with_the_image(tmp_path):
     path = generated(prompt="ein rötlicher Kreis ❤").save(tmp_path / "new" / "folder")
     assert read_recipe(path)["prompt"] == "ein rötlicher Kreis ❤"
     with Image.open(path) as picture:
@@ -30,7 +30,7 @@ def test_other_programs_find_their_words():
     assert told.startswith("a red circle\n") and "Steps: 4" in told and "CFG scale: 2.0" in told and "Seed: 3" in told
 
 
-def test_another_picture_of_that_name_is_kept(tmp_path):
+def test_another_image_of_that_name_is_kept(tmp_path):
     first, same, other = (generated(**m).save(tmp_path) for m in ({}, {}, {"steps": 5}))
     assert first == same != other and read_recipe(first)["steps"] == 4 and read_recipe(other)["steps"] == 5
 
@@ -53,20 +53,20 @@ def test_long_and_foreign_prompts_keep_apart():
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n broken"])
-def test_what_is_no_picture_is_named(tmp_path, content):
+def test_what_is_no_image_is_named(tmp_path, content):
     path = tmp_path / "x.png"
     path.write_bytes(content)
     with pytest.raises(CondgenError, match=r"x\.png"):
         read_recipe(path)
 
 
-def test_a_picture_without_a_recipe_is_named(tmp_path):
+def test_an_image_without_a_recipe_is_named(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
     with pytest.raises(CondgenError, match="no recipe"):
         read_recipe(tmp_path / "x.png")
 
 
-def test_grid_shows_every_picture():
+def test_grid_shows_every_image():
     sheet = grid([Image.new("RGB", (8, 8), c) for c in ("red", "blue", "lime")], ["one", "two words", ""], columns=2)
     colours = {sheet.getpixel((x, y)) for x in range(0, sheet.width, 9) for y in range(0, sheet.height, 9)}
     assert {(255, 0, 0), (0, 0, 255), (0, 255, 0)} <= colours
@@ -100,7 +100,7 @@ def test_generate_counts_seeds_up_and_repeats_byte_for_byte(model):
     assert json.loads(json.dumps(many[0].recipe)) == many[0].recipe
 
 
-def test_painting_in_a_batch_is_the_same_picture(model):
+def test_generation_in_a_batch_is_the_same_image(model):
     *_, batch = model.generate_batch(["a red circle", "two blue squares"], [1, 2], steps=2)
     *_, alone = model.generate_batch(["two blue squares"], [2], steps=2)
     assert (batch.images[1] - alone.images[0]).abs().max() < 1e-3
@@ -112,7 +112,7 @@ def test_progress_comes_every_step(model):
 
 
 @pytest.mark.parametrize("empty", ["", "<end>", " <pad> \u200b", None])
-def test_nothing_is_painted_where_one_prompt_is_empty(model, monkeypatch, empty):
+def test_nothing_is_generated_where_one_prompt_is_empty(model, monkeypatch, empty):
     monkeypatch.setattr(model, "generate_steps", None)
     with pytest.raises(CondgenError, match=r"prompt is empty|must be text"):
         next(model.generate(["a red circle", empty]))
@@ -124,7 +124,7 @@ def test_what_nobody_reads_does_not_crowd_out_the_words(model, recwarn, filler):
     assert padded.image.tobytes() == next(model.generate("a red circle", steps=1)).image.tobytes() and not recwarn
 
 
-def test_a_dial_of_another_prior_is_named(model):
+def test_an_option_of_another_prior_is_named(model):
     with pytest.raises(CondgenError, match="best_of belongs to --prior diffusion, but the prior is regression"):
         next(model.generate("a red circle", best_of=3))
     with pytest.raises(CondgenError, match="no option zoom"):

@@ -36,7 +36,7 @@ def test_the_threshold_whatever_the_distribution():
     assert abs(torch.stack(rates).mean().item() - 0.1) < 0.02
 
 
-def test_nineteen_pictures_are_enough_for_a_twentieth():
+def test_nineteen_images_are_enough_for_a_twentieth():
     held = normal(19, 0)
     assert threshold(held, 0.05) == held.max().double().item()
     with pytest.raises(CondgenError, match=r"18 held-out images are too few.*at least 19"):

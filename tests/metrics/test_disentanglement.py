@@ -77,7 +77,7 @@ def test_places_signs_and_scales_do_not_matter(factors):
         assert after[name] == pytest.approx(before[name], abs=0.03), name
 
 
-def test_what_is_told_twice_has_no_gap(factors):
+def test_what_is_reported_twice_has_no_gap(factors):
     x = standard(factors)
     gaps = mig(mutual_information(np.hstack([x, -x[:, :1]]), factors), entropies(factors))
     assert gaps[0] == pytest.approx(0, abs=1e-9) and (gaps[1:] > 0.98).all()
@@ -110,7 +110,7 @@ def test_collapsed_numbers_do_not_vote(factors):
     assert factor_vae_score(dead, factors) == 0
 
 
-def test_importance_and_chance_are_told_by_factor(factors):
+def test_importance_and_chance_are_reported_by_factor(factors):
     told = dci(np.hstack([standard(factors)[:, :2], noise(1)]), factors)
     assert isinstance(told, Dci) and told.importance.shape == (3, 4)
     assert told.importance[[0, 1], [0, 1]] == pytest.approx(1, abs=0.35)

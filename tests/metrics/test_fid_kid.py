@@ -62,7 +62,7 @@ def test_frechet_of_known_normals():
     assert frechet_distance(normal(50), normal(50)) == pytest.approx(0, abs=1e-9)
 
 
-def test_frechet_of_too_few_pictures_is_not_told():
+def test_frechet_of_too_few_images_is_not_reported():
     assert math.isnan(frechet_distance(normal(15), normal(400))) and math.isnan(
         frechet_distance(normal(400), normal(15))
     )

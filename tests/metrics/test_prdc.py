@@ -57,7 +57,7 @@ def test_coverage_tells_collapse_from_noise():
     assert coverage_report(real, real) == {"precision": 1, "recall": 1, "density": 1.2, "coverage": 1}
 
 
-def test_copies_are_close_and_soft_pictures_are_not():
+def test_copies_are_close_and_soft_images_are_not():
     training = normal(300, 20)
     training[150:] = training[:150]  # every image twice
     real, copies, soft = normal(200, 20, 1), training[:50] + 0.01 * normal(50, 20, 2), 0.1 * normal(50, 20, 3)
@@ -70,7 +70,7 @@ def test_copies_are_close_and_soft_pictures_are_not():
     assert memorisation(closeness(normal(400, 20, 4), training)[0], near_real)["generated"] < 0.06
 
 
-def test_few_training_pictures_are_all_looked_at():
+def test_few_training_images_are_all_looked_at():
     near, rows = closeness(normal(4), normal(3, seed=1))
     assert near.shape == rows.shape == (4,) and ((near > 0) & (near <= 1)).all()
     near, _ = closeness(normal(1), normal(1))

@@ -72,7 +72,7 @@ def test_the_probe_is_logistic_regression(strength):
     assert np.abs(own.logits(asked.double()).softmax(1).numpy() - expected).max() < 3e-3
 
 
-def test_the_penalty_is_chosen_on_training_pictures_alone():
+def test_the_penalty_is_chosen_on_training_images_alone():
     """What few images with many features want is strong; a difference of two large features wants large weights."""
     few, (x, y) = clusters(200, 0, width=200, apart=0.15), clusters(4000, 0)
     loud = 30 * torch.randn(4000, 24, generator=torch.Generator().manual_seed(3))
@@ -84,7 +84,7 @@ def test_the_penalty_is_chosen_on_training_pictures_alone():
     assert torch.equal(again.weight, strong.weight)
 
 
-def test_with_too_few_pictures_to_choose_by_the_strongest_is_taken():
+def test_with_too_few_images_to_choose_by_the_strongest_is_taken():
     x, y = clusters(12, 0)
     probe = linear_probe(x, y, CLASSES)
     assert probe.strength == probes.STRENGTHS[0] and not probe.tried and probe.bias.isfinite().all()
@@ -214,7 +214,7 @@ def test_what_fills_the_sphere_has_not_collapsed():
     assert report["uniformity"] == pytest.approx(-3.85, abs=0.1) and report["alignment"] == pytest.approx(2, abs=0.02)
 
 
-def test_a_probe_of_many_pictures_takes_seconds():
+def test_a_probe_of_many_images_takes_seconds():
     """6,000 x 512; of 60,000 it is ten times as long, and a minute is the limit."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

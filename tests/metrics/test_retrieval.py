@@ -23,7 +23,7 @@ def test_a_collapsed_prior_is_seen(embeds):
     assert report["variance_ratio"] < 1e-6 and report["recall_at_1"] < 0.02
 
 
-def test_one_picture_has_no_variance_and_no_warning(embeds, recwarn):
+def test_one_image_has_no_variance_and_no_warning(embeds, recwarn):
     one = embeds[:1]
     report = prior_report(one, one, one, torch.eye(1).bool())
     assert report["variance_ratio"] != report["variance_ratio"] and report["recall_at_1"] == 1 and not recwarn

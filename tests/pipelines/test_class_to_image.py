@@ -39,7 +39,7 @@ def images(model, wanted, seeds, **options):
 # seeds
 
 
-def test_four_from_seed_0_are_the_pictures_of_seeds_0_to_3(model):
+def test_four_from_seed_0_are_the_images_of_seeds_0_to_3(model):
     many = list(model.sample({"label": "Sneaker"}, n=4, seed=0))
     single = [next(model.sample({"label": "Sneaker"}, seed=seed)) for seed in range(4)]
     assert [one.seed for one in many] == [0, 1, 2, 3]
@@ -48,7 +48,7 @@ def test_four_from_seed_0_are_the_pictures_of_seeds_0_to_3(model):
 
 
 @pytest.mark.parametrize("kind", DECODERS)
-def test_a_seed_names_a_picture_alone_and_in_a_batch(kind):
+def test_a_seed_names_an_image_alone_and_in_a_batch(kind):
     model = tiny_labels(kind)
     wanted = [{"label": "Sneaker"}, {"laces": "yes", "age": 20}, {}]
     batch = images(model, wanted, [5, 6, 7])
@@ -78,7 +78,7 @@ def test_conditions_are_codes_of_what_is_named(model):
     assert cond["targets"].tolist() == [[2, 0, 1], [0, 1, 0]]
 
 
-def test_wishes_are_told_in_the_models_own_words_and_order(model):
+def test_conditions_are_listed_in_the_order_of_the_model(model):
     assert model.resolve({"age": "30", "laces": "YES", "label": "ankle boot"}) == {
         "label": "Ankle boot", "laces": "yes", "age": 30.0
     }  # fmt: skip
@@ -109,7 +109,7 @@ def test_what_the_model_does_not_know(model, wanted, words):
     assert all(word in str(error.value) for word in words), error.value
 
 
-def test_numbers_outside_of_the_training_data_are_painted_with_a_warning(model):
+def test_numbers_outside_of_the_training_data_are_generated_with_a_warning(model):
     with pytest.warns(CondgenWarning, match="saw age from 18 to 90, not 300"):
         next(model.sample({"age": 300}))
     with warnings.catch_warnings():
@@ -118,7 +118,7 @@ def test_numbers_outside_of_the_training_data_are_painted_with_a_warning(model):
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, True, 10_001, "3"])
-def test_a_number_of_pictures_out_of_range(model, n):
+def test_a_number_of_images_out_of_range(model, n):
     with pytest.raises(CondgenError, match="number of images must be an integer from 1 to 10000"):
         next(model.sample("Sneaker", n=n))
 
@@ -144,7 +144,7 @@ def test_other_mistakes(model):
 
 
 @pytest.mark.parametrize("image_channels, mode", [(1, "L"), (3, "RGB")])
-def test_grey_and_colour_pictures(image_channels, mode):
+def test_grey_and_colour_images(image_channels, mode):
     model = tiny_labels(image_channels=image_channels)
     (generated,) = model.sample("Sneaker")
     assert generated.image.mode == mode and generated.image.size == (8, 8) and generated.clip_score is None
@@ -153,7 +153,7 @@ def test_grey_and_colour_pictures(image_channels, mode):
     assert (pixels == wanted).all()
 
 
-def test_the_recipe_travels_with_the_picture(model, tmp_path):
+def test_the_recipe_travels_with_the_image(model, tmp_path):
     (generated,) = model.sample({"age": 30, "label": "t-shirt/top"}, seed=7, temperature=1)
     path = generated.save(tmp_path)
     assert path.name == "t-shirt-top-age-30-7.png"
@@ -258,7 +258,7 @@ def test_a_damaged_index_is_named(model, tmp_path, changes, word):
 # data sets
 
 
-def test_pictures_are_those_of_their_seeds_whatever_the_batch(model):
+def test_images_are_those_of_their_seeds_whatever_the_batch(model):
     for batch in (1, 3, 64):
         found = list(label_batches(model, 5, ["Sneaker", "Trouser"], {"laces": "yes"}, seed=10, batch=batch))
         assert [some.label for some in found] == sorted((some.label for some in found), reverse=True)
@@ -269,7 +269,7 @@ def test_pictures_are_those_of_their_seeds_whatever_the_batch(model):
 
 
 @pytest.mark.parametrize("image_channels", [1, 3])
-def test_three_formats_hold_the_same_pictures(tmp_path, image_channels):
+def test_three_formats_hold_the_same_images(tmp_path, image_channels):
     model = tiny_labels(image_channels=image_channels)
     told = []
     places = {

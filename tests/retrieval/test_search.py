@@ -130,7 +130,7 @@ def test_an_encoder_of_another_library_scores_as_that_library_does(tmp_path):
         np.testing.assert_allclose([hit.score for hit in found.hits], own.sort(descending=True).values, atol=1e-5)
 
 
-def test_a_picture_finds_itself_first(encoder, tmp_path):
+def test_an_image_finds_itself_first(encoder, tmp_path):
     home = folder_of(tmp_path / "photos")
     for file in sorted(home.rglob("*.png")):
         for query in (file, str(file), Image.open(file)):
@@ -138,7 +138,7 @@ def test_a_picture_finds_itself_first(encoder, tmp_path):
             assert home / hit.file == file and hit.score == pytest.approx(1, abs=1e-5)
 
 
-def test_words_may_be_called_like_a_picture(encoder, tmp_path, monkeypatch):
+def test_words_may_be_called_like_an_image(encoder, tmp_path, monkeypatch):
     home = folder_of(tmp_path / "photos")
     monkeypatch.chdir(home)
     assert search(encoder, home, "00-red.png")[0].kind == "image"
@@ -179,7 +179,7 @@ def forms(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("form", ["plain", "sidecars", "table", "classes", "tar"])
-def test_every_picture_of_every_form(encoder, tmp_path, form):
+def test_every_image_of_every_form(encoder, tmp_path, form):
     """An image without a caption, outside the classes, or absent from the table is an image all the same."""
     path = forms(tmp_path)[form]
     gallery = Gallery(path)
@@ -197,7 +197,7 @@ def test_every_picture_of_every_form(encoder, tmp_path, form):
     }[form]  # fmt: skip
 
 
-def test_arrays_have_labels_and_pictures(encoder):
+def test_arrays_have_labels_and_images(encoder):
     gallery = Gallery("digits", split="test")
     entries = [entry for entry, _ in gallery.each(32)]
     assert len(entries) == len(gallery) and {entry.label for entry in entries} == set("0123456789")
@@ -210,7 +210,7 @@ def test_arrays_have_labels_and_pictures(encoder):
         assert np.array_equal(np.asarray(own)[..., 1], known.images[number, 0])
 
 
-def test_rows_that_name_one_file_are_one_picture(encoder, tmp_path):
+def test_rows_that_name_one_file_are_one_image(encoder, tmp_path):
     image(1, "red").save(tmp_path / "a.png")
     rows = "".join(f"a.png,{text}\n" for text in ("one", "two", "one"))
     (tmp_path / "metadata.csv").write_text("file_name,text\n" + rows)
@@ -233,7 +233,7 @@ def test_a_name_that_is_no_text_is_found_all_the_same(encoder, tmp_path):
     encode(encoder, ["a \udcff circle"], home).write(tmp_path / "e.npy")
 
 
-def test_bad_pictures_are_left_out_counted_and_told(encoder, tmp_path):
+def test_bad_images_are_left_out_counted_and_reported(encoder, tmp_path):
     home = folder_of(tmp_path / "photos")
     (home / "torn.png").write_bytes((home / "00-red.png").read_bytes()[:60])
     (home / "none.jpg").write_bytes(b"no image")
@@ -245,7 +245,7 @@ def test_bad_pictures_are_left_out_counted_and_told(encoder, tmp_path):
 # what is kept
 
 
-def test_the_second_search_embeds_no_picture(encoder, tmp_path, seen):
+def test_the_second_search_embeds_no_image(encoder, tmp_path, seen):
     home = folder_of(tmp_path / "photos")
     first = search(encoder, home, "a red circle")
     assert seen == [12]

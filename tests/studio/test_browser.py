@@ -82,7 +82,7 @@ def paint(page, prompt=PROMPT, count=1):
     prompt_of(page).press("Enter")
 
 
-def test_enter_paints_and_the_download_carries_the_recipe(page, tmp_path):
+def test_enter_generates_and_the_download_carries_the_recipe(page, tmp_path):
     paint(page, count=2)
     says(page, "2 images, seeds")
     playwright.expect(pictures_of(page)).to_have_count(2)
@@ -99,7 +99,7 @@ def test_enter_paints_and_the_download_carries_the_recipe(page, tmp_path):
     assert (recipe["prompt"], str(recipe["seed"])) == (PROMPT, seed)
 
 
-def test_all_pictures_come_as_a_zip(page, tmp_path):
+def test_all_images_come_as_a_zip(page, tmp_path):
     paint(page, count=2)
     says(page, "2 images, seeds")
     with page.expect_download() as download:
@@ -140,7 +140,7 @@ def test_preview_progress_and_stop_keep_what_is_finished(page):
     says(page, "1 image, seed")
 
 
-def test_enter_while_painting_does_not_paint_twice(page, steps):
+def test_enter_while_generation_does_not_generate_twice(page, steps):
     number(page, "Steps").fill("100")
     before = len(steps)
     paint(page, count=2)
@@ -152,7 +152,7 @@ def test_enter_while_painting_does_not_paint_twice(page, steps):
     playwright.expect(page.get_by_role("button", name="Generate", exact=True)).to_be_visible()
 
 
-def test_leaving_the_page_stops_painting(browser, address, steps):
+def test_leaving_the_page_stops_generation(browser, address, steps):
     page = browser.new_page()
     page.goto(address)
     number(page, "Steps").fill("200")
@@ -167,7 +167,7 @@ def test_leaving_the_page_stops_painting(browser, address, steps):
     pytest.fail("it still paints for nobody")
 
 
-def test_mistakes_and_unseen_words_are_told(page):
+def test_mistakes_and_unseen_words_are_reported(page):
     paint(page, "   ")
     playwright.expect(page.get_by_test_id("toast-body")).to_contain_text("The prompt is empty")
     playwright.expect(page.get_by_role("button", name="Generate", exact=True)).to_be_visible()
@@ -176,7 +176,7 @@ def test_mistakes_and_unseen_words_are_told(page):
     says(page, "1 image, seed")
 
 
-def test_dials_follow_the_prior(page):
+def test_options_follow_the_prior(page):
     playwright.expect(number(page, "Best of")).to_be_hidden()
     page.get_by_role("combobox", name="Prior").click()
     page.get_by_role("option", name="diffusion").click()
@@ -188,7 +188,7 @@ def test_dials_follow_the_prior(page):
     playwright.expect(number(page, "Best of")).to_be_hidden()
 
 
-def test_recipe_of_a_picture_fills_the_controls(page, tmp_path):
+def test_recipe_of_an_image_fills_the_controls(page, tmp_path):
     generated = next(
         iter(colourful_model().generate("a large red circle", seed=11, prior="diffusion", steps=3, best_of=5))
     )

@@ -143,13 +143,13 @@ BAD = [
 
 
 @pytest.mark.parametrize("asked, message", BAD)
-def test_what_is_refused_is_told(client, shelf, asked, message):
+def test_what_is_refused_is_reported(client, shelf, asked, message):
     with pytest.raises(Exception, match=message) as error:
         client.predict(**asked, api_name="/decode")
     assert str(shelf["vae"].parent) not in str(error.value)
 
 
-def test_a_gan_reads_no_picture_and_what_is_none_is_told_without_its_place(client, digit, tmp_path):
+def test_a_gan_reads_no_image_and_what_is_none_is_reported_without_its_place(client, digit, tmp_path):
     for name in ("decode", "interpolate"):
         place = {"image" if name == "decode" else "second_image": handle_file(str(digit))}
         with pytest.raises(Exception, match="no encoder"):
@@ -176,7 +176,7 @@ def test_a_seed_is_decoded(client):
     assert np.array_equal(pixels(pictures[0]["image"]), pixels(to_pil(tiny_vae().sample([5]))[0]))
 
 
-def test_a_picture_is_shown_beside_what_its_code_paints(client, digit):
+def test_an_image_is_shown_beside_what_its_code_generates(client, digit):
     pictures, _ = client.predict(model="vae", image=handle_file(str(digit)), api_name="/decode")
     assert [one["caption"] for one in pictures] == ["the image", "its reconstruction"]
     model, image = tiny_vae(), torch.from_numpy(pixels(digit).copy())[None, None].float() / 127.5 - 1
@@ -184,7 +184,7 @@ def test_a_picture_is_shown_beside_what_its_code_paints(client, digit):
     assert np.array_equal(pixels(pictures[1]["image"]), pixels(to_pil(model.decode(model.encode(image)))[0]))
 
 
-def test_the_way_between_two_is_that_of_the_manifold(client, digit):
+def test_the_way_between_two_is_that_of_the_latent_space(client, digit):
     sheet, film = client.predict(model="gan", first=3, second=4, steps=5, api_name="/interpolate")
     model = tiny_gan()
     ends = model.draw([3, 4])

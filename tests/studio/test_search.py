@@ -55,7 +55,7 @@ def test_words_find_what_search_finds(client, home):
     np.testing.assert_allclose(shown, own, atol=3)
 
 
-def test_a_picture_finds_itself(client, home):
+def test_an_image_finds_itself(client, home):
     file = home / "03-yellow.png"
     pictures, _ = client.predict(query="", image=handle_file(str(file)), count=1, api_name="/search")
     assert pictures[0]["caption"] == "1.000 · a yellow square"
@@ -75,12 +75,12 @@ BAD = [
 
 
 @pytest.mark.parametrize("asked, message", BAD)
-def test_what_is_refused_is_told(client, asked, message):
+def test_what_is_refused_is_reported(client, asked, message):
     with pytest.raises(Exception, match=message):
         client.predict(**asked, api_name="/search")
 
 
-def test_what_is_no_picture_is_told_without_its_place(client, tmp_path):
+def test_what_is_no_image_is_reported_without_its_place(client, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"no image")
     with pytest.raises(Exception, match=r"torn\.png is not an image") as error:
         client.predict(query="", image=handle_file(str(tmp_path / "torn.png")), api_name="/search")
@@ -112,7 +112,7 @@ def test_the_gate(home):
     assert check(eyes, "a dog", "x.png", 1) == (Path("x.png"), 1)
 
 
-def test_an_encoder_without_pictures_is_refused(tmp_path, capsys):
+def test_an_encoder_without_images_is_refused(tmp_path, capsys):
     pictures_only().save(tmp_path / "eyes")
     assert serve.main(["--model", str(tmp_path / "eyes")]) == 2
     assert serve.main(["--model", str(tmp_path / "eyes"), "--data", str(tmp_path / "missing")]) == 2

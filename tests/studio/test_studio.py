@@ -120,7 +120,7 @@ def test_gate_fills_in_defaults_and_draws_a_seed(model):
     assert order.seed >= 0 and {order_of(model, seed=-1).seed for _ in range(5)} != {order.seed}
 
 
-def test_gate_leaves_out_dials_of_another_prior(model):
+def test_gate_leaves_out_options_of_another_prior(model):
     assert "best_of" not in order_of(model, best_of=10**6).options
     assert order_of(model, prior="diffusion", best_of=3).options["best_of"] == 3
 
@@ -153,7 +153,7 @@ def test_gate_keeps_the_last_seed_of_an_order_in_range(model):
 # the session
 
 
-def test_session_shows_progress_and_saves_pictures_with_their_recipe(model, scratch):
+def test_session_shows_progress_and_saves_images_with_their_recipe(model, scratch):
     views = list(GenerationSession(model).generate(order_of(model, count=3, steps=2)))
     last = views[-1]
     assert views[0].text.startswith("image 1 of 3, step 1 of 2") and views[0].frame is not None
@@ -165,7 +165,7 @@ def test_session_shows_progress_and_saves_pictures_with_their_recipe(model, scra
         assert {n: archive.read(n) for n in archive.namelist()} == {p.path.name: p.path.read_bytes() for p in last.done}
 
 
-def test_session_paints_what_generate_paints(model, scratch):
+def test_session_generates_what_generate_generates(model, scratch):
     *_, last = GenerationSession(model).generate(order_of(model, count=2))
     expected = [generated.png() for generated in model.generate(PROMPT, n=2, seed=7, prior="regression")]
     assert [one.path.read_bytes() for one in last.done] == expected and expected[0] != expected[1]
@@ -186,7 +186,7 @@ def test_closing_stops_and_frees_the_session(model, steps, scratch):
     assert list(session.generate(order_of(model)))[-1].over
 
 
-def test_one_painting_at_a_time(model, scratch):
+def test_one_generation_at_a_time(model, scratch):
     session = GenerationSession(model)
     first = session.generate(order_of(model))
     next(first)
@@ -204,7 +204,7 @@ def test_unseen_words_are_noted_once(model, scratch):
     assert [note for view in views for note in view.notes] == ["The model never saw these words: zebra"]
 
 
-def test_strange_prompts_are_painted(model, scratch):
+def test_strange_prompts_are_generated(model, scratch):
     for prompt in ("\ud800 red", "🦓 <b>red</b>", "../../etc/passwd", "red " * 400):
         *_, last = GenerationSession(model).generate(order_of(model, prompt, steps=1))
         assert last.done[0].path.parent.parent == scratch
@@ -228,7 +228,7 @@ def with_recipe(path: Path, recipe) -> Path:
     return path
 
 
-def test_recipe_gives_the_order_that_paints_it_again(model, scratch):
+def test_recipe_gives_the_order_that_generates_it_again(model, scratch):
     session = GenerationSession(model)
     *_, last = session.generate(order_of(model, prior="diffusion", steps=3, best_of=4, guidance=1.5))
     recipe, order, notes = open_recipe(model, last.done[0].path)
@@ -361,7 +361,7 @@ def test_api_same_seed_same_bytes(client):
     assert generated(seed=seed) == (first, seed) and generated(seed=seed + 1)[0] != first
 
 
-def test_api_names_the_dials_and_nothing_else(client):
+def test_api_names_the_options_and_nothing_else(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert set(endpoints) == {"/generate"}
     names = [p["parameter_name"] for p in endpoints["/generate"]["parameters"]]
@@ -417,7 +417,7 @@ def test_api_stop_works(client, steps):
     assert len(steps) - before == generated
 
 
-def test_who_finds_the_queue_full_is_told(tmp_path):
+def test_who_finds_the_queue_full_is_reported(tmp_path):
     """One is served and 32 wait; the next is refused with the reason, and served once there is room."""
     model, started, go_on = colourful_model(), threading.Event(), threading.Event()
     watch = model.generate_steps

@@ -31,7 +31,7 @@ def small(kind: str, **changes):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_leaves_a_model_that_paints_its_labels(kind, tmp_path):
+def test_a_run_leaves_a_model_that_generates_its_labels(kind, tmp_path):
     folder = train(f"digits-{kind}", tmp_path / "run", small(kind))
     model = ClassToImage.load(folder)
     (generated,) = model.sample({"label": "7"}, seed=3)

@@ -79,7 +79,7 @@ def test_every_loss_learns_by_label(loss, positives, tmp_path):
     assert model.embed_text(["a handwritten three"]).shape == (1, 16)
 
 
-def test_captions_are_judged_by_retrieval_on_the_split_that_is_named(captions, tmp_path):
+def test_captions_are_evaluated_by_retrieval_on_the_split_that_is_named(captions, tmp_path):
     config = small(data={"path": str(captions), "size": 16}, validation_split="val", fit={"batch": 20})
     model = load_folder(train("clip", tmp_path / "run", config))
     scores = model.about["metrics"]["validation"]
@@ -97,7 +97,7 @@ def test_what_is_held_out_is_not_trained_on(tmp_path):
     assert twice == 0
 
 
-def test_any_number_of_pictures_and_texts_can_be_embedded(tmp_path):
+def test_any_number_of_images_and_texts_can_be_embedded(tmp_path):
     model = load_folder(train("clip", tmp_path / "run", small()))
     images = torch.rand(300, 3, 8, 8) * 2 - 1
     embeds = model.embed_image(images)
@@ -109,7 +109,7 @@ def test_any_number_of_pictures_and_texts_can_be_embedded(tmp_path):
         model.embed_text([" "])
 
 
-def test_a_backbone_that_learned_from_pictures_alone_starts_the_picture_tower(condgen, tmp_path):
+def test_a_backbone_that_learned_from_images_alone_starts_the_image_tower(condgen, tmp_path):
     torch.manual_seed(7)
     backbone = Backbone(BackboneConfig("resnet", width=8, depth=1, patch=1, stages=2), EncoderSpec(8))
     ImageEncoder(backbone).save(tmp_path / "pictures")
@@ -133,7 +133,7 @@ def test_a_backbone_that_learned_from_pictures_alone_starts_the_picture_tower(co
     (["--data", "digits", "--templates", "[a photo]"], "A template needs one"),
     (["--data", "digits", "--validation_split", "dev"], "no images in the split 'val'"),
 ])  # fmt: skip
-def test_what_cannot_be_trained_is_told_in_a_line(condgen, tmp_path, words, message):
+def test_what_cannot_be_trained_is_reported_in_a_line(condgen, tmp_path, words, message):
     code, out, err = condgen("train", "clip", "-o", tmp_path / "run", *words)
     assert code == 2 and message in err and "Traceback" not in err and not out
     assert not (tmp_path / "run").exists()
@@ -146,7 +146,7 @@ def test_captions_without_classes_cannot_be_matched_by_label(condgen, captions, 
     assert code == 2 and "has no labels" in err and not (tmp_path / "run").exists()
 
 
-def test_an_encoder_is_told_from_what_paints(condgen, tmp_path):
+def test_an_encoder_is_distinguished_from_a_generator(condgen, tmp_path):
     folder = train("clip", tmp_path / "run", small())
     for words in (["generate", "a three"], ["sample", "--label", "3"]):
         code, _, err = condgen(*words, "--model", folder)

@@ -55,7 +55,7 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(size, tmp_path, monke
     assert [file.read_bytes() for file in weights[0]] == [file.read_bytes() for file in weights[1]]
 
 
-def test_equal_pictures_are_called_a_collapse(tmp_path):
+def test_equal_images_are_called_a_collapse(tmp_path):
     run = GanTask("digits-dcgan", RECIPES["digits-dcgan"], tmp_path, small("dcgan"))
     messages = []
     run.display = type("Display", (), {"say": lambda self, text: messages.append(text)})()
@@ -68,7 +68,7 @@ def test_equal_pictures_are_called_a_collapse(tmp_path):
     assert mean_distance(real) > 1
 
 
-def test_one_picture_for_every_category_is_called_a_collapse(tmp_path):
+def test_one_image_for_every_category_is_called_a_collapse(tmp_path):
     run = GanTask("digits-infogan", RECIPES["digits-infogan"], tmp_path, small())
     messages = []
     run.display = type("Display", (), {"say": lambda self, text: messages.append(text)})()
@@ -81,7 +81,7 @@ def test_one_picture_for_every_category_is_called_a_collapse(tmp_path):
     assert run.evaluate(model)[0]["variety_in_a_category"] == pytest.approx(1, abs=0.05) and len(messages) == 1
 
 
-def test_every_category_is_painted_with_the_same_other_codes():
+def test_every_category_is_generated_with_the_same_other_codes():
     shape = GanConfig(code=3, categories=4, continuous=2)
     z = torch.randn(5, shape.latent)
     codes = Codes.of(in_every_category(z, shape), shape)

@@ -61,7 +61,7 @@ def test_a_run_leaves_an_encoder_that_can_start_a_tower(tmp_path):
         init_image_tower(CLIP(CLIPConfig(**shape | {"image": "grid"}), EncoderSpec(16)), folder)
 
 
-def test_pictures_without_labels_give_the_last_state(tmp_path):
+def test_images_without_labels_give_the_last_state(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "data").mkdir()
     for i in range(40):

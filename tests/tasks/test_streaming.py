@@ -121,7 +121,7 @@ def test_priors_and_decoder_train_from_embeddings(shards, straight, tmp_path, mo
     next(TextToImage.load(model).generate("1 red thing", steps=1))
 
 
-def test_priors_need_no_pictures_once_there_are_embeddings(shards, tmp_path):
+def test_priors_need_no_images_once_there_are_embeddings(shards, tmp_path):
     train("captions", tmp_path / "run", config(shards, stage="clip"))
     stream = stream_module.open_captioned(str(shards), 32, stream="shards")
     embed(*load_encoder(tmp_path / "run"), stream, tmp_path / "embeds")

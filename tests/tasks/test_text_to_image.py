@@ -54,7 +54,7 @@ def test_a_run_leaves_what_it_promises(run):
     assert stages == {"clip", "prior regression", "prior diffusion", "decoder"}
 
 
-def test_the_model_paints_and_knows_its_words(run):
+def test_the_model_generates_and_knows_its_words(run):
     model = TextToImage.load(run[1])
     generated = next(model.generate("a red circle above a blue square", steps=2))
     assert generated.image.size == (32, 32) and model.tokenizer.unseen("three pink zebras") == ["zebras"]
@@ -99,7 +99,7 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(run, tmp_path, monkey
         assert a == b, part
 
 
-def test_a_decoder_can_be_told_the_text(tmp_path):
+def test_a_decoder_can_be_conditioned_on_the_text_embedding(tmp_path):
     config = small()
     told = replace(config, decoder_objective=replace(config.decoder_objective, conditioning="text"))
     assert (train("scenes32", tmp_path / "t", told) / "model_index.json").exists()
@@ -124,7 +124,7 @@ def test_one_stage_at_a_time(tmp_path):
     assert TextToImage.load(root / "model").size == 32
 
 
-def test_anybodys_folder_of_captioned_pictures(tmp_path):
+def test_anybodys_folder_of_captioned_images(tmp_path):
     layout, things = draw_scenes(60, 0)
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -138,7 +138,7 @@ def test_anybodys_folder_of_captioned_pictures(tmp_path):
 
 
 @pytest.mark.skipif(not (SHARED / "nouns").exists(), reason="the nouns are not here")
-def test_real_pictures_train(tmp_path):
+def test_real_images_train(tmp_path):
     config = small("nouns32", data=str(SHARED / "nouns" / "test_iid.parquet"))
     config = changed(config, data={"split": "all"})
     assert TextToImage.load(train("nouns32", tmp_path / "run", config)).size == 32
@@ -249,6 +249,6 @@ def test_another_encoder_takes_its_followers_with_it(tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
-def test_the_whole_corridor_on_a_gpu(tmp_path):
+def test_the_whole_text_to_image_on_a_gpu(tmp_path):
     model = TextToImage.load(train("scenes32", tmp_path / "run", small())).to("cuda")
     assert next(model.generate("a red circle")).image.size == (32, 32)

@@ -70,7 +70,7 @@ def test_a_critic_judges_patches_of_the_papers_size(size, patch):
 # objectives
 
 
-def test_least_squares_pull_real_to_one_and_painted_to_nothing():
+def test_least_squares_pull_real_to_one_and_generated_to_nothing():
     real, fake = torch.randn(2, 9)
     mse = F.mse_loss
     expected = mse(real, torch.ones(9)) + mse(fake, torch.zeros(9))
@@ -127,7 +127,7 @@ def test_sides_of_other_channels_need_partners_or_no_identity():
 # the pool
 
 
-def test_the_pool_takes_in_then_changes_every_second_picture():
+def test_the_pool_takes_in_then_changes_every_second_image():
     pool, held, steps = torch.zeros(10, 1, 1, 1), 0, 4000
     generator = torch.Generator().manual_seed(0)
     old, ages = 0, []
@@ -158,7 +158,7 @@ def test_the_pool_swaps_one_after_the_other():
     assert pool.flatten().tolist() == [10, 20] and fakes.flatten().tolist() == [1, 2, 3]
 
 
-def test_looking_at_the_loss_leaves_the_pool_alone_until_it_is_told_to_remember():
+def test_the_loss_leaves_the_pool_alone_until_remember_is_called():
     training = UnpairedTraining(tiny_translator(), tiny_translator("resnet"), UnpairedObjective(critic=8, pool=3))
     batch = {"a": torch.rand(2, 3, 16, 16), "b": torch.rand(2, 3, 16, 16), "dice": torch.rand(2, 4)}
     training.loss(batch, "discriminator")
@@ -200,7 +200,7 @@ def test_a_model_comes_back_from_disk_as_it_was(both, tmp_path):
         again.translate(x[..., :8])
 
 
-def test_pictures_are_taken_with_and_without_colours():
+def test_images_are_taken_with_and_without_colours():
     x = torch.rand(2, 1, 16, 16) * 2 - 1
     assert torch.equal(with_channels(x, 3), x.expand(-1, 3, -1, -1))
     torch.testing.assert_close(with_channels(with_channels(x, 3), 1), x)
@@ -240,7 +240,7 @@ class Perfect(Translator):
         return torch.stack([self.known[to or "circles"][bytes(one)] for one in to_uint8(images)])
 
 
-def test_the_judge_tells_a_perfect_translator_from_one_that_does_nothing():
+def test_the_evaluator_tells_a_perfect_translator_from_one_that_does_nothing():
     a, _ = squares_and_circles(40, 0, 32)
     # the same scenes of the other shape, which both sides do not show
     from condgen.data.synthetic.pairs import draw_layout
@@ -294,7 +294,7 @@ def small(recipe: str, **changes):
 
 
 @pytest.mark.parametrize("recipe", ["edges2picture", "grey2colour", "day2night", "squares2circles"])
-def test_a_run_of_what_is_drawn_leaves_a_model_that_can_be_judged(recipe, tmp_path, condgen):
+def test_a_run_of_what_is_drawn_leaves_a_model_that_can_be_evaluated(recipe, tmp_path, condgen):
     folder = train(recipe, tmp_path / "run", small(recipe, data={"size": 32}))
     model = front.load(folder)
     assert isinstance(model, Translator) and model.size == 32
@@ -325,7 +325,7 @@ def pictures(folder: Path, n: int = 30) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["pairs", "unpaired"])
-def test_own_pictures_are_trained_on_translated_and_judged(recipe, tmp_path, condgen):
+def test_own_images_are_trained_on_translated_and_evaluated(recipe, tmp_path, condgen):
     pictures(tmp_path / "data", 60)
     config = small(recipe, data={"path": str(tmp_path / "data"), "names": ("day", "night")})
     folder = train(recipe, tmp_path / "run", config)
@@ -396,14 +396,14 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(recipe, changes, m
     assert not (tmp_path / "run").exists()
 
 
-def test_too_few_pictures_to_hold_some_out_give_the_last_state(tmp_path):
+def test_too_few_images_to_hold_some_out_give_the_last_state(tmp_path):
     pictures(tmp_path / "data", 6)
     config = small("pairs", data={"path": str(tmp_path / "data"), "split": "all"})
     folder = train("pairs", tmp_path / "run", config)
     assert isinstance(front.load(folder), Translator)
 
 
-def test_pairs_that_are_known_judge_who_learned_without_them():
+def test_pairs_that_are_known_evaluator_who_learned_without_them():
     a, b = squares_and_circles(20, 0, 32)
     report = evaluate_translation(translator(size=32), Pairs(a, b, ("squares", "circles"))).report
     assert set(report["translation"]) == {f"to {x}{y}" for x in ("circles", "squares") for y in ("", ", identity")}

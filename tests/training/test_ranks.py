@@ -164,7 +164,7 @@ def config(tmp_path):
 
 
 @pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "split by Accelerate's config"])
-def test_the_whole_corridor_on_two_processes(launcher, config, tmp_path):
+def test_the_whole_text_to_image_on_two_processes(launcher, config, tmp_path):
     words = ("condgen", "train", "scenes32", "-o", tmp_path / "run", "--config", config)
     out = finished(launched(*words, launcher=launcher), "split over 2 processes" if launcher == ACCELERATE else "")
     assert out.split() == [str(tmp_path / "run" / "model")]

@@ -82,7 +82,7 @@ def test_learning_rate_rises_stays_and_falls():
     assert falling == sorted(falling, reverse=True)
 
 
-def test_it_learns_and_stops_where_it_was_told():
+def test_it_learns_and_stops_at_the_limit():
     fit = fit_of(total_images=4000)
     steps = list(fit)
     assert steps[-1].images == 4000 and steps[-1].progress == 1

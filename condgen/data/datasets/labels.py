@@ -14,6 +14,11 @@ from condgen.data.datasets.captions import CaptionedImages, intern_captions
 from condgen.data.templates import class_captions
 
 
+def _described(x: Attribute) -> str:
+    """The text that digests of data are computed from; it never changes, else existing runs do not resume."""
+    return f"Factor(name={x.name!r}, values={x.values!r}, mean={x.mean!r}, sd={x.sd!r}, low={x.low!r}, high={x.high!r})"
+
+
 @dataclass
 class LabelledImages:
     """N square images with A attributes each.
@@ -54,8 +59,8 @@ class LabelledImages:
     def digest(self) -> str:
         """Identifies the images, the attributes and how they were read."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images).reshape(-1))  # without a copy: they may be large
-        described = repr(self.attributes).replace("Attribute(name=", "Factor(name=")  # as runs on disk have hashed it
-        digest.update(self.targets.tobytes() + described.encode("utf-8", "replace"))
+        described = ", ".join(map(_described, self.attributes)) + ("," if len(self.attributes) == 1 else "")
+        digest.update(self.targets.tobytes() + f"({described})".encode("utf-8", "replace"))
         return digest.hexdigest()[:16]
 
     def rows(self, which: np.ndarray) -> LabelledImages:

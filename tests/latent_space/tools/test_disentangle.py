@@ -46,7 +46,7 @@ class Rows:
         return bright.repeat_interleave(torch.tensor([3, 3, 2]), 1)[:, None, :, None].expand(-1, 1, -1, 8)
 
 
-def recorded_options():
+def rotated():
     return torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
 
 
@@ -61,7 +61,7 @@ def test_one_dimension_per_factor_scores_one():
 
 
 def test_a_rotated_latent_scores_less_and_is_as_informative():
-    straight, other = (disentangle(space, bars()) for space in (Rows(), Rows(recorded_options())))
+    straight, other = (disentangle(space, bars()) for space in (Rows(), Rows(rotated())))
     assert other.scores["MIG"] < 0.5 * straight.scores["MIG"]
     assert other.scores["DCI disentanglement"] < 0.6
     assert other.scores["mse"] == pytest.approx(0, abs=1e-9)
@@ -73,7 +73,7 @@ def test_the_scale_of_a_plain_autoencoder_does_not_matter():
 
 
 def test_a_report_has_sheets_and_is_reproducible(tmp_path):
-    one, two = (disentangle(Rows(recorded_options()), bars(), n=300) for _ in range(2))
+    one, two = (disentangle(Rows(rotated()), bars(), n=300) for _ in range(2))
     assert one.numbers == two.numbers and one.sheets == two.sheets
     assert [path.name for path in one.save(tmp_path)] == ["information.png", "traversals.png"]
     assert one.scores["N"] == 300 and one.information.shape == (4, 3) and one.factors == ("a", "b", "c")
