@@ -26,7 +26,7 @@ class LabelledImages:
     Args:
         images: uint8 (N, C, S, S); C is 1 or 3.
         attributes: of the images; the class, where there is one, is called `label`.
-        codes: float32 (N, A), see `attributes`; NaN where nothing is known.
+        targets: float32 (N, A), see `data.attributes`; NaN where nothing is known.
         name: of the data, in messages and model cards.
     """
 
