@@ -63,10 +63,10 @@ def training(recipe: str, size: str | None, steps: int = 8) -> dict[str, float]:
     """Images per second of encoder and decoder, and the share of time that checkpoints take."""
     import torch
 
-    from condgen.decoders.conditioning_dropout import DecoderObjective
     from condgen.decoders.diffusion import DiffusionDecoder, DiffusionObjective, DiffusionTraining
     from condgen.encoders.clip import CLIP
     from condgen.encoders.clip_objective import ClipObjective, ClipTraining
+    from condgen.nn.conditioning import DecoderObjective
     from condgen.nn.specs import CondSpec, EncoderSpec
     from condgen.recipes import RECIPES
     from condgen.training.trainer import FitConfig, Trainer

@@ -22,10 +22,9 @@ from condgen.contracts import (
     recorded_options,
 )
 from condgen.decoders import DECODERS
-from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.encoders.clip_objective import ClipObjective
 from condgen.encoders.selfsup import SelfsupObjective
-from condgen.nn.conditioning import condition
+from condgen.nn.conditioning import DecoderObjective, condition
 from condgen.nn.specs import ImageSpec
 from condgen.priors import PRIORS
 from tests.tiny import tiny_backbone, tiny_decoder, tiny_model, tiny_translator

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         raise CondgenError("Give the images with --data PATH and the folder of the embeddings with -o OUT.")
     check_folder(args.out)
     from condgen.data.embeddings.compute import embed, load_encoder
-    from condgen.data.streaming.stream import open_captioned
+    from condgen.data.sources.captions import open_captioned
 
     clip, tokenizer = load_encoder(args.model)
     data = open_captioned(args.data, args.size or clip.size, stream="shards", split=args.split, **options_of(args))

@@ -169,7 +169,7 @@ class CaptionData(_DataConfig):
         Raises:
             CondgenError: no or unusable data.
         """
-        from condgen.data.streaming.stream import open_captioned
+        from condgen.data.sources.captions import open_captioned
 
         stream = "shards" if shards and self.stream == "auto" else self.stream
         return open_captioned(self.path, self.size, self.options(), stream=stream, split=split or self.split)

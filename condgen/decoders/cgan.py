@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +13,9 @@ from condgen.decoders import DecoderKind
 from condgen.diffusion.samplers import noise
 from condgen.losses import adversarial
 from condgen.nn.adversarial import AdversarialObjective, AdversarialTraining, CriticCond
-from condgen.nn.conditioning import MAX_DEPTH, CondEncoderConfig, build_cond_encoder
+from condgen.nn.conditioning import MAX_DEPTH, CondEncoderConfig, DecoderObjective, build_cond_encoder
 from condgen.nn.generator import Critic, Generator
 from condgen.nn.specs import CondSpec
-
-if TYPE_CHECKING:
-    from condgen.decoders.conditioning_dropout import DecoderObjective
 
 
 @dataclass(frozen=True)

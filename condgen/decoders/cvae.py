@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +17,11 @@ from condgen.contracts import Batch, SamplingOption, check_options, limited
 from condgen.decoders import DecoderKind
 from condgen.diffusion.samplers import noise
 from condgen.losses import gaussian_nll
-from condgen.nn.conditioning import MAX_DEPTH, CondEncoderConfig, bottom_edge, build_cond_encoder
+from condgen.nn.conditioning import MAX_DEPTH, CondEncoderConfig, DecoderObjective, bottom_edge, build_cond_encoder
 from condgen.nn.flow import Flow
 from condgen.nn.generator import Generator
 from condgen.nn.layers import ResBlock
 from condgen.nn.specs import CondSpec
-
-if TYPE_CHECKING:
-    from condgen.decoders.conditioning_dropout import DecoderObjective
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from condgen.contracts import Batch, CondgenError
 from condgen.decoders import DECODERS
-from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.evaluation.embed import in_batches
 from condgen.files.weights import new_like
-from condgen.nn.conditioning import condition
+from condgen.nn.conditioning import DecoderObjective, condition
 from condgen.nn.specs import CondSpec
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder

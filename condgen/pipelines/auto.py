@@ -42,38 +42,35 @@ class PipelineKind:
         return getattr(importlib.import_module(self.module), self.name)
 
 
-KINDS = {
-    kind.name: kind
-    for kind in (
-        PipelineKind(
-            "TextToImage", "condgen.pipelines.text_to_image", "text-to-image",
-            "Text-to-image models (unCLIP / DALL-E 2)",
-            "generates images from prompts", "generate PROMPT --model {}",
-        ),
-        PipelineKind(
-            "ClassToImage", "condgen.pipelines.class_to_image", "class-to-image",
-            "Class- and attribute-conditional models (DDPM, CGAN, CVAE)",
-            "generates images from labels", "sample --label LABEL --model {}",
-        ),
-        PipelineKind(
-            "LatentModel", "condgen.pipelines.latent", "unconditional",
-            "Unconditional models (autoencoders, VAEs, GANs)",
-            "generates images without a condition", "sample --model {}",
-        ),
-        PipelineKind(
-            "Translator", "condgen.pipelines.translator", "image-to-image",
-            "Image-to-image models (pix2pix, CycleGAN)",
-            "translates images to images", "translate {} IMAGE",
-        ),
-        PipelineKind(
-            "TextImageEncoder", "condgen.pipelines.encoder", "text-image-encoding",
-            "Text and image encoders (CLIP)", "embeds texts and images", "search {} --data PATH QUERY",
-        ),
-        PipelineKind(
-            "ImageEncoder", "condgen.pipelines.encoder", "image-encoding",
-            "Image encoders (SimCLR, MoCo, supervised)", "embeds images", "search {} --data PATH IMAGE",
-        ),
-    )
+KINDS: dict[str, PipelineKind] = {
+    "TextToImage": PipelineKind(
+        "TextToImage", "condgen.pipelines.text_to_image", "text-to-image",
+        "Text-to-image models (unCLIP / DALL-E 2)",
+        "generates images from prompts", "generate PROMPT --model {}",
+    ),
+    "ClassToImage": PipelineKind(
+        "ClassToImage", "condgen.pipelines.class_to_image", "class-to-image",
+        "Class- and attribute-conditional models (DDPM, CGAN, CVAE)",
+        "generates images from labels", "sample --label LABEL --model {}",
+    ),
+    "LatentModel": PipelineKind(
+        "LatentModel", "condgen.pipelines.latent", "unconditional",
+        "Unconditional models (autoencoders, VAEs, GANs)",
+        "generates images without a condition", "sample --model {}",
+    ),
+    "Translator": PipelineKind(
+        "Translator", "condgen.pipelines.translator", "image-to-image",
+        "Image-to-image models (pix2pix, CycleGAN)",
+        "translates images to images", "translate {} IMAGE",
+    ),
+    "TextImageEncoder": PipelineKind(
+        "TextImageEncoder", "condgen.pipelines.encoder", "text-image-encoding",
+        "Text and image encoders (CLIP)", "embeds texts and images", "search {} --data PATH QUERY",
+    ),
+    "ImageEncoder": PipelineKind(
+        "ImageEncoder", "condgen.pipelines.encoder", "image-encoding",
+        "Image encoders (SimCLR, MoCo, supervised)", "embeds images", "search {} --data PATH IMAGE",
+    ),
 }  # fmt: skip
 """Class name in the index -> kind, in the order of `condgen list`; a new pipeline is one more entry."""
 

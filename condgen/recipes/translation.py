@@ -22,60 +22,55 @@ def translation_task() -> type[TranslationTask]:
     return TranslationTask
 
 
-def _drawn(origin: str) -> Options:
-    """Of pairs that are made here, small enough to need no shifts."""
-    return {"data": {"origin": origin, "size": 32, "random_shift": 0}}
-
-
-def _emoji(a: str, filter_a: str, filter_b: str, names: tuple[str, str]) -> Options:
-    table = "emoji-base.parquet"
-    sides = {"a": a or table, "b": table, "filter_a": filter_a, "filter_b": filter_b, "match": "base", "names": names}
-    return {"data": sides}
-
-
-def _classic(dropout: float) -> dict[str, Options]:
-    """The nets and the pace of the papers, for GPUs."""
-    net = {"width": 64, "blocks": 6, "norm": "instance", "dropout": dropout}
-    fit = {"batch": 1, "lr": 2e-4, "ema_gamma": 0.0, "total_images": 200 * 1000}
-    return {"classic": {"net": net, "objective": {"critic": 64}, "fit": fit}}
-
-
-PAIRED_SIZES, UNPAIRED_SIZES = _classic(dropout=0.5), _classic(dropout=0.0)
+DRAWN = {"size": 32, "random_shift": 0}
+"""Of pairs that are made here, small enough to need no shifts."""
+EMOJI = {"a": "emoji-base.parquet", "b": "emoji-base.parquet", "match": "base"}
+LINEART = {"a": "emoji-lineart.parquet", "filter_a": "vendor=emojitwo_bw", "filter_b": "vendor=emojitwo"}
+NOTO = {"filter_a": "vendor=noto", "filter_b": "vendor=twemoji"}
+NET = {"width": 64, "blocks": 6, "norm": "instance", "dropout": 0.5}
+CLASSIC: Options = {
+    "net": NET,
+    "objective": {"critic": 64},
+    "fit": {"batch": 1, "lr": 2e-4, "ema_gamma": 0.0, "total_images": 200 * 1000},
+}
+"""The nets and the pace of the papers, for GPUs."""
+PAIRED_SIZES: dict[str, Options] = {"classic": CLASSIC}
+UNPAIRED_SIZES: dict[str, Options] = {"classic": CLASSIC | {"net": NET | {"dropout": 0.0}}}
 
 TRANSLATION: dict[str, Recipe] = {
     "edges2picture": Recipe(
         FAMILY,
         "pix2pix, edges to images: drawn scenes, or --data images of any kind",
         translation_task,
-        PAIRED | _drawn("edges"),
+        PAIRED | {"data": DRAWN | {"origin": "edges"}},
         PAIRED_SIZES,
     ),
     "grey2colour": Recipe(
         FAMILY,
         "pix2pix, grey images to colours: drawn scenes, or --data images of any kind",
         translation_task,
-        PAIRED | _drawn("grey"),
+        PAIRED | {"data": DRAWN | {"origin": "grey"}},
         PAIRED_SIZES,
     ),
     "day2night": Recipe(
         FAMILY,
         "pix2pix, drawn scenes by day to the same by night",
         translation_task,
-        PAIRED | _drawn("night"),
+        PAIRED | {"data": DRAWN | {"origin": "night"}},
         PAIRED_SIZES,
     ),
     "squares2circles": Recipe(
         FAMILY,
         "CycleGAN, drawn squares to circles and back, without pairs",
         translation_task,
-        UNPAIRED | _drawn("shapes"),
+        UNPAIRED | {"data": DRAWN | {"origin": "shapes"}},
         UNPAIRED_SIZES,
     ),
     "lineart2colour": Recipe(
         FAMILY,
         "pix2pix, line art of emoji to colours; --data is the folder of the emoji",
         translation_task,
-        PAIRED | _emoji("emoji-lineart.parquet", "vendor=emojitwo_bw", "vendor=emojitwo", ("lineart", "colour")),
+        PAIRED | {"data": EMOJI | LINEART | {"names": ("lineart", "colour")}},
         PAIRED_SIZES,
         needs_data=True,
     ),
@@ -83,7 +78,7 @@ TRANSLATION: dict[str, Recipe] = {
         FAMILY,
         "CycleGAN, emoji of one style to another and back, without pairs; --data is the folder of the emoji",
         translation_task,
-        UNPAIRED | _emoji("", "vendor=noto", "vendor=twemoji", ("noto", "twemoji")),
+        UNPAIRED | {"data": EMOJI | NOTO | {"names": ("noto", "twemoji")}},
         UNPAIRED_SIZES,
         needs_data=True,
     ),

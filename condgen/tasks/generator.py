@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from condgen.contracts import Batch, CondgenError, check_options
 from condgen.decoders import DECODERS
-from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.decoders.diffusion import DiffusionDecoderConfig, DiffusionObjective
+from condgen.nn.conditioning import DecoderObjective
 from condgen.nn.specs import CondSpec
 from condgen.tasks.base import TaskConfig
 

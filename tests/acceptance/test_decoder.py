@@ -14,9 +14,8 @@ import condgen
 from condgen.cli.main import main
 from condgen.contracts import Batch, SamplingOption, check_options, limited
 from condgen.decoders import DECODERS, DecoderKind
-from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.diffusion.samplers import noise
-from condgen.nn.conditioning import CondEncoderConfig, build_cond_encoder
+from condgen.nn.conditioning import CondEncoderConfig, DecoderObjective, build_cond_encoder
 from condgen.nn.specs import CondSpec
 from condgen.recipes import RECIPES
 from condgen.training.trainer import FitConfig

@@ -1,10 +1,9 @@
 import pytest
 import torch
 
-from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.decoders.diffusion import DiffusionDecoder, DiffusionDecoderConfig, DiffusionObjective, DiffusionTraining
 from condgen.diffusion.samplers import SOLVERS
-from condgen.nn.conditioning import condition
+from condgen.nn.conditioning import DecoderObjective, condition
 from condgen.nn.specs import CondSpec
 
 SPEC = CondSpec(size=16, embed_dim=8, vocab=9, context=5)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from condgen.decoders.cgan import CganObjective, CganTraining, truncated
-from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.decoders.cvae import CvaeObjective, CvaeTraining
 from condgen.nn.adversarial import augment, diversity
+from condgen.nn.conditioning import DecoderObjective
 from tests.tiny import tiny_decoder
 
 READS = {"size": 16, "image_channels": 1, "cardinalities": (4,)}

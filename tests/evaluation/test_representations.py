@@ -17,7 +17,6 @@ from condgen.baselines.pca import PrincipalComponents
 from condgen.contracts import CondgenError
 from condgen.data.batches.base import to_float
 from condgen.decoders.cgan import CganObjective, CganTraining
-from condgen.decoders.conditioning_dropout import DecoderObjective
 from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
@@ -28,6 +27,7 @@ from condgen.evaluation.finetune import finetune, some_of
 from condgen.evaluation.options import RepresentationOptions
 from condgen.evaluation.representations import ClassEvaluation, evaluate_representations
 from condgen.metrics.probes import linear_probe
+from condgen.nn.conditioning import DecoderObjective
 from condgen.nn.specs import EncoderSpec, ImageSpec
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder

@@ -1,10 +1,9 @@
 import pytest
 import torch
 
-from condgen.decoders.conditioning_dropout import DecoderObjective
-from condgen.nn.conditioning import ImageTextEncoder, condition, null_cond
+from condgen.decoders.diffusion import UNet, UNetConfig
+from condgen.nn.conditioning import DecoderObjective, ImageTextEncoder, condition, null_cond
 from condgen.nn.layers import Attention, Block, timestep_embedding
-from condgen.nn.unet import UNet, UNetConfig
 from condgen.priors.transformer import EmbeddingNormalizer
 
 torch.manual_seed(0)

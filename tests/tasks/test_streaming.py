@@ -10,6 +10,7 @@ import pytest
 
 from condgen.contracts import CondgenError
 from condgen.data.embeddings.compute import embed, load_encoder
+from condgen.data.sources.captions import open_captioned
 from condgen.data.sources.webdataset import samples
 from condgen.data.streaming import stream as stream_module
 from condgen.data.synthetic.scenes import draw_scenes, render
@@ -107,7 +108,7 @@ def test_a_run_goes_on_with_the_data_it_began_with_only(stream, shards, tmp_path
 def test_priors_and_decoder_train_from_embeddings(shards, straight, tmp_path, monkeypatch):
     """What `condgen embed` wrote serves as well as what the run would have made, and nothing is embedded anew."""
     train("captions", tmp_path / "run", config(shards, stage="clip"))
-    stream = stream_module.open_captioned(str(shards), 32, stream="shards")
+    stream = open_captioned(str(shards), 32, stream="shards")
     embeds = embed(*load_encoder(tmp_path / "run"), stream, tmp_path / "embeds")
     assert len(embeds) == len(stream)
 
@@ -123,7 +124,7 @@ def test_priors_and_decoder_train_from_embeddings(shards, straight, tmp_path, mo
 
 def test_priors_need_no_images_once_there_are_embeddings(shards, tmp_path):
     train("captions", tmp_path / "run", config(shards, stage="clip"))
-    stream = stream_module.open_captioned(str(shards), 32, stream="shards")
+    stream = open_captioned(str(shards), 32, stream="shards")
     embed(*load_encoder(tmp_path / "run"), stream, tmp_path / "embeds")
     alone = config("", stage="prior", init_from=str(tmp_path / "run"), embeds=str(tmp_path / "embeds"))
     train("captions", tmp_path / "alone", alone)
@@ -133,14 +134,14 @@ def test_priors_need_no_images_once_there_are_embeddings(shards, tmp_path):
 def test_embeddings_of_another_encoder_are_refused(shards, tmp_path):
     train("captions", tmp_path / "one", config(shards, stage="clip"))
     train("captions", tmp_path / "other", config(shards, stage="clip", seed=1))
-    stream = stream_module.open_captioned(str(shards), 32, stream="shards")
+    stream = open_captioned(str(shards), 32, stream="shards")
     one, _ = load_encoder(tmp_path / "one")
     embeds = embed(*load_encoder(tmp_path / "other"), stream, tmp_path / "embeds")
     with pytest.raises(CondgenError, match=rf"{embeds.about.space}.*condgen embed"):
         train("captions", tmp_path / "one", config(shards, stage="prior", embeds=str(tmp_path / "embeds")))
     with pytest.raises(CondgenError, match="only now train one"):
         train("captions", tmp_path / "new", config(shards, embeds=str(tmp_path / "embeds")))
-    few = stream_module.open_captioned(str(shards / "train-0.tar"), 32, stream="shards")
+    few = open_captioned(str(shards / "train-0.tar"), 32, stream="shards")
     embed(one, load_encoder(tmp_path / "one")[1], few, tmp_path / "few")
     train("captions", tmp_path / "one", config(shards, stage="prior", embeds=str(tmp_path / "few")))
     with pytest.raises(CondgenError, match="other images"):
@@ -148,7 +149,7 @@ def test_embeddings_of_another_encoder_are_refused(shards, tmp_path):
 
 
 def test_small_shards_are_read_into_memory(shards, monkeypatch):
-    assert not isinstance(stream_module.open_captioned(str(shards), 32), stream_module.Stream)
+    assert not isinstance(open_captioned(str(shards), 32), stream_module.Stream)
     monkeypatch.setattr(stream_module, "IN_MEMORY", 1000)
-    assert isinstance(stream_module.open_captioned(str(shards), 32), stream_module.Stream)
-    assert not isinstance(stream_module.open_captioned(str(shards), 32, stream="never"), stream_module.Stream)
+    assert isinstance(open_captioned(str(shards), 32), stream_module.Stream)
+    assert not isinstance(open_captioned(str(shards), 32, stream="never"), stream_module.Stream)

@@ -21,7 +21,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -33,6 +33,9 @@ from condgen.data.progress import progress
 from condgen.data.sources.images import ImageError, decode, fit
 from condgen.data.sources.rows import Row, RowTally, Source, expected_rows, open_source, rows, split_name
 from condgen.data.sources.tables import EXPECTED
+
+if TYPE_CHECKING:
+    from condgen.data.streaming.stream import Stream
 
 
 def load_captions(
@@ -54,6 +57,33 @@ def load_captions(
     """
     options = options.but(**changes)
     return load(open_source(path, options), size, options, split)
+
+
+def open_captioned(
+    path: str,
+    size: int,
+    options: ReadOptions = DEFAULTS,
+    *,
+    stream: Literal["auto", "shards", "always", "never"] = "auto",
+    split: str = "train",
+    **changes: Any,
+) -> Stream | CaptionedImages:
+    """Captioned images in memory where they are few, a stream where they are many.
+
+    Args:
+        path, size, options, split: see `load_captions`.
+        stream: `auto` streams shards whose images would take more than `stream.IN_MEMORY` bytes, `shards` any;
+            `always` refuses anything but shards.
+    """
+    options = options.but(**changes)
+    source = open_source(path, options)
+    if stream == "always" or (stream != "never" and source.form in ("parquet", "shards")):
+        from condgen.data.streaming import stream as streaming
+
+        streamed = streaming.Stream(source, size, options, split=split)
+        if stream != "auto" or len(streamed) * 3 * size * size > streaming.IN_MEMORY:
+            return streamed
+    return load(source, size, options, split)
 
 
 def load(source: Source, size: int, options: ReadOptions, split: str) -> CaptionedImages:

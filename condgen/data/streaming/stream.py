@@ -11,17 +11,15 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from condgen.contracts import CondgenError
-from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.options import DEFAULTS, ReadOptions
 from condgen.data.progress import progress
-from condgen.data.sources.captions import load
 from condgen.data.sources.images import ImageError, decode, fit
-from condgen.data.sources.rows import MAX_BAD_HINT, Row, RowTally, Source, open_source, split_name
+from condgen.data.sources.rows import MAX_BAD_HINT, Row, RowTally, Source, split_name
 from condgen.data.sources.tables import EXPECTED
 from condgen.data.streaming.feeds import Feed, open_feeds
 
@@ -206,31 +204,6 @@ class Stream:
                     f"were tried (the limit is {self.options.max_bad_fraction:.3g} of them): {some}. Mend them, or "
                     f"allow more to be replaced by others {MAX_BAD_HINT}."
                 )
-
-
-def open_captioned(
-    path: str,
-    size: int,
-    options: ReadOptions = DEFAULTS,
-    *,
-    stream: Literal["auto", "shards", "always", "never"] = "auto",
-    split: str = "train",
-    **changes: Any,
-) -> Stream | CaptionedImages:
-    """Captioned images in memory where they are few, a stream where they are many.
-
-    Args:
-        path, size, options, split: see `captions.load_captions`.
-        stream: `auto` streams shards whose images would take more than IN_MEMORY bytes, `shards` any; `always` refuses
-            anything but shards.
-    """
-    options = options.but(**changes)
-    source = open_source(path, options)
-    if stream == "always" or (stream != "never" and source.form in ("parquet", "shards")):
-        streamed = Stream(source, size, options, split=split)
-        if stream != "auto" or len(streamed) * 3 * size * size > IN_MEMORY:
-            return streamed
-    return load(source, size, options, split)
 
 
 class _FewTexts:
