@@ -255,7 +255,7 @@ def test_labels_where_nothing_can_be_written(condgen, shoes):
     refused(condgen("sample", "--model", "shoes", "--per-label", 2, "-o", "file"), "file")
     Path("full").mkdir()
     Path("full/mine").touch()
-    refused(condgen("sample", "--model", "shoes", "--per-label", 2, "-o", "full"), "full is there already")
+    refused(condgen("sample", "--model", "shoes", "--per-label", 2, "-o", "full"), "full exists already")
     assert Path("file").read_text() == "mine" and sorted(path.name for path in Path("full").iterdir()) == ["mine"]
 
 
@@ -395,7 +395,7 @@ def test_image_without_a_sound_recipe(condgen):
 def test_label_file_where_captions_are_expected(condgen):
     labels = Path("train-labels-idx1-ubyte")
     labels.write_bytes(struct.pack(">II", 2049, 10) + bytes(range(10)))
-    refused(condgen("data", "check", labels), "labels", "no images beside them")
+    refused(condgen("data", "check", labels), "labels", "but no images beside them")
     refused(condgen("train", "captions", "-o", "run", "--data", labels), "labels", "captions")
     refused(condgen("evaluate", "tiny", "--data", labels), "labels", "captions")
 

@@ -1,4 +1,4 @@
-"""What a labelled image is labelled with: classes, attributes with named values, and numbers.
+"""Attributes of labelled images: classes, attributes with named values, and real numbers.
 
 The class is the attribute called `label`; smiling yes or no is an attribute of two values; an age is an attribute
 without values, a real number. The targets of an image are one row, float32 (A,): the index of the value, or the
@@ -19,12 +19,12 @@ LABEL = "label"
 
 @dataclass(frozen=True)
 class Attribute:
-    """One thing that is known of every image, or of some.
+    """An attribute of images; its value may be known for some images only.
 
     Args:
         name: as in `--set name=value`.
         values: names of the values it can take, in the order of their targets; empty for a real number.
-        mean, sd: of a real number over the training images; targets have mean 0 and sd 1.
+        mean, sd: mean and standard deviation of a real number over the training images; targets are standardised.
         low, high: the range of a real number over the training images.
     """
 
@@ -37,14 +37,14 @@ class Attribute:
 
     @property
     def cardinality(self) -> int:
-        """How many values it can take; 0 for a real number."""
+        """Number of values that it can take; 0 for a real number."""
         return len(self.values)
 
     def encode(self, value: object) -> float:
         """The target of a value's name, or of a number.
 
         Raises:
-            CondgenError: it is not among the values, whose nearest are named; or it is no finite number.
+            CondgenError: the value is unknown (the message suggests the closest ones), or the number is not finite.
         """
         if self.values:
             text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -67,11 +67,11 @@ class Attribute:
         return (number - self.mean) / self.sd
 
     def to_number(self, code: float) -> float:
-        """The real number that a code stands for, within the range of training; rounding must not leave it."""
+        """Converts a target back to the real number, clipped to the range of the training images."""
         return min(max(code * self.sd + self.mean, self.low), self.high)
 
     def format_target(self, code: float) -> str:
-        """A code for people: the name of the value, the number, or `unknown` for NaN."""
+        """Formats a target as text: the name of the value, the number, or `unknown` for NaN."""
         if math.isnan(code):
             return "unknown"
         return self.values[int(code)] if self.values else f"{code * self.sd + self.mean:.4g}"

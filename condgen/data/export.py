@@ -1,10 +1,10 @@
-"""Labelled images to disk: folders of classes, npz, parquet; batch by batch, and whole or not at all.
+"""Writes labelled images batch by batch: folders of classes, npz or parquet. A failed export leaves nothing.
 
 folder     OUT/<label>/<index>.png, and OUT/about.json
 npz        images uint8 (N, S, S, 3), or (N, S, S) where they are grey; labels int64 (N,); names; about
 parquet    image as `datasets` reads it (a struct of PNG bytes and a path), label, label_name
 
-`about` says where they come from. The label of an image is its place among the names, in all three.
+`about` describes the origin of the images. In all three formats a label is the index of its name.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ from condgen.files.weights import whole, write_json
 
 FORMATS = ("folder", "npz", "parquet")
 STEM = "train"
-"""Name of the one file, where a folder is given for it."""
+"""Name of the file, for formats of a single file."""
 ROWS = 1000
-"""Rows of a group in parquet."""
+"""Rows per row group in parquet."""
 RESERVED = {"con", "prn", "aux", "nul", *(f"{name}{i}" for name in ("com", "lpt") for i in range(10))}
-"""What Windows takes for a device."""
+"""Names that Windows reserves for devices."""
 Put = Callable[[np.ndarray, int, int], None]
-"""Takes images, uint8 (B, C, S, S), their label, and the place of the first among those of that label."""
+"""Takes images, uint8 (B, C, S, S), their label, and the index of the first of them within that label."""
 
 
 def place_of(out: Path, how: str) -> Path:
-    """Where the images go: `out` itself, or a file in it.
+    """The path to write to: `out` itself, or a file in it.
 
     Raises:
-        CondgenError: an unknown format, or something is there already.
+        CondgenError: the format is unknown, or the path exists.
     """
     if how not in FORMATS:
         raise CondgenError(f"There is no format {how!r}; choose {', '.join(FORMATS)}.")
     place = out if how == "folder" or out.suffix.lower() == f".{how}" else out / f"{STEM}.{how}"
     empty = how == "folder" and place.is_dir() and not any(place.iterdir())
     if os.path.lexists(place) and not empty:
-        raise CondgenError(f"{place} is there already, and a data set is not mixed with another. Choose another -o.")
+        raise CondgenError(f"{place} exists already, and data sets are not mixed. Choose another -o.")
     return place
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What will be written.
+    """Describes the data set to write.
 
     Args:
-        names: of the labels.
-        counts: how many images each will get.
-        shape: of an image, (C, S, S).
-        about: plain values that say where the images come from.
+        names: names of the labels.
+        counts: number of images of each label.
+        shape: shape (C, S, S) of an image.
+        about: plain values that describe the origin of the images.
     """
 
     names: tuple[str, ...]
@@ -79,9 +79,9 @@ class Contents:
 
 @contextmanager
 def writing(place: Path, how: str, contents: Contents) -> Iterator[Put]:
-    """Gives a function that takes images, all of a label before the next.
+    """Yields a function that takes images, ordered by label.
 
-    They are in their place, see `place_of`, when all was well, and else there is nothing.
+    On success the images are at `place_of`; after an error nothing is left.
     """
     if how == "folder":
         with _folder(place, contents) as put:
@@ -98,7 +98,7 @@ def _folder(place: Path, contents: Contents) -> Iterator[Put]:
     temporary = place.with_name(f".{place.name}.tmp")
     try:
         if temporary.exists():
-            shutil.rmtree(temporary)  # of a run that was killed
+            shutil.rmtree(temporary)  # left by a process that was killed
         temporary.mkdir(parents=True)
 
         def put(images: np.ndarray, label: int, first: int) -> None:
@@ -186,7 +186,7 @@ def _pil(images: np.ndarray) -> list[Image.Image]:
 
 
 def safe_names(names: Sequence[str]) -> list[str]:
-    """A file name for each, the same where that is safe on every file system; no two are equal, in any case.
+    """Makes file names that are safe on every file system, and distinct even if case is ignored.
 
     `T-shirt/top` becomes `T-shirt_top`.
     """

@@ -1,5 +1,5 @@
-"""Options of data: which images, how they and their labels are read; one set of names for functions, recipes, command
-line and model indices."""
+"""Options for choosing and reading images and labels, shared by functions, recipes, the command line and model
+indices."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ WHITE = (255, 255, 255)
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a data set is read, the same for every split. Empty names of columns are guessed.
+    """Options for reading a data set, shared by its splits. Columns with empty names are guessed.
 
     Args:
-        image_column: the image, or the name of its file.
-        caption_column: the captions; several columns with commas between them.
-        label_column: the class.
-        attribute_columns: further attributes; guessed only where there is no label.
-        guess_attributes: without a label and attributes, take every suitable column as an attribute.
-        split_column: the split of a row.
-        filter: keeps rows by their columns: `vendor=noto,heldout_pair=false`.
-        exclude_classes: classes to leave out, with commas between them.
-        class_names: names of the classes 0, 1, 2 ..., where the data only numbers them.
+        image_column: column of the image, or of its file name.
+        caption_column: column of the captions; several separated by commas.
+        label_column: column of the class.
+        attribute_columns: columns of further attributes; guessed only if there is no label.
+        guess_attributes: if no label and no attributes are named, use every suitable column as an attribute.
+        split_column: column of the split.
+        filter: keep only rows with these values, e.g. `vendor=noto,heldout_pair=false`.
+        exclude_classes: classes to leave out, separated by commas.
+        class_names: names of the classes 0, 1, 2 ..., if the data only has their numbers.
         resize: `crop` images to the largest centred square, or `pad` them to a square.
         background: RGB, 0 to 255, under transparent pixels and around padded images.
-        max_bad_fraction: fraction of rows, 0 to 1, that may be unusable; these are left out with a `CondgenWarning`.
+        max_bad_fraction: fraction of rows, 0 to 1, that may be unusable; they are left out with a `CondgenWarning`.
 
     Raises:
-        CondgenError: another way to resize, or a filter that is not `column=value`.
+        CondgenError: an unknown `resize`, or a filter that is not `column=value`.
     """
 
     image_column: str = ""
@@ -62,10 +62,10 @@ class ReadOptions:
 
     @classmethod
     def stored(cls, reading: object, **changes: Any) -> ReadOptions:
-        """The options in a model's index, so that other images are read as those of its training were.
+        """Restores the options in a model's index, to read other images like those of its training.
 
         Args:
-            reading: of the index; fields that are unknown or of another type are ignored.
+            reading: options in the index; fields that are unknown or of another type are ignored.
             changes: fields that replace stored ones; None keeps the stored one.
         """
         kinds = {
@@ -96,7 +96,7 @@ class ReadOptions:
         """The filter as (column, value) pairs."""
         pairs = [part.partition("=") for part in self.filter.split(",") if part.strip()]
         if any(not column.strip() or not equals for column, equals, _ in pairs):
-            raise CondgenError(f"filter={self.filter!r} is not column=value, several with commas between them.")
+            raise CondgenError(f"filter={self.filter!r} is not column=value; separate several by commas.")
         return tuple((column.strip(), value.strip()) for column, _, value in pairs)
 
 
@@ -114,8 +114,8 @@ class _DataConfig:
         path: where the images are.
         size: edge of the images in pixels; 0 keeps their size.
         split: part to train on.
-        split_column: column that names the part; empty guesses.
-        image_column: column of the images; empty guesses.
+        split_column: column that names the part; guessed if empty.
+        image_column: column of the images; guessed if empty.
         resize: how images become square.
         max_bad_fraction: largest fraction of unreadable rows that training accepts.
     """
@@ -134,16 +134,16 @@ class CaptionData(_DataConfig):
     """Captioned images.
 
     Args:
-        path: folder, table or shards of images with captions; empty draws scenes, where the recipe can.
+        path: folder, table or shards of images with captions; empty draws scenes, if the recipe can.
         size: edge of the images in pixels, a power of two from 16.
-        caption_column: column of the captions, or several with commas; empty guesses.
+        caption_column: column of the captions, or several separated by commas; guessed if empty.
         filter: keeps only rows with these values, e.g. `vendor=noto`.
         random_shift: largest random shift in pixels while the decoder trains.
-        scenes: number of scenes to draw, where the data are scenes.
-        negatives: wrong captions for scenes: none; seen, made of combinations that training may see; all.
+        scenes: number of scenes to draw, if the data are scenes.
+        negatives: wrong captions for scenes: none; seen, only of combinations in the training set; all.
         stream: read shards (.tar, .parquet) during training instead of loading all images into memory: auto does so
-            where the images would take more than 2 GB.
-        buffer: images of a stream to shuffle among; 0 takes as many as fit into 256 MB. Two such buffers are held.
+            if the images would take more than 2 GB.
+        buffer: size of the shuffle buffer of a stream in images; 0 takes as many as fit into 256 MB. Two are held.
     """
 
     size: int = limited(32, low=1)
@@ -156,15 +156,15 @@ class CaptionData(_DataConfig):
     buffer: int = limited(0, low=0)
 
     def options(self, **changes: Any) -> ReadOptions:
-        """How the images are read."""
+        """Options for reading the images."""
         return ReadOptions(**self.reading() | changes, max_bad_fraction=self.max_bad_fraction)
 
     def reading(self) -> dict[str, str]:
-        """How the images are read, except for the split; a model stores it for later evaluation."""
+        """Options for reading the images, without the split; a model stores them for later evaluation."""
         return {name: getattr(self, name) for name in READING}
 
     def open(self, split: str = "", shards: bool = False) -> CaptionedImages | Stream:
-        """The captioned images of a split, by default the one to train on; `shards` streams those of any size.
+        """Opens the captioned images of a split, by default the one to train on; `shards` streams shards of any size.
 
         Raises:
             CondgenError: no or unusable data.
@@ -185,7 +185,7 @@ class LabelData(_DataConfig):
     Args:
         path: `digits`, or a folder or table of labelled images.
         image_channels: 1 or 3; 0 keeps what they have.
-        label_column: column of the class; empty guesses.
+        label_column: column of the class; guessed if empty.
         attribute_columns: further columns to generate by.
         random_shift: largest random shift in pixels.
         random_flip: mirror every second image.
@@ -198,12 +198,12 @@ class LabelData(_DataConfig):
     random_flip: bool = False
 
     def reading(self) -> dict[str, Any]:
-        """How the images are read, except for the split: arguments of `open_labelled`."""
+        """Options for reading the images, without the split: arguments of `open_labelled`."""
         out = _without(self, "path", "split", "random_shift", "random_flip")
         return out | {"attribute_columns": list(self.attribute_columns)}
 
     def open(self) -> LabelledImages:
-        """The images to train on; CondgenError for no or unusable data."""
+        """Opens the images to train on; raises `CondgenError` for missing or unusable data."""
         from condgen.data.sources.labels import open_labelled
 
         return open_labelled(self.path, split=self.split, **self.reading())
@@ -216,10 +216,10 @@ class ImageData(_DataConfig):
     Args:
         path: `digits`, `scenes`, a folder of images, or labelled or captioned ones in any form.
         image_channels: 1 or 3; 0 keeps what they have.
-        caption_column: column of the captions, where they tell which images there are.
-        label_column: column of the class; empty guesses.
+        caption_column: column of the captions, if these decide which images are read.
+        label_column: column of the class; guessed if empty.
         filter: keeps only rows with these values, e.g. `vendor=noto`.
-        exclude_classes: classes to leave out, with commas between them.
+        exclude_classes: classes to leave out, separated by commas.
     """
 
     image_channels: int = 0
@@ -229,11 +229,11 @@ class ImageData(_DataConfig):
     exclude_classes: str = ""
 
     def reading(self) -> dict[str, Any]:
-        """How the images are read, except for the split: arguments of `open_any`."""
+        """Options for reading the images, without the split: arguments of `open_any`."""
         return _without(self, "path", "split")
 
     def open(self) -> LabelledImages:
-        """The images to train on; CondgenError for no or unusable data."""
+        """Opens the images to train on; raises `CondgenError` for missing or unusable data."""
         from condgen.data.sources.open_images import open_any
 
         return open_any(self.path, split=self.split, **self.reading())
@@ -244,15 +244,15 @@ class SidesData:
     """Images of two kinds.
 
     Args:
-        path: a folder with a/ and b/, images side by side, or the folder of the tables; empty where they are drawn.
+        path: a folder with a/ and b/, images side by side, or the folder of the tables; empty for drawn images.
         origin: files; edges or grey of any images; scenes by day and by night; squares and circles.
         size: edge of the images in pixels.
-        num_samples: how many images of each side to draw, where they are drawn.
+        num_samples: number of images of each side to draw, for drawn images.
         a: folder or table of the first side below the path; empty looks for a, trainA or images side by side.
-        b: the same for the second side.
+        b: folder or table of the second side.
         filter_a: keeps only these rows of the first table, e.g. `vendor=noto`.
         filter_b: keeps only these rows of the second table.
-        match: column of the tables that tells which rows are partners.
+        match: column of the tables that identifies the partners.
         names: names of the two sides, for `condgen translate --to NAME`.
         split: part to train on.
         resize: how images become square.
@@ -276,12 +276,12 @@ class SidesData:
     random_flip: bool = True
 
     def reading(self) -> dict[str, Any]:
-        """How the images are read or drawn, except for the split: arguments of `open_sides`."""
+        """Options for reading or drawing the images, without the split: arguments of `open_sides`."""
         out = _without(self, "path", "split", "num_samples", "random_shift", "random_flip")
         return out | {"names": list(self.names)}
 
     def open(self, paired: bool, seed: int) -> Unpaired:
-        """The images to train on; CondgenError for no or unusable data."""
+        """Opens the images to train on; raises `CondgenError` for missing or unusable data."""
         from condgen.data.sources.sides import open_sides
 
         return open_sides(self.path, paired, self.split, seed, self.num_samples, **self.reading())

@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on stderr while files are read, and a clock for progress callbacks."""
+"""Progress of long work: a bar on stderr while files are read, and a clock for progress callbacks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 class Clock:
-    """Reports every few seconds how many of `total` images are done and the remaining time; `total` may be a guess."""
+    """Reports every few seconds how many of `total` images are done and the time left; `total` may be an estimate."""
 
     def __init__(self, progress: ProgressCallback, total: float, done: float = 0):
         self.progress, self.total, self.done, self.before = progress, total, done, done
         self.began = self.last_report = time.monotonic()
 
     def add(self, images: int, message: str = "", cost: float = 1) -> None:
-        """So many images more, each of which counts `cost` times; by default the message is their number."""
+        """Adds finished images, each weighted by `cost`; the default message is their number."""
         self.done += cost * images
         now = time.monotonic()
         if now - self.last_report > 3:

@@ -253,7 +253,7 @@ def test_sample_writes_data_sets(condgen, shoes, how, place):
         }
         assert json.loads(Path("set/about.json").read_text())["attributes"] == {"laces": "yes"}
     code, _, err = condgen("sample", "--model", "shoes", *flags, "-o", "set")
-    assert code == 2 and "is there already" in err
+    assert code == 2 and "exists already" in err
 
 
 def test_a_data_set_of_some_labels(condgen, shoes):

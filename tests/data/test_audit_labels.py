@@ -55,8 +55,8 @@ def test_sizes_colours_and_duplicates(tmp_path):
     write(tmp_path, {"a/1.png": red(1), "a/2.png": red(1), "b/3.png": red(1), "b/4.png": png(7, "L", (8, 4))})
     report = check(tmp_path)
     assert report.sizes == {"4 x 4": 3, "8 x 4": 1} and report.colours == {"colour": 3, "grey": 1}
-    assert report.notes == {"duplicate image": 1, "duplicate image with other labels": 1}
-    assert report.examples["duplicate image with other labels"] == ["b/3.png = a/1.png"]
+    assert report.notes == {"duplicate image": 1, "duplicate image with different labels": 1}
+    assert report.examples["duplicate image with different labels"] == ["b/3.png = a/1.png"]
     assert any("--data.size 32" in line for line in report.lines())
     assert any("--data.image_channels 1" in line for line in report.lines())
 
@@ -99,7 +99,7 @@ def captioned(folder: Path) -> Path:
 def test_captions_go_before_labels_unless_these_are_named(tmp_path):
     report = check(captioned(tmp_path))
     assert isinstance(report, CaptionReport) and report.labels == ["label"]
-    assert "  there are labels too: --label-column label looks at these" in report.lines()
+    assert "  there are labels too: --label-column label checks these" in report.lines()
     named = check(tmp_path, ReadOptions(label_column="label"))
     assert isinstance(named, LabelReport) and list(named.values["label"]) == ["0", "1"]
     assert isinstance(check(tmp_path, ReadOptions(caption_column="label")), CaptionReport)

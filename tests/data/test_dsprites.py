@@ -71,7 +71,7 @@ def test_other_factors_go_by_number(tmp_path, images, targets):
         ({"imgs": np.zeros((4, 4, 4), np.uint8), "latents_classes": np.eye(3, dtype=int)}, r"integers \(4, K\)"),
         ({"imgs": np.zeros((3, 4, 4), np.uint8), "latents_classes": np.eye(3)}, "integers"),
         ({"imgs": np.zeros((3, 4, 4), np.uint8), "latents_classes": np.ones((3, 2), int)}, "none of the factors"),
-        ({"imgs": np.full((3, 4, 4), 2, np.uint8), "latents_classes": np.eye(3, dtype=int)}, "0 and 1, and one is 2"),
+        ({"imgs": np.full((3, 4, 4), 2, np.uint8), "latents_classes": np.eye(3, dtype=int)}, "0 or 1, one is 2"),
     ],
 )  # fmt: skip
 def test_other_files_are_refused(tmp_path, arrays, message):
@@ -104,7 +104,7 @@ def test_a_head_that_promises_too_much_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:
         head = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000, 64, 64), }".ljust(117) + b"\n"
         archive.writestr("imgs.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
-    with pytest.raises(CondgenError, match="4,096,000,000,000 bytes, and 0 are there"):
+    with pytest.raises(CondgenError, match="4,096,000,000,000 bytes, but there are 0"):
         open_labelled(tmp_path / "own.npz")
 
 

@@ -441,7 +441,7 @@ def test_damaged_batches_are_refused_by_name(tmp_path):
     whole = (folder / "data_batch_2.bin").read_bytes()
     for content in (whole[:-1], whole + b"x", b"", whole[: len(whole) // 2 + 9]):
         (folder / "data_batch_2.bin").write_bytes(content)
-        with pytest.raises(CondgenError, match=rf"data_batch_2\.bin has {len(content):,} bytes, no whole number"):
+        with pytest.raises(CondgenError, match=rf"data_batch_2\.bin has {len(content):,} bytes, not a whole number"):
             open_labelled(folder)
     (folder / "data_batch_2.bin").write_bytes(batch(images[:2], np.array([1, 10])))
     with pytest.raises(CondgenError, match=r"data_batch_2\.bin: the label of image 1 is 10, but there are 10 "):
@@ -460,7 +460,7 @@ def test_pickled_batches_are_refused_unread(tmp_path):
 
     write(tmp_path / "py", {"data_batch_1": pickle.dumps(Trap(), 2), "batches.meta": b"x"})
     for path in (tmp_path / "py", tmp_path / "py" / "data_batch_1"):
-        with pytest.raises(CondgenError, match=r"data_batch_1 is a pickle.*not opened.*binary version.*or parquet"):
+        with pytest.raises(CondgenError, match=r"data_batch_1 is a pickle.*not loaded.*binary version.*or parquet"):
             open_labelled(path)
     assert not (tmp_path / "sprung").exists()
 
@@ -486,7 +486,7 @@ def test_torchvision_is_asked_by_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", module)
     data = open_labelled("torchvision:mnist", split="test")
     assert data.images.shape == (2, 1, 28, 28) and values_of(data) == ["0 - zero", "1 - one"] and data.name == "MNIST"
-    with pytest.raises(CondgenError, match=r"torchvision:CIFAR10 cannot be fetched \(Error down.*network once"):
+    with pytest.raises(CondgenError, match=r"torchvision:CIFAR10 cannot be fetched \(Error down.*needs the network"):
         open_labelled("torchvision:CIFAR10")
     with pytest.raises(CondgenError, match="MNIST, FashionMNIST"):
         open_labelled("torchvision:ImageNet")
@@ -507,7 +507,7 @@ def test_the_hub_gives_parquet_files_or_a_plain_error(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     assert values_of(open_labelled("hub:who/what", split="all")) == ["no", "yes"] * 2
-    with pytest.raises(CondgenError, match=r"hub:who/else cannot be fetched \(offline\).*needs the network once"):
+    with pytest.raises(CondgenError, match=r"hub:who/else cannot be fetched \(offline\).*needs the network"):
         open_labelled("hub:who/else")
 
 

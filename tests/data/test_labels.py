@@ -141,10 +141,10 @@ def test_names_of_classes_come_from_the_caller_or_a_file(tmp_path):
     with pytest.raises(CondgenError, match=r"classes\.txt names 'cat' twice"):
         open_labelled(tmp_path)
     (tmp_path / "classes.txt").write_text("cat\n" + "x" * 5000)
-    with pytest.raises(CondgenError, match=r"classes\.txt names 'xx.*5000 letters long"):
+    with pytest.raises(CondgenError, match=r"classes\.txt names 'xx.*5000 characters long"):
         open_labelled(tmp_path)
     (tmp_path / "classes.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(CondgenError, match=r"classes\.txt is no UTF-8 text"):
+    with pytest.raises(CondgenError, match=r"classes\.txt is not UTF-8 text"):
         open_labelled(tmp_path)
 
 
@@ -164,16 +164,16 @@ def test_images_that_are_not_square_need_a_size(tmp_path):
 
 
 IDX_FAULTS = {
-    "cut short": (lambda content: content[:-3], r"should hold 64 bytes after its header, and holds 61"),
-    "too long": (lambda content: content + b"more", r"should hold 64 bytes after its header, and holds more"),
-    "header only": (lambda content: content[:10], r"does not begin as an idx file of images.*00 00 08 03"),
+    "cut short": (lambda content: content[:-3], r"should hold 64 bytes after its header, but holds 61"),
+    "too long": (lambda content: content + b"more", r"should hold 64 bytes after its header, but holds more"),
+    "header only": (lambda content: content[:10], r"is not an idx file of images.*00 00 08 03"),
     "empty": (lambda content: b"", r"got nothing"),
     "floats": (lambda content: b"\0\0\x0d\x03" + content[4:], r"00 00 0d 03"),
     "four dimensions": (lambda content: b"\0\0\x08\x04" + content[4:], r"00 00 08 04"),
-    "no images": (lambda content: content[:4] + bytes(4) + content[8:], r"sizes that no images have: 0 x 4 x 4"),
-    "huge": (lambda content: content[:8] + b"\xff" * 8 + content[16:], r"sizes that no images have: 4 x 4294967295"),
+    "no images": (lambda content: content[:4] + bytes(4) + content[8:], r"invalid sizes for images: 0 x 4 x 4"),
+    "huge": (lambda content: content[:8] + b"\xff" * 8 + content[16:], r"invalid sizes for images: 4 x 4294967295"),
     "more than labels": (lambda content: content[:7] + b"\x05" + content[8:], r"has 5 images.*has 4 labels"),
-    "html": (lambda content: b"<html>404</html>", r"does not begin as an idx file"),
+    "html": (lambda content: b"<html>404</html>", r"is not an idx file"),
 }
 
 
@@ -205,7 +205,7 @@ def test_a_damaged_gzip_is_refused_by_name(tmp_path, damage):
     write_idx(tmp_path, noise(9, 9, 9), np.arange(9), packed=True)
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(CondgenError, match=r"train-images-idx3-ubyte\.gz .*(Copy it again|does not begin)"):
+    with pytest.raises(CondgenError, match=r"train-images-idx3-ubyte\.gz .*(Copy it again|is not an idx file)"):
         open_labelled(tmp_path)
 
 
@@ -213,7 +213,7 @@ def test_a_gzip_that_would_fill_the_memory_is_refused_before_it_is_unpacked(tmp_
     write_idx(tmp_path, noise(4, 4, 4), np.zeros(4), packed=True)
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 4, 8000, 8000) + bytes(10_000_000)))
-    with pytest.raises(CondgenError, match=r"cut short|should hold 256,000,000 bytes"):
+    with pytest.raises(CondgenError, match=r"truncated|should hold 256,000,000 bytes"):
         open_labelled(tmp_path)  # within the limit: read, and found to be short
     path.write_bytes(gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 9_000_000, 28, 28) + bytes(10_000_000)))
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(
@@ -221,7 +221,7 @@ def test_a_gzip_that_would_fill_the_memory_is_refused_before_it_is_unpacked(tmp_
     )
     monkeypatch.setattr(np, "empty", None)  # whoever takes the memory, fails the test
     monkeypatch.setattr("condgen.data.formats.idx.MAX_UNPACKED", 2**20)
-    with pytest.raises(CondgenError, match=r"would unpack to .*made to fill the memory"):
+    with pytest.raises(CondgenError, match=r"would unpack to .*made to exhaust the memory"):
         open_labelled(tmp_path)
 
 
@@ -234,7 +234,7 @@ def test_what_is_missing_beside_an_idx_file_is_named(tmp_path):
         open_labelled(tmp_path)
     (tmp_path / "train-images-idx3-ubyte").unlink()
     labels.write_bytes(content)
-    with pytest.raises(CondgenError, match="labels and no images"):
+    with pytest.raises(CondgenError, match="labels but no images"):
         open_labelled(tmp_path)
 
 

@@ -329,7 +329,7 @@ def test_a_data_set_is_there_whole_or_not_at_all(model, tmp_path, how):
         write_set(model, tmp_path / "set", 4, how, batch=2, progress=stop)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     write_set(model, tmp_path / "set", 1, how)
-    with pytest.raises(CondgenError, match="is there already"):
+    with pytest.raises(CondgenError, match="exists already"):
         write_set(model, tmp_path / "set", 1, how)
 
 

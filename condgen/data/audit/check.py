@@ -29,7 +29,7 @@ from condgen.data.sources.tables import LABELS, column_names
 from condgen.files.images import grid, make_folder, png_bytes, write_bytes
 
 PER_ROW, ROWS, CELL = 8, 64, 64
-"""Of the sheet: images of a value, values, pixels of an image."""
+"""Sizes of the sheet: images per value, values, edge of an image in pixels."""
 NO_TARGETS = np.empty(0, np.float32)
 
 
@@ -51,7 +51,7 @@ def check(
         sheet: the PNG to write, with some images of every class.
 
     Raises:
-        CondgenError: there is nothing that could be read row by row, or no labels for the sheet.
+        CondgenError: the path holds no readable data, or a sheet is asked for and there are no labels.
     """
     found = open_either(path, options.but(**changes))
     if isinstance(found, Source) and sheet:
@@ -72,7 +72,7 @@ def check(
 def _rows(
     found: Source | Arrays | LabelledRows, split: str
 ) -> Iterator[tuple[Row, np.ndarray | None, tuple[str, ...], np.ndarray]]:
-    """Every row with its pixels, uint8 (C, H, W), None where there are none; notes, and targets."""
+    """Yields every row with its pixels, uint8 (C, H, W) or None, the notes on its image, and its targets."""
     if isinstance(found, Arrays):
         images, targets = found.read(split)
         places = ((part, int(row)) for part in found.parts for row in part.rows(split_name(split), found.test))
@@ -88,7 +88,7 @@ def _rows(
 
 @dataclass
 class _Counts:
-    """What is counted while the rows go by; of images a few for the sheet are kept, and of every one a digest."""
+    """Counts over the rows; keeps a digest of every image, and a few images for the sheet."""
 
     attributes: tuple[Attribute, ...]
     bad: Tally = field(default_factory=Tally)
@@ -131,11 +131,11 @@ class _Counts:
                     own.append(_small(pixels))
 
     def _compare(self, key: str, pixels: np.ndarray, targets: bytes) -> None:
-        """Notes an image that is there twice, and whether its labels differ."""
+        """Notes a duplicate image, and whether its labels differ."""
         digest = hashlib.blake2b(pixels.tobytes(), digest_size=16, salt=pixels.shape[2].to_bytes(4, "big")).digest()
         if digest in self.digests:
             first, before = self.digests[digest]
-            kind = "duplicate image" if targets == before else "duplicate image with other labels"
+            kind = "duplicate image" if targets == before else "duplicate image with different labels"
             self.notes.add(kind, f"{key} = {first}")
         else:
             self.digests[digest] = (key, targets)
@@ -198,8 +198,8 @@ def _label_report(found: Arrays | LabelledRows, counts: _Counts) -> LabelReport:
 
 
 def _sheet(counts: _Counts) -> Image.Image | None:
-    """A few images of every class, at most ROWS classes; without a label of every value, each attribute with an equal
-    part of the rows. None where there is nothing to show.
+    """A few images of every class, at most ROWS classes. Without a label, a few images of every value, and the
+    attributes share the rows equally. None where there is nothing to show.
     """
     names = [attribute.name for attribute in counts.attributes]
     label = names.index(LABEL) if LABEL in names else None
@@ -218,7 +218,7 @@ def _sheet(counts: _Counts) -> Image.Image | None:
 
 
 def _small(pixels: np.ndarray) -> Image.Image:
-    """An image on a white square, as small as the sheet shows it."""
+    """Shrinks an image and centres it on a white square, for the sheet."""
     image = Image.fromarray(np.broadcast_to(pixels.transpose(1, 2, 0), (*pixels.shape[1:], 3)).copy())
     image.thumbnail((CELL, CELL))
     side = max(image.size)

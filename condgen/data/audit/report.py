@@ -11,25 +11,25 @@ from condgen.text import printable
 LIMIT = 0.01
 """Fraction of unusable rows that training accepts."""
 BAR, SHOWN = 30, 40
-"""Letters of the longest bar, and how many values of an attribute are shown."""
+"""Length of the longest bar in characters, and how many values of an attribute are shown."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What images of any kind have in common.
+    """Report on images of any kind.
 
     Args:
-        path: of the data.
+        path: path of the data.
         form: `metadata`, `parquet`, `shards`, `sidecars`, `classes`, `plain`, or the name of a format such as `idx`.
-        total: rows, and images that no row names.
-        usable: rows that training would use.
-        images: distinct images among these (several rows may caption one file).
+        total: number of rows, plus images that no row names.
+        usable: number of rows that training would use.
+        images: number of distinct images among the usable rows (several rows may caption one file).
         bad: number of unusable rows by reason.
         notes: number of images that are unusual but usable, by reason.
-        examples: the first ten of every reason in `bad` and `notes`.
-        sizes: number of images by `width x height` in pixels, the ten commonest.
+        examples: the first ten keys for every reason in `bad` and `notes`.
+        sizes: number of images by `width x height` in pixels, the ten most frequent.
         splits: usable rows by split; `(none)` where a row has none.
-        split_rule: where the split comes from.
+        split_rule: how the split of a row is determined.
     """
 
     path: str
@@ -45,15 +45,15 @@ class Report:
     split_rule: str
 
     def ok(self, max_bad_fraction: float = LIMIT) -> bool:
-        """Whether training would take the data: something is usable, and at most this fraction of the rows is bad."""
+        """Whether training accepts the data: some rows are usable, and at most this fraction is unusable."""
         return self.usable > 0 and self.total - self.usable <= max_bad_fraction * self.total
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values that JSON can hold."""
+        """The report as plain values, for JSON."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The report for people, as plain text."""
+        """The report as lines of plain text."""
         lines = [
             *self._details(),
             f"  splits by {self.split_rule}: {_counts(self.splits)}",
@@ -75,12 +75,12 @@ class Report:
 
 @dataclass(frozen=True)
 class CaptionReport(Report):
-    """Captioned images.
+    """Report on captioned images.
 
     Args:
-        columns: which columns were used; one line for every choice that some table led to.
+        columns: the columns used; one line for every distinct choice among the tables.
         captions: `count`, `distinct`, and the words of a caption: `words_min`, `words_median`, `words_max`.
-        labels: columns that look like labels, which are there besides the captions.
+        labels: columns besides the captions that look like labels.
     """
 
     columns: list[str] = field(default_factory=list)
@@ -94,23 +94,23 @@ class CaptionReport(Report):
             *(f"  columns: {chosen}" for chosen in self.columns),
             f"  captions: {self.captions['count']}, {self.captions['distinct']} distinct, words {low} to {high}, "
             f"median {middle}",
-            *(f"  there are labels too: --label-column {name} looks at these" for name in self.labels),
+            *(f"  there are labels too: --label-column {name} checks these" for name in self.labels),
             f"  sizes: {_counts(self.sizes)}",
         ]
 
 
 @dataclass(frozen=True)
 class LabelReport(Report):
-    """Labelled images.
+    """Report on labelled images.
 
     Args:
-        values: of every attribute with values, by value, the number of usable images in every split.
-        numbers: of every real number `mean`, `sd`, `low` and `high`, over the images of train.
-        unknown: by attribute, for how many usable images it is not known.
-        empty: by attribute, the values that the data names and no usable image has.
-        single: by attribute, the values that one usable image has.
-        untrained: by attribute, the values that no image of train has although others have them.
-        colours: number of images that are `grey`, and that have a `colour`.
+        values: attribute -> value -> split -> number of usable images.
+        numbers: real-valued attribute -> `mean`, `sd`, `low` and `high` over the training images.
+        unknown: attribute -> number of usable images whose value is unknown.
+        empty: attribute -> values that the data names but no usable image has.
+        single: attribute -> values of exactly one usable image.
+        untrained: attribute -> values that occur in other splits but not in train.
+        colours: number of `grey` images and of `colour` images.
     """
 
     values: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)

@@ -1,6 +1,6 @@
-"""Random crops, mirror images and colours. Batched, and a function of image and dice alone.
+"""Random crops, flips and colour changes in batches; the result depends only on the image and its dice.
 
-There is no blur, which removes the content of images of 32 pixels and below.
+Blur is left out: it removes the content of images of 32 pixels and below.
 
 References:
     A Simple Framework for Contrastive Learning of Visual Representations (Chen et al., 2020), appendix A
@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 DICE = 14
-"""Numbers that are drawn for every view, used or not."""
+"""Random numbers per view; always drawn, so that options do not change later draws."""
 LUMA = (0.299, 0.587, 0.114)
 TURN = ((0.0, -1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 1.0, 0.0))
-"""Times x / sqrt(3), the cross product of the grey axis (1, 1, 1) with a colour x: it turns hues."""
+"""Matrix of the cross product with (1, 1, 1), the grey axis; divided by sqrt(3) it generates rotations of the hue."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Augment:
     """Random changes of an image.
 
     Args:
-        crop: smallest share of the area that is kept and enlarged, in (0, 1]; 1 crops nothing.
+        crop: smallest fraction of the area to keep and enlarge, in (0, 1]; 1 crops nothing.
         flip: mirror every second image, left to right.
-        jitter: strength of other brightness and contrast, and of saturation and hue where there are colours; 0 is none.
-        grey: share of images that lose their colours.
-        erase: share of images of which a square, a tenth to a third of the area, becomes the image's mean.
+        jitter: strength of changes in brightness and contrast and, in colour images, in saturation and hue; 0 is none.
+        grey: fraction of images that become grey.
+        erase: fraction of images in which a square, 10 to 33 % of the area, is replaced by the mean of the image.
     """
 
     crop: float = 0.4
@@ -42,11 +42,11 @@ class Augment:
 
 
 def augment(images: Tensor, dice: Tensor, how: Augment) -> Tensor:
-    """(B, C, S, S) in [-1, 1] -> the same shape and range, other pixels. Row i depends on row i of both alone.
+    """Augments images (B, C, S, S) in [-1, 1]. Row i of the result depends only on row i of `images` and `dice`.
 
     Args:
         images: C is 1 or 3.
-        dice: (B, DICE), even in [0, 1).
+        dice: (B, DICE), uniform in [0, 1).
     """
     d = dice.float().unbind(1)
     out = _cropped(images, d[:5], how)
@@ -59,7 +59,7 @@ def augment(images: Tensor, dice: Tensor, how: Augment) -> Tensor:
 
 
 def _cropped(images: Tensor, d: tuple[Tensor, ...], how: Augment) -> Tensor:
-    """A part of random area, shape and place, enlarged to the whole; mirrored or not."""
+    """Crops a part of random area, aspect ratio and place, enlarges it to the whole, and flips half of the images."""
     if how.crop >= 1 and not how.flip:
         return images
     area = how.crop + (1 - how.crop) * d[0]
@@ -74,7 +74,7 @@ def _cropped(images: Tensor, d: tuple[Tensor, ...], how: Augment) -> Tensor:
 
 
 def _recoloured(images: Tensor, d: tuple[Tensor, ...], strength: float) -> Tensor:
-    """Four in five images brighter or darker, with more or less contrast, and with other colours where there are."""
+    """Changes brightness and contrast, and the saturation and hue of colour images, in four of five images."""
     on = d[4] < 0.8
 
     def factor(lot: Tensor, most: float) -> Tensor:
@@ -95,9 +95,9 @@ def _recoloured(images: Tensor, d: tuple[Tensor, ...], strength: float) -> Tenso
 
 
 def _erased(images: Tensor, d: tuple[Tensor, ...], share: float) -> Tensor:
-    """A square at a random place becomes the image's mean, in some of them."""
+    """Replaces a square at a random place by the mean of the image, in a fraction `share` of the images."""
     size = images.shape[-1]
-    lot = d[0] / share  # below 1: this one; and how much of it
+    lot = d[0] / share  # below 1 the image is erased, and the value gives the area
     edge = (0.1 + 0.23 * lot.clamp(max=1)).sqrt() * size
     at = torch.arange(size, device=images.device) + 0.5
     rows, columns = ((at >= (x * (size - edge))[:, None]) & (at < (x * (size - edge) + edge)[:, None]) for x in d[1:])

@@ -1,9 +1,9 @@
-"""The order of the data and the batches of a run: functions of seed and step alone, on any number of processes.
+"""The order of training data, and batches. Both depend only on seed and step, on any number of processes.
 
-Data in memory is shuffled anew every epoch (`Shuffled`). Of data too large for memory, blocks come in a seeded order
-and samples are shuffled within windows of blocks (`BlockOrder`): a window is a run of blocks with about `buffer`
-samples, and nothing but windows is ever held. So training can go on at any step without replaying what came before, and
-within an epoch every sample comes once.
+Data in memory is shuffled anew every epoch (`Shuffled`). Data too large for memory is read by blocks in a
+seeded order and shuffled within windows (`BlockOrder`); a window is a sequence of blocks with about `buffer` samples,
+and only windows are held in memory. Training can therefore resume at any step without replaying earlier steps, and
+every sample comes once per epoch.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from condgen.distributed import split
 
 
 def held_out(n: int, share: int, most: int, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Holds out n // `share` of n rows, at most `most`: (kept, held-out rows); None where these are fewer than 2."""
+    """Holds out n // `share` of n rows, at most `most`: (kept, held-out rows); None if fewer than 2 are held out."""
     order, few = np.random.default_rng((seed, 1)).permutation(n), min(most, n // share)
     return (np.sort(order[few:]), np.sort(order[:few])) if few >= 2 else None
 
 
 class Shuffled:
-    """The order of data in memory: each of n samples once an epoch, in an order that `seed` and the epoch fix."""
+    """The order of data in memory: each of n samples once per epoch, shuffled by `seed` and the number of the epoch."""
 
     def __init__(self, n: int, seed: int):
         self.n, self.seed = n, seed
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
     def rows(self, first: int, count: int) -> np.ndarray:
-        """int64 (count,): which samples come at the places `first` to `first + count` of the run."""
+        """Indices, int64 (count,), of the samples at positions `first` to `first + count` of the run."""
         return np.array([self._row(k) for k in range(first, first + count)])
 
     def _row(self, k: int) -> int:
@@ -45,12 +45,12 @@ class Shuffled:
 
 @dataclass(frozen=True)
 class Window:
-    """A run of samples that are held at the same time.
+    """A sequence of samples that are held in memory at the same time.
 
     Args:
-        first: number of its first sample in the run, counted over all epochs.
-        blocks: the blocks it is made of, in their order.
-        places: sample `first + i` is number `places[i]` of all samples of these blocks, one block after the other.
+        first: position of its first sample in the run, counted over all epochs.
+        blocks: its blocks, in their order.
+        places: sample `first + i` of the run is sample `places[i]` of the concatenated blocks.
     """
 
     first: int
@@ -62,17 +62,17 @@ class Window:
 
     @property
     def last(self) -> int:
-        """Number of the first sample after it."""
+        """Position of the first sample after it."""
         return self.first + len(self)
 
 
 class BlockOrder:
-    """Which samples come when.
+    """The order of data in blocks.
 
     Args:
-        counts: samples in every block.
-        buffer: samples of a window; it takes as many blocks as begin within so many samples.
-        seed: of the order of blocks, and of the order within windows, both new in every epoch.
+        counts: number of samples in every block.
+        buffer: approximate number of samples in a window; a window takes all blocks that begin within `buffer` samples.
+        seed: fixes the order of blocks and the order within windows; both change every epoch.
     """
 
     def __init__(self, counts: np.ndarray, buffer: int, seed: int):
@@ -81,7 +81,7 @@ class BlockOrder:
         self._epoch: tuple[int, np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def window(self, k: int) -> Window:
-        """The window in which sample k of the run is."""
+        """The window that contains sample k of the run."""
         epoch, place = divmod(k, self.total)
         order, starts, cuts = self._layout(epoch)
         number = int(np.searchsorted(starts[cuts], place, "right")) - 1
@@ -91,7 +91,7 @@ class BlockOrder:
         return Window(first, blocks, rng.permutation(int(self.counts[blocks].sum())))
 
     def windows(self, first: int, count: int) -> Iterator[tuple[Window, range]]:
-        """The windows that samples `first` to `first + count` of the run lie in, each with which of its places."""
+        """The windows that contain samples `first` to `first + count` of the run, each with the range of its places."""
         end = first + count
         while first < end:
             window = self.window(first)
@@ -100,7 +100,7 @@ class BlockOrder:
             first = stop
 
     def _layout(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of an epoch: the order of blocks, the number of the first sample of each, and where windows begin."""
+        """Returns for an epoch: the order of blocks, the first sample of each, and where windows begin."""
         if self._epoch is None or self._epoch[0] != epoch:
             order = np.random.default_rng((self.seed, epoch, 7)).permutation(np.flatnonzero(self.counts))
             starts = np.cumsum(self.counts[order]) - self.counts[order]
@@ -110,7 +110,7 @@ class BlockOrder:
 
 
 Moves = tuple[np.ndarray | None, np.ndarray | None]
-"""Of every image: where it is cut out again, int (B, 2), and whether it is mirrored, bool (B,)."""
+"""Offset of the crop after padding, int (B, 2), and whether to mirror, bool (B,), for every image."""
 
 
 def to_float(images: np.ndarray | Tensor) -> Tensor:
@@ -124,17 +124,17 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 class Batches:
-    """Draws every image once an epoch, in a seeded order. Subclasses implement `draw`.
+    """Draws every image once per epoch, in a seeded order. Subclasses implement `draw`.
 
-    Each process takes its own part of every batch, and the parts together are the batch of a single process.
+    Each process draws its part of every batch; together the parts are the batch of a single process.
 
     Args:
-        order: of the images.
+        order: order of the images.
         batch: images in a batch, over all processes.
         seed: fixes all random draws.
-        shift: largest random shift in pixels, the border repeated: a mild augmentation for small collections.
+        shift: largest random shift in pixels, with the border repeated.
         flip: mirror every second image, left to right.
-        rank, world: this process, and how many there are.
+        rank, world: number of this process, and number of processes.
 
     Raises:
         CondgenError: the batch cannot be split evenly.
@@ -148,24 +148,24 @@ class Batches:
         self.part = split(batch, rank, world)
 
     def __call__(self, step: int) -> Batch:
-        """Batch `step`, counted from 0."""
+        """Draws batch `step`, counted from 0."""
         return self.draw(step, np.random.default_rng((self.seed, step, 0)))
 
     def draw(self, step: int, rng: np.random.Generator) -> Batch:
-        """This process' part of batch `step`; `rng` draws for the whole batch, however it is split."""
+        """Draws this process's part of batch `step`; `rng` draws for the whole batch, on any number of processes."""
         raise NotImplementedError
 
     def rows(self, step: int) -> np.ndarray:
-        """int64: the images of this process' part."""
+        """Indices of the images in this process's part, int64."""
         return self.order.rows(step * self.batch, self.batch)[self.part]
 
     def moves(self, rng: np.random.Generator) -> Moves:
-        """Random shifts and mirror images, where they are asked for."""
+        """Draws the random shifts and flips of a batch; None for those that are off."""
         corners = rng.integers(0, 2 * self.shift + 1, (self.batch, 2))[self.part] if self.shift else None
         return corners, rng.random(self.batch)[self.part] < 0.5 if self.flip else None
 
     def moved(self, images: np.ndarray, moves: Moves) -> Tensor:
-        """uint8 (B, C, S, S), shifted and mirrored -> float in [-1, 1]."""
+        """Shifts and flips uint8 (B, C, S, S); returns floats in [-1, 1]."""
         corners, mirrored = moves
         if corners is not None:
             size, pad = images.shape[-1], (self.shift, self.shift)

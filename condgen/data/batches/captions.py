@@ -16,14 +16,14 @@ from condgen.data.datasets.captions import CaptionedImages
 class CaptionBatches(Batches):
     """Images, each with one of its captions.
 
-    A batch holds `image` (B, 3, S, S) in [-1, 1], `tokens` (B, L), `text_id` (B,), the numbers of the texts, `true_ids`
-    (B, C), those of all captions of each image, -1 for none; `label` (B,), where the data has any; and with negatives
+    A batch holds `image` (B, 3, S, S) in [-1, 1], `tokens` (B, L), `text_id` (B,), the index of the text, `true_ids`
+    (B, C), the indices of all captions of the image, -1 for none; `label` (B,), if the data has any; and with negatives
     `negative_id` (B, M) and `negative_tokens` (B, M, L).
 
     Args:
         data: the images.
         tokens: int64 (T, L), the encoded texts of `data`.
-        negatives: M, wrong captions to add for every image, where the data has any.
+        negatives: M, number of wrong captions to add for every image, if the data has any.
         batch, seed, options: see `Batches`. Do not flip where captions speak of left and right.
     """
 
@@ -37,7 +37,7 @@ class CaptionBatches(Batches):
         self._cached: dict[str, tuple[Tensor, str]] = {}
 
     def cache(self, name: str, values: Tensor, per: Literal["image", "text"]) -> CaptionBatches:
-        """Adds precomputed rows to every batch, one for each image (N, ...) or text (T, ...); never changed here."""
+        """Adds precomputed rows to every batch, one per image (N, ...) or text (T, ...)."""
         self._cached[name] = (values, per)
         return self
 

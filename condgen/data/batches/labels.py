@@ -33,7 +33,7 @@ class LabelBatches(Batches):
 
 
 def condition_of(targets: np.ndarray) -> Batch:
-    """Rows of targets, NaN where unknown, as a condition: `targets`, 0 where unknown, and `has_targets`."""
+    """Converts targets, NaN where unknown, to a condition: `targets`, 0 where unknown, and `has_targets`."""
     known = ~np.isnan(targets)
     return {
         "targets": torch.from_numpy(np.where(known, targets, 0).astype(np.float32)),

@@ -16,7 +16,7 @@ DICE = 4
 
 
 class PairBatches(Batches):
-    """Images of both sides: of pairs, both are shifted and mirrored alike; else each side has an order of its own.
+    """Images of both sides. Pairs are shifted and flipped alike; unpaired sides are ordered independently.
 
     A batch holds `a` (B, C, S, S) and `b` (B, K, S, S) in [-1, 1], and `dice` (B, 4), uniform in [0, 1).
 
@@ -28,7 +28,7 @@ class PairBatches(Batches):
     def __init__(self, data: Unpaired, batch: int, seed: int, **options: Any):
         super().__init__(Shuffled(len(data.a), seed), batch, seed, **options)
         self.data, self.paired = data, isinstance(data, Pairs)
-        # of two orders of one seed and length, the second would equal the first
+        # with one seed, two orders of the same length would be equal
         self.orders = (self.order, Shuffled(len(data.b), seed if self.paired else seed + 2**32))
 
     def draw(self, step: int, rng: np.random.Generator) -> Batch:
@@ -40,7 +40,7 @@ class PairBatches(Batches):
         return out
 
     def moves(self, rng: np.random.Generator) -> Moves:
-        """As `Batches.moves`; draws both numbers in any case."""
+        """Like `Batches.moves`, but always draws both."""
         corners = rng.integers(0, 2 * self.shift + 1, (self.batch, 2))[self.part]
         mirrored = rng.random(self.batch)[self.part] < 0.5
         return corners if self.shift else None, mirrored if self.flip else None

@@ -15,15 +15,15 @@ from condgen.data.batches.base import Batches, Shuffled, to_float
 class ViewBatches(Batches):
     """Augmented views of images.
 
-    A batch holds `view_1` and, of two views, `view_2`, (B, C, S, S) in [-1, 1]; `index` int64 (B,), the numbers of the
-    images; and, where asked for, `noise` int64 (B, M), numbers of random images.
+    A batch holds `view_1` and, with two views, `view_2`, (B, C, S, S) in [-1, 1]; `index` int64 (B,), the indices of
+    the images; and, with `noise`, `noise` int64 (B, M), indices of random images.
 
     Args:
         images: uint8 (N, C, S, S).
-        augmentation: of every view.
+        augmentation: the augmentation of every view.
         views: 1 or 2.
-        noise: M, wrong answers to draw for every image.
-        batch, seed, options: see `Batches`; nothing is shifted or flipped but by the augmentation.
+        noise: M, number of noise samples (negatives) to draw for every image.
+        batch, seed, options: see `Batches`; only the augmentation shifts and flips.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Captioned images in memory: one table of distinct texts, and for every image the texts that are true of it.
+"""Captioned images in memory: a table of distinct texts, and for every image the indices of its captions.
 
-Sources (`sources`, `scenes`) fill it, `views` draws batches from it. Texts are stored once because the contrastive
-loss must know which captions of a batch are equal: equal index, equal text.
+`data.sources.captions` and `data.synthetic.scenes` make them, `data.batches.captions` draws batches from them. Texts
+are stored once because the contrastive loss must know which captions of a batch are equal: equal index, equal text.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class CaptionedImages:
     Args:
         images: uint8 (N, 3, S, S).
         texts: the T distinct texts.
-        captions: int64 (N, C), indices into `texts`; unused places are -1, the first is always used.
-        negatives: int64 (T, M), for every text the indices of wrong captions that look like it, -1 where there is
-            none; None when the source cannot make any.
-        name: of the data, in messages and model cards.
-        labels: int64 (N,), the class of every image, where one is known.
+        captions: int64 (N, C), indices into `texts`; unused entries are -1, the first is always used.
+        negatives: int64 (T, M), for every text the indices of similar but wrong captions, padded with -1; None if the
+            source has none.
+        name: name of the data in messages and model cards.
+        labels: int64 (N,), the class of every image; None if classes are unknown.
         classes: names of the classes.
     """
 
@@ -62,11 +62,11 @@ class CaptionedImages:
 
     @property
     def used_texts(self) -> list[str]:
-        """The texts that are used, for a tokenizer to learn from."""
+        """The texts that images use as captions, to train a tokenizer on."""
         return [self.texts[i] for i in np.unique(self.captions[self.captions >= 0])]
 
     def rows(self, which: np.ndarray) -> CaptionedImages:
-        """Some of the images, with the same table of texts."""
+        """A subset of the images, with the same table of texts."""
         labels = None if self.labels is None else self.labels[which]
         return replace(self, images=self.images[which], captions=self.captions[which], labels=labels)
 

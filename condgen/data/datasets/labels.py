@@ -15,7 +15,7 @@ from condgen.data.templates import class_captions
 
 
 def _described(x: Attribute) -> str:
-    """The text that digests of data are computed from; it never changes, else existing runs do not resume."""
+    """The text that digests of data are computed from. Changing it would prevent existing runs from resuming."""
     return f"Factor(name={x.name!r}, values={x.values!r}, mean={x.mean!r}, sd={x.sd!r}, low={x.low!r}, high={x.high!r})"
 
 
@@ -25,9 +25,9 @@ class LabelledImages:
 
     Args:
         images: uint8 (N, C, S, S); C is 1 or 3.
-        attributes: of the images; the class, where there is one, is called `label`.
-        targets: float32 (N, A), see `data.attributes`; NaN where nothing is known.
-        name: of the data, in messages and model cards.
+        attributes: attributes of the images; the class, if there is one, is called `label`.
+        targets: float32 (N, A), see `data.attributes`; NaN where unknown.
+        name: name of the data in messages and model cards.
     """
 
     images: np.ndarray
@@ -40,7 +40,7 @@ class LabelledImages:
         if self.images.dtype != np.uint8 or channels not in (1, 3) or height != width:
             raise ValueError(f"images must be uint8 (N, 1 or 3, S, S), got {self.images.dtype} {self.images.shape}")
         if self.targets.shape != (n, len(self.attributes)):
-            raise ValueError(f"codes must be ({n}, {len(self.attributes)}), got {self.targets.shape}")
+            raise ValueError(f"targets must be ({n}, {len(self.attributes)}), got {self.targets.shape}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -64,15 +64,15 @@ class LabelledImages:
         return digest.hexdigest()[:16]
 
     def rows(self, which: np.ndarray) -> LabelledImages:
-        """Some of the images."""
+        """A subset of the images."""
         return replace(self, images=self.images[which], targets=self.targets[which])
 
     @property
     def labels(self) -> np.ndarray:
-        """int64 (N,), the class of every image.
+        """The class of every image, int64 (N,).
 
         Raises:
-            KeyError: these images have no attribute `label`.
+            KeyError: there is no attribute `label`.
         """
         names = [attribute.name for attribute in self.attributes]
         if LABEL not in names:
@@ -81,12 +81,12 @@ class LabelledImages:
 
 
 def captioned(data: LabelledImages, templates: Sequence[str]) -> CaptionedImages:
-    """Labelled images as captioned ones: every sentence about its class is true of an image.
+    """Converts labelled images to captioned ones: the captions of an image are all sentences about its class.
 
-    Images whose class is not known are left out; grey ones become RGB.
+    Images of unknown class are left out; grey images become RGB.
 
     Args:
-        templates: sentences with a gap, see `templates`.
+        templates: sentences with a gap, see `data.templates`.
 
     Raises:
         CondgenError: there are no classes, or two of them have the same captions.

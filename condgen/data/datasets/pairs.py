@@ -17,7 +17,7 @@ class Unpaired:
     Args:
         a, b: uint8 (N, C, S, S) and (M, K, S, S); C and K are 1 or 3.
         sides: names of a and b.
-        name: of the data, in messages and model cards.
+        name: name of the data in messages and model cards.
     """
 
     a: np.ndarray
@@ -51,7 +51,7 @@ class Unpaired:
         return hashlib.sha256(b"".join(hashlib.sha256(side).digest() for side in both)).hexdigest()[:16]
 
     def parted(self, share: int, most: int, seed: int) -> tuple[Unpaired, Unpaired] | None:
-        """Holds out n // `share` images of a side, at most `most`: (kept, held out); None where they are too few."""
+        """Holds out n // `share` images of a side, at most `most`: (kept, held out); None if too few are held out."""
         rows = [held_out(len(side), share, most, seed) for side in (self.a, self.b)]
         if None in rows:
             return None
@@ -60,7 +60,7 @@ class Unpaired:
 
 @dataclass
 class Pairs(Unpaired):
-    """Image i of a and image i of b show the same."""
+    """Paired images: image i of a and image i of b show the same content."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

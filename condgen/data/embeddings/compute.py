@@ -20,16 +20,16 @@ from condgen.files.registry import DEFAULT
 from condgen.files.weights import fingerprint
 
 PART = 64 * UNIT
-"""Images in a file."""
+"""Images per file."""
 
 
 def load_encoder(path_or_name: str | Path | None) -> tuple[Encoder, Tokenizer]:
-    """The encoder of a model, of a training run that has one already, or of another library, and its tokenizer."""
+    """Loads an encoder and its tokenizer from a model, from a training run that has one, or from another library."""
     return open_encoder(DEFAULT if path_or_name is None else path_or_name)
 
 
 def samples(data: Stream | CaptionedImages, first: int, count: int) -> Iterator[Sample]:
-    """Images `first` to `first + count`, in their order."""
+    """Yields images `first` to `first + count`, in order."""
     if isinstance(data, Stream):
         yield from data.samples(first, count)
         return
@@ -45,16 +45,16 @@ def embed(
     folder: Path | str,
     progress: ProgressCallback = lambda share, message: None,
 ) -> Embeds:
-    """Writes the embeddings of all images and captions, see `data.embeds`; files that are finished are kept.
+    """Writes the embeddings of all images and captions, see `data.embeddings.store`; finished files are kept.
 
     Args:
-        clip: on the device to compute on.
-        data: images of the size that it reads, or of any where it scales them itself.
+        clip: the encoder, on the device to compute on.
+        data: images of the size that the encoder reads, or of any size if it scales them itself.
         progress: called with progress.
 
     Raises:
-        CondgenError: images of another size; embeddings of another encoder or of other images in the folder; a disk
-            that is full.
+        CondgenError: wrong image size, the folder holds embeddings of another encoder or of other images, or the disk
+            is full.
     """
     if not reads_size(clip, data.size):
         raise CondgenError(f"The encoder reads {clip.size} x {clip.size} pixels, not {data.size}.")

@@ -1,12 +1,12 @@
 """Embeddings of captioned images on disk: computed once, then trained from without the encoder or the images.
 
 manifest.json               space, sizes, statistics of the image embeddings, files; written last
-embeds-00000.safetensors    of a run of images:
+embeds-00000.safetensors    one file for consecutive images:
     image_embed  float32 (N, D), one row for each image
-    captions     int32 (N, C), for every image its texts below, -1 for none
-    text_embed   float32 (T, D), tokens int32 (T, L), text_id int64 (T,): the texts of every UNIT images, each once
+    captions     int32 (N, C), for every image the rows of its texts below, -1 for none
+    text_embed   float32 (T, D), tokens int32 (T, L), text_id int64 (T,): the distinct texts of every UNIT images
 
-A unit is read in one go and few are held, so that any number of embeddings costs the same memory.
+A unit of UNIT images is read at once and few units are cached, so that memory does not grow with the data.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ NAMES = ("image_embed", "captions", "text_embed", "tokens", "text_id")
 
 @dataclass(frozen=True)
 class About:
-    """What embeddings belong to.
+    """The encoder and the data that embeddings belong to, and their sizes.
 
     Args:
         space: fingerprint of the encoder that made them.
-        data: name of the images.
-        digest: names the images and how they were read, see `stream.Stream.digest`.
-        embed_dim: D. context: L. width: most captions of an image, C.
+        data: name of the data.
+        digest: identifies the images and how they were read, see `data.streaming.stream.Stream.digest`.
+        embed_dim: size D of an embedding.
+        context: number L of tokens of a text.
+        width: maximum number C of captions per image.
     """
 
     space: str
@@ -56,7 +58,7 @@ class About:
 
 @dataclass(frozen=True)
 class Unit:
-    """Up to UNIT images; `captions` are places in the other three, -1 for none."""
+    """Embeddings of up to UNIT images; `captions` indexes the rows of the text arrays, -1 for none."""
 
     image_embed: Tensor
     captions: Tensor
@@ -66,7 +68,7 @@ class Unit:
 
 
 class Writer:
-    """Writes embeddings part by part; parts that are there already, of the same encoder and images, are kept.
+    """Writes embeddings part by part; keeps existing parts of the same encoder and images.
 
     Raises:
         CondgenError: the folder holds embeddings of another encoder or of other images, or cannot be written.
@@ -84,7 +86,7 @@ class Writer:
         return self.folder / f"embeds-{part:05}.safetensors"
 
     def has(self, part: int) -> bool:
-        """Whether a part is there, whole."""
+        """Whether a part exists and is complete."""
         path = self.path(part)
         if not path.exists():
             return False
@@ -92,7 +94,7 @@ class Writer:
             with safe_open(path, "pt") as file:
                 tags = file.metadata() or {}
         except (SafetensorError, OSError):
-            return False  # cut short by a crash of the machine: made again
+            return False  # truncated by a crash: written again
         if tags != self._tags:
             differences = [f"{k} {tags.get(k)}, not {v}" for k, v in self._tags.items() if tags.get(k) != v]
             raise CondgenError(
@@ -101,7 +103,7 @@ class Writer:
         return True
 
     def write(self, part: int, units: list[Unit]) -> None:
-        """Writes a part: whole or not at all."""
+        """Writes a part atomically."""
         shift, captions = 0, []
         for unit in units:
             captions.append(torch.where(unit.captions < 0, -1, unit.captions + shift))
@@ -127,7 +129,7 @@ class Writer:
             with safe_open(self.path(part), "pt") as file:
                 own = file.get_tensor("image_embed").double()
                 n, m = len(own), own.mean(0)
-            # Chan, Golub and LeVeque's way to put moments together, which loses no digits to large sums
+            # combines moments as Chan, Golub and LeVeque do, which is numerically stable
             step = m - mean
             spread = spread + ((own - m) ** 2).sum(0) + step**2 * count * n / (count + n)
             mean, count = mean + step * n / (count + n), count + n
@@ -182,7 +184,7 @@ class Embeds:
         return int(self._ends[-1])
 
     def check(self, space: str, digest: str = "") -> None:
-        """Raises `CondgenError` when the embeddings are those of another encoder, or of other images."""
+        """Raises `CondgenError` if the embeddings belong to another encoder or to other images."""
         if self.about.space != space:
             raise CondgenError(
                 f"{self.folder} holds embeddings of the encoder {self.about.space}; the encoder here is {space}. Make "
@@ -196,18 +198,20 @@ class Embeds:
             )
 
     def image(self, rows: Tensor) -> Tensor:
-        """The image embeddings of images by number, (B, D)."""
+        """Reads the image embeddings of the images `rows`, (B, D)."""
         return self._gather(rows, lambda unit, places: unit.image_embed[places], self.about.embed_dim)
 
     def text(self, rows: Tensor, caption: Tensor) -> Tensor:
-        """The embeddings of caption `caption[i]` of image `rows[i]`, (B, D)."""
+        """Reads the embeddings of caption `caption[i]` of image `rows[i]`, (B, D)."""
         width = self.about.width
 
         def texts(unit: Unit, places: Tensor, which: Tensor) -> Tensor:
             return unit.text_embed[unit.captions[places, which].long()]
 
         if len(caption) and int(caption.max()) >= width:
-            raise CondgenError(f"{self.folder} knows {width} captions of an image, asked is {int(caption.max()) + 1}.")
+            raise CondgenError(
+                f"{self.folder} has {width} captions per image, but caption {int(caption.max()) + 1} was requested."
+            )
         return self._gather(rows, texts, self.about.embed_dim, caption)
 
     def _gather(self, rows: Tensor, of, dim: int, *more: Tensor) -> Tensor:
@@ -217,14 +221,14 @@ class Embeds:
         return out
 
     def units(self, rows: Tensor) -> Iterator[tuple[Unit, Tensor, Tensor]]:
-        """The units that hold rows: (unit, which of `rows` it holds, their places in it)."""
+        """Yields the units that contain `rows`: (unit, which of `rows` are in it, their places in it)."""
         numbers = np.searchsorted(self._starts, rows.numpy(), "right") - 1
         for number in np.unique(numbers):
             slots = torch.from_numpy(np.flatnonzero(numbers == number))
             yield self.unit(int(number)), slots, rows[slots] - int(self._starts[number])
 
     def unit(self, number: int) -> Unit:
-        """A unit, from memory where it is held."""
+        """Loads a unit, from the cache if it is there."""
         if number in self._held:
             self._held.move_to_end(number)
             return self._held[number]
@@ -248,14 +252,14 @@ class Embeds:
 
 
 class EmbedBatches(Batches):
-    """Embeddings for a prior: of every image, with one of its captions; no image is opened.
+    """Embeddings to train a prior on: every image with one of its captions; no image is opened.
 
     A batch holds `image_embed` and `text_embed` (B, D), `tokens` (B, L), `text_id` (B,), `true_ids` (B, C), and `row`
-    (B,), the numbers of the images.
+    (B,), the indices of the images.
 
     Args:
         embeds: the embeddings.
-        buffer: images to shuffle among, see `order.BlockOrder`.
+        buffer: size of the shuffle buffer in images, see `data.batches.base.BlockOrder`.
         batch, seed, options: see `Batches`.
     """
 

@@ -19,20 +19,20 @@ from condgen.data.sources.rows import hashed_split, in_split, split_name
 from condgen.data.sources.tables import clean
 
 LONG = 100
-"""Letters of a value's name."""
+"""Maximum length of the name of a value."""
 NAMES_BESIDE = ("class_names.txt", "classes.txt")
-"""Files that name the classes 0, 1, 2 ..., one a line."""
+"""Files that name the classes 0, 1, 2 ..., one per line."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Images of one file, or of two that belong together.
+    """Labelled images of one file, or of an image file and its label file.
 
     Args:
-        key: names the part in messages, and image i of it is `key:i` to the hash that splits.
-        split: "" where a hash splits.
-        codes: int64 (N, A), as they are stored.
-        images: reads the images, uint8 (N, C, H, W).
+        key: name of the part in messages; the hash that assigns splits reads `key:i` for image i.
+        split: name of the split; "" if a hash assigns splits.
+        targets: int64 (N, A), as stored in the file.
+        images: function that reads the images, uint8 (N, C, H, W).
     """
 
     key: str
@@ -41,7 +41,7 @@ class Part:
     images: Callable[[], np.ndarray]
 
     def rows(self, asked: str, test: int) -> np.ndarray:
-        """int64 (M,): which images belong to a split."""
+        """Indices, int64 (M,), of the images of a split."""
         if self.split or asked == "all":
             return np.arange(len(self.targets) if in_split(self.split, asked) else 0)
         own = [hashed_split(f"{self.key}:{i}", test) == asked for i in range(len(self.targets))]
@@ -50,16 +50,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Arrays:
-    """Labelled images as arrays, found but not read.
+    """Labelled images in arrays, not read yet.
 
     Args:
-        path: what the user gave.
-        name: of the data.
+        path: path or word that the user gave.
+        name: name of the data.
         form: `idx`, `cifar`, `digits`, `torchvision`, `drawn` or `dsprites`.
         columns: names of the A factors.
-        names: for every factor the names of its codes 0, 1, 2 ...; empty where the numbers are the names.
+        names: for every factor the names of its values 0, 1, 2 ...; empty if the values are named by their numbers.
         parts: the images.
-        test: percent that the hash puts in the test split, where no name gives splits.
+        test: percentage that the hash puts in the test split, if file names give no splits.
     """
 
     path: str
@@ -82,18 +82,18 @@ class Arrays:
 
     @property
     def rule(self) -> str:
-        """Where the split of an image comes from."""
+        """How the split of an image is determined."""
         hashed = any(not part.split for part in self.parts)
         return f"a hash of the file name, {100 - self.test} to {self.test}" if hashed else "the names of files"
 
     @property
     def splits(self) -> list[str]:
-        """The splits that can be asked for."""
+        """Names of the splits."""
         return sorted({part.split for part in self.parts} - {""} or {"train", "test"})
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
-        """What is known of the images; values that no image of any split has are left out."""
+        """The attributes of the images, without values that no image of any split has."""
         return tuple(
             Attribute(column, tuple(names[code] if names else str(code) for code in self._used(i)))
             for i, (column, names) in enumerate(zip(self.columns, self.names))
@@ -101,7 +101,7 @@ class Arrays:
 
     @property
     def empty(self) -> dict[str, list[str]]:
-        """Of every factor the names that no image of any split has."""
+        """Attribute -> names of values that no image of any split has."""
         unused = [
             [one for code, one in enumerate(names) if code not in self._used(i)] for i, names in enumerate(self.names)
         ]
@@ -111,10 +111,10 @@ class Arrays:
         return np.unique(np.concatenate([part.targets[:, i] for part in self.parts])).tolist()
 
     def read(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images, uint8 (N, C, H, W), and targets, float32 (N, A), see `attributes`.
+        """Reads images, uint8 (N, C, H, W), and targets, float32 (N, A), see `data.attributes`.
 
         Raises:
-            CondgenError: no images in the split, parts of unlike sizes, or a file that cannot be read.
+            CondgenError: the split has no images, parts differ in image size, or a file cannot be read.
         """
         split = split_name(split)
         chosen = [(part, rows) for part in self.parts if len(rows := part.rows(split, self.test))]
@@ -141,7 +141,7 @@ class Arrays:
         return images, self.encode(np.concatenate([part.targets[rows] for part, rows in chosen]))
 
     def encode(self, stored: np.ndarray) -> np.ndarray:
-        """Targets as a part stores them, int64 (N, A), as `attributes` counts them, float32 (N, A)."""
+        """Converts stored targets, int64 (N, A), to indices into the values of `attributes`, float32 (N, A)."""
         columns = [np.searchsorted(self._used(i), column) for i, column in enumerate(stored.T)]
         return np.stack(columns, axis=1).astype(np.float32)
 
@@ -151,10 +151,10 @@ def _size(images: np.ndarray) -> str:
 
 
 def names_beside(folder: Path, files: Sequence[str] = NAMES_BESIDE) -> tuple[str, ...]:
-    """The names of classes 0, 1, 2 ... in a file beside the data; () where there is none.
+    """Reads the names of classes 0, 1, 2 ... from a file beside the data; () if there is none.
 
     Raises:
-        CondgenError: it is no text, or one name is there twice.
+        CondgenError: the file is not UTF-8 text, or repeats a name.
     """
     found = next((folder / file for file in files if os.path.isfile(folder / file)), None)
     if found is None:
@@ -162,30 +162,32 @@ def names_beside(folder: Path, files: Sequence[str] = NAMES_BESIDE) -> tuple[str
     try:
         names = tuple(name for line in found.read_text("utf-8-sig").splitlines() if (name := clean(line)))
     except (OSError, ValueError) as error:
-        raise CondgenError(f"{found} is no UTF-8 text ({error}). It should name the classes, one a line.") from None
+        raise CondgenError(f"{found} is not UTF-8 text ({error}). It should name the classes, one per line.") from None
     return checked_names(names, str(found))
 
 
 def checked_names(names: Sequence[str], source: str) -> tuple[str, ...]:
-    """The names of classes, or `CondgenError` when two are the same, or one is longer than a name is."""
+    """Returns the names of classes; raises `CondgenError` if a name occurs twice or is longer than LONG characters."""
     if long := [name for name in names if len(name) > LONG]:
-        raise CondgenError(f"{source} names {short(long[0])}, {len(long[0])} letters long. A class has at most {LONG}.")
+        raise CondgenError(
+            f"{source} names {short(long[0])}, {len(long[0])} characters long; at most {LONG} are allowed."
+        )
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise CondgenError(f"{source} names {short(twice[0])} twice. Every class needs a name of its own.")
+        raise CondgenError(f"{source} names {short(twice[0])} twice. Class names must be distinct.")
     return tuple(names)
 
 
 def choose(source: str, factors: Sequence[str], options: ReadOptions, usual: str) -> dict[str, str]:
-    """Which factors of the data become attributes: name of the attribute -> factor, the class first.
+    """Chooses the factors that become attributes: name of the attribute -> factor, the class first.
 
     Args:
         source: name of the data in messages.
-        factors: those there are.
+        factors: names of the factors of the data.
         options: `label_column` is the class, `attribute_columns` are further attributes.
-        usual: the class, where nothing is chosen.
+        usual: factor that is the class by default.
 
     Raises:
-        CondgenError: there is no such factor, or one is chosen twice.
+        CondgenError: a factor does not exist, or is chosen twice.
     """
     label = options.label_column or ("" if options.attribute_columns else usual)
     chosen = [*([label] if label else []), *options.attribute_columns]
@@ -197,10 +199,10 @@ def choose(source: str, factors: Sequence[str], options: ReadOptions, usual: str
 
 
 def squared(images: np.ndarray, size: int, resize: Resize, source: str) -> np.ndarray:
-    """uint8 (N, C, H, W) -> (N, C, S, S): as `images.fit`, Lanczos; S = H = W where `size` is 0.
+    """Makes images square like `images.fit`, uint8 (N, C, H, W) -> (N, C, S, S); size 0 keeps square images.
 
     Raises:
-        CondgenError: no size is asked for, and the images are not square.
+        CondgenError: `size` is 0, and the images are not square.
     """
     n, channels, height, width = images.shape
     if not size and height != width:
@@ -219,7 +221,7 @@ ASK_SIZE = "Choose their size, for example --data.size 32."
 
 
 def coloured(images: np.ndarray, image_channels: int) -> np.ndarray:
-    """uint8 (..., C, H, W) with `image_channels` channels; 0 keeps them. Grey is the luma of PIL."""
+    """Converts uint8 (..., C, H, W) to `image_channels` channels; 0 keeps them. Grey is PIL's luma."""
     if image_channels in (0, images.shape[-3]):
         return images
     if image_channels == 3:

@@ -22,19 +22,19 @@ LABELS = {
     1: {LABEL: (10, ("batches.meta.txt", *NAMES_BESIDE))},
     2: {"coarse": (20, ("coarse_label_names.txt",)), LABEL: (100, ("fine_label_names.txt", *NAMES_BESIDE))},
 }
-"""By the number of label bytes: the name of each, how many values it has, and the files that may name them."""
+"""Number of label bytes -> for each byte its name, the number of its values, and the files that may name them."""
 BINARY = "the binary version (cifar-10-batches-bin, cifar-100-binary) or parquet"
 
 
 def open_cifar(word: str, options: ReadOptions, size: int = 0) -> Arrays:
-    """The .bin files of a folder, or one of them. Names with `test` are test, `train` and `data_batch` are train.
+    """Opens one .bin file or those of a folder. `test` in a name means test; `train` and `data_batch` mean train.
 
     Args:
         word: path of a folder, or of one file.
-        options: may name the classes; else the file that comes with CIFAR names them.
+        options: may name the classes; by default the file that comes with CIFAR does.
 
     Raises:
-        CondgenError: sizes that are no whole number of records, both kinds in one folder, labels out of range.
+        CondgenError: a size that is not a whole number of records, both kinds in one folder, or labels out of range.
     """
     path = Path(word).expanduser()
     folder, files = (path, bin_files(path)) if path.is_dir() else (path.parent, [path])
@@ -62,10 +62,10 @@ def _label_bytes(file: Path) -> int:
     fits = [count for count in LABELS if size and size % (PIXELS + count) == 0]
     if not fits:
         raise CondgenError(
-            f"{file} has {size:,} bytes, no whole number of records of 3,073 (CIFAR-10) or 3,074 (CIFAR-100): it is "
-            "cut short, or another kind of file. Copy it again."
+            f"{file} has {size:,} bytes, not a whole number of records of 3,073 (CIFAR-10) or 3,074 (CIFAR-100): it is "
+            "truncated, or another kind of file. Copy it again."
         )
-    return fits[-1] if file.stem in ("train", "test") else fits[0]  # as CIFAR-100 calls its files
+    return fits[-1] if file.stem in ("train", "test") else fits[0]  # the names of CIFAR-100's files
 
 
 def _split(file: Path) -> str:
@@ -73,7 +73,7 @@ def _split(file: Path) -> str:
 
 
 def _codes(file: Path, count: int) -> np.ndarray:
-    """int64 (N, A); only every record's first bytes are kept."""
+    """Reads the targets, int64 (N, A): the first bytes of every record."""
     return np.memmap(file, np.uint8, "r").reshape(-1, PIXELS + count)[:, :count].astype(np.int64)
 
 
@@ -82,12 +82,12 @@ def _images(file: Path, count: int) -> np.ndarray:
 
 
 def refuse_pickles(path: Path) -> None:
-    """Refuses the batches of CIFAR's Python version, which are pickles; reads their first two bytes only."""
+    """Refuses the pickles of CIFAR's Python version, by their first two bytes."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     for file in files:
         if file.suffix.lower() in (".pkl", ".pickle") or (not file.suffix and file.is_file() and _is_pickle(file)):
             raise CondgenError(
-                f"{file} is a pickle, which can run any program when it is opened, and is not opened here. "
+                f"{file} is a pickle, which can run arbitrary code when it is loaded, and is not loaded here. "
                 f"Take {BINARY}."
             )
 

@@ -1,4 +1,4 @@
-"""Tables as text: `.csv`, and `.jsonl` with one JSON object a line."""
+"""Tables as text: `.csv`, and `.jsonl` with one JSON object per line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from condgen.data.formats.registry import TableFormat, register_format
 
 
 def csv_records(path: Path, columns: list[str]) -> Iterator[dict | None]:
-    """The rows of a .csv; None where there are more cells than columns, as after a comma without quotes."""
+    """Yields the rows of a .csv; None for a row with more cells than columns, e.g. after an unquoted comma."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         for record in csv.DictReader(file):
             yield None if None in record else record
@@ -26,7 +26,7 @@ def csv_columns(path: Path) -> list[str]:
 
 
 def jsonl_records(path: Path, columns: list[str]) -> Iterator[dict | None]:
-    """The objects of a .jsonl; None for a line that is not one."""
+    """Yields the objects of a .jsonl; None for a line that is not a JSON object."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         for line in file:
             if line.strip():
@@ -37,12 +37,12 @@ def jsonl_records(path: Path, columns: list[str]) -> Iterator[dict | None]:
 
 
 def jsonl_columns(path: Path) -> list[str]:
-    """The names in the first thousand lines."""
+    """The keys in the first thousand lines."""
     return list(dict.fromkeys(name for record in islice(jsonl_records(path, []), 1000) for name in record or ()))
 
 
 def line_count(path: Path) -> int:
-    """The lines of a file."""
+    """Number of lines of a file."""
     with path.open("rb") as file:
         return sum(1 for _ in file)
 

@@ -1,7 +1,7 @@
-"""dSprites: one white shape on black, every combination of its factors once; and files of the same layout.
+"""dSprites, one white shape on black for every combination of factors, and files of the same layout.
 
-A .npz file with `imgs`, uint8 (N, S, S) of 0 and 1, and `latents_classes`, integers (N, K), the level of every factor.
-Nothing else in it is read, its pickles neither, and no more images are held than the split that is asked for.
+A .npz file with `imgs`, uint8 (N, S, S) of 0 and 1, and `latents_classes`, integers (N, K), the value of every factor.
+Other arrays, such as its pickles, are never read. Only the images of the requested split are held in memory.
 
 References:
     dSprites: Disentanglement testing Sprites dataset (Matthey, Higgins, Hassabis, Lerchner, 2017)
@@ -30,22 +30,22 @@ IMAGES, LEVELS = "imgs", "latents_classes"
 COLUMNS = ("colour", "shape", "scale", "orientation", "x", "y")
 SHAPES = ("square", "ellipse", "heart")
 TEST = 0.05
-"""Share of the images in the test split, drawn with a fixed seed."""
+"""Fraction of the images in the test split, drawn with a fixed seed."""
 MAX_RATIO = 200
-"""Images may unpack to so many times what they take on disk; those of dSprites do to 113 times."""
+"""Limit on the compression ratio of the images; that of dSprites is 113."""
 CHUNK = 4096
-"""Images that are unpacked at a time."""
+"""Number of images to unpack at a time."""
 
 
 def open_dsprites(word: str, options: ReadOptions, size: int = 0) -> Arrays:
-    """The images, found but not read. A factor that never changes, such as the colour, is left out.
+    """Opens the images without reading them. Leaves out factors that never change, such as the colour.
 
     Args:
         word: path of the .npz file.
-        options: the columns are factors, see `arrays.choose`; the class is the shape where nothing is chosen.
+        options: choose factors by name, see `formats.arrays.choose`; the class is the shape by default.
 
     Raises:
-        CondgenError: another kind of file, a damaged one, or no such factor.
+        CondgenError: the file is damaged or of another kind, or a factor does not exist.
     """
     path = Path(word).expanduser()
     targets, varied = _factors(path)
@@ -63,7 +63,7 @@ def open_dsprites(word: str, options: ReadOptions, size: int = 0) -> Arrays:
 
 
 def _factors(path: Path) -> tuple[np.ndarray, dict[str, int]]:
-    """The levels of all factors, int64 (N, K), and the columns of those that vary, by name."""
+    """The values of all factors, int64 (N, K), and name -> column of those that vary."""
     with _member(path, IMAGES) as (_, shape, dtype):
         if len(shape) != 3 or shape[1] != shape[2] or dtype != np.uint8:
             raise ValueError(f"it is {dtype} {shape}, expected uint8 (N, S, S)")
@@ -79,7 +79,7 @@ def _factors(path: Path) -> tuple[np.ndarray, dict[str, int]]:
 
 
 def _images(path: Path, rows: np.ndarray) -> np.ndarray:
-    """Some of the images, in the order of the file: uint8 (M, 1, S, S)."""
+    """Reads the images `rows`, in the order of the file: uint8 (M, 1, S, S)."""
     with _member(path, IMAGES) as (file, shape, _):
         images = np.empty((len(rows), 1, *shape[1:]), np.uint8)
         for start in range(0, shape[0], CHUNK):
@@ -88,14 +88,14 @@ def _images(path: Path, rows: np.ndarray) -> np.ndarray:
             low, high = np.searchsorted(rows, (start, start + n))
             own = chunk[rows[low:high] - start]
             if own.max(initial=0) > 1:
-                raise ValueError(f"pixels are 0 and 1, and one is {own.max()}")
+                raise ValueError(f"pixels must be 0 or 1, one is {own.max()}")
             images[low:high, 0] = 255 * own
     return images
 
 
 @contextmanager
 def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    """A member of the file as an open stream of its values, and the shape and type in its header.
+    """Opens a member of the file as a stream of its values; also gives the shape and type in its header.
 
     Raises:
         CondgenError: it is missing or damaged.
@@ -105,13 +105,13 @@ def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...],
             read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             shape, in_columns, dtype = read[np.lib.format.read_magic(file)](file)
             if in_columns or dtype.hasobject:
-                raise ValueError("it holds objects, or columns first")
+                raise ValueError("it holds objects or is stored in column-major order")
             total, there = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{name}.npy").file_size - file.tell()
             if total != there or total > max(MAX_UNPACKED, MAX_RATIO * path.stat().st_size):
-                raise ValueError(f"its header promises {total:,} bytes, and {there:,} are there")
+                raise ValueError(f"its header announces {total:,} bytes, but there are {there:,}")
             yield file, shape, dtype
     except KeyError:
-        raise CondgenError(f"{path} has no array {name} as dSprites has it: imgs and latents_classes.") from None
+        raise CondgenError(f"{path} has no array {name}; dSprites has imgs and latents_classes.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CondgenError(f"{path}: {name} cannot be read ({error}). It should be dSprites as published.") from None
 

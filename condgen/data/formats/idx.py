@@ -1,7 +1,7 @@
 """MNIST's idx files, with or without gzip: a header with kind and sizes, then bytes.
 
-The header is checked against the size of the file before anything is decoded, and of a packed file no more is
-unpacked than the header promises.
+The header is checked against the size of the file before anything is decoded, and decompression stops at the size
+in the header.
 
 References: The MNIST database (LeCun, Cortes, Burges), the file format at the end of its page.
 """
@@ -32,7 +32,7 @@ KNOWN = {
     "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7": FASHION,
     "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9": FASHION,
 }
-"""Names of classes, by the SHA-256 of the labels of train and of test: so far those of Fashion-MNIST."""
+"""SHA-256 of the train and the test labels -> names of the classes, for Fashion-MNIST."""
 _SPLIT = re.compile(r"train|t10k|test|valid|val", re.I)
 _TRADE = (("images", "labels"), ("idx3", "idx1"))
 
@@ -41,14 +41,14 @@ def read_idx(path: Path, kind: int) -> np.ndarray:
     """Reads an idx file of bytes.
 
     Args:
-        path: `.gz` is unpacked.
+        path: the file; `.gz` is decompressed.
         kind: number of dimensions: 1 for labels, 3 for images.
 
     Returns:
         uint8 (N,) or (N, H, W).
 
     Raises:
-        CondgenError: another kind of file, sizes that make no sense, fewer or more bytes than in the header.
+        CondgenError: another kind of file, invalid sizes, or a length other than that in the header.
     """
     packed = path.suffix == ".gz"
     try:
@@ -58,8 +58,8 @@ def read_idx(path: Path, kind: int) -> np.ndarray:
             total, on_disk = int(np.prod(shape, dtype=object)), path.stat().st_size
             if packed and total > max(MAX_UNPACKED, MAX_RATIO * on_disk):
                 raise CondgenError(
-                    f"{path}: {on_disk:,} bytes would unpack to {total:,}. No images do that: the file is damaged, "
-                    "or made to fill the memory."
+                    f"{path}: {on_disk:,} bytes would unpack to {total:,}. Images do not compress that "
+                    "well: the file is damaged or made to exhaust the memory."
                 )
             if not packed and on_disk - len(head) != total:
                 raise _cut(path, on_disk - len(head), total)
@@ -71,42 +71,42 @@ def read_idx(path: Path, kind: int) -> np.ndarray:
                 raise _cut(path, read, total)
             return values.reshape(shape)
     except EOFError:
-        raise CondgenError(f"{path} is cut short. Copy it again.") from None
-    except (OSError, zlib.error) as error:  # a packed file that is damaged is an OSError too
+        raise CondgenError(f"{path} is truncated. Copy it again.") from None
+    except (OSError, zlib.error) as error:  # a damaged gzip file raises OSError too
         raise CondgenError(f"{path} cannot be read ({error}). Copy it again.") from None
 
 
 def _shape(path: Path, head: bytes, kind: int) -> tuple[int, ...]:
-    """The sizes in a header."""
+    """Reads the sizes in a header."""
     what = "labels" if kind == 1 else "images"
     if len(head) < 4 + 4 * kind or head[:4] != bytes((0, 0, 8, kind)):
         raise CondgenError(
-            f"{path} does not begin as an idx file of {what} does: 00 00 08 {kind:02} and {kind} sizes, got "
+            f"{path} is not an idx file of {what}. Expected 00 00 08 {kind:02} and {kind} sizes, got "
             f"{head[:4].hex(' ') or 'nothing'}. Copy it again, or give the right file."
         )
     shape = tuple(int.from_bytes(head[at : at + 4], "big") for at in range(4, len(head), 4))
     if not all(shape) or (kind == 3 and shape[1] * shape[2] > MAX_PIXELS):
         sizes = " x ".join(map(str, shape))
-        raise CondgenError(f"{path} has sizes that no {what} have: {sizes}. The file is damaged.")
+        raise CondgenError(f"{path} has invalid sizes for {what}: {sizes}. The file is damaged.")
     return shape
 
 
 def _cut(path: Path, found: int, total: int) -> CondgenError:
     there = f"{found:,}" if found < total else "more"
-    return CondgenError(f"{path} should hold {total:,} bytes after its header, and holds {there}. Copy it again.")
+    return CondgenError(f"{path} should hold {total:,} bytes after its header, but holds {there}. Copy it again.")
 
 
 def open_idx(word: str, options: ReadOptions, size: int = 0) -> Arrays:
-    """The idx files of a folder, or those that belong to one file: images and labels, of train and test.
+    """Opens the idx files of a folder, or the one given and those that belong to it: images and labels, train and test.
 
-    Splits come from the names (`train-images-idx3-ubyte.gz`, `t10k-labels-idx1-ubyte`), else by a hash.
+    Splits come from the names (`train-images-idx3-ubyte.gz`, `t10k-labels-idx1-ubyte`), otherwise from a hash.
 
     Args:
         word: path of a folder, or of one of the files.
-        options: may name the classes; else a file beside the data names them, or the checksum of the labels is known.
+        options: may name the classes; otherwise a file beside the data or the checksum of the labels does.
 
     Raises:
-        CondgenError: labels that are missing, unlike counts, several sets in one folder, or a damaged file.
+        CondgenError: missing labels, counts that differ, several sets in one folder, or a damaged file.
     """
     path = Path(word).expanduser()
     folder = path if path.is_dir() else path.parent
@@ -121,19 +121,19 @@ def open_idx(word: str, options: ReadOptions, size: int = 0) -> Arrays:
     images = [file for file in files if "label" not in file.name.lower()]
     parts = [_part(file, files) for file in _once(images)]
     if not parts:
-        raise CondgenError(f"{path} has labels and no images beside them (train-images-idx3-ubyte, .gz or not).")
+        raise CondgenError(f"{path} has labels but no images beside them (train-images-idx3-ubyte, .gz or not).")
     names = options.class_names or names_beside(folder) or _known(parts)
     name = folder.resolve().name
     return Arrays(str(path), name, "idx", (LABEL,), (names,), tuple(parts))
 
 
 def idx_files(folder: Path) -> list[Path]:
-    """The files of a folder that are in idx form, and those that should be, by their name."""
+    """The files of a folder in idx format, and those that are named like idx files."""
     return sorted(file for file in folder.iterdir() if file.is_file() and ("idx" in file.name or is_idx(file)))
 
 
 def _set(file: Path) -> str:
-    """What the names of files that belong together share."""
+    """The common part of the names of files that belong together."""
     name = _plain(file)
     for images, labels in _TRADE:
         name = name.replace(images, labels)
@@ -145,7 +145,7 @@ def _plain(file: Path) -> str:
 
 
 def _once(files: list[Path]) -> list[Path]:
-    """Of a file that is there packed and unpacked, the unpacked one."""
+    """Prefers the unpacked file where a packed copy exists as well."""
     return list({_plain(file): file for file in sorted(files, key=lambda file: (file.suffix != ".gz", file))}.values())
 
 
@@ -165,7 +165,7 @@ def _part(file: Path, files: list[Path]) -> Part:
 
 
 def _count(file: Path) -> int:
-    """How many images there are, by the header."""
+    """The number of images in the header."""
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as opened:
             return _shape(file, opened.read(16), 3)[0]
@@ -178,7 +178,7 @@ def _images(file: Path) -> np.ndarray:
 
 
 def _known(parts: list[Part]) -> tuple[str, ...]:
-    """The names of classes of data that is known by its labels."""
+    """Looks up class names by the checksum of the labels; () for unknown data."""
     sums = (hashlib.sha256(part.targets.astype(np.uint8).tobytes()).hexdigest() for part in parts)
     return next((KNOWN[one] for one in sums if one in KNOWN), ())
 

@@ -1,4 +1,4 @@
-"""Tables of `.parquet`: their columns, their rows, and a few rows from the middle."""
+"""Reads `.parquet` tables: columns, rows, and slices of rows."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from condgen.contracts import CondgenError
 from condgen.data.formats.registry import TableFormat, register_format
 
 MAX_UNPACKED, MAX_RATIO = 2**28, 100
-"""A column of one row group may unpack to so many bytes, or to so many times its size on disk."""
+"""Limits on a column of one row group: unpacked bytes, and compression ratio."""
 
 
 def parquet_records(path: Path, columns: list[str]) -> Iterator[dict]:
-    """The rows of a file, with these columns alone."""
+    """Yields the rows of a file, with only these columns."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -30,14 +30,14 @@ def parquet_columns(path: Path) -> list[str]:
 
 
 def parquet_rows(path: Path) -> int:
-    """How many rows there are."""
+    """Number of rows."""
     import pyarrow.parquet as pq
 
     return pq.read_metadata(path).num_rows
 
 
 def names_files(path: Path, column: str) -> bool:
-    """Whether a column of images is text: names of files, not the images themselves."""
+    """Whether a column of images holds file names, not the images themselves."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -46,7 +46,7 @@ def names_files(path: Path, column: str) -> bool:
 
 
 def parquet_slice(path: Path, columns: Iterable[str], first: int, count: int) -> list[dict]:
-    """Rows `first` to `first + count` of a file, which must lie in one row group; no other group is read."""
+    """Reads rows `first` to `first + count`, which must lie in one row group; other groups are not read."""
     import pyarrow.parquet as pq
 
     found: list[dict] = []
@@ -66,14 +66,14 @@ def parquet_slice(path: Path, columns: Iterable[str], first: int, count: int) ->
 
 
 def check_unpacked(path: Path, metadata, columns: list[str]) -> None:
-    """Refuses a file that claims to unpack to very much more than its size; images hardly shrink."""
+    """Refuses a file that would unpack to far more than its size; encoded images hardly compress."""
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
             name, packed, unpacked = column.path_in_schema, column.total_compressed_size, column.total_uncompressed_size
             if unpacked > max(MAX_UNPACKED, MAX_RATIO * packed) and {name, name.split(".")[0]} & set(columns):
                 raise CondgenError(
-                    f"{path}: {packed:,} bytes of the column {name} would unpack to {unpacked:,}. No column of "
-                    "images or captions does that: the file is damaged, or made to fill the memory."
+                    f"{path}: {packed:,} bytes of the column {name} would unpack to {unpacked:,}. Columns of "
+                    "images or captions do not compress that well: the file is damaged, or made to exhaust the memory."
                 )
 
 

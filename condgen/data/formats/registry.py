@@ -1,7 +1,7 @@
-"""The formats of data sets: each is one file with one call of `register_format`, and is known to every command.
+"""Registry of data formats: each is one module with one call of `register_format`, and then every command reads it.
 
 A `TableFormat` reads the rows of one kind of file, such as `.csv`, with captions, labels or attributes. A
-`LabelledFormat` opens labelled images that are no table, such as MNIST's idx files or the word `digits`.
+`LabelledFormat` opens labelled images that are not a table, such as MNIST's idx files or the word `digits`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class TableFormat:
     """A kind of file that holds rows.
 
     Args:
-        suffix: of its files, such as `.csv`.
+        suffix: suffix of its files, such as `.csv`.
         records: (path, columns) -> the rows as dicts, None for a row that cannot be read; may leave out other columns.
         column_names: path -> the names of the columns.
-        row_count: path -> about how many rows there are; 0 where only reading all of them would show it.
-        holds_images: whether a file stands alone with images inside it ("a shard"); else it names files beside it.
+        row_count: path -> approximate number of rows; 0 if that requires reading all of them.
+        holds_images: whether a file contains its images ("a shard"); otherwise it names image files beside it.
     """
 
     suffix: str
@@ -38,14 +38,14 @@ class TableFormat:
 
 @dataclass(frozen=True)
 class LabelledFormat:
-    """Labelled images that are found by a path or a word.
+    """A format of labelled images, given by a path or a word.
 
     Args:
-        name: in messages.
+        name: name in messages.
         matches: (path or word, options) -> whether the data is of this format.
-        open: (path or word, options, size) -> the images, found but not read; `size` is for images that are drawn.
-        takes: the fields of `ReadOptions.selected` that make sense for it.
-        attributes: path or word -> the names of all attributes, of data that has only its class by default.
+        open: (path or word, options, size) -> the images, not read yet; `size` is for images that are drawn.
+        takes: the fields of `ReadOptions.selected` that it supports.
+        attributes: path or word -> the names of all attributes, for data that by default has only its class.
     """
 
     name: str
@@ -60,7 +60,7 @@ _LABELLED: list[LabelledFormat] = []
 
 
 def register_format(*formats: TableFormat | LabelledFormat) -> None:
-    """Makes formats known; of labelled ones, those that are registered later are tried first."""
+    """Registers formats; labelled formats that are registered later are tried first."""
     for one in formats:
         if isinstance(one, TableFormat):
             TABLES[one.suffix] = one
@@ -69,15 +69,15 @@ def register_format(*formats: TableFormat | LabelledFormat) -> None:
 
 
 def labelled_formats() -> Iterator[LabelledFormat]:
-    """The formats of labelled images, in the order in which they are tried."""
+    """Yields the formats of labelled images in the order in which they are tried."""
     yield from _LABELLED
 
 
 def is_table(file: Path) -> bool:
-    """Whether a file holds rows, by its suffix."""
+    """Whether a file is a table, by its suffix."""
     return file.suffix.lower() in TABLES
 
 
 def is_shard(file: Path) -> bool:
-    """Whether a file holds rows and the images of these."""
+    """Whether a file is a table that contains its images."""
     return is_table(file) and TABLES[file.suffix.lower()].holds_images

@@ -1,4 +1,4 @@
-"""Labelled images by a word: scikit-learn's digits, data sets of torchvision and of the hub."""
+"""Labelled images by name: scikit-learn's digits, data sets of torchvision and of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from condgen.data.sources.tables import clean
 from condgen.data.sources.webdataset import cache_folder
 
 DIGITS = "digits"
-"""1,797 grey images of 8 x 8 pixels, 10 classes; real, and they come with scikit-learn."""
+"""scikit-learn's digits: 1,797 grey images of 8 x 8 pixels in 10 classes, part of the package."""
 TORCHVISION = "torchvision:"
 HUB = "hub:"
 KINDS = ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100")
-"""What is taken from torchvision, all with train and test in memory."""
+"""Supported data sets of torchvision; all have train and test in memory."""
 
 
 def open_digits(word: str, options: ReadOptions, size: int = 0) -> Arrays:
-    """Scikit-learn's digits; a hash of the number of the image puts 20 % in test.
+    """Opens scikit-learn's digits; a hash of the index of an image puts 20 % in test.
 
     References: Optical Recognition of Handwritten Digits (Alpaydin, Kaynak, 1998), the UCI repository.
 
@@ -41,14 +41,14 @@ def open_digits(word: str, options: ReadOptions, size: int = 0) -> Arrays:
 
 
 def open_torchvision(word: str, options: ReadOptions, size: int = 0) -> Arrays:
-    """`torchvision:CIFAR10`: downloaded and verified by torchvision, once, into condgen's cache.
+    """Opens e.g. `torchvision:CIFAR10`, which torchvision downloads and verifies once, into condgen's cache.
 
     Raises:
-        CondgenError: another name, no torchvision, or no network while it is not in the cache.
+        CondgenError: an unsupported name, no torchvision, or no network and no copy in the cache.
     """
     kind = next((kind for kind in KINDS if kind.lower() == word.removeprefix(TORCHVISION).lower()), None)
     if kind is None:
-        raise CondgenError(f"{word}: of torchvision's data sets these are taken: {', '.join(KINDS)}.")
+        raise CondgenError(f"{word}: the supported data sets of torchvision are {', '.join(KINDS)}.")
     try:
         from torchvision import datasets
     except ImportError as error:
@@ -59,7 +59,7 @@ def open_torchvision(word: str, options: ReadOptions, size: int = 0) -> Arrays:
             (split, getattr(datasets, kind)(str(home), train=split == "train", download=True))
             for split in ("train", "test")
         ]
-    except (OSError, RuntimeError) as error:  # no network, or another checksum
+    except (OSError, RuntimeError) as error:  # no network, or a wrong checksum
         raise _offline(word, error, home) from None
     classes = options.class_names or tuple(clean(str(name)) for name in both[0][1].classes)
     parts = [Part(split, split, np.asarray(data.targets, np.int64)[:, None], _pixels(data)) for split, data in both]
@@ -74,16 +74,16 @@ def _pixels(data):
 def _offline(word: str, error: Exception, home: Path) -> CondgenError:
     message = " ".join(str(error).split())[:200]
     return CondgenError(
-        f"{word} cannot be fetched ({message}). It needs the network once, and is then kept in {home}. Without "
-        "network, give the path of files that are here."
+        f"{word} cannot be fetched ({message}). The download needs the network, and is then kept in {home}. Without "
+        "network, give the path of local files."
     )
 
 
 def fetch_hub(word: str) -> Path:
-    """`hub:OWNER/NAME`: the parquet files of a data set on the Hugging Face hub, kept in the hub's own cache.
+    """Downloads the parquet files of `hub:OWNER/NAME`, a data set on the Hugging Face hub, into the hub's cache.
 
-    Where the owner gave none, those that the hub made of it (its branch refs/convert/parquet). Nothing else is fetched:
-    no script, no pickle.
+    If the repository has none, uses the hub's conversion (branch refs/convert/parquet). Scripts, pickles and other
+    files are never downloaded.
 
     Returns:
         The folder of the files.
@@ -97,7 +97,7 @@ def fetch_hub(word: str) -> Path:
     for branch in (None, "refs/convert/parquet"):
         try:
             folder = snapshot_download(name, repo_type="dataset", revision=branch, allow_patterns=["*.parquet"])
-        except Exception as error:  # the hub's client raises its own errors, those of its transport, and ValueError
+        except Exception as error:  # the client raises errors of the hub and of its transport, and ValueError
             raise _offline(word, error, Path(constants.HF_HUB_CACHE)) from None
         if any(Path(folder).rglob("*.parquet")):
             return Path(folder)
