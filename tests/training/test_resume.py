@@ -82,4 +82,4 @@ def test_resume_is_exact(cls, optimiser, tmp_path):
 
 def test_the_promise_covers_every_stage():
     names = {cls.__name__ for cls in TRAINABLES}
-    assert names >= {"ClipTraining", "RegressionTraining", "DiffusionPriorTraining", "DecoderTraining"}
+    assert names >= {"ClipTraining", "RegressionTraining", "DiffusionPriorTraining", "DiffusionTraining"}
