@@ -22,8 +22,7 @@ EXEMPT = {
     "files/renamed.py": "",  # names of the first edition
     "data/templates.py": "paint|picture",  # captions of classes
     "data/sources/tables.py": "^picture$",  # a name of columns
-    "recipes/autoencoders.py": "^pictures$",  # a name of recipes, as in pictures-vae
-    "recipes/gans.py": "^pictures$",
+    "recipes/unconditional.py": "^pictures$",  # a name of recipes, as in pictures-vae
     "benchmarks/models.py": "pictures",
     "cli/benchmark.py": "pictures",
     "encoders/interop/convert.py": "^painted$",  # a word of test texts

@@ -14,7 +14,7 @@ from condgen.benchmarks.models import LONGER, Benchmark, one_line
 from condgen.benchmarks.sections import SECTIONS
 from condgen.contracts import CondgenError
 from condgen.files.images import make_folder, write_bytes
-from condgen.recipes.autoencoders import COLLECTIONS
+from condgen.recipes.unconditional import COLLECTIONS
 
 PAGE = "baselines.md"
 

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condgen.contracts import CondgenError
-from condgen.recipes.autoencoders import AUTOENCODERS
 from condgen.recipes.encoders import ENCODERS
-from condgen.recipes.gans import GANS
 from condgen.recipes.generators import GENERATORS
 from condgen.recipes.table import LABELS, WORDS, Recipe
 from condgen.recipes.table import TRANSLATION as TRANSLATORS
 from condgen.recipes.translation import TRANSLATION
+from condgen.recipes.unconditional import AUTOENCODERS, GANS
 
 if TYPE_CHECKING:
     from condgen.contracts import Encoder

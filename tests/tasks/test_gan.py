@@ -15,7 +15,7 @@ from condgen.data.datasets.labels import LabelledImages
 from condgen.metrics.diversity import mean_distance
 from condgen.pipelines.latent import LatentModel
 from condgen.recipes import RECIPES, train
-from condgen.recipes.gans import GANS
+from condgen.recipes.unconditional import GANS
 from condgen.tasks.gan import GanTask, in_every_category
 from tests.configs import changed
 from tests.stopping import two_sittings
