@@ -1,4 +1,4 @@
-"""What every package shares: protocols of models, sampling options, ranges of options, errors, and notation.
+"""Definitions shared by all packages: protocols of models, sampling options, ranges of options, errors, notation.
 
 Legend, used in every docstring of the package:
 
@@ -40,7 +40,7 @@ class CondgenError(Exception):
 
 
 class CondgenWarning(UserWarning):
-    """Something that the user should know but need not fix."""
+    """A warning that the user should read but need not act on."""
 
 
 def short(value: object) -> str:
@@ -71,14 +71,14 @@ def limited(
         default: value when nothing is given; without one the field is required.
         low, high: inclusive range of the number, or of every number of a tuple.
         longest: most entries of a tuple.
-        added: the field came to the config after models were saved without it, see `files.weights.fingerprint`.
+        added: the field is newer than some saved models, see `files.weights.fingerprint`.
     """
     limits = {"min": low, "max": high, "longest": longest, "added": added or None}
     return field(default=default, metadata={name: value for name, value in limits.items() if value is not None})
 
 
 def out_of_range(limits: Any, value: Any) -> str:
-    """What a value should be, by the metadata of its field; empty where it is in range or no number."""
+    """Describes the allowed values of a field, by its metadata; empty where the value is in range or no number."""
     values = value if isinstance(value, tuple | list) else (value,)
     if len(values) > limits.get("longest", len(values)):
         return f"it must have at most {limits['longest']} entries"
@@ -114,7 +114,7 @@ class SamplingOption:
 
     Args:
         name: keyword of `sample`.
-        default: value when nothing is said.
+        default: value when none is given.
         low, high: inclusive range.
         kind: `int` or `float`.
         help: one line for people.
@@ -157,7 +157,7 @@ def recorded_options(declared: Iterable[SamplingOption], options: dict[str, floa
 
 @runtime_checkable
 class Trainable(Protocol):
-    """Anything the one loop can train: a module with its objective.
+    """A module with its training objective, as the training loop takes it.
 
     `turns` names the optimisers in the order they step (one, or two for a GAN).
     """

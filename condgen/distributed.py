@@ -20,7 +20,7 @@ from condgen.contracts import CondgenError
 
 
 def join() -> None:
-    """Joins the other processes, where a launcher such as torchrun has started several."""
+    """Joins the process group, where a launcher such as torchrun has started several processes."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
@@ -43,7 +43,7 @@ def _together() -> bool:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Within the block this process works by itself, without the others: for what only the first one does."""
+    """Within the block this process works as if it were the only one: for work that only the first process does."""
     global _is_alone
     before, _is_alone = _is_alone, True
     try:
@@ -76,7 +76,7 @@ def world() -> int:
 
 
 def process() -> dict[str, int]:
-    """This process and how many there are, as arguments of `data.batches.base.Batches`."""
+    """The rank of this process and the number of processes, as arguments of `data.batches.base.Batches`."""
     return {"rank": rank(), "world": world()}
 
 
@@ -144,7 +144,7 @@ def _reduced(x: Tensor, how) -> Tensor:
 
 
 def _to_backend(x: Tensor) -> Tensor:
-    """The tensor where the backend can send it from: NCCL sends from GPUs alone."""
+    """Moves a tensor to a device that the backend can send from: NCCL sends from GPUs only."""
     return x.cuda() if dist.get_backend() == "nccl" else x
 
 

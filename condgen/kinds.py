@@ -27,7 +27,7 @@ class Kind:
     Args:
         network: class of the network, built as `network(config, spec)`; both are kept as attributes.
         config: dataclass of its options.
-        training: gives the Trainable around a network; a family says with which further arguments.
+        training: builds the Trainable around a network; its further arguments depend on the family.
         objective: dataclass of the options of that training, None where it has none.
         calibrate: sets statistics of an untrained network from training images (N, C, S, S) in [-1, 1], in place.
     """
@@ -51,7 +51,7 @@ class Registry(Mapping[str, K], Generic[K]):
     """The kinds of a family by name.
 
     Args:
-        family: what messages call it, e.g. `decoder`.
+        family: its name in messages, e.g. `decoder`.
     """
 
     def __init__(self, family: str):
@@ -92,7 +92,7 @@ class Registry(Mapping[str, K], Generic[K]):
         return isinstance(name, str) and name in self._kinds
 
     def find(self, name: Any) -> K:
-        """A kind by name; `CondgenError` names those there are."""
+        """A kind by name; for an unknown name, `CondgenError` lists the kinds."""
         if name not in self:
             raise CondgenError(f"There is no {self.family} {short(name)}; choose from {', '.join(self)}.")
         return self[name]

@@ -38,9 +38,9 @@ def info_nce(
         image_embed: unit length, (B, D).
         text_embed: unit length, (B, D).
         scale: inverse temperature, scalar.
-        matches: bool (B, B), [i, j] whether text j matches image i.
+        matches: bool (B, B); [i, j] is true where text j matches image i.
         negative_embed: (K, D), texts that are further negatives of the images.
-        negative_ok: bool (B, K), whether text k is a negative of image i; it may match it.
+        negative_ok: bool (B, K); [i, k] is true where text k is a negative of image i, false where it may match it.
 
     References:
         Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
@@ -89,7 +89,7 @@ def info_nce_floor(matches: Tensor, same: Tensor) -> Tensor:
 
     Args:
         matches: bool (B, B), see `info_nce`.
-        same: bool (B, B), whether texts i and j are equal, and so have one embedding.
+        same: bool (B, B); [i, j] is true where texts i and j are equal, and so have one embedding.
     """
     alike = matches | same
     rows, columns = alike.sum(1).float(), alike.sum(0).float()
@@ -123,7 +123,7 @@ def gaussian_nll(mean: Tensor, target: Tensor, log_sigma: Tensor, each: bool = F
 
     Args:
         mean: (B, ...). target: (B, ...). log_sigma: scalar, or a tensor that broadcasts.
-        each: returns that of every sample, (B,), instead of the mean.
+        each: returns the value of every sample, (B,), instead of the mean.
     """
     scaled = (target - mean) * (-log_sigma).exp()
     nll = (scaled.pow(2) / 2 + log_sigma + math.log(2 * math.pi) / 2).flatten(1).sum(1)
@@ -211,7 +211,7 @@ def queue_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float, sam
     Args:
         query, key: unit length, (B, D); row i of both is of image i.
         queue: unit length, (K, D).
-        same: bool (B, K), whether key k of the queue is of image i itself, and so not a negative.
+        same: bool (B, K); [i, k] is true where key k of the queue belongs to image i, and so is not a negative.
 
     References:
         Momentum Contrast for Unsupervised Visual Representation Learning (He et al., 2020)

@@ -21,12 +21,12 @@ def clean(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A line with characters that are not printable replaced by ?, since names come from foreign data."""
+    """Replaces characters that are not printable by ?, since names come from foreign data."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def check_prompts(prompts: Iterable[str] | str) -> list[str]:
-    """One prompt or several as a list; `CondgenError` where there is none, or one is not text or is empty."""
+    """Returns one or several prompts as a list; `CondgenError` where there is none, or one is not text or is empty."""
     if isinstance(prompts, str):
         prompts = [prompts]
     if isinstance(prompts, bytes) or not isinstance(prompts, Iterable):

@@ -29,12 +29,12 @@ class AutoencoderConfig:
         body: `linear`, `mlp` or `conv`.
         latent: length Z of the latent.
         hidden: widths of the hidden layers of `mlp`.
-        channels: of every level of `conv`, the first at full resolution over two by two folded pixels; each further one
-            halves.
-        blocks: residual blocks a level, of `conv`.
-        variational: whether the encoder gives a posterior N(mean, exp log_var), with the prior N(0, 1).
-        likelihood: of a pixel: `gaussian` around the decoded image; `bernoulli`, the decoded image is the probability
-            of white.
+        channels: channels of every level of `conv`. The first level works on pixels folded two by two; each further
+            one halves the resolution.
+        blocks: residual blocks per level of `conv`.
+        variational: the encoder gives a posterior N(mean, exp log_var); the prior is N(0, 1).
+        likelihood: distribution of a pixel: `gaussian` around the decoded image; `bernoulli`, the decoded image is the
+            probability of white.
         sigma: standard deviation of the gaussian: `optimal`, the root of the mean squared error, tracked in training;
             `learned`, one weight; `fixed`.
         fixed: the standard deviation where it is fixed, and its initial value.
@@ -80,7 +80,7 @@ class Autoencoder(nn.Module):
 
     @property
     def variational(self) -> bool:
-        """Whether the encoder gives a distribution of latents."""
+        """True if the encoder gives a distribution of latents."""
         return self.config.variational
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -112,7 +112,7 @@ class Autoencoder(nn.Module):
         return torch.stack([torch.randn(self.config.latent, generator=generator) for generator in rng])
 
     def binarized(self, images: Tensor, rng: torch.Generator | None = None) -> Tensor:
-        """Images as this model takes them: sampled black and white pixels if `binary`, else unchanged."""
+        """Images as the encoder reads them: sampled black and white pixels if `binary`, else unchanged."""
         if not self.config.binary:
             return images
         p = (images + 1) / 2
@@ -253,7 +253,7 @@ class AutoencoderObjective:
 
 
 def calibrate(net: Autoencoder, images: Tensor) -> None:
-    """Sets the mean image of a linear autoencoder to that of images (N, C, S, S), in place; others have none."""
+    """Sets the mean image of a linear autoencoder to that of images (N, C, S, S), in place; does nothing for others."""
     if isinstance(net.encoder, LinearEncoder):
         mean = images.flatten(1).mean(0)
         net.encoder.mean.copy_(mean)
@@ -284,7 +284,7 @@ class AutoencoderTraining(nn.Module):
         mean, log_var = net.posterior(corrupt(image, objective))
         z = mean if log_var is None else mean + (log_var / 2).exp() * torch.randn_like(mean)
         out = net.decoder(z)
-        # sigma and the capacity are about the batch of all processes
+        # sigma and the capacity refer to the joint batch of all processes
         out, image, mean = (distributed.all_gather_with_grad(part) for part in (out, image, mean))
         if self.training:
             self.images_seen += len(image)
@@ -318,12 +318,12 @@ class AutoencoderTraining(nn.Module):
         return c.beta * self._ramp(c.warmup) * kl
 
     def _ramp(self, over: int) -> Tensor | float:
-        """Rises from 0 to 1 over so many images."""
+        """Rises linearly from 0 to 1 over the given number of images."""
         return (self.images_seen / over).clamp(max=1) if over else 1.0
 
 
 def corrupt(images: Tensor, objective: AutoencoderObjective) -> Tensor:
-    """Images with the noise that a denoising autoencoder removes."""
+    """Adds the noise that a denoising autoencoder learns to remove."""
     if objective.noise == "gaussian":
         return images + objective.strength * torch.randn_like(images)
     if objective.noise == "masking":

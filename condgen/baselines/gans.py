@@ -35,12 +35,12 @@ class GanConfig:
         body: `mlp`, three hidden layers; `dcgan`, convolutions with strides. These halve the image until its edge is
             4 to 7, so the size must be such a number times a power of two.
         code: length of the noise.
-        width: channels of the highest level of `dcgan`, each further one doubles them, up to eight times; hidden units
-            of the narrowest layer of `mlp`, the next ones have two and four times as many.
-        hidden: of `dcgan`: units of a fully connected layer beside the lowest level of both networks, as in InfoGAN; 0
-            for none.
-        norm: of the discriminator: `none`, or `batch`, as in DCGAN. The generator always has batch norm.
-        categories: values of the categorical code; 0 for none.
+        width: channels of the highest level of `dcgan`, which double at every further level, up to eight times; or
+            units of the narrowest hidden layer of `mlp`, where the next ones have two and four times as many.
+        hidden: units of a fully connected layer next to the lowest level of both networks of `dcgan`, as in InfoGAN;
+            0 for none.
+        norm: normalisation in the discriminator: `none`, or `batch`, as in DCGAN. The generator always has batch norm.
+        categories: number of values of the categorical code; 0 for none.
         continuous: number of codes from -1 to 1.
     """
 
@@ -63,7 +63,7 @@ class GanConfig:
 
 
 def halvings_of(size: int) -> int:
-    """How often `dcgan` halves images of this edge.
+    """Number of times that `dcgan` halves images of this edge.
 
     Raises:
         ValueError: the edge it ends at is no whole number.
@@ -92,12 +92,12 @@ class Codes(NamedTuple):
 
     @classmethod
     def of(cls, z: Tensor, config: GanConfig) -> Codes:
-        """Splits z into its parts."""
+        """Splits a latent z into its parts."""
         return cls(*z.split([config.code, config.categories, config.continuous], 1))
 
     @classmethod
     def from_uniform(cls, noise: Tensor, uniform: Tensor, config: GanConfig) -> Codes:
-        """From normal numbers (B, code) and uniform numbers in [0, 1), (B, 1 + continuous)."""
+        """Builds codes from normal numbers (B, code) and uniform numbers in [0, 1), (B, 1 + continuous)."""
         index = (uniform[:, 0] * config.categories).long()
         category = F.one_hot(index, config.categories) if config.categories else noise.new_zeros(len(noise), 0)
         return cls(noise, category.to(noise), 2 * uniform[:, 1:] - 1)
@@ -147,7 +147,7 @@ def _init_dcgan(module: nn.Module) -> None:
 
 
 class Gan(nn.Module):
-    """The generator: a latent z, see `Codes`, to images.
+    """The generator: maps a latent z, see `Codes`, to images.
 
     References:
         Generative Adversarial Nets (Goodfellow et al., 2014), for `mlp`

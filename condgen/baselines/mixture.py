@@ -15,7 +15,7 @@ class MixtureConfig:
 
     Args:
         latent: length Z of the latents.
-        components: how many normals.
+        components: number of normal distributions.
     """
 
     latent: int
@@ -57,7 +57,7 @@ def fit_mixture(latents: Tensor, components: int = 10, seed: int = 0, most: int 
 
     Args:
         latents: (N, Z), of training images.
-        components: at most so many; fewer for few latents.
+        components: maximum number; fewer for few latents.
         seed: of the initialisation, and of the selection from more than `most` latents.
         most: latents to fit to.
     """
@@ -72,7 +72,7 @@ def fit_mixture(latents: Tensor, components: int = 10, seed: int = 0, most: int 
     spread = max(float(values.var(0).mean()), 1e-12)
     found = GaussianMixture(count, reg_covar=1e-4 * spread, random_state=seed, max_iter=50, init_params="k-means++")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of no convergence: an approximate fit is enough for sampling
+        warnings.simplefilter("ignore")  # on missing convergence: an approximate fit is enough for sampling
         found.fit(values)
     mixture = Mixture(MixtureConfig(values.shape[1], count))
     mixture.weights.copy_(torch.from_numpy(found.weights_))

@@ -1,4 +1,4 @@
-"""Principal component analysis as an autoencoder: what a linear map keeps of images in that many numbers."""
+"""Principal component analysis as an autoencoder: the best linear reconstruction from Z numbers."""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ class UnpairedObjective:
         cycle: weight of the cycle consistency: mean absolute error of an image translated there and back.
         identity: weight of the identity loss relative to `cycle`: mean absolute error of an image translated to its own
             domain; it preserves colours.
-        pool: earlier generated images, one of which replaces every second new image for the discriminators; 0 is off.
+        pool: number of earlier generated images; one of them replaces every second new image that the discriminators
+            see. 0 is off.
         critic: channels of the first level of the discriminators.
     """
 
@@ -59,7 +60,7 @@ class UnpairedObjective:
 class PairedTraining(nn.Module):
     """A Trainable around a generator in two turns; the discriminator sees an image with its translation or partner.
 
-    A batch holds `a`, the input, and `b`, its partner, see `data.datasets.pairs.PairBatches`.
+    A batch holds `a`, the input, and `b`, its partner, see `data.batches.pairs.PairBatches`.
 
     References:
         Image-to-Image Translation with Conditional Adversarial Networks (Isola et al., 2017)
@@ -98,7 +99,7 @@ class UnpairedTraining(nn.Module):
     time, discriminators see an earlier generated image from a pool instead of a new one, so that they do not forget.
 
     A batch holds `a` and `b`, images of the two domains without pairs, and `dice`, see
-    `data.datasets.pairs.PairBatches`.
+    `data.batches.pairs.PairBatches`.
 
     Raises:
         ValueError: the identity loss is on, and the domains have different numbers of channels.
@@ -196,10 +197,10 @@ def exchange(pool: Tensor, held: int, fakes: Tensor, dice: Tensor) -> tuple[Tens
     Args:
         pool: (P, C, S, S), of which the first `held` are images.
         fakes: (B, C, S, S).
-        dice: (B, 2), uniform from 0 to 1: whether to exchange, and with which image.
+        dice: (B, 2), uniform from 0 to 1: they decide whether to exchange, and with which image.
 
     Returns:
-        (images to show, the new pool, how many images it holds)
+        (images to show, the new pool, number of images in it)
     """
     shown, pool = fakes.clone(), pool.clone()
     for i, (coin, place) in enumerate(dice.tolist()):

@@ -24,7 +24,7 @@ class TranslatorConfig:
 
     Args:
         width: channels of the first level; they double with every halving of the image.
-        blocks: of the ResNet, residual blocks at its lowest level.
+        blocks: residual blocks at the lowest level of the ResNet.
         norm: `instance`, as in the papers, or `group`, over eighths of the channels, which preserves more of the
             colours of an image.
         dropout: dropout probability in the upsampling half of the U-Net.
@@ -165,7 +165,7 @@ class SubpixelConv(nn.Module):
 
 
 class PatchCritic(nn.Module):
-    """(B, C, S, S) -> logits (B, 1, H, W): is this patch real?
+    """(B, C, S, S) -> logits (B, 1, H, W) of every patch being real.
 
     A patch has an edge of 16 pixels for images of 32 pixels, 34 for 64, and 70 from 128.
 
@@ -189,7 +189,7 @@ class PatchCritic(nn.Module):
 
 
 def patch_halvings(size: int) -> int:
-    """How often the patch discriminator halves images of this edge."""
+    """Number of times that the patch discriminator halves images of this edge."""
     return max(1, min(3, int(math.log2(size)) - 4))
 
 

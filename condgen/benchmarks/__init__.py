@@ -1,4 +1,4 @@
-"""Every baseline, trained small, on one illustrated page: what each idea can and cannot do, with its numbers.
+"""Benchmark: trains small versions of all baselines, and writes an illustrated page with their metrics and limits.
 
 run_benchmark(Benchmark("docs", "runs/benchmark"))                                      # digits and drawn scenes
 run_benchmark(Benchmark("docs", "runs/benchmark", "fashion", "fashion-mnist", minutes=2))   # Fashion-MNIST
@@ -20,14 +20,14 @@ PAGE = "baselines.md"
 
 
 def run_benchmark(benchmark: Benchmark, sections: Sequence[str] = ()) -> Path:
-    """Trains and evaluates every baseline, and writes the page; returns its path. Another call continues.
+    """Trains and evaluates every baseline, and writes the page; returns its path. A repeated call continues.
 
     Args:
         benchmark: folders, data and budget.
-        sections: names among SECTIONS; by default all.
+        sections: names from SECTIONS; by default all.
 
     Raises:
-        CondgenError: no such dataset or section, or data that cannot be read.
+        CondgenError: the dataset or a section is unknown, or the data cannot be read.
     """
     if benchmark.dataset not in COLLECTIONS or benchmark.dataset == "scenes":
         there = ", ".join(name for name in COLLECTIONS if name != "scenes")

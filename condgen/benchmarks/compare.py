@@ -1,7 +1,7 @@
-"""Several models on one data set with the same budget, side by side.
+"""Compares several models on one data set, trained with equal budgets.
 
 compare(["digits-cvae", "digits-cgan", "digits-diffusion"], "report", minutes=1)   # trains them first
-compare(["runs/scenes/model", "runs/gan/model"], "report")                         # takes them as they are
+compare(["runs/scenes/model", "runs/gan/model"], "report")                         # trained models
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SETTINGS = {
     "temperature": (0.2, 0.4, 0.6, 0.8, 1.0),
     "truncation": (0.5, 1.0, 2.0, 4.0),
 }
-"""Values of sampling options that quality is measured at, where a model has the option."""
+"""Values of sampling options at which the quality is measured, for models that have the option."""
 SHOWN = 10
 """Classes or prompts on the sheet."""
 SCORES = (
@@ -64,19 +64,19 @@ SCORES = (
     ("memorised", "memorisation", "memorised", "generated"),
     ("images per second", "speed", "generation", "images per second"),
 )
-"""Title, and its place in a report: section, beginning of the row, column. `real` is the score of real images."""
+"""Title -> position in a report: section, prefix of the row, column. `real` is the score of real images."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How models are trained and evaluated.
+    """Budget of training and evaluation, the same for all models.
 
     Args:
-        minutes: of every training.
-        seed: of every training.
-        seeds: rounds of images; means and deviations are over these.
+        minutes: duration of every training.
+        seed: seed of every training.
+        seeds: number of seeds of generated images; means and deviations are over these.
         per_label: images of every class.
-        prompts: of every task of SceneEval, four images each.
+        prompts: prompts of every task of SceneEval, with four images each.
     """
 
     minutes: float = 2.0
@@ -88,13 +88,13 @@ class Budget:
 
 @dataclass
 class Candidate:
-    """A model that is compared.
+    """A model in the comparison.
 
     Args:
-        name: its title in the report.
+        name: title of the model in the report.
         model: a ClassToImage or a TextToImage.
-        run: the folder of its training, where it is known.
-        arguments: of `generate_batch`; the prior of a TextToImage.
+        run: folder of its training run, if known.
+        arguments: arguments of `generate_batch`: the prior of a TextToImage.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Candidate:
         return options(self.arguments["prior"]) if self.arguments else options
 
     def facts(self) -> dict[str, float | int | str]:
-        """Its kind, its size and the cost of its training."""
+        """Kind and size of the model, and the cost of its training."""
         last = [line for line in self.metrics if line.get("stage") == "decoder" and "seconds" in line]
         cost = {"training minutes": last[-1]["seconds"] / 60, "images seen": last[-1]["images"]} if last else {}
         weights = sum(p.numel() for p in self.model.decoder.parameters())
@@ -117,23 +117,23 @@ class Candidate:
 
     @cached_property
     def metrics(self) -> list[dict]:
-        """The metrics of its training."""
+        """The logged metrics of the training run."""
         path = None if self.run is None else self.run / "metrics.jsonl"
         if path is None or not path.is_file():
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
     def curve(self, measure: str) -> Curve:
-        """A measure over the minutes of its training."""
+        """Curve of a measure over the minutes of training."""
         points = [(line["seconds"] / 60, line[measure]) for line in self.metrics if measure in line]
         return Curve(self.name, [x for x, _ in points], [y for _, y in points])
 
 
 class SharedData:
-    """The images and the classifier that all class-to-image models share, read as the first model reads them.
+    """The images and the classifier that all class-to-image models share; read with the settings of the first model.
 
     Args:
-        options: which images, and the folder of the classifier.
+        options: the data, and the folder of the classifier.
     """
 
     def __init__(self, options: ClassToImageOptions):
@@ -141,11 +141,11 @@ class SharedData:
         self._quick: QuickEvaluation | None = None
 
     def quick(self, model: ClassToImage, **options: float) -> dict[str, float]:
-        """See `class_to_image.QuickEvaluation`."""
+        """The quick evaluation of a model, see `class_to_image.QuickEvaluation`."""
         return self.read(model)(model, **options)
 
     def read(self, model: ClassToImage) -> QuickEvaluation:
-        """The images, and a small evaluation on them."""
+        """Reads the images, and builds the quick evaluation on them."""
         if self._quick is None:
             self._quick = QuickEvaluation(*read_labelled(model, self.options), classifiers=self.options.classifiers)
         return self._quick
@@ -155,14 +155,14 @@ def compare(
     entries: Sequence[str], out: Path | str, data: str = "",
     progress: ProgressCallback = lambda share, message: None, **budget: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """Trains or takes models, evaluates them alike, and writes `compare_report.FILES`.
+    """Evaluates models with one protocol, training recipes first, and writes `compare_report.FILES`.
 
     Args:
-        entries: names of recipes, which are trained into `out/runs` (another call continues there), or names or paths
-            of models. All must be class-to-image models, or all text-to-image models of scenes; of the latter every
+        entries: names of recipes, which are trained into `out/runs` (a repeated call continues there), or names or
+            paths of models. All must be class-to-image models, or all text-to-image models of scenes, where every
             prior is a candidate.
         out: folder of the report.
-        data: of recipes and evaluation; by default that of the models.
+        data: data of training and evaluation; by default that of the models.
         progress: called with progress.
         budget: see Budget.
 
@@ -206,7 +206,7 @@ def compare(
 
 
 def check_recipes(recipes: Sequence[str], data: str) -> None:
-    """Raises `CondgenError` for recipes that cannot be compared, before the first is trained."""
+    """Raises `CondgenError` for recipes that cannot be compared, before any is trained."""
     if others := [name for name in recipes if RECIPES[name].family != LABELS]:
         raise CondgenError(
             f"{others[0]} is no class-to-image recipe, and only those are trained here. Train it first, and compare "
@@ -226,7 +226,7 @@ def _train(recipe: str, out: Path, budget: Budget, shared: SharedData) -> Path:
 
 
 def _candidates(entry: str, folder: Path, taken: set[str]) -> list[Candidate]:
-    """The candidates of a model folder, named by its whole path where the name is taken."""
+    """The candidates in a model folder, named by its full path where the name is taken."""
     model = load_folder(folder)
     run = folder.parent if (folder.parent / "metrics.jsonl").is_file() else None
     name = entry if entry in RECIPES or entry in found() else (run or folder).name
@@ -261,7 +261,7 @@ def _by_label(
 
 
 def summary(report: Report) -> dict[str, float]:
-    """The row of the table of scores of a whole report, see SCORES."""
+    """The row of a report in the table of scores, see SCORES."""
     line: dict[str, float] = {}
     for title, section, row, column in SCORES:
         for name, values in report.get(section, {}).items():
@@ -306,14 +306,14 @@ def _facts(candidates: Sequence[Candidate]) -> dict[str, dict]:
 
 
 def at_settings(candidate: Candidate, quick: Callable[..., dict[str, float]]) -> dict[str, dict]:
-    """Quality with the default options, and with one of them changed."""
+    """Quality with the default sampling options, and with one option changed at a time."""
     there = {option.name for option in candidate.sampling_options}
     settings = [(name, value) for name, values in SETTINGS.items() if name in there for value in values]
     return {"default": quick()} | {f"{name} {value:g}": quick(**{name: value}) for name, value in settings}
 
 
 def side_by_side(candidates: Sequence[Candidate], conditions: list, captions: list[str], each: int = 3) -> Image.Image:
-    """A sheet with a row for every condition: images of all candidates from the same seeds."""
+    """A sheet with a row for every condition, which shows images of all candidates with equal seeds."""
     images: list[Image.Image] = []
     labels: list[str] = []
     for k, (condition, caption) in enumerate(zip(conditions, captions)):

@@ -1,4 +1,4 @@
-"""The report of a comparison: JSON, Markdown, and one HTML file with the images inside."""
+"""The report of a comparison: JSON, Markdown, and one HTML file with embedded images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Figures = dict[str, tuple[str, bytes]]
 
 
 def write(out: Path, report: Report, sheet: Image.Image) -> None:
-    """Writes FILES into a folder; a plot without points is left out."""
+    """Writes FILES into a folder; omits plots without points."""
     measure = "accuracy" if report["kind"] == "class_to_image" else "overall"
     time_curves = [Curve(name, *points) for name, points in report["time"].items() if points[0]]
     cost_curves = []
@@ -58,14 +58,14 @@ def _head(report: Report) -> list[str]:
 
 
 def _tables(report: Report) -> dict[str, dict[str, dict]]:
-    """Title -> rows of every table of the report."""
+    """The tables of the report: title -> rows."""
     tables = {name: report[name] for name in EXPLAINED if report.get(name) and name != "options"}
     options = {f"{name}, {setting}": row for name, rows in report["options"].items() for setting, row in rows.items()}
     return tables | {"options": options}
 
 
 def markdown(report: Report, figures: Figures) -> str:
-    """The report as Markdown; figures are files beside it."""
+    """The report as Markdown; figures are files in the same folder."""
     lines = [f"# {' · '.join(report['compared'])}", "", *_head(report), ""]
     for name, (title, _) in figures.items():
         lines += [f"![{title}]({name})", ""]
@@ -75,7 +75,7 @@ def markdown(report: Report, figures: Figures) -> str:
 
 
 def html(report: Report, figures: Figures) -> str:
-    """The report as one HTML file, with the figures inside."""
+    """The report as one HTML file with embedded figures."""
     parts = [f"<h1>{escape(' · '.join(report['compared']))}</h1>", *[f"<p>{escape(one)}</p>" for one in _head(report)]]
     for title, png in figures.values():
         data = base64.b64encode(png).decode()

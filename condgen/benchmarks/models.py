@@ -1,4 +1,4 @@
-"""The baselines: trained and evaluated when they are first asked for."""
+"""The baselines of the benchmark; each is trained and evaluated when it is first used."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from condgen.pipelines.auto import load_folder
 from condgen.recipes import RECIPES, find_recipe, train
 
 FOLDER = "baselines"
-"""The folder of the page's images, beside it."""
+"""Name of the folder of images, in the folder of the page."""
 IN_A_ROW = 10
 LONGER = 4
-"""Convolutional GANs train this many times as long: before, they show nothing."""
+"""Factor on the training time of convolutional GANs, which need longer for recognisable images."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A kind of model on the page.
+    """A baseline on the page.
 
     Args:
-        title: its name on the page.
-        recipe: its recipe, after the name of the dataset and a hyphen where it has one.
-        size: of the recipe.
-        scenes: trained on drawn scenes, for every dataset.
-        times: trained so many times as long as others.
+        title: title on the page.
+        recipe: name of its recipe, without the prefix DATASET-.
+        size: size of the recipe.
+        scenes: train on synthetic scenes, whatever the dataset of the page.
+        times: factor on the training time.
     """
 
     title: str
@@ -69,14 +69,14 @@ BASELINES = {
 
 @dataclass
 class Benchmark:
-    """Trained baselines, their reports, and images.
+    """The trained baselines, their reports, and their images.
 
     Args:
         out: folder of the page.
-        runs: folder of the trainings and reports; existing ones are used.
-        dataset: the images, as recipes call them: `digits`, `fashion`, `cifar10` or `pictures`.
-        data: where they are; '' for digits.
-        minutes, seed: of every training.
+        runs: folder of training runs and reports; existing ones are reused.
+        dataset: name of the dataset in recipes: `digits`, `fashion`, `cifar10` or `pictures`.
+        data: path of the dataset; '' for digits.
+        minutes, seed: duration and seed of every training.
         progress: called with progress.
     """
 
@@ -94,14 +94,14 @@ class Benchmark:
         self._models: dict[str, Any] = {}
 
     def recipe(self, name: str) -> str:
-        """The recipe of a baseline, for this dataset."""
+        """Name of the recipe of a baseline for this dataset."""
         baseline = BASELINES[name]
         if baseline.recipe in RECIPES:
             return baseline.recipe
         return f"{'scenes' if baseline.scenes else self.dataset}-{baseline.recipe}"
 
     def model(self, name: str) -> Any:
-        """A baseline, trained if it is not yet."""
+        """A baseline, trained first if necessary."""
         if name not in self._models:
             baseline, recipe = BASELINES[name], self.recipe(name)
             minutes = self.minutes * baseline.times
@@ -113,7 +113,7 @@ class Benchmark:
         return self._models[name]
 
     def report(self, name: str) -> dict:
-        """The evaluation of a baseline, kept in its run."""
+        """The evaluation report of a baseline, saved in its run folder."""
         model, file = self.model(name), self.runs / name / "report.json"
         report = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         if report.get("model_id") != model.model_id:
@@ -124,7 +124,7 @@ class Benchmark:
         return report
 
     def analysis(self, name: str, title: str, analyse: Callable[[Any], Analysis]) -> Analysis:
-        """The result of a tool for latent spaces."""
+        """The result of a latent-space tool, saved in the run folder of a baseline."""
         model = self.model(name)
         self.progress(self.share, f"{BASELINES[name].title}: {title}")
         return analyse(model)
@@ -144,10 +144,10 @@ class Benchmark:
         return ImageSource(self.model(name), "" if BASELINES[name].scenes else self.data)
 
     def shown(self, n: int = IN_A_ROW) -> Tensor:
-        """Some test images, evenly spread."""
+        """n test images, evenly spaced."""
         return self.test[np.linspace(0, len(self.test) - 1, n).round().astype(int)]
 
 
 def one_line(text: str) -> str:
-    """A paragraph, as one line."""
+    """Joins the lines of a paragraph."""
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""The sections of the page, each about one idea: what it is, what it can and cannot do, numbers and images."""
+"""The sections of the page, one per method: description, strengths and limits, metrics and images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Table = dict[str, dict[str, Any]]
 
 
 def autoencoders(benchmark: Benchmark) -> list[str]:
-    """Linear, MLP, convolutional."""
+    """Autoencoders: linear, MLP, convolutional."""
     names = ("linear", "ae", "conv-ae")
     table: Table = {}
     for name in names:
@@ -64,7 +64,7 @@ def autoencoders(benchmark: Benchmark) -> list[str]:
 
 
 def denoising(benchmark: Benchmark) -> list[str]:
-    """The denoising autoencoder, and tangents against normals."""
+    """The denoising autoencoder; its response along tangents and normals of the image manifold."""
     model, images = benchmark.model("dae"), benchmark.shown()
     strength = find_recipe(benchmark.recipe("dae")).base.objective.strength
     noisy = images + strength * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
@@ -92,7 +92,7 @@ def denoising(benchmark: Benchmark) -> list[str]:
 
 
 def variational(benchmark: Benchmark) -> list[str]:
-    """VAEs, samples, holes."""
+    """Variational autoencoders: samples and holes in the latent space."""
     table: Table = {}
     for name in ("vae", "conv-vae"):
         report, model = benchmark.report(name), benchmark.model(name)
@@ -135,7 +135,7 @@ def variational(benchmark: Benchmark) -> list[str]:
 
 
 def interpolation(benchmark: Benchmark) -> list[str]:
-    """Interpolation between codes."""
+    """Interpolation in the latent space."""
     images = benchmark.images("conv-vae")
     data = images.test
     first = np.unique(data.labels, return_index=True)[1][:6] if data.attributes else np.arange(6)
@@ -162,7 +162,7 @@ def interpolation(benchmark: Benchmark) -> list[str]:
 
 
 def disentanglement(benchmark: Benchmark) -> list[str]:
-    """The beta-VAE on scenes."""
+    """Disentanglement: the beta-VAE on scenes."""
     found = benchmark.analysis("beta-vae", "factors", lambda m: disentangle(m, read_factors(m), 4000))
     figures = [(Path(name).stem, png) for name, png in found.sheets.items()]
     return [
@@ -186,7 +186,7 @@ def disentanglement(benchmark: Benchmark) -> list[str]:
 
 
 def gans(benchmark: Benchmark) -> list[str]:
-    """GANs."""
+    """Generative adversarial networks."""
     names, table = ("gan", "dcgan-classic", "dcgan"), {}
     for name in names:
         row = {"parameters": _parameters(benchmark.model(name))} | _quality(benchmark.report(name))
@@ -210,7 +210,7 @@ def gans(benchmark: Benchmark) -> list[str]:
 
 
 def infogan(benchmark: Benchmark) -> list[str]:
-    """InfoGAN."""
+    """InfoGAN: categories learned without labels."""
     found, model = benchmark.report("infogan").get("categories") or {}, benchmark.model("infogan")
     generated = model.decode(in_every_category(model.draw(range(8)), model.net.config))
     rows = [(f"category {c}", images, []) for c, images in enumerate(generated.split(8))]
@@ -230,7 +230,7 @@ def infogan(benchmark: Benchmark) -> list[str]:
 
 
 def translation(benchmark: Benchmark) -> list[str]:
-    """Image to image."""
+    """Image-to-image translation."""
     names = ("edges2picture", "grey2colour", "day2night", "squares2circles")
     tables: dict[str, Table] = {}
     figures: list[str] = []
@@ -267,10 +267,10 @@ def _intro(title: str, text: str) -> list[str]:
 
 
 def beside_pca(model, images: ImageSource) -> tuple[float, float]:
-    """A linear autoencoder compared with PCA of its images: the largest angle of the two subspaces in rad, and the
+    """Compares a linear autoencoder with PCA of its images: the largest angle of the two subspaces in rad, and the
     ratio of the errors.
 
-    The training held a few of the images out, which PCA sees: the angle is that between the two data sets as well.
+    PCA is fitted to a few more images, those that the training held out, which contributes to the angle.
     """
     x = to_float(images.train.images)
     pca = PrincipalComponents(x, model.latent, "covariance_eigh")
@@ -281,13 +281,13 @@ def beside_pca(model, images: ImageSource) -> tuple[float, float]:
 
 
 def _translated(model) -> Any:
-    """Test images above their translations, as a sheet."""
+    """A sheet of test images above their translations."""
     images, labels = sheet_of(model, read_sides(model, TranslationOptions()))
     return grid(to_pil(torch.cat([to_float(image)[None].expand(-1, 3, -1, -1) for image in images])), labels, 8, 80)
 
 
 def _tables(analysis: Analysis) -> list[str]:
-    """The tables of a tool for latent spaces."""
+    """The tables of a latent-space tool."""
     return [line for name, rows in analysis.numbers.items() for line in section(name, rows)]
 
 
@@ -296,7 +296,7 @@ def _parameters(model) -> int:
 
 
 def _images_seen(benchmark: Benchmark, name: str) -> dict[str, int]:
-    """How many images a training saw."""
+    """Number of images seen in a training."""
     lines = (benchmark.runs / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return {"images seen": json.loads(lines[-1])["images"]}
 

@@ -1,4 +1,4 @@
-"""Decoders: a condition to images."""
+"""Decoders generate images from a condition."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class DecoderKind(Kind):
         training: called with (decoder, objective, conditioning), the latter a `DecoderObjective`; the Trainable keeps
             the decoder as its attribute `decoder`.
         objective, calibrate: as in `Kind`.
-        has_latent: whether it generates in one pass from `decoder.latent` normal numbers: `decode_normal(z, encoded
+        has_latent: the decoder generates in one pass from `decoder.latent` normal numbers: `decode_normal(z, encoded
             condition)` gives images.
-        encodes: whether `encode_normal(images, encoded condition)` is the inverse of that.
-        autoguidance: whether `decoder.guide_by(weak)` takes an earlier state of itself as its guide.
-        features: which part has `features(images, cond)`, unconditional features (B, F) that can be evaluated: the
+        encodes: `encode_normal(images, encoded condition)` inverts `decode_normal`.
+        autoguidance: `decoder.guide_by(weak)` sets an earlier state of the decoder as its guide.
+        features: the part that has `features(images, cond)`, unconditional features (B, F) that can be evaluated: the
             decoder, its training (the discriminator of a GAN), or none.
     """
 

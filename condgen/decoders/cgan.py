@@ -20,12 +20,13 @@ from condgen.nn.specs import CondSpec
 
 @dataclass(frozen=True)
 class CganConfig(CondEncoderConfig):
-    """Options of a conditional GAN, beside those of its condition encoder.
+    """Options of a conditional GAN, including those of its condition encoder.
 
     Args:
         width, heads, word_depth: see `CondEncoderConfig`.
-        channels: of every level, the first at full resolution over two by two folded pixels; each further one halves.
-        blocks: residual blocks a level.
+        channels: channels of every level. The first level works on pixels folded two by two; each further one halves
+            the resolution.
+        blocks: residual blocks per level.
         code: length of the noise.
         truncation: default bound of the noise when sampling.
     """
@@ -37,7 +38,7 @@ class CganConfig(CondEncoderConfig):
 
 
 class CganDecoder(nn.Module):
-    """cond, noise -> image.
+    """Generates images from a condition and noise.
 
     References:
         Conditional Generative Adversarial Nets (Mirza, Osindero, 2014)

@@ -26,12 +26,13 @@ from condgen.nn.specs import CondSpec
 
 @dataclass(frozen=True)
 class CvaeConfig(CondEncoderConfig):
-    """Options of a conditional VAE, beside those of its condition encoder.
+    """Options of a conditional VAE, including those of its condition encoder.
 
     Args:
         width, heads, word_depth: see `CondEncoderConfig`.
-        channels: of every level, the first at full resolution over two by two folded pixels; each further one halves.
-        blocks: residual blocks a level.
+        channels: channels of every level. The first level works on pixels folded two by two; each further one halves
+            the resolution.
+        blocks: residual blocks per level.
         latent: length of the latent, even.
         temperature: default sd of the latent when sampling.
     """
@@ -43,9 +44,9 @@ class CvaeConfig(CondEncoderConfig):
 
 
 class CvaeDecoder(nn.Module):
-    """cond, latent -> image, and for training an encoder (image, cond) -> latent.
+    """Decodes images from a condition and a latent; for training it has an encoder (image, cond) -> latent.
 
-    The condition scales and shifts every block of both (FiLM), and its layout map says what goes where. Latents are
+    The condition scales and shifts every block of both (FiLM), and its layout map places the objects. Latents are
     sampled from a conditional prior, a flow: with one normal prior for all, latents encoded the class and the condition
     was ignored; with a normal prior for each condition, many sampled latents decoded to no sensible image.
 

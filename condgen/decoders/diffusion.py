@@ -1,4 +1,4 @@
-"""The diffusion decoder: generates an image from noise, given an image embedding and words, or labels."""
+"""The diffusion decoder: generates images from noise, conditioned on an image embedding and a caption, or on labels."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class UNetConfig:
 
     Args:
         size: edge of the images; the lowest level has edge size / 2 ** len(channels).
-        channels: of every level; the first works at half resolution.
-        blocks: residual blocks a level on the way down (the way up has one fewer, at least one).
+        channels: channels of every level; the first works at half resolution.
+        blocks: residual blocks per level on the way down (the way up has one fewer, at least one).
         depth: pairs of residual and attention block at the lowest level.
         heads: of every attention.
         image_channels: channels of the images.
@@ -118,7 +118,7 @@ class UNet(nn.Module):
 
 @dataclass(frozen=True)
 class DiffusionDecoderConfig(CondEncoderConfig):
-    """Options of a diffusion decoder, beside those of its condition encoder.
+    """Options of a diffusion decoder, including those of its condition encoder.
 
     Args:
         width, heads, word_depth: see `CondEncoderConfig`.
@@ -139,10 +139,10 @@ class DiffusionDecoderConfig(CondEncoderConfig):
 
 
 class DiffusionDecoder(nn.Module):
-    """cond -> image by denoising.
+    """Generates images from a condition by denoising.
 
     The channel means and standard deviations of the training images are part of the model: inside, data has mean 0 and
-    sd 1. `weak` is an earlier state of the decoder for autoguidance, where one was kept; it is not among the weights.
+    sd 1. `weak` is an earlier state of the decoder for autoguidance, if one was kept; it is not part of the weights.
     """
 
     def __init__(self, config: DiffusionDecoderConfig, spec: CondSpec):

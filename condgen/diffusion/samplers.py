@@ -133,7 +133,7 @@ class Guided:
 
     Args:
         denoise: the conditional denoiser.
-        null: gives the null condition of a condition.
+        null: maps a condition to its null condition.
         w: guidance scale.
         low, high: only noise levels t in this interval are guided.
 
@@ -165,7 +165,7 @@ class Autoguided:
 
     Args:
         denoise: the good denoiser.
-        weak: a version of it that was trained for less long: it makes the same errors, larger.
+        weak: a version that was trained for a shorter time; it makes similar but larger errors.
         w: guidance scale.
 
     References:

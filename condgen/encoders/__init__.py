@@ -1,1 +1,1 @@
-"""Words and images to one space."""
+"""Encoders: embed texts and images into one space."""

@@ -22,13 +22,13 @@ class BackboneConfig:
 
     Args:
         kind: `patch`, a vision transformer; `resnet`, a residual network with the stem of small images.
-        width: of the transformer; of the first stage of the residual network, each stage doubles it.
+        width: width of the transformer, or of the first stage of the residual network; each further stage doubles it.
         depth: blocks of the transformer, or of every stage.
-        heads: of the transformer's attention.
+        heads: heads of the transformer's attention.
         patch: edge of the patches; a residual network folds each into channels, 1 folds none.
-        stages: of the residual network, each at half the resolution of the previous one.
-        norm: of the residual network. `group` is per image, so that splitting a batch into chunks and over processes
-            does not change the result; `batch` is the classic.
+        stages: stages of the residual network, each at half the resolution of the previous one.
+        norm: normalisation of the residual network. `group` is per image, so that splitting a batch into chunks and
+            over processes does not change the result; `batch` is the original.
     """
 
     kind: Literal["patch", "resnet"] = "resnet"
@@ -44,7 +44,7 @@ class Backbone(nn.Module):
     """(B, 3, S, S) in [-1, 1] -> features (B, F).
 
     Raises:
-        CondgenError: the image size is no multiple of the patch size, or cannot be halved so often.
+        CondgenError: the image size is no multiple of the patch size, or cannot be halved at every stage.
     """
 
     def __init__(self, config: BackboneConfig, spec: EncoderSpec):

@@ -1,4 +1,4 @@
-"""CLIP: images and captions to one space of unit vectors.
+"""CLIP embeds images and captions into one space of unit vectors.
 
 Three image towers. `grid`: convolutions to a 4 x 4 grid, a few attention blocks, and one linear map of the whole grid,
 which preserves the layout. `patch` and `resnet`: a backbone of `encoders.backbones` and a linear map of its features.
@@ -34,17 +34,18 @@ class CLIPConfig:
 
     Args:
         embed_dim: width of the shared space, D.
-        image_width: channels at full resolution; of `grid` they double at every halving up to four times as many.
+        image_width: channels at full resolution; in `grid` they double at every halving, up to four times as many.
         text_width: width of the text blocks.
         depth: attention blocks in each tower.
         heads: heads of every attention.
-        pool: of the text tower `words`: `flatten` concatenates all tokens, `mean` averages, `end` takes the end token.
-        image, text: which towers.
+        pool: pooling of the text tower `words`: `flatten` concatenates all tokens, `mean` averages, `end` takes the
+            end token.
+        image, text: kinds of the towers.
         image_depth: attention blocks of the image tower; 0 is `depth`.
-        patch, stages, norm: of `patch` and `resnet`, see `encoders.backbones.BackboneConfig`.
-        vocab: token ids of the tokenizer; of a CLIP that is still to be built, the most that a tokenizer may learn.
-        context: tokens of a caption, L; of a CLIP that is still to be built, 0 takes what the captions need.
-        bias: whether the logits have a learned bias, for the sigmoid loss.
+        patch, stages, norm: options of `patch` and `resnet`, see `encoders.backbones.BackboneConfig`.
+        vocab: number of token ids; before the tokenizer is trained, the most that it may learn.
+        context: tokens of a caption, L; before the tokenizer is trained, 0 fits it to the captions.
+        bias: adds a learned bias to the logits, for the sigmoid loss.
     """
 
     embed_dim: int = limited(128, low=1)

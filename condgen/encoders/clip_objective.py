@@ -76,7 +76,7 @@ class ClipTraining(nn.Module):
     """A Trainable around an encoder.
 
     A batch holds `image` (B, 3, S, S), `tokens` (B, L), `text_id` (B,), `true_ids` (B, C) with -1 for none; where the
-    objective asks for them `label` (B,), and optionally `negative_tokens` (B, M, L) with `negative_id` (B, M), -1 for
+    objective needs them `label` (B,), and optionally `negative_tokens` (B, M, L) with `negative_id` (B, M), -1 for
     none. Weights without `requires_grad` stay as they are.
 
     Raises:
@@ -132,7 +132,7 @@ class ClipTraining(nn.Module):
         return parts
 
     def _matches(self, batch: Batch, true_ids: Tensor, text_id: Tensor) -> Tensor:
-        """bool (B, B), [i, j] whether image i and text j of the joint batch are a positive pair."""
+        """bool (B, B); [i, j] is true where image i and text j of the joint batch are a positive pair."""
         if self.objective.positives == "pair":
             return torch.eye(len(text_id), dtype=torch.bool, device=text_id.device)
         if self.objective.positives == "text":
@@ -171,5 +171,5 @@ class ClipTraining(nn.Module):
 
 
 def _is_true(true_ids: Tensor, text_ids: Tensor) -> Tensor:
-    """bool (B, K): whether text k is among the captions of image i; true_ids (B, C), text_ids (K,)."""
+    """bool (B, K), true where text k is among the captions of image i; true_ids (B, C), text_ids (K,)."""
     return (true_ids[:, :, None] == text_ids[None, None, :]).any(1)

@@ -37,14 +37,14 @@ class SelfsupObjective:
     """How a backbone is trained.
 
     Args:
-        temperature: of the softmax; 0 takes the default of the method, see TEMPERATURES.
+        temperature: temperature of the softmax; 0 takes the default of the method, see TEMPERATURES.
         dim: width D of the embeddings that are compared.
         hidden: width of the hidden layer of the projection head; 0 for a linear head.
         key_momentum: momentum of MoCo's key encoder.
         queue: keys in MoCo's queue.
-        bank_momentum: of instance discrimination, momentum of the memory bank.
-        noise: of instance discrimination, negatives drawn for every image of the batch, shared by all images; 0 takes
-            the whole bank, the exact softmax.
+        bank_momentum: momentum of the memory bank of instance discrimination.
+        noise: number of negatives drawn for instance discrimination, shared by all images of the batch; 0 takes the
+            whole bank, the exact softmax.
         chunk: images in one forward pass, in every process; 0 is all. See `ClipObjective`.
     """
 

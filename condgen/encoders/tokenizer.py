@@ -30,7 +30,7 @@ class Tokenizer:
 
     Args:
         backend: a `tokenizers.Tokenizer`.
-        context: tokens a caption may have, L; longer ones are cut.
+        context: maximum number of tokens of a caption, L; longer captions are truncated.
         words: all words of the training captions.
     """
 
@@ -43,7 +43,8 @@ class Tokenizer:
 
         Args:
             captions: the texts; frequent words become single tokens.
-            context: tokens a caption may have; 0 takes the 99.5 % quantile of the captions, and the end token.
+            context: maximum number of tokens of a caption; 0 takes the 99.5 % quantile of the captions plus the end
+                token.
             vocab: number of tokens, at most.
         """
         from tokenizers import trainers

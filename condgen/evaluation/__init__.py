@@ -1,11 +1,12 @@
 """Evaluation of models.
 
-`evaluate` writes JSON, Markdown and sheets of images. What it measures depends on the pipeline:
+`evaluate` writes JSON, Markdown and sheets of images. The metrics depend on the pipeline:
 
     text-to-image    scenes: SceneEval on seen and held-out combinations, the encoder's swap test, priors, ablation;
-                     captioned images: retrieval, priors, CLIP score; images composed of known layers: which are right
+                     captioned images: retrieval, priors, CLIP score; images composed of known layers: correct layers
     class-to-image   accuracy of an independent classifier, Fréchet and kernel distances, precision, recall, copies
-    autoencoders     reconstruction beside PCA, likelihood; of those that generate, and of GANs, the distances above
+    autoencoders     reconstruction compared with PCA, likelihood; distances as above if they generate
+    GANs             distances as above
     translators      distance to the target, cycle consistency
     encoders         nearest neighbours, linear probe, zero-shot, fine-tuning, retrieval, collapse
 
@@ -36,18 +37,18 @@ def evaluate(
 
     Args:
         model: a pipeline, on the device to compute on, or a path or name of one.
-        data: images to evaluate on; by default those of the training.
+        data: images to evaluate on; by default the training data.
         out: folder for `report.json`, `report.md` and sheets of images; None writes nothing.
-        features: evaluate the model's features of images instead of what it generates; for encoders this is always so.
+        features: evaluate the model's features of images instead of its generated images; always true for encoders.
         progress: called with progress.
-        options: fields of the options of its kind, see `evaluation.options`.
+        options: options for this kind of model, see `evaluation.options`.
 
     Returns:
         the report, as written to `report.json`; a number that is not finite is None.
 
     Raises:
-        CondgenError: an option out of range or of another kind of model; no, missing or unusable data. Most are raised
-            before anything is generated.
+        CondgenError: an option is out of range or belongs to another kind of model; data is missing or unusable. Most
+            errors are raised before anything is generated.
     """
     from condgen import distributed
     from condgen.evaluation.base import EVALUATIONS, REPRESENTATIONS, evaluation_of
@@ -74,7 +75,7 @@ def evaluate(
 
 
 def make_options(kind: type[Options], given: dict[str, Any], model: str = "") -> Options:
-    """Options of a kind from names and values.
+    """Builds the options of a kind of evaluation from names and values.
 
     Raises:
         CondgenError: an option that this kind does not have; a value out of range.
@@ -93,7 +94,7 @@ def make_options(kind: type[Options], given: dict[str, Any], model: str = "") ->
 
 
 def load(model: Any) -> Any:
-    """A pipeline as it is, or by its path or name."""
+    """Returns a pipeline unchanged; loads one by its path or name."""
     if model is not None and not isinstance(model, str | Path):
         return model
     from condgen.pipelines.auto import load_pipeline

@@ -1,6 +1,6 @@
 """Evaluation of autoencoders and GANs: reconstruction, likelihood, and their samples.
 
-Beside an autoencoder stands PCA with as many components, fitted to the same training images.
+An autoencoder is compared with PCA of as many components, fitted to the same training images.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SHOWN = 16
 
 @register(LatentModel, options=UnconditionalOptions)
 def evaluate_latent_model(model, options: UnconditionalOptions, progress: ProgressCallback) -> Findings:
-    """Reconstruction and likelihood of a model that encodes, samples of one that generates."""
+    """Evaluates the reconstruction and likelihood of a model that encodes, and the samples of one that generates."""
     train, test = read_images(model, options)
     found = Findings({"kind": "unconditional", "data": test.name})
     if model.encodes:
@@ -51,7 +51,7 @@ def evaluate_latent_model(model, options: UnconditionalOptions, progress: Progre
 
 
 def read_images(model, options: UnconditionalOptions) -> tuple[LabelledImages, LabelledImages]:
-    """Training and test images; a class that training left out is left out of the training images alone."""
+    """Training and test images; a class that was excluded from training is missing in the training images only."""
     return read_train_and_test(model, options, open_any)
 
 
@@ -63,7 +63,7 @@ def evaluate_reconstruction(
     Args:
         model: a LatentModel that encodes.
         train, test: real images; the scores are those of the second.
-        samples: codes per image for the likelihood; 0 leaves it out.
+        samples: codes per image for the likelihood; 0 skips it.
         progress: called with progress.
 
     Returns:
@@ -114,11 +114,11 @@ def bound(model, images: Tensor, rng: torch.Generator) -> dict[str, float]:
 
     Args:
         model: a LatentModel with a likelihood.
-        images: (N, C, S, S) in [-1, 1], as the model takes them, see `Autoencoder.binarized`.
-        rng: of the codes.
+        images: (N, C, S, S) in [-1, 1], binarised if the model needs it, see `Autoencoder.binarized`.
+        rng: generator of the codes.
 
     Returns:
-        nll, the upper bound on the negative log likelihood in nats per image; distortion and kl, whose sum it is;
+        nll, the upper bound on the negative log likelihood in nats per image; its two terms distortion and kl;
         active, the number of latent dimensions whose mean varies with the image (variance above .01).
 
     References:

@@ -1,4 +1,4 @@
-"""The registry of evaluations, and what an evaluation returns."""
+"""The registry of evaluations, and the result of an evaluation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Report = dict[str, Any]
 
 @dataclass
 class Findings:
-    """What an evaluation found.
+    """The results of an evaluation.
 
     Args:
         report: see Report; `kind` names the evaluation.
@@ -33,7 +33,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How models of some pipeline classes are evaluated.
+    """An evaluation for models of some pipeline classes.
 
     Args:
         options: dataclass of the options.
@@ -50,7 +50,7 @@ EVALUATIONS: dict[type, Evaluation] = {}
 
 
 def register(*pipelines: type, options: type[Options]) -> Callable:
-    """Decorates the function that evaluates models of these pipeline classes."""
+    """Decorator that registers a function as the evaluation of these pipeline classes."""
 
     def decorate(run: Callable[..., Findings]) -> Callable[..., Findings]:
         EVALUATIONS.update(dict.fromkeys(pipelines, Evaluation(options, run)))

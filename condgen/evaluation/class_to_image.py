@@ -1,8 +1,9 @@
 """Evaluation of class- and attribute-conditional models.
 
 An independent classifier, trained on the real training images, measures whether an image shows its condition; its
-accuracy on real test images is reported beside. In its features generated images are compared with test images, and
-beside every distance is that between as many training images and the test images: what a perfect model would get.
+accuracy on real test images is reported as a reference. Distances between generated and test images are measured in its
+features. The reference of every distance is the one between as many training images and the test images, the score of
+a perfect model.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ SHOWN = 24
 def evaluate_class_to_image(
     model, options: ClassToImageOptions, progress: ProgressCallback = lambda share, message: None
 ) -> Findings:
-    """Reads the images of the training, or others, and evaluates on them, see `evaluate_on`."""
+    """Evaluates a model on its training data or on other images, see `evaluate_on`."""
     return evaluate_on(model, *read_labelled(model, options), options, progress=progress)
 
 
@@ -63,16 +64,18 @@ def evaluate_on(
 
     Args:
         model: a ClassToImage.
-        train, test: real images; the classifier learns from the first and never sees the second.
+        train, test: real images; the classifier is trained on `train` only.
         options: `per_label` images of every class are generated. Where several attributes have values, images are
-            generated for the targets of test images: ten times as many with combinations that training showed, and as
-            many with others; `combined` names the attributes that make up a combination, by default all with values.
-            Every seed generates all images anew; means are reported, with their standard deviation.
-        fit: how classifiers are trained.
+            generated for the targets of test images: 10 `per_label` with combinations that occur in the training
+            images, and as many with other combinations; `combined` names the attributes that make up a combination,
+            by default all with values. Images are generated again for every seed; means and standard deviations over
+            the seeds are reported.
+        fit: options of the training of classifiers.
         progress: called with progress.
 
     Returns:
-        The sheet `sheet` shows what was asked for, `neighbours` the images nearest to a training image.
+        Findings; the sheet `sheet` shows generated images with their conditions, `neighbours` the images that are
+        nearest to a training image.
 
     Raises:
         CondgenError: the data lacks an attribute of the model, or there is nothing to evaluate by.
@@ -125,7 +128,7 @@ def evaluate_on(
 
 
 class Scores:
-    """Accuracy of a classifier on generated images, beside that on real test images.
+    """Accuracy of a classifier on generated images and, as a reference, on real test images.
 
     Args:
         classifier, protocol: as in `evaluate_on`.
@@ -137,7 +140,7 @@ class Scores:
         self.on_test = accuracies(self.predicted, protocol.test.targets, protocol.attributes)
 
     def accuracy(self, predicted: np.ndarray) -> Report:
-        """A row for every class of one attribute; of several a table for every group, with a row for each."""
+        """Tables of accuracy: with one attribute a row for every class, else a table for every group of conditions."""
         protocol, out = self.protocol, {}
         if len(protocol.categorical) == 1:
             k = protocol.categorical[0]
@@ -162,7 +165,7 @@ class Scores:
 
     @staticmethod
     def hits(predicted: np.ndarray, k: int, rows, targets: np.ndarray) -> np.ndarray:
-        """bool: whether attribute k is predicted as in `targets`; an unknown target counts as right."""
+        """bool, true where attribute k is predicted as in `targets`; an unknown target counts as right."""
         return (predicted[rows, k] == targets[rows, k]) | np.isnan(targets[rows, k])
 
 
@@ -184,7 +187,7 @@ class QuickEvaluation:
     seed: int = 7
 
     def __call__(self, model, **options: float) -> dict[str, float]:
-        """The scores of a ClassToImage, and what an image costs; `options` are for `model.generate_batch`."""
+        """The scores of a ClassToImage and the time per image; `options` are those of `model.generate_batch`."""
         scores, classifier, real = self._prepared(model)
         protocol = scores.protocol
         began = time.perf_counter()
@@ -220,7 +223,7 @@ def generate_all(model, protocol: Protocol, seed: int, **options: float) -> np.n
 
 
 def _accuracy_score(generated: np.ndarray, protocol: Protocol, fit: ClassifierFitConfig, folder: Path | None) -> Report:
-    """Accuracy on real test images of a classifier trained on generated ones, and of one trained on as many real.
+    """Accuracy on real test images of classifiers trained on generated images and on as many real images.
 
     References:
         Classification Accuracy Score for Conditional Generative Models (Ravuri, Vinyals, 2019)
@@ -243,7 +246,7 @@ def _line(generated: np.ndarray, real: np.ndarray) -> dict:
 
 
 def _confusion(protocol: Protocol, predicted: np.ndarray, rounds: int) -> Report:
-    """Condition by prediction: shares of every row, over all seeds."""
+    """Confusion matrix, condition by prediction, as shares of every row over all seeds."""
     k = protocol.categorical[0]
     asked = np.tile(protocol.targets[:, k], rounds)
     names = protocol.attributes[k].values
@@ -254,7 +257,7 @@ def _confusion(protocol: Protocol, predicted: np.ndarray, rounds: int) -> Report
 
 
 def _sheet(protocol: Protocol, generated: np.ndarray, predicted: np.ndarray) -> list[Example]:
-    """Eight images of every class, or of every group; those that the classifier takes for something else are marked."""
+    """Eight images of every class, or of every group; misclassified images are marked."""
     if len(protocol.categorical) == 1:
         asked = protocol.targets[:, protocol.categorical[0]]
         rows = [i for value in np.unique(asked)[:SHOWN] for i in np.flatnonzero(asked == value)[:8]]

@@ -1,4 +1,4 @@
-"""The images that a class-to-image model is asked for, and the real images that they are compared with."""
+"""The conditions that a class-to-image model is evaluated on, and the real images to compare with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Protocol:
         targets: float32 (N, A), the condition of every generated image; NaN where an attribute is not given.
         groups: name -> int64 rows of `targets` whose accuracy is reported under that name.
         compared: int64 (K,), the rows that are compared with test images.
-        reference: int64 (K,), these test images: as many of every class as in `compared`.
+        reference: int64 (K,), rows of these test images: as many of every class as in `compared`.
     """
 
     train: LabelledImages
@@ -42,7 +42,7 @@ class Protocol:
         return [k for k, attribute in enumerate(self.attributes) if attribute.values]
 
     def real_rows(self, seed: int) -> np.ndarray:
-        """As many training images as are compared with the test images, with the same classes."""
+        """Rows of training images with the number and classes of the compared images."""
         rng = np.random.default_rng((seed, 3))
         return matching_rows(self.train.targets, self.targets[self.compared], self.categorical, rng)
 
@@ -56,11 +56,11 @@ def make_protocol(
     attributes: Sequence[Attribute], train: LabelledImages, test: LabelledImages, per_label: int,
     combined: Sequence[str] = (),
 ) -> Protocol:  # fmt: skip
-    """Asks for every class where one attribute has values, else for the targets of test images.
+    """Builds the protocol: every class where one attribute has values, else the targets of test images.
 
     Args:
-        attributes: those of the model.
-        train, test, per_label, combined: see `class_to_image.evaluate_samples`.
+        attributes: attributes of the model.
+        train, test, per_label, combined: see `class_to_image.evaluate_on`.
 
     Raises:
         CondgenError: the data lacks an attribute of the model, or there is nothing to evaluate by.
@@ -131,7 +131,7 @@ def _recoded(targets: np.ndarray, old: Attribute, new: Attribute) -> np.ndarray:
 
 
 def unseen_combinations(train: LabelledImages, test: LabelledImages, combined: Sequence[str] = ()) -> np.ndarray:
-    """bool (N,): whether no training image has the combination of values of a test image.
+    """bool (N,), true for test images whose combination of values occurs in no training image.
 
     Args:
         train, test: with the same attributes. An unknown value counts as a value.
@@ -150,7 +150,7 @@ def unseen_combinations(train: LabelledImages, test: LabelledImages, combined: S
 
 
 def condition_of(attributes: Sequence[Attribute], targets: np.ndarray) -> dict[str, object]:
-    """A row of targets as a condition for a model: names of values, and numbers; unknown ones are left out."""
+    """Converts a row of targets to a condition: names of values, and numbers; unknown ones are omitted."""
     known = [(attribute, float(target)) for attribute, target in zip(attributes, targets) if not math.isnan(target)]
     return {a.name: a.values[int(target)] if a.values else target * a.sd + a.mean for a, target in known}
 
@@ -158,7 +158,7 @@ def condition_of(attributes: Sequence[Attribute], targets: np.ndarray) -> dict[s
 def matching_rows(
     targets: np.ndarray, wanted: np.ndarray, categorical: list[int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Random rows of `targets`, as many as are wanted, or all; of one attribute, as many of every value."""
+    """Random rows of `targets`, `wanted` or all; with one attribute, equally many of every value."""
     order = rng.permutation(len(targets))
     if len(categorical) > 1:
         return order[: len(wanted)]

@@ -1,7 +1,6 @@
 """The independent classifier: a small network that learns labels from real images alone.
 
-Its accuracy on real test images is reported beside its accuracy on generated ones; distances are measured in its
-features.
+Its accuracy is reported on real test images and on generated ones; distances are measured in its features.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class ClassifierConfig:
         size: edge length of the images, any.
         image_channels: 1 or 3.
         cardinalities: number of values of each attribute; 0 for a number, which is not predicted.
-        channels: of every level; each has half the resolution of the one before.
+        channels: channels of every level; each level halves the resolution.
         features: width of the features.
     """
 
@@ -49,7 +48,7 @@ class ClassifierConfig:
 
 
 class Classifier(nn.Module):
-    """Images to features, features to logits of every attribute."""
+    """Maps images to features, and features to logits of every attribute."""
 
     def __init__(self, config: ClassifierConfig):
         super().__init__()
@@ -84,13 +83,13 @@ class ClassifierFitConfig:
     """How a classifier is trained.
 
     Args:
-        images: images to see, at most.
-        epochs: passes over the data, at most.
+        images: maximum number of training images.
+        epochs: maximum number of passes over the data.
         batch: images in a batch.
         lr: peak learning rate.
         shift: largest random shift, as a share of the edge; at least one pixel, unless it is 0.
         flip: mirror every second image.
-        seed: of weights and order.
+        seed: seed of the weights and of the order of images.
     """
 
     images: int = 300_000
@@ -133,7 +132,7 @@ def train_classifier(
 
     Args:
         data: images and labels.
-        fit, config: by default those that suit the data.
+        fit, config: by default chosen to fit the data.
         progress: called with progress.
 
     Raises:
@@ -160,7 +159,7 @@ def train_classifier(
 
 
 def config_for(data: LabelledImages) -> ClassifierConfig:
-    """The shape that fits the images and attributes."""
+    """The config that fits the images and attributes."""
     return ClassifierConfig(data.size, data.image_channels, tuple(a.cardinality for a in data.attributes))
 
 
@@ -168,11 +167,11 @@ def cached_classifier(
     data: LabelledImages, folder: Path | None, fit: ClassifierFitConfig | None = None,
     progress: ProgressCallback = lambda share, message: None,
 ) -> Classifier:  # fmt: skip
-    """`train_classifier`, or the classifier of the same data and config that lies in a folder.
+    """Loads the classifier of this data and config from a folder, or trains it and saves it there.
 
     Args:
         data, fit, progress: see `train_classifier`.
-        folder: made if missing; None keeps nothing.
+        folder: created if missing; None saves nothing.
 
     Raises:
         CondgenError: a file there is damaged; the message names it.
@@ -190,7 +189,7 @@ def cached_classifier(
 
 
 def cache_key(data: LabelledImages, fit: ClassifierFitConfig) -> str:
-    """Sixteen hex digits that identify images, labels, shape and training; the words are those of the first edition."""
+    """Sixteen hex digits that identify images, labels, config and training; hashed strings stay as in version 1."""
     config = asdict(config_for(data))
     shape = {"colours": config.pop("image_channels"), "levels": config.pop("cardinalities")} | config
     attributes = [(attribute.name, attribute.values) for attribute in data.attributes]
@@ -202,7 +201,7 @@ def cache_key(data: LabelledImages, fit: ClassifierFitConfig) -> str:
 
 
 def feature_space(classifier: Classifier, data: str) -> str:
-    """The name of the features wherever a distance in them is reported."""
+    """The name of the classifier's features in reports of distances."""
     return f"features: classifier of {data}, {fingerprint(classifier)[:8]}"
 
 
@@ -223,7 +222,7 @@ def predict(classifier: Classifier, features: Tensor) -> np.ndarray:
 
 
 def accuracies(predicted: np.ndarray, targets: np.ndarray, attributes: Sequence[Attribute]) -> dict[str, float]:
-    """For every attribute with values, the share of right predictions where the target is known; NaN where none is."""
+    """Accuracy for every attribute with values, over images with a known target; NaN where no target is known."""
     out = {}
     for k, attribute in enumerate(attributes):
         if attribute.values:

@@ -1,4 +1,4 @@
-"""Generated images compared with real ones, in the features of networks."""
+"""Compares generated images with real ones in the features of networks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Extractors = dict[tuple[str, str], Callable[[np.ndarray], Tensor]]
 
 
 def read_inception(file: Path | str | None, device: torch.device | str) -> Extractors:
-    """The features of FID, where a file of Inception weights is given.
+    """The feature extractor of FID, if a file of Inception weights is given.
 
     Raises:
         CondgenError: see `Inception.read`.
@@ -39,7 +39,7 @@ def read_inception(file: Path | str | None, device: torch.device | str) -> Extra
 
 
 def classifier_features(classifier: Classifier, space: str) -> Extractors:
-    """The features of a classifier; `space` names them."""
+    """A classifier as a feature extractor; `space` names its features."""
     return {(f"frechet ({space})", f"kernel ({space})"): partial(features_of, classifier)}
 
 
@@ -48,7 +48,7 @@ class RealImages:
 
     Args:
         train, test: uint8 (N, C, S, S).
-        extractors: the two-sample test and the coverage use the first one.
+        extractors: feature extractors; the two-sample test and the coverage use the first one.
     """
 
     def __init__(self, train: np.ndarray, test: np.ndarray, extractors: Extractors):
@@ -56,7 +56,7 @@ class RealImages:
 
     @cached_property
     def features(self) -> dict[tuple[str, str], Tensor]:
-        """Features of the test images, by extractor; none where there are too few images."""
+        """Features of the test images, by extractor; empty where there are too few images."""
         if len(self.test) < FEWEST:
             return {}
         return {names: features(self.test) for names, features in self.extractors.items()}
@@ -74,9 +74,9 @@ class RealImages:
 
         Args:
             generated: uint8 (N, C, S, S).
-            rows: int64 (M,), training images that are compared with the test images as well: what a perfect model
-                would get.
-            seed: of random subsets and permutations.
+            rows: int64 (M,), training images that are compared with the test images as a reference, the score of a
+                perfect model.
+            seed: seed of random subsets and permutations.
         """
         if not self.features:
             return {}
@@ -107,10 +107,10 @@ class RealImages:
 
         Args:
             generated: uint8 (N, C, S, S).
-            caption: of an image, by its number.
+            caption: function from the number of an image to its caption.
 
         Returns:
-            (section of the report, the generated images nearest to a training image, each beside it)
+            (section of the report, pairs of generated and training images with the smallest distance)
         """
         near, rows = closeness(pixels(generated), self._train_pixels)
         shown: list[Example] = []
@@ -123,7 +123,7 @@ class RealImages:
 
 
 def over_seeds(rounds: list[Report]) -> Report:
-    """Means over the seeds, and beside columns of generated images the standard deviation, for N - 1."""
+    """Means over the seeds, and for columns of generated images the standard deviation (divisor N - 1)."""
     out: Report = {}
     for name, table in rounds[0].items():
         out[name] = {row: {} for row in table}

@@ -34,13 +34,13 @@ def embed_images(clip, images: np.ndarray) -> Tensor:
 
 @torch.inference_mode()
 def embed_texts(clip, tokenizer, texts: list[str]) -> Tensor:
-    """Texts -> unit vectors (N, D), without the checks of a prompt."""
+    """Texts -> unit vectors (N, D); the texts are not checked as prompts are."""
     parts = [torch.from_numpy(tokenizer.encode(texts[i : i + 512])) for i in range(0, len(texts), 512)]
     return torch.cat([clip.embed_text(part.to(clip.log_scale.device)) for part in parts])
 
 
 def generate_prompts(model, prompts: list, seeds: list[int], **options) -> np.ndarray:
-    """Prompt or condition i with seed i, as uint8 (N, C, S, S); processes share the work.
+    """Generates prompt or condition i with seed i, as uint8 (N, C, S, S); processes share the work.
 
     `options` are further arguments of `model.generate_batch`.
     """
@@ -53,7 +53,7 @@ def generate_prompts(model, prompts: list, seeds: list[int], **options) -> np.nd
 
 
 def same_text(data: CaptionedImages, n: int) -> Tensor:
-    """bool (n, n): whether the first caption of image i is among the captions of image j."""
+    """bool (n, n), true where the first caption of image i is among the captions of image j."""
     captions = data.captions[:n]
     return torch.from_numpy((captions[:, None, :1] == captions[None, :, :]).any(-1))
 

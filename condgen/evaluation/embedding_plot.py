@@ -26,7 +26,8 @@ def plot_embedding(
     Args:
         features: (N, F), of more than three images; a thousand are enough.
         images: uint8 (N, C, S, S).
-        labels, names: int64 (N,), and the names of the classes.
+        labels: classes of the images, int64 (N,).
+        names: names of the classes.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -60,7 +61,7 @@ def _scatter(
     canvas: Image.Image, corner: tuple[int, int], places: np.ndarray, images: np.ndarray,
     labels: np.ndarray | None, colours: list[tuple[int, int, int]],
 ) -> None:  # fmt: skip
-    """Draws thumbnails at their positions; a dimension without spread, as of collapsed features, is centred."""
+    """Draws thumbnails at their positions; centres dimensions without spread, as collapsed features have."""
     if places.shape[1] < 2:
         places = np.concatenate([places, np.zeros_like(places)], 1)
     low, high = places.min(0), places.max(0)

@@ -1,4 +1,4 @@
-"""Feature extractors: the features that a model of any kind has of images, and the baselines beside it."""
+"""Feature extractors: the image features of a model of any kind, and those of baselines."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class FeatureExtractor(nn.Module):
     """(B, C, S, S) in [-1, 1] -> (B, F).
 
     Args:
-        size, image_channels: S and C; 0 channels are as many as the images have.
+        size, image_channels: S and C; 0 channels accept any number.
         compute: a method of `net`, or a function of images.
         net: a network with weights.
-        spec: of the condition that `compute` takes after the images; the null condition is given.
+        spec: spec of the condition that `compute` takes after the images; the null condition is passed.
         untrained: a feature extractor of the same architecture with initial weights.
     """
 
@@ -53,7 +53,7 @@ class FeatureExtractor(nn.Module):
         return self._compute(images, *given)
 
     def untrained(self, seed: int = 0) -> FeatureExtractor | None:
-        """The architecture with initial weights; None where it cannot be built or reads trained weights."""
+        """The architecture with initial weights; None where it cannot be built or depends on trained weights."""
         if self._untrained is None:
             return None
         built = []
@@ -77,7 +77,7 @@ def encoder_features(net: nn.Module) -> FeatureExtractor:
 
 
 def _new_encoder(net: nn.Module) -> nn.Module:
-    kind = type(net).__name__  # of other libraries, which cost seconds to import
+    kind = type(net).__name__  # encoders of other libraries take seconds to import
     if kind == "OpenClip":
         from condgen.encoders.interop.openclip import empty_open_clip
 
@@ -90,7 +90,7 @@ def _new_encoder(net: nn.Module) -> nn.Module:
 
 
 def latent_features(net: nn.Module) -> FeatureExtractor:
-    """The latents of an autoencoder, the mean where there is a distribution."""
+    """The latents of an autoencoder as features; the mean where there is a distribution."""
     shape = (net.spec.size, net.spec.image_channels)
     return FeatureExtractor(*shape, net.encode, net, untrained=lambda: latent_features(new_like(net)))
 
@@ -120,14 +120,14 @@ def training_features(net: nn.Module) -> FeatureExtractor:
 
 @singledispatch
 def feature_extractor(model) -> FeatureExtractor:
-    """The features that a model has of images, as a module.
+    """The image features of a model, as a module.
 
     Args:
-        model: an encoder, or the network of one; a TextToImage, for its encoder; a ClassToImage with a CVAE, for its
-            posterior mean, or a cGAN, for its critic; an autoencoder, for its latents; a GAN, for its critic.
+        model: an encoder, or its network; a TextToImage (features of its encoder); a ClassToImage with a CVAE
+            (posterior mean) or a cGAN (critic); an autoencoder (latents); a GAN (critic).
 
     Raises:
-        CondgenError: it has no features; or its critic is missing.
+        CondgenError: the model has no features; or its critic is missing.
     """
     return encoder_features(model).eval()
 
@@ -170,12 +170,12 @@ def _training_of(decoder: nn.Module) -> nn.Module:
 
 
 def _trained(model: ClassToImage) -> nn.Module:
-    """The training of a decoder from its last checkpoint."""
+    """Loads the training module of a decoder from its last checkpoint."""
     kept = Path(model.path).parent.glob("checkpoints/decoder/step-*") if getattr(model, "path", None) else []
     place = next((folder for folder in sorted(kept, reverse=True) if checkpoint.verify(folder)), None)
     if place is None:
         raise CondgenError(f"{model.name} is a GAN, and there is no critic beside it. {CRITIC_HINT}")
-    training = _training_of(copy.deepcopy(model.decoder))  # a checkpoint holds other weights than the model
+    training = _training_of(copy.deepcopy(model.decoder))  # the weights of a checkpoint differ from those of the model
     try:
         training.load_state_dict(checkpoint.load(place)[0].get("model", {}))
     except RuntimeError as error:
@@ -199,10 +199,10 @@ class Row:
     """A row of the tables.
 
     Args:
-        name: its title.
-        extractor: its features.
-        encoder: the model as an encoder of images and texts, where it is one.
-        is_baseline: whether it is there to compare others with.
+        name: title of the row.
+        extractor: feature extractor of the model.
+        encoder: the model as an encoder of images and texts, if it is one.
+        is_baseline: the row is a baseline.
     """
 
     name: str
@@ -212,15 +212,15 @@ class Row:
 
 
 def text_encoder_of(model) -> TextImageEncoder | None:
-    """The model as an encoder of images and texts, where it is one."""
+    """The model as an encoder of images and texts, or None."""
     if isinstance(model, TextToImage):
         return TextImageEncoder(model.clip, model.tokenizer, {"name": model.name}, model.model_id)
     return model if isinstance(model, TextImageEncoder) else None
 
 
 def rows_of(models: list) -> tuple[list[Row], list[str]]:
-    """The rows of the tables: every model, every architecture among them with random weights, and raw pixels of the
-    images of the first, scaled to PIXELS where they are larger.
+    """The rows of the tables: all models, their architectures with random weights, and raw pixels at the image size of
+    the first model, at most PIXELS.
 
     Returns:
         (rows, notes): a note for every baseline that cannot be built.

@@ -26,14 +26,14 @@ SHARES = (0.01, 0.1, 1.0)
 
 
 def some_of(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Sorted rows that are a share of every class, one image at least."""
+    """Sorted random rows: a share of every class, at least one image."""
     rng = np.random.default_rng((seed, 11))
     chosen = [rng.permutation(np.flatnonzero(labels == one)) for one in np.unique(labels)]
     return np.sort(np.concatenate([rows[: max(1, round(share * len(rows)))] for rows in chosen]))
 
 
 class FineTuning(nn.Module):
-    """A Trainable: features and a head, both trained on labels. The head starts as that of a probe.
+    """A Trainable of features and a head, both trained on labels. The head is initialised from a linear probe.
 
     References:
         Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution (Kumar et al., 2022), for why
@@ -72,11 +72,11 @@ def finetune(
     """Test accuracy after fine-tuning.
 
     Args:
-        extractor: the starting point; stays as it is.
+        extractor: initial features; not modified.
         probe: the initial head, fitted on the same images.
         train, test: images uint8 (N, C, S, S) and labels int64 (N,).
-        images: images to see.
-        seed: of the order.
+        images: number of training images, repetitions included.
+        seed: seed of the order.
         done: called with the number of images of every step.
     """
     pixels, labels = train

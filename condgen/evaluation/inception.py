@@ -1,7 +1,7 @@
 """The Inception network of FID, with weights from a file; nothing is downloaded.
 
-A Fréchet distance is called FID only in the features of the weights that papers compare by. Images are resized by
-torch's bilinear filter without antialiasing, as in pytorch-fid; other resizers give other numbers.
+A Fréchet distance is called FID only in the features of the published weights. Images are resized by torch's bilinear
+filter without antialiasing, as in pytorch-fid; other resizers give other values.
 
 Importing this module imports torchvision.
 """
@@ -31,7 +31,7 @@ LOAD_ERRORS = (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueErr
 
 
 class _Pooling:
-    """Replaces the pooling of a block of torchvision, whose last branch pools."""
+    """Replaces the pooling in the last branch of a torchvision block."""
 
     pool = staticmethod(partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False))
 

@@ -13,13 +13,13 @@ from condgen.contracts import CondgenError
 
 
 def option(default: Any, help: str, minimum: int | None = None, **argument: Any) -> Any:
-    """A field with its default, and what `argparse.add_argument` takes beside its name."""
+    """A dataclass field with its default and the arguments of `argparse.add_argument`."""
     kind = {"type": int} if minimum is not None else {}
     return field(default=default, metadata={"minimum": minimum, "argument": {"help": help} | kind | argument})
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Names separated by commas."""
+    """Splits names separated by commas."""
     return tuple(name for name in text.split(",") if name)
 
 
@@ -32,7 +32,7 @@ class Options:
     """Checks the range of every integer.
 
     Raises:
-        CondgenError: no integer, or too small.
+        CondgenError: a value is not an integer, or is too small.
     """
 
     title: ClassVar[str]
@@ -76,7 +76,7 @@ class CaptionOptions(ReadingOptions):
 
 @dataclass(frozen=True)
 class ComparisonOptions(Options):
-    """Other models beside the first."""
+    """Further models to compare with."""
 
     title: ClassVar[str] = "text-to-image models of scenes, and representations"
     compare_with: tuple = option((), "another model to evaluate beside it", action="append", metavar="MODEL")
@@ -84,7 +84,7 @@ class ComparisonOptions(Options):
 
 @dataclass(frozen=True)
 class RepeatOptions(Options):
-    """Repetitions with other seeds."""
+    """Number of repetitions with different seeds."""
 
     title: ClassVar[str] = "all but text-to-image models and translators"
     seeds: int | None = option(

@@ -1,4 +1,4 @@
-"""Reads the images to evaluate on as those of the training were read, where the options say nothing else."""
+"""Reads the images to evaluate on; by default as the training images were read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from condgen.evaluation.options import DataOptions
 
 
 def read_options(model: Any, options: DataOptions, **changes: Any) -> ReadOptions:
-    """How images are read: as the options say, else as the index of the model says; None for the options alone."""
+    """The reading options given on the command line; the index of the model gives the defaults, if it has any."""
     given = {name: getattr(options, name, None) for name in FIELDS}
     return ReadOptions.stored(getattr(model, "about", {}).get("reading"), **given | changes)
 
@@ -23,12 +23,12 @@ def read_train_and_test(
     """Training and test images.
 
     Args:
-        model: `about["data"]` names the data of its training.
-        options: which data, and which split of it is the test.
-        reader: `open_labelled` or `open_any`; classes are excluded from the training images alone.
+        model: a pipeline whose `about["data"]` names its training data.
+        options: the data, and its test split.
+        reader: `open_labelled` or `open_any`; classes are excluded from the training images only.
 
     Raises:
-        CondgenError: there are none, or they cannot be read.
+        CondgenError: there are no images, or they cannot be read.
     """
     source = options.data or model.about.get("data")
     if not source or not isinstance(source, str):

@@ -27,7 +27,7 @@ KEPT = (
 
 
 def finite(value: Any) -> Any:
-    """The report with None in place of NaN and infinity, which JSON does not have."""
+    """Replaces NaN and infinity, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {name: finite(one) for name, one in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -99,7 +99,7 @@ def table_of(rows: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def cell(value: float | str | None) -> str:
-    """Numbers with three decimals, small ones with three significant digits, integers whole; None is n/a."""
+    """Formats a value: three decimals, small numbers with three significant digits, integers whole; None is n/a."""
     if not isinstance(value, float):
         return "n/a" if value is None else str(value)
     return f"{value:.3g}" if 0 < abs(value) < 0.01 else f"{value:.3f}"

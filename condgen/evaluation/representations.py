@@ -1,7 +1,7 @@
-"""Evaluation of representations: what the features of a model know, beside raw pixels and random weights.
+"""Evaluation of representations: probes on the features of a model, on raw pixels and on an untrained network.
 
-Probes are fitted on training images and scored on test images. On captioned images, retrieval of an encoder of images
-and texts is scored in both directions, beside chance.
+Probes are fitted on training images and scored on test images. On captioned images, an encoder of images and texts is
+scored by retrieval in both directions, compared with chance.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ PLOTTED, RANKED, QUERIES, NEAREST = 800, 2000, 12, 8
 COMPONENTS_OF = 10_000
 """Images that principal components are fitted to, at most."""
 STEP_COST = 3
-"""A training step costs as much as extracting features so many times."""
+"""Cost of a training step, in feature extractions; for the progress bar."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Split:
 
 
 def has_classes(options: RepresentationOptions) -> bool:
-    """Whether to evaluate an encoder of texts by classes: a column of them is named, or the data has them and no
-    captions are named.
+    """True if an encoder of texts is evaluated on classes: a column of classes is named, or the data has classes and no
+    column of captions is named.
     """
     if options.label_column or options.caption_column:
         return bool(options.label_column)
@@ -82,7 +82,7 @@ def has_classes(options: RepresentationOptions) -> bool:
 
 
 def read_classes(options: RepresentationOptions, size: int, image_channels: int) -> tuple[Split, Split, Attribute, str]:
-    """Training and test images whose class is known, the classes, and the name of the data."""
+    """Reads training and test images with known classes; returns them with the classes and the name of the data."""
     if options.split.startswith(("train", "all")):
         raise CondgenError(f"--split {options.split}: probes are fitted on those images. Name another one.")
     how = read_options(None, options, caption_column="")
@@ -107,7 +107,7 @@ def read_classes(options: RepresentationOptions, size: int, image_channels: int)
 
 
 def _classes(data) -> Attribute:
-    """The attribute that probes predict: the label, or the only attribute with values."""
+    """The attribute that probes predict: the label, or else the only attribute with values."""
     valued = [attribute for attribute in data.attributes if attribute.values]
     named = next((attribute for attribute in valued if attribute.name == LABEL), None)
     if named is None and len(valued) != 1:
@@ -120,7 +120,7 @@ def _classes(data) -> Attribute:
 def evaluate_representations(
     model, options: RepresentationOptions, progress: ProgressCallback = lambda share, message: None
 ) -> Findings:
-    """Evaluates the features that models have of images.
+    """Evaluates the image features of models.
 
     Args:
         model: see `features.feature_extractor`; its embedding is plotted.
@@ -128,7 +128,8 @@ def evaluate_representations(
         progress: called with progress.
 
     Returns:
-        The figure `space` plots the embedding; of captioned images the sheet `sheet` shows what some texts find.
+        Findings; the figure `space` plots the embedding; for captioned images the sheet `sheet` shows the images
+        retrieved by some texts.
 
     Raises:
         CondgenError: see `feature_extractor` and `read_classes`; captions are named, and no model encodes texts.
@@ -165,13 +166,13 @@ def evaluate_representations(
 
 
 class ClassEvaluation:
-    """What the features of each row know about the classes of images.
+    """Evaluates the features of each row on the classes of images.
 
     Args:
-        rows: models and baselines; PCA is added beside autoencoders.
+        rows: models and baselines; PCA is added if there are autoencoders.
         options: see `evaluate_representations`.
         progress: called with progress.
-        device: to compute on.
+        device: device to compute on.
     """
 
     def __init__(
@@ -201,7 +202,7 @@ class ClassEvaluation:
         self.plot = b""
 
     def _components(self, rows: list[Row]) -> list[Row]:
-        """PCA with as many components as the autoencoders among the rows have latents."""
+        """Rows of PCA, with as many components as each autoencoder has latent dimensions."""
         found: dict[str, Row] = {}
         for one in (
             row.extractor for row in rows if isinstance(row.extractor.net, Autoencoder) and not row.is_baseline
@@ -212,7 +213,7 @@ class ClassEvaluation:
         return list(found.values())
 
     def report(self) -> dict:
-        """Every row in every table."""
+        """The tables, each with all rows."""
         table, collapse, by_class = {}, {}, {}
         tuned: dict[str, dict] = {f"{share:.0%} of the labels": {} for share in SHARES}
         for row in self.rows:
@@ -231,7 +232,7 @@ class ClassEvaluation:
         }
 
     def evaluate(self, row: Row) -> tuple[dict, dict, list[float], list[dict]]:
-        """A row of each table: probes, collapse, the linear probe by class, fine-tuning."""
+        """Computes one row of each table: probes, collapse, the linear probe by class, fine-tuning."""
         train, test, *_ = self.read(row.extractor.size, row.extractor.image_channels)
         classes, labels = self.attribute.cardinality, torch.from_numpy(train.labels).to(self.device)
         done = partial(self.clock.add, message=f"{row.name}: features")
@@ -255,14 +256,14 @@ class ClassEvaluation:
         return line, collapse, accuracy_by_class(predicted, self.truth, classes), heads
 
     def _named(self, encoder: TextImageEncoder, images: np.ndarray) -> Tensor:
-        """Zero-shot: the class whose captions are nearest, int64 (N,)."""
+        """Zero-shot classification: the class whose captions are nearest, int64 (N,)."""
         encoder.to(self.device)
         flat = encoder.embed_text([text for texts in self.sentences for text in texts])
         classes = class_embeddings(flat.unflatten(0, (len(self.sentences), -1)))
         return zero_shot(_embedded(encoder, images), classes)
 
     def _finetune(self, row: Row, probe: Probe, x_train: Tensor, x_test: Tensor, share: float) -> dict[str, float]:
-        """A new head on a share of the labels, with the encoder frozen and trained: means over the seeds, and sd."""
+        """Trains a new head on a share of the labels, with a frozen and a trained encoder: means and sd over seeds."""
         train, test, *_ = self.read(row.extractor.size, row.extractor.image_channels)
         found: dict[str, list[float]] = {"frozen": [], "trained": []}
         for seed in range(self.seeds):
@@ -283,12 +284,12 @@ class ClassEvaluation:
 
 
 def _some(n: int, most: int) -> np.ndarray:
-    """At most so many of n rows, at random: data may be sorted by class."""
+    """At most `most` of n rows, at random because data may be sorted by class."""
     return np.random.default_rng(0).permutation(n)[:most]
 
 
 def _trained_with(encoder: TextImageEncoder, data: str) -> list[str]:
-    """The templates that an encoder was trained with, where it was trained on these data; else none."""
+    """The caption templates that an encoder was trained with, if it was trained on these data; else none."""
     if encoder.about.get("data") != data:
         return []
     trained = encoder.about.get("reading")
@@ -316,7 +317,7 @@ def _embedded(encoder: TextImageEncoder, images: np.ndarray) -> Tensor:
 def _by_caption(
     rows: list[Row], model, options: RepresentationOptions, progress: ProgressCallback, device: torch.device
 ) -> Findings:
-    """Retrieval and collapse on captioned images, which are read as those of the training of `model`."""
+    """Retrieval and collapse on captioned images, which are read as the training images of `model`."""
     read = cache(lambda size: read_captioned(model, options, size))
     first = read(rows[0].extractor.size)
     used = np.unique(first.captions[first.captions >= 0])
@@ -351,7 +352,7 @@ def _by_caption(
 
 
 def _retrieved(text: Tensor, image: Tensor, data: CaptionedImages, used: np.ndarray) -> list[Example]:
-    """The images nearest to some texts, a row for each; those with another caption are marked."""
+    """The images nearest to some texts, a row for each; images with another caption are marked."""
     shown, first = [], np.flatnonzero(np.isin(used, data.captions[:, 0]))
     for i in np.random.default_rng(0).permutation(first)[:QUERIES]:
         query = data.texts[used[i]]

@@ -1,8 +1,8 @@
-"""Evaluation of unconditional samples: are they like real images, do they cover them, are they copies?
+"""Evaluation of unconditional samples: realism, coverage of the data, and memorisation.
 
-Where the data has classes, an independent classifier learns them from real training images; its features are the space
-to measure in, and its predictions show which classes a generator has lost. Otherwise the features are those of the same
-network with random weights.
+Where the data has classes, an independent classifier is trained on real training images. Distances are measured in its
+features, and its predictions show which classes are missing among the samples. Without classes, the features are those
+of the same network with random weights.
 """
 
 from __future__ import annotations
@@ -55,15 +55,16 @@ def evaluate_samples(
     """Evaluates the samples of an unconditional model.
 
     Args:
-        model: a LatentModel; of an InfoGAN, its categories are compared with the classes.
-        train, test: real images; the classifier learns from the first and never sees the second. As many are generated
-            as there are test images, but no more than MOST.
-        options: every seed generates all images anew; means are reported, with their standard deviation.
-        fit: how the classifier is trained.
+        model: a LatentModel; the categories of an InfoGAN are compared with the classes.
+        train, test: real images; the classifier is trained on `train` only. As many images are generated as there are
+            test images, at most MOST.
+        options: images are generated again for every seed; means and standard deviations over seeds are reported.
+        fit: options of the training of the classifier.
         progress: called with progress.
 
     Returns:
-        The sheet `samples` shows real images above new ones, `neighbours` the new ones nearest to a training image.
+        Findings; the sheet `samples` shows real images above generated ones, `neighbours` the generated images that are
+        nearest to a training image.
 
     Raises:
         CondgenError: too few images to compare with.
@@ -107,12 +108,12 @@ def evaluate_samples(
 
 
 class Observer:
-    """The classifier, or random network, that samples are compared by.
+    """The classifier, or random network, whose features and predictions samples are compared in.
 
     Args:
         train, test: real images.
-        folder: keeps the classifier.
-        fit: how it is trained.
+        folder: where the classifier is saved.
+        fit: options of its training.
         progress: called with progress.
     """
 
@@ -141,7 +142,7 @@ class Observer:
         return predict(self.classifier, features_of(self.classifier, images))
 
     def diversity(self, generated: np.ndarray, real: np.ndarray, predicted: np.ndarray, on_real: np.ndarray) -> Report:
-        """How varied images are, and which values are missing among them."""
+        """Table of the diversity of images and of the number of missing values."""
         both = {"generated": generated, "real": real}
         lines: dict[str, dict] = {
             "mean distance of two images, intensities in [0, 1]": {n: mean_distance(pixels(i)) for n, i in both.items()}
@@ -168,8 +169,8 @@ class Observer:
     ) -> Report:
         """Compares the categories of an InfoGAN with classes that its training did not use.
 
-        Categories are assigned to classes by the best matching of one to one on training images; the assignment is
-        scored on test images, and on the classifier's predictions for images generated from a category.
+        Categories are assigned to classes by the best one-to-one matching on training images; the assignment is scored
+        on test images, and on the classifier's predictions for images generated from a category.
         """
         kinds = model.net.config.categories
         read = [_category(model, part.images) for part in (train, test)]
@@ -208,5 +209,5 @@ def _category(model, images: np.ndarray) -> Tensor:
 
 
 def _some(n: int, most: int, seed: int) -> np.ndarray:
-    """At most so many of n rows, at random."""
+    """At most `most` of n rows, at random."""
     return np.random.default_rng((seed, 4)).permutation(n)[:most]

@@ -40,11 +40,11 @@ def scene_eval(
 
     Args:
         model: a TextToImage of scenes.
-        held_out: ask for combinations that training never showed.
-        prompts: per task, at most.
-        images_per_prompt: how many.
-        seed: of the prompts, and of the noise of the first image; every further image has the next one.
-        options: of `generate_batch`: prior, use_z, use_words, sampling options.
+        held_out: use prompts with combinations that are held out from training.
+        prompts: maximum number of prompts per task.
+        images_per_prompt: number of images per prompt.
+        seed: seed of the prompts and of the first image; further images have the following seeds.
+        options: options of `generate_batch`: prior, use_z, use_words, sampling options.
 
     Returns:
         (scores, examples): see `metrics.geneval.score`; (caption, uint8 (3, S, S), passed), one per prompt.
@@ -64,12 +64,12 @@ def scene_eval(
 
 
 def images_evaluated(held_out: bool, prompts: int, images_per_prompt: int, seed: int = 0) -> dict[str, int]:
-    """How many images of every task `scene_eval` generates: some tasks have few combinations to ask for."""
+    """Number of images that `scene_eval` generates for every task; some tasks have few combinations."""
     return {task: images_per_prompt * len(questions(task, prompts, held_out, seed)) for task in TASKS}
 
 
 def scene_swaps(clip, tokenizer, held_out: bool, n: int = 2000, seed: int = 1, size: int = 0) -> dict[str, float]:
-    """How often the encoder prefers a scene's caption to the one with colours, shapes or relation swapped.
+    """Share of scenes whose caption the encoder prefers to one with swapped colours, shapes or relation.
 
     Scenes are drawn with edge length `size`, by default that of the encoder.
     """
@@ -87,12 +87,12 @@ def scene_swaps(clip, tokenizer, held_out: bool, n: int = 2000, seed: int = 1, s
 
 
 def ablation_of(model, table: dict[str, dict]) -> dict[str, dict]:
-    """The rows of an ablation whose prior a model has."""
+    """The rows of an ablation whose priors the model has."""
     return {name: how for name, how in table.items() if how.get("prior", "none") in (*model.priors, "none")}
 
 
 def evaluate_scenes(model, options: TextToImageOptions, progress: ProgressCallback) -> Findings:
-    """SceneEval, swap test, priors and ablation; models to compare with are further rows of the ablation."""
+    """SceneEval, swap test, priors and ablation; further models to compare with are rows of the ablation."""
     report: Report = {"kind": "scenes"}
     report |= {name: {} for name in ("scene_eval", "images_evaluated", "swap_accuracy", "prior", "ablation")}
     asked, examples = (options.prompts, options.images_per_prompt), []

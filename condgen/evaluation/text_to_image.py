@@ -20,7 +20,7 @@ from condgen.pipelines.text_to_image import TextToImage
 
 @register(TextToImage, options=TextToImageOptions)
 def evaluate_text_to_image(model, options: TextToImageOptions, progress: ProgressCallback) -> Findings:
-    """Captioned images where data is named, else scenes, if the model was trained on these.
+    """Evaluates on captioned images if data is named, else on scenes if the model was trained on scenes.
 
     Raises:
         CondgenError: no data; or other models to compare with that cannot be compared.
@@ -52,12 +52,12 @@ def _are_scenes(models: tuple) -> bool:
 
 
 def read_captioned(model, options: CaptionOptions, size: int = 0) -> CaptionedImages:
-    """Captioned images, read as those of the training where the options say nothing else.
+    """Reads captioned images; by default as the training images were read.
 
     Args:
         model: a text-to-image model or an encoder of images and texts.
-        options: which data, and which split of it.
-        size: edge length of the images; 0 is that of the model.
+        options: the data and its split.
+        size: edge length of the images; 0 takes that of the model.
     """
     return load_captions(options.data, size or model.size, read_options(model, options), split=options.split)
 
@@ -65,7 +65,7 @@ def read_captioned(model, options: CaptionOptions, size: int = 0) -> CaptionedIm
 def evaluate_captions(
     model, data: CaptionedImages, images_per_prompt: int, progress: ProgressCallback, n: int = 500
 ) -> Findings:
-    """Retrieval, priors and CLIP score on captioned images that training never showed; n of them at most."""
+    """Retrieval, priors and CLIP score on at most n held-out captioned images."""
     n = min(n, len(data))
     captions = [data.texts[i] for i in data.captions[:n, 0]]
     progress(0.1, "encoder and priors")

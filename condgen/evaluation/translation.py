@@ -1,8 +1,8 @@
 """Evaluation of translators.
 
-With targets at hand, the distance of a translation to its target; without, how much is lost in a cycle. For squares and
-circles, which the detector recognises, whether the shape has changed and the rest is kept. Beside every row stands that
-of the identity.
+With targets, the similarity of translations to their targets; without targets, the similarity after a cycle. For
+squares and circles, which the detector recognises, the shares of objects with a changed shape and with unchanged other
+attributes. Every row is followed by that of the identity as a baseline.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ IN_A_ROW, SHOWN = 8, 16
 IDENTITY = "identity"
 SHAPES = {"squares": "square", "circles": "circle"}
 NEAR, ALIKE = 0.06, 0.2
-"""A thing keeps its position if it moves by less than this share of the canvas, its size up to this relative change."""
+"""Tolerances: of the position of an object, as a share of the canvas, and of its size, relative."""
 
 
 def read_sides(model: Translator, options: TranslationOptions) -> Unpaired:
-    """Images of both sides, read as those of the training; what was drawn for training is drawn anew. Pairs where these
-    are known.
+    """Reads images of both sides as in training, as pairs where these are known; synthetic images are drawn anew.
 
     Raises:
         CondgenError: there are none, or they cannot be read.
@@ -56,7 +55,7 @@ def read_sides(model: Translator, options: TranslationOptions) -> Unpaired:
 
 @register(Translator, options=TranslationOptions)
 def evaluate_translator(model: Translator, options: TranslationOptions, progress: ProgressCallback) -> Findings:
-    """Evaluates a translator on images that training never showed."""
+    """Evaluates a translator on held-out images."""
     return evaluate_translation(model, read_sides(model, options), progress)
 
 
@@ -66,12 +65,12 @@ def evaluate_translation(
     """Evaluates a translator.
 
     Args:
-        model: with one direction or both.
+        model: a translator with one direction or both.
         data: pairs, or images of both sides.
         progress: called with progress.
 
     Returns:
-        The sheet `sheet` shows images, their translations, and the targets or the way back.
+        Findings; the sheet `sheet` shows images, their translations, and the targets or the reconstructions.
     """
     report: Report = {"kind": "translation", "data": data.name}
     progress(0.1, "translating")
@@ -95,7 +94,7 @@ def evaluate_translation(
 
 
 def faithful(model: Translator, given: np.ndarray, target: np.ndarray, to: str = "") -> dict[str, dict[str, float]]:
-    """Similarity of translations, and of the images as they are, to their targets, uint8 (N, C, S, S)."""
+    """Similarity of translations and, as a baseline, of the input images to their targets, uint8 (N, C, S, S)."""
     x = to_float(given)
     translated = to_float(to_uint8(model.translate(x, to)))
     y = with_channels(to_float(target), translated.shape[1])
@@ -111,7 +110,7 @@ def compare(images: Tensor, target: Tensor) -> dict[str, float]:
 def cycle(model: Translator, given: np.ndarray, to: str) -> dict[str, float]:
     """Similarity of images, uint8 (N, C, S, S), to their translations to a side and back.
 
-    What lies between is rounded to eight bits: no information can be hidden below what an image shows.
+    The intermediate image is rounded to eight bits, so that no information is hidden in invisible differences.
     """
     x = to_float(given)
     there = to_float(to_uint8(model.translate(x, to)))
@@ -120,10 +119,10 @@ def cycle(model: Translator, given: np.ndarray, to: str) -> dict[str, float]:
 
 
 def attributes(before: np.ndarray, after: np.ndarray, shape: str) -> dict[str, float]:
-    """Of the things in scenes, uint8 (N, 3, S, S), the share with the target shape after translation, and the shares
-    that keep colour, position and size; and the share of the scenes that keep the number of things.
+    """Shares of the objects in scenes, uint8 (N, 3, S, S), that have the target shape after translation and that keep
+    colour, position and size; and the share of scenes that keep the number of objects.
 
-    Things are matched one to one by distance. One that is gone keeps nothing.
+    Objects are matched one to one by distance. One that is gone counts as changed in all attributes.
     """
     kept, same_number = [], []
     for things, now in zip(detect(before), detect(after)):
@@ -148,8 +147,8 @@ def _kept(things: list[Seen], now: list[Seen], shape: str) -> list[tuple[bool, b
 
 
 def sheet_of(model: Translator, data: Unpaired) -> tuple[list[np.ndarray], list[str]]:
-    """Images uint8 (C, S, S) in rows of eight, and their labels: given, translated, and the target or the way back; of
-    images without targets first the one direction, then the other.
+    """Images uint8 (C, S, S) in rows of eight and their labels: input, translation, and the target or the
+    reconstruction; without targets, first one direction, then the other.
     """
     images, labels = [], []
     if isinstance(data, Pairs):
@@ -175,7 +174,7 @@ def _add(rows: dict[str, np.ndarray], images: list[np.ndarray], labels: list[str
 
 
 def scores_of(model: Translator, data: Unpaired) -> dict[str, float]:
-    """Scores for the curves of a training; of pairs, the first one is the higher the better."""
+    """Scores for the curves of a training; with pairs, the first score is better when higher."""
     if isinstance(data, Pairs):
         return {name: x for name, x in faithful(model, data.a, data.b)["translated"].items() if name != "N"}
     found = {f"cycle L1 by {to}": cycle(model, x, to)["L1"] for x, to in zip((data.a, data.b), model.targets)}

@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it learned from, how it was made."""
+"""The model card: describes a model, its training data and its training."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LICENCE_OF_DATA = "that of the training images applies; name it here before you 
 
 
 def write_card(model, recipe: str, base, config, metrics: Path, num_images: int) -> str:
-    """Markdown with the header that model hubs read.
+    """The model card as Markdown, with the header that model hubs read.
 
     Args:
         model: the TextToImage or ClassToImage.
         recipe: name of its recipe.
-        base: the config of the recipe as it stands in the table.
-        config: the config of the run.
-        metrics: `metrics.jsonl` of the run.
+        base: the recipe's config.
+        config: the run's config.
+        metrics: path of `metrics.jsonl` of the run.
         num_images: number of training images.
     """
     header = yaml.safe_dump(
@@ -62,7 +62,7 @@ def write_card(model, recipe: str, base, config, metrics: Path, num_images: int)
 
 
 def _shareable(config) -> dict:
-    """The config as plain values, without paths on the machine that trained."""
+    """The config as plain values, without the paths of the training machine."""
     plain = json.loads(json.dumps(asdict(config)))
     plain["data"]["path"] = "DATA" if plain["data"]["path"] else ""
     return plain | _folder_names(config)
@@ -75,23 +75,23 @@ def _folder_names(config) -> dict[str, str]:
 
 
 def _pretrained(config) -> list[str]:
-    """A line about what was not trained from scratch."""
+    """A line about the parts that were not trained from scratch."""
     names = [_encoder_name(getattr(config, name)) for name in ("encoder", "text_tower") if getattr(config, name, "")]
     return [f"- **Pretrained**: {', '.join(names)}, whose own licence holds too."] if names else []
 
 
 def _encoder_name(name: str) -> str:
-    """`transformers:/home/me/clip` -> `transformers:clip`; what is no path stays."""
+    """`transformers:/home/me/clip` -> `transformers:clip`; names that are not paths are unchanged."""
     kind, colon, path = name.rpartition(":")
     local = not colon or kind in ("local-dir", "transformers")
     return f"{kind}{colon}{Path(path).name}" if local else name
 
 
 def command(recipe: str, base, config) -> str:
-    """The command that trains this again, without the options that are as the recipe has them.
+    """The command that repeats a training; it omits options that are equal to those of the recipe.
 
-    A run that started from another names its folder, and its stage, for `minutes` are then all for that stage;
-    otherwise the stage is only the last of several commands.
+    The command includes the folder and stage of another run only if the run started from it, because `minutes` then
+    count for that stage alone; otherwise the stage is that of the last of several commands.
     """
     kind = getattr(config, "kind", None)
     other_kind = kind != getattr(base, "kind", None)
@@ -106,7 +106,7 @@ def command(recipe: str, base, config) -> str:
 
 
 def _stages(metrics: Path) -> dict[str, dict]:
-    """The last entry of every stage; a line that a crash tore is passed over."""
+    """The last entry of every stage; incomplete lines after a crash are skipped."""
     last: dict[str, dict] = {}
     if metrics.is_file():
         for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -24,10 +24,10 @@ class GeneratedImage:
 
     Args:
         image: PIL, RGB or L.
-        recipe: prompt and prior, or `labels` by name; seed, options, size, model and model_id: all it takes to generate
-            it again.
-        clip_score: cosine similarity of image and prompt in the model's space; None where there is no prompt.
-        ms: duration of generating it.
+        recipe: prompt and prior, or `labels` by name; seed, options, size, model and model_id. It suffices to generate
+            the image again.
+        clip_score: cosine similarity of image and prompt in the model's space; None without a prompt.
+        ms: duration of the generation in milliseconds.
     """
 
     image: Image.Image
@@ -45,18 +45,18 @@ class GeneratedImage:
         return self.recipe["seed"]
 
     def png(self) -> bytes:
-        """The PNG with its recipe."""
+        """The image as PNG, including its recipe."""
         return png_with_recipe(self.image, self.recipe, parameters(self.recipe))
 
     @property
     def file_name(self) -> str:
-        """From prompt or labels and seed, safe on every file system."""
+        """A file name from prompt or labels and seed, valid on every file system."""
         labels = self.recipe.get("labels", {}).items()
         text = " ".join(f"{v}" if k == "label" else f"{k} {_plain(v)}" for k, v in labels)
         return f"{slug(text or self.prompt)}-{self.seed}.png"
 
     def save(self, folder: Path | str) -> Path:
-        """Writes the PNG into a folder, which is made if missing; gives its path, see `write_beside`."""
+        """Writes the PNG into a folder, which is created if missing; returns its path, see `write_beside`."""
         return write_beside(make_folder(folder) / self.file_name, self.png())
 
 
@@ -72,7 +72,7 @@ def _plain(value: object) -> str:
 
 
 def parameters(recipe: dict) -> str:
-    """The recipe in the one-string form that other programs read."""
+    """The recipe as one string, in the form that other programs read."""
     rest = {k: v for k, v in recipe.items() if k not in ("prompt", "labels")}
     names = {"steps": "Steps", "guidance": "CFG scale", "seed": "Seed", "model": "Model", "model_id": "Model hash"}
     facts = ", ".join(f"{names.get(k, k)}: {v}" for k, v in rest.items() if k != "size")
@@ -80,10 +80,10 @@ def parameters(recipe: dict) -> str:
 
 
 def read_recipe(path: Path | str) -> dict:
-    """The recipe in a PNG.
+    """Reads the recipe in a PNG.
 
     Raises:
-        CondgenError: no such file, no image, or no recipe of ours in it.
+        CondgenError: the file is missing, is not an image, or contains no recipe of condgen.
     """
     path = Path(path)
     try:
@@ -112,7 +112,7 @@ def read_recipe(path: Path | str) -> dict:
 
 
 def slug(text: str, limit: int = 60) -> str:
-    """A short ASCII file name for any text; where characters are lost, a hash keeps names distinct."""
+    """A short ASCII file name for any text; a hash keeps names distinct where characters are lost."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     short = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
     if short and len(short) <= limit and re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") == short:
@@ -121,7 +121,7 @@ def slug(text: str, limit: int = 60) -> str:
 
 
 def make_folder(folder: Path | str) -> Path:
-    """Makes a folder; `CondgenError` where it cannot be written."""
+    """Creates a folder; `CondgenError` where it cannot be written."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def make_folder(folder: Path | str) -> Path:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file atomically."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.write_bytes(data)
@@ -150,7 +150,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_beside(path: Path, data: bytes) -> Path:
-    """Writes a file and gives its path; where another file or folder has that name, a number is added to the new one.
+    """Writes a file and returns its path; adds a number to the name if another file or folder has it.
 
     A file with the same bytes is overwritten.
     """
@@ -194,7 +194,7 @@ def grid(images: list[Image.Image | None], labels: list[str], columns: int = 0, 
     Args:
         images: all square; None leaves a cell empty.
         labels: one per image; '' for none.
-        columns: 0 makes the sheet about square.
+        columns: number of columns; 0 makes the sheet about square.
         cell: edge of an image on the sheet in pixels; small images are enlarged without smoothing.
     """
     columns = columns or min(len(images), max(1, round(len(images) ** 0.5 * 1.2)))

@@ -1,4 +1,4 @@
-"""Curves as images."""
+"""Plots of curves as PNG."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Curve:
     y: list[float]
 
     def rows(self) -> list[list[float]]:
-        """[x, y], for a report."""
+        """The points as rows [x, y], for a report."""
         return [self.x, self.y]
 
 
 def plot(curves: Sequence[Curve], x: str, y: str, log: bool = False) -> bytes:
-    """A PNG of several curves; b"" where they have no points.
+    """Plots several curves as PNG; b"" where they have no points.
 
     Args:
         x, y: labels of the axes.

@@ -24,7 +24,7 @@ def folders() -> list[Path]:
 
 
 def found() -> dict[str, Path]:
-    """Every model by name; of equal names, the one in the first folder."""
+    """Folders of all models by name; of models with equal names, the one in the first folder."""
     models: dict[str, Path] = {}
     for folder in folders():
         for pattern, up in ((f"*/{INDEX}", 0), (f"*/model/{INDEX}", 1)):
@@ -37,7 +37,7 @@ def find(path_or_name: str | Path | None = None) -> Path:
     """The folder of a model: a path to it, to a training run that exported one, or a name that `found` lists.
 
     Raises:
-        CondgenError: there is none; the message lists what there is.
+        CondgenError: there is no such model; the message lists the models found.
     """
     name = DEFAULT if path_or_name is None else str(path_or_name)
     if not name:
@@ -59,7 +59,7 @@ def find(path_or_name: str | Path | None = None) -> Path:
 
 
 def is_foreign(path_or_name: str | Path | None) -> bool:
-    """Whether this names an encoder of another library, see `encoders.interop.load.open_encoder`."""
+    """True for the name of an encoder of another library, see `encoders.interop.load.open_encoder`."""
     name = str(path_or_name or "")
     if name.partition(":")[0] in FOREIGN and ":" in name:
         return True
@@ -70,7 +70,7 @@ def is_foreign(path_or_name: str | Path | None) -> bool:
 
 
 def about(folder: Path) -> dict:
-    """The index of a model, with present names; {} where it cannot be read."""
+    """The index of a model, with current names; {} where it cannot be read."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

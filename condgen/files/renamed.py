@@ -1,6 +1,6 @@
-"""Names of the first edition and their present names: the one place where old files and commands are translated.
+"""Translates names of version 1 in files and commands to current names.
 
-Readers of weights, configs, indices, runs and command lines call these functions; writers use the present names alone.
+Readers of weights, configs, indices, runs and command lines call these functions; writers use current names only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ READING_FIELDS = {
     "attributes": "attribute_columns", "split": "split_column", "how": "resize", "where": "filter",
     "where_a": "filter_a", "where_b": "filter_b", "max_bad": "max_bad_fraction", "without": "exclude_classes",
 }  # fmt: skip
-"""What the index says of how the training data were read."""
+"""Fields of the reading options in the index."""
 COMMANDS = {"manifold": "latent-space", "shelf": "benchmark"}
 """Commands."""
 TOOLS = {"novelty": "anomaly"}
@@ -55,7 +55,7 @@ OPTIONS = {
     "search": {"--text-column": "--caption-column"} | _READING_OPTIONS,
     "translate": {"--how": "--resize"},
 }
-"""Options of the command line, by present command."""
+"""Options of the command line, by current command."""
 
 
 RUN_FIELDS = {
@@ -81,13 +81,13 @@ RUN_KINDS = {
     "cgan_objective": ("cgan", "objective"), "cvae_objective": ("cvae", "objective"),
     "paired": ("paired", "objective"), "unpaired": ("unpaired", "objective"),
 }  # fmt: skip
-"""Sections that a run had for every kind of model -> the kind, and the section that a run of this kind has."""
+"""Old sections, which a run had for every kind of model -> the kind, and its current section."""
 RUN_VALUES = {"decoder_objective.conditioning": {"image": "image_embed", "text": "text_embed"}}
-"""Present name of an option -> its values that have other names now."""
+"""Current name of an option -> old and current names of its values."""
 
 
 def class_name(name: Any) -> Any:
-    """The present name of a class."""
+    """The current name of a class."""
     return CLASSES.get(name, name) if isinstance(name, str) else name
 
 
@@ -97,12 +97,12 @@ def fields(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
 
 
 def config(values: dict[str, Any]) -> dict[str, Any]:
-    """What a network's `config.json` holds."""
+    """Translates the contents of a network's `config.json`."""
     return fields(values, CONFIG_FIELDS)
 
 
 def index(values: dict[str, Any]) -> dict[str, Any]:
-    """What `model_index.json` holds."""
+    """Translates the contents of `model_index.json`."""
     out = fields(values, INDEX_FIELDS)
     out["_class_name"] = class_name(values.get("_class_name"))
     if isinstance(out.get("reading"), dict):
@@ -111,7 +111,7 @@ def index(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def manifest(values: Any) -> Any:
-    """The `manifest.json` of stored embeddings."""
+    """Translates the `manifest.json` of stored embeddings."""
     if not isinstance(values, dict) or not isinstance(values.get("files"), list):
         return values
     files = [fields(file, MANIFEST_FIELDS) if isinstance(file, dict) else file for file in values["files"]]
@@ -119,12 +119,12 @@ def manifest(values: Any) -> Any:
 
 
 def tensor_name(name: str) -> str:
-    """The name of a tensor of a state dict."""
+    """The current name of a tensor in a state dict."""
     return ".".join(MODULES.get(part, part) for part in name.split("."))
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one: {"fit": {"lr": 1}} -> {"fit.lr": 1}; tuples become lists, as in YAML."""
+    """Flattens nested dicts: {"fit": {"lr": 1}} -> {"fit.lr": 1}; tuples become lists, as in YAML."""
     out: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
@@ -135,7 +135,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nested(values: dict[str, Any]) -> dict[str, Any]:
-    """The opposite of `flat`."""
+    """The inverse of `flat`."""
     out: dict[str, Any] = {}
     for key, value in values.items():
         *sections, name = key.split(".")
@@ -147,13 +147,12 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_option(name: str, names: Collection[str], kind: str = "", per_kind: bool = True) -> str:
-    """The present name of an option of a training run, `fit.lr`; empty if it belongs to another kind of model.
+    """The current name of an option of a training run, `fit.lr`; empty if it belongs to another kind of model.
 
     Args:
-        names: the options that the run has.
-        kind: its kind of model.
-        per_kind: whether the name comes from a run with sections for every kind, where `decoder` is of the diffusion
-            decoder.
+        names: options of the run.
+        kind: kind of model of the run.
+        per_kind: the name comes from a run with sections for every kind, where `decoder` means the diffusion decoder.
     """
     section, _, leaf = name.rpartition(".")
     if name == "decoder_objective.layout":
@@ -174,16 +173,16 @@ def run_option(name: str, names: Collection[str], kind: str = "", per_kind: bool
 
 
 def has_sections_per_kind(names: Iterable[str]) -> bool:
-    """Whether options come from a run with sections for every kind of model."""
+    """True if options come from a run with sections for every kind of model."""
     return any(name.partition(".")[0] in RUN_KINDS.keys() - {"decoder"} for name in names)
 
 
 def run_config(values: dict[str, Any], names: Collection[str], kind: str = "") -> dict[str, Any]:
-    """The YAML of a training run with present names; options of other kinds of models are left out.
+    """Translates the YAML of a training run; options of other kinds of models are omitted.
 
     Args:
-        names: the options that the run has, `fit.lr` and so on.
-        kind: its kind of model, where the values name none.
+        names: options of the run, such as `fit.lr`.
+        kind: kind of model of the run, if the values name none.
     """
     old = flat(values)
     kind = next((old[name] for name in ("kind", "way", "method") if isinstance(old.get(name), str)), kind)
@@ -193,5 +192,5 @@ def run_config(values: dict[str, Any], names: Collection[str], kind: str = "") -
 
 
 def run_value(name: str, value: Any) -> Any:
-    """The present name of a value of an option."""
+    """The current name of a value of an option."""
     return RUN_VALUES.get(name, {}).get(value, value) if isinstance(value, str) else value

@@ -1,7 +1,7 @@
 """Networks on disk: a folder with `config.json` and `model.safetensors`, read strictly and without pickle.
 
-diffusers' ModelMixin would do the writing, but its reading only warns about a missing tensor and leaves it on the
-`meta` device, and importing it takes longer than generating an image.
+diffusers' ModelMixin is not used: it only warns about a missing tensor and leaves it on the `meta` device, and its import
+takes longer than generating an image.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ C = TypeVar("C")
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A file to write in the place of `path`, renamed when it is done: a crash leaves the old file or the new one.
+    """Yields a temporary file that replaces `path` when the block ends: a crash leaves the old file or the new one.
 
     Raises:
-        CondgenError: the disk is full or the folder cannot be written; what was there is untouched.
+        CondgenError: the disk is full or the folder cannot be written; an existing file is unchanged.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -54,13 +54,13 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, whole or not at all."""
+    """Writes JSON atomically."""
     with whole(path) as file:
         file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Reads JSON; `CondgenError` names the file when it is missing or no JSON."""
+    """Reads JSON; `CondgenError` names the file if it is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -71,19 +71,19 @@ def read_json(path: Path) -> Any:
 
 @cache
 def _types(cls: type) -> dict[str, Any]:
-    """The types of a dataclass's fields; reading them compiles the annotations, once is enough."""
+    """The types of a dataclass's fields; cached, since reading them compiles the annotations."""
     return get_type_hints(cls)
 
 
 @cache
 def configs_of(network: type[nn.Module]) -> dict[str, type]:
-    """The dataclasses that a network is built from, `config` and for most `spec`: annotations of its `__init__`."""
+    """The dataclasses that a network is built from: the annotations of `config` and `spec` in its `__init__`."""
     hints = get_type_hints(network.__init__)
     return {name: hints[name] for name in ("config", "spec") if name in hints}
 
 
 def described(module: nn.Module) -> dict[str, Any]:
-    """Spec and config of a network as one flat dict, as `config.json` holds them."""
+    """Spec and config of a network as one flat dict, as stored in `config.json`."""
     return {key: value for part in reversed(_configs(module)) for key, value in dataclasses.asdict(part).items()}
 
 
@@ -132,7 +132,7 @@ def _parsed(classes: tuple[type, ...], name: str, values: dict[str, Any], path: 
 
 
 def _is_a(kind: Any, value: Any) -> bool:
-    """Whether a value read from JSON is of the annotated type: a plain one, a Literal, or a tuple of equal ones."""
+    """True if a value read from JSON has the annotated type: a plain type, a Literal, or a tuple of equal types."""
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_origin(kind) is tuple:
@@ -156,7 +156,7 @@ def save_part(module: nn.Module, folder: Path, half: bool = False) -> None:
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, tags: dict[str, str] | None = None) -> None:
-    """Writes a flat dict of tensors, whole or not at all; `tags` go into the header."""
+    """Writes a flat dict of tensors atomically; `tags` are stored in the header."""
     with whole(path) as file:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file, tags)
 
@@ -174,7 +174,7 @@ class _Unfilled(TorchFunctionMode):
 
 
 def sketch_part(cls: type[nn.Module], folder: Path) -> nn.Module:
-    """Like `build_part`, on the meta device: shapes without numbers, which cost nothing."""
+    """Like `build_part`, on the meta device: shapes without values, which use no memory."""
     with torch.device("meta"), _Unfilled():
         return build_part(cls, folder)
 
@@ -213,7 +213,7 @@ def load_part(cls: type[nn.Module], folder: Path) -> nn.Module:
 
 
 def check_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Raises `CondgenError` where tensors, read from `path`, are not those of a module; see `load_part`."""
+    """Raises `CondgenError` where tensors, read from `path`, do not match a module; see `load_part`."""
     expected = module.state_dict()
     faults = [f"missing {name}" for name in expected if name not in tensors]
     faults += [f"unexpected {name}" for name in tensors if name not in expected]
@@ -228,7 +228,7 @@ def check_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> 
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file; `CondgenError` when it is missing or cut short."""
+    """All tensors of a safetensors file; `CondgenError` if it is missing or truncated."""
     if not path.is_file():
         raise CondgenError(f"{path} is missing. The model folder is not complete; copy or export it again.")
     try:
@@ -240,9 +240,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Sixteen hex digits that name the weights and the config: the space that an encoder's embeddings live in.
+    """Sixteen hex digits that identify weights and config; they name the embedding space of an encoder.
 
-    A field that was `added` does not count while it stands at its default, so that older names stay as they were.
+    A field that was `added` does not count while it has its default value, so that older fingerprints stay valid.
     """
     if dataclasses.is_dataclass(getattr(module, "config", None)):
         defaults = {
@@ -259,7 +259,7 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def parameter_count(path: Path) -> int:
-    """How many numbers a safetensors file holds, read from its header alone; errors as in `read_tensors`."""
+    """Number of parameters in a safetensors file, read from its header only; errors as in `read_tensors`."""
     try:
         with safe_open(path, "pt") as file:
             return sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())  # noqa: SIM118

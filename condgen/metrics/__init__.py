@@ -1,1 +1,1 @@
-"""Features in, numbers out."""
+"""Metrics: functions of features, predictions or images."""

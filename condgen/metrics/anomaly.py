@@ -1,4 +1,4 @@
-"""How well a score separates anomalous from normal images. Scores are higher for anomalies."""
+"""Metrics of anomaly detection. Scores are higher for anomalies."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def threshold(held_out: Tensor, false_alarms: float) -> float:
         at most `false_alarms`, for every distribution.
 
     Raises:
-        CondgenError: no probability, or too few images for it.
+        CondgenError: `false_alarms` is not between 0 and 1, or there are too few images for it.
 
     References:
         Conformal Anomaly Detection (Laxhammar, 2014)
@@ -61,12 +61,12 @@ def threshold(held_out: Tensor, false_alarms: float) -> float:
 
 
 def anomaly_report(held_out: Tensor, normal: Tensor, anomalous: Tensor, false_alarms: float) -> dict[str, float]:
-    """Every measure of one score.
+    """All metrics of one score.
 
     Args:
         held_out: scores of normal images that set the threshold.
-        normal, anomalous: scores of other images.
-        false_alarms: the share of normal images that may exceed the threshold.
+        normal, anomalous: scores of further images, which are evaluated.
+        false_alarms: share of normal images that may exceed the threshold.
     """
     limit = threshold(held_out, false_alarms)
     return {

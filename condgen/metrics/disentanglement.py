@@ -1,8 +1,8 @@
-"""Disentanglement: does each latent dimension encode one factor of variation, and each factor use one dimension?
+"""Disentanglement metrics: one latent dimension per factor of variation, and one factor per dimension.
 
-Codes are float (N, Z), for variational autoencoders the means; factors are int (N, K), the level of each from 0. No
-score changes under permutations and sign flips of latent dimensions. `mig` of a factor with more levels than bins stays
-below log(bins) / entropy; a rotation of two factors is entangled to all three scores.
+Codes are float (N, Z), for variational autoencoders the means; factors are int (N, K), levels counted from 0. All
+scores are invariant to permutations and sign flips of latent dimensions. `mig` of a factor with more levels than bins
+stays below log(bins) / entropy; a rotation of two factors counts as entangled in all three scores.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0, held: float = 1 /
 
 
 def _one_sided(matrix: np.ndarray) -> np.ndarray:
-    """1 - the entropy of the shares in every column, to the base of its length: 1 one-sided, 0 uniform or all 0."""
+    """1 minus the normalised entropy of every column: 1 if one entry has all the weight, 0 if uniform or all 0."""
     total = matrix.sum(0)
     share = np.where(total > 0, matrix / np.where(total > 0, total, 1), 1 / len(matrix))
     entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(0)
@@ -145,7 +145,7 @@ def _one_sided(matrix: np.ndarray) -> np.ndarray:
 def factor_vae_score(
     codes: np.ndarray, factors: np.ndarray, seed: int = 0, votes: int = 5000, batch: int = 64
 ) -> float:
-    """How often the latent dimension with the least variance identifies the factor that was held fixed: 1 / K to 1.
+    """Accuracy of identifying a fixed factor by the latent dimension with the least variance: 1 / K to 1.
 
     Images are drawn with one factor fixed; the dimension with the least variance among them, relative to its overall
     variance, casts a vote. A majority vote assigns dimensions to factors; the score is the accuracy on as many further
@@ -175,7 +175,7 @@ def factor_vae_score(
 
 
 def _check(codes: np.ndarray, factors: np.ndarray) -> None:
-    """Raises `ValueError` for arrays of other shapes, types or lengths."""
+    """Raises `ValueError` for arrays of wrong shapes, types or lengths."""
     if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or len(codes) < 2:
         raise ValueError(f"codes (N, Z) and factors (N, K) of two images or more, got {codes.shape}, {factors.shape}")
     if not np.isfinite(codes).all():

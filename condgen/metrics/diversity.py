@@ -1,4 +1,4 @@
-"""Diversity of generated images: a generator of a few good images has collapsed."""
+"""Diversity of generated images, to detect mode collapse."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def mean_distance(x: Tensor) -> float:
 
 
 def shares(labels: Tensor, classes: int) -> Tensor:
-    """Classes int64 (N,) -> the share of each, (classes,)."""
+    """Share of each class, (classes,), from classes int64 (N,)."""
     return torch.bincount(labels, minlength=classes).double() / max(len(labels), 1)
 
 
@@ -27,7 +27,7 @@ def entropy(share: Tensor) -> float:
 
 
 def missing(share: Tensor, real: Tensor) -> int:
-    """Number of classes of real images that are missing among generated ones."""
+    """Number of classes that occur in real images and are missing in generated ones."""
     return int(((real > 0) & (share < MISSING * real)).sum())
 
 

@@ -69,8 +69,8 @@ def kernel_distance(x: Tensor, y: Tensor, subsets: int = 50, subset: int = 1000,
 
     Args:
         x, y: features (N, D) and (M, D), at least four each.
-        subsets, subset: how many, and their size; at most half of the smaller set.
-        seed: of the choice.
+        subsets, subset: number and size of the subsets; a size of at most half the smaller set.
+        seed: seed of the choice.
 
     Returns:
         (mean, standard deviation over the subsets)
@@ -89,13 +89,13 @@ def kernel_distance(x: Tensor, y: Tensor, subsets: int = 50, subset: int = 1000,
 
 
 def mmd_test(x: Tensor, y: Tensor, permutations: int = 999, most: int = 500, seed: int = 0) -> tuple[float, float]:
-    """A permutation test on `mmd2` under a Gaussian kernel: are both samples from one distribution?
+    """A permutation test on `mmd2` under a Gaussian kernel; the null hypothesis is that both distributions are equal.
 
     Args:
         x, y: features (N, D) and (M, D).
-        permutations: of the pooled images; the smallest p value is 1 / (permutations + 1).
-        most: images used of each set.
-        seed: of the choice and of the permutations.
+        permutations: number of permutations of the pooled images; the smallest p value is 1 / (permutations + 1).
+        most: maximum number of images used from each set.
+        seed: seed of the choice and of the permutations.
 
     Returns:
         (mmd2, p): p is the share of permutations, including the given order, with an mmd2 at least as large.

@@ -17,7 +17,7 @@ TASKS = ("single_object", "two_objects", "counting", "colours", "position", "att
 
 
 def passes(task: str, prompt, objects: list) -> bool:
-    """Whether an image passes its task.
+    """True if an image passes its task.
 
     single_object: the shape is there. two_objects: both shapes are. counting: exactly this number of objects of the
     kind, and no others. colours: an object of the shape and colour. position: both objects, in the relation.
@@ -35,7 +35,7 @@ def passes(task: str, prompt, objects: list) -> bool:
 
 
 def is_exact(prompt, objects: list) -> bool:
-    """Whether the image shows everything in the prompt and nothing else."""
+    """True if the image shows everything in the prompt and nothing else."""
     expected = Counter(prompt.kinds) if prompt.number == 1 else Counter({prompt.kinds[0]: prompt.number})
     if Counter((one.colour, one.shape) for one in objects) != expected:
         return False
@@ -52,7 +52,7 @@ def _pairs(prompt, objects: list) -> Iterable[tuple]:
 
 
 def _lies(a, relation: str | None, b) -> bool:
-    """Whether the relation of a to b holds, on the axis along which their centres differ most.
+    """True if the relation of a to b holds, on the axis along which their centres differ most.
 
     Training data is stricter: where a caption names a relation, the centres differ by at least 0.3 S on that axis and
     by less on the other. In GenEval two relations may hold on a diagonal, and none between overlapping boxes.

@@ -40,9 +40,9 @@ def coverage_report(real: Tensor, generated: Tensor, k: int = 5) -> dict[str, fl
         k: neighbours.
 
     Returns:
-        precision: share of the generated within the ball of any real image; recall: share of the real within the
-        ball of any generated one; density: in how many real balls a generated image lies, over k (it may exceed 1);
-        coverage: share of the real balls in which a generated image lies.
+        precision: share of generated images within the ball of any real image; recall: share of real images within
+        the ball of any generated one; density: mean number of real balls that contain a generated image, over k (may
+        exceed 1); coverage: share of the real balls that contain a generated image.
 
     References:
         Improved Precision and Recall Metric for Assessing Generative Models (Kynkäänniemi et al., 2019)
@@ -76,7 +76,7 @@ def closeness(x: Tensor, training: Tensor, k: int = 50) -> tuple[Tensor, Tensor]
 
     Args:
         x, training: (N, D) and (M, D).
-        k: neighbours; all there are where that is fewer.
+        k: number of neighbours, at most M.
 
     Returns:
         (closeness (N,) in [0, 1], index of the nearest training image (N,))
@@ -95,8 +95,8 @@ def memorisation(generated: Tensor, real: Tensor) -> dict[str, float]:
         generated, real: `closeness` of generated images, and of real ones that training never saw.
 
     Returns:
-        limit: the first percentile of the real images' closeness; generated, real: the share of either at or below
-        it. For the real that is .01; a model that does not memorise has about the same.
+        limit: the first percentile of the real images' closeness; generated, real: shares of generated and of real
+        images at or below it. The share of real images is .01; a model that does not memorise has about the same.
     """
     limit = real.double().quantile(0.01, interpolation="higher")
     shares = {

@@ -22,11 +22,11 @@ TRIED = 10_000
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Penalties to select from."""
 FEWEST = 10
-"""With fewer validation images the strongest penalty is taken."""
+"""Minimum number of validation images; with fewer, the strongest penalty is taken."""
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Share of right predictions; both int64 (N,)."""
+    """Share of correct predictions; both arguments are int64 (N,)."""
     return (predicted.cpu() == labels.cpu()).double().mean().item()
 
 
@@ -47,8 +47,8 @@ def knn(
     """Classifies by the k nearest training images, weighted by exp(cosine / temperature).
 
     Args:
-        features, labels: of the training images, (N, F) and int64 (N,) below `classes`.
-        asked: features (M, F).
+        features, labels: features (N, F) and classes int64 (N,) of the training images.
+        asked: features (M, F) of the images to classify.
         k: neighbours, at most the number of training images.
 
     Returns:
@@ -75,8 +75,8 @@ class Probe:
 
     Args:
         weight, bias: for features without standardisation, (K, F) and (K,).
-        strength: of its penalty.
-        tried: strength -> validation accuracy; empty without a selection.
+        strength: strength of the penalty.
+        tried: strength -> validation accuracy; empty if no strength was selected.
     """
 
     weight: Tensor
@@ -101,12 +101,12 @@ def linear_probe(
 
     Args:
         features, labels: (N, F) and int64 (N,) below `classes`.
-        strengths: of the penalty strength / 2 |weight|^2 beside the mean cross-entropy. They are selected on at most
-            TRIED images by accuracy on a held-out part; the probe is fitted on all images with the best strength,
-            scaled by the ratio of the numbers of images.
-        seed: of the held-out part.
-        held: its share.
-        steps: of L-BFGS, for every strength.
+        strengths: strengths of the penalty strength / 2 |weight|^2 that is added to the mean cross-entropy. The best
+            one is selected on at most TRIED images by accuracy on a held-out part; the probe is fitted on all images
+            with that strength, scaled by the ratio of the numbers of images.
+        seed: seed of the held-out part.
+        held: share of the held-out part.
+        steps: steps of L-BFGS for every strength.
     """
     mean, sd = features.mean(0), features.std(0, correction=0)
     sd = torch.where(sd > 1e-6 * sd.max().clamp(min=1e-30), sd, torch.inf)  # constant features get no weight
@@ -124,7 +124,7 @@ def linear_probe(
 def _tried(
     x: Tensor, labels: Tensor, classes: int, strengths: Sequence[float], held: Tensor, steps: int
 ) -> dict[float, float]:
-    """Strengths, the strongest first, with the accuracy on held-out rows; stops when it has fallen twice."""
+    """Validation accuracy by strength, the strongest first; stops when the accuracy has fallen twice."""
     if len(strengths) < 2 or len(held) < FEWEST:
         return {}
     rest = torch.ones(len(x), dtype=torch.bool, device=x.device)
@@ -238,7 +238,7 @@ def uniformity(features: Tensor, t: float = 2.0) -> float:
 
 
 def collapse_report(features: Tensor, labels: Tensor | None = None) -> dict[str, float]:
-    """Whether features have collapsed.
+    """Indicators of collapsed features.
 
     Args:
         features: (N, F).

@@ -21,16 +21,16 @@ def swap_accuracy(image_embed: Tensor, true_embed: Tensor, wrong_embed: Tensor) 
 
 
 def wrong_before(query: Tensor, gallery: Tensor, same: Tensor) -> Tensor:
-    """For every query the number of wrong entries at least as near as its nearest right one, int64 (N,).
+    """For every query, the number of wrong entries at least as near as its nearest correct one, int64 (N,).
 
-    Ties count as wrong: an encoder that maps everything to one vector finds nothing.
+    Ties count as wrong, so that an encoder that maps everything to one vector scores 0.
 
     Args:
         query: unit vectors (N, D). gallery: unit vectors (M, D).
-        same: bool (N, M), the right entries; all entries with an equal text are right.
+        same: bool (N, M), true for correct entries; all entries with an equal text are correct.
 
     Returns:
-        0 where the nearest entry is right; M where no entry is right.
+        0 where the nearest entry is correct; M where no entry is correct.
     """
     near, same = query @ gallery.T, same.to(query.device)
     best = near.masked_fill(~same, -torch.inf).amax(1, keepdim=True)
@@ -38,19 +38,19 @@ def wrong_before(query: Tensor, gallery: Tensor, same: Tensor) -> Tensor:
 
 
 def retrieval_at_1(query: Tensor, gallery: Tensor, same: Tensor) -> float:
-    """Share of queries whose nearest gallery entry is right; arguments as in `wrong_before`."""
+    """Share of queries whose nearest gallery entry is correct; arguments as in `wrong_before`."""
     return (wrong_before(query, gallery, same) == 0).float().mean().item()
 
 
 def retrieval(
     query: Tensor, gallery: Tensor, query_keys: Tensor, gallery_keys: Tensor, at: Sequence[int] = (1, 5, 10)
 ) -> dict[str, float]:
-    """Share of queries with a right entry among their k nearest, and that of a random order.
+    """Share of queries with a correct entry among their k nearest, and its expectation for a random order.
 
     Args:
         query: unit vectors (N, D). gallery: unit vectors (M, D).
-        query_keys, gallery_keys: int64 (N, A) and (M, B), the numbers of the texts of each, -1 for none; an entry is
-            right where it shares one with the query.
+        query_keys, gallery_keys: int64 (N, A) and (M, B), numbers of the texts of each row, -1 for none; an entry is
+            correct where it shares a text with the query.
         at: values of k.
 
     Returns:
@@ -69,7 +69,7 @@ def retrieval(
 
 
 def _sharing(query_keys: Tensor, keys: Tensor, owner: Tensor, entries: int) -> Tensor:
-    """bool (R, entries): which entries hold a key of the queries (R, A); `keys` is sorted, `owner` has the entries."""
+    """bool (R, entries), true for entries with a key of the queries (R, A); `keys` is sorted, of the entries `owner`."""
     same = torch.zeros(len(query_keys), entries, dtype=torch.bool)
     for column in query_keys.T.contiguous().cpu():
         first, last = torch.searchsorted(keys.cpu(), column), torch.searchsorted(keys.cpu(), column, right=True)
@@ -81,7 +81,7 @@ def _sharing(query_keys: Tensor, keys: Tensor, owner: Tensor, entries: int) -> T
 
 
 def chance_within(right: Tensor, entries: int, k: int) -> float:
-    """Mean probability that one of `right` entries, int64 (N,), is among the first k of a random order."""
+    """Mean probability that one of `right` correct entries, int64 (N,), is among the first k of a random order."""
     missed = torch.ones(len(right), dtype=torch.float64)
     for drawn in range(min(k, entries)):
         missed = missed * ((entries - right.cpu() - drawn).clamp(min=0) / (entries - drawn))
@@ -95,7 +95,7 @@ def prior_report(predicted: Tensor, image_embed: Tensor, text_embed: Tensor, sam
         predicted: the prior's image embeddings for N captions, unit length, (N, D).
         image_embed: embeddings of the images that the captions belong to, (N, D).
         text_embed: embeddings of the captions, (N, D).
-        same: bool (N, N), [i, j] whether caption i is among the captions of image j.
+        same: bool (N, N); [i, j] is true where caption i is among the captions of image j.
 
     Returns:
         cosines to the true image embedding, to the caption and to an unrelated caption; recall at 1 of the image

@@ -42,7 +42,7 @@ class AdversarialObjective:
 
 
 class AdversarialTraining(nn.Module):
-    """Base of the training of all GANs; a subclass owns both networks and says how the discriminator is called.
+    """Base of the training of all GANs; a subclass holds both networks and calls the discriminator.
 
     Logged metrics: with `rp`, where only differences of logits matter, `right_pairs`, the share of pairs whose real
     image has the higher logit (0.5: the discriminator cannot tell); otherwise `right_real` and `right_fake`, the shares
@@ -122,7 +122,7 @@ def _doubled(cond: Iterable[Tensor | float]) -> CriticCond:
 
 @contextmanager
 def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Parameters need no gradient within; gradients still pass through their modules."""
+    """Within the block the parameters need no gradient; gradients still pass through their modules."""
     trained = [p for p in parameters if p.requires_grad]
     for p in trained:
         p.requires_grad_(False)
@@ -134,7 +134,7 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 def diversity(fake: Tensor, real: Tensor) -> Tensor:
-    """Mean distance of neighbours in the batch, of generated over real images; near 0 the generator has collapsed."""
+    """Ratio of the mean distances of neighbours in the batch, generated over real images; near 0 after a collapse."""
 
     def spread(images: Tensor) -> Tensor:
         return (images - images.roll(1, 0)).flatten(1).norm(dim=1).mean()

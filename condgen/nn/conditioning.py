@@ -1,20 +1,20 @@
 """Conditioning encoders and null conditions, for image embeddings, captions, labels and attributes.
 
-A condition is a batch. Of a caption, either half of which may be missing, it holds
+A condition is a dict of tensors with a row for each of B images. For captions it contains
 
     z            (B, D)  image embedding after the normalizer
     has_z        (B,)    bool
     tokens       (B, L)  token ids, 0 is padding
     has_text    (B,)    bool
 
-and of A labels or attributes
+where the embedding or the tokens may be missing. For A labels or attributes it contains
 
-    targets      (B, A)  index of a value, or a standardised number, see `data.factors`
-    has_targets  (B, A)  bool, whether the attribute is known
+    targets      (B, A)  index of a value, or a standardised number, see `data.attributes`
+    has_targets  (B, A)  bool, True where the attribute is known
 
-A decoder is trained with parts of the condition dropped at random; the condition encoder has learned null values for
-them. So decoders can be guided, and work with part of a condition. `build_cond_encoder` gives a module that turns a
-condition of any kind into
+A decoder is trained with parts of the condition dropped at random; the condition encoder replaces them by learned null
+values. Decoders therefore support guidance and partial conditions. `build_cond_encoder` builds a module that encodes a
+condition of any kind as
 
     vector  (B, width)
     tokens  (B, K, width)
@@ -45,8 +45,8 @@ class CondEncoderConfig:
     """Options of the condition encoder, which the configs of all decoders share.
 
     Args:
-        width: of the condition tokens.
-        heads: of every attention.
+        width: width of the condition tokens.
+        heads: heads of every attention.
         word_depth: transformer blocks over the tokens of a caption.
     """
 
@@ -74,7 +74,7 @@ def null_cond(cond: Batch) -> Batch:
 
 
 def build_cond_encoder(config: CondEncoderConfig, spec: CondSpec) -> nn.Module:
-    """The encoder of the kind of condition that the spec describes.
+    """Builds the encoder for the kind of condition that the spec describes.
 
     Raises:
         ValueError: the spec describes no condition.
@@ -92,7 +92,7 @@ class AttributeEncoder(nn.Module):
     """Encodes labels and attributes: one token each, and their sum as the vector.
 
     Args:
-        cardinalities: how many values each has; 0 for a real number.
+        cardinalities: number of values of each attribute; 0 for a real number.
     """
 
     def __init__(self, cardinalities: tuple[int, ...], width: int):
@@ -180,7 +180,7 @@ LAYOUT = 32
 
 
 def bottom_edge(size: int, levels: int) -> int:
-    """Edge of the lowest level; `ValueError` where images of this size cannot be halved so often."""
+    """Edge of the lowest level; `ValueError` where images of this size cannot be halved `levels` times."""
     if size % 2**levels:
         raise ValueError(f"images of {size} pixels cannot be halved {levels} times")
     return size // 2**levels
@@ -192,11 +192,11 @@ class Layout(nn.Module):
     Every place attends to the tokens of the condition and to the other places.
 
     Args:
-        width: of the condition tokens.
-        edge: of the map.
+        width: width of the condition tokens.
+        edge: edge of the map.
         hidden: width of the transformer.
-        depth: its blocks.
-        heads: of every attention.
+        depth: blocks of the transformer.
+        heads: heads of every attention.
     """
 
     def __init__(self, width: int, edge: int, hidden: int = 64, depth: int = 3, heads: int = 4):
@@ -224,8 +224,9 @@ class DecoderObjective:
         drop_all: probability that the whole condition of a sample is dropped.
         drop_embed: probability that only the image embedding is dropped.
         drop_text: probability that only the tokens are dropped.
-        drop_attr: of several attributes, probability that each is dropped.
-        noise: standard deviation of the noise on z, which has unit variance: priors err.
+        drop_attr: probability that each of several attributes is dropped.
+        noise: standard deviation of the noise added to z, which has unit variance, so that the decoder tolerates the
+            errors of priors.
         conditioning: embedding of the condition: `image_embed`, that of the image itself, or `text_embed`, that of its
             caption (the paper's ablation of the prior).
         prior_sample_prob: probability that z is the prior's prediction and not the image's embedding.
@@ -253,7 +254,7 @@ class DecoderObjective:
         return self.drop(cond)
 
     def drop(self, cond: Batch) -> Batch:
-        """Draws which parts are dropped, for each sample; returns a new batch."""
+        """Drops random parts of the condition of each sample; returns a new batch."""
         if "has_targets" in cond:
             known = cond["has_targets"]
             n, attributes = known.shape

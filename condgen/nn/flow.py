@@ -1,4 +1,4 @@
-"""A conditional normalizing flow, the prior of latents."""
+"""A conditional normalizing flow, used as the prior of latents."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Flow(nn.Module):
     inverse. An untrained flow is the identity.
 
     Args:
-        size: N, even.
-        width: of the condition's vector.
-        layers: coupling layers.
-        hidden: width of their MLPs.
+        size: length N of the latents, even.
+        width: width of the condition's vector.
+        layers: number of coupling layers.
+        hidden: hidden width of their MLPs.
 
     References:
         Density estimation using Real NVP (Dinh et al., 2017)
@@ -47,7 +47,7 @@ class Flow(nn.Module):
         return normal.log_prob(x).sum(1) + log_det
 
     def to_normal(self, z: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents to normal numbers, and the log determinant of the Jacobian, (B,)."""
+        """Maps latents to normal numbers; returns them and the log determinant of the Jacobian, (B,)."""
         shift, log_scale = self._affine(vector)
         x, log_det = (z - shift) * (-log_scale).exp(), -log_scale.sum(1)
         for coupling in self.couplings:
@@ -58,7 +58,7 @@ class Flow(nn.Module):
         return x, log_det
 
     def from_normal(self, x: Tensor, vector: Tensor) -> Tensor:
-        """Normal numbers to latents: the exact inverse of `to_normal`."""
+        """Maps normal numbers to latents; the exact inverse of `to_normal`."""
         for coupling in reversed(self.couplings):
             moved, still = x.chunk(2, 1)
             shift, log_scale = self._coupling(coupling, still, vector)

@@ -22,9 +22,9 @@ class Generator(nn.Module):
     level. Upsampling repeats pixels before a convolution, which leaves no checkerboard.
 
     Args:
-        spec: size and channels of the images, and which condition is read.
-        width: of the encoded condition.
-        channels: of every level, the highest first.
+        spec: size and channels of the images, and the kind of condition.
+        width: width of the encoded condition.
+        channels: channels of every level, the highest resolution first.
         code: length N of the code.
     """
 
@@ -53,7 +53,7 @@ class Generator(nn.Module):
 
 
 class LayoutFeatures(nn.Module):
-    """Encoded condition -> what to add to features (B, channels, edge, edge): its layout map, or zero for labels."""
+    """Encoded condition -> a term added to features (B, channels, edge, edge): its layout map, or zero for labels."""
 
     def __init__(self, spec: CondSpec, width: int, edge: int, channels: int):
         super().__init__()
@@ -83,10 +83,10 @@ class PlainBlock(nn.Module):
 
 
 class Critic(nn.Module):
-    """(image (B, C, S, S), output of `encode_cond`) -> logits (B,): is it real, and does it fit its condition?
+    """(image (B, C, S, S), output of `encode_cond`) -> logits (B,) of being real and matching the condition.
 
     The vector of the condition is projected onto the features; the layout map of text conditions is added to the
-    feature map, so that the discriminator can check what goes where.
+    feature map, so that the discriminator can check the positions of objects.
 
     References:
         cGANs with Projection Discriminator (Miyato, Koyama, 2018)

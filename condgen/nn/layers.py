@@ -107,7 +107,7 @@ def timestep_embedding(t: Tensor, width: int) -> Tensor:
 
 
 def in_chunks(compute: Callable[..., Tensor], size: int, *rows: Tensor) -> Tensor:
-    """`compute` of `size` rows at a time, concatenated; 0 takes all at once.
+    """Applies `compute` to `size` rows at a time and concatenates the results; 0 takes all rows at once.
 
     Where gradients are needed, a chunk is computed without storing activations, and once more, with the same random
     numbers, in the backward pass.

@@ -1,4 +1,4 @@
-"""What a network must know of its data. Its options are a config of its own: `Network(config, spec)`.
+"""Specs describe the data of a network; its options are a separate config: `Network(config, spec)`.
 
 On disk both are one flat dict, see `files.weights.described`.
 """
@@ -15,7 +15,7 @@ MAX_SIZE = 2**16
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """The images that a network reads or gives.
+    """The images that a network reads or generates.
 
     Args:
         size: edge S.
@@ -39,12 +39,12 @@ class EncoderSpec:
 
 @dataclass(frozen=True)
 class TranslationSpec:
-    """The images that a translator reads and gives.
+    """The images that a translator reads and generates.
 
     Args:
         size: edge S.
-        reads: channels of the images that come in, 1 or 3.
-        image_channels: channels of those that go out, 1 or 3.
+        reads: channels of the input images, 1 or 3.
+        image_channels: channels of the output images, 1 or 3.
     """
 
     size: int = limited(high=MAX_SIZE)
@@ -76,9 +76,9 @@ class CondSpec:
     Args:
         size: edge S of the images.
         image_channels: channels C of the images, 1 or 3.
-        embed_dim, vocab, context, space: of the encoder whose embeddings and tokens it reads, as in `TextSpec`;
+        embed_dim, vocab, context, space: describe the encoder whose embeddings and tokens it reads, as in `TextSpec`;
             without text, vocab is 0.
-        cardinalities: without an encoder, how many values each label or attribute has; 0 for a real number.
+        cardinalities: without an encoder, the number of values of each label or attribute; 0 for a real number.
     """
 
     size: int = limited(32, high=MAX_SIZE)

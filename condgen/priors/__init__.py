@@ -1,4 +1,4 @@
-"""Priors: a text embedding to an image embedding.
+"""Priors predict an image embedding from a text embedding.
 
 A prior is built as `network(config, TextSpec)`; its training is called with (prior, normalizer) and keeps the prior as
 its attribute `prior`.

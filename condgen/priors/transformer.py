@@ -1,4 +1,4 @@
-"""What all priors share: their options, their transformer, and the base of their training."""
+"""The shared parts of all priors: options, transformer, and the base class of their training."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from condgen.nn.specs import TextSpec
 
 @dataclass(frozen=True)
 class EmbeddingSpec:
-    """The embeddings that are normalised.
+    """Description of the embeddings that are normalised.
 
     Args:
-        dim: their width D.
+        dim: width D of the embeddings.
         space: fingerprint of the encoder that made them.
     """
 
@@ -56,7 +56,7 @@ class EmbeddingNormalizer(nn.Module):
         return (image_embed - self.mean) / self.sd
 
     def back(self, z: Tensor) -> Tensor:
-        """z -> unit vectors (B, D)."""
+        """Inverse of `forward`: z (B, D) -> unit vectors (B, D)."""
         return F.normalize(z * self.sd + self.mean, dim=-1)
 
 
@@ -65,9 +65,9 @@ class PriorConfig:
     """Options of a prior.
 
     Args:
-        width: of the transformer.
-        depth: its blocks.
-        heads: of every attention.
+        width: width of the transformer.
+        depth: blocks of the transformer.
+        heads: heads of every attention.
     """
 
     width: int = limited(128, low=1)
@@ -80,7 +80,7 @@ class PriorNetwork(nn.Module):
 
     Args:
         config, spec: of the prior.
-        extra: how many further vectors of width D the network is given.
+        extra: number of further input vectors of width D.
     """
 
     def __init__(self, config: PriorConfig, spec: TextSpec, extra: int = 0):

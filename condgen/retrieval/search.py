@@ -251,7 +251,7 @@ def encoder_of(model: object) -> ImageEncoder:
     """The encoder of a model, or of a path or name, which may be of another library.
 
     Raises:
-        CondgenError: it has none; else as in `opening.load_folder`, `encoders.opening.open_encoder`.
+        CondgenError: it has none; else as in `opening.load_folder`, `encoders.interop.load.open_encoder`.
     """
     if isinstance(model, ImageEncoder):
         return model

@@ -36,8 +36,8 @@ class ForeignConfig:
         embed_dim: width of the shared space, D.
         vocab: token ids, padding among them.
         context: tokens of a text, L.
-        pad: the library's own id of padding.
-        mean, std: of the colour channels, in [0, 1].
+        pad: the library's padding id.
+        mean, std: mean and standard deviation of the colour channels, in [0, 1].
         edge: images are resized to this edge before the centre crop of `size`.
         resize: interpolation of the resizing.
         architecture: the library's description of the network, as JSON.
@@ -59,8 +59,8 @@ class Foreign(nn.Module):
     """A network of another library. Keeps the `Encoder` contract; images may have any size.
 
     Args:
-        model: the library's own module.
-        config: its inputs and outputs.
+        model: the library's module.
+        config: inputs and outputs of the module.
     """
 
     resizes = True
@@ -99,7 +99,7 @@ class Foreign(nn.Module):
         return in_chunks(lambda some: self.image_features(self.prepare(some)), images)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Images in [-1, 1] as the library's tower reads them."""
+        """Converts images in [-1, 1] to the input of the library's tower."""
         c = self.config
         if images.shape[-1] != c.edge:
             for edges in ((images.shape[-2], c.edge), (c.edge, c.edge)):  # as PIL: one direction, then the other
@@ -130,7 +130,7 @@ def in_chunks(compute: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
 
 
 def restored(tokens: Tensor, pad: int) -> Tensor:
-    """Our token ids -> those of the library."""
+    """Converts token ids of condgen to those of the library."""
     return torch.where(tokens == PAD, pad, tokens - 1)
 
 
@@ -278,7 +278,7 @@ def _line(error: Exception) -> str:
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Without the progress bars and reports of transformers, and without open_clip's remarks."""
+    """Silences the progress bars and reports of transformers, and the log messages of open_clip."""
     import logging
 
     from transformers.utils import logging as theirs
@@ -287,7 +287,7 @@ def hushed() -> Iterator[None]:
     level = root.level
     theirs.set_verbosity_error()
     theirs.disable_progress_bar()
-    root.setLevel(logging.ERROR)  # open_clip speaks through the root
+    root.setLevel(logging.ERROR)  # open_clip logs through the root logger
     try:
         yield
     finally:

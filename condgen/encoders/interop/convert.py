@@ -87,7 +87,7 @@ _PARTS = {
 
 
 def names_there(name: str, target: str) -> list[str]:
-    """Where a parameter of ours lives in a library; three places where queries, keys and values are kept apart."""
+    """Names in a library of a condgen parameter; three names where queries, keys and values are stored separately."""
     start = max((part for part in _PARTS[target] if name.startswith(part)), key=len)
     rest = name[len(start) :]
     if start.endswith("blocks"):
@@ -99,7 +99,7 @@ def names_there(name: str, target: str) -> list[str]:
 
 
 def tensors_there(net: CLIP, target: str, vocab: int) -> dict[str, Tensor]:
-    """The weights of a CLIP as a library names and shapes them; `vocab` ids of its tokenizer."""
+    """Converts the weights of a CLIP to a library's names and shapes; its tokenizer has `vocab` ids."""
     out = {}
     for name, value in net.state_dict().items():
         if name == "bias" and target == "transformers":
@@ -116,7 +116,7 @@ def tensors_there(net: CLIP, target: str, vocab: int) -> dict[str, Tensor]:
 def tensors_here(
     config: CLIPConfig, size: int, tensors: dict[str, Tensor], source: str, vocab: int
 ) -> dict[str, Tensor]:
-    """The way back: the weights of a library as a CLIP of that config names them; KeyError where one is missing."""
+    """Inverse of `tensors_there`: converts a library's weights for a CLIP of a config; KeyError if one is missing."""
     with torch.device("meta"):
         names = list(CLIP(config, EncoderSpec(size)).state_dict())
     out = {}
@@ -178,7 +178,7 @@ def export(net: nn.Module, tokenizer: Tokenizer | ForeignTokenizer, target: str,
 
 
 def check_towers(net: nn.Module, tokenizer: object, target: str) -> None:
-    """`CondgenError` where an encoder has no counterpart in a library; it says which have, and how to train one."""
+    """`CondgenError` where an encoder has no counterpart in a library; the message says which encoders have one."""
     if isinstance(net, CLIP) and isinstance(tokenizer, Tokenizer):
         c = net.config
         if (c.image, c.text) == ("patch", "clip"):
@@ -242,7 +242,7 @@ def _write_transformers(net: CLIP, tokenizer: Tokenizer, folder: Path) -> None:
 
 @torch.inference_mode()
 def compare(net: nn.Module, tokenizer: Tokenizer | ForeignTokenizer, target: str, folder: Path) -> dict[str, float]:
-    """Opens a folder with the library itself; the largest difference to an encoder, of `text` and of `image`.
+    """Opens a folder with the library itself; returns the largest difference of `text` and `image` embeddings.
 
     Images go through the library's own preprocessing, and texts through its own tokenizer.
     """
@@ -261,7 +261,7 @@ def compare(net: nn.Module, tokenizer: Tokenizer | ForeignTokenizer, target: str
 
 
 def _texts(tokenizer: Tokenizer | ForeignTokenizer, n: int = 32) -> list[str]:
-    """Texts of one to many words, of those that the tokenizer knows."""
+    """Texts of one to many words that the tokenizer knows."""
     words = sorted(tokenizer.words) or ["a", "photo", "of", "the", "red", "house", "dog", "two", "cats", "painted"]
     rng = np.random.default_rng(0)
     return [" ".join(rng.choice(words, 1 + i % (tokenizer.context + 2))) for i in range(n)]
@@ -294,10 +294,10 @@ def _by_transformers(folder: Path, images: list, texts: list[str]) -> tuple[Tens
 
 
 def imported(folder: Path) -> tuple[nn.Module, Tokenizer | ForeignTokenizer, str]:
-    """An encoder from a folder of open_clip or transformers: our own towers where they match exactly, else its own.
+    """Imports an encoder from a folder of open_clip or transformers, converted to condgen's towers where they match.
 
     Returns:
-        the net, its tokenizer, and why it was not converted, '' where it was.
+        the network, its tokenizer, and the reason why it was not converted ('' if it was).
 
     Raises:
         CondgenError: the folder holds no such model, or it is damaged.
@@ -333,7 +333,7 @@ def _agree(made: CLIP, tokenizer_here: Tokenizer, net: nn.Module, tokenizer: For
 
 
 def _config_of(described: dict, source: str, context: int) -> tuple[CLIPConfig, int]:
-    """The CLIP that a library's description of a model amounts to, and its image size; ValueError where none does."""
+    """Translates a library's description of a model to a CLIPConfig and an image size; ValueError if none fits."""
     if source == "open_clip":
         v, t, bias = described["vision_cfg"], described["text_cfg"], described.get("init_logit_bias") is not None
         image = (v["image_size"], v["patch_size"], v["width"], v["layers"], v["width"] // v.get("head_width", 64))

@@ -17,7 +17,7 @@ Tower = Literal["image", "text"]
 
 
 def tower_of(name: str) -> Tower | None:
-    """Which tower of an encoder a parameter or a module belongs to, by its name; None for temperature and bias."""
+    """The tower that a parameter or module of an encoder belongs to, by its name; None for temperature and bias."""
     name = name.removeprefix("model.")
     if not name or name in ("model", "log_scale", "bias", "logit_scale", "logit_bias"):
         return None

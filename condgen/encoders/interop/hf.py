@@ -42,12 +42,12 @@ class OfTransformers(Foreign):
 
 
 def pooled(out) -> Tensor:
-    """The vectors of an answer: newer versions of transformers put them into an object."""
+    """The vectors of a model output: newer versions of transformers wrap them in an object."""
     return out if isinstance(out, Tensor) else out.pooler_output
 
 
 def is_transformers(folder: Path) -> bool:
-    """Whether a folder holds a model in the layout of transformers."""
+    """True if a folder contains a model in the layout of transformers."""
     if not (folder / CONFIG).is_file():
         return False
     config = read_json(folder / CONFIG)
@@ -87,12 +87,12 @@ def save_transformers(net: OfTransformers, tokenizer: ForeignTokenizer, folder: 
 
 
 def empty_transformers(config: ForeignConfig) -> OfTransformers:
-    """The net that a config describes, with new weights."""
+    """Builds the network that a config describes, with new weights."""
     return OfTransformers(new_model(json.loads(config.architecture)), config)
 
 
 def architecture_of(folder: Path) -> dict:
-    """What config.json says; `CondgenError` where it is none of transformers."""
+    """The architecture in config.json; `CondgenError` where transformers did not write it."""
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise CondgenError(f"{folder / CONFIG} names no `model_type`; it is not written by transformers.")
@@ -100,7 +100,7 @@ def architecture_of(folder: Path) -> dict:
 
 
 def new_model(architecture: dict) -> nn.Module:
-    """The module that a config.json describes, with new weights."""
+    """Builds the module that a config.json describes, with new weights."""
     with library(f"The model of the kind {architecture.get('model_type')}"):
         from transformers import AutoConfig, AutoModel
 
@@ -113,7 +113,7 @@ def load_model(folder: Path, spare: tuple[str, ...] = (), extra: bool = False) -
 
     Args:
         spare: beginnings of names that may be missing.
-        extra: whether the folder may hold more weights than the module has.
+        extra: allows weights in the folder that the module does not have.
 
     Raises:
         CondgenError: a weight is missing, extra or of another shape: transformers would only warn, and draw it anew.
@@ -163,7 +163,7 @@ def _edge(size) -> int:
 
 
 def preprocessor(size: int, edge: int, mean: tuple, std: tuple, resize: str) -> dict:
-    """`preprocessor_config.json` of images that are scaled, cut out and normalised so."""
+    """The contents of `preprocessor_config.json` for this resizing, crop and normalisation."""
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,

@@ -62,7 +62,7 @@ def save_pair(net: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
     """Writes what `load_pair` reads.
 
     Raises:
-        CondgenError: the encoder is home-made: nothing would know how to read it again; or the disk is full.
+        CondgenError: the encoder's class is not one that `load_pair` reads; or the disk is full.
     """
     kind = type(net).__name__
     if kind == "OpenClip":
@@ -81,7 +81,7 @@ def save_pair(net: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def can_be_saved(net: Encoder) -> bool:
-    """Whether `load_pair` can load it again."""
+    """True if `load_pair` can load the encoder once saved."""
     return type(net).__module__.startswith("condgen.encoders.")
 
 
@@ -96,7 +96,7 @@ def kind_of(folder: Path) -> str:
 
 
 def is_there(folder: Path) -> bool:
-    """Whether a folder has the files of an encoder."""
+    """True if a folder has the files of an encoder."""
     return (folder / "clip" / CONFIG).is_file() or (folder / "clip" / "open_clip_config.json").is_file()
 
 
@@ -108,7 +108,7 @@ def with_text(net: Encoder, text: str, context: int = 0, bias: bool = False) -> 
 
 
 def open_encoder(name: str | Path) -> tuple[Encoder, Tokenizer]:
-    """An encoder by name, and its tokenizer: see NAMES.
+    """Opens an encoder by name, see NAMES; returns it and its tokenizer.
 
     Raises:
         CondgenError: there is no such encoder, or it is damaged; the message says what was looked for.
@@ -158,7 +158,7 @@ def _foreign(folder: Path) -> tuple[Encoder, Tokenizer]:
 
 
 def reads_size(net: Encoder, size: int) -> bool:
-    """Whether an encoder reads images of this size: its own, or any if it resizes them."""
+    """True if an encoder reads images of this size: the size of its input, or any size if it resizes images."""
     return net.size == size or getattr(net, "resizes", False)
 
 

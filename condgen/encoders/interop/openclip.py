@@ -46,7 +46,7 @@ class OpenClip(Foreign):
 
 
 def is_open_clip(folder: Path) -> bool:
-    """Whether a folder holds a model in open_clip's layout."""
+    """True if a folder contains a model in open_clip's layout."""
     return (folder / INDEX).is_file()
 
 
@@ -102,7 +102,7 @@ def save_open_clip(net: OpenClip, tokenizer: ForeignTokenizer, folder: Path, wei
 
 
 def empty_open_clip(config: ForeignConfig) -> OpenClip:
-    """The net that a config describes, with new weights."""
+    """Builds the network that a config describes, with new weights."""
     return OpenClip(_built(json.loads(config.architecture)), config)
 
 
@@ -138,7 +138,7 @@ def _built(architecture: dict, folder: Path | None = None) -> nn.Module:
 
 
 def _text_config(folder: Path, name: str) -> str:
-    """Where the description of a text tower from transformers lies; open_clip would fetch it from the network."""
+    """The local folder with the config of a text tower from transformers; open_clip would download it."""
     local = folder / "text"
     place = local if (local / CONFIG).is_file() else Path(name)
     if not (place / CONFIG).is_file():
@@ -150,7 +150,7 @@ def _text_config(folder: Path, name: str) -> str:
 
 
 def _named_as(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as older files and other makers name them -> the names of this model."""
+    """Renames tensors of older files and of other programs to the names of this model."""
     from open_clip.convert import convert_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
@@ -184,7 +184,7 @@ def _wrapped(
 
 
 def _tokenizer(architecture: dict, folder: Path | None) -> ForeignTokenizer:
-    """The tokenizer that open_clip gives this model, without its number of ids."""
+    """The tokenizer that open_clip chooses for this model; its number of ids is not set."""
     with library(f"The tokenizer in {folder}" if folder else "The architecture's tokenizer"):
         return _opened(architecture["text_cfg"], folder)
 

@@ -54,8 +54,8 @@ class PairedConfig:
         vocab: number of token ids, padding included.
         context: tokens of a text, L.
         pad: the library's id of padding.
-        pooling: of the text tower: `mean` over the tokens, `first` token, or the library's `own`.
-        bias: whether the logits have a learned bias, for the sigmoid loss.
+        pooling: pooling of the text tower: `mean` over the tokens, `first` token, or the library's `own`.
+        bias: adds a learned bias to the logits, for the sigmoid loss.
         image, text: the architectures of the towers, as JSON.
     """
 
@@ -71,7 +71,7 @@ class PairedConfig:
 
 
 class TextTower(nn.Module):
-    """Our tokens (B, L) -> (B, D), by a text model of transformers and a linear map."""
+    """Token ids of condgen (B, L) -> (B, D), by a text model of transformers and a linear map."""
 
     def __init__(self, model: nn.Module, width: int, config: PairedConfig):
         super().__init__()
@@ -83,7 +83,7 @@ class TextTower(nn.Module):
 
 
 def summed_up(model: nn.Module, ids: Tensor, seen: Tensor, pooling: Pooling) -> Tensor:
-    """A text model's features of texts, (B, F)."""
+    """Pools the output of a text model into features of texts, (B, F)."""
     if pooling == "own":
         return model(input_ids=ids).pooler_output
     h = model(input_ids=ids, attention_mask=seen.long()).last_hidden_state
@@ -99,7 +99,7 @@ class Paired(nn.Module):
         config: inputs and outputs.
         image: an encoder, of which only the image tower is kept.
         text: a text model of transformers.
-        width: its features.
+        width: number of features of the text model.
     """
 
     def __init__(self, config: PairedConfig, image: nn.Module, text: nn.Module, width: int):
@@ -137,10 +137,10 @@ def pair(net: nn.Module, folder: Path, context: int = 0, bias: bool = False) -> 
     """The image tower of an encoder beside the text model of a folder; their map into one space is new.
 
     Args:
-        net: the encoder, which is used up.
+        net: the encoder; its modules are reused, so it must not be used afterwards.
         folder: a model of transformers with its tokenizer.
         context: tokens of a text; 0 takes what the text model reads, at most 77.
-        bias: whether the logits get a bias, where the encoder has none.
+        bias: adds a bias to the logits, where the encoder has none.
 
     Raises:
         CondgenError: the folder holds no such model, or the encoder is of a kind that cannot be saved.
@@ -180,7 +180,7 @@ def load_paired(folder: Path, tokenizer: Path) -> tuple[Paired, ForeignTokenizer
 
 
 def _empty(values: dict, path: Path) -> nn.Module:
-    """An encoder of a kind and a config, with new weights."""
+    """Builds an encoder of a kind and a config, with new weights."""
     kind = values.pop("class", None)
     if kind == CLIP.__name__:
         return network_from(CLIP, values, path)
@@ -191,7 +191,7 @@ def _empty(values: dict, path: Path) -> nn.Module:
 
 
 def text_part(model: nn.Module) -> nn.Module:
-    """What of a model of transformers reads texts, without a head that no text tower needs."""
+    """The part of a transformers model that reads texts, without heads that a text tower does not need."""
     if hasattr(model, "text_model"):
         return model.text_model
     if getattr(model.config, "is_encoder_decoder", False):
@@ -214,6 +214,6 @@ def _pooling(folder: Path, text: nn.Module, what: str) -> Pooling:
 
 @torch.no_grad()
 def _width(text: nn.Module, config: PairedConfig) -> int:
-    """Features of a text model, found by running it."""
+    """Number of features of a text model, found by running it."""
     seen = torch.ones(1, 2, dtype=torch.bool)
     return summed_up(text.eval(), torch.zeros(1, 2, dtype=torch.long), seen, config.pooling).shape[1]

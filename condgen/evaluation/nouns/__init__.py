@@ -1,1 +1,1 @@
-"""Evaluation on one data set, the Nouns, whose images are composed of known layers. Imported only with `--layers`."""
+"""Evaluation on the Nouns data set, whose images are composed of known layers. Imported only with `--layers`."""

@@ -1,4 +1,4 @@
-"""Evaluation of images composed of known layers: does the image show the layers that its caption names?"""
+"""Evaluation of images composed of known layers: the share that shows the layers named in the caption."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def evaluate_layers(
     Args:
         model: a TextToImage.
         protocol: see `read_protocol`.
-        images_per_prompt: of every caption.
-        ablate: captions for each row of the ablation; 0 leaves it out.
+        images_per_prompt: images of every caption.
+        ablate: captions for each row of the ablation; 0 skips it.
         progress: called with progress.
     """
     recognizer, tables = protocol.recognizer, protocol.tables
@@ -114,7 +114,7 @@ def evaluate_layers(
 
 
 def _generate(model, rows: list[dict], **options) -> np.ndarray:
-    """An image of every row's caption; the k-th has seed k."""
+    """Generates an image for the caption of every row; the k-th has seed k."""
     parts = []
     for start in range(0, len(rows), BATCH):
         captions = [row["caption"] for row in rows[start : start + BATCH]]

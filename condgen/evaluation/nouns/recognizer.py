@@ -79,7 +79,7 @@ class LayerRecognizer:
             batch: images worked on at a time; the answer does not depend on it.
 
         Returns:
-            int64 (N,) for each part: the index of the layer, or -1 where none is visible or fits well enough.
+            int64 (N,) for each part: the index of the layer, or -1 where no layer is visible or fits well enough.
         """
         images = torch.as_tensor(images).cpu()
         if images.dtype != torch.uint8 or images.shape[1:] != (3, self.side, self.side):
@@ -111,7 +111,8 @@ class LayerRecognizer:
     def differences(self, part: str) -> Tensor:
         """Share of the pixels in which two layers of a part differ, (K, K), of those that either of them covers.
 
-        Covered against clear counts as different. Pixels that every layer of a higher part covers are left out.
+        A pixel that only one of them covers counts as different. Pixels that every layer of a higher part covers are
+        ignored.
         """
         above = self.order[self.order.index(part) + 1 :]
         hidden = [self._sharp[higher][1][:-1].amin(0) > 0.5 for higher in above]
@@ -127,7 +128,7 @@ class LayerRecognizer:
 
     @cached_property
     def twins(self) -> dict[str, list[tuple[int, int]]]:
-        """For each part, the pairs of nearly equal layers: a right answer among them is partly luck."""
+        """For each part, the pairs of nearly equal layers, which are recognised partly by chance."""
         close = {part: (self.differences(part) < TWIN_SHARE).triu(1).nonzero().tolist() for part in self.order}
         return {part: [tuple(pair) for pair in pairs] for part, pairs in close.items()}
 
