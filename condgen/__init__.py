@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["CondgenError", "encode", "evaluate", "generate", "load", "sample", "search", "train"]
 _MODULES = {
     "CondgenError": "condgen.contracts",
