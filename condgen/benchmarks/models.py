@@ -37,7 +37,7 @@ class Baseline:
         title: title on the page.
         recipe: name of its recipe, without the prefix DATASET-.
         size: size of the recipe.
-        scenes: train on synthetic scenes, whatever the dataset of the page.
+        scenes: train on synthetic scenes for every dataset of the page.
         times: factor on the training time.
     """
 

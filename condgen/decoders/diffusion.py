@@ -122,8 +122,8 @@ class DiffusionDecoderConfig(CondEncoderConfig):
 
     Args:
         width, heads, word_depth: see `CondEncoderConfig`.
-        objective: what the network predicts, `x` or `edm`; see `diffusion.objectives`.
-        channels, blocks, depth: of the U-Net, see `UNetConfig`.
+        objective: prediction target of the network, `x` or `edm`; see `diffusion.objectives`.
+        channels, blocks, depth: shape of the U-Net, see `UNetConfig`.
         guidance: default guidance scale when sampling.
         steps: default number of steps.
         solver: `dpm++`, `unipc` or `euler`, see `diffusion.samplers`.

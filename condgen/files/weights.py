@@ -1,7 +1,7 @@
 """Networks on disk: a folder with `config.json` and `model.safetensors`, read strictly and without pickle.
 
-diffusers' ModelMixin is not used: it only warns about a missing tensor and leaves it on the `meta` device, and its import
-takes longer than generating an image.
+diffusers' ModelMixin is not used: it only warns about a missing tensor and leaves it on the `meta` device, and takes
+longer to import than an image takes to generate.
 """
 
 from __future__ import annotations

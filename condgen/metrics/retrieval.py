@@ -69,7 +69,7 @@ def retrieval(
 
 
 def _sharing(query_keys: Tensor, keys: Tensor, owner: Tensor, entries: int) -> Tensor:
-    """bool (R, entries), true for entries with a key of the queries (R, A); `keys` is sorted, of the entries `owner`."""
+    """bool (R, entries), true for entries that share a key with the query (R, A); `owner` gives the entry of a key."""
     same = torch.zeros(len(query_keys), entries, dtype=torch.bool)
     for column in query_keys.T.contiguous().cpu():
         first, last = torch.searchsorted(keys.cpu(), column), torch.searchsorted(keys.cpu(), column, right=True)
