@@ -90,8 +90,8 @@ def _encoder_name(name: str) -> str:
 def command(recipe: str, base, config) -> str:
     """The command that repeats a training; it omits options that are equal to those of the recipe.
 
-    The command includes the folder and stage of another run only if the run started from it, because `minutes` then
-    count for that stage alone; otherwise the stage is that of the last of several commands.
+    It includes the stage only if the run started from another run, because `minutes` then count for that stage alone;
+    otherwise the stage is merely the last one that was trained.
     """
     kind = getattr(config, "kind", None)
     other_kind = kind != getattr(base, "kind", None)

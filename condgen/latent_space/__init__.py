@@ -1,11 +1,11 @@
-"""Tools that analyse a latent space, each with tables and images as its result.
+"""Tools that analyse a latent space; the result of each is a set of tables and images.
 
 from condgen.latent_space import interpolate
 
 interpolate(model, a, b).save("out")
 
-A latent space is anything that maps latents to images and, except for GANs, images to latents: see `adapters`. A tool
-is one module of `condgen.latent_space.tools` and one call of `registry.register`, from which the command line is built.
+A latent space is a model that maps latents to images and, except for GANs, images to latents, see `adapters`. A tool is
+one module in `condgen.latent_space.tools` with one call of `registry.register`, which adds it to the command line.
 
 Importing this package imports nothing heavy.
 """

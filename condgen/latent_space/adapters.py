@@ -1,4 +1,4 @@
-"""Latent spaces: anything that maps latents to images and, where it has an encoder, images to latents.
+"""Latent spaces: models that map latents to images and, where they have an encoder, images to latents.
 
 A `LatentModel` is a latent space; so is any module with `encode` and `decode`, and a class-conditional CVAE or cGAN
 with a fixed condition. Latents are float (N, Z); images are float (N, C, S, S) in [-1, 1], or uint8.
@@ -26,13 +26,13 @@ Images = Tensor | np.ndarray
 
 
 def as_float(images: Images) -> Tensor:
-    """Images as float in [-1, 1]."""
+    """Converts images to float in [-1, 1]."""
     images = torch.as_tensor(images)
     return to_float(images) if images.dtype == torch.uint8 else images.float()
 
 
 class LatentSpace:
-    """A model that maps latents to images, with results on the CPU for any number of rows.
+    """Wraps a model that maps latents to images; takes any number of rows and returns results on the CPU.
 
     Args:
         model: a LatentModel, or a module with `decode` and, unless it has no encoder, `encode`. With `posterior`,
@@ -59,14 +59,14 @@ class LatentSpace:
         """Latents of images: (N, Z).
 
         Raises:
-            CondgenError: the model has no encoder, or takes images of another shape.
+            CondgenError: the model has no encoder, or expects images of another shape.
         """
         self.check_encoder()
         self.check_images(images)
         return self._in_chunks(lambda rows: self.model.encode(as_float(rows).to(self.device)), images)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images of latents: (N, C, S, S)."""
+        """Decodes latents to images (N, C, S, S)."""
         return self._in_chunks(lambda rows: self.model.decode(rows.to(self.device)), latents)
 
     def reconstruct(self, images: Images) -> Tensor:
@@ -85,14 +85,14 @@ class LatentSpace:
         return mean, log_var
 
     def sample_posterior(self, images: Images, seed: int = 0) -> Tensor:
-        """One latent an image, (N, Z): drawn from its posterior, or the latent itself where there is none."""
+        """One latent per image, (N, Z): drawn from its posterior, or the latent itself where there is none."""
         mean, log_var = self.posterior(images)
         if log_var is None:
             return mean
         return mean + (log_var / 2).exp() * torch.randn(mean.shape, generator=generator(seed))
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """Latents from the model's own distribution (else the standard normal), one for each seed: (N, Z)."""
+        """Latents (N, Z) from the model's distribution (else the standard normal), one for each seed."""
         if hasattr(self.model, "draw"):
             return self.model.draw(seeds).cpu()
         return noise((self.model.latent,), [generator(seed) for seed in seeds])
@@ -110,7 +110,7 @@ class LatentSpace:
             )
 
     def check_images(self, images: Images) -> None:
-        """Raises `CondgenError` for no images, or images of a shape that the model does not take."""
+        """Raises `CondgenError` if there are no images, or if the model expects another shape."""
         size, channels, shape = self.size, self.image_channels, tuple(images.shape)
         if not shape or not shape[0]:
             raise CondgenError("There are no images. Give at least one.")
@@ -121,14 +121,14 @@ class LatentSpace:
 
 
 def as_space(model: Any, condition: Mapping[str, object] | str = ()) -> LatentSpace:
-    """A model as a latent space.
+    """Wraps a model as a latent space.
 
     Args:
         model: see `LatentSpace`; or a ClassToImage whose decoder is a CVAE, or a cGAN, which has no encoder.
-        condition: of the latter, labels and attributes by name; those that are not named stay unspecified.
+        condition: condition of a ClassToImage, labels and attributes by name; attributes not named are unspecified.
 
     Raises:
-        CondgenError: the model has no latents; the condition is not one of the model, or the model is unconditional.
+        CondgenError: the model has no latents; the condition is invalid, or the model is unconditional.
     """
     if isinstance(model, LatentSpace) and not condition:
         return model
@@ -145,7 +145,7 @@ def as_space(model: Any, condition: Mapping[str, object] | str = ()) -> LatentSp
 
 
 class _Conditional(nn.Module):
-    """A class-conditional model with a fixed condition, as `LatentSpace` takes it.
+    """A class-conditional model with a fixed condition, to be wrapped by `LatentSpace`.
 
     Latents of a CVAE are mapped through its conditional prior to the standard normal, so that distances and lines among
     them mean the same for every condition.

@@ -1,4 +1,4 @@
-"""The images that a tool works on: files, rows of a data set, classes, and samples of the model."""
+"""Input images of the tools: files, rows of a data set, classes, and samples of the model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from condgen.latent_space.result import evenly_spaced
 
 SEED = "seed:"
 MAX_ANOMALIES = 10_000
-"""Images of another data set that are used as anomalies, at most."""
+"""Maximum number of images of another data set that are used as anomalies."""
 BUILT_IN = (DIGITS, SCENES)
 """Data sets that need no path."""
 
@@ -35,11 +35,11 @@ class ImageSource:
     """Images by name: rows of a data set, files, samples of the model.
 
     Args:
-        space: gives the size and channels of the images; its `about` names the training data and how they were read.
-        data: path of the data; '' for the training data, where these can be found.
-        split: the part to analyse; the part `train` is used for fitting.
-        reading: fields of `ReadOptions` that replace those of the training.
-        foreign: these are not the training data, so they are not read in the same way.
+        space: determines size and channels of the images; its `about` names the training data and reading options.
+        data: path of the data; '' for the training data, if they can be found.
+        split: the split to analyse; the split `train` is used for fitting.
+        reading: fields of `ReadOptions` that override those of the training.
+        foreign: the data are not the training data, so the reading options of the training do not apply.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class ImageSource:
 
     @cached_property
     def train(self) -> LabelledImages:
-        """The training images, as the training read them."""
+        """The training images, read with the options of the training."""
         return self._open("train", self.options)
 
     @cached_property
     def test(self) -> LabelledImages:
-        """The images of the split, classes that the training left out included."""
+        """The images of the split, including classes that were excluded from training."""
         return self._open(self.split, self.options.but(exclude_classes=""))
 
     def _open(self, split: str, options: ReadOptions) -> LabelledImages:
@@ -73,7 +73,7 @@ class ImageSource:
         return open_labelled(self.path, *shape, options.but(caption_column="", exclude_classes=""), split=split)
 
     def choose(self, n: int) -> list[str]:
-        """Names of n images: evenly spaced rows of the split; seeds where the space has no encoder."""
+        """Names of n images: evenly spaced rows of the split, or seeds if the space has no encoder."""
         if not self.space.has_encoder:
             return [f"{SEED}{k}" for k in range(n)]
         return [str(k) for k in evenly_spaced(len(self.test), n).tolist()]
@@ -82,11 +82,11 @@ class ImageSource:
         """Normal training images, normal images of the split, and anomalous images, uint8 each.
 
         Args:
-            name: the anomalous class; by default the one that the training left out.
-            path: another data set whose images, of all splits, are the anomalies instead.
+            name: the anomalous class; by default the class that was excluded from training.
+            path: another data set; its images of all splits are the anomalies.
 
         Raises:
-            CondgenError: neither is given and no class was left out, or there are no such images.
+            CondgenError: neither is given and no class was excluded, or there are no such images.
         """
         if path:
             other = ImageSource(self.space, path, "all", foreign=True).test.images
@@ -120,7 +120,7 @@ class ImageSource:
                           for name, seed in zip(names, seeds)])  # fmt: skip
 
     def load_images(self, names: Sequence[str]) -> Tensor:
-        """The same as images (N, C, S, S) in every case."""
+        """Images by name as in `load`; samples of the model are decoded: (N, C, S, S)."""
         found = self.load(names)
         return self.space.decode(found) if found.dim() == 2 else found
 

@@ -1,4 +1,4 @@
-"""Measures that several tools share: pixel distances, and how realistic images are."""
+"""Measures shared by several tools: pixel distances and realism."""
 
 from __future__ import annotations
 

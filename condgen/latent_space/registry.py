@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from condgen.latent_space.result import Analysis
 
 MAX_REAL = 10_000
-"""Real images that a tool measures against, at most."""
+"""Maximum number of real images that a tool compares with."""
 Option = tuple[tuple[str, ...], dict[str, Any]]
 """The arguments of `argparse.ArgumentParser.add_argument`, see `option`."""
 
 
 @dataclass(frozen=True)
 class ToolCall:
-    """What a tool is run with.
+    """The input of a tool.
 
     Args:
         space: the model, see `adapters.LatentSpace`.
-        source: real images, and images by name.
-        args: values of the tool's options; `images` holds the images that were named, see `images_option`.
+        source: source of real images, and of images by name.
+        args: values of the tool's options; `images` contains the names of images, see `images_option`.
         progress: called with progress.
         fit_classifier: (labelled images, folder) -> a function from images to attribute values, see `tools.edit`.
     """
@@ -54,12 +54,12 @@ class ToolCall:
     fit_classifier: Callable[[Any, Path], Callable] | None = None
 
     def names(self, default: int) -> list[str]:
-        """The images that were named on the command line, else `default` images of the data."""
+        """The names of images given on the command line, or of `default` images of the data."""
         return self.args.images or self.source.choose(default)
 
     @cached_property
     def real(self) -> Images | None:
-        """At most MAX_REAL training images; None where the training data are not known."""
+        """At most MAX_REAL training images; None if the training data are unknown."""
         return self.source.train.images[:MAX_REAL] if self.source.path else None
 
 
@@ -68,9 +68,9 @@ class Tool:
     """A tool of `condgen latent-space`.
 
     Args:
-        name: the word on the command line.
-        help: what it does; the first line is shown.
-        options: its arguments beside those that all tools share, see `option`.
+        name: name on the command line.
+        help: description; its first line is shown.
+        options: arguments in addition to those of all tools, see `option`.
         run: computes the result.
     """
 
@@ -88,7 +88,7 @@ def register(tool: Tool) -> Tool:
     """Adds a tool to the registry.
 
     Raises:
-        ValueError: another tool has its name.
+        ValueError: another tool has this name.
     """
     if tool.name in TOOLS:
         raise ValueError(f"the latent-space tool {tool.name!r} is registered twice")
@@ -97,7 +97,7 @@ def register(tool: Tool) -> Tool:
 
 
 def find_tool(name: str) -> Tool:
-    """A tool by name; `CondgenError` where there is none."""
+    """A tool by name; `CondgenError` for an unknown name."""
     if name not in TOOLS and name in tool_help():
         import_module(f"condgen.latent_space.tools.{name}")
     if name not in TOOLS:
@@ -106,7 +106,7 @@ def find_tool(name: str) -> Tool:
 
 
 def tool_help() -> dict[str, str]:
-    """Tool -> what it does. Reads first lines of files: importing the tools would import torch."""
+    """Help text of every tool, read from the first line of its file: importing the tools would import torch."""
     files = sorted(Path(__file__).with_name("tools").glob("[!_]*.py"))
     found = {file.stem: file.open(encoding="utf-8").readline() for file in files}
     found |= {name: tool.help for name, tool in TOOLS.items()}
@@ -114,7 +114,7 @@ def tool_help() -> dict[str, str]:
 
 
 def first_line(text: str) -> str:
-    """The first line of a docstring, lower case and without its full stop, as help texts are written."""
+    """The first line of a docstring as a help text: lower case and without full stop."""
     line = text.strip().splitlines()[0].strip('"').rstrip(".")
     return line[0].lower() + line[1:]
 
@@ -123,25 +123,25 @@ def first_line(text: str) -> str:
 
 
 def option(*flags: str, help: str, **kwargs: Any) -> Option:
-    """An argument of a tool; a default that is a number or a word is added to the help text."""
+    """Defines an argument of a tool; a default that is a number or a word is added to the help text."""
     if isinstance(kwargs.get("default"), str | int | float) and kwargs["default"] != "" and "action" not in kwargs:
         help += " (default %(default)s)"
     return flags, {"help": help, **kwargs}
 
 
 def images_option(default: str) -> Option:
-    """Images by name, any number; see `ToolCall.names`."""
+    """Positional argument: any number of names of images, see `ToolCall.names`."""
     help = f"a file, the number of a row of the data, or seed:N for a sample of the model (default {default})"
     return option("images", nargs="*", metavar="IMAGE", help=help)
 
 
 def seed_option(subject: str) -> Option:
-    """--seed of what is random."""
+    """The option --seed."""
     return option("--seed", type=int, default=0, help=f"random seed of {subject}")
 
 
 def false_alarms_option(subject: str) -> Option:
-    """--false-alarms, the share that sets a threshold."""
+    """The option --false-alarms, the share that sets a threshold."""
     return option("--false-alarms", type=float, default=0.05, metavar="P", help=f"share of {subject}")
 
 

@@ -1,4 +1,4 @@
-"""The result of a tool: tables of numbers and images, and how the images are drawn."""
+"""The result of a tool: tables of numbers and sheets of images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Analysis:
 
     Args:
         numbers: tables, see Numbers.
-        sheets: PNG or GIF by file name, the most important first.
+        sheets: PNG or GIF files by name, the most important first.
     """
 
     numbers: Numbers
@@ -42,7 +42,7 @@ class Analysis:
         return Image.open(io.BytesIO(next(iter(self.sheets.values()))))
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Writes the sheets into a folder, which is made if missing; returns their paths."""
+        """Writes the sheets into a folder, which is created if missing; returns their paths."""
         folder = make_folder(folder)
         for name, data in self.sheets.items():
             write_bytes(folder / name, data)
@@ -65,7 +65,7 @@ def animation(frames: Sequence[Tensor], titles: Sequence[str], cell: int = 128, 
 
     Args:
         frames: the images shown side by side in each frame, (K, C, S, S) each.
-        titles: of the K images.
+        titles: titles of the K images.
         cell: edge of an image in pixels.
         ms: duration of a frame in milliseconds; the first and the last frame last half a second.
     """

@@ -1,6 +1,6 @@
-"""Registry of pipelines, and loading a model as the class that its index names.
+"""Registry of pipelines; loads a model as the class that its index names.
 
-Importing this module imports nothing heavy: what commands need to know before they load a model stands here.
+Importing this module imports nothing heavy, so that commands can describe models without loading them.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class PipelineKind:
         task: `text-to-image`, `class-to-image`, `unconditional`, `image-to-image`, `text-image-encoding` or
             `image-encoding`.
         title: heading of such models in `condgen list`.
-        summary: what such a model does, for messages.
-        command: a command that uses one; {} stands for its name or folder.
+        summary: what the model does, for messages: "generates images from labels".
+        command: a command that uses the model; {} stands for its name or folder.
     """
 
     name: str
@@ -76,12 +76,12 @@ KINDS: dict[str, PipelineKind] = {
 
 
 def kind_of(folder: Path) -> PipelineKind:
-    """The kind of the model in a folder; TextToImage, whose `load` names the problem, where the index is damaged."""
+    """The kind of the model in a folder; TextToImage if the index is damaged, since its `load` reports the problem."""
     return KINDS.get(class_name(folder), KINDS["TextToImage"])
 
 
 def task_of(folder: Path) -> str:
-    """The task of the model in a folder, see `PipelineKind`; '' where the index is unreadable or names no kind."""
+    """The task of the model in a folder, see `PipelineKind`; '' if the index is unreadable or names no kind."""
     kind = KINDS.get(class_name(folder))
     return kind.task if kind else ""
 
@@ -92,7 +92,7 @@ def load_folder(folder: Path) -> Pipeline:
 
 
 def load_pipeline(path_or_name: str | Path | None) -> Pipeline:
-    """A model by path or name, see `files.registry.find`, or an encoder of another library, see `open_encoder`."""
+    """Loads a model by path or name, see `files.registry.find`, or a foreign encoder, see `open_encoder`."""
     if not is_foreign(path_or_name):
         return load_folder(find(path_or_name))
     from condgen.encoders.interop.load import open_encoder

@@ -1,4 +1,4 @@
-"""What every pipeline has in common: parts on disk, device, seeds, progress, and replaying a recipe."""
+"""Base of all pipelines: parts on disk, device, seeds, progress, and replay of a recipe."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_IMAGES = 10_000
 CLIP = "clip"
 """Folder of the encoder of a pipeline that reads texts."""
 GIVEN = "given"
-"""Value of the index field `encoder` where the encoder is not in the folder, for only its author can load it."""
+"""Value of the index field `encoder` if the encoder is of a class unknown to condgen, and is not in the folder."""
 BATCH_ROWS = 256
 """Images, texts or latents that go through a network at a time."""
 NOT_OPTIONS = ("prompt", "labels", "seed", "prior", "size", "model", "model_id")
@@ -46,14 +46,14 @@ class Progress:
 
 
 def generator(seed: int) -> torch.Generator:
-    """The random generator of a seed; `CondgenError` unless it is an integer from 0 to 2**63 - 1."""
+    """The random generator of a seed; `CondgenError` unless the seed is an integer from 0 to 2**63 - 1."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise CondgenError(f"A seed must be an integer from 0 to 2**63 - 1, got {short(seed)}.")
     return torch.Generator().manual_seed(seed)
 
 
 def seeds_from(seed: int, n: int) -> range:
-    """The seeds of n images, `seed`, `seed + 1`, ...; `CondgenError` where n or a seed is out of range."""
+    """The seeds of n images, `seed`, `seed + 1`, ...; `CondgenError` if n or a seed is out of range."""
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_IMAGES:
         raise CondgenError(f"The number of images must be an integer from 1 to {MAX_IMAGES}, got {short(n)}.")
     generator(seed)
@@ -68,7 +68,7 @@ def to_pil(images: Tensor) -> list[Image.Image]:
 
 
 def numbered(frames: Iterable[Tensor], options: dict[str, float]) -> Iterator[Progress]:
-    """The images after every step of a sampler with these options."""
+    """Numbers the steps of a sampler: yields `Progress` for the images after every step."""
     steps = int(options.get("steps", 1))
     for step, images in enumerate(frames, 1):
         yield Progress(min(step, steps), steps, images)
@@ -77,10 +77,10 @@ def numbered(frames: Iterable[Tensor], options: dict[str, float]) -> Iterator[Pr
 def finished(
     pipeline: Pipeline, frames: Iterable[Progress], describe: Callable[[Progress], tuple[dict[str, Any], float | None]]
 ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
-    """Every step of one image; the last comes again, with the finished image.
+    """Yields the steps of one image, and the last one again together with the finished image.
 
     Args:
-        describe: the last step -> fields of the recipe, and the CLIP score.
+        describe: function from the last step to the fields of the recipe and the CLIP score.
     """
     began = time.perf_counter()
     for progress in frames:
@@ -92,7 +92,7 @@ def finished(
 
 
 class Pipeline:
-    """A trained model: its modules, and what its index says about it.
+    """A trained model: its modules and its index.
 
     A subclass describes its parts by `part_fields`, `part_types` and `_arguments`, and is registered in
     `pipelines.auto`.
@@ -100,7 +100,7 @@ class Pipeline:
     Args:
         main: the network whose size and device are those of the pipeline.
         modules: folder -> module; the encoder, with its tokenizer, is called CLIP.
-        about: fields of `model_index.json` beyond those that describe the parts.
+        about: fields of `model_index.json` except those that describe the parts.
         model_id: sixteen hex digits that identify weights, configs and tokenizer.
     """
 
@@ -112,9 +112,9 @@ class Pipeline:
     described: ClassVar[tuple[str, ...]] = ()
     """Fields of the index that describe the parts and are left out of `about`."""
     half_parts: ClassVar[tuple[str, ...]] = ()
-    """Parts whose names begin so are stored with 16 bits; they compute with 32."""
+    """Prefixes of the names of parts that are stored with 16 bits; they compute with 32."""
     stack: str
-    """What it is made of, the beginning of a sentence of the model card."""
+    """The architecture, as the beginning of a sentence of the model card."""
     tokenizer: Tokenizer | None = None
     path: Path | None = None
     """The folder it was loaded from."""
@@ -126,7 +126,7 @@ class Pipeline:
 
     @classmethod
     def kind(cls) -> PipelineKind:
-        """What is registered about this class, its task among it."""
+        """The registered description of this class."""
         return KINDS[cls.__name__]
 
     @property
@@ -175,17 +175,17 @@ class Pipeline:
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
-        """What `condgen info` says of a model beyond index, parts and options; `modules` as from `sketch`."""
+        """Entries of `condgen info` in addition to index, parts and options; `modules` as from `sketch`."""
         raise NotImplementedError
 
     def save(self, folder: Path | str, card: str = "", half: bool = True) -> None:
         """Writes the model directory.
 
         Args:
-            folder: made if missing.
+            folder: created if missing.
             card: text of the model card, `README.md`.
-            half: store `half_parts` with 16 bits. Encoders always keep 32, for their fingerprint names the embedding
-                space that other parts were trained on.
+            half: store `half_parts` with 16 bits. Encoders always keep 32, because their fingerprint names the
+                embedding space that other parts were trained on.
         """
         folder, fields = Path(folder), self.part_fields()
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,8 +205,8 @@ class Pipeline:
         """Reads a model directory, without network and without pickle.
 
         Args:
-            encoder: a net and its tokenizer to use instead of those in the folder; a TextToImage that was trained on an
-                encoder of your own needs them.
+            encoder: a network and its tokenizer to use instead of those in the folder; required by a TextToImage that
+                was trained on a custom encoder.
 
         Raises:
             CondgenError: something is missing, damaged or of another kind; the message names the file.
@@ -239,7 +239,7 @@ class Pipeline:
         """`model_index.json` of a model of this class, with present names.
 
         Raises:
-            CondgenError: it is missing, damaged or of another class; the message names a command for that class.
+            CondgenError: it is missing, damaged or of another class; the message names a command for the actual class.
         """
         path, expected, index = folder / INDEX, cls.__name__, read_json(folder / INDEX)
         index = renamed.index(index) if isinstance(index, dict) else {"_class_name": "list", "format": "unknown"}
@@ -267,7 +267,7 @@ class Pipeline:
         """Generates an image again from its recipe.
 
         Raises:
-            CondgenError: the recipe holds options or values that this model does not have.
+            CondgenError: the recipe contains options or values that this model does not have.
         """
         options = {name: value for name, value in recipe.items() if name not in NOT_OPTIONS}
         known = [option.name for option in self._options_of(recipe)]
@@ -279,7 +279,7 @@ class Pipeline:
         return next(iter(self._generate_from(recipe, options)))
 
     def _options_of(self, recipe: dict[str, Any]) -> tuple[SamplingOption, ...]:
-        """The sampling options that a recipe may hold."""
+        """The sampling options that a recipe may contain."""
         return ()
 
     def _generate_from(self, recipe: dict[str, Any], options: dict[str, float]) -> Iterator[GeneratedImage]:
@@ -287,12 +287,12 @@ class Pipeline:
 
     @torch.inference_mode()
     def _in_chunks(self, compute: Callable[[Tensor], Tensor], rows: Tensor, size: int = BATCH_ROWS) -> Tensor:
-        """`compute` over any number of rows, `size` at a time on the device; float32 on the CPU."""
+        """Applies `compute` to any number of rows, `size` at a time on the device; returns float32 on the CPU."""
         return torch.cat([compute(part.to(self.device)).float().cpu() for part in rows.split(size)])
 
 
 def network_of(registry: Registry, index: dict[str, Any], field: str, path: Path, default: str = "") -> type[nn.Module]:
-    """The network class that a field of the index names; `CondgenError` lists those there are."""
+    """The network class that a field of the index names; for an unknown name, `CondgenError` lists the known ones."""
     name = index.get(field, default)
     if name not in registry:
         raise CondgenError(f"{path} names the {field} {short(name)}, expected one of {', '.join(registry)}.")

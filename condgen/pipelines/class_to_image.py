@@ -37,16 +37,16 @@ from condgen.files.weights import config_from
 from condgen.pipelines.base import Pipeline, Progress, finished, generator, network_of, numbered, seeds_from
 
 Condition = Mapping[str, object]
-"""Values by attribute: {"label": "Sneaker"}, {"smiling": 1, "age": 30}; other attributes stay unconditional."""
+"""Values by attribute: {"label": "Sneaker"}, {"smiling": 1, "age": 30}; other attributes are unspecified."""
 WEAK = "decoder_weak"
 """Folder of the weak version of a decoder, for autoguidance."""
 
 
 class ClassToImage(Pipeline):
-    """A decoder, and the attributes that it is conditioned on.
+    """A decoder and the attributes that it is conditioned on.
 
     Args:
-        decoder: its spec says how many values each attribute has.
+        decoder: a decoder whose spec gives the number of values of each attribute.
         attributes: in the order of the decoder's spec.
         about, model_id: see `Pipeline`.
 
@@ -54,7 +54,7 @@ class ClassToImage(Pipeline):
         CondgenError: the decoder was trained on other attributes.
     """
 
-    hub_task = "unconditional-image-generation"  # the hub has no task nearer to it
+    hub_task = "unconditional-image-generation"  # the closest task of the hub
     tags = ("label-to-image", "class-conditional")
     described = ("decoder", "weak", "attributes")
     half_parts = ("decoder",)
@@ -88,22 +88,22 @@ class ClassToImage(Pipeline):
         """Names of the classes, in the order of their indices.
 
         Raises:
-            CondgenError: this model has attributes alone, no label.
+            CondgenError: this model has attributes but no label.
         """
         return self.attribute(LABEL).values
 
     @property
     def attribute_summary(self) -> str:
-        """Every attribute with its values or range, in one line."""
+        """All attributes with their values or ranges, in one line."""
         return "; ".join(f"{attribute.name} ({values_text(attribute)})" for attribute in self.attributes)
 
     @property
     def weak(self) -> nn.Module | None:
-        """The weak version of the decoder for autoguidance, where there is one."""
+        """The weak version of the decoder for autoguidance, or None."""
         return getattr(self.decoder, "weak", None)
 
     def attribute(self, name: object) -> Attribute:
-        """An attribute by its name; the `CondgenError` for an unknown one lists what there is."""
+        """An attribute by name; for an unknown name, `CondgenError` lists the attributes."""
         by_name = {attribute.name: attribute for attribute in self.attributes}
         if name in by_name:
             return by_name[name]
@@ -114,12 +114,12 @@ class ClassToImage(Pipeline):
         )
 
     def resolve(self, condition: Condition | str) -> dict[str, str | float]:
-        """A condition with the model's spelling and order of attributes; a text alone is a label.
+        """Converts a condition to the model's spelling and order of attributes; a string is a label.
 
-        Numbers outside the range of training are warned of.
+        Warns of numbers outside the range of the training data.
 
         Raises:
-            CondgenError: an unknown attribute or value, or a value of the wrong type.
+            CondgenError: an attribute or value is unknown, or a value has the wrong type.
         """
         if isinstance(condition, str):
             condition = {LABEL: condition}
@@ -144,7 +144,7 @@ class ClassToImage(Pipeline):
         return values
 
     def cond_batch(self, conditions: Sequence[Condition | str]) -> Batch:
-        """Conditions as the batch that the decoder reads; errors and warnings as in `resolve`."""
+        """Encodes conditions as a batch for the decoder; errors and warnings as in `resolve`."""
         targets = np.full((len(conditions), len(self.attributes)), math.nan, dtype=np.float32)
         for row, condition in zip(targets, conditions):
             values = self.resolve(condition)
@@ -158,8 +158,8 @@ class ClassToImage(Pipeline):
     ) -> Iterator[Progress]:
         """Generates condition i with seed i, all in one batch; yields after every step.
 
-        Image i draws its noise from seed i alone, but sums in batches of different sizes are rounded differently: its
-        last bits may depend on the size of the batch.
+        Image i draws its noise from seed i alone. Its last bits may depend on the size of the batch, because sums are
+        rounded differently.
         """
         options = check_options(self.sampling_options, options)
         if isinstance(conditions, str | Mapping) or len(conditions) != len(seeds) or not len(seeds):
@@ -185,7 +185,7 @@ class ClassToImage(Pipeline):
     def generate_steps(
         self, condition: Condition | str, seed: int, **options: float
     ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
-        """Generates one image and yields every step; the last comes with the finished image."""
+        """Generates one image and yields every step; the last one with the finished image."""
         options = check_options(self.sampling_options, options)
 
         def describe(progress: Progress) -> tuple[dict[str, Any], None]:
@@ -231,7 +231,7 @@ class ClassToImage(Pipeline):
 
 
 def values_text(attribute: Attribute, most: int = 20) -> str:
-    """The values of an attribute, at most so many, or the range of its numbers."""
+    """At most `most` values of an attribute, or the range of its numbers."""
     if attribute.values:
         more = f", ... {attribute.cardinality} in all" if attribute.cardinality > most else ""
         return ", ".join(attribute.values[:most]) + more
@@ -240,7 +240,7 @@ def values_text(attribute: Attribute, most: int = 20) -> str:
 
 
 def attributes_of(index: dict[str, Any], path: Path = Path(INDEX)) -> tuple[Attribute, ...]:
-    """The attributes that an index describes; `CondgenError` names `path` and the first that is damaged."""
+    """The attributes that an index describes; `CondgenError` names `path` and the first damaged one."""
     described = index.get("attributes")
     if not isinstance(described, list) or not described:
         raise CondgenError(f"{path} describes no attributes, got {short(described)}. Copy or export the model again.")
@@ -252,7 +252,7 @@ def attributes_of(index: dict[str, Any], path: Path = Path(INDEX)) -> tuple[Attr
 
 
 def _to_json(attribute: Attribute) -> dict[str, Any]:
-    """An attribute as JSON; an infinite limit becomes null."""
+    """Converts an attribute to JSON; an infinite limit becomes null."""
     return {name: None if value in (-math.inf, math.inf) else value for name, value in asdict(attribute).items()}
 
 

@@ -1,4 +1,4 @@
-"""Encoders: images, and texts where there is a text encoder, to embeddings for search, probes and priors.
+"""Encoders embed images and, if they have a text tower, texts, for search, probes and priors.
 
 encoder = condgen.load("runs/clip/model")
 encoder.embed_image(images) @ encoder.embed_text(["a photo of a dog", "a photo of a cat"]).T
@@ -24,7 +24,7 @@ from condgen.text import check_prompts
 
 
 class ImageEncoder(Pipeline):
-    """Images -> features.
+    """Embeds images.
 
     Args:
         net: a module, (B, 3, S, S) in [-1, 1] -> (B, F), with its `size` S.
@@ -73,11 +73,11 @@ class ImageEncoder(Pipeline):
 
 
 class TextImageEncoder(ImageEncoder):
-    """Images and texts -> one embedding space (CLIP).
+    """Embeds images and texts into one space (CLIP).
 
     Args:
         net: an `Encoder`.
-        tokenizer: texts -> its tokens.
+        tokenizer: tokenizer of the encoder.
         about, model_id: see `Pipeline`.
     """
 
@@ -127,14 +127,14 @@ class TextImageEncoder(ImageEncoder):
 
 
 def init_image_tower(clip: Clip, folder: Path | str) -> None:
-    """Gives CLIP's image tower the weights of a self-supervised backbone, in place.
+    """Copies the weights of a self-supervised backbone into CLIP's image tower, in place.
 
     Args:
-        clip: with the image tower `patch` or `resnet`.
+        clip: a CLIP with the image tower `patch` or `resnet`.
         folder: a model directory of `condgen train selfsup`.
 
     Raises:
-        CondgenError: it holds no backbone by itself, or one of another kind or shape; the message names what differs.
+        CondgenError: the folder contains no backbone, or one of another kind or shape; the message names what differs.
     """
     trained = ImageEncoder.load(folder).net
     backbone = getattr(clip.image, "backbone", None)

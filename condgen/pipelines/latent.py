@@ -1,4 +1,4 @@
-"""Unconditional models: autoencoders and GANs; latents -> images and, where there is an encoder, back.
+"""Unconditional models: autoencoders and GANs decode latents to images; autoencoders also encode images.
 
 model = condgen.load("runs/vae/model")
 model.decode(model.encode(images))       # reconstructions
@@ -28,7 +28,7 @@ OPTIONAL = ("mixture", "critic")
 
 
 def _optional(name: str) -> property:
-    """A part that may be missing: None, or one of the modules; it can be set."""
+    """Property for an optional part: one of the modules, or None; it can be set."""
 
     def assign(model: LatentModel, part: nn.Module | None) -> None:
         model.modules.pop(name, None)
@@ -42,10 +42,10 @@ class LatentModel(Pipeline):
     """An autoencoder or a GAN.
 
     Args:
-        net: of a kind in `baselines.LATENT_NETWORKS`.
+        net: a network of a kind in `baselines.LATENT_NETWORKS`.
         about, model_id: see `Pipeline`.
-        mixture: the distribution that latents are drawn from, where the network has no prior.
-        critic: of a GAN, for its features.
+        mixture: the distribution that latents are drawn from, if the network has no prior.
+        critic: the critic of a GAN, for its features.
     """
 
     hub_task = "unconditional-image-generation"
@@ -81,19 +81,19 @@ class LatentModel(Pipeline):
 
     @property
     def encodes(self) -> bool:
-        """Whether there is an encoder."""
+        """True if the model has an encoder."""
         return self.net.encodes
 
     @property
     def variational(self) -> bool:
-        """Whether an image has a distribution of latents, and so a likelihood."""
+        """True if an image has a distribution of latents, and therefore a likelihood."""
         return self.net.variational
 
     def encode(self, images: Tensor) -> Tensor:
         """(N, C, S, S) in [-1, 1], any N -> latents (N, Z) on the CPU, the mean where there is a distribution.
 
         Raises:
-            CondgenError: it has no encoder.
+            CondgenError: the model has no encoder.
         """
         self.check_encodes()
         return self._in_chunks(self.net.encode, images)
@@ -128,7 +128,7 @@ class LatentModel(Pipeline):
         return self.decode(self.draw(seeds))
 
     def generate(self, n: int = 1, seed: int = 0) -> Iterator[GeneratedImage]:
-        """n new images with their recipes; image i has seed `seed + i`, and is generated alone."""
+        """Generates n images with their recipes, one at a time; image i has seed `seed + i`."""
         for image_seed in seeds_from(seed, n):
             began = time.perf_counter()
             image = to_pil(self.sample([image_seed]))[0]

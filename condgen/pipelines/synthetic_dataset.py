@@ -25,7 +25,7 @@ MAX_PER_LABEL = 1_000_000
 
 @dataclass(frozen=True)
 class LabelBatch:
-    """Images of one label: uint8 (B, C, S, S), the index of the label, the index of the first image."""
+    """Images of one label: uint8 (B, C, S, S), the index of the label, and the index of the first image."""
 
     images: np.ndarray
     label: int
@@ -42,13 +42,14 @@ def label_batches(
     batch: a value may then differ by 1 of 255. With the same `batch`, all bytes repeat.
 
     Args:
-        labels: some of the model's; all when empty.
-        attributes: values of further attributes, the same for all images.
+        labels: labels of the model; empty for all.
+        attributes: values of further attributes, equal for all images.
         batch: images generated at a time.
         options: sampling options of the model.
 
     Raises:
-        CondgenError: a number out of range, an unknown label, attribute or option; before anything is generated.
+        CondgenError: a number is out of range, or a label, attribute or option is unknown. Raised before anything is
+            generated.
     """
     conditions = _checked(model, per_label, labels, attributes, seed, batch)
     options = check_options(model.sampling_options, options)
@@ -56,7 +57,7 @@ def label_batches(
 
 
 def _checked(model, per_label, labels, attributes, seed, batch) -> dict[int, dict]:
-    """Conditions by the index of their label."""
+    """Checks the arguments; returns the condition of each label by its index."""
     for name, value, most in (("images of a label", per_label, MAX_PER_LABEL), ("images in a batch", batch, 4096)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise CondgenError(f"The number of {name} must be an integer from 1 to {most}, got {short(value)}.")
@@ -81,7 +82,7 @@ def write_set(
     attributes: Mapping[str, object] | None = None, seed: int = 0, batch: int = BATCH,
     progress: ProgressCallback = lambda share, message: None, **options: float,
 ) -> Path:  # fmt: skip
-    """Writes a labelled data set, see `label_batches` and `data.export`; gives the folder or the file.
+    """Writes a labelled data set, see `label_batches` and `data.export`; returns the folder or the file.
 
     Args:
         format: `folder`, `npz` or `parquet`.

@@ -63,7 +63,7 @@ class TextToImage(Pipeline):
     Args:
         clip, tokenizer: an encoder of any kind.
         normalizer, decoder: trained on embeddings of `clip`.
-        priors: by name; the first is the default. The prior `none`, the text embedding itself, always exists.
+        priors: priors by name; the first is the default. The prior `none`, the text embedding itself, always exists.
         about, model_id: see `Pipeline`.
 
     Raises:
@@ -132,10 +132,10 @@ class TextToImage(Pipeline):
         return self.priors[name].sampling_options
 
     def _resolved_options(self, prior: str | None, options: dict[str, float]) -> dict[str, float]:
-        """Every option with its value, given or default.
+        """All options with their given or default values.
 
         Raises:
-            CondgenError: a value is out of range, or the model has no such option, or only with another prior.
+            CondgenError: a value is out of range, or an option is unknown or belongs to another prior.
         """
         available = self.sampling_options(prior)
         for name in sorted(set(options) - {option.name for option in available}):
@@ -150,7 +150,7 @@ class TextToImage(Pipeline):
     def embed_text(self, prompts: list[str]) -> EncodedText:
         """Encodes prompts; warns of unknown words and of prompts that are too long.
 
-        Of a prompt longer than MAX_PROMPT, the first MAX_PROMPT characters of its cleaned text are read.
+        Prompts are cut to the first MAX_PROMPT characters of their cleaned text.
 
         Raises:
             CondgenError: a prompt is empty or not a text.
@@ -210,7 +210,7 @@ class TextToImage(Pipeline):
     def generate_steps(
         self, prompt: str, seed: int, prior: str | None = None, **options: float
     ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
-        """Generates one image and yields every step; the last comes with the finished image."""
+        """Generates one image and yields every step; the last one with the finished image."""
         options = self._resolved_options(prior, options)
 
         def describe(progress: Progress) -> tuple[dict[str, Any], float]:
@@ -260,7 +260,7 @@ class TextToImage(Pipeline):
 
 
 def truncated(prompt: str) -> str:
-    """What is read of a prompt: white space and characters that the tokenizer ignores do not count to MAX_PROMPT."""
+    """Cuts a prompt to MAX_PROMPT characters; white space and characters that the tokenizer ignores do not count."""
     return prompt if len(prompt) <= MAX_PROMPT else clean(prompt)[:MAX_PROMPT]
 
 

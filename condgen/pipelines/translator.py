@@ -1,4 +1,4 @@
-"""Image-to-image translation: one direction where the model was trained from pairs, both where it was not.
+"""Image-to-image translation: in one direction after training on pairs, in both after unpaired training.
 
 model = condgen.load("runs/shapes/model")
 circles = model.translate(squares)                # (N, C, S, S) in [-1, 1]
@@ -27,7 +27,7 @@ from condgen.pipelines.base import Pipeline, network_of, to_pil
 ROWS = 64
 """Images that go through a generator at a time."""
 FORWARD, BACKWARD = "a_to_b", "b_to_a"
-"""Folders of the generators; a model trained from pairs has FORWARD alone."""
+"""Folders of the generators; a model trained on pairs has FORWARD only."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,21 @@ class Translation:
 
     @property
     def to(self) -> str:
-        """The side that it was translated to."""
+        """The target side of the translation."""
         return self.recipe["to"]
 
     def save(self, folder: Path | str) -> Path:
-        """Writes a PNG with its recipe into a folder, which is made if missing; gives its path, see `write_beside`."""
+        """Writes a PNG with its recipe into a folder, created if missing; returns its path, see `write_beside`."""
         parameters = ", ".join(f"{name}: {value}" for name, value in self.recipe.items())
         name = f"{slug(self.source.stem)}-{slug(self.to)}.png"
         return write_beside(make_folder(folder) / name, png_with_recipe(self.image, self.recipe, parameters))
 
 
 class Translator(Pipeline):
-    """One generator, or two for both directions.
+    """A translator with one generator, or two for both directions.
 
     Args:
-        nets: by folder: FORWARD and, for the other direction, BACKWARD.
+        nets: generators by folder: FORWARD and, for the other direction, BACKWARD.
         sides: names of the source and target side.
         about, model_id: see `Pipeline`.
     """
@@ -89,16 +89,16 @@ class Translator(Pipeline):
 
     @property
     def both_ways(self) -> bool:
-        """Whether it translates in both directions."""
+        """True if the model translates in both directions."""
         return BACKWARD in self.nets
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The sides it can translate to; the first is the default."""
+        """The possible target sides; the first is the default."""
         return self.sides[::-1] if self.both_ways else self.sides[1:]
 
     def net(self, to: str = "") -> nn.Module:
-        """The generator that translates to a side; `CondgenError` names what there is."""
+        """The generator that translates to a side; for an unknown side, `CondgenError` lists the targets."""
         to = to or self.targets[0]
         if to not in self.targets:
             raise CondgenError(f"{self.name} does not translate to {short(to)}. It does to {listed(self.targets)}.")
@@ -134,8 +134,8 @@ class Translator(Pipeline):
 
         Args:
             to: one of `targets`.
-            resize: how images become square, `crop` or `pad`; None as in training.
-            edges: translate their edges, see `data.synthetic.pairs.edges`.
+            resize: `crop` or `pad` to a square; None as in training.
+            edges: translate the edges of the images, see `data.synthetic.pairs.edges`.
 
         Raises:
             CondgenError: there is no such target, or a file is no image; the message names it.
@@ -173,7 +173,7 @@ class Translator(Pipeline):
 
 
 def with_channels(images: Tensor, channels: int) -> Tensor:
-    """(N, 1 or 3, S, S) with so many channels; grey is brightness (ITU-R BT.601)."""
+    """Converts images (N, 1 or 3, S, S) to grey or RGB; grey is brightness (ITU-R BT.601)."""
     if images.shape[1] == channels:
         return images
     if channels == 3:

@@ -1,1 +1,1 @@
-"""The studio in the browser, thin."""
+"""The studio: a thin Gradio interface in the browser."""

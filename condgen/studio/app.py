@@ -40,14 +40,14 @@ def build(
     data: str = "",
     progress: ProgressCallback = lambda share, message: None,
 ) -> gr.Blocks:
-    """The page of a model: a loaded one, a path or name (see `condgen list`), or None for the one in the package.
+    """Builds the page of a model: a loaded one, a path or name (see `condgen list`), or None for the bundled one.
 
-    A text-to-image model gets a tab for generating, and one for the latent spaces of the unconditional models that
-    `condgen list` shows; an unconditional model gets the latter alone.
+    A text-to-image model gets a tab for generation, and one for the latent spaces of the unconditional models in
+    `condgen list`; an unconditional model gets only the latter.
 
     Args:
-        data: images; the page then searches them by text or image.
-        progress: called while they are embedded.
+        data: images; if given, the page searches them by text or image.
+        progress: called while the images are embedded.
 
     Raises:
         CondgenError: an encoder without data; else as in `TextToImage.load`, `retrieval.search.encoder_of`, `Gallery`.
@@ -82,10 +82,10 @@ def launch(page: gr.Blocks, **options: Any) -> None:
 
 
 class Studio:
-    """The page of a text-to-image model: components and their callbacks; `page` is the whole.
+    """The page of a text-to-image model: components and their callbacks; `page` is the Gradio page.
 
     Args:
-        model: generates one request at a time.
+        model: the model, which serves one request at a time.
         latent_models: unconditional models for the second tab.
     """
 
@@ -246,7 +246,7 @@ class Studio:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns errors into messages on the page; unexpected ones are logged under an id that the message names."""
+    """Shows errors as messages on the page; logs unexpected ones under an id that the message names."""
     try:
         yield
     except CondgenError as error:
@@ -259,7 +259,7 @@ def user_errors() -> Iterator[None]:
 
 
 def _text(message: str) -> str:
-    """Escaped: messages are shown as HTML and may quote a visitor's input."""
+    """Escapes a message, which is shown as HTML and may quote a visitor's input."""
     return html.escape(message, quote=False)
 
 

@@ -33,13 +33,13 @@ from condgen.studio.session import RANDOM_SEEDS, SEEDS, cache_folder, check_inte
 
 SLIDERS = 8
 SLIDER_RANGE = 4.0
-"""Range of a slider to both sides, in standard deviations."""
+"""Range of a slider to each side, in standard deviations."""
 STEPS = (3, 15)
-"""Fewest and most images of an interpolation."""
+"""Minimum and maximum number of images of an interpolation."""
 SAMPLES, TRAVERSED = 256, 2
-"""Random latents for the standard deviations, and those that are traversed to rank the dimensions."""
+"""Numbers of random latents: for the standard deviations, and for the traversals that rank the dimensions."""
 CACHED = 4
-"""Models that are kept in memory."""
+"""Maximum number of models in memory."""
 
 LatentModels = dict[str, LatentModel | Path]
 """Models by name; a path is loaded when the model is chosen."""
@@ -48,7 +48,7 @@ Source = str
 
 
 def latent_models(model: LatentModel | Path | None = None) -> LatentModels:
-    """`model`, and the unconditional models that `condgen list` shows."""
+    """The unconditional models in `condgen list`, and `model`."""
     models: LatentModels = {}
     if isinstance(model, LatentModel):
         models[model.name] = model
@@ -62,14 +62,14 @@ def latent_models(model: LatentModel | Path | None = None) -> LatentModels:
 
 
 def check_model(models: LatentModels, model: Any) -> str:
-    """The name of a model; `CondgenError` where there is no such model."""
+    """Checks the name of a model; `CondgenError` for an unknown one."""
     if not isinstance(model, str) or model not in models:
         raise CondgenError(f"The model must be one of {', '.join(models)}, got {short(model)}.")
     return model
 
 
 def check_source(seed: Any, image: Any) -> Source:
-    """The source of a latent: an uploaded image, else a seed; `CondgenError` where it is neither."""
+    """The source of a latent: an uploaded image, or else a seed; `CondgenError` if it is neither."""
     if image:
         if not isinstance(image, str):
             raise CondgenError(f"The image must be an uploaded file, got {short(image)}.")
@@ -78,7 +78,7 @@ def check_source(seed: Any, image: Any) -> Source:
 
 
 def check_shifts(shifts: tuple) -> list[float]:
-    """The values of the sliders, in standard deviations; `CondgenError` where one is beyond SLIDER_RANGE."""
+    """Checks the values of the sliders, in standard deviations; `CondgenError` if one is beyond SLIDER_RANGE."""
     for number, value in enumerate(shifts, 1):
         check_number(f"Slider {number}", value)
         if abs(value) > SLIDER_RANGE:
@@ -95,8 +95,8 @@ class LatentControls:
     """A model, and the latent dimensions that have a slider.
 
     Args:
-        dimensions: the most informative first, see `latent_space.traverse`.
-        labels: one line about each of them.
+        dimensions: indices of latent dimensions, the most informative first, see `latent_space.traverse`.
+        labels: one line about each dimension.
         sd: standard deviation of every dimension over random latents of the model, (Z,).
     """
 
@@ -107,7 +107,7 @@ class LatentControls:
 
     @classmethod
     def of(cls, model: LatentModel) -> LatentControls:
-        """Measured on images that the model generates, so that no data is needed."""
+        """Measures the dimensions on images that the model generates, so that no data is needed."""
         z = model.draw(range(SAMPLES))
         real = model.decode(z) if model.encodes else None
         moved = traverse(model, z[:TRAVERSED], extent=2.0, steps=2, real=real)
@@ -118,7 +118,7 @@ class LatentControls:
         return cls(model, moved.dimensions[:SLIDERS], labels, z.std(0))
 
     def decode(self, source: Source, shifts: list[float]) -> list[tuple[Image.Image, str]]:
-        """The image, where it was uploaded; its latent decoded; and the shifted latent decoded."""
+        """The uploaded image, if there is one; its decoded latent; and the decoded shifted latent."""
         start = ImageSource(self.model).load([source])
         uploaded = start.dim() == 4
         z = self.model.encode(start) if uploaded else start
@@ -132,7 +132,7 @@ class LatentControls:
         return [(to_pil(start)[0], "the image"), *images] if uploaded else images
 
     def between(self, first: Source, second: Source, steps: int) -> tuple[Path, Path]:
-        """The sheet and the film of the interpolations, as files in a new folder of `cache_folder`."""
+        """The sheet and the animation of the interpolations, as files in a new folder in `cache_folder`."""
         ends = ImageSource(self.model).load([first, second])
         paths = interpolate(self.model, ends[:1], ends[1:], steps)
         sheet, film = paths.save(tempfile.mkdtemp(prefix="interpolation-", dir=cache_folder()))
@@ -141,7 +141,7 @@ class LatentControls:
 
 @contextmanager
 def without_folders(*paths: Source | Path) -> Iterator[None]:
-    """Error messages name files without their folders, which are not for visitors."""
+    """Removes folders from file names in error messages, since visitors must not see them."""
     try:
         yield
     except CondgenError as error:
@@ -155,7 +155,7 @@ def without_folders(*paths: Source | Path) -> Iterator[None]:
 
 
 def page_of(models: LatentModels, user_errors: Callable) -> gr.Blocks:
-    """A page with this tab alone."""
+    """A page with only this tab."""
     with gr.Blocks(title="condgen latent space", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.HTML("<h1>condgen studio</h1><p>Latent space</p>", elem_id="title")
         LatentTab(models, user_errors, page.load)
@@ -167,7 +167,7 @@ class LatentTab:
     """Components and their callbacks, inside the page or tab that is being built.
 
     Args:
-        models: to choose from, at least one.
+        models: models to choose from, at least one.
         user_errors: see `app.user_errors`.
         start: the event at which the first model is loaded.
     """
@@ -254,7 +254,7 @@ class LatentTab:
             return LatentControls.of(LatentModel.load(model))
 
     def _choose(self, model):
-        """Names the sliders after the dimensions of a model, and offers uploads where it encodes images."""
+        """Labels the sliders with the dimensions of a model, and shows uploads if the model has an encoder."""
         with self.user_errors():
             controls = self.controls(check_model(self.models, model))
             sliders = [gr.update(visible=True, value=0, label=label) for label in controls.labels]

@@ -25,11 +25,11 @@ from condgen.studio.session import check_integer
 
 MAX_IMAGES = 48
 EDGE = 512
-"""Longest edge of an image that is sent."""
+"""Longest edge of a displayed image in pixels."""
 
 
 def check(finder: Finder, query: Any, image: Any, count: Any) -> tuple[Query, int]:
-    """Validates every request, by page or by API; gives the query and the number of images.
+    """Validates a request of the page or the API; returns the query and the number of images.
 
     Args:
         query: text of at most MAX_PROMPT characters, never a path.
@@ -53,10 +53,10 @@ def check(finder: Finder, query: Any, image: Any, count: Any) -> tuple[Query, in
 
 
 class SearchPage:
-    """Components and their callbacks; `page` is the whole.
+    """Components and their callbacks; `page` is the Gradio page.
 
     Args:
-        finder: with its images embedded.
+        finder: an encoder and the embeddings of the images.
         user_errors: see `app.user_errors`.
     """
 

@@ -17,9 +17,9 @@ from condgen.losses import kl_normal
 from condgen.metrics.anomaly import anomaly_report, check_share
 
 SAMPLES = 16
-"""Latents of the likelihood."""
+"""Number of latents for the likelihood."""
 SHOWN = 12
-"""Images of a row of the sheet."""
+"""Images in a row of the sheet."""
 BASELINE = "nearest training image"
 """The score that needs no model: the distance in pixels."""
 
@@ -36,10 +36,10 @@ class AnomalyScores:
 
     `reconstruction`: mean squared error. `latent distance`: Mahalanobis distance from the latents of the training
     images. `likelihood`: -log p(x), bounded with SAMPLES latents, and `KL` of the posterior from the prior, in a
-    variational space. BASELINE: see there.
+    variational space. BASELINE: distance to the nearest training image in pixels.
 
     Args:
-        space: has an encoder.
+        space: a latent space with an encoder.
         train: normal images that it was trained on.
     """
 
@@ -81,10 +81,10 @@ def anomaly(
         test: held-out normal images: one half sets the threshold of every score, the other is evaluated.
         anomalous: images of another kind.
         false_alarms: share of normal images that may be above the threshold.
-        seed: of the halves, and of the latents of the likelihood.
+        seed: seed of the halves, and of the latents for the likelihood.
 
     Raises:
-        CondgenError: no encoder, images that do not fit, or too few of them for the share.
+        CondgenError: there is no encoder, images have a wrong shape, or there are too few for the share.
     """
     space = as_space(space)
     space.check_encoder()
@@ -105,7 +105,7 @@ def anomaly(
 
 
 def _sheet(normal: Tensor, anomalous: Tensor, scores: dict[str, tuple[Tensor, Tensor]], table: dict) -> bytes:
-    """By the best score of the model: the normal and the anomalous images with the highest and the lowest score."""
+    """A sheet of the normal and the anomalous images that the model's best score ranks highest and lowest."""
     best = max((name for name in table if name != BASELINE), key=lambda name: table[name]["AUROC"])
     rows = []
     for images, kind, values in ((normal, "normal", scores[best][0]), (anomalous, "anomalous", scores[best][1])):

@@ -15,7 +15,7 @@ from condgen.latent_space.registry import Tool, ToolCall, option, positive, regi
 from condgen.latent_space.result import Analysis, sheet
 
 SHOWN = 8
-"""Images of a set on the sheet."""
+"""Images of each set on the sheet."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ def arithmetic(
 
     Args:
         plus, minus: sets of images, (N, C, S, S) each.
-        real: real images; the distance of the result to the nearest of them is measured.
+        real: real images; the distance of the result to the nearest one is measured.
 
     Raises:
-        CondgenError: no set, an empty set, or no encoder.
+        CondgenError: there is no set, a set is empty, or there is no encoder.
 
     References:
         Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks (Radford et al.,

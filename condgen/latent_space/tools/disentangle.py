@@ -1,4 +1,4 @@
-"""Score whether each latent dimension encodes one factor, on data whose factors are known."""
+"""Score how well each latent dimension encodes one factor, on data with known factors."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from condgen.metrics.disentanglement import BINS, INACTIVE, dci, entropies, fact
 from condgen.metrics.image_quality import similarity
 
 MIN_IMAGES = 200
-"""Images whose factors must be known."""
+"""Minimum number of images with known factors."""
 QUANTILES = 10
-"""Bins of a real-valued factor, with as many images each."""
+"""Number of bins of a real-valued factor, with equally many images each."""
 MAX_ROWS, MAX_RECONSTRUCTED = 10, 2000
-"""Dimensions on the sheet, and images that the reconstruction error is computed on, at most."""
+"""Maximum numbers of dimensions on the sheet, and of images for the reconstruction error."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Disentanglement(Analysis):
 
     @property
     def scores(self) -> dict[str, float]:
-        """By name, the higher the better except for the error."""
+        """The scores by name; higher is better, except for the error."""
         return next(iter(self.numbers["disentanglement"].values()))
 
 
@@ -54,12 +54,12 @@ def read_factors(
 
     Args:
         data: labelled images, see `data.sources.labels`; by default the training data.
-        split: the part to read.
-        factors: columns; by default all known ones, see `every_attribute`, or those that can be guessed.
+        split: the split to read.
+        factors: columns of the factors; by default all known ones, see `every_attribute`, or guessed ones.
         filter: keeps rows of a table.
 
     Raises:
-        CondgenError: nothing there that can be read, or it has no factors.
+        CondgenError: the data cannot be read, or has no factors.
     """
     space = as_space(space)
     source = ImageSource(space, data, split, {"filter": filter})
@@ -74,19 +74,19 @@ def disentangle(
     space: LatentSpace, data: LabelledImages, n: int = 10_000, seed: int = 0,
     progress: ProgressCallback = no_progress,
 ) -> Disentanglement:  # fmt: skip
-    """Scores of disentanglement, see `metrics.disentanglement`, and how dimensions and factors are related.
+    """Computes the scores in `metrics.disentanglement`, and the mutual information of dimensions and factors.
 
-    Constant factors are left out, and images of which a factor is unknown. The latents of a plain autoencoder have no
-    scale: they are divided by their largest standard deviation.
+    Constant factors and images with an unknown factor are ignored. The latents of a plain autoencoder have no fixed
+    scale and are divided by their largest standard deviation.
 
     Args:
-        space: has an encoder.
+        space: a latent space with an encoder.
         data: images with two factors or more.
-        n: images to use, at most.
-        seed: of the choice of images, the forests and the votes.
+        n: maximum number of images.
+        seed: seed of the choice of images, the forests and the votes.
 
     Raises:
-        CondgenError: no encoder; fewer than two factors that vary, or too few images.
+        CondgenError: there is no encoder, fewer than two factors vary, or there are too few images.
     """
     space = as_space(space)
     data, levels = _varying(data, n, seed)
@@ -141,7 +141,7 @@ def disentangle(
 
 
 def _varying(data: LabelledImages, n: int, seed: int) -> tuple[LabelledImages, np.ndarray]:
-    """At most n of the images, with the factors that vary among them and their values, int64 (N, K)."""
+    """At most n images, the factors that vary among them, and their values, int64 (N, K)."""
     rows = np.flatnonzero(~np.isnan(data.targets).any(1))
     data = data.rows(np.random.default_rng((seed, 23)).permutation(rows)[:n])
     if len(data) < MIN_IMAGES:
@@ -158,7 +158,7 @@ def _varying(data: LabelledImages, n: int, seed: int) -> tuple[LabelledImages, n
 
 
 def _levels(factor: Attribute, targets: np.ndarray) -> np.ndarray:
-    """Values of a factor as integers from 0, (N,); a real number is cut into QUANTILES bins."""
+    """Values of a factor as integers from 0, (N,); real numbers are divided into QUANTILES bins."""
     if factor.values:
         return targets.astype(np.int64)
     cuts = np.unique(np.quantile(targets, np.linspace(0, 1, QUANTILES + 1)[1:-1]))
@@ -188,7 +188,7 @@ def _heat_map(shares: np.ndarray, latents: Sequence[str], factors: Sequence[str]
 def _traversals(
     space: LatentSpace, images: Tensor, order: list[int], shares: np.ndarray, names: Sequence[str]
 ) -> bytes:
-    """A PNG of one image with every latent dimension changed, in the order given, and the factor it encodes."""
+    """A PNG of one image with each latent dimension varied, in the given order, titled with the factor it encodes."""
     found = traverse(space, images[:1], order, real=images)
     rows = [
         (f"latent {z}: {names[shares[z].argmax()]} {shares[z].max():.2f}",

@@ -22,7 +22,7 @@ from condgen.metrics.probes import Probe, linear_probe
 SHOWN = 8
 """Edited images on the sheet."""
 MAX_IMAGES = 5_000
-"""Images that a direction or classifier is fitted on, and images that are edited, at most."""
+"""Maximum numbers of images for fitting a direction or classifier, and of edited images."""
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
 METHODS = ("means", "probe", "lda")
 Classifier = Callable[[Tensor], np.ndarray]
@@ -45,19 +45,19 @@ def edit(
     """Fits the latent direction of an attribute on labelled images, and moves held-out images along it.
 
     Args:
-        train: images on which the direction, and the classifier where none is given, are fitted.
-        test: held-out images with the same attributes; those that do not have the target value are edited.
+        train: images to fit the direction on, and the classifier if none is given.
+        test: held-out images with the same attributes; those without the target value are edited.
         attribute: name of an attribute, such as `label`.
-        target: the value that images shall get.
-        source: the value that they have; by default any other.
-        strengths: 1 is the distance between the classes; 0 is the reconstruction.
-        method: `means`, the difference of the means; `probe`, the normal of a logistic regression; `lda`, of a linear
-            discriminant, which removes what varies within both classes. Each is scaled to the distance of the classes
-            along it.
+        target: value after the edit.
+        source: value before the edit; by default any other.
+        strengths: lengths of the step: 1 is the distance between the classes; 0 is the reconstruction.
+        method: `means`, the difference of the means; `probe`, the normal of a logistic regression; `lda`, the normal of
+            a linear discriminant, which removes the variation within the classes. Each is scaled to the distance
+            between the classes along it.
         classifier: recognises the attributes of an image; by default a linear probe on pixels for every attribute.
 
     Raises:
-        CondgenError: no such attribute or value, or no images of it.
+        CondgenError: the attribute or value is unknown, or there are no images of it.
 
     References:
         Deep Feature Interpolation for Image Content Changes (Upchurch et al., 2017), for the means
@@ -105,7 +105,7 @@ def categorical(data: LabelledImages, name: str) -> tuple[int, Attribute]:
     """A categorical attribute and its column.
 
     Raises:
-        CondgenError: there is none of that name, or it is a number.
+        CondgenError: there is no attribute of that name, or it is a number.
     """
     found = {factor.name: (column, factor) for column, factor in enumerate(data.attributes) if factor.values}
     if name not in found:
@@ -159,7 +159,7 @@ def _numbers(
     images: Tensor, x: Tensor, targets: np.ndarray, test: LabelledImages, classifier: Classifier,
     wanted: tuple[int, float], strengths: Sequence[float],
 ) -> Numbers:  # fmt: skip
-    """For every strength, the share of images that show the target value, that keep the other attributes, and RMSE."""
+    """For every strength, the shares of images with the target value and with unchanged other attributes, and RMSE."""
     column, value = wanted
     few = evenly_spaced(len(test), MAX_IMAGES).numpy()
     real = classifier(as_float(test.images[few]))

@@ -27,13 +27,13 @@ from condgen.metrics.prdc import nearest
 from condgen.pipelines.base import generator
 
 NEIGHBOUR = 5
-"""The density around a latent is measured by the distance to this nearest latent of a real image."""
+"""k: the density around a latent is measured by the distance to the k-th nearest latent of a real image."""
 COMPONENTS = 10
-"""Of the Gaussian mixture that is fitted to the latents of real images."""
+"""Components of the Gaussian mixture that is fitted to the latents of real images."""
 ROUND_TRIPS = 1000
-"""Latents of each source that are decoded and encoded again, at most."""
+"""Maximum number of latents of each source that are decoded and encoded again."""
 SHOWN = 10
-"""Images of a row of the sheet."""
+"""Images in a row of the sheet."""
 HELD_OUT = "real images, held out"
 
 
@@ -41,8 +41,8 @@ class Density:
     """The density of real images around a latent, by two measures. Latents are standardised first.
 
     Args:
-        latents: of real images, (N, Z).
-        seed: of the mixture.
+        latents: latents of real images, (N, Z).
+        seed: seed of the mixture.
     """
 
     def __init__(self, latents: Tensor, seed: int = 0):
@@ -55,7 +55,7 @@ class Density:
         return (latents - self.center) / self.spread
 
     def distance(self, latents: Tensor) -> Tensor:
-        """To the NEIGHBOUR-th nearest latent of a real image, (N,)."""
+        """Distance to the NEIGHBOUR-th nearest latent of a real image, (N,)."""
         return nearest(self._standardise(latents), self.latents, min(NEIGHBOUR, len(self.latents)))[0][:, -1]
 
     def log_prob(self, latents: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Density:
 
 @dataclass(frozen=True)
 class Holes(Analysis):
-    """The result of `holes`: by source, the latents (N, Z), and bool (N,) whether each is in a hole."""
+    """The result of `holes`: by source, the latents (N, Z), and bool (N,), true for latents in a hole."""
 
     latents: dict[str, Tensor]
     in_hole: dict[str, Tensor]
@@ -80,12 +80,12 @@ def holes(
     In a variational space the latents of images are drawn from their posteriors: together they should cover the prior.
 
     Args:
-        train: real images that the density is measured by.
-        test: other real images, which set the threshold: a latent farther from `train` than all but a share
-            `false_alarms` of theirs is in a hole.
+        train: real images to estimate the density from.
+        test: other real images, which set the threshold: a latent is in a hole if it is farther from `train` than all
+            but a share `false_alarms` of their latents.
         n: latents from each source: the distribution of the model; a normal distribution with the mean and covariance
             of the real latents; the midpoints of two real latents.
-        seed: of everything that is drawn.
+        seed: seed of all random numbers.
 
     Raises:
         CondgenError: the space has no encoder, or there are too few images.
@@ -150,7 +150,7 @@ def _sheet(space: LatentSpace, sources: dict[str, Tensor], distance: dict[str, T
 
 
 def _map(z: Tensor, sources: dict[str, Tensor], in_hole: dict[str, Tensor], most: int = 1500) -> bytes:
-    """The latents on the plane of their two principal components, or as they are where Z is 2 or less."""
+    """Plots the latents in the plane of their first two principal components; without projection if Z is at most 2."""
     import matplotlib
     import numpy as np
 

@@ -38,10 +38,11 @@ def interpolate(
         paths: `pixels`, the weighted mean of both images; `line`, the weighted mean of their latents; `sphere`, latents
             along a great circle, with the length interpolated: nearly all of a normal distribution in many dimensions
             lies at one distance from the origin, and a line leaves that region.
-        real: real images; the distance of the interpolated images to the nearest of them is measured.
+        real: real images; the distance of the interpolated images to the nearest one is measured.
 
     Raises:
-        CondgenError: fewer than three steps, an unknown path, images that do not fit, or no encoder for them.
+        CondgenError: there are fewer than three steps, a path is unknown, images have a wrong shape, or there is no
+            encoder for them.
     """
     space = as_space(space)
     if steps < 3 or not paths or set(paths) - set(PATHS):
@@ -69,7 +70,7 @@ def interpolate(
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     """Spherical interpolation of directions, linear interpolation of lengths: (N, Z) each.
 
-    Where a and b have the same or opposite directions, the straight line.
+    If a and b have equal or opposite directions, it is the straight line.
 
     References:
         Animating Rotation with Quaternion Curves (Shoemake, 1985), slerp

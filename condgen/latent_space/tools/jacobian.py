@@ -1,8 +1,9 @@
 """Find the tangent space of the image manifold, and how the model responds to steps along it and off it.
 
-The images that a decoder generates form a surface among all images. The left singular vectors of its Jacobian are the
-tangents, the directions in which an image can change and stay on the surface; the singular values say how far a unit
-step of the latent moves the image. A model that has learned the surface responds to steps along it and ignores others.
+The images that a decoder generates form a surface in the space of images. The left singular vectors of the decoder's
+Jacobian are the tangents, the directions in which an image can change and stay on the surface; the singular values are
+the changes of the image for a unit step of the latent. A model that has learned the surface responds to steps along it
+and ignores others.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ RANK_THRESHOLD = 0.01
 SHOWN, DIRECTIONS = 6, 7
 """Images and tangents on the sheet."""
 OUTPUTS = ("latent", "reconstruction")
-"""What the sensitivity is measured of."""
+"""Outputs whose sensitivity to a step in pixels is measured."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class Jacobian(Analysis):
     """The result of `jacobian` for N images of P = C S S numbers.
 
     Args:
-        tangents: an orthonormal basis, by falling singular value, (N, P, min(P, Z)).
+        tangents: an orthonormal basis, in the order of falling singular values, (N, P, min(P, Z)).
         values: singular values of the decoder's Jacobian, (N, min(P, Z)).
-        rank: how many are above RANK_THRESHOLD of the largest, int64 (N,).
-        along, across: output of OUTPUTS -> how far a unit step in pixels along a tangent, or orthogonal to all of them,
-            moves it: root mean square over directions, (N,). Empty where the space has no encoder.
+        rank: number of singular values above RANK_THRESHOLD of the largest, int64 (N,).
+        along, across: for each of OUTPUTS, its change for a unit step in pixels along a tangent, or orthogonal to all
+            tangents: root mean square over directions, (N,). Empty if the space has no encoder.
     """
 
     tangents: Tensor
@@ -59,14 +60,14 @@ def jacobian(
 
     Args:
         images: (N, C, S, S); or latents (N, Z).
-        across: random directions, orthogonal to all tangents, to compare the tangents with.
+        across: number of random directions orthogonal to all tangents, to compare the tangents with.
         eps: length of the steps on the sheet, root mean square per pixel.
-        real: real images. The steps from an image to the nearest of them follow the surface of real images, and are
+        real: real images. Steps from an image to its nearest real images follow the surface of real images, and are
             compared with the same random directions.
-        seed: of the random directions.
+        seed: seed of the random directions.
 
     Raises:
-        CondgenError: the images do not fit, or there is no encoder for them.
+        CondgenError: the images have a wrong shape, or there is no encoder for them.
 
     References:
         Contractive Auto-Encoders (Rifai et al., 2011); The Manifold Tangent Classifier (Rifai et al., 2011)

@@ -17,9 +17,9 @@ from condgen.losses import kl_normal
 from condgen.pipelines.base import generator
 
 BATCH = 2048
-"""Latents that are decoded at a time."""
+"""Number of latents that are decoded at a time."""
 SHOWN = 10
-"""Images on the sheet, of either end."""
+"""Images on the sheet, from each end of the ranking."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Likelihood(Analysis):
 def importance_weighted(
     space: LatentSpace, images: Images, samples: int = 64, seed: int = 0, progress: ProgressCallback = no_progress
 ) -> Likelihood:
-    """-log p(x) of a variational autoencoder, bounded with K latents drawn from the posterior.
+    """An upper bound of -log p(x) of a variational autoencoder, from K latents drawn from the posterior.
 
         log p(x) >= E log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x)
 
@@ -48,7 +48,7 @@ def importance_weighted(
         seed: image i draws its latents from seed + i alone.
 
     Raises:
-        CondgenError: the space is not a variational autoencoder, or the images do not fit.
+        CondgenError: the space is not a variational autoencoder, or the images have a wrong shape.
 
     References:
         Importance Weighted Autoencoders (Burda et al., 2016)

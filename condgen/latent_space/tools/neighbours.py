@@ -34,12 +34,12 @@ def neighbours(
 
     Args:
         images: (N, C, S, S).
-        real: images to search; an image that is itself among them is left out of its neighbours.
+        real: images to search; an image that is among them is not its own neighbour.
         k: neighbours of each image.
         labels: int64 (N,), the classes of `images`, to measure how often neighbours share them.
 
     Raises:
-        CondgenError: there is no encoder, or the images do not fit.
+        CondgenError: there is no encoder, or the images have a wrong shape.
     """
     space = as_space(space)
     images, pixels = as_float(images), as_float(real.images)

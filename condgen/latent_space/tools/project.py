@@ -17,7 +17,7 @@ CORRUPTIONS = ("noise", "occlusion", "pixels")
 SHOWN = 10
 """Images on the sheet."""
 SEARCHED = 20
-"""Images whose latents are searched for where none are named: a search takes long."""
+"""Number of images of a search if none are named: a search takes long."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Search:
     """A search for latents by gradient descent.
 
     Args:
-        starts: initial latents for each image, drawn by the space.
-        steps: of Adam.
-        lr: its learning rate, which falls linearly to 0.
-        seed: of the initial latents.
+        starts: number of initial latents for each image, drawn by the space.
+        steps: steps of Adam.
+        lr: learning rate, which falls linearly to 0.
+        seed: seed of the initial latents.
     """
 
     starts: int = 4
@@ -39,8 +39,8 @@ class Search:
 
 @dataclass(frozen=True)
 class Projection(Analysis):
-    """The result of `project`: the images, as given and after every round, (rounds + 1, N, C, S, S); and the latents
-    (N, Z) where they were searched for."""
+    """The result of `project`: the input images and those after every round, (rounds + 1, N, C, S, S); and the latents
+    (N, Z) of a search."""
 
     images: Tensor
     latents: Tensor | None = None
@@ -55,13 +55,13 @@ def project(
     Args:
         images: (N, C, S, S), such as noisy or occluded ones.
         clean: the same images without corruption, to measure how well they are restored.
-        rounds: how often an image is encoded and decoded.
-        real: real images; the distance of the results to the nearest of them is measured.
-        search: find the latent whose image is nearest by gradient descent, in place of the rounds; always done where
+        rounds: number of times an image is encoded and decoded.
+        real: real images; the distance of the results to the nearest one is measured.
+        search: search for the latent with the nearest image by gradient descent, instead of the rounds; always used if
             the space has no encoder.
 
     Raises:
-        CondgenError: the images do not fit, or a number of rounds, starts or steps is below 1.
+        CondgenError: the images have a wrong shape, or a number of rounds, starts or steps is below 1.
 
     References:
         What Regularized Auto-Encoders Learn from the Data-Generating Distribution (Alain, Bengio, 2014), for rounds
@@ -99,8 +99,8 @@ def project(
 def find_latents(
     space: LatentSpace, images: Tensor, search: Search | None = None, progress: ProgressCallback = no_progress
 ) -> Tensor:
-    """The latents whose images have the least squared error to some images, from several starts each: (N, Z) on the
-    CPU. Rows of a batch do not depend on each other, so all are searched for at once.
+    """Searches for the latents whose images have the least squared error to given images, from several starts each:
+    (N, Z) on the CPU. Rows of a batch are independent, so all searches run at once.
     """
     space = as_space(space)
     search = search or Search()
@@ -132,10 +132,10 @@ def corrupt(images: Images, kind: str, strength: float = 0.5, seed: int = 0) -> 
         kind: `noise` adds normal noise of standard deviation `strength`; `occlusion` hides a square whose edge is that
             share of the image's; `pixels` replaces that share of the pixels by uniform values.
         strength: see `kind`.
-        seed: of what is random.
+        seed: seed of the corruption.
 
     Raises:
-        CondgenError: an unknown kind.
+        CondgenError: the kind is unknown.
     """
     x, rng = as_float(images).clone(), torch.Generator().manual_seed(seed)
     size = x.shape[-1]

@@ -16,7 +16,7 @@ from condgen.latent_space.result import Analysis, sheet
 from condgen.losses import kl_normal
 
 MAX_ROWS = 12
-"""Dimensions on the sheet where none are named."""
+"""Number of dimensions on the sheet if none are named."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ def traverse(
 
     Args:
         start: images (N, C, S, S), or latents (N, Z).
-        dimensions: which to move; by default all, of which MAX_ROWS are drawn. With `real` they are ordered by their
-            mean KL divergence from the prior in a variational space, and by their variance in others; without `real`
-            by the change of the image.
+        dimensions: dimensions to move; by default all, of which MAX_ROWS are drawn. With `real` they are ordered by
+            mean KL divergence from the prior in a variational space, and by variance in others; without `real` by the
+            change of the image.
         extent: the range in standard deviations of the dimension over `real`, around its mean; without `real` in
             units around 0.
         steps: images in a row.
         real: real images.
 
     Raises:
-        CondgenError: no such dimension, fewer than two steps, or an extent that is not positive.
+        CondgenError: a dimension is unknown, there are fewer than two steps, or the extent is not positive.
     """
     space = as_space(space)
     latents = start.float() if start.dim() == 2 else space.encode(start)
