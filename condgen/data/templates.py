@@ -1,6 +1,6 @@
-"""Captions of classes: templates with a gap, and the words for a class that fill it.
+"""Captions of classes: sentence templates, and the words for a class that fill them.
 
-Text-conditional models learn classes from them, and encoders classify by them.
+Text-conditional models train on them, and encoders classify with them.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ KINDS = (
     (r"(?<![a-z])mnist|\bdigits\b|handwritten", DIGITS),
     (r"cifar[-_ ]?100?(?!\d)", CIFAR),
 )
-"""What the name of data sounds like, and the sentences for it; the first that fits."""
+"""Pattern of the name of a data set -> its templates; the first match is used."""
 
 WORDS = {"t-shirt/top": "t-shirt", "trouser": "pair of trousers"}
-"""Classes whose names are no words that one would say."""
+"""Spoken forms of class names."""
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _VOWEL = re.compile(
     r"(?!uni|use|usu|eu|one\b|once|ufo|ut[ei])[aeiou]|(?:hour|honest|honou?r|heir)|(?:8|11\b|18\b)", re.I
@@ -69,14 +69,13 @@ _VOWEL = re.compile(
 
 
 def templates_of(data: str) -> tuple[str, ...]:
-    """The sentences for data of this name, as `fashion-mnist`, `torchvision:CIFAR10` or `digits`; else general ones."""
+    """The templates for data such as `fashion-mnist`, `torchvision:CIFAR10` or `digits`; general ones by default."""
     return next((own for sound, own in KINDS if re.search(sound, data.lower())), GENERIC)
 
 
 def class_words(name: str) -> str:
-    """The words for a class: `T-shirt/top` is a t-shirt, `Ankle boot` an ankle boot, 3 three, `maple_tree` maple tree.
-
-    A name that holds no word stays as it is.
+    """The words for a class: `T-shirt/top` -> t-shirt, `Ankle boot` -> ankle boot, 3 -> three, `maple_tree` -> maple
+    tree. A name without letters is kept.
     """
     plain = clean(name).replace("_", " ").lower()
     if plain in WORDS:
@@ -87,7 +86,7 @@ def class_words(name: str) -> str:
 
 
 def fill(template: str, words: str) -> str:
-    """The sentence about a class; `a` right before the gap becomes `an` where it is spoken so.
+    """Fills a template; `a` right before the gap becomes `an` before a vowel sound.
 
     Raises:
         CondgenError: the template has no gap, or two.
@@ -102,20 +101,20 @@ def fill(template: str, words: str) -> str:
 
 
 def class_captions(names: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
-    """For every class the sentences about it, one for each template.
+    """Returns the captions of every class, one per template.
 
     Args:
-        names: of the classes, as the data has them.
+        names: names of the classes, as in the data.
         templates: see `templates_of`.
 
     Raises:
-        CondgenError: no template, one without its gap, or two classes that are spoken of alike.
+        CondgenError: there is no template, a template has no gap, or two classes have the same captions.
     """
     if not templates:
         raise CondgenError(f"There is no template. Give at least one, such as 'a photo of a {GAP}'.")
     words = [class_words(name) for name in names]
-    if len(set(words)) < len(words):  # names that differ only in dropped letters: then the names themselves
+    if len(set(words)) < len(words):  # the words of two names are equal: use the names
         words = [clean(name) or name for name in names]
     if twice := sorted({one for one in words if words.count(one) > 1}):
-        raise CondgenError(f"Two classes are called {short(twice[0])}. Give every class a name of its own.")
+        raise CondgenError(f"Two classes are called {short(twice[0])}. Give every class a distinct name.")
     return [[fill(template, one) for template in templates] for one in words]

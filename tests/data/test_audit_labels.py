@@ -48,7 +48,7 @@ def test_faults_are_counted_as_the_loader_counts_them(tmp_path):
     assert report.empty == {"label": ["d"]} and set(report.numbers["age"]) == {"mean", "sd", "low", "high"}
     with pytest.raises(CondgenError, match="2 of 22 rows"):
         open_labelled(path, split="all")
-    assert "age is not known of 1 images" in "\n".join(report.lines())
+    assert "age is unknown for 1 images" in "\n".join(report.lines())
 
 
 def test_sizes_colours_and_duplicates(tmp_path):

@@ -250,7 +250,7 @@ def test_several_sets_in_one_folder_are_not_mixed(tmp_path):
 def test_what_is_not_there_or_no_data(tmp_path):
     with pytest.raises(CondgenError, match=r"nowhere is not there. Expected a folder for every class"):
         open_labelled(tmp_path / "nowhere")
-    with pytest.raises(CondgenError, match="nothing that can be read as labelled images"):
+    with pytest.raises(CondgenError, match="no labelled images in a known format"):
         open_labelled(tmp_path)
 
 

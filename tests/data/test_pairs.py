@@ -141,7 +141,7 @@ def test_what_is_missing_or_unfit_is_named(tmp_path):
     with pytest.raises(CondgenError, match="no images in the split 'exam'"):
         open_unpaired(tmp_path, SideOptions(8), "exam")
     (tmp_path / "b" / "w.bmp").write_bytes((tmp_path / "b" / "w.png").read_bytes())
-    with pytest.raises(CondgenError, match="one name but for the suffix"):
+    with pytest.raises(CondgenError, match="the same name, up to the suffix"):
         open_unpaired(tmp_path, SideOptions(8))
     (tmp_path / "b" / "w.bmp").unlink()
     (tmp_path / "b" / "w.png").write_bytes(b"no image")

@@ -64,7 +64,7 @@ def test_the_class_is_the_shape_and_the_size_is_free():
 @pytest.mark.parametrize(
     "asked, message",
     [
-        ({"size": 8}, "from 16"),
+        ({"size": 8}, "at 16 pixels or more"),
         ({"attribute_columns": ("hue",)}, "no factor .hue.; it has shape, colour"),
         ({"label_column": "x", "attribute_columns": ("x",)}, "chosen twice"),
         ({"filter": "x=1"}, "scenes is drawn scenes, where filter cannot"),

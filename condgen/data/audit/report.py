@@ -137,7 +137,7 @@ class LabelReport(Report):
             for name, values in found.items():
                 more = f" and {len(values) - 10} more" if len(values) > 10 else ""
                 lines.append(f"  {title} the {name} {', '.join(values[:10])}{more}")
-        lines += [f"  {name} is not known of {count} images" for name, count in self.unknown.items()]
+        lines += [f"  {name} is unknown for {count} images" for name, count in self.unknown.items()]
         several = ". Grey ones become RGB, except with --data.image_channels 1." if len(self.colours) > 1 else ""
         return [
             *lines,

@@ -1,14 +1,14 @@
-"""Captioned images in the forms people have them.
+"""Reads captioned images in the common layouts.
 
     folder/metadata.jsonl, .csv or .parquet   `file_name`, `text`; several captions: a list, or several rows of one file
     shards/*.parquet, or one .parquet         `image` = struct(bytes, path), bytes or a path; and a text column
     shards/*.tar, "shards-{00..99}.tar"       webdataset: a.jpg + a.txt or a.json in it; see `webdataset`
-    folder/a.png + folder/a.txt               every line of a.txt that is not empty is a caption
+    folder/a.png + folder/a.txt               every non-empty line of a.txt is a caption
 
-Subfolders may hold more of the same. Splits come from the first of these that is there:
+Subfolders may hold more files of the same kind. Splits come from the first of these that exists:
 
     a split column; the names of files or folders (train.parquet, test_iid.parquet, val/metadata.jsonl: at least one
-    that is not train); else a fixed hash of the file name (or of `shard:row`) puts 95 % in train and 5 % in test.
+    that is not train); otherwise a fixed hash of the file name (or of `shard:row`) puts 95 % in train and 5 % in test.
 
 The split `test` includes `test_iid` and `test_comp`; `all` takes everything.
 
@@ -41,19 +41,19 @@ if TYPE_CHECKING:
 def load_captions(
     path: str | os.PathLike[str], size: int, options: ReadOptions = DEFAULTS, *, split: str = "train", **changes: Any
 ) -> CaptionedImages:
-    """Reads captioned images into memory; the forms and the rule for splits are at the top of this module.
+    """Reads captioned images into memory; this module's docstring lists the layouts and the rule for splits.
 
     Args:
         path: a folder, a metadata file, a shard, or a pattern that names shards.
         size: edge length S of the images, in pixels.
-        options: how they are read; `changes` are fields of it.
+        options: how to read them; `changes` replace fields of it.
         split: `train`, `test`, another split that the data has, or `all`.
 
     Returns:
         N images, uint8 (N, 3, S, S), with their captions.
 
     Raises:
-        CondgenError: no captioned images there, a column or split that is not there, or too many bad rows.
+        CondgenError: there are no captioned images, a column or split does not exist, or too many rows are unusable.
     """
     options = options.but(**changes)
     return load(open_source(path, options), size, options, split)
@@ -68,7 +68,7 @@ def open_captioned(
     split: str = "train",
     **changes: Any,
 ) -> Stream | CaptionedImages:
-    """Captioned images in memory where they are few, a stream where they are many.
+    """Opens captioned images in memory if they are few, as a stream if they are many.
 
     Args:
         path, size, options, split: see `load_captions`.
@@ -87,7 +87,7 @@ def open_captioned(
 
 
 def load(source: Source, size: int, options: ReadOptions, split: str) -> CaptionedImages:
-    """As `load_captions`, for a source that is open already."""
+    """Like `load_captions`, for an opened source."""
     pixels, captions, tally = bytearray(), [], RowTally()
     places: dict[Path, int] = {}
     for row, image, notes in read(source, split, background=options.background):
@@ -112,11 +112,11 @@ def read(
     """Reads the rows of a split one by one and opens their images.
 
     Yields:
-        (row, image, notes on the image). The image is RGB; it is None where the row has a `fault`, and
-        where the same file was yielded before: the captions of this row then belong to that image.
+        (row, image, notes on the image). The image is RGB. It is None if the row has a `fault`, or if
+        the file was yielded before: the captions of the row then belong to that image.
 
     Raises:
-        CondgenError: the data has no such split, or nothing in it.
+        CondgenError: the split does not exist or is empty.
     """
     split, seen, splits, found = split_name(split), {}, set(), False
     for row in progress(rows(source, split), expected_rows(source, split)):
@@ -142,7 +142,7 @@ def _empty(source: Source, split: str, splits: set[str]) -> CondgenError:
 
 
 def _opened(row: Row, seen: dict[Path, Row], background: RGB) -> tuple[Row, Image.Image | None, tuple[str, ...]]:
-    """Opens the image of a row, once for every file; `seen` holds the first row of each file."""
+    """Opens the image of a row, once per file; `seen` holds the first row of each file."""
     if row.fault:
         return row, None, ()
     first = seen.get(row.image) if isinstance(row.image, Path) else None

@@ -1,4 +1,4 @@
-"""Columns of a table as attributes: their cells become targets.
+"""Converts columns of a table to attributes, and their cells to targets.
 
     label                          every value is a class; numbers in their order, text in alphabetical order
     0/1, true/false, at most 32    values, named by their numbers (true is 1)
@@ -6,8 +6,8 @@
     other numbers                  a real number, standardised
     text                           values
 
-Values may have names: those of the column NAME_name beside NAME, those in the features of a parquet file, or those that
-the caller gives. Empty cells, NaN, NA, N/A and null are unknown. A row without a label cannot be used.
+Values may be named by the column NAME_name beside NAME, by the features of a parquet file, or by the caller.
+Empty cells, NaN, NA, N/A and null are unknown. A row without a label cannot be used.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from condgen.data.sources.tables import clean
 from condgen.text import printable
 
 FEW = 32
-"""So many different whole numbers are values; more are a real number."""
+"""Maximum number of distinct whole numbers that count as values; more make a real number."""
 MANY = 1000
-"""More different texts than this are no attribute."""
+"""Maximum number of distinct texts of an attribute."""
 UNKNOWN = frozenset({"", "nan", "na", "n/a", "null"})
 
 
 def cell_value(cell: object) -> str | None:
-    """A cell as a text that is the same for the same value: 3, 3.0 and "3" are "3", true is "1"; None is unknown.
+    """Converts a cell to canonical text: 3, 3.0 and "3" become "3", true becomes "1"; None means unknown.
 
     Raises:
-        ValueError: a list, a dict, bytes or a long text, which can be no class and no attribute.
+        ValueError: a list, a dict, bytes or a long text, which cannot be a class or an attribute.
     """
     if cell is None:
         return None
@@ -46,12 +46,12 @@ def cell_value(cell: object) -> str | None:
         with suppress(OverflowError, ValueError):
             number = float(cell)
             return None if not math.isfinite(number) else str(int(cell)) if number.is_integer() else repr(number)
-        raise ValueError("a number of enormous size")
+        raise ValueError("a number too large")
     if not isinstance(cell, str):
         raise ValueError(f"a {type(cell).__name__}")
     text = clean(cell) if len(cell) < 10 * LONG else cell
     if len(text) > LONG:
-        raise ValueError(f"a text of {len(text)} letters")
+        raise ValueError(f"a text of {len(text)} characters")
     if text.casefold() in UNKNOWN:
         return None
     number = number_of(text)
@@ -59,7 +59,7 @@ def cell_value(cell: object) -> str | None:
 
 
 def number_of(text: str) -> float | None:
-    """The finite number that a text is, else None; "inf" and "1_000" are none."""
+    """Parses a finite number; None for other texts, including "inf" and "1_000"."""
     if not text.isascii() or "_" in text:
         return None
     with suppress(ValueError):
@@ -70,7 +70,7 @@ def number_of(text: str) -> float | None:
 
 @dataclass
 class Column:
-    """The different values of one column, with the count in training and the first place of each."""
+    """The distinct values of a column, each with its count in training and the place where it first occurs."""
 
     name: str
     label: bool = False
@@ -79,10 +79,10 @@ class Column:
     faults: list[str] = field(default_factory=list)
 
     def add(self, cell: object, named: object, place: str, training: bool) -> None:
-        """Adds a cell, and the cell of the column of names beside it.
+        """Adds a cell, and the cell of the column with its name.
 
         Raises:
-            CondgenError: one value has two names.
+            CondgenError: a value has two names.
         """
         try:
             value = cell_value(cell)
@@ -98,15 +98,15 @@ class Column:
                 raise CondgenError(f"{place}: {self.name} {value} is called {text!r}, and {before!r} elsewhere.")
 
     def coder(self, names: tuple[str, ...], source: str) -> Coder:
-        """The column as an attribute.
+        """Makes an attribute of the column.
 
         Args:
-            names: of the values 0, 1, 2 ..., where they are known.
+            names: names of the values 0, 1, 2 ..., if known.
             source: name of the data in messages.
 
         Raises:
-            CondgenError: no values, a label that is a fraction, numbers with texts among them, or texts that are nearly
-                all different.
+            CondgenError: the column is empty, labels are fractions, numbers and texts are mixed, or nearly all
+                texts are distinct.
         """
         if not self.values:
             hint = f" The first fault: {self.faults[0]}." if self.faults else ""
@@ -133,7 +133,7 @@ class Column:
             first = next(value for value, number in numbers.items() if not number.is_integer())
             raise CondgenError(
                 f"{source}: the column {self.name!r} holds fractions ({first} at {self.values[first][1]}), which are "
-                "no classes. Take it as an attribute, and name another column for the label."
+                "not classes. Use it as an attribute, and name another column for the label."
             )
         training = [(numbers[value], count) for value, (count, _) in self.values.items() if count]
         training = training or [(number, 1) for number in numbers.values()]
@@ -141,7 +141,7 @@ class Column:
         mean = sum(number * (count / n) for number, count in training)
         sd = math.sqrt(sum((number - mean) * (number - mean) * (count / n) for number, count in training))
         if not math.isfinite(sd) or not math.isfinite(mean):
-            raise CondgenError(f"{source}: the column {self.name!r} holds numbers of enormous size.")
+            raise CondgenError(f"{source}: the column {self.name!r} holds numbers that are too large.")
         low, high = min(number for number, _ in training), max(number for number, _ in training)
         return Coder(Attribute(name, (), mean, sd or 1.0, low, high))
 
@@ -150,13 +150,13 @@ class Column:
         if count > FEW and any(number is not None for number in numbers.values()):
             raise CondgenError(
                 f"{source}: the column {self.name!r} holds numbers, and {short(text)} at {self.values[text][1]}. Leave "
-                "cells empty where nothing is known."
+                "cells of unknown values empty."
             )
         rows = sum(seen for seen, _ in self.values.values())
         if count > FEW and (2 * count > rows or (count > MANY and not self.label)):
             raise CondgenError(
                 f"{source}: the column {self.name!r} has {count:,} different texts in {rows:,} rows of training, for "
-                f"example {short(text)}. These look like captions or names of files, not like "
+                f"example {short(text)}. These look like captions or file names, not like "
                 f"{'classes' if self.label else 'an attribute'}."
             )
         order = sorted(self.values)
@@ -165,16 +165,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Coder:
-    """An attribute, and the target of each value of a cell; `places` is empty where it is a real number."""
+    """An attribute and the target of each cell value; `places` is empty for a real number."""
 
     attribute: Attribute
     places: dict[str, int] = field(default_factory=dict)
 
     def encode(self, cell: object) -> float:
-        """The target of a cell, NaN where it is unknown.
+        """The target of a cell, NaN if unknown.
 
         Raises:
-            ValueError: the cell is none of the values; the message describes it.
+            ValueError: the cell is not one of the values; the message describes it.
         """
         value = cell_value(cell)
         if value is None:
@@ -188,19 +188,19 @@ class Coder:
 
 def _values(name: str, order: list[str], called: list[str], source: str) -> Coder:
     if not order:
-        raise CondgenError(f"{source}: no {name} is in the range of the names that were given.")
+        raise CondgenError(f"{source}: the given names fit no value of {name}.")
     names = checked_names([printable(one) for one in called], f"{source}: the column {name!r}")
     return Coder(Attribute(name, tuple(names)), {value: i for i, value in enumerate(order)})
 
 
 def names_in_schema(path: Path, columns: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Names of the values 0, 1, 2 ... of columns, from Hugging Face's features in a parquet file (ClassLabel)."""
+    """Reads names of the values 0, 1, 2 ... of columns from Hugging Face's features (ClassLabel) in a parquet file."""
     if path.suffix.lower() != ".parquet":
         return {}
     import pyarrow.parquet as pq
 
     found = {}
-    with suppress(Exception):  # the names only help; broken features are ignored
+    with suppress(Exception):  # names are optional, so broken features are ignored
         features = json.loads(pq.read_schema(path).metadata[b"huggingface"])["info"]["features"]
         for column in columns:
             names = features.get(column, {}).get("names")

@@ -1,8 +1,8 @@
-"""Untrusted image files as RGB and as square arrays.
+"""Opens untrusted image files as RGB images and square arrays.
 
-PIL alone decodes, and only the formats named here. The size is read from the header before a pixel is decoded, EXIF
-orientation is applied, 16-bit values are scaled (PIL would clip them to white), transparency is laid over a
-background, an animation gives its first frame, and texts that unpack to megabytes are left unread.
+PIL decodes the images, and only in the formats listed here. The size is read from the header before a pixel is decoded,
+EXIF orientation is applied, 16-bit values are scaled (PIL would clip them to white), transparent pixels are
+composited over a background, animations yield their first frame, and texts that unpack to megabytes are not read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from condgen.data.options import RGB, WHITE, Resize
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ASIDE = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
-"""The chunks of a PNG that PIL unpacks and no image of ours needs."""
+"""PNG chunks that PIL decompresses although they are not needed."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 
@@ -30,7 +30,7 @@ class ImageError(CondgenError):
     Args:
         reason: `missing file`, `corrupt image`, `too large image` or `unknown range of values`.
         message: names the image and what to do.
-        detail: of the reason, in a few words.
+        detail: details of the reason, in a few words.
     """
 
     def __init__(self, reason: str, message: str, detail: str = "") -> None:
@@ -43,14 +43,14 @@ def open_image(source: str | os.PathLike[str] | bytes, *, background: RGB = WHIT
 
     Args:
         source: path of a file, or the bytes of one.
-        background: RGB, 0 to 255, shown where the image is transparent.
-        name: of the image in messages; the path where it is empty.
+        background: RGB, 0 to 255, shown through transparent pixels.
+        name: name of the image in messages; by default its path.
 
     Returns:
         The first frame, upright, as a PIL image of mode RGB.
 
     Raises:
-        ImageError: a `CondgenError` that names the image, the fault and what to do.
+        ImageError: the image is unusable; the message names it, the fault and what to do.
     """
     return decode(source, background=background, name=name)[0]
 
@@ -58,12 +58,12 @@ def open_image(source: str | os.PathLike[str] | bytes, *, background: RGB = WHIT
 def decode(
     source: str | os.PathLike[str] | bytes, *, background: RGB = WHITE, name: str = ""
 ) -> tuple[Image.Image, tuple[str, ...]]:
-    """Like `open_image`, with notes on what is unusual: 16-bit, CMYK, palette, 1-bit, alpha, animated."""
+    """Like `open_image`, also returns notes on unusual properties: 16-bit, CMYK, palette, 1-bit, alpha, animated."""
     name = name or ("the image" if isinstance(source, bytes) else os.fspath(source))
     try:
         try:
             return _first_frame(source, background, name)
-        except ValueError:  # PIL refuses a PNG with texts that unpack to megabytes; the image may be sound
+        except ValueError:  # PIL refuses a PNG with texts that unpack to megabytes, but its pixels may be valid
             content = source if isinstance(source, bytes) else Path(source).read_bytes()
             if not content.startswith(SIGNATURE):
                 raise
@@ -71,12 +71,12 @@ def decode(
     except CondgenError:
         raise
     except FileNotFoundError:
-        raise ImageError("missing file", f"{name} is not there. Check the path.") from None
+        raise ImageError("missing file", f"{name} does not exist. Check the path.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(name, f"more than {MAX_PIXELS}") from None
     except UnidentifiedImageError:
         raise _corrupt(name, f"none of {', '.join(FORMATS)}") from None
-    except Exception as error:  # a decoder fed with arbitrary bytes may raise nearly anything
+    except Exception as error:  # a decoder may raise almost any exception on arbitrary bytes
         raise _corrupt(name, f"{type(error).__name__}: {error}".splitlines()[0][:200]) from None
 
 
@@ -92,7 +92,7 @@ def _first_frame(
 
 
 def _without_texts(content: bytes) -> bytes:
-    """A PNG without its texts and its colour profile."""
+    """Removes the texts and the colour profile from a PNG."""
     kept, at = [content[: len(SIGNATURE)]], len(SIGNATURE)
     while at < len(content):
         end = at + 12 + int.from_bytes(content[at : at + 4], "big")  # length, kind, content, checksum
@@ -108,13 +108,13 @@ def fit(image: Image.Image, size: int, resize: Resize = "crop", *, background: R
     Args:
         image: mode RGB, any size.
         size: edge length S in pixels.
-        resize: `crop` keeps the largest centred square; `pad` keeps everything and fills up with the background.
+        resize: `crop` keeps the largest centred square; `pad` keeps the whole image and fills with the background.
 
     Returns:
-        uint8 (3, S, S). Resampling is antialiased (Lanczos); where the edge is S already, no pixel is changed.
+        uint8 (3, S, S). Resampling is antialiased (Lanczos); images of edge S keep their pixels.
     """
     if size < 1 or resize not in ("crop", "pad"):
-        raise CondgenError(f"An image is fitted to a size >= 1 by 'crop' or 'pad', got size {size} and {resize!r}.")
+        raise CondgenError(f"Images are resized to a size >= 1 by 'crop' or 'pad', got size {size} and {resize!r}.")
     width, height = image.size
     if resize == "crop":
         side = min(width, height)
@@ -131,7 +131,7 @@ def fit(image: Image.Image, size: int, resize: Resize = "crop", *, background: R
 
 
 def _corrupt(name: str, what: str) -> ImageError:
-    message = f"{name} is not an image that can be read ({what}). Replace it, or save it anew as PNG or JPEG."
+    message = f"{name} is not an image that can be read ({what}). Replace it, or save it again as PNG or JPEG."
     return ImageError("corrupt image", message, what)
 
 
@@ -148,7 +148,7 @@ def _check_size(image: Image.Image, name: str) -> None:
 
 
 def _notes(image: Image.Image) -> tuple[str, ...]:
-    """What is unusual; call it before the pixels are loaded (loading clears the file's layout)."""
+    """Notes on unusual properties. Call it before the pixels are loaded, which clears the file's layout."""
     deep = image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     found = {
         "16-bit": deep,
@@ -162,14 +162,14 @@ def _notes(image: Image.Image) -> tuple[str, ...]:
 
 def _is_animated(image: Image.Image) -> bool:
     try:
-        # Cameras write a preview as a second frame (MPO); that is no animation.
+        # Cameras write a preview as a second frame (MPO), which is not an animation.
         return image.format != "MPO" and bool(getattr(image, "is_animated", False))
-    except Exception:  # the second frame is broken; the first, which we use, was read
+    except Exception:  # the second frame is broken; only the first is used
         return True
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation; a broken EXIF block is no reason to lose the image."""
+    """Applies the EXIF orientation, and ignores broken EXIF data."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:
@@ -177,7 +177,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image, name: str) -> Image.Image:
-    """Scales 16-bit grey by 1/257, so that 65535 becomes 255; other modes pass."""
+    """Scales 16-bit grey by 1/257, so that 65535 becomes 255; other modes are unchanged."""
     if image.mode != "F" and not image.mode.startswith("I"):
         return image
     values = np.asarray(image)
@@ -192,7 +192,7 @@ def _eight_bit(image: Image.Image, name: str) -> Image.Image:
 
 
 def _over(image: Image.Image, background: RGB) -> Image.Image:
-    """Lays transparent pixels over the background; returns mode RGB."""
+    """Composites an image over the background; returns mode RGB."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     canvas = Image.new("RGBA", image.size, (*background, 255))

@@ -1,4 +1,4 @@
-"""Rows of labelled images: folders of classes, and tables with a column of labels or attributes."""
+"""Reads rows of labelled images: class folders, and tables with a column of labels or attributes."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ from condgen.data.sources.tables import (
 from condgen.text import printable
 
 NO_ATTRIBUTE = frozenset({"id", "index", "idx", "key", "name", "url", "license", "source", "md5", "sha256"})
-"""Columns that are never guessed to be an attribute."""
+"""Columns that are never guessed as attributes."""
 EXPECTED = "Expected a column of images (image, file_name) and one of labels (label, class), or attributes."
 
 
 class NothingLabelled(CondgenError):
-    """There is nothing that looks like labelled images."""
+    """The data does not look like labelled images."""
 
 
 class NoClasses(CondgenError):
-    """There are images, but not in several folders."""
+    """The images are not in two or more class folders."""
 
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Labelled images row by row, found but not read.
+    """Labelled images in rows, not read yet.
 
     Args:
-        source: where the rows are.
-        coders: turn their cells into targets.
-        empty: by attribute, names that no image has.
+        source: location of the rows.
+        coders: convert cells to targets.
+        empty: attribute -> names of values that no image has.
     """
 
     source: Source
@@ -69,11 +69,11 @@ class LabelledRows:
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
-        """The attributes of the images; the same for every split."""
+        """The attributes of the images, shared by all splits."""
         return tuple(coder.attribute for coder in self.coders)
 
     def targets(self, row: Row) -> tuple[Row, np.ndarray]:
-        """The targets of a row, float32 (A,); a cell that cannot be read, or a missing label, is a fault of the row."""
+        """The row and its targets, float32 (A,). An unreadable cell or a missing label sets the fault of the row."""
         targets = np.full(len(self.coders), math.nan, np.float32)
         for i, (cell, coder) in enumerate(zip(row.cells, self.coders)):
             what = "label" if coder.attribute.name == LABEL else "attribute"
@@ -88,7 +88,7 @@ class LabelledRows:
     def each(
         self, split: str, background: RGB = WHITE
     ) -> Iterator[tuple[Row, Image.Image | None, tuple[str, ...], np.ndarray]]:
-        """As `captions.read`, with the targets of every row."""
+        """Like `captions.read`, with the targets of every row."""
         for row, image, notes in read(self.source, split, background=background):
             row, targets = self.targets(row)
             yield row, image, notes, targets
@@ -98,13 +98,13 @@ class LabelledRows:
 
 
 def open_classes(path: Path) -> LabelledRows:
-    """A folder with a folder for every class, or with `train` and `test` above these.
+    """Opens a folder with one subfolder per class, optionally below `train` and `test`.
 
-    The folders at the top are splits when all of them that hold folders of images have names of splits.
+    The top folders are splits if all of them that contain folders of images are named like splits.
 
     Raises:
         NoClasses: fewer than two classes.
-        CondgenError: two classes with one name.
+        CondgenError: two classes have the same name.
     """
     images = tuple(file for file in files_below(path) if file.suffix.lower() in SUFFIXES)
     tops = {file.relative_to(path).parts[0]: len(file.relative_to(path).parts) for file in images}
@@ -112,7 +112,7 @@ def open_classes(path: Path) -> LabelledRows:
     above = bool(tops) and all(depth > 2 and named_split(Path(top), own=True) for top, depth in tops.items())
     used = {file.relative_to(path).parts[above] for file in images if len(file.relative_to(path).parts) > above + 1}
     if len(used) < 2:
-        there = f"images of one class only ({printable(next(iter(used)))})" if used else "no folders of images"
+        there = f"images of one class only ({printable(next(iter(used)))})" if used else "no folders with images"
         raise NoClasses(f"{path} has {there}. Expected one folder for every class, with its images inside.")
     homes = [path / top for top in tops] if above else [path]
     folders = {folder.name for home in homes for folder in home.iterdir() if folder.is_dir()}
@@ -131,17 +131,18 @@ def open_classes(path: Path) -> LabelledRows:
 
 
 def open_table(path: str | os.PathLike[str], options: ReadOptions) -> LabelledRows:
-    """Tables with a column of labels or attributes, see `columns`; reads their cells, in all splits, and no image.
+    """Opens tables with a column of labels or attributes, see `columns`. Reads the cells of all splits, but no image.
 
     Args:
-        path: as for `rows.open_source`.
-        options: the columns, the filter and the names of the classes. Where neither a label nor an attribute is named
-            and no column has the name of a label, every column that can be an attribute is one, with a warning, unless
-            `guess_attributes` is off.
+        path: see `rows.open_source`.
+        options: columns, filter and class names. If neither a label nor an attribute is named and no column is named
+            like a label, every suitable column becomes an attribute, with a warning, unless `guess_attributes` is
+            off.
 
     Raises:
-        NothingLabelled: no column of labels, and no attributes.
-        CondgenError: no such column, tables with different columns, or cells that are neither classes nor attributes.
+        NothingLabelled: there is no column of labels and none of attributes.
+        CondgenError: a column does not exist, tables differ in their columns, or cells can be neither classes nor
+            attributes.
     """
     source = open_source(path, options, _choose)
     cells, label = source.tables[0].cells, source.tables[0].label
@@ -175,7 +176,7 @@ def open_table(path: str | os.PathLike[str], options: ReadOptions) -> LabelledRo
 
 
 def _choose(file: Path, options: ReadOptions, named: str) -> Table:
-    """The columns of a table of labelled images."""
+    """Chooses the columns of a table of labelled images."""
     names = column_names(file)
     image, split = image_and_split(file, names, options)
     label = pick(options.label_column, LABELS, names, "label", file)
@@ -192,7 +193,7 @@ def _choose(file: Path, options: ReadOptions, named: str) -> Table:
         )
     cells = list(dict.fromkeys([label] * bool(label) + cells))
     if label and LABEL in cells[1:]:
-        raise CondgenError(f"{file}: {label!r} is the label, so that the column 'label' cannot be an attribute too.")
+        raise CondgenError(f"{file}: {label!r} is the label, so the column 'label' cannot be an attribute.")
     return Table(file, image, (), split, named, tuple(cells), bool(label))
 
 
@@ -202,7 +203,7 @@ def _may_be_attribute(name: str, names: list[str]) -> bool:
 
 
 def _named_by(name: str, names: list[str]) -> str | None:
-    """The column whose values the column `name` names: head_name names head."""
+    """The column whose value names are in column `name`: `head_name` names the values of `head`."""
     own, _, last = name.rpartition("_")
     return own if last in ("name", "names") and own in names else None
 
@@ -227,6 +228,6 @@ def _warn_of_guess(source: Source, chosen: list[str], left: list[str]) -> None:
             f"{source.path}: none of the columns {listed(left)} can be an attribute. Name the label ({flags('label')})."
         )
     message = f"{source.path}: no column of labels, so taken as attributes: {listed(chosen)}" + (
-        f"; left alone: {listed(left)}." if left else "."
+        f"; ignored: {listed(left)}." if left else "."
     )
     warnings.warn(message, CondgenWarning, stacklevel=2)

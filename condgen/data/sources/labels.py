@@ -1,28 +1,27 @@
-"""Labelled images in the forms people have them.
+"""Reads labelled images in the common layouts.
 
-    folder/cat/a.png, folder/dog/b.png   a folder for every class; also with train/ and test/ above these
-    folder/metadata.csv, .jsonl          `file_name`, `label`, and attributes; or the path of any such table
-    shards/*.parquet                     `image`, `label`, and attributes: as metadata and shards with captions have it
+    folder/cat/a.png, folder/dog/b.png   one folder per class, optionally below train/ and test/
+    folder/metadata.csv, .jsonl          `file_name`, `label` and attributes; or the path of such a table
+    shards/*.parquet                     `image`, `label` and attributes, as in captioned data, see `captions`
     folder/train-images-idx3-ubyte       MNIST's idx files, also .gz: a folder of them, or one file; see `idx`
     folder/data_batch_1.bin              CIFAR's binary batches; see `cifar`
     dsprites.npz                         dSprites as published, and files of its layout; see `dsprites`
-    digits                               scikit-learn's: 1,797 real images, 8 x 8, grey; nothing is downloaded
+    digits                               scikit-learn's digits: 1,797 grey images of 8 x 8 pixels; nothing is downloaded
     scenes                               single shapes with known factors, drawn at any size; see `synthetic.factors`
-    torchvision:FashionMNIST             data sets of torchvision, where there is network; see `remote`
-    hub:ylecun/mnist                     parquet files of a data set on the Hugging Face hub, where there is network
+    torchvision:FashionMNIST             data sets of torchvision, downloaded; see `remote`
+    hub:ylecun/mnist                     parquet files of a data set on the Hugging Face hub, downloaded; see `remote`
 
-Others are added with `formats.registry.register_format`.
+Further formats are added with `formats.registry.register_format`.
 
-Splits come from the first of these that is there: a split column; the names of files or folders (train, t10k, test);
-else a fixed hash of the file name (or of `file:row`) puts 5 % in test, of the digits 20 %. Attributes and their values
-are the same in all splits; mean and sd of a real number are those of train (where a hash splits, of all rows).
+Splits come from the first of these that exists: a split column; the names of files or folders (train, t10k, test);
+otherwise a fixed hash of the file name (or of `file:row`) puts 5 % in test (20 % of the digits). All splits share the
+attributes and their values; mean and sd of a real number are computed on train (with a hash, on all rows).
 
-Classes have the names that the data gives them: those of their folders or cells; of the column label_name beside
-label; of the features in a parquet file; of a file `class_names.txt` or `classes.txt` beside the data, one name a line;
-of data whose labels have a known checksum (Fashion-MNIST); or those that the caller gives. Else their numbers are
-their names.
+Class names come from the folders or cells; the column label_name beside label; the features in a parquet file; a file
+`class_names.txt` or `classes.txt` beside the data, one name per line; a known checksum of the labels (Fashion-MNIST);
+or the caller. Classes without names are named by their numbers.
 
-An image is grey where its channels are equal. Grey images among colour ones become RGB, and are counted. With a size,
+An image is grey if its channels are equal. Grey images among colour ones become RGB, with a warning. With a size,
 images are cropped or padded to a square and resampled with Lanczos, see `images.fit`.
 """
 
@@ -70,22 +69,22 @@ def open_labelled(
     name: str = "",
     **changes: Any,
 ) -> LabelledImages:
-    """Reads labelled images into memory; the forms are at the top of this module.
+    """Reads labelled images into memory; this module's docstring lists the layouts.
 
     Args:
-        source: a path, or the word for the data.
-        size: edge length S in pixels; 0: as they are, which must be one size, and square.
-        image_channels: 1 for grey, 3 for RGB; 0: as they are, RGB where any image has a colour.
-        options: how they are read; `changes` are fields of it.
+        source: a path, or the name of a data set.
+        size: edge length S in pixels; 0 keeps the size of the images, which must be equal and square.
+        image_channels: 1 for grey, 3 for RGB; 0 chooses RGB if any image has colours.
+        options: how to read them; `changes` replace fields of it.
         split: `train`, `test`, another split that the data has, or `all`.
-        name: of the data; guessed from the path where it is empty.
+        name: name of the data; by default taken from the path.
 
     Returns:
-        N images, uint8 (N, C, S, S), and their targets; the attributes are the same for every split.
+        N images, uint8 (N, C, S, S), and their targets; all splits have the same attributes.
 
     Raises:
-        CondgenError: nothing there that can be read, no such split or column, labels that cannot be, images of
-            several sizes where none is asked for, or too many bad rows.
+        CondgenError: there is no readable data, a split or column does not exist, labels are invalid, image sizes
+            differ and `size` is 0, or too many rows are unusable.
     """
     options = options.but(**changes)
     check_shape(size, image_channels)
@@ -95,7 +94,7 @@ def open_labelled(
 
 
 def check_shape(size: int, image_channels: int) -> None:
-    """Raises `CondgenError` when no image can have this size and number of channels."""
+    """Raises `CondgenError` for an invalid size or number of channels."""
     if size < 0 or image_channels not in (0, 1, 3):
         raise CondgenError(f"Images have a size >= 0 and 0, 1 or 3 channels, got {size} and {image_channels}.")
 
@@ -115,10 +114,10 @@ def read_found(
 
 
 def without_classes(data: LabelledImages, classes: str) -> LabelledImages:
-    """The images that are of none of some classes, their names with commas between them.
+    """Leaves out the images of some classes, named in `classes` and separated by commas.
 
     Raises:
-        CondgenError: there are no classes, or none of a name; or nothing is left.
+        CondgenError: the data has no classes, a class is unknown, or no image is left.
     """
     label = next((attribute for attribute in data.attributes if attribute.name == LABEL), None)
     if label is None:
@@ -126,7 +125,7 @@ def without_classes(data: LabelledImages, classes: str) -> LabelledImages:
     names = [classes] if classes in label.values else [name.strip() for name in classes.split(",")]
     kept = ~np.isin(data.targets[:, data.attributes.index(label)], [label.encode(name) for name in names])
     if not kept.any():
-        raise CondgenError(f"Nothing of {data.name} is left without {classes}.")
+        raise CondgenError(f"No image of {data.name} is left without {classes}.")
     return data.rows(np.flatnonzero(kept))
 
 
@@ -134,17 +133,17 @@ def without_classes(data: LabelledImages, classes: str) -> LabelledImages:
 
 
 def find(source: str | os.PathLike[str], options: ReadOptions = DEFAULTS, size: int = 0) -> Arrays | LabelledRows:
-    """Finds out in which form the data is; reads labels, and no image. See `open_labelled`.
+    """Detects the format of the data and reads its labels, but no image. See `open_labelled`.
 
-    A word goes before a folder of that name, which is given as ./digits.
+    The name of a data set takes precedence over a folder of that name, which is given as ./digits.
 
     Args:
-        options: columns, filter and names of classes.
-        size: edge of images that are drawn.
+        options: columns, filter and class names.
+        size: edge of drawn images.
 
     Raises:
-        NothingLabelled: there is nothing that looks like labelled images.
-        CondgenError: there is, and it is at fault.
+        NothingLabelled: the data does not look like labelled images.
+        CondgenError: the labelled images are invalid.
     """
     word = os.fspath(source)
     checked_names(options.class_names, "class_names")
@@ -159,17 +158,17 @@ def find(source: str | os.PathLike[str], options: ReadOptions = DEFAULTS, size: 
     path = Path(word).expanduser()
     if not path.exists():
         raise NothingLabelled(f"{path} is not there. {EXPECTED}")
-    raise NothingLabelled(f"{path} holds nothing that can be read as labelled images. {EXPECTED}")
+    raise NothingLabelled(f"{path} holds no labelled images in a known format. {EXPECTED}")
 
 
 def every_attribute(source: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The names of all attributes of data that has only its class by default, such as scenes; () of other data."""
+    """Names all attributes of data that by default has only its class, such as scenes; () for other data."""
     word = os.fspath(source)
     return next((form.attributes(word) for form in labelled_formats() if form.matches(word, DEFAULTS)), ())
 
 
 def open_either(path: str | os.PathLike[str], options: ReadOptions = DEFAULTS) -> Source | Arrays | LabelledRows:
-    """Captioned or labelled data: captions, unless a label or attributes are named; else labels. Reads no image."""
+    """Opens captioned or labelled data without reading images. Captions take precedence unless labels are named."""
     if options.label_column or options.attribute_columns:
         return find(path, options)
     try:
@@ -182,7 +181,7 @@ def open_either(path: str | os.PathLike[str], options: ReadOptions = DEFAULTS) -
 
 
 def _table(word: str, options: ReadOptions) -> str | Path | None:
-    """The table, or the folder of tables, that the data is; None where it is something else."""
+    """The table or folder of tables of the data; None for other data."""
     if shard_files(word) is not None:
         return word
     path = Path(word).expanduser()
@@ -240,7 +239,7 @@ register_format(
 
 
 class _Stack:
-    """Pixels of images of one size; grey for as long as every image is, where no number of channels is asked for."""
+    """Collects pixels of images of one size; by default keeps them grey until an image has colours."""
 
     def __init__(self, size: int, image_channels: int, options: ReadOptions, source: str):
         self.size, self.asked, self.options, self.source = size, image_channels, options, source
@@ -282,10 +281,10 @@ class _Stack:
         return np.frombuffer(self.pixels, np.uint8).reshape(-1, image_channels, edge, edge)
 
     def images(self) -> np.ndarray:
-        """uint8 (N, C, S, S); warns where grey images were made RGB."""
+        """Returns uint8 (N, C, S, S); warns if grey images were converted to RGB."""
         if self.image_channels == 3 and self.greys:
             message = (
-                f"{self.source}: {len(self.greys)} of {self.count} images are grey and become RGB as the others: "
+                f"{self.source}: {len(self.greys)} of {self.count} images are grey and are converted to RGB:  "
                 f"{', '.join(self.greys[:3])}{' ...' if len(self.greys) > 3 else ''}"
             )
             warnings.warn(message, CondgenWarning, stacklevel=2)
@@ -295,10 +294,10 @@ class _Stack:
 def _gather(
     found: LabelledRows, size: int, image_channels: int, options: ReadOptions, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images and targets of the usable rows of a split."""
+    """Reads images and targets of the usable rows of a split."""
     stack, tally, targets = _Stack(size, image_channels, options, found.path), RowTally(), []
     for row, image, notes, own in found.each(split, options.background):
-        if tally.add(row, notes) and image is not None:  # else more captions of an image that was there before
+        if tally.add(row, notes) and image is not None:  # otherwise the row adds captions to an earlier image
             stack.add(row.key, image)
             targets.append(own)
     tally.check(found.source, options.max_bad_fraction)
@@ -311,7 +310,7 @@ def _warn_of_gaps(path: str, split: str, data: LabelledImages) -> None:
     for i, attribute in enumerate(data.attributes):
         known = data.targets[:, i][~np.isnan(data.targets[:, i])]
         if len(known) < len(data):
-            notes.append(f"{attribute.name} is not known of {len(data) - len(known)} of {len(data)} images")
+            notes.append(f"{attribute.name} is unknown for {len(data) - len(known)} of {len(data)} images")
         if not attribute.values or split != "train":
             continue
         counts = np.bincount(known.astype(int), minlength=attribute.cardinality)

@@ -1,6 +1,6 @@
-"""Images for unconditional models: labelled or captioned ones in any form, or a folder of images alone.
+"""Opens images for unconditional models: labelled or captioned images in any format, or a folder of images.
 
-Labels are kept where there are any, for evaluation; captions are not read.
+Labels are kept for evaluation if there are any; captions are not read.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ def open_any(
     split: str = "train",
     **changes: Any,
 ) -> LabelledImages:
-    """Reads images into memory, with their attributes where they have some.
+    """Reads images into memory, with their attributes if they have any.
 
-    Splits of a folder of images alone follow the rule of `captions`; its folders are no classes where all of them have
-    names of splits.
+    A folder of unlabelled images is split by the rule of `captions`; its subfolders are not classes if all of them are
+    named like splits.
 
     Args:
-        options: how images are read; with a `caption_column` the data is taken for captioned images.
+        options: how to read the images; with a `caption_column` they are read as captioned images.
         path and the rest: see `labels.open_labelled`.
 
     Raises:
-        CondgenError: nothing there that can be read, or too many bad rows.
+        CondgenError: there is no readable data, or too many rows are unusable.
     """
     options = options.but(**changes)
     check_shape(size, image_channels)
@@ -62,6 +62,6 @@ def open_any(
 
 
 def _are_splits(found: Arrays | LabelledRows) -> bool:
-    """Whether the folders of classes are train and test, with unlabelled images."""
+    """Whether the class folders are in fact splits (train, test) of unlabelled images."""
     classes = found.source.classes if isinstance(found, LabelledRows) else ()
     return bool(classes) and all(named_split(Path(name), own=True) for name in classes)

@@ -1,15 +1,15 @@
-"""Images of two kinds in the forms people have them.
+"""Reads images of two kinds, paired or unpaired, in the common layouts.
 
-    folder/a/x.png, folder/b/x.png       a folder for each side; of pairs, partners have one name but for the suffix.
+    folder/a/x.png, folder/b/x.png       a folder for each side; partners have the same name, up to the suffix.
     folder/train/a/x.png                 Folders of splits may lie above or below.
     folder/trainA/x.png, folder/testB    the same in the folders of CycleGAN
     folder/x.png                         images twice as wide as high: a is the left half, b the right, as pix2pix has
-                                         it; of pairs only
-    one.parquet, other.parquet           two tables, or rows of one by `filter_a`, `filter_b`; of pairs, the cell of
-                                         the column `match` names the partners
+                                         it; for pairs only
+    one.parquet, other.parquet           two tables, or one filtered by `filter_a` and `filter_b`; partners have the
+                                         same cell in the column `match`
 
-Splits come from a column; from the names of files or folders; else a fixed hash puts 5 % in test. Partners are in the
-split of a's. What is transparent is laid over white. Images of which all are grey have one channel.
+Splits come from a column or from the names of files or folders; otherwise a fixed hash puts 5 % in test. A pair is in
+the split of its image a. Transparent pixels become white. A side whose images are all grey has one channel.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _SIDE = re.compile(r"(?:(train|val|test)[-_]?)?([ab])", re.I)
 
 @dataclass(frozen=True)
 class SideOptions:
-    """Where below a path the two sides are, and how to read them.
+    """The locations of the two sides below a path, and how to read them.
 
     Args:
         size: edge S of the images.
-        a, b: folder or table of each side; a and b where both are empty.
-        filter_a, filter_b: keep only such rows of the table, as `vendor=noto`.
-        match: column that names partners, of tables.
-        resize: how images that are not square become so.
+        a, b: folder or table of each side; `a` and `b` if both are empty.
+        filter_a, filter_b: keep only these rows of the table, e.g. `vendor=noto`.
+        match: column of the tables that identifies partners.
+        resize: how images become square.
     """
 
     size: int = 32
@@ -58,7 +58,7 @@ class SideOptions:
 
 @dataclass(frozen=True)
 class _Found:
-    """An image with its key: the split and the name, which its partner shares."""
+    """An image with its split and its key, which its partner shares."""
 
     key: str
     split: str
@@ -66,18 +66,18 @@ class _Found:
 
     @property
     def name(self) -> str:
-        """Its file or key, for messages."""
+        """The file or key, for messages."""
         return str(self.image) if isinstance(self.image, Path) else self.key
 
 
 def open_pairs(
     path: str | Path, asked: SideOptions, split: str = "train", sides: tuple[str, str] = ("a", "b")
 ) -> Pairs:
-    """Reads the pairs of a split into memory; forms and splits are at the top of this module.
+    """Reads the pairs of a split into memory; this module's docstring lists the layouts and the rule for splits.
 
     Raises:
-        CondgenError: nothing there that can be read, an image without a partner or that cannot be read (the message
-            names it), or no such split.
+        CondgenError: there is no readable data, an image is unreadable or has no partner (the message names it), or
+            the split does not exist.
     """
     path = _there(path)
     if not _is_table(asked) and not asked.a and not _folders(path, "a"):
@@ -87,10 +87,10 @@ def open_pairs(
     a, b = ({one.key: one for one in side} for side in found)
     for side, own, other in (("a", a, b), ("b", b, a)):
         alone = [key for key in own if key not in other]
-        if alone and not _is_table(asked):  # tables are joined, and may hold more than has a partner
+        if alone and not _is_table(asked):  # tables are joined: rows without a partner are dropped
             raise CondgenError(
                 f"{path}: {len(alone)} of {len(own)} images of side {side} have no partner of the same name on the "
-                f"other side: {listed(alone, 5)}. Add the partners, or take these away."
+                f"other side: {listed(alone, 5)}. Add the partners, or remove these images."
             )
     partners = [(one, b[key]) for key, one in a.items() if key in b]
     if not partners:
@@ -103,8 +103,8 @@ def open_pairs(
 def open_unpaired(
     path: str | Path, asked: SideOptions, split: str = "train", sides: tuple[str, str] = ("a", "b")
 ) -> Unpaired:
-    """Reads both sides of a split into memory, see `open_pairs`; without partners. Where one side has colours,
-    both have three channels.
+    """Reads both sides of a split into memory without pairing them, see `open_pairs`. If one side has colours, both
+    have three channels.
     """
     path, images = _there(path), []
     for side in "ab":
@@ -116,7 +116,7 @@ def open_unpaired(
 
 
 def plain(images: np.ndarray) -> np.ndarray:
-    """uint8 (N, 3, S, S) -> (N, 1, S, S) where the channels of all images are equal."""
+    """Reduces uint8 (N, 3, S, S) to (N, 1, S, S) if all images are grey."""
     return images[:, :1].copy() if (images == images[:, :1]).all() else images
 
 
@@ -132,7 +132,7 @@ def _is_table(asked: SideOptions) -> bool:
 
 
 def _side(path: Path, asked: SideOptions, side: str) -> list[_Found]:
-    """The images of one side, a or b, in all splits."""
+    """Finds the images of one side, a or b, in all splits."""
     name = getattr(asked, side)
     if is_table(Path(name)):
         return _rows_of(path / name, getattr(asked, f"filter_{side}"), asked.match)
@@ -143,7 +143,7 @@ def _side(path: Path, asked: SideOptions, side: str) -> list[_Found]:
 
 
 def _folders(path: Path, side: str) -> list[tuple[Path, str]]:
-    """The folders of a side, each with the split in its name."""
+    """Finds the folders of a side, each with the split in its name."""
     if not path.is_dir():
         return []
     found = []
@@ -169,7 +169,7 @@ def _files(path: Path, folders: list[tuple[Path, str]]) -> list[_Found]:
     for (file, name, above), split in zip(places, _splits(named, [name for _, name, _ in places])):
         key = f"{above}/{name}" if above else name
         if key in found:
-            raise CondgenError(f"{file} and {found[key].image} have one name but for the suffix. Keep one of them.")
+            raise CondgenError(f"{file} and {found[key].image} have the same name, up to the suffix. Keep one of them.")
         found[key] = _Found(key, split, file)
     if not found:
         raise CondgenError(f"{folders[0][0]} holds no images. {FORMS}")
@@ -177,7 +177,7 @@ def _files(path: Path, folders: list[tuple[Path, str]]) -> list[_Found]:
 
 
 def _rows_of(table: Path, filter: str, match: str) -> list[_Found]:
-    """The rows of a table that are kept; partners share the cell of `match`."""
+    """The rows of a table that the filter keeps, with the cell of `match` as key."""
 
     def choose(file: Path, options: ReadOptions, named: str) -> tables.Table:
         names = tables.column_names(file)
@@ -192,12 +192,10 @@ def _rows_of(table: Path, filter: str, match: str) -> list[_Found]:
         if not row.kept:
             continue
         if row.fault or row.image is None:
-            raise CondgenError(f"{table}: {row.key} cannot be used ({row.fault or 'no image'}). Mend or remove it.")
+            raise CondgenError(f"{table}: {row.key} cannot be used ({row.fault or 'no image'}). Repair or remove it.")
         key = str(row.cells[0]) if match else row.key
         if key in found:
-            raise CondgenError(
-                f"{table} has two rows whose {match} is {key!r}: which is the partner? Choose by a filter."
-            )
+            raise CondgenError(f"{table} has two rows whose {match} is {key!r}. Choose one of them by a filter.")
         found[key] = _Found(key, row.split, row.image)
     if not found:
         raise CondgenError(f"{table} has no rows with {filter or 'images'}.")
@@ -205,14 +203,14 @@ def _rows_of(table: Path, filter: str, match: str) -> list[_Found]:
 
 
 def _splits(named: list[str], keys: list[str]) -> list[str]:
-    """The split of every image: as it is named where any is in another one than train, else by a hash of its key."""
+    """The split of every image: its named split if any image is named in a split other than train, else by a hash."""
     if any(name and not name.startswith("train") for name in named):
         return [name or "train" for name in named]
     return [hashed_split(key) for key in keys]
 
 
 def _chosen(found: list[_Found], split: str, path: Path) -> list[bool]:
-    """Which of them are in a split; `CondgenError` where none is."""
+    """Mask of the images in a split; raises `CondgenError` if there are none."""
     chosen = [in_split(one.split, split) for one in found]
     if not any(chosen):
         there = listed(sorted({one.split for one in found}))
@@ -221,12 +219,12 @@ def _chosen(found: list[_Found], split: str, path: Path) -> list[bool]:
 
 
 def _read(found: list[_Found], asked: SideOptions) -> np.ndarray:
-    """uint8 (N, 3, S, S)."""
+    """Reads images, uint8 (N, 3, S, S)."""
     return np.stack([fit(open_image(one.image, name=one.name), asked.size, asked.resize) for one in found])
 
 
 def _side_by_side(path: Path, asked: SideOptions, split: str) -> list[np.ndarray]:
-    """Both halves of images twice as wide as high."""
+    """Reads both halves of images that are twice as wide as high."""
     files = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
     if not files:
         raise CondgenError(f"{path} holds no images of two sides. {FORMS}")

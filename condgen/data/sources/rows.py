@@ -1,4 +1,4 @@
-"""Where the rows of a data set are and what each holds: folders, tables, sidecars, splits, faults. Opens no image."""
+"""Finds the rows of a data set, their splits and their faults: folders, tables, sidecar files. Opens no image."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class Row:
     """One row of the data, before its image is opened.
 
     Args:
-        key: name of the image inside the data, for messages and for the hash that splits.
+        key: name of the image inside the data, for messages and for the hash that assigns splits.
         image: path of the image, or its bytes.
-        captions: distinct, not empty.
-        split: "" where it is not known.
-        fault: why the row cannot be used, "" where no reason is known.
-        detail: more on the fault.
+        captions: distinct, non-empty captions.
+        split: name of the split, "" if unknown.
+        fault: why the row cannot be used, "" if no reason is known.
+        detail: details of the fault.
         kept: whether the filter keeps the row.
-        cells: of a labelled image, the cells of its label and attributes, see `columns`.
+        cells: cells of the label and the attributes of a labelled image, see `columns`.
     """
 
     key: str
@@ -74,24 +74,24 @@ class Row:
         return f"{self.key} ({self.detail})" if self.detail else self.key
 
     def belongs(self, split: str) -> bool:
-        """Whether the row is kept and of a split; a broken row without a split counts in any."""
+        """Whether the row is kept and belongs to a split; an unusable row without a split belongs to every split."""
         return self.kept and (in_split(self.split, split) or bool(self.fault and not self.split))
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the rows of one data set are: in tables, in images with captions beside them, in folders of classes, or
-    in a folder of images alone.
+    """The location of the rows of a data set: tables, images with caption files, class folders, or a folder of
+    images.
 
     Args:
-        path: as the user gave it.
-        home: the folder to which keys are relative.
+        path: path as the user gave it.
+        home: folder that keys are relative to.
         images: the image files in the folder.
-        by_name: whether the split comes from names of files or folders, where no column has it.
-        left_out: shards without a split, by name or column, although others have one.
+        by_name: whether the split comes from names of files or folders if no column gives it.
+        left_out: shards that have no split, by name or column, although others do.
         conditions: (column, value) pairs that a row must equal.
-        classes: names of the folders of classes, in their order.
-        above: whether these lie in folders of splits.
+        classes: names of the class folders, in order.
+        above: whether the class folders lie in folders of splits.
     """
 
     path: Path
@@ -107,13 +107,13 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What the data is called: the name of the folder, or of the file without its suffix."""
+        """The name of the data: that of the folder, or of the file without its suffix."""
         path = self.path.resolve()
         return path.name if path.is_dir() else path.stem
 
     @property
     def rule(self) -> str:
-        """Where the split of a row comes from."""
+        """How the split of a row is determined."""
         if any(table.split for table in self.tables):
             return "a column"
         return "the names of files and folders" if self.by_name else "a hash of the file name, 95 to 5"
@@ -127,15 +127,15 @@ def open_source(
     options: ReadOptions = DEFAULTS,
     choose: Callable[[Path, ReadOptions, str], Table] = captioned_table,
 ) -> Source:
-    """Finds out in which form the data is and which columns hold what; opens no image.
+    """Detects the layout of the data and chooses the columns; opens no image.
 
     Args:
         path: a folder, a metadata file, a shard, or a pattern that names shards, see `webdataset.shard_files`.
         options: the columns and the filter.
-        choose: (file, options, split in its name) -> the table of captioned images, or of labelled ones.
+        choose: (file, options, split in its name) -> the table with its chosen columns.
 
     Raises:
-        CondgenError: nothing there that can be read, labels in the place of captions, or a column that is not there.
+        CondgenError: there is no readable data, there are labels instead of captions, or a column does not exist.
     """
     named_files = shard_files(os.fspath(path))
     path = Path(os.path.expanduser(path))
@@ -160,7 +160,7 @@ def open_source(
 
 
 def plain_folder(path: Path) -> Source | None:
-    """A folder that holds only images; None where there are none."""
+    """Opens a folder that holds only images; None if it has none."""
     images = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
     if not images:
         return None
@@ -170,7 +170,7 @@ def plain_folder(path: Path) -> Source | None:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below a folder in a fixed order, without hidden ones."""
+    """All files below a folder in a fixed order, except hidden ones."""
     files = (file for file in folder.rglob("*") if file.is_file())
     return sorted(
         f for f in files if not any(part.startswith((".", "__MACOSX")) for part in f.relative_to(folder).parts)
@@ -178,7 +178,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def _form(path: Path, files: list[Path], images: list[Path]) -> tuple[str, list[Path]]:
-    """The form of the data and its tables."""
+    """Detects the layout of the data, and lists its tables."""
     tables = [file for file in files if is_table(file)]
     shards = [file for file in tables if is_shard(file)]
     if meta := [file for file in tables if file.stem == "metadata" or (file == path and file not in shards)]:
@@ -186,7 +186,7 @@ def _form(path: Path, files: list[Path], images: list[Path]) -> tuple[str, list[
             raise CondgenError(f"{twice[0].parent} has more than one metadata file. Keep one of them.")
         return "metadata", meta
     if tars := [file for file in shards if file.suffix.lower() == ".tar"]:
-        return "shards", tars  # tables of the same names beside them describe how they were made, and hold no images
+        return "shards", tars  # tables of the same name beside them are descriptions without images
     if shards:
         return "parquet", shards
     if any(file.with_suffix(".txt").is_file() for file in images):
@@ -217,13 +217,13 @@ def is_idx(path: Path) -> bool:
 
 
 def split_name(name: str) -> str:
-    """The name of a split in lower case, and one name for the same thing: validation, dev, valid and eval are val."""
+    """Normalises the name of a split: lower case; validation, dev, valid and eval become val."""
     name = name.strip().lower()
     return _ALIASES.get(name, name)
 
 
 def named_split(relative: Path, own: bool) -> str:
-    """The split in the name of a file (where `own`) or of its nearest folder; "" where there is none."""
+    """The split in the name of a file (if `own`) or of its nearest folder; "" if there is none."""
     for name in ([relative.stem] if own else []) + [folder.name for folder in relative.parents]:
         if _SPLIT.match(name):
             return split_name(_SHARD.sub("", name))
@@ -231,13 +231,13 @@ def named_split(relative: Path, own: bool) -> str:
 
 
 def hashed_split(key: str, test: int = 5) -> str:
-    """The fixed rule for data without splits: `test` of 100 values of the key's SHA-256 are test."""
+    """Assigns splits to data without any: `test` percent of the keys, by their SHA-256, are test."""
     number = int.from_bytes(hashlib.sha256(key.encode("utf-8", "replace")).digest()[:8], "big")
     return "test" if number % 100 < test else "train"
 
 
 def in_split(own: str, asked: str) -> bool:
-    """Whether a row of the split `own` belongs to the split `asked`; `test` includes `test_iid`."""
+    """Whether a row of the split `own` is in the split `asked`; `test` includes `test_iid`, `test_comp` ..."""
     return asked in ("all", own) or own.startswith((f"{asked}_", f"{asked}-"))
 
 
@@ -245,7 +245,7 @@ def in_split(own: str, asked: str) -> bool:
 
 
 def rows(source: Source, split: str = "all") -> Iterator[Row]:
-    """All rows, in the order of the files. Parquet shards that belong to another split are not read."""
+    """Yields all rows in the order of the files. Parquet shards of other splits are not read."""
     if make := {"sidecars": _sidecar_row, "classes": _class_row, "plain": _plain_row}.get(source.form):
         yield from (make(source, image) for image in source.images)
         return
@@ -265,13 +265,13 @@ def rows(source: Source, split: str = "all") -> Iterator[Row]:
 
 
 def _tables(source: Source, split: str) -> list[Table]:
-    """The tables to read for a split. Metadata is read whole: it must be known which images it names."""
+    """The tables to read for a split. Metadata is always read, to know which images it names."""
     every = split == "all" or source.form == "metadata" or not source.by_name
     return [table for table in source.tables if every or table.split or in_split(table.named, split)]
 
 
 def expected_rows(source: Source, split: str) -> int:
-    """About how many rows will be read, for the progress bar."""
+    """Approximate number of rows to read, for the progress bar."""
     return sum(row_count(table.path) for table in _tables(source, split)) or len(source.images)
 
 
@@ -285,20 +285,20 @@ def _plain_row(source: Source, image: Path) -> Row:
 
 
 def _sidecar_row(source: Source, image: Path) -> Row:
-    """The captions of an image are the lines of the .txt beside it."""
+    """Makes a row of an image; its captions are the lines of the .txt beside it."""
     row, text = _plain_row(source, image), image.with_suffix(".txt")
-    if not text.is_file():  # a pipe would block for ever
+    if not text.is_file():  # a named pipe would block
         return replace(row, fault="no caption", detail=f"no {image.stem}.txt beside it")
     try:
         lines = text.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
-        return replace(row, fault="no caption", detail=f"{image.stem}.txt is no UTF-8 text: {error}")
+        return replace(row, fault="no caption", detail=f"{image.stem}.txt is not UTF-8 text: {error}")
     captions = tuple(dict.fromkeys(caption for line in lines if (caption := clean(line))))
     return replace(row, captions=captions, fault="" if captions else "no caption")
 
 
 def _class_row(source: Source, image: Path) -> Row:
-    """The class of an image is the folder that it lies in, below that of its split; its cell is the class's number."""
+    """Makes a row of an image; its class is its folder, below that of the split, and its cell the class's number."""
     place = image.relative_to(source.home)
     folders, key = place.parts[source.above : -1], place.as_posix()
     split = named_split(Path(place.parts[0]), own=True) if source.by_name else hashed_split(key)
@@ -308,12 +308,12 @@ def _class_row(source: Source, image: Path) -> Row:
 
 
 def wanted_columns(source: Source, table: Table) -> tuple[str, ...]:
-    """The columns of a table that its rows are made of; "" where there is none."""
+    """The columns of a table that are read; "" for a missing one."""
     return (table.image, *table.text, *table.cells, table.split, *(column for column, _ in source.conditions))
 
 
 def row_of(source: Source, table: Table, number: int, record: dict | None) -> Row:
-    """Record `number` of a table, counted from 1, as a row."""
+    """Converts record `number` of a table, counted from 1, to a row."""
     place = table.path.relative_to(source.home)
     if record is None:
         return Row(f"{place.as_posix()}:{number}", fault="broken metadata line", kept=not source.conditions)
@@ -347,21 +347,21 @@ class Tally:
         return sum(self.counts.values())
 
     def lines(self, most: int = 10) -> list[str]:
-        """One line for every reason, the commonest first."""
+        """One line for every reason, the most frequent first."""
         by_count = sorted(self.counts.items(), key=lambda item: -item[1])
         return [f"{count} {reason}: {', '.join(self.examples[reason][:most])}" for reason, count in by_count]
 
 
 @dataclass
 class RowTally:
-    """Counts of rows while they are read: unusable ones by reason, and unusual images."""
+    """Counts rows while they are read: unusable rows by reason, and unusual images."""
 
     bad: Tally = field(default_factory=Tally)
     unusual: Tally = field(default_factory=Tally)
     total: int = 0
 
     def add(self, row: Row, notes: tuple[str, ...] = ()) -> bool:
-        """Counts a row; whether it is usable."""
+        """Counts a row; returns whether it is usable."""
         self.total += 1
         if row.fault:
             self.bad.add(row.fault, row.described)
@@ -370,13 +370,13 @@ class RowTally:
         return not row.fault
 
     def check(self, source: Source, max_bad_fraction: float) -> None:
-        """Refuses data with too many bad rows; warns of omissions."""
+        """Raises `CondgenError` for too many unusable rows; warns of rows and shards that are left out."""
         path, bad, total = source.path, self.bad, self.total
         if bad.total() > max_bad_fraction * total or bad.total() == total:
             listed = "\n  ".join(bad.lines(most=3))
             raise CondgenError(
                 f"{path}: {bad.total()} of {total} rows cannot be used (the limit is {max_bad_fraction:.3g} of them):\n"
-                f"  {listed}\n`condgen data check {path}` shows more. Mend them, or allow more to be left out "
+                f"  {listed}\n`condgen data check {path}` lists more. Repair them, or allow more to be left out "
                 f"{MAX_BAD_HINT}."
             )
         notes = []

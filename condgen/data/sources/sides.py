@@ -1,4 +1,4 @@
-"""The two sides of a translation: from files, computed from images, or drawn."""
+"""Opens the two sides of a translation task: from files, computed from images, or drawn."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ DRAWN: dict[Origin, tuple[str, str]] = {
     "night": ("day", "night"),
     "shapes": ("squares", "circles"),
 }
-"""Names of the sides, by origin: computed from any images (edges, grey), or drawn."""
+"""Origin -> names of the sides: computed from images (edges, grey), or drawn."""
 TEST = 2**40
-"""Added to the seed for drawn test images."""
+"""Offset of the seed of drawn test images."""
 
 
 def open_sides(
@@ -39,16 +39,16 @@ def open_sides(
     """Reads or draws images of two kinds into memory.
 
     Args:
-        data: files in a form of `pairs`; for edges and grey images in any form, or none: scenes.
-        paired: whether to read pairs; else the sides are unpaired.
-        split: `train`, or another split of the files; where images are drawn, every other split is new ones.
-        seed, n: of drawn images, and how many of each side.
+        data: files in a layout of `pairs`; for edges and grey, images in any format, or "" for drawn scenes.
+        paired: whether to read pairs or unpaired sides.
+        split: `train`, or another split of the files; drawn images of any other split are new ones.
+        seed, n: seed of drawn images, and their number per side.
         origin: `files`, or how the pairs are made.
-        names: of the sides.
+        names: names of the sides.
         options: fields of `pairs.SideOptions`.
 
     Raises:
-        CondgenError: no or unusable data, or a path for images that are drawn.
+        CondgenError: missing or unusable data, or a path although the images are drawn.
     """
     asked = SideOptions(**options)
     size = asked.size

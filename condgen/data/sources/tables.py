@@ -1,4 +1,4 @@
-"""Tables of images in any registered format: their columns, their rows, and their cells."""
+"""Reads tables of images in any registered format: columns, rows and cells."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Table:
 
     Args:
         named: the split in its file name, or "".
-        cells: the columns of the label and the attributes; where there are any, no captions are needed.
-        label: whether the first of these is the label.
+        cells: the columns of the label and the attributes; if there are any, captions are optional.
+        label: whether the first of `cells` is the label.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class Table:
 
 
 def captioned_table(path: Path, options: ReadOptions, named: str) -> Table:
-    """Chooses the columns of a table of captioned images, by name or, where that is empty, by guess."""
+    """Chooses the columns of a table of captioned images: the named ones, otherwise guesses."""
     return choose(path, column_names(path), lambda columns: records(path, columns), options, named)
 
 
@@ -66,7 +66,7 @@ def choose(
     options: ReadOptions,
     named: str = "",
 ) -> Table:
-    """As `captioned_table`, for anything with a name, columns and a function that gives rows."""
+    """Like `captioned_table`, for any object with a name, columns and a function that yields rows."""
     image, split = image_and_split(path, names, options)
     guesses = ("txt", *TEXT) if path.suffix.lower() == ".tar" else TEXT
     parts = [part.strip() for part in options.caption_column.split(",")]
@@ -91,7 +91,7 @@ def choose(
 
 
 def image_and_split(path: Path, names: list[str], options: ReadOptions) -> tuple[str, str]:
-    """The columns of the image and of the split; checks those of the filter."""
+    """Chooses the columns of the image and of the split; checks those of the filter."""
     beside = path.stem == "metadata" or not is_shard(path)
     image = pick(options.image_column, ("file_name", *IMAGE) if beside else IMAGE, names, "image", path)
     for column, _ in options.conditions:
@@ -100,12 +100,12 @@ def image_and_split(path: Path, names: list[str], options: ReadOptions) -> tuple
 
 
 def flags(which: str, name: str = "NAME") -> str:
-    """The options that name a column: of the recipes and of `data check`."""
+    """Describes the options that name a column, for training and for `data check`."""
     return f"train: --data.{which}_column {shlex.quote(name)}, data check: --{which}-column {shlex.quote(name)}"
 
 
 def pick(wanted: str, guesses: Iterable[str], names: list[str], what: str, path: Path) -> str:
-    """The column that was named, else the first guess that is there, else ""."""
+    """The named column, otherwise the first guess that exists, otherwise ""."""
     if wanted and wanted not in names:
         close = difflib.get_close_matches(wanted, names, 1)
         hint = f" Did you mean '{listed(close)}'?" if close else ""
@@ -124,14 +124,14 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except CondgenError:
         raise
-    except Exception as error:  # a library, fed with arbitrary bytes, raises nearly anything
-        what = "is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else "cannot be read"
+    except Exception as error:  # libraries may raise almost any exception on arbitrary bytes
+        what = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "cannot be read"
         message = " ".join(str(error)[:300].split())
-        raise CondgenError(f"{path} {what} ({message}). Save it again, tables of text as UTF-8.") from None
+        raise CondgenError(f"{path} {what} ({message}). Save it again; text must be UTF-8.") from None
 
 
 def records(path: Path, wanted: Iterable[str]) -> Iterator[dict | None]:
-    """The rows of a table as dicts, None for one that cannot be read; other columns may be left out."""
+    """Yields the rows of a table as dicts, None for an unreadable row; unwanted columns may be missing."""
     with readable(path):
         yield from TABLES[path.suffix.lower()].records(path, [name for name in dict.fromkeys(wanted) if name])
 
@@ -143,7 +143,7 @@ def column_names(path: Path) -> list[str]:
 
 
 def row_count(path: Path) -> int:
-    """About how many rows a table has; 0 where only reading all of them would show it."""
+    """Approximate number of rows of a table; 0 if that requires reading all of them."""
     with readable(path):
         return TABLES[path.suffix.lower()].row_count(path)
 
@@ -154,8 +154,8 @@ def row_count(path: Path) -> int:
 def locate(value: object, home: Path, table: Path, number: int) -> tuple[str, Path | bytes | None, str]:
     """Finds the image of a cell: (key, path or bytes, fault).
 
-    Absolute paths, `..` and drive letters are never followed. Links inside the folder are: whoever made the folder made
-    them (the hub's cache consists of such links).
+    Absolute paths, `..` and drive letters are never followed. Links inside the folder are followed, since they are part
+    of the data (the hub's cache consists of links).
     """
     cell = value if isinstance(value, dict) else {"bytes": value} if isinstance(value, bytes) else {"path": value}
     name, content = cell.get("path"), cell.get("bytes")
@@ -173,7 +173,7 @@ def locate(value: object, home: Path, table: Path, number: int) -> tuple[str, Pa
 
 
 def captions_of(record: dict, columns: tuple[str, ...]) -> tuple[str, ...]:
-    """The distinct captions of a record: every cell of the columns may hold one or a list (in CSV a JSON list)."""
+    """The distinct captions of a record. Every cell may hold a caption or a list of them (in CSV a JSON list)."""
     found = []
     for column in columns:
         cell = record.get(column)
@@ -186,7 +186,7 @@ def captions_of(record: dict, columns: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def clean(text: str) -> str:
-    """A caption on one line: NFC, single spaces, no NUL, no lone surrogates; "" where a model would read nothing."""
+    """Normalises a caption: one line, NFC, single spaces, no NUL, no lone surrogates; "" if no visible text is left."""
     if not words.clean(text):
         return ""
     text = text.encode("utf-8", "replace").decode().replace("\0", " ")
@@ -194,7 +194,7 @@ def clean(text: str) -> str:
 
 
 def matches(record: dict, conditions: tuple[tuple[str, str], ...]) -> bool:
-    """Whether the cells of a record equal the values of a filter; case does not count."""
+    """Whether the cells of a record equal the values of a filter, ignoring case."""
     return all(_equals(record.get(column), value) for column, value in conditions)
 
 

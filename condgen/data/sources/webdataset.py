@@ -1,10 +1,10 @@
-"""webdataset shards: .tar files in which members of one name are one sample, `0001.jpg` + `0001.txt` + `0001.json`.
+"""Reads webdataset shards: .tar files whose members of one name form a sample, `0001.jpg` + `0001.txt` + `0001.json`.
 
-A sample reads as a record like a row of any other table: `image`, the image; `txt`, the lines of the text, each a
-caption; and the fields of the JSON. Nothing else is read: members of other kinds (.pickle, .pyd, .npy, .cls ...), links
-and devices are passed over, and nothing is ever unpacked to disk or unpickled.
+A sample becomes a record like a row of any other table: `image`; `txt`, the lines of the text, each a caption; and the
+fields of the JSON. Other members (.pickle, .pyd, .npy, .cls ...), links and devices are skipped, and nothing is ever
+unpacked to disk or unpickled.
 
-Only plain files and https are opened. Samples are read one by one, with no more than one of them in memory.
+Only plain files and https are opened. Samples are read one at a time.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from condgen.data.formats.registry import TableFormat, register_format
 IMAGES = ("jpg", "jpeg", "png", "webp")
 MAX_IMAGE = 64_000_000
 MAX_TEXT = 1_000_000
-"""Bytes of a member; of larger ones nothing is read, and the sample counts as one without."""
+"""Maximum size of a member in bytes; larger ones are not read, and count as missing."""
 MAX_DOWNLOAD = 8_000_000_000
-"""Bytes of a shard that is fetched from elsewhere."""
+"""Maximum size of a downloaded shard in bytes."""
 MAX_SHARDS = 100_000
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.I)
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -39,34 +39,34 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def shard_files(spec: str) -> list[Path] | None:
-    """The files that a pattern names, or None where it is a path like any other.
+    """Expands a pattern to files; None for an ordinary path.
 
     Args:
         spec: `data/shard-{0000..0123}.tar`, `data/*.tar`, or either (a range, no star) after https://.
 
     Raises:
-        CondgenError: a scheme that is not https, a file of the range that is not there, a pattern without a file.
+        CondgenError: the scheme is not https, a file of the range is missing, or the pattern matches no file.
     """
     if os.path.exists(os.path.expanduser(spec)):
         return None
     scheme = _SCHEME.match(spec)
-    if scheme and len(scheme[1]) > 1:  # one letter is a drive
+    if scheme and len(scheme[1]) > 1:  # a single letter is a drive
         if not spec.lower().startswith("https://"):
             raise CondgenError(
-                f"{spec[:80]!r} cannot be read: of the places elsewhere only https:// is opened, and commands "
-                f"({scheme[1]}:) never are. Download the shards, and give their folder."
+                f"{spec[:80]!r} cannot be read: only https:// is supported for remote files, and commands "
+                f"({scheme[1]}:) are never run. Download the shards, and give their folder."
             )
         return [fetch(url, cache_folder()) for url in _spread(spec)]
     spec = os.path.expanduser(spec)
     if _RANGE.search(spec):
         files = [Path(name) for name in _spread(spec)]
         if missing := [file for file in files if not file.is_file()]:
-            raise CondgenError(f"{missing[0]} is not there ({len(missing)} of the {len(files)} of {spec} are missing).")
+            raise CondgenError(f"{missing[0]} is missing ({len(missing)} of the {len(files)} files of {spec} are).")
         return files
     if glob.has_magic(spec):
         files = sorted(Path(name) for name in glob.glob(spec, recursive=True) if os.path.isfile(name))
         if not files:
-            raise CondgenError(f"{spec} fits no file. Put it in quotes, and check the folder.")
+            raise CondgenError(f"{spec} matches no file. Put it in quotes, and check the folder.")
         return files
     return None
 
@@ -87,20 +87,18 @@ def _spread(spec: str) -> list[str]:
 
 
 def cache_folder(of: str = "shards") -> Path:
-    """Where something is kept that could be had again: `$CONDGEN_CACHE`, `$XDG_CACHE_HOME/condgen` or
-    `~/.cache/condgen`, and there a folder for each kind.
-    """
+    """The cache folder for a kind of data, in `$CONDGEN_CACHE`, `$XDG_CACHE_HOME/condgen` or `~/.cache/condgen`."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("CONDGEN_CACHE") or Path(home) / "condgen") / of
 
 
 def fetch(url: str, folder: Path) -> Path:
-    """Downloads a file once, whole or not at all, and gives its place; the next call finds it there.
+    """Downloads a file atomically and returns its path; later calls find it there.
 
-    Training reads shards in another order every epoch, from many places, so they are fetched and not streamed.
+    Shards are downloaded rather than streamed, because training reads them in a different order every epoch.
 
     Raises:
-        CondgenError: the server does not answer with the file, it is larger than MAX_DOWNLOAD, or came cut short.
+        CondgenError: the server does not send the file, or it is larger than MAX_DOWNLOAD or truncated.
     """
     import http.client
     import urllib.error
@@ -115,7 +113,7 @@ def fetch(url: str, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(url, timeout=60) as answer, open(aside, "wb") as file:
             if not answer.geturl().lower().startswith("https://"):
-                raise CondgenError(f"{url} leads to {answer.geturl()[:80]}, which is not https. It is not opened.")
+                raise CondgenError(f"{url} leads to {answer.geturl()[:80]}, which is not https and is not opened.")
             _copy(answer, file, url)
         os.replace(aside, place)
     except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError) as error:
@@ -130,10 +128,10 @@ def _copy(answer, file: BinaryIO, url: str) -> None:
     while chunk := answer.read(1 << 20):
         read += len(chunk)
         if read > MAX_DOWNLOAD:
-            raise CondgenError(f"{url} is larger than {MAX_DOWNLOAD:,} bytes. Cut it into smaller shards.")
+            raise CondgenError(f"{url} is larger than {MAX_DOWNLOAD:,} bytes. Split it into smaller shards.")
         file.write(chunk)
     if promised is not None and promised.isdigit() and read != int(promised):
-        raise CondgenError(f"{url} came cut short: {read:,} of {promised} bytes. Try again.")
+        raise CondgenError(f"{url} is truncated: received {read:,} of {promised} bytes. Try again.")
 
 
 # Samples --------------------------------------------------------------------------------------------------------------
@@ -142,19 +140,19 @@ def _copy(answer, file: BinaryIO, url: str) -> None:
 def samples(
     path: Path, wanted: Collection[str] = (), start: int = 0, images: bool = True
 ) -> Iterator[tuple[int, dict | None]]:
-    """Reads the samples of a shard one by one.
+    """Reads the samples of a shard one at a time.
 
     Args:
         path: an uncompressed .tar.
-        wanted: the fields to keep; all where it is empty.
+        wanted: the fields to keep; empty keeps all.
         start: where to begin, a place that was yielded before.
-        images: whether to read the bytes of the images; where not, they are empty.
+        images: whether to read the bytes of the images; otherwise they are empty.
 
     Yields:
-        (place of the sample in the file, record); the record is None where its JSON cannot be read.
+        (place of the sample in the file, record); the record is None if its JSON is invalid.
 
     Raises:
-        CondgenError: the file is missing, cut short, damaged, or no uncompressed .tar; the message names it.
+        CondgenError: the file is missing, truncated, damaged, or not an uncompressed .tar; the message names it.
     """
     with _readable(path), open(path, "rb") as file:
         file.seek(start)
@@ -182,7 +180,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise CondgenError(f"{path} is not there any more. Put it back, or give the folder as it is now.") from None
+        raise CondgenError(f"{path} no longer exists. Restore it, or open the folder again.") from None
     except OSError as error:
         raise CondgenError(f"{path} cannot be read ({error.strerror or error}).") from None
     except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError, MemoryError) as error:
@@ -190,22 +188,20 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, what: str) -> CondgenError:
-    return CondgenError(
-        f"{path} is no whole, uncompressed .tar ({what}): cut short, damaged, or packed. Copy it again, or unpack it."
-    )
+    return CondgenError(f"{path} is not a complete, uncompressed .tar ({what}). Copy it again, or decompress it.")
 
 
 def _members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
     while (member := tar.next()) is not None:
-        tar.members = []  # the library keeps every header, and a shard may have any number of them
+        tar.members = []  # the library keeps all headers, which would fill the memory
         if member.size < 0 or tar.offset < member.offset_data:
-            raise _damaged(path, "a size below zero")  # which would lead around in circles
+            raise _damaged(path, "a size below zero")  # would loop forever
         if member.isfile():
             yield member
 
 
 def _split(name: str) -> tuple[str, str]:
-    """`a/0001.seg.png` -> (`a/0001`, `seg.png`): the suffix begins at the first dot of the file's own name."""
+    """Splits `a/0001.seg.png` into (`a/0001`, `seg.png`): the suffix begins at the first dot of the file name."""
     folder, slash, own = name.rpartition("/")
     stem, _, kind = own.partition(".")
     return folder + slash + stem, kind.lower()
@@ -239,7 +235,7 @@ def _record(parts: dict[str, tuple[str, bytes]], wanted: Collection[str]) -> dic
 
 
 def _check_end(file: BinaryIO, place: int, path: Path) -> None:
-    """A .tar ends with zeros; without them it was cut short, or a header in the middle is damaged."""
+    """Checks that a .tar ends with zeros; without them it is truncated, or a header in the middle is damaged."""
     file.seek(place)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise _damaged(path, f"no end mark at byte {place:,}")

@@ -1,4 +1,4 @@
-"""Batches of a stream of captioned images: threads read the next window while batches come from the present one."""
+"""Batches of a stream of captioned images. Threads read the next window while the current one is used."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from condgen.data.batches.base import Batches, BlockOrder, Window
 from condgen.data.streaming.stream import BLOCK, Stream, text_number
 
 BUFFER_BYTES = 256_000_000
-"""Decoded images of one window, where nothing else is asked for; at most MOST_BUFFERED of them."""
+"""Default size of a window in bytes of decoded images, with at most MOST_BUFFERED images."""
 MOST_BUFFERED = 16_384
 
 
 def default_buffer(size: int) -> int:
-    """Images of a window: as many as fit into BUFFER_BYTES."""
+    """Number of images of a window that fit into BUFFER_BYTES."""
     return max(BLOCK, min(MOST_BUFFERED, BUFFER_BYTES // (3 * size * size)))
 
 
 class _Held:
-    """A window in memory: of its samples those of one process, decoded by threads."""
+    """A window in memory: this process's samples of it, decoded by threads."""
 
     def __init__(self, window: Window, mine: np.ndarray, stream: Stream, pool: ThreadPoolExecutor):
         self.window = window
@@ -50,7 +50,7 @@ class _Held:
             self.captions[slot + offset] = sample.captions
 
     def wait(self) -> None:
-        """Waits until all is read; raises errors of the threads."""
+        """Waits until the window is read; raises errors of the threads."""
         tasks: list[Future] = self.tasks
         for task in tasks:
             task.result()
@@ -58,16 +58,16 @@ class _Held:
 
 
 class ShardBatches(Batches):
-    """Images of a stream, each with one of its captions; batches as of `CaptionBatches`.
+    """Images of a stream, each with one of its captions, as in `CaptionBatches`.
 
-    A batch also holds `row` (B,), the numbers of the images in the stream, and `caption` (B,), which of its captions
-    each has. `text_id` is a number made of the text itself, the same everywhere.
+    A batch also holds `row` (B,), the indices of the images in the stream, and `caption` (B,), the index of the caption
+    among those of the image. `text_id` is a hash of the text.
 
     Args:
         stream: the images.
         encode: texts -> int64 (B, L), the tokens.
-        buffer: images to shuffle among; 0 takes as many as fit into BUFFER_BYTES. Two such windows are in memory.
-        threads: that read and decode; their number changes nothing but speed.
+        buffer: size of a shuffle window in images; 0 takes as many as fit into BUFFER_BYTES. Two windows are in memory.
+        threads: number of threads that read and decode; it affects only the speed.
         batch, seed, options: see `Batches`.
     """
 
@@ -106,7 +106,7 @@ class ShardBatches(Batches):
         return out
 
     def _hold(self, window: Window) -> _Held:
-        """The window, read; the one after it is begun, and any other is let go."""
+        """Returns a window that is read; starts to read the next one, and frees all others."""
         if self._held is None or self._held.window.first != window.first:
             self._held = None
             if self._next is None or self._next.window.first != window.first:
@@ -129,7 +129,7 @@ class ShardBatches(Batches):
         self._next = None
 
     def close(self) -> None:
-        """Ends the threads after their current work."""
+        """Stops the threads after their current work."""
         self._forget()
         self._held = None
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -138,7 +138,7 @@ class ShardBatches(Batches):
 def _texts(
     captions: list[tuple[str, ...]], draw: np.ndarray, encode: Callable[[list[str]], np.ndarray], width: int
 ) -> Batch:
-    """The texts of a batch: one of every image, drawn by (B,) in [0, 1), and the numbers of all."""
+    """Chooses one text per image, by numbers (B,) in [0, 1), and returns the ids of all texts of the images."""
     counts = np.array([len(own) for own in captions])
     chosen = (draw * counts).astype(int)
     true_ids = np.full((len(captions), width), -1, np.int64)

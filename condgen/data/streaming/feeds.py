@@ -1,7 +1,7 @@
-"""Where the rows of data too large for memory are read from, block by block: shards and `datasets` objects.
+"""Reads rows of data too large for memory block by block, from shards and `datasets` objects.
 
-A feed is scanned once, without its images, to find its blocks and their usable rows; then any block
-can be fetched, images and all, in any order.
+A feed is scanned once, without its images, to find its blocks and their usable rows; then blocks can be fetched with
+their images in any order.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ from condgen.data.sources.rows import Row, Source, row_of, wanted_columns
 from condgen.data.sources.tables import Table, choose, locate, readable
 
 BLOCK_BYTES = 32_000_000
-"""Bytes of a block, about, however few its rows: images may be of any size."""
+"""Approximate limit on the bytes of a block, since images may be of any size."""
 
 
 class Feed(Protocol):
-    """One shard, or one object with rows."""
+    """A source of rows: a shard, or an object with rows."""
 
     name: str
     mark: object
-    """What changes when the rows do."""
+    """A value that changes when the rows change."""
 
     def scan(self, size: int) -> Iterator[tuple[int, int, list[Row]]]:
-        """Blocks of at most `size` rows: (place, number of the first row from 0, rows). No image is read."""
+        """Yields blocks of at most `size` rows: (place, index of the first row, rows). No image is read."""
         ...
 
     def fetch(self, place: int, first: int, count: int) -> list[Row]:
-        """The rows of a block as `scan` gave them, now with the bytes of their images, or None for one."""
+        """Reads the rows of a block that `scan` yielded, now with the bytes of their images, None for a missing one."""
         ...
 
 
 def open_feeds(source: Source) -> list[Feed]:
-    """A feed for every shard.
+    """Opens a feed for every shard.
 
     Raises:
-        CondgenError: the data is no shards; rows of a folder may name an image twice, and so must be read whole.
+        CondgenError: the data is not in shards. Rows of a folder may name an image twice and must be read as a whole.
     """
     suffixes = {table.path.suffix.lower() for table in source.tables}
     if source.form not in ("parquet", "shards") or not suffixes <= {".tar", ".parquet"}:
         raise CondgenError(
-            f"{source.path} holds single files, which are read into memory. To stream images, pack them into shards "
+            f"{source.path} holds single files, which cannot be streamed. To stream images, pack them into shards "
             "(.tar or .parquet)."
         )
     return [_Shard(source, table) for table in source.tables]
 
 
 class _Rows:
-    """What feeds share: records to rows, the same in `scan` and `fetch`, however little of the image is known."""
+    """Base of feeds: converts records to rows, identically in `scan` and `fetch`, although `scan` sees no image."""
 
     cells: Literal["named", "unknown", "files"] = "named"
-    """What `scan` knows of an image: its name, nothing, or the file that holds it. `fetch` must not go by more."""
+    """What `scan` sees of an image: its name, nothing, or its file. `fetch` must make the row from the same."""
 
     def __init__(self, source: Source, table: Table):
         self.source, self.table = source, table
@@ -78,7 +78,7 @@ class _Rows:
     def fetch(self, place: int, first: int, count: int) -> list[Row]:
         records = self._fetch(place, first, count)
         if len(records) != count:
-            raise CondgenError(f"{self.table.path} has changed since it was opened. Start anew, with the data at rest.")
+            raise CondgenError(f"{self.table.path} has changed since it was opened. Start again with unchanging data.")
         rows = [self._row(first + i, record) for i, record in enumerate(records)]
         return [row if row.fault else self._with_image(row, record) for row, record in zip(rows, records)]
 
@@ -94,7 +94,7 @@ class _Rows:
         return replace(row, image=locate(record.get(self.table.image), self.source.home, place, 0)[1])
 
     def _records(self, size: int) -> Iterable[tuple[int, bool, dict | None]]:
-        """(place, whether a block must begin here, record) of every row, without the bytes of images."""
+        """Yields (place, whether a block must begin here, record) for every row, without the bytes of images."""
         raise NotImplementedError
 
     def _fetch(self, place: int, first: int, count: int) -> list[dict | None]:
@@ -102,7 +102,7 @@ class _Rows:
 
 
 class _Shard(_Rows):
-    """A .tar or .parquet file; a block of parquet lies within one row group."""
+    """A .tar or .parquet file; a block of a parquet file lies within one row group."""
 
     def __init__(self, source: Source, table: Table):
         super().__init__(source, table)
@@ -113,7 +113,7 @@ class _Shard(_Rows):
         self.light = self.wanted if self.tar else self._without_images()
 
     def _without_images(self) -> list[str]:
-        """The columns of a parquet file without the bytes of its images."""
+        """The columns to read from a parquet file, without the bytes of its images."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -153,7 +153,7 @@ class _Shard(_Rows):
 
 
 class _Object(_Rows):
-    """Anything with `column_names`, a length and rows by number."""
+    """An object with `column_names`, a length and indexed rows."""
 
     cells = "unknown"
 
@@ -175,16 +175,16 @@ class _Object(_Rows):
 def feed_of(
     rows: Any, options: ReadOptions = DEFAULTS, name: str = "dataset", **changes: Any
 ) -> tuple[Source, list[Feed]]:
-    """A `datasets.Dataset`, or anything like it, as a source and its feed.
+    """Makes a source and its feed from a `datasets.Dataset` or a similar object.
 
     Args:
         rows: has `column_names`, a length, and gives row i as a dict; its images are bytes, or dicts of `bytes` and
-            `path` (a file below the working folder). The feature `Image` of `datasets` is read so, undecoded.
-        options: columns and filter; `changes` are fields of it.
-        name: of the data.
+            `path` (a file below the working folder). Columns of the feature `Image` of `datasets` are read undecoded.
+        options: columns and filter; `changes` replace fields of it.
+        name: name of the data.
 
     Raises:
-        CondgenError: rows without a length (a dataset opened with streaming), or columns that are not there.
+        CondgenError: the rows have no length (a dataset opened with streaming), or a column does not exist.
     """
     if not hasattr(rows, "__len__") or not hasattr(rows, "__getitem__") or not hasattr(rows, "column_names"):
         raise CondgenError(

@@ -1,4 +1,4 @@
-"""Captioned images too large for memory, read from shards while training goes on.
+"""Captioned images too large for memory, read from shards during training.
 
 One pass over the shards, without their images, finds the usable rows; images are decoded when their turn comes.
 """
@@ -24,27 +24,27 @@ from condgen.data.sources.tables import EXPECTED
 from condgen.data.streaming.feeds import Feed, open_feeds
 
 BLOCK = 256
-"""Rows that are read in one go."""
+"""Number of rows that are read at once."""
 IN_MEMORY = 2_000_000_000
-"""Bytes of decoded images that are held in memory rather than streamed."""
+"""Data whose decoded images take at most this many bytes are held in memory."""
 KEPT_TEXTS = 100_000
-"""Distinct captions that are kept, to train a tokenizer on."""
+"""Number of distinct captions to keep, to train a tokenizer on."""
 
 
 def text_number(text: str) -> int:
-    """A number of 63 bits that names a text, in every run and process: equal texts, equal numbers."""
+    """Hashes a text to 63 bits, the same in every run and process."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big") >> 1
 
 
 @dataclass(frozen=True)
 class Block:
-    """Rows that are read in one go.
+    """Number of rows that are read at once.
 
     Args:
-        feed: in which shard.
-        place, first, rows: where there; see `feeds.Feed`.
-        usable: how many of the rows are of the split and have captions.
-        start: the number of its first usable row among those of all blocks.
+        feed: index of its feed.
+        place, first, rows: position in the feed, see `feeds.Feed`.
+        usable: number of rows that belong to the split and have captions.
+        start: index of its first usable row among those of all blocks.
     """
 
     feed: int
@@ -57,7 +57,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Sample:
-    """An image, uint8 (3, S, S), its captions, and its number in the stream."""
+    """An image, uint8 (3, S, S), its captions, and its index in the stream."""
 
     image: np.ndarray
     captions: tuple[str, ...]
@@ -67,17 +67,17 @@ class Sample:
 class Stream:
     """Captioned images in shards, N of them, numbered in the order of the shards.
 
-    An image that cannot be decoded is found only when its turn comes; the good one before it in its block, or else the
-    one after it, takes its place.
+    An image that cannot be decoded is noticed only when it is read; it is replaced by the valid image before it in its
+    block, or else by the one after it.
 
     Args:
-        source: where they are; `feeds` read them, when they are no files.
+        source: location of the rows; `feeds` read them if they are not files.
         size: edge length S of the images, in pixels.
-        options: how they are read; `changes` are fields of it.
-        split: as for `captions.load_captions`.
+        options: how to read them; `changes` replace fields of it.
+        split: see `captions.load_captions`.
 
     Raises:
-        CondgenError: no shards, nothing in the split, too many rows that cannot be used, a shard that is damaged.
+        CondgenError: there are no shards, the split is empty, too many rows are unusable, or a shard is damaged.
     """
 
     def __init__(
@@ -95,16 +95,16 @@ class Stream:
         self.feeds = list(feeds) if feeds is not None else open_feeds(source)
         self.blocks: list[Block] = []
         self.texts: list[str] = []
-        """Distinct captions, at most KEPT_TEXTS, in an order and a choice that do not depend on that of the shards."""
+        """At most KEPT_TEXTS distinct captions; choice and order do not depend on the order of the shards."""
         self.width = 1
-        """Most captions of an image, C."""
+        """Maximum number of captions per image, C."""
         self._undecoded: dict[int, str] = {}
         self._lock = threading.Lock()
         self._scan()
 
     @property
     def used_texts(self) -> list[str]:
-        """A sample of the texts, for a tokenizer to learn from."""
+        """A sample of the texts, to train a tokenizer on."""
         return self.texts
 
     def __len__(self) -> int:
@@ -116,7 +116,7 @@ class Stream:
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits that name the data: shards, used rows, and how images are resized."""
+        """Sixteen hex digits that identify the data: shards, usable rows, and how images are resized."""
         used = [(block.feed, block.place, block.first, block.rows, block.usable) for block in self.blocks]
         marks = [(feed.name, feed.mark) for feed in self.feeds]
         chosen = [self.split, self.size, self.options.resize, list(self.options.background)]
@@ -147,10 +147,10 @@ class Stream:
                 yield number, block
 
     def read(self, number: int, wanted: Sequence[int] | np.ndarray | None = None) -> Iterator[Sample]:
-        """The usable samples of block `number`, or the wanted ones of them, counted from 0, in the order given.
+        """Yields the usable samples of block `number`, or those with the indices `wanted`, in that order.
 
         Raises:
-            CondgenError: the shard has changed, no image of the block can be decoded, or too many of the data.
+            CondgenError: the shard has changed, no image of the block can be decoded, or too many images cannot.
         """
         block = self.blocks[number]
         feed = self.feeds[block.feed]
@@ -161,7 +161,7 @@ class Stream:
             yield self._decoded(block, rows, int(place))
 
     def samples(self, first: int, count: int) -> Iterator[Sample]:
-        """Samples `first` to `first + count` in the order of the shards; those past the end are left out."""
+        """Yields samples `first` to `first + count` in the order of the shards, up to the end of the data."""
         starts = np.array([block.start for block in self.blocks])
         for number in range(int(np.searchsorted(starts, first, "right")) - 1, len(self.blocks)):
             block = self.blocks[number]
@@ -171,7 +171,7 @@ class Stream:
             yield from self.read(number, range(low, high))
 
     def some(self, most: int) -> np.ndarray:
-        """About so many images from all over the data, uint8 (n, 3, S, S)."""
+        """About `most` images spread over the data, uint8 (n, 3, S, S)."""
         each = 32
         blocks = np.unique(np.linspace(0, len(self.blocks) - 1, max(1, most // each)).astype(int))
         return np.stack([s.image for b in blocks for s in self.read(b, range(min(each, self.blocks[b].usable)))])
@@ -189,25 +189,25 @@ class Stream:
             image = fit(decoded, self.size, self.options.resize, background=self.options.background)
             return Sample(image, row.captions, block.start + near)
         raise CondgenError(
-            f"{self.source.path}: of {len(rows)} images in a row none can be decoded, the first is {rows[0].key}. "
-            "`condgen data check` shows more."
+            f"{self.source.path}: none of {len(rows)} consecutive images can be decoded; the first is {rows[0].key}. "
+            "`condgen data check` lists more."
         )
 
     def _count(self, number: int, message: str) -> None:
-        """Notes an image that cannot be decoded; too many of them end the training."""
+        """Counts an image that cannot be decoded; raises `CondgenError` if there are too many."""
         with self._lock:
             self._undecoded[number] = message
             if len(self._undecoded) > self.options.max_bad_fraction * len(self):
                 some = ", ".join(list(self._undecoded.values())[:3])
                 raise CondgenError(
                     f"{self.source.path}: {len(self._undecoded)} of {len(self)} images cannot be decoded, and not all "
-                    f"were tried (the limit is {self.options.max_bad_fraction:.3g} of them): {some}. Mend them, or "
+                    f"have been read (the limit is {self.options.max_bad_fraction:.3g} of them): {some}. Repair them or "
                     f"allow more to be replaced by others {MAX_BAD_HINT}."
                 )
 
 
 class _FewTexts:
-    """The texts of the smallest numbers: a sample of distinct texts that does not depend on their order."""
+    """Keeps the texts with the smallest hashes: a sample of distinct texts that does not depend on their order."""
 
     def __init__(self, most: int):
         self.most, self.heap, self.there = most, [], set()

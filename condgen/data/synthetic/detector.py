@@ -1,7 +1,7 @@
-"""Detects the shapes in an image of a scene, without learned parts, to evaluate composition.
+"""Detects the shapes in an image of a scene by fixed rules, to evaluate composition.
 
-Foreground by distance from the ground along the nearest colour, things by connected components, colour by the nearest
-palette entry, shape by overlap with the five shapes drawn at the same place and area.
+Foreground is the distance from the ground along the nearest colour, things are connected components, a colour is the
+nearest palette entry, and a shape is the one of the five with the largest overlap at the same place and area.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from scipy import ndimage
 from condgen.data.synthetic.grammar import COLOURS, SHAPES, Thing
 from condgen.data.synthetic.scenes import BACKGROUND, PALETTE, coverage
 
-MIN_AREA = 12 / 32**2  # of the canvas: less is a speck
+MIN_AREA = 12 / 32**2  # fraction of the canvas; smaller components are ignored
 MIN_OVERLAP = 0.75
 MAX_COLOUR_DISTANCE = 60.0
 NEIGHBOURS = ndimage.generate_binary_structure(3, 1) & (np.arange(3) == 1)[:, None, None]
-"""The four neighbours of a pixel, within one mask of a stack."""
+"""Connects a pixel to its four neighbours, within one mask of a stack."""
 
 # area of every shape in units of r^2, and how far its centroid lies below its centre in units of r
 _AREA = np.array([np.pi, 1.76**2, 1.8, 2 * 1.15**2, 2 * 2 * 0.68 - 0.68**2])
@@ -27,13 +27,13 @@ _CENTROID = np.array([0, 0, 0.2, 0, 0])
 
 @dataclass(frozen=True)
 class Seen(Thing):
-    """A thing that was seen; `shape` or `colour` is '?' when nothing fits. overlap is in [0, 1]."""
+    """A detected thing; `shape` or `colour` is '?' if nothing fits. `overlap` is in [0, 1]."""
 
     overlap: float
 
 
 def detect(images: np.ndarray) -> list[list[Seen]]:
-    """What every image shows, largest first.
+    """Detects the things in every image, largest first.
 
     Args:
         images: uint8 (N, 3, S, S).
@@ -57,7 +57,7 @@ def _detect(images: np.ndarray) -> list[list[Seen]]:
     owner = np.array([i for i, _ in parts])
     masks = np.stack([mask for _, mask in parts])
     soft = np.where(ndimage.binary_dilation(masks, NEIGHBOURS), alpha[owner].clip(0, 1), 0)
-    others = np.zeros_like(masks)  # a grown part must not take pixels of its neighbour
+    others = np.zeros_like(masks)  # a dilated part must not take pixels of its neighbour
     for i in np.unique(owner):
         own = np.flatnonzero(owner == i)
         total = masks[own].sum(0)
@@ -69,7 +69,7 @@ def _detect(images: np.ndarray) -> list[list[Seen]]:
 
 
 def _unmix(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Explains every pixel as ground + alpha (colour - ground): alpha and the index of the best colour, (N, S, S)."""
+    """Models every pixel as ground + alpha (colour - ground): alpha and the index of the best colour, (N, S, S)."""
     away = pixels - BACKGROUND[None, :, None, None]
     ways = PALETTE - BACKGROUND  # (8, 3)
     alpha = np.einsum("nchw,kc->nkhw", away, ways) / (ways**2).sum(1)[None, :, None, None]
@@ -80,7 +80,7 @@ def _unmix(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _components(masks: np.ndarray) -> np.ndarray:
-    """4-connected components of each of a stack of masks (N, S, S): positive labels, 0 outside.
+    """Labels the 4-connected components of masks (N, S, S): positive labels, 0 outside.
 
     Components are numbered from the last pixel to the first.
     """
@@ -88,7 +88,7 @@ def _components(masks: np.ndarray) -> np.ndarray:
 
 
 def _split(mask: np.ndarray, nearest: np.ndarray, size: int) -> list[np.ndarray]:
-    """Specks are dropped; a blob of two or more colours, each at least a quarter of it, is parted by colour."""
+    """Splits a blob by colour if two or more colours cover at least a quarter of it each; drops specks."""
     area = mask.sum()
     if area < MIN_AREA * size**2:
         return []
@@ -101,7 +101,7 @@ def _split(mask: np.ndarray, nearest: np.ndarray, size: int) -> list[np.ndarray]
 
 
 def _name(soft: np.ndarray, masks: np.ndarray, pixels: np.ndarray, size: int) -> list[Seen]:
-    """Names M parts; soft, masks: (M, S, S), pixels: (M, 3, S, S)."""
+    """Classifies M parts by shape and colour; soft, masks: (M, S, S), pixels: (M, 3, S, S)."""
     grid = np.arange(size) + 0.5
     area = soft.sum((1, 2)).clip(1e-6)
     x = (soft.sum(1) * grid).sum(1) / area

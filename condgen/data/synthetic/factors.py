@@ -1,8 +1,8 @@
-"""Scenes of one shape whose factors are all known: the data by the name `scenes`, drawn here.
+"""Scenes of one shape with known factors, drawn on demand: the data set `scenes`.
 
-Every combination of shape, colour, size, x and y is there once, 61,440 in all, so that factors are uniform and
-independent, as a score of disentanglement wants them. A seeded shuffle puts 50,000 into train and the others into test:
-no image is in both. All shapes of all sizes fit into the canvas at all places.
+Every combination of shape, colour, size, x and y occurs once, 61,440 in all, so that factors are uniform and
+independent, as disentanglement scores assume. A seeded shuffle puts 50,000 into train and the others into test. All
+shapes of all sizes fit into the canvas at all places.
 
 References:
     the layout of dSprites: Disentanglement testing Sprites dataset (Matthey, Higgins, Hassabis, Lerchner, 2017)
@@ -23,12 +23,12 @@ from condgen.data.synthetic.scenes import MOST, Layout, render
 
 SCENES = "scenes"
 SIZE = 32
-"""Edge in pixels where none is asked for."""
+"""Default edge in pixels."""
 TRAIN = 50_000
 RADII = np.linspace(0.12, 0.24, 6)
-"""As parts of the canvas."""
+"""Radii as fractions of the canvas."""
 PLACES = np.linspace(0.28, 0.72, 16)
-"""Of centres, as parts of the canvas: about a pixel apart at 32 pixels."""
+"""Coordinates of centres as fractions of the canvas, about a pixel apart at 32 pixels."""
 FACTORS: dict[str, tuple[str, ...]] = {
     "shape": tuple(SHAPES),
     "colour": tuple(COLOURS),
@@ -36,21 +36,21 @@ FACTORS: dict[str, tuple[str, ...]] = {
     "x": tuple(f"{x:.3f}" for x in PLACES),
     "y": tuple(f"{y:.3f}" for y in PLACES),
 }
-"""What is known of every image, and the values."""
+"""Factor -> its values."""
 
 
 def open_singles(word: str, options: ReadOptions, size: int = 0) -> Arrays:
-    """The scenes, found but not drawn.
+    """Opens the scenes without drawing them.
 
     Args:
-        options: the columns are factors, see `arrays.choose`; the class is the shape where nothing is chosen.
+        options: choose factors by name, see `formats.arrays.choose`; the class is the shape by default.
         size: edge in pixels, from 16; 0 is SIZE.
 
     Raises:
-        CondgenError: no such factor, one that is chosen twice, or images too small to tell shapes apart.
+        CondgenError: a factor does not exist or is chosen twice, or images are too small to distinguish shapes.
     """
     if size and size < 16:
-        raise CondgenError(f"Scenes are drawn from 16 pixels, got {size}.")
+        raise CondgenError(f"Scenes are drawn at 16 pixels or more, got {size}.")
     columns = choose(SCENES, tuple(FACTORS), options, "shape")
     chosen = [list(FACTORS).index(name) for name in columns.values()]
     order = np.random.default_rng(0).permutation(np.prod([len(values) for values in FACTORS.values()]))
@@ -63,12 +63,12 @@ def open_singles(word: str, options: ReadOptions, size: int = 0) -> Arrays:
 
 
 def codes_of(numbers: np.ndarray) -> np.ndarray:
-    """Numbers of combinations, int64 (N,), below the product of the levels -> the level of each factor, (N, 5)."""
+    """Converts indices of combinations, int64 (N,), to the value of each factor, (N, 5)."""
     return np.stack(np.unravel_index(numbers, [len(values) for values in FACTORS.values()]), axis=1).astype(np.int64)
 
 
 def draw(codes: np.ndarray, size: int = SIZE) -> np.ndarray:
-    """Levels of the factors, int64 (N, 5) -> images, uint8 (N, 3, size, size)."""
+    """Draws images, uint8 (N, 3, size, size), from values of the factors, int64 (N, 5)."""
     shape = np.full((len(codes), MOST), -1)
     colour = np.zeros((len(codes), MOST), int)
     x, y, r = (np.zeros((len(codes), MOST), np.float32) for _ in range(3))

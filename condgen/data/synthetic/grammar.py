@@ -19,7 +19,7 @@ INVERSE = {"above": "below", "below": "above", "left of": "right of", "right of"
 NUMBERS = {"two": 2, "three": 3, "four": 4}
 SIZES = ("small", "large")
 SIZE_LIMIT = 0.2275
-"""Radius, as a part of the canvas, that separates small from large: halfway between the two ranges."""
+"""Radius, as a fraction of the canvas, that separates small from large: halfway between the two ranges."""
 
 Kind = tuple[str, str]
 """(colour, shape)"""
@@ -27,7 +27,7 @@ Kind = tuple[str, str]
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape of a scene; r, x, y are parts of the canvas, y grows downwards."""
+    """One shape of a scene; r, x, y are fractions of the canvas, y grows downwards."""
 
     colour: str
     shape: str
@@ -46,7 +46,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a caption says: kinds in the order of the words, with a size, a number or a relation where it names one."""
+    """The meaning of a caption: kinds in the order of the words, with the size, number or relation that it names."""
 
     kinds: tuple[Kind, ...]
     size: str | None = None
@@ -55,7 +55,7 @@ class Meaning:
 
 
 def relation_of(a: Thing, b: Thing) -> str | None:
-    """How a lies to b: at least 0.3 S apart on one axis and less on the other; None when that is not so."""
+    """The relation of a to b: at least 0.3 S apart on one axis and less on the other; None if there is none."""
     dx, dy = a.x - b.x, a.y - b.y
     if abs(dy) >= 0.3 > abs(dx):
         return "above" if dy < 0 else "below"
@@ -65,13 +65,13 @@ def relation_of(a: Thing, b: Thing) -> str | None:
 
 
 def noun(kind: Kind, size: str | None = None) -> str:
-    """'an orange square', 'a small orange square'."""
+    """A noun phrase such as 'an orange square' or 'a small orange square'."""
     first = size or kind[0]
     return " ".join(filter(None, ("an" if first[0] in "aeiou" else "a", size, *kind)))
 
 
 def say(meaning: Meaning) -> str:
-    """The caption of a meaning; `parse` is its inverse."""
+    """Writes the caption of a meaning; the inverse of `parse`."""
     if meaning.number > 1:
         word = next(w for w, n in NUMBERS.items() if n == meaning.number)
         colour, shape = meaning.kinds[0]
@@ -88,7 +88,7 @@ _SOME = re.compile(rf"({'|'.join(NUMBERS)}) ({'|'.join(COLOURS)}) ({'|'.join(SHA
 
 
 def parse(caption: str) -> Meaning | None:
-    """What a caption of the grammar says; None for any other text."""
+    """Parses a caption of the grammar; None for any other text."""
     text = " ".join(caption.lower().split())
     if found := _ONE.fullmatch(text):
         return Meaning(((found[2], found[3]),), size=found[1])
@@ -101,12 +101,12 @@ def parse(caption: str) -> Meaning | None:
 
 
 def is_held_out_kind(kind: Kind) -> bool:
-    """Six of the forty (colour, shape) pairs, at most one a colour and two a shape."""
+    """Whether a (colour, shape) pair is held out: six of forty, at most one per colour and two per shape."""
     return (2 * COLOURS.index(kind[0]) + 3 * SHAPES.index(kind[1])) % 7 == 6
 
 
 def is_held_out_relation(a: Kind, relation: str, b: Kind) -> bool:
-    """About 15 % of the ordered tuples; 'a above b' and 'b below a' are one tuple."""
+    """Whether a relation is held out: about 15 % of the ordered tuples; 'a above b' and 'b below a' are one tuple."""
     if relation in ("below", "right of"):
         a, relation, b = b, INVERSE[relation], a
     return zlib.crc32(" ".join((*a, relation, *b)).encode()) % 100 < 15
@@ -130,7 +130,7 @@ def is_held_out_meaning(meaning: Meaning) -> bool:
 
 
 def captions_of(things: list[Thing]) -> list[str]:
-    """Captions true of a scene: with and without size; both ways round a relation, and both ways round an 'and'."""
+    """All captions that are true of a scene: with and without size, and with relations and 'and' in both orders."""
     a, b = things[0], things[-1]
     if len(things) == 1:
         return [say(Meaning((a.kind,), size=a.size)), say(Meaning((a.kind,)))]
@@ -144,7 +144,7 @@ def captions_of(things: list[Thing]) -> list[str]:
 
 
 def swaps_of(meaning: Meaning) -> dict[str, Meaning]:
-    """Wrong meanings in the same words: colours or shapes swapped, relation turned round; size or number changed."""
+    """Wrong meanings close to the given one: colours or shapes swapped, relation inverted, size or number changed."""
     if len(meaning.kinds) == 1:
         if meaning.number > 1:
             other = meaning.number % 4 + 1 if meaning.number < 4 else 2
@@ -153,7 +153,7 @@ def swaps_of(meaning: Meaning) -> dict[str, Meaning]:
         return {"size": Meaning(meaning.kinds, size=other_size)} if other_size else {}
     (c1, s1), (c2, s2) = meaning.kinds
     wrong = {}
-    if c1 != c2 and s1 != s2:  # else the swapped caption says the same, or is the relation turned round
+    if c1 != c2 and s1 != s2:  # otherwise the swapped caption means the same, or equals the inverted relation
         wrong["colour"] = Meaning(((c2, s1), (c1, s2)), relation=meaning.relation)
         wrong["shape"] = Meaning(((c1, s2), (c2, s1)), relation=meaning.relation)
     if meaning.relation:
@@ -162,10 +162,10 @@ def swaps_of(meaning: Meaning) -> dict[str, Meaning]:
 
 
 def negatives_of(caption: str, allow_held_out: bool) -> list[str]:
-    """Wrong captions that look like this one.
+    """Wrong captions that are similar to this one.
 
-    A swap that names a held-out combination would teach that such a combination is always wrong; those are left out
-    unless `allow_held_out`.
+    Captions of held-out combinations are left out unless `allow_held_out`, because training on them would teach that
+    these combinations are always wrong.
     """
     meaning = parse(caption)
     wrong = swaps_of(meaning).values() if meaning else ()

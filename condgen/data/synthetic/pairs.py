@@ -1,4 +1,4 @@
-"""Sides that are made here: edges and grey of any images, scenes by day and by night, squares and circles."""
+"""Makes sides of translation tasks: edges or grey versions of images, scenes by day and night, squares and circles."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SUN, MOON = np.array((255, 236, 130), np.float32), np.array((232, 234, 220), np.
 
 
 def grey(images: np.ndarray) -> np.ndarray:
-    """uint8 (N, 3 or 1, S, S) -> their brightness, uint8 (N, 1, S, S)."""
+    """Converts uint8 (N, 3 or 1, S, S) to brightness, uint8 (N, 1, S, S)."""
     if images.shape[1] == 1:
         return images
     return np.rint(np.einsum("nchw,c->nhw", images.astype(np.float32), LUMA))[:, None].astype(np.uint8)
 
 
 def edges(images: np.ndarray) -> np.ndarray:
-    """uint8 (N, C, S, S) -> their edges, dark on white, uint8 (N, 1, S, S): the steeper the brightness, the darker.
+    """Detects edges in uint8 (N, C, S, S); returns them dark on white, uint8 (N, 1, S, S).
 
-    Sobel's operator; a step from black to white is black, one of a quarter of that half as dark.
+    Uses Sobel's operator; darkness grows with the square root of the gradient, and a step from black to white is black.
     """
     x = np.pad(grey(images)[:, 0].astype(np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
     columns, rows = x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:], x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]
@@ -37,9 +37,9 @@ def edges(images: np.ndarray) -> np.ndarray:
 
 
 def squares_and_circles(n: int, seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """n scenes of squares alone and n others of circles alone: one to four, in all colours, sizes and places.
+    """Draws n scenes of squares and n other scenes of circles: one to four, in all colours, sizes and places.
 
-    Both are placed as circles, which take more room, so that the two sides differ in the shape alone.
+    Squares are placed like circles, which take more room, so that the sides differ only in the shape.
     """
     layouts = [draw_layout(n, np.random.default_rng((seed, k)), kinds=("circle",)) for k in (0, 1)]
     square = replace(layouts[0], shape=np.where(layouts[0].shape >= 0, SHAPES.index("square"), -1))
@@ -47,9 +47,9 @@ def squares_and_circles(n: int, seed: int, size: int) -> tuple[np.ndarray, np.nd
 
 
 def day_and_night(n: int, seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """n scenes under the sky, by day and by night.
+    """Draws n scenes under the sky, by day and by night.
 
-    The sun becomes a moon at its place; shapes grow dark but for a light of their colour, which falls on the sky around
+    The sun becomes a moon at its place; shapes become dark and shine in their colour onto the sky around
     them. The image by day determines the one by night.
     """
     layout, _ = draw_scenes(n, seed, None)
@@ -89,8 +89,8 @@ def _sky(layout: Layout, sun: tuple[np.ndarray, np.ndarray], size: int) -> tuple
 
 
 def _things(layout: Layout, size: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """Of the first things of scenes, then the second ones and so on: which scenes have one, its shape, place and radius
-    in pixels, and its colour, ready for images."""
+    """Yields for the first things of all scenes, then the second ones and so on: which scenes have one, and its shape,
+    place and radius in pixels, and colour, broadcastable to images."""
     for k in range(MOST):
         if (rows := np.flatnonzero(layout.shape[:, k] >= 0)).size:
             place = (c[rows, k] * size for c in (layout.x, layout.y, layout.r))

@@ -1,4 +1,4 @@
-"""The questions of SceneEval: prompts for each of the six tasks, from one side of the hold-out."""
+"""The prompts of SceneEval for each of its six tasks, of seen or of held-out combinations."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ KINDS = [(colour, shape) for colour in COLOURS for shape in SHAPES]
 
 
 def questions(task: str, n: int, held_out: bool, seed: int = 0) -> list[Meaning]:
-    """n distinct meanings of a task (fewer where there are not so many), in an order that the seed fixes.
+    """Draws n distinct meanings of a task (fewer if there are fewer), in a seeded order.
 
     Args:
-        held_out: ask for combinations that training never showed, or only for those it did.
+        held_out: use only held-out combinations, or only those of the training set.
     """
     rng = np.random.default_rng((seed, held_out, sum(map(ord, task))))
     every = [m for m in _all(task) if is_held_out_meaning(m) == held_out]

@@ -1,7 +1,7 @@
-"""Scenes: captioned images that need no download.
+"""Scenes: synthetic captioned images.
 
-Coloured shapes on a light ground, drawn anti-aliased at any size, with captions that are true of them. Some
-combinations are held out of training by a fixed rule, to measure composition apart from recall. `detector` finds the
+Coloured shapes on a light ground, drawn anti-aliased at any size, with true captions. A fixed rule holds some
+combinations out of training, to measure composition separately from recall. `detector` finds the
 shapes in an image; `grammar` describes them.
 """
 
@@ -31,7 +31,7 @@ PALETTE = np.array(
 BACKGROUND = np.array((245, 245, 245), np.float32)
 
 SMALL, LARGE, IN_COMPANY = (0.14, 0.19), (0.265, 0.345), (0.12, 0.2)
-"""Ranges of the radius r, as parts of the canvas S: alone and small, alone and large, in pairs and groups."""
+"""Ranges of the radius r, as fractions of the canvas S: single small, single large, in pairs and groups."""
 MOST = 4  # shapes in one scene
 
 # half-width, height above and height below the centre, in units of r
@@ -57,7 +57,7 @@ def signed_distance(shape: int, x: np.ndarray, y: np.ndarray, r: np.ndarray) -> 
 
 
 def coverage(shape: np.ndarray, x: np.ndarray, y: np.ndarray, r: np.ndarray, size: int) -> np.ndarray:
-    """How much of every pixel the shapes cover, in [0, 1].
+    """The fraction of every pixel that the shapes cover, in [0, 1].
 
     Args:
         shape: int (M,), indices into SHAPES; x, y, r: (M,) centre and radius in pixels; size: edge of the canvas.
@@ -79,7 +79,7 @@ def coverage(shape: np.ndarray, x: np.ndarray, y: np.ndarray, r: np.ndarray, siz
 
 @dataclass
 class Layout:
-    """N scenes as arrays (N, MOST); shape is -1 where a scene has fewer things. x, y, r are parts of the canvas."""
+    """N scenes as arrays (N, MOST); shape is -1 if a scene has fewer things. x, y, r are fractions of the canvas."""
 
     shape: np.ndarray
     colour: np.ndarray
@@ -125,10 +125,10 @@ def draw_layout(
     mix: tuple[float, float, float] = (0.15, 0.55, 0.3),
     kinds: tuple[str, ...] = SHAPES,
 ) -> Layout:
-    """Draws n scenes: singles, pairs (85 % of them in a clear relation) and groups of two to four, in the shares `mix`.
+    """Draws n scenes: singles, pairs (85 % of them in a clear relation) and groups of two to four.
 
-    All things are of these `kinds`. They lie inside the canvas and do not touch: their bounding boxes are at least
-    1/32 of the canvas apart.
+    `mix` holds the proportions of the three. All things are of the given `kinds`, lie inside the canvas and do not
+    touch: their bounding boxes are at least 1/32 of the canvas apart.
     """
     kind = rng.choice(3, size=n, p=np.array(mix) / sum(mix))
     count = np.where(kind == 0, 1, np.where(kind == 1, 2, rng.integers(2, MOST + 1, n)))
@@ -150,7 +150,7 @@ def draw_layout(
 
 
 def _place(layout: Layout, rows: np.ndarray, rng: np.random.Generator) -> None:
-    """Draws radii and centres anew for these rows, every shape inside the canvas."""
+    """Draws new radii and centres for the given rows, with every shape inside the canvas."""
     shape = layout.shape[rows]
     low_high = np.array([SMALL, LARGE])[rng.integers(0, 2, len(rows))]
     low_high[(shape >= 0).sum(1) > 1] = IN_COMPANY
@@ -179,10 +179,10 @@ def _is_well_placed(layout: Layout, related: np.ndarray) -> np.ndarray:
 
 
 def draw_scenes(n: int, seed: int, held_out: bool | None = False) -> tuple[Layout, list[list[Thing]]]:
-    """Draws n scenes from one side of the hold-out.
+    """Draws n scenes of seen or of held-out combinations.
 
     Args:
-        held_out: False gives only combinations that training may see, True only the others, None both.
+        held_out: False draws only combinations of the training set, True only held-out ones, None both.
     """
     rng = np.random.default_rng(seed)
     layouts, things, missing = [], [], n
@@ -200,15 +200,15 @@ def draw_scenes(n: int, seed: int, held_out: bool | None = False) -> tuple[Layou
 def scenes(
     n: int, seed: int = 0, size: int = 32, held_out: bool | None = False, negatives: str = "seen"
 ) -> CaptionedImages:
-    """n captioned scenes, seeded.
+    """Draws n captioned scenes.
 
     Args:
-        n: images.
+        n: number of images.
         seed: fixes layouts and captions.
         size: edge in pixels.
         held_out: see `draw_scenes`.
-        negatives: wrong captions made by swapping colours, shapes or relations: `none`; `seen`, only those made of
-            combinations that training may see; `all`.
+        negatives: wrong captions made by swapping colours, shapes or relations: `none`; `seen`, only
+            those of combinations in the training set; `all`.
     """
     layout, things = draw_scenes(n, seed, held_out)
     texts, captions = intern_captions([captions_of(scene) for scene in things])
