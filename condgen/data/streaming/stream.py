@@ -200,8 +200,8 @@ class Stream:
             if len(self._undecoded) > self.options.max_bad_fraction * len(self):
                 some = ", ".join(list(self._undecoded.values())[:3])
                 raise CondgenError(
-                    f"{self.source.path}: {len(self._undecoded)} of {len(self)} images cannot be decoded, and not all "
-                    f"have been read (the limit is {self.options.max_bad_fraction:.3g} of them): {some}. Repair them or "
+                    f"{self.source.path}: {len(self._undecoded)} of {len(self)} images cannot be decoded, not all "
+                    f"were read (the limit is {self.options.max_bad_fraction:.3g} of them): {some}. Repair them or "
                     f"allow more to be replaced by others {MAX_BAD_HINT}."
                 )
 
