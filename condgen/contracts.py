@@ -29,7 +29,7 @@ ProgressCallback = Callable[[float, str], None]
 """Called with the completed fraction in [0, 1] and a message."""
 
 MAX_PIXELS = 64_000_000
-"""Images whose header announces more are refused before they are decoded."""
+"""Maximum number of pixels of an image; checked in its header, before it is decoded."""
 
 
 class CondgenError(Exception):

@@ -113,7 +113,7 @@ def maximum(value: float) -> float:
 
 
 def all_true(holds: bool) -> bool:
-    """Whether a condition holds in every process."""
+    """True if the condition holds in every process."""
     return not maximum(not holds)
 
 

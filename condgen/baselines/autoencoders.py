@@ -222,7 +222,7 @@ class ConvDecoder(nn.Module):
 
 @dataclass(frozen=True)
 class AutoencoderObjective:
-    """How an autoencoder is trained.
+    """Training options of an autoencoder.
 
     Args:
         noise: corruption of the image that is encoded, while the clean image is decoded: `none`; `gaussian`, added

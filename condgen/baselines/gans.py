@@ -254,7 +254,7 @@ class GanCritic(nn.Module):
 
 @dataclass(frozen=True)
 class GanObjective(AdversarialObjective):
-    """How an unconditional GAN is trained.
+    """Training options of an unconditional GAN.
 
     Args:
         loss, gamma, penalised, augment, augment_over: see `nn.adversarial.AdversarialObjective`.

@@ -58,8 +58,8 @@ def fit_mixture(latents: Tensor, components: int = 10, seed: int = 0, most: int 
     Args:
         latents: (N, Z), of training images.
         components: maximum number; fewer for few latents.
-        seed: of the initialisation, and of the selection from more than `most` latents.
-        most: latents to fit to.
+        seed: seed of the initialisation, and of the selection from more than `most` latents.
+        most: maximum number of latents for the fit.
     """
     import warnings
 

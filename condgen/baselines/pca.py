@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 MOST = 20_000
-"""Images that are enough to fit to."""
+"""Maximum number of images for the fit."""
 
 
 class PrincipalComponents(nn.Module):
@@ -16,7 +16,7 @@ class PrincipalComponents(nn.Module):
         images: (N, C, S, S) in [-1, 1].
         latent: number of components Z; at most as many as there are images and intensities.
         solver: `randomized`, or `covariance_eigh` for all digits.
-        seed: of the randomized solver.
+        seed: seed of the randomized solver.
     """
 
     def __init__(self, images: Tensor, latent: int, solver: str = "randomized", seed: int = 0):

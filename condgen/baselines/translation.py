@@ -21,7 +21,7 @@ GanLoss = Literal["ns", "ls", "hinge"]
 
 @dataclass(frozen=True)
 class PairedObjective:
-    """How a translator is trained on pairs.
+    """Training options of a translator that is trained on pairs.
 
     Args:
         loss: adversarial loss, see `losses.adversarial`.
@@ -38,7 +38,7 @@ class PairedObjective:
 
 @dataclass(frozen=True)
 class UnpairedObjective:
-    """How translators are trained without pairs.
+    """Training options of translators that are trained without pairs.
 
     Args:
         loss: adversarial loss, see `losses.adversarial`.

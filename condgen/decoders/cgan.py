@@ -83,7 +83,7 @@ def truncated(normal: Tensor, bound: float) -> Tensor:
 
 @dataclass(frozen=True)
 class CganObjective(AdversarialObjective):
-    """How a conditional GAN is trained.
+    """Training options of a conditional GAN.
 
     Args:
         loss, gamma, penalised, augment, augment_over: see `nn.adversarial.AdversarialObjective`.

@@ -122,7 +122,7 @@ class Posterior(nn.Module):
 
 @dataclass(frozen=True)
 class CvaeObjective:
-    """How a CVAE is trained.
+    """Training options of a CVAE.
 
     Args:
         sigma: sd of the pixels around the mean image: `optimal`, the root of the batch's mean squared error, or

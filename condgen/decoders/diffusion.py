@@ -38,7 +38,7 @@ class UNetConfig:
         channels: channels of every level; the first works at half resolution.
         blocks: residual blocks per level on the way down (the way up has one fewer, at least one).
         depth: pairs of residual and attention block at the lowest level.
-        heads: of every attention.
+        heads: heads of every attention.
         image_channels: channels of the images.
     """
 
@@ -218,7 +218,7 @@ def calibrate(decoder: DiffusionDecoder, images: Tensor) -> None:
 
 @dataclass(frozen=True)
 class DiffusionObjective:
-    """How a diffusion decoder is trained.
+    """Training options of a diffusion decoder.
 
     Args:
         layout: weight of the layout loss, see `DiffusionTraining`; 0 is off.

@@ -37,7 +37,7 @@ class XPrediction:
     """The network predicts x_0; the loss is that of the velocity (x_t - x_0) / t, capped near t = 0.
 
     Args:
-        mean, sd: of the normal distribution of ln sigma = logit t in training.
+        mean, sd: parameters of the normal distribution of ln sigma = logit t in training.
 
     References:
         Back to Basics: Let Denoising Generative Models Denoise (Li, He, 2025)

@@ -110,11 +110,11 @@ def sample(
 
     Args:
         denoise: a denoiser, guided or not.
-        shape: of one sample.
+        shape: shape of one sample.
         cond: B conditions.
         rng: B generators on the CPU.
-        steps: calls of the denoiser.
-        solver: one of SOLVERS.
+        steps: number of calls of the denoiser.
+        solver: a name in SOLVERS.
     """
     solver_run = solver_of(solver, steps)
     x_t = noise(shape, rng).to(device)

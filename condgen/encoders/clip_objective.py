@@ -22,7 +22,7 @@ from condgen.nn.layers import Block, in_chunks
 
 @dataclass(frozen=True)
 class ClipObjective:
-    """How a CLIP is trained.
+    """Training options of a CLIP.
 
     Args:
         loss: `infonce`, softmax over the batch in both directions; `siglip`, binary classification of every pair, which

@@ -34,7 +34,7 @@ ROWS = 512
 
 @dataclass(frozen=True)
 class SelfsupObjective:
-    """How a backbone is trained.
+    """Training options of a backbone.
 
     Args:
         temperature: temperature of the softmax; 0 takes the default of the method, see TEMPERATURES.
@@ -113,9 +113,9 @@ class MoCoTraining(nn.Module):
     negatives. The queue is a ring buffer for batches of any size, initialised with random vectors.
 
     Args:
-        backbone: to train.
-        objective: see there.
-        num_images: how many there are.
+        backbone: the network to train.
+        objective: see SelfsupObjective.
+        num_images: number of images.
 
     Raises:
         CondgenError: the queue is longer than the data.
@@ -174,9 +174,9 @@ class InstanceTraining(nn.Module):
     rows of the bank; those of the whole batch are negatives of every image.
 
     Args:
-        backbone: to train.
-        objective: see there.
-        num_images: how many there are, N.
+        backbone: the network to train.
+        objective: see SelfsupObjective.
+        num_images: number of images, N.
 
     References:
         Unsupervised Feature Learning via Non-Parametric Instance Discrimination (Wu et al., 2018)

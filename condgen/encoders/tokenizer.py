@@ -45,7 +45,7 @@ class Tokenizer:
             captions: the texts; frequent words become single tokens.
             context: maximum number of tokens of a caption; 0 takes the 99.5 % quantile of the captions plus the end
                 token.
-            vocab: number of tokens, at most.
+            vocab: maximum number of tokens.
         """
         from tokenizers import trainers
 

@@ -38,7 +38,7 @@ from condgen.pipelines.class_to_image import ClassToImage
 
 BATCH = 100
 SHOWN = 24
-"""Rows of a confusion matrix, and classes on the sheet, at most."""
+"""Maximum numbers of rows of a confusion matrix, and of classes on the sheet."""
 
 
 @register(ClassToImage, options=ClassToImageOptions)
@@ -177,7 +177,7 @@ class QuickEvaluation:
         train, test: real images, see `evaluate_on`.
         per_label: images of every class.
         classifiers: folder that keeps the classifier.
-        seed: of the images; none that `evaluate_on` uses by default.
+        seed: seed of the images; not among the default seeds of `evaluate_on`.
     """
 
     train: LabelledImages

@@ -80,7 +80,7 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class ClassifierFitConfig:
-    """How a classifier is trained.
+    """Training options of a classifier.
 
     Args:
         images: maximum number of training images.

@@ -17,9 +17,9 @@ from condgen.metrics.fid_kid import frechet_distance, kernel_distance, mmd_test
 from condgen.metrics.prdc import closeness, coverage_report, memorisation
 
 FEWEST = 12
-"""Sets of fewer images are not compared."""
+"""Minimum number of images of a set that is compared."""
 SHOWN = 24
-"""Pairs on the sheet of neighbours, at most."""
+"""Maximum number of pairs on the sheet of neighbours."""
 Extractors = dict[tuple[str, str], Callable[[np.ndarray], Tensor]]
 """(name of the Fréchet distance, name of the kernel distance) -> images uint8 (N, C, S, S) to features (N, D)."""
 

@@ -24,10 +24,10 @@ from condgen.evaluation.embed import in_batches
 from condgen.files.weights import read_tensors
 
 KNOWN = "6726825d"
-"""First digits of the SHA-256 of pt_inception-2015-12-05-6726825d.pth, the weights of the 2015 TensorFlow graph."""
+"""Prefix of the SHA-256 of pt_inception-2015-12-05-6726825d.pth, the weights of the 2015 TensorFlow graph."""
 SIZE = 299
 LOAD_ERRORS = (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError, TypeError, AttributeError)
-"""What reading a damaged or foreign file may raise."""
+"""Errors when a damaged or foreign file is read."""
 
 
 class _Pooling:

@@ -57,7 +57,7 @@ class DataOptions(Options):
 
 @dataclass(frozen=True)
 class ReadingOptions(DataOptions):
-    """How images are read; None means as for training, an empty string guesses."""
+    """Options of reading images; None means as for training, an empty string guesses."""
 
     title: ClassVar[str] = "reading images (default: as for training; '' guesses a column)"
     image_column: str | None = option(None, "column of the images", metavar="COLUMN")

@@ -50,9 +50,9 @@ from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 
 NEIGHBOURS, TEMPERATURE = 200, 0.1
 PLOTTED, RANKED, QUERIES, NEAREST = 800, 2000, 12, 8
-"""Images on the plot of the embedding, those that a rank is taken of, rows and columns of the sheet of retrieval."""
+"""Numbers of images: on the plot of the embedding, for the effective rank; rows and columns of the retrieval sheet."""
 COMPONENTS_OF = 10_000
-"""Images that principal components are fitted to, at most."""
+"""Maximum number of images to fit principal components to."""
 STEP_COST = 3
 """Cost of a training step, in feature extractions; for the progress bar."""
 

@@ -45,7 +45,7 @@ from condgen.files.weights import fingerprint
 from condgen.metrics.diversity import best_matching, entropy, mean_distance, missing, purity, shares
 
 MOST, SHOWN, MOST_VALUES = 2_000, 40, 24
-"""Images generated for every seed, at most; images on the sheet; values of an attribute with a table of its own."""
+"""Maximum numbers of images generated for every seed, of images on the sheet, and of values shown in a table."""
 
 
 def evaluate_samples(

@@ -115,7 +115,9 @@ def _parsed(classes: tuple[type, ...], name: str, values: dict[str, Any], path: 
     unknown, missing = sorted(set(values) - {field.name for field in fields}), sorted(needed - set(values))
     if unknown or missing:
         faults = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
-        raise CondgenError(f"{path} does not describe a {name} ({'; '.join(faults)}). Another condgen wrote it?")
+        raise CondgenError(
+            f"{path} does not describe a {name} ({'; '.join(faults)}). Another version of condgen may have written it."
+        )
     types = {key: kind for cls in classes for key, kind in _types(cls).items()}
     for field in fields:
         if field.name not in values:

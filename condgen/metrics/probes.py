@@ -18,7 +18,7 @@ from condgen import losses
 ROWS = 1024
 """Rows of a matrix of similarities that are held at a time."""
 TRIED = 10_000
-"""Images that penalties are selected on, at most: six fits to all images would take minutes."""
+"""Maximum number of images for the selection of penalties: six fits to all images would take minutes."""
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Penalties to select from."""
 FEWEST = 10

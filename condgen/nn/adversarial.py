@@ -20,7 +20,7 @@ CriticCond = tuple[Tensor | float, ...]
 
 @dataclass(frozen=True)
 class AdversarialObjective:
-    """How a GAN is trained; the defaults follow R3GAN (Huang et al., 2024).
+    """Training options of a GAN; the defaults follow R3GAN (Huang et al., 2024).
 
     Args:
         loss: `rp`, `ns` or `hinge`, see `losses.adversarial`.

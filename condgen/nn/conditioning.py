@@ -37,7 +37,7 @@ from condgen.nn.specs import CondSpec
 
 PAD = 0
 MAX_DEPTH = 1000
-"""The most blocks that a config may ask for: a damaged file must not keep a computer busy for hours."""
+"""Maximum number of blocks in a config, so that a damaged file cannot keep a computer busy for hours."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from condgen.contracts import limited
 
 MAX_SIZE = 2**16
-"""The largest edge of images: a damaged file must not keep a computer busy for hours."""
+"""Maximum edge of images, so that a damaged file cannot keep a computer busy for hours."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class PriorNetwork(nn.Module):
     """[words, text_embed, further vectors, query] -> the output at the query, (B, D).
 
     Args:
-        config, spec: of the prior.
+        config, spec: config and spec of the prior.
         extra: number of further input vectors of width D.
     """
 

@@ -15,7 +15,7 @@ from condgen.contracts import CondgenError
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags."""
+    """The parser of the command line."""
     about = "Serves the condgen studio: a page that generates, searches, or shows a latent space."
     flags = argparse.ArgumentParser(description=about)
     flags.add_argument("--model", help="a path, or a name that `condgen list` shows; default: the one in the package")
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def credentials(auth: str | None) -> tuple[str, str] | None:
-    """'name:password' as a pair; None when nothing was given."""
+    """Splits 'name:password'; None if no value was given."""
     if not auth:
         return None
     name, _, password = auth.partition(":")
@@ -42,7 +42,7 @@ def check_exposure(host: str, share: bool, auth: tuple[str, str] | None, no_auth
     """Refuses a studio that others can reach without a password, unless `no_auth`.
 
     Raises:
-        CondgenError: with what to do.
+        CondgenError: others could reach the studio; the message names the options.
     """
     if auth or no_auth or not (share or not is_loopback(host)):
         return
@@ -53,7 +53,7 @@ def check_exposure(host: str, share: bool, auth: tuple[str, str] | None, no_auth
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """True if only this machine can reach the address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -55,7 +55,7 @@ class Request:
 
 @dataclass(frozen=True)
 class FinishedImage:
-    """A generated image: its PNG with the recipe inside, its seed and CLIP score."""
+    """A generated image: its PNG, which contains the recipe, its seed and CLIP score."""
 
     path: Path
     seed: int
@@ -71,12 +71,12 @@ class Snapshot:
     """The progress of a request at one moment.
 
     Args:
-        request: what is being generated.
-        step, steps: of the current image; step 0 when one was just finished.
+        request: the request that is served.
+        step, steps: step of the current image, and number of its steps; step 0 after an image was finished.
         frame: the current image so far; None when all are done.
         done: finished images; `archive` is a zip of them.
         notes: warnings to show now.
-        seconds: since the start.
+        seconds: time since the start.
     """
 
     request: Request
@@ -113,7 +113,7 @@ def priors_of(model: TextToImage) -> list[str]:
 
 
 def options_of(model: TextToImage) -> dict[str, SamplingOption]:
-    """Every option with a slider, of any prior and the decoder, by name; of equal names the default prior's."""
+    """All options with a slider, of decoder and priors, by name; for equal names, that of the default prior."""
     options: dict[str, SamplingOption] = {}
     for prior in priors_of(model):
         for option in model.sampling_options(prior):
@@ -123,7 +123,7 @@ def options_of(model: TextToImage) -> dict[str, SamplingOption]:
 
 
 def examples_of(model: TextToImage) -> list[str]:
-    """Example prompts: those of the model, else scenes whose every word it knows."""
+    """Example prompts: those of the model, or else scenes whose words it knows."""
     examples = model.about.get("examples")
     if isinstance(examples, list) and examples:
         return [text for text in examples if isinstance(text, str)]
@@ -136,9 +136,9 @@ def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, op
     Args:
         prompt: text of at most MAX_PROMPT characters.
         count: images, 1 to MAX_IMAGES.
-        seed: of the first image; -1 for a random one.
+        seed: seed of the first image; -1 for a random one.
         prior: one of `priors_of`.
-        options: by name; those of another prior are ignored, missing ones get their default.
+        options: sampling options by name; those of another prior are ignored, missing ones get their default.
 
     Raises:
         CondgenError: a value has the wrong type or is out of range; the message names it.
@@ -179,7 +179,7 @@ class GenerationSession:
     """Serves requests with one model, one at a time.
 
     Args:
-        model: nothing else may use it meanwhile.
+        model: a model that nothing else uses at the same time.
     """
 
     def __init__(self, model: TextToImage):

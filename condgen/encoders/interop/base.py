@@ -213,7 +213,7 @@ def backend_tokenizer(folder: Path | str, context: int, vocab: int) -> ForeignTo
     if backend.pad_token_id is None:
         raise CondgenError(f"The tokenizer in {folder} has no token to pad with. Name one in tokenizer_config.json.")
     if (highest := max(backend.get_vocab().values())) >= vocab:
-        raise CondgenError(f"The tokenizer in {folder} has ids up to {highest}, the net beside it reads {vocab}.")
+        raise CondgenError(f"The tokenizer in {folder} has ids up to {highest}, but its network reads {vocab} ids.")
 
     def ids_of(texts: list[str]) -> Tensor:
         options = {"padding": "max_length", "truncation": True, "max_length": context, "return_tensors": "pt"}

@@ -39,7 +39,7 @@ from condgen.nn.specs import EncoderSpec
 
 TARGETS = ("open_clip", "transformers")
 CLOSE = 1e-5
-"""Largest difference of any number of an embedding that counts as the same."""
+"""Tolerance: largest difference between components of embeddings that count as equal."""
 _BLOCKS = {
     "open_clip": {
         "norm_1": "ln_1", "attention.qkv.": "attn.in_proj_", "attention.out": "attn.out_proj", "norm_2": "ln_2",
@@ -83,7 +83,7 @@ _PARTS = {
         "log_scale": "logit_scale",
     },
 }
-"""Our names of parameters, or how they begin, and those of the libraries; of blocks, what follows their number."""
+"""Names of parameters of condgen, or their prefixes -> names in each library; for blocks, the part after the number."""
 
 
 def names_there(name: str, target: str) -> list[str]:

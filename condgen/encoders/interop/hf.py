@@ -25,7 +25,7 @@ from condgen.files.weights import CONFIG, WEIGHTS, read_json, save_tensors, writ
 
 PREPROCESSOR = "preprocessor_config.json"
 RESIZES = {2: "bilinear", 3: "bicubic"}
-"""PIL's numbers of interpolations."""
+"""Interpolation filters by PIL's constants."""
 
 
 class OfTransformers(Foreign):

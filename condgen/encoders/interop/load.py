@@ -24,7 +24,7 @@ NAMES = (
     "a model or run of condgen, a folder of open_clip or transformers, local-dir:PATH, transformers:PATH, "
     "hf-hub:OWNER/NAME, or open_clip:ARCHITECTURE for new weights"
 )
-"""What `open_encoder` takes, for help texts."""
+"""Names that `open_encoder` accepts, for help texts."""
 
 
 def load_pair(folder: Path) -> tuple[Encoder, Tokenizer]:
@@ -77,7 +77,7 @@ def save_pair(net: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
         save_part(net, folder / "clip")
         tokenizer.save(folder / "tokenizer")
     else:
-        raise CondgenError(f"A {kind} is an encoder of your own; condgen cannot save it.")
+        raise CondgenError(f"condgen cannot save a {kind}, a custom encoder.")
 
 
 def can_be_saved(net: Encoder) -> bool:

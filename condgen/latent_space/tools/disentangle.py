@@ -205,7 +205,7 @@ def run(call: ToolCall) -> Disentanglement:
 
 
 OPTIONS = (
-    option("-n", type=int, default=10_000, metavar="N", help="images to use, at most"),
+    option("-n", type=int, default=10_000, metavar="N", help="maximum number of images"),
     seed_option("the choice of images, the forests and the votes"),
 )
 register(Tool("disentangle", __doc__, OPTIONS, run))
