@@ -105,7 +105,7 @@ def test_unknown_command_or_option(condgen, argv, closest):
         ("minutes: many", ["minutes must be float", "many"]),
         ("decoder: {channels: 3}", ["decoder.channels", "Lists are written"]),
         ("stage: encoder", ["stage", "encoder"]),
-        ("- 1\n- 2", ["no config"]),
+        ("- 1\n- 2", ["not a config"]),
         ("{", ["not YAML"]),
         ("\x00", ["not YAML"]),
     ],

@@ -153,7 +153,7 @@ def test_a_pickle_in_a_checkpoint_is_never_run(tmp_path, mark, kind):
         hashes = {file.name: checkpoint._hash(file) for file in place.iterdir() if file.name != checkpoint.MANIFEST}
         (place / checkpoint.MANIFEST).write_text(json.dumps(hashes))
         assert checkpoint.newest(tmp_path / "c") == (place, [])
-        with pytest.raises(CondgenError, match=r"step-0000003 is no checkpoint that condgen wrote") as caught:
+        with pytest.raises(CondgenError, match=r"step-0000003 is not a checkpoint of condgen") as caught:
             checkpoint.load(place)
         assert not mark.exists() and "weights_only" not in str(caught.value)
 

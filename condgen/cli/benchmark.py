@@ -15,14 +15,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `condgen.benchmarks.run_benchmark`."""
     parser.add_argument("-o", "--out", type=Path, metavar="DOCS", help="folder of baselines.md and its images")
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs/benchmark"), help="of the trainings (default runs/benchmark)"
+        "--runs", type=Path, default=Path("runs/benchmark"), help="folder of the runs (default runs/benchmark)"
     )
     text = "digits, fashion, cifar10 or pictures (default digits)"
     parser.add_argument("--dataset", default="digits", metavar="NAME", help=text)
-    parser.add_argument("--data", default="", metavar="PATH", help="where the images are; digits need none")
-    parser.add_argument("--minutes", type=float, default=1.0, help="of every training (default 1)")
-    parser.add_argument("--seed", type=int, default=0, help="of every training (default 0)")
-    parser.add_argument("--sections", type=comma_separated, default=(), metavar="A,B", help="only these (default all)")
+    parser.add_argument("--data", default="", metavar="PATH", help="path of the images; not needed for digits")
+    parser.add_argument("--minutes", type=float, default=1.0, help="minutes of every training (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every training (default 0)")
+    parser.add_argument(
+        "--sections", type=comma_separated, default=(), metavar="A,B", help="train only these (default all)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -17,12 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("entries", nargs="+", metavar="RECIPE|MODEL", help="class-to-image recipes to train, or models")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="REPORT", help="folder for report and runs")
     parser.add_argument("--data", default="", metavar="PATH", help="labelled images (default: those of the models)")
-    parser.add_argument("--minutes", type=float, default=2.0, metavar="M", help="of every training (default 2)")
-    parser.add_argument("--seed", type=int, default=0, help="of every training (default 0)")
-    parser.add_argument("--seeds", type=int, default=3, metavar="K", help="rounds of images to evaluate (default 3)")
-    parser.add_argument("--per-label", type=int, default=100, metavar="N", help="images of every class (default 100)")
-    parser.add_argument("--prompts", type=int, default=25, metavar="N", help="prompts of every task (default 25)")
-    parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
+    parser.add_argument("--minutes", type=float, default=2.0, metavar="M", help="minutes of every training (default 2)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every training (default 0)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="K", help="number of evaluation rounds (default 3)")
+    parser.add_argument("--per-label", type=int, default=100, metavar="N", help="images per class (default 100)")
+    parser.add_argument("--prompts", type=int, default=25, metavar="N", help="prompts per task (default 25)")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,12 +9,12 @@ from condgen.cli.terminal import comma_separated, show_json
 HELP = "check captioned or labelled images before training on them"
 TRAINED = " (default as in the training)"
 READ_OPTIONS = {
-    "image_column": ("COLUMN", "column of the image; guessed if missing"),
-    "caption_column": ("COLUMN", "column of the captions; guessed if missing"),
-    "split_column": ("COLUMN", "column of the split; guessed if missing"),
-    "label_column": ("COLUMN", "column of the class; guessed if missing"),
+    "image_column": ("COLUMN", "column of the image; guessed by default"),
+    "caption_column": ("COLUMN", "column of the captions; guessed by default"),
+    "split_column": ("COLUMN", "column of the split; guessed by default"),
+    "label_column": ("COLUMN", "column of the class; guessed by default"),
     "attribute_columns": ("A,B", "columns of attributes beside the label"),
-    "filter": ("COLUMN=VALUE", "keep only such rows; several with commas"),
+    "filter": ("COLUMN=VALUE", "keep only these rows; separate several by commas"),
     "resize": (None, "how images become square"),
     "max_bad_fraction": ("F", "largest fraction of unusable rows (default 0.01)"),
 }
@@ -22,7 +22,7 @@ READ_OPTIONS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One action so far: check."""
+    """The action `check` and its options."""
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     text = "read every row, open every image, and count what training could not use; exit code 1 when not ready"
     check = actions.add_parser("check", help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -34,11 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_read_options(check, "image_column caption_column split_column label_column attribute_columns filter")
     check.add_argument("-o", dest="out", default="", metavar="PNG", help="write a sheet: some images of every class")
-    check.add_argument("--json", action="store_true", help="the report as JSON on stdout")
+    check.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
 
 
 def add_read_options(parser: argparse._ActionsContainer, names: str, note: str = "") -> None:
-    """Options for fields of `ReadOptions`; `note` says which default is taken."""
+    """Adds options for fields of `ReadOptions`; `note` describes the default."""
     for name in names.split():
         metavar, text = READ_OPTIONS[name]
         kind = {"attribute_columns": comma_separated, "max_bad_fraction": float}.get(name, str)

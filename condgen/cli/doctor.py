@@ -24,7 +24,7 @@ PARTNERS = {"torchvision": "torchvision", "open_clip": "open-clip-torch"}
 
 @dataclass(frozen=True)
 class Finding:
-    """What was checked, the result, whether it is fine, and what to do if not."""
+    """The result of one check: its name, what was found, whether it is fine, and what to do if not."""
 
     name: str
     seen: str
@@ -33,12 +33,12 @@ class Finding:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Only the output format."""
+    """The output format."""
     parser.add_argument("--json", action="store_true", help="as JSON on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 where all is fine, 1 where there is a fault."""
+    """Returns 0 if all is fine, 1 if there is a fault."""
     found = []
     for finding in examine():
         found.append(finding)
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def examine() -> Iterator[Finding]:
-    """Every finding, the cheap ones first; models are loaded only where torch works."""
+    """Yields every finding, cheap checks first; loads models only if torch works."""
     yield Finding("condgen", f"{__version__} in {Path(__file__).parents[1]}")
     yield python()
     yield machine()
@@ -75,7 +75,7 @@ def python() -> Finding:
 
 
 def machine() -> Finding:
-    """System, available cores, memory."""
+    """Checks system, available cores and memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         memory = human(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -85,7 +85,7 @@ def machine() -> Finding:
 
 
 def working_folder() -> Finding:
-    """Whether images can be written here."""
+    """Checks whether images can be written to the working folder."""
     try:
         with tempfile.TemporaryFile(dir="."):
             return Finding("folder", f"{Path.cwd()} can be written")
@@ -94,7 +94,7 @@ def working_folder() -> Finding:
 
 
 def dependencies() -> Iterator[Finding]:
-    """Every dependency: the installed version and whether it is in range."""
+    """Checks whether the installed version of every dependency is in range."""
     from packaging.requirements import Requirement
 
     for line in _requirements():
@@ -126,7 +126,7 @@ def _requirements() -> list[str]:
 
 
 def device() -> Finding:
-    """Whether torch can be imported, and what it can compute on."""
+    """Checks whether torch can be imported, and which devices it supports."""
     try:
         import torch
     except Exception as error:
@@ -135,13 +135,13 @@ def device() -> Finding:
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         devices = f"CUDA {torch.version.cuda}: {names} (--device cuda)"
     else:
-        built = f"built for CUDA {torch.version.cuda}, no GPU in reach" if torch.version.cuda else "built without CUDA"
+        built = f"built for CUDA {torch.version.cuda}, no GPU found" if torch.version.cuda else "built without CUDA"
         devices = f"CPU with {torch.get_num_threads()} threads, {built}"
     return Finding("device", f"torch {torch.__version__}, {devices}")
 
 
 def precision() -> Finding:
-    """The floating-point precision, and why not a lower one."""
+    """Reports the floating-point precision, and why it is not lower."""
     import torch
 
     if torch.cuda.is_available() and torch.cuda.is_bf16_supported():
@@ -150,7 +150,7 @@ def precision() -> Finding:
 
 
 def partner(module: str, package: str) -> Finding:
-    """torchvision and open_clip, for encoders of other libraries: broken where they were built for another torch."""
+    """Checks torchvision or open_clip, which fail to import if they were built for another torch."""
     if importlib.util.find_spec(module) is None:
         return Finding(module, "not installed; only encoders of other libraries need it")
     try:
@@ -168,7 +168,7 @@ def partner(module: str, package: str) -> Finding:
 
 
 def models() -> Iterator[Finding]:
-    """Every model that is found: whether it loads."""
+    """Checks whether every model loads."""
     from condgen.files.registry import found
     from condgen.pipelines.auto import load_folder
 

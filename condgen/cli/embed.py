@@ -18,13 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text += "library: local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME"
     parser.add_argument("model", nargs="?", metavar="MODEL", help=text)
     parser.add_argument("--data", default="", metavar="PATH", help="captioned images: a folder, a file, shards")
-    text = "folder; the same command again continues it"
+    text = "folder; running the command again continues it"
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=text)
     parser.add_argument("--split", default="train", help="part of the data (default train)")
     add_read_options(parser, "image_column caption_column split_column filter resize max_bad_fraction")
-    parser.add_argument("--size", type=int, metavar="S", help="edge of the images, where the encoder scales them")
+    parser.add_argument("--size", type=int, metavar="S", help="edge of the images, for encoders that scale them")
     add_device_argument(parser)
-    parser.add_argument("--json", action="store_true", help="what was written, as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON on stdout")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,12 +16,12 @@ HELP = "write the embeddings of texts and images, for other tools to read"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The encoder, texts and images, and the file to write."""
     parser.add_argument("model", metavar="MODEL", help="an encoder, or a text-to-image model")
-    text = "a text; - reads texts from stdin, one a line"
+    text = "a text; - reads texts from stdin, one per line"
     parser.add_argument("--text", action="append", default=[], metavar="T", help=text)
     add_reading(parser)
     text = "file: .parquet, or .npy with .npy.jsonl beside it; replaced if it exists"
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help=text)
-    parser.add_argument("--json", action="store_true", help="what was written, as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def texts_of(given: list[str]) -> list[str]:
-    """The texts of the command line, where - stands for the lines of stdin that are not empty.
+    """The texts of the command line; - stands for the non-empty lines of stdin.
 
     Raises:
         CondgenError: stdin is not UTF-8 text, or empty.
@@ -63,8 +63,8 @@ def texts_of(given: list[str]) -> list[str]:
         try:
             lines = [line for line in sys.stdin.read().splitlines() if line.strip()]
         except ValueError:
-            raise CondgenError("Standard input is not UTF-8 text. Expected texts, one a line.") from None
+            raise CondgenError("Standard input is not UTF-8 text. Expected texts, one per line.") from None
         if not lines:
-            raise CondgenError("Standard input is empty. Expected texts, one a line.")
+            raise CondgenError("Standard input is empty. Expected texts, one per line.")
         texts += lines
     return texts

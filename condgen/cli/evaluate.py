@@ -14,13 +14,13 @@ HELP = "evaluate a model: samples, reconstructions, translations or features"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `condgen.evaluate`; those that only some models have in groups."""
+    """The arguments of `condgen.evaluate`, in groups by the models that they apply to."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a name that `condgen list` shows, or a path")
     parser.add_argument("-o", "--out", type=Path, metavar="REPORT", help="folder for report.json, report.md and sheets")
-    parser.add_argument("--features", action="store_true", help="evaluate the features of a model of any kind")
+    parser.add_argument("--features", action="store_true", help="evaluate the features of the model")
     add_device_argument(parser)
-    parser.add_argument("--card", action="store_true", help="write the scores into the model's card as well")
-    parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
+    parser.add_argument("--card", action="store_true", help="also write the scores into the model's card")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
     for owner, names in option_groups().items():
         group = parser.add_argument_group(owner.title)
         for name in names:

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="MODEL", help=text)
     parser.add_argument("--to", choices=("open_clip", "transformers"), help="the library that will read it")
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder to write, which must not exist")
-    parser.add_argument("--json", action="store_true", help="the differences as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print the differences as JSON on stdout")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,33 +22,40 @@ from condgen.text import check_prompt
 HELP = "generate images from prompts"
 OPTIONS = (
     ("--guidance", "W", float, "how closely to follow the prompt; 1 is off"),
-    ("--guidance-low", "T", float, "noise level from 0 to 1 below which guidance is off"),
-    ("--guidance-high", "T", float, "noise level from 0 to 1 above which guidance is off"),
+    ("--guidance-low", "T", float, "lower bound of the noise levels with guidance, from 0 to 1"),
+    ("--guidance-high", "T", float, "upper bound of the noise levels with guidance, from 0 to 1"),
     ("--steps", "K", int, "denoising steps"),
-    ("--temperature", "T", float, "sd of the latent of a CVAE; smaller gives typical, less varied images"),
-    ("--truncation", "T", float, "bound of the noise of a GAN; smaller gives typical, less varied images"),
-    ("--best-of", "N", int, "embeddings the prior draws; the one most similar to the text is kept"),
+    (
+        "--temperature",
+        "T",
+        float,
+        "standard deviation of a CVAE's latent; smaller gives more typical, less varied images",
+    ),
+    ("--truncation", "T", float, "bound of a GAN's noise; smaller gives more typical, less varied images"),
+    ("--best-of", "N", int, "number of embeddings that the prior samples; the one most similar to the text is used"),
     ("--prior-steps", "K", int, "denoising steps of the prior"),
     ("--prior-guidance", "W", float, "guidance of the prior; 1 is off"),
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options that are not given keep the model's defaults; `condgen info MODEL` lists ranges and defaults."""
+    """Omitted options keep the model's defaults; `condgen info MODEL` lists ranges and defaults."""
     parser.set_defaults(more=[])
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to generate")
-    parser.add_argument("--prompts-file", type=Path, metavar="FILE", help="prompts, one a line")
+    parser.add_argument("--prompts-file", type=Path, metavar="FILE", help="file of prompts, one per line")
     add_model_arguments(parser)
     parser.add_argument("-n", type=int, default=1, metavar="N", help="images per prompt (default 1)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first image of a prompt; then +1 (default 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first image of a prompt; +1 for each further one (default 0)"
+    )
     parser.add_argument("--prior", metavar="P", help="a prior of the model, or `none`: the text embedding itself")
     for flag, metavar, kind, text in OPTIONS:
         parser.add_argument(flag, type=kind, metavar=metavar, help=text)
-    add_output_arguments(parser, "one JSON object per image on stdout")
+    add_output_arguments(parser, "print one JSON object per image on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Checks what it can before torch is imported, then generates."""
+    """Checks the arguments before torch is imported, then generates."""
     from condgen.files.registry import find
 
     prompts = read_prompts(args.prompts, args.prompts_file)
@@ -70,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def save_images(images, total: int, folder: Path, as_json: bool, columns: int = 0) -> None:
-    """Writes each image as it is generated, prints a line about it, and writes a sheet of several."""
+    """Writes each image when it is generated and prints a line about it; writes a sheet of several."""
     shown = []
     with counted(images, total) as (images, show):
         for generated in images:
@@ -85,7 +92,7 @@ def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
     """The prompts of the command line, then those of the file, whose empty lines are skipped.
 
     Raises:
-        CondgenError: there is none, one is empty or not a text, or the file cannot be read.
+        CondgenError: there is no prompt, one is empty or not valid text, or the file cannot be read.
     """
     prompts = list(prompts)
     if file is not None:
@@ -94,7 +101,7 @@ def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
         except OSError as error:
             raise CondgenError(f"{file} cannot be read ({error.strerror}).") from None
         except ValueError:
-            raise CondgenError(f"{file} is not UTF-8 text. Expected prompts, one a line.") from None
+            raise CondgenError(f"{file} is not UTF-8 text. Expected prompts, one per line.") from None
         prompts += [line for line in lines if line.strip()]
     if not prompts:
         problem = f"{file} holds no prompt" if file else "There is no prompt"
@@ -107,7 +114,7 @@ def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
 
 
 def line_of(generated, path: Path, as_json: bool) -> str:
-    """A line for stdout about one image; of images from labels, without CLIP score."""
+    """Formats a line for stdout about one image; images from labels have no CLIP score."""
     ms, score = round(generated.ms, 1), generated.clip_score
     if as_json:
         condition = "labels" if "labels" in generated.recipe else "prompt"

@@ -1,4 +1,4 @@
-"""`condgen info MODEL`: describes a model from its files; only of encoders, weights are loaded."""
+"""`condgen info MODEL`: describes a model from its files; loads the weights only of encoders."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def facts_of(folder: Path) -> dict:
-    """Everything about a model that its files say.
+    """Collects the facts about a model from its files.
 
     Raises:
         CondgenError: the index or a part is missing or damaged.
@@ -63,7 +63,7 @@ def facts_of(folder: Path) -> dict:
 
 
 def sizes_of(folder: Path, modules: dict) -> dict[str, dict]:
-    """Class, number of parameters and bytes of every part, from the headers of the weights."""
+    """Reads class, number of parameters and bytes of every part from the headers of the weights."""
     from condgen.files.weights import WEIGHTS, parameter_count
 
     sizes = {}
@@ -75,7 +75,7 @@ def sizes_of(folder: Path, modules: dict) -> dict[str, dict]:
 
 
 def lines_of(facts: dict) -> list[str]:
-    """The facts as text."""
+    """Formats the facts as text."""
     index = facts["index"]
     head = [
         ("name", facts["name"]),

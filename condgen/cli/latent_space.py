@@ -13,20 +13,20 @@ from condgen.latent_space.registry import Tool, find_tool, first_line, option, s
 HELP = "analyse a model's latent space: interpolation, directions, tangents, holes, anomalies"
 SHARED = (
     option("--data", default="", metavar="PATH", help="real images (default the training data)"),
-    option("--split", default="test", help="the part of the data to analyse"),
-    option("--filter", default="", metavar="COLUMN=VALUE", help="keep these rows of a table; several with commas"),
+    option("--split", default="test", help="split of the data to analyse"),
+    option("--filter", default="", metavar="COLUMN=VALUE", help="keep only these rows; separate several by commas"),
     option("--attribute-columns", type=separated(), default=(), metavar="A,B", help="attribute columns of the data"),
     option("--cond", action="append", default=[], metavar="NAME=VALUE", help="condition of a CVAE or cGAN; repeatable"),
-    option("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1, mps"),
+    option("--device", default="cpu", help="device to compute on: cpu, cuda, cuda:1, mps"),
     option("-o", "--out", type=Path, default=Path("out"), metavar="FOLDER",
            help="folder for the images, made if missing (default out)"),
     option("--json", action="store_true", help="print the numbers as JSON on stdout"),
 )  # fmt: skip
-"""The options of every tool."""
+"""Options that all tools share."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The names of the tools; each parses its own arguments, which are only known once it is imported."""
+    """Adds the names of the tools. Their arguments are parsed later, when the tool is imported."""
     parser.set_defaults(more=[])
     tools = parser.add_subparsers(title="tools", dest="tool", metavar="TOOL", required=True)
     for name, text in tool_help().items():
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def tool_parser(tool: Tool) -> Parser:
-    """The parser of a tool: the model, the tool's own options, then the shared ones."""
+    """Builds the parser of a tool: the model, the options of the tool, then the shared ones."""
     text = first_line(tool.help)
     parser = Parser(prog=f"condgen latent-space {tool.name}", description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument("model", metavar="MODEL", help="an autoencoder, a GAN; or a CVAE or cGAN, see --cond")
@@ -46,7 +46,7 @@ def tool_parser(tool: Tool) -> Parser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs a tool; prints its numbers, and writes its images."""
+    """Runs a tool, prints its numbers and writes its images."""
     if args.tool in renamed.TOOLS:
         say(f"warning: the tool {args.tool} is now called {renamed.TOOLS[args.tool]}")
     tool = find_tool(renamed.TOOLS.get(args.tool, args.tool))
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _classifier_with(progress: Callable[[float, str], None]) -> Callable[..., Callable]:
-    """`ToolCall.fit_classifier`: trains a classifier of labelled images, or reads the one that is kept in a folder."""
+    """Makes `ToolCall.fit_classifier`, which trains a classifier of labelled images or reads a stored one."""
 
     def fit(data, folder: Path) -> Callable:
         from condgen.data.batches.base import to_uint8

@@ -10,11 +10,11 @@ from condgen.pipelines.auto import KINDS
 
 HELP = "list recipes and models"
 GRID = 4
-"""Networks that at least so many data sets have a recipe for are listed once, as DATASET-NETWORK."""
+"""Networks with recipes for at least this many data sets are listed once, as DATASET-NETWORK."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Only the output format."""
+    """The output format."""
     parser.add_argument("--json", action="store_true", help="as JSON on stdout")
 
 
@@ -29,14 +29,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def recipe_rows() -> list[dict]:
-    """name, family, sizes and help of every recipe."""
+    """Lists name, family, sizes and help of every recipe."""
     from condgen.recipes import RECIPES
 
     return [{"name": n, "family": r.family, "sizes": list(r.sizes), "help": r.help} for n, r in RECIPES.items()]
 
 
 def recipe_lines(rows: list[dict]) -> list[str]:
-    """Recipes as text, by family; a grid of data sets and networks is listed as its two axes."""
+    """Formats recipes by family; a grid of data sets and networks is listed as its two axes."""
     lines = ["Recipes (condgen train NAME -o runs/NAME):"]
     for family in dict.fromkeys(row["family"] for row in rows):
         members = [row for row in rows if row["family"] == family]
@@ -58,7 +58,7 @@ def _network(row: dict) -> str:
 
 
 def model_rows() -> list[dict]:
-    """name, path, size on disk, task and some fields of the index of every model."""
+    """Lists name, path, size on disk, task and some fields of the index of every model."""
     from condgen.files.registry import about, found
 
     return [model_row(name, folder, about(folder)) for name, folder in found().items()]
@@ -73,7 +73,7 @@ def model_row(name: str, folder: Path, index: dict) -> dict:
 
 
 def model_lines(rows: list[dict]) -> list[str]:
-    """Models as text, by kind; those of an unknown kind last."""
+    """Formats models by kind, unknown kinds last."""
     if not rows:
         return ["No models found. Train one: condgen train scenes32 -o runs/scenes32."]
     headings = {kind.task: f"{kind.title} (condgen {kind.command.format('NAME')}):" for kind in KINDS.values()}

@@ -1,4 +1,4 @@
-"""`condgen COMMAND ...`: finds the command, and turns errors into one line and an exit code.
+"""`condgen COMMAND ...`: runs the command, and turns errors into one line and an exit code.
 
     0        done
     1        done, and the result is negative (replay differs, data is not ready, doctor found a fault); or the disk
@@ -6,7 +6,7 @@
     2        something the user can fix
     128 + n  stopped by signal n
 
-Importing this module imports nothing heavy, and of the commands only the one that runs.
+Importing this module is cheap; only the command that runs is imported.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command and gives its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # printed paths need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")  # printed paths may not be valid UTF-8
     try:
         with plain_warnings():
             code = _dispatch(argv)
@@ -81,7 +81,7 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The arguments of any command but `train`; `run` is its function, `more` what its parser does not know yet."""
+    """Parses any command except `train`; `run` is its function, `more` holds arguments that are parsed later."""
     command, *rest = argv
     if command in renamed.COMMANDS:
         command = renamed.COMMANDS[command]
@@ -93,12 +93,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args, unknown = parser_of(command).parse_known_args(rest)
     if unknown and not hasattr(args, "more"):
         args.parser.refuse(unknown)
-    args.more = unknown  # options that are known once the model is
+    args.more = unknown  # options that depend on the model
     return args
 
 
 def parser_of(command: str) -> Parser:
-    """The parser of any command but `train`."""
+    """Builds the parser of any command except `train`."""
     module = _module(command)
     parser = Parser(prog=f"condgen {command}", description=f"{module.HELP[0].upper()}{module.HELP[1:]}.")
     parser.set_defaults(run=module.run, parser=parser)
@@ -111,7 +111,7 @@ def _module(command: str) -> ModuleType:
 
 
 def overview() -> Parser:
-    """The parser of `condgen --help`."""
+    """Builds the parser of `condgen --help`."""
     parser = Parser(prog="condgen", description="Train and run your own DALL-E 2.")
     parser.add_argument("--version", action="version", version=f"condgen {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)

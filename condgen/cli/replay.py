@@ -16,11 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Without --model, the model is found by its name in the recipe."""
     parser.add_argument("file", type=Path, metavar="FILE.png", help="an image that condgen wrote")
     add_model_arguments(parser)
-    add_output_arguments(parser, "the result as JSON on stdout")
+    add_output_arguments(parser, "print the result as JSON on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 where the new image equals the file byte for byte, 1 where not."""
+    """Returns 0 if the new image equals the file byte for byte, otherwise 1."""
     from condgen.files.images import read_recipe
     from condgen.files.registry import find
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     elif equal:
         print(f"{path} equals {args.file} byte for byte.")
     elif difference == 0:
-        print(f"{path} has the pixels of {args.file}, but other bytes.")
+        print(f"{path} has the same pixels as {args.file}, but different bytes.")
     else:
         by = "" if difference is None else f": values differ by up to {difference} of 255"
         print(f"{path} differs from {args.file}{by}.")
@@ -61,17 +61,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _load(folder: Path, from_labels: bool):
-    """The model in a folder, which must be one that generates from labels or unconditionally, or one from prompts."""
+    """Loads a model that generates from labels or unconditionally (`from_labels`), or from prompts."""
     from condgen.pipelines.auto import KINDS, task_of
 
     task = task_of(folder)
     expected = ("class-to-image", "unconditional") if from_labels else ("text-to-image",)
-    task = task if task in expected else expected[0]  # whose `load` names what the folder holds
+    task = task if task in expected else expected[0]  # its error names the kind of model in the folder
     return next(kind for kind in KINDS.values() if kind.task == task).pipeline_class.load(folder)
 
 
 def largest_difference(before: bytes, image) -> int | None:
-    """Largest difference of the pixels of two images, 0 to 255; None where their sizes differ."""
+    """Largest difference between the pixels of two images, 0 to 255; None if their sizes differ."""
     from PIL import Image, ImageChops
 
     with Image.open(io.BytesIO(before)) as file:

@@ -25,15 +25,15 @@ HELP = "generate images from labels and attributes, or unconditionally"
 EPILOG = "Further options are the model's sampling options, which `condgen info MODEL` lists: --guidance W, --steps K, \
 --temperature T, --truncation R and so on, where it has them."
 TASKS = ("class-to-image", "unconditional")
-"""Tasks of the models that this command uses."""
+"""Tasks of the models that this command supports."""
 UNCONDITIONAL_IMAGES = 16
 """Default number of images of an unconditional model."""
 SECONDS = 5.0
-"""Between two lines of progress."""
+"""Seconds between two lines of progress."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model's sampling options are not here: they are parsed when the model is known, see `options_of`."""
+    """The model's sampling options are parsed later, when the model is known, see `options_of`."""
     parser.epilog = EPILOG
     parser.set_defaults(more=[])
     add_model_arguments(parser)
@@ -44,17 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-labels", action="store_true", help="every label of the model, and a sheet of them")
     text = "images per label (default 1), or of an unconditional model (default 16)"
     parser.add_argument("-n", type=int, metavar="N", help=text)
-    parser.add_argument("--seed", type=int, default=0, help="of the first image of a label; then +1 (default 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first image of a label; +1 for each further one (default 0)"
+    )
     parser.add_argument("--per-label", type=int, metavar="N", help="write a data set with N images of every label")
     text = "of the data set: OUT/<label>/<index>.png (default), or one file"
     parser.add_argument("--format", choices=("folder", "npz", "parquet"), help=text)
-    text = "images of the data set generated at a time (default 64)"
+    text = "number of images of the data set to generate at once (default 64)"
     parser.add_argument("--batch", type=int, metavar="B", help=text)
-    add_output_arguments(parser, "one JSON object per image, or one of the data set, on stdout")
+    add_output_arguments(parser, "print one JSON object per image, or one for the data set, on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Checks what it can before torch is imported, then generates."""
+    """Checks the arguments before torch is imported, then generates."""
     from condgen.pipelines.auto import task_of
 
     attributes = key_values(args.set)
@@ -82,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises `CondgenError` for options that exclude each other, and a folder that cannot be written."""
+    """Raises `CondgenError` for options that exclude each other, or a folder that cannot be written."""
     if args.all_labels and args.label:
         raise CondgenError("--all-labels generates every label: leave --label out, or leave --all-labels out.")
     if args.per_label is not None and args.n is not None:
@@ -95,7 +97,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def find_model(name: str | None) -> Path:
-    """The folder of a model; without a name, an error that lists the models that this command uses."""
+    """The folder of a model; without a name, raises an error that lists suitable models."""
     from condgen.files.registry import find, found
     from condgen.pipelines.auto import task_of
 
@@ -107,7 +109,7 @@ def find_model(name: str | None) -> Path:
 
 
 def options_of(options: Iterable, more: list[str], parser: Parser) -> dict[str, float]:
-    """The values of the model's sampling options among the arguments that the parser did not know.
+    """Parses the model's sampling options from the arguments that the parser did not know.
 
     Raises:
         CondgenError: the model has no such option, or the value is not a number.
@@ -129,7 +131,7 @@ def options_of(options: Iterable, more: list[str], parser: Parser) -> dict[str, 
 
 
 def conditions_of(args: argparse.Namespace, model, attributes: dict[str, str]) -> list[dict]:
-    """The conditions, one per label; `CondgenError` where none is given."""
+    """Returns the conditions, one per label; raises `CondgenError` if there are none."""
     labels = labels_of(args, model)
     if labels and "label" in attributes:
         raise CondgenError("--set names a label, and so does --label: leave one of them out.")
@@ -142,7 +144,7 @@ def conditions_of(args: argparse.Namespace, model, attributes: dict[str, str]) -
 
 
 def labels_of(args: argparse.Namespace, model) -> list[str]:
-    """The labels that are named; a label of the model that contains a comma is not split."""
+    """The given labels; a label of the model that contains a comma is not split."""
     if args.all_labels:
         if not model.labels:
             raise CondgenError("The labels of this model are numbers, which cannot be listed. Name some with --label.")
@@ -189,7 +191,7 @@ def _write_dataset(args: argparse.Namespace, model, attributes: dict[str, str], 
 
 
 def seldom(progress: ProgressCallback) -> ProgressCallback:
-    """On a terminal `progress` itself; elsewhere it is called every few seconds, and at the end."""
+    """Returns `progress` on a terminal; elsewhere, calls it every few seconds and at the end."""
     if sys.stderr.isatty():
         return progress
     last = time.monotonic()

@@ -12,7 +12,7 @@ from condgen.contracts import CondgenError
 
 HELP = "find images by text, or by an image"
 ON_SHEET = 50, 200
-"""Queries, and images in all, that a sheet shows."""
+"""Maximum number of queries, and of images, on a sheet."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,30 +23,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", action="append", default=[], metavar="T", help="a query that is text")
     parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a query that is an image")
     add_reading(parser)
-    parser.add_argument("-n", type=int, default=9, metavar="N", help="images for every query (default 9)")
-    text = "sheet of what was found (default search.png; none with --json)"
+    parser.add_argument("-n", type=int, default=9, metavar="N", help="images per query (default 9)")
+    text = "file for a sheet of the results (default search.png; none with --json)"
     parser.add_argument("-o", "--out", type=Path, metavar="PNG", help=text)
     text = "folder that keeps the embeddings (default: `search` in condgen's cache)"
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help=text)
-    parser.add_argument("--json", action="store_true", help="what was found, as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON on stdout")
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
     """The images and how they are read, and where to compute."""
     text = "a folder of images; captioned or labelled ones; shards"
     parser.add_argument("--data", default="", metavar="PATH", help=text)
-    parser.add_argument("--split", default="all", help="which part of the data (default all)")
+    parser.add_argument("--split", default="all", help="split of the data (default all)")
     add_read_options(parser, "image_column caption_column split_column label_column filter resize", TRAINED)
     add_device_argument(parser)
 
 
 def reading(args: argparse.Namespace) -> dict:
-    """The part of the data and how it is read, as `retrieval.search.gallery_of` takes it."""
+    """Arguments of `retrieval.search.gallery_of`: the split and how to read the data."""
     return {"split": args.split} | options_of(args)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the files that were found, and writes the sheet."""
+    """Prints the files found, and writes the sheet."""
     if any(word.startswith("-") for word in args.more):
         args.parser.refuse(args.more)
     if not args.data:
@@ -76,19 +76,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_sheet(path: Path) -> None:
-    """Raises `CondgenError` when no sheet could be written there."""
+    """Raises `CondgenError` if no sheet can be written to the path."""
     if path.suffix.lower() != ".png" or path.is_dir():
         raise CondgenError(f"The sheet is a PNG, and cannot be {str(path)!r}. Give -o such a name: search.png.")
     check_folder(path.parent)
 
 
 def lines_of(found) -> list[str]:
-    """The hits of one query, for people."""
+    """Formats the hits of one query."""
     return [found.query, *table([(f"{hit.score:.3f}", hit.file, hit.text) for hit in found.hits])]
 
 
 def write_sheet(finder, found: list, queries: list, path: Path) -> Path:
-    """Writes the sheet, see `files.images.write_beside`; says what it leaves out."""
+    """Writes the sheet, see `files.images.write_beside`; reports what it leaves out."""
     from condgen.files.images import make_folder, png_bytes, write_beside
 
     shown = found[: ON_SHEET[0]]

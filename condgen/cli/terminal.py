@@ -1,6 +1,6 @@
-"""What commands share: output, progress, shared options and their checks, an argument parser with suggestions.
+"""Shared parts of the commands: output, progress, common options and their checks, a parser with suggestions.
 
-Importing this module imports nothing heavy.
+Importing this module is cheap.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from condgen.files import renamed
 from condgen.text import printable
 
 MAX_ON_SHEET = 200
-"""Images on a sheet."""
+"""Maximum number of images on a sheet."""
 MAX_NAME_BYTES = 255
-"""The limit of common file systems."""
+"""Maximum length of a file name on common file systems."""
 
 # Output ---------------------------------------------------------------------------------------------------------------
 
 
 def say(text: str) -> None:
-    """One line on stderr; stdout is for results."""
+    """Prints a line on stderr; stdout is for results."""
     print(printable(" ".join(str(text).split("\n"))), file=sys.stderr, flush=True)
 
 
 def show_json(value: object) -> None:
-    """A result as indented JSON on stdout."""
+    """Prints a result as indented JSON on stdout."""
     print(json.dumps(value, indent=2))
 
 
@@ -66,7 +66,7 @@ def stopped(error: KeyboardInterrupt, message: str) -> int:
 
 @contextmanager
 def progress_bar(title: str, quiet: bool = False) -> Iterator[ProgressCallback]:
-    """A progress callback: moves a bar on a terminal, prints lines elsewhere, does nothing where `quiet`."""
+    """Yields a progress callback that moves a bar on a terminal, prints lines elsewhere, or does nothing (`quiet`)."""
     if quiet:
         yield lambda share, message: None
         return
@@ -84,7 +84,7 @@ def progress_bar(title: str, quiet: bool = False) -> Iterator[ProgressCallback]:
 
 @contextmanager
 def counted(items: Iterable, total: int) -> Iterator[tuple[Iterable, Callable[[str], None]]]:
-    """The items, and a function that prints a result; on a terminal under a bar that disappears at the end."""
+    """Yields the items and a function that prints results; on a terminal with a bar that disappears at the end."""
     show = partial(print, flush=True)
     if not sys.stderr.isatty():
         yield items, show
@@ -94,7 +94,7 @@ def counted(items: Iterable, total: int) -> Iterator[tuple[Iterable, Callable[[s
 
     columns = (TextColumn("generating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    if sys.stdout.isatty():  # results and bar share the screen
+    if sys.stdout.isatty():  # results and bar are on the same screen
         show = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
         yield bar.track(items, total=total), show
@@ -125,7 +125,7 @@ def human(size: float) -> str:
 
 
 def table(rows: Iterable[Iterable[object]], indent: int = 2) -> list[str]:
-    """Rows as aligned text; the last column is not padded."""
+    """Formats rows as aligned text; the last column is not padded."""
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells)]
     return [" " * indent + "  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in cells]
@@ -135,7 +135,7 @@ def table(rows: Iterable[Iterable[object]], indent: int = 2) -> list[str]:
 
 
 def hint(word: str, words: Iterable[str]) -> str:
-    """' Did you mean ...?' where one of the words is close, else ''."""
+    """' Did you mean ...?' if one of the words is close, otherwise ''."""
     close = difflib.get_close_matches(word, list(words), n=1)
     return f" Did you mean {close[0]}?" if close else ""
 
@@ -147,7 +147,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def parse_known_args(self, args=None, namespace=None):
-        """Like argparse, but old names of options are replaced by present ones, with a warning each."""
+        """Like argparse, but replaces old names of options by the present ones, with a warning."""
         words = self.prog.split()
         names = renamed.OPTIONS.get(words[1], {}) if len(words) > 1 else {}
         args = list(sys.argv[1:] if args is None else args)
@@ -164,7 +164,7 @@ class Parser(argparse.ArgumentParser):
         raise CondgenError(f"{message}.{close} See {self.prog} --help.")
 
     def refuse(self, unknown: list[str]) -> NoReturn:
-        """Raises for unknown arguments, with the closest option."""
+        """Raises `CondgenError` for unknown arguments; suggests the closest option."""
         options = [word for word in unknown if word.startswith("-")]
         if not options:
             raise CondgenError(f"{unknown[0]!r} was not expected here. See {self.prog} --help.")
@@ -179,12 +179,12 @@ def comma_separated(text: str) -> tuple[str, ...]:
 
 
 def key_values(texts: list[str], flag: str = "--set") -> dict[str, str]:
-    """['smiling=1', ...] as a dict; `CondgenError` for a text without =, or a name given twice."""
+    """Parses ['smiling=1', ...] to a dict; raises `CondgenError` for a text without =, or a repeated name."""
     values: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not name or not equals:
-            raise CondgenError(f"{flag} {text} is not understood. Expected NAME=VALUE, several with spaces between.")
+            raise CondgenError(f"{flag} {text} is not understood. Expected NAME=VALUE; separate several by spaces.")
         if name in values:
             raise CondgenError(f"{flag} names {name} twice, as {values[name]!r} and {value!r}.")
         values[name] = value
@@ -193,7 +193,7 @@ def key_values(texts: list[str], flag: str = "--set") -> dict[str, str]:
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """`--device`, see `check_device`."""
-    parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, mps")
+    parser.add_argument("--device", default="cpu", help="device to compute on: cpu (default), cuda, cuda:1, mps")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -209,7 +209,7 @@ def add_output_arguments(parser: argparse.ArgumentParser, json_help: str) -> Non
 
 
 def check_folder(folder: Path) -> None:
-    """Raises `CondgenError` where a folder cannot be made or written; makes nothing yet."""
+    """Raises `CondgenError` if a folder cannot be made or written; does not make it."""
     existing = folder.absolute()
     if any("\0" in part or len(part.encode("utf-8", "replace")) > MAX_NAME_BYTES for part in existing.parts):
         rule = f"a name has no NUL and at most {MAX_NAME_BYTES} bytes"
@@ -222,11 +222,11 @@ def check_folder(folder: Path) -> None:
 
 
 def check_device(device: str) -> None:
-    """Raises `CondgenError` where nothing can be computed on a device."""
+    """Raises `CondgenError` if a device is not available."""
     import torch
 
     try:
-        torch.zeros(1, device=device).item()  # a device without memory, such as meta, cannot give a value back
+        torch.zeros(1, device=device).item()  # a device without memory, such as meta, cannot return values
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise CondgenError(f"There is no device {device!r} here ({reason}). Try --device cpu.") from None

@@ -1,6 +1,6 @@
 """`condgen train RECIPE -o RUN`: every field of the recipe's config is an option and a YAML key.
 
-Options go before the files of --config, later files before earlier ones, and all of them before the recipe's own.
+Options override the files of --config, later files override earlier ones, and all override the recipe.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RUN_OPTIONS = ("out", "size", "config", "print_config", "help", "help-all", "dat
 
 
 def main(argv: list[str]) -> int:
-    """Trains, or goes on where the same command was stopped; prints the model's folder."""
+    """Trains, or resumes where the same command was stopped; prints the model's folder."""
     if argv[:1] in (["-h"], ["--help"]):
         print(overview())
         return 0
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
 
 
 def overview() -> str:
-    """What can be trained."""
+    """Formats the recipes."""
     from condgen.cli.listing import recipe_lines, recipe_rows
 
     more = "condgen train RECIPE --help lists the options of a recipe, --print_config writes them as YAML."
@@ -64,7 +64,7 @@ def overview() -> str:
 
 
 def run_parser(recipe: str) -> Parser:
-    """The options that are no field of the config."""
+    """Builds the parser of the options that are not fields of the config."""
     parser = Parser(prog=f"condgen train {recipe}", add_help=False)
     parser.add_argument("-o", "--out", type=Path)
     parser.add_argument("--size")
@@ -75,7 +75,7 @@ def run_parser(recipe: str) -> Parser:
 
 
 def find_kind(files: list[dict], words: list[str]) -> str | None:
-    """The kind of model that is asked for, on which the other options depend."""
+    """Finds the requested kind of model, which determines the other options."""
     kind = None
     for name in ("kind", "way", "method"):
         for config in files:
@@ -96,7 +96,7 @@ def read_config(recipe: str, base: Any, files: list[Path], words: list[str]) -> 
         words: options, `--fit.lr 1e-3` and so on; `--print_config` ends the program.
 
     Raises:
-        CondgenError: a key is unknown, a value of the wrong type, or a file is no YAML; the message names it.
+        CondgenError: a key is unknown, a value has the wrong type, or a file is not YAML; the message names it.
     """
     names, kind = renamed.flat(dataclasses.asdict(base)).keys(), getattr(base, "kind", "")
     given: list[str] = []
@@ -119,7 +119,7 @@ def read_config(recipe: str, base: Any, files: list[Path], words: list[str]) -> 
 
 
 def present_options(words: list[str], names: Collection[str], kind: str) -> list[str]:
-    """Options with their present names; warns of the earlier ones, and leaves out those of other kinds of models."""
+    """Replaces old names of options, with a warning; drops options of other kinds of models."""
     out: list[str] = []
     words = list(words)
     per_kind = renamed.has_sections_per_kind(word[2:] for word in words if word.startswith("--"))
@@ -162,7 +162,7 @@ def config_parser(recipe: str, base: Any):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys of a YAML file; `CondgenError` where it has none."""
+    """Reads the keys of a YAML file; raises `CondgenError` if it has none."""
     import yaml
 
     try:
@@ -172,19 +172,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CondgenError(f"{path} is not YAML ({' '.join(str(error).split())}).") from None
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
-        raise CondgenError(f"{path} is no config. Expected lines such as `minutes: 10`.")
+        raise CondgenError(f"{path} is not a config. Expected lines such as `minutes: 10`.")
     return config
 
 
 def suggest(name: str, names: Collection[str], prefix: str = "") -> str:
-    """' Did you mean ...?': fields of that name in any part of the config, else the closest one."""
+    """' Did you mean ...?': fields of that name in any section of the config, otherwise the closest one."""
     same = [known for known in names if known.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
     close = same or difflib.get_close_matches(name, names, n=1)
     return f" Did you mean {' or '.join(prefix + known for known in close)}?" if close else ""
 
 
 def explain(message: str, names: Collection[str]) -> str:
-    """jsonargparse's message as one of ours."""
+    """Rewrites a message of jsonargparse in plain terms."""
     if found := re.search(r"unrecognized arguments: (.*)", message, re.S):
         words = found[1].split()
         option = next((word for word in words if word.startswith("--")), words[0]).split("=")[0]

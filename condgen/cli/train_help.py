@@ -17,7 +17,7 @@ RARE = {
     "fit": ("warmup", "decay_start", "schedule", "weight_decay", "beta_1", "beta_2", "max_grad_norm", "ema_gamma"),
     "clip": ("pool", "vocab", "context", "image_depth", "stages", "norm", "bias", "patch"),
 }
-"""Options that only --help-all shows, by section; so are all of `*_objective`."""
+"""Section -> options that only --help-all shows, as it does all of `*_objective`."""
 TITLES = {
     "": "Run", "data": "Data", "decoder": "Decoder", "prior": "Priors", "clip": "Encoder", "fit": "Training",
     "objective": "Loss", "net": "Generator", "gan": "Generator and discriminator",
@@ -25,9 +25,9 @@ TITLES = {
 
 
 def help_text(name: str, recipe: Any, base: Any, everything: bool) -> str:
-    """The options of a recipe; those of RARE with `everything` alone."""
+    """Lists the options of a recipe; those of RARE only with `everything`."""
     sizes = f"one of {', '.join(recipe.sizes)}" if recipe.sizes else "this recipe has one"
-    own = [("-o, --out RUN", "folder of the run, made if missing; the same command again goes on with it")]
+    own = [("-o, --out RUN", "folder of the run, made if missing; running the command again resumes it")]
     own += [("--data PATH", "short for --data.path")]
     own += [("--size S", sizes), ("--config FILE", "YAML with any of these options; may be given more than once")]
     lines = [
@@ -91,7 +91,7 @@ def _shown(value: Any) -> str:
 
 
 def _line(option: str, text: str) -> str:
-    """An option and its help, cut to WIDTH columns."""
+    """Formats an option and its help, truncated to WIDTH columns."""
     first, *rest = textwrap.wrap(text, WIDTH - 37, break_on_hyphens=False) or [""]
     lines = [f"  {option:<34} {first}", *(" " * 37 + line for line in rest)]
     if len(option) > 34:

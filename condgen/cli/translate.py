@@ -25,12 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The images, and the side to translate to."""
     parser.add_argument("model", metavar="MODEL", help="a name that `condgen list` shows, or a path")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, or folders of them")
-    parser.add_argument("--to", default="", metavar="NAME", help="side to translate to, of models with two directions")
-    parser.add_argument("--edges", action="store_true", help="translate the edges of the images, as edges2picture")
+    parser.add_argument("--to", default="", metavar="NAME", help="side to translate to, for models with two directions")
+    parser.add_argument("--edges", action="store_true", help="translate the edges of the images, as edges2picture does")
     text = "how images become square (default as in training)"
     parser.add_argument("--resize", choices=("crop", "pad"), help=text)
     add_device_argument(parser)
-    add_output_arguments(parser, "one JSON object per image on stdout")
+    add_output_arguments(parser, "print one JSON object per image on stdout")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,9 +1,9 @@
 """The table of recipes: name -> data, model and training.
 
-train("scenes32", "runs/scenes")                         # the model of the package
+train("scenes32", "runs/scenes")                         # the model that condgen comes with
 train("captions", "runs/mine", RECIPES["captions"].config("small", data="my/folder"))
 
-Importing this package imports nothing heavy.
+Importing this package is cheap.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RECIPES: dict[str, Recipe] = GENERATORS | ENCODERS | AUTOENCODERS | GANS | TRANS
 
 
 def find_recipe(name: str) -> Recipe:
-    """A recipe by name; `CondgenError` names those there are."""
+    """Finds a recipe by name; raises `CondgenError` with the known names."""
     if name in RECIPES:
         return RECIPES[name]
     close = difflib.get_close_matches(name, RECIPES, n=1)
@@ -46,15 +46,15 @@ def train(
     measure: Callable[[ClassToImage], dict[str, float]] | None = None,
     encoder: tuple[Encoder, Tokenizer] | None = None,
 ) -> Path:
-    """Trains the model of a recipe, and gives its folder. The same call again goes on from the last checkpoint.
+    """Trains the model of a recipe and returns its folder. The same call again resumes from the last checkpoint.
 
     Args:
         recipe: a name from RECIPES.
         out: the run folder: config, metrics, curves, sample sheets, checkpoints, and at the end `model/`.
-        config: by default that of the recipe.
-        measure: for class-to-image: gives scores of the model so far, logged with every sample sheet.
-        encoder: for text-to-image: a network of your own and its tokenizer, which keep the contract of
-            `contracts.Encoder`, to train priors and decoder on. `TextToImage.load` needs them again.
+        config: config of the task, by default that of the recipe.
+        measure: for class-to-image: model -> scores, logged with every sample sheet.
+        encoder: for text-to-image: an encoder that implements `contracts.Encoder`, and its tokenizer, to train priors
+            and decoder on. `TextToImage.load` needs them again.
 
     Raises:
         CondgenError: unknown recipe, no data, unusable data, or a folder of another run.

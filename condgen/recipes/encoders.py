@@ -1,4 +1,4 @@
-"""Recipes that end in an encoder."""
+"""Recipes of encoders."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLIP_BASE: Options = {
     },
     "fit": {"total_images": 100_000_000, "batch": 1024, "lr": 5e-4, "optimiser": "adamw"},
 }  # fmt: skip
-"""Such towers at the size of ViT-S, for GPUs."""
+"""Exportable towers of the size of ViT-S, for GPUs."""
 SELFSUP: Options = {
     "fit": {"total_images": 5_000_000, "batch": 256, "lr": 1e-2, "decay_start": 0.0, "schedule": "cosine"}
 }
@@ -39,7 +39,7 @@ RESNET18: Options = {
     "backbone": {"width": 64, "depth": 2, "patch": 1, "stages": 4},
     "fit": {"total_images": 10_000_000, "batch": 512},
 }
-"""A ResNet-18 whose stem leaves small images whole, for GPUs."""
+"""A ResNet-18 whose stem does not downsample, for small images, on GPUs."""
 
 
 def clip_task() -> type[ClipTask]:

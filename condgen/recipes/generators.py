@@ -23,7 +23,7 @@ KINDS: dict[str, tuple[str, Options]] = {
     "cgan": ("a conditional GAN (CGAN)", {"fit": FIT_CGAN}),
     "cvae": ("a conditional VAE (CVAE)", {"fit": FIT_CVAE}),
 }
-"""Kind of a decoder -> what it is, and its pace, where that of the collection does not suit it."""
+"""Kind of decoder -> description, and training options that replace those of the collection."""
 CAPTIONS: Options = {"clip_objective": {"negatives": 0}}
 CAPTIONS_SIZES: dict[str, Options] = {
     "tiny": {"data": {"size": 32}},
@@ -98,7 +98,7 @@ COLLECTIONS: dict[str, tuple[str, Options, dict[str, Options]]] = {
     ),
     "labels": ("your own labelled images; --data is their folder or table", *_FASHION),
 }
-"""Name of a collection -> what it is, its options, and those of every kind of decoder for it."""
+"""Name of a collection -> description, options, and the options of every kind of decoder."""
 
 GENERATORS: dict[str, Recipe] = {
     "scenes32": Recipe(

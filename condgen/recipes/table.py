@@ -1,4 +1,4 @@
-"""What a recipe is. Nothing heavy is imported before a config or the task is asked for."""
+"""The class of recipes. The task is imported only when a config or the task is used."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ WORDS, LABELS, ENCODERS = "text to image (unCLIP, as in DALL-E 2)", "class to im
 SPACES, TRANSLATION = "unconditional (autoencoders, GANs)", "image to image (pix2pix, CycleGAN)"
 """Families of recipes."""
 Options = dict[str, Any]
-"""Fields of a config that differ from its defaults; those of a section are a dict, as in YAML."""
+"""Fields of a config that differ from the defaults; a section is a nested dict, as in YAML."""
 CLASSIC_GAN: Options = {"loss": "ns", "gamma": 0.0, "augment": 0.0}
-"""The objective of GANs in their first papers: the non-saturating loss without penalties and augmentation."""
+"""The objective of the original GAN papers: the non-saturating loss without penalties and augmentation."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Recipe:
 
     Args:
         family: one of the families above.
-        help: one line for people.
-        task: imports the task that trains it.
-        options: its options.
+        help: description in one line.
+        task: function that imports and returns the class of its task.
+        options: options that differ from the defaults of the config.
         sizes: name of a size -> options that differ from those of the recipe.
         needs_data: whether the user must give the data.
-        examples: prompts that suit what it learns.
-        kinds: kind of the decoder -> options in which the recipe differs from the defaults of the kind.
+        examples: prompts that suit its training data.
+        kinds: kind of the decoder -> options that differ from the defaults of the kind.
     """
 
     family: str
@@ -51,11 +51,11 @@ class Recipe:
         return changed(self.task().config_class(), self.options)
 
     def config(self, size: str | None = None, kind: str | None = None, **changes: Any) -> Any:
-        """The config of this recipe, that of its task.
+        """The config of this recipe, for its task.
 
         Args:
             size: one of its sizes.
-            kind: kind of the decoder, or of the training where the recipe has several.
+            kind: kind of the decoder, or of the training, if the recipe has several.
             changes: replace its fields; `data` may be the path of the data.
 
         Raises:
@@ -75,7 +75,7 @@ class Recipe:
 
 
 def changed(config: Any, options: Options) -> Any:
-    """A config of a task, or a section of one, with other options. Another `kind` of a task sets its defaults first."""
+    """Changes options of a config, or of a section. A new `kind` of a task first sets the defaults of the kind."""
     if hasattr(config, "with_kind") and "kind" in options:
         config = config.with_kind(options["kind"])
     return replace(

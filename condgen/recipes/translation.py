@@ -1,4 +1,4 @@
-"""Recipes from image to image."""
+"""Recipes of image-to-image translation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def translation_task() -> type[TranslationTask]:
 
 
 DRAWN = {"size": 32, "random_shift": 0}
-"""Of pairs that are made here, small enough to need no shifts."""
+"""Options of drawn pairs, which need no random shifts."""
 EMOJI = {"a": "emoji-base.parquet", "b": "emoji-base.parquet", "match": "base"}
 LINEART = {"a": "emoji-lineart.parquet", "filter_a": "vendor=emojitwo_bw", "filter_b": "vendor=emojitwo"}
 NOTO = {"filter_a": "vendor=noto", "filter_b": "vendor=twemoji"}
@@ -33,7 +33,7 @@ CLASSIC: Options = {
     "objective": {"critic": 64},
     "fit": {"batch": 1, "lr": 2e-4, "ema_gamma": 0.0, "total_images": 200 * 1000},
 }
-"""The nets and the pace of the papers, for GPUs."""
+"""The networks and training options of the papers, for GPUs."""
 PAIRED_SIZES: dict[str, Options] = {"classic": CLASSIC}
 UNPAIRED_SIZES: dict[str, Options] = {"classic": CLASSIC | {"net": NET | {"dropout": 0.0}}}
 

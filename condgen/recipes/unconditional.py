@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FIT = {"total_images": 1_000_000, "batch": 128, "lr": 3e-3, "weight_decay": 0.0, "decay_start": 0.0}
 FIT |= {"schedule": "cosine"}
 FIT_MLP = FIT | {"optimiser": "adamw", "lr": 1e-3, "beta_2": 0.999}
-"""Of layers that are fully connected: on their large matrices a step of Muon costs more than twenty of AdamW."""
+"""Training of fully connected layers: on their large matrices a step of Muon costs more than twenty of AdamW."""
 KINDS = {
     "linear": "a linear autoencoder, equivalent to PCA",
     "ae": "a fully connected autoencoder",
@@ -24,7 +24,7 @@ KINDS = {
     "conv-vae": "a convolutional variational autoencoder (VAE)",
     "beta-vae": "a beta-VAE, for disentangled latents",
 }
-"""Name of a kind -> what it is."""
+"""Name of a kind -> description."""
 COLLECTIONS = {
     "digits": "handwritten digits at 8 px, which come with scikit-learn",
     "fashion": "Fashion-MNIST at 28 px; --data is its folder",
@@ -32,7 +32,7 @@ COLLECTIONS = {
     "scenes": "coloured shapes at 32 px, drawn here",
     "pictures": "your own images; --data is their folder or table",
 }
-"""Name of a collection -> what it is."""
+"""Name of a collection -> description."""
 OWN = {"digits": "digits", "scenes": "scenes"}
 """Collections that need no --data."""
 CHANNELS = {"digits": (16,), "cifar10": (64, 128, 128)}
@@ -46,7 +46,7 @@ def autoencoder_task() -> type[AutoencoderTask]:
 
 
 def _autoencoder(collection: str, kind: str) -> Options:
-    """A kind of autoencoder for a collection."""
+    """Options of an autoencoder of a kind for a collection."""
     body = {"linear": "linear", "ae": "mlp", "vae": "mlp"}.get(kind, "conv")
     beta = kind == "beta-vae"
     shape = {
@@ -98,16 +98,16 @@ FIT_GAN = {"total_images": 1_000_000, "batch": 64, "lr": 1e-3, "optimiser": "ada
 FIT_GAN |= {"beta_1": 0.0, "beta_2": 0.99, "max_grad_norm": 10.0}
 FIT_CLASSIC = {"lr": 2e-4, "beta_1": 0.5, "beta_2": 0.999, "ema_gamma": 0.0, "warmup": 0.0, "decay_start": 1.0}
 CLASSIC: Options = {"gan": {"norm": "batch"}, "objective": CLASSIC_GAN | {"augment_over": 20_000}, "fit": FIT_CLASSIC}
-"""As it was taught: batch normalisation in both players, the game that does not saturate, Adam, no mean."""
+"""As in the original papers: batch normalisation in both networks, the non-saturating loss, Adam, no EMA."""
 GAN_KINDS: dict[str, tuple[str, Options]] = {
     "gan": ("a GAN of fully connected layers", {"body": "mlp", "width": 128}),
     "dcgan": ("a convolutional GAN (DCGAN)", {}),
     "infogan": (
-        "a GAN with categories and numbers that can be inferred from its images (InfoGAN)",
+        "a GAN with categorical and continuous codes that can be inferred from its images (InfoGAN)",
         {"code": 62, "hidden": 256, "categories": 10, "continuous": 2},
     ),
 }
-"""Name of a kind -> what it is, and its shape."""
+"""Name of a kind -> description, and its shape."""
 GAN_COLLECTIONS: dict[str, tuple[str, Options]] = {
     "digits": ("handwritten digits at 8 px, which come with scikit-learn", {"data": {"path": "digits"}}),
     "mnist": ("MNIST at 28 px; --data is its folder", {}),
@@ -118,7 +118,7 @@ GAN_COLLECTIONS: dict[str, tuple[str, Options]] = {
     "scenes": ("coloured shapes at 32 px, drawn here", {"data": {"path": "scenes"}}),
     "pictures": ("your own images at 32 px; --data is their folder or table", {"data": {"size": 32}}),
 }  # fmt: skip
-"""Name of a collection -> what it is, and how it is read."""
+"""Name of a collection -> description, and how it is read."""
 
 
 def gan_task() -> type[GanTask]:
@@ -128,10 +128,10 @@ def gan_task() -> type[GanTask]:
 
 
 def _gan(collection: str, kind: str) -> Options:
-    """A kind of GAN for a collection.
+    """Options of a GAN of a kind for a collection.
 
-    InfoGAN is as published, with a higher learning rate: without norms in the discriminator the generator collapsed to
-    one image of every category, and with more weight the continuous codes replaced the categories.
+    InfoGAN is as published, with a higher learning rate: without normalisation in the discriminator the generator
+    collapsed to one image per category, and with more weight the continuous codes replaced the categories.
     """
     shape = GAN_KINDS[kind][1]
     if collection == "digits" and kind != "gan":  # there is only one level

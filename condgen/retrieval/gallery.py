@@ -1,6 +1,6 @@
-"""Any images, to search rather than to train on: captioned, labelled, or a folder of images alone.
+"""Opens images to search: captioned images, labelled images, or a folder of images.
 
-Images that training could not use, for want of a caption or a label, are searched as well.
+Images without a caption or a label, which training could not use, are included.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from condgen.data.sources.labels import open_either
 from condgen.data.sources.rows import Row, Source, Tally, expected_rows, files_below, plain_folder, rows, split_name
 
 AT_ONCE = 64
-"""Images that are decoded in parallel."""
+"""Number of images to decode in parallel."""
 
 
 @dataclass
@@ -40,10 +40,10 @@ class Entry:
     """One image with its captions and label.
 
     Args:
-        number: its place in the data.
-        file: its name in the data: of a file relative to the folder, of a row `shard:row`.
-        captions: may grow while the images are read, for several rows may name one file.
-        label: its class; without one, its attributes.
+        number: its index in the data.
+        file: its name in the data: a path relative to the folder, or `shard:row`.
+        captions: its captions; the list may grow while images are read, since several rows may name one file.
+        label: its class, or its attributes if there is no class.
     """
 
     number: int
@@ -53,13 +53,13 @@ class Entry:
 
 
 class Gallery:
-    """The images of a path, about N of them.
+    """The images of a path.
 
     Args:
         path: captioned images, see `data.sources.captions`; labelled ones, see `data.sources.labels`; or a folder with
             images at any depth.
-        options: how they are read; `changes` are fields of it.
-        split: `all`, or one that the data has.
+        options: how to read them; `changes` replace fields of it.
+        split: `all`, or a split of the data.
 
     Raises:
         CondgenError: there are no images.
@@ -70,7 +70,7 @@ class Gallery:
     ):
         self.path, self.split, self.options = os.fspath(path), split_name(split), options.but(**changes)
         self.bad = Tally()
-        """What was left out, by reason, once the images were read."""
+        """Images left out, by reason; filled while the images are read."""
         found = _found(self.path, self.options)
         self.labelled = found if isinstance(found, LabelledRows) else None
         self.found = found.source if isinstance(found, LabelledRows) else found
@@ -80,21 +80,21 @@ class Gallery:
         return self.found.name
 
     def __len__(self) -> int:
-        """About how many images there are; 0 where only reading them would show it."""
+        """Approximate number of images; 0 if that requires reading them."""
         if isinstance(self.found, Arrays):
             return sum(len(numbers) for _, numbers, _ in self._parts())
         return expected_rows(self.found, self.split)
 
     @property
     def place(self) -> str:
-        """Eight hex digits that name where the images are and how they are read."""
-        path = os.path.expanduser(self.path)  # or a word, which is the same everywhere
+        """Eight hex digits that identify the location of the images and how they are read."""
+        path = os.path.expanduser(self.path)  # otherwise the name of a data set
         return self._digest(os.path.abspath(path) if os.path.exists(path) else self.path)[:8]
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits that name the images and how they are read: of files their names, sizes and times, of
-        arrays their content.
+        """Sixteen hex digits that identify the images and how they are read: a hash of names, sizes and times of files,
+        or of the content of arrays.
         """
         if isinstance(self.found, Arrays):
             parts = self.found.parts
@@ -103,14 +103,14 @@ class Gallery:
         return self._digest([_mark(file) for file in self._files()])
 
     def _digest(self, *values: object) -> str:
-        o = self.options  # written as in the first edition, so that its caches are found
+        o = self.options  # as in the first edition, so that its caches stay valid
         columns = f"Columns(image={o.image_column!r}, text={o.caption_column!r}, split={o.split_column!r}, "
         columns += f"label={o.label_column!r}, attributes={o.attribute_columns!r})"
         text = json.dumps([*values, self.split, o.resize, o.filter, columns])
         return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
     def _files(self) -> Iterator[Path]:
-        """Every file whose change would change the images."""
+        """All files that the images depend on."""
         source = self.found
         yield from (table.path for table in source.tables)
         if source.form == "sidecars":
@@ -121,10 +121,10 @@ class Gallery:
                 yield row.image
 
     def each(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
-        """Every image once, uint8 (3, S, S); those that cannot be read are counted in `bad`.
+        """Yields every image once, uint8 (3, S, S); counts unreadable ones in `bad`.
 
         Raises:
-            CondgenError: the data has no such split, or none of its images can be read.
+            CondgenError: the split does not exist, or none of its images can be read.
         """
         self.bad, count = Tally(), 0
         for entry, image in self._arrays(size) if isinstance(self.found, Arrays) else self._rows(size):
@@ -142,7 +142,7 @@ class Gallery:
             warnings.warn(text, CondgenWarning, stacklevel=2)
 
     def images(self, numbers: Collection[int]) -> dict[int, Image.Image]:
-        """Some images by their place in the data, as they are; those that cannot be read now are left out."""
+        """Reads images by index, in their original size; leaves out those that cannot be read any more."""
         wanted, out = set(numbers), {}
         if isinstance(self.found, Arrays):
             for part, own, first in self._parts():
@@ -161,7 +161,7 @@ class Gallery:
         return out
 
     def _parts(self) -> Iterator[tuple[Part, np.ndarray, int]]:
-        """The parts of arrays that have images of the split, which these are, and the place of the first."""
+        """Yields the parts of arrays with images in the split, the indices of these, and the index of the first."""
         first = 0
         for part in self.found.parts:
             if len(numbers := part.rows(self.split, self.found.test)):
@@ -195,7 +195,7 @@ class Gallery:
                         yield entry, image
 
     def _jobs(self) -> Iterator[tuple[Entry, Row]]:
-        """Every image that there may be, once."""
+        """Yields every candidate image once."""
         seen: dict[Path, Entry] = {}
         for number, row in enumerate(rows(self.found, self.split)):
             if not row.belongs(self.split):
@@ -214,7 +214,7 @@ class Gallery:
 
 
 def _found(path: str, options: ReadOptions) -> Source | Arrays | LabelledRows:
-    """The data; a folder that is nothing else is one of images alone."""
+    """Detects the format of the data; a folder without captions or labels is a folder of images."""
     try:
         return open_either(path, options)
     except CondgenError:
@@ -226,19 +226,19 @@ def _found(path: str, options: ReadOptions) -> Source | Arrays | LabelledRows:
 
 
 def _label(attributes: Sequence[Attribute], targets: Sequence[float]) -> str:
-    """The class in a row of targets, or the known attributes."""
+    """Formats a row of targets: the class, or the known attributes."""
     known = [(attribute, target) for attribute, target in zip(attributes, targets) if target == target]
     own = [attribute.format_target(target) for attribute, target in known if attribute.name == LABEL]
     return own[0] if own else ", ".join(f"{one.name}: {one.format_target(target)}" for one, target in known)
 
 
 def _names_files(table: Path, image: str) -> bool:
-    """Whether a table names files, and does not hold the images itself."""
+    """Whether a table holds file names, not the images themselves."""
     return names_files(table, image) if table.suffix.lower() == ".parquet" else not is_shard(table)
 
 
 def _mark(file: Path) -> tuple:
-    """What changes when a file does."""
+    """A value that changes when the file changes."""
     try:
         about = file.stat()
     except OSError:

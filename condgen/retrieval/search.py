@@ -37,12 +37,12 @@ from condgen.text import check_prompt
 
 
 class TextQuery(str):
-    """A query that is text, even where an image file has that name."""
+    """A query that is text, even if an image file has that name."""
 
 
 Query = str | Path | Image.Image
 MOST = 1000
-"""Hits of a query."""
+"""Maximum number of hits per query."""
 CELL = 160
 """Edge of an image on the sheet."""
 FORMAT = 1
@@ -53,10 +53,10 @@ class Hit:
     """An image that was found.
 
     Args:
-        score: cosine of the query and the image, from -1 to 1.
+        score: cosine similarity of query and image, from -1 to 1.
         file: its name in the data.
         captions, label: empty where unknown.
-        number: its place in the data.
+        number: its index in the data.
     """
 
     score: float
@@ -67,13 +67,13 @@ class Hit:
 
     @property
     def text(self) -> str:
-        """The first caption, else the label."""
+        """The first caption, or the label if there is none."""
         return self.captions[0] if self.captions else self.label
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a query found, the nearest first."""
+    """The hits of a query, nearest first."""
 
     query: str
     kind: Literal["text", "image"]
@@ -91,21 +91,22 @@ def search(
     progress: ProgressCallback = lambda share, what: None,
     **options: Any,
 ) -> list[SearchResult]:
-    """The images that are nearest to each query, by the cosine in the space of an encoder.
+    """Finds the images nearest to each query, by cosine similarity in the embedding space of an encoder.
 
     Args:
         model: an encoder, or a text-to-image model, whose encoder is used; or a path or name of one, also of another
             library, see `encoders.interop.load.NAMES`.
         data: captioned images, labelled ones, or a folder of images, see `gallery.Gallery`.
         queries: texts, images as paths or PIL. A text that is the path of an image is that image, except `TextQuery`.
-        n: images for each query; fewer where there are no more.
-        split: which part of the data.
-        cache: folder that keeps the embeddings of the data, so that they are computed once; None takes the user's own.
+        n: number of images per query; fewer if the data has fewer.
+        split: split of the data.
+        cache: folder that keeps the embeddings of the data; None uses condgen's cache folder.
         progress: called with progress.
-        options: fields of `data.options.ReadOptions`; images are resized as in the training by default.
+        options: fields of `data.options.ReadOptions`; by default images are resized as in training.
 
     Raises:
-        CondgenError: no queries, a text for an encoder of images alone, no images, or what `load_folder` raises.
+        CondgenError: there are no queries or no images, a query is text but the encoder reads only images, or the
+            model cannot be loaded.
     """
     encoder = encoder_of(model)
     asked = [queries] if isinstance(queries, str | Path | Image.Image) else list(queries)
@@ -124,14 +125,14 @@ def encode(
     progress: ProgressCallback = lambda share, what: None,
     **options: Any,
 ) -> Vectors:
-    """Unit vectors of texts, then of images, and what each belongs to.
+    """Computes unit vectors of texts, then of images, each with its text or image.
 
     Args:
         model, data, split, progress, options: as for `search`.
-        texts: in their order.
+        texts: the texts to encode.
 
     Raises:
-        CondgenError: neither texts nor data; else as in `search`.
+        CondgenError: neither texts nor data are given, or as in `search`.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     if not texts and not data:
@@ -150,7 +151,7 @@ def encode(
 
 
 class Finder:
-    """A gallery whose embeddings are computed once and then searched any number of times.
+    """A gallery with an encoder; its embeddings are computed once and searched many times.
 
     Args:
         encoder: makes the embeddings.
@@ -162,7 +163,7 @@ class Finder:
         self.vectors: Vectors | None = None
 
     def check(self, queries: Sequence[Query], n: int) -> None:
-        """Raises `CondgenError` for queries that cannot be answered, before anything is embedded."""
+        """Raises `CondgenError` for invalid queries, before anything is embedded."""
         if not queries:
             raise CondgenError("There is no query. Give a text, for example 'a red circle', or the path of an image.")
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST:
@@ -174,8 +175,8 @@ class Finder:
                 image_of(query)
 
     def embed(self, cache: str | Path | None = None, progress: ProgressCallback = lambda share, what: None) -> Vectors:
-        """The embeddings of the images: from the cache, where they belong to this encoder and to these images as they
-        are now; else they are computed, and kept in the cache.
+        """Returns the embeddings of the images: from the cache if encoder and images are unchanged; otherwise computes
+        them and writes them to the cache.
         """
         gallery, space = self.gallery, self.encoder.space
         about = {"format": FORMAT, "space": space, "data": gallery.name, "digest": gallery.digest}
@@ -193,7 +194,7 @@ class Finder:
         return kept
 
     def find(self, queries: Sequence[Query], n: int = 9) -> list[SearchResult]:
-        """The nearest images of each query, see `search`."""
+        """Finds the nearest images of each query, see `search`."""
         self.check(queries, n)
         vectors = self.vectors or self.embed()
         known = [self._known(query) for query in queries]
@@ -201,7 +202,7 @@ class Finder:
         return [SearchResult(name, kind, self._hits(own, n)) for (name, kind, _), own in zip(known, scores)]
 
     def _known(self, query: Query) -> tuple[str, Literal["text", "image"], np.ndarray]:
-        """Name, kind and embedding of a query."""
+        """Returns name, kind and embedding of a query."""
         name = str(getattr(query, "filename", "") or "an image") if isinstance(query, Image.Image) else str(query)
         name = name.encode("utf-8", "replace").decode()
         if is_text(query):
@@ -220,7 +221,7 @@ class Finder:
         return tuple(hits)
 
     def sheet(self, found: Sequence[SearchResult], queries: Sequence[Query]) -> Image.Image:
-        """The results as a sheet: for every query its own row, or rows, that it begins.
+        """Draws the results as a sheet; every query begins a new row and is its first image.
 
         Args:
             found: the results of `find` for `queries`.
@@ -248,10 +249,11 @@ class Finder:
 
 
 def encoder_of(model: object) -> ImageEncoder:
-    """The encoder of a model, or of a path or name, which may be of another library.
+    """Returns the encoder of a model, or loads it from a path or name, which may be that of another library.
 
     Raises:
-        CondgenError: it has none; else as in `opening.load_folder`, `encoders.interop.load.open_encoder`.
+        CondgenError: the model has no encoder; also as in `pipelines.auto.load_folder` and
+            `encoders.interop.load.open_encoder`.
     """
     if isinstance(model, ImageEncoder):
         return model
@@ -260,7 +262,7 @@ def encoder_of(model: object) -> ImageEncoder:
     if model is not None and not isinstance(model, str | Path):
         raise CondgenError(f"A {type(model).__name__} has no encoder. Give an encoder, or a text-to-image model.")
     folder = None
-    with suppress(CondgenError):  # a run that is not finished, or another library's
+    with suppress(CondgenError):  # an unfinished run, or a model of another library
         folder = find(model)
     if folder is not None and task_of(folder) in ("text-image-encoding", "image-encoding"):
         return load_folder(folder)
@@ -270,7 +272,7 @@ def encoder_of(model: object) -> ImageEncoder:
 
 
 def gallery_of(encoder: ImageEncoder, data: str | Path, split: str = "all", **options: Any) -> Gallery:
-    """The images of a path, resized as those of the encoder's training unless `options` say how."""
+    """Opens the images of a path, resized as in the training of the encoder unless `options` set `resize`."""
     trained = encoder.about.get("reading")
     resize = trained.get("resize") if isinstance(trained, dict) else None
     return Gallery(data, ReadOptions.stored({"resize": resize}, **options), split)
@@ -279,7 +281,7 @@ def gallery_of(encoder: ImageEncoder, data: str | Path, split: str = "all", **op
 def embed_gallery(
     encoder: ImageEncoder, gallery: Gallery, progress: ProgressCallback
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Unit vectors, float32 (N, D), of all images that can be read, and which image each belongs to."""
+    """Computes unit vectors, float32 (N, D), of all readable images, with the image of each."""
     entries, embeds, images = [], [], gallery.each(encoder.size)
     progress(0.0, f"embedding the images of {gallery.name}")
     clock = Clock(progress, len(gallery), 0)
@@ -292,10 +294,10 @@ def embed_gallery(
 
 
 def embed_texts(encoder: ImageEncoder, texts: Sequence[str]) -> np.ndarray:
-    """Unit vectors, float32 (N, D); warns of words never seen and of texts that are too long.
+    """Computes unit vectors, float32 (N, D); warns of unknown words and of texts that are too long.
 
     Raises:
-        CondgenError: a text is empty, or the encoder knows images alone.
+        CondgenError: a text is empty, or the encoder reads only images.
     """
     for text in texts:
         check_text(encoder, text)
@@ -304,17 +306,17 @@ def embed_texts(encoder: ImageEncoder, texts: Sequence[str]) -> np.ndarray:
 
 
 def check_text(encoder: ImageEncoder, text: str) -> None:
-    """Raises `CondgenError` when an encoder cannot read a text."""
+    """Raises `CondgenError` if the encoder cannot read a text."""
     if not isinstance(encoder, TextImageEncoder):
         raise CondgenError(f"{encoder.name} encodes images and no text, such as {short(text)}. Give it an image.")
     check_prompt(text)
 
 
 def is_text(query: Query) -> bool:
-    """Whether a query is text, and not the path of an image file.
+    """Whether a query is text rather than the path of an image file.
 
     Raises:
-        CondgenError: it has the suffix of an image, but there is no such file.
+        CondgenError: it has the suffix of an image file, but the file does not exist.
     """
     if not isinstance(query, str) or isinstance(query, TextQuery) or Path(query).suffix.lower() not in SUFFIXES:
         return isinstance(query, str)
@@ -327,12 +329,12 @@ def is_text(query: Query) -> bool:
 
 
 def image_of(query: Query) -> Image.Image:
-    """The image of a query, RGB; errors as in `open_image`."""
+    """Opens the image of a query as RGB; errors as in `open_image`."""
     return query.convert("RGB") if isinstance(query, Image.Image) else open_image(query)
 
 
 def _kept(path: Path, about: dict[str, Any], gallery: Gallery) -> Vectors | None:
-    """The embeddings in a file, where they are of this encoder and these images."""
+    """Reads embeddings from a file; None, with a message, if they are of another encoder or of other images."""
     if not path.is_file():
         return None
     try:

@@ -1,10 +1,10 @@
-"""Unit vectors, each with its text or image, for other tools to read: .parquet, or .npy with lines of JSON beside it.
+"""Files of unit vectors, each with its text or image, for other tools: .parquet, or .npy with JSON lines beside it.
 
-embedding   list<float32>, of D numbers
-file        the image's name in its data; null for a text
+embedding   list<float32> of length D
+file        name of the image in its data; null for a text
 text        the text; null for an image
 caption     list<string>, the captions of the image
-label       its class, or its attributes
+label       class or attributes of the image
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from condgen.files.weights import whole
 
 KEY = b"condgen"
 GROUP = 2**14
-"""Rows that are read and written in one go."""
+"""Number of rows to read or write at once."""
 COLUMNS = {
     "file": pa.string(), "text": pa.string(), "caption": pa.list_(pa.string()), "label": pa.string(),
     "number": pa.int64(),
 }  # fmt: skip
-"""What a row may say of its vector; `number` is the image's place in its data."""
+"""Columns besides the vector; `number` is the index of the image in its data."""
 
 
 class Vectors:
     """N vectors of D numbers.
 
     Args:
-        table: with the columns at the top of this module.
+        table: table with the columns listed in this module's docstring.
     """
 
     def __init__(self, table: pa.Table):
@@ -44,10 +44,10 @@ class Vectors:
 
     @classmethod
     def of(cls, embeds: np.ndarray, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> Vectors:
-        """Vectors from an array, float32 (N, D), and the text or image of each; columns that no row has are left out.
+        """Makes vectors from an array, float32 (N, D), and the columns of each; columns that no row has are left out.
 
         Args:
-            about: facts that hold for all of them.
+            about: facts about all vectors.
         """
         chunks = [_lists(embeds[at : at + GROUP]) for at in range(0, len(embeds), GROUP)]
         cells = {name: [_sound(row.get(name)) for row in rows] for name in COLUMNS}
@@ -64,7 +64,7 @@ class Vectors:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Facts that hold for all of them; {} where there are none."""
+        """Facts about all vectors; {} if there are none."""
         try:
             about = json.loads((self.table.schema.metadata or {}).get(KEY, b"{}"))
         except ValueError:
@@ -78,20 +78,20 @@ class Vectors:
         return np.concatenate(flat).reshape(len(self), -1)
 
     def row(self, number: int) -> dict[str, Any]:
-        """The cells of row `number` that are not empty, without its vector."""
+        """The non-empty cells of row `number`, without its vector."""
         (row,) = self.table.drop_columns(["embedding"]).slice(number, 1).to_pylist()
         return {name: value for name, value in row.items() if value is not None}
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """What every row says."""
+        """Yields the non-empty cells of every row."""
         for batch in self.table.drop_columns(["embedding"]).to_batches(GROUP):
             yield from ({k: v for k, v in row.items() if v is not None} for row in batch.to_pylist())
 
     def write(self, path: Path) -> None:
-        """Writes a file whole or not at all: .parquet, or .npy and beside it .npy.jsonl, a line for every vector.
+        """Writes a file atomically: .parquet, or .npy with .npy.jsonl beside it, one line per vector.
 
         Raises:
-            CondgenError: it is called otherwise, or cannot be written.
+            CondgenError: the name has another suffix, or the file cannot be written.
         """
         check_name(path)
         if path.suffix == ".npy":
@@ -105,27 +105,27 @@ class Vectors:
 
     @classmethod
     def read(cls, path: Path) -> Vectors:
-        """Reads what `write` wrote as .parquet; `CondgenError` when it is damaged, or something else."""
+        """Reads a .parquet file of `write`; raises `CondgenError` if it is damaged or another kind of file."""
         try:
             vectors = cls(pq.read_table(path, partitioning=None))
             chunks = vectors.table["embedding"].chunks
             lengths = np.unique(np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in chunks]))
             if len(lengths) != 1:
                 raise ValueError("the vectors are of several lengths, or there are none")
-        except Exception as error:  # pyarrow, fed with arbitrary bytes, raises nearly anything
+        except Exception as error:  # pyarrow may raise almost any exception on arbitrary bytes
             message = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise CondgenError(f"{path} holds no embeddings that can be read ({message}). Make them again.") from None
+            raise CondgenError(f"{path} holds no readable embeddings ({message}). Make them again.") from None
         return vectors
 
 
 def check_name(path: Path) -> None:
-    """Raises `CondgenError` where vectors cannot be written in the form that a name asks for."""
+    """Raises `CondgenError` for a file name without a supported suffix."""
     if path.suffix not in (".npy", ".parquet"):
         raise CondgenError(f"Embeddings are written as .npy or .parquet, not as {path.name!r}. Give -o such a name.")
 
 
 def _sound(value: Any) -> Any:
-    """A value that a table can hold: None where it is empty, and UTF-8 text, also for names of files."""
+    """Converts a value for the table: None if it is empty; texts become valid UTF-8."""
     if isinstance(value, str):
         value = value.encode("utf-8", "replace").decode()
     elif isinstance(value, list | tuple):

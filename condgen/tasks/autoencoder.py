@@ -36,7 +36,7 @@ from condgen.tasks.dry_run import dry_run, images
 from condgen.training.trainer import FitConfig
 
 MAX_HELD_OUT, MAX_FITTED = 2_000, 20_000
-"""Most images held out for validation, and most latents that the mixture is fitted to."""
+"""Maximum number of images held out for validation, and of latents that the mixture is fitted to."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class AutoencoderTaskConfig(TaskConfig):
     """Options of the training of an autoencoder.
 
     Args:
-        components: normals of the mixture that new latents are drawn from, fitted after training; 0 fits none.
+        components: number of components of the Gaussian mixture that new latents are drawn from, fitted after training;
+            0 fits none.
     """
 
     eval_count: int = limited(6, low=0)
@@ -63,7 +64,7 @@ class AutoencoderTask(SingleStageTask):
     def check(self) -> None:
         c, (size, channels) = self.config, (self.data.size, self.data.image_channels)
         if c.objective.noise == "masking" and not 0 <= c.objective.strength <= 1:
-            raise CondgenError(f"--objective.strength is {c.objective.strength}; masking takes a share from 0 to 1.")
+            raise CondgenError(f"--objective.strength is {c.objective.strength}; masking takes a fraction from 0 to 1.")
         if c.autoencoder.binary and c.autoencoder.likelihood != "bernoulli":
             raise CondgenError("--autoencoder.binary makes pixels black or white: their likelihood is bernoulli.")
 
@@ -75,7 +76,7 @@ class AutoencoderTask(SingleStageTask):
 
     @cached_property
     def splits(self) -> tuple[LabelledImages, LabelledImages | None]:
-        """Images to train on, and some held out."""
+        """Returns images to train on, and held-out ones."""
         data = self.config.data.open()
         parts = held_out(len(data), 20, MAX_HELD_OUT, self.config.seed)
         return (data, None) if parts is None else (data.rows(parts[0]), data.rows(parts[1]))
@@ -104,7 +105,7 @@ class AutoencoderTask(SingleStageTask):
         return self.splits[1] is not None and (trains_bound or not self.config.autoencoder.variational)
 
     def evaluate(self, model: LatentModel) -> tuple[Scores, Sheet | None]:
-        """PSNR of held-out images and, of a variational model, the bound on their likelihood."""
+        """Returns the PSNR of held-out images and, for a variational model, the bound on their likelihood."""
         data, held = self.splits
         rng = torch.Generator().manual_seed(self.config.seed)
         x = model.net.binarized(to_float((held or data).images[:MAX_HELD_OUT]), rng)
@@ -116,7 +117,7 @@ class AutoencoderTask(SingleStageTask):
         return scores, self._sheet(model, x[:16], noisy[:16], back[:16])
 
     def _sheet(self, model: LatentModel, x: Tensor, noisy: Tensor, back: Tensor) -> Sheet:
-        """Images, with noise where training adds it, and reconstructions, eight in a row; then new images."""
+        """Makes a sheet of images, with the noise of training, and reconstructions, eight per row; then new images."""
         noise = [("with noise", noisy)] if self.config.objective.noise != "none" else []
         rows = [("image", x), *noise, ("reconstruction", back)]
         shown = [(name, part[i : i + 8]) for i in range(0, len(x), 8) for name, part in rows]

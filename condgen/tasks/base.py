@@ -29,7 +29,7 @@ from condgen.training.run_folder import Display, RunFolder, drive, milestones, w
 from condgen.training.trainer import FitConfig, Step, Trainer
 
 Sheet = tuple[list, list[str]]
-"""PIL images and the labels below them."""
+"""PIL images, and the labels below them."""
 Scores = dict[str, float]
 
 
@@ -64,10 +64,10 @@ class Stage:
     """One module to train.
 
     Args:
-        name: of its checkpoints, metrics and progress bar.
-        module: with its first weights.
+        name: name of its checkpoints, metrics and progress bar.
+        module: the module with its initial weights.
         batches: step -> this process's part of a batch.
-        fit: how long and how fast.
+        fit: its training options.
         save: writes the trained module to the run folder; called in the first process.
         validate: evaluates the module at `eval_count` points of the run; called in the first process.
     """
@@ -81,7 +81,7 @@ class Stage:
 
 
 class Task:
-    """What is trained, on which data, and what comes of it; a subclass for every kind of model.
+    """A training task: the data, the stages and the resulting pipeline; a subclass for every kind of model.
 
     Args:
         name, recipe: name of the recipe, and its entry in the table.
@@ -91,7 +91,7 @@ class Task:
 
     config_class: ClassVar[type]
     needs: ClassVar[str]
-    """The data that it learns from, for messages."""
+    """Description of its training data, for messages."""
     next_step: ClassVar[str] = "Choose another folder."
     """What to do when a finished run is asked to train longer."""
     cell: ClassVar[int] = 96
@@ -103,9 +103,9 @@ class Task:
 
     def __init__(self, name: str, recipe, root: Path, config):
         self.name, self.recipe, self.root, self.config = name, recipe, root, config
-        self.exported = root / "exported"  # an empty file, there while `model/` holds the latest weights
+        self.exported = root / "exported"  # an empty file that exists while `model/` holds the latest weights
 
-    # what a subclass defines
+    # subclasses define these
 
     @classmethod
     def fits(cls, config) -> dict[str, FitConfig]:
@@ -128,7 +128,7 @@ class Task:
         """Writes what the run needs beside its weights; called in every process once the folder exists."""
 
     def stages(self) -> Iterator[Stage]:
-        """The stages that are not done yet, each built when the one before is trained."""
+        """Yields the unfinished stages, each built after the one before is trained."""
         raise NotImplementedError
 
     def is_done(self, stage: str) -> bool:
@@ -140,24 +140,24 @@ class Task:
         raise NotImplementedError
 
     def present(self, folder: Path) -> str:
-        """Adds examples to the exported model; gives a sentence about what to do next."""
+        """Adds examples to the exported model; returns a sentence about what to do next."""
         return f"Evaluate it: condgen evaluate {folder} --data PATH"
 
-    # what all share
+    # shared by all tasks
 
     @cached_property
     def data(self) -> Any:
-        """The training data, opened when first asked for."""
+        """The training data, opened on first use."""
         return self.open_data()
 
     @property
     def digest(self) -> dict[str, str]:
-        """How the data are read -> their digest."""
+        """How the data are read (`memory`, `stream`) -> their digest."""
         return {"memory": self.data.digest}
 
     @property
     def trains_all(self) -> bool:
-        """Whether the run skips finished stages; a stage that was asked for by name always trains on."""
+        """Whether the run skips finished stages; a stage chosen by name always trains on."""
         return True
 
     @property
@@ -167,11 +167,11 @@ class Task:
 
     @property
     def bars(self) -> list[str]:
-        """What the progress display shows."""
+        """Names of the progress bars."""
         return self.stage_names
 
     def share(self, stage: str) -> float:
-        """The share of the run's minutes that a stage gets."""
+        """The fraction of the run's minutes that a stage gets."""
         return 1.0
 
     def fit(self, stage: str) -> FitConfig:
@@ -186,14 +186,14 @@ class Task:
         return wants_more(self.root, stage, self.fit(stage))
 
     def skips(self, stage: str) -> bool:
-        """Whether a stage has nothing to do; says so on the display."""
+        """Whether a stage has nothing to do; if so, says it on the display."""
         done = self.trains_all and self.is_done(stage) and not self.wants_more(stage)
         if done:
             self.display.show(stage, 1.0, "done")
         return done
 
     def about(self, **more: Any) -> dict[str, Any]:
-        """What the index of the model says of its training."""
+        """Facts about the training for the index of the model."""
         return {"name": self.root.resolve().name, "recipe": self.name, "data": self.data.name} | more
 
     def report(self, stage: str, step: Step, scores: Scores, sheet: Sheet | None = None, note: str = "") -> None:
@@ -209,7 +209,7 @@ class Task:
 
 
 class SingleStageTask(Task):
-    """A task of one stage, whose best state by the first score of `evaluate` is exported.
+    """A task of one stage. It exports the state with the best first score of `evaluate`.
 
     The loss may go on falling while the model gets worse, so the last state need not be the best.
     """
@@ -221,11 +221,11 @@ class SingleStageTask(Task):
         self.best, self.last = self.root / "parts" / "best", self.root / "parts" / "last"
 
     def module(self) -> Trainable:
-        """The module to train, with its first weights."""
+        """The module to train, with its initial weights."""
         raise NotImplementedError
 
     def batches(self) -> Callable[[int], Batch]:
-        """Batches, this process's part of them."""
+        """A function step -> this process's part of the batch."""
         raise NotImplementedError
 
     def model(self, trained: nn.Module, about: dict[str, Any]) -> Any:
@@ -237,7 +237,7 @@ class SingleStageTask(Task):
         return {}, None
 
     def finish(self, model: Any) -> Any:
-        """The last changes before the export."""
+        """Applies the last changes before the export."""
         return model
 
     @property
@@ -262,11 +262,11 @@ class SingleStageTask(Task):
             yield Stage(self.stage, module, self.batches(), fit, self.save, self.validate)
 
     def save(self, trained: nn.Module) -> None:
-        """Writes the last state."""
+        """Writes the final state."""
         self.model(trained, self.about()).save(self.last)
 
     def validate(self, trained: nn.Module, step: Step) -> None:
-        """Evaluates the state so far, and keeps it if it is the best."""
+        """Evaluates the current state, and keeps it if it is the best."""
         scores, sheet = self.evaluate(self.model(trained, {}))
         chooses = self.chooses and bool(scores)
         better = not chooses or next(iter(scores.values())) >= self._best_so_far()
@@ -289,11 +289,11 @@ class SingleStageTask(Task):
 def train(task: Task) -> Path:
     """Trains the stages of a task that are not done yet, and exports the model.
 
-    Several processes, where a launcher has started them, train as one: each takes its part of every batch, and the
-    first alone writes. The same call goes on from the last checkpoint.
+    Processes that a launcher has started train together: each takes its part of every batch, and only the first
+    writes. The same call resumes from the last checkpoint.
 
     Returns:
-        The model folder, or the run folder where only one stage was trained that makes no model.
+        The model folder, or the run folder if the trained stage makes no model.
 
     Raises:
         CondgenError: the config or the data cannot be trained, or the folder belongs to another run.
@@ -353,7 +353,7 @@ def _export(task: Task) -> None:
 
 
 def bounded(fit: FitConfig, minutes: float, total_images: int, default_images: set[int]) -> FitConfig:
-    """The options of a stage within the limits of its run, 0 for none.
+    """Limits the options of a stage to the limits of its run, where 0 means none.
 
     With `minutes`, time alone ends the stage and the learning rate follows it, unless a number of images was given:
     to the run, or to the stage other than those of the recipe, `default_images`.
@@ -365,7 +365,7 @@ def bounded(fit: FitConfig, minutes: float, total_images: int, default_images: s
 
 
 def exactly_once(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets the first process write a folder whole or not at all, where it is missing; the others wait."""
+    """Lets the first process write a missing folder atomically; the others wait."""
     with distributed.main_process_first():
         if not distributed.rank() and not path.exists():
             aside = path.with_name(f"{path.name}.tmp")

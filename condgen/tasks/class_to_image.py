@@ -34,7 +34,7 @@ from condgen.tasks.generator import GeneratorConfig, dry_run_decoder, new_decode
 from condgen.training.trainer import FitConfig, Step
 
 COLLAPSED = 0.25
-"""A decoder has collapsed if images of one class differ by less than this share of what real ones do."""
+"""A decoder has collapsed if images of one class differ by less than this fraction of the difference of real ones."""
 
 Condition = dict[str, str | float]
 
@@ -44,8 +44,8 @@ class ClassToImageTaskConfig(GeneratorConfig):
     """Options of the training of a class-conditional decoder.
 
     Args:
-        autoguidance_fraction: share of the run after which the state of a diffusion decoder is kept for autoguidance;
-            it doubles the model. 0 keeps none.
+        autoguidance_fraction: fraction of the run after which the state of a diffusion decoder is kept for
+            autoguidance; it doubles the size of the model. 0 keeps none.
     """
 
     autoguidance_fraction: float = limited(0.0, low=0)
@@ -54,10 +54,10 @@ class ClassToImageTaskConfig(GeneratorConfig):
 
 
 class ClassToImageTask(SingleStageTask):
-    """The last state is exported.
+    """Trains a decoder of labelled images; exports the final state.
 
     Args:
-        measure: gives scores of the model so far, logged with every sample sheet.
+        measure: model -> scores, logged with every sample sheet.
         others: see `Task`.
     """
 
@@ -110,18 +110,18 @@ class ClassToImageTask(SingleStageTask):
         save_part(trained.decoder, self.part)
 
     def validate(self, trained: nn.Module, step: Step) -> None:
-        """Writes a sample sheet, and looks whether images of a class differ."""
+        """Writes a sample sheet, and checks whether images of a class differ."""
         model, c = self.model(trained.decoder), self.config
         if 0 < c.autoguidance_fraction <= step.progress < 1 and not (self.weak / "model.safetensors").exists():
             save_part(trained.decoder, self.weak)
         sheet, variety = self._sheet(model), self._variety(model)
-        scores = {} if math.isnan(variety) else {"variety": variety}  # no two training images may share a condition
-        collapsed = variety < COLLAPSED and step.progress > 0.5  # before, most decoders generate means
+        scores = {} if math.isnan(variety) else {"variety": variety}  # every training image may have its own condition
+        collapsed = variety < COLLAPSED and step.progress > 0.5  # earlier, most decoders generate averages
         note = " (the decoder generates nearly one image a label: a collapse; see the sheet)" if collapsed else ""
         self.report(self.stage, step, scores | (self.measure(model) if self.measure else {}), sheet, note)
 
     def _variety(self, model: ClassToImage) -> float:
-        """Mean distance of two generated images of a condition, relative to real ones; over some conditions."""
+        """Mean distance between two generated images of a condition, relative to real ones, over some conditions."""
         targets = np.nan_to_num(self.data.targets, nan=-1e9)
         _, which, count = np.unique(targets, axis=0, return_inverse=True, return_counts=True)
         several = np.flatnonzero(count > 1)[:16]
@@ -135,7 +135,7 @@ class ClassToImageTask(SingleStageTask):
         return generated / real if real > 1e-6 else math.nan
 
     def _condition(self, row: int) -> Condition:
-        """What is known of a training image: names of values, and numbers."""
+        """The known attributes of a training image: names of values, and numbers."""
         known = [
             (attribute, float(x))
             for attribute, x in zip(self.data.attributes, self.data.targets[row])
@@ -156,12 +156,12 @@ class ClassToImageTask(SingleStageTask):
         return [self._condition(row) for row in rows]
 
     def _sheet(self, model: ClassToImage) -> Sheet:
-        """One image for each condition."""
+        """Makes a sheet of one image per condition."""
         *_, last = model.generate_batch(self.conditions, list(range(len(self.conditions))))
         return to_pil(last.images), [", ".join(map(str, condition.values())) for condition in self.conditions]
 
     def model(self, trained: nn.Module, about: dict | None = None) -> ClassToImage:
-        """The pipeline of a decoder."""
+        """Makes the pipeline of a decoder."""
         name = self.root.resolve().name if self.name.startswith("labels-") else self.name
         return ClassToImage(trained, self.data.attributes, self.about(name=name) if about is None else about)
 

@@ -1,4 +1,4 @@
-"""Trains a CLIP on captioned or labelled images, new or from an encoder that exists."""
+"""Trains a CLIP on captioned or labelled images, from scratch or from an existing encoder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from condgen.training.trainer import FitConfig
 MAX_HELD_OUT = 5000
 """Most images held out for validation."""
 MAX_RETRIEVED = 1000
-"""Most images among which captions are to find theirs in validation."""
+"""Maximum number of images among which captions are retrieved in validation."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,18 @@ class ClipTaskConfig(TaskConfig):
     """Options of contrastive training of images and text.
 
     Args:
-        label_column: column of the class, to learn from classes where there are captions too.
-        templates: sentences about a class, as 'a photo of a {}'; empty takes those that come with condgen.
+        label_column: column of the class, to train on classes although there are captions.
+        templates: sentences about a class, such as 'a photo of a {}'; empty uses condgen's own.
         encoder: the encoder to train on, instead of new towers with the options `clip`: a model or run of condgen, a
             folder of open_clip or transformers, local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME, or
             open_clip:ARCHITECTURE for new weights.
         text_tower: transformers:PATH, a text model such as BERT to put beside the image tower; `clip.context` limits
             its tokens.
         init_from: model or run of `condgen train selfsup`, whose backbone the image tower starts from.
-        freeze: the tower that keeps its weights.
-        validation_split: part to choose the best state by; empty holds out a twentieth of the training images, at most
+        freeze: the tower whose weights stay fixed.
+        validation_split: split to select the best state with; empty holds out 5 % of the training images, at most
             5,000. A stream holds out nothing unless a split is named.
-        random_flip: mirror every second image; not where captions speak of left and right.
+        random_flip: mirror every second image; not for captions that mention left and right.
     """
 
     eval_count: int = limited(10, low=0)
@@ -102,7 +102,7 @@ class ClipTask(SingleStageTask):
         return tuple(self.config.templates) or templates_of(self.config.data.path)
 
     def open_split(self, split: str) -> CaptionedImages | Stream:
-        """Captioned images as they are; labelled ones with sentences about their class."""
+        """Opens a split: captioned images as they are, labelled ones with sentences about their class."""
         c, d = self.config, self.config.data
         options = d.options(label_column=c.label_column)
         if not c.label_column and not c.templates and isinstance(open_either(d.path, options), Source):
@@ -111,7 +111,7 @@ class ClipTask(SingleStageTask):
 
     @cached_property
     def splits(self) -> tuple[CaptionedImages | Stream, CaptionedImages | None]:
-        """Images to train on, and those held out: of the split that is named, else some of the first."""
+        """Returns images to train on, and held-out ones: the named split, or a part of the training images."""
         data, split = self.open_split(self.config.data.split), self.config.validation_split
         if split:
             held = self.open_split(split)
@@ -130,10 +130,10 @@ class ClipTask(SingleStageTask):
         return self.splits[0]
 
     def _open_given(self) -> tuple[Encoder, Tokenizer] | None:
-        """The encoder that the config names; None where it is new or in the run folder already.
+        """Opens the encoder that the config names; None if it is new or already in the run folder.
 
         Raises:
-            CondgenError: there is none of that name, or it cannot learn in this way from these images.
+            CondgenError: it does not exist, or does not fit the options or the images.
         """
         c = self.config
         if is_there(self.start) or not (c.encoder or c.text_tower or c.init_from):
@@ -178,13 +178,13 @@ class ClipTask(SingleStageTask):
         return ClipTraining(freeze(clip, c.freeze), c.clip_objective)
 
     def _init_image_tower(self, clip: Encoder) -> None:
-        """Gives the image tower the weights of a backbone that learned from images alone."""
+        """Initialises the image tower with the weights of a self-supervised backbone."""
         if self.config.encoder:
             raise CondgenError("--encoder has an image tower, which --init_from would overwrite. Give only one.")
         init_image_tower(clip, find(self.config.init_from))
 
     def _init_bias(self, clip: Encoder) -> None:
-        """For the sigmoid loss: starts from the share of matching pairs in a batch, as the SigLIP paper does."""
+        """Initialises the bias of the sigmoid loss from the fraction of matching pairs in a batch (SigLIP)."""
         if self.config.clip_objective.loss == "siglip":
             with torch.no_grad():
                 clip.log_scale.fill_(math.log(10))
@@ -212,7 +212,7 @@ class ClipTask(SingleStageTask):
         return super().about(reading=reading, **more)
 
     def evaluate(self, model: TextImageEncoder) -> tuple[Scores, Sheet | None]:
-        """Zero-shot accuracy of labelled images, or retrieval among captioned ones."""
+        """Returns the zero-shot accuracy on labelled images, or retrieval scores on captioned ones."""
         held = self.splits[1]
         if held is None:
             return {}, None
@@ -232,7 +232,7 @@ class ClipTask(SingleStageTask):
         return {"R@1": sum(scores.values()) / 2} | scores, _sheet(held, labels, right)
 
     def _zero_shot(self, model: TextImageEncoder, held: CaptionedImages) -> tuple[Scores, Sheet]:
-        """The share of images that lie closest to the mean embedding of the sentences about their class."""
+        """The fraction of images that are closest to the mean embedding of the sentences about their class."""
         captions = class_captions(held.classes, self.templates)
         text = model.embed_text([sentence for group in captions for sentence in group]).unflatten(
             0, (len(captions), -1)
@@ -244,6 +244,6 @@ class ClipTask(SingleStageTask):
 
 
 def _sheet(held: CaptionedImages, labels: list[str], right: list[bool]) -> Sheet:
-    """Images with the text that was found for them."""
+    """Makes a sheet of images with the text that was retrieved for them."""
     marked = [text if ok else f"(wrong) {text}" for text, ok in zip(labels, right)]
     return to_pil(to_float(held.images[: len(marked)])), marked

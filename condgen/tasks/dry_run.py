@@ -1,4 +1,4 @@
-"""Checks a config before anything is written: numbers in range, and every module built and called without weights."""
+"""Checks a config before anything is written: ranges of numbers, and that every module can be built and called."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Build = Callable[[], tuple[nn.Module, Batch]]
 
 
 def dry_run(config: Any, modules: dict[str, Build]) -> None:
-    """Tries out a config.
+    """Checks a config on torch's `meta` device, without allocating weights.
 
     Args:
         config: a tree of config dataclasses.
-        modules: section of the config -> what builds the module of these options and a batch; on torch's `meta` device.
+        modules: section of the config -> function that builds the module of these options and a batch.
 
     Raises:
         CondgenError: a number is out of range, or options do not fit together; the message names the option.

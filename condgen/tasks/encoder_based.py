@@ -46,7 +46,7 @@ class EncoderBasedTask(Task):
         self.parts = self.root / "parts"
 
     def encoder_is_done(self) -> bool:
-        """Whether there is an encoder to go on from."""
+        """Whether there is a trained encoder."""
         return bool(self.given) or is_there(self.parts)
 
     def check_encoder(self) -> None:
@@ -74,7 +74,7 @@ class EncoderBasedTask(Task):
             )
 
     def take_over(self) -> None:
-        """Copies the encoder that is named, or the encoder and the priors of another run, if not done yet."""
+        """Copies the named encoder, or the encoder and the priors of another run, unless that is done."""
         if self.config.init_from:
             exactly_once(self.parts, self._copy_parts)
         if self.config.encoder and not self.given:
@@ -92,7 +92,7 @@ class EncoderBasedTask(Task):
 
     @cached_property
     def pair(self) -> tuple[Encoder, Tokenizer]:
-        """The encoder that was trained here or that was given, and its tokenizer."""
+        """The encoder that was trained in this run or given, and its tokenizer."""
         if not self.encoder_is_done():
             raise CondgenError(f"{self.root} holds no encoder yet. Train it first: --stage clip.")
         return self.given or load_pair(self.parts)
@@ -112,12 +112,12 @@ class EncoderBasedTask(Task):
 
     @cached_property
     def text_spec(self) -> TextSpec:
-        """What priors and decoder must know of the encoder."""
+        """Sizes of the encoder, for priors and decoder."""
         return TextSpec(self.clip.embed_dim, self.clip.vocab, self.clip.context, fingerprint(self.clip))
 
 
 def new_clip(config: CLIPConfig, size: int, loss: str) -> CLIP:
-    """A CLIP with its first weights; the sigmoid loss adds a bias to the logits."""
+    """A CLIP with its initial weights; the sigmoid loss adds a bias to the logits."""
     return CLIP(replace(config, bias=config.bias or loss == "siglip"), EncoderSpec(size))
 
 
@@ -130,18 +130,18 @@ def dry_run_clip(config: CLIPConfig, size: int, objective: ClipObjective) -> tup
 
 
 def train_tokenizer(folder: Path, texts: list[str], config: CLIPConfig) -> None:
-    """Trains a tokenizer on the captions, where the run has none yet."""
+    """Trains a tokenizer on the captions, if the run has none yet."""
     with distributed.main_process_first():
         if not (folder / "words.json").exists():
             Tokenizer.train(texts, config.context, config.vocab).save(folder)
 
 
 BAR = "embeddings"
-"""What the progress display calls their computation."""
+"""Name of their computation on the progress display."""
 
 
 class Embeddings:
-    """Embeddings of images and captions: in memory, or on disk where they are given or the data are a stream.
+    """Embeddings of images and captions: on disk if they are given or the data are a stream, otherwise in memory.
 
     Args:
         task: the run, whose encoder is trained.
@@ -155,7 +155,7 @@ class Embeddings:
         """Embeddings on disk: given ones, or those of a stream; None for images in memory.
 
         Raises:
-            CondgenError: they are those of another encoder.
+            CondgenError: the embeddings belong to another encoder.
         """
         task = self.task
         if self.config.embeds:
@@ -189,7 +189,7 @@ class Embeddings:
 
     @cached_property
     def regression(self) -> Tensor:
-        """(T, D), what the regression prior predicts for the captions."""
+        """(T, D), predictions of the regression prior for the captions."""
         prior, embeds, tokens = self.task.priors["regression"], self.text_embed, torch.from_numpy(self.task.tokens)
 
         def draw(i: slice, device: torch.device) -> Tensor:
@@ -199,7 +199,7 @@ class Embeddings:
 
     @cached_property
     def normalizer(self) -> EmbeddingNormalizer:
-        """Fitted to the image embeddings where the run has none yet."""
+        """The normalizer, fitted to the image embeddings if the run has none yet."""
         folder, stored = self.task.parts / "normaliser", self.stored
         image_embed = self.image_embed if stored is None else None
         with distributed.main_process_first():
@@ -212,14 +212,14 @@ class Embeddings:
         return load_part(EmbeddingNormalizer, folder)
 
     def prior_batches(self, batch: int) -> CaptionBatches | EmbedBatches:
-        """Embeddings and tokens, without images."""
+        """Batches of embeddings and tokens, without images."""
         if self.stored is not None:
             return EmbedBatches(self.stored, batch, self.config.seed, **distributed.process())
         views = self.task.views(batch).without_images()
         return views.cache("image_embed", self.image_embed, "image").cache("text_embed", self.text_embed, "text")
 
     def decoder_batches(self, batch: int) -> CaptionBatches | ShardBatches:
-        """Images with the condition of the decoder, see `DecoderObjective`."""
+        """Batches of images with the condition of the decoder, see `DecoderObjective`."""
         objective, normalizer, task = self.config.decoder_objective, self.normalizer, self.task
         from_text = objective.conditioning == "text_embed"
         predicts = not from_text and objective.prior_sample_prob and "regression" in task.priors
@@ -247,7 +247,7 @@ class Embeddings:
 def _in_chunks(
     compute: Callable[[slice, torch.device], Tensor], n: int, *modules: nn.Module, size: int = 512
 ) -> Tensor:
-    """(n, D) on the CPU, computed in chunks; the processes share the work.
+    """Computes (n, D) on the CPU in chunks; the processes share the work.
 
     Args:
         compute: rows and the device that the modules are on -> their values.

@@ -1,4 +1,4 @@
-"""Trains GANs without a condition, InfoGAN among them."""
+"""Trains unconditional GANs, including InfoGAN."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from condgen.tasks.dry_run import dry_run, images
 from condgen.training.trainer import FitConfig
 
 COMPARED, SHOWN = 256, 40
-"""Images whose diversity is measured, and images on a sheet, below a row of real ones."""
+"""Number of images to measure diversity on, and of images on a sheet, below a row of real ones."""
 COLLAPSED, COLLAPSED_CATEGORY = 0.6, 0.3
-"""The generator has collapsed if the mean distance of its images is below this share of that of real ones; of the
-images of one category, below the second."""
+"""The generator has collapsed if the mean distance of its images, relative to real ones, is below the first; within one
+category, below the second."""
 
 
 @dataclass(frozen=True)
 class GanTaskConfig(TaskConfig):
-    """Options of the training of a GAN without a condition.
+    """Options of the training of an unconditional GAN.
 
     Args:
         random_flip: mirror every second image.
@@ -50,7 +50,7 @@ class GanTaskConfig(TaskConfig):
 
 
 class GanTask(SingleStageTask):
-    """The last state is exported: no score that is cheap enough for training says which state is best.
+    """Trains a GAN. It exports the final state, as no cheap score tells which state is best.
 
     Args: see `Task`.
     """
@@ -73,7 +73,7 @@ class GanTask(SingleStageTask):
 
     @cached_property
     def real(self) -> Tensor:
-        """Some training images, to compare with."""
+        """A sample of training images, for comparison."""
         some = np.random.default_rng(self.config.seed).permutation(len(self.data))[:COMPARED]
         return to_float(self.data.images[np.sort(some)])
 
@@ -90,7 +90,7 @@ class GanTask(SingleStageTask):
         return LatentModel(trained.gan, about, critic=trained.critic)
 
     def evaluate(self, model: LatentModel) -> tuple[Scores, Sheet | None]:
-        """Diversity relative to real images, in all and within a category, and a sheet."""
+        """Returns the diversity relative to real images, overall and within a category, and a sheet."""
         z, config = model.draw(range(COMPARED)), model.net.config
         generated, real = model.decode(z), max(mean_distance(self.real), 1e-6)
         scores = {"variety": mean_distance(generated) / real}
@@ -108,7 +108,7 @@ class GanTask(SingleStageTask):
         return scores, self._sheet(model, generated)
 
     def _sheet(self, model: LatentModel, generated: Tensor) -> Sheet:
-        """A row of real images above generated ones; of an InfoGAN, a row per category with equal other codes."""
+        """Makes a sheet: a row of real images above generated ones; for InfoGAN a row per category with equal codes."""
         config, labels = model.net.config, ["generated"] * SHOWN
         if config.categories:
             generated = model.decode(in_every_category(model.draw(range(8)), config))
@@ -117,7 +117,7 @@ class GanTask(SingleStageTask):
 
 
 def in_every_category(z: Tensor, config: GanConfig) -> Tensor:
-    """The same codes (N, Z) with every category in turn, (categories N, Z)."""
+    """Combines codes (N, Z) with every category, (categories N, Z)."""
     codes, n = Codes.of(z, config), config.categories
     categories = torch.eye(n).repeat_interleave(len(z), 0)
     return Codes(codes.noise.repeat(n, 1), categories, codes.continuous.repeat(n, 1)).joined()

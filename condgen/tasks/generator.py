@@ -1,4 +1,4 @@
-"""Decoders of every kind and their training, built from the options of a task."""
+"""Builds decoders of every kind, and their training, from the options of a task."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class GeneratorConfig(TaskConfig):
     """Options of a decoder and its training.
 
     Args:
-        kind: which decoder, `diffusion`, `cgan` or `cvae`; it decides the options of `decoder` and `objective`.
+        kind: kind of decoder, `diffusion`, `cgan` or `cvae`; it determines the options of `decoder` and `objective`.
         decoder: options of the network.
         decoder_objective: the condition that the decoder sees in training.
-        objective: options of the loss, where this kind of decoder has some.
+        objective: options of the loss, if this kind of decoder has any.
     """
 
     kind: str = "diffusion"
@@ -40,7 +40,7 @@ class GeneratorConfig(TaskConfig):
 
 
 def new_decoder(config: GeneratorConfig, spec: CondSpec, images: Tensor | None = None) -> nn.Module:
-    """An untrained decoder.
+    """Builds an untrained decoder.
 
     Args:
         spec: the images and the condition.
@@ -54,7 +54,7 @@ def new_decoder(config: GeneratorConfig, spec: CondSpec, images: Tensor | None =
 
 
 def new_training(config: GeneratorConfig, decoder: nn.Module) -> nn.Module:
-    """The Trainable around a decoder; `.decoder` is the decoder."""
+    """Builds the Trainable of a decoder; its attribute `decoder` is the decoder."""
     return DECODERS[config.kind].training(decoder, config.objective, config.decoder_objective)
 
 

@@ -32,9 +32,9 @@ from condgen.tasks.dry_run import dry_run, images
 from condgen.training.trainer import FitConfig
 
 MAX_HELD_OUT, MAX_NEIGHBOURS = 5_000, 10_000
-"""Most images held out for validation, and most training images among which neighbours are searched."""
+"""Maximum number of images held out for validation, and of training images to search neighbours among."""
 COLLAPSED = 0.1
-"""Features whose spread is below this do not tell images apart."""
+"""Features have collapsed if their spread is below this."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SelfsupTaskConfig(TaskConfig):
     """Options of self-supervised training.
 
     Args:
-        kind: `instance`, every image is a class of its own; `simclr`, two views of an image find each other in the
+        kind: `instance`, every image is a separate class; `simclr`, two views of an image find each other in the
             batch; `moco`, among those in a queue.
     """
 
@@ -80,7 +80,7 @@ class SelfsupTask(SingleStageTask):
 
     @cached_property
     def splits(self) -> tuple[LabelledImages, LabelledImages | None]:
-        """Images to train on, and some held out where there are labels to evaluate with."""
+        """Returns images to train on, and held-out ones if there are labels to evaluate with."""
         data = self.config.data.open()
         parts = held_out(len(data), 12, MAX_HELD_OUT, self.config.seed)
         if parts is None or LABEL not in [attribute.name for attribute in data.attributes]:
@@ -91,7 +91,7 @@ class SelfsupTask(SingleStageTask):
         return self.splits[0]
 
     def set_up(self) -> None:
-        """Shows what training sees: sixteen images, each with seven augmented views."""
+        """Writes a sheet of training data: sixteen images, each with seven augmented views."""
         with distributed.main_process_first():
             if not distributed.rank():
                 x = to_float(self.data.images[:: max(1, len(self.data) // 16)][:16]).repeat_interleave(8, 0)
@@ -125,7 +125,7 @@ class SelfsupTask(SingleStageTask):
         return self.splits[1] is not None
 
     def evaluate(self, model: ImageEncoder) -> tuple[Scores, Sheet | None]:
-        """kNN accuracy of held-out images, measures of collapse, and a sheet of nearest neighbours."""
+        """Returns kNN accuracy on held-out images, measures of collapse, and a sheet of nearest neighbours."""
         data, held = self.splits
         rows = np.sort(np.random.default_rng((self.config.seed, 2)).permutation(len(data))[:MAX_NEIGHBOURS])
         features = F.normalize(model.features(_rgb(data.images[rows])), dim=1)
@@ -136,7 +136,7 @@ class SelfsupTask(SingleStageTask):
                 "raise the temperature (--objective.temperature)."
             )
         if held is None:
-            similarity = (features[:8] @ features.T).fill_diagonal_(-2)  # not itself
+            similarity = (features[:8] @ features.T).fill_diagonal_(-2)  # exclude the image itself
             return scores, self._neighbours(data.images[rows[:8]], similarity, rows)
         labels, queries = torch.from_numpy(data.labels[rows]), F.normalize(model.features(_rgb(held.images)), dim=1)
         predicted = knn(features, labels, queries, max(data.labels.max(), held.labels.max()) + 1)
@@ -144,7 +144,7 @@ class SelfsupTask(SingleStageTask):
         return scores, self._neighbours(held.images[:8], queries[:8] @ features.T, rows)
 
     def _neighbours(self, queries: np.ndarray, similarity: Tensor, rows: np.ndarray) -> Sheet:
-        """Images (M, C, S, S), each in a row with its nearest training images; similarity (M, K) to those `rows`."""
+        """Makes a sheet of images (M, C, S, S) and their nearest training images; similarity (M, K) to these `rows`."""
         nearest = rows[similarity.topk(min(7, similarity.shape[1]), 1).indices.numpy()]
         shown = np.concatenate([queries[:, None], self.data.images[nearest]], 1)
         labels = ["an image", *(f"{k}. nearest" for k in range(1, shown.shape[1]))]
@@ -152,5 +152,5 @@ class SelfsupTask(SingleStageTask):
 
 
 def _rgb(x: np.ndarray) -> Tensor:
-    """uint8 (N, C, S, S) -> float (N, 3, S, S)."""
+    """Converts uint8 (N, C, S, S) to float (N, 3, S, S)."""
     return to_float(x).expand(-1, 3, -1, -1)

@@ -39,7 +39,7 @@ from condgen.tasks.generator import GeneratorConfig, dry_run_decoder, new_decode
 from condgen.training.trainer import FitConfig, Step
 
 SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
-"""How the run's minutes are divided among the stages."""
+"""Fractions of the run's minutes per stage."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class TextToImageTaskConfig(GeneratorConfig):
     """Options of the training of a text-to-image model.
 
     Args:
-        stage: train only this one; `minutes` are then all for it.
-        init_from: folder of another run whose encoder and priors to take over.
+        stage: train only this stage; it then gets all `minutes`.
+        init_from: folder of another run to copy encoder and priors from.
         encoder: the encoder to train priors and decoder on, instead of training one: a model or run of condgen, a
             folder of open_clip or transformers, local-dir:PATH, transformers:PATH or hf-hub:OWNER/NAME.
         embeds: folder that `condgen embed` wrote with this encoder; priors and decoder train from it.
@@ -123,7 +123,7 @@ class TextToImageTask(EncoderBasedTask):
 
     @property
     def digest(self) -> dict[str, str]:
-        if self.config.embeds and self.config.stage == "prior":  # priors need no images then
+        if self.config.embeds and self.config.stage == "prior":  # priors then need no images
             return {}
         return {"stream" if isinstance(self.data, Stream) else "memory": self.data.digest}
 
@@ -153,19 +153,19 @@ class TextToImageTask(EncoderBasedTask):
                     f"{c.embeds} holds embeddings of an encoder, and this run would only now train one. Start from "
                     "the run that has it (--init_from RUN), or leave --embeds out."
                 )
-            _ = self.embeddings.stored  # refuses those of another encoder now, and not after hours of training
+            _ = self.embeddings.stored  # refuse those of another encoder before training
 
     def open_data(self) -> CaptionedImages | Stream:
         c, d = self.config, self.config.data
         if d.path:
-            return d.open(shards=bool(c.embeds))  # embeddings of shards are those of a stream
+            return d.open(shards=bool(c.embeds))  # stored embeddings of shards belong to a stream
         from condgen.data.synthetic.scenes import scenes
 
         return scenes(d.scenes, c.seed, d.size, negatives=d.negatives)
 
     @property
     def embeds_stream(self) -> bool:
-        """Whether embeddings are computed and stored on the way, because the images do not fit into memory."""
+        """Whether the run stores embeddings on disk, because the images do not fit into memory."""
         return not self.config.embeds and self.config.stage != "clip" and isinstance(self.data, Stream)
 
     @cached_property
@@ -174,7 +174,7 @@ class TextToImageTask(EncoderBasedTask):
 
     @cached_property
     def priors(self) -> dict[str, nn.Module]:
-        """The priors that are trained."""
+        """The trained priors."""
         kinds = [kind for kind in self.config.prior.kinds if (self.parts / f"prior_{kind}" / "config.json").exists()]
         return {kind: load_part(PRIORS[kind].network, self.parts / f"prior_{kind}") for kind in kinds}
 
@@ -196,19 +196,19 @@ class TextToImageTask(EncoderBasedTask):
     def _clip_stage(self, name: str) -> Stage:
         c = self.config
         train_tokenizer(self.parts / "tokenizer", self.data.used_texts, c.clip)
-        torch.manual_seed(c.seed)  # here, so that the first weights do not depend on what ran before
+        torch.manual_seed(c.seed)  # seeded here, so that initial weights do not depend on earlier stages
         shape = replace(c.clip, vocab=self.tokenizer.vocab, context=self.tokenizer.context)
         module = ClipTraining(new_clip(shape, c.data.size, c.clip_objective.loss), c.clip_objective)
         batches = self.views(c.fit_clip.batch, negatives=c.clip_objective.negatives)
         return Stage(name, module, batches, self.fit(name), self._save_clip)
 
     def _save_clip(self, trained: nn.Module) -> None:
-        """Writes the encoder; removes what was trained on another one, whose embeddings are no more."""
+        """Writes the encoder; removes everything that was trained on the embeddings of an earlier one."""
         before = fingerprint(load_pair(self.parts)[0]) if self.is_done("clip") else None
         save_part(trained.clip, self.parts / "clip")
         if before in (None, fingerprint(self.clip)):
             return
-        self.display.say("The encoder has changed: normalizer, priors and decoder start anew.")
+        self.display.say("The encoder has changed: normalizer, priors and decoder start again.")
         for folder in [*self.parts.iterdir(), *(self.root / "checkpoints").iterdir()]:
             if folder.name not in ("clip", "tokenizer"):
                 shutil.rmtree(folder)
@@ -243,7 +243,7 @@ class TextToImageTask(EncoderBasedTask):
         return Stage(name, new_training(c, decoder), batches, self.fit(name), save, self._validate)
 
     def _validate(self, trained: nn.Module, step: Step) -> None:
-        """Writes a sample sheet; of drawn scenes, whose captions can be checked, scores too."""
+        """Writes a sample sheet; for scenes, whose captions can be checked, also scores."""
         model = self._model(trained.decoder)
         with distributed.on_accelerator(*model.modules.values()):
             scores = {} if self.config.data.path else scene_scores(model)
@@ -278,7 +278,7 @@ class TextToImageTask(EncoderBasedTask):
 
 
 def scene_scores(model: TextToImage) -> Scores:
-    """Scores on captions of scenes, of combinations that training has seen and of held-out ones."""
+    """Returns scores on captions of scenes, for combinations of the training set and for held-out ones."""
     from condgen.evaluation.scenes import scene_eval
 
     scores: Scores = {}
@@ -304,6 +304,6 @@ def new_prior(kind: str, config: PriorsConfig, spec: TextSpec) -> nn.Module:
 
 
 def sheet(model: TextToImage, prompts: list[str], seed: int = 0) -> Sheet:
-    """One image for each prompt."""
+    """Makes a sheet of one image per prompt."""
     *_, last = model.generate_batch(prompts, [seed + i for i in range(len(prompts))])
     return to_pil(last.images), prompts

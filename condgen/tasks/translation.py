@@ -30,7 +30,7 @@ from condgen.tasks.dry_run import dry_run, images
 from condgen.training.trainer import FitConfig
 
 MAX_HELD_OUT = 200
-"""Most images of each side held out for validation."""
+"""Maximum number of images per side held out for validation."""
 MIN_IMAGES = 500
 """With fewer images a discriminator overfits."""
 
@@ -40,7 +40,7 @@ class GeneratorNetConfig(TranslatorConfig):
     """Which network translates, and its options.
 
     Args:
-        kind: `unet`, which sees the whole image, or `resnet`, which sees about a block's neighbourhood.
+        kind: `unet`, whose receptive field is the whole image, or `resnet`, with a local receptive field.
     """
 
     kind: Literal["unet", "resnet"] = "unet"
@@ -51,7 +51,7 @@ class TranslationTaskConfig(TaskConfig):
     """Options of the training of an image-to-image translator.
 
     Args:
-        kind: learn from pairs, or from two sets of images without pairs.
+        kind: `paired` trains on pairs, `unpaired` on two sets of images.
     """
 
     eval_count: int = limited(10, low=0)
@@ -108,7 +108,7 @@ class TranslationTask(SingleStageTask):
         return about | {"reading": about["reading"] | {"given": bool(self.config.data.path)}}
 
     def set_up(self) -> None:
-        """Shows what training sees: sixteen images of each side, pairs one above the other."""
+        """Writes a sheet of training data: sixteen images of each side, partners above each other."""
         with distributed.main_process_first():
             if not distributed.rank():
                 sides = [side[:: max(1, len(side) // 16)][:16] for side in (self.data.a, self.data.b)]
@@ -135,14 +135,14 @@ class TranslationTask(SingleStageTask):
         return isinstance(self.splits[1], Pairs)
 
     def evaluate(self, model: Translator) -> tuple[Scores, Sheet | None]:
-        """Similarity of held-out images to their partners, or the cycle error without pairs; and a sheet."""
+        """Returns the similarity of held-out images to their partners (unpaired: the cycle error), and a sheet."""
         data, held = self.splits
         shown, labels = sheet_of(model, held or data)
         return scores_of(model, held) if held else {}, ([as_pil(x) for x in shown], labels)
 
 
 def new_training(config: TranslationTaskConfig, reads: int, image_channels: int) -> PairedTraining | UnpairedTraining:
-    """The training with its first weights, for sides of so many channels."""
+    """Builds the training with its initial weights, for sides with the given numbers of channels."""
     options = {one.name: getattr(config.net, one.name) for one in fields(TranslatorConfig)}
 
     def net(before: int, after: int) -> nn.Module:
@@ -156,5 +156,5 @@ def new_training(config: TranslationTaskConfig, reads: int, image_channels: int)
 
 
 def as_pil(image: np.ndarray) -> Image.Image:
-    """uint8 (C, S, S) as a PIL image."""
+    """Converts uint8 (C, S, S) to a PIL image."""
     return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))

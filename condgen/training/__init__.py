@@ -1,1 +1,1 @@
-"""The one loop, checkpoints, and the run on disk and on screen. It imports no model and no data."""
+"""The training loop, checkpoints, run folder and progress display. Imports no models and no data."""

@@ -1,7 +1,7 @@
-"""Atomic checkpoints: written aside, hashed, renamed into place; older ones are removed afterwards.
+"""Atomic checkpoints: written to a temporary folder, hashed and renamed; then older ones are removed.
 
 step-0000200            a checkpoint
-tmp-...                 one that is being written or removed, or that a crash cut short
+tmp-...                 one that is being written or removed, or that a crash left incomplete
 damaged-step-0000300    one that is invalid, renamed so that it is not used
 """
 
@@ -34,7 +34,7 @@ def save(
     Args:
         root: folder of the checkpoints.
         step: optimiser steps done.
-        tensors: file name without ending -> flat dict of tensors, written as safetensors.
+        tensors: file name without suffix -> flat dict of tensors, written as safetensors.
         optimisers: name -> optimiser state, written by torch, read with `weights_only=True`.
         state: counters, as JSON.
         keep: how many checkpoints to keep, and how many damaged ones.
@@ -43,7 +43,7 @@ def save(
         CondgenError: the disk is full or the folder cannot be written; earlier checkpoints are untouched.
     """
     aside, place = root / f"tmp-{step:07d}", root / f"step-{step:07d}"
-    for rest in root.glob("tmp-*"):  # of a process that was killed
+    for rest in root.glob("tmp-*"):  # left by a process that was killed
         shutil.rmtree(rest, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
@@ -59,7 +59,7 @@ def save(
             _remove(place)
         aside.rename(place)
         _sync(root)
-    except (OSError, SafetensorError, RuntimeError) as error:  # the second and third when a disk is full
+    except (OSError, SafetensorError, RuntimeError) as error:  # the second and the third are raised if the disk is full
         free = shutil.disk_usage(root).free if root.exists() else 0
         shutil.rmtree(aside, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -124,10 +124,10 @@ def read_state(folder: Path) -> dict:
 
 
 def load(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any], dict]:
-    """What `save` was given: tensors, optimisers, state.
+    """Loads the arguments of `save`: tensors, optimisers, state.
 
     Raises:
-        CondgenError: a file is not what `save` writes although its hash is right; code in it never runs.
+        CondgenError: a file with a valid hash was not written by `save`; code in it never runs.
     """
     try:
         tensors = {file.stem: _tensors(file) for file in folder.glob("*.safetensors")}
@@ -135,8 +135,8 @@ def load(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, An
         return tensors, optimisers, read_state(folder)
     except (OSError, ValueError, RuntimeError, LookupError, EOFError, SafetensorError, UnpicklingError) as error:
         raise CondgenError(
-            f"{folder} is no checkpoint that condgen wrote ({type(error).__name__}). Delete it, and the same command "
-            "goes on from the one before."
+            f"{folder} is not a checkpoint of condgen ({type(error).__name__}). Delete it, and the same command "
+            "resumes from the one before."
         ) from None
 
 

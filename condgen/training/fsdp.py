@@ -1,8 +1,8 @@
-"""Sharded weights: every process holds a part of each weight, of its gradient, its running mean and its moments.
+"""Sharded weights: every process holds a part of each weight and of its gradient, running mean and moments.
 
-An Accelerate config file asks for it, torch's fully_shard (FSDP2) does it. This module reads the config, shards the
-model, and converts between shards and whole tensors where whole ones are needed: checkpoints, models, orthogonal
-updates. Weights that are not sharded pass through unchanged.
+An Accelerate config file enables it; torch's fully_shard (FSDP2) implements it. This module reads the config, shards
+the model, and converts between shards and whole tensors where whole ones are needed: checkpoints, models, orthogonal
+updates. Weights that are not sharded are unchanged.
 
 References:
     PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel (Zhao et al., 2023)
@@ -28,7 +28,7 @@ WHERE = "docs/fsdp.yaml is such a config file"
 
 
 def plan() -> FullyShardedDataParallelPlugin | None:
-    """The plugin of a launcher of Accelerate that asks for sharded weights; None where they stay whole.
+    """The FSDP plugin that Accelerate's launcher has configured; None if weights are not sharded.
 
     Raises:
         CondgenError: DeepSpeed, or an option of FSDP that is not supported.
@@ -51,7 +51,7 @@ def plan() -> FullyShardedDataParallelPlugin | None:
     }
     if any(wrong.values()):
         needed = ", ".join(option for option, missing in wrong.items() if missing)
-        raise CondgenError(f"Accelerate's config asks for what is not supported here. Set {needed}; {WHERE}.")
+        raise CondgenError(f"Accelerate's config has unsupported options. Set {needed}; {WHERE}.")
     return found
 
 
@@ -81,7 +81,7 @@ def shard(
         fully_shard(part, reshard_after_forward=plan.reshard_after_forward, **shared)
     fully_shard(module, **shared)
     for part in (*inner, module):
-        part.set_force_sum_reduction_for_comms(device.type == "cpu")  # gloo has no mean
+        part.set_force_sum_reduction_for_comms(device.type == "cpu")  # gloo has no mean reduction
     return {p: nn.Parameter(DTensor.from_local(p.detach(), mesh, [Replicate()], run_check=False)) for p in scalars}
 
 
@@ -102,24 +102,24 @@ def reshard(module: nn.Module) -> None:
 
 
 def local(x: Tensor) -> Tensor:
-    """The shard of this process; it shares memory with x."""
+    """The shard of this process, which shares memory with x."""
     return x.to_local() if isinstance(x, DTensor) else x
 
 
 def whole(x: Tensor) -> Tensor:
-    """A tensor from its shards. Every process must call it with the same tensor."""
+    """Gathers a tensor from its shards. Every process must call it with the same tensor."""
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 
 def like(x: Tensor, other: Tensor) -> Tensor:
-    """A whole tensor, the same in every process, sharded like another of its shape."""
+    """Shards a whole tensor, equal in every process, like another of its shape."""
     if isinstance(other, DTensor) and x.shape == other.shape:
         return distribute_tensor(x, other.device_mesh, other.placements, src_data_rank=None)
     return x
 
 
 def gather(tree: Any) -> Any:
-    """Nested dicts and lists with whole tensors on the CPU. Every process must call it."""
+    """Gathers the tensors in nested dicts and lists on the CPU. Every process must call it."""
     if isinstance(tree, dict):
         return {key: gather(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):

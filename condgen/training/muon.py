@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from condgen.training.fsdp import like, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic that Newton and Schulz's iteration applies to the singular values; they end within [0.7, 1.2]."""
+"""Coefficients of the quintic of the Newton-Schulz iteration; it maps the singular values to [0.7, 1.2]."""
 
 
 def matrices_of(model: nn.Module) -> set[nn.Parameter]:
@@ -20,10 +20,10 @@ def matrices_of(model: nn.Module) -> set[nn.Parameter]:
 
 
 def orthogonal(g: Tensor, iterations: int = 5) -> Tensor:
-    """(N, A, B) matrices with their singular values brought near 1, by Newton and Schulz's iteration.
+    """(N, A, B) matrices with their singular values brought near 1, by the Newton-Schulz iteration.
 
-    Every step of x <- (a + b G + c G^2) x with G = x x^T only stretches x from the left, so the steps are gathered
-    into one small square matrix first and x is touched twice.
+    Every step of x <- (a + b G + c G^2) x with G = x x^T only multiplies x from the left, so the steps are combined
+    into one small square matrix and x is used twice.
     """
     a, b, c = COEFFICIENTS
     tall = g.shape[-2] > g.shape[-1]
@@ -42,17 +42,17 @@ def orthogonal(g: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For matrices and kernels of convolutions, taken as (out, in * k * k).
+    """The Muon optimiser, for matrices and kernels of convolutions, reshaped to (out, in * k * k).
 
-    An update has the size that Adam's would have at the same learning rate, so one rate serves both. torch.optim.Muon
+    Updates have the size of Adam's at the same learning rate, so both can share it. torch.optim.Muon
     takes matrices only and iterates in bfloat16, which few CPUs can do fast; here kernels are matrices too, the
     precision is that of the weights, and matrices of one shape go through the iteration together.
 
     Args:
-        params: of two or more dimensions.
+        params: parameters of two or more dimensions.
         lr: learning rate.
-        momentum: of the running mean of the gradients, looked ahead by one step (Nesterov).
-        weight_decay: decoupled.
+        momentum: momentum of the gradients, with one step of look-ahead (Nesterov).
+        weight_decay: decoupled weight decay.
 
     References:
         Muon: An optimizer for hidden layers in neural networks (Jordan et al., 2024)
@@ -79,7 +79,7 @@ class Muon(torch.optim.Optimizer):
                 ahead = p.grad.lerp(mean, group["momentum"]).flatten(1)
                 together[ahead.shape].append((p, ahead))
             for shape, some in together.items():
-                size = 0.2 * max(shape) ** 0.5  # the root mean square that Adam's updates have
+                size = 0.2 * max(shape) ** 0.5  # the root mean square of Adam's updates
                 for (p, _), update in zip(some, orthogonal(torch.stack([whole(u) for _, u in some]))):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
                     p.add_(like(update.view(p.shape), p), alpha=-group["lr"] * size)

@@ -31,15 +31,15 @@ MAY_CHANGE = (*SILENT, "minutes", "total_images")
 FIXED = ("optimiser", "ema_gamma", "weight_decay", "beta_1", "beta_2")
 """Options of `fit` that a resumed run may not change: the state in its checkpoints depends on them."""
 ECHO = 3.0
-"""Seconds within which a second signal is taken for a launcher's copy of the first."""
+"""A second signal within this many seconds is ignored as a launcher's copy of the first."""
 
 
 class RunFolder:
-    """The folder of one training run. Of several processes only the first writes into it.
+    """The folder of a training run. Only the first process writes into it.
 
     Args:
-        root: made if missing.
-        config: the resolved config; written as `config.yaml`, and compared with the one that is there.
+        root: the folder, made if missing.
+        config: the resolved config; written as `config.yaml`, and compared with an existing one.
         save_every: seconds between checkpoints.
         data: how the data are read (`memory`, `stream`) -> their digest, kept in `data.json`; a resumed run must have
             the same data.
@@ -87,7 +87,7 @@ class RunFolder:
             warnings.warn(f"Resuming with changed settings: {'; '.join(audible)}", CondgenWarning, stacklevel=3)
 
     def _check_data(self, data: dict[str, str]) -> dict[str, str]:
-        """The digests of the folder and of the present data."""
+        """Checks the data against the digests in the folder; returns the digests of both."""
         try:
             before = json.loads((self.root / "data.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):  # an older run without the file, or a damaged file
@@ -144,7 +144,7 @@ class RunFolder:
 
 
 def _write(path: Path, text: str) -> None:
-    """Writes a temporary file and renames it, so that a crash leaves the old file or the new one."""
+    """Writes a file atomically: a crash leaves the old file or the new one."""
     aside = path.with_name(f"{path.name}.tmp")
     aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
@@ -160,7 +160,7 @@ def _curves(folder: Path):
 
 
 def _append(path: Path, line: str) -> None:
-    """Appends a line as a whole or not at all."""
+    """Appends a line atomically."""
     data = line.encode()
     with open(path, "ab", buffering=0) as file:
         end = file.tell()
@@ -189,7 +189,7 @@ def _may_change(key: str) -> bool:
 
 
 class Display:
-    """Progress of all stages: bars with the time left on a terminal, else a line every half minute.
+    """Progress of all stages: bars with the time left on a terminal, otherwise a line every half minute.
 
     Only the first process shows anything.
     """
@@ -291,21 +291,21 @@ def _explained(fit: Trainer, run: RunFolder, stage: str) -> Iterator[None]:
         yield
     except NotFinite as error:
         place, _ = checkpoint.newest(run.root / "checkpoints" / stage)
-        then = f"The same command goes on from {place}, which is kept." if place else "No checkpoint was written yet."
+        then = f"The same command resumes from {place}, which is kept." if place else "No checkpoint was written yet."
         raise CondgenError(f"{error} {run.keep_batch(stage, error.step, error.batch)} {then}") from None
 
 
 def _describe(step: Step, speed: float, left: float) -> str:
     clock = f"{int(left // 3600)}:{int(left % 3600 // 60):02}:{int(left % 60):02}"
     loss = next((f"{v:.4f}" for k, v in step.losses.items() if k.startswith("loss")), "-")
-    if "floor" in step.losses:  # the minimum of a contrastive loss, so that its value can be judged
+    if "floor" in step.losses:  # the minimum of a contrastive loss, for comparison
         loss += f" (floor {step.losses['floor']:.4f})"
     skipped = f", {step.skipped} steps skipped" if step.skipped else ""
     return f"{step.images:,} images, {speed:.0f}/s, loss {loss}, {clock} left{skipped}"
 
 
 class _Interrupts:
-    """Delays SIGINT and SIGTERM until the step is done; a second one stops at once.
+    """Delays SIGINT and SIGTERM until the step is done; a second signal stops at once.
 
     A launcher forwards signals that the terminal has sent to its processes already; such a copy is ignored.
     """

@@ -40,7 +40,7 @@ class FitConfig:
 
     Args:
         total_images: images to see, the unit of every schedule; training ends there.
-        minutes: limit on the training time; 0 sets none. The learning rate follows whichever limit is nearer.
+        minutes: limit on the training time; 0 sets none. The learning rate follows the limit that is reached first.
         batch: images in a batch, over all processes.
         lr: peak learning rate.
         warmup: share of the training over which the learning rate rises.
@@ -48,8 +48,8 @@ class FitConfig:
         schedule: whether it falls linearly or along half a cosine.
         optimiser: `muon` for the weights of linear layers and convolutions and AdamW for the rest, or `adamw` for all.
         weight_decay: decoupled, on parameters of two and more dimensions.
-        beta_1: of AdamW.
-        beta_2: of AdamW.
+        beta_1: beta_1 of AdamW.
+        beta_2: beta_2 of AdamW.
         max_grad_norm: gradients are clipped to this norm.
         ema_gamma: gamma of the running mean of the weights; 0 keeps none.
     """
@@ -86,7 +86,7 @@ class NotFinite(CondgenError):
     """Too many consecutive steps were not finite.
 
     Args:
-        message: what happened, and in which turn.
+        message: description of the failure, with the turn.
         step: number of the last of these steps, counted from 1.
         batch: the batch of this step, for inspection.
     """
@@ -97,7 +97,7 @@ class NotFinite(CondgenError):
 
 
 class _Objective(nn.Module):
-    """Makes `loss` the forward call, which distributed wrappers need."""
+    """Computes the loss in `forward`, as distributed wrappers require."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -124,9 +124,9 @@ class Trainer:
         model: an nn.Module that keeps the Trainable contract.
         draw: step -> batch on the CPU; with several processes, the part of this one.
         config: see FitConfig.
-        seed: of everything random in the model; it fixes every step.
-        accelerator: by default one for all processes that a launcher has started, with bfloat16 on a GPU that supports
-            it, else single precision.
+        seed: fixes all random draws of the model.
+        accelerator: by default one for all processes that a launcher has started, with bfloat16 on GPUs that support
+            it, otherwise single precision.
     """
 
     def __init__(
@@ -137,10 +137,10 @@ class Trainer:
         seed: int = 0,
         accelerator: Accelerator | None = None,
     ):
-        plan = fsdp.plan()  # before Accelerate looks for packages that may not be installed
+        plan = fsdp.plan()  # before Accelerate checks for packages that may not be installed
         self.accelerator = accelerator or Accelerator(
             mixed_precision=_precision(),
-            # a turn of several leaves the weights of the others without gradient
+            # with several turns, weights of other turns get no gradient
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=len(model.turns) > 1)],
         )
         self.model, self.draw, self.config, self.seed = model, draw, config, seed
@@ -149,10 +149,10 @@ class Trainer:
         self.sharded = plan is not None and distributed.world() > 1
         if self.sharded:
             self._plain = copy.deepcopy(model).cpu()
-            # modules that take turns read each other's weights, so these are gathered all at once
+            # modules with turns use each other's weights, so all are gathered at once
             self.stand_ins = fsdp.shard(self.objective, plan, self.accelerator.device, len(model.turns) == 1)
         else:
-            # every process updates a memory in the same way: it need not be broadcast at every step
+            # every process updates a memory identically, so buffers are not broadcast at every step
             memory = [f"model.{name}" for name in self.memory]
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.objective, memory)
             self.objective = self.accelerator.prepare(self.objective)
@@ -258,7 +258,7 @@ class Trainer:
         return True
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Computes the gradients of the joint batch: the same in every process, or its shard."""
+        """Computes the gradients of the joint batch: equal in every process, or sharded."""
         self.accelerator.backward(loss)
         fsdp.share_scalar_gradients(self.stand_ins)
 
@@ -314,7 +314,7 @@ class Trainer:
             for optimiser, state_of in zip(some, optimisers[turn], strict=True):
                 optimiser.load_state_dict(_sharded_state(optimiser, state_of))
         for name in COUNTERS:
-            setattr(self, name, state.get(name, 0))  # a checkpoint older than a counter lacks it
+            setattr(self, name, state.get(name, 0))  # older checkpoints lack newer counters
         return damaged
 
 
@@ -332,8 +332,8 @@ class PowerEma:
     """Averages the weights of step i with beta_i = (1 - 1/i)^(gamma + 1).
 
     Args:
-        module: whose parameters and buffers to follow.
-        gamma: the higher, the shorter the memory; 12 weighs roughly the last 7 % of the run.
+        module: the module whose parameters and buffers to average.
+        gamma: higher values average over a shorter time; 12 covers roughly the last 7 % of the run.
         without: names in the module's state to leave out.
 
     References:

@@ -383,7 +383,7 @@ def test_vectors_of_many_groups_and_odd_files(tmp_path, monkeypatch):
     assert list(read.rows()) == [read.row(i) for i in range(11)] and read.row(0) == {"file": "0", "number": 0}
     for name, content in (("text", b"no parquet"), ("empty", b"")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(CondgenError, match=f"{name} holds no embeddings"):
+        with pytest.raises(CondgenError, match=f"{name} holds no readable embeddings"):
             Vectors.read(tmp_path / name)
     with pytest.raises(CondgenError, match=r"\.npy or \.parquet"):
         vectors.write(tmp_path / "v.csv")

@@ -71,7 +71,7 @@ def decode(
     except CondgenError:
         raise
     except FileNotFoundError:
-        raise ImageError("missing file", f"{name} does not exist. Check the path.") from None
+        raise ImageError("missing file", f"{name} is not there. Check the path.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(name, f"more than {MAX_PIXELS}") from None
     except UnidentifiedImageError:
