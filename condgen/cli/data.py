@@ -48,7 +48,7 @@ def add_read_options(parser: argparse._ActionsContainer, names: str, note: str =
         )
 
 
-def options_of(args: argparse.Namespace) -> dict[str, object]:
+def read_options_of(args: argparse.Namespace) -> dict[str, object]:
     """The fields of `ReadOptions` that the command line sets."""
     given = {name: getattr(args, name, None) for name in READ_OPTIONS}
     return {name: value for name, value in given.items() if value is not None}
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """0 when training would take the data, 1 when not."""
     from condgen.data.audit.check import check
 
-    report = check(args.path, sheet=args.out, **options_of(args))
+    report = check(args.path, sheet=args.out, **read_options_of(args))
     if args.json:
         show_json(report.as_dict() | {"ready": report.ok()})
     else:

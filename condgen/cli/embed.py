@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from condgen.cli.data import add_read_options, options_of
+from condgen.cli.data import add_read_options, read_options_of
 from condgen.cli.terminal import add_device_argument, check_device, check_folder, human, progress_bar, show_json
 from condgen.contracts import CondgenError
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from condgen.data.sources.captions import open_captioned
 
     clip, tokenizer = load_encoder(args.model)
-    data = open_captioned(args.data, args.size or clip.size, stream="shards", split=args.split, **options_of(args))
+    data = open_captioned(args.data, args.size or clip.size, stream="shards", split=args.split, **read_options_of(args))
     check_device(args.device)
     with progress_bar("embedding") as progress:
         embeds = embed(clip.to(args.device), tokenizer, data, args.out, progress)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from condgen.cli.terminal import (
     MAX_ON_SHEET,
+    Parser,
     add_model_arguments,
     add_output_arguments,
     check_device,
@@ -68,12 +70,32 @@ def run(args: argparse.Namespace) -> int:
     names = [flag.strip("-").replace("-", "_") for flag, *_ in OPTIONS]
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.more:  # options of other kinds of decoders and priors
-        from condgen.cli.sample import options_of
-
-        options |= options_of(model.sampling_options(args.prior), args.more, args.parser)
+        options |= sampling_options_of(model.sampling_options(args.prior), args.more, args.parser)
     images = model.generate(prompts, n=args.n, seed=args.seed, prior=args.prior, **options)
     save_images(images, len(prompts) * args.n, args.out, args.json)
     return 0
+
+
+def sampling_options_of(options: Iterable, more: list[str], parser: Parser) -> dict[str, float]:
+    """Parses the model's sampling options from the arguments that the parser did not know.
+
+    Raises:
+        CondgenError: the model has no such option, or the value is not a number.
+    """
+    flags = {option.name: f"--{option.name.replace('_', '-')}" for option in options}
+    of_model = Parser(prog=parser.prog, add_help=False)
+    for option in options:
+        kind = int if option.kind == "int" else float
+        of_model.add_argument(flags[option.name], dest=option.name, type=kind, default=argparse.SUPPRESS)
+        if flags[option.name] not in parser._option_string_actions:  # for `refuse` to suggest
+            parser.add_argument(flags[option.name], help=option.help)
+    values, unknown = of_model.parse_known_args(more)
+    if unknown:
+        try:
+            parser.refuse(unknown)
+        except CondgenError as error:
+            raise CondgenError(f"{error} This model's options: {', '.join(flags.values())}.") from None
+    return vars(values)
 
 
 def save_images(images, total: int, folder: Path, as_json: bool, columns: int = 0) -> None:

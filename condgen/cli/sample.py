@@ -6,12 +6,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
-from condgen.cli.generate import save_images
+from condgen.cli.generate import sampling_options_of, save_images
 from condgen.cli.terminal import (
-    Parser,
     add_model_arguments,
     add_output_arguments,
     check_device,
@@ -33,7 +31,7 @@ SECONDS = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model's sampling options are parsed later, when the model is known, see `options_of`."""
+    """The model's sampling options are parsed later, when the model is known, see `generate.sampling_options_of`."""
     parser.epilog = EPILOG
     parser.set_defaults(more=[])
     add_model_arguments(parser)
@@ -72,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_device(args.device)
     model = ClassToImage.load(folder).to(args.device)
-    options = options_of(model.sampling_options, args.more, args.parser)
+    options = sampling_options_of(model.sampling_options, args.more, args.parser)
     if args.per_label is not None:
         return _write_dataset(args, model, attributes, options)
     conditions = conditions_of(args, model, attributes)
@@ -106,28 +104,6 @@ def find_model(name: str | None) -> Path:
     models = ", ".join(known for known, folder in found().items() if task_of(folder) in TASKS)
     train = "a path; train one: condgen train digits-diffusion -o runs/digits"
     raise CondgenError(f"Give a model with --model M, {f'one of {models}, or a path' if models else train}.")
-
-
-def options_of(options: Iterable, more: list[str], parser: Parser) -> dict[str, float]:
-    """Parses the model's sampling options from the arguments that the parser did not know.
-
-    Raises:
-        CondgenError: the model has no such option, or the value is not a number.
-    """
-    flags = {option.name: f"--{option.name.replace('_', '-')}" for option in options}
-    of_model = Parser(prog=parser.prog, add_help=False)
-    for option in options:
-        kind = int if option.kind == "int" else float
-        of_model.add_argument(flags[option.name], dest=option.name, type=kind, default=argparse.SUPPRESS)
-        if flags[option.name] not in parser._option_string_actions:  # for `refuse` to suggest
-            parser.add_argument(flags[option.name], help=option.help)
-    values, unknown = of_model.parse_known_args(more)
-    if unknown:
-        try:
-            parser.refuse(unknown)
-        except CondgenError as error:
-            raise CondgenError(f"{error} This model's options: {', '.join(flags.values())}.") from None
-    return vars(values)
 
 
 def conditions_of(args: argparse.Namespace, model, attributes: dict[str, str]) -> list[dict]:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from condgen.cli.data import TRAINED, add_read_options, options_of
+from condgen.cli.data import TRAINED, add_read_options, read_options_of
 from condgen.cli.terminal import add_device_argument, check_device, check_folder, progress_bar, say, show_json, table
 from condgen.contracts import CondgenError
 
@@ -42,7 +42,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 def reading(args: argparse.Namespace) -> dict:
     """Arguments of `retrieval.search.gallery_of`: the split and how to read the data."""
-    return {"split": args.split} | options_of(args)
+    return {"split": args.split} | read_options_of(args)
 
 
 def run(args: argparse.Namespace) -> int:
