@@ -156,7 +156,7 @@ class Stream:
         feed = self.feeds[block.feed]
         rows = [r for r in feed.fetch(block.place, block.first, block.rows) if r.belongs(self.split) and not r.fault]
         if len(rows) != block.usable:
-            raise CondgenError(f"{feed.name} of {self.source.path} has changed. Start anew, with the data at rest.")
+            raise CondgenError(f"{feed.name} of {self.source.path} has changed. Start again with unchanging data.")
         for place in range(len(rows)) if wanted is None else wanted:
             yield self._decoded(block, rows, int(place))
 
