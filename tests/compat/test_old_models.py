@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from tests.compat.outputs import condgen_main, outputs_of, probe, run, sha, unpack
+from tests.compat.outputs import condgen_main, outputs_of, run, sha, unpack
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -20,19 +19,6 @@ EXPECTED = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))
 FOREIGN = ("clip-open-clip", "clip-transformers", "clip-paired")
 """Computed by other libraries, whose releases may round otherwise."""
 REPLAYED = {"text": "text", "labels-weak": "labels-weak", "labels-cvae": "labels-cvae", "vae-conv": "vae-conv"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def same_rounding():
-    return probe() == EXPECTED["numerics"]["probe"]
 
 
 @pytest.fixture(scope="module")

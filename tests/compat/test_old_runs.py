@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from tests.compat.outputs import lacks_only_the_folder, probe, run, sha, unpack, weights_of
+from tests.compat.outputs import lacks_only_the_folder, run, sha, unpack, weights_of
 
 HERE = Path(__file__).resolve().parent
 EXPECTED = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))
@@ -20,19 +19,6 @@ CLOSE = 1e-3
 SHARE = 0.9
 """Of the weights that must be so close where the machine rounds otherwise: Adam's first steps keep but the sign of a
 gradient, which is rounding noise where the true one is zero."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def same_rounding():
-    return probe() == EXPECTED["numerics"]["probe"]
 
 
 def place_inputs(options: list[str], folder: Path) -> None:
