@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import json
 import logging
 import secrets
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ from condgen.studio import latent, search, session, theme
 log = logging.getLogger("condgen.studio")
 RANDOM = -1
 """The seed that stands for a random one."""
+STOPPED = "Stopped. Images that were finished are kept."
+FAILED = "The last request was not finished."
 
 
 def build(
@@ -172,7 +175,8 @@ class Studio:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         buttons = [self.go, self.stop]
         # in sequence: in parallel, the buttons of a quick failure could be set before those of the start
-        generated = gr.on(start, lambda: _buttons(True), None, buttons, **quick).then(
+        begun = gr.on(start, lambda: (*_buttons(True), theme.line("Waiting.")), None, [*buttons, self.canvas], **quick)
+        generated = begun.then(
             self._generate_function(),
             inputs,
             [self.images, self.last_seed, self.archive, self.canvas],
@@ -184,16 +188,19 @@ class Studio:
             concurrency_id="generate",
             concurrency_limit=1,
         )
-        generated.success(lambda: _buttons(False), None, buttons, **quick)
-        generated.failure(lambda: _ended("The last request was not finished."), None, [*buttons, self.canvas], **quick)
-        stopped = "Stopped. Images that were finished are kept."
-        self.stop.click(lambda: _ended(stopped), None, [*buttons, self.canvas], cancels=[generated], **quick)
+        generated.then(lambda: _buttons(False), None, buttons, **quick)
+        # a stopped request also ends as a failed one, before or after the answer to the click: the browser keeps which
+        here: dict[str, Any] = {"api_visibility": "private"}
+        begun.then(None, None, None, js="() => { window.stopped = false; }", **here)
+        self.stop.click(None, None, None, js="() => { window.stopped = true; }", **here)
+        ends = f"() => window.stopped ? {json.dumps(theme.line(STOPPED))} : {json.dumps(theme.line(FAILED))}"
+        generated.failure(None, None, self.canvas, js=ends, **here)
+        stopped = (*_buttons(False), theme.line(STOPPED))
+        self.stop.click(lambda: stopped, None, [*buttons, self.canvas], cancels=[generated], **quick)
         self.prior.input(self._offer, self.prior, list(self.sliders.values()), **quick)
-        self.reuse.click(
-            None, self.last_seed, self.seed, js=f"(last) => last ? Number(last) : {RANDOM}", api_visibility="private"
-        )
-        self.random.click(None, None, self.seed, js=f"() => {RANDOM}", api_visibility="private")
-        self.upload.upload(self._open, self.upload, [self.recipe, *inputs], api_visibility="private")
+        self.reuse.click(None, self.last_seed, self.seed, js=f"(last) => last ? Number(last) : {RANDOM}", **here)
+        self.random.click(None, None, self.seed, js=f"() => {RANDOM}", **here)
+        self.upload.upload(self._open, self.upload, [self.recipe, *inputs], **here)
 
     def _generate_function(self):
         """`generate` with one parameter per option of the model, so that the API names them."""
@@ -265,7 +272,3 @@ def _text(message: str) -> str:
 
 def _buttons(busy: bool) -> tuple:
     return gr.update(visible=not busy), gr.update(visible=busy)
-
-
-def _ended(message: str) -> tuple:
-    return *_buttons(False), theme.line(message)
