@@ -11,7 +11,10 @@ import condgen
 
 PACKAGE = Path(condgen.__file__).parent
 PROJECT = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn", "open-clip-torch": "open_clip"}
+MODULES = {
+    "pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn", "scikit-image": "skimage",
+    "open-clip-torch": "open_clip",
+}  # fmt: skip
 """Distributions whose module has another name."""
 
 

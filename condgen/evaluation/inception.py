@@ -1,7 +1,8 @@
 """The Inception network of FID, with weights from a file; nothing is downloaded.
 
 A Fréchet distance is called FID only in the features of the published weights. Images are resized by torch's bilinear
-filter without antialiasing, as in pytorch-fid; other resizers give other values.
+filter without antialiasing and scaled to x / 127.5 - 1, as in pytorch-fid; torch-fidelity resizes as TensorFlow did and
+scales to (x - 128) / 128, which gives other values.
 
 Importing this module imports torchvision.
 """

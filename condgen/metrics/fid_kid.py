@@ -73,7 +73,7 @@ def kernel_distance(x: Tensor, y: Tensor, subsets: int = 50, subset: int = 1000,
         seed: seed of the choice.
 
     Returns:
-        (mean, standard deviation over the subsets)
+        (mean, standard deviation over the subsets with divisor N, as torchmetrics and torch-fidelity compute it)
 
     References:
         Demystifying MMD GANs (Bińkowski et al., 2018)
@@ -85,7 +85,7 @@ def kernel_distance(x: Tensor, y: Tensor, subsets: int = 50, subset: int = 1000,
         a, b = (z[torch.randperm(len(z), generator=rng)[:subset]].double() for z in (x, y))
         values.append(mmd2(polynomial_kernel(a, a), polynomial_kernel(b, b), polynomial_kernel(a, b)))
     found = torch.tensor(values)
-    return found.mean().item(), found.std().item()
+    return found.mean().item(), found.std(correction=0).item()
 
 
 def mmd_test(x: Tensor, y: Tensor, permutations: int = 999, most: int = 500, seed: int = 0) -> tuple[float, float]:

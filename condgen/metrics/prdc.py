@@ -35,6 +35,9 @@ def _apart(x: Tensor, y: Tensor) -> Tensor:
 def coverage_report(real: Tensor, generated: Tensor, k: int = 5) -> dict[str, float]:
     """Precision, recall, density and coverage. An image's ball reaches to its k-th nearest neighbour in the same set.
 
+    The ball includes its edge, as in the code of the first reference and in torch-fidelity; the package prdc leaves the
+    edge out, which differs where distances are equal: for copies of images and for features that are integers.
+
     Args:
         real, generated: features (N, D) and (M, D), more than k each.
         k: neighbours.

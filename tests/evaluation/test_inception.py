@@ -1,7 +1,8 @@
-"""Inception's architecture, by its count of parameters and, where that is installed, against torch-fidelity."""
+"""Inception's architecture, by its count of parameters and against torch-fidelity."""
 
 import pytest
 import torch
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from condgen.contracts import CondgenError
 from condgen.evaluation.inception import KNOWN, Inception
@@ -52,9 +53,8 @@ def test_files_that_are_something_else(tmp_path, random_weights):
 
 
 def test_features_are_those_of_torch_fidelity(random_weights):
-    other = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
     file, network = random_weights
-    theirs = other.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(file))
+    theirs = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(file))
     images = torch.randint(0, 256, (2, 3, 299, 299), dtype=torch.uint8)  # at this size nobody resizes
     with torch.inference_mode():
         found, wanted = network(images.float() / 128 - 1), theirs(images)[0]

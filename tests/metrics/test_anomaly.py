@@ -1,7 +1,8 @@
-"""Measures of anomaly scores whose values are known."""
+"""Measures of anomaly scores against torchmetrics, the definitions, and values that are known."""
 
 import pytest
 import torch
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from condgen.contracts import CondgenError
 from condgen.metrics.anomaly import anomaly_report, auroc, average_precision, threshold
@@ -15,6 +16,24 @@ def test_auroc_is_the_share_of_pairs_in_order():
     a, b = normal(80, 0), normal(60, 1, 0.7)
     pairs = (b[:, None] > a[None]).double().mean().item()
     assert auroc(a, b) == pytest.approx(pairs) and auroc(b, a) == pytest.approx(1 - pairs)
+
+
+@pytest.mark.parametrize("step", [0.0, 0.5], ids=["continuous", "with ties"])
+def test_they_are_those_of_torchmetrics(step):
+    a, b = (normal(90, seed, mean) for seed, mean in ((0, 0.0), (1, 0.7)))
+    if step:
+        a, b = (z.div(step).round() * step for z in (a, b))
+    scores, labels = torch.cat([a, b]).sigmoid(), torch.cat([torch.zeros(90), torch.ones(90)]).long()
+    assert auroc(a, b) == pytest.approx(binary_auroc(scores, labels).item(), abs=1e-6)
+    assert average_precision(a, b) == pytest.approx(binary_average_precision(scores, labels).item(), abs=1e-6)
+
+
+def test_average_precision_is_the_mean_precision_at_every_anomaly():
+    a, b = normal(80, 0), normal(60, 1, 0.7)
+    scores, found = torch.cat([a, b]), torch.cat([torch.zeros(80), torch.ones(60)])
+    ranked = found[scores.argsort(descending=True)]
+    precision = ranked.cumsum(0) / torch.arange(1, len(ranked) + 1)
+    assert average_precision(a, b) == pytest.approx(precision[ranked == 1].mean().item(), abs=1e-6)
 
 
 def test_separable_is_one_and_the_same_is_a_half():

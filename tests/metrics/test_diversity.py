@@ -5,6 +5,8 @@ import math
 
 import pytest
 import torch
+from scipy.stats import entropy as scipy_entropy
+from sklearn.metrics.cluster import contingency_matrix
 
 from condgen.metrics.diversity import best_matching, entropy, mean_distance, missing, purity, shares
 
@@ -21,6 +23,8 @@ def test_entropy_and_missing_classes():
     share = shares(labels, 4)
     assert share.tolist() == [0.25] * 4 and entropy(share) == pytest.approx(math.log(4))
     assert entropy(shares(torch.zeros(5, dtype=torch.long), 4)) == 0
+    mixed = shares(torch.randint(7, (100,), generator=torch.Generator().manual_seed(0)), 9)
+    assert entropy(mixed) == pytest.approx(scipy_entropy(mixed.numpy()))
     collapsed = shares(torch.tensor([0] * 98 + [1] * 2), 4)
     assert missing(collapsed, share) == 3 and missing(share, share) == 0  # 2 % of 25 % is hardly any
     assert missing(collapsed, shares(torch.tensor([0, 0, 1]), 4)) == 1  # what real images do not show is not missed
@@ -37,6 +41,13 @@ def test_the_matching_is_the_best_of_all(kinds, classes):
     assert own == best
     used = [name for name in names.tolist() if name >= 0]
     assert len(used) == len(set(used)) == min(kinds, classes)
+
+
+def test_purity_is_that_of_the_table_of_scikit_learn():
+    rng = torch.Generator().manual_seed(0)
+    found, labels = (torch.randint(k, (200,), generator=rng) for k in (6, 4))
+    table = contingency_matrix(labels.numpy(), found.numpy())
+    assert purity(found, labels, 6, 4) == pytest.approx(table.max(0).sum() / table.sum())
 
 
 def test_purity_is_one_for_clusters_of_one_class_each():

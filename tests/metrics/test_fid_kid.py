@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
 from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import poly_mmd
+from torchmetrics.image.kid import KernelInceptionDistance, poly_mmd
 
 from condgen.metrics.fid_kid import (
     frechet_distance,
@@ -42,7 +44,7 @@ class Given(torch.nn.Module):
 @pytest.mark.parametrize(
     "x, y", [(normal(400), normal(300, seed=1, mean=0.3, sd=2)), (mixed(400), mixed(300, seed=1) + 1)]
 )
-def test_frechet_is_that_of_torchmetrics_and_of_scipy(x, y):
+def test_frechet_is_that_of_torchmetrics_torch_fidelity_and_scipy(x, y):
     other = FrechetInceptionDistance(feature=Given())
     other.set_dtype(torch.float64)
     other.update(x.double(), real=True)
@@ -53,6 +55,8 @@ def test_frechet_is_that_of_torchmetrics_and_of_scipy(x, y):
     cross = np.trace(scipy.linalg.sqrtm(c @ k)).real
     apart = (x.double().mean(0) - y.double().mean(0)).square().sum().item()
     assert found == pytest.approx(apart + np.trace(c) + np.trace(k) - 2 * cross, rel=1e-4)
+    theirs = fid_statistics_to_metric(*(fid_features_to_statistics(z.double()) for z in (x, y)), verbose=False)
+    assert found == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
 
 
 def test_frechet_of_known_normals():
@@ -73,6 +77,20 @@ def test_mmd2_under_the_polynomial_kernel_is_that_of_torchmetrics():
     x, y = normal(60).double(), normal(60, seed=1, mean=0.5).double()
     own = mmd2(polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y))
     assert own == pytest.approx(poly_mmd(x, y).item(), rel=1e-9)
+
+
+def test_kernel_distance_is_that_of_torchmetrics_and_torch_fidelity():
+    """Subsets are drawn at random: their mean and their standard deviation agree within the error of 400 subsets."""
+    x, y, subsets, size = normal(300).double(), normal(280, seed=1, mean=0.3).double(), 400, 100
+    mean, sd = kernel_distance(x, y, subsets, size)
+    other = KernelInceptionDistance(feature=Given(), subsets=subsets, subset_size=size)
+    other.set_dtype(torch.float64)
+    other.update(x, real=True)
+    other.update(y, real=False)
+    options = {"kid_subsets": subsets, "kid_subset_size": size, "rng_seed": 3, "verbose": False}
+    theirs = kid_features_to_metric(y, x, **options)
+    for their_mean, their_sd in ([v.item() for v in other.compute()], theirs.values()):
+        assert abs(mean - their_mean) < 4 * sd * math.sqrt(2 / subsets) and sd == pytest.approx(their_sd, rel=0.2)
 
 
 def test_mmd2_of_one_distribution_is_zero_on_average():

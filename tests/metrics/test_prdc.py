@@ -1,10 +1,12 @@
-"""Nearest neighbours, against scikit-learn and the definitions word by word."""
+"""Nearest neighbours, against scikit-learn, prdc, torch-fidelity and the definitions word by word."""
 
 import numpy as np
 import pytest
 import torch
+from prdc import compute_prdc
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
+from torch_fidelity.metric_prc import prc_features_to_metric
 
 from condgen.metrics.prdc import closeness, coverage_report, memorisation, nearest
 
@@ -46,6 +48,29 @@ def test_coverage_report_is_by_definition(mean, sd, monkeypatch):
     monkeypatch.setattr("condgen.metrics.prdc.ROWS", 64)
     real, generated = normal(150).double(), normal(110, seed=1, mean=mean, sd=sd).double()
     assert coverage_report(real, generated) == pytest.approx(by_definition(real.numpy(), generated.numpy(), 5))
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+@pytest.mark.parametrize("mean, sd", [(0.0, 1.0), (0.5, 1.0), (0.0, 0.3), (3.0, 2.0)])
+def test_coverage_report_is_that_of_prdc_and_torch_fidelity(mean, sd, k):
+    real, generated = normal(150).double(), normal(110, seed=1, mean=mean, sd=sd).double()
+    found = coverage_report(real, generated, k)
+    assert found == pytest.approx(compute_prdc(real.numpy(), generated.numpy(), k))
+    options = {"prc_neighborhood": k, "prc_batch_size": 64, "verbose": False, "save_cpu_ram": False}
+    theirs = prc_features_to_metric(generated, real, **options)
+    assert [found[name] for name in ("precision", "recall")] == pytest.approx(
+        [theirs[name] for name in ("precision", "recall")], abs=1e-6
+    )
+
+
+def test_an_image_on_the_edge_of_a_ball_is_inside_as_in_torch_fidelity():
+    """Copies of real images tie with their neighbours. prdc leaves the edge out: it calls copies less covered."""
+    real = normal(40).double()
+    generated = real.flip(0)
+    options = {"prc_neighborhood": 3, "prc_batch_size": 64, "verbose": False, "save_cpu_ram": False}
+    theirs, found = prc_features_to_metric(generated, real, **options), coverage_report(real, generated, 3)
+    assert found["precision"] == theirs["precision"] == found["recall"] == theirs["recall"] == 1
+    assert found["density"] == pytest.approx(4 / 3) and compute_prdc(real.numpy(), generated.numpy(), 3)["density"] == 1
 
 
 def test_coverage_tells_collapse_from_noise():

@@ -5,6 +5,7 @@ import time
 import warnings
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -111,6 +112,23 @@ def test_zero_shot_goes_to_the_mean_direction():
     assert zero_shot(classes[[2, 0, 3]], classes).tolist() == [2, 0, 3]
 
 
+def test_zero_shot_is_that_of_open_clip():
+    """open_clip's classifier of class names and templates, and its logits."""
+    rng = torch.Generator().manual_seed(0)
+    table = torch.randn(12, 8, generator=rng)  # a text is the number of its embedding
+
+    class Texts(torch.nn.Module):
+        def encode_text(self, tokens, normalize=False):
+            return F.normalize(table[tokens], dim=-1) if normalize else table[tokens]
+
+    templates = [lambda name, k=k: 3 * name + k for k in range(3)]
+    weights = open_clip.build_zero_shot_classifier(Texts(), torch.tensor, list(range(4)), templates, use_tqdm=False)
+    classes = class_embeddings(F.normalize(table, dim=1).unflatten(0, (4, 3)))
+    torch.testing.assert_close(classes, weights.T, atol=1e-6, rtol=0)
+    image = F.normalize(torch.randn(50, 8, generator=rng), dim=1)
+    assert torch.equal(zero_shot(image, classes), (100.0 * image @ weights).argmax(1))
+
+
 # Retrieval ------------------------------------------------------------------------------------------------------------
 
 
@@ -141,6 +159,31 @@ def test_retrieval_is_what_a_loop_finds(rows, swap):
         assert found[f"R@{k}"] == pytest.approx(np.mean(hits))
         assert found[f"chance R@{k}"] == pytest.approx(np.mean(chances))
     assert found["R@1"] > 3 * found["chance R@1"]
+
+
+def recall_of_clip_benchmark(scores, positive, k):
+    """The share of rows with a positive among the k best, from its `recall_at_k` > 0."""
+    best = torch.nn.functional.one_hot(scores.topk(k, dim=1).indices, scores.shape[1])
+    true = (best * positive[:, None]).sum((1, 2))
+    return (true / positive.sum(1) > 0).float().mean().item()
+
+
+@pytest.mark.parametrize("at", [1, 5, 10])
+def test_recall_is_that_of_clip_benchmark(rows, at):
+    """Its data: several texts for every image, all of them different."""
+    rng = torch.Generator().manual_seed(3)
+    image = F.normalize(torch.randn(80, 6, generator=rng), dim=1)
+    of = torch.arange(80).repeat_interleave(3)
+    text = F.normalize(image[of] + 0.8 * torch.randn(240, 6, generator=rng), dim=1)
+    captions, own = torch.arange(240).view(80, 3), torch.arange(240)[:, None]
+    scores, positive = text @ image.T, of[:, None] == torch.arange(80)
+    name = f"R@{at}"
+    assert retrieval(text, image, own, captions, (at,))[name] == pytest.approx(
+        recall_of_clip_benchmark(scores, positive, at)
+    )
+    assert retrieval(image, text, captions, own, (at,))[name] == pytest.approx(
+        recall_of_clip_benchmark(scores.T, positive.T, at)
+    )
 
 
 def test_at_1_both_ways_of_asking_agree():
