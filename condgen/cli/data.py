@@ -15,6 +15,7 @@ READ_OPTIONS = {
     "label_column": ("COLUMN", "column of the class; guessed by default"),
     "attribute_columns": ("A,B", "columns of attributes beside the label"),
     "filter": ("COLUMN=VALUE", "keep only these rows; separate several by commas"),
+    "column_types": ("COLUMN=TYPE", "what a column holds where the guess is wrong: text or number"),
     "resize": (None, "how images become square"),
     "max_bad_fraction": ("F", "largest fraction of unusable rows (default 0.01)"),
 }
@@ -32,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a folder, a metadata file or shards (.parquet, .tar); or folders of classes, idx files, 'digits' ...",
     )
-    add_read_options(check, "image_column caption_column split_column label_column attribute_columns filter")
+    add_read_options(
+        check, "image_column caption_column split_column label_column attribute_columns filter column_types"
+    )
     check.add_argument("-o", dest="out", default="", metavar="PNG", help="write a sheet: some images of every class")
     check.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
 

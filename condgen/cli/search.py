@@ -36,7 +36,9 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     text = "a folder of images; captioned or labelled ones; shards"
     parser.add_argument("--data", default="", metavar="PATH", help=text)
     parser.add_argument("--split", default="all", help="split of the data (default all)")
-    add_read_options(parser, "image_column caption_column split_column label_column filter resize", TRAINED)
+    add_read_options(
+        parser, "image_column caption_column split_column label_column filter column_types resize", TRAINED
+    )
     add_device_argument(parser)
 
 

@@ -31,6 +31,7 @@ class ReadOptions:
         guess_attributes: if no label and no attributes are named, use every suitable column as an attribute.
         split_column: column of the split.
         filter: keep only rows with these values, e.g. `vendor=noto,heldout_pair=false`.
+        column_types: what columns hold where the guess is wrong, `text` or `number`, e.g. `code=text,price=number`.
         exclude_classes: classes to leave out, separated by commas.
         class_names: names of the classes 0, 1, 2 ..., if the data only has their numbers.
         resize: `crop` images to the largest centred square, or `pad` them to a square.
@@ -38,7 +39,7 @@ class ReadOptions:
         max_bad_fraction: fraction of rows, 0 to 1, that may be unusable; they are left out with a `CondgenWarning`.
 
     Raises:
-        CondgenError: an unknown `resize`, or a filter that is not `column=value`.
+        CondgenError: an unknown `resize`, a filter that is not `column=value`, or an unknown type of a column.
     """
 
     image_column: str = ""
@@ -48,6 +49,7 @@ class ReadOptions:
     guess_attributes: bool = True
     split_column: str = ""
     filter: str = ""
+    column_types: str = ""
     exclude_classes: str = ""
     class_names: tuple[str, ...] = ()
     resize: Resize = "crop"
@@ -59,6 +61,7 @@ class ReadOptions:
             raise CondgenError(f"Images are resized by 'crop' or 'pad', got {self.resize!r}.")
         for name in ("attribute_columns", "class_names", "background"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        self.types  # noqa: B018 (raises)
 
     @classmethod
     def stored(cls, reading: object, **changes: Any) -> ReadOptions:
@@ -94,15 +97,27 @@ class ReadOptions:
     @property
     def conditions(self) -> tuple[tuple[str, str], ...]:
         """The filter as (column, value) pairs."""
-        pairs = [part.partition("=") for part in self.filter.split(",") if part.strip()]
-        if any(not column.strip() or not equals for column, equals, _ in pairs):
-            raise CondgenError(f"filter={self.filter!r} is not column=value; separate several by commas.")
-        return tuple((column.strip(), value.strip()) for column, _, value in pairs)
+        return _pairs("filter", self.filter, "value")
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The columns whose type is given, each with `text` or `number`."""
+        pairs = _pairs("column_types", self.column_types, "text or column=number")
+        if wrong := [kind for _, kind in pairs if kind not in ("text", "number")]:
+            raise CondgenError(f"A column holds text or number, got column_types={self.column_types!r} ({wrong[0]!r}).")
+        return dict(pairs)
+
+
+def _pairs(name: str, given: str, value: str) -> tuple[tuple[str, str], ...]:
+    pairs = [part.partition("=") for part in given.split(",") if part.strip()]
+    if any(not column.strip() or not equals for column, equals, _ in pairs):
+        raise CondgenError(f"{name}={given!r} is not column={value}; separate several by commas.")
+    return tuple((column.strip(), value.strip()) for column, _, value in pairs)
 
 
 FIELDS = tuple(field.name for field in fields(ReadOptions))
 COLUMNS = ("image_column", "caption_column", "label_column", "attribute_columns", "split_column")
-SELECTING = (*COLUMNS, "filter", "class_names")
+SELECTING = (*COLUMNS, "filter", "column_types", "class_names")
 DEFAULTS = ReadOptions()
 
 
@@ -116,6 +131,7 @@ class _DataConfig:
         split: part to train on.
         split_column: column that names the part; guessed if empty.
         image_column: column of the images; guessed if empty.
+        column_types: what columns hold where the guess is wrong: text or number, e.g. `code=text,price=number`.
         resize: how images become square.
         max_bad_fraction: largest fraction of unreadable rows that training accepts.
     """
@@ -125,6 +141,7 @@ class _DataConfig:
     split: str = "train"
     split_column: str = ""
     image_column: str = ""
+    column_types: str = ""
     resize: Literal["crop", "pad"] = "crop"
     max_bad_fraction: float = 0.01
 
@@ -175,7 +192,7 @@ class CaptionData(_DataConfig):
         return open_captioned(self.path, self.size, self.options(), stream=stream, split=split or self.split)
 
 
-READING = ("image_column", "caption_column", "split_column", "filter", "resize")
+READING = ("image_column", "caption_column", "split_column", "filter", "column_types", "resize")
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,8 @@ class _Counts:
             self.bad.add(row.fault, row.described)
             return
         self.splits[row.split or "(none)"] += 1
+        for note in row.notes:
+            self.notes.add(note, row.key)
         self.texts.update(row.captions)
         self.words.update(len(caption.split()) for caption in row.captions)
         if pixels is None:
@@ -148,6 +150,7 @@ class _Counts:
             "images": self.sizes.total(), "bad": self.bad.counts, "notes": self.notes.counts,
             "examples": self.bad.examples | self.notes.examples, "sizes": dict(self.sizes.most_common(10)),
             "splits": dict(self.splits.most_common()), "split_rule": found.rule,
+            "taken": getattr(found, "taken", []),
         }  # fmt: skip
 
 

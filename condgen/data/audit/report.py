@@ -30,6 +30,7 @@ class Report:
         sizes: number of images by `width x height` in pixels, the ten most frequent.
         splits: usable rows by split; `(none)` where a row has none.
         split_rule: how the split of a row is determined.
+        taken: what columns were taken for where they could be meant otherwise.
     """
 
     path: str
@@ -43,6 +44,7 @@ class Report:
     sizes: dict[str, int]
     splits: dict[str, int]
     split_rule: str
+    taken: list[str]
 
     def ok(self, max_bad_fraction: float = LIMIT) -> bool:
         """Whether training accepts the data: some rows are usable, and at most this fraction is unusable."""
@@ -56,6 +58,7 @@ class Report:
         """The report as lines of plain text."""
         lines = [
             *self._details(),
+            *(f"  {note}" for note in self.taken),
             f"  splits by {self.split_rule}: {_counts(self.splits)}",
             *self._reasons("cannot be used", self.bad),
             *self._reasons("worth knowing, still used", self.notes),

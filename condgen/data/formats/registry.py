@@ -78,6 +78,20 @@ def is_table(file: Path) -> bool:
     return file.suffix.lower() in TABLES
 
 
+def tables_among(files: Iterable[Path], path: Path) -> list[Path]:
+    """The tables among the files of a folder, or the file `path` itself.
+
+    Many other things are called .json: only metadata.json is a table, unless another metadata file is beside it.
+    """
+    tables = [file for file in files if is_table(file)]
+    homes = {file.parent for file in tables if file.stem == "metadata" and file.suffix.lower() != ".json"}
+    return [
+        file
+        for file in tables
+        if file.suffix.lower() != ".json" or file == path or (file.stem == "metadata" and file.parent not in homes)
+    ]
+
+
 def is_shard(file: Path) -> bool:
     """Whether a file is a table that contains its images."""
     return is_table(file) and TABLES[file.suffix.lower()].holds_images

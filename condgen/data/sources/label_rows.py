@@ -68,6 +68,11 @@ class LabelledRows:
     rule = property(lambda self: self.source.rule)
 
     @property
+    def taken(self) -> list[str]:
+        """What columns were taken for where they could be meant otherwise."""
+        return [note for coder in self.coders for note in coder.notes]
+
+    @property
     def attributes(self) -> tuple[Attribute, ...]:
         """The attributes of the images, shared by all splits."""
         return tuple(coder.attribute for coder in self.coders)
@@ -151,7 +156,7 @@ def open_table(path: str | os.PathLike[str], options: ReadOptions) -> LabelledRo
             f"{other.path} has the labels {listed(other.cells)}, but {source.tables[0].path} has "
             f"{listed(cells)}. Name the columns that both have ({flags('label')})."
         )
-    columns = [Column(name, label and i == 0) for i, name in enumerate(cells)]
+    columns = [Column(name, label and i == 0, options.types.get(name, "")) for i, name in enumerate(cells)]
     for table in source.tables:
         _survey(source, table, columns)
     names = names_in_schema(source.tables[0].path, cells)

@@ -40,7 +40,14 @@ from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.attributes import LABEL
 from condgen.data.formats import cifar, dsprites, idx, remote
 from condgen.data.formats.arrays import ASK_SIZE, Arrays, checked_names, coloured, squared
-from condgen.data.formats.registry import LabelledFormat, is_shard, is_table, labelled_formats, register_format
+from condgen.data.formats.registry import (
+    LabelledFormat,
+    is_shard,
+    is_table,
+    labelled_formats,
+    register_format,
+    tables_among,
+)
 from condgen.data.options import DEFAULTS, SELECTING, ReadOptions
 from condgen.data.sources.images import SUFFIXES, fit
 from condgen.data.sources.label_rows import LabelledRows, NothingLabelled, open_classes, open_table
@@ -189,7 +196,7 @@ def _table(word: str, options: ReadOptions) -> str | Path | None:
         return path if is_table(path) else None
     if not path.is_dir():
         return None
-    files = [file for file in files_below(path) if is_table(file)]
+    files = tables_among(files_below(path), path)
     if any(file.stem == "metadata" or is_shard(file) for file in files):
         return path
     files = [file for file in files if file.parent == path and _has_labels(file, options)]

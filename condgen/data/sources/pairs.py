@@ -193,7 +193,9 @@ def _rows_of(table: Path, filter: str, match: str) -> list[_Found]:
             continue
         if row.fault or row.image is None:
             raise CondgenError(f"{table}: {row.key} cannot be used ({row.fault or 'no image'}). Repair or remove it.")
-        key = str(row.cells[0]) if match else row.key
+        key = tables.spelled(row.cells[0]) if match else row.key
+        if key is None:
+            raise CondgenError(f"{table}: {row.key} has no {match}. Fill in the cell, or remove the row.")
         if key in found:
             raise CondgenError(f"{table} has two rows whose {match} is {key!r}. Choose one of them by a filter.")
         found[key] = _Found(key, row.split, row.image)

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from condgen.contracts import CondgenError, CondgenWarning
-from condgen.data.formats.registry import is_shard, is_table
+from condgen.data.formats.registry import is_shard, tables_among
 from condgen.data.options import COLUMNS, DEFAULTS, ReadOptions
 from condgen.data.sources.images import SUFFIXES
 from condgen.data.sources.tables import (
     EXPECTED,
     SPLIT,
     Table,
+    caption_notes,
     captioned_table,
     captions_of,
     clean,
@@ -57,6 +58,7 @@ class Row:
         detail: details of the fault.
         kept: whether the filter keeps the row.
         cells: cells of the label and the attributes of a labelled image, see `columns`.
+        notes: what is unusual about its captions.
     """
 
     key: str
@@ -67,6 +69,7 @@ class Row:
     detail: str = ""
     kept: bool = True
     cells: tuple[object, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def described(self) -> str:
@@ -179,7 +182,7 @@ def files_below(folder: Path) -> list[Path]:
 
 def _form(path: Path, files: list[Path], images: list[Path]) -> tuple[str, list[Path]]:
     """Detects the layout of the data, and lists its tables."""
-    tables = [file for file in files if is_table(file)]
+    tables = tables_among(files, path)
     shards = [file for file in tables if is_shard(file)]
     if meta := [file for file in tables if file.stem == "metadata" or (file == path and file not in shards)]:
         if twice := [file for file, after in pairwise(meta) if file.parent == after.parent]:
@@ -318,14 +321,15 @@ def row_of(source: Source, table: Table, number: int, record: dict | None) -> Ro
     if record is None:
         return Row(f"{place.as_posix()}:{number}", fault="broken metadata line", kept=not source.conditions)
     key, image, fault = locate(record.get(table.image), source.home, place, number)
-    captions = captions_of(record, table.text)
+    captions = captions_of(record, table.text, table.as_text)
     if table.split:
         split = split_name(str(record.get(table.split) or ""))
     else:
         split = table.named if source.by_name else hashed_split(key)
     kept = matches(record, source.conditions)
     fault = fault or ("" if captions or table.cells else "no caption")
-    return Row(key, image, captions, split, fault, kept=kept, cells=tuple(map(record.get, table.cells)))
+    cells, notes = tuple(map(record.get, table.cells)), caption_notes(record, table.text, table.as_text)
+    return Row(key, image, captions, split, fault, kept=kept, cells=cells, notes=notes)
 
 
 MAX_BAD_HINT = "(train: --data.max_bad_fraction F)"

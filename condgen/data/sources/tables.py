@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import json
+import math
 import os
 import re
 import shlex
@@ -11,6 +13,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -25,8 +29,10 @@ IMAGE = ("image", "file_name", "picture", "img", "filename", "file", "path", "im
 TEXT = ("text", "captions", "caption", "texts", "prompts", "prompt", "descriptions", "description", "txt", "alt_text")
 SPLIT = ("split", "subset")
 LABELS = ("label", "labels", "class", "classes", "category", "target", "fine_label", "coarse_label", "digit")
+MISSING = frozenset({"nan", "na", "n/a", "null", "none"})
+"""Texts by which programs mean that there is no value."""
 EXPECTED = (
-    "Expected a folder with metadata.jsonl, .csv or .parquet (columns file_name and text), "
+    "Expected a folder with metadata.jsonl, .json, .csv, .tsv or .parquet (columns file_name and text), "
     "parquet files with the columns image and text, webdataset shards (.tar), or images with a .txt of captions "
     "beside each (a.png, a.txt)."
 )
@@ -40,6 +46,7 @@ class Table:
         named: the split in its file name, or "".
         cells: the columns of the label and the attributes; if there are any, captions are optional.
         label: whether the first of `cells` is the label.
+        as_text: the columns whose cells are text as written, never a list of captions.
     """
 
     path: Path
@@ -49,6 +56,7 @@ class Table:
     named: str
     cells: tuple[str, ...] = ()
     label: bool = False
+    as_text: tuple[str, ...] = ()
 
 
 # Columns --------------------------------------------------------------------------------------------------------------
@@ -81,21 +89,24 @@ def choose(
         raise CondgenError(
             f"{path} has the columns {listed(names)}; name the one that holds images ({flags('image')}). {EXPECTED}"
         )
-    some = [caption for record in islice(rows(texts), 50) for caption in captions_of(record or {}, texts)]
+    as_text = tuple(name for name, kind in options.types.items() if kind == "text")
+    some = [caption for record in islice(rows(texts), 50) for caption in captions_of(record or {}, texts, as_text)]
     if some and not options.caption_column and all(re.fullmatch(r"[-+.\d]+", caption) for caption in some):
         raise CondgenError(
             f"{path}: the column '{texts[0]}' looks like labels: it holds only numbers ({listed(some[:3])} ...), "
             f"not captions. If these are the captions, name it ({flags('caption', texts[0])}). {EXPECTED}"
         )
-    return Table(path, image, texts, split, named)
+    return Table(path, image, texts, split, named, as_text=as_text)
 
 
 def image_and_split(path: Path, names: list[str], options: ReadOptions) -> tuple[str, str]:
-    """Chooses the columns of the image and of the split; checks those of the filter."""
+    """Chooses the columns of the image and of the split; checks those of the filter and of the types."""
     beside = path.stem == "metadata" or not is_shard(path)
     image = pick(options.image_column, ("file_name", *IMAGE) if beside else IMAGE, names, "image", path)
-    for column, _ in options.conditions:
-        pick(column, (), names, "filter", path)
+    for column, what in [(column, "filter") for column, _ in options.conditions] + [
+        (column, "column_types") for column in options.types
+    ]:
+        pick(column, (), names, what, path)
     return image, pick(options.split_column, SPLIT, names, "split", path)
 
 
@@ -169,20 +180,86 @@ def locate(value: object, home: Path, table: Path, number: int) -> tuple[str, Pa
     if parts.is_absolute() or ".." in parts.parts or PureWindowsPath(name).drive:
         return key, None, "outside the folder"
     file = home / table.parent / name
+    if "\\" in name and not os.path.isfile(file):  # written on Windows
+        key, file = (table.parent / parts).as_posix(), home / table.parent / parts
     return (key, file, "") if os.path.isfile(file) else (key, None, "missing file")
 
 
-def captions_of(record: dict, columns: tuple[str, ...]) -> tuple[str, ...]:
-    """The distinct captions of a record. Every cell may hold a caption or a list of them (in CSV a JSON list)."""
+def captions_of(record: dict, columns: tuple[str, ...], as_text: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The distinct captions of a record. Every cell may hold a caption or a list of them, see `listed_in`.
+
+    Args:
+        as_text: the columns whose texts are one caption, also if they look like a list.
+    """
+    found: list[object] = []
+    for column in columns:
+        cell = record.get(column)
+        inside = listed_in(cell) if isinstance(cell, str) and column not in as_text else None
+        found += inside if inside is not None else cell if isinstance(cell, list) else [cell]
+    cleaned = (clean(text) for cell in found if (text := spelled(cell)) is not None)
+    return tuple(dict.fromkeys(text for text in cleaned if text))
+
+
+def caption_notes(record: dict, columns: tuple[str, ...], as_text: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """What a caption cell was taken for where it could be meant otherwise."""
     found = []
     for column in columns:
         cell = record.get(column)
-        if isinstance(cell, str) and cell.startswith("["):
-            with suppress(ValueError, RecursionError):
-                cell = json.loads(cell)
-        found += cell if isinstance(cell, list) else [cell]
-    cleaned = (clean(str(text)) for text in found if isinstance(text, str | int | float) and text == text)
-    return tuple(dict.fromkeys(text for text in cleaned if text))
+        if not isinstance(cell, str) or column in as_text:
+            continue
+        text, other = cell.strip(), f"(as text: --column-types {shlex.quote(column)}=text)"
+        if (inside := listed_in(text)) is not None:
+            if len(inside) != 1 or not text.startswith('["'):
+                found.append(f"lists written as text, taken as several captions {other}")
+        elif re.match(r"""[\[({]\s*['"]""", text):
+            found.append("captions like lists, which cannot be read as such: taken as text")
+        elif text.casefold() in MISSING:
+            found.append("captions like a missing value, taken as text")
+    return tuple(dict.fromkeys(found))
+
+
+def listed_in(text: str) -> list | None:
+    """Reads a list that is written as text; None for other text.
+
+    JSON (`["a cat", "a pet"]`), Python as pandas writes lists to a CSV (`['a cat', "a cat's bed"]`), numpy arrays
+    (`['a cat' 'a pet']`), tuples and sets of at least two.
+    """
+    text = text.strip()
+    if text[:1] not in _BRACKETS or text[-1:] != _BRACKETS[text[0]]:
+        return None
+    if text[0] == "[":
+        with suppress(ValueError, RecursionError):
+            found = json.loads(text)
+            return found if isinstance(found, list) else None
+    inside, found, at = text[1:-1].strip(), [], 0
+    while at < len(inside):
+        item = _ITEM.match(inside, at)
+        if item is None:
+            return None
+        with suppress(ValueError, SyntaxError):
+            found.append(None if item[1] in _NOTHING else ast.literal_eval(item[1]))
+        at = item.end()
+    return found if found and (text[0] == "[" or len(found) > 1) else None
+
+
+_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+_NOTHING = ("None", "nan", "null")
+_ITEM = re.compile(r"""((?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|None|nan|null)(?:\s*,\s*|\s+|(?=['"])|$)""", re.S)
+
+
+def spelled(cell: object) -> str | None:
+    """A cell as text: texts as written, true and false, 3 for 3.0, dates as 2024-12-31; None for other objects."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, float | Decimal):
+        if not math.isfinite(cell):
+            return None
+        return str(int(cell)) if cell == int(cell) and abs(cell) < 1e16 else str(cell)
+    if isinstance(cell, datetime):
+        return str(cell).removesuffix(" 00:00:00")
+    return str(cell) if isinstance(cell, int | date | time) else None
 
 
 def clean(text: str) -> str:
@@ -199,7 +276,7 @@ def matches(record: dict, conditions: tuple[tuple[str, str], ...]) -> bool:
 
 
 def _equals(cell: object, wanted: str) -> bool:
-    if isinstance(cell, int | float) and not isinstance(cell, bool):
+    if isinstance(cell, int | float | Decimal) and not isinstance(cell, bool):
         with suppress(ValueError):
             return cell == float(wanted)
-    return ("" if cell is None else str(cell).strip().lower()) == wanted.lower()
+    return (spelled(cell) or "").strip().lower() == wanted.lower()
