@@ -23,6 +23,7 @@ from condgen.contracts import Batch, CondgenError, Trainable, limited
 from condgen.files import registry
 from condgen.files.card import write_card
 from condgen.files.images import grid, png_bytes, write_bytes
+from condgen.files.weights import locked
 from condgen.pipelines.auto import load_folder
 from condgen.training import fsdp
 from condgen.training.run_folder import Display, RunFolder, drive, milestones, wants_more
@@ -303,6 +304,24 @@ def train(task: Task) -> Path:
     distributed.join()
     for fit in task.fits(task.config).values():
         distributed.split(fit.batch, distributed.rank(), distributed.world())
+    with ExitStack() as lock:
+        _lock(task.root, lock)
+        return _train(task)
+
+
+def _lock(root: Path, lock: ExitStack) -> None:
+    """Locks the run folder in the first process until the stack is closed; all fail if it cannot."""
+    fault = None
+    if not distributed.rank():
+        try:
+            lock.enter_context(locked(root))
+        except CondgenError as error:
+            fault = error
+    if not distributed.all_true(fault is None):
+        raise fault or CondgenError(f"The first process could not lock {root}.")
+
+
+def _train(task: Task) -> Path:
     digest = task.digest  # before anything is written: unusable data must leave no folder behind
     finished = task.trains_all and task.is_done(task.stage_names[-1])
     if finished and (short := [stage for stage in task.stage_names if task.wants_more(stage)]):

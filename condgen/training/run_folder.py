@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, CondgenWarning
 from condgen.files import renamed
+from condgen.files.weights import LOCK
 from condgen.training import checkpoint
 from condgen.training.trainer import FitConfig, NotFinite, Step, Trainer, progress_of
 
@@ -28,6 +29,8 @@ SILENT = ("stage", "init_from", "embeds", "eval_count", "save_every")
 """Options that do not affect the result: a resumed run may change them without a warning."""
 MAY_CHANGE = (*SILENT, "minutes", "total_images")
 """Options that a resumed run may change, like those of `fit` and `fit_STAGE`; all others define the run."""
+PLACES = ("data.path",)
+"""Where the data are: may change if their content, which is compared, is that of before."""
 FIXED = ("optimiser", "ema_gamma", "weight_decay", "beta_1", "beta_2")
 """Options of `fit` that a resumed run may not change: the state in its checkpoints depends on them."""
 ECHO = 3.0
@@ -54,8 +57,9 @@ class RunFolder:
         self._metrics = True
         self._tensorboard = None
         try:
-            self._check(config)
-            data = self._check_data(data or {})
+            before = self._data_before()
+            self._check(config, places_are_free=bool(before.keys() & (data or {}).keys()))
+            data = self._check_data(before, data or {})
             distributed.barrier()
             if distributed.rank():
                 return
@@ -67,10 +71,10 @@ class RunFolder:
         except OSError as error:
             raise CondgenError(f"The folder {root} cannot be written ({error.strerror}). Choose another.") from None
 
-    def _check(self, config: dict) -> None:
+    def _check(self, config: dict, places_are_free: bool) -> None:
         path = self.root / "config.yaml"
         if not path.exists():
-            if self.root.exists() and any(child.name != "config.yaml.tmp" for child in self.root.iterdir()):
+            if self.root.exists() and any(child.name not in (LOCK, "config.yaml.tmp") for child in self.root.iterdir()):
                 raise CondgenError(f"{self.root} is not empty and holds no run of condgen. Choose another folder.")
             return
         now = renamed.flat(config)
@@ -78,7 +82,8 @@ class RunFolder:
         before = now | before if before.keys() <= now.keys() else before  # an option that was added later
         changed = [k for k in sorted(before | now) if before.get(k) != now.get(k)]
         changes = {k: f"{k}: {before.get(k)} -> {now.get(k)}" for k in changed}
-        if fixed := [text for k, text in changes.items() if not _may_change(k)]:
+        fixed = [t for k, t in changes.items() if not (_may_change(k) or (places_are_free and k in PLACES))]
+        if fixed:
             raise CondgenError(
                 f"{self.root} holds a run with other settings ({'; '.join(fixed)}). Give the settings it began with, "
                 "or another output folder."
@@ -86,13 +91,16 @@ class RunFolder:
         if audible := [text for k, text in changes.items() if k not in SILENT]:
             warnings.warn(f"Resuming with changed settings: {'; '.join(audible)}", CondgenWarning, stacklevel=3)
 
-    def _check_data(self, data: dict[str, str]) -> dict[str, str]:
-        """Checks the data against the digests in the folder; returns the digests of both."""
+    def _data_before(self) -> dict[str, str]:
+        """The digests in the folder; {} for a new run, an older one without the file, and a damaged file."""
         try:
             before = json.loads((self.root / "data.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # an older run without the file, or a damaged file
-            return data
-        before = before if isinstance(before, dict) else {}
+        except (OSError, ValueError):
+            return {}
+        return before if isinstance(before, dict) else {}
+
+    def _check_data(self, before: dict[str, str], data: dict[str, str]) -> dict[str, str]:
+        """Checks the data against the digests in the folder; returns the digests of both."""
         if changed := [f"{before[how]} -> {now}" for how, now in data.items() if before.get(how, now) != now]:
             raise CondgenError(
                 f"The data of {self.root} are not those of the original run ({changed[0]}): images or captions have "
