@@ -7,7 +7,9 @@ import io
 import json
 import os
 import re
+import struct
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from condgen.contracts import MAX_PIXELS, CondgenError
 
 KEY = "condgen"
+SHEET = "condgen-sheet"
+"""Keys of texts in PNG files: the recipe of an image, and the mark of a sheet of images."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +166,29 @@ def write_beside(path: Path, data: bytes) -> Path:
     return free
 
 
+def is_written_here(path: Path) -> bool:
+    """Whether a PNG is a generated image or a sheet, by the texts before its pixels."""
+    with suppress(OSError, struct.error), open(path, "rb") as file:
+        if file.read(8) != b"\x89PNG\r\n\x1a\n":
+            return False
+        while True:
+            size, kind = struct.unpack(">I4s", file.read(8))
+            if kind in (b"IDAT", b"IEND"):
+                return False
+            start = file.read(min(size, 20)) if kind in (b"iTXt", b"tEXt") else b""
+            if start.partition(b"\0")[0].decode("latin-1") in (KEY, SHEET):
+                return True
+            file.seek(size - len(start) + 4, os.SEEK_CUR)
+    return False
+
+
 def png_bytes(image: Image.Image, **kwargs) -> bytes:
-    """An image as PNG."""
+    """An image as PNG; a sheet of `grid` is marked as one."""
     buffer = io.BytesIO()
+    if SHEET in image.info:
+        mark = PngImagePlugin.PngInfo()
+        mark.add_text(SHEET, image.info[SHEET])
+        kwargs = {"pnginfo": mark} | kwargs
     image.save(buffer, "PNG", **kwargs)
     return buffer.getvalue()
 
@@ -204,6 +228,7 @@ def grid(images: list[Image.Image | None], labels: list[str], columns: int = 0, 
     text_height = 14 * max([len(lines) for lines in wrapped] or [0]) + 4
     pad = 6
     sheet = Image.new("RGB", (pad + columns * (cell + pad), pad + rows * (cell + text_height + pad)), "white")
+    sheet.info[SHEET] = f"{len(images)} images"
     draw = ImageDraw.Draw(sheet)
     for i, (image, lines) in enumerate(zip(images, wrapped)):
         if image is None:

@@ -29,7 +29,8 @@ from condgen.data.options import DEFAULTS, ReadOptions
 from condgen.data.sources.images import ImageError, decode, fit
 from condgen.data.sources.label_rows import LabelledRows
 from condgen.data.sources.labels import open_either
-from condgen.data.sources.rows import Row, Source, Tally, expected_rows, files_below, plain_folder, rows, split_name
+from condgen.data.sources.listing import files_below
+from condgen.data.sources.rows import Row, Source, Tally, expected_rows, plain_folder, rows, split_name
 
 AT_ONCE = 64
 """Number of images to decode in parallel."""

@@ -19,7 +19,8 @@ from condgen.data.options import RGB, WHITE, ReadOptions
 from condgen.data.sources.captions import read
 from condgen.data.sources.columns import Coder, Column, names_in_schema
 from condgen.data.sources.images import SUFFIXES
-from condgen.data.sources.rows import Row, Source, files_below, named_split, open_source, split_name
+from condgen.data.sources.listing import files_below, is_output
+from condgen.data.sources.rows import Row, Source, named_split, open_source, split_name
 from condgen.data.sources.tables import (
     IMAGE,
     LABELS,
@@ -120,7 +121,7 @@ def open_classes(path: Path) -> LabelledRows:
         there = f"images of one class only ({printable(next(iter(used)))})" if used else "no folders with images"
         raise NoClasses(f"{path} has {there}. Expected one folder for every class, with its images inside.")
     homes = [path / top for top in tops] if above else [path]
-    folders = {folder.name for home in homes for folder in home.iterdir() if folder.is_dir()}
+    folders = {folder.name for home in homes for folder in home.iterdir() if folder.is_dir() and not is_output(folder)}
     empty = sorted(printable(name) for name in folders - used if not name.startswith((".", "__MACOSX")))
     classes = sorted(used, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
     names = [clean(name) or printable(name) for name in classes]

@@ -26,7 +26,8 @@ from condgen.data.formats.registry import is_table
 from condgen.data.options import ReadOptions, Resize
 from condgen.data.sources import tables
 from condgen.data.sources.images import SUFFIXES, fit, open_image
-from condgen.data.sources.rows import files_below, hashed_split, in_split, named_split, open_source, rows
+from condgen.data.sources.listing import files_below
+from condgen.data.sources.rows import hashed_split, in_split, named_split, open_source, rows
 
 FORMS = (
     "Expected folders a/ and b/ (or trainA/ and trainB/), images twice as wide as high with a on the left and b on "

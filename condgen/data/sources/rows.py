@@ -19,6 +19,7 @@ from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.formats.registry import is_shard, tables_among
 from condgen.data.options import COLUMNS, DEFAULTS, ReadOptions
 from condgen.data.sources.images import SUFFIXES
+from condgen.data.sources.listing import files_below
 from condgen.data.sources.tables import (
     EXPECTED,
     SPLIT,
@@ -170,14 +171,6 @@ def plain_folder(path: Path) -> Source | None:
     named = [named_split(file.relative_to(path), own=False) for file in images]
     by_name = any(name and not name.startswith("train") for name in named)
     return Source(path, path, "plain", (), tuple(images), by_name)
-
-
-def files_below(folder: Path) -> list[Path]:
-    """All files below a folder in a fixed order, except hidden ones."""
-    files = (file for file in folder.rglob("*") if file.is_file())
-    return sorted(
-        f for f in files if not any(part.startswith((".", "__MACOSX")) for part in f.relative_to(folder).parts)
-    )
 
 
 def _form(path: Path, files: list[Path], images: list[Path]) -> tuple[str, list[Path]]:
