@@ -65,8 +65,7 @@ def image_files(paths: list[Path]) -> list[Path]:
     Raises:
         CondgenError: a path does not exist, or a folder holds no images.
     """
-    from condgen.data.sources.images import SUFFIXES
-    from condgen.data.sources.listing import files_below
+    from condgen.data.sources.images import SUFFIXES, files_below
 
     files: list[Path] = []
     for path in map(Path.expanduser, paths):

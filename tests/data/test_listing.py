@@ -1,4 +1,4 @@
-"""What condgen wrote into a folder of data is never data: runs, models, reports, embeddings, sheets, images, vectors."""
+"""What condgen wrote into a folder of data is never data: runs, models, reports, sheets, images, vectors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from PIL import Image
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.export import Contents, writing
 from condgen.data.sources.captions import load_captions
+from condgen.data.sources.images import EVERY, files_below
 from condgen.data.sources.labels import open_labelled
-from condgen.data.sources.listing import EVERY, files_below
 from condgen.data.sources.open_images import open_any
 from condgen.data.sources.pairs import SideOptions, open_pairs
 from condgen.files.images import GeneratedImage, grid, png_bytes
@@ -169,7 +169,7 @@ def test_files_of_other_programs_with_our_names_are_data(tmp_path):
 
 
 def test_sheets_are_found_among_very_many_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("condgen.data.sources.listing.EVERY", 10)
+    monkeypatch.setattr("condgen.data.sources.images.EVERY", 10)
     assert EVERY > 10
     read = plain(tmp_path)
     before = read()

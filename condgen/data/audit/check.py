@@ -22,9 +22,9 @@ from condgen.data.formats.arrays import Arrays
 from condgen.data.options import DEFAULTS, ReadOptions
 from condgen.data.progress import progress
 from condgen.data.sources.captions import read
+from condgen.data.sources.images import files_below
 from condgen.data.sources.label_rows import LabelledRows
 from condgen.data.sources.labels import open_either
-from condgen.data.sources.listing import files_below
 from condgen.data.sources.rows import Row, Source, Tally, hashed_split, split_name
 from condgen.data.sources.tables import LABELS, column_names
 from condgen.files.images import grid, make_folder, png_bytes, write_bytes

@@ -18,8 +18,7 @@ from condgen.data.formats.arrays import names_beside
 from condgen.data.options import RGB, WHITE, ReadOptions
 from condgen.data.sources.captions import read
 from condgen.data.sources.columns import Coder, Column, names_in_schema
-from condgen.data.sources.images import SUFFIXES
-from condgen.data.sources.listing import files_below, is_output
+from condgen.data.sources.images import SUFFIXES, files_below, is_output
 from condgen.data.sources.rows import Row, Source, named_split, open_source, split_name
 from condgen.data.sources.tables import (
     IMAGE,

@@ -49,9 +49,8 @@ from condgen.data.formats.registry import (
     tables_among,
 )
 from condgen.data.options import DEFAULTS, SELECTING, ReadOptions
-from condgen.data.sources.images import SUFFIXES, fit
+from condgen.data.sources.images import SUFFIXES, files_below, fit
 from condgen.data.sources.label_rows import LabelledRows, NothingLabelled, open_classes, open_table
-from condgen.data.sources.listing import files_below
 from condgen.data.sources.rows import RowTally, Source, open_source
 from condgen.data.sources.tables import IMAGE, LABELS, column_names
 from condgen.data.sources.webdataset import shard_files

@@ -25,8 +25,7 @@ from condgen.data.datasets.pairs import Pairs, Unpaired
 from condgen.data.formats.registry import is_table
 from condgen.data.options import ReadOptions, Resize
 from condgen.data.sources import tables
-from condgen.data.sources.images import SUFFIXES, fit, open_image
-from condgen.data.sources.listing import files_below
+from condgen.data.sources.images import SUFFIXES, files_below, fit, open_image
 from condgen.data.sources.rows import hashed_split, in_split, named_split, open_source, rows
 
 FORMS = (

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.formats.registry import is_shard, tables_among
 from condgen.data.options import COLUMNS, DEFAULTS, ReadOptions
-from condgen.data.sources.images import SUFFIXES
-from condgen.data.sources.listing import files_below
+from condgen.data.sources.images import SUFFIXES, files_below
 from condgen.data.sources.tables import (
     EXPECTED,
     SPLIT,
