@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from condgen.cli.data import add_read_options, read_options_of
@@ -39,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     data = open_captioned(args.data, args.size or clip.size, stream="shards", split=args.split, **read_options_of(args))
     check_device(args.device)
     with progress_bar("embedding") as progress:
-        embeds = embed(clip.to(args.device), tokenizer, data, args.out, progress)
+        reading = json.dumps([args.split, data.size, {k: v for k, v in read_options_of(args).items() if v is not None}])
+        embeds = embed(clip.to(args.device), tokenizer, data, args.out, progress, reading)
     size = sum(file.stat().st_size for file in args.out.glob("embeds-*.safetensors"))
     about = embeds.about
     if args.json:

@@ -143,10 +143,15 @@ def whole(path: Path) -> Iterator[Path]:
         raise CondgenError(f"{path} could not be written ({reason}). Fix that and repeat the command.") from None
 
 
+def json_text(value: Any) -> str:
+    """JSON as `write_json` writes it."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically."""
     with whole(path) as file:
-        file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        file.write_text(json_text(value), encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -329,6 +334,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CondgenError(
             f"{path} is damaged ({error}; {path.stat().st_size:,} bytes). Copy or export the model again."
         ) from None
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file, in hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(module: nn.Module) -> str:

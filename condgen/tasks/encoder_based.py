@@ -177,7 +177,7 @@ class Embeddings:
         """(N, D) embeddings of the training images."""
         data, clip = self.task.data, self.task.clip
         if self.stored is not None:
-            self.stored.check(self.space, data.digest)
+            self.stored.check(self.space, data.digest, self.task.digest.get("content", ""))
             return self.stored.image(torch.arange(len(data)))
         return _in_chunks(lambda i, device: clip.embed_image(to_float(data.images[i]).to(device)), len(data), clip)
 
@@ -230,7 +230,7 @@ class Embeddings:
             views.cache("z", normalizer(self.image_embed), per="image")
             return views.cache("guess", self.regression, per="text") if predicts else views
         embeds = self.stored
-        embeds.check(self.space, task.data.digest)
+        embeds.check(self.space, task.data.digest, task.digest.get("content", ""))
 
         def text_embed(rows: Batch) -> Tensor:
             return embeds.text(rows["row"], rows["caption"])

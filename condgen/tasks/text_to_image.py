@@ -125,7 +125,8 @@ class TextToImageTask(EncoderBasedTask):
     def digest(self) -> dict[str, str]:
         if self.config.embeds and self.config.stage == "prior":  # priors then need no images
             return {}
-        return {"stream" if isinstance(self.data, Stream) else "memory": self.data.digest}
+        data = self.data
+        return {"stream": data.digest, "content": data.content} if isinstance(data, Stream) else {"memory": data.digest}
 
     def check(self) -> None:
         c = self.config

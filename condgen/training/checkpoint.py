@@ -7,7 +7,6 @@ damaged-step-0000300    one that is invalid, renamed so that it is not used
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from condgen.contracts import CondgenError
 from condgen.files import renamed
+from condgen.files.weights import file_hash
 
 MANIFEST = "manifest.json"
 
@@ -51,7 +51,7 @@ def save(
             save_file({k: v.detach().cpu().contiguous() for k, v in flat.items()}, aside / f"{name}.safetensors")
         torch.save(optimisers, aside / "optimisers.pt")
         (aside / "state.json").write_text(json.dumps(state))
-        hashes = {file.name: _hash(file) for file in sorted(aside.iterdir())}
+        hashes = {file.name: file_hash(file) for file in sorted(aside.iterdir())}
         (aside / MANIFEST).write_text(json.dumps(hashes, indent=2))
         for written in (*aside.iterdir(), aside):
             _sync(written)
@@ -113,7 +113,7 @@ def verify(folder: Path) -> bool:
     """Whether every file has the hash in the manifest."""
     try:
         hashes = json.loads((folder / MANIFEST).read_text())
-        return bool(hashes) and all(_hash(folder / name) == value for name, value in hashes.items())
+        return bool(hashes) and all(file_hash(folder / name) == value for name, value in hashes.items())
     except (OSError, ValueError, AttributeError):  # the last: JSON without hashes
         return False
 
@@ -151,8 +151,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _hash(file: Path) -> str:
-    with open(file, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

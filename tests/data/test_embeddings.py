@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import warnings
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.batches.base import to_float
 from condgen.data.embeddings import compute
 from condgen.data.embeddings import store as embeds_module
@@ -21,10 +27,13 @@ from condgen.data.sources.captions import load_captions
 from condgen.data.sources.rows import open_source
 from condgen.data.streaming import stream as stream_module
 from condgen.data.streaming.batches import ShardBatches
+from condgen.data.streaming.feeds import feed_of
 from condgen.data.streaming.stream import Stream, text_number
 from condgen.data.synthetic.scenes import scenes
+from condgen.files.weights import locked
 from condgen.pipelines.text_to_image import space_of
 from condgen.priors.transformer import EmbeddingNormalizer
+from tests.files.test_weights import contents
 from tests.tars import numbered, png, write_shards, write_tar
 from tests.tiny import tiny_model
 
@@ -205,6 +214,136 @@ def test_damage_is_named(model, stream, tmp_path, fault):
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 9}))
     with pytest.raises(CondgenError, match="embeds-00001" if fault in ("missing", "short", "flipped") else "manifest"):
         Embeds(tmp_path / "out").image(torch.arange(N))
+
+
+def flip(path: Path, place: int) -> None:
+    """Changes one byte; the length stays."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9, 0.9999])
+def test_a_byte_that_changed_is_noticed_and_the_part_made_anew(model, stream, tmp_path, place):
+    embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    path = tmp_path / "out" / "embeds-00001.safetensors"
+    flip(path, int(place * path.stat().st_size))
+    with pytest.raises(CondgenError, match=r"embeds-00001\.safetensors is missing or damaged"):
+        Embeds(tmp_path / "out")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    assert any("computed anew: embeds-00001.safetensors is damaged" in str(one.message) for one in caught)
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_number_of_the_manifest_that_changed_is_noticed(model, stream, tmp_path):
+    embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    path = tmp_path / "out" / "manifest.json"
+    text = path.read_text()
+    digit = next(i for i in range(text.index('"mean"'), len(text)) if text[i].isdigit())
+    path.write_text(text[:digit] + str(9 - int(text[digit])) + text[digit + 1 :])
+    with pytest.raises(CondgenError, match=r"manifest\.json does not describe embeddings"):
+        Embeds(tmp_path / "out")
+    embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    assert path.read_text() == text
+
+
+def test_files_without_checksums_are_read_and_made_anew_when_asked(model, stream, tmp_path):
+    """As versions before wrote them."""
+    embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    wanted = contents(tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    for path in (tmp_path / "out").glob("embeds-*"):
+        tags = {k: str(manifest[k]) for k in ("space", "data", "digest", "embed_dim", "context", "width")}
+        save_file(load_file(path), path, tags)
+    for name in ("content", "reading", "sha256"):
+        del manifest[name]
+    for file in manifest["files"]:
+        file["bytes"] = (tmp_path / "out" / file["file"]).stat().st_size
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    Embeds(tmp_path / "out").check(space_of(model.clip), stream.digest, stream.content)
+    with pytest.warns(CondgenWarning, match=r"an earlier version wrote them, without checksums"):
+        embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+    assert contents(tmp_path / "out") == wanted
+
+
+def repacked(form: str, number: int | None) -> list[tuple[str, bytes]]:
+    """The members of a tar; caption or image `number` is another of the same length."""
+    out = []
+    for i in range(12):
+        text = f"a circle {i}" if (form, number) != ("caption", i) else f"a square {i}"
+        image = np.full((32, 32, 3), i + 100 * ((form, number) == ("image", i)), np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG", compress_level=0)
+        out += [(f"{i:02}.png", buffer.getvalue()), (f"{i:02}.txt", text.encode())]
+    return out
+
+
+@pytest.mark.parametrize("change", ["caption", "image"])
+@pytest.mark.parametrize("form", ["tar", "parquet", "folder"])
+def test_a_change_of_the_data_is_noticed_whatever_their_form(condgen, tiny_folder, form, change, tmp_path):
+    """Contents of the same length, written in place with the old times."""
+
+    def write(home: Path, number: int | None) -> None:
+        home.mkdir(exist_ok=True)
+        members = repacked(change, number)
+        if form == "tar":
+            write_tar(home / "x.tar", members)
+        elif form == "parquet":
+            rows = [{"image": {"bytes": i, "path": n}, "text": t.decode()} for (n, i), (_, t) in batched(members)]
+            pq.write_table(pa.Table.from_pylist(rows), home / "x.parquet", compression="none", use_dictionary=False)
+        else:
+            for name, content in members:
+                (home / name).write_bytes(content)
+        for file in home.iterdir():
+            os.utime(file, (1e9, 1e9))
+
+    write(Path("data"), None)
+    argv = ["embed", "tiny", "--data", "data", "--split", "all", "-o"]
+    assert condgen(*argv, "out")[0] == 0
+    code, _, err = condgen(*argv, "out")
+    assert code == 0 and "anew" not in err
+    sizes = {file.name: file.stat().st_size for file in Path("data").iterdir()}
+    write(Path("data"), 7)
+    assert sizes == {file.name: file.stat().st_size for file in Path("data").iterdir()}
+    code, _, err = condgen(*argv, "out")
+    assert code == 0 and "computed anew: the images or captions of data have changed" in err
+    assert condgen(*argv, "fresh")[0] == 0
+    assert contents(Path("out")) == contents(Path("fresh"))
+
+
+def batched(members: list) -> list[tuple]:
+    return list(zip(members[::2], members[1::2]))
+
+
+def test_a_shard_that_changes_while_it_is_read_is_refused(model, stream, tmp_path):
+    path = tmp_path / "x.tar"
+    path.write_bytes(path.read_bytes())
+    os.utime(path, (1e9, 1e9))
+    with pytest.raises(CondgenError, match=r"x\.tar has changed since it was opened"):
+        embed(model.clip, model.tokenizer, stream, tmp_path / "out")
+
+
+def test_rows_of_an_object_have_a_content(tmp_path):
+    class Rows(list):
+        column_names = ("image", "text")
+
+    def content(**changes) -> str:
+        rows = Rows({"image": png(i, 32), "text": f"thing {i}"} for i in range(8))
+        rows[3] |= changes
+        source, feeds = feed_of(rows)
+        return Stream(source, 32, feeds=feeds, split="all").content
+
+    assert content() == content()
+    assert len({content(), content(text="thing 9"), content(image=png(99, 32))}) == 3
+
+
+def test_embeddings_are_not_written_by_two_at_once(model, stream, tmp_path):
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out"), pytest.raises(CondgenError, match="already writes into"):
+        embed(model.clip, model.tokenizer, stream, tmp_path / "out")
 
 
 def test_a_full_disk_leaves_no_half_part(model, stream, tmp_path, monkeypatch):

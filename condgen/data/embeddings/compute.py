@@ -11,13 +11,13 @@ import torch
 from condgen.contracts import CondgenError, Encoder, ProgressCallback
 from condgen.data.batches.base import to_float
 from condgen.data.datasets.captions import CaptionedImages
-from condgen.data.embeddings.store import UNIT, About, Embeds, Unit, Writer
+from condgen.data.embeddings.store import MANIFEST, UNIT, About, Embeds, Unit, Writer
 from condgen.data.progress import Clock
 from condgen.data.streaming.stream import Sample, Stream, text_number
 from condgen.encoders.interop.load import open_encoder, reads_size
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.files.registry import DEFAULT
-from condgen.files.weights import fingerprint
+from condgen.files.weights import fingerprint, locked
 
 PART = 64 * UNIT
 """Images per file."""
@@ -44,6 +44,7 @@ def embed(
     data: Stream | CaptionedImages,
     folder: Path | str,
     progress: ProgressCallback = lambda share, message: None,
+    reading: str = "",
 ) -> Embeds:
     """Writes the embeddings of all images and captions, see `data.embeddings.store`; finished files are kept.
 
@@ -51,25 +52,38 @@ def embed(
         clip: the encoder, on the device to compute on.
         data: images of the size that the encoder reads, or of any size if it scales them itself.
         progress: called with progress.
+        reading: how the images are read, as text. Parts that were read so are made anew, with a warning, if images or
+            captions have changed; otherwise other images are refused.
 
     Raises:
-        CondgenError: wrong image size, the folder holds embeddings of another encoder or of other images, or the disk
-            is full.
+        CondgenError: wrong image size, the folder holds embeddings of another encoder or of other images, another
+            process writes into it, or the disk is full.
     """
     if not reads_size(clip, data.size):
         raise CondgenError(f"The encoder reads {clip.size} x {clip.size} pixels, not {data.size}.")
     width = data.width if isinstance(data, Stream) else data.captions.shape[1]
-    about = About(fingerprint(clip), data.name, data.digest, clip.embed_dim, clip.context, width)
+    content = data.content if isinstance(data, Stream) else ""
+    about = About(fingerprint(clip), data.name, data.digest, clip.embed_dim, clip.context, width, content, reading)
     writer, parts = Writer(Path(folder), about), range(-(-len(data) // PART))
     missing = [part for part in parts if not writer.has(part)]
+    if missing:
+        with locked(writer.folder):
+            (writer.folder / MANIFEST).unlink(missing_ok=True)  # describes other parts
+            _write(writer, clip, tokenizer, data, missing, progress)
+    return writer.finish(len(parts))
+
+
+def _write(
+    writer: Writer, clip: Encoder, tokenizer: Tokenizer, data: Stream | CaptionedImages, missing: list[int],
+    progress: ProgressCallback,
+) -> None:  # fmt: skip
     clock = Clock(progress, len(data), len(data) - sum(min(PART, len(data) - part * PART) for part in missing))
     for part in missing:
         units, own = [], samples(data, part * PART, PART)
         while some := list(islice(own, UNIT)):
-            units.append(_unit(clip, tokenizer, some, width))
+            units.append(_unit(clip, tokenizer, some, writer.about.width))
             clock.add(len(some))
         writer.write(part, units)
-    return writer.finish(len(parts))
 
 
 @torch.inference_mode()

@@ -6,12 +6,16 @@ embeds-00000.safetensors    one file for consecutive images:
     captions     int32 (N, C), for every image the rows of its texts below, -1 for none
     text_embed   float32 (T, D), tokens int32 (T, L), text_id int64 (T,): the distinct texts of every UNIT images
 
-A unit of UNIT images is read at once and few units are cached, so that memory does not grow with the data.
+Every file holds the digest of its tensors, which is compared when the embeddings are opened; files of earlier versions
+have none. A unit of UNIT images is read at once and few units are cached, so that memory does not grow with the data.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -24,14 +28,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from condgen.contracts import Batch, CondgenError
+from condgen.contracts import Batch, CondgenError, CondgenWarning
 from condgen.data.batches.base import Batches, BlockOrder, Window
 from condgen.files import renamed
-from condgen.files.weights import config_from, read_json, write_json
+from condgen.files.weights import config_from, json_text, read_json, write_json
 
 UNIT = 256
 HELD_BYTES = 128_000_000
 MANIFEST, FORMAT = "manifest.json", 1
+CHANGING = {"digest", "content", "width", "reading"}
+"""Fields of `About` that differ when images or captions change, or how they are read."""
+KEY = "condgen"
+"""Key of the facts in the header of a file: one, since safetensors writes several in any order."""
 NAMES = ("image_embed", "captions", "text_embed", "tokens", "text_id")
 
 
@@ -46,6 +54,8 @@ class About:
         embed_dim: size D of an embedding.
         context: number L of tokens of a text.
         width: maximum number C of captions per image.
+        content: identifies the content of shards, see `data.streaming.stream.Stream.content`; "" for other data.
+        reading: how the images were read, as text; "" if unknown.
     """
 
     space: str
@@ -54,6 +64,8 @@ class About:
     embed_dim: int
     context: int
     width: int
+    content: str = ""
+    reading: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,6 @@ class Writer:
 
     def __init__(self, folder: Path, about: About):
         self.folder, self.about = folder, about
-        self._tags = {name: str(value) for name, value in asdict(about).items()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -86,21 +97,35 @@ class Writer:
         return self.folder / f"embeds-{part:05}.safetensors"
 
     def has(self, part: int) -> bool:
-        """Whether a part exists and is complete."""
+        """Whether a part exists, is sound, and belongs to the data as they are now.
+
+        Warns of a part that is to be made anew.
+        """
         path = self.path(part)
         if not path.exists():
             return False
-        try:
-            with safe_open(path, "pt") as file:
-                tags = file.metadata() or {}
-        except (SafetensorError, OSError):
+        tags = _tags(path)
+        if tags is None:
             return False  # truncated by a crash: written again
-        if tags != self._tags:
-            differences = [f"{k} {tags.get(k)}, not {v}" for k, v in self._tags.items() if tags.get(k) != v]
+        wanted = {name: str(value) for name, value in asdict(self.about).items()}
+        differences = {k: f"{k} {tags.get(k)}, not {v}" for k, v in wanted.items() if tags.get(k, "") != v}
+        same_reading = self.about.reading and "reading" not in differences
+        if differences.keys() - CHANGING or ("digest" in differences and not same_reading):
             raise CondgenError(
-                f"{path} holds other embeddings ({'; '.join(differences)}). Choose another folder, or delete this one."
+                f"{path} holds other embeddings ({'; '.join(differences.values())}): of another encoder or of other "
+                "images, or these were read in another way. Choose another folder, or delete this one."
             )
-        return True
+        why = ""
+        if "sha256" not in tags:
+            why = "an earlier version wrote them, without checksums"
+        elif differences.keys() - {"reading"}:
+            why = f"the images or captions of {self.about.data} have changed"
+        elif not _is_sound(path, tags):
+            why = f"{path.name} is damaged"
+        if why:
+            text = f"The embeddings in {self.folder} are computed anew: {why}."
+            warnings.warn(text, CondgenWarning, stacklevel=3)
+        return not why
 
     def write(self, part: int, units: list[Unit]) -> None:
         """Writes a part atomically."""
@@ -112,7 +137,8 @@ class Writer:
         tensors["captions"] = torch.cat(captions).contiguous()
         aside = self.path(part).with_suffix(".tmp")
         try:
-            save_file(tensors, aside, metadata=self._tags)
+            tags = {name: str(value) for name, value in asdict(self.about).items()} | {"sha256": _digest(tensors)}
+            save_file(tensors, aside, metadata={KEY: json.dumps(tags)})
             with open(aside, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(aside, self.path(part))
@@ -137,8 +163,47 @@ class Writer:
         sd = (spread / max(count - 1, 1)).sqrt().clamp(min=1e-4)
         normalizer = {"mean": mean.tolist(), "sd": sd.tolist()}
         manifest = {"format": FORMAT, **asdict(self.about), "images": count, "normalizer": normalizer, "files": files}
-        write_json(self.folder / MANIFEST, manifest)
-        return Embeds(self.folder)
+        manifest["sha256"] = _text_digest(manifest)
+        path = self.folder / MANIFEST
+        if not path.exists() or path.read_text("utf-8") != json_text(manifest):
+            write_json(path, manifest)
+        for rest in set(self.folder.glob("embeds-*.safetensors")) - set(map(self.path, range(parts))):
+            rest.unlink(missing_ok=True)  # of data that were larger
+        return Embeds(self.folder, check=False)
+
+
+def _tags(path: Path) -> dict[str, str] | None:
+    """The facts in the header of a file; None if it cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            tags = file.metadata() or {}
+        return json.loads(tags[KEY]) if KEY in tags else tags
+    except (SafetensorError, OSError, ValueError):
+        return None
+
+
+def _is_sound(path: Path, tags: dict[str, str]) -> bool:
+    """Whether the tensors of a file have the digest in its header; true of older files, which have none."""
+    if "sha256" not in tags:
+        return True
+    try:
+        with safe_open(path, "pt") as file:
+            return tags["sha256"] == _digest({name: file.get_tensor(name) for name in NAMES})
+    except (SafetensorError, OSError, ValueError, RuntimeError):
+        return False
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in NAMES:
+        digest.update(f"{name} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _text_digest(manifest: dict[str, Any]) -> str:
+    plain = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json_text(plain).encode()).hexdigest()
 
 
 class Embeds:
@@ -146,9 +211,12 @@ class Embeds:
 
     Raises:
         CondgenError: not finished, or a file is missing or damaged; the message names it.
+
+    Args:
+        check: whether to compare the digests of the files, which reads them.
     """
 
-    def __init__(self, folder: Path | str):
+    def __init__(self, folder: Path | str, check: bool = True):
         self.folder = Path(folder)
         path = self.folder / MANIFEST
         if not path.is_file():
@@ -156,23 +224,26 @@ class Embeds:
                 f"{folder} holds no finished embeddings: there is no {path}. Make them: condgen embed MODEL "
                 f"--data PATH -o {folder}."
             )
-        manifest = renamed.manifest(read_json(path))
+        written = read_json(path)
+        manifest = renamed.manifest(written)
         try:
+            known = {name: manifest[name] for name in ("content", "reading") if name in manifest}
             names = ("space", "data", "digest", "embed_dim", "context", "width")
-            self.about = config_from(About, {name: manifest[name] for name in names}, path)
+            self.about = config_from(About, {name: manifest[name] for name in names} | known, path)
             self.mean, self.sd = (torch.tensor(manifest["normalizer"][name]).float() for name in ("mean", "sd"))
             files = [
                 (self.folder / Path(file["file"]).name, file["images"], file["bytes"]) for file in manifest["files"]
             ]
             self._ends = np.cumsum([images for _, images, _ in files])
             whole = manifest["format"] == FORMAT and self.mean.shape == self.sd.shape == (self.about.embed_dim,)
+            whole = whole and written.get("sha256", "") in ("", _text_digest(written))
         except (TypeError, LookupError, ValueError, AttributeError):
             whole = False
         if not whole or not files:
             raise CondgenError(f"{path} does not describe embeddings of format {FORMAT}. Make them again.")
         for file, _, size in files:
-            if not file.is_file() or file.stat().st_size != size:
-                raise CondgenError(f"{file} is missing or damaged. Delete {path}, and give `condgen embed` again.")
+            if not file.is_file() or file.stat().st_size != size or (check and not self._is_ours(file)):
+                raise CondgenError(f"{file} is missing or damaged. Give `condgen embed` again.")
         self._files = [file for file, _, _ in files]
         units = [(f, n) for f, (_, images, _) in enumerate(files) for n in range(0, images, UNIT)]
         self._places = units
@@ -180,21 +251,34 @@ class Embeds:
         self._starts = np.cumsum(self.counts) - self.counts
         self._held: OrderedDict[int, Unit] = OrderedDict()
 
+    def _is_ours(self, file: Path) -> bool:
+        """Whether a file is sound and one of these embeddings."""
+        tags = _tags(file)
+        if tags is None or not _is_sound(file, tags):
+            return False
+        about = {k: str(v) for k, v in asdict(self.about).items() if k != "reading"}
+        return "sha256" not in tags or about.items() <= tags.items()
+
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def check(self, space: str, digest: str = "") -> None:
-        """Raises `CondgenError` if the embeddings belong to another encoder or to other images."""
+    def check(self, space: str, digest: str = "", content: str = "") -> None:
+        """Raises `CondgenError` if the embeddings belong to another encoder or to other images.
+
+        Args:
+            space, digest, content: see `About`; digest and content are not compared where they are empty.
+        """
         if self.about.space != space:
             raise CondgenError(
                 f"{self.folder} holds embeddings of the encoder {self.about.space}; the encoder here is {space}. Make "
                 "them with this one (condgen embed), or start from the run they were made with (--init_from RUN)."
             )
-        if digest and self.about.digest != digest:
+        changed = content and self.about.content and self.about.content != content
+        if changed or (digest and self.about.digest != digest):
             raise CondgenError(
                 f"{self.folder} holds embeddings of other images ({self.about.data}, {self.about.digest}) than those "
-                f"given now ({digest}), or they were read in another way. Make them again with the same --data, split, "
-                "columns and size."
+                f"given now ({digest}), images or captions have changed, or they were read in another way. Make them "
+                "again with the same --data, split, columns and size."
             )
 
     def image(self, rows: Tensor) -> Tensor:

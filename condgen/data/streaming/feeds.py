@@ -6,6 +6,7 @@ their images in any order.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from condgen.data.options import DEFAULTS, ReadOptions
 from condgen.data.sources import webdataset
 from condgen.data.sources.rows import Row, Source, row_of, wanted_columns
 from condgen.data.sources.tables import Table, choose, locate, readable
+from condgen.files.weights import file_hash
 
 BLOCK_BYTES = 32_000_000
 """Approximate limit on the bytes of a block, since images may be of any size."""
@@ -29,7 +31,11 @@ class Feed(Protocol):
 
     name: str
     mark: object
-    """A value that changes when the rows change."""
+    """A value that changes when the number of bytes or rows changes."""
+
+    def content(self) -> str:
+        """The digest of all rows with their images, which are read for it."""
+        ...
 
     def scan(self, size: int) -> Iterator[tuple[int, int, list[Row]]]:
         """Yields blocks of at most `size` rows: (place, index of the first row, rows). No image is read."""
@@ -108,9 +114,19 @@ class _Shard(_Rows):
         super().__init__(source, table)
         self.name = table.path.relative_to(source.home).as_posix()
         self.mark = os.path.getsize(table.path)
+        self.opened = _stat(table.path)
         self.wanted = list(dict.fromkeys(name for name in wanted_columns(source, table) if name))
         self.tar = table.path.suffix.lower() == ".tar"
         self.light = self.wanted if self.tar else self._without_images()
+
+    def content(self) -> str:
+        digest = hashlib.sha256(file_hash(self.table.path).encode())
+        if self.cells == "files":
+            place = self.table.path.relative_to(self.source.home)
+            for _, _, record in self._records(1024):
+                file = locate((record or {}).get(self.table.image), self.source.home, place, 0)[1]
+                digest.update(file_hash(file).encode() if isinstance(file, Path) else b"-")
+        return digest.hexdigest()
 
     def _without_images(self) -> list[str]:
         """The columns to read from a parquet file, without the bytes of its images."""
@@ -146,10 +162,17 @@ class _Shard(_Rows):
                         number += 1
 
     def _fetch(self, place: int, first: int, count: int) -> list[dict | None]:
+        if os.path.exists(self.table.path) and _stat(self.table.path) != self.opened:
+            raise CondgenError(f"{self.table.path} has changed since it was opened. Start again with unchanging data.")
         if self.tar:
             return [record for _, record in islice(webdataset.samples(self.table.path, self.wanted, place), count)]
         with readable(self.table.path):
             return parquet_slice(self.table.path, self.wanted, first, count)
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    about = os.stat(path)
+    return about.st_size, about.st_mtime_ns
 
 
 class _Object(_Rows):
@@ -160,6 +183,13 @@ class _Object(_Rows):
     def __init__(self, source: Source, rows: Any):
         super().__init__(source, source.tables[0])
         self.name, self.rows, self.mark = source.path.name, rows, len(rows)
+
+    def content(self) -> str:
+        digest, names = hashlib.sha256(), [name for name in wanted_columns(self.source, self.table) if name]
+        for number in range(len(self.rows)):
+            record = dict(self.rows[number])
+            digest.update(repr([record.get(name) for name in names]).encode("utf-8", "replace"))
+        return digest.hexdigest()
 
     def _records(self, size: int) -> Iterable[tuple[int, bool, dict | None]]:
         names = [name for name in wanted_columns(self.source, self.table) if name and name != self.table.image]

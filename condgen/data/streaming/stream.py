@@ -8,9 +8,12 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import os
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -116,13 +119,23 @@ class Stream:
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits that identify the data: shards, usable rows, and how images are resized."""
+        """Sixteen hex digits that identify the data: names and sizes of shards, usable rows, and how images are
+        resized. It does not change with the bytes of the shards, see `content`.
+        """
         used = [(block.feed, block.place, block.first, block.rows, block.usable) for block in self.blocks]
         marks = [(feed.name, feed.mark) for feed in self.feeds]
         chosen = [self.split, self.size, self.options.resize, list(self.options.background)]
         chosen += [[table.image, *table.text] for table in self.source.tables]
         text = json.dumps([used, marks, chosen, self.source.conditions], default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @cached_property
+    def content(self) -> str:
+        """Sixteen hex digits that identify the content of the shards, which are read for it, on all cores."""
+        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="content") as pool:
+            digests = pool.map(lambda feed: feed.content(), self.feeds)
+            found = list(progress(digests, len(self.feeds), "comparing the shards"))
+        return hashlib.sha256("".join(found).encode()).hexdigest()[:16]
 
     def _scan(self) -> None:
         tally, texts, start = RowTally(), _FewTexts(KEPT_TEXTS), 0
