@@ -14,6 +14,8 @@ Importing this module imports nothing heavy.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -56,6 +58,20 @@ def listed(names: Iterable[str], most: int = 20) -> str:
     """Names from a file for a message: at most `most`, each in at most sixty characters; `none` for none."""
     shown = [name if len(name) <= 60 else name[:57] + "..." for name in names]
     return (", ".join(shown[:most]) or "none") + (f" and {len(shown) - most} more" if len(shown) > most else "")
+
+
+def finite(value: Any) -> Any:
+    """Replaces numbers that JSON does not have, NaN and infinity, by None, in dicts, lists and tuples of any depth."""
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """A value as JSON; numbers that JSON does not have become null. `options` are those of `json.dumps`."""
+    return json.dumps(finite(value), allow_nan=False, **options)
 
 
 def limited(

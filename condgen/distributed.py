@@ -1,22 +1,30 @@
 """Communication between the processes of a run. With a single process, every function returns its input.
 
 Every process draws its part of a batch. The wrapper around the model averages gradients; this module serves losses over
-the whole batch, and decisions that all processes must take alike.
+the whole batch, and decisions that all processes must take alike; and the lock of a folder that one run writes into.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from condgen.contracts import CondgenError
+
+LOCK = ".lock"
+"""File that names the process which writes into a folder."""
 
 
 def join() -> None:
@@ -184,3 +192,89 @@ def share_rows(compute: Callable[[slice], Tensor], n: int) -> Tensor:
     padded = own.new_zeros(max(sizes), *own.shape[1:])
     padded[: len(own)] = own
     return torch.cat([rows[:size] for rows, size in zip(all_gather_with_grad(padded).chunk(world()), sizes)])
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lets this process alone write into a folder, which is made if missing and removed if it stays empty.
+
+    The lock is one of the operating system, so it ends with its process, however that ends. The file names the process
+    for messages; where the file system has no locks, it decides.
+
+    Raises:
+        CondgenError: another process that lives holds the lock; or the folder cannot be written.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    with ExitStack() as after:
+        for place in reversed(made):
+            after.callback(_remove_empty, place)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = _lock(folder / LOCK)
+        except OSError as error:
+            raise CondgenError(f"The folder {folder} cannot be written ({error.strerror}). Choose another.") from None
+        after.callback(file.close)
+        after.callback((folder / LOCK).unlink, missing_ok=True)
+        yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _lock(path: Path) -> IO[str]:
+    """Opens the file of a lock, and writes this process into it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return open(path, "a+", encoding="utf-8")
+    while True:
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+        holder = _holder(file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        except OSError:  # a file system without locks
+            free = not holder or (holder.get("host") == socket.gethostname() and _has_ended(holder.get("pid")))
+        if free and _is_same(file, path):
+            break
+        file.close()  # otherwise the process that held it has just removed it
+        if not free:
+            who = f"process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}" if holder else ""
+            raise CondgenError(
+                f"Another process already writes into {path.parent}{f' ({who})' if who else ''}. Wait until it has "
+                f"ended, stop it, or choose another folder. If there is no such process, delete {path}."
+            )
+    file.truncate(0)
+    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}, file)
+    file.flush()
+    return file
+
+
+def _holder(file: IO[str]) -> dict[str, Any]:
+    """The process in the file of a lock; {} while there is none."""
+    file.seek(0)
+    with suppress(OSError, ValueError):
+        holder = json.load(file)
+        return holder if isinstance(holder, dict) else {}
+    return {}
+
+
+def _has_ended(pid: object) -> bool:
+    """Whether no process of this machine has that number."""
+    try:
+        os.kill(pid if isinstance(pid, int) and pid > 0 else os.getpid(), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _is_same(file: IO[str], path: Path) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False

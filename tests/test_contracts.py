@@ -2,9 +2,12 @@
 
 import importlib
 import inspect
+import json
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +23,7 @@ from condgen.contracts import (
     Trainable,
     check_options,
     recorded_options,
+    to_json,
 )
 from condgen.decoders import DECODERS
 from condgen.encoders.clip_objective import ClipObjective
@@ -256,3 +260,23 @@ def test_a_recipe_leaves_out_added_and_advanced_options_at_their_default():
     defaults = check_options(declared, {})
     assert recorded_options(declared, defaults) == {"steps": 12}
     assert recorded_options(declared, defaults | {"scale": 0.5, "low": 0.1}) == defaults | {"scale": 0.5, "low": 0.1}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf"), np.float64("nan")])
+def test_what_is_written_as_json_is_json(bad):
+    text = to_json({"a": bad, "b": [1.5, (bad, {"c": bad})], "d": "NaN"}, indent=2)
+
+    def refuse(name: str):
+        raise ValueError(name)
+
+    assert json.loads(text, parse_constant=refuse) == {"a": None, "b": [1.5, [None, {"c": None}]], "d": "NaN"}
+
+
+def test_no_json_is_written_past_the_function_that_makes_it_json():
+    """Files and results with numbers go through `to_json`; what may use `json.dumps` has no floating-point numbers."""
+    plain = {
+        *("contracts", "classifier", "checkpoint", "card", "train", "stream", "export", "weights", "gallery"),
+        *("convert_tokenizer", "base", "app"),
+    }
+    users = {p.stem for p in Path(condgen.__file__).parent.rglob("*.py") if "json.dumps(" in p.read_text("utf-8")}
+    assert users <= plain

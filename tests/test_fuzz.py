@@ -592,7 +592,14 @@ def test_models(outcomes, model_folder, which, changes):
                 content = sound[files[how % len(files)]]
             elif kind == "bytes":
                 content = damaged(content, damage, list(sound.values()))
-        except (ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError):  # too damaged already
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            struct.error,
+            RecursionError,
+        ):  # too damaged already
             content = damaged(content, damage, list(sound.values()))
     path.write_bytes(content)
     if changes[0][0] in ("gone", "folder"):

@@ -18,14 +18,13 @@ import numpy as np
 from PIL import Image
 
 from condgen.benchmarks.compare_report import write
-from condgen.contracts import CondgenError, ProgressCallback, SamplingOption
+from condgen.contracts import CondgenError, ProgressCallback, SamplingOption, finite
 from condgen.data.batches.base import to_float
 from condgen.decoders import DECODERS
 from condgen.evaluation.base import Report
 from condgen.evaluation.class_to_image import QuickEvaluation, evaluate_on, read_labelled
 from condgen.evaluation.embed import generate_prompts
 from condgen.evaluation.options import ClassToImageOptions
-from condgen.evaluation.report import finite
 from condgen.evaluation.scenes import images_evaluated, scene_eval
 from condgen.files.images import grid, make_folder
 from condgen.files.plots import Curve
@@ -125,7 +124,7 @@ class Candidate:
 
     def curve(self, measure: str) -> Curve:
         """Curve of a measure over the minutes of training."""
-        points = [(line["seconds"] / 60, line[measure]) for line in self.metrics if measure in line]
+        points = [(line["seconds"] / 60, line[measure]) for line in self.metrics if line.get(measure) is not None]
         return Curve(self.name, [x for x, _ in points], [y for _, y in points])
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 from html import escape
 from pathlib import Path
 
 from PIL import Image
 
+from condgen.contracts import to_json
 from condgen.evaluation.base import Report
 from condgen.evaluation.report import cell, table_of
 from condgen.files.images import png_bytes, write_bytes
@@ -42,7 +42,7 @@ def write(out: Path, report: Report, sheet: Image.Image) -> None:
         "cost.png": (f"{measure} against the cost of an image", cost),
     }
     figures = {name: (title, png) for name, (title, png) in figures.items() if png}
-    write_bytes(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    write_bytes(out / "report.json", (to_json(report, indent=2) + "\n").encode())
     write_bytes(out / "report.md", markdown(report, figures).encode())
     write_bytes(out / "report.html", html(report, figures).encode())
     for name, (_, png) in figures.items():

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from condgen.contracts import ProgressCallback
+from condgen.contracts import ProgressCallback, to_json
 from condgen.data.batches.base import to_float
 from condgen.evaluation import evaluate
-from condgen.evaluation.report import finite
 from condgen.files.images import make_folder, write_bytes
 from condgen.latent_space.inputs import ImageSource
 from condgen.latent_space.result import Analysis
@@ -120,7 +119,7 @@ class Benchmark:
             self.progress(self.share, f"{BASELINES[name].title}: evaluating")
             own = {"data": self.data, "classifiers": self.runs / "classifiers", "seeds": 1}
             report = evaluate(model, **({} if BASELINES[name].scenes else own))
-            write_bytes(file, json.dumps(finite(report), indent=1).encode())
+            write_bytes(file, to_json(report, indent=1).encode())
         return report
 
     def analysis(self, name: str, title: str, analyse: Callable[[Any], Analysis]) -> Analysis:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from condgen.cli.terminal import (
     save_sheet,
     say,
 )
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, to_json
 from condgen.text import check_prompt
 
 HELP = "generate images from prompts"
@@ -142,7 +141,7 @@ def line_of(generated, path: Path, as_json: bool) -> str:
         condition = "labels" if "labels" in generated.recipe else "prompt"
         facts = {condition: generated.recipe[condition], "seed": generated.seed, "path": str(path)}
         facts |= {} if score is None else {"clip_score": round(score, 4)}
-        return json.dumps(facts | {"ms": ms})
+        return to_json(facts | {"ms": ms})
     about = f"{generated.prompt}  seed {generated.seed}" if score is None else f"seed {generated.seed}"
     return f"{path}  {about}" + ("" if score is None else f"  clip score {score:.3f}") + f"  {ms:.0f} ms"
 

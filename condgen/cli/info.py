@@ -35,6 +35,7 @@ def facts_of(folder: Path) -> dict:
     Raises:
         CondgenError: the index or a part is missing or damaged.
     """
+    from condgen.files.registry import INDEX
     from condgen.pipelines.auto import kind_of
     from condgen.pipelines.base import model_id_of
 
@@ -49,7 +50,7 @@ def facts_of(folder: Path) -> dict:
     }
     return {
         "name": index.get("name", folder.name),
-        "model_id": model_id_of(folder),
+        "model_id": model_id_of(folder, pipeline.part_types(index, folder / INDEX)),
         "path": str(folder),
         "bytes": bytes_of(folder),
         "parameters": sum(part["parameters"] for part in parts.values()),
@@ -63,14 +64,20 @@ def facts_of(folder: Path) -> dict:
 
 
 def sizes_of(folder: Path, modules: dict) -> dict[str, dict]:
-    """Reads class, number of parameters and bytes of every part from the headers of the weights."""
-    from condgen.files.weights import WEIGHTS, parameter_count
+    """Reads class, number of parameters and bytes of every part.
+
+    Raises:
+        CondgenError: weights are missing or damaged, do not fit the config of their part, or are not finite.
+    """
+    from condgen.files.weights import WEIGHTS, read_tensors, tensors_of
 
     sizes = {}
     for name, module in modules.items():
-        files = sorted((folder / name).glob("*.safetensors")) or [folder / name / WEIGHTS]
-        count, size = sum(map(parameter_count, files)), sum(file.stat().st_size for file in files)
-        sizes[name] = {"class": type(module).__name__, "parameters": count, "bytes": size}
+        file = folder / name / WEIGHTS
+        is_sketched = any(True for _ in module.parameters())  # not an encoder of another library
+        tensors = tensors_of(module, folder / name) if is_sketched else read_tensors(file)
+        count = sum(tensor.numel() for tensor in tensors.values())
+        sizes[name] = {"class": type(module).__name__, "parameters": count, "bytes": file.stat().st_size}
     return sizes
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from condgen.cli.terminal import (
     key_values,
     progress_bar,
 )
-from condgen.contracts import CondgenError, ProgressCallback
+from condgen.contracts import CondgenError, ProgressCallback, to_json
 
 HELP = "generate images from labels and attributes, or unconditionally"
 EPILOG = "Further options are the model's sampling options, which `condgen info MODEL` lists: --guidance W, --steps K, \
@@ -159,7 +158,7 @@ def _write_dataset(args: argparse.Namespace, model, attributes: dict[str, str], 
             model, args.out, args.per_label, kind, labels, attributes, args.seed, batch, seldom(progress), **options
         )
     if args.json:
-        print(json.dumps({"path": str(place), "format": kind, "labels": labels or list(model.labels),
+        print(to_json({"path": str(place), "format": kind, "labels": labels or list(model.labels),
                           "per_label": args.per_label, "seed": args.seed}))  # fmt: skip
     else:
         print(place)

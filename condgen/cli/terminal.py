@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import os
 import re
 import signal
@@ -19,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from condgen.contracts import CondgenError, ProgressCallback
+from condgen.contracts import CondgenError, ProgressCallback, to_json
 from condgen.files import renamed
 from condgen.text import printable
 
@@ -38,7 +37,7 @@ def say(text: str) -> None:
 
 def show_json(value: object) -> None:
     """Prints a result as indented JSON on stdout."""
-    print(json.dumps(value, indent=2))
+    print(to_json(value, indent=2))
 
 
 @contextmanager
@@ -111,8 +110,11 @@ def save_sheet(shown: list[tuple], total: int, folder: Path, columns: int = 0) -
 
 
 def bytes_of(folder: Path) -> int:
-    """Size of all files below a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """Size of all files below a folder, without those that systems left there."""
+    from condgen.files.registry import is_stranger
+
+    files = [file for file in folder.rglob("*") if not any(map(is_stranger, file.relative_to(folder).parts))]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def human(size: float) -> str:

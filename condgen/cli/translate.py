@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from condgen.cli.terminal import (
@@ -16,7 +15,7 @@ from condgen.cli.terminal import (
     save_sheet,
     say,
 )
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, to_json
 
 HELP = "translate images to images: line art to colour, squares to circles"
 
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         for one in translations:
             path = one.save(args.out)
             facts = {"from": str(one.source), "to": one.to, "path": str(path)}
-            show(json.dumps(facts) if args.json else f"{path}  {one.to} from {one.source}")
+            show(to_json(facts) if args.json else f"{path}  {one.to} from {one.source}")
             if len(shown) < MAX_ON_SHEET:
                 shown += [(one.given, one.source.name), (one.image, f"to {one.to}")]
     if len(files) > 1:

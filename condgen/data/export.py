@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, to_json
 from condgen.files.images import png_bytes
 from condgen.files.weights import whole, write_json
 
@@ -134,7 +134,7 @@ def _npz(file: Path, contents: Contents) -> Iterator[Put]:
                 labels.append(np.full(len(images), label, dtype=np.int64))
 
             yield put
-        about = np.array(json.dumps(contents.metadata))
+        about = np.array(to_json(contents.metadata))
         rest = {"labels": np.concatenate(labels), "names": np.array(contents.names), "about": about}
         for name, value in rest.items():
             buffer = io.BytesIO()
@@ -161,7 +161,7 @@ def _parquet(file: Path, contents: Contents) -> Iterator[Put]:
         },
         metadata={
             "huggingface": json.dumps({"info": {"features": features}}),
-            "condgen": json.dumps(contents.metadata),
+            "condgen": to_json(contents.metadata),
         },
     )
     with pq.ParquetWriter(file, schema) as table:

@@ -51,8 +51,9 @@ def evaluate(
             errors are raised before anything is generated.
     """
     from condgen import distributed
+    from condgen.contracts import finite
     from condgen.evaluation.base import EVALUATIONS, REPRESENTATIONS, evaluation_of
-    from condgen.evaluation.report import check_out, finite, write
+    from condgen.evaluation.report import check_out, write
 
     out = None if out is None else Path(out)
     if out is not None:

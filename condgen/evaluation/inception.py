@@ -22,7 +22,7 @@ from torchvision.models import inception
 
 from condgen.contracts import CondgenError
 from condgen.evaluation.embed import in_batches
-from condgen.files.weights import read_tensors
+from condgen.files.weights import check_finite, read_tensors
 
 KNOWN = "6726825d"
 """Prefix of the SHA-256 of pt_inception-2015-12-05-6726825d.pth, the weights of the 2015 TensorFlow graph."""
@@ -85,6 +85,7 @@ class Inception(inception.Inception3):
             safe = file.suffix == ".safetensors"
             tensors = read_tensors(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
             network.load_state_dict(tensors)
+            check_finite(network.state_dict(), file, "Copy it again.")
         except LOAD_ERRORS as error:
             reason = " ".join(str(error).split())[:200]
             raise CondgenError(

@@ -6,11 +6,10 @@ Importing this module imports nothing heavy.
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, to_json
 
 if TYPE_CHECKING:
     from condgen.evaluation.base import Example, Report
@@ -26,13 +25,6 @@ KEPT = (
 """Sections that are kept in the index of a model."""
 
 
-def finite(value: Any) -> Any:
-    """Replaces NaN and infinity, which JSON does not have, by None."""
-    if isinstance(value, dict):
-        return {name: finite(one) for name, one in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def check_out(out: Path) -> None:
     """Raises `CondgenError` where a file of the report has the name of a folder."""
     if taken := [name for name in FILES if (out / name).is_dir()]:
@@ -46,7 +38,7 @@ def write(out: Path, report: Report, sheets: dict[str, list[Example]], figures: 
     from condgen.files.images import grid, make_folder, png_bytes, write_bytes
 
     make_folder(out)
-    write_bytes(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    write_bytes(out / "report.json", (to_json(report, indent=2) + "\n").encode())
     write_bytes(out / "report.md", markdown(report).encode())
     for name, examples in sheets.items():
         cells = [Image.fromarray(image.transpose(1, 2, 0)) for _, image, _ in examples]
@@ -66,7 +58,7 @@ def record(folder: Path, report: Report) -> None:
     write_bytes(card, f"{text}\n\n{SCORES}\n\n{markdown(report, 2)}".encode())
     metrics = {"metrics": {name: section for name, section in report.items() if name in KEPT}}
     content = json.loads(index.read_text(encoding="utf-8")) | metrics
-    write_bytes(index, (json.dumps(content, indent=2) + "\n").encode())
+    write_bytes(index, (to_json(content, indent=2) + "\n").encode())
 
 
 def markdown(report: Report, level: int = 1) -> str:

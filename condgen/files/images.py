@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from condgen.contracts import MAX_PIXELS, CondgenError
+from condgen.contracts import MAX_PIXELS, CondgenError, to_json
 
 KEY = "condgen"
 SHEET = "condgen-sheet"
@@ -197,7 +197,7 @@ def png_with_recipe(image: Image.Image, recipe: dict, parameters: str) -> bytes:
     """A PNG with two texts: `parameters`, which other programs read, and `condgen`, the recipe as JSON."""
     text = PngImagePlugin.PngInfo()
     text.add_itxt("parameters", parameters.encode("utf-8", "replace").decode())
-    text.add_itxt(KEY, json.dumps(recipe, ensure_ascii=True, sort_keys=True))
+    text.add_itxt(KEY, to_json(recipe, ensure_ascii=True, sort_keys=True))
     return png_bytes(image, pnginfo=text)
 
 

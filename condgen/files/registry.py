@@ -15,6 +15,13 @@ INDEX = "model_index.json"
 ASSETS = Path(__file__).parents[1] / "assets"
 FOREIGN = ("open_clip", "local-dir", "transformers", "hf-hub")
 """Prefixes, before a colon, of the names of encoders of other libraries."""
+STRANGERS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "lost+found", "$recycle.bin"}
+"""Files and folders that systems and file servers leave in folders, beside those that begin with a dot."""
+
+
+def is_stranger(name: str) -> bool:
+    """True for the name of a file or folder that a system left: `.DS_Store`, `._name`, `__MACOSX`, `Thumbs.db`."""
+    return name.startswith(".") or name.casefold() in STRANGERS
 
 
 def folders() -> list[Path]:
@@ -29,7 +36,8 @@ def found() -> dict[str, Path]:
     for folder in folders():
         for pattern, up in ((f"*/{INDEX}", 0), (f"*/model/{INDEX}", 1)):
             for index in sorted(folder.glob(pattern)):
-                models.setdefault(index.parents[up].name, index.parent)
+                if not is_stranger(index.parents[up].name):
+                    models.setdefault(index.parents[up].name, index.parent)
     return models
 
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from condgen.contracts import CondgenError, Encoder, SamplingOption, short
 from condgen.data.batches.base import to_uint8
-from condgen.encoders.interop.load import load_pair, save_pair, sketch_pair
+from condgen.encoders.interop.load import kind_of, load_pair, save_pair, sketch_pair
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.files import renamed
 from condgen.files.images import GeneratedImage
-from condgen.files.registry import INDEX
-from condgen.files.weights import load_part, read_json, save_part, sketch_part, whole, write_json
+from condgen.files.registry import INDEX, is_stranger
+from condgen.files.weights import CONFIG, WEIGHTS, load_part, read_json, save_part, sketch_part, whole, write_json
 from condgen.kinds import Registry
 from condgen.pipelines.auto import KINDS, PipelineKind
 
@@ -32,6 +32,8 @@ GIVEN = "given"
 """Value of the index field `encoder` if the encoder is of a class unknown to condgen, and is not in the folder."""
 BATCH_ROWS = 256
 """Images, texts or latents that go through a network at a time."""
+TOKENIZER_FILES = ("tokenizer.json", "words.json", "tokenizer_config.json", "special_tokens_map.json",
+                   "added_tokens.json", "vocab.json")  # fmt: skip
 NOT_OPTIONS = ("prompt", "labels", "seed", "prior", "size", "model", "model_id")
 """Fields of a recipe that are not sampling options."""
 
@@ -219,10 +221,11 @@ class Pipeline:
                 f"{cls.__name__}.load(folder, encoder=(net, tokenizer))."
             )
         parts: dict[str, Any] = {}
-        for name, part in cls.part_types(index, folder / INDEX).items():
+        types = cls.part_types(index, folder / INDEX)
+        for name, part in types.items():
             parts[name] = load_part(part, folder / name) if part else encoder or load_pair(folder)
         about = {name: v for name, v in index.items() if name not in ("_class_name", "format", *cls.described)}
-        model = cls(**cls._arguments(index, parts), about=about, model_id=model_id_of(folder))
+        model = cls(**cls._arguments(index, parts), about=about, model_id=model_id_of(folder, types))
         model.path = folder
         return model
 
@@ -299,11 +302,22 @@ def network_of(registry: Registry, index: dict[str, Any], field: str, path: Path
     return registry[name].network
 
 
-def model_id_of(folder: Path) -> str:
-    """Sixteen hex digits that identify all weights, configs and the tokenizer of a model folder."""
+def model_id_of(folder: Path, parts: dict[str, type[nn.Module] | None]) -> str:
+    """Sixteen hex digits that identify all weights, configs and the tokenizer of a model folder.
+
+    Args:
+        parts: see `Pipeline.part_types`. Other files and folders do not count.
+    """
+    files = dict.fromkeys(parts, (CONFIG, WEIGHTS))
+    if CLIP in parts and (folder / CLIP).is_dir():
+        files["tokenizer"] = TOKENIZER_FILES
+        if kind_of(folder / CLIP) in ("open_clip", "transformers"):
+            files[CLIP] = ()
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*/*")):
-        if file.suffix in (".safetensors", ".json") and file.is_file():
+        own = files.get(file.parent.name, (None,))  # of a library: whatever it wrote
+        counts = file.name in own if own else file.suffix in (".safetensors", ".json") and not is_stranger(file.name)
+        if counts and file.is_file():
             digest.update(file.relative_to(folder).as_posix().encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

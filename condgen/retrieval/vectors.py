@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, to_json
 from condgen.files.weights import whole
 
 KEY = b"condgen"
@@ -57,7 +57,7 @@ class Vectors:
             if any(v is not None for v in values)
         }
         columns["embedding"] = pa.chunked_array(chunks, pa.list_(pa.float32()))
-        return cls(pa.table(columns).replace_schema_metadata({KEY: json.dumps(dict(about)).encode()}))
+        return cls(pa.table(columns).replace_schema_metadata({KEY: to_json(dict(about)).encode()}))
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -96,7 +96,7 @@ class Vectors:
         check_name(path)
         if path.suffix == ".npy":
             with whole(path.with_name(f"{path.name}.jsonl")) as file, file.open("w", encoding="utf-8") as lines:
-                lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows())
+                lines.writelines(to_json(row, ensure_ascii=False) + "\n" for row in self.rows())
             with whole(path) as file, file.open("wb") as out:
                 np.save(out, self.embeds)
             return

@@ -20,10 +20,10 @@ from torch import nn
 
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, Trainable, limited
+from condgen.distributed import locked
 from condgen.files import registry
 from condgen.files.card import write_card
 from condgen.files.images import grid, png_bytes, write_bytes
-from condgen.files.weights import locked
 from condgen.pipelines.auto import load_folder
 from condgen.training import fsdp
 from condgen.training.run_folder import Display, RunFolder, drive, milestones, wants_more

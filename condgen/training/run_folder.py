@@ -19,9 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError, CondgenWarning
+from condgen.contracts import Batch, CondgenError, CondgenWarning, to_json
 from condgen.files import renamed
-from condgen.files.weights import LOCK
 from condgen.training import checkpoint
 from condgen.training.trainer import FitConfig, NotFinite, Step, Trainer, progress_of
 
@@ -66,7 +65,7 @@ class RunFolder:
             root.mkdir(parents=True, exist_ok=True)
             _write(root / "config.yaml", yaml.safe_dump(config, sort_keys=False))
             if data:
-                _write(root / "data.json", json.dumps(data))
+                _write(root / "data.json", to_json(data))
             (root / "samples").mkdir(exist_ok=True)
         except OSError as error:
             raise CondgenError(f"The folder {root} cannot be written ({error.strerror}). Choose another.") from None
@@ -74,7 +73,9 @@ class RunFolder:
     def _check(self, config: dict, places_are_free: bool) -> None:
         path = self.root / "config.yaml"
         if not path.exists():
-            if self.root.exists() and any(child.name not in (LOCK, "config.yaml.tmp") for child in self.root.iterdir()):
+            if self.root.exists() and any(
+                child.name not in (distributed.LOCK, "config.yaml.tmp") for child in self.root.iterdir()
+            ):
                 raise CondgenError(f"{self.root} is not empty and holds no run of condgen. Choose another folder.")
             return
         now = renamed.flat(config)
@@ -118,7 +119,7 @@ class RunFolder:
         line = {"stage": stage, "images": images, "time": round(time.time(), 1)} | values
         if self._metrics:
             try:
-                _append(self.root / "metrics.jsonl", json.dumps(line) + "\n")
+                _append(self.root / "metrics.jsonl", to_json(line) + "\n")
             except OSError as error:
                 self._metrics = False
                 warnings.warn(f"{self.root / 'metrics.jsonl'} is off: {error.strerror}", CondgenWarning, stacklevel=2)

@@ -90,3 +90,13 @@ def test_texts_are_stored_once():
     texts, index = intern_captions([["a", "b"], ["b"], ["a", "a"]])
     assert texts == ["a", "b"] and index.tolist() == [[0, 1], [1, -1], [0, -1]]
     CaptionedImages(np.zeros((3, 3, 4, 4), np.uint8), texts, index)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 4, 4), (3, 4, 4)])
+def test_pixels_that_are_not_numbers_are_refused(shape):
+    images = torch.zeros(shape)
+    images.view(-1)[-1] = float("nan")
+    with pytest.raises(CondgenError, match=r"1 of \d images have pixels that are NaN"):
+        to_uint8(images)
+    images.view(-1)[-1] = float("inf")
+    assert to_uint8(images).max() == 255

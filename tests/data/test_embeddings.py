@@ -30,7 +30,7 @@ from condgen.data.streaming.batches import ShardBatches
 from condgen.data.streaming.feeds import feed_of
 from condgen.data.streaming.stream import Stream, text_number
 from condgen.data.synthetic.scenes import scenes
-from condgen.files.weights import locked
+from condgen.distributed import locked
 from condgen.pipelines.text_to_image import space_of
 from condgen.priors.transformer import EmbeddingNormalizer
 from tests.files.test_weights import contents

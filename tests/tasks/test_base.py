@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
-from condgen.files.weights import LOCK, locked
+from condgen.distributed import LOCK, locked
 from condgen.recipes import train
 from tests.configs import changed
 from tests.files.test_weights import contents

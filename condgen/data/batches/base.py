@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condgen.contracts import Batch
+from condgen.contracts import Batch, CondgenError
 from condgen.distributed import split
 
 
@@ -119,8 +119,19 @@ def to_float(images: np.ndarray | Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """float in [-1, 1] -> uint8, rounded, on the CPU; values outside are clipped."""
-    return ((images.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+    """float in [-1, 1] -> uint8, rounded, on the CPU; values outside are clipped.
+
+    Raises:
+        CondgenError: a pixel is NaN.
+    """
+    images = images.detach().cpu().float()
+    if images.numel() and images.isnan().any():
+        wrong = int(images.flatten(1).isnan().any(1).sum()) if images.ndim == 4 else 1
+        raise CondgenError(
+            f"{wrong} of {len(images) if images.ndim == 4 else 1} images have pixels that are NaN: the computation "
+            "overflowed. Nothing is saved of them; lower the guidance, compute with 32 bits, or use another checkpoint."
+        )
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 class Batches:

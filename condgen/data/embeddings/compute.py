@@ -14,10 +14,11 @@ from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.embeddings.store import MANIFEST, UNIT, About, Embeds, Unit, Writer
 from condgen.data.progress import Clock
 from condgen.data.streaming.stream import Sample, Stream, text_number
+from condgen.distributed import locked
 from condgen.encoders.interop.load import open_encoder, reads_size
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.files.registry import DEFAULT
-from condgen.files.weights import fingerprint, locked
+from condgen.files.weights import fingerprint
 
 PART = 64 * UNIT
 """Images per file."""

@@ -251,7 +251,10 @@ def run_once(what: str, net: Foreign, tokenizer: ForeignTokenizer) -> int:
         tokens = torch.from_numpy(tokenizer.encode(["an image"]))
         size = net.size
         image, text = net.eval().embed_image(torch.zeros(1, 3, size, size)), net.embed_text(tokens)
-    if image.shape != text.shape or image.ndim != 2 or not (image.isfinite().all() and text.isfinite().all()):
+    for kind, embed in (("an image", image), ("a text", text)):
+        if not embed.isfinite().all():
+            raise CondgenError(f"{what} gives NaN or infinite numbers as the embedding of {kind}. Export it again.")
+    if image.shape != text.shape or image.ndim != 2:
         raise CondgenError(f"{what} is no encoder: an image gives {tuple(image.shape)}, a text {tuple(text.shape)}.")
     return image.shape[1]
 

@@ -166,7 +166,7 @@ def export(net: nn.Module, tokenizer: Tokenizer | ForeignTokenizer, target: str,
         else:
             (_write_open_clip if target == "open_clip" else _write_transformers)(net, tokenizer, aside)
         differences = compare(net, tokenizer, target, aside)
-        if not max(differences.values()) <= CLOSE:
+        if not all(value <= CLOSE for value in differences.values()):  # NaN is not close
             values = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
             raise CondgenError(
                 f"{target} gives other vectors than condgen ({values}): nothing is written. Report this."

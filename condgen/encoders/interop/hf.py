@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError, listed, short
+from condgen.contracts import CondgenError, short
 from condgen.encoders.interop.base import (
     Foreign,
     ForeignConfig,
@@ -21,7 +21,7 @@ from condgen.encoders.interop.base import (
     run_once,
     square,
 )
-from condgen.files.weights import CONFIG, WEIGHTS, read_json, save_tensors, write_json
+from condgen.files.weights import CONFIG, WEIGHTS, first_few, read_json, read_tensors, save_tensors, write_json
 
 PREPROCESSOR = "preprocessor_config.json"
 RESIZES = {2: "bilinear", 3: "bicubic"}
@@ -116,12 +116,14 @@ def load_model(folder: Path, spare: tuple[str, ...] = (), extra: bool = False) -
         extra: allows weights in the folder that the module does not have.
 
     Raises:
-        CondgenError: a weight is missing, extra or of another shape: transformers would only warn, and draw it anew.
+        CondgenError: a weight is missing, extra or of another shape or type, or not finite: transformers would only
+            warn, and draw it anew.
     """
-    if not list(folder.glob("*.safetensors")):
+    if not (files := _weight_files(folder)):
         other = sorted(p.name for p in folder.glob("*.bin"))
         detail = f"; {other[0]} needs pickle and is not read" if other else ""
         raise CondgenError(f"{folder} has no weights: no {WEIGHTS}{detail}. Save it with safetensors.")
+    types = {name: tensor.dtype for file in files for name, tensor in read_tensors(file).items()}
     with library(f"The model in {folder}"):
         from transformers import AutoModel
 
@@ -129,14 +131,28 @@ def load_model(folder: Path, spare: tuple[str, ...] = (), extra: bool = False) -
             str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True,
             output_loading_info=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
-    faults = []
+    state = model.state_dict()
+    faults = [
+        f"{name} of the type {str(dtype).removeprefix('torch.')}"
+        for name, dtype in types.items()
+        if name in state and state[name].is_floating_point() != dtype.is_floating_point
+    ]
     for kind in ("missing", "mismatched", *([] if extra else ["unexpected"])):
         names = [name if isinstance(name, str) else name[0] for name in info[f"{kind}_keys"]]
         names = [name for name in names if not name.startswith(spare) and not name.endswith("position_ids")]
         faults += [f"{kind} {name}" for name in sorted(names)]
     if faults:
-        raise CondgenError(f"The weights in {folder} do not fit its {CONFIG}: {listed(faults, 5)}.")
+        raise CondgenError(f"The weights in {folder} do not fit its {CONFIG}: {first_few(faults)}.")
     return model.float()
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that transformers reads: one, or those of its index."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    index = folder / f"{WEIGHTS}.index.json"
+    parts = read_json(index).get("weight_map", {}) if index.is_file() else {}
+    return [folder / name for name in sorted(set(parts.values()))]
 
 
 def _preprocessing(folder: Path, size: int) -> dict:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from condgen.contracts import CondgenError, short
 from condgen.encoders.interop.base import Foreign, ForeignConfig, ForeignTokenizer, as_json, library, run_once, square
+from condgen.files.registry import is_stranger
 from condgen.files.weights import CONFIG, check_weights, read_json, read_tensors, save_tensors, write_json
 
 INDEX = "open_clip_config.json"
@@ -110,7 +111,7 @@ def _weights(folder: Path) -> Path:
     for name in NAMES:
         if (folder / name).is_file():
             return folder / name
-    found = sorted(folder.glob("*.safetensors"))
+    found = sorted(file for file in folder.glob("*.safetensors") if not is_stranger(file.name))
     if len(found) == 1:
         return found[0]
     other = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".npz"))
@@ -154,6 +155,8 @@ def _named_as(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]
     from open_clip.convert import convert_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
+    if twice := [name for name in tensors if name.startswith("module.") and name.removeprefix("module.") in tensors]:
+        raise CondgenError(f"The weights have {twice[0]} twice, with and without `module.`. Save them again.")
     tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     tensors = {name: value for name, value in tensors.items() if not name.endswith("position_ids")}
     tensors = convert_state_dict(model, tensors)
