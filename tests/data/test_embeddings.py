@@ -33,8 +33,8 @@ from condgen.data.synthetic.scenes import scenes
 from condgen.distributed import locked
 from condgen.pipelines.text_to_image import space_of
 from condgen.priors.transformer import EmbeddingNormalizer
-from tests.files.test_weights import contents
 from tests.tars import numbered, png, write_shards, write_tar
+from tests.test_locks import contents
 from tests.tiny import tiny_model
 
 N = 90

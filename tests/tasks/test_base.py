@@ -14,8 +14,8 @@ from condgen.contracts import CondgenError, CondgenWarning
 from condgen.distributed import LOCK, locked
 from condgen.recipes import train
 from tests.configs import changed
-from tests.files.test_weights import contents
 from tests.tasks.test_gan import small
+from tests.test_locks import contents
 
 
 @pytest.fixture
