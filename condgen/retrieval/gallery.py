@@ -71,6 +71,13 @@ class Gallery:
         self.path, self.split, self.options = os.fspath(path), split_name(split), options.but(**changes)
         self.bad = Tally()
         """Images left out, by reason; filled while the images are read."""
+        self.places: dict[int, str] = {}
+        """Index of an image -> its name, as of the time when it was read; see `images`."""
+        self._seen: dict[str, tuple] | None = None
+        self.open()
+
+    def open(self) -> None:
+        """Looks which files there are."""
         found = _found(self.path, self.options)
         self.labelled = found if isinstance(found, LabelledRows) else None
         self.found = found.source if isinstance(found, LabelledRows) else found
@@ -96,11 +103,36 @@ class Gallery:
         """Sixteen hex digits that identify the images and how they are read: a hash of names, sizes and times of files,
         or of the content of arrays.
         """
+        self._seen = {str(mark[0]): mark for mark in map(_mark, self._files())}
         if isinstance(self.found, Arrays):
             parts = self.found.parts
             marks = [(part.key, hashlib.sha256(np.ascontiguousarray(part.images())).hexdigest()) for part in parts]
             return self._digest(marks, [part.targets.tolist() for part in parts])
-        return self._digest([_mark(file) for file in self._files()])
+        return self._digest(list(self._seen.values()))
+
+    @property
+    def label_digest(self) -> str:
+        """Eight hex digits that identify the names and values of the labels; "" if there are none."""
+        known = self.found if isinstance(self.found, Arrays) else self.labelled
+        text = repr([(one.name, one.values) for one in known.attributes]) if known else ""
+        return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8] if text else ""
+
+    def changed(self, files: Collection[str] = ()) -> list[str]:
+        """Paths of files that are not as they were when `digest` was computed.
+
+        Args:
+            files: names of images, whose files are looked at besides those of tables, shards and arrays.
+        """
+        if self._seen is None:
+            return []
+        found, paths = self.found, []
+        if isinstance(found, Arrays):
+            paths += map(Path, self._seen)
+        else:
+            paths += [table.path for table in found.tables]
+            for file in (found.home / name for name in files):
+                paths += [one for one in (file, file.with_suffix(".txt")) if os.path.abspath(one) in self._seen]
+        return [str(one) for one in paths if _mark(one) != self._seen.get(os.path.abspath(one))]
 
     def _digest(self, *values: object) -> str:
         o = self.options  # as in the first edition, so that its caches stay valid
@@ -112,6 +144,11 @@ class Gallery:
     def _files(self) -> Iterator[Path]:
         """All files that the images depend on."""
         source = self.found
+        if isinstance(source, Arrays):
+            path = Path(source.path).expanduser()
+            yield from sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else ()
+            yield from [path] if path.is_file() else ()
+            return
         yield from (table.path for table in source.tables)
         if source.form == "sidecars":
             yield from (text for file in source.images if (text := file.with_suffix(".txt")).is_file())
@@ -142,16 +179,27 @@ class Gallery:
             warnings.warn(text, CondgenWarning, stacklevel=2)
 
     def images(self, numbers: Collection[int]) -> dict[int, Image.Image]:
-        """Reads images by index, in their original size; leaves out those that cannot be read any more."""
+        """Reads images by index, in their original size; leaves out those that are gone or cannot be read any more.
+
+        Once `places` names them, the image of an index is the one that was read, whatever tables say by now; a file
+        that has changed since counts as gone.
+        """
         wanted, out = set(numbers), {}
         if isinstance(self.found, Arrays):
-            for part, own, first in self._parts():
+            for part, own, first in () if self.changed() else self._parts():
                 chosen = [number for number in wanted if first <= number < first + len(own)]
                 pixels = coloured(part.images(), 3) if chosen else ()
                 for number in chosen:
                     out[number] = Image.fromarray(pixels[own[number - first]].transpose(1, 2, 0).copy())
             return out
-        for number, row in enumerate(rows(self.found, self.split)):
+        for number in sorted(wanted & self.places.keys()):
+            file = self.found.home / self.places[number]
+            mark = (self._seen or {}).get(os.path.abspath(file))
+            if mark is not None:  # otherwise a row of a shard
+                wanted.remove(number)
+                with suppress(ImageError):
+                    out |= {number: decode(file, name=self.places[number])[0]} if _mark(file) == mark else {}
+        for number, row in enumerate(rows(self.found, self.split) if wanted and not self.changed() else ()):
             if number in wanted and row.image is not None:
                 wanted.remove(number)
                 with suppress(ImageError):
@@ -242,5 +290,5 @@ def _mark(file: Path) -> tuple:
     try:
         about = file.stat()
     except OSError:
-        return (str(file),)
-    return str(file.absolute()), about.st_size, about.st_mtime_ns, about.st_ctime_ns
+        return (os.path.abspath(file),)
+    return os.path.abspath(file), about.st_size, about.st_mtime_ns, about.st_ctime_ns

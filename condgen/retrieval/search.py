@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, short
+from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, listed, short
 from condgen.data.batches.base import to_float
 from condgen.data.embeddings.compute import load_encoder
 from condgen.data.options import ReadOptions
@@ -179,27 +179,38 @@ class Finder:
         them and writes them to the cache.
         """
         gallery, space = self.gallery, self.encoder.space
+        if self.vectors is not None:  # asked again: files may have come or gone
+            gallery.open()
         about = {"format": FORMAT, "space": space, "data": gallery.name, "digest": gallery.digest}
+        about |= {"labels": labels} if (labels := gallery.label_digest) else {}
         folder = Path(cache) if cache else cache_folder("search")
         path = folder / f"{slug(gallery.name, 40)}-{gallery.place}-{space}.parquet"
         kept = _kept(path, about, gallery)
         if kept is None:
             kept = Vectors.of(*embed_gallery(self.encoder, gallery, progress), about)
             try:
+                if gallery.changed([row["file"] for row in kept.rows()]):
+                    raise CondgenError("images changed while they were embedded.")
                 kept.write(path)
                 progress(1.0, f"{len(kept):,} images embedded, kept in {path}")
             except CondgenError as error:
                 warnings.warn(f"The embeddings are not kept for the next time: {error}", CondgenWarning, stacklevel=2)
+        gallery.places = {row["number"]: row["file"] for row in kept.rows()}
         self.vectors = kept
         return kept
 
     def find(self, queries: Sequence[Query], n: int = 9) -> list[SearchResult]:
-        """Finds the nearest images of each query, see `search`."""
+        """Finds the nearest images of each query, see `search`; warns if they are not as they were when embedded."""
         self.check(queries, n)
         vectors = self.vectors or self.embed()
         known = [self._known(query) for query in queries]
         scores = np.stack([embed for *_, embed in known]) @ vectors.embeds.T  # (queries, N)
-        return [SearchResult(name, kind, self._hits(own, n)) for (name, kind, _), own in zip(known, scores)]
+        found = [SearchResult(name, kind, self._hits(own, n)) for (name, kind, _), own in zip(known, scores)]
+        if changed := self.gallery.changed({hit.file for one in found for hit in one.hits}):
+            text = f"Changed or gone since the images were embedded: {listed(changed, 3)}. Scores, captions and labels "
+            text += "are those of before, and images that changed are not shown. Open the search again."
+            warnings.warn(text, CondgenWarning, stacklevel=2)
+        return found
 
     def _known(self, query: Query) -> tuple[str, Literal["text", "image"], np.ndarray]:
         """Returns name, kind and embedding of a query."""
@@ -339,7 +350,7 @@ def _kept(path: Path, about: dict[str, Any], gallery: Gallery) -> Vectors | None
         return None
     try:
         kept = Vectors.read(path)
-        if kept.about == about:
+        if kept.about in (about, {name: value for name, value in about.items() if name != "labels"}):  # the second: old
             return kept
         why = "the images have changed" if kept.about.get("space") == about["space"] else "they are of another encoder"
     except CondgenError:

@@ -9,6 +9,7 @@ label       class or attributes of the image
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -65,11 +66,22 @@ class Vectors:
     @property
     def about(self) -> dict[str, Any]:
         """Facts about all vectors; {} if there are none."""
+        return {name: value for name, value in self._stored().items() if name != "sha256"}
+
+    def _stored(self) -> dict[str, Any]:
         try:
             about = json.loads((self.table.schema.metadata or {}).get(KEY, b"{}"))
         except ValueError:
             return {}
         return about if isinstance(about, dict) else {}
+
+    def _digest(self) -> str:
+        """Identifies the vectors, their rows and the facts."""
+        digest = hashlib.sha256(json.dumps(self.about, sort_keys=True).encode())
+        for name in sorted({*self.table.column_names} - {"embedding"}):
+            digest.update(json.dumps([name, self.table[name].to_pylist()]).encode())
+        digest.update(np.ascontiguousarray(self.embeds))
+        return digest.hexdigest()
 
     @cached_property
     def embeds(self) -> np.ndarray:
@@ -100,8 +112,9 @@ class Vectors:
             with whole(path) as file, file.open("wb") as out:
                 np.save(out, self.embeds)
             return
+        marked = self.table.replace_schema_metadata({KEY: json.dumps(self.about | {"sha256": self._digest()}).encode()})
         with whole(path) as file:
-            pq.write_table(self.table, file, row_group_size=GROUP, use_dictionary=["label"])
+            pq.write_table(marked, file, row_group_size=GROUP, use_dictionary=["label"])
 
     @classmethod
     def read(cls, path: Path) -> Vectors:
@@ -112,6 +125,8 @@ class Vectors:
             lengths = np.unique(np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in chunks]))
             if len(lengths) != 1:
                 raise ValueError("the vectors are of several lengths, or there are none")
+            if vectors._stored().get("sha256", "") not in ("", vectors._digest()):  # earlier versions wrote none
+                raise ValueError("their checksum is another")
         except Exception as error:  # pyarrow may raise almost any exception on arbitrary bytes
             message = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise CondgenError(f"{path} holds no readable embeddings ({message}). Make them again.") from None
