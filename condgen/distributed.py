@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
@@ -21,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, CondgenWarning
 
 LOCK = ".lock"
 """File that names the process which writes into a folder."""
@@ -40,6 +41,101 @@ def leave() -> None:
     """Leaves the process group."""
     if _together():
         dist.destroy_process_group()
+
+
+PRECISION, ACCUMULATION = "ACCELERATE_MIXED_PRECISION", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
+"""Variables by which `accelerate launch` passes --mixed_precision and --gradient_accumulation_steps."""
+UNSUPPORTED = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+}
+"""Variable -> what `accelerate launch` was asked for."""
+FLAGS = {**dict.fromkeys(("true", "1", "yes", "y", "t", "on"), True),
+         **dict.fromkeys(("false", "0", "no", "n", "f", "off"), False)}  # fmt: skip
+"""The values of Accelerate's flags."""
+
+
+def is_on(name: str) -> bool:
+    """Whether a flag of Accelerate is set; `CondgenError` for a value that means nothing."""
+    value = os.environ.get(name, "false")
+    if value.lower() not in FLAGS:
+        raise CondgenError(
+            f"{name}={value} must be true or false. Accelerate reads this variable; set it, or unset it."
+        )
+    return FLAGS[value.lower()]
+
+
+def supports_bf16() -> bool:
+    """Whether training here can use bfloat16: a GPU has units for it, and is not switched off."""
+    on_gpu = torch.cuda.is_available() and not is_on("ACCELERATE_USE_CPU")
+    return on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def precision() -> str:
+    """The mixed precision of training, `bf16` or `no`: that of the launcher, otherwise bf16 where there are units.
+
+    Raises:
+        CondgenError: the launcher asks for another one, or for bf16 where there are no units for it.
+    """
+    asked = os.environ.get(PRECISION, "").strip().lower()
+    if asked not in ("", "no", "bf16"):
+        raise CondgenError(
+            f"{PRECISION}={os.environ[PRECISION]} (accelerate launch --mixed_precision) is not supported: condgen "
+            "trains with bf16 or no. Choose one of them, or leave it out: bf16 is used where a GPU has units for it."
+        )
+    if asked == "bf16" and not supports_bf16():
+        raise CondgenError(
+            f"{PRECISION}=bf16 (accelerate launch --mixed_precision) needs a GPU with units for bfloat16, which this "
+            "machine lacks. Choose no, or leave it out."
+        )
+    return asked or ("bf16" if supports_bf16() else "no")
+
+
+def check_launcher() -> None:
+    """Checks what `accelerate launch` asks for, before data are read; warns of what has no effect.
+
+    Raises:
+        CondgenError: an option that is not supported, or a value that means nothing.
+    """
+    from accelerate.utils import DynamoBackend
+
+    precision()
+    for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_CPU", "ACCELERATE_DEBUG_MODE"):
+        is_on(name)
+    parsers: dict[str, Callable] = {
+        "ACCELERATE_DYNAMO_BACKEND": lambda value: DynamoBackend(value.upper()),
+        "ACCELERATE_TORCH_DEVICE": torch.device,
+    }
+    for name, parse in parsers.items():
+        try:
+            parse(os.environ[name])
+        except KeyError:
+            continue
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise CondgenError(
+                f"{name}={os.environ[name]} cannot be used ({reason}). Unset it, or correct it."
+            ) from None
+    for name, asked in UNSUPPORTED.items():
+        if is_on(name):
+            raise CondgenError(
+                f"{asked} is not supported ({name}). Shard the weights with FSDP (docs/fsdp.yaml is such a config "
+                "file), or launch with torchrun, which keeps them whole in every process."
+            )
+    steps = os.environ.get(ACCUMULATION, "1").strip()
+    if not steps.isdecimal() or int(steps) < 1:
+        raise CondgenError(
+            f"{ACCUMULATION}={steps} (accelerate launch --gradient_accumulation_steps) must be a whole number from 1."
+        )
+    if int(steps) > 1 and os.environ.get("RANK", "0") == "0":
+        warnings.warn(
+            f"{ACCUMULATION}={steps} (accelerate launch --gradient_accumulation_steps) has no effect: every step "
+            "updates the weights with a whole batch, over all processes. Set its size with --fit.batch, or with "
+            "--fit_STAGE.batch where there are stages.",
+            CondgenWarning,
+            stacklevel=2,
+        )
 
 
 _is_alone = False

@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -16,7 +17,9 @@ from pathlib import Path
 
 from condgen import __version__
 from condgen.cli.terminal import human, show_json
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, CondgenWarning
+from condgen.nn import devices as devices_of
+from condgen.studio.loopback import PROXIES
 
 HELP = "check installation, device and models; exit code 1 if there is a fault"
 PARTNERS = {"torchvision": "torchvision", "open_clip": "open-clip-torch"}
@@ -64,6 +67,8 @@ def examine() -> Iterator[Finding]:
     if not computes.ok:
         return
     yield precision()
+    yield launcher()
+    yield proxy()
     yield from (partner(module, package) for module, package in PARTNERS.items())
     yield from models()
 
@@ -136,17 +141,65 @@ def device() -> Finding:
         devices = f"CUDA {torch.version.cuda}: {names} (--device cuda)"
     else:
         built = f"built for CUDA {torch.version.cuda}, no GPU found" if torch.version.cuda else "built without CUDA"
-        devices = f"CPU with {torch.get_num_threads()} threads, {built}"
+        devices = f"CPU with {torch.get_num_threads()} threads ({_threads_reason()}), {built}"
     return Finding("device", f"torch {torch.__version__}, {devices}")
 
 
-def precision() -> Finding:
-    """Reports the floating-point precision, and why it is not lower."""
-    import torch
+def _threads_reason() -> str:
+    """Why torch has this number of threads."""
+    for name in devices_of.NUMBER:
+        if devices_of.is_chosen() and name in os.environ:
+            return f"{name}={os.environ[name]}"
+    return f"of {devices_of.cores()} cores; OMP_NUM_THREADS sets another number"
 
-    if torch.cuda.is_available() and torch.cuda.is_bf16_supported():
-        return Finding("precision", "fp32 on the CPU; the GPU can do bf16 (train with ACCELERATE_MIXED_PRECISION=bf16)")
-    return Finding("precision", "fp32; bf16 is up to 100 times slower on CPUs without units for it")
+
+def precision() -> Finding:
+    """Reports the floating-point precision of training, and why it is not another one."""
+    from condgen import distributed
+
+    try:
+        chosen = distributed.precision()
+    except CondgenError as error:
+        return Finding("precision", str(error), False, f"Unset {distributed.PRECISION}, or set it to no.")
+    source = f" ({distributed.PRECISION}={chosen})" if os.environ.get(distributed.PRECISION) else ""
+    if chosen == "bf16":
+        return Finding("precision", f"training uses bf16{source}; {distributed.PRECISION}=no trains with fp32")
+    if distributed.supports_bf16():
+        return Finding("precision", f"training uses fp32{source}; without it, bf16")
+    return Finding("precision", f"training uses fp32{source}; no GPU with units for bf16, without which it is slow")
+
+
+def launcher() -> Finding:
+    """Reports the variables by which Accelerate's launcher passes its options, and whether training supports them."""
+    from condgen import distributed
+
+    there = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("ACCELERATE_")]
+    seen = ", ".join(there) or "no ACCELERATE_ variables"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CondgenWarning)
+        try:
+            distributed.check_launcher()
+        except CondgenError as error:
+            return Finding("launcher", f"{seen}: condgen train refuses them", False, str(error))
+    return Finding("launcher", seen, cure=" ".join(str(one.message) for one in caught))
+
+
+def proxy() -> Finding:
+    """Reports the proxies of the environment, and whether downloads can use them."""
+    there = {name: value for name, value in os.environ.items() if name.lower() in PROXIES and value}
+    if not there:
+        return Finding("proxy", "none set")
+    seen = ", ".join(f"{name}={_without_password(value)}" for name, value in sorted(there.items()))
+    seen += ": downloads use it, the studio does not use it to reach itself"
+    if any(value.lower().startswith("socks") for value in there.values()) and not importlib.util.find_spec("socksio"):
+        return Finding("proxy", seen, cure="Downloads through a SOCKS proxy need a package: pip install socksio")
+    return Finding("proxy", seen)
+
+
+def _without_password(url: str) -> str:
+    """Hides the name and password of a URL, if it has them."""
+    scheme, mark, rest = url.rpartition("://")
+    return f"{scheme}{mark}{'...@' if '@' in rest else ''}{rest.rpartition('@')[2]}"
 
 
 def partner(module: str, package: str) -> Finding:

@@ -21,6 +21,7 @@ from condgen import __version__
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
 from condgen.contracts import CondgenError
 from condgen.files import renamed
+from condgen.nn import devices
 
 COMMANDS = {
     "generate": "generate",
@@ -48,6 +49,7 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and gives its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    devices.settle()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # printed paths may not be valid UTF-8
     try:

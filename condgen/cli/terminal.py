@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from condgen.contracts import CondgenError, ProgressCallback, to_json
 from condgen.files import renamed
+from condgen.nn.devices import check_device as check_device
 from condgen.text import printable
 
 MAX_ON_SHEET = 200
@@ -221,14 +222,3 @@ def check_folder(folder: Path) -> None:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         reason = "may not be written" if existing.is_dir() else "is a file"
         raise CondgenError(f"The folder {folder} cannot be written ({existing} {reason}). Choose another with -o.")
-
-
-def check_device(device: str) -> None:
-    """Raises `CondgenError` if a device is not available."""
-    import torch
-
-    try:
-        torch.zeros(1, device=device).item()  # a device without memory, such as meta, cannot return values
-    except (RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise CondgenError(f"There is no device {device!r} here ({reason}). Try --device cpu.") from None

@@ -20,8 +20,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-
 from condgen.contracts import CondgenError, ProgressCallback, SamplingOption
 from condgen.files.registry import find
 from condgen.pipelines.auto import task_of
@@ -29,7 +27,12 @@ from condgen.pipelines.encoder import ImageEncoder
 from condgen.pipelines.latent import LatentModel
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.retrieval.search import Finder, encoder_of, gallery_of
-from condgen.studio import latent, search, session, theme
+from condgen.studio.loopback import direct
+
+with direct():
+    import gradio as gr
+
+    from condgen.studio import latent, search, session, theme
 
 log = logging.getLogger("condgen.studio")
 RANDOM = -1
@@ -42,6 +45,7 @@ def build(
     model: TextToImage | ImageEncoder | LatentModel | str | None = None,
     data: str = "",
     progress: ProgressCallback = lambda share, message: None,
+    device: str = "cpu",
 ) -> gr.Blocks:
     """Builds the page of a model: a loaded one, a path or name (see `condgen list`), or None for the bundled one.
 
@@ -51,12 +55,13 @@ def build(
     Args:
         data: images; if given, the page searches them by text or image.
         progress: called while the images are embedded.
+        device: where the models compute.
 
     Raises:
         CondgenError: an encoder without data; else as in `TextToImage.load`, `retrieval.search.encoder_of`, `Gallery`.
     """
     if data:
-        encoder = encoder_of(model)
+        encoder = encoder_of(model).to(device)
         finder = Finder(encoder, gallery_of(encoder, data))
         finder.embed(None, progress)
         return search.SearchPage(finder, user_errors).page
@@ -66,22 +71,28 @@ def build(
     if task.endswith("encoding"):
         raise CondgenError("An encoder generates nothing. Give it images to search, with --data PATH.")
     if task == "unconditional":
-        return latent.page_of(latent.latent_models(model), user_errors)
-    return Studio(model if isinstance(model, TextToImage) else TextToImage.load(model), latent.latent_models()).page
+        return latent.page_of(latent.latent_models(model), user_errors, device)
+    model = model if isinstance(model, TextToImage) else TextToImage.load(model)
+    return Studio(model.to(device), latent.latent_models(), device).page
 
 
 def launch(page: gr.Blocks, **options: Any) -> None:
-    """Starts the server with the settings of every studio: theme, small uploads, no tracebacks for visitors."""
-    page.launch(
-        theme=theme.theme(),
-        css=theme.CSS,
-        max_file_size="5mb",
-        show_error=False,
-        enable_monitoring=False,
-        ssr_mode=False,
-        footer_links=["api", "settings", "runs"],
-        **options,
-    )
+    """Starts the server with the settings of every studio: theme, small uploads, no tracebacks for visitors.
+
+    Args:
+        options: of Gradio's `launch`.
+    """
+    with direct(bool(options.get("share")), options.get("server_name") or ""):
+        page.launch(
+            theme=theme.theme(),
+            css=theme.CSS,
+            max_file_size="5mb",
+            show_error=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            footer_links=["api", "settings", "runs"],
+            **options,
+        )
 
 
 class Studio:
@@ -90,9 +101,10 @@ class Studio:
     Args:
         model: the model, which serves one request at a time.
         latent_models: unconditional models for the second tab.
+        device: where the unconditional models compute.
     """
 
-    def __init__(self, model: TextToImage, latent_models: latent.LatentModels):
+    def __init__(self, model: TextToImage, latent_models: latent.LatentModels, device: str = "cpu"):
         self.model, self.session = model, session.GenerationSession(model)
         with gr.Blocks(title="condgen studio", analytics_enabled=False, delete_cache=(3600, 86400)) as self.page:
             about = f"{html.escape(model.name)} · {model.size} × {model.size} pixels"
@@ -107,7 +119,7 @@ class Studio:
                         self._recipe()
             if latent_models:
                 with gr.Tab("Latent space") as tab:
-                    latent.LatentTab(latent_models, user_errors, tab.select)
+                    latent.LatentTab(latent_models, user_errors, tab.select, device)
             self._connect()
         self.page.queue(max_size=32, api_open=False)
 

@@ -154,11 +154,11 @@ def without_folders(*paths: Source | Path) -> Iterator[None]:
 # The page -------------------------------------------------------------------------------------------------------------
 
 
-def page_of(models: LatentModels, user_errors: Callable) -> gr.Blocks:
-    """A page with only this tab."""
+def page_of(models: LatentModels, user_errors: Callable, device: str = "cpu") -> gr.Blocks:
+    """A page with only this tab; see `LatentTab`."""
     with gr.Blocks(title="condgen latent space", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.HTML("<h1>condgen studio</h1><p>Latent space</p>", elem_id="title")
-        LatentTab(models, user_errors, page.load)
+        LatentTab(models, user_errors, page.load, device)
     page.queue(max_size=32, api_open=False)
     return page
 
@@ -170,10 +170,11 @@ class LatentTab:
         models: models to choose from, at least one.
         user_errors: see `app.user_errors`.
         start: the event at which the first model is loaded.
+        device: for the models that are loaded by path.
     """
 
-    def __init__(self, models: LatentModels, user_errors: Callable, start: Callable):
-        self.models, self.user_errors = models, user_errors
+    def __init__(self, models: LatentModels, user_errors: Callable, start: Callable, device: str = "cpu"):
+        self.models, self.user_errors, self.device = models, user_errors, device
         self.controls = lru_cache(CACHED)(self._load)
         files: dict[str, Any] = {"file_types": ["image"], "height": 110}
         self.model = gr.Dropdown([*models], value=next(iter(models)), label="Model", elem_id="latent-model")
@@ -251,7 +252,7 @@ class LatentTab:
         if isinstance(model, LatentModel):
             return LatentControls.of(model)
         with without_folders(model):
-            return LatentControls.of(LatentModel.load(model))
+            return LatentControls.of(LatentModel.load(model).to(self.device))
 
     def _choose(self, model):
         """Labels the sliders with the dimensions of a model, and shows uploads if the model has an encoder."""

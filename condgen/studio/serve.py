@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from condgen.contracts import CondgenError
+from condgen.nn import devices
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,6 +23,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--data", default="", help="images: the page searches them with the encoder of the model")
     flags.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine only")
     flags.add_argument("--port", type=int, help="default: the first free one from 7860")
+    text = "path below which a proxy serves the page, such as /studio for https://example.org/studio"
+    flags.add_argument("--root-path", default="", metavar="PATH", help=text)
+    flags.add_argument("--device", default="cpu", help="device to compute on: cpu (default), cuda, cuda:1, mps")
     flags.add_argument("--share", action="store_true", help="open a public link through gradio.live")
     flags.add_argument("--auth", default=os.environ.get("CONDGEN_AUTH"), help="NAME:PASSWORD; also $CONDGEN_AUTH")
     flags.add_argument("--no-auth", action="store_true", help="allow others without a password")
@@ -87,6 +91,7 @@ def private_cache() -> Iterator[None]:
 def main(argv: list[str] | None = None) -> int:
     """Builds and runs the studio until it is interrupted; gives the exit status."""
     args = parser().parse_args(argv)
+    devices.settle()
     try:
         auth = credentials(args.auth)
         check_exposure(args.host, args.share, auth, args.no_auth)
@@ -94,10 +99,15 @@ def main(argv: list[str] | None = None) -> int:
         with private_cache():
             from condgen.studio.app import build, launch
 
-            page = build(args.model, args.data, lambda share, message: print(f"{share:.0%} {message}", file=sys.stderr))
+            devices.check_device(args.device)
+
+            def show(share: float, message: str) -> None:
+                print(f"{share:.0%} {message}", file=sys.stderr)
+
+            page = build(args.model, args.data, show, args.device)
             host = f"[{args.host}]" if ":" in args.host else args.host
             network = {"server_name": host, "server_port": args.port, "share": args.share, "auth": auth}
-            launch(page, **network, prevent_thread_lock=True, quiet=True)
+            launch(page, **network, root_path=args.root_path, prevent_thread_lock=True, quiet=True)
             print(f"The studio is open at {page.share_url or page.local_url} (Ctrl-C closes it)", flush=True)
             page.block_thread()
     except CondgenError as error:

@@ -10,7 +10,6 @@ References:
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -31,14 +30,10 @@ def plan() -> FullyShardedDataParallelPlugin | None:
     """The FSDP plugin that Accelerate's launcher has configured; None if weights are not sharded.
 
     Raises:
-        CondgenError: DeepSpeed, or an option of FSDP that is not supported.
+        CondgenError: an option of the launcher that is not supported, see `distributed.check_launcher`.
     """
-    if _is_on("ACCELERATE_USE_DEEPSPEED"):
-        raise CondgenError(
-            f"DeepSpeed is not supported. Shard the weights with FSDP ({WHERE}), or launch with torchrun, which keeps "
-            "them whole in every process."
-        )
-    if not _is_on("ACCELERATE_USE_FSDP"):
+    distributed.check_launcher()
+    if not distributed.is_on("ACCELERATE_USE_FSDP"):
         return None
     if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
         raise CondgenError(f"Sharding weights needs PyTorch 2.8 or newer; this is {torch.__version__}.")
@@ -53,10 +48,6 @@ def plan() -> FullyShardedDataParallelPlugin | None:
         needed = ", ".join(option for option, missing in wrong.items() if missing)
         raise CondgenError(f"Accelerate's config has unsupported options. Set {needed}; {WHERE}.")
     return found
-
-
-def _is_on(name: str) -> bool:
-    return os.environ.get(name, "false").lower() in ("true", "1")
 
 
 def shard(

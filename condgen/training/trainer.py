@@ -18,6 +18,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import GradientAccumulationPlugin
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -107,10 +108,6 @@ class _Objective(nn.Module):
         return self.model.loss(batch, turn)
 
 
-def _precision() -> str:
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-
-
 def progress_of(config: FitConfig, images: int, seconds: float) -> float:
     """The share of a run that is done after so many images and seconds of training, in [0, 1]."""
     by_time = seconds / (60 * config.minutes) if config.minutes else 0.0
@@ -139,7 +136,8 @@ class Trainer:
     ):
         plan = fsdp.plan()  # before Accelerate checks for packages that may not be installed
         self.accelerator = accelerator or Accelerator(
-            mixed_precision=_precision(),
+            mixed_precision=distributed.precision(),
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             # with several turns, weights of other turns get no gradient
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=len(model.turns) > 1)],
         )
