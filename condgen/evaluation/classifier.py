@@ -158,6 +158,14 @@ def train_classifier(
     return training.classifier.eval()
 
 
+def untrained_classifier(data: LabelledImages) -> tuple[Classifier, str]:
+    """The classifier with random weights, always the same, and the name of its features."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        classifier = Classifier(config_for(data)).eval()
+    return classifier, f"features: random network, {fingerprint(classifier)[:8]}"
+
+
 def config_for(data: LabelledImages) -> ClassifierConfig:
     """The config that fits the images and attributes."""
     return ClassifierConfig(data.size, data.image_channels, tuple(a.cardinality for a in data.attributes))

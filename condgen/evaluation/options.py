@@ -93,10 +93,10 @@ class RepeatOptions(Options):
 
 
 @dataclass(frozen=True)
-class SampleOptions(RepeatOptions, ReadingOptions):
-    """Generated images compared with real ones."""
+class ComparedOptions(Options):
+    """The networks in whose features generated images are compared with real ones."""
 
-    title: ClassVar[str] = "class-to-image models, autoencoders and GANs"
+    title: ClassVar[str] = "text-to-image and class-to-image models, autoencoders and GANs"
     classifiers: Path | None = option(  # noqa: RUF009
         None, "folder that keeps classifiers (default REPORT/classifiers)", type=Path, metavar="FOLDER"
     )
@@ -106,7 +106,14 @@ class SampleOptions(RepeatOptions, ReadingOptions):
 
 
 @dataclass(frozen=True)
-class TextToImageOptions(ComparisonOptions, CaptionOptions):
+class SampleOptions(RepeatOptions, ComparedOptions, ReadingOptions):
+    """Generated images compared with real ones."""
+
+    title: ClassVar[str] = "class-to-image models, autoencoders and GANs"
+
+
+@dataclass(frozen=True)
+class TextToImageOptions(ComparisonOptions, ComparedOptions, CaptionOptions):
     """Options of text-to-image models."""
 
     title: ClassVar[str] = "text-to-image models"

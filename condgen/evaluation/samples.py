@@ -21,14 +21,13 @@ from condgen.data.batches.base import to_uint8
 from condgen.data.datasets.labels import LabelledImages
 from condgen.evaluation.base import Findings, Report
 from condgen.evaluation.classifier import (
-    Classifier,
     ClassifierFitConfig,
     accuracies,
     cached_classifier,
-    config_for,
     feature_space,
     features_of,
     predict,
+    untrained_classifier,
 )
 from condgen.evaluation.distribution import (
     FEWEST,
@@ -41,7 +40,6 @@ from condgen.evaluation.distribution import (
 )
 from condgen.evaluation.embed import in_batches
 from condgen.evaluation.options import SampleOptions
-from condgen.files.weights import fingerprint
 from condgen.metrics.diversity import best_matching, entropy, mean_distance, missing, purity, shares
 
 MOST, SHOWN, MOST_VALUES = 2_000, 40, 24
@@ -131,10 +129,7 @@ class Observer:
             found = accuracies(self.predict(test.images), test.targets, self.attributes)
             facts |= {f"{name}, accuracy on test images": share for name, share in found.items()}
         else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                self.classifier = Classifier(config_for(train)).eval()
-            self.space = f"features: random network, {fingerprint(self.classifier)[:8]}"
+            self.classifier, self.space = untrained_classifier(train)
         self.facts = {"features": self.space} | facts
 
     def predict(self, images: np.ndarray) -> np.ndarray:

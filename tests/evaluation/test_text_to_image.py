@@ -111,10 +111,11 @@ def test_scores_go_into_the_card_once(tmp_path):
 
 def test_captioned_images_are_evaluated_on_retrieval_too():
     data = scenes(40, 3, negatives="none")
-    found = evaluate_captions(tiny_model(), data, 1, lambda *_: None)
+    found = evaluate_captions(tiny_model(), data, TextToImageOptions(images_per_prompt=1), lambda *_: None)
     report, shown = found.report, found.sheets["sheet"]
-    assert 0 <= report["retrieval"]["text to image R@1"] <= 1 and len(shown) == 40
+    assert 0 <= report["retrieval"]["text to image R@1"] <= 1 and len(shown) == 2 * 24
     assert -1 <= report["clip_score"]["generated"] <= 1
+    assert report["explained"].keys() == report.keys() - {"kind", "data", "images", "explained"}
     assert "text to image R@1" in markdown({"model": "m", "model_id": "0", **report})
 
 
