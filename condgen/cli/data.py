@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
+from typing import TYPE_CHECKING
 
 from condgen.cli.terminal import comma_separated, show_json
+
+if TYPE_CHECKING:
+    from condgen.data.audit.report import Report
 
 HELP = "check captioned or labelled images before training on them"
 TRAINED = " (default as in the training)"
@@ -18,6 +24,7 @@ READ_OPTIONS = {
     "column_types": ("COLUMN=TYPE", "what a column holds where the guess is wrong: text or number"),
     "resize": (None, "how images become square"),
     "max_bad_fraction": ("F", "largest fraction of unusable rows (default 0.01)"),
+    "background": ("R,G,B", "colour under transparent pixels, as 0,0,0 or black (default white)"),
 }
 """Metavar and help of the options that are fields of `ReadOptions`."""
 
@@ -33,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a folder, a metadata file or shards (.parquet, .tar); or folders of classes, idx files, 'digits' ...",
     )
-    add_read_options(
-        check, "image_column caption_column split_column label_column attribute_columns filter column_types"
-    )
-    check.add_argument("-o", dest="out", default="", metavar="PNG", help="write a sheet: some images of every class")
+    columns = "image_column caption_column split_column label_column attribute_columns filter column_types"
+    add_read_options(check, f"{columns} max_bad_fraction background")
+    text = "write a sheet of thumbnails: some images of every class, or some with their captions"
+    check.add_argument("--sheet", "-o", dest="out", default="", metavar="PNG", help=text)
     check.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
 
 
@@ -44,7 +51,8 @@ def add_read_options(parser: argparse._ActionsContainer, names: str, note: str =
     """Adds options for fields of `ReadOptions`; `note` describes the default."""
     for name in names.split():
         metavar, text = READ_OPTIONS[name]
-        kind = {"attribute_columns": comma_separated, "max_bad_fraction": float}.get(name, str)
+        kinds = {"attribute_columns": comma_separated, "max_bad_fraction": float, "background": colour}
+        kind = kinds.get(name, str)
         choices = ("crop", "pad") if name == "resize" else None
         parser.add_argument(
             f"--{name.replace('_', '-')}", type=kind, metavar=metavar, choices=choices, help=f"{text}{note}"
@@ -57,6 +65,34 @@ def read_options_of(args: argparse.Namespace) -> dict[str, object]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def colour(text: str) -> tuple[int, int, int]:
+    """Parses a colour: `0,0,0`, a name such as `black`, or `#000000`."""
+    from PIL import ImageColor
+
+    try:
+        return ImageColor.getrgb(f"rgb({text})" if "," in text else text)[:3]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no colour; expected R,G,B from 0 to 255, or a name") from None
+
+
+def uses(report: Report) -> str:
+    """Names the recipes that train on the data of a report."""
+    from condgen.data.audit.report import CaptionReport
+    from condgen.recipes import RECIPES
+    from condgen.recipes.table import ENCODERS, LABELS, SPACES, WORDS
+
+    labelled = bool(getattr(report, "values", None) or getattr(report, "numbers", None))
+    families = [WORDS] if isinstance(report, CaptionReport) else [LABELS] if labelled else [SPACES]
+    own = {name: recipe.family for name, recipe in RECIPES.items() if "your own" in recipe.help}
+    names = [name for name, family in own.items() if family in families]
+    others = [name for name, recipe in RECIPES.items() if recipe.family == ENCODERS]
+    others = [name for name in others if name != "clip" or SPACES not in families]
+    rest = [name for name, family in own.items() if family == SPACES and name not in names]
+    more = [*names[1:3], *others, *rest[:1]]
+    path = shlex.quote(report.path)
+    return f"  condgen train {names[0]} --data {path} -o runs/mine    (or {', '.join(more)}; see condgen train --help)"
+
+
 def run(args: argparse.Namespace) -> int:
     """0 when training would take the data, 1 when not."""
     from condgen.data.audit.check import check
@@ -65,5 +101,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         show_json(report.as_dict() | {"ready": report.ok()})
     else:
-        print("\n".join(report.lines()))
+        print("\n".join([*report.lines(), *([uses(report)] if report.ok() else [])]))
+        if args.out and os.path.exists(args.out):
+            print(f"sheet: {args.out}")
     return 0 if report.ok() else 1

@@ -64,14 +64,19 @@ def image_files(paths: list[Path]) -> list[Path]:
     Raises:
         CondgenError: a path does not exist, or a folder holds no images.
     """
-    from condgen.data.sources.images import SUFFIXES, files_below
+    from condgen.data.formats.registry import SUFFIXES, Listing, unread_lines
+    from condgen.data.sources.images import list_files
 
     files: list[Path] = []
     for path in map(Path.expanduser, paths):
         if not path.exists():
             raise CondgenError(f"{path} does not exist. Give images, or folders of them.")
-        below = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else [path]
+        listing = list_files(path) if path.is_dir() else Listing(path.parent)
+        unread = [f"{path}: {line}" for line in unread_lines(listing.unread)]
+        below = listing.images if path.is_dir() else [path]
         if not below:
-            raise CondgenError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))}).")
+            raise CondgenError("\n".join([f"{path} holds no images ({', '.join(sorted(SUFFIXES))}).", *unread]))
+        for line in unread:
+            say(line)
         files += below
     return files

@@ -26,10 +26,11 @@ from condgen.data.formats.arrays import Arrays, Part, coloured, squared
 from condgen.data.formats.parquet import names_files
 from condgen.data.formats.registry import is_shard
 from condgen.data.options import DEFAULTS, ReadOptions
+from condgen.data.progress import Tally
 from condgen.data.sources.images import ImageError, decode, files_below, fit
 from condgen.data.sources.label_rows import LabelledRows
 from condgen.data.sources.labels import open_either
-from condgen.data.sources.rows import Row, Source, Tally, expected_rows, plain_folder, rows, split_name
+from condgen.data.sources.rows import Row, Source, expected_rows, plain_folder, rows, split_name
 
 AT_ONCE = 64
 """Number of images to decode in parallel."""

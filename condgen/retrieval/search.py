@@ -21,9 +21,10 @@ from PIL import Image
 from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, listed, short
 from condgen.data.batches.base import to_float
 from condgen.data.embeddings.compute import load_encoder
+from condgen.data.formats.registry import IMAGE_NAMES
 from condgen.data.options import ReadOptions
 from condgen.data.progress import Clock
-from condgen.data.sources.images import SUFFIXES, fit, open_image
+from condgen.data.sources.images import fit, open_image
 from condgen.data.sources.webdataset import cache_folder
 from condgen.files.images import grid, slug, tile
 from condgen.files.registry import about, find
@@ -329,7 +330,7 @@ def is_text(query: Query) -> bool:
     Raises:
         CondgenError: it has the suffix of an image file, but the file does not exist.
     """
-    if not isinstance(query, str) or isinstance(query, TextQuery) or Path(query).suffix.lower() not in SUFFIXES:
+    if not isinstance(query, str) or isinstance(query, TextQuery) or Path(query).suffix.lower() not in IMAGE_NAMES:
         return isinstance(query, str)
     with suppress(OSError, ValueError):  # too long for a path, or with a NUL in it
         if Path(query).is_file():

@@ -18,7 +18,7 @@ from PIL import Image
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.audit.check import check
 from condgen.data.options import ReadOptions
-from condgen.data.sources.captions import load_captions
+from condgen.data.sources.captions import REPEATED, load_captions
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 GOOD = {"red.png": (255, 0, 0), "green.png": (0, 255, 0), "blue.png": (0, 0, 255)}
@@ -51,7 +51,9 @@ def bomb() -> bytes:
 
 
 def faulty(at: Path) -> tuple[Path, dict[str, int]]:
-    """A folder with every fault that a row can have beside three good rows, and how often each is there."""
+    """A folder with every fault that a row can have beside three good rows and a repeated one, and how often each is
+    there.
+    """
     (at.parent / "secret.png").write_bytes(png())
     images = {name: png(colour) for name, colour in GOOD.items()}
     images |= {"alone.png": png(), "stray.png": png(), "half.png": png()[:40], "huge.png": bomb()}
@@ -65,7 +67,7 @@ def faulty(at: Path) -> tuple[Path, dict[str, int]]:
     with (folder / "metadata.jsonl").open("a") as file:
         file.write('\n{"file_name": "red.png", \n[1]\n' + "[" * 100_000 + "\n")
     expected = {"missing file": 5, "no caption": 6, "outside the folder": len(outside), "broken metadata line": 3}
-    ones = ("corrupt image", "too large image", "duplicate row", "image absent from metadata")
+    ones = ("corrupt image", "too large image", "image absent from metadata")
     return folder, expected | dict.fromkeys(ones, 1)
 
 
@@ -78,8 +80,8 @@ def report_of_faults(tmp_path):
 def test_every_fault_is_counted_under_its_reason(report_of_faults):
     report, expected = report_of_faults
     assert report.bad == expected
-    assert (report.usable, report.images, report.total) == (3, 3, 3 + sum(expected.values()))
-    assert report.examples["duplicate row"] == ["red.png (same file, same caption)"]
+    assert (report.usable, report.images, report.total) == (4, 3, 4 + sum(expected.values()))
+    assert report.notes.pop(REPEATED) == 1 and report.examples[REPEATED] == ["red.png"]
     assert report.examples["image absent from metadata"] == ["stray.png"]
     assert report.examples["too large image"][0].startswith("huge.png (")
     assert not report.ok() and report.ok(max_bad_fraction=0.9)
@@ -90,17 +92,17 @@ def test_the_loader_agrees_with_the_check(tmp_path):
     bad = sum(expected.values())
     with pytest.raises(CondgenError) as caught:
         load_captions(folder, 4, split="all")
-    assert f"{bad} of {bad + 3} rows" in str(caught.value) and f"condgen data check {folder}" in str(caught.value)
+    assert f"{bad} of {bad + 4} rows" in str(caught.value) and f"condgen data check {folder}" in str(caught.value)
     for reason, count in expected.items():
         assert f"{count} {reason}: " in str(caught.value)
-    with pytest.warns(CondgenWarning, match=f"{bad} of {bad + 3} rows left out"):
+    with pytest.warns(CondgenWarning, match=f"{bad} of {bad + 4} rows left out"):
         assert len(load_captions(folder, 4, split="all", max_bad_fraction=0.9)) == 3
 
 
 def test_examples_stop_at_ten(tmp_path):
     report = check(write(tmp_path, {"a.png": png()}, [row(f"{i}.png") for i in range(25)] + [row("a.png")]))
     assert report.bad == {"missing file": 25} and len(report.examples["missing file"]) == 10
-    assert any(line.endswith("9.png ...") for line in report.lines())
+    assert any(line.endswith("2.png ...") for line in report.lines())
 
 
 def test_names_from_the_data_cannot_steer_a_terminal(tmp_path):
@@ -171,7 +173,7 @@ def test_the_report_is_json_and_text(report_of_faults):
     again = json.loads(json.dumps(report.as_dict()))
     assert again["bad"] == expected and again["columns"] == ["image file_name, captions text, split (none)"]
     text = "\n".join(report.lines())
-    for part in (*expected, "3 of 26 rows usable", "4 x 4: 3", "Not ready"):
+    for part in (*expected, "4 of 26 rows usable", "4 x 4: 3", "Not ready"):
         assert part in text
 
 

@@ -7,30 +7,32 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from statistics import median
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from condgen.contracts import CondgenError
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.audit.report import CaptionReport, LabelReport
 from condgen.data.formats.arrays import Arrays
+from condgen.data.formats.registry import HIDDEN_FILE, TABLES
 from condgen.data.options import DEFAULTS, ReadOptions
-from condgen.data.progress import progress
+from condgen.data.progress import SKIPPED, Tally, progress
 from condgen.data.sources.captions import read
-from condgen.data.sources.images import files_below
+from condgen.data.sources.images import list_files
 from condgen.data.sources.label_rows import LabelledRows
 from condgen.data.sources.labels import open_either
-from condgen.data.sources.rows import Row, Source, Tally, hashed_split, split_name
-from condgen.data.sources.tables import LABELS, column_names
+from condgen.data.sources.refusals import KOHYA, NoCaptions, is_image
+from condgen.data.sources.rows import Row, Source, caption_file, hashed_split, plain_folder, split_name
+from condgen.data.sources.tables import LABELS, Table, column_names
 from condgen.files.images import grid, make_folder, png_bytes, write_bytes
 
-PER_ROW, ROWS, CELL = 8, 64, 64
-"""Sizes of the sheet: images per value, values, edge of an image in pixels."""
+PER_ROW, ROWS, CELL, SOME = 8, 64, 64, 48
+"""Sizes of the sheet: images per value, values, edge of an image in pixels, and images of a sheet without labels."""
 NO_TARGETS = np.empty(0, np.float32)
 
 
@@ -49,29 +51,66 @@ def check(
         options: columns and filter; `changes` are fields of it. Data with captions and labels counts as captioned,
             unless a label or an attribute is named.
         split: the split to check; `all` checks everything.
-        sheet: the PNG to write, with some images of every class.
+        sheet: the PNG to write, with some images of every class, or with some captioned ones.
 
     Raises:
-        CondgenError: the path holds no readable data, or a sheet is asked for and there are no labels.
+        CondgenError: the path holds no readable data.
     """
-    found = open_either(path, options.but(**changes))
-    if isinstance(found, Source) and sheet:
-        raise CondgenError(f"{path} has captions; a sheet shows images by their label. Name it (--label-column NAME).")
+    options = options.but(**changes)
+    found = _opened(path, options)
+    source = None if isinstance(found, Arrays) else getattr(found, "source", found)
     counts = _Counts(() if isinstance(found, Source) else found.attributes)
-    for row, pixels, notes, targets in _rows(found, split):
+    for row, pixels, notes, targets in _rows(found, split, options):
         counts.add(row, pixels, notes, targets)
-    for name in () if isinstance(found, Arrays) else getattr(found, "source", found).left_out:
-        counts.notes.add("file without a split in its name, left out", name)
-    if isinstance(found, Source):
-        return _caption_report(found, counts)
+    if source is not None:
+        _count_files(source, counts)
     if sheet and (drawn := _sheet(counts)) is not None:
         make_folder(Path(sheet).parent)
         write_bytes(Path(sheet), png_bytes(drawn))
-    return _label_report(found, counts)
+    report = _caption_report(found, counts) if isinstance(found, Source) else _label_report(found, counts)
+    return replace(report, max_bad_fraction=options.max_bad_fraction, background=options.background)
+
+
+def _opened(path: str | os.PathLike[str], options: ReadOptions) -> Source | Arrays | LabelledRows:
+    """Opens data with captions or labels; a folder that holds images and nothing else has neither."""
+    try:
+        return open_either(path, options)
+    except NoCaptions as error:
+        source = plain_folder(Path(path).expanduser()) if error.plain and not options.selected else None
+        if source is None:
+            raise
+        return LabelledRows(source)
+
+
+def _count_files(source: Source, counts: _Counts) -> None:
+    """Counts the files that are not read, and says what is unusual about the folder."""
+    for name in source.left_out:
+        counts.notes.add("file without a split in its name, left out", name)
+    for why, names in source.unread.items():
+        for name in names:
+            (counts.notes if why == HIDDEN_FILE else counts.left_out).add(why, name)
+    files = list_files(source.home).files if source.path.is_dir() else []
+    for file in files:
+        known = file.suffix.lower() in TABLES or file.suffix.lower() in (".json", ".txt", ".caption")
+        if not known and is_image(file):
+            why = "images by their content, but their names do not end like those of images; rename them"
+            counts.left_out.add(why, file.relative_to(source.home).as_posix())
+    if source.form == "sidecars":  # a README, or captions whose image was lost
+        captioned = {caption_file(image) for image in source.images}
+        for file in files:
+            if file.suffix in (".txt", ".caption") and file not in captioned:
+                twin = file.with_suffix(".txt") in captioned
+                note = "second text of an image, not used (.txt is)" if twin else "text without an image"
+                counts.notes.add(note, file.relative_to(source.home).as_posix())
+    folders = {file.relative_to(source.home).parts[0] for file in source.images if file.parent != source.home}
+    if source.form == "plain" and len(folders) == 1:
+        counts.notes.add("one folder only, so there are no classes", next(iter(folders)))
+    for name in sorted({file.parent.name for file in source.images if KOHYA.match(file.parent.name)}):
+        counts.notes.add("folder named as for sd-scripts (10_concept); the number of repeats is not applied", name)
 
 
 def _rows(
-    found: Source | Arrays | LabelledRows, split: str
+    found: Source | Arrays | LabelledRows, split: str, options: ReadOptions
 ) -> Iterator[tuple[Row, np.ndarray | None, tuple[str, ...], np.ndarray]]:
     """Yields every row with its pixels, uint8 (C, H, W) or None, the notes on its image, and its targets."""
     if isinstance(found, Arrays):
@@ -81,7 +120,10 @@ def _rows(
             key = f"{part.key}:{row}"
             yield Row(key, split=part.split or hashed_split(key, found.test)), pixels, (), own
         return
-    rows = read(found, split) if isinstance(found, Source) else found.each(split)
+    if isinstance(found, Source):
+        rows = read(found, split, background=options.background)
+    else:
+        rows = found.each(split, options.background)
     for row, image, notes, *own in rows:
         pixels = None if image is None or row.fault else np.asarray(image).transpose(2, 0, 1)
         yield row, pixels, notes, own[0] if own else NO_TARGETS
@@ -94,6 +136,7 @@ class _Counts:
     attributes: tuple[Attribute, ...]
     bad: Tally = field(default_factory=Tally)
     notes: Tally = field(default_factory=Tally)
+    left_out: Tally = field(default_factory=Tally)
     words: Counter[int] = field(default_factory=Counter)
     texts: set[str] = field(default_factory=set)
     values: list[dict[str, Counter[str]]] = field(default_factory=list)
@@ -103,27 +146,31 @@ class _Counts:
     splits: Counter[str] = field(default_factory=Counter)
     digests: dict[bytes, tuple[str, bytes]] = field(default_factory=dict)
     shown: dict[tuple[int, str], list[Image.Image]] = field(default_factory=dict)
+    some: list[tuple[Image.Image, str]] = field(default_factory=list)
+    random: Random = field(default_factory=lambda: Random(0))
 
     def __post_init__(self) -> None:
         self.values = [{value: Counter() for value in attribute.values} for attribute in self.attributes]
 
     def add(self, row: Row, pixels: np.ndarray | None, notes: tuple[str, ...], targets: np.ndarray) -> None:
         if row.fault:
-            self.bad.add(row.fault, row.described)
+            (self.left_out if row.fault.startswith(SKIPPED) else self.bad).add(row.fault, row.described)
             return
         self.splits[row.split or "(none)"] += 1
         for note in row.notes:
             self.notes.add(note, row.key)
         self.texts.update(row.captions)
         self.words.update(len(caption.split()) for caption in row.captions)
+        for note in notes:
+            self.notes.add(note, row.key)
         if pixels is None:
             return
         _, height, width = pixels.shape
         self.sizes[f"{width} x {height}"] += 1
         self.colours["grey" if (pixels == pixels[:1]).all() else "colour"] += 1
-        for note in notes:
-            self.notes.add(note, row.key)
         self._compare(row.key, pixels, targets.tobytes())
+        if not self.attributes:
+            self._choose(pixels, next(iter(row.captions), row.key))
         for i, (attribute, target) in enumerate(zip(self.attributes, targets)):
             if math.isnan(target):
                 self.unknown[attribute.name] += 1
@@ -132,6 +179,14 @@ class _Counts:
                 self.values[i][value][row.split or "(none)"] += 1
                 if len(own := self.shown.setdefault((i, value), [])) < PER_ROW:
                     own.append(_small(pixels))
+
+    def _choose(self, pixels: np.ndarray, text: str) -> None:
+        """Keeps a random choice of the images that came, each as likely as the others, with their texts."""
+        place = self.random.randrange(max(1, self.sizes.total()))
+        if len(self.some) < SOME:
+            self.some.append((_small(pixels), text))
+        elif place < SOME:
+            self.some[place] = (_small(pixels), text)
 
     def _compare(self, key: str, pixels: np.ndarray, targets: bytes) -> None:
         """Notes a duplicate image, and whether its labels differ."""
@@ -149,21 +204,17 @@ class _Counts:
         return {
             "path": str(found.path), "form": found.form, "total": usable + self.bad.total(), "usable": usable,
             "images": self.sizes.total(), "bad": self.bad.counts, "notes": self.notes.counts,
-            "examples": self.bad.examples | self.notes.examples, "sizes": dict(self.sizes.most_common(10)),
+            "examples": self.left_out.examples | self.notes.examples | self.bad.examples,
+            "left_out": self.left_out.counts, "sizes": dict(self.sizes.most_common(10)),
             "splits": dict(self.splits.most_common()), "split_rule": found.rule,
             "taken": getattr(found, "taken", []),
         }  # fmt: skip
 
 
 def _caption_report(source: Source, counts: _Counts) -> CaptionReport:
-    if source.form == "sidecars":  # a README, or captions whose image was lost
-        captioned = {image.with_suffix(".txt") for image in source.images}
-        for file in files_below(source.home):
-            if file.suffix == ".txt" and file not in captioned:
-                counts.notes.add("text without an image", file.relative_to(source.home).as_posix())
     words = list(counts.words.elements()) or [0]
     names = {name for table in source.tables for name in column_names(table.path) if name.lower() in LABELS}
-    chosen = [f"image {t.image}, captions {', '.join(t.text)}, split {t.split or '(none)'}" for t in source.tables]
+    chosen = [_columns_of(table) for table in source.tables]
     return CaptionReport(
         **counts.shared(source),
         columns=list(dict.fromkeys(chosen)),
@@ -173,6 +224,12 @@ def _caption_report(source: Source, counts: _Counts) -> CaptionReport:
         },
         labels=sorted(names - {name for table in source.tables for name in table.text}),
     )  # fmt: skip
+
+
+def _columns_of(table: Table) -> str:
+    home = "" if table.home is None else f", images in {table.home or 'this folder'}"
+    dropped = f" (names without {table.prefix})" if table.prefix else ""
+    return f"image {table.image}, captions {', '.join(table.text)}, split {table.split or '(none)'}{home}{dropped}"
 
 
 def _label_report(found: Arrays | LabelledRows, counts: _Counts) -> LabelReport:
@@ -203,8 +260,12 @@ def _label_report(found: Arrays | LabelledRows, counts: _Counts) -> LabelReport:
 
 def _sheet(counts: _Counts) -> Image.Image | None:
     """A few images of every class, at most ROWS classes. Without a label, a few images of every value, and the
-    attributes share the rows equally. None where there is nothing to show.
+    attributes share the rows equally. Images without labels are a random choice, with a caption each. None where there
+    is nothing to show.
     """
+    if counts.some:
+        images, texts = zip(*counts.some)
+        return grid(list(images), [text[:60] for text in texts], PER_ROW, 2 * CELL)
     names = [attribute.name for attribute in counts.attributes]
     label = names.index(LABEL) if LABEL in names else None
     chosen = [i for i, attribute in enumerate(counts.attributes) if attribute.values and label in (None, i)]
@@ -224,7 +285,7 @@ def _sheet(counts: _Counts) -> Image.Image | None:
 def _small(pixels: np.ndarray) -> Image.Image:
     """Shrinks an image and centres it on a white square, for the sheet."""
     image = Image.fromarray(np.broadcast_to(pixels.transpose(1, 2, 0), (*pixels.shape[1:], 3)).copy())
-    image.thumbnail((CELL, CELL))
+    image.thumbnail((2 * CELL, 2 * CELL))
     side = max(image.size)
     square = Image.new("RGB", (side, side), "white")
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))

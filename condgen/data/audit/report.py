@@ -6,12 +6,17 @@ import math
 from dataclasses import asdict, dataclass, field
 
 from condgen.data.formats.arrays import ASK_SIZE
+from condgen.data.options import WHITE
 from condgen.text import printable
 
 LIMIT = 0.01
 """Fraction of unusable rows that training accepts."""
-BAR, SHOWN = 30, 40
+BAR, SHOWN = 30, 14
 """Length of the longest bar in characters, and how many values of an attribute are shown."""
+LINES = 25
+"""Most lines of a report as text; the JSON has everything."""
+REASONS, EXAMPLES, WIDTH = 4, 3, 200
+"""Most reasons of a kind in the text, examples of each, and characters in their line."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,10 @@ class Report:
         splits: usable rows by split; `(none)` where a row has none.
         split_rule: how the split of a row is determined.
         taken: what columns were taken for where they could be meant otherwise.
+        left_out: number of files and rows that are not read and do not count in `total`, by reason: images of formats
+            that cannot be read, hidden files, failed downloads.
+        max_bad_fraction: fraction of unusable rows that training accepts.
+        background: RGB, 0 to 255, shown through transparent pixels.
     """
 
     path: str
@@ -44,36 +53,75 @@ class Report:
     sizes: dict[str, int]
     splits: dict[str, int]
     split_rule: str
-    taken: list[str]
+    taken: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    max_bad_fraction: float = LIMIT
+    background: tuple[int, int, int] = WHITE
 
-    def ok(self, max_bad_fraction: float = LIMIT) -> bool:
+    def ok(self, max_bad_fraction: float | None = None) -> bool:
         """Whether training accepts the data: some rows are usable, and at most this fraction is unusable."""
-        return self.usable > 0 and self.total - self.usable <= max_bad_fraction * self.total
+        limit = self.max_bad_fraction if max_bad_fraction is None else max_bad_fraction
+        return self.usable > 0 and self.total - self.usable <= limit * self.total
 
     def as_dict(self) -> dict[str, object]:
         """The report as plain values, for JSON."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The report as lines of plain text."""
-        lines = [
-            *self._details(),
-            *(f"  {note}" for note in self.taken),
+        """The report as at most LINES lines of plain text."""
+        tail = [
+            *(f"  {note}"[:WIDTH] for note in self.taken[:REASONS]),
             f"  splits by {self.split_rule}: {_counts(self.splits)}",
             *self._reasons("cannot be used", self.bad),
-            *self._reasons("worth knowing, still used", self.notes),
-            "Ready for training." if self.ok() else f"Not ready: training takes at most {LIMIT:.0%} of unusable rows.",
+            *self._reasons("left out, not counted above", self.left_out),
+            *self._reasons("worth knowing", self.notes),
+            self._verdict(),
         ]
-        return [printable(line) for line in lines]
+        details = self._details(SHOWN)
+        for shown in range(SHOWN - 1, 0, -1):
+            if len(details) + len(tail) <= LINES:
+                break
+            details = self._details(shown)
+        details = details[: LINES - len(tail)]
+        return [printable(line) for line in [*details, *tail]]
 
-    def _details(self) -> list[str]:
+    def _verdict(self) -> str:
+        if self.ok():
+            left = sum(self.left_out.values())
+            return f"Ready for training{f', without the {left:,} left out' if left else ''}."
+        bad = self.total - self.usable
+        if not self.usable:
+            return "Not ready: nothing here can be used. The reasons stand above."
+        allowed = math.ceil(1000 * bad / self.total) / 1000
+        return (
+            f"Not ready: {bad:,} of {self.total:,} rows cannot be used ({bad / self.total:.1%}); training takes at "
+            f"most {self.max_bad_fraction:.1%}. Repair them, or leave them out: --data.max_bad_fraction {allowed:g}"
+        )
+
+    def _details(self, shown: int) -> list[str]:
+        """The lines about the content; at most `shown` values of an attribute."""
         raise NotImplementedError
 
     def _reasons(self, title: str, counts: dict[str, int]) -> list[str]:
         lines = [f"  {title}:"] if counts else []
-        for reason, count in sorted(counts.items(), key=lambda item: -item[1]):
-            lines.append(f"    {count} {reason}: {', '.join(self.examples[reason])}{' ...' if count > 10 else ''}")
+        by_count = sorted(counts.items(), key=lambda item: -item[1])
+        for reason, count in by_count[:REASONS]:
+            some = ", ".join(self.examples[reason][:EXAMPLES])
+            line = f"    {count} {self._explained(reason)}: {some}"
+            more = " ..." if count > EXAMPLES or len(line) > WIDTH else ""
+            lines.append(f"{line[:WIDTH]}{more}")
+        if rest := by_count[REASONS:]:
+            lines.append(f"    {sum(count for _, count in rest)} of {len(rest)} other kinds: {_names(rest)}")
         return lines
+
+    def _explained(self, reason: str) -> str:
+        if reason == "alpha":
+            return f"alpha, shown on RGB {','.join(map(str, self.background))} (--background R,G,B chooses another)"
+        return reason
+
+
+def _names(counts: list[tuple[str, int]]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts)
 
 
 @dataclass(frozen=True)
@@ -90,14 +138,15 @@ class CaptionReport(Report):
     captions: dict[str, float] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
 
-    def _details(self) -> list[str]:
+    def _details(self, shown: int) -> list[str]:
         low, middle, high = (f"{self.captions[f'words_{which}']:g}" for which in ("min", "median", "max"))
         return [
             f"{self.path}: {self.usable} of {self.total} rows usable, {self.images} images ({self.form})",
-            *(f"  columns: {chosen}" for chosen in self.columns),
+            *(f"  columns: {chosen}" for chosen in self.columns[:2]),
+            *([f"  columns: {len(self.columns) - 2} other choices; --json lists them"] if self.columns[2:] else []),
             f"  captions: {self.captions['count']}, {self.captions['distinct']} distinct, words {low} to {high}, "
             f"median {middle}",
-            *(f"  there are labels too: --label-column {name} checks these" for name in self.labels),
+            *(f"  there are labels too: --label-column {name} checks these" for name in self.labels[:1]),
             f"  sizes: {_counts(self.sizes)}",
         ]
 
@@ -124,11 +173,16 @@ class LabelReport(Report):
     untrained: dict[str, list[str]] = field(default_factory=dict)
     colours: dict[str, int] = field(default_factory=dict)
 
-    def _details(self) -> list[str]:
-        lines = [f"{self.path}: {self.usable} of {self.total} labelled images usable ({self.form})"]
-        for name, counts in self.values.items():
-            lines += _bars(name, {value: sum(own.values()) for value, own in counts.items()})
-        for name, found in self.numbers.items():
+    def _details(self, shown: int) -> list[str]:
+        what = "labelled images" if self.values or self.numbers else "images without labels or captions"
+        lines = [f"{self.path}: {self.usable} of {self.total} {what} usable ({self.form})"]
+        attributes = list(self.values.items())
+        for name, counts in attributes[:shown]:
+            one = shown if len(attributes) == 1 else max(2, shown // len(attributes))
+            lines += _bars(name, {value: sum(own.values()) for value, own in counts.items()}, one)
+        if left := attributes[shown:]:
+            lines.append(f"  {len(left)} more attributes: {', '.join(name for name, _ in left[:8])} ...")
+        for name, found in list(self.numbers.items())[:shown]:
             low, high, mean, sd = (f"{found[key]:.4g}" for key in ("low", "high", "mean", "sd"))
             lines.append(f"  {name}: a number, {low} to {high}, mean {mean}, sd {sd}")
         titles = {
@@ -137,10 +191,13 @@ class LabelReport(Report):
             "no image of train has": self.untrained,
         }
         for title, found in titles.items():
-            for name, values in found.items():
+            for name, values in list(found.items())[:1]:
                 more = f" and {len(values) - 10} more" if len(values) > 10 else ""
                 lines.append(f"  {title} the {name} {', '.join(values[:10])}{more}")
-        lines += [f"  {name} is unknown for {count} images" for name, count in self.unknown.items()]
+        if self.unknown:
+            lines.append(
+                f"  unknown: {', '.join(f'{name} of {n} images' for name, n in list(self.unknown.items())[:8])}"
+            )
         several = ". Grey ones become RGB, except with --data.image_channels 1." if len(self.colours) > 1 else ""
         return [
             *lines,
@@ -149,18 +206,19 @@ class LabelReport(Report):
         ]
 
 
-def _bars(name: str, counts: dict[str, int]) -> list[str]:
+def _bars(name: str, counts: dict[str, int], most_shown: int = SHOWN) -> list[str]:
     most, wide = max(counts.values(), default=0), min(24, max(map(len, counts), default=0))
     shown = list(counts.items())
-    if len(shown) > SHOWN:
+    if len(shown) > most_shown:
+        half = max(1, most_shown // 2)
         shown = sorted(shown, key=lambda item: -item[1])
-        shown = shown[: SHOWN // 2] + shown[-SHOWN // 2 :]
+        shown = shown[:half] + shown[-half:]
     bars = [
         f"    {value[:24]:{wide}}  {'#' * math.ceil(BAR * count / max(1, most)):{BAR}}  {count}"
         for value, count in shown
     ]
-    if len(counts) > SHOWN:
-        bars.insert(SHOWN // 2, f"    ... {len(counts) - SHOWN} more ...")
+    if len(counts) > len(shown):
+        bars.insert(len(shown) // 2, f"    ... {len(counts) - len(shown)} more ...")
     return [f"  {name}, {len(counts)} values:", *bars]
 
 

@@ -14,9 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from condgen.data.formats.registry import TableFormat, register_format
+from condgen.data.formats.registry import FAULT, TableFormat, register_format
 
-SEPARATORS = ",\t;|"
+_MARKS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+SEPARATORS = "".join(_MARKS)
 
 
 def encoding_of(path: Path) -> str:
@@ -45,11 +46,16 @@ def separator_of(path: Path) -> str:
 
 
 def csv_records(path: Path, columns: list[str]) -> Iterator[dict | None]:
-    """Yields the rows of a .csv; None for a row with more cells than columns, e.g. after an unquoted comma."""
+    """Yields the rows of a .csv; a row with more cells than columns, e.g. after an unquoted comma, has a fault."""
     names = csv_columns(path)
     for row in islice(_rows(path), 1, None):
-        if row:
-            yield None if len(row) > len(names) else dict(zip(names, row + [None] * (len(names) - len(row))))
+        if len(row) > len(names):
+            mark = _MARKS[separator_of(path)]
+            yield {
+                FAULT: f"broken metadata line: {len(row)} cells for {len(names)} columns; texts with {mark} need quotes"
+            }
+        elif row:
+            yield dict(zip(names, row + [None] * (len(names) - len(row))))
 
 
 def csv_columns(path: Path) -> list[str]:
@@ -99,11 +105,6 @@ def json_records(path: Path, columns: list[str]) -> Iterator[dict | None]:
         yield record if isinstance(record, dict) else None
 
 
-def json_columns(path: Path) -> list[str]:
-    """The keys in the first thousand objects."""
-    return list(dict.fromkeys(name for record in islice(json_records(path, []), 1000) for name in record or ()))
-
-
 def line_count(path: Path) -> int:
     """Number of lines of a file."""
     with path.open("rb") as file:
@@ -114,5 +115,4 @@ register_format(
     TableFormat(".csv", csv_records, csv_columns, line_count),
     TableFormat(".tsv", csv_records, csv_columns, line_count),
     TableFormat(".jsonl", jsonl_records, jsonl_columns, line_count),
-    TableFormat(".json", json_records, json_columns, lambda path: 0),
 )

@@ -3,7 +3,10 @@
     folder/metadata.jsonl, .csv or .parquet   `file_name`, `text`; several captions: a list, or several rows of one file
     shards/*.parquet, or one .parquet         `image` = struct(bytes, path), bytes or a path; and a text column
     shards/*.tar, "shards-{00..99}.tar"       webdataset: a.jpg + a.txt or a.json in it; see `webdataset`
-    folder/a.png + folder/a.txt               every non-empty line of a.txt is a caption
+    folder/a.png + folder/a.txt               every non-empty line of a.txt (or a.caption) is a caption
+    folder/data-00000.arrow                   what `datasets.save_to_disk` writes
+    folder/annotations/captions_train.json    COCO's annotations, or another table of captions beside the images that is
+                                              the only one of its split: results.csv, captions.txt; see `annotations`
 
 Subfolders may hold more files of the same kind. Splits come from the first of these that exists:
 
@@ -29,13 +32,17 @@ from PIL import Image
 from condgen.contracts import CondgenError, listed
 from condgen.data.datasets.captions import CaptionedImages, intern_captions
 from condgen.data.options import DEFAULTS, RGB, WHITE, ReadOptions
-from condgen.data.progress import progress
+from condgen.data.progress import RowTally, progress
 from condgen.data.sources.images import ImageError, decode, fit
-from condgen.data.sources.rows import Row, RowTally, Source, expected_rows, open_source, rows, split_name
+from condgen.data.sources.rows import Row, Source, expected_rows, open_source, rows, split_name
 from condgen.data.sources.tables import EXPECTED
 
 if TYPE_CHECKING:
     from condgen.data.streaming.stream import Stream
+
+
+REPEATED = "repeated row (same file, same caption or label), used once"
+"""Note on a row that says nothing new."""
 
 
 def load_captions(
@@ -113,7 +120,8 @@ def read(
 
     Yields:
         (row, image, notes on the image). The image is RGB. It is None if the row has a `fault`, or if
-        the file was yielded before: the captions of the row then belong to that image.
+        the file was yielded before: the captions of the row then belong to that image. A row that repeats an earlier
+        one has no captions and the note REPEATED.
 
     Raises:
         CondgenError: the split does not exist or is empty.
@@ -149,9 +157,10 @@ def _opened(row: Row, seen: dict[Path, Row], background: RGB) -> tuple[Row, Imag
     if first is not None:
         if first.fault:
             return replace(row, fault=first.fault, detail=first.detail), None, ()
+        if repr(row.cells) != repr(first.cells):  # of NaN too
+            return replace(row, fault="same file with other labels", detail=f"as {first.key}"), None, ()
         if set(row.captions) <= set(first.captions):
-            same = "same file, same caption" if row.captions else "same file"
-            return replace(row, fault="duplicate row", detail=same), None, ()
+            return replace(row, captions=()), None, (REPEATED,)
         seen[row.image] = replace(first, captions=first.captions + row.captions)
         return row, None, ()
     image, notes = None, ()

@@ -30,6 +30,7 @@ from typing import Literal
 from condgen.contracts import CondgenError, listed, short
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.formats.arrays import LONG, checked_names
+from condgen.data.formats.arrow import arrow_schema
 from condgen.data.sources.tables import clean, spelled
 from condgen.text import printable
 
@@ -329,14 +330,17 @@ def _values(name: str, order: list[str], called: list[str], source: str) -> Code
 
 
 def names_in_schema(path: Path, columns: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Reads names of the values 0, 1, 2 ... of columns from Hugging Face's features (ClassLabel) in a parquet file."""
-    if path.suffix.lower() != ".parquet":
+    """Reads names of the values 0, 1, 2 ... of columns from Hugging Face's features (ClassLabel) in a parquet or arrow
+    file.
+    """
+    if path.suffix.lower() not in (".parquet", ".arrow"):
         return {}
     import pyarrow.parquet as pq
 
     found = {}
     with suppress(Exception):  # names are optional, so broken features are ignored
-        features = json.loads(pq.read_schema(path).metadata[b"huggingface"])["info"]["features"]
+        schema = arrow_schema(path) if path.suffix.lower() == ".arrow" else pq.read_schema(path)
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         for column in columns:
             names = features.get(column, {}).get("names")
             if isinstance(names, list) and names and all(isinstance(name, str) and clean(name) for name in names):

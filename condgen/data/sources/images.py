@@ -21,26 +21,45 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from condgen.contracts import MAX_PIXELS, CondgenError, CondgenWarning, listed
+from condgen.data.formats.registry import AVIF, BY_SUFFIX, HEIF, UNREAD, Listing, suffix_of, walk
 from condgen.data.options import RGB, WHITE, Resize
 from condgen.files.images import is_written_here
 from condgen.files.registry import INDEX
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "QOI", "SGI", "DDS", "ICO"),
+    *(["AVIF"] if AVIF else []),
+)
+"""The formats of PIL that are read from files of any name. HEIC photos are read too with pillow-heif."""
+HEIC = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"))
+"""Bytes 4 to 12 of a HEIC photo."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ASIDE = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 """PNG chunks that PIL decompresses although they are not needed."""
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 RUN, MODEL = "a training run", "a model"
 EVERY = 1000
 """Most PNG files of a folder that are all looked at; of more, only the first, the last and those named like sheets."""
 _SHEET = re.compile(r"(search|grid|sheet)(-\d+)?\.png", re.I)
+NO_IMAGES = {
+    b"<!doctype html": "a web page, saved under the name of an image",
+    b"<html": "a web page, saved under the name of an image",
+    b"<?xml": "an XML text, such as an SVG drawing or the answer of a server",
+    b"<svg": "an SVG drawing",
+    b"version https://git-lfs": "a pointer of Git LFS: the file itself is fetched by git lfs pull",
+    b"pk\x03\x04": "a zip archive",
+    b"%pdf": "a PDF document",
+    b"8bps": "a file of Photoshop",
+}
+"""How files begin that bear the name of an image by mistake, in lower case."""
+HEAD = 64
 
 
 class ImageError(CondgenError):
     """An image that cannot be used.
 
     Args:
-        reason: `missing file`, `corrupt image`, `too large image` or `unknown range of values`.
+        reason: `missing file`, `corrupt image`, `too large image`, `unknown range of values` or `not read: ` with the
+            name of the format.
         message: names the image and what to do.
         detail: details of the reason, in a few words.
     """
@@ -87,7 +106,7 @@ def decode(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(name, f"more than {MAX_PIXELS}") from None
     except UnidentifiedImageError:
-        raise _corrupt(name, f"none of {', '.join(FORMATS)}") from None
+        raise _unidentified(source, name) from None
     except Exception as error:  # a decoder may raise almost any exception on arbitrary bytes
         raise _corrupt(name, f"{type(error).__name__}: {error}".splitlines()[0][:200]) from None
 
@@ -95,7 +114,14 @@ def decode(
 def _first_frame(
     source: str | os.PathLike[str] | bytes, background: RGB, name: str
 ) -> tuple[Image.Image, tuple[str, ...]]:
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+    own = BY_SUFFIX.get(suffix_of(name))
+    formats = (*FORMATS, own) if own else FORMATS
+    if HEIF and _head(source)[4:12] in HEIC:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+        formats = ("HEIF",)
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
         _check_size(image, name)
         notes = _notes(image)
         image.load()
@@ -140,6 +166,29 @@ def fit(image: Image.Image, size: int, resize: Resize = "crop", *, background: R
         shrunk = image if side == size else image.resize(inner, Image.Resampling.LANCZOS)
         square.paste(shrunk, ((size - inner[0]) // 2, (size - inner[1]) // 2))
     return np.ascontiguousarray(np.asarray(square, np.uint8).transpose(2, 0, 1))
+
+
+def _head(source: str | os.PathLike[str] | bytes) -> bytes:
+    """The first bytes of an image."""
+    if isinstance(source, bytes):
+        return source[:HEAD]
+    with open(source, "rb") as file:
+        return file.read(HEAD)
+
+
+def _unidentified(source: str | os.PathLike[str] | bytes, name: str) -> ImageError:
+    """The error for bytes that PIL does not know: what they are, by their beginning and by the name."""
+    head, suffix = _head(source), suffix_of(name)
+    if head[4:12] in HEIC:
+        suffix = ".heic"
+    if why := UNREAD.get(suffix):
+        return ImageError(f"not read: {suffix}", f"{name} cannot be read: {why}.", why)
+    for start, what in NO_IMAGES.items():
+        if head.lstrip().lower().startswith(start):
+            return _corrupt(name, what)
+    if not head:
+        return _corrupt(name, "an empty file")
+    return _corrupt(name, f"none of {', '.join((*FORMATS, *BY_SUFFIX.values()))}")
 
 
 def _corrupt(name: str, what: str) -> ImageError:
@@ -215,7 +264,12 @@ def _over(image: Image.Image, background: RGB) -> Image.Image:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below a folder in a fixed order, except hidden ones and what condgen wrote there.
+    """All files below a folder in a fixed order, see `list_files`."""
+    return list_files(folder).files
+
+
+def list_files(folder: Path) -> Listing:
+    """Lists the files below a folder, except hidden ones and what condgen wrote there, see `registry.walk`.
 
     Runs, models, reports and embeddings are left out with a warning, and so are generated images among others, unless
     they have captions; a folder of generated images alone is data.
@@ -223,30 +277,30 @@ def files_below(folder: Path) -> list[Path]:
     Raises:
         CondgenError: the folder itself is a run or a model.
     """
-    found, ours, generated = [], {}, []
-    for place, folders, names in os.walk(folder):
-        home = Path(place)
-        if what := kind_of_output(home, folders, names):
-            if home != folder:
-                ours[home.relative_to(folder).as_posix()] = what
-                folders.clear()
-                continue
-            if what in (RUN, MODEL):
-                raise CondgenError(f"{folder} is {what} of condgen, and no data. Give the folder of the images.")
-        folders[:] = [name for name in folders if not _is_hidden(name)]
-        files = [home / name for name in names if not _is_hidden(name)]
-        files = [file for file in files if file.is_file()]
-        written = _written(files)
-        found += [file for file in files if file not in written]
-        generated += written
-    if not any(file.suffix.lower() in SUFFIXES for file in found):
-        found += generated  # a synthetic data set
-    elif not any(file.stem == "metadata" for file in found):  # which decides what is data
-        ours |= {file.relative_to(folder).as_posix(): "written by condgen" for file in sorted(generated)}
+    ours: dict[str, str] = {}
+
+    def is_ours(home: Path, folders: list[str], names: list[str]) -> bool:
+        what = kind_of_output(home, folders, names)
+        if what in (RUN, MODEL) and home == folder:
+            raise CondgenError(f"{folder} is {what} of condgen, and no data. Give the folder of the images.")
+        if what and home != folder:
+            ours[home.relative_to(folder).as_posix()] = what
+        return bool(what) and home != folder
+
+    listing = walk(folder, is_ours)
+    by_home: dict[Path, list[Path]] = {}
+    for file in listing.files:
+        by_home.setdefault(file.parent, []).append(file)
+    written = set().union(*map(_written, by_home.values()))
+    found = Listing(folder, [file for file in listing.files if file not in written], listing.unread)
+    if not found.images:
+        found.files = listing.files  # a synthetic data set
+    elif not any(file.stem == "metadata" for file in found.files):  # which decides what is data
+        ours |= {file.relative_to(folder).as_posix(): "written by condgen" for file in sorted(written)}
     if ours:
         text = listed([f"{name} ({what})" for name, what in ours.items()])
         warnings.warn(f"{folder}: left out, since condgen wrote it: {text}.", CondgenWarning, stacklevel=2)
-    return sorted(found)
+    return found
 
 
 def kind_of_output(folder: Path, folders: Collection[str], names: Collection[str]) -> str:
@@ -272,10 +326,6 @@ def is_output(folder: Path) -> bool:
     """Whether condgen wrote a folder as a whole, see `kind_of_output`."""
     names = os.listdir(folder)
     return bool(kind_of_output(folder, names, names))
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
 
 
 def _written(files: list[Path]) -> set[Path]:

@@ -15,10 +15,11 @@ from PIL import Image
 from condgen.contracts import CondgenError, CondgenWarning, listed
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.formats.arrays import names_beside
+from condgen.data.formats.registry import HIDDEN, unread_lines
 from condgen.data.options import RGB, WHITE, ReadOptions
 from condgen.data.sources.captions import read
 from condgen.data.sources.columns import Coder, Column, names_in_schema
-from condgen.data.sources.images import SUFFIXES, files_below, is_output
+from condgen.data.sources.images import is_output, list_files
 from condgen.data.sources.rows import Row, Source, named_split, open_source, split_name
 from condgen.data.sources.tables import (
     IMAGE,
@@ -111,23 +112,27 @@ def open_classes(path: Path) -> LabelledRows:
         NoClasses: fewer than two classes.
         CondgenError: two classes have the same name.
     """
-    images = tuple(file for file in files_below(path) if file.suffix.lower() in SUFFIXES)
+    listing = list_files(path)
+    images = tuple(listing.images)
     tops = {file.relative_to(path).parts[0]: len(file.relative_to(path).parts) for file in images}
     tops = {top: depth for top, depth in tops.items() if depth > 1}
     above = bool(tops) and all(depth > 2 and named_split(Path(top), own=True) for top, depth in tops.items())
     used = {file.relative_to(path).parts[above] for file in images if len(file.relative_to(path).parts) > above + 1}
     if len(used) < 2:
         there = f"images of one class only ({printable(next(iter(used)))})" if used else "no folders with images"
-        raise NoClasses(f"{path} has {there}. Expected one folder for every class, with its images inside.")
+        unread = "".join(f" {line}." for line in unread_lines(listing.unread))
+        raise NoClasses(f"{path} has {there}. Expected one folder for every class, with its images inside.{unread}")
     homes = [path / top for top in tops] if above else [path]
     folders = {folder.name for home in homes for folder in home.iterdir() if folder.is_dir() and not is_output(folder)}
-    empty = sorted(printable(name) for name in folders - used if not name.startswith((".", "__MACOSX")))
+    empty = sorted(printable(name) for name in folders - used if not name.startswith(HIDDEN))
     classes = sorted(used, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
     names = [clean(name) or printable(name) for name in classes]
     if twice := [name for name in names if names.count(name) > 1]:
         raise CondgenError(f"{path} has two folders whose names read {twice[0]!r}. Rename one of them.")
     by_name = above and any(not named_split(Path(top), own=True).startswith("train") for top in tops)
-    source = Source(path, path, "classes", (), images, by_name, classes=tuple(classes), above=above)
+    source = Source(
+        path, path, "classes", (), images, by_name, classes=tuple(classes), above=above, unread=listing.unread
+    )
     coder = Coder(Attribute(LABEL, tuple(names)), {str(i): i for i in range(len(classes))})
     return LabelledRows(source, (coder,), {LABEL: empty} if empty else {})
 

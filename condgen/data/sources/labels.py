@@ -49,9 +49,10 @@ from condgen.data.formats.registry import (
     tables_among,
 )
 from condgen.data.options import DEFAULTS, SELECTING, ReadOptions
-from condgen.data.sources.images import SUFFIXES, files_below, fit
-from condgen.data.sources.label_rows import LabelledRows, NothingLabelled, open_classes, open_table
-from condgen.data.sources.rows import RowTally, Source, open_source
+from condgen.data.progress import RowTally
+from condgen.data.sources.images import files_below, fit, list_files
+from condgen.data.sources.label_rows import LabelledRows, NoClasses, NothingLabelled, open_classes, open_table
+from condgen.data.sources.rows import Source, open_source
 from condgen.data.sources.tables import IMAGE, LABELS, column_names
 from condgen.data.sources.webdataset import shard_files
 from condgen.data.synthetic import factors
@@ -182,7 +183,7 @@ def open_either(path: str | os.PathLike[str], options: ReadOptions = DEFAULTS) -
         return open_source(path, options)
     except CondgenError:
         if not options.caption_column:
-            with suppress(NothingLabelled):
+            with suppress(NothingLabelled, NoClasses):
                 return find(path, options.but(guess_attributes=False))
         raise
 
@@ -216,7 +217,7 @@ def _holds_classes(word: str, options: ReadOptions) -> bool:
     path = Path(word).expanduser()
     if path.exists():
         cifar.refuse_pickles(path)
-    return path.is_dir() and any(file.suffix.lower() in SUFFIXES for file in files_below(path))
+    return path.is_dir() and bool(list_files(path).images)
 
 
 register_format(

@@ -15,17 +15,18 @@ the split of its image a. Transparent pixels become white. A side whose images a
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from condgen.contracts import CondgenError, listed
+from condgen.contracts import CondgenError, CondgenWarning, listed
 from condgen.data.datasets.pairs import Pairs, Unpaired
-from condgen.data.formats.registry import is_table
+from condgen.data.formats.registry import is_table, unread_lines
 from condgen.data.options import ReadOptions, Resize
 from condgen.data.sources import tables
-from condgen.data.sources.images import SUFFIXES, files_below, fit, open_image
+from condgen.data.sources.images import fit, list_files, open_image
 from condgen.data.sources.rows import hashed_split, in_split, named_split, open_source, rows
 
 FORMS = (
@@ -161,8 +162,7 @@ def _files(path: Path, folders: list[tuple[Path, str]]) -> list[_Found]:
     places = [
         (file, file.relative_to(folder).with_suffix("").as_posix(), split)
         for folder, split in folders
-        for file in files_below(folder)
-        if file.suffix.lower() in SUFFIXES
+        for file in _images(folder)
     ]
     named = [split or named_split(file.relative_to(path), own=False) for file, _, split in places]
     found: dict[str, _Found] = {}
@@ -174,6 +174,14 @@ def _files(path: Path, folders: list[tuple[Path, str]]) -> list[_Found]:
     if not found:
         raise CondgenError(f"{folders[0][0]} holds no images. {FORMS}")
     return list(found.values())
+
+
+def _images(folder: Path) -> list[Path]:
+    """The images below a folder; warns of files that are named like images and are not read."""
+    listing = list_files(folder)
+    for line in unread_lines(listing.unread):
+        warnings.warn(f"{folder}: {line}", CondgenWarning, stacklevel=2)
+    return listing.images
 
 
 def _rows_of(table: Path, filter: str, match: str) -> list[_Found]:
@@ -227,7 +235,7 @@ def _read(found: list[_Found], asked: SideOptions) -> np.ndarray:
 
 def _side_by_side(path: Path, asked: SideOptions, split: str) -> list[np.ndarray]:
     """Reads both halves of images that are twice as wide as high."""
-    files = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
+    files = _images(path) if path.is_dir() else []
     if not files:
         raise CondgenError(f"{path} holds no images of two sides. {FORMS}")
     named = [named_split(file.relative_to(path), own=False) for file in files]

@@ -6,22 +6,23 @@ import gzip
 import hashlib
 import os
 import re
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from itertools import islice, pairwise
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
-from condgen.contracts import CondgenError, CondgenWarning
-from condgen.data.formats.registry import is_shard, tables_among
+from condgen.contracts import CondgenError
+from condgen.data.formats.registry import FAULT, Listing, is_shard, is_table, tables_among
 from condgen.data.options import COLUMNS, DEFAULTS, ReadOptions
-from condgen.data.sources.images import SUFFIXES, files_below
+from condgen.data.sources.images import list_files
 from condgen.data.sources.tables import (
     EXPECTED,
+    IMAGE,
     SPLIT,
+    TEXT,
     Table,
     caption_notes,
     captioned_table,
@@ -34,14 +35,14 @@ from condgen.data.sources.tables import (
     row_count,
 )
 from condgen.data.sources.webdataset import shard_files
-from condgen.text import printable
 
-if TYPE_CHECKING:
-    from condgen.data.sources.rows import Row, Source
-
-
+NEWER = (".json", ".tsv", ".txt", ".token")
+"""Suffixes of tables that are read only where there is no other table, and may have a split within their names."""
+NOT_DOWNLOADED, NOT_NAMED = "not downloaded by img2dataset", "image in no table"
 _SPLIT = re.compile(r"(train|val|test)(ing|id|idation)?(?![a-z])|(dev|eval)(?![a-z])", re.I)
 _SHARD = re.compile(r"[-_.]?\d+(-of-\d+)?(-[0-9a-f]{8,})?$")
+CAPTION_SUFFIXES = (".txt", ".caption")
+"""Suffixes of the files of captions beside images; sd-scripts writes .caption."""
 _ALIASES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "eval": "val", "testing": "test"}
 
 
@@ -95,11 +96,12 @@ class Source:
         conditions: (column, value) pairs that a row must equal.
         classes: names of the class folders, in order.
         above: whether the class folders lie in folders of splits.
+        unread: files that are named like images and are not read, by the reason, see `registry.list_files`.
     """
 
     path: Path
     home: Path
-    form: Literal["metadata", "parquet", "shards", "sidecars", "classes", "plain"]
+    form: Literal["metadata", "parquet", "arrow", "shards", "sidecars", "classes", "plain"]
     tables: tuple[Table, ...] = ()
     images: tuple[Path, ...] = ()
     by_name: bool = False
@@ -107,6 +109,7 @@ class Source:
     conditions: tuple[tuple[str, str], ...] = ()
     classes: tuple[str, ...] = ()
     above: bool = False
+    unread: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -143,60 +146,121 @@ def open_source(
     named_files = shard_files(os.fspath(path))
     path = Path(os.path.expanduser(path))
     if named_files is not None:
-        home, files = Path(os.path.commonpath([file.parent for file in named_files])), named_files
+        listing = Listing(Path(os.path.commonpath([file.parent for file in named_files])), named_files)
     elif not os.path.exists(path):
         raise CondgenError(f"{path} is not there. {EXPECTED}")
     else:
-        home, files = (path, files_below(path)) if path.is_dir() else (path.parent, [path])
-    images = [file for file in files if file.suffix.lower() in SUFFIXES]
-    form, tables = _form(path, files, images)
+        listing = list_files(path) if path.is_dir() else Listing(path.parent, [path])
+    home, images = listing.folder, listing.images
+    form, tables = _form(path, listing, images)
     named = {file: named_split(file.relative_to(home), own=bool(tables)) for file in tables or images}
+    if form == "metadata":
+        named |= {file: named[file] or _split_in(file.stem) for file in tables if file.suffix.lower() in NEWER}
     by_name = any(name and not name.startswith("train") for name in named.values())
-    left_out = [file for file in tables if form in ("parquet", "shards") and by_name and not named[file]]
+    left_out = [file for file in tables if form in ("parquet", "shards", "arrow") and by_name and not named[file]]
     left_out = [file for file in left_out if not {options.split_column, *SPLIT}.intersection(column_names(file))]
     conditions = options.conditions
     if form == "sidecars" and (conditions or any(getattr(options, name) for name in COLUMNS)):
         raise CondgenError(f"{path} holds images with .txt files, which have no columns to choose or to filter by.")
     chosen = [choose(file, options, named[file]) for file in tables if file not in left_out]
+    chosen = [_with_images(table, listing) for table in chosen]
     names = tuple(file.name for file in left_out)
-    return Source(path, home, form, tuple(chosen), tuple(images), by_name, names, conditions)
+    unread = listing.unread
+    return Source(path, home, form, tuple(chosen), tuple(images), by_name, names, conditions, unread=unread)
+
+
+def _with_images(table: Table, listing: Listing) -> Table:
+    """Finds where the images of a table lie if not beside it, and its column of failed downloads."""
+    if {"status", "key", "url"} <= set(column_names(table.path)):
+        table = replace(table, status="status")
+    if is_shard(table.path):
+        return table
+    asked = (record.get(table.image) for record in islice(records(table.path, [table.image]), 50) if record)
+    asked = [name for name in asked if isinstance(name, str) and name.strip() and "\0" not in name][:20]
+    if not asked or any(not name.startswith("/") and (table.path.parent / name).is_file() for name in asked):
+        return table
+    images = listing.images or list_files(listing.folder).images
+    below = {file.relative_to(listing.folder).as_posix() for file in images}
+    tails = ["/".join(PurePosixPath(asked[0]).parts[skip:]) for skip in range(len(PurePosixPath(asked[0]).parts))]
+    for tail in tails:
+        homes = [file[: -len(tail)] for file in below if f"/{file}".endswith(f"/{tail}")]
+        start = asked[0][: -len(tail)]
+        found = [
+            home for home in homes if 2 * sum(home + name.removeprefix(start) in below for name in asked) > len(asked)
+        ]
+        if len(found) > 1:  # a folder for each split
+            found = [one for one in found if named_split(Path(one, "a"), own=False) == table.named]
+        if found:
+            return replace(table, home=found[0], prefix=start) if len(found) == 1 else table
+    return table
 
 
 def plain_folder(path: Path) -> Source | None:
     """Opens a folder that holds only images; None if it has none."""
-    images = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
+    listing = list_files(path) if path.is_dir() else Listing(path)
+    images = listing.images
     if not images:
         return None
     named = [named_split(file.relative_to(path), own=False) for file in images]
     by_name = any(name and not name.startswith("train") for name in named)
-    return Source(path, path, "plain", (), tuple(images), by_name)
+    return Source(path, path, "plain", (), tuple(images), by_name, unread=listing.unread)
 
 
-def _form(path: Path, files: list[Path], images: list[Path]) -> tuple[str, list[Path]]:
+def _form(path: Path, listing: Listing, images: list[Path]) -> tuple[str, list[Path]]:
     """Detects the layout of the data, and lists its tables."""
+    files = listing.files
     tables = tables_among(files, path)
     shards = [file for file in tables if is_shard(file)]
     if meta := [file for file in tables if file.stem == "metadata" or (file == path and file not in shards)]:
+        meta = [file for file in meta if file.suffix.lower() not in NEWER] or meta
         if twice := [file for file, after in pairwise(meta) if file.parent == after.parent]:
             raise CondgenError(f"{twice[0].parent} has more than one metadata file. Keep one of them.")
         return "metadata", meta
     if tars := [file for file in shards if file.suffix.lower() == ".tar"]:
         return "shards", tars  # tables of the same name beside them are descriptions without images
-    if shards:
-        return "parquet", shards
-    if any(file.with_suffix(".txt").is_file() for file in images):
+    sidecars = any(caption_file(file) for file in images)
+    if shards and not (sidecars and _is_download_log(shards[0])):
+        return "arrow" if shards[0].suffix.lower() == ".arrow" else "parquet", shards
+    if sidecars:
         return "sidecars", []
-    if labels := [file.name for file in files if is_idx(file)]:
-        raise CondgenError(f"{path}: {labels[0]} looks like labels or images in idx form, without captions. {EXPECTED}")
-    if tables:
-        raise CondgenError(
-            f"{path} has {tables[0].name}: name it metadata{tables[0].suffix}, or give its own path. {EXPECTED}"
-        )
-    if folders := sorted({file.parent.name for file in images if file.parent != path}):
-        there = ", ".join(folders[:5])
-        raise CondgenError(f"{path} has images in folders ({there}), which look like labels, not captions. {EXPECTED}")
-    there = f"{len(images)} images and no captions" if images else "nothing that can be read as captioned images"
-    raise CondgenError(f"{path} holds {there}. {EXPECTED}")
+    tables = [file for file in files if is_table(file)]
+    if captioned := _captioned_tables(tables, path):
+        return "metadata", captioned
+    from condgen.data.sources.refusals import no_captions
+
+    raise no_captions(path, listing, tables)
+
+
+def _captioned_tables(tables: list[Path], path: Path) -> list[Path]:
+    """The tables beside the images that have a column of file names and one of captions: one, or one for each split."""
+    near = [table for table in tables if table.parent in (path, path / "annotations")]
+    found = []
+    for table in near[:20] if len(tables) <= 100 else []:
+        with suppress(CondgenError):
+            names = column_names(table)
+            texts = tuple(name for name in names if name.lower() in TEXT)
+            if {name.lower() for name in names}.intersection(IMAGE) and texts:
+                rows = islice(records(table, texts), 20)
+                found += [table] * any(captions_of(row, texts) for row in rows if row)
+    splits = [_split_in(table.stem) for table in found]
+    return found if len(set(splits)) == len(found) and ("" not in splits or len(found) == 1) else []
+
+
+def _split_in(stem: str) -> str:
+    """The split in the name of a table of annotations, such as captions_train2017."""
+    return named_split(Path(re.sub(r"^(captions|annotations|dataset|metadata)[-_.]", "", stem, flags=re.I)), own=True)
+
+
+def _is_download_log(table: Path) -> bool:
+    """Whether a table is what img2dataset notes on its downloads, whose images lie beside it."""
+    names = set(column_names(table))
+    return {"key", "status"} <= names and not names.intersection(IMAGE)
+
+
+def caption_file(image: Path) -> Path | None:
+    """The file of captions beside an image: of the same name, with the suffix .txt or .caption; None without one."""
+    files = (image.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)
+    return next((file for file in files if file.is_file()), None)  # a named pipe would block
 
 
 def is_idx(path: Path) -> bool:
@@ -256,7 +320,8 @@ def rows(source: Source, split: str = "all") -> Iterator[Row]:
             if image not in named:
                 key = image.relative_to(source.home).as_posix()
                 own = "" if any(table.split for table in source.tables) else _split_of(source, image, key)
-                yield Row(key, image, split=own, fault="image absent from metadata", kept=not source.conditions)
+                fault = "image absent from metadata" if source.tables[0].path.stem == "metadata" else NOT_NAMED
+                yield Row(key, image, split=own, fault=fault, kept=not source.conditions)
 
 
 def _tables(source: Source, split: str) -> list[Table]:
@@ -280,14 +345,14 @@ def _plain_row(source: Source, image: Path) -> Row:
 
 
 def _sidecar_row(source: Source, image: Path) -> Row:
-    """Makes a row of an image; its captions are the lines of the .txt beside it."""
-    row, text = _plain_row(source, image), image.with_suffix(".txt")
-    if not text.is_file():  # a named pipe would block
+    """Makes a row of an image; its captions are the lines of the .txt or .caption beside it."""
+    row, text = _plain_row(source, image), caption_file(image)
+    if text is None:
         return replace(row, fault="no caption", detail=f"no {image.stem}.txt beside it")
     try:
         lines = text.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
-        return replace(row, fault="no caption", detail=f"{image.stem}.txt is not UTF-8 text: {error}")
+        return replace(row, fault="no caption", detail=f"{text.name} is not UTF-8 text: {error}")
     captions = tuple(dict.fromkeys(caption for line in lines if (caption := clean(line))))
     return replace(row, captions=captions, fault="" if captions else "no caption")
 
@@ -304,7 +369,8 @@ def _class_row(source: Source, image: Path) -> Row:
 
 def wanted_columns(source: Source, table: Table) -> tuple[str, ...]:
     """The columns of a table that are read; "" for a missing one."""
-    return (table.image, *table.text, *table.cells, table.split, *(column for column, _ in source.conditions))
+    conditions = (column for column, _ in source.conditions)
+    return (table.image, *table.text, *table.cells, table.split, table.status, *conditions)
 
 
 def row_of(source: Source, table: Table, number: int, record: dict | None) -> Row:
@@ -312,75 +378,22 @@ def row_of(source: Source, table: Table, number: int, record: dict | None) -> Ro
     place = table.path.relative_to(source.home)
     if record is None:
         return Row(f"{place.as_posix()}:{number}", fault="broken metadata line", kept=not source.conditions)
-    key, image, fault = locate(record.get(table.image), source.home, place, number)
+    if FAULT in record:
+        fault, _, detail = record[FAULT].partition(": ")
+        return Row(f"{place.as_posix()}:{number}", fault=fault, detail=detail, kept=not source.conditions)
+    if table.home is not None:
+        place = Path(table.home, place.name)
+    cell = record.get(table.image)
+    cell = cell.removeprefix(table.prefix) if isinstance(cell, str) else cell
+    key, image, fault = locate(cell, source.home, place, number)
     captions = captions_of(record, table.text, table.as_text)
     if table.split:
         split = split_name(str(record.get(table.split) or ""))
     else:
         split = table.named if source.by_name else hashed_split(key)
     kept = matches(record, source.conditions)
+    if table.status and record.get(table.status) not in (None, "", "success"):
+        return Row(key, None, split=split, fault=NOT_DOWNLOADED, detail=str(record[table.status]), kept=kept)
     fault = fault or ("" if captions or table.cells else "no caption")
     cells, notes = tuple(map(record.get, table.cells)), caption_notes(record, table.text, table.as_text)
     return Row(key, image, captions, split, fault, kept=kept, cells=cells, notes=notes)
-
-
-MAX_BAD_HINT = "(train: --data.max_bad_fraction F)"
-
-
-@dataclass
-class Tally:
-    """Counts by reason, and the first ten examples of each."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, example: str) -> None:
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        if len(own := self.examples.setdefault(reason, [])) < 10:
-            own.append(printable(example[:200]))
-
-    def total(self) -> int:
-        return sum(self.counts.values())
-
-    def lines(self, most: int = 10) -> list[str]:
-        """One line for every reason, the most frequent first."""
-        by_count = sorted(self.counts.items(), key=lambda item: -item[1])
-        return [f"{count} {reason}: {', '.join(self.examples[reason][:most])}" for reason, count in by_count]
-
-
-@dataclass
-class RowTally:
-    """Counts rows while they are read: unusable rows by reason, and unusual images."""
-
-    bad: Tally = field(default_factory=Tally)
-    unusual: Tally = field(default_factory=Tally)
-    total: int = 0
-
-    def add(self, row: Row, notes: tuple[str, ...] = ()) -> bool:
-        """Counts a row; returns whether it is usable."""
-        self.total += 1
-        if row.fault:
-            self.bad.add(row.fault, row.described)
-        for note in notes if not row.fault else ():
-            self.unusual.add(note, row.key)
-        return not row.fault
-
-    def check(self, source: Source, max_bad_fraction: float) -> None:
-        """Raises `CondgenError` for too many unusable rows; warns of rows and shards that are left out."""
-        path, bad, total = source.path, self.bad, self.total
-        if bad.total() > max_bad_fraction * total or bad.total() == total:
-            listed = "\n  ".join(bad.lines(most=3))
-            raise CondgenError(
-                f"{path}: {bad.total()} of {total} rows cannot be used (the limit is {max_bad_fraction:.3g} of them):\n"
-                f"  {listed}\n`condgen data check {path}` lists more. Repair them, or allow more to be left out "
-                f"{MAX_BAD_HINT}."
-            )
-        notes = []
-        if bad.total():
-            notes.append(f"{bad.total()} of {total} rows left out: {'; '.join(bad.lines(most=3))}")
-        if source.left_out:
-            notes.append(f"left out {', '.join(source.left_out)}: no split in the name, unlike other files.")
-        if "animated" in self.unusual.counts:
-            notes.append(f"{self.unusual.counts['animated']} animated images; only their first frame is used.")
-        for note in notes:
-            warnings.warn(f"{path}: {note}", CondgenWarning, stacklevel=4)

@@ -20,15 +20,21 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from condgen import text as words
 from condgen.contracts import CondgenError, listed
-from condgen.data.formats import delimited, parquet  # noqa: F401 (they register themselves)
+from condgen.data.formats import annotations, arrow, delimited, parquet  # noqa: F401 (they register themselves)
 from condgen.data.formats.registry import TABLES, is_shard
 from condgen.data.options import ReadOptions
 from condgen.data.sources import webdataset  # noqa: F401
 
-IMAGE = ("image", "file_name", "picture", "img", "filename", "file", "path", "image_path", "jpg", "png", "webp")
-TEXT = ("text", "captions", "caption", "texts", "prompts", "prompt", "descriptions", "description", "txt", "alt_text")
+IMAGE = (
+    *("image", "file_name", "picture", "img", "filename", "file", "path", "image_path", "jpg", "png", "webp"),
+    *("image_name", "image_file", "image_file_name", "filepath", "img_path", "jpeg"),
+)
+TEXT = (
+    *("text", "captions", "caption", "texts", "prompts", "prompt", "descriptions", "description", "txt", "alt_text"),
+    *("title", "comment", "comments", "sentences"),
+)
 SPLIT = ("split", "subset")
-LABELS = ("label", "labels", "class", "classes", "category", "target", "fine_label", "coarse_label", "digit")
+LABELS = ("label", "labels", "class", "classes", "category", "target", "fine_label", "coarse_label", "digit", "cls")
 MISSING = frozenset({"nan", "na", "n/a", "null", "none"})
 """Texts by which programs mean that there is no value."""
 EXPECTED = (
@@ -44,6 +50,9 @@ class Table:
 
     Args:
         named: the split in its file name, or "".
+        home: folder of the images, relative to that of the data, if they do not lie beside the table.
+        prefix: what names of images begin with that is no part of their place below `home`.
+        status: column that tells whether the image was downloaded, as img2dataset writes it.
         cells: the columns of the label and the attributes; if there are any, captions are optional.
         label: whether the first of `cells` is the label.
         as_text: the columns whose cells are text as written, never a list of captions.
@@ -57,6 +66,9 @@ class Table:
     cells: tuple[str, ...] = ()
     label: bool = False
     as_text: tuple[str, ...] = ()
+    home: str | None = None
+    prefix: str = ""
+    status: str = ""
 
 
 # Columns --------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,10 @@
 """Reads webdataset shards: .tar files whose members of one name form a sample, `0001.jpg` + `0001.txt` + `0001.json`.
 
-A sample becomes a record like a row of any other table: `image`; `txt`, the lines of the text, each a caption; and the
-fields of the JSON. Other members (.pickle, .pyd, .npy, .cls ...), links and devices are skipped, and nothing is ever
-unpacked to disk or unpickled.
+A sample becomes a record like a row of any other table: `image`; `txt`, the lines of the text (`.txt`, `.text` or
+`.caption`), each a caption; `cls`, the class in a `.cls`; and the fields of the JSON. Other members (.pickle, .pyd,
+.npy ...), hidden files (._a.png), links and devices are skipped, and nothing is ever unpacked to disk or unpickled.
+
+The members of a sample stand together, and its name ends at the first dot, as in the library webdataset.
 
 Only plain files and https are opened. Samples are read one at a time.
 """
@@ -16,21 +18,35 @@ import os
 import re
 import tarfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from condgen.contracts import CondgenError
-from condgen.data.formats.registry import TableFormat, register_format
+from condgen.contracts import CondgenError, listed
+from condgen.data.formats.registry import FAULT, HIDDEN, IMAGE_NAMES, SUFFIXES, TableFormat, register_format
 
-IMAGES = ("jpg", "jpeg", "png", "webp")
+IMAGES = tuple(
+    dict.fromkeys(["jpg", "jpeg", "png", "webp", *sorted(suffix[1:] for suffix in (*SUFFIXES, *IMAGE_NAMES))])
+)
+"""Suffixes of images, those first that are preferred in a sample of several."""
+TEXTS = ("txt", "text", "caption")
+KINDS = frozenset((*IMAGES, *TEXTS, "json", "cls"))
+"""Suffixes of the members that are read."""
 MAX_IMAGE = 64_000_000
 MAX_TEXT = 1_000_000
 """Maximum size of a member in bytes; larger ones are not read, and count as missing."""
 MAX_DOWNLOAD = 8_000_000_000
 """Maximum size of a downloaded shard in bytes."""
 MAX_SHARDS = 100_000
+PACKED = {
+    b"\x1f\x8b": ("gzip", "tar -xzf"),
+    b"BZh": ("bzip2", "tar -xjf"),
+    b"\xfd7zXZ": ("xz", "tar -xJf"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "tar --zstd -xf"),
+    b"PK\x03\x04": ("zip", "unzip"),
+}
+"""How packed files begin -> the name of the packing, and the command that unpacks them."""
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.I)
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -157,21 +173,51 @@ def samples(
     with _readable(path), open(path, "rb") as file:
         file.seek(start)
         with tarfile.open(fileobj=file, mode="r:") as tar:
-            key, place, parts = None, start, {}
+            key, place, parts, order = None, start, {}, _Order(path)
             for member in _members(tar, path):
                 own, kind = _split(member.name)
                 if own != key or kind in parts:
                     if key is not None:
-                        yield place, _record(parts, wanted)
+                        yield place, _record(order.checked(key, parts), wanted)
                     key, place, parts = own, member.offset, {}
-                if kind in (*IMAGES, "txt", "json") and member.isreg() and not member.issparse():
+                if kind in KINDS and member.isreg() and not member.issparse():
                     limit = MAX_IMAGE if kind in IMAGES else MAX_TEXT
                     skip = member.size > limit or (kind in IMAGES and not images)
                     content = b"" if skip else _content(file, member, path)
                     parts[kind] = (f"{path.name}/{member.name}", content)
+                elif "." in kind and kind.rpartition(".")[2] in KINDS:
+                    parts.setdefault(DOTS, (f"{path.name}/{member.name}", b""))
             if key is not None:
-                yield place, _record(parts, wanted)
+                yield place, _record(order.checked(key, parts), wanted)
             _check_end(file, tar.offset, path)
+
+
+DOTS = "."
+"""Key in the parts of a sample under which the first member with several dots in its name stands."""
+
+
+class _Order:
+    """Finds shards whose images and texts are apart: incomplete samples of one name that complete each other."""
+
+    def __init__(self, path: Path):
+        self.path, self.incomplete = path, {}
+
+    def checked(self, key: str, parts: dict[str, tuple[str, bytes]]) -> dict[str, tuple[str, bytes]]:
+        """Returns the parts of a sample.
+
+        Raises:
+            CondgenError: an earlier sample of the same name holds what this one lacks.
+        """
+        image = any(kind in parts for kind in IMAGES)
+        text = any(kind in parts for kind in (*TEXTS, "json", "cls"))
+        if image != text and self.incomplete.setdefault(hash(key), image) != image:
+            name = next(own for kind, (own, _) in parts.items() if kind != DOTS)
+            raise CondgenError(
+                f"{self.path}: the image and the text of a sample do not stand together ({name} is apart from the "
+                "other members of its name). Sort the members: unpack the shard, and pack it with "
+                "tar --sort=name -cf SHARD.tar -C FOLDER ."
+            )
+        return parts
 
 
 @contextmanager
@@ -188,6 +234,12 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, what: str) -> CondgenError:
+    head = b""
+    with suppress(OSError), open(path, "rb") as file:
+        head = file.read(6)
+    for start, (name, command) in PACKED.items():
+        if head.startswith(start):
+            return CondgenError(f"{path} is not a plain .tar but packed by {name}. Unpack it first: {command} {path}")
     return CondgenError(f"{path} is not a complete, uncompressed .tar ({what}). Copy it again, or decompress it.")
 
 
@@ -196,7 +248,7 @@ def _members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
         tar.members = []  # the library keeps all headers, which would fill the memory
         if member.size < 0 or tar.offset < member.offset_data:
             raise _damaged(path, "a size below zero")  # would loop forever
-        if member.isfile():
+        if member.isfile() and not any(part.startswith(HIDDEN) and part != "." for part in member.name.split("/")):
             yield member
 
 
@@ -224,14 +276,22 @@ def _record(parts: dict[str, tuple[str, bytes]], wanted: Collection[str]) -> dic
             return None
         if not isinstance(record, dict):
             return None
-    if "txt" in parts:
-        text = parts["txt"][1].decode("utf-8-sig", "replace")
-        record["txt"] = text.splitlines()
+    for kind in TEXTS:
+        if kind in parts:
+            record["txt"] = parts[kind][1].decode("utf-8-sig", "replace").splitlines()
+            break
+    if "cls" in parts:
+        record["cls"] = parts["cls"][1].decode("utf-8-sig", "replace").strip()
     for kind in IMAGES:
         if kind in parts:
             record["image"] = dict(zip(("path", "bytes"), parts[kind]))
             break
-    return {name: record.get(name) for name in wanted} if wanted else record
+    else:
+        if DOTS in parts:
+            record[FAULT] = f"dots in the name: {parts[DOTS][0]}; the name of a sample ends at the first dot"
+        elif parts:
+            record[FAULT] = f"missing file: no image in the sample of {next(iter(parts.values()))[0]}"
+    return {name: record[name] for name in (FAULT, *wanted) if name in record} if wanted else record
 
 
 def _check_end(file: BinaryIO, place: int, path: Path) -> None:
@@ -249,9 +309,28 @@ def _records(path: Path, columns: list[str]) -> Iterator[dict | None]:
 
 
 def _columns(path: Path) -> list[str]:
-    """The fields of the first hundred samples."""
-    some = (record for _, record in islice(samples(path, images=False), 100))
-    return list(dict.fromkeys(name for record in some for name in record or ()))
+    """The fields of the first hundred samples.
+
+    Raises:
+        CondgenError: none of them has an image, a text or a field.
+    """
+    some = [record or {} for _, record in islice(samples(path, images=False), 100)]
+    names = [name for name in dict.fromkeys(name for record in some for name in record) if name != FAULT]
+    if "image" in names or not some:
+        return names
+    if dots := [record[FAULT] for record in some if "dots" in record.get(FAULT, "")]:
+        example = dots[0].partition(": ")[2].partition(";")[0]
+        raise CondgenError(
+            f"{path} has dots in the names of its samples ({example}). In webdataset the name of a sample ends at the "
+            "first dot, so images and texts do not find each other. Rename the files (replace the dots by _), and "
+            "pack them again."
+        )
+    with _readable(path), tarfile.open(path, "r:") as tar:
+        kinds = sorted({_split(member.name)[1] or "(no suffix)" for member in islice(_members(tar, path), 300)})
+    raise CondgenError(
+        f"{path} has no images: the suffixes of its members are {listed(kinds)}. Expected webdataset samples, an image "
+        "(.jpg, .png ...) and a .txt, .json or .cls of the same name."
+    )
 
 
 register_format(TableFormat(".tar", _records, _columns, lambda path: 0, holds_images=True))

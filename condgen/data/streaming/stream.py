@@ -20,9 +20,9 @@ import numpy as np
 
 from condgen.contracts import CondgenError
 from condgen.data.options import DEFAULTS, ReadOptions
-from condgen.data.progress import progress
+from condgen.data.progress import MAX_BAD_HINT, RowTally, progress
 from condgen.data.sources.images import ImageError, decode, fit
-from condgen.data.sources.rows import MAX_BAD_HINT, Row, RowTally, Source, split_name
+from condgen.data.sources.rows import Row, Source, split_name
 from condgen.data.sources.tables import EXPECTED
 from condgen.data.streaming.feeds import Feed, open_feeds
 
