@@ -26,6 +26,7 @@ def modules_of(requirements: list[str]) -> set[str]:
 
 CORE = modules_of(PROJECT["dependencies"])
 EXTRAS = {name: modules_of(requirements) for name, requirements in PROJECT["optional-dependencies"].items()}
+OPTIONAL = EXTRAS["data"] | EXTRAS["heic"]
 DEV = EXTRAS["dev"] - EXTRAS["data"] - CORE - {"condgen"}
 
 
@@ -45,7 +46,7 @@ def test_every_import_is_declared():
     for path in PACKAGE.rglob("*.py"):
         for name in imports_of(path):
             used.setdefault(name, []).append(str(path.relative_to(PACKAGE)))
-    undeclared = {name: files for name, files in used.items() if name not in CORE | EXTRAS["data"]}
+    undeclared = {name: files for name, files in used.items() if name not in CORE | OPTIONAL}
     assert not undeclared, "declare these in pyproject.toml, or do without"
     assert "torchmetrics" in DEV and "scipy" in used
 
@@ -68,6 +69,6 @@ for module in pkgutil.walk_packages(condgen.__path__, "condgen."):
 
 
 def test_every_module_can_be_imported_without_the_extras():
-    blocked = DEV | EXTRAS["data"]
+    blocked = DEV | OPTIONAL
     done = subprocess.run([sys.executable, "-c", BLOCKED, *blocked], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
