@@ -28,7 +28,7 @@ from condgen.evaluation.options import ClassToImageOptions
 from condgen.evaluation.scenes import images_evaluated, scene_eval
 from condgen.files.images import grid, make_folder
 from condgen.files.plots import Curve
-from condgen.files.registry import find, found
+from condgen.files.registry import find, found, refuse_ambiguous
 from condgen.pipelines.auto import load_folder, task_of
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.class_to_image import ClassToImage
@@ -175,6 +175,8 @@ def compare(
     if len(set(entries)) < 2:
         raise CondgenError("Name at least two recipes or models to compare; `condgen list` shows them.")
     recipes = [entry for entry in entries if entry in RECIPES and entry not in found()]
+    for entry in recipes:
+        refuse_ambiguous(entry, "a recipe of condgen")
     models = {entry: find(entry) for entry in entries if entry not in recipes}
     tasks = {entry: task_of(folder) for entry, folder in models.items()}
     if other := [entry for entry, task in tasks.items() if task not in ("class-to-image", "text-to-image")]:

@@ -44,15 +44,21 @@ def found() -> dict[str, Path]:
 def find(path_or_name: str | Path | None = None) -> Path:
     """The folder of a model: a path to it, to a training run that exported one, or a name that `found` lists.
 
+    A `Path` is always a path; so is text with a slash.
+
     Raises:
-        CondgenError: there is no such model; the message lists the models found.
+        CondgenError: there is no such model, and the message lists the models found; or there are several.
     """
     name = DEFAULT if path_or_name is None else str(path_or_name)
     if not name:
         raise CondgenError("The name of the model is empty. Give one that `condgen list` shows, or a path.")
     models = found()
-    if name in models:
+    if path_or_name is None and name in models:
         return models[name]
+    if not isinstance(path_or_name, Path):
+        refuse_ambiguous(name)
+        if name in models:
+            return models[name]
     path = Path(name)
     for folder in (path, path / "model"):
         if os.path.isfile(folder / INDEX):
@@ -66,11 +72,40 @@ def find(path_or_name: str | Path | None = None) -> Path:
     raise CondgenError(f"There is no model {name!r}.{hint} Models found: {available}; or give a path.")
 
 
+def refuse_ambiguous(name: str, other: str = "") -> None:
+    """Raises `CondgenError` for a name of several models, or of a model and a path; the message says how to name each.
+
+    Args:
+        other: what else has this name.
+    """
+    if not name or Path(name).name != name:
+        return
+    places = [place for folder in folders() if (place := _model_in(folder / name, runs=False))]
+    if here := _model_in(Path(name), runs=True):
+        places.append(here)
+    distinct = {os.path.realpath(place): place for place in places}
+    if len(distinct) + bool(other) > 1 and distinct:
+        ways = [str(place) if place.is_absolute() else f".{os.sep}{place}" for place in distinct.values()]
+        raise CondgenError(
+            f"The name {name} is ambiguous: {', '.join([other] * bool(other) + ways)}. Give the path of one, "
+            f"for example {ways[-1]}{', or rename the folder' if other else ''}."
+        )
+
+
+def _model_in(folder: Path, runs: bool) -> Path | None:
+    """A folder that is a model, has one in `model`, or (if `runs`) is a run or an encoder of another library."""
+    marks = (INDEX, f"model/{INDEX}", *(("config.yaml", "config.json", "open_clip_config.json") if runs else ()))
+    found = next((mark for mark in marks if os.path.isfile(folder / mark)), None)
+    return None if found is None else (folder / found).parent
+
+
 def is_foreign(path_or_name: str | Path | None) -> bool:
     """True for the name of an encoder of another library, see `encoders.interop.load.open_encoder`."""
     name = str(path_or_name or "")
     if name.partition(":")[0] in FOREIGN and ":" in name:
         return True
+    if not isinstance(path_or_name, Path):
+        refuse_ambiguous(name)
     path = Path(name or "\0")
     return not os.path.isfile(path / INDEX) and any(
         os.path.isfile(path / config) for config in ("open_clip_config.json", "config.json")

@@ -24,7 +24,7 @@ from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.formats.arrays import Arrays, Part, coloured, squared
 from condgen.data.formats.parquet import names_files
-from condgen.data.formats.registry import is_shard
+from condgen.data.formats.registry import AmbiguousName, is_shard
 from condgen.data.options import DEFAULTS, ReadOptions
 from condgen.data.progress import Tally
 from condgen.data.sources.images import ImageError, decode, files_below, fit
@@ -266,6 +266,8 @@ def _found(path: str, options: ReadOptions) -> Source | Arrays | LabelledRows:
     """Detects the format of the data; a folder without captions or labels is a folder of images."""
     try:
         return open_either(path, options)
+    except AmbiguousName:
+        raise
     except CondgenError:
         folder = Path(path).expanduser()
         source = None if options.selected else plain_folder(folder)

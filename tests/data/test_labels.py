@@ -12,8 +12,12 @@ import pytest
 from PIL import Image
 
 from condgen.contracts import CondgenError
+from condgen.data.audit.check import check
 from condgen.data.formats.arrays import coloured
-from condgen.data.sources.labels import open_labelled
+from condgen.data.sources.labels import open_either, open_labelled
+from condgen.data.sources.open_images import open_any
+from condgen.retrieval.gallery import Gallery
+from condgen.training.run_folder import RunFolder
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not on this machine")
@@ -271,3 +275,41 @@ def test_mnist_has_numbers_for_names():
     data = open_labelled(SHARED / "mnist", 32, 3, split="test")
     assert data.images.shape == (10_000, 3, 32, 32) and data.attributes[0].values == tuple("0123456789")
     assert data.labels[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+# names that are also paths
+
+
+def folder_called(name: str, captions: bool) -> Path:
+    for kind in ("cat", "dog"):
+        (Path(name) / kind).mkdir(parents=True)
+        for i in range(12):
+            Image.new("RGB", (16, 16), (i, 2 * i, 100)).save(Path(name) / kind / f"{i}.png")
+            if captions:
+                (Path(name) / kind / f"{i}.txt").write_text("a cat")
+    return Path(name)
+
+
+@pytest.mark.parametrize("captions", [False, True], ids=["labels", "captions"])
+@pytest.mark.parametrize("name", ["digits", "scenes"])
+def test_a_path_with_the_name_of_data_of_ours_is_refused_with_both_ways(name, captions, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ways = [open_labelled, open_any, open_either, Gallery, check]
+    before = len(open_labelled(name, split="all", size=16))
+    folder = folder_called(name, captions)
+    for way in ways:
+        with pytest.raises(CondgenError, match=rf"\./{name} for the path, or builtin:{name} for the other"):
+            way(name)
+    for path in (f"./{name}", folder, tmp_path / name, f"{name}/"):
+        assert len(open_labelled(path, split="all")) == 24
+    assert len(open_labelled(f"builtin:{name}", split="all", size=16)) == before
+    assert open_labelled(f"builtin:{name}", size=16).name == name
+
+
+def test_an_empty_folder_or_a_run_of_that_name_is_no_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("digits").mkdir()
+    assert len(open_labelled("digits", split="all")) == 1797
+    RunFolder(Path("digits"), {"recipe": "digits-vae"}, data={"memory": "1"})
+    Image.new("L", (8, 8)).save("digits/samples/a.png")
+    assert len(open_labelled("digits", split="all")) == 1797

@@ -17,6 +17,9 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from condgen.text import printable
+from condgen.contracts import CondgenError
+from condgen.data.sources.images import is_output
+from condgen.files.registry import is_stranger
 
 if TYPE_CHECKING:
     from condgen.data.formats.arrays import Arrays
@@ -138,6 +141,37 @@ class LabelledFormat:
 
 FAULT = "__fault__"
 """Key of a record that cannot be used: the reason, and details after a colon."""
+
+
+BUILTIN = "builtin:"
+"""Prefix of the names of data that condgen comes with, where a folder has the same name."""
+
+
+class AmbiguousName(CondgenError):
+    """A word that is a path and the name of data that condgen comes with."""
+
+
+def is_builtin(word: str, name: str) -> bool:
+    """Whether a word names data that condgen comes with: its name, or `builtin:NAME`.
+
+    Raises:
+        AmbiguousName: a file, or a folder with files, has the same name.
+    """
+    if word != name:
+        return word == BUILTIN + name
+    path = Path(name)
+    if path.is_file() or (path.is_dir() and not is_output(path) and _holds_files(path)):
+        raise AmbiguousName(
+            f"{name} is a path here, and the name of data that condgen comes with. Give ./{name} for the path, or "
+            f"{BUILTIN}{name} for the other."
+        )
+    return True
+
+
+def _holds_files(folder: Path) -> bool:
+    return any(not is_stranger(name) for _, _, names in os.walk(folder) for name in names)
+
+
 TABLES: dict[str, TableFormat] = {}
 _LABELLED: list[LabelledFormat] = []
 

@@ -9,7 +9,7 @@ import numpy as np
 from condgen.contracts import CondgenError
 from condgen.data.attributes import LABEL
 from condgen.data.formats.arrays import Arrays, Part
-from condgen.data.formats.registry import LabelledFormat
+from condgen.data.formats.registry import LabelledFormat, is_builtin
 from condgen.data.options import ReadOptions
 from condgen.data.sources.tables import clean
 from condgen.data.sources.webdataset import cache_folder
@@ -105,7 +105,7 @@ def fetch_hub(word: str) -> Path:
 
 
 DIGITS_FORMAT = LabelledFormat(
-    "scikit-learn's digits", lambda word, options: word == DIGITS, open_digits, ("class_names",)
+    "scikit-learn's digits", lambda word, options: is_builtin(word, DIGITS), open_digits, ("class_names",)
 )
 TORCHVISION_FORMAT = LabelledFormat(
     "a data set of torchvision", lambda word, options: word.startswith(TORCHVISION), open_torchvision, ("class_names",)

@@ -42,6 +42,7 @@ from condgen.data.formats import cifar, dsprites, idx, remote
 from condgen.data.formats.arrays import ASK_SIZE, Arrays, checked_names, coloured, squared
 from condgen.data.formats.registry import (
     LabelledFormat,
+    is_builtin,
     is_shard,
     is_table,
     labelled_formats,
@@ -143,7 +144,7 @@ def without_classes(data: LabelledImages, classes: str) -> LabelledImages:
 def find(source: str | os.PathLike[str], options: ReadOptions = DEFAULTS, size: int = 0) -> Arrays | LabelledRows:
     """Detects the format of the data and reads its labels, but no image. See `open_labelled`.
 
-    The name of a data set takes precedence over a folder of that name, which is given as ./digits.
+    A word that is the name of a data set and a path is refused; a `Path` is always a path.
 
     Args:
         options: columns, filter and class names.
@@ -153,7 +154,7 @@ def find(source: str | os.PathLike[str], options: ReadOptions = DEFAULTS, size: 
         NothingLabelled: the data does not look like labelled images.
         CondgenError: the labelled images are invalid.
     """
-    word = os.fspath(source)
+    word = word_of(source)
     checked_names(options.class_names, "class_names")
     for form in labelled_formats():
         if form.matches(word, options):
@@ -169,9 +170,16 @@ def find(source: str | os.PathLike[str], options: ReadOptions = DEFAULTS, size: 
     raise NothingLabelled(f"{path} holds no labelled images in a known format. {EXPECTED}")
 
 
+def word_of(source: str | os.PathLike[str]) -> str:
+    """The data as text; a `Path` never reads like the name of a data set."""
+    word = os.fspath(source)
+    named = not isinstance(source, str) and os.sep not in word
+    return os.path.join(os.curdir, word) if named else word
+
+
 def every_attribute(source: str | os.PathLike[str]) -> tuple[str, ...]:
     """Names all attributes of data that by default has only its class, such as scenes; () for other data."""
-    word = os.fspath(source)
+    word = word_of(source)
     return next((form.attributes(word) for form in labelled_formats() if form.matches(word, DEFAULTS)), ())
 
 
@@ -179,6 +187,7 @@ def open_either(path: str | os.PathLike[str], options: ReadOptions = DEFAULTS) -
     """Opens captioned or labelled data without reading images. Captions take precedence unless labels are named."""
     if options.label_column or options.attribute_columns:
         return find(path, options)
+    any(is_builtin(word_of(path), name) for name in (remote.DIGITS, factors.SCENES))  # refuses what could be both
     try:
         return open_source(path, options)
     except CondgenError:

@@ -16,7 +16,7 @@ import numpy as np
 
 from condgen.contracts import CondgenError
 from condgen.data.formats.arrays import Arrays, Part, choose
-from condgen.data.formats.registry import LabelledFormat
+from condgen.data.formats.registry import LabelledFormat, is_builtin
 from condgen.data.options import ReadOptions
 from condgen.data.synthetic.grammar import COLOURS, SHAPES
 from condgen.data.synthetic.scenes import MOST, Layout, render
@@ -79,7 +79,7 @@ def draw(codes: np.ndarray, size: int = SIZE) -> np.ndarray:
 
 FORMAT = LabelledFormat(
     "drawn scenes",
-    lambda word, options: word == SCENES,
+    lambda word, options: is_builtin(word, SCENES),
     open_singles,
     ("label_column", "attribute_columns"),
     lambda word: tuple(FACTORS),

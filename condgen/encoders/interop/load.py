@@ -14,7 +14,7 @@ from torch import nn
 from condgen.contracts import CondgenError
 from condgen.encoders.clip import CLIP
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.files.registry import class_name, find
+from condgen.files.registry import class_name, find, refuse_ambiguous
 from condgen.files.weights import CONFIG, fingerprint, load_part, read_json, save_part, sketch_part
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ def open_encoder(name: str | Path) -> tuple[Encoder, Tokenizer]:
     Raises:
         CondgenError: there is no such encoder, or it is damaged; the message says what was looked for.
     """
+    if isinstance(name, str):
+        refuse_ambiguous(name)
     name = str(name)
     kind, _, rest = name.partition(":")
     if kind == "open_clip":
