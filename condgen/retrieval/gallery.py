@@ -182,7 +182,7 @@ class Gallery:
     def images(self, numbers: Collection[int]) -> dict[int, Image.Image]:
         """Reads images by index, in their original size; leaves out those that are gone or cannot be read any more.
 
-        Once `places` names them, the image of an index is the one that was read, whatever tables say by now; a file
+        Once `places` names them, the image of an index is the one that was read, also after tables have changed; a file
         that has changed since counts as gone.
         """
         wanted, out = set(numbers), {}
