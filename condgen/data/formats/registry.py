@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from condgen.text import printable
 from condgen.contracts import CondgenError
-from condgen.data.sources.images import is_output
 from condgen.files.registry import is_stranger
+from condgen.text import printable
 
 if TYPE_CHECKING:
     from condgen.data.formats.arrays import Arrays
@@ -159,6 +158,8 @@ def is_builtin(word: str, name: str) -> bool:
     """
     if word != name:
         return word == BUILTIN + name
+    from condgen.data.sources.images import is_output  # which imports this module
+
     path = Path(name)
     if path.is_file() or (path.is_dir() and not is_output(path) and _holds_files(path)):
         raise AmbiguousName(
