@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from condgen.cli.terminal import bytes_of, human, show_json, table
+from condgen.files.registry import unfinished_runs
 from condgen.pipelines.auto import KINDS
 
 HELP = "list recipes and models"
@@ -22,9 +23,9 @@ def run(args: argparse.Namespace) -> int:
     """Prints recipes by family, then the models that were found."""
     recipes, models = recipe_rows(), model_rows()
     if args.json:
-        show_json({"recipes": recipes, "models": models})
+        show_json({"recipes": recipes, "models": models, "unfinished": [str(run) for run in unfinished_runs()]})
     else:
-        print("\n".join([*recipe_lines(recipes), "", *model_lines(models)]))
+        print("\n".join([*recipe_lines(recipes), "", *model_lines(models), *run_lines(unfinished_runs())]))
     return 0
 
 
@@ -55,6 +56,12 @@ def recipe_lines(rows: list[dict]) -> list[str]:
 
 def _network(row: dict) -> str:
     return row["name"].partition("-")[2]
+
+
+def run_lines(runs: list[Path]) -> list[str]:
+    """Formats the runs that are not finished."""
+    heading = "Runs that are not finished (condgen export RUN makes a model of the last checkpoint):"
+    return [heading, *table((run.name, run) for run in runs)] if runs else []
 
 
 def model_rows() -> list[dict]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from condgen.files.renamed import flat
+from condgen.files.weights import whole
 
 LICENCE_OF_SCENES = "MIT, as condgen itself; the training images are drawn by it."
 LICENCE_OF_DATA = "that of the training images applies; name it here before you share the model."
@@ -54,7 +55,7 @@ def write_card(model, recipe: str, base, config, metrics: Path, num_images: int)
         "## Config",
         "",
         "```yaml",
-        yaml.safe_dump(_shareable(config), sort_keys=False).strip(),
+        yaml.safe_dump(_used(_shareable(config)), sort_keys=False).strip(),
         "```",
         "",
     ]
@@ -66,6 +67,25 @@ def _shareable(config) -> dict:
     plain = json.loads(json.dumps(asdict(config)))
     plain["data"]["path"] = "DATA" if plain["data"]["path"] else ""
     return plain | _folder_names(config)
+
+
+def _used(config: dict) -> dict:
+    """Leaves out the options that had no effect: empty ones, and those of parts that were not trained or drawn."""
+    without = {"save_every", "eval_count", "prompts"}
+    without |= {"clip", "clip_objective", "fit_clip"} if config.get("encoder") and "fit_clip" in config else set()
+    drawn = {"scenes", "negatives", "num_samples"} if config["data"].get("path") else set()
+    data = {name: value for name, value in config["data"].items() if name not in drawn}
+    kept = {name: value for name, value in (config | {"data": data}).items() if name not in without}
+    return {name: _without_empty(value) if isinstance(value, dict) else value for name, value in kept.items()
+            if not _is_empty(value) and (value or name not in ("minutes", "total_images"))}  # fmt: skip
+
+
+def _without_empty(section: dict) -> dict:
+    return {name: value for name, value in section.items() if not _is_empty(value)}
+
+
+def _is_empty(value) -> bool:
+    return value is None or value in ("", [], {})
 
 
 def _folder_names(config) -> dict[str, str]:
@@ -87,22 +107,71 @@ def _encoder_name(name: str) -> str:
     return f"{kind}{colon}{Path(path).name}" if local else name
 
 
-def command(recipe: str, base, config) -> str:
+def command(recipe: str, base, config, run: Path | None = None) -> str:
     """The command that repeats a training; it omits options that are equal to those of the recipe.
 
-    It includes the stage only if the run started from another run, because `minutes` then count for that stage alone;
-    otherwise the stage is merely the last one that was trained.
+    Args:
+        run: the run folder, for the owner's own use: the command then has the actual paths and the stage.
+
+    For others it has no paths of the training machine, and includes the stage only if the run started from another
+    run, because `minutes` then count for that stage alone; otherwise the stage is merely the last one that was trained.
     """
     kind = getattr(config, "kind", None)
     other_kind = kind != getattr(base, "kind", None)
     before = flat(asdict(base.with_kind(kind) if other_kind else base))
-    now = flat(asdict(config)) | _folder_names(config)
-    hidden = ("data.path",) if now.get("init_from") else ("data.path", "stage")
+    now = flat(asdict(config)) | ({} if run else _folder_names(config))
+    hidden = ("data.path",) if run else ("data.path",) if now.get("init_from") else ("data.path", "stage")
     changed = {k: v for k, v in now.items() if before.get(k) != v and k not in hidden}
     changed |= {"kind": kind} if other_kind else {}
     flags = [f"--{k} {shlex.quote(str(v))}" for k, v in changed.items()]
-    data = ["--data DATA"] if config.data.path != base.data.path else []
-    return " ".join([f"condgen train {recipe} -o RUN", *data, *flags])
+    data = [f"--data {shlex.quote(config.data.path) if run else 'DATA'}"] if config.data.path != base.data.path else []
+    return " ".join([f"condgen train {recipe} -o {shlex.quote(str(run)) if run else 'RUN'}", *data, *flags])
+
+
+RUN_FILES = {
+    "model/": "the finished model with its card, `model/README.md`",
+    "unfinished/": "a model of the last checkpoint, written on request while the run is not finished",
+    "samples/": "sample sheets made during training, named by stage and images seen",
+    "metrics.jsonl": "losses, speed and scores, one JSON object a line",
+    "tensorboard/": "the same as curves",
+    "config.yaml": "all options of the run",
+    "data.json": "digests of the training data, which must not change",
+    "status.json": "whether `model/` holds the latest weights, and what the run has done",
+    "parts/": "the parts of the model that are trained, and the best state so far",
+    "checkpoints/": "the last two states of every stage, to go on from; the model works without them",
+    "embeds/": "embeddings of data that are too large for memory",
+    "faults/": "batches whose loss was not finite",
+}
+"""Files and folders of a run -> their content; the last two are in some runs only."""
+
+
+def write_run_readme(run: Path, recipe: str, base, config) -> None:
+    """Writes the `README.md` of a run folder: its files, and the commands to go on, to look and to use the model."""
+    again, place = command(recipe, base, config, run), shlex.quote(str(run))
+    lines = [
+        f"# A training run of condgen: {recipe}",
+        "",
+        "| file | content |",
+        "|---|---|",
+        *(f"| `{name}` | {text} |" for name, text in RUN_FILES.items()),
+        "",
+        "Go on after a stop, or train a finished run longer with more `--minutes` or `--total_images`:",
+        "",
+        f"    {again}",
+        "",
+        "Describe the model, or the last checkpoint of a run that is not finished, and copy it to a folder of its own:",
+        "",
+        f"    condgen info {place}",
+        f"    condgen export {place} -o FOLDER",
+        "",
+        "All commands take the run folder as a model, for example `condgen generate PROMPT --model RUN` or "
+        "`condgen sample --model RUN`. Curves of the training:",
+        "",
+        f"    tensorboard --logdir {shlex.quote(str(run / 'tensorboard'))}",
+        "",
+    ]
+    with whole(run / "README.md") as file:
+        file.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _stages(metrics: Path) -> dict[str, dict]:

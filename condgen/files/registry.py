@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from condgen.contracts import CondgenError
@@ -13,6 +15,14 @@ from condgen.files import renamed
 DEFAULT = "scenes32"
 INDEX = "model_index.json"
 ASSETS = Path(__file__).parents[1] / "assets"
+RUNS = Path("runs")
+"""Folder, in the working folder, of training runs."""
+RUN_CONFIG = "config.yaml"
+"""The file that makes a folder a training run."""
+FRAME = "parts/unfinished"
+"""Folder in a run of the model that its last stage trains, with its initial weights."""
+UNFINISHED = "condgen.pipelines.unfinished"
+"""Module that makes the model of a run that is not finished; imported only for such runs."""
 FOREIGN = ("open_clip", "local-dir", "transformers", "hf-hub")
 """Prefixes, before a colon, of the names of encoders of other libraries."""
 STRANGERS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "lost+found", "$recycle.bin"}
@@ -25,24 +35,47 @@ def is_stranger(name: str) -> bool:
 
 
 def folders() -> list[Path]:
-    """Folders with models: the package's assets, `models/` in the working folder, and those of $CONDGEN_MODELS."""
+    """Folders with models: those of the package, `models/` and `runs/` in the working folder, and $CONDGEN_MODELS."""
     extra = [Path(p) for p in os.environ.get("CONDGEN_MODELS", "").split(os.pathsep) if p]
-    return [ASSETS, Path("models"), *extra]
+    return [ASSETS, Path("models"), RUNS, *extra]
 
 
 def found() -> dict[str, Path]:
     """Folders of all models by name; of models with equal names, the one in the first folder."""
     models: dict[str, Path] = {}
     for folder in folders():
-        for pattern, up in ((f"*/{INDEX}", 0), (f"*/model/{INDEX}", 1)):
-            for index in sorted(folder.glob(pattern)):
-                if not is_stranger(index.parents[up].name):
-                    models.setdefault(index.parents[up].name, index.parent)
+        for name, place in _below(folder):
+            models.setdefault(name, place)
     return models
 
 
+def _below(folder: Path) -> Iterator[tuple[str, Path]]:
+    for pattern, up in ((f"*/{INDEX}", 0), (f"*/model/{INDEX}", 1)):
+        for index in sorted(folder.glob(pattern)):
+            if not is_stranger(index.parents[up].name):
+                yield index.parents[up].name, index.parent
+
+
+def named(name: str) -> list[Path]:
+    """All models that a name or the name in their index may mean: those of `found`, those that others hide there,
+    exports in the working folder, and models of runs that are not finished.
+    """
+    places = [pair for folder in [*folders(), Path()] for pair in _below(folder)]
+    places += [(run.name, run / "unfinished") for run in unfinished_runs() if (run / "unfinished" / INDEX).is_file()]
+    return list(dict.fromkeys(place for own, place in places if name in (own, about(place).get("name"))))
+
+
+def unfinished_runs() -> list[Path]:
+    """Training runs below `runs/` that have no model yet."""
+    return [
+        path.parent for path in sorted(RUNS.glob(f"*/{RUN_CONFIG}")) if not (path.parent / "model" / INDEX).exists()
+    ]
+
+
 def find(path_or_name: str | Path | None = None) -> Path:
-    """The folder of a model: a path to it, to a training run that exported one, or a name that `found` lists.
+    """The folder of a model: a path to it, to a training run, or a name that `found` lists.
+
+    For a run that is not finished it is a model of the last checkpoint, see `pipelines.unfinished`.
 
     A `Path` is always a path; so is text with a slash.
 
@@ -63,6 +96,8 @@ def find(path_or_name: str | Path | None = None) -> Path:
     for folder in (path, path / "model"):
         if os.path.isfile(folder / INDEX):
             return folder
+    if os.path.isfile(path / RUN_CONFIG):
+        return importlib.import_module(UNFINISHED).model_of(path)
     if os.path.exists(path):
         problem = "a folder without" if path.is_dir() else "a file, not a folder with"
         raise CondgenError(f"{name} is {problem} {INDEX}. Give the `model` folder of a finished training run.")

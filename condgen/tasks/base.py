@@ -22,12 +22,12 @@ from condgen import distributed
 from condgen.contracts import Batch, CondgenError, Trainable, limited
 from condgen.distributed import locked
 from condgen.files import registry
-from condgen.files.card import write_card
+from condgen.files.card import write_card, write_run_readme
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.pipelines.auto import load_folder
 from condgen.training import fsdp
-from condgen.training.run_folder import Display, RunFolder, drive, milestones, wants_more
-from condgen.training.trainer import FitConfig, Step, Trainer
+from condgen.training.run_folder import Display, RunFolder, drive, milestones, read_status, wants_more
+from condgen.training.trainer import FitConfig, Step, Trainer, bounded
 
 Sheet = tuple[list, list[str]]
 """PIL images, and the labels below them."""
@@ -71,6 +71,7 @@ class Stage:
         fit: its training options.
         save: writes the trained module to the run folder; called in the first process.
         validate: evaluates the module at `eval_count` points of the run; called in the first process.
+        model: the pipeline of the module, if this stage is the last one of a model.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Stage:
     fit: FitConfig
     save: Callable[[nn.Module], None]
     validate: Callable[[nn.Module, Step], None] | None = None
+    model: Callable[[nn.Module], Any] | None = None
 
 
 class Task:
@@ -93,8 +95,6 @@ class Task:
     config_class: ClassVar[type]
     needs: ClassVar[str]
     """Description of its training data, for messages."""
-    next_step: ClassVar[str] = "Choose another folder."
-    """What to do when a finished run is asked to train longer."""
     cell: ClassVar[int] = 96
     """Edge of an image on the sample sheets, in pixels."""
     display: Display
@@ -104,7 +104,6 @@ class Task:
 
     def __init__(self, name: str, recipe, root: Path, config):
         self.name, self.recipe, self.root, self.config = name, recipe, root, config
-        self.exported = root / "exported"  # an empty file that exists while `model/` holds the latest weights
 
     # subclasses define these
 
@@ -260,7 +259,11 @@ class SingleStageTask(Task):
     def stages(self) -> Iterator[Stage]:
         if not self.skips(self.stage):
             module, fit = self.module(), self.fit(self.stage)
-            yield Stage(self.stage, module, self.batches(), fit, self.save, self.validate)
+            yield Stage(self.stage, module, self.batches(), fit, self.save, self.validate, self.unfinished)
+
+    def unfinished(self, trained: nn.Module) -> Any:
+        """The pipeline of a module that is not trained to the end."""
+        return self.model(trained, self.about())
 
     def save(self, trained: nn.Module) -> None:
         """Writes the final state."""
@@ -324,13 +327,17 @@ def _lock(root: Path, lock: ExitStack) -> None:
 def _train(task: Task) -> Path:
     digest = task.digest  # before anything is written: unusable data must leave no folder behind
     finished = task.trains_all and task.is_done(task.stage_names[-1])
-    if finished and (short := [stage for stage in task.stage_names if task.wants_more(stage)]):
-        raise CondgenError(
-            f"{task.root} is finished, and the limits given now ask for more training of {short[0]}. {task.next_step}"
-        )
+    longer = [stage for stage in task.stage_names if finished and task.wants_more(stage)]
     task.run = RunFolder(task.root, {"recipe": task.name} | asdict(task.config), task.config.save_every, digest)
+    if not distributed.rank():
+        write_run_readme(task.root, task.name, task.recipe.base, task.config)
     task.set_up()
     with Display(task.bars) as task.display, ExitStack() as task.open_files:
+        if longer:
+            task.display.say(
+                f"{task.root} was finished and trains on: {', '.join(longer)}. The learning rate follows the schedule "
+                "of the longer run: where it had fallen, it rises again."
+            )
         for stage in task.stages():
             _train_stage(task, stage)
     if not task.exports:
@@ -341,7 +348,26 @@ def _train(task: Task) -> Path:
     return task.root / "model"
 
 
+def keep_frame(task: Task) -> None:
+    """Writes what a model of the last checkpoint needs, see `RunFolder.keep_frame`, without training.
+
+    Raises:
+        CondgenError: the data have changed, or the stage that makes the model has not begun.
+    """
+    task.check()
+    task.run = RunFolder(task.root, {"recipe": task.name} | asdict(task.config), task.config.save_every, task.digest)
+    task.set_up()
+    with Display(task.bars) as task.display, ExitStack() as task.open_files:
+        stage = next(task.stages(), None)
+        if stage is not None and stage.model:
+            task.run.keep_frame(stage.name, stage.module, stage.model(stage.module))
+
+
 def _train_stage(task: Task, stage: Stage) -> None:
+    if stage.model:
+        with distributed.main_process_first():
+            if not distributed.rank():
+                task.run.keep_frame(stage.name, stage.module, stage.model(stage.module))
     trainer = Trainer(stage.module, stage.batches, stage.fit, task.config.seed)
     points = milestones(task.config.eval_count) if stage.validate else []
     for step in drive(trainer, task.run, stage.name, task.display, points):
@@ -350,7 +376,7 @@ def _train_stage(task: Task, stage: Stage) -> None:
             if not distributed.rank():
                 with torch.random.fork_rng(devices=[]), distributed.alone():
                     stage.validate(trained, step)
-    task.exported.unlink(missing_ok=True)
+    task.run.update_status(exported=False)
     trained = trainer.snapshot()
     with distributed.main_process_first():
         if not distributed.rank():
@@ -360,27 +386,19 @@ def _train_stage(task: Task, stage: Stage) -> None:
 def _export(task: Task) -> None:
     """Writes `model/` with a card, unless it holds the latest weights: its card may have been completed since."""
     folder = task.root / "model"
-    if folder.exists() and task.exported.exists():
-        return
+    if folder.exists() and read_status(task.root).get("exported"):
+        return task.display.say(
+            f"{task.root} is finished; the model is in {folder}. More --minutes or --total_images train it longer."
+        )
     shutil.rmtree(folder, ignore_errors=True)
     model = task.pipeline()
     card = write_card(model, task.name, task.recipe.base, task.config, task.root / "metrics.jsonl", len(task.data))
     model.save(folder, card)
     hint = task.present(folder)
-    task.exported.touch()
+    task.run.update_status(exported=True)
+    for place in ("unfinished", registry.FRAME):
+        shutil.rmtree(task.root / place, ignore_errors=True)
     task.display.say(f"The model is in {folder}. {hint}")
-
-
-def bounded(fit: FitConfig, minutes: float, total_images: int, default_images: set[int]) -> FitConfig:
-    """Limits the options of a stage to the limits of its run, where 0 means none.
-
-    With `minutes`, time alone ends the stage and the learning rate follows it, unless a number of images was given:
-    to the run, or to the stage other than those of the recipe, `default_images`.
-    """
-    images = min(fit.total_images, total_images) if total_images else fit.total_images
-    if minutes and not total_images and fit.total_images in default_images:
-        images = 10**12
-    return replace(fit, minutes=minutes or fit.minutes, total_images=images)
 
 
 def exactly_once(path: Path, write: Callable[[Path], None]) -> None:

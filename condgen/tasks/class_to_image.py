@@ -165,6 +165,9 @@ class ClassToImageTask(SingleStageTask):
         name = self.root.resolve().name if self.name.startswith("labels-") else self.name
         return ClassToImage(trained, self.data.attributes, self.about(name=name) if about is None else about)
 
+    def unfinished(self, trained: nn.Module) -> ClassToImage:
+        return self.model(trained.decoder)
+
     def pipeline(self) -> ClassToImage:
         network = DECODERS[self.config.kind].network
         decoder = load_part(network, self.part)

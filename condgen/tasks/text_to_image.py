@@ -36,6 +36,7 @@ from condgen.tasks.base import Scores, Sheet, Stage
 from condgen.tasks.dry_run import dry_run, images, token_ids
 from condgen.tasks.encoder_based import BAR, Embeddings, EncoderBasedTask, dry_run_clip, new_clip, train_tokenizer
 from condgen.tasks.generator import GeneratorConfig, dry_run_decoder, new_decoder, new_training
+from condgen.training import checkpoint
 from condgen.training.trainer import FitConfig, Step
 
 SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
@@ -84,7 +85,6 @@ class TextToImageTask(EncoderBasedTask):
     """Args: see `EncoderBasedTask`."""
 
     config_class, needs, cell = TextToImageTaskConfig, "captioned images", 128
-    next_step = "Train a stage on with --stage clip, prior or decoder, or choose another folder."
 
     @classmethod
     def fits(cls, config: TextToImageTaskConfig) -> dict[str, FitConfig]:
@@ -189,7 +189,22 @@ class TextToImageTask(EncoderBasedTask):
         self.open_files.callback(views.close)
         return views
 
+    def wants_more(self, stage: str) -> bool:
+        """Whether a trained stage has seen less than the limits ask for; an encoder that others stand on has not."""
+        return super().wants_more(stage) and not (stage == "clip" and self._encoder_stays)
+
+    @property
+    def _encoder_stays(self) -> bool:
+        """Whether priors or decoder have begun on the embeddings of the encoder, and would have to start again."""
+        later = [name for name in self.stage_names if name != "clip"]
+        return self.trains_all and any(checkpoint.folder_of(self.root, name).is_dir() for name in later)
+
     def stages(self) -> Iterator[Stage]:
+        if self.is_done("clip") and self._encoder_stays and super().wants_more("clip"):
+            self.display.say(
+                "The encoder stays as it is, because priors and decoder were trained on its embeddings; "
+                "--stage clip trains it on, and the others then start again."
+            )
         for name in self.stage_names:
             if not self.skips(name):
                 yield {"clip": self._clip_stage, "decoder": self._decoder_stage}.get(name, self._prior_stage)(name)
@@ -241,7 +256,8 @@ class TextToImageTask(EncoderBasedTask):
         def save(trained: nn.Module) -> None:
             save_part(trained.decoder, self.parts / "decoder")
 
-        return Stage(name, new_training(c, decoder), batches, self.fit(name), save, self._validate)
+        module, fit = new_training(c, decoder), self.fit(name)
+        return Stage(name, module, batches, fit, save, self._validate, lambda trained: self._model(trained.decoder))
 
     def _validate(self, trained: nn.Module, step: Step) -> None:
         """Writes a sample sheet; for scenes, whose captions can be checked, also scores."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -24,6 +25,12 @@ from condgen.files import renamed
 from condgen.files.weights import file_hash
 
 MANIFEST = "manifest.json"
+
+
+def folder_of(run: Path, stage: str) -> Path:
+    """The folder of a stage's checkpoints in a run folder; runs of earlier versions have spaces in its name."""
+    before = run / "checkpoints" / stage
+    return before if before.is_dir() else run / "checkpoints" / stage.replace(" ", "_")
 
 
 def save(
@@ -123,16 +130,27 @@ def read_state(folder: Path) -> dict:
     return json.loads((folder / "state.json").read_text())
 
 
+def load_tensors(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """The tensors of a checkpoint, by file name without suffix; `CondgenError` as in `load`."""
+    with _explained(folder):
+        return {file.stem: _tensors(file) for file in folder.glob("*.safetensors")}
+
+
 def load(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any], dict]:
     """Loads the arguments of `save`: tensors, optimisers, state.
 
     Raises:
         CondgenError: a file with a valid hash was not written by `save`; code in it never runs.
     """
-    try:
-        tensors = {file.stem: _tensors(file) for file in folder.glob("*.safetensors")}
+    with _explained(folder):
         optimisers = torch.load(folder / "optimisers.pt", weights_only=True, map_location="cpu")
-        return tensors, optimisers, read_state(folder)
+        return load_tensors(folder), optimisers, read_state(folder)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, RuntimeError, LookupError, EOFError, SafetensorError, UnpicklingError) as error:
         raise CondgenError(
             f"{folder} is not a checkpoint of condgen ({type(error).__name__}). Delete it, and the same command "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -13,14 +14,17 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import nn
 
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, CondgenWarning, to_json
 from condgen.files import renamed
+from condgen.files.registry import FRAME
 from condgen.training import checkpoint
 from condgen.training.trainer import FitConfig, NotFinite, Step, Trainer, progress_of
 
@@ -34,6 +38,10 @@ FIXED = ("optimiser", "ema_gamma", "weight_decay", "beta_1", "beta_2")
 """Options of `fit` that a resumed run may not change: the state in its checkpoints depends on them."""
 ECHO = 3.0
 """A second signal within this many seconds is ignored as a launcher's copy of the first."""
+STATUS = "status.json"
+"""File of what a run has done: whether `model` holds the latest weights, and seconds spent outside of its stages."""
+FRAME_FACTS = "stage.json"
+"""File of the frame, see `RunFolder.keep_frame`, that names the stage and the parts that it trains."""
 
 
 class RunFolder:
@@ -109,6 +117,30 @@ class RunFolder:
             )
         return before | data
 
+    def update_status(self, **changes: Any) -> None:
+        """Changes entries of the status file, see `read_status`."""
+        if not distributed.rank():
+            _write(self.root / STATUS, json.dumps(read_status(self.root) | changes, indent=2))
+            (self.root / "exported").unlink(missing_ok=True)  # an empty file of earlier versions
+
+    def keep_frame(self, stage: str, module: nn.Module, pipeline: Any) -> None:
+        """Writes the model that a stage is going to train: with a checkpoint it makes a model of an unfinished run.
+
+        Args:
+            stage: name of the stage.
+            module: the Trainable.
+            pipeline: the model; the modules that it shares with `module` are trained.
+        """
+        names = {id(one): name for name, one in module.named_modules()}
+        parts = {part: names[id(one)] for part, one in pipeline.modules.items() if id(one) in names}
+        place = self.root / FRAME
+        aside = place.with_name(f"{place.name}.tmp")
+        shutil.rmtree(aside, ignore_errors=True)
+        pipeline.save(aside)
+        _write(aside / FRAME_FACTS, json.dumps({"stage": stage, "parts": parts}))
+        shutil.rmtree(place, ignore_errors=True)
+        aside.rename(place)
+
     def log(self, stage: str, images: int, values: dict[str, float]) -> None:
         """Adds a line to `metrics.jsonl` and points to the TensorBoard curves.
 
@@ -150,6 +182,19 @@ class RunFolder:
         except (OSError, SafetensorError) as error:
             return f"The batch of step {step} could not be written to {place} ({error})."
         return f"The batch of step {step} is in {place}."
+
+
+def read_status(root: Path) -> dict[str, Any]:
+    """What a run has done; {} for a folder without a status, or with a damaged one.
+
+    exported     whether `model` holds the latest weights
+    embedding    seconds spent on embeddings of the training data
+    """
+    try:
+        status = json.loads((root / STATUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        status = {"exported": True} if (root / "exported").exists() else {}  # of earlier versions
+    return status if isinstance(status, dict) else {}
 
 
 def _write(path: Path, text: str) -> None:
@@ -247,7 +292,7 @@ def drive(
     Raises:
         CondgenError: too many consecutive steps were not finite, or a checkpoint could not be written.
     """
-    folder = run.root / "checkpoints" / stage
+    folder = checkpoint.folder_of(run.root, stage)
     for broken in fit.resume(folder):
         then = "resuming from the one before" if fit.count else "no other is valid, so this stage starts again"
         display.say(f"A checkpoint was damaged and renamed to {broken}; {then}.")
@@ -286,7 +331,7 @@ def milestones(count: int) -> list[float]:
 
 def wants_more(root: Path, stage: str, config: FitConfig) -> bool:
     """Whether a stage of a run has seen less than the present limits ask for; False without a checkpoint."""
-    place, _ = checkpoint.newest(root / "checkpoints" / stage)
+    place, _ = checkpoint.newest(checkpoint.folder_of(root, stage))
     if place is None:
         return False
     state = checkpoint.read_state(place)
@@ -299,7 +344,7 @@ def _explained(fit: Trainer, run: RunFolder, stage: str) -> Iterator[None]:
     try:
         yield
     except NotFinite as error:
-        place, _ = checkpoint.newest(run.root / "checkpoints" / stage)
+        place, _ = checkpoint.newest(checkpoint.folder_of(run.root, stage))
         then = f"The same command resumes from {place}, which is kept." if place else "No checkpoint was written yet."
         raise CondgenError(f"{error} {run.keep_batch(stage, error.step, error.batch)} {then}") from None
 

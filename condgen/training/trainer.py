@@ -12,7 +12,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -112,6 +112,18 @@ def progress_of(config: FitConfig, images: int, seconds: float) -> float:
     """The share of a run that is done after so many images and seconds of training, in [0, 1]."""
     by_time = seconds / (60 * config.minutes) if config.minutes else 0.0
     return min(1.0, max(images / config.total_images, by_time))
+
+
+def bounded(fit: FitConfig, minutes: float, total_images: int, default_images: set[int]) -> FitConfig:
+    """Limits the options of a stage to the limits of its run, where 0 means none.
+
+    With `minutes`, time alone ends the stage and the learning rate follows it, unless a number of images was given:
+    to the run, or to the stage other than those of the recipe, `default_images`.
+    """
+    images = min(fit.total_images, total_images) if total_images else fit.total_images
+    if minutes and not total_images and fit.total_images in default_images:
+        images = 10**12
+    return replace(fit, minutes=minutes or fit.minutes, total_images=images)
 
 
 class Trainer:

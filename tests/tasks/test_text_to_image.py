@@ -1,6 +1,7 @@
 """The whole corridor, trained small: from data to an exported model that paints, and on again after a stop."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.synthetic.scenes import draw_scenes, render
+from condgen.files.weights import read_tensors
 from condgen.nn.specs import CondSpec
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.recipes import RECIPES, train
@@ -214,16 +216,32 @@ def test_a_great_seed_is_a_seed(tmp_path):
     assert train("scenes32", tmp_path / "run", small(seed=10**18, stage="clip"))
 
 
-def test_a_finished_run_is_not_silently_asked_for_more(run):
+def test_a_finished_run_goes_on_with_a_longer_budget(run, tmp_path, capsys):
+    """Decoder and priors train on from their checkpoints; the encoder, on which they stand, stays."""
     root, model = run
+    shutil.copytree(root, tmp_path / "run")
+    root, model = tmp_path / "run", tmp_path / "run" / "model"
     (model / "README.md").write_text((model / "README.md").read_text() + "scores\n")
     card = (model / "README.md").read_text()
     assert train("scenes32", root, small()) == model
     assert (model / "README.md").read_text() == card  # nothing was trained, so nothing is written
-    more = small(fit_decoder={"total_images": 640})
-    with pytest.raises(CondgenError, match="--stage"):
-        train("scenes32", root, more)
-    assert "images: 640" not in (root / "config.yaml").read_text()
+    assert "is finished" in capsys.readouterr().err
+    more = small(**{f"fit_{stage}": {"total_images": 96} for stage in ("clip", "prior", "decoder")})
+    before = {part.name: read_tensors(part / "model.safetensors") for part in model.iterdir() if part.is_dir()
+              if part.name != "tokenizer"}  # fmt: skip
+    with pytest.warns(CondgenWarning, match="settings"):
+        assert train("scenes32", root, more) == model
+    told = capsys.readouterr().err
+    assert "trains on: prior diffusion, prior regression, decoder" in told and "encoder stays" in told
+    for part, weights in before.items():
+        after = read_tensors(model / part / "model.safetensors")
+        same = all(torch.equal(value, after[name]) for name, value in weights.items())
+        assert same == (part in ("clip", "normaliser")), part
+    lines = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+    assert {x["stage"]: x["images"] for x in lines} == dict.fromkeys(
+        ("prior diffusion", "prior regression", "decoder"), 96
+    ) | {"clip": 64}
+    assert train("scenes32", root, more) == model and "trains on" not in capsys.readouterr().err
 
 
 def test_a_stage_trained_short_goes_on_with_the_whole_run(tmp_path):

@@ -129,7 +129,7 @@ def test_a_run_that_stops_names_its_checkpoint_and_keeps_the_batch(tmp_path):
 
     first = 4 + MAX_CONSECUTIVE_SKIPS
     told = stop(range(5, 100))
-    faults, places = folder.root / "faults", folder.root / "checkpoints" / "a line"
+    faults, places = folder.root / "faults", checkpoint.folder_of(folder.root, "a line")
     assert [p.name for p in faults.iterdir()] == [f"a_line-step-{first:07d}.safetensors"]
     assert str(faults / f"a_line-step-{first:07d}.safetensors") in told and "--fit_STAGE.lr" in told
     assert str(places / "step-0000004") in told and checkpoint.newest(places)[0].name == "step-0000004"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import warnings
@@ -103,6 +104,19 @@ class LabelledRows:
 # Folders of classes ---------------------------------------------------------------------------------------------------
 
 
+def labels_of_folders(path: Path) -> dict[str, str]:
+    """Folder -> label in the order of the labels, as `data.export` writes it to `about.json`; {} for other folders.
+
+    Names of folders are safe for every file system: the label `T-shirt/top` is in the folder `T-shirt_top`.
+    """
+    try:
+        about = json.loads((path / "about.json").read_text(encoding="utf-8"))
+        pairs = list(zip(about["folders"], about["names"], strict=True))
+    except (OSError, ValueError, TypeError, LookupError):
+        return {}
+    return dict(pairs) if all(isinstance(text, str) for pair in pairs for text in pair) else {}
+
+
 def open_classes(path: Path) -> LabelledRows:
     """Opens a folder with one subfolder per class, optionally below `train` and `test`.
 
@@ -125,8 +139,13 @@ def open_classes(path: Path) -> LabelledRows:
     homes = [path / top for top in tops] if above else [path]
     folders = {folder.name for home in homes for folder in home.iterdir() if folder.is_dir() and not is_output(folder)}
     empty = sorted(printable(name) for name in folders - used if not name.startswith(HIDDEN))
-    classes = sorted(used, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
-    names = [clean(name) or printable(name) for name in classes]
+    own = labels_of_folders(path)
+    classes = (
+        [name for name in own if name in used]
+        if used <= own.keys()
+        else sorted(used, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+    )
+    names = [clean(own.get(name, name)) or printable(name) for name in classes]
     if twice := [name for name in names if names.count(name) > 1]:
         raise CondgenError(f"{path} has two folders whose names read {twice[0]!r}. Rename one of them.")
     by_name = above and any(not named_split(Path(top), own=True).startswith("train") for top in tops)
