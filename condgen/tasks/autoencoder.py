@@ -72,7 +72,8 @@ class AutoencoderTask(SingleStageTask):
             net = Autoencoder(c.autoencoder, ImageSpec(size, channels))
             return AutoencoderTraining(net, c.objective), {"image": images(size, channels)}
 
-        dry_run(c, {"autoencoder": build})
+        self.builds = {"autoencoder": build}
+        dry_run(c, self.builds)
 
     @cached_property
     def splits(self) -> tuple[LabelledImages, LabelledImages | None]:

@@ -25,6 +25,7 @@ from condgen.files import registry
 from condgen.files.card import write_card, write_run_readme
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.pipelines.auto import load_folder
+from condgen.tasks.dry_run import Build, Done, announce, summary
 from condgen.training import fsdp
 from condgen.training.run_folder import Display, RunFolder, drive, milestones, read_status, wants_more
 from condgen.training.trainer import FitConfig, Step, Trainer, bounded
@@ -97,6 +98,8 @@ class Task:
     """Description of its training data, for messages."""
     cell: ClassVar[int] = 96
     """Edge of an image on the sample sheets, in pixels."""
+    builds: dict[str, Build]
+    """Section of the config -> function that builds a training and a batch of two rows, see `dry_run`."""
     display: Display
     run: RunFolder
     open_files: ExitStack
@@ -179,7 +182,16 @@ class Task:
         kind, c = stage.split()[0], self.config
         usual = [self.recipe.base, *map(self.recipe.config, self.recipe.sizes)]
         default = {self.fits(config)[kind].total_images for config in usual}
-        return bounded(self.fits(c)[kind], c.minutes * self.share(stage), c.total_images, default)
+        return bounded(self.fits(c)[kind], self.minutes(stage), c.total_images, default)
+
+    def minutes(self, stage: str) -> float:
+        """The part of the run's minutes that a stage gets; 0 is no limit."""
+        return self.config.minutes * self.share(stage)
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        """What the run had done when it was opened, see `read_status`."""
+        return read_status(self.root)
 
     def wants_more(self, stage: str) -> bool:
         """Whether a trained stage has seen less than the present limits ask for; False without a checkpoint."""
@@ -327,6 +339,7 @@ def _lock(root: Path, lock: ExitStack) -> None:
 def _train(task: Task) -> Path:
     digest = task.digest  # before anything is written: unusable data must leave no folder behind
     finished = task.trains_all and task.is_done(task.stage_names[-1])
+    _ = task.status  # read before any process writes
     longer = [stage for stage in task.stage_names if finished and task.wants_more(stage)]
     task.run = RunFolder(task.root, {"recipe": task.name} | asdict(task.config), task.config.save_every, digest)
     if not distributed.rank():
@@ -338,8 +351,11 @@ def _train(task: Task) -> Path:
                 f"{task.root} was finished and trains on: {', '.join(longer)}. The learning rate follows the schedule "
                 "of the longer run: where it had fallen, it rises again."
             )
-        for stage in task.stages():
-            _train_stage(task, stage)
+        if digest and not distributed.rank():
+            announce(task)
+        done = [_train_stage(task, stage) for stage in task.stages()]
+        if done and digest:
+            task.display.say(summary(task, done))
     if not task.exports:
         return task.root
     with distributed.main_process_first():
@@ -363,7 +379,7 @@ def keep_frame(task: Task) -> None:
             task.run.keep_frame(stage.name, stage.module, stage.model(stage.module))
 
 
-def _train_stage(task: Task, stage: Stage) -> None:
+def _train_stage(task: Task, stage: Stage) -> Done:
     if stage.model:
         with distributed.main_process_first():
             if not distributed.rank():
@@ -381,6 +397,7 @@ def _train_stage(task: Task, stage: Stage) -> None:
     with distributed.main_process_first():
         if not distributed.rank():
             stage.save(trained)
+    return Done(stage.name, trainer.images, trainer.seconds)
 
 
 def _export(task: Task) -> None:
@@ -399,13 +416,3 @@ def _export(task: Task) -> None:
     for place in ("unfinished", registry.FRAME):
         shutil.rmtree(task.root / place, ignore_errors=True)
     task.display.say(f"The model is in {folder}. {hint}")
-
-
-def exactly_once(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets the first process write a missing folder atomically; the others wait."""
-    with distributed.main_process_first():
-        if not distributed.rank() and not path.exists():
-            aside = path.with_name(f"{path.name}.tmp")
-            shutil.rmtree(aside, ignore_errors=True)
-            write(aside)
-            aside.rename(path)

@@ -90,7 +90,8 @@ class ClassToImageTask(SingleStageTask):
             batch = {"image": images(size, self.spec.image_channels), "targets": targets, "has_targets": targets == 0}
             return dry_run_decoder(c, self.spec, batch)
 
-        dry_run(c, {"decoder": build})
+        self.builds = {"decoder": build}
+        dry_run(c, self.builds)
 
     def open_data(self) -> LabelledImages:
         return self.config.data.open()

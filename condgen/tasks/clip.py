@@ -33,9 +33,10 @@ from condgen.metrics.probes import accuracy, class_embeddings, zero_shot
 from condgen.metrics.retrieval import retrieval
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.encoder import TextImageEncoder, init_image_tower
-from condgen.tasks.base import Scores, Sheet, SingleStageTask, TaskConfig, exactly_once
+from condgen.tasks.base import Scores, Sheet, SingleStageTask, TaskConfig
 from condgen.tasks.dry_run import dry_run
-from condgen.tasks.encoder_based import dry_run_clip, new_clip, train_tokenizer
+from condgen.tasks.encoder_based import dry_run_clip, new_clip, train_tokenizer, warn_of_sides
+from condgen.training.checkpoint import exactly_once
 from condgen.training.trainer import FitConfig
 
 MAX_HELD_OUT = 5000
@@ -60,7 +61,7 @@ class ClipTaskConfig(TaskConfig):
         freeze: the tower whose weights stay fixed.
         validation_split: split to select the best state with; empty holds out 5 % of the training images, at most
             5,000. A stream holds out nothing unless a split is named.
-        random_flip: mirror every second image; not for captions that mention left and right.
+        random_flip: mirror every second image, which makes captions that say left or right wrong.
     """
 
     eval_count: int = limited(10, low=0)
@@ -91,7 +92,8 @@ class ClipTask(SingleStageTask):
     def check(self) -> None:
         c = self.config
         build = {"clip": lambda: dry_run_clip(c.clip, c.data.size, c.clip_objective)}
-        dry_run(c, {} if c.encoder else build)
+        self.builds = {} if c.encoder else build
+        dry_run(c, self.builds)
         self.given = self._open_given()
         if c.clip_objective.positives == "label" and getattr(self.data, "labels", None) is None:
             raise CondgenError(f"{self.data.name} has no labels: choose --clip_objective.positives text or pair.")
@@ -156,6 +158,8 @@ class ClipTask(SingleStageTask):
         return net, tokenizer
 
     def set_up(self) -> None:
+        if self.config.random_flip:
+            warn_of_sides(self.data.used_texts)
         if self.config.encoder or self.config.text_tower:
             exactly_once(self.start, lambda folder: save_pair(*self.given, folder))
             self.given, self.tokenizer = None, load_pair(self.start)[1]
@@ -198,7 +202,8 @@ class ClipTask(SingleStageTask):
                 self.data, tokens, c.fit.batch, c.seed, negatives, shift=d.random_shift, flip=c.random_flip, **process
             )
         encode = self.tokenizer.encode
-        views = ShardBatches(self.data, encode, c.fit.batch, c.seed, d.buffer, shift=d.random_shift, **process)
+        options = {"shift": d.random_shift, "flip": c.random_flip} | process
+        views = ShardBatches(self.data, encode, c.fit.batch, c.seed, d.buffer, **options)
         self.open_files.callback(views.close)
         return views
 

@@ -1,15 +1,36 @@
-"""Checks a config before anything is written: ranges of numbers, and that every module can be built and called."""
+"""Checks a config before anything is written: ranges of numbers, and that every module can be built and called.
+
+Before a run starts, a step of every stage is measured, so that data, model and time can be compared with the budget.
+"""
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from condgen.contracts import Batch, CondgenError, check_ranges
+from condgen import distributed
+from condgen.contracts import Batch, CondgenError, CondgenWarning, check_ranges
+from condgen.training.trainer import FitConfig, Trainer
 
+if TYPE_CHECKING:
+    from condgen.tasks.base import Task
+
+MIN_STEPS = 200
+"""A stage that gets fewer steps is nearly untrained."""
+LONG_STEP = 20.0
+"""Seconds; a step that takes longer is said before the run starts."""
+MEASURED = 1.0
+"""Seconds of a step that are enough to compute those of a larger batch from."""
+SMALL_RUN = 10_000
+"""Runs of fewer images are not measured, unless time limits them."""
+ENOUGH = ((0.01, "a test of the setup"), (0.1, "a first impression"), (0.5, "a usable model, not its best"))
+"""Share of the images of the recipe -> what they are enough for; more are a full training."""
 Build = Callable[[], tuple[nn.Module, Batch]]
 """Builds a Trainable and a batch for it."""
 
@@ -44,3 +65,127 @@ def images(size: int, channels: int = 3) -> Tensor:
 def token_ids() -> Tensor:
     """int64 (2, 4), a batch of captions."""
     return torch.ones(2, 4, dtype=torch.long)
+
+
+# Budget ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a stage has seen at its end: images, and seconds of training."""
+
+    stage: str
+    images: int
+    seconds: float
+
+
+def announce(task: Task) -> None:
+    """Says before the training what it is: data, parameters, device, time, epochs, and what they are enough for.
+
+    Warns where the budget gives a stage fewer than `MIN_STEPS` steps, or where a step takes long.
+    """
+    stages = [stage for stage in task.stage_names if not task.is_done(stage) or task.wants_more(stage)]
+    if not stages:
+        return
+    n, size, device = len(task.data), task.data.size, "cuda" if torch.cuda.is_available() else "cpu"
+    builds = {stage: task.builds.get(stage.split()[0]) or next(iter(task.builds.values()), None) for stage in stages}
+    timed = any(task.fit(stage).minutes or task.fit(stage).total_images > SMALL_RUN for stage in stages)
+    parts, shares, total = [], {}, 0.0
+    for stage, build in builds.items():
+        fit = task.fit(stage)
+        seconds, count = measure(build, fit) if build and timed and distributed.world() == 1 else (0.0, 0)
+        images = fit.total_images
+        if seconds and fit.minutes:
+            images = min(images, max(1, int(60 * fit.minutes / seconds)) * fit.batch)
+        total += images / fit.batch * seconds
+        text = f"{stage}{f' of {count / 1e6:.1f} million parameters' if count else ''}"
+        if images < 10**12:
+            shares[stage] = images / usual_images(task, stage)
+            text += f" {'about ' * bool(seconds and fit.minutes)}{_epochs(images, n)}"
+        parts.append(f"{text}{f' at {fit.batch / seconds:,.0f} images/s' if seconds else ''}")
+        _warn_of_budget(stage, fit, seconds, images, size)
+    time_text = f"; {_clock(total)} of training" if total else ""
+    enough = f"; enough for {enough_for(shares)}" if shares else ""
+    task.display.say(
+        f"{n:,} images of {size} x {size} pixels, on {device} with {torch.get_num_threads()} threads: "
+        f"{', '.join(parts)}{time_text}{enough}."
+    )
+
+
+def summary(task: Task, done: list[Done]) -> str:
+    """A sentence at the end of the training, in the terms of `announce`."""
+    n, embedding = len(task.data), task.status.get("embedding", 0.0)
+    parts = [f"{one.stage} {_epochs(one.images, n)} in {_clock(one.seconds)}" for one in done]
+    parts += [f"embeddings of the data in {_clock(embedding)}"] if embedding >= 1 else []
+    enough = enough_for({one.stage: one.images / usual_images(task, one.stage) for one in done})
+    return f"Trained {', '.join(parts)}; enough for {enough}."
+
+
+def usual_images(task: Task, stage: str) -> int:
+    """Number of images that the recipe trains a stage with."""
+    return task.fits(task.recipe.base)[stage.split()[0]].total_images
+
+
+def enough_for(shares: dict[str, float]) -> str:
+    """What the stage with the smallest share of its usual images is trained enough for."""
+    stage, share = min(shares.items(), key=lambda pair: pair[1])
+    level = next((text for limit, text in ENOUGH if share < limit), "a full training")
+    return f"{level} ({stage}: {100 * share:.3g} % of the images of the recipe)"
+
+
+def measure(build: Build, fit: FitConfig) -> tuple[float, int]:
+    """Seconds of a training step, and the number of parameters; (0, 0) where the device cannot compute it.
+
+    It trains a module of its own on repeated rows: on two, then on more, until a step takes `MEASURED` seconds. The
+    time of a whole batch follows from the last two of these: a part for every step and a part for every row. No
+    random state changes.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            module, rows = build()
+            trainer = Trainer(module, lambda step: part, replace(fit, minutes=0.0, total_images=10**12))
+            count, times = 2, {}
+            while not times or (count < fit.batch and (len(times) < 2 or times[count] < MEASURED)):
+                count = min(fit.batch, (2 if times and times[count] > MEASURED else 4) * count) if times else count
+                part = {name: row[torch.arange(count) % 2] for name, row in rows.items()}
+                times[count] = min(_seconds(trainer._step), _seconds(trainer._step))  # the first step also allocates
+        (few, fast), (many, slow) = (0, 0.0) if len(times) < 2 else [*times.items()][-2], [*times.items()][-1]
+        a_row = max(0.0, slow - fast) / (many - few)
+        return slow + max(0, fit.batch - many) * a_row, sum(p.numel() for p in module.parameters())
+    except (RuntimeError, ValueError, LookupError, CondgenError):  # too little memory, or rows that must differ
+        return 0.0, 0
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _warn_of_budget(stage: str, fit: FitConfig, seconds: float, images: int, size: int) -> None:
+    steps, cheaper = images / fit.batch, "a smaller --data.size, --size or batch makes a step cheaper"
+    problem = ""
+    if seconds and fit.minutes and steps < MIN_STEPS:
+        factor = MIN_STEPS / max(steps, 1e-9)
+        problem = (
+            f"the {stage} gets about {steps:.0f} step{'s' * (steps >= 1.5)} of {seconds:.2g} s in its "
+            f"{fit.minutes:.2g} minutes, and with fewer than {MIN_STEPS} it is nearly untrained. Give --minutes "
+            f"{factor:.2g} times as large; "
+        )
+    elif seconds > LONG_STEP:
+        problem = f"a step of the {stage} takes about {seconds:.0f} s ({fit.batch} images of {size} x {size} pixels); "
+    if problem:
+        warnings.warn(f"{problem}{cheaper}.", CondgenWarning, stacklevel=4)
+
+
+def _epochs(images: int, n: int) -> str:
+    epochs = images / max(n, 1)
+    return f"{images:,} images ({f'{epochs:,.0f}' if epochs >= 9.5 else f'{epochs:.2g}'} epochs)"
+
+
+def _clock(seconds: float) -> str:
+    """'40 s', '12 minutes', '3.5 hours', '4.2 days'."""
+    for limit, unit, name in ((90, 1, "s"), (5400, 60, "minutes"), (129_600, 3600, "hours")):
+        if seconds < limit:
+            return f"{seconds / unit:.2g} {name}" if unit > 1 else f"{seconds:.0f} {name}"
+    return f"{seconds / 86400:.1f} days"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Callable
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError, Encoder
+from condgen.contracts import Batch, CondgenError, CondgenWarning, Encoder
 from condgen.data.batches.base import to_float
 from condgen.data.batches.captions import CaptionBatches
 from condgen.data.embeddings.compute import embed
@@ -27,8 +31,10 @@ from condgen.encoders.tokenizer import Tokenizer
 from condgen.files.weights import fingerprint, load_part, save_part
 from condgen.nn.specs import EncoderSpec, TextSpec
 from condgen.priors.transformer import EmbeddingNormalizer
-from condgen.tasks.base import Task, exactly_once
+from condgen.tasks.base import Task
 from condgen.tasks.dry_run import images, token_ids
+from condgen.text import printable
+from condgen.training.checkpoint import exactly_once
 
 if TYPE_CHECKING:
     from condgen.tasks.text_to_image import TextToImageTask
@@ -136,6 +142,17 @@ def train_tokenizer(folder: Path, texts: list[str], config: CLIPConfig) -> None:
             Tokenizer.train(texts, config.context, config.vocab).save(folder)
 
 
+def warn_of_sides(texts: list[str]) -> None:
+    """Warns before images are mirrored whose captions say left or right."""
+    if told := [text for text in texts if re.search(r"\b(left|right)\b", text, re.IGNORECASE)]:
+        warnings.warn(
+            f"--random_flip mirrors images, and {len(told):,} of {len(texts):,} captions say left or right, such as "
+            f"{printable(told[0][:60])!r}: of mirrored images these are wrong.",
+            CondgenWarning,
+            stacklevel=3,
+        )
+
+
 BAR = "embeddings"
 """Name of their computation on the progress display."""
 
@@ -164,7 +181,7 @@ class Embeddings:
             return embeds
         if not task.embeds_stream:
             return None
-        with distributed.main_process_first(), distributed.on_accelerator(task.clip):
+        with self._timed(), distributed.main_process_first(), distributed.on_accelerator(task.clip):
             embeds = embed(
                 task.clip, task.tokenizer, task.data, task.root / "embeds",
                 lambda share, message: task.display.show(BAR, share, message),
@@ -179,13 +196,21 @@ class Embeddings:
         if self.stored is not None:
             self.stored.check(self.space, data.digest, self.task.digest.get("content", ""))
             return self.stored.image(torch.arange(len(data)))
-        return _in_chunks(lambda i, device: clip.embed_image(to_float(data.images[i]).to(device)), len(data), clip)
+        return self._compute(lambda i, device: clip.embed_image(to_float(data.images[i]).to(device)), len(data), clip)
+
+    @cached_property
+    def mirrored_embed(self) -> Tensor:
+        """(N, D) embeddings of the training images in memory, mirrored."""
+        images, clip = self.task.data.images, self.task.clip
+        return self._compute(
+            lambda i, device: clip.embed_image(to_float(images[i]).flip(-1).to(device)), len(images), clip
+        )
 
     @cached_property
     def text_embed(self) -> Tensor:
         """(T, D) embeddings of the captions."""
         clip, tokens = self.task.clip, torch.from_numpy(self.task.tokens)
-        return _in_chunks(lambda i, device: clip.embed_text(tokens[i].to(device)), len(tokens), clip)
+        return self._compute(lambda i, device: clip.embed_text(tokens[i].to(device)), len(tokens), clip)
 
     @cached_property
     def regression(self) -> Tensor:
@@ -195,7 +220,20 @@ class Embeddings:
         def draw(i: slice, device: torch.device) -> Tensor:
             return prior.draw(embeds[i].to(device), tokens[i].to(device), [], self.normalizer)
 
-        return _in_chunks(draw, len(embeds), prior, self.normalizer)
+        return self._compute(draw, len(embeds), prior, self.normalizer)
+
+    def _compute(self, compute: Callable[[slice, torch.device], Tensor], n: int, *modules: nn.Module) -> Tensor:
+        with self._timed():
+            return _in_chunks(compute, n, *modules)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Counts the seconds of the block as part of the run's minutes."""
+        began = time.perf_counter()
+        yield
+        status = self.task.status
+        status["embedding"] = status.get("embedding", 0.0) + distributed.maximum(time.perf_counter() - began)
+        self.task.run.update_status(embedding=status["embedding"])
 
     @cached_property
     def normalizer(self) -> EmbeddingNormalizer:
@@ -227,7 +265,10 @@ class Embeddings:
         if isinstance(views, CaptionBatches):
             if from_text:
                 return views.cache("z", normalizer(self.text_embed), per="text")
-            views.cache("z", normalizer(self.image_embed), per="image")
+            z, per = normalizer(self.image_embed), "image"
+            if self.config.random_flip:  # a mirrored image is decoded from its own embedding
+                z, per = torch.stack([z, normalizer(self.mirrored_embed)], 1), "mirrored"
+            views.cache("z", z, per=per)
             return views.cache("guess", self.regression, per="text") if predicts else views
         embeds = self.stored
         embeds.check(self.space, task.data.digest, task.digest.get("content", ""))

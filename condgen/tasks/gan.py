@@ -66,7 +66,8 @@ class GanTask(SingleStageTask):
         def build() -> tuple[nn.Module, Batch]:
             return GanTraining(Gan(c.gan, ImageSpec(size, channels)), c.objective), {"image": images(size, channels)}
 
-        dry_run(c, {"gan": build})
+        self.builds = {"gan": build}
+        dry_run(c, self.builds)
 
     def open_data(self) -> LabelledImages:
         return self.config.data.open()

@@ -69,7 +69,8 @@ class SelfsupTask(SingleStageTask):
             backbone, views = Backbone(c.backbone, EncoderSpec(size)), images(size, 1)
             return SimCLRTraining(backbone, c.objective), {"view_1": views, "view_2": views}
 
-        dry_run(c, {"backbone": build})
+        self.builds = {"backbone": build}
+        dry_run(c, self.builds)
         if c.kind == "moco":
             check_queue(c.objective, n)
         if c.fit.batch > n:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -34,13 +35,23 @@ from condgen.priors import PRIORS
 from condgen.priors.transformer import EmbeddingNormalizer, EmbeddingSpec, PriorConfig
 from condgen.tasks.base import Scores, Sheet, Stage
 from condgen.tasks.dry_run import dry_run, images, token_ids
-from condgen.tasks.encoder_based import BAR, Embeddings, EncoderBasedTask, dry_run_clip, new_clip, train_tokenizer
+from condgen.tasks.encoder_based import (
+    BAR,
+    Embeddings,
+    EncoderBasedTask,
+    dry_run_clip,
+    new_clip,
+    train_tokenizer,
+    warn_of_sides,
+)
 from condgen.tasks.generator import GeneratorConfig, dry_run_decoder, new_decoder, new_training
 from condgen.training import checkpoint
 from condgen.training.trainer import FitConfig, Step
 
 SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
 """Fractions of the run's minutes per stage."""
+MAX_PROMPTS = 64
+"""Maximum number of prompts of a sample sheet."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +75,18 @@ class TextToImageTaskConfig(GeneratorConfig):
         encoder: the encoder to train priors and decoder on, instead of training one: a model or run of condgen, a
             folder of open_clip or transformers, local-dir:PATH, transformers:PATH or hf-hub:OWNER/NAME.
         embeds: folder that `condgen embed` wrote with this encoder; priors and decoder train from it.
+        random_flip: mirror every second image while encoder and decoder train, which makes captions that say left or
+            right wrong, and writing in images.
+        prompts: prompts of the sample sheets, instead of captions of the data: a text file with one per line, or the
+            prompts themselves, separated by semicolons.
     """
 
     stage: Literal["all", "clip", "prior", "decoder"] = "all"
     init_from: str = ""
     encoder: str = ""
     embeds: str = ""
+    random_flip: bool = False
+    prompts: str = ""
     data: CaptionData = field(default_factory=CaptionData)
     clip: CLIPConfig = field(default_factory=CLIPConfig)
     clip_objective: ClipObjective = field(default_factory=ClipObjective)
@@ -116,6 +133,14 @@ class TextToImageTask(EncoderBasedTask):
             share /= 1 - SHARES["clip"]
         return share / (len(c.prior.kinds) if kind == "prior" else 1)
 
+    def minutes(self, stage: str) -> float:
+        """Embeddings of the data count: their time is taken from the stages that need them, which keep a tenth."""
+        given, embedding = super().minutes(stage), self.status.get("embedding", 0.0) / 60
+        if stage == "clip" or not given:
+            return given
+        shared = self.config.minutes * sum(self.share(name) for name in self.stage_names if name != "clip")
+        return given * max(0.1, 1 - embedding / shared)
+
     def is_done(self, stage: str) -> bool:
         if stage == "clip":
             return self.encoder_is_done()
@@ -141,13 +166,18 @@ class TextToImageTask(EncoderBasedTask):
             return dry_run_decoder(c, CondSpec(c.data.size, **asdict(spec)), batch)
 
         clip = {} if c.encoder else {"clip": lambda: dry_run_clip(c.clip, c.data.size, c.clip_objective)}
-        dry_run(c, clip | {"prior": lambda: dry_run_prior(c.prior, spec), "decoder": decoder})
+        self.builds = clip | {"prior": lambda: dry_run_prior(c.prior, spec), "decoder": decoder}
+        dry_run(c, self.builds)
+        if c.prompts:
+            read_prompts(c.prompts)
         if c.encoder:
             self.check_encoder()
 
     def set_up(self) -> None:
         c = self.config
         self.take_over()
+        if c.random_flip and c.stage != "prior":
+            warn_of_sides(self.data.used_texts)
         if c.embeds and c.stage != "clip":
             if self.trains_all and (not self.is_done("clip") or self.wants_more("clip")):
                 raise CondgenError(
@@ -181,11 +211,12 @@ class TextToImageTask(EncoderBasedTask):
 
     def views(self, batch: int, negatives: int = 0, shift: int = 0) -> CaptionBatches | ShardBatches:
         """Batches for one stage; closes those of the stage before."""
-        seed, process = self.config.seed, {"shift": shift} | distributed.process()
+        options = {"shift": shift, "flip": self.config.random_flip} | distributed.process()
+        seed = self.config.seed
         if not isinstance(self.data, Stream):
-            return CaptionBatches(self.data, self.tokens, batch, seed, negatives, **process)
+            return CaptionBatches(self.data, self.tokens, batch, seed, negatives, **options)
         self.open_files.close()
-        views = ShardBatches(self.data, self.tokenizer.encode, batch, seed, self.config.data.buffer, **process)
+        views = ShardBatches(self.data, self.tokenizer.encode, batch, seed, self.config.data.buffer, **options)
         self.open_files.callback(views.close)
         return views
 
@@ -269,8 +300,10 @@ class TextToImageTask(EncoderBasedTask):
 
     @cached_property
     def prompts(self) -> list[str]:
-        """Captions of the sample sheets: the recipe's examples, then some of the training data."""
+        """Prompts of the sample sheets: those of the config, or the recipe's examples and captions of the data."""
         data = self.data
+        if self.config.prompts:
+            return read_prompts(self.config.prompts)
         captions = data.texts[:64] if isinstance(data, Stream) else [data.texts[i] for i in data.captions[:64, 0]]
         return list(dict.fromkeys([*self.recipe.examples, *captions]))[:24]
 
@@ -292,6 +325,24 @@ class TextToImageTask(EncoderBasedTask):
         images, labels = sheet(TextToImage.load(folder, encoder=self.given), self.prompts)
         write_bytes(folder / "sheet.png", png_bytes(grid(images, labels, columns=8, cell=self.cell)))
         return f"Try it: condgen generate {self.prompts[0]!r} --model {folder}"
+
+
+def read_prompts(text: str) -> list[str]:
+    """The prompts of a text file, one per line, or those of the text itself, separated by semicolons.
+
+    Raises:
+        CondgenError: there is none, there are too many, or the file is not UTF-8 text.
+    """
+    try:
+        lines = Path(text).read_text(encoding="utf-8-sig").splitlines() if os.path.isfile(text) else text.split(";")
+    except (OSError, ValueError) as error:
+        raise CondgenError(
+            f"--prompts {text} cannot be read ({error}). Expected UTF-8 text, one prompt a line."
+        ) from None
+    prompts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not 1 <= len(prompts) <= MAX_PROMPTS:
+        raise CondgenError(f"--prompts {text} holds {len(prompts)} prompts; expected 1 to {MAX_PROMPTS}.")
+    return prompts
 
 
 def scene_scores(model: TextToImage) -> Scores:

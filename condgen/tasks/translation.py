@@ -82,7 +82,8 @@ class TranslationTask(SingleStageTask):
             training = new_training(replace(c, objective=replace(c.objective, **no_pool)), *channels)
             return training, {"a": a, "b": b, "dice": torch.zeros(2, 4)}
 
-        dry_run(c, {"net": build})
+        self.builds = {"net": build}
+        dry_run(c, self.builds)
         if (few := min(len(self.data.a), len(self.data.b))) < MIN_IMAGES:
             warnings.warn(
                 f"There are {few} training images. A discriminator overfits on so few, and translations of other "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from condgen import distributed
 from condgen.contracts import CondgenError
 from condgen.files import renamed
 from condgen.files.weights import file_hash
@@ -169,3 +170,13 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def exactly_once(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets the first process write a missing folder atomically; the others wait."""
+    with distributed.main_process_first():
+        if not distributed.rank() and not path.exists():
+            aside = path.with_name(f"{path.name}.tmp")
+            shutil.rmtree(aside, ignore_errors=True)
+            write(aside)
+            aside.rename(path)

@@ -28,7 +28,7 @@ from condgen.files.registry import FRAME
 from condgen.training import checkpoint
 from condgen.training.trainer import FitConfig, NotFinite, Step, Trainer, progress_of
 
-SILENT = ("stage", "init_from", "embeds", "eval_count", "save_every")
+SILENT = ("stage", "init_from", "embeds", "eval_count", "save_every", "prompts")
 """Options that do not affect the result: a resumed run may change them without a warning."""
 MAY_CHANGE = (*SILENT, "minutes", "total_images")
 """Options that a resumed run may change, like those of `fit` and `fit_STAGE`; all others define the run."""

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from dataclasses import replace
+import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,15 @@ import torch
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
+from condgen.data.batches.base import to_float
 from condgen.data.synthetic.scenes import draw_scenes, render
 from condgen.files.weights import read_tensors
 from condgen.nn.specs import CondSpec
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.recipes import RECIPES, train
 from condgen.tasks.generator import new_decoder
-from condgen.tasks.text_to_image import TextToImageTask
+from condgen.tasks.text_to_image import TextToImageTask, read_prompts
+from condgen.training.run_folder import RunFolder
 from tests.configs import changed
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -263,6 +266,43 @@ def test_another_encoder_takes_its_followers_with_it(tmp_path):
     assert {p.name for p in (root / "parts").iterdir()} == {"clip", "tokenizer"}
     model = train("scenes32", root, longer)
     assert next(TextToImage.load(model).generate("a red circle")).image.size == (32, 32)
+
+
+def test_mirrored_images_are_decoded_from_their_own_embedding(tmp_path):
+    """Half of the images are mirrored, and z is the embedding of the image as the decoder is given it."""
+    config = small(random_flip=True, data={"scenes": 40, "size": 16})
+    with pytest.warns(CondgenWarning, match="captions say left or right"):
+        train("scenes32", tmp_path / "run", replace(config, stage="clip"))
+    task = TextToImageTask("scenes32", RECIPES["scenes32"], tmp_path / "run", replace(config, stage="decoder"))
+    task.run = RunFolder(tmp_path / "run", {"recipe": "scenes32"} | asdict(task.config), 60, task.digest)
+    batch = task.embeddings.decoder_batches(64)(0)
+    expected = task.embeddings.normalizer(task.clip.embed_image(batch["image"]))
+    assert torch.allclose(batch["z"], expected, atol=1e-4)
+    plain = {image.tobytes() for image in to_float(task.data.images).numpy()}
+    mirrored = sum(image.tobytes() not in plain for image in batch["image"].numpy())
+    assert 16 < mirrored < 48
+
+
+def test_own_prompts_are_on_the_sample_sheets(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("a red circle\n\na blue square\n", encoding="utf-8")
+    assert read_prompts(str(file)) == ["a red circle", "a blue square"] == read_prompts("a red circle; a blue square;")
+    task = TextToImageTask("scenes32", RECIPES["scenes32"], tmp_path / "none", small(prompts=str(file)))
+    assert task.prompts == ["a red circle", "a blue square"]
+    for wrong in (" ; ", ";".join(map(str, range(200)))):
+        with pytest.raises(CondgenError, match="--prompts"):
+            train("scenes32", tmp_path / "none", small(prompts=wrong))
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CondgenError, match="UTF-8"):
+        train("scenes32", tmp_path / "none", small(prompts=str(file)))
+    assert not (tmp_path / "none").exists()
+
+
+def test_prompts_may_change_when_a_run_goes_on(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CondgenWarning)
+        train("scenes32", tmp_path / "run", small(prompts="a red circle"))
 
 
 @pytest.mark.gpu

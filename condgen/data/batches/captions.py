@@ -36,8 +36,10 @@ class CaptionBatches(Batches):
         self.with_images = True
         self._cached: dict[str, tuple[Tensor, str]] = {}
 
-    def cache(self, name: str, values: Tensor, per: Literal["image", "text"]) -> CaptionBatches:
-        """Adds precomputed rows to every batch, one per image (N, ...) or text (T, ...)."""
+    def cache(self, name: str, values: Tensor, per: Literal["image", "text", "mirrored"]) -> CaptionBatches:
+        """Adds precomputed rows to every batch: one per image (N, ...) or text (T, ...), or for `mirrored` images two,
+        (N, 2, ...), of the image and of its mirror image.
+        """
         self._cached[name] = (values, per)
         return self
 
@@ -56,8 +58,11 @@ class CaptionBatches(Batches):
             "text_id": torch.from_numpy(text_id),
             "true_ids": torch.from_numpy(captions),
         }
+        mirrored = np.zeros(len(rows), int)
         if self.with_images:
-            out["image"] = self.moved(self.data.images[rows], self.moves(rng))
+            moves = self.moves(rng)
+            out["image"] = self.moved(self.data.images[rows], moves)
+            mirrored = mirrored if moves[1] is None else moves[1].astype(int)
         if self.data.labels is not None:
             out["label"] = torch.from_numpy(self.data.labels[rows])
         if self.negatives:
@@ -67,5 +72,5 @@ class CaptionBatches(Batches):
             wrong = np.take_along_axis(wrong, np.argsort(draws, axis=1), 1)[:, : self.negatives]
             out |= {"negative_id": torch.from_numpy(wrong), "negative_tokens": self.tokens[wrong.clip(0)]}
         for name, (values, per) in self._cached.items():
-            out[name] = values[rows if per == "image" else text_id]
+            out[name] = values[rows, mirrored] if per == "mirrored" else values[rows if per == "image" else text_id]
         return out
