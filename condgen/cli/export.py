@@ -70,14 +70,25 @@ def export_model(args: argparse.Namespace) -> int:
 
 def _keep_frame(run: Path) -> None:
     """Completes a run of an earlier version, which did not write the frame of its model: reads its data."""
+    from contextlib import ExitStack
+    from dataclasses import asdict
+
     from condgen.cli.train import find_kind, read_config, read_yaml
     from condgen.files.registry import RUN_CONFIG
+    from condgen.distributed import locked
     from condgen.recipes import find_recipe
-    from condgen.tasks.base import keep_frame
+    from condgen.training.run_folder import Display, RunFolder
 
     values = read_yaml(run / RUN_CONFIG)
     name = str(values.get("recipe"))
     recipe = find_recipe(name)
     config = read_config(name, recipe.config(None, find_kind([values], [])), [run / RUN_CONFIG], [])
-    say(f"An earlier version of condgen wrote {run}: the data of the run are read once more.")
-    keep_frame(recipe.task()(name, recipe, run, config))
+    say(f"{run} lacks what a model of its last checkpoint needs: the data of the run are read once more.")
+    task = recipe.task()(name, recipe, run, config)
+    task.check()
+    with locked(run), Display(task.bars) as task.display, ExitStack() as task.open_files:
+        task.run = RunFolder(run, {"recipe": name} | asdict(config), config.save_every, task.digest)
+        task.set_up()
+        stage = next(task.stages(), None)
+        if stage is not None and stage.model:
+            task.run.keep_frame(stage.name, stage.module, stage.model(stage.module))

@@ -20,13 +20,13 @@ from torch import nn
 
 from condgen import distributed
 from condgen.contracts import Batch, CondgenError, Trainable, limited
-from condgen.distributed import locked
 from condgen.files import registry
 from condgen.files.card import write_card, write_run_readme
 from condgen.files.images import grid, png_bytes, write_bytes
 from condgen.pipelines.auto import load_folder
 from condgen.tasks.dry_run import Build, Done, announce, summary
 from condgen.training import fsdp
+from condgen.training.checkpoint import lock_run
 from condgen.training.run_folder import Display, RunFolder, drive, milestones, read_status, wants_more
 from condgen.training.trainer import FitConfig, Step, Trainer, bounded
 
@@ -320,20 +320,8 @@ def train(task: Task) -> Path:
     for fit in task.fits(task.config).values():
         distributed.split(fit.batch, distributed.rank(), distributed.world())
     with ExitStack() as lock:
-        _lock(task.root, lock)
+        lock_run(task.root, lock)
         return _train(task)
-
-
-def _lock(root: Path, lock: ExitStack) -> None:
-    """Locks the run folder in the first process until the stack is closed; all fail if it cannot."""
-    fault = None
-    if not distributed.rank():
-        try:
-            lock.enter_context(locked(root))
-        except CondgenError as error:
-            fault = error
-    if not distributed.all_true(fault is None):
-        raise fault or CondgenError(f"The first process could not lock {root}.")
 
 
 def _train(task: Task) -> Path:
@@ -362,21 +350,6 @@ def _train(task: Task) -> Path:
         if not distributed.rank():
             _export(task)
     return task.root / "model"
-
-
-def keep_frame(task: Task) -> None:
-    """Writes what a model of the last checkpoint needs, see `RunFolder.keep_frame`, without training.
-
-    Raises:
-        CondgenError: the data have changed, or the stage that makes the model has not begun.
-    """
-    task.check()
-    task.run = RunFolder(task.root, {"recipe": task.name} | asdict(task.config), task.config.save_every, task.digest)
-    task.set_up()
-    with Display(task.bars) as task.display, ExitStack() as task.open_files:
-        stage = next(task.stages(), None)
-        if stage is not None and stage.model:
-            task.run.keep_frame(stage.name, stage.module, stage.model(stage.module))
 
 
 def _train_stage(task: Task, stage: Stage) -> Done:

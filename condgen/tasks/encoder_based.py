@@ -144,10 +144,10 @@ def train_tokenizer(folder: Path, texts: list[str], config: CLIPConfig) -> None:
 
 def warn_of_sides(texts: list[str]) -> None:
     """Warns before images are mirrored whose captions say left or right."""
-    if told := [text for text in texts if re.search(r"\b(left|right)\b", text, re.IGNORECASE)]:
+    if sided := [text for text in texts if re.search(r"\b(left|right)\b", text, re.IGNORECASE)]:
         warnings.warn(
-            f"--random_flip mirrors images, and {len(told):,} of {len(texts):,} captions say left or right, such as "
-            f"{printable(told[0][:60])!r}: of mirrored images these are wrong.",
+            f"--random_flip mirrors images, and {len(sided):,} of {len(texts):,} captions say left or right, such as "
+            f"{printable(sided[0][:60])!r}: of mirrored images these are wrong.",
             CondgenWarning,
             stacklevel=3,
         )

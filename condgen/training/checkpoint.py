@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -180,3 +180,15 @@ def exactly_once(path: Path, write: Callable[[Path], None]) -> None:
             shutil.rmtree(aside, ignore_errors=True)
             write(aside)
             aside.rename(path)
+
+
+def lock_run(root: Path, lock: ExitStack) -> None:
+    """Locks the run folder in the first process until the stack is closed; all fail if it cannot."""
+    fault = None
+    if not distributed.rank():
+        try:
+            lock.enter_context(distributed.locked(root))
+        except CondgenError as error:
+            fault = error
+    if not distributed.all_true(fault is None):
+        raise fault or CondgenError(f"The first process could not lock {root}.")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import shutil
 import sys
 import types
 import warnings
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
+from condgen.data.export import Contents, writing
 from condgen.data.sources.columns import Column, cell_value
 from condgen.data.sources.labels import open_labelled
 
@@ -541,3 +543,19 @@ def test_nouns_by_their_parts():
     row = pq.ParquetFile(SHARED / "nouns" / "test_comp.parquet").read().slice(7, 1).to_pylist()[0]
     assert [values_of(data, i)[7] for i in range(5)] == [row[f"{part}_name"] for part in parts]
     assert data.images.shape == (1500, 3, 32, 32) and not np.isnan(data.targets).any()
+
+
+def test_folders_of_generated_labels_read_back_under_the_labels_own_names(tmp_path):
+    """In their own order too: names of folders are safe for file systems, which those of labels need not be."""
+    names = ("z", "T-shirt/top", "T-shirt_top", "10", "9", "a: b?", "con", "trailing.", "猫")
+    counts = (2,) * len(names)
+    with writing(tmp_path / "set", "folder", Contents(names, counts, (1, 8, 8), {})) as put:
+        for label in range(len(names)):
+            put(np.full((2, 1, 8, 8), 20 * label, np.uint8), label, 0)
+    data = open_labelled(tmp_path / "set", split="all")
+    assert data.attributes[0].values == names
+    assert (data.images[:, 0, 0, 0] == 20 * data.labels).all() and len(data) == 2 * len(names)
+    shutil.rmtree(tmp_path / "set" / "9")
+    assert open_labelled(tmp_path / "set", split="all").attributes[0].values == tuple(n for n in names if n != "9")
+    (tmp_path / "set" / "about.json").write_text('{"names": 7}')  # of another program
+    assert "T-shirt_top" in open_labelled(tmp_path / "set", split="all").attributes[0].values
