@@ -74,8 +74,8 @@ def _keep_frame(run: Path) -> None:
     from dataclasses import asdict
 
     from condgen.cli.train import find_kind, read_config, read_yaml
-    from condgen.files.registry import RUN_CONFIG
     from condgen.distributed import locked
+    from condgen.files.registry import RUN_CONFIG
     from condgen.recipes import find_recipe
     from condgen.training.run_folder import Display, RunFolder
 
