@@ -3,7 +3,7 @@
 `evaluate` writes JSON, Markdown and sheets of images. The metrics depend on the pipeline:
 
     text-to-image    scenes: SceneEval on seen and held-out combinations, the encoder's swap test, priors, ablation;
-                     captioned images: words that an independent classifier sees, distances, coverage, copies, retrieval,
+                     captioned images: words that an independent classifier sees, distances, copies, retrieval,
                      priors, CLIP score; images composed of known layers: correct layers
     class-to-image   accuracy of an independent classifier, Fréchet and kernel distances, precision, recall, copies
     autoencoders     reconstruction compared with PCA, likelihood; distances as above if they generate

@@ -17,7 +17,7 @@ from condgen.evaluation.embed import embed_images, embed_texts, generate_prompts
 from condgen.evaluation.options import CaptionOptions, TextToImageOptions
 from condgen.evaluation.reading import read_options
 from condgen.evaluation.scenes import evaluate_scenes
-from condgen.evaluation.words import WordJudge, split_of, word_scores
+from condgen.evaluation.words import WordClassifier, split_of, word_scores
 from condgen.metrics.retrieval import retrieval_at_1
 from condgen.pipelines.text_to_image import TextToImage
 
@@ -30,11 +30,11 @@ EXPLAINED = {
     "the image, the caption and another caption; recall_at_1: the image found by them; variance_ratio: 1 is "
     "right, 0 is always the same. The row none is the embedding of the caption itself.",
     "clip_score": "Mean cosine of image and caption in the encoder that conditions the generator. It is no independent "
-    "judge: noise that fits the encoder can score above photographs. Judge by words and distances.",
-    "judge": "A classifier of the frequent words of the training captions, trained on real training images alone; it "
-    "does not condition the generator. Words that it does not recognise on real test images are left out.",
-    "words": "Balanced accuracy of the judge: the mean of the share of images that show a word they were asked for and "
-    "of those that do not show it without being asked. Higher is better; real: real test images and their captions, "
+    "measure: noise that fits the encoder can score above photographs. Compare by words and distances.",
+    "classifier": "A classifier of the frequent words of the training captions, trained on real training images; "
+    "it does not condition the generator. Words that it does not recognise on real test images are left out.",
+    "words": "Balanced accuracy of the classifier: the mean of the share of images that show a word they were asked "
+    "for and of those that do not show it unasked. Higher is better; real: real test images and their captions, "
     "the score of a perfect model; chance: images without regard to the caption. N: images with the word.",
     "distances": "Distance to the real test images in the named features; lower is better. real: as many real training "
     "images, the floor that a perfect model reaches. It depends on N: compare at equal N only. n/a: too few "
@@ -94,7 +94,7 @@ def read_captioned(model, options: CaptionOptions, size: int = 0) -> CaptionedIm
 
 
 def read_training_images(model, data: CaptionedImages, options: TextToImageOptions):
-    """Captioned images to train a judge on and to compare with, and those to evaluate on.
+    """Captioned images to train a classifier on and to compare with, and those to evaluate on.
 
     They are the split `train` of the same data; without one, or where that is evaluated, three quarters of the images.
     """
@@ -115,7 +115,7 @@ def evaluate_captions(
         data: real images that are not in `train`.
         options: as many images are generated for each of at most PROMPTS captions.
         progress: called with progress.
-        train: real images for the judge, the floors of distances and memorisation; without them, or with fewer than
+        train: real images for classifier, floors of distances and memorisation; without them, or with fewer than
             FEWEST, only retrieval, priors and CLIP scores are reported.
 
     Returns:
@@ -181,12 +181,14 @@ def _against_real(
 ) -> tuple[Report, list[Example]]:  # fmt: skip
     """Words, distances, coverage and memorisation of generated images, and pairs of nearest neighbours."""
     inception = read_inception(options.inception, model.device)
-    judge = WordJudge(train, options.classifiers, progress=lambda share, message: progress(0.5 + 0.4 * share, message))
-    judge.classifier.to(model.device)
+    classifier = WordClassifier(
+        train, options.classifiers, progress=lambda share, message: progress(0.5 + 0.4 * share, message)
+    )
+    classifier.network.to(model.device)
     progress(0.9, "comparing them with real images")
-    real = RealImages(train.images, test.images, classifier_features(judge.classifier, judge.space) | inception)
+    real = RealImages(train.images, test.images, classifier_features(classifier.network, classifier.space) | inception)
     memorised, neighbours = real.memorisation(generated, lambda i: prompts[i])
     rows = np.random.default_rng(0).permutation(len(train))[: len(generated)]
-    found = word_scores(judge, test, prompts, generated)
-    found["judge"] |= {"training images": len(train), "test images": len(test)}
+    found = word_scores(classifier, test, prompts, generated)
+    found["classifier"] |= {"training images": len(train), "test images": len(test)}
     return found | real.compare(generated, rows, 0) | memorised, neighbours

@@ -1,4 +1,4 @@
-"""An independent judge of what captions name: a classifier of the frequent words of the training captions.
+"""What images show of their captions, by an independent classifier of the frequent words of the training captions.
 
 It is trained on real training images alone and does not condition the generator. It tells which words of its caption an
 image shows; distances between generated and real images are measured in its features.
@@ -30,9 +30,9 @@ from condgen.evaluation.classifier import (
 from condgen.text import clean
 
 MOST_WORDS = 40
-"""Maximum number of words that are judged, the most frequent ones."""
+"""Maximum number of words that are used, the most frequent ones."""
 FEWEST_IMAGES, LEAST_SHARE, MOST_SHARE = 12, 0.01, 0.8
-"""A word is judged if at least so many training images have it, as a number and as a share, and at most so large a
+"""A word is used if at least so many training images have it, as a number and as a share, and at most so large a
 share."""
 RECOGNISED = 0.6
 """Balanced accuracy on real test images from which a word counts as recognised."""
@@ -52,20 +52,20 @@ def words_of_images(data: CaptionedImages) -> list[set[str]]:
 
 
 def frequent_words(data: CaptionedImages) -> tuple[str, ...]:
-    """The words that can be judged, the most frequent first: in many captions, but not in nearly all."""
+    """The words that can be used, the most frequent first: in many captions, but not in nearly all."""
     counts = Counter(word for words in words_of_images(data) for word in words)
     fewest, most = max(FEWEST_IMAGES, LEAST_SHARE * len(data)), MOST_SHARE * len(data)
     usable = [(-count, word) for word, count in counts.items() if fewest <= count <= most]
     return tuple(word for _, word in sorted(usable)[:MOST_WORDS])
 
 
-def named(said: list[set[str]], words: tuple[str, ...]) -> np.ndarray:
+def named(found: list[set[str]], words: tuple[str, ...]) -> np.ndarray:
     """float32 (N, W): 1 where a word is among those of an image, else 0."""
-    return np.array([[word in some for word in words] for some in said], np.float32).reshape(len(said), len(words))
+    return np.array([[word in some for word in words] for some in found], np.float32).reshape(len(found), len(words))
 
 
-class WordJudge:
-    """A classifier of words, or the same network with random weights where no word can be judged.
+class WordClassifier:
+    """A classifier of words, or the same network with random weights where no word can be used.
 
     Args:
         train: real captioned images.
@@ -84,10 +84,10 @@ class WordJudge:
         labelled = LabelledImages(train.images, attributes, targets, train.name)
         self.shares = torch.from_numpy(targets.mean(0))
         if self.words:
-            self.classifier = cached_classifier(labelled, folder, fit or ClassifierFitConfig(), progress)
-            self.space = feature_space(self.classifier, f"words of {train.name}")
+            self.network = cached_classifier(labelled, folder, fit or ClassifierFitConfig(), progress)
+            self.space = feature_space(self.network, f"words of {train.name}")
         else:
-            self.classifier, self.space = untrained_classifier(labelled)
+            self.network, self.space = untrained_classifier(labelled)
 
     @torch.inference_mode()
     def shown(self, images: np.ndarray) -> np.ndarray:
@@ -96,44 +96,47 @@ class WordJudge:
         """
         if not self.words:
             return np.zeros((len(images), 0), bool)
-        device = self.classifier.squeeze.weight.device
-        logits = self.classifier.logits(features_of(self.classifier, images).to(device))
+        device = self.network.squeeze.weight.device
+        logits = self.network.logits(features_of(self.network, images).to(device))
         probable = torch.stack([one.softmax(1)[:, 1] for one in logits], 1).cpu()
         return (probable > self.shares).numpy()
 
 
 def split_of(data: CaptionedImages) -> tuple[CaptionedImages, CaptionedImages]:
-    """Three quarters of the images to train a judge on, and a quarter to evaluate on."""
+    """Three quarters of the images to train a classifier on, and a quarter to evaluate on."""
     order = np.random.default_rng(0).permutation(len(data))
     parts = np.sort(order[len(data) // 4 :]), np.sort(order[: len(data) // 4])
     train, test = (replace(data, images=data.images[rows], captions=data.captions[rows], labels=None) for rows in parts)
     return train, test
 
 
-def word_scores(judge: WordJudge, test: CaptionedImages, prompts: list[str], generated: np.ndarray) -> Report:
+def word_scores(classifier: WordClassifier, test: CaptionedImages, prompts: list[str], generated: np.ndarray) -> Report:
     """Whether generated images show the words of their prompts.
 
     Args:
-        judge: trained on other images.
+        classifier: trained on other images.
         test: real images; their captions tell the words that they show.
         prompts: N texts.
         generated: uint8 (N, 3, S, S).
 
     Returns:
-        `judge` with facts about it, and `words` with the balanced accuracy of every recognised word: the mean of the
+        `classifier` with facts about it; `words` with the balanced accuracy of every recognised word: the mean of the
         share of images with the word in their prompt that show it, and of those without the word that do not.
     """
-    on_real = _balanced(judge.shown(test.images), named(words_of_images(test), judge.words))
-    found = _balanced(judge.shown(generated), named([words_of(prompt) for prompt in prompts], judge.words))
+    on_real = _balanced(classifier.shown(test.images), named(words_of_images(test), classifier.words))
+    found = _balanced(classifier.shown(generated), named([words_of(prompt) for prompt in prompts], classifier.words))
     known = [k for k, (accuracy, *_) in enumerate(on_real) if accuracy >= RECOGNISED]
-    rows = {word: _line(found[k], on_real[k]) for k, word in enumerate(judge.words) if k in known}
+    rows = {word: _line(found[k], on_real[k]) for k, word in enumerate(classifier.words) if k in known}
     mean = {
         side: float(np.nanmean([row[side] for row in rows.values()])) if rows else math.nan
         for side in ("generated", "real")
     }
     overall = mean | {"chance": 0.5, "N": len(generated), "N real": len(test)}
-    facts = {"words judged": len(judge.words), "words recognised on real test images": len(known)}
-    return {"judge": {"features": judge.space} | facts, "words": {"all recognised words": overall} | rows}
+    facts = {
+        "words of the classifier": len(classifier.words),
+        "of these recognised on test images": len(known),
+    }
+    return {"classifier": {"features": classifier.space} | facts, "words": {"all recognised words": overall} | rows}
 
 
 def _line(found: tuple[float, int], real: tuple[float, int]) -> dict[str, float | int]:

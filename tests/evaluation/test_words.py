@@ -1,4 +1,4 @@
-"""The judge of captions tells images that show what was asked for from images that do not."""
+"""The classifier of words tells images that show what was asked for from images that do not."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from condgen.data.datasets.captions import CaptionedImages, intern_captions
 from condgen.evaluation import markdown
 from condgen.evaluation.options import TextToImageOptions
 from condgen.evaluation.text_to_image import evaluate_captions, read_training_images
-from condgen.evaluation.words import MOST_SHARE, WordJudge, frequent_words, split_of, word_scores, words_of
+from condgen.evaluation.words import MOST_SHARE, WordClassifier, frequent_words, split_of, word_scores, words_of
 from condgen.pipelines.text_to_image import Progress
 from tests.tiny import tiny_model
 
@@ -64,7 +64,7 @@ def copies(prompts, rng):
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    folder, out = tmp_path_factory.mktemp("judge"), {}
+    folder, out = tmp_path_factory.mktemp("classifier"), {}
     for painter in (flowers, swapped, mush, always_the_same, copies):
         model = tiny_model()
 
@@ -74,7 +74,7 @@ def reports(tmp_path_factory):
         model.generate_batch = generate_batch
         options = TextToImageOptions(images_per_prompt=2, classifiers=folder)
         out[painter] = evaluate_captions(model, TEST, options, lambda *_: None, TRAIN)
-    assert len(list(folder.iterdir())) == 1  # one judge for all
+    assert len(list(folder.iterdir())) == 1  # one classifier for all
     return {painter: found.report for painter, found in out.items()} | {"sheets": out[flowers].sheets}
 
 
@@ -126,7 +126,7 @@ def test_every_section_is_explained_and_real_images_stand_above_generated_ones(r
     assert np.array_equal(sheet[0][1], TEST.images[0]) and reports["sheets"]["neighbours"]
 
 
-def test_words_in_nearly_all_captions_or_in_few_are_not_judged():
+def test_words_in_nearly_all_captions_or_in_few_are_not_used():
     assert set(frequent_words(TRAIN)) == {*COLOURS, "striped", "plain"}
     assert words_of("A photo, of 3 RED-ish 日本 tiles!") == {"a", "photo", "of", "red", "ish", "日本", "tiles"}
     assert MOST_SHARE < 1
@@ -134,10 +134,13 @@ def test_words_in_nearly_all_captions_or_in_few_are_not_judged():
 
 def test_without_words_there_are_distances_in_a_random_network():
     plain = CaptionedImages(TEST.images, ["a tile"], np.zeros((len(TEST), 1), int))
-    judge = WordJudge(plain)
-    assert judge.words == () and "random network" in judge.space
-    found = word_scores(judge, plain, ["a tile"] * 8, TEST.images[:8])
-    assert np.isnan(found["words"]["all recognised words"]["generated"]) and found["judge"]["words judged"] == 0
+    classifier = WordClassifier(plain)
+    assert classifier.words == () and "random network" in classifier.space
+    found = word_scores(classifier, plain, ["a tile"] * 8, TEST.images[:8])
+    assert (
+        np.isnan(found["words"]["all recognised words"]["generated"])
+        and found["classifier"]["words of the classifier"] == 0
+    )
 
 
 def test_a_word_that_cannot_be_seen_is_not_scored():
@@ -148,9 +151,9 @@ def test_a_word_that_cannot_be_seen_is_not_scored():
         captions = [[f"{'nice' if rng.random() < 0.5 else 'good'} {data.texts[row[0]]}"] for row in data.captions]
         return CaptionedImages(data.images, *intern_captions(captions), name="words")
 
-    judge = WordJudge(random_words(TRAIN))
-    found = word_scores(judge, random_words(TEST), [TEST.texts[k] for k in TEST.captions[:8, 0]], TEST.images[:8])
-    assert {"nice", "good"} <= set(judge.words) and not {"nice", "good"} & set(found["words"])
+    classifier = WordClassifier(random_words(TRAIN))
+    found = word_scores(classifier, random_words(TEST), [TEST.texts[k] for k in TEST.captions[:8, 0]], TEST.images[:8])
+    assert {"nice", "good"} <= set(classifier.words) and not {"nice", "good"} & set(found["words"])
 
 
 def test_without_training_images_a_quarter_is_evaluated():
