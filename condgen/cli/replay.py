@@ -23,7 +23,6 @@ def run(args: argparse.Namespace) -> int:
     """Returns 0 if the new image equals the file byte for byte, otherwise 1."""
     from condgen.files.images import read_recipe
     from condgen.files.registry import find, named
-    from condgen.pipelines.base import model_id_of
 
     recipe = read_recipe(args.file)
     for name in ("model", "model_id", "prompt", "prior"):
@@ -32,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     check_folder(args.out)
     try:
         wanted, places = recipe["model_id"], [] if args.model else named(recipe["model"])
-        same = next((place for place in places if model_id_of(place) == wanted), None)
+        same = next((place for place in places if _id_of(place) == wanted), None)
         folder = same or find(recipe["model"] if args.model is None else args.model)
     except CondgenError as error:
         raise CondgenError(
@@ -61,6 +60,19 @@ def run(args: argparse.Namespace) -> int:
         by = "" if difference is None else f": values differ by up to {difference} of 255"
         print(f"{path} differs from {args.file}{by}.")
     return 0 if equal else 1
+
+
+def _id_of(folder: Path) -> str:
+    """The id of the weights in a folder; '' for a damaged model."""
+    from condgen.files.registry import INDEX
+    from condgen.pipelines.auto import kind_of
+    from condgen.pipelines.base import model_id_of
+
+    pipeline = kind_of(folder).pipeline_class
+    try:
+        return model_id_of(folder, pipeline.part_types(pipeline.read_index(folder), folder / INDEX))
+    except CondgenError:
+        return ""
 
 
 def _load(folder: Path, from_labels: bool):

@@ -100,7 +100,7 @@ def find(path_or_name: str | Path | None = None) -> Path:
         return importlib.import_module(UNFINISHED).model_of(path)
     if os.path.exists(path):
         problem = "a folder without" if path.is_dir() else "a file, not a folder with"
-        raise CondgenError(f"{name} is {problem} {INDEX}. Give the `model` folder of a finished training run.")
+        raise CondgenError(f"{name} is {problem} {INDEX}. Give the folder of a model or of a training run.")
     close = difflib.get_close_matches(name, models, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     available = ", ".join(sorted(models)) or "none"

@@ -120,7 +120,8 @@ class LatentModel(Pipeline):
         if not self.encodes or self.variational:
             return self.net.draw(rng)
         if self.mixture is None:
-            raise CondgenError(f"{self.name} has no prior and no mixture to draw latents from: export its run again.")
+            when = "its run fits one at its end" if "unfinished" in self.about else "export its run again"
+            raise CondgenError(f"{self.name} has no prior and no mixture to draw latents from: {when}.")
         return self.mixture.draw(rng)
 
     def sample(self, seeds: Sequence[int]) -> Tensor:

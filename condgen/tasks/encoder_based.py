@@ -28,6 +28,7 @@ from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.interop.load import is_there, load_pair, open_encoder, reads_size, save_pair
 from condgen.encoders.tokenizer import Tokenizer
+from condgen.files.registry import FRAME
 from condgen.files.weights import fingerprint, load_part, save_part
 from condgen.nn.specs import EncoderSpec, TextSpec
 from condgen.priors.transformer import EmbeddingNormalizer
@@ -93,7 +94,7 @@ class EncoderBasedTask(Task):
                 f"{self.config.init_from} is no run with a trained encoder; there is no {source / 'clip'}."
             )
         for part in source.iterdir():
-            if part.name != "decoder":
+            if part.name not in ("decoder", Path(FRAME).name):
                 shutil.copytree(part, folder / part.name)
 
     @cached_property
