@@ -1,12 +1,16 @@
 """Interrupts training on purpose and verifies its recovery: kill -9 at random moments, and full disks.
 
     python scripts/chaos.py --kills 50 --disks 20
+    python scripts/chaos.py --kills 200 --disks 0 --processes 1,2
+    python scripts/chaos.py --kills 20 --disks 0 --kinds gan,labels
     python scripts/chaos.py --kills 0 --disks 20 --disk limit --json
 
-Every process is a very small `condgen train scenes32` on one thread that writes a checkpoint after every step. One
-undisturbed run gives the reference weights; killed runs and runs out of space are resumed until they finish, and must
-have the same weights, bit for bit. A full disk is a small file system in memory where this user may mount one
-(`unshare -rm`), else a limit on the size of a file. Exits with 1 if a guarantee is violated.
+Every process is a very small `condgen train` on one thread that writes a checkpoint after every step. The undisturbed
+run of a kind gives the reference weights; killed runs and runs out of space are resumed until they finish, and must
+have the same weights, bit for bit. With `--processes 1,2` every start draws its number of processes, all of them are
+killed, and the weights must be close: sums over processes are rounded in another order. A full disk is a small file
+system in memory where this user may mount one (`unshare -rm`), else a limit on the size of a file. Exits with 1 if a
+guarantee is violated.
 """
 
 from __future__ import annotations
@@ -14,10 +18,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
+import operator
 import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,20 +33,32 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import load_file
+
 from condgen.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {"clip": "clip", "prior_diffusion": "prior", "prior_regression": "prior", "decoder": "decoder"}
 REASONS = ("No space left on device", "File too large", "bytes were free")
 STEPS = 60
-SMALL = {
-    "eval_count": 1, "save_every": 0, "data.scenes": 96,
-    "clip.embed_dim": 16, "clip.image_width": 8, "clip.text_width": 16, "clip.depth": 1, "clip.heads": 2,
-    "prior.width": 16, "prior.depth": 1, "prior.heads": 2,
-    "decoder.channels": "[8, 16]", "decoder.depth": 1, "decoder.heads": 2, "decoder.width": 16,
-    "decoder.word_depth": 1, "decoder.steps": 1,
-    "fit_clip.batch": 8, "fit_prior.batch": 8, "fit_decoder.batch": 8,
-}  # fmt: skip
+KINDS = {
+    "text": "scenes32 --data.scenes 96 --clip.embed_dim 16 --clip.image_width 8 --clip.text_width 16 --clip.depth 1 "
+    "--clip.heads 2 --prior.width 16 --prior.depth 1 --prior.heads 2 --decoder.channels [8,16] --decoder.depth 1 "
+    "--decoder.heads 2 --decoder.width 16 --decoder.word_depth 1 --decoder.steps 1",
+    "gan": "digits-gan --gan.code 4 --gan.width 4 --gan.hidden 8",
+    "clip": "clip --data.path digits --data.size 8 --clip.image resnet --clip.text clip --clip.image_width 8 "
+    "--clip.image_depth 1 --clip.text_width 16 --clip.depth 1 --clip.heads 2 --clip.embed_dim 16 --clip.patch 1 "
+    "--clip.stages 2",
+    "selfsup": "selfsup --data.path digits --data.size 8 --kind moco --objective.dim 16 --objective.hidden 16 "
+    "--objective.queue 96 --backbone.width 8 --backbone.depth 1 --backbone.patch 1 --backbone.stages 2",
+    "labels": "digits-diffusion --decoder.channels [8] --decoder.depth 1 --decoder.heads 2 --decoder.width 16 "
+    "--decoder.steps 2",
+    "autoencoder": "digits-vae --autoencoder.latent 4 --autoencoder.hidden [16]",
+}
+"""Kind of run -> its recipe and options."""
+CLOSE = 0.05
+"""Largest distance from the reference weights, relative to their norm, for runs on several numbers of processes."""
 
 
 def say(text: str) -> None:
@@ -58,11 +77,17 @@ class Runs:
         folder: where the runs are.
         steps: of every stage.
         limit: maximum bytes of a file, 0 for no limit.
+        kind: one of KINDS.
+        processes: numbers of processes that every start draws one of.
     """
 
     folder: Path
     steps: int = STEPS
     limit: int = 0
+    kind: str = "text"
+    processes: tuple[int, ...] = (1,)
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
+    farthest: float = 0.0
     weights: dict[str, str] = field(default_factory=dict)
     whole: int = 0
     before: float = 0.0
@@ -70,14 +95,18 @@ class Runs:
 
     def start(self, run: Path, *more: str, code: tuple[str, ...] = ("-m", "condgen")) -> subprocess.Popen:
         """A training process, started as by a user; `more` are further options, `code` the arguments of Python."""
-        flags = SMALL | {f"fit_{stage}.images": 8 * self.steps for stage in ("clip", "prior", "decoder")}
-        words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+        fits = ("fit_clip", "fit_prior", "fit_decoder") if self.kind == "text" else ("fit",)
+        sizes = [f"--{fit}.{name} {n}" for fit in fits for name, n in (("batch", 8), ("total_images", 8 * self.steps))]
+        words = " ".join([KINDS[self.kind], "--eval_count 1 --save_every 0", *sizes]).split()
+        if (several := self.rng.choice(self.processes)) > 1:
+            code = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(several), *code)
         there = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         bound = (self.limit, self.limit) if self.limit else None
         return subprocess.Popen(
-            [sys.executable, *code, "train", "scenes32", "-o", str(run), *words, *more],
+            [sys.executable, *code, "train", *words, "-o", str(run), *more],
             cwd=self.folder, env=os.environ | there, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            text=True, preexec_fn=bound and (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, bound)),
+            text=True, start_new_session=True,
+            preexec_fn=bound and (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, bound)),
         )  # fmt: skip
 
     def finish(self, run: Path) -> None:
@@ -89,8 +118,13 @@ class Runs:
     def compare(self, run: Path, code: int, stderr: str) -> None:
         if code:
             raise Broken(f"{run.name} could not continue (exit code {code}): {stderr[-2000:]}")
-        if (found := weights(run)) != self.weights:
-            other = sorted(k for k in found.keys() | self.weights.keys() if found.get(k) != self.weights.get(k))
+        found = weights(run)
+        other = sorted(k for k in found.keys() | self.weights.keys() if found.get(k) != self.weights.get(k))
+        if other and len(self.processes) > 1 and found.keys() == self.weights.keys():
+            far = {name: distance(values(run / name), values(self.folder / "undisturbed" / name)) for name in other}
+            self.farthest = max(self.farthest, *far.values())
+            other = [f"{name} by {apart:.3f}" for name, apart in far.items() if not apart <= CLOSE]
+        if other:
             raise Broken(f"{run.name} ended with other weights: {', '.join(other)}")
         shutil.rmtree(run)
 
@@ -107,7 +141,9 @@ class Runs:
     def measure(self) -> None:
         """The undisturbed run: its weights, and the seconds before and after its first step."""
         run, began = self.folder / "undisturbed", time.monotonic()
+        processes, self.processes = self.processes, (1,)
         process = self.start(run)
+        self.processes = processes
         while process.poll() is None and not list(run.glob("checkpoints/*/step-*")):
             time.sleep(0.02)
         first = time.monotonic()
@@ -117,31 +153,54 @@ class Runs:
         self.before, self.training, self.weights = first - began, time.monotonic() - first, weights(run)
 
 
+def values(file: Path) -> np.ndarray:
+    """All floating-point numbers of a file of weights, float64."""
+    tensors = load_file(file)
+    parts = [x.astype(np.float64).ravel() for _, x in sorted(tensors.items()) if np.issubdtype(x.dtype, np.floating)]
+    return np.concatenate([*parts, np.zeros(0)])
+
+
+def distance(found: np.ndarray, reference: np.ndarray) -> float:
+    """Norm of the difference, relative to that of the reference."""
+    if found.shape != reference.shape:
+        return math.inf
+    return float(np.linalg.norm(found - reference) / max(np.linalg.norm(reference), 1e-12))
+
+
 def weights(run: Path) -> dict[str, str]:
     """Every file of weights of a finished run -> its hash."""
     files = sorted([*run.glob("parts/*/*.safetensors"), *run.glob("model/*/*.safetensors")])
     return {str(file.relative_to(run)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+def checkpoints(run: Path) -> set[Path]:
+    """The checkpoints of all stages."""
+    return set(run.glob("checkpoints/*/step-*"))
+
+
 def stage_of(run: Path) -> str:
     """The current stage of a run."""
     if not (run / "config.yaml").exists():
         return "start"
+    if not (run / "parts").is_dir():
+        return "export" if (run / "model").is_dir() else "training"
     open_stages = (stage for part, stage in STAGES.items() if not (run / "parts" / part / "model.safetensors").exists())
     return next(open_stages, "export")
 
 
 def kill(runs: Runs, n: int, rng: random.Random) -> dict:
-    """Kills n processes at random moments; a fifth of them while they start, the others in training or export."""
+    """Kills n runs at random moments; a fifth of them while they start, the others after a new checkpoint."""
     moments, torn, finished, seen = Counter(), 0, 0, {}
     while (killed := moments.total()) < n:
-        run = runs.folder / f"killed-{finished}"
-        wait = rng.uniform(0, runs.before) if rng.random() < 0.2 else runs.before + rng.uniform(0, runs.training / 3)
-        process = runs.start(run)
+        run = runs.folder / f"{runs.kind}-{finished}"
+        early, pause = rng.random() < 0.2, rng.uniform(0, runs.training / 3)
+        process, there = runs.start(run), checkpoints(run)
+        while not early and process.poll() is None and checkpoints(run) <= there:
+            time.sleep(0.02)
         try:
-            _, stderr = process.communicate(timeout=wait)
+            _, stderr = process.communicate(timeout=rng.uniform(0, runs.before) if early else pause)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with the other processes of the run
             process.communicate()
         else:
             runs.compare(run, process.returncode, stderr)
@@ -149,7 +208,7 @@ def kill(runs: Runs, n: int, rng: random.Random) -> dict:
             say(f"run {finished} is done, and its weights are those of the undisturbed one")
             continue
         stage, writing = stage_of(run), bool(list(run.glob("checkpoints/*/tmp-*")))
-        moments[stage] += 1
+        moments[stage if runs.kind == "text" else f"{runs.kind}, {stage}"] += 1
         torn += writing
         before, seen = seen, runs.newest(run)
         if any(seen.get(name, 0) < step for name, step in before.items()):
@@ -158,11 +217,12 @@ def kill(runs: Runs, n: int, rng: random.Random) -> dict:
     runs.finish(run)
     return {
         "kills": n,
-        "of these in": ", ".join(f"{stage} {count}" for stage, count in moments.most_common()),
+        "of these in": dict(moments.most_common()),
         "of these while a checkpoint was written": torn,
         "of these after which the run continued": n,
         "checkpoints verified after a kill, all intact": runs.whole,
         "runs finished, all with the weights of the undisturbed run": finished + 1,
+        "largest relative distance of weights on another number of processes": round(runs.farthest, 5),
     }
 
 
@@ -278,6 +338,8 @@ def main() -> int:
     parser.add_argument("--disk", choices=("memory", "limit"), help="kind of full disk; default: memory if possible")
     parser.add_argument("--steps", type=int, default=STEPS, help="of every stage")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of runs that are killed, by turns")
+    parser.add_argument("--processes", default="1", help="numbers of processes to draw from at every start, as in 1,2")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if args.disks and args.disk != "limit":
@@ -285,13 +347,17 @@ def main() -> int:
     report: dict[str, dict] = {}
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="condgen-chaos-") as folder:
-        runs = Runs(Path(folder), args.steps)
+        processes, kinds = tuple(map(int, args.processes.split(","))), args.kinds.split(",")
         try:
-            runs.measure()
-            say(f"undisturbed: {runs.before:.1f} s to the first step, {runs.training:.1f} s from there")
+            campaigns = []
+            for k, kind in enumerate(kinds if args.kills else ()):
+                n = args.kills // len(kinds) + (k < args.kills % len(kinds))
+                runs = undisturbed(Path(folder), args, kind, processes)
+                campaigns += [kill(runs, n, random.Random(args.seed))] if n else []
             if args.kills:
-                report["kill -9"] = kill(runs, args.kills, random.Random(args.seed))
+                report["kill -9"] = together(campaigns)
             if args.disks:
+                runs = undisturbed(Path(folder), args, "text")
                 report["full disk"] = fill(runs, args.disks, small_disk(runs, args.disk))
         except Broken as error:
             say(f"broken: {error}")
@@ -301,12 +367,31 @@ def main() -> int:
     return 0
 
 
+def undisturbed(folder: Path, args: argparse.Namespace, kind: str, processes: tuple[int, ...] = (1,)) -> Runs:
+    """Runs of a kind, after the undisturbed one."""
+    own = folder / f"runs-{kind}-{len(list(folder.iterdir()))}"
+    runs = Runs(own, args.steps, 0, kind, processes, random.Random(args.seed))
+    runs.folder.mkdir()
+    runs.measure()
+    say(f"{kind}, undisturbed: {runs.before:.1f} s to the first step, {runs.training:.1f} s from there")
+    return runs
+
+
+def together(campaigns: list[dict]) -> dict:
+    """Sums the figures of campaigns of several kinds; of distances the largest."""
+    total: dict = {}
+    for name, figure in [item for figures in campaigns for item in figures.items()]:
+        add = {dict: operator.or_, float: max}.get(type(figure), operator.add)
+        total[name] = add(total.get(name, type(figure)()), figure)
+    return total
+
+
 def markdown(report: dict[str, dict]) -> str:
     lines = ["| campaign | | figure |", "|---|---|---|"]
     for name, figures in report.items():
         for what, figure in figures.items():
             if isinstance(figure, dict):
-                figure = "; ".join(f"{count} x `{text}`" for text, count in figure.items())
+                figure = "; ".join(f"{count} x {text}" for text, count in figure.items())
             lines.append(f"| {name} | {what} | {figure} |")
     return "\n".join(lines)
 
