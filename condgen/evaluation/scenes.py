@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from condgen.contracts import ProgressCallback
-from condgen.data.synthetic.detector import detect
+from condgen.data.synthetic.detector import VERSION, detect
 from condgen.data.synthetic.grammar import captions_of, parse, say, swaps_of
 from condgen.data.synthetic.prompts import questions
 from condgen.data.synthetic.scenes import draw_scenes, render, scenes
@@ -93,7 +93,7 @@ def ablation_of(model, table: dict[str, dict]) -> dict[str, dict]:
 
 def evaluate_scenes(model, options: TextToImageOptions, progress: ProgressCallback) -> Findings:
     """SceneEval, swap test, priors and ablation; further models to compare with are rows of the ablation."""
-    report: Report = {"kind": "scenes"}
+    report: Report = {"kind": "scenes", "detector": {"shapes of scenes": {"version": VERSION}}}
     report |= {name: {} for name in ("scene_eval", "images_evaluated", "swap_accuracy", "prior", "ablation")}
     asked, examples = (options.prompts, options.images_per_prompt), []
     for k, (side, held_out) in enumerate(SIDES.items()):

@@ -23,7 +23,20 @@ from condgen.data.synthetic.grammar import (
     swaps_of,
 )
 from condgen.data.synthetic.prompts import questions
-from condgen.data.synthetic.scenes import IN_COMPANY, LARGE, SMALL, coverage, draw_layout, draw_scenes, render, scenes
+from condgen.data.synthetic.scenes import (
+    BACKGROUND,
+    IN_COMPANY,
+    LARGE,
+    MOST,
+    PALETTE,
+    SMALL,
+    Layout,
+    coverage,
+    draw_layout,
+    draw_scenes,
+    render,
+    scenes,
+)
 from condgen.metrics.geneval import TASKS, is_exact, passes, score
 
 KINDS = [(c, s) for c in COLOURS for s in SHAPES]
@@ -170,6 +183,60 @@ def test_a_blob_of_no_shape_or_colour_is_not_named():
     image[1, :, 8:24, 8:24] = 60  # a dark square
     bar, dark = detect(image)
     assert [t.shape for t in bar] == ["?"] and [t.colour for t in dark] == ["?"]
+
+
+def touching(shape: str, count: int, gap: float, size: int, colours: tuple[int, ...] = (0, 0, 0, 0)) -> np.ndarray:
+    """A row of equal shapes whose outlines are `gap` pixels apart, uint8 (1, 3, size, size)."""
+    half = {"circle": 1, "square": 0.88, "triangle": 1, "diamond": 1.15, "cross": 1}[shape]
+    r = (size - 1 - gap * (count - 1)) / (2 * half * count) if count > 2 else 0.19 * size
+    step, first = 2 * half * r + gap, size / 2 - (count - 1) / 2 * (2 * half * r + gap)
+    x = np.full((1, MOST), 0.5, np.float32)
+    x[0, :count] = (first + step * np.arange(count)) / size
+    kinds = np.full((1, MOST), -1)
+    kinds[0, :count] = SHAPES.index(shape)
+    level = np.full((1, MOST), 0.5, np.float32)
+    return render(Layout(kinds, np.array([colours]), x, level, np.full((1, MOST), r / size, np.float32)), size)
+
+
+@pytest.mark.parametrize("gap", [0, 1, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("count, size", [(2, 32), (3, 32), (4, 48)])
+def test_things_that_touch_are_counted_apart(shape, count, gap, size):
+    """Of one colour and of several; four in a row at 32 pixels would be smaller than any scene has them."""
+    for colours in ((0, 0, 0, 0), (2, 0, 2, 0)):
+        (seen,) = detect(touching(shape, count, gap, size, colours))
+        assert kinds_of(seen) == sorted((COLOURS[c], shape) for c in colours[:count])
+
+
+def turned(shape: str, degrees: float, size: int, r: float) -> np.ndarray:
+    alpha = coverage(np.array([SHAPES.index(shape)]), *([size / 2], [size / 2], [r * size]), size, np.deg2rad(degrees))
+    return np.rint(BACKGROUND[:, None, None] + alpha * (PALETTE[2] - BACKGROUND)[:, None, None])[None].astype(np.uint8)
+
+
+@pytest.mark.parametrize("r", [0.15, 0.24, 0.33])
+@pytest.mark.parametrize("degrees", range(-45, 46, 10))
+def test_a_turned_shape_keeps_its_name(degrees, r):
+    """A square and a diamond are one shape, an eighth of a turn apart: beyond a sixteenth they change names."""
+    other = {"square": "diamond", "diamond": "square"}
+    for shape in SHAPES:
+        (seen,) = detect(turned(shape, degrees, 32, r))
+        name = other.get(shape, shape) if abs(degrees) > 22.5 else shape
+        assert [(t.colour, t.shape) for t in seen] == [("blue", name)], shape
+
+
+def stretched(shape: str, by: float) -> np.ndarray:
+    """A shape that is `by` times as wide as high, drawn from many small ones; uint8 (1, 3, 32, 32)."""
+    fine = coverage(np.array([SHAPES.index(shape)]), [128], [128], [56], 256)[0]
+    rows = ((np.arange(32 * 8) - 128) * by**0.5 + 128).round().astype(int).clip(0, 255)
+    columns = ((np.arange(32 * 8) - 128) / by**0.5 + 128).round().astype(int).clip(0, 255)
+    alpha = fine[rows][:, columns].reshape(32, 8, 32, 8).mean((1, 3))
+    return np.rint(BACKGROUND[:, None, None] + alpha * (PALETTE[2] - BACKGROUND)[:, None, None])[None].astype(np.uint8)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("by", [1.2, 1.4, 1.6])
+def test_one_odd_thing_is_not_cut_into_several(shape, by):
+    assert [len(seen) for seen in detect(stretched(shape, by))] == [1]
 
 
 # the exam

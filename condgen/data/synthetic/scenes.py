@@ -56,11 +56,14 @@ def signed_distance(shape: int, x: np.ndarray, y: np.ndarray, r: np.ndarray) -> 
     return np.minimum(*bars)
 
 
-def coverage(shape: np.ndarray, x: np.ndarray, y: np.ndarray, r: np.ndarray, size: int) -> np.ndarray:
+def coverage(
+    shape: np.ndarray, x: np.ndarray, y: np.ndarray, r: np.ndarray, size: int, turn: float = 0.0
+) -> np.ndarray:
     """The fraction of every pixel that the shapes cover, in [0, 1].
 
     Args:
         shape: int (M,), indices into SHAPES; x, y, r: (M,) centre and radius in pixels; size: edge of the canvas.
+        turn: angle in rad by which all shapes are turned about their centres, clockwise as y grows downwards.
 
     Returns:
         float32 (M, size, size).
@@ -69,6 +72,9 @@ def coverage(shape: np.ndarray, x: np.ndarray, y: np.ndarray, r: np.ndarray, siz
     dx = grid[None, None, :] - np.asarray(x, np.float32)[:, None, None]
     dy = grid[None, :, None] - np.asarray(y, np.float32)[:, None, None]
     radius = np.asarray(r, np.float32)[:, None, None]
+    if turn:
+        cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+        dx, dy = cos * dx + sin * dy, cos * dy - sin * dx
     out = np.zeros((len(dx), size, size), np.float32)
     for kind in range(len(SHAPES)):
         if (own := np.flatnonzero(shape == kind)).size:
