@@ -30,7 +30,7 @@ from condgen.recipes import RECIPES, train
 from condgen.training.trainer import FitConfig
 
 LATENT = 10
-SHOWN = ("MIG", "DCI disentanglement", "FactorVAE score")
+SHOWN = ("MIG", "DCI disentanglement (permutation)", "FactorVAE score")
 
 
 def pca_of(data: str, size: int, seed: int) -> PrincipalComponents:

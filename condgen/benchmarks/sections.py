@@ -172,8 +172,9 @@ def disentanglement(benchmark: Benchmark) -> list[str]:
             Drawn scenes of one thing have five factors: shape, colour, size, and two of position. With a larger
             weight of the divergence, latent dimensions that are not needed stay unused, and the others come closer to
             one factor each. **Can:** find some of the factors without labels; the scores say how far (1 is one
-            dimension per factor). **Cannot:** promise it: it depends on data and seed as much as on the weight, and
-            costs reconstruction. A sweep over weights and seeds is in [results.md](results.md).
+            dimension per factor; DCI is by permutation importance on held-out images, not by the forests' own, and not
+            comparable with published numbers). **Cannot:** promise it: it depends on data and seed as much as on the
+            weight, and costs reconstruction. A sweep over weights and seeds is in [results.md](results.md).
         """,
         ),
         *_tables(found),

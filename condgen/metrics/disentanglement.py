@@ -15,6 +15,8 @@ BINS = 20
 """Bins of a latent dimension between its minimum and maximum, for mutual information."""
 INACTIVE = 0.05
 """A latent dimension with a lower sd is inactive; the prior has sd 1."""
+DCI_BY = "permutation"
+"""The importance that DCI is computed from; named beside every score, as other kinds give other values."""
 TREES, LEAF = 20, 5
 """Trees of the forests of DCI, and fewest images in a leaf."""
 SURE = 4.0
@@ -69,7 +71,9 @@ def mig(information: np.ndarray, entropy: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Dci:
-    """Results of DCI: forests predict factors from codes.
+    """Results of DCI by permutation importance: forests predict factors from codes.
+
+    Not comparable with scores from the importances of the forests themselves (impurity), as in the paper.
 
     Args:
         disentanglement: 1 where every dimension is important for one factor only; weighted by importance.

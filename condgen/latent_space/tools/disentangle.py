@@ -1,4 +1,4 @@
-"""Score how well each latent dimension encodes one factor, on data with known factors."""
+"""Score how well each latent dimension encodes one factor (MIG, DCI by permutation importance, FactorVAE score)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from condgen.latent_space.inputs import ImageSource
 from condgen.latent_space.registry import Tool, ToolCall, option, register, seed_option
 from condgen.latent_space.result import Analysis, figure_png, no_progress, sheet
 from condgen.latent_space.tools.traverse import traverse
-from condgen.metrics.disentanglement import BINS, INACTIVE, dci, entropies, factor_vae_score, mig, mutual_information
+from condgen.metrics.disentanglement import (
+    BINS,
+    DCI_BY,
+    INACTIVE,
+    dci,
+    entropies,
+    factor_vae_score,
+    mig,
+    mutual_information,
+)
 from condgen.metrics.image_quality import similarity
 
 MIN_IMAGES = 200
@@ -109,9 +118,10 @@ def disentangle(
     progress(0.9, "reconstructions")
     images = as_float(data.images[:MAX_RECONSTRUCTED])
     scores = {
-        "MIG": float(gaps.mean()), "DCI disentanglement": forests.disentanglement,
-        "DCI completeness": forests.completeness, "DCI informativeness": forests.informativeness,
-        "FactorVAE score": vote, "active latents": int((sd >= INACTIVE).sum()),
+        "MIG": float(gaps.mean()), f"DCI disentanglement ({DCI_BY})": forests.disentanglement,
+        f"DCI completeness ({DCI_BY})": forests.completeness,
+        f"DCI informativeness ({DCI_BY})": forests.informativeness, "FactorVAE score": vote,
+        "active latents": int((sd >= INACTIVE).sum()),
     } | similarity(space.reconstruct(images).clamp(-1, 1), images) | {"N": len(data)}  # fmt: skip
     shares = information / entropy
     best, limit = shares.argmax(0), np.minimum(1, np.log(BINS) / entropy)
