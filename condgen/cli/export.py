@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 from condgen.cli.terminal import check_folder, say, show_json
 from condgen.contracts import CondgenError
+from condgen.files.registry import find
 
 HELP = "write the model of a run, finished or not, or an encoder for open_clip or transformers"
 
@@ -34,8 +36,12 @@ def run(args: argparse.Namespace) -> int:
         raise CondgenError("Give the folder to write with -o DIR.")
     from condgen.data.embeddings.compute import load_encoder
     from condgen.encoders.interop.convert import export
+    from condgen.files.card import exported_facts
 
-    differences = export(*load_encoder(args.model), args.to, args.out)
+    encoder, facts = load_encoder(args.model), {}
+    with suppress(CondgenError):  # a run without an exported model, or a name of another library, tells nothing more
+        facts = exported_facts(find(args.model))
+    differences = export(*encoder, args.to, args.out, facts)
     if args.json:
         show_json({"path": str(args.out), "largest_difference": differences})
     else:

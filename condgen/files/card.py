@@ -10,11 +10,44 @@ from pathlib import Path
 
 import yaml
 
+from condgen.files import registry
 from condgen.files.renamed import flat
 from condgen.files.weights import whole
 
 LICENCE_OF_SCENES = "MIT, as condgen itself; the training images are drawn by it."
 LICENCE_OF_DATA = "that of the training images applies; name it here before you share the model."
+HUB_LICENCES = {
+    "MIT": "mit", "CC-BY-SA 4.0": "cc-by-sa-4.0", "CC-BY 4.0": "cc-by-4.0", "CC0": "cc0-1.0",
+    "Apache-2.0": "apache-2.0",
+}  # fmt: skip
+"""Beginning of a licence in a card -> its identifier on model hubs; `other` for all else."""
+OPAQUE = '''def opaque(image):
+    """Shows the background of training through transparent pixels."""
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, {background}), image).convert("RGB")'''
+USE = {
+    "transformers": """from PIL import Image
+from transformers import pipeline
+
+{opaque}
+
+classify = pipeline("zero-shot-image-classification", model="FOLDER")
+image = opaque(Image.open("image.png"))
+print(classify(image, candidate_labels=["dog", "cat"], hypothesis_template={template!r}))""",
+    "open_clip": """import open_clip
+import torch
+from PIL import Image
+
+{opaque}
+
+model, preprocess = open_clip.create_model_from_pretrained("local-dir:FOLDER")
+tokenizer = open_clip.get_tokenizer("local-dir:FOLDER")
+texts = [{template!r}.format(label) for label in ("dog", "cat")]
+with torch.inference_mode():
+    image = model.encode_image(preprocess(opaque(Image.open("image.png")))[None], normalize=True)
+    print(image @ model.encode_text(tokenizer(texts), normalize=True).T)""",
+}
+"""Code that classifies an image, by library."""
 
 
 def write_card(model, recipe: str, base, config, metrics: Path, num_images: int) -> str:
@@ -184,3 +217,53 @@ def _stages(metrics: Path) -> dict[str, dict]:
                 if isinstance(entry, dict) and {"stage", "images", "seconds"} <= entry.keys():
                     last[entry["stage"]] = entry
     return last
+
+
+def exported_facts(folder: Path) -> dict:
+    """What the card of an exported encoder repeats about a model: name, data, licence, and how it reads images."""
+    about, licence = registry.about(folder), ""
+    with suppress(OSError):
+        lines = (folder / "README.md").read_text(encoding="utf-8", errors="replace").splitlines()
+        licence = next((line.partition(":")[2].strip() for line in lines if line.startswith("- **Licence**")), "")
+    return {"name": about.get("name"), "data": about.get("data"), "licence": licence, "reading": about.get("reading")}
+
+
+def export_card(library: str, net, context: int, facts: dict) -> str:
+    """The card of an encoder that another library reads: use, what differs from condgen, data and licence.
+
+    Args:
+        library: open_clip or transformers.
+        net: the encoder.
+        context: tokens of its tokenizer in condgen.
+        facts: see `exported_facts`; what is missing is called unknown.
+    """
+    reading = facts.get("reading") if isinstance(facts.get("reading"), dict) else {}
+    templates, background = reading.get("templates") or [], tuple(reading.get("background") or (255, 255, 255))
+    licence = facts.get("licence") or LICENCE_OF_DATA
+    hub = next((name for start, name in HUB_LICENCES.items() if licence.startswith(start)), "other")
+    tags = ["clip", "zero-shot-image-classification"]
+    header = {"library_name": library, "pipeline_tag": tags[1], "license": hub, "tags": tags}
+    sentences = f"- **Templates** of its training: {', '.join(f'`{one}`' for one in templates)}" if templates else (
+        "- **Templates**: none, it was trained on captions; write texts as they are written there."
+    )  # fmt: skip
+    code = USE[library].format(
+        opaque=OPAQUE.format(background=background), template=templates[0] if templates else "{}"
+    )
+    lines = [
+        "---", yaml.safe_dump(header, sort_keys=False).strip(), "---", "",
+        f"# {facts.get('name') or 'CLIP'}", "",
+        f"A contrastive encoder of images and texts (CLIP) at {net.size} x {net.size} pixels, exported by condgen for "
+        f"{library}.", "",
+        f"- **Data**: {facts.get('data') or 'unknown'}.",
+        f"- **Licence**: {licence}",
+        sentences,
+        f"- **Context**: trained on texts of up to {context} tokens, the end among them. The position of every token "
+        "after these is that of the last one; condgen cuts longer texts instead, as `max_length` with truncation does.",
+        f"- **Transparent pixels** showed the colour {background} in training. {library} drops alpha when it converts "
+        "images to RGB, which shows what is under them, often black, and costs most of the accuracy: convert images "
+        "yourself, as below.",
+        *([f"- **Other shapes**: images were padded to a square with {background}; {library} cuts out the centre."]
+          if reading.get("resize") == "pad" else []),
+        "", "```python", code, "```", "",
+    ]  # fmt: skip
+    return "\n".join(lines)

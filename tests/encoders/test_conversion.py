@@ -1,18 +1,26 @@
 """Export and import: the libraries are the oracles, and the way back is the law."""
 
+import ast
+import re
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
+from condgen.data.batches.base import to_float
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.interop.convert import export, imported, names_there
 from condgen.encoders.interop.convert_tokenizer import write_tokenizer
 from condgen.encoders.interop.load import open_encoder, space_of
 from condgen.encoders.tokenizer import END, Tokenizer
 from condgen.nn.specs import EncoderSpec
+from condgen.pipelines.base import to_pil
 from tests.encoders import foreign_models as made
 from tests.tiny import tiny_captions
 
@@ -132,6 +140,102 @@ def test_every_parameter_has_a_place_of_its_own(tokenizer):
         places = [place for name in names if target == "open_clip" or name != "bias"
                   for place in names_there(name, target)]  # fmt: skip
         assert len(places) == len(set(places)) >= len(names) - 1
+
+
+# the default calls of other people's code
+
+
+def long_text(tokens: int) -> str:
+    return " ".join(["red"] * (tokens - 1))
+
+
+def fitting(tokenizer):
+    return [text for text in tiny_captions() if tokenizer.cut(text) is None]
+
+
+@pytest.mark.parametrize(
+    "padding", [{"padding": True}, {"padding": "max_length"}, {"padding": "max_length", "max_length": 77}]
+)
+@torch.inference_mode()
+def test_clip_model_and_processor_give_our_embeddings(exported, tokenizer, padding):
+    """With the padding of every caller; texts longer than those of training are read, too, up to 77 tokens."""
+    from transformers import CLIPModel, CLIPProcessor
+
+    root, net, _ = exported
+    processor = CLIPProcessor.from_pretrained(root / "transformers")
+    model, texts = CLIPModel.from_pretrained(root / "transformers").eval(), fitting(tokenizer)
+    images = [to_pil(one[None])[0] for one in pictures()]
+    out = model(**processor(text=texts, images=images, return_tensors="pt", **padding))
+    own = net.embed_text(torch.from_numpy(tokenizer.encode(texts)))
+    torch.testing.assert_close(F.normalize(out.text_embeds, dim=-1), own, atol=1e-5, rtol=0)
+    seen = net.embed_image(
+        to_float(torch.stack([torch.from_numpy(np.array(one)) for one in images]).permute(0, 3, 1, 2))
+    )
+    torch.testing.assert_close(F.normalize(out.image_embeds, dim=-1), seen, atol=1e-5, rtol=0)
+    assert processor.tokenizer.model_max_length == 77 > tokenizer.context
+    out = model(**processor(text=[long_text(77), "red"], images=images, return_tensors="pt", **padding))
+    assert out.logits_per_image.shape == (3, 2) and out.logits_per_image.isfinite().all()
+
+
+def test_the_zero_shot_pipeline_works_with_its_own_template(exported):
+    from transformers import pipeline
+
+    classify = pipeline("zero-shot-image-classification", model=str(exported[0] / "transformers"))
+    found = classify(to_pil(pictures(1))[0], candidate_labels=["red circle", "blue square", "a " + long_text(30)])
+    assert len(found) == 3 and sum(one["score"] for one in found) == pytest.approx(1)
+
+
+@torch.inference_mode()
+def test_open_clip_pads_to_77_tokens(exported, tokenizer):
+    import open_clip
+
+    root, net, _ = exported
+    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{root / 'open_clip'}")
+    words, texts = open_clip.get_tokenizer(f"local-dir:{root / 'open_clip'}"), fitting(tokenizer)
+    assert words(texts).shape[1] == 77
+    own = net.embed_text(torch.from_numpy(tokenizer.encode(texts)))
+    torch.testing.assert_close(model.eval().encode_text(words(texts), normalize=True), own, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_card_says_how_to_use_it_and_its_code_treats_alpha_as_training_does(tokenizer, target, tmp_path, capsys):
+    """A transparent image classified by the code of the card has our scores; without it, alpha is dropped."""
+    from condgen.data.sources.images import open_image
+
+    net, folder = encoder(tokenizer), tmp_path / "out"
+    reading = {"templates": ["a small {}"], "background": [255, 255, 255]}
+    facts = {"name": "tiny", "data": "drawn", "licence": "MIT, as its images", "reading": reading}
+    export(net, tokenizer, target, folder, facts)
+    card = (folder / "README.md").read_text()
+    head = yaml.safe_load(card.split("---")[1])
+    assert head["license"] == "mit" and head["library_name"] == target and "MIT, as its images" in card
+    assert head["pipeline_tag"] == "zero-shot-image-classification" and "`a small {}`" in card
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 4), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    code = card.split("```python\n")[1].split("```")[0]
+    names: dict = {}
+    exec(code.replace("FOLDER", str(folder)).replace("image.png", str(tmp_path / "image.png")), names)
+    own = open_image(tmp_path / "image.png")
+    assert (np.array(names["opaque"](Image.open(tmp_path / "image.png"))) == np.array(own)).all()
+    with torch.inference_mode():
+        image = net.embed_image(to_float(torch.from_numpy(np.array(own))[None].permute(0, 3, 1, 2)))
+        texts = net.embed_text(torch.from_numpy(tokenizer.encode(["a small dog", "a small cat"])))
+    scores = (image @ texts.T)[0]
+    shown = capsys.readouterr().out
+    if target == "transformers":
+        found = {one["label"]: one["score"] for one in ast.literal_eval(shown.strip().splitlines()[-1])}
+        assert [found[name] for name in ("dog", "cat")] == pytest.approx(
+            (net.scale.item() * scores).softmax(0).tolist(), abs=1e-4
+        )
+    else:
+        found = torch.tensor([float(one) for one in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", shown)])
+        torch.testing.assert_close(found, scores, atol=1e-3, rtol=0)
+
+
+def test_a_model_without_facts_names_no_licence_of_its_own(exported):
+    for target in TARGETS:
+        card = (exported[0] / target / "README.md").read_text()
+        assert "license: other" in card and "name it here before you share" in card and "alpha" in card
 
 
 # the tokenizer

@@ -4,6 +4,9 @@ A CLIP with the towers `patch` and `clip` has the same architecture there. The t
 but the end token changes places with the last one, because both libraries may look for the end of a text at its largest
 id (transformers does so where the end token has the id 2, as in condgen).
 
+Callers of both libraries pad texts to 77 tokens. The text tower gets that many positions; attention is causal and the
+end token is read, so padding changes nothing.
+
 References:
     https://github.com/mlfoundations/open_clip, `local-dir:`; https://github.com/huggingface/transformers, `CLIPModel`
 """
@@ -34,10 +37,14 @@ from condgen.encoders.interop.hf import (
 )
 from condgen.encoders.interop.openclip import INDEX, NAMES, OpenClip, is_open_clip, load_open_clip, save_open_clip
 from condgen.encoders.tokenizer import END, PAD, Tokenizer
+from condgen.files.card import export_card
+from condgen.files.images import write_bytes
 from condgen.files.weights import CONFIG, WEIGHTS, save_tensors, write_json
 from condgen.nn.specs import EncoderSpec
 
 TARGETS = ("open_clip", "transformers")
+CONTEXT = 77
+"""Least number of tokens that an exported text tower reads, that of the published CLIP models."""
 CLOSE = 1e-5
 """Tolerance: largest difference between components of embeddings that count as equal."""
 _BLOCKS = {
@@ -106,6 +113,8 @@ def tensors_there(net: CLIP, target: str, vocab: int) -> dict[str, Tensor]:
             continue
         if name == "text.token.weight":
             value = value[_order(len(value), vocab)]
+        if name == "text.place":  # positions that training never used are equal to the last
+            value = torch.cat([value, value[-1:].expand(_context(len(value)) - len(value), -1)])
         if name.endswith("out.weight") and "blocks" not in name and target == "open_clip":
             value = value.T
         names = names_there(name, target)
@@ -126,8 +135,15 @@ def tensors_here(
         )  # fmt: skip
         if name == "text.token.weight":
             value = value[_order(len(value), vocab)]
+        if name == "text.place":
+            value = value[: config.context]
         out[name] = value.T if name.endswith("out.weight") and "blocks" not in name and source == "open_clip" else value
     return out
+
+
+def _context(own: int) -> int:
+    """Tokens that the text tower reads after export, from those that it reads in condgen."""
+    return max(own, CONTEXT)
 
 
 def _order(rows: int, vocab: int) -> Tensor:
@@ -140,8 +156,13 @@ def _order(rows: int, vocab: int) -> Tensor:
 # out
 
 
-def export(net: nn.Module, tokenizer: Tokenizer | ForeignTokenizer, target: str, folder: Path) -> dict[str, float]:
+def export(
+    net: nn.Module, tokenizer: Tokenizer | ForeignTokenizer, target: str, folder: Path, facts: dict | None = None
+) -> dict[str, float]:
     """Writes an encoder for a library, opened there and compared before the folder gets its name.
+
+    Args:
+        facts: about the model, for its card, see `files.card.exported_facts`.
 
     Returns:
         the largest difference of any number of an embedding, of `text` and of `image`.
@@ -171,6 +192,7 @@ def export(net: nn.Module, tokenizer: Tokenizer | ForeignTokenizer, target: str,
             raise CondgenError(
                 f"{target} gives other vectors than condgen ({values}): nothing is written. Report this."
             )
+        write_bytes(aside / "README.md", export_card(target, net, tokenizer.context, facts or {}).encode())
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -204,7 +226,8 @@ def _write_open_clip(net: CLIP, tokenizer: Tokenizer, folder: Path) -> None:
     vision = {"image_size": net.size, "layers": b.depth, "width": b.width, "head_width": b.width // b.heads,
               "patch_size": b.patch}  # fmt: skip
     text = {
-        "context_length": c.context, "vocab_size": c.vocab, "width": c.text_width, "heads": c.heads, "layers": c.depth,
+        "context_length": _context(c.context), "vocab_size": c.vocab, "width": c.text_width, "heads": c.heads,
+        "layers": c.depth,
         "pool_type": "eos", "eos_id": tokenizer.vocab - 1, "pad_id": PAD, "hf_tokenizer_name": "local",
     }  # fmt: skip
     plan = {"embed_dim": c.embed_dim, "vision_cfg": vision, "text_cfg": text}
@@ -213,7 +236,7 @@ def _write_open_clip(net: CLIP, tokenizer: Tokenizer, folder: Path) -> None:
     preprocessing = {"size": net.size, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic",
              "resize_mode": "shortest"}  # fmt: skip
     save_tensors(tensors_there(net, "open_clip", tokenizer.vocab), folder / NAMES[0])
-    write_tokenizer(tokenizer, folder)
+    write_tokenizer(tokenizer, folder, _context(c.context))
     write_json(folder / INDEX, {"model_cfg": plan, "preprocess_cfg": preprocessing})
 
 
@@ -223,7 +246,7 @@ def _write_transformers(net: CLIP, tokenizer: Tokenizer, folder: Path) -> None:
     text = {
         "model_type": "clip_text_model", "vocab_size": c.vocab, "hidden_size": c.text_width,
         "intermediate_size": 4 * c.text_width, "num_hidden_layers": c.depth, "num_attention_heads": c.heads,
-        "max_position_embeddings": c.context, "pad_token_id": PAD, "bos_token_id": None,
+        "max_position_embeddings": _context(c.context), "pad_token_id": PAD, "bos_token_id": None,
         "eos_token_id": tokenizer.vocab - 1,
     }  # fmt: skip
     vision = {
@@ -235,7 +258,7 @@ def _write_transformers(net: CLIP, tokenizer: Tokenizer, folder: Path) -> None:
         "logit_scale_init_value": net.log_scale.item(), "text_config": text | same, "vision_config": vision | same,
     }  # fmt: skip
     save_tensors(tensors_there(net, "transformers", tokenizer.vocab), folder / WEIGHTS, {"format": "pt"})
-    write_tokenizer(tokenizer, folder)
+    write_tokenizer(tokenizer, folder, _context(c.context))
     write_json(folder / PREPROCESSOR, preprocessor(net.size, net.size, (0.5,) * 3, (0.5,) * 3, "bicubic"))
     write_json(folder / CONFIG, config)
 
@@ -261,10 +284,11 @@ def compare(net: nn.Module, tokenizer: Tokenizer | ForeignTokenizer, target: str
 
 
 def _texts(tokenizer: Tokenizer | ForeignTokenizer, n: int = 32) -> list[str]:
-    """Texts of one to many words that the tokenizer knows."""
+    """Texts of one to many words that the tokenizer knows, cut to its context."""
     words = sorted(tokenizer.words) or ["a", "photo", "of", "the", "red", "house", "dog", "two", "cats", "painted"]
     rng = np.random.default_rng(0)
-    return [" ".join(rng.choice(words, 1 + i % (tokenizer.context + 2))) for i in range(n)]
+    texts = [" ".join(rng.choice(words, 1 + i % (tokenizer.context + 2))) for i in range(n)]
+    return [tokenizer.cut(text) or text for text in texts]
 
 
 def _by_open_clip(folder: Path, images: list, texts: list[str]) -> tuple[Tensor, Tensor]:

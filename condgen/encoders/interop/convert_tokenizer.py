@@ -10,8 +10,12 @@ from condgen.encoders.tokenizer import END, PAD, SPECIAL_TOKENS, UNKNOWN, Tokeni
 from condgen.files.weights import read_json, write_json
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Writes a tokenizer as both libraries read it, with text cleaning, and the end token as the last id."""
+def write_tokenizer(tokenizer: Tokenizer, folder: Path, longest: int = 0) -> None:
+    """Writes a tokenizer as both libraries read it, with text cleaning, and the end token as the last id.
+
+    Args:
+        longest: tokens to which the libraries pad and cut texts by default; 0 is the context of the tokenizer.
+    """
     from tokenizers import Regex, normalizers, processors
     from tokenizers import Tokenizer as Backend
 
@@ -34,7 +38,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     backend.save(str(folder / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": tokenizer.context,
+        "model_max_length": longest or tokenizer.context,
         "pad_token": SPECIAL_TOKENS[PAD],
         "unk_token": SPECIAL_TOKENS[UNKNOWN],
         "eos_token": end,
