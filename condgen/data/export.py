@@ -1,6 +1,7 @@
 """Writes labelled images batch by batch: folders of classes, npz or parquet. A failed export leaves nothing.
 
-folder     OUT/<label>/<index>.png, and OUT/about.json
+folder     OUT/<label>/<index>.png, and OUT/about.json with class_to_idx: the label of each folder. torchvision's
+           ImageFolder numbers the folders by their names, which may be another order
 npz        images uint8 (N, S, S, 3), or (N, S, S) where they are grey; labels int64 (N,); names; about
 parquet    image as `datasets` reads it (a struct of PNG bytes and a path), label, label_name
 
@@ -108,7 +109,8 @@ def _folder(place: Path, contents: Contents) -> Iterator[Put]:
                 (folder / f"{i:0{digits}}.png").write_bytes(png_bytes(image))
 
         yield put
-        write_json(temporary / "about.json", contents.metadata | {"folders": folders})
+        numbers = {folder: label for label, folder in enumerate(folders)}
+        write_json(temporary / "about.json", contents.metadata | {"folders": folders, "class_to_idx": numbers})
         if place.exists():
             place.rmdir()
         os.replace(temporary, place)

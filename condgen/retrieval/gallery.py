@@ -30,6 +30,7 @@ from condgen.data.progress import Tally
 from condgen.data.sources.images import ImageError, decode, files_below, fit
 from condgen.data.sources.label_rows import LabelledRows
 from condgen.data.sources.labels import open_either
+from condgen.data.sources.objects import as_path
 from condgen.data.sources.rows import Row, Source, expected_rows, plain_folder, rows, split_name
 
 AT_ONCE = 64
@@ -69,7 +70,7 @@ class Gallery:
     def __init__(
         self, path: str | os.PathLike[str], options: ReadOptions = DEFAULTS, split: str = "all", **changes: Any
     ):
-        self.path, self.split, self.options = os.fspath(path), split_name(split), options.but(**changes)
+        self.path, self.split, self.options = os.fspath(as_path(path)), split_name(split), options.but(**changes)
         self.bad = Tally()
         """Images left out, by reason; filled while the images are read."""
         self.places: dict[int, str] = {}

@@ -26,6 +26,7 @@ from condgen.data.sources.captions import read
 from condgen.data.sources.images import list_files
 from condgen.data.sources.label_rows import LabelledRows
 from condgen.data.sources.labels import open_either
+from condgen.data.sources.objects import as_path
 from condgen.data.sources.refusals import KOHYA, NoCaptions, is_image
 from condgen.data.sources.rows import Row, Source, caption_file, hashed_split, plain_folder, split_name
 from condgen.data.sources.tables import LABELS, Table, column_names
@@ -57,6 +58,7 @@ def check(
         CondgenError: the path holds no readable data.
     """
     options = options.but(**changes)
+    path = as_path(path)
     found = _opened(path, options)
     source = None if isinstance(found, Arrays) else getattr(found, "source", found)
     counts = _Counts(() if isinstance(found, Source) else found.attributes)

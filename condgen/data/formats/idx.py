@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import re
 import zlib
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from condgen.data.formats.arrays import Arrays, Part, names_beside
 from condgen.data.formats.parquet import MAX_RATIO, MAX_UNPACKED
 from condgen.data.formats.registry import LabelledFormat
 from condgen.data.options import ReadOptions
-from condgen.data.sources.rows import is_idx
 
 FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -35,6 +35,15 @@ KNOWN = {
 """SHA-256 of the train and the test labels -> names of the classes, for Fashion-MNIST."""
 _SPLIT = re.compile(r"train|t10k|test|valid|val", re.I)
 _TRADE = (("images", "labels"), ("idx3", "idx1"))
+
+
+def is_idx(path: Path) -> bool:
+    """Whether a file is in MNIST's idx format, gzipped or not: two zero bytes, then 8 for unsigned bytes."""
+    if path.suffix != ".gz" and "idx" not in path.name:
+        return False
+    with suppress(OSError, EOFError, zlib.error), (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        return file.read(3) == b"\0\0\x08"
+    return False
 
 
 def read_idx(path: Path, kind: int) -> np.ndarray:

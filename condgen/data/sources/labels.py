@@ -53,6 +53,7 @@ from condgen.data.options import DEFAULTS, SELECTING, ReadOptions
 from condgen.data.progress import RowTally
 from condgen.data.sources.images import files_below, fit, list_files
 from condgen.data.sources.label_rows import LabelledRows, NoClasses, NothingLabelled, open_classes, open_table
+from condgen.data.sources.objects import as_path
 from condgen.data.sources.rows import Source, open_source
 from condgen.data.sources.tables import IMAGE, LABELS, column_names
 from condgen.data.sources.webdataset import shard_files
@@ -97,6 +98,7 @@ def open_labelled(
     """
     options = options.but(**changes)
     check_shape(size, image_channels)
+    source = as_path(source)
     data = read_found(find(source, options, size), size, image_channels, options, split, name)
     _warn_of_gaps(str(source), split, data)
     return without_classes(data, options.exclude_classes) if options.exclude_classes else data
@@ -154,7 +156,7 @@ def find(source: str | os.PathLike[str], options: ReadOptions = DEFAULTS, size: 
         NothingLabelled: the data does not look like labelled images.
         CondgenError: the labelled images are invalid.
     """
-    word = word_of(source)
+    word = word_of(as_path(source))
     checked_names(options.class_names, "class_names")
     for form in labelled_formats():
         if form.matches(word, options):

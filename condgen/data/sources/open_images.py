@@ -15,6 +15,7 @@ from condgen.data.formats.arrays import Arrays
 from condgen.data.options import DEFAULTS, ReadOptions
 from condgen.data.sources.label_rows import LabelledRows, NoClasses, NothingLabelled
 from condgen.data.sources.labels import check_shape, find, open_labelled, read_found
+from condgen.data.sources.objects import as_path
 from condgen.data.sources.rows import named_split, open_source, plain_folder
 
 
@@ -41,6 +42,7 @@ def open_any(
     """
     options = options.but(**changes)
     check_shape(size, image_channels)
+    path = as_path(path)
     if not options.caption_column:
         try:
             found = find(path, options.but(guess_attributes=False), size)

@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 from condgen.contracts import CondgenError, listed
+from condgen.data.formats.idx import is_idx
 from condgen.data.formats.registry import SUFFIXES, Listing, unread_lines
-from condgen.data.sources.rows import is_idx
 from condgen.data.sources.tables import EXPECTED, IMAGE, TEXT, column_names, records
 
 KOHYA = re.compile(r"\d+_.")

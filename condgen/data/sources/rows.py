@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -143,6 +141,10 @@ def open_source(
     Raises:
         CondgenError: there is no readable data, there are labels instead of captions, or a column does not exist.
     """
+    if not isinstance(path, str | os.PathLike):
+        from condgen.data.sources.objects import as_path
+
+        path = as_path(path)
     named_files = shard_files(os.fspath(path))
     path = Path(os.path.expanduser(path))
     if named_files is not None:
@@ -261,15 +263,6 @@ def caption_file(image: Path) -> Path | None:
     """The file of captions beside an image: of the same name, with the suffix .txt or .caption; None without one."""
     files = (image.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)
     return next((file for file in files if file.is_file()), None)  # a named pipe would block
-
-
-def is_idx(path: Path) -> bool:
-    """Whether a file is in MNIST's idx format, gzipped or not: two zero bytes, then 8 for unsigned bytes."""
-    if path.suffix != ".gz" and "idx" not in path.name:
-        return False
-    with suppress(OSError, EOFError, zlib.error), (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-        return file.read(3) == b"\0\0\x08"
-    return False
 
 
 # Splits ---------------------------------------------------------------------------------------------------------------
