@@ -59,6 +59,8 @@ class ReadOptions:
     def __post_init__(self) -> None:
         if self.resize not in ("crop", "pad"):
             raise CondgenError(f"Images are resized by 'crop' or 'pad', got {self.resize!r}.")
+        if not _is_colour(self.background):
+            raise CondgenError(f"background is RGB, three whole numbers from 0 to 255, got {self.background!r}.")
         for name in ("attribute_columns", "class_names", "background"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         self.types  # noqa: B018 (raises)
@@ -75,12 +77,15 @@ class ReadOptions:
             "guess_attributes": bool,
             "attribute_columns": list | tuple,
             "class_names": list | tuple,
+            "background": list | tuple,
             "max_bad_fraction": float | int,
         }
         known = {}
         for name in FIELDS if isinstance(reading, dict) else ():
-            if isinstance(reading.get(name), kinds.get(name, str)) and name != "background":
+            if isinstance(reading.get(name), kinds.get(name, str)):
                 known[name] = reading[name]
+        if not _is_colour(known.get("background")):
+            known.pop("background", None)
         if known.get("resize") not in ("crop", "pad"):
             known.pop("resize", None)
         return cls(**known | {name: value for name, value in changes.items() if value is not None})
@@ -106,6 +111,11 @@ class ReadOptions:
         if wrong := [kind for _, kind in pairs if kind not in ("text", "number")]:
             raise CondgenError(f"A column holds text or number, got column_types={self.column_types!r} ({wrong[0]!r}).")
         return dict(pairs)
+
+
+def _is_colour(value: object) -> bool:
+    whole = isinstance(value, list | tuple) and len(value) == 3 and all(type(one) is int for one in value)
+    return whole and all(0 <= one <= 255 for one in value)
 
 
 def _pairs(name: str, given: str, value: str) -> tuple[tuple[str, str], ...]:
@@ -134,6 +144,7 @@ class _DataConfig:
         column_types: what columns hold where the guess is wrong: text or number, e.g. `code=text,price=number`.
         resize: how images become square.
         max_bad_fraction: largest fraction of unreadable rows that training accepts.
+        background: RGB, 0 to 255, shown through transparent pixels.
     """
 
     path: str = ""
@@ -144,6 +155,7 @@ class _DataConfig:
     column_types: str = ""
     resize: Literal["crop", "pad"] = "crop"
     max_bad_fraction: float = 0.01
+    background: tuple[int, int, int] = WHITE
 
 
 @dataclass(frozen=True)
@@ -192,7 +204,7 @@ class CaptionData(_DataConfig):
         return open_captioned(self.path, self.size, self.options(), stream=stream, split=split or self.split)
 
 
-READING = ("image_column", "caption_column", "split_column", "filter", "column_types", "resize")
+READING = ("image_column", "caption_column", "split_column", "filter", "column_types", "resize", "background")
 
 
 @dataclass(frozen=True)

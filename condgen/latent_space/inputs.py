@@ -156,7 +156,9 @@ class ImageSource:
 
     def _load(self, name: str) -> Tensor:
         if os.path.isfile(name):
-            square = fit(open_image(name), self.space.size, self.options.resize)
+            background = self.options.background
+            image = open_image(name, background=background)
+            square = fit(image, self.space.size, self.options.resize, background=background)
             return as_float(coloured(square[None], self.space.image_channels))
         if name.isdecimal():
             if int(name) >= len(self.test):

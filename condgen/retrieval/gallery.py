@@ -25,13 +25,22 @@ from condgen.data.attributes import LABEL, Attribute
 from condgen.data.formats.arrays import Arrays, Part, coloured, squared
 from condgen.data.formats.parquet import names_files
 from condgen.data.formats.registry import AmbiguousName, is_shard
-from condgen.data.options import DEFAULTS, ReadOptions
+from condgen.data.options import DEFAULTS, WHITE, ReadOptions
 from condgen.data.progress import Tally
 from condgen.data.sources.images import ImageError, decode, files_below, fit
 from condgen.data.sources.label_rows import LabelledRows
 from condgen.data.sources.labels import open_either
 from condgen.data.sources.objects import as_path
-from condgen.data.sources.rows import Row, Source, expected_rows, plain_folder, rows, split_name
+from condgen.data.sources.rows import (
+    CAPTION_SUFFIXES,
+    Row,
+    Source,
+    caption_file,
+    expected_rows,
+    plain_folder,
+    rows,
+    split_name,
+)
 
 AT_ONCE = 64
 """Number of images to decode in parallel."""
@@ -133,14 +142,19 @@ class Gallery:
         else:
             paths += [table.path for table in found.tables]
             for file in (found.home / name for name in files):
-                paths += [one for one in (file, file.with_suffix(".txt")) if os.path.abspath(one) in self._seen]
+                paths += [
+                    one
+                    for one in (file, *map(file.with_suffix, CAPTION_SUFFIXES))
+                    if os.path.abspath(one) in self._seen
+                ]
         return [str(one) for one in paths if _mark(one) != self._seen.get(os.path.abspath(one))]
 
     def _digest(self, *values: object) -> str:
         o = self.options  # as in the first edition, so that its caches stay valid
         columns = f"Columns(image={o.image_column!r}, text={o.caption_column!r}, split={o.split_column!r}, "
         columns += f"label={o.label_column!r}, attributes={o.attribute_columns!r})"
-        text = json.dumps([*values, self.split, o.resize, o.filter, columns])
+        background = [] if o.background == WHITE else [list(o.background)]
+        text = json.dumps([*values, self.split, o.resize, o.filter, columns, *background])
         return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
     def _files(self) -> Iterator[Path]:
@@ -153,7 +167,7 @@ class Gallery:
             return
         yield from (table.path for table in source.tables)
         if source.form == "sidecars":
-            yield from (text for file in source.images if (text := file.with_suffix(".txt")).is_file())
+            yield from (text for file in source.images if (text := caption_file(file)))
         light = tuple(table for table in source.tables if _names_files(table.path, table.image))
         for row in rows(replace(source, tables=light), self.split):
             if isinstance(row.image, Path):
@@ -205,7 +219,7 @@ class Gallery:
             if number in wanted and row.image is not None:
                 wanted.remove(number)
                 with suppress(ImageError):
-                    out[number] = decode(row.image, name=row.key)[0]
+                    out[number] = decode(row.image, background=self.options.background, name=row.key)[0]
             if not wanted:
                 break
         return out
@@ -229,9 +243,12 @@ class Gallery:
                     yield Entry(k, f"{part.key}:{number}", label=_label(attributes, own)), square
 
     def _rows(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
+        background = self.options.background
+
         def square(job: tuple[Entry, Row]) -> np.ndarray | ImageError:
             try:
-                return fit(decode(job[1].image, name=job[1].key)[0], size, self.options.resize)
+                image = decode(job[1].image, background=background, name=job[1].key)[0]
+                return fit(image, size, self.options.resize, background=background)
             except ImageError as error:
                 return error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -13,8 +14,11 @@ from condgen.cli.data import uses
 from condgen.contracts import CondgenError
 from condgen.data.audit.check import check
 from condgen.data.audit.report import LINES
+from condgen.data.options import CaptionData, ReadOptions
 from condgen.data.sources.captions import load_captions
 from condgen.data.sources.labels import open_labelled
+from condgen.data.sources.open_images import open_any
+from condgen.retrieval.gallery import Gallery
 from tests.layouts import LAYOUTS, N, image_bytes, put, write_tar
 
 LABELLED = ("imagefolder_classes", "save_to_disk_splits")
@@ -194,3 +198,34 @@ def test_the_background_of_transparent_images_is_named(tmp_path):
     assert any("RGB 255,255,255 (--background" in line for line in check(tmp_path / "data").lines())
     report = check(tmp_path / "data", background=(0, 0, 0))
     assert any("RGB 0,0,0" in line for line in report.lines()) and report.colours == {"grey": 3}
+
+
+def test_a_background_is_that_of_every_reader_and_of_the_model(tmp_path):
+    """Transparent images on black: captions, labels, plain images, searches; and the options that a model stores."""
+    for number in range(4):
+        file = io.BytesIO()
+        Image.new("RGBA", (8, 8), (255, 255, 255, 64 * number)).save(file, "PNG")
+        for name in ("plain", "classes/a", "classes/b"):
+            put(tmp_path / name / f"{number}.png", file.getvalue())
+    names = [f"{i}.png,thing {i}" for i in range(4)]
+    put(tmp_path / "plain" / "metadata.csv", "\n".join(["file_name,text", *names]))
+    black = ReadOptions(background=(0, 0, 0))
+    read = {
+        "captions": load_captions(tmp_path / "plain", 8, black, split="all").images,
+        "labels": open_labelled(tmp_path / "classes", 8, 3, black, split="all").images[:4],
+        "images": open_any(tmp_path / "plain", 8, 3, black, split="all").images,
+        "gallery": [image for _, image in Gallery(tmp_path / "plain", black).each(8)],
+        "config": CaptionData(path=str(tmp_path / "plain"), size=8, split="all", background=(0, 0, 0)).open().images,
+    }
+    for reader, images in read.items():
+        assert [int(image[0, 0, 0]) for image in images] == [0, 64, 128, 192], reader
+    stored = json.loads(json.dumps(CaptionData(background=(0, 0, 0)).reading()))
+    assert ReadOptions.stored(stored).background == (0, 0, 0) and ReadOptions.stored({}).background == (255, 255, 255)
+    assert Gallery(tmp_path / "plain", black).digest != Gallery(tmp_path / "plain").digest
+
+
+@pytest.mark.parametrize("wrong", [(0, 0), (0, 0, 256), (0, 0, -1), (0.5, 0, 0), "red", (True, 0, 0)])
+def test_a_background_is_three_numbers(wrong):
+    with pytest.raises(CondgenError, match="RGB, three whole numbers"):
+        ReadOptions(background=wrong)
+    assert ReadOptions.stored({"background": list(wrong)}).background == (255, 255, 255)

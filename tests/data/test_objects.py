@@ -1,4 +1,4 @@
-"""Rows in memory (`datasets.Dataset` and the like) are data like a folder; folders that condgen wrote keep their labels."""
+"""Rows in memory (`datasets.Dataset` and the like) are data like a folder; folders of condgen keep their labels."""
 
 from __future__ import annotations
 
