@@ -34,6 +34,17 @@ MAX_PIXELS = 64_000_000
 """Maximum number of pixels of an image; checked in its header, before it is decoded."""
 
 
+class Undefined(float):
+    """A score that is not defined for the given data: NaN, with the reason."""
+
+    reason: str
+
+    def __new__(cls, reason: str) -> Undefined:
+        self = super().__new__(cls, "nan")
+        self.reason = reason
+        return self
+
+
 class CondgenError(Exception):
     """An error that the user can fix. The message names what was given, what was expected and what to do next.
 

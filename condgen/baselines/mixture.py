@@ -52,12 +52,20 @@ class Mixture(nn.Module):
         return torch.logsumexp(self.weights.log() + normals.log_prob(z[:, None]), 1)
 
 
+def point(latent: Tensor) -> Mixture:
+    """A mixture of one component at a latent (Z,), with standard deviation 1e-4."""
+    mixture = Mixture(MixtureConfig(len(latent), 1))
+    mixture.means.copy_(latent[None])
+    mixture.roots.mul_(1e-4)
+    return mixture.eval()
+
+
 def fit_mixture(latents: Tensor, components: int = 10, seed: int = 0, most: int = 20_000) -> Mixture:
     """A mixture fitted by expectation-maximisation (scikit-learn).
 
     Args:
         latents: (N, Z), of training images.
-        components: maximum number; fewer for few latents.
+        components: maximum number; fewer for few latents. Equal latents have one component, a point.
         seed: seed of the initialisation, and of the selection from more than `most` latents.
         most: maximum number of latents for the fit.
     """
@@ -69,6 +77,8 @@ def fit_mixture(latents: Tensor, components: int = 10, seed: int = 0, most: int 
     if len(values) > most:
         values = values[np.random.default_rng(seed).permutation(len(values))[:most]]
     count = max(1, min(components, len(values) // (2 * values.shape[1])))
+    if np.ptp(values, axis=0).max() < 1e-9:
+        return point(torch.from_numpy(values[0]))
     spread = max(float(values.var(0).mean()), 1e-12)
     found = GaussianMixture(count, reg_covar=1e-4 * spread, random_state=seed, max_iter=50, init_params="k-means++")
     with warnings.catch_warnings():

@@ -22,6 +22,7 @@ READ_OPTIONS = {
     "attribute_columns": ("A,B", "columns of attributes beside the label"),
     "filter": ("COLUMN=VALUE", "keep only these rows; separate several by commas"),
     "column_types": ("COLUMN=TYPE", "what a column holds where the guess is wrong: text or number"),
+    "value_range": ("LOW,HIGH", "values of 16-bit and float images that become black and white"),
     "resize": (None, "how images become square"),
     "max_bad_fraction": ("F", "largest fraction of unusable rows (default 0.01)"),
     "background": ("R,G,B", "colour under transparent pixels, as 0,0,0 or black (default white)"),
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a folder, a metadata file or shards (.parquet, .tar); or folders of classes, idx files, 'digits' ...",
     )
-    columns = "image_column caption_column split_column label_column attribute_columns filter column_types"
+    columns = "image_column caption_column split_column label_column attribute_columns filter column_types value_range"
     add_read_options(check, f"{columns} max_bad_fraction background")
     text = "write a sheet of thumbnails: some images of every class, or some with their captions"
     check.add_argument("--sheet", "-o", dest="out", default="", metavar="PNG", help=text)
@@ -51,12 +52,19 @@ def add_read_options(parser: argparse._ActionsContainer, names: str, note: str =
     """Adds options for fields of `ReadOptions`; `note` describes the default."""
     for name in names.split():
         metavar, text = READ_OPTIONS[name]
-        kinds = {"attribute_columns": comma_separated, "max_bad_fraction": float, "background": colour}
+        kinds = {
+            "attribute_columns": comma_separated, "max_bad_fraction": float, "background": colour,
+            "value_range": _numbers,
+        }  # fmt: skip
         kind = kinds.get(name, str)
         choices = ("crop", "pad") if name == "resize" else None
         parser.add_argument(
             f"--{name.replace('_', '-')}", type=kind, metavar=metavar, choices=choices, help=f"{text}{note}"
         )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(",")))
 
 
 def read_options_of(args: argparse.Namespace) -> dict[str, object]:

@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "folder; running the command again continues it"
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=text)
     parser.add_argument("--split", default="train", help="part of the data (default train)")
-    add_read_options(parser, "image_column caption_column split_column filter column_types resize max_bad_fraction")
+    names = "image_column caption_column split_column filter column_types value_range resize max_bad_fraction"
+    add_read_options(parser, names)
     parser.add_argument("--size", type=int, metavar="S", help="edge of the images, for encoders that scale them")
     add_device_argument(parser)
     parser.add_argument("--json", action="store_true", help="print what was written as JSON on stdout")

@@ -37,7 +37,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="", metavar="PATH", help=text)
     parser.add_argument("--split", default="all", help="split of the data (default all)")
     add_read_options(
-        parser, "image_column caption_column split_column label_column filter column_types resize", TRAINED
+        parser, "image_column caption_column split_column label_column filter column_types value_range resize", TRAINED
     )
     add_device_argument(parser)
 

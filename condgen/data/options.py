@@ -36,6 +36,8 @@ class ReadOptions:
         class_names: names of the classes 0, 1, 2 ..., if the data only has their numbers.
         resize: `crop` images to the largest centred square, or `pad` them to a square.
         background: RGB, 0 to 255, under transparent pixels and around padded images.
+        value_range: lowest and highest value of 16-bit and float images, which become black and white; () takes 0 and
+            65535 for 16 bits and refuses floats.
         max_bad_fraction: fraction of rows, 0 to 1, that may be unusable; they are left out with a `CondgenWarning`.
 
     Raises:
@@ -54,6 +56,7 @@ class ReadOptions:
     class_names: tuple[str, ...] = ()
     resize: Resize = "crop"
     background: RGB = WHITE
+    value_range: tuple[float, ...] = ()
     max_bad_fraction: float = 0.01
 
     def __post_init__(self) -> None:
@@ -61,8 +64,11 @@ class ReadOptions:
             raise CondgenError(f"Images are resized by 'crop' or 'pad', got {self.resize!r}.")
         if not _is_colour(self.background):
             raise CondgenError(f"background is RGB, three whole numbers from 0 to 255, got {self.background!r}.")
-        for name in ("attribute_columns", "class_names", "background"):
+        for name in ("attribute_columns", "class_names", "background", "value_range"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        low, high = self.value_range if len(self.value_range) == 2 else (0, 0 if self.value_range else 1)
+        if not -1e30 < low < high < 1e30:
+            raise CondgenError(f"A range of values is its lowest and its highest one, got {list(self.value_range)}.")
         self.types  # noqa: B018 (raises)
 
     @classmethod
@@ -78,6 +84,7 @@ class ReadOptions:
             "attribute_columns": list | tuple,
             "class_names": list | tuple,
             "background": list | tuple,
+            "value_range": list | tuple,
             "max_bad_fraction": float | int,
         }
         known = {}
@@ -143,6 +150,7 @@ class _DataConfig:
         image_column: column of the images; guessed if empty.
         column_types: what columns hold where the guess is wrong: text or number, e.g. `code=text,price=number`.
         resize: how images become square.
+        value_range: lowest and highest value of 16-bit and float images, e.g. '[0, 4095]'; empty takes 0 and 65535.
         max_bad_fraction: largest fraction of unreadable rows that training accepts.
         background: RGB, 0 to 255, shown through transparent pixels.
     """
@@ -154,6 +162,7 @@ class _DataConfig:
     image_column: str = ""
     column_types: str = ""
     resize: Literal["crop", "pad"] = "crop"
+    value_range: tuple[float, ...] = ()
     max_bad_fraction: float = 0.01
     background: tuple[int, int, int] = WHITE
 
@@ -204,7 +213,10 @@ class CaptionData(_DataConfig):
         return open_captioned(self.path, self.size, self.options(), stream=stream, split=split or self.split)
 
 
-READING = ("image_column", "caption_column", "split_column", "filter", "column_types", "resize", "background")
+READING = (
+    *("image_column", "caption_column", "split_column", "filter", "column_types", "resize", "background"),
+    "value_range",
+)
 
 
 @dataclass(frozen=True)
@@ -285,6 +297,7 @@ class SidesData:
         names: names of the two sides, for `condgen translate --to NAME`.
         split: part to train on.
         resize: how images become square.
+        value_range: lowest and highest value of 16-bit and float images, e.g. '[0, 4095]'; empty takes 0 and 65535.
         random_shift: largest random shift in pixels.
         random_flip: mirror every second image.
     """
@@ -301,6 +314,7 @@ class SidesData:
     names: tuple[str, ...] = ()
     split: str = "train"
     resize: Literal["crop", "pad"] = "crop"
+    value_range: tuple[float, ...] = ()
     random_shift: int = limited(2, low=0)
     random_flip: bool = True
 

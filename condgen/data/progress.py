@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -63,6 +63,8 @@ def progress(items: Iterable[T], total: int, task: str = "reading images") -> It
 
 SKIPPED = ("not downloaded", "image in no table")
 """How faults begin that are no faults of the data: such rows are left out of all counts."""
+UP_TO = {high: f"16-bit with values up to {high} only" for high in (1023, 4095, 16383)}
+"""Notes on 16-bit images that do not use the range, by the largest value of their number of bits."""
 MAX_BAD_HINT = "(train: --data.max_bad_fraction F)"
 
 
@@ -111,6 +113,7 @@ class RowTally:
     def check(self, source: Source, max_bad_fraction: float) -> None:
         """Raises `CondgenError` for too many unusable rows; warns of rows and shards that are left out."""
         path, bad, total = source.path, self.bad, self.total
+        check_depth(str(path), self.unusual.counts)
         if bad.total() > max_bad_fraction * total or bad.total() == total:
             listed = "\n  ".join(bad.lines(most=3) + self.skipped.lines(most=3))
             raise CondgenError(
@@ -128,3 +131,24 @@ class RowTally:
             notes.append(f"{self.unusual.counts['animated']} animated images; only their first frame is used.")
         for note in notes:
             warnings.warn(f"{path}: {note}", CondgenWarning, stacklevel=4)
+
+
+def check_depth(source: str, counts: Mapping[str, int]) -> None:
+    """Refuses 16-bit images that use a small part of their range, and would nearly be black.
+
+    Args:
+        source: name of the data.
+        counts: number of images by note, of the whole data set; see `decode`.
+
+    Raises:
+        CondgenError: no 16-bit image has a value above 16383; the message names the range to give.
+    """
+    found = [high for high, text in UP_TO.items() if counts.get(text)]
+    if found and sum(counts[UP_TO[high]] for high in found) == counts.get("16-bit", 0):
+        high = max(found)
+        raise CondgenError(
+            f"{source}: the {counts['16-bit']} 16-bit images have values up to {high} only, and would be nearly black. "
+            f"Say which values become black and white: --data.value_range '[0, {high}]' (data check and others: "
+            f"--value-range 0,{high}); '[0, 65535]' keeps them dark. 16-bit colours cannot be scaled: save them with 8 "
+            "bits a channel."
+        )

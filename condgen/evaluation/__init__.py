@@ -45,7 +45,8 @@ def evaluate(
         options: options for this kind of model, see `evaluation.options`.
 
     Returns:
-        the report, as written to `report.json`; a number that is not finite is None.
+        the report, as written to `report.json`; a number that is not finite is None, and the section `not_defined`
+        says why.
 
     Raises:
         CondgenError: an option is out of range or belongs to another kind of model; data is missing or unusable. Most
@@ -54,7 +55,7 @@ def evaluate(
     from condgen import distributed
     from condgen.contracts import finite
     from condgen.evaluation.base import EVALUATIONS, REPRESENTATIONS, evaluation_of
-    from condgen.evaluation.report import check_out, write
+    from condgen.evaluation.report import UNDEFINED, check_out, reasons, write
 
     out = None if out is None else Path(out)
     if out is not None:
@@ -70,6 +71,8 @@ def evaluate(
         chosen = replace(chosen, classifiers=out / "classifiers")
     found = evaluation.run(model, chosen, progress)
     report = finite({"model": model.name, "model_id": model.model_id} | found.report)
+    if why := reasons(found.report):
+        report[UNDEFINED] = why
     progress(1.0, "done")
     if out is not None and not distributed.rank():
         write(out, report, found.sheets, found.figures)

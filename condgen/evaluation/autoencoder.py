@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from condgen.baselines.pca import MOST, PrincipalComponents
-from condgen.contracts import ProgressCallback
+from condgen.contracts import ProgressCallback, Undefined
 from condgen.data.batches.base import to_float, to_uint8
 from condgen.data.datasets.labels import LabelledImages
 from condgen.data.sources.open_images import open_any
@@ -99,7 +99,7 @@ def _likelihood(model, images: Tensor, samples: int, rng: torch.Generator, progr
     nll = estimate.nll.double()
     row = {
         "NLL, importance-weighted": nll.mean().item(),
-        "standard error": (nll.std() / math.sqrt(len(nll))).item(),
+        "standard error": (nll.std() / math.sqrt(len(nll))).item() if len(nll) > 1 else Undefined("one image"),
         "samples": samples, "bound": elbo["nll"], "distortion": elbo["distortion"], "kl": elbo["kl"],
         "active": elbo["active"], "N": len(images), "seconds": time.perf_counter() - began,
     }  # fmt: skip
@@ -133,5 +133,5 @@ def bound(model, images: Tensor, rng: torch.Generator) -> dict[str, float]:
         "nll": (kl - likely).mean().item(),
         "distortion": -likely.mean().item(),
         "kl": kl.mean().item(),
-        "active": float((mean.var(0) > 0.01).sum()),
+        "active": float((mean.var(0) > 0.01).sum()) if len(mean) > 1 else Undefined("one image"),
     }

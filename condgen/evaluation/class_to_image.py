@@ -8,7 +8,6 @@ a perfect model.
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from condgen.evaluation.classifier import (
     feature_space,
     features_of,
     predict,
+    share_of,
     train_classifier,
 )
 from condgen.evaluation.distribution import RealImages, classifier_features, over_seeds, read_inception, rgb
@@ -153,7 +153,8 @@ class Scores:
             table = {protocol.attributes[k].name: self._line(predicted, k, rows, real) for k in protocol.categorical}
             hits = [self.hits(predicted, k, rows, protocol.targets) for k in protocol.categorical]
             on_real = [self.hits(self.predicted, k, real, protocol.test.targets) for k in protocol.categorical]
-            table["all attributes"] = _line(np.stack(hits).all(0), np.stack(on_real).all(0))
+            most = max(protocol.attributes[k].cardinality for k in protocol.categorical)
+            table["all attributes"] = _line(np.stack(hits).all(0), np.stack(on_real).all(0), most)
             out[f"accuracy_{group}"] = table
         return out
 
@@ -161,7 +162,7 @@ class Scores:
         hits = self.hits(predicted, k, rows, self.protocol.targets)
         on_real = self.hits(self.predicted, k, real, self.protocol.test.targets)
         known = ~np.isnan(self.protocol.targets[rows, k]), ~np.isnan(self.protocol.test.targets[real, k])
-        return _line(hits[known[0]], on_real[known[1]])
+        return _line(hits[known[0]], on_real[known[1]], self.protocol.attributes[k].cardinality)
 
     @staticmethod
     def hits(predicted: np.ndarray, k: int, rows, targets: np.ndarray) -> np.ndarray:
@@ -240,8 +241,8 @@ def _accuracy_score(generated: np.ndarray, protocol: Protocol, fit: ClassifierFi
     return {name: {"generated": scores[0][name], "real": scores[1][name]} | count for name in scores[0]}
 
 
-def _line(generated: np.ndarray, real: np.ndarray) -> dict:
-    shares = [float(hits.mean()) if len(hits) else math.nan for hits in (generated, real)]
+def _line(generated: np.ndarray, real: np.ndarray, values: int) -> dict:
+    shares = [share_of(hits, values) for hits in (generated, real)]
     return {"generated": shares[0], "real": shares[1], "N": len(generated), "N real": len(real)}
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError, ProgressCallback
+from condgen.contracts import Batch, CondgenError, ProgressCallback, Undefined
 from condgen.data.attributes import Attribute
 from condgen.data.batches.labels import LabelBatches
 from condgen.data.datasets.labels import LabelledImages
@@ -230,11 +229,18 @@ def predict(classifier: Classifier, features: Tensor) -> np.ndarray:
 
 
 def accuracies(predicted: np.ndarray, targets: np.ndarray, attributes: Sequence[Attribute]) -> dict[str, float]:
-    """Accuracy for every attribute with values, over images with a known target; NaN where no target is known."""
+    """Accuracy for every attribute with values, over images with a known target; `Undefined` for a single value."""
     out = {}
     for k, attribute in enumerate(attributes):
         if attribute.values:
             known = ~np.isnan(targets[:, k])
             right = predicted[known, k] == targets[known, k]
-            out[attribute.name] = float(right.mean()) if known.any() else math.nan
+            out[attribute.name] = share_of(right, attribute.cardinality)
     return out
+
+
+def share_of(right: np.ndarray, values: int) -> float:
+    """The share of correct predictions, bool (N,), among a number of values; `Undefined` for no image or one value."""
+    if not len(right):
+        return Undefined("no image with a known value")
+    return float(right.mean()) if values > 1 else Undefined("there is one value only")

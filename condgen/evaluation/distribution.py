@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from condgen.contracts import Undefined
 from condgen.evaluation.base import Example, Report
 from condgen.evaluation.classifier import Classifier, features_of
 from condgen.metrics.fid_kid import frechet_distance, kernel_distance, mmd_test
@@ -131,9 +131,11 @@ def over_seeds(rounds: list[Report]) -> Report:
             for column in line:
                 values = [found[name][row][column] for found in rounds]
                 constant = all(isinstance(value, int) for value in values) and len(set(values)) == 1
-                out[name][row][column] = values[0] if constant else float(np.mean(values))
+                unknown = next((value for value in values if isinstance(value, Undefined)), None)
+                out[name][row][column] = values[0] if constant else unknown or float(np.mean(values))
                 if column in ("generated", "images per second"):
-                    out[name][row]["sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+                    sd = float(np.std(values, ddof=1)) if len(values) > 1 else Undefined("one seed")
+                    out[name][row]["sd"] = unknown or sd
     return out
 
 

@@ -6,6 +6,7 @@ Importing this module imports nothing heavy.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,23 @@ KEPT = (
     *("translation", "cycle", "attributes"),
 )
 """Sections that are kept in the index of a model."""
+
+
+UNDEFINED = "not_defined"
+"""Section of a report: names of scores that are not defined -> why."""
+
+
+def reasons(report: dict, above: str = "") -> dict[str, str]:
+    """Scores of a report that are not finite -> why they are not defined."""
+    found = {}
+    for name, value in report.items():
+        place = f"{above}, {name}".strip(", ").replace("_", " ")
+        if isinstance(value, dict):
+            found |= reasons(value, place)
+        elif isinstance(value, float) and not math.isfinite(value):
+            usual = "too few or equal images" if math.isnan(value) else "infinite"
+            found[place] = getattr(value, "reason", usual)
+    return found
 
 
 def check_out(out: Path) -> None:
@@ -66,7 +84,9 @@ def markdown(report: Report, level: int = 1) -> str:
     """A report as Markdown: a heading and a table for every section, nested ones a level deeper."""
     lines = [f"{'#' * level} {report['model']} ({report['model_id']})", ""] if level == 1 else []
     for name, value in report.items():
-        if not isinstance(value, dict):
+        if name == UNDEFINED:
+            lines += [f"{'#' * (level + 1)} not defined", "", *(f"- {one}: {why}" for one, why in value.items()), ""]
+        if name == UNDEFINED or not isinstance(value, dict):
             continue
         rows = {k: v for k, v in value.items() if isinstance(v, dict)}
         if rows and all(isinstance(cell, dict) for row in rows.values() for cell in row.values()):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from condgen.baselines.autoencoders import Autoencoder
 from condgen.baselines.pca import PrincipalComponents
-from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, listed
+from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, Undefined, listed
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.batches.base import to_float
 from condgen.data.datasets.captions import CaptionedImages
@@ -193,6 +193,7 @@ class ClassEvaluation:
         self.sentences = class_captions(self.attribute.values, self.templates) if self.templates else []
         for row in rows:
             warn_of_unseen(row, [text for texts in self.sentences for text in texts])
+        self.one_class = len(np.unique(test.labels)) < 2
         largest = float(np.bincount(test.labels).max() / len(test))
         self.chance = dict.fromkeys(("kNN", "linear probe", *(["zero-shot"] if self.sentences else [])), largest)
         self.counts = {
@@ -246,14 +247,17 @@ class ClassEvaluation:
         probe = linear_probe(x_train, labels, classes)
         predicted = probe(x_test)
         self.clock.add(len(train), f"{row.name}: probes")
-        line = {"kNN": accuracy(voted, self.truth), "linear probe": accuracy(predicted, self.truth)}
+        line = {"kNN": self._accuracy(voted), "linear probe": self._accuracy(predicted)}
         if row.encoder:
-            line["zero-shot"] = accuracy(self._named(row.encoder, test.images), self.truth)
+            line["zero-shot"] = self._accuracy(self._named(row.encoder, test.images))
         few = _some(len(test), RANKED)
         collapse = collapse_report(x_test[few], self.truth[few].to(self.device))
         heads = [self._finetune(row, probe, x_train, x_test, share) for share in SHARES] if self.images else []
         line["penalty"] = probe.strength
         return line, collapse, accuracy_by_class(predicted, self.truth, classes), heads
+
+    def _accuracy(self, predicted: Tensor) -> float:
+        return Undefined("all test images are of one class") if self.one_class else accuracy(predicted, self.truth)
 
     def _named(self, encoder: TextImageEncoder, images: np.ndarray) -> Tensor:
         """Zero-shot classification: the class whose captions are nearest, int64 (N,)."""
@@ -270,7 +274,7 @@ class ClassEvaluation:
             rows = some_of(train.labels, share, seed)
             labels = torch.from_numpy(train.labels[rows]).to(self.device)
             head = probe if share == 1 else linear_probe(x_train[rows], labels, self.attribute.cardinality, seed=seed)
-            found["frozen"].append(accuracy(head(x_test), self.truth))
+            found["frozen"].append(self._accuracy(head(x_test)))
             if row.extractor.net is not None:
                 message = f"{row.name}: training on {len(rows):,} labels"
                 done = partial(self.clock.add, message=message, cost=STEP_COST)

@@ -157,7 +157,7 @@ class ImageSource:
     def _load(self, name: str) -> Tensor:
         if os.path.isfile(name):
             background = self.options.background
-            image = open_image(name, background=background)
+            image = open_image(name, background=background, value_range=self.options.value_range)
             square = fit(image, self.space.size, self.options.resize, background=background)
             return as_float(coloured(square[None], self.space.image_channels))
         if name.isdecimal():

@@ -8,16 +8,26 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, Undefined
 
 
 def auroc(normal: Tensor, anomalous: Tensor) -> float:
-    """The probability that an anomaly scores higher than a normal image; .5 is chance. Scores (N,) and (M,)."""
+    """The probability that an anomaly scores higher than a normal image; .5 is chance. Scores (N,) and (M,).
+
+    It is `Undefined` without images of both kinds.
+    """
+    if not len(normal) or not len(anomalous):
+        return Undefined(f"{len(normal)} normal and {len(anomalous)} anomalous images")
     return float(roc_auc_score(*_labelled(normal, anomalous)))
 
 
 def average_precision(normal: Tensor, anomalous: Tensor) -> float:
-    """Area under the precision-recall curve of finding the anomalies; chance is their share."""
+    """Area under the precision-recall curve of finding the anomalies; chance is their share.
+
+    It is `Undefined` without images of both kinds.
+    """
+    if not len(normal) or not len(anomalous):
+        return Undefined(f"{len(normal)} normal and {len(anomalous)} anomalous images")
     return float(average_precision_score(*_labelled(normal, anomalous)))
 
 

@@ -7,12 +7,16 @@ import math
 import torch
 from torch import Tensor
 
+from condgen.contracts import Undefined
+
 MISSING = 0.1
 """A class is missing below this fraction of its share among real images."""
 
 
 def mean_distance(x: Tensor) -> float:
-    """Mean Euclidean distance of two different rows of (N, ...)."""
+    """Mean Euclidean distance of two different rows of (N, ...); `Undefined` for fewer than two."""
+    if len(x) < 2:
+        return Undefined(f"{len(x)} images have no distance")
     return torch.pdist(x.flatten(1).float()).mean().item()
 
 

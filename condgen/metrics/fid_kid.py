@@ -7,10 +7,10 @@ These are functions of features, for any network; torchmetrics' classes call a f
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+
+from condgen.contracts import Undefined
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
@@ -20,14 +20,14 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
         x, y: features (N, D) and (M, D).
 
     Returns:
-        |mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)); NaN where a set has fewer than 2 D images: the
+        |mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)); `Undefined` where a set has fewer than 2 D images: the
         estimate is biased upwards by about D / N, and would be mostly bias.
 
     References:
         GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium (Heusel et al., 2017)
     """
     if min(len(x), len(y)) < 2 * x.shape[1]:
-        return math.nan
+        return Undefined(f"{min(len(x), len(y))} images for {x.shape[1]} features, {2 * x.shape[1]} are needed")
     x, y = x.double(), y.double()
     root_x, root_y = _root(x.T.cov()), _root(y.T.cov())
     # with C = A A^T and K = B B^T the eigenvalues of C K are the squared singular values of A^T B: real and not

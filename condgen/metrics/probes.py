@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condgen import losses
+from condgen.contracts import Undefined
 
 ROWS = 1024
 """Rows of a matrix of similarities that are held at a time."""
@@ -26,7 +27,9 @@ FEWEST = 10
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Share of correct predictions; both arguments are int64 (N,)."""
+    """Share of correct predictions; both arguments are int64 (N,). `Undefined` without images."""
+    if not len(labels):
+        return Undefined("no images")
     return (predicted.cpu() == labels.cpu()).double().mean().item()
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from condgen.contracts import Undefined
+
 ROWS = 1024
 """Rows of a matrix of similarities that are held at a time."""
 
@@ -38,7 +40,12 @@ def wrong_before(query: Tensor, gallery: Tensor, same: Tensor) -> Tensor:
 
 
 def retrieval_at_1(query: Tensor, gallery: Tensor, same: Tensor) -> float:
-    """Share of queries whose nearest gallery entry is correct; arguments as in `wrong_before`."""
+    """Share of queries whose nearest gallery entry is correct; arguments as in `wrong_before`.
+
+    It is `Undefined` where every entry is correct, so that any order would score 1.
+    """
+    if same.all():
+        return Undefined(_nothing_wrong(same.shape[1]))
     return (wrong_before(query, gallery, same) == 0).float().mean().item()
 
 
@@ -54,7 +61,7 @@ def retrieval(
         at: values of k.
 
     Returns:
-        `R@k`, and `chance R@k`, its exact expectation for a random order.
+        `R@k`, and `chance R@k`, its exact expectation for a random order. Where chance is 1, `R@k` is `Undefined`.
     """
     keys, order = gallery_keys.flatten().sort()
     owner = order // gallery_keys.shape[1]
@@ -64,8 +71,18 @@ def retrieval(
         wrong.append(wrong_before(rows, gallery, same))
         right.append(same.sum(1))
     wrong, right = torch.cat(wrong), torch.cat(right)
-    found = {f"R@{k}": (wrong < k).double().mean().item() for k in at}
-    return found | {f"chance R@{k}": chance_within(right, len(gallery), k) for k in at}
+    chance = {k: chance_within(right, len(gallery), k) for k in at}
+    found = {
+        f"R@{k}": (wrong < k).double().mean().item()
+        if chance[k] < 1 - 1e-9
+        else Undefined(_nothing_wrong(len(gallery), k))
+        for k in at
+    }
+    return found | {f"chance R@{k}": chance[k] for k in at}
+
+
+def _nothing_wrong(entries: int, k: int = 1) -> str:
+    return f"a random order of the {entries} candidates would score 1 among the first {k}"
 
 
 def _sharing(query_keys: Tensor, keys: Tensor, owner: Tensor, entries: int) -> Tensor:
@@ -100,13 +117,21 @@ def prior_report(predicted: Tensor, image_embed: Tensor, text_embed: Tensor, sam
     Returns:
         cosines to the true image embedding, to the caption and to an unrelated caption; recall at 1 of the image
         among the N (any image with that caption is a hit); the variance of the predictions over that of the true
-        embeddings (1 is right, 0 is collapse to the mean; NaN where N is 1).
+        embeddings (1 is right, 0 is collapse to the mean). What needs different captions or images is `Undefined`
+        without them.
     """
+    spread = image_embed.var(0, correction=0).sum()
     shifted = torch.roll(text_embed, len(text_embed) // 2, 0)
     return {
         "cos_true": (predicted * image_embed).sum(1).mean().item(),
         "cos_text": (predicted * text_embed).sum(1).mean().item(),
-        "cos_unrelated": (predicted * shifted).sum(1).mean().item(),
+        "cos_unrelated": (
+            Undefined("every image has every caption") if same.all() else (predicted * shifted).sum(1).mean().item()
+        ),
         "recall_at_1": retrieval_at_1(predicted, image_embed, same),
-        "variance_ratio": (predicted.var(0, correction=0).sum() / image_embed.var(0, correction=0).sum()).item(),
+        "variance_ratio": (
+            (predicted.var(0, correction=0).sum() / spread).item()
+            if spread > 1e-12
+            else Undefined("the embeddings of all images are equal")
+        ),
     }

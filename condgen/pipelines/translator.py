@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from condgen.baselines import TRANSLATION_NETWORKS
 from condgen.contracts import CondgenError, listed, short
 from condgen.data.batches.base import to_float
+from condgen.data.options import ReadOptions
 from condgen.data.sources.images import fit, open_image
 from condgen.data.synthetic.pairs import edges as edges_of
 from condgen.files.images import make_folder, png_with_recipe, slug, write_beside
@@ -140,10 +141,10 @@ class Translator(Pipeline):
         Raises:
             CondgenError: there is no such target, or a file is no image; the message names it.
         """
-        to, trained = to or self.targets[0], self.about.get("reading")
-        resize = resize or ("pad" if isinstance(trained, dict) and trained.get("resize") == "pad" else "crop")
+        to, reading = to or self.targets[0], ReadOptions.stored(self.about.get("reading"))
+        resize = resize or reading.resize
         for source in map(Path, files):
-            pixels = fit(open_image(source), self.size, resize)[None]
+            pixels = fit(open_image(source, value_range=reading.value_range), self.size, resize)[None]
             given = with_channels(to_float(edges_of(pixels) if edges else pixels), self.net(to).spec.reads)
             recipe = {"translated": source.name, "to": to, "size": self.size}
             recipe |= {"model": self.name, "model_id": self.model_id}

@@ -40,8 +40,9 @@ class EmbeddingNormalizer(nn.Module):
 
     @classmethod
     def fit(cls, image_embed: Tensor, space: str) -> EmbeddingNormalizer:
-        """A normalizer with the statistics of training embeddings (N, D)."""
-        return cls.of(image_embed.mean(0), image_embed.std(0).clamp(min=1e-4), space)
+        """A normalizer with the statistics of training embeddings (N, D); of a single one the deviation is 1."""
+        sd = image_embed.std(0) if len(image_embed) > 1 else torch.ones_like(image_embed[0])
+        return cls.of(image_embed.mean(0), sd.clamp(min=1e-4), space)
 
     @classmethod
     def of(cls, mean: Tensor, sd: Tensor, space: str) -> EmbeddingNormalizer:

@@ -286,8 +286,9 @@ def encoder_of(model: object) -> ImageEncoder:
 def gallery_of(encoder: ImageEncoder, data: str | Path, split: str = "all", **options: Any) -> Gallery:
     """Opens the images of a path, resized as in the training of the encoder unless `options` set `resize`."""
     trained = encoder.about.get("reading")
-    resize = trained.get("resize") if isinstance(trained, dict) else None
-    return Gallery(data, ReadOptions.stored({"resize": resize}, **options), split)
+    known = trained if isinstance(trained, dict) else {}
+    reading = {name: known[name] for name in ("resize", "value_range") if name in known}
+    return Gallery(data, ReadOptions.stored(reading, **options), split)
 
 
 def embed_gallery(

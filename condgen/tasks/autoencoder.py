@@ -32,7 +32,7 @@ from condgen.nn.specs import ImageSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
 from condgen.tasks.base import Scores, Sheet, SingleStageTask, TaskConfig
-from condgen.tasks.dry_run import dry_run, images
+from condgen.tasks.dry_run import dry_run, images, warn_of_little
 from condgen.training.trainer import FitConfig
 
 MAX_HELD_OUT, MAX_FITTED = 2_000, 20_000
@@ -74,6 +74,7 @@ class AutoencoderTask(SingleStageTask):
 
         self.builds = {"autoencoder": build}
         dry_run(c, self.builds)
+        warn_of_little(self.data.name, self.data.images)
 
     @cached_property
     def splits(self) -> tuple[LabelledImages, LabelledImages | None]:

@@ -7,6 +7,7 @@ train(GanTask("digits-gan", RECIPES["digits-gan"], Path("runs/gan"), config))
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -284,6 +285,7 @@ class SingleStageTask(Task):
     def validate(self, trained: nn.Module, step: Step) -> None:
         """Evaluates the current state, and keeps it if it is the best."""
         scores, sheet = self.evaluate(self.model(trained, {}))
+        scores = {name: value for name, value in scores.items() if math.isfinite(value)}  # the others say nothing
         chooses = self.chooses and bool(scores)
         better = not chooses or next(iter(scores.values())) >= self._best_so_far()
         self.report(self.stage, step, scores, sheet, "; the best so far" if chooses and better else "")

@@ -29,7 +29,7 @@ from condgen.nn.specs import CondSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.class_to_image import WEAK, ClassToImage
 from condgen.tasks.base import Scores, Sheet, SingleStageTask
-from condgen.tasks.dry_run import dry_run, images
+from condgen.tasks.dry_run import dry_run, images, warn_of_little
 from condgen.tasks.generator import GeneratorConfig, dry_run_decoder, new_decoder, new_training
 from condgen.training.trainer import FitConfig, Step
 
@@ -92,6 +92,9 @@ class ClassToImageTask(SingleStageTask):
 
         self.builds = {"decoder": build}
         dry_run(c, self.builds)
+        label = [attribute for attribute in self.data.attributes if attribute.values]
+        one_class = len(self.data.attributes) == 1 and label and len(np.unique(self.data.targets)) == 1
+        warn_of_little(self.data.name, self.data.images, label[0].values[:1] if one_class else None)
 
     def open_data(self) -> LabelledImages:
         return self.config.data.open()

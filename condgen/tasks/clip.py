@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -34,7 +35,7 @@ from condgen.metrics.retrieval import retrieval
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.encoder import TextImageEncoder, init_image_tower
 from condgen.tasks.base import Scores, Sheet, SingleStageTask, TaskConfig
-from condgen.tasks.dry_run import dry_run
+from condgen.tasks.dry_run import check_contrast, dry_run
 from condgen.tasks.encoder_based import dry_run_clip, new_clip, train_tokenizer, warn_of_sides
 from condgen.training.checkpoint import exactly_once
 from condgen.training.trainer import FitConfig
@@ -97,6 +98,10 @@ class ClipTask(SingleStageTask):
         self.given = self._open_given()
         if c.clip_objective.positives == "label" and getattr(self.data, "labels", None) is None:
             raise CondgenError(f"{self.data.name} has no labels: choose --clip_objective.positives text or pair.")
+        if not isinstance(self.data, Stream):
+            labels = self.data.labels
+            texts = self.data.used_texts if labels is None else [self.data.classes[k] for k in np.unique(labels)]
+            check_contrast(self.data.name, self.data.images, texts)
 
     @cached_property
     def templates(self) -> tuple[str, ...]:
@@ -245,7 +250,9 @@ class ClipTask(SingleStageTask):
         predicted = zero_shot(model.embed_image(to_float(held.images)), class_embeddings(text))
         right = (predicted == torch.from_numpy(held.labels))[:64].tolist()
         names = [held.classes[k] for k in predicted[:64]]
-        return {"zero-shot": accuracy(predicted, torch.from_numpy(held.labels))}, _sheet(held, names, right)
+        one = len(np.unique(held.labels)) < 2  # any encoder would be right
+        scores = {} if one else {"zero-shot": accuracy(predicted, torch.from_numpy(held.labels))}
+        return scores, _sheet(held, names, right)
 
 
 def _sheet(held: CaptionedImages, labels: list[str], right: list[bool]) -> Sheet:

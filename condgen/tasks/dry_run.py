@@ -1,4 +1,5 @@
-"""Checks a config before anything is written: ranges of numbers, and that every module can be built and called.
+"""Checks a config before anything is written: ranges of numbers, and that every module can be built and called;
+and whether the data are enough to learn from.
 
 Before a run starts, a step of every stage is measured, so that data, model and time can be compared with the budget.
 """
@@ -7,15 +8,16 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError, CondgenWarning, check_ranges
+from condgen.contracts import Batch, CondgenError, CondgenWarning, check_ranges, short
 from condgen.training.trainer import FitConfig, Trainer
 
 if TYPE_CHECKING:
@@ -65,6 +67,47 @@ def images(size: int, channels: int = 3) -> Tensor:
 def token_ids() -> Tensor:
     """int64 (2, 4), a batch of captions."""
     return torch.ones(2, 4, dtype=torch.long)
+
+
+def all_equal(images: np.ndarray) -> bool:
+    """Whether all images of uint8 (N, C, S, S) are the same, also where there is only one."""
+    return bool((images[:64] == images[:1]).all() and (images == images[:1]).all())
+
+
+def check_contrast(name: str, images: np.ndarray, texts: Collection[object] | None = None) -> None:
+    """Refuses data in which a contrastive loss finds nothing to tell apart.
+
+    Args:
+        name: name of the data.
+        images: uint8 (N, C, S, S), the training images.
+        texts: the captions or classes, if the loss compares images with them.
+
+    Raises:
+        CondgenError: all images are equal, or all texts.
+    """
+    what = ""
+    if all_equal(images):
+        what = "one training image" if len(images) == 1 else f"{len(images)} training images that are all equal"
+    elif texts is not None and len(set(texts)) < 2:
+        what = f"one caption or class ({short(next(iter(texts), ''))}) for all of its images"
+    if what:
+        raise CondgenError(
+            f"{name} has {what}. Contrastive training learns to tell images apart, so that it needs at least two "
+            f"different images{'' if texts is None else ' with different captions or classes'}. Add such images with "
+            "--data, or read all splits with --data.split all."
+        )
+
+
+def warn_of_little(name: str, images: np.ndarray, texts: Collection[object] | None = None) -> None:
+    """Warns of data that can only be memorised: arguments as in `check_contrast`."""
+    notes = []
+    if all_equal(images):
+        many = "one training image" if len(images) == 1 else f"{len(images)} training images, all equal"
+        notes.append(f"{many}: a model can reproduce it, and nothing else")
+    if texts is not None and len(set(texts)) < 2 and len(images) > 1:
+        notes.append(f"one caption or class ({short(next(iter(texts), ''))}) for all images: it cannot steer the model")
+    for note in notes:
+        warnings.warn(f"{name} has {note}.", CondgenWarning, stacklevel=3)
 
 
 # Budget ---------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from condgen.nn.specs import ImageSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
 from condgen.tasks.base import Scores, Sheet, SingleStageTask, TaskConfig
-from condgen.tasks.dry_run import dry_run, images
+from condgen.tasks.dry_run import all_equal, dry_run, images, warn_of_little
 from condgen.training.trainer import FitConfig
 
 COMPARED, SHOWN = 256, 40
@@ -68,6 +68,7 @@ class GanTask(SingleStageTask):
 
         self.builds = {"gan": build}
         dry_run(c, self.builds)
+        warn_of_little(self.data.name, self.data.images)
 
     def open_data(self) -> LabelledImages:
         return self.config.data.open()
@@ -93,7 +94,10 @@ class GanTask(SingleStageTask):
     def evaluate(self, model: LatentModel) -> tuple[Scores, Sheet | None]:
         """Returns the diversity relative to real images, overall and within a category, and a sheet."""
         z, config = model.draw(range(COMPARED)), model.net.config
-        generated, real = model.decode(z), max(mean_distance(self.real), 1e-6)
+        generated = model.decode(z)
+        if all_equal(self.data.images):  # there is no variety to compare with
+            return {}, self._sheet(model, generated)
+        real = max(mean_distance(self.real), 1e-6)
         scores = {"variety": mean_distance(generated) / real}
         if config.categories:
             category = Codes.of(z, config).category.argmax(1)
@@ -114,7 +118,8 @@ class GanTask(SingleStageTask):
         if config.categories:
             generated = model.decode(in_every_category(model.draw(range(8)), config))
             labels = [f"category {k}" for k in range(config.categories) for _ in range(8)]
-        return to_pil(torch.cat([self.real[:8], generated[: len(labels)]])), ["real"] * 8 + labels
+        real = self.real[torch.arange(8) % len(self.real)]
+        return to_pil(torch.cat([real, generated[: len(labels)]])), ["real"] * 8 + labels
 
 
 def in_every_category(z: Tensor, config: GanConfig) -> Tensor:

@@ -28,7 +28,7 @@ from condgen.nn.specs import EncoderSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.encoder import ImageEncoder
 from condgen.tasks.base import Scores, Sheet, SingleStageTask, TaskConfig
-from condgen.tasks.dry_run import dry_run, images
+from condgen.tasks.dry_run import check_contrast, dry_run, images
 from condgen.training.trainer import FitConfig
 
 MAX_HELD_OUT, MAX_NEIGHBOURS = 5_000, 10_000
@@ -71,6 +71,7 @@ class SelfsupTask(SingleStageTask):
 
         self.builds = {"backbone": build}
         dry_run(c, self.builds)
+        check_contrast(self.data.name, self.data.images)
         if c.kind == "moco":
             check_queue(c.objective, n)
         if c.fit.batch > n:

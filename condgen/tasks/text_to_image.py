@@ -34,7 +34,7 @@ from condgen.pipelines.text_to_image import TextToImage
 from condgen.priors import PRIORS
 from condgen.priors.transformer import EmbeddingNormalizer, EmbeddingSpec, PriorConfig
 from condgen.tasks.base import Scores, Sheet, Stage
-from condgen.tasks.dry_run import dry_run, images, token_ids
+from condgen.tasks.dry_run import dry_run, images, token_ids, warn_of_little
 from condgen.tasks.encoder_based import (
     BAR,
     Embeddings,
@@ -172,6 +172,8 @@ class TextToImageTask(EncoderBasedTask):
             read_prompts(c.prompts)
         if c.encoder:
             self.check_encoder()
+        if c.data.path and not isinstance(self.data, Stream):
+            warn_of_little(self.data.name, self.data.images, self.data.used_texts)
 
     def set_up(self) -> None:
         c = self.config

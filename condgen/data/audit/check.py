@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from condgen.contracts import CondgenError
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.audit.report import CaptionReport, LabelReport
+from condgen.data.audit.unusual import too_little, unbalanced, unusual_sizes
 from condgen.data.formats.arrays import Arrays
 from condgen.data.formats.registry import HIDDEN_FILE, TABLES
 from condgen.data.options import DEFAULTS, ReadOptions
-from condgen.data.progress import SKIPPED, Tally, progress
+from condgen.data.progress import SKIPPED, Tally, check_depth, progress
 from condgen.data.sources.captions import read
 from condgen.data.sources.images import list_files
 from condgen.data.sources.label_rows import LabelledRows
@@ -122,10 +124,8 @@ def _rows(
             key = f"{part.key}:{row}"
             yield Row(key, split=part.split or hashed_split(key, found.test)), pixels, (), own
         return
-    if isinstance(found, Source):
-        rows = read(found, split, background=options.background)
-    else:
-        rows = found.each(split, options.background)
+    how = {"background": options.background, "value_range": options.value_range}
+    rows = read(found, split, **how) if isinstance(found, Source) else found.each(split, **how)
     for row, image, notes, *own in rows:
         pixels = None if image is None or row.fault else np.asarray(image).transpose(2, 0, 1)
         yield row, pixels, notes, own[0] if own else NO_TARGETS
@@ -140,10 +140,11 @@ class _Counts:
     notes: Tally = field(default_factory=Tally)
     left_out: Tally = field(default_factory=Tally)
     words: Counter[int] = field(default_factory=Counter)
-    texts: set[str] = field(default_factory=set)
+    texts: Counter[str] = field(default_factory=Counter)
     values: list[dict[str, Counter[str]]] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
-    sizes: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    first: dict[tuple[int, int], str] = field(default_factory=dict)
     colours: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
     digests: dict[bytes, tuple[str, bytes]] = field(default_factory=dict)
@@ -168,7 +169,8 @@ class _Counts:
         if pixels is None:
             return
         _, height, width = pixels.shape
-        self.sizes[f"{width} x {height}"] += 1
+        self.sizes[width, height] += 1
+        self.first.setdefault((width, height), row.key)
         self.colours["grey" if (pixels == pixels[:1]).all() else "colour"] += 1
         self._compare(row.key, pixels, targets.tobytes())
         if not self.attributes:
@@ -200,16 +202,31 @@ class _Counts:
         else:
             self.digests[digest] = (key, targets)
 
+    @property
+    def totals(self) -> list[dict[str, int]]:
+        """For every attribute: value -> number of images."""
+        return [{value: sum(own.values()) for value, own in those.items()} for those in self.values]
+
     def shared(self, found: Source | Arrays | LabelledRows) -> dict[str, Any]:
         """The fields that every report has."""
-        usable = self.splits.total()
+        usable, refused = self.splits.total(), ""
+        values = {one.name: own for one, own in zip(self.attributes, self.totals) if one.values}
+        unusual = unusual_sizes(self.sizes, self.first) + [
+            line for name, counts in values.items() for line in unbalanced(name, counts)
+        ]
+        try:
+            check_depth(str(found.path), self.notes.counts)
+        except CondgenError as error:
+            refused = str(error)
         return {
             "path": str(found.path), "form": found.form, "total": usable + self.bad.total(), "usable": usable,
             "images": self.sizes.total(), "bad": self.bad.counts, "notes": self.notes.counts,
             "examples": self.left_out.examples | self.notes.examples | self.bad.examples,
-            "left_out": self.left_out.counts, "sizes": dict(self.sizes.most_common(10)),
+            "left_out": self.left_out.counts,
+            "sizes": {f"{width} x {height}": n for (width, height), n in self.sizes.most_common(10)},
             "splits": dict(self.splits.most_common()), "split_rule": found.rule,
-            "taken": getattr(found, "taken", []),
+            "taken": getattr(found, "taken", []), "refused": refused,
+            "unusual": unusual + too_little(self.sizes.total(), len(self.digests), self.texts, values),
         }  # fmt: skip
 
 

@@ -40,6 +40,8 @@ class Report:
             that cannot be read, hidden files, failed downloads.
         max_bad_fraction: fraction of unusable rows that training accepts.
         background: RGB, 0 to 255, shown through transparent pixels.
+        unusual: what is out of proportion, see `audit.unusual`.
+        refused: why training would refuse the images, "" if it would not.
     """
 
     path: str
@@ -57,11 +59,13 @@ class Report:
     left_out: dict[str, int] = field(default_factory=dict)
     max_bad_fraction: float = LIMIT
     background: tuple[int, int, int] = WHITE
+    unusual: list[str] = field(default_factory=list)
+    refused: str = ""
 
     def ok(self, max_bad_fraction: float | None = None) -> bool:
         """Whether training accepts the data: some rows are usable, and at most this fraction is unusable."""
         limit = self.max_bad_fraction if max_bad_fraction is None else max_bad_fraction
-        return self.usable > 0 and self.total - self.usable <= limit * self.total
+        return not self.refused and self.usable > 0 and self.total - self.usable <= limit * self.total
 
     def as_dict(self) -> dict[str, object]:
         """The report as plain values, for JSON."""
@@ -71,6 +75,7 @@ class Report:
         """The report as at most LINES lines of plain text."""
         tail = [
             *(f"  {note}"[:WIDTH] for note in self.taken[:REASONS]),
+            *(f"  {note}." for note in self.unusual[:REASONS]),
             f"  splits by {self.split_rule}: {_counts(self.splits)}",
             *self._reasons("cannot be used", self.bad),
             *self._reasons("left out, not counted above", self.left_out),
@@ -86,6 +91,8 @@ class Report:
         return [printable(line) for line in [*details, *tail]]
 
     def _verdict(self) -> str:
+        if self.refused:
+            return f"Not ready: {self.refused}"
         if self.ok():
             left = sum(self.left_out.values())
             return f"Ready for training{f', without the {left:,} left out' if left else ''}."

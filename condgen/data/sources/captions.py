@@ -33,7 +33,7 @@ from condgen.contracts import CondgenError, listed
 from condgen.data.datasets.captions import CaptionedImages, intern_captions
 from condgen.data.options import DEFAULTS, RGB, WHITE, ReadOptions
 from condgen.data.progress import RowTally, progress
-from condgen.data.sources.images import ImageError, decode, fit
+from condgen.data.sources.images import ImageError, Range, decode, fit
 from condgen.data.sources.rows import Row, Source, expected_rows, open_source, rows, split_name
 from condgen.data.sources.tables import EXPECTED
 
@@ -97,7 +97,7 @@ def load(source: Source, size: int, options: ReadOptions, split: str) -> Caption
     """Like `load_captions`, for an opened source."""
     pixels, captions, tally = bytearray(), [], RowTally()
     places: dict[Path, int] = {}
-    for row, image, notes in read(source, split, background=options.background):
+    for row, image, notes in read(source, split, background=options.background, value_range=options.value_range):
         if not tally.add(row, notes):
             continue
         if image is None:
@@ -114,7 +114,7 @@ def load(source: Source, size: int, options: ReadOptions, split: str) -> Caption
 
 
 def read(
-    source: Source, split: str = "all", *, background: RGB = WHITE
+    source: Source, split: str = "all", *, background: RGB = WHITE, value_range: Range = ()
 ) -> Iterator[tuple[Row, Image.Image | None, tuple[str, ...]]]:
     """Reads the rows of a split one by one and opens their images.
 
@@ -131,7 +131,7 @@ def read(
         splits.add(row.split)
         if row.belongs(split):
             found = True
-            yield _opened(row, seen, background)
+            yield _opened(row, seen, background, value_range)
     if not found:
         raise _empty(source, split, splits)
 
@@ -149,7 +149,9 @@ def _empty(source: Source, split: str, splits: set[str]) -> CondgenError:
     )
 
 
-def _opened(row: Row, seen: dict[Path, Row], background: RGB) -> tuple[Row, Image.Image | None, tuple[str, ...]]:
+def _opened(
+    row: Row, seen: dict[Path, Row], background: RGB, value_range: Range
+) -> tuple[Row, Image.Image | None, tuple[str, ...]]:
     """Opens the image of a row, once per file; `seen` holds the first row of each file."""
     if row.fault:
         return row, None, ()
@@ -165,7 +167,7 @@ def _opened(row: Row, seen: dict[Path, Row], background: RGB) -> tuple[Row, Imag
         return row, None, ()
     image, notes = None, ()
     try:
-        image, notes = decode(row.image, background=background, name=row.key)
+        image, notes = decode(row.image, background=background, value_range=value_range, name=row.key)
     except ImageError as error:
         row = replace(row, fault=error.reason, detail=error.detail)
     if isinstance(row.image, Path):

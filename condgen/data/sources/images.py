@@ -1,8 +1,9 @@
 """Opens untrusted image files as RGB images and square arrays.
 
 PIL decodes the images, and only in the formats listed here. The size is read from the header before a pixel is decoded,
-EXIF orientation is applied, 16-bit values are scaled (PIL would clip them to white), transparent pixels are
-composited over a background, animations yield their first frame, and texts that unpack to megabytes are not read.
+EXIF orientation is applied, 16-bit and float values are scaled from a range that holds for the whole data set (PIL
+would clip them to white), transparent pixels are composited over a background, animations yield their first frame, and
+texts that unpack to megabytes are not read.
 
 Lists the files of a folder of data; what condgen wrote among them is no data.
 """
@@ -23,9 +24,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from condgen.contracts import MAX_PIXELS, CondgenError, CondgenWarning, listed
 from condgen.data.formats.registry import AVIF, BY_SUFFIX, HEIF, UNREAD, Listing, suffix_of, walk
 from condgen.data.options import RGB, WHITE, Resize
+from condgen.data.progress import UP_TO
 from condgen.files.images import is_written_here
 from condgen.files.registry import INDEX
 
+LARGEST = 170_000_000
+"""Maximum number of pixels of a baseline JPEG, which can be decoded at a half, a quarter or an eighth of its size."""
+REDUCED = f"more than {MAX_PIXELS // 1_000_000} million pixels, read at reduced size"
 FORMATS = (
     *("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "QOI", "SGI", "DDS", "ICO"),
     *(["AVIF"] if AVIF else []),
@@ -36,6 +41,11 @@ HEIC = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"heim", b
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ASIDE = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 """PNG chunks that PIL decompresses although they are not needed."""
+Range = tuple[float, ...]
+"""() or the values that become black and white."""
+DEEP = (0, 65535)
+RANGE_HINT = "--data.value_range '[LOW, HIGH]', data check: --value-range LOW,HIGH"
+SCALED = "which cannot be scaled from a range of values. Save it with 8 bits a channel"
 RUN, MODEL = "a training run", "a model"
 EVERY = 1000
 """Most PNG files of a folder that are all looked at; of more, only the first, the last and those named like sheets."""
@@ -54,6 +64,9 @@ NO_IMAGES = {
 HEAD = 64
 
 
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # sizes are checked here
+
+
 class ImageError(CondgenError):
     """An image that cannot be used.
 
@@ -69,12 +82,16 @@ class ImageError(CondgenError):
         self.reason, self.detail = reason, detail
 
 
-def open_image(source: str | os.PathLike[str] | bytes, *, background: RGB = WHITE, name: str = "") -> Image.Image:
+def open_image(
+    source: str | os.PathLike[str] | bytes, *, background: RGB = WHITE, value_range: Range = (), name: str = ""
+) -> Image.Image:
     """Opens one image.
 
     Args:
         source: path of a file, or the bytes of one.
         background: RGB, 0 to 255, shown through transparent pixels.
+        value_range: the values of a 16-bit or float image that become black and white; () takes 0 and 65535 for 16 bits
+            and refuses others.
         name: name of the image in messages; by default its path.
 
     Returns:
@@ -83,22 +100,22 @@ def open_image(source: str | os.PathLike[str] | bytes, *, background: RGB = WHIT
     Raises:
         ImageError: the image is unusable; the message names it, the fault and what to do.
     """
-    return decode(source, background=background, name=name)[0]
+    return decode(source, background=background, value_range=value_range, name=name)[0]
 
 
 def decode(
-    source: str | os.PathLike[str] | bytes, *, background: RGB = WHITE, name: str = ""
+    source: str | os.PathLike[str] | bytes, *, background: RGB = WHITE, value_range: Range = (), name: str = ""
 ) -> tuple[Image.Image, tuple[str, ...]]:
     """Like `open_image`, also returns notes on unusual properties: 16-bit, CMYK, palette, 1-bit, alpha, animated."""
     name = name or ("the image" if isinstance(source, bytes) else os.fspath(source))
     try:
         try:
-            return _first_frame(source, background, name)
+            return _first_frame(source, background, value_range, name)
         except ValueError:  # PIL refuses a PNG with texts that unpack to megabytes, but its pixels may be valid
             content = source if isinstance(source, bytes) else Path(source).read_bytes()
             if not content.startswith(SIGNATURE):
                 raise
-            return _first_frame(_without_texts(content), background, name)
+            return _first_frame(_without_texts(content), background, value_range, name)
     except CondgenError:
         raise
     except FileNotFoundError:
@@ -112,7 +129,7 @@ def decode(
 
 
 def _first_frame(
-    source: str | os.PathLike[str] | bytes, background: RGB, name: str
+    source: str | os.PathLike[str] | bytes, background: RGB, value_range: Range, name: str
 ) -> tuple[Image.Image, tuple[str, ...]]:
     own = BY_SUFFIX.get(suffix_of(name))
     formats = (*FORMATS, own) if own else FORMATS
@@ -122,10 +139,14 @@ def _first_frame(
         register_heif_opener()
         formats = ("HEIF",)
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
-        _check_size(image, name)
-        notes = _notes(image)
+        notes = _check_size(image, name) + _notes(image)
         image.load()
-        rgb = _over(_eight_bit(_upright(image), name), background)
+        rgb = _over(_eight_bit(_upright(image), name, value_range), background)
+        if "16-bit" in notes and not image.mode.startswith("I") and value_range not in ((), DEEP):
+            raise ImageError("16-bit colours", f"{name} has 16-bit colours, {SCALED}.", "save it with 8 bits a channel")
+        if "16-bit" in notes and not value_range:
+            most = max(high for _, high in rgb.getextrema())
+            notes += next(((text,) for high, text in UP_TO.items() if most <= (high + 128) // 257), ())
         return rgb, (*notes, "animated") if _is_animated(image) else notes
 
 
@@ -202,10 +223,16 @@ def _too_large(name: str, pixels: str) -> ImageError:
     return ImageError("too large image", message, f"{pixels} pixels")
 
 
-def _check_size(image: Image.Image, name: str) -> None:
-    width, height = image.size
+def _check_size(image: Image.Image, name: str) -> tuple[str, ...]:
+    """Refuses an image that is too large, by its header; a large JPEG is decoded at a fraction of its size."""
+    (width, height), noted = image.size, ()
+    if MAX_PIXELS < width * height <= LARGEST and image.format == "JPEG" and not image.info.get("progressive"):
+        scale = next(scale for scale in (2, 4, 8) if width * height <= MAX_PIXELS * scale * scale)
+        image.draft(None, (width // scale, height // scale))
+        (width, height), noted = image.size, (REDUCED,)
     if width * height > MAX_PIXELS:
         raise _too_large(name, f"{width} x {height}")
+    return noted
 
 
 def _notes(image: Image.Image) -> tuple[str, ...]:
@@ -237,15 +264,29 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _eight_bit(image: Image.Image, name: str) -> Image.Image:
-    """Scales 16-bit grey by 1/257, so that 65535 becomes 255; other modes are unchanged."""
+def _eight_bit(image: Image.Image, name: str, value_range: Range = ()) -> Image.Image:
+    """Scales 16-bit and float grey from a range of values to 0 to 255; other modes are unchanged.
+
+    Without a range 16-bit grey is scaled by 1/257, so that 65535 becomes 255.
+    """
     if image.mode != "F" and not image.mode.startswith("I"):
         return image
     values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        message = f"{name} holds numbers that are neither 8 nor 16 bits wide. Save it as an 8-bit or 16-bit PNG."
-        raise ImageError("unknown range of values", message)
-    grey = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if not np.isfinite(values).all():
+        raise ImageError("values that are not finite", f"{name} holds NaN or infinite values. Replace them.")
+    if value_range:
+        low, high = value_range
+        share = (values.astype(np.float64) - low) / (high - low)
+        grey = Image.fromarray((share.clip(0, 1) * 255 + 0.5).astype(np.uint8))
+    elif image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        found = f"{values.min():.6g} to {values.max():.6g}"
+        message = (
+            f"{name} holds numbers that are neither 8 nor 16 bits wide ({found}). Say which become black and white "
+            f"({RANGE_HINT}), or save it as an 8-bit or 16-bit PNG."
+        )
+        raise ImageError("unknown range of values", message, f"{found}: {RANGE_HINT}")
+    else:
+        grey = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
     clear = image.info.get("transparency")
     if isinstance(clear, int):
         grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))

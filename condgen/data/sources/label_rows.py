@@ -20,7 +20,7 @@ from condgen.data.formats.registry import HIDDEN, unread_lines
 from condgen.data.options import RGB, WHITE, ReadOptions
 from condgen.data.sources.captions import read
 from condgen.data.sources.columns import Coder, Column, names_in_schema
-from condgen.data.sources.images import is_output, list_files
+from condgen.data.sources.images import Range, is_output, list_files
 from condgen.data.sources.rows import Row, Source, named_split, open_source, split_name
 from condgen.data.sources.tables import (
     IMAGE,
@@ -93,10 +93,10 @@ class LabelledRows:
         return row, targets
 
     def each(
-        self, split: str, background: RGB = WHITE
+        self, split: str, background: RGB = WHITE, value_range: Range = ()
     ) -> Iterator[tuple[Row, Image.Image | None, tuple[str, ...], np.ndarray]]:
         """Like `captions.read`, with the targets of every row."""
-        for row, image, notes in read(self.source, split, background=background):
+        for row, image, notes in read(self.source, split, background=background, value_range=value_range):
             row, targets = self.targets(row)
             yield row, image, notes, targets
 

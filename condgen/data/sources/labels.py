@@ -315,7 +315,7 @@ def _gather(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reads images and targets of the usable rows of a split."""
     stack, tally, targets = _Stack(size, image_channels, options, found.path), RowTally(), []
-    for row, image, notes, own in found.each(split, options.background):
+    for row, image, notes, own in found.each(split, options.background, options.value_range):
         if tally.add(row, notes) and image is not None:  # otherwise the row adds captions to an earlier image
             stack.add(row.key, image)
             targets.append(own)

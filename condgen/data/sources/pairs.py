@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,9 @@ from condgen.contracts import CondgenError, CondgenWarning, listed
 from condgen.data.datasets.pairs import Pairs, Unpaired
 from condgen.data.formats.registry import is_table, unread_lines
 from condgen.data.options import ReadOptions, Resize
+from condgen.data.progress import check_depth
 from condgen.data.sources import tables
-from condgen.data.sources.images import fit, list_files, open_image
+from condgen.data.sources.images import Range, decode, fit, list_files, open_image
 from condgen.data.sources.rows import hashed_split, in_split, named_split, open_source, rows
 
 FORMS = (
@@ -46,6 +48,7 @@ class SideOptions:
         filter_a, filter_b: keep only these rows of the table, e.g. `vendor=noto`.
         match: column of the tables that identifies partners.
         resize: how images become square.
+        value_range: see `ReadOptions`.
     """
 
     size: int = 32
@@ -55,6 +58,10 @@ class SideOptions:
     filter_b: str = ""
     match: str = ""
     resize: Resize = "crop"
+    value_range: Range = ()
+
+    def __post_init__(self) -> None:
+        ReadOptions(value_range=self.value_range)
 
 
 @dataclass(frozen=True)
@@ -230,7 +237,13 @@ def _chosen(found: list[_Found], split: str, path: Path) -> list[bool]:
 
 def _read(found: list[_Found], asked: SideOptions) -> np.ndarray:
     """Reads images, uint8 (N, 3, S, S)."""
-    return np.stack([fit(open_image(one.image, name=one.name), asked.size, asked.resize) for one in found])
+    images, counts = [], Counter()
+    for one in found:
+        image, notes = decode(one.image, value_range=asked.value_range, name=one.name)
+        counts.update(notes)
+        images.append(fit(image, asked.size, asked.resize))
+    check_depth(str(Path(found[0].name).parent), counts)
+    return np.stack(images)
 
 
 def _side_by_side(path: Path, asked: SideOptions, split: str) -> list[np.ndarray]:
@@ -246,7 +259,7 @@ def _side_by_side(path: Path, asked: SideOptions, split: str) -> list[np.ndarray
 
 
 def _halves(one: _Found, asked: SideOptions) -> list[np.ndarray]:
-    image = open_image(one.image)
+    image = open_image(one.image, value_range=asked.value_range)
     width, height = image.size
     if width != 2 * height:
         raise CondgenError(f"{one.image} is {width} x {height}, not twice as wide as high. {FORMS}")

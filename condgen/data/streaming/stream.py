@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from condgen.contracts import CondgenError
 from condgen.data.options import DEFAULTS, ReadOptions
@@ -125,6 +126,7 @@ class Stream:
         used = [(block.feed, block.place, block.first, block.rows, block.usable) for block in self.blocks]
         marks = [(feed.name, feed.mark) for feed in self.feeds]
         chosen = [self.split, self.size, self.options.resize, list(self.options.background)]
+        chosen += [list(self.options.value_range)] if self.options.value_range else []
         chosen += [[table.image, *table.text] for table in self.source.tables]
         text = json.dumps([used, marks, chosen, self.source.conditions], default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -195,7 +197,7 @@ class Stream:
             try:
                 if row.image is None:
                     raise ImageError("missing file", row.key)
-                decoded = decode(row.image, background=self.options.background, name=row.key)[0]
+                decoded = self._image(row)
             except ImageError as error:
                 self._count(block.start + near, f"{row.key} ({error.reason})")
                 continue
@@ -205,6 +207,10 @@ class Stream:
             f"{self.source.path}: none of {len(rows)} consecutive images can be decoded; the first is {rows[0].key}. "
             "`condgen data check` lists more."
         )
+
+    def _image(self, row: Row) -> Image.Image:
+        how = self.options
+        return decode(row.image, background=how.background, value_range=how.value_range, name=row.key)[0]
 
     def _count(self, number: int, message: str) -> None:
         """Counts an image that cannot be decoded; raises `CondgenError` if there are too many."""
