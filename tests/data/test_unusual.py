@@ -134,7 +134,7 @@ def test_data_check_takes_the_range(tmp_path, capsys):
     folder = table(tmp_path / "x", deep(4095))
     assert main(["data", "check", str(folder)]) == 1
     assert main(["data", "check", str(folder), "--value-range", "0,4095"]) == 0
-    assert capsys.readouterr().out.rstrip().endswith("Ready for training.")
+    assert "\nReady for training." in capsys.readouterr().out
 
 
 # Sizes ----------------------------------------------------------------------------------------------------------------
