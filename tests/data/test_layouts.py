@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from condgen.cli.data import uses
+from condgen.cli.main import main
 from condgen.contracts import CondgenError
 from condgen.data.audit.check import check
 from condgen.data.audit.report import LINES
@@ -131,12 +132,48 @@ def test_a_packed_shard_names_the_packing(tmp_path):
         ("0.jpg.txt", "a cat", r"Rename them to 0\.jpg\.txt|Rename them to 0\.txt"),
         ("data.h5", b"\x89HDF", "HDF5"),
         ("table.xlsx", b"PK", "save it as CSV"),
+        ("0.json", '{"tags": ["a"]}', r"0\.json beside an image.*0\.txt"),
+        ("Train_GCC.tsv", "a cat\thttp://a/b.jpg\na dog\thttp://a/c.jpg\n", "addresses of images, and no header"),
     ],
 )
 def test_what_lies_beside_images_is_named(tmp_path, name, content, cause):
     put(jpegs(tmp_path / "data") / name, content)
     with pytest.raises(CondgenError, match=f"(?s){cause}"):
         load_captions(tmp_path / "data", 8)
+
+
+@pytest.mark.parametrize(
+    "name, content, cause",
+    [
+        ("a.zip", b"PK\3\4", "unpack"),
+        ("a.tar.gz", b"\x1f\x8b", "unpack"),
+        ("a.jpg", image_bytes(0), "a single image. Give the folder"),
+        ("a.cr2", b"?", "raw camera files"),
+    ],
+)
+def test_a_file_that_is_no_data_is_named(tmp_path, name, content, cause):
+    assert cause in refused(put(tmp_path / name, content))
+
+
+def test_videos_are_named(tmp_path):
+    assert "a video" in refused(put(tmp_path / "data" / "a.MP4", b"?").parent)
+
+
+def test_the_notes_of_img2dataset_alone_are_no_data(tmp_path):
+    folder = LAYOUTS["img2dataset_webdataset"](tmp_path / "data")
+    (folder / "00000.tar").unlink()
+    assert "notes its downloads" in refused(folder)
+
+
+def test_a_file_of_annotations_away_from_its_images(tmp_path):
+    report = check(LAYOUTS["coco"](tmp_path / "data") / "annotations" / "captions_train2017.json")
+    assert not report.ok() and any("give the folder of both" in note for note in report.notes)
+
+
+def test_boxes_of_yolo_are_no_captions(tmp_path):
+    for number in range(3):
+        put(jpegs(tmp_path / "data") / f"{number}.txt", "0 0.5 0.5 0.25 0.25\n")
+    assert check(tmp_path / "data").notes["captions of numbers only, such as the boxes of YOLO"] == 3
 
 
 def test_a_folder_of_sd_scripts_without_captions(tmp_path):
@@ -229,3 +266,18 @@ def test_a_background_is_three_numbers(wrong):
     with pytest.raises(CondgenError, match="RGB, three whole numbers"):
         ReadOptions(background=wrong)
     assert ReadOptions.stored({"background": list(wrong)}).background == (255, 255, 255)
+
+
+def test_the_command_names_recipes_writes_thumbnails_and_takes_the_options(tmp_path, capsys):
+    folder = tmp_path / "data"
+    (folder).mkdir()
+    for number in range(3):
+        Image.new("RGBA", (8, 8), (9, 9, number, 0)).save(folder / f"{number}.png")
+    put(folder / "metadata.csv", "file_name,text\n" + "\n".join(f"{i}.png,thing {i}" for i in range(4)))
+    command = ["data", "check", str(folder), "--sheet", str(tmp_path / "sheet.png")]
+    assert main(command) == 1 and "--data.max_bad_fraction 0.25" in capsys.readouterr().out
+    assert main([*command, "--max-bad-fraction", "0.25", "--background", "black"]) == 0
+    out = capsys.readouterr().out
+    assert "RGB 0,0,0" in out and f"condgen train captions --data {folder}" in out and "sheet.png" in out
+    assert len(out.splitlines()) <= LINES + 2 and Image.open(tmp_path / "sheet.png").width >= 8 * 128
+    assert main(["data", "check", str(folder), "--background", "no colour"]) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ from condgen.files.images import grid, make_folder, png_bytes, write_bytes
 
 PER_ROW, ROWS, CELL, SOME = 8, 64, 64, 48
 """Sizes of the sheet: images per value, values, edge of an image in pixels, and images of a sheet without labels."""
+NUMBERS = re.compile(r"[-+.,\d\s]+")
 NO_TARGETS = np.empty(0, np.float32)
 
 
@@ -106,6 +108,11 @@ def _count_files(source: Source, counts: _Counts) -> None:
                 twin = file.with_suffix(".txt") in captioned
                 note = "second text of an image, not used (.txt is)" if twin else "text without an image"
                 counts.notes.add(note, file.relative_to(source.home).as_posix())
+    missing = counts.bad.counts.get("missing file", 0)
+    if source.path.is_file() and missing and not counts.sizes:
+        counts.notes.add(
+            "images are looked for below the folder of the table; give the folder of both", source.path.name
+        )
     folders = {file.relative_to(source.home).parts[0] for file in source.images if file.parent != source.home}
     if source.form == "plain" and len(folders) == 1:
         counts.notes.add("one folder only, so there are no classes", next(iter(folders)))
@@ -162,6 +169,8 @@ class _Counts:
         self.splits[row.split or "(none)"] += 1
         for note in row.notes:
             self.notes.add(note, row.key)
+        if row.captions and all(NUMBERS.fullmatch(caption) for caption in row.captions):
+            self.notes.add("captions of numbers only, such as the boxes of YOLO", row.key)
         self.texts.update(row.captions)
         self.words.update(len(caption.split()) for caption in row.captions)
         for note in notes:

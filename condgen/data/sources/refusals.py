@@ -9,11 +9,13 @@ from pathlib import Path
 
 from condgen.contracts import CondgenError, listed
 from condgen.data.formats.idx import is_idx
-from condgen.data.formats.registry import SUFFIXES, Listing, unread_lines
+from condgen.data.formats.registry import SUFFIXES, UNREAD, Listing, suffix_of, unread_lines
 from condgen.data.sources.tables import EXPECTED, IMAGE, TEXT, column_names, records
 
 KOHYA = re.compile(r"\d+_.")
 """Folders of sd-scripts: the number of repeats, then the concept."""
+DOWNLOADED = {"key", "status"}
+"""Columns of the tables in which img2dataset notes its downloads."""
 STORES = {
     ".tfrecord": "TensorFlow's records",
     ".lmdb": "an LMDB database",
@@ -25,6 +27,11 @@ STORES = {
     ".pt": "tensors of PyTorch",
     ".rec": "MXNet's records",
     ".xlsx": "an Excel table; save it as CSV (UTF-8)",
+    ".mp4": "a video; save frames of it as images",
+    ".mov": "a video; save frames of it as images",
+    ".webm": "a video; save frames of it as images",
+    ".avi": "a video; save frames of it as images",
+    ".mkv": "a video; save frames of it as images",
     ".ods": "a spreadsheet; save it as CSV (UTF-8)",
 }
 """Suffixes of files that hold data sets and are not read -> what they are."""
@@ -46,19 +53,28 @@ def no_captions(path: Path, listing: Listing, tables: list[Path]) -> NoCaptions:
     """
     cause = _cause(path, listing, tables)
     unread = "".join(f" {line[:1].upper()}{line[1:]}." for line in unread_lines(listing.unread))
-    images = listing.images
+    images, stores = listing.images, _stores(listing)
     error = NoCaptions(f"{path}{'' if cause.startswith(':') else ' '}{cause}{unread} {EXPECTED}")
-    error.plain = bool(images) and not tables and not any(KOHYA.match(file.parent.name) for file in images)
+    named = any(KOHYA.match(file.parent.name) for file in images)
+    error.plain = bool(images) and path.is_dir() and not (tables or named or stores or _other_texts(images))
     return error
+
+
+def _stores(listing: Listing) -> list[tuple[str, str]]:
+    return [(file.name, STORES[file.suffix.lower()]) for file in listing.files if file.suffix.lower() in STORES]
 
 
 def _cause(path: Path, listing: Listing, tables: list[Path]) -> str:
     files, images = listing.files, listing.images
     if labels := [file.name for file in files if is_idx(file)]:
         return f": {labels[0]} looks like labels or images in idx form, without captions."
+    if path.is_file() and (why := UNREAD.get(suffix_of(path))):
+        return f"cannot be read as data: {why}."
+    if path.is_file() and images:
+        return "is a single image. Give the folder of the images."
     if tables:
         return _cause_of_table(tables[0])
-    if stores := [(file.name, STORES[file.suffix.lower()]) for file in files if file.suffix.lower() in STORES]:
+    if stores := _stores(listing):
         return f"holds {stores[0][0]}: {stores[0][1]}, which is not read."
     folders = sorted({file.parent.name for file in images if file.parent != path})
     if kohya := [name for name in folders if KOHYA.match(name)]:
@@ -67,7 +83,9 @@ def _cause(path: Path, listing: Listing, tables: list[Path]) -> str:
             f"(a.png, a.txt or a.caption); for images of one concept, the text may be the same in all: "
             f"{kohya[0].partition('_')[2]!r}."
         )
-    if other := _other_texts(images):
+    if (other := _other_texts(images)) and other.suffix == ".json":
+        return f"has {other.name} beside an image. Write the captions to {other.stem}.txt, or all into metadata.jsonl."
+    if other:
         return f"has texts beside its images, called like {other.name}. Rename them to {other.stem}.txt."
     if folders:
         return f"has images in folders ({', '.join(folders[:5])}), which look like labels, not captions."
@@ -89,6 +107,16 @@ def _cause_of_table(table: Path) -> str:
     some: list[dict] = []
     with suppress(CondgenError):
         some = [record for record in islice(records(table, names), 5) if record]
+    if lower >= DOWNLOADED and not lower.intersection(IMAGE):
+        return (
+            f"has {table.name}, in which img2dataset notes its downloads, but not the images. Give the folder with the "
+            "images or shards (.tar), or download again with --output_format webdataset."
+        )
+    if any(name.startswith(("http:", "https:")) for name in names):
+        return (
+            f"has {table.name}, which holds addresses of images, and no header. Add a first line that names the "
+            "columns, such as caption and url, and download the images first, for example with img2dataset."
+        )
     urls = [name for name in names if any(str(record.get(name)).startswith(("http:", "https:")) for record in some)]
     if urls and not lower.intersection(IMAGE):
         return (
@@ -107,7 +135,7 @@ def _cause_of_table(table: Path) -> str:
 def _other_texts(images: list[Path]) -> Path | None:
     """A text beside one of the images, of the same name with another suffix."""
     for image in images[:5]:
-        for suffix in (".caption.txt", ".cap", ".caps", ".tags", ".text", ".md", f"{image.suffix}.txt"):
+        for suffix in (".json", ".caption.txt", ".cap", ".caps", ".tags", ".text", ".md", f"{image.suffix}.txt"):
             if (file := image.with_suffix(suffix)).is_file():
                 return file
     return None

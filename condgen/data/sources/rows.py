@@ -154,7 +154,7 @@ def open_source(
     else:
         listing = list_files(path) if path.is_dir() else Listing(path.parent, [path])
     home, images = listing.folder, listing.images
-    form, tables = _form(path, listing, images)
+    form, tables = _form(path, listing, images, options)
     named = {file: named_split(file.relative_to(home), own=bool(tables)) for file in tables or images}
     if form == "metadata":
         named |= {file: named[file] or _split_in(file.stem) for file in tables if file.suffix.lower() in NEWER}
@@ -208,7 +208,7 @@ def plain_folder(path: Path) -> Source | None:
     return Source(path, path, "plain", (), tuple(images), by_name, unread=listing.unread)
 
 
-def _form(path: Path, listing: Listing, images: list[Path]) -> tuple[str, list[Path]]:
+def _form(path: Path, listing: Listing, images: list[Path], options: ReadOptions) -> tuple[str, list[Path]]:
     """Detects the layout of the data, and lists its tables."""
     files = listing.files
     tables = tables_among(files, path)
@@ -221,7 +221,7 @@ def _form(path: Path, listing: Listing, images: list[Path]) -> tuple[str, list[P
     if tars := [file for file in shards if file.suffix.lower() == ".tar"]:
         return "shards", tars  # tables of the same name beside them are descriptions without images
     sidecars = any(caption_file(file) for file in images)
-    if shards and not (sidecars and _is_download_log(shards[0])):
+    if shards and (options.image_column or not _is_download_log(shards[0])):
         return "arrow" if shards[0].suffix.lower() == ".arrow" else "parquet", shards
     if sidecars:
         return "sidecars", []
