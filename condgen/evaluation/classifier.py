@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError, ProgressCallback, Undefined
+from condgen.contracts import Batch, CondgenError, CondgenWarning, ProgressCallback, Undefined
 from condgen.data.attributes import Attribute
 from condgen.data.batches.labels import LabelBatches
 from condgen.data.datasets.labels import LabelledImages
@@ -180,19 +181,24 @@ def cached_classifier(
         data, fit, progress: see `train_classifier`.
         folder: created if missing; None saves nothing.
 
-    Raises:
-        CondgenError: a file there is damaged; the message names it.
+    A damaged one is trained anew, with a warning.
     """
     fit = fit or ClassifierFitConfig()
     if folder is None:
         return train_classifier(data, fit, progress=progress)
-    place = folder / f"classifier-{cache_key(data, fit)}"
-    if not distributed.all_true((place / WEIGHTS).is_file()):
+    place, kept = folder / f"classifier-{cache_key(data, fit)}", None
+    if (place / WEIGHTS).is_file():
+        try:
+            kept = load_part(Classifier, place)
+        except CondgenError as error:
+            warnings.warn(f"The classifier is trained anew: {error}", CondgenWarning, stacklevel=2)
+    if not distributed.all_true(kept is not None):
         classifier = train_classifier(data, fit, progress=progress)
         if not distributed.rank():
             save_part(classifier, place)
         distributed.barrier()
-    return load_part(Classifier, place)
+        kept = load_part(Classifier, place)
+    return kept
 
 
 def cache_key(data: LabelledImages, fit: ClassifierFitConfig) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -163,7 +163,7 @@ def save_part(module: nn.Module, folder: Path, half: bool = False) -> None:
     if half:
         halved = {name: value.half() for name, value in tensors.items() if value.is_floating_point()}
         tensors |= {name: value for name, value in halved.items() if _is_finite(value)}
-    save_tensors(tensors, folder / WEIGHTS)
+    save_tensors(tensors, folder / WEIGHTS, {"sha256": tensors_hash(tensors)})
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, tags: dict[str, str] | None = None) -> None:
@@ -226,6 +226,10 @@ def tensors_of(module: nn.Module, folder: Path) -> dict[str, Tensor]:
     """The weights of a part, checked against its sketch; errors as in `load_part`."""
     path = folder / WEIGHTS
     tensors = read_tensors(path)
+    with safe_open(path, "pt") as file:
+        kept = (file.metadata() or {}).get("sha256", "")  # "": an earlier version, or another program, wrote it
+    if kept and kept != tensors_hash(tensors):
+        raise CondgenError(f"{path} is damaged (its checksum is another). Copy or export the model again.")
     names = {name: renamed.tensor_name(name) for name in tensors}
     if twice := [name for name, new in names.items() if new != name and new in tensors]:
         raise CondgenError(f"{path} has the same tensor twice: {twice[0]} and {names[twice[0]]}.")
@@ -298,6 +302,15 @@ def file_hash(path: Path) -> str:
     """The SHA-256 of a file, in hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tensors_hash(tensors: dict[str, Tensor]) -> str:
+    """The SHA-256 of names, types, shapes and values of tensors, in hex digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.audit.check import check
 from condgen.data.options import ReadOptions
 from condgen.data.sources import webdataset
@@ -214,6 +214,25 @@ class Answer(io.BytesIO):
 
     def geturl(self):
         return self._url
+
+
+def test_a_fetched_shard_whose_bytes_changed_is_fetched_anew(tmp_path, monkeypatch):
+    content = write_tar(tmp_path / "x.tar", numbered(0, 6)).read_bytes()
+    asked = []
+
+    def urlopen(url, timeout):
+        asked.append(url)
+        return Answer(content, url, {"Content-Length": str(len(content))})
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    url = "https://example.org/b.tar"
+    place = fetch(url, tmp_path / "cache")
+    assert fetch(url, tmp_path / "cache") == place and len(asked) == 1
+    place.write_bytes(content[:700] + b"!" + content[701:])
+    with pytest.warns(CondgenWarning, match=r"b\.tar is damaged and is fetched anew"):
+        assert fetch(url, tmp_path / "cache").read_bytes() == content
+    place.with_name(f"{place.name}.sha256").unlink()  # as earlier versions left it
+    assert fetch(url, tmp_path / "cache") == place and len(asked) == 2
 
 
 def test_shards_from_elsewhere_are_fetched_once_and_whole(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from condgen.contracts import CondgenError, Trainable
+from condgen.contracts import CondgenError, CondgenWarning, Trainable
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.batches.labels import condition_of
 from condgen.data.datasets.labels import LabelledImages
@@ -98,10 +98,19 @@ def test_it_is_trained_once_and_kept(tmp_path, monkeypatch):
     assert torch.equal(features_of(first, data.images), features_of(second, data.images))
     (place,) = tmp_path.iterdir()
     assert place.name == f"classifier-{cache_key(data, QUICK)}"
-    weights = place / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(CondgenError, match=r"model\.safetensors"):
-        cached_classifier(data, tmp_path, QUICK)
+
+
+@pytest.mark.parametrize("damage", ["cut", "one byte"])
+def test_a_damaged_one_is_trained_anew(tmp_path, damage):
+    data = digits(slice(0, 200))
+    first = cached_classifier(data, tmp_path, QUICK)
+    (weights,) = tmp_path.rglob("model.safetensors")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100] if damage == "cut" else whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    with pytest.warns(CondgenWarning, match=r"trained anew: .*model\.safetensors is damaged"):
+        second = cached_classifier(data, tmp_path, QUICK)
+    assert torch.equal(features_of(first, data.images), features_of(second, data.images))
+    assert weights.read_bytes() == whole
 
 
 def test_the_key_names_everything_that_matters():

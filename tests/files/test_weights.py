@@ -197,3 +197,23 @@ def test_the_id_of_a_model_counts_its_parts(folders, tmp_path):
         file.write_bytes(content)
     assert model_id_of(folder, type(model).part_types(about(folder), folder)) == model.model_id
     assert load_part(type(model.decoder), folder / "decoder")
+
+
+def flip(path: Path, place: int) -> None:
+    """Changes the lowest bit of one byte: a sound number, and the length stays."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", [-1, -1000, -4000])
+@pytest.mark.parametrize("half", [False, True])
+def test_a_byte_that_changed_in_weights_is_noticed(tmp_path, place, half):
+    net = tiny_model().clip
+    save_part(net, tmp_path, half)
+    load_part(type(net), tmp_path)
+    flip(tmp_path / WEIGHTS, place)
+    with pytest.raises(CondgenError, match=r"model\.safetensors is damaged \(its checksum is another\)"):
+        load_part(type(net), tmp_path)
+    save_file(load_file(tmp_path / WEIGHTS), tmp_path / WEIGHTS)  # as another program writes it, on purpose
+    load_part(type(net), tmp_path)

@@ -31,7 +31,7 @@ from torch import Tensor
 from condgen.contracts import Batch, CondgenError, CondgenWarning
 from condgen.data.batches.base import Batches, BlockOrder, Window
 from condgen.files import renamed
-from condgen.files.weights import config_from, json_text, read_json, write_json
+from condgen.files.weights import config_from, json_text, read_json, tensors_hash, write_json
 
 UNIT = 256
 HELD_BYTES = 128_000_000
@@ -137,7 +137,7 @@ class Writer:
         tensors["captions"] = torch.cat(captions).contiguous()
         aside = self.path(part).with_suffix(".tmp")
         try:
-            tags = {name: str(value) for name, value in asdict(self.about).items()} | {"sha256": _digest(tensors)}
+            tags = {name: str(value) for name, value in asdict(self.about).items()} | {"sha256": tensors_hash(tensors)}
             save_file(tensors, aside, metadata={KEY: json.dumps(tags)})
             with open(aside, "rb+") as file:
                 os.fsync(file.fileno())
@@ -188,17 +188,9 @@ def _is_sound(path: Path, tags: dict[str, str]) -> bool:
         return True
     try:
         with safe_open(path, "pt") as file:
-            return tags["sha256"] == _digest({name: file.get_tensor(name) for name in NAMES})
+            return tags["sha256"] == tensors_hash({name: file.get_tensor(name) for name in NAMES})
     except (SafetensorError, OSError, ValueError, RuntimeError):
         return False
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in NAMES:
-        digest.update(f"{name} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().numpy())
-    return digest.hexdigest()
 
 
 def _text_digest(manifest: dict[str, Any]) -> str:

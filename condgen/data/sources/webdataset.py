@@ -17,14 +17,16 @@ import json
 import os
 import re
 import tarfile
+import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from condgen.contracts import CondgenError, listed
+from condgen.contracts import CondgenError, CondgenWarning, listed
 from condgen.data.formats.registry import FAULT, HIDDEN, IMAGE_NAMES, SUFFIXES, TableFormat, register_format
+from condgen.files.weights import file_hash
 
 IMAGES = tuple(
     dict.fromkeys(["jpg", "jpeg", "png", "webp", *sorted(suffix[1:] for suffix in (*SUFFIXES, *IMAGE_NAMES))])
@@ -122,8 +124,11 @@ def fetch(url: str, folder: Path) -> Path:
 
     name = re.sub(r"[^\w.-]", "_", url.split("?")[0].rsplit("/", 1)[-1])[-80:]
     place = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
+    mark = place.with_name(f"{place.name}.sha256")
     if place.is_file():
-        return place
+        if not mark.is_file() or mark.read_text("utf-8").split()[:1] == [file_hash(place)]:  # earlier versions: none
+            return place
+        warnings.warn(f"{place} is damaged and is fetched anew.", CondgenWarning, stacklevel=2)
     aside = place.with_name(f"{place.name}.{os.getpid()}.tmp")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +136,10 @@ def fetch(url: str, folder: Path) -> Path:
             if not answer.geturl().lower().startswith("https://"):
                 raise CondgenError(f"{url} leads to {answer.geturl()[:80]}, which is not https and is not opened.")
             _copy(answer, file, url)
+        mark.unlink(missing_ok=True)  # of the file that is replaced
+        checksum = file_hash(aside)
         os.replace(aside, place)
+        mark.write_text(f"{checksum}  {place.name}\n", encoding="utf-8")
     except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError) as error:
         raise CondgenError(f"{url} cannot be fetched ({error}). Check the address, or download it yourself.") from None
     finally:
