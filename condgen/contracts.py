@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -54,6 +55,26 @@ class CondgenError(Exception):
 
 class CondgenWarning(UserWarning):
     """A warning that the user should read but need not act on."""
+
+
+_OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "alloc_failed", "bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is a lack of memory: of Python and NumPy, of torch on the CPU, or of an accelerator."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == 12):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _OUT_OF_MEMORY)
+
+
+def out_of_memory(error: BaseException, advice: str) -> str:
+    """One line about a lack of memory, with how much was asked for where the error says so."""
+    found = re.search(r"allocate (\d[\d.]*) ?([KMGTPE]?i?B|bytes)", str(error))
+    asked = f" ({float(found[1]) / 2**30:,.2f} GiB were asked for)" if found and found[2] == "bytes" else (
+        f" ({found[1]} {found[2]} were asked for)" if found else ""
+    )  # fmt: skip
+    place = "device" if "cuda" in str(error).lower() or "mps" in str(error).lower() else "computer"
+    return f"The memory of this {place} is not enough{asked}. {advice}"
 
 
 def short(value: object) -> str:

@@ -19,7 +19,7 @@ from types import ModuleType
 
 from condgen import __version__
 from condgen.cli.terminal import Parser, hint, plain_warnings, say, stopped
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, is_out_of_memory, out_of_memory
 from condgen.files import renamed
 from condgen.nn import devices
 
@@ -60,10 +60,18 @@ def main(argv: list[str] | None = None) -> int:
     except CondgenError as error:
         say(f"condgen: error: {error}")
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        say(f"condgen: error: {out_of_memory(error, _advice(argv))}")
+        return 2
     except BrokenPipeError:  # `condgen list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
+        if is_out_of_memory(error):
+            say(f"condgen: error: {out_of_memory(error, _advice(argv))}")
+            return 2
         say(f"condgen: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
         return 1
     except ImportError as error:
@@ -71,6 +79,20 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as error:
         return stopped(error, "stopped")
+
+
+def _advice(argv: list[str]) -> str:
+    """What to lower in a command that ran out of memory."""
+    if argv[:1] == ["train"]:
+        batches = "--fit_clip.batch, --fit_prior.batch and --fit_decoder.batch" if "captions" in argv else "--fit.batch"
+        return (
+            f"Lower the batch ({batches}) or the size of the images (--data.size), choose a smaller --size, or close "
+            "other programs; the same command goes on from the last checkpoint."
+        )
+    known = parser_of(renamed.COMMANDS.get(argv[0], argv[0]))._option_string_actions
+    lower = [f"--{name}" for name in ("batch", "size", "images") if f"--{name}" in known] + ["-n"] * ("-n" in known)
+    first = f"Lower {' or '.join(lower)}, close" if lower else "Take a smaller model or less data, close"
+    return f"{first} other programs, or use a computer with more memory."
 
 
 def _dispatch(argv: list[str]) -> int:

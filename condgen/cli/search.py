@@ -91,12 +91,12 @@ def lines_of(found) -> list[str]:
 
 def write_sheet(finder, found: list, queries: list, path: Path) -> Path:
     """Writes the sheet, see `files.images.write_beside`; reports what it leaves out."""
-    from condgen.files.images import make_folder, png_bytes, write_beside
+    from condgen.files import images
 
     shown = found[: ON_SHEET[0]]
     each = max(1, ON_SHEET[1] // len(shown))
     if len(shown) < len(found) or len(shown[0].hits) > each:
         say(f"The sheet shows {len(shown)} of {len(found)} queries, with {each} images at most.")
-    make_folder(path.parent)
+    images.make_folder(path.parent)
     sheet = finder.sheet([replace(one, hits=one.hits[:each]) for one in shown], queries)
-    return write_beside(path, png_bytes(sheet))
+    return images.write_sheet(path, sheet, keep=True)

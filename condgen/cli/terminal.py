@@ -102,12 +102,12 @@ def counted(items: Iterable, total: int) -> Iterator[tuple[Iterable, Callable[[s
 
 def save_sheet(shown: list[tuple], total: int, folder: Path, columns: int = 0) -> Path:
     """Writes `grid.png` from (image, text) pairs, see `files.images.grid` and `write_beside`."""
-    from condgen.files.images import grid, png_bytes, write_beside
+    from condgen.files.images import grid, write_sheet
 
     if total > len(shown):
         say(f"The sheet shows the first {len(shown)} of {total} images.")
     sheet = grid([image for image, _ in shown], [text for _, text in shown], columns)
-    return write_beside(folder / "grid.png", png_bytes(sheet))
+    return write_sheet(folder / "grid.png", sheet, keep=True)
 
 
 def bytes_of(folder: Path) -> int:

@@ -17,6 +17,7 @@ from condgen.encoders.backbones import PatchTransformer
 from condgen.encoders.clip import CLIP, MAX_SCALE
 from condgen.encoders.tokenizer import PAD
 from condgen.losses import info_nce, info_nce_floor, siglip, siglip_floor
+from condgen.nn.conditioning import without_padding
 from condgen.nn.layers import Block, in_chunks
 
 
@@ -66,10 +67,10 @@ class CaptionReader(nn.Module):
         self.block = Block(width, config.heads, context_width=width)
         self.out = nn.Linear(width, config.vocab)
 
-    def forward(self, image_embed: Tensor) -> Tensor:
-        """(B, D) -> logits (B, L, vocab)."""
+    def forward(self, image_embed: Tensor, length: int) -> Tensor:
+        """(B, D) -> logits (B, `length`, vocab) of the first tokens."""
         context = self.spread(image_embed * math.sqrt(image_embed.shape[1])).unflatten(1, (self.tokens, -1))
-        return self.out(self.block(self.query.expand(len(image_embed), -1, -1), context=context))
+        return self.out(self.block(self.query[:, :length].expand(len(image_embed), -1, -1), context=context))
 
 
 class ClipTraining(nn.Module):
@@ -126,8 +127,9 @@ class ClipTraining(nn.Module):
             best = (embeds[0] @ embeds[1].T).argmax(1)
             parts["accuracy"] = matches[torch.arange(len(best), device=best.device), best].float().mean()
         if self.reader is not None:
-            errors = self._in_chunks(self._caption_errors, image_embed, batch["tokens"]).sum()
-            caption = errors / distributed.mean((batch["tokens"] != PAD).sum().float())
+            tokens = without_padding(batch["tokens"]) if self.clip.spec.trims else batch["tokens"]
+            errors = self._in_chunks(self._caption_errors, image_embed, tokens).sum()
+            caption = errors / distributed.mean((tokens != PAD).sum().float())
             parts |= {"loss": contrast + self.objective.caption * caption, "caption": caption}
         return parts
 
@@ -163,7 +165,7 @@ class ClipTraining(nn.Module):
 
     def _caption_errors(self, image_embed: Tensor, tokens: Tensor) -> Tensor:
         """Cross-entropy of every token, (B, L), 0 at padding."""
-        logits = self.reader(image_embed).transpose(1, 2)  # (B, vocab, L)
+        logits = self.reader(image_embed, tokens.shape[1]).transpose(1, 2)  # (B, vocab, L)
         return F.cross_entropy(logits, tokens, ignore_index=PAD, reduction="none")
 
     def _in_chunks(self, compute: Callable[..., Tensor], *rows: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from condgen import distributed
 from condgen.data.batches.base import to_float, to_uint8
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.metrics.retrieval import prior_report
+from condgen.text import read_texts
 
 
 def in_batches(
@@ -35,6 +36,7 @@ def embed_images(clip, images: np.ndarray) -> Tensor:
 @torch.inference_mode()
 def embed_texts(clip, tokenizer, texts: list[str]) -> Tensor:
     """Texts -> unit vectors (N, D); the texts are not checked as prompts are."""
+    texts = read_texts(tokenizer, texts)
     parts = [torch.from_numpy(tokenizer.encode(texts[i : i + 512])) for i in range(0, len(texts), 512)]
     return torch.cat([clip.embed_text(part.to(clip.log_scale.device)) for part in parts])
 

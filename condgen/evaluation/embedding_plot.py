@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from condgen.files.images import png_bytes
+from condgen.files.images import draw_line, png_bytes
 
 EDGE, MARGIN, THUMB = 1100, 24, 30
 """Pixels of a panel, of its margin, of the edge of the largest thumbnail."""
@@ -47,7 +47,7 @@ def plot_embedding(
     for k, colour in enumerate(colours if legend else ()):
         x, y = MARGIN + (k % 6) * (canvas.width // 6), EDGE + 2 * MARGIN + 16 + 30 * (k // 6)
         draw.rectangle((x, y, x + 18, y + 18), colour)
-        draw.text((x + 26, y - 2), names[k][:28], "black", font)
+        draw_line(draw, (x + 26, y - 2), names[k][:28], 18, "black")
     return png_bytes(canvas)
 
 

@@ -54,7 +54,7 @@ def write(out: Path, report: Report, sheets: dict[str, list[Example]], figures: 
     """Writes `report.json`, `report.md` and every sheet and figure as PNG into a folder."""
     from PIL import Image
 
-    from condgen.files.images import grid, make_folder, png_bytes, write_bytes
+    from condgen.files.images import grid, make_folder, write_bytes, write_sheet
 
     make_folder(out)
     write_bytes(out / "report.json", (to_json(report, indent=2) + "\n").encode())
@@ -62,7 +62,7 @@ def write(out: Path, report: Report, sheets: dict[str, list[Example]], figures: 
     for name, examples in sheets.items():
         cells = [Image.fromarray(image.transpose(1, 2, 0)) for _, image, _ in examples]
         labels = [("" if right else "(wrong) ") + caption for caption, _, right in examples]
-        write_bytes(out / f"{name}.png", png_bytes(grid(cells, labels, columns=8, cell=128)))
+        write_sheet(out / f"{name}.png", grid(cells, labels, columns=8, cell=128))
     for name, png in figures.items():
         write_bytes(out / f"{name}.png", png)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from condgen.baselines.autoencoders import Autoencoder
 from condgen.baselines.pca import PrincipalComponents
-from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, Undefined, listed
+from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, Undefined
 from condgen.data.attributes import LABEL, Attribute
 from condgen.data.batches.base import to_float
 from condgen.data.datasets.captions import CaptionedImages
@@ -47,6 +47,7 @@ from condgen.metrics.probes import (
 )
 from condgen.metrics.retrieval import retrieval
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
+from condgen.text import warn_of_texts
 
 NEIGHBOURS, TEMPERATURE = 200, 0.1
 PLOTTED, RANKED, QUERIES, NEAREST = 800, 2000, 12, 8
@@ -302,12 +303,10 @@ def _trained_with(encoder: TextImageEncoder, data: str) -> list[str]:
 
 
 def warn_of_unseen(row: Row, texts: Sequence[str]) -> None:
-    """Warns of words that an encoder never read in training."""
+    """Warns of words that an encoder does not read, see `text.warn_of_texts`."""
     if row.is_baseline or row.encoder is None:
         return
-    if unseen := {word: None for text in texts for word in row.encoder.tokenizer.unseen(text)}:
-        text = f"{row.name} has never read these words of the data: {listed(unseen, 10)}."
-        warnings.warn(text, CondgenWarning, stacklevel=2)
+    warn_of_texts(row.encoder.tokenizer, texts, row.name, stacklevel=3)
 
 
 def _embedded(encoder: TextImageEncoder, images: np.ndarray) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from condgen.contracts import CondgenError, ProgressCallback
+from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.sources.captions import load_captions
 from condgen.evaluation.base import Example, Findings, Report, register
@@ -20,6 +22,7 @@ from condgen.evaluation.scenes import evaluate_scenes
 from condgen.evaluation.words import WordClassifier, split_of, word_scores
 from condgen.metrics.retrieval import retrieval_at_1
 from condgen.pipelines.text_to_image import TextToImage
+from condgen.text import warn_of_texts
 
 PROMPTS, SHOWN, IN_A_ROW = 64, 24, 8
 """Maximum numbers of captions that images are generated for, and of those on the sheet; images in a row of it."""
@@ -124,6 +127,7 @@ def evaluate_captions(
     """
     n = min(n, len(data))
     captions = [data.texts[i] for i in data.captions[:n, 0]]
+    warn_of_texts(model.tokenizer, captions, stacklevel=2)
     progress(0.05, "encoder and priors")
     text = embed_texts(model.clip, model.tokenizer, captions)
     images = embed_images(model.clip, data.images[:n])
@@ -135,11 +139,13 @@ def evaluate_captions(
         "chance R@1": same.float().mean().item(),
         "N": n,
     }
-    report["prior"] = {"test": priors_report(model, data, n)}
+    with _quiet():
+        report["prior"] = {"test": priors_report(model, data, n)}
     few, each, rounds = captions[: min(n, PROMPTS)], options.images_per_prompt, []
     for i in range(each):
         progress(0.1 + 0.4 * i / each, "generating images of test captions")
-        rounds.append(generate_prompts(model, few, list(range(1000 * i, 1000 * i + len(few)))))
+        with _quiet():
+            rounds.append(generate_prompts(model, few, list(range(1000 * i, 1000 * i + len(few)))))
     generated, prompts = np.concatenate(rounds), few * each
     scores = embed_images(model.clip, generated) * text[: len(few)].repeat(each, 1)
     report["clip_score"] = {
@@ -163,6 +169,14 @@ def evaluate_captions(
         report, sheets = report | found, sheets | {"neighbours": neighbours}
     explained = {name: {"meaning": text} for name, text in EXPLAINED.items() if name in report}
     return Findings(report | {"explained": explained}, sheets)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the model from warning once more of what the captions were said to hold."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CondgenWarning)
+        yield
 
 
 def _row(side: str, captions: list[str], images: np.ndarray) -> list[Example]:

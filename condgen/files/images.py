@@ -9,17 +9,23 @@ import os
 import re
 import struct
 import unicodedata
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from condgen.contracts import MAX_PIXELS, CondgenError, to_json
+from condgen.contracts import MAX_PIXELS, CondgenError, CondgenWarning, to_json
 
 KEY = "condgen"
 SHEET = "condgen-sheet"
 """Keys of texts in PNG files: the recipe of an image, and the mark of a sheet of images."""
+MEASURED = 500
+"""Characters of a text that may appear on a sheet; no cell has room for more."""
+TEXTS = "texts"
+"""Key of the texts in the `info` of a sheet."""
 
 
 @dataclass(frozen=True)
@@ -204,12 +210,24 @@ def png_with_recipe(image: Image.Image, recipe: dict, parameters: str) -> bytes:
 def tile(text: str, cell: int = 160) -> Image.Image:
     """A text as an image, for a sheet."""
     size, margin, step = (14, 10, 18) if cell > 100 else (11, 2, 14)
-    font, image = ImageFont.load_default(size=size), Image.new("RGB", (cell, cell), (245, 245, 245))
-    lines = _wrap(text, font, cell - 2 * margin, most=min(7, cell // step))
+    image = Image.new("RGB", (cell, cell), (245, 245, 245))
+    lines = _wrap(text, size, cell - 2 * margin, most=min(7, cell // step))
     draw = ImageDraw.Draw(image)
     for k, line in enumerate(lines):
-        draw.text((margin, (cell - step * len(lines)) / 2 + step * k), line, fill=(40, 40, 40), font=font)
+        draw_line(draw, (margin, (cell - step * len(lines)) / 2 + step * k), line, size)
+    if not text.isascii():
+        image.info[TEXTS] = [text]
     return image
+
+
+def draw_line(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, fill=(40, 40, 40)) -> None:
+    """Draws one line of text in any writing, see `fonts.lettering`."""
+    if text.isascii():
+        draw.text(place, text, fill=fill, font=ImageFont.load_default(size=size))
+    else:
+        from condgen.files.fonts import lettering
+
+        lettering(text, size).draw(draw, place, fill)
 
 
 def grid(images: list[Image.Image | None], labels: list[str], columns: int = 0, cell: int = 160) -> Image.Image:
@@ -220,11 +238,14 @@ def grid(images: list[Image.Image | None], labels: list[str], columns: int = 0, 
         labels: one per image; '' for none.
         columns: number of columns; 0 makes the sheet about square.
         cell: edge of an image on the sheet in pixels; small images are enlarged without smoothing.
+
+    Returns:
+        The sheet; `info[TEXTS]` holds the texts if no font here has all their letters, see `write_sheet`.
     """
     columns = columns or min(len(images), max(1, round(len(images) ** 0.5 * 1.2)))
     rows = -(-len(images) // columns)
-    font = ImageFont.load_default(size=11)
-    wrapped = [_wrap(label, font, cell - 4) for label in labels]
+    texts, labels = _numbered(images, labels)
+    wrapped = [_wrap(label, 11, cell - 4) for label in labels]
     text_height = 14 * max([len(lines) for lines in wrapped] or [0]) + 4
     pad = 6
     sheet = Image.new("RGB", (pad + columns * (cell + pad), pad + rows * (cell + text_height + pad)), "white")
@@ -238,22 +259,80 @@ def grid(images: list[Image.Image | None], labels: list[str], columns: int = 0, 
         sheet.paste(image.convert("RGB").resize((cell, cell), smooth), (x, y))
         draw.rectangle((x, y, x + cell - 1, y + cell - 1), outline=(210, 210, 210))
         for k, line in enumerate(lines):
-            draw.text((x + 2, y + cell + 2 + 14 * k), line, fill=(40, 40, 40), font=font)
+            draw_line(draw, (x + 2, y + cell + 2 + 14 * k), line, 11)
+    if texts:
+        sheet.info[TEXTS] = texts
     return sheet
 
 
-def _wrap(text: str, font, width: int, most: int = 3) -> list[str]:
+def _numbered(images: list[Image.Image | None], labels: list[str]) -> tuple[list[str], list[str]]:
+    """The texts of all cells if no font has some of their letters, else none; and the labels, with numbers then."""
+    texts = [label or (image.info.get(TEXTS, [""])[0] if image else "") for image, label in zip(images, labels)]
+    if all(text.isascii() for text in texts):
+        return [], labels
+    from condgen.files.fonts import can_be_drawn
+
+    if all(map(can_be_drawn, texts)):
+        return [], labels
+    return texts, [f"#{k} {label}".rstrip() if text else "" for k, (text, label) in enumerate(zip(texts, labels), 1)]
+
+
+def write_sheet(path: Path, sheet: Image.Image, keep: bool = False) -> Path:
+    """Writes a sheet as PNG; where letters could not be drawn, an HTML page with the texts beside it. Returns the path.
+
+    Warns of that page.
+
+    Args:
+        keep: a file of that name stays, see `write_beside`.
+    """
+    if keep:
+        path = write_beside(path, png_bytes(sheet))
+    else:
+        write_bytes(path, png_bytes(sheet))
+    if TEXTS in sheet.info:
+        from condgen.files.fonts import HINT, page_beside
+
+        page = path.with_suffix(".html")
+        write_bytes(page, page_beside(path, sheet.info[TEXTS]).encode("utf-8", "replace"))
+        text = f"No font here has some letters of the texts on {path.name}: they stand in {page}. {HINT}"
+        warnings.warn(text, CondgenWarning, stacklevel=2)
+    return path
+
+
+def _wrap(text: str, size: int, width: int, most: int = 3) -> list[str]:
     lines: list[str] = []
-    longest = max(1, int(width / font.getlength("m")))
+    text = text if text.isascii() else text[:MEASURED]
+    length = _measure(text, size)
     words: list[str] = []
     for word in text.split():
-        fits = len(word) <= width and font.getlength(word) <= width
-        words += [word] if fits else [word[i : i + longest] for i in range(0, len(word), longest)]
+        words += [word] if len(word) <= width and length(word) <= width else _pieces(word, width, length)
     for word in words:
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+        if lines and length(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
     if len(lines) > most:
         lines = [*lines[: most - 1], lines[most - 1] + " ..."]
     return lines
+
+
+def _measure(text: str, size: int) -> Callable[[str], float]:
+    """Function from a part of the text to its width in pixels."""
+    if text.isascii():
+        return ImageFont.load_default(size=size).getlength
+    from condgen.files.fonts import lettering
+
+    return lambda part: lettering(part, size).length
+
+
+def _pieces(word: str, width: int, length: Callable[[str], float]) -> list[str]:
+    """Cuts a word that is too long for a line; not before combining marks."""
+    if word.isascii():
+        longest = max(1, int(width / length("m")))
+        return [word[i : i + longest] for i in range(0, len(word), longest)]
+    pieces = [""]
+    for c in word:
+        if pieces[-1] and not unicodedata.combining(c) and length(pieces[-1] + c) > width:
+            pieces.append("")
+        pieces[-1] += c
+    return pieces

@@ -35,9 +35,14 @@ def plot(curves: Sequence[Curve], x: str, y: str, log: bool = False) -> bytes:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    names = [curve.name for curve in curves]
+    if not all(name.isascii() for name in names):
+        from condgen.files.fonts import plot_labels
+
+        matplotlib.rcParams["font.family"], names = plot_labels(names)
     figure, axes = pyplot.subplots(figsize=(7, 4), dpi=110)
-    for curve in curves:
-        axes.plot(curve.x, curve.y, marker="o", markersize=4, linewidth=1.5, label=curve.name)
+    for curve, name in zip(curves, names):
+        axes.plot(curve.x, curve.y, marker="o", markersize=4, linewidth=1.5, label=name)
     if log:
         axes.set_xscale("log")
     axes.set_xlabel(x)

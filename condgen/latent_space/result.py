@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from condgen.files.images import grid, make_folder, png_bytes, tile, write_bytes
+from condgen.contracts import CondgenWarning
+from condgen.files.images import TEXTS, grid, make_folder, png_bytes, tile, write_bytes
 from condgen.pipelines.base import to_pil
 
 Numbers = dict[str, dict]
@@ -57,7 +59,12 @@ def sheet(rows: Sequence[Row], cell: int = 80) -> bytes:
     for title, images, captions in rows:
         cells += [tile(title, cell), *to_pil(images), *[None] * (columns - 1 - len(images))]
         labels += ["", *captions, *[""] * (columns - 1 - len(captions))]
-    return png_bytes(grid(cells, labels, columns, cell))
+    made = grid(cells, labels, columns, cell)
+    if TEXTS in made.info:
+        from condgen.files.fonts import HINT
+
+        warnings.warn(f"No font here has some letters of the titles of a sheet. {HINT}", CondgenWarning, stacklevel=2)
+    return png_bytes(made)
 
 
 def animation(frames: Sequence[Tensor], titles: Sequence[str], cell: int = 128, ms: int = 80) -> bytes:

@@ -61,6 +61,17 @@ def condition(z: Tensor, tokens: Tensor, use_z: bool = True, use_words: bool = T
     return {"z": z, "has_z": on & use_z, "tokens": tokens, "has_text": on & use_words}
 
 
+def without_padding(tokens: Tensor) -> Tensor:
+    """(B, L) token ids without the last columns that are padding in every row; at least one column stays.
+
+    Only on the CPU: an accelerator would have to be waited for, and computes the padding faster than that.
+    """
+    if tokens.device.type != "cpu" or tokens.shape[1] < 2:
+        return tokens
+    used = (tokens != PAD).any(0).nonzero()
+    return tokens[:, : int(used[-1]) + 1 if len(used) else 1]
+
+
 def cond_from_batch(batch: Batch) -> Batch:
     """The complete condition of a training batch."""
     if "targets" in batch:
@@ -82,7 +93,11 @@ def build_cond_encoder(config: CondEncoderConfig, spec: CondSpec) -> nn.Module:
     if spec.cardinalities:
         return AttributeEncoder(spec.cardinalities, config.width)
     if spec.vocab:
-        return ImageTextEncoder(spec.embed_dim, spec.vocab, spec.context, config.width, config.heads, config.word_depth)
+        encoder = ImageTextEncoder(
+            spec.embed_dim, spec.vocab, spec.context, config.width, config.heads, config.word_depth
+        )
+        encoder.trims = spec.trims
+        return encoder
     if spec.embed_dim:
         return ImageEmbedEncoder(spec.embed_dim, config.width)
     raise ValueError("a decoder must read something: embed_dim, vocab and cardinalities are all missing")
@@ -146,7 +161,7 @@ class TokenEncoder(nn.Module):
         nn.init.normal_(self.token.weight, std=0.5)
 
     def forward(self, tokens: Tensor, seen: Tensor) -> Tensor:
-        h = self.token(tokens) + self.place
+        h = self.token(tokens) + self.place[:, : tokens.shape[1]]
         for block in self.blocks:
             h = block(h, seen)
         return self.norm(h) * seen[..., None]
@@ -159,15 +174,19 @@ class ImageTextEncoder(ImageEmbedEncoder):
         Hierarchical Text-Conditional Image Generation with CLIP Latents (Ramesh et al., 2022), section 2.1
     """
 
+    trims = False
+    """Whether shared padding is left out, see `specs.EncoderSpec`."""
+
     def __init__(self, embed_dim: int, vocab: int, context: int, width: int, heads: int, depth: int, z_tokens: int = 4):
         super().__init__(embed_dim, width, z_tokens)
         self.words = TokenEncoder(vocab, context, width, heads, depth)
 
     def forward(self, cond: Batch) -> Batch:
         image = super().forward(cond)
-        seen = (cond["tokens"] != PAD) & cond["has_text"][:, None]
+        tokens = without_padding(cond["tokens"]) if self.trims else cond["tokens"]
+        seen = (tokens != PAD) & cond["has_text"][:, None]
         # attention needs at least one key, also in rows without text
-        words = self.words(cond["tokens"], seen | ~cond["has_text"][:, None]) * seen[..., None]
+        words = self.words(tokens, seen | ~cond["has_text"][:, None]) * seen[..., None]
         return {
             "vector": image["vector"],
             "tokens": torch.cat([image["tokens"], words], 1),

@@ -32,9 +32,12 @@ class EncoderSpec:
 
     Args:
         size: edge S.
+        trims: on the CPU, the padding that all captions of a batch share is not computed; False in models of the first
+            edition, whose numbers it would change in the last digits.
     """
 
     size: int = limited(32, high=MAX_SIZE)
+    trims: bool = limited(False, added=True)
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,14 @@ class TextSpec:
         vocab: number of its token ids.
         context: tokens of a caption, L.
         space: fingerprint of the encoder.
+        trims: see `EncoderSpec`.
     """
 
     embed_dim: int
     vocab: int
     context: int
     space: str = ""
+    trims: bool = limited(False, added=True)
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ class CondSpec:
     Args:
         size: edge S of the images.
         image_channels: channels C of the images, 1 or 3.
-        embed_dim, vocab, context, space: describe the encoder whose embeddings and tokens it reads, as in `TextSpec`;
-            without text, vocab is 0.
+        embed_dim, vocab, context, space, trims: describe the encoder whose embeddings and tokens it reads, as in
+            `TextSpec`; without text, vocab is 0.
         cardinalities: without an encoder, the number of values of each label or attribute; 0 for a real number.
     """
 
@@ -88,3 +93,4 @@ class CondSpec:
     context: int = 0
     space: str = ""
     cardinalities: tuple[int, ...] = ()
+    trims: bool = limited(False, added=True)

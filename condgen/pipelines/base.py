@@ -34,7 +34,7 @@ BATCH_ROWS = 256
 """Images, texts or latents that go through a network at a time."""
 TOKENIZER_FILES = ("tokenizer.json", "words.json", "tokenizer_config.json", "special_tokens_map.json",
                    "added_tokens.json", "vocab.json")  # fmt: skip
-NOT_OPTIONS = ("prompt", "labels", "seed", "prior", "size", "model", "model_id")
+NOT_OPTIONS = ("prompt", "read", "labels", "seed", "prior", "size", "model", "model_id")
 """Fields of a recipe that are not sampling options."""
 
 

@@ -20,7 +20,7 @@ from condgen.encoders.clip import CLIP as Clip
 from condgen.encoders.tokenizer import Tokenizer
 from condgen.files.weights import described, fingerprint
 from condgen.pipelines.base import CLIP, Pipeline
-from condgen.text import check_prompts
+from condgen.text import check_prompts, read_texts
 
 
 class ImageEncoder(Pipeline):
@@ -108,7 +108,7 @@ class TextImageEncoder(ImageEncoder):
         Raises:
             CondgenError: a text is empty or not a text.
         """
-        tokens = torch.from_numpy(self.tokenizer.encode(check_prompts(list(texts))))
+        tokens = torch.from_numpy(self.tokenizer.encode(read_texts(self.tokenizer, check_prompts(list(texts)))))
         return self._in_chunks(self.net.embed_text, tokens)
 
     @classmethod

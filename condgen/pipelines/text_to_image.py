@@ -7,6 +7,7 @@ for generated in model.generate(["a red circle above a blue square"], n=2, seed=
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from condgen.contracts import (
 )
 from condgen.decoders import DECODERS
 from condgen.encoders.interop.load import can_be_saved, reads_size, space_of
-from condgen.encoders.tokenizer import Tokenizer, words_of
+from condgen.encoders.tokenizer import Tokenizer
 from condgen.files.images import GeneratedImage
 from condgen.nn.conditioning import condition
 from condgen.pipelines.base import (
@@ -44,9 +45,7 @@ from condgen.pipelines.base import (
 )
 from condgen.priors import PRIORS
 from condgen.priors.transformer import EmbeddingNormalizer
-from condgen.text import check_prompts, clean
-
-MAX_PROMPT = 2000
+from condgen.text import check_prompts, clean, read_texts, truncated, warn_of_texts
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,8 @@ class TextToImage(Pipeline):
     tags = ("unclip", "text-to-image")
     described = ("priors", "decoder", "encoder")
     half_parts = ("prior_", "decoder")
+    _replayed: str | None = None
+    """The text to encode for every prompt, while an image is replayed."""
 
     def __init__(
         self,
@@ -148,18 +149,21 @@ class TextToImage(Pipeline):
 
     @torch.inference_mode()
     def embed_text(self, prompts: list[str]) -> EncodedText:
-        """Encodes prompts; warns of unknown words and of prompts that are too long.
+        """Encodes prompts; warns of unknown words, which are skipped, and of prompts that are too long.
 
-        Prompts are cut to the first MAX_PROMPT characters of their cleaned text.
+        Prompts are cut to the first MAX_PROMPT characters of their cleaned text, see `encoders.tokenizer`.
 
         Raises:
             CondgenError: a prompt is empty or not a text.
         """
         prompts = check_prompts(prompts)
-        for prompt in prompts:
-            warn_of_prompt(self.tokenizer, prompt)
-        tokens = torch.from_numpy(self.tokenizer.encode([truncated(prompt) for prompt in prompts])).to(self.device)
+        if self._replayed is None:
+            warn_of_texts(self.tokenizer, prompts)
+        tokens = torch.from_numpy(self.tokenizer.encode(self._read(prompts))).to(self.device)
         return EncodedText(tokens, self.clip.embed_text(tokens))
+
+    def _read(self, prompts: list[str]) -> list[str]:
+        return read_texts(self.tokenizer, prompts) if self._replayed is None else [self._replayed]
 
     @torch.inference_mode()
     def draw_embed(
@@ -218,6 +222,9 @@ class TextToImage(Pipeline):
                 warnings.simplefilter("ignore", CondgenWarning)
                 score = self.clip_score(progress.images, self.embed_text([prompt]))[0].item()
             recipe = {"prompt": prompt, "seed": seed, "prior": prior or self.default_prior}
+            (read,) = self._read([prompt])
+            if clean(read) != clean(truncated(prompt)):
+                recipe["read"] = read
             return recipe | recorded_options(self.sampling_options(prior), options), score
 
         return finished(self, self.generate_batch([prompt], [seed], prior, **options), describe)
@@ -226,7 +233,9 @@ class TextToImage(Pipeline):
         return self.sampling_options(recipe["prior"])
 
     def _generate_from(self, recipe: dict[str, Any], options: dict[str, float]) -> Iterator[GeneratedImage]:
-        return self.generate(recipe["prompt"], seed=recipe["seed"], prior=recipe["prior"], **options)
+        twin = copy.copy(self)  # reads what was read when the image was made
+        twin._replayed = recipe.get("read", truncated(recipe["prompt"]))
+        return twin.generate(recipe["prompt"], seed=recipe["seed"], prior=recipe["prior"], **options)
 
     @torch.inference_mode()
     def clip_score(self, images: Tensor, text: EncodedText) -> Tensor:
@@ -257,26 +266,3 @@ class TextToImage(Pipeline):
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
         space = modules["normaliser"].spec.space
         return {"size": modules["decoder"].spec.size, "priors": [*index["priors"], "none"], "space": space}
-
-
-def truncated(prompt: str) -> str:
-    """Cuts a prompt to MAX_PROMPT characters; white space and characters that the tokenizer ignores do not count."""
-    return prompt if len(prompt) <= MAX_PROMPT else clean(prompt)[:MAX_PROMPT]
-
-
-def warn_of_prompt(tokenizer: Tokenizer, prompt: str) -> None:
-    """Warns of words that are not in the vocabulary, and of a prompt that is too long."""
-    read = truncated(prompt)
-    cut = tokenizer.cut(read)
-    if cut is not None or len(clean(read)) < len(clean(prompt)):
-        read = cut or read
-        end = read if len(read) <= 80 else "..." + read[-77:]
-        warnings.warn(
-            f"The prompt of {len(prompt):,} characters was cut to the first {len(read):,}, after: {end!r}",
-            CondgenWarning,
-            stacklevel=4,
-        )
-    complete = set(words_of(prompt))  # not a word that was cut in two
-    if unseen := [word for word in tokenizer.unseen(read) if word in complete]:
-        listing = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")
-        warnings.warn(f"The model never saw these words: {listing}", CondgenWarning, stacklevel=4)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.contracts import limited
-from condgen.nn.conditioning import MAX_DEPTH, PAD
+from condgen.nn.conditioning import MAX_DEPTH, PAD, without_padding
 from condgen.nn.layers import Block
 from condgen.nn.specs import TextSpec
 
@@ -87,7 +87,7 @@ class PriorNetwork(nn.Module):
     def __init__(self, config: PriorConfig, spec: TextSpec, extra: int = 0):
         super().__init__()
         width = config.width
-        self.scale = math.sqrt(spec.embed_dim)
+        self.scale, self.context, self.trims = math.sqrt(spec.embed_dim), spec.context, spec.trims
         self.token = nn.Embedding(spec.vocab, width)
         self.place = nn.Parameter(torch.randn(1, spec.context + 2 + extra, width) * 0.5)
         self.text = nn.Linear(spec.embed_dim, width)
@@ -108,9 +108,12 @@ class PriorNetwork(nn.Module):
             extra: further vectors, (B, D) each.
         """
         vectors = [layer(vector) for layer, vector in zip(self.extra, extra)]
-        rows = len(text_embed)
+        rows, place = len(text_embed), self.place
+        if self.trims:
+            tokens = without_padding(tokens)
+            place = torch.cat([place[:, : tokens.shape[1]], place[:, self.context :]], 1)
         seq = [self.token(tokens), *(v[:, None] for v in (self.text(text_embed * self.scale), *vectors))]
-        h = torch.cat([*seq, self.query.expand(rows, -1, -1)], 1) + self.place
+        h = torch.cat([*seq, self.query.expand(rows, -1, -1)], 1) + place
         known = torch.ones(rows, tokens.shape[1] + 1, dtype=torch.bool, device=h.device)
         known[:, :-1] = tokens != PAD
         if has_text is not None:

@@ -31,10 +31,10 @@ from condgen.files.registry import about, find
 from condgen.pipelines.auto import load_folder, task_of
 from condgen.pipelines.base import BATCH_ROWS
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
-from condgen.pipelines.text_to_image import TextToImage, truncated, warn_of_prompt
+from condgen.pipelines.text_to_image import TextToImage
 from condgen.retrieval.gallery import Gallery
 from condgen.retrieval.vectors import Vectors
-from condgen.text import check_prompt
+from condgen.text import check_prompt, warn_of_texts
 
 
 class TextQuery(str):
@@ -314,8 +314,8 @@ def embed_texts(encoder: ImageEncoder, texts: Sequence[str]) -> np.ndarray:
     """
     for text in texts:
         check_text(encoder, text)
-        warn_of_prompt(encoder.tokenizer, text)
-    return encoder.embed_text([truncated(text) for text in texts]).numpy()
+    warn_of_texts(encoder.tokenizer, texts)
+    return encoder.embed_text(texts).numpy()
 
 
 def check_text(encoder: ImageEncoder, text: str) -> None:

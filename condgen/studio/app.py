@@ -20,7 +20,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from condgen.contracts import CondgenError, ProgressCallback, SamplingOption
+from condgen.contracts import CondgenError, ProgressCallback, SamplingOption, is_out_of_memory, out_of_memory
 from condgen.files.registry import find
 from condgen.pipelines.auto import task_of
 from condgen.pipelines.encoder import ImageEncoder
@@ -270,7 +270,10 @@ def user_errors() -> Iterator[None]:
         yield
     except CondgenError as error:
         raise gr.Error(_text(str(error)), title="Please check", print_exception=False) from None
-    except Exception:
+    except Exception as error:
+        if is_out_of_memory(error):
+            advice = "Ask for fewer images, or close other programs."
+            raise gr.Error(_text(out_of_memory(error, advice)), print_exception=False) from None
         number = secrets.token_hex(4)
         log.exception("error %s", number)
         message = f"Something went wrong (error {number}). See the log of the studio."

@@ -19,9 +19,9 @@ from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning, short
 from condgen.pipelines.encoder import TextImageEncoder
-from condgen.pipelines.text_to_image import MAX_PROMPT
 from condgen.retrieval.search import Finder, Query, SearchResult, TextQuery
 from condgen.studio.session import check_integer
+from condgen.text import MAX_PROMPT
 
 MAX_IMAGES = 48
 EDGE = 512

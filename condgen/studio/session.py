@@ -21,8 +21,8 @@ from PIL import Image
 from condgen.contracts import CondgenError, CondgenWarning, SamplingOption, check_options, short
 from condgen.files.images import GeneratedImage, read_recipe, slug, write_bytes
 from condgen.pipelines.base import to_pil
-from condgen.pipelines.text_to_image import MAX_PROMPT, TextToImage
-from condgen.text import check_prompt
+from condgen.pipelines.text_to_image import TextToImage
+from condgen.text import MAX_PROMPT, check_prompt
 
 MAX_IMAGES = 16
 RATE = 6.0

@@ -23,7 +23,7 @@ from condgen import distributed
 from condgen.contracts import Batch, CondgenError, Trainable, limited
 from condgen.files import registry
 from condgen.files.card import write_card, write_run_readme
-from condgen.files.images import grid, png_bytes, write_bytes
+from condgen.files.images import grid, write_sheet
 from condgen.pipelines.auto import load_folder
 from condgen.tasks.dry_run import Build, Done, announce, summary
 from condgen.training import fsdp
@@ -214,7 +214,7 @@ class Task:
         text = f"{step.images:,} images" + "".join(f", {name} {value:.3f}" for name, value in scores.items())
         if sheet is not None:
             place = self.root / "samples" / f"{stage}-{step.images:09d}.png"
-            write_bytes(place, png_bytes(grid(*sheet, columns=8, cell=self.cell)))
+            write_sheet(place, grid(*sheet, columns=8, cell=self.cell))
             text += f" ({place.name})"
         if scores:
             self.run.log(stage, step.images, scores | {"seconds": step.seconds})

@@ -23,7 +23,7 @@ from condgen.data.batches.labels import LabelBatches
 from condgen.data.datasets.labels import LabelledImages
 from condgen.data.options import LabelData
 from condgen.decoders import DECODERS
-from condgen.files.images import grid, png_bytes, write_bytes
+from condgen.files.images import grid, write_sheet
 from condgen.files.weights import load_part, save_part
 from condgen.nn.specs import CondSpec
 from condgen.pipelines.base import to_pil
@@ -181,6 +181,6 @@ class ClassToImageTask(SingleStageTask):
 
     def present(self, folder: Path) -> str:
         sheet: Image.Image = grid(*self._sheet(ClassToImage.load(folder)), columns=8, cell=self.cell)
-        write_bytes(folder / "sheet.png", png_bytes(sheet))
+        write_sheet(folder / "sheet.png", sheet)
         example = shlex.join(f"{name}={value}" for name, value in self.conditions[0].items())
         return f"Try it: condgen sample --model {folder} --set {example}"

@@ -36,7 +36,7 @@ from condgen.pipelines.base import to_pil
 from condgen.pipelines.encoder import TextImageEncoder, init_image_tower
 from condgen.tasks.base import Scores, Sheet, SingleStageTask, TaskConfig
 from condgen.tasks.dry_run import check_contrast, dry_run
-from condgen.tasks.encoder_based import dry_run_clip, new_clip, train_tokenizer, warn_of_sides
+from condgen.tasks.encoder_based import dry_run_clip, new_clip, train_tokenizer, warn_of_cut, warn_of_sides
 from condgen.training.checkpoint import exactly_once
 from condgen.training.trainer import FitConfig
 
@@ -168,6 +168,7 @@ class ClipTask(SingleStageTask):
         if self.config.encoder or self.config.text_tower:
             exactly_once(self.start, lambda folder: save_pair(*self.given, folder))
             self.given, self.tokenizer = None, load_pair(self.start)[1]
+            warn_of_cut(self.tokenizer, self.data.used_texts)
             return
         folder = self.root / "parts" / "tokenizer"
         train_tokenizer(folder, self.data.used_texts, self.config.clip)
@@ -180,7 +181,7 @@ class ClipTask(SingleStageTask):
             clip, _ = load_pair(self.start)
         else:
             shape = replace(c.clip, vocab=self.tokenizer.vocab, context=self.tokenizer.context)
-            clip = new_clip(shape, c.data.size, c.clip_objective.loss)
+            clip = new_clip(shape, c.data.size, c.clip_objective.loss, self.tokenizer.splits_characters)
             self._init_bias(clip)
             if c.init_from and not (self.root / "checkpoints" / self.stage).exists():
                 self._init_image_tower(clip)

@@ -120,12 +120,13 @@ class EncoderBasedTask(Task):
     @cached_property
     def text_spec(self) -> TextSpec:
         """Sizes of the encoder, for priors and decoder."""
-        return TextSpec(self.clip.embed_dim, self.clip.vocab, self.clip.context, fingerprint(self.clip))
+        clip, trims = self.clip, getattr(getattr(self.clip, "spec", None), "trims", False)
+        return TextSpec(clip.embed_dim, clip.vocab, clip.context, fingerprint(clip), trims)
 
 
-def new_clip(config: CLIPConfig, size: int, loss: str) -> CLIP:
-    """A CLIP with its initial weights; the sigmoid loss adds a bias to the logits."""
-    return CLIP(replace(config, bias=config.bias or loss == "siglip"), EncoderSpec(size))
+def new_clip(config: CLIPConfig, size: int, loss: str, trims: bool = False) -> CLIP:
+    """A CLIP with its initial weights; the sigmoid loss adds a bias to the logits. `trims`: see `EncoderSpec`."""
+    return CLIP(replace(config, bias=config.bias or loss == "siglip"), EncoderSpec(size, trims))
 
 
 def dry_run_clip(config: CLIPConfig, size: int, objective: ClipObjective) -> tuple[nn.Module, Batch]:
@@ -140,7 +141,9 @@ def train_tokenizer(folder: Path, texts: list[str], config: CLIPConfig) -> None:
     """Trains a tokenizer on the captions, if the run has none yet."""
     with distributed.main_process_first():
         if not (folder / "words.json").exists():
-            Tokenizer.train(texts, config.context, config.vocab).save(folder)
+            tokenizer = Tokenizer.train(texts, config.context, config.vocab)
+            tokenizer.save(folder)
+            warn_of_cut(tokenizer, texts)
 
 
 def warn_of_sides(texts: list[str]) -> None:
@@ -154,6 +157,17 @@ def warn_of_sides(texts: list[str]) -> None:
         )
 
 
+def warn_of_cut(tokenizer: Tokenizer, texts: list[str]) -> None:
+    """Warns where captions are longer than the context, with their number; of very many texts it counts the first."""
+    texts = texts[:MOST_COUNTED]
+    if cut := tokenizer.count_cut(texts):
+        text = f"Longer than {tokenizer.context} tokens: {cut:,} of {len(texts):,} captions; their end is not read"
+        more = ". --clip.context N reads more of them" if isinstance(tokenizer, Tokenizer) else ""
+        warnings.warn(text + more, CondgenWarning, stacklevel=3)
+
+
+MOST_COUNTED = 100_000
+"""Captions whose tokens are counted, at most."""
 BAR = "embeddings"
 """Name of their computation on the progress display."""
 

@@ -26,7 +26,7 @@ from condgen.decoders import DECODERS
 from condgen.encoders.clip import CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.interop.load import load_pair
-from condgen.files.images import grid, png_bytes, write_bytes
+from condgen.files.images import grid, write_sheet
 from condgen.files.weights import fingerprint, load_part, save_part
 from condgen.nn.specs import CondSpec, TextSpec
 from condgen.pipelines.base import to_pil
@@ -247,7 +247,8 @@ class TextToImageTask(EncoderBasedTask):
         train_tokenizer(self.parts / "tokenizer", self.data.used_texts, c.clip)
         torch.manual_seed(c.seed)  # seeded here, so that initial weights do not depend on earlier stages
         shape = replace(c.clip, vocab=self.tokenizer.vocab, context=self.tokenizer.context)
-        module = ClipTraining(new_clip(shape, c.data.size, c.clip_objective.loss), c.clip_objective)
+        clip = new_clip(shape, c.data.size, c.clip_objective.loss, self.tokenizer.splits_characters)
+        module = ClipTraining(clip, c.clip_objective)
         batches = self.views(c.fit_clip.batch, negatives=c.clip_objective.negatives)
         return Stage(name, module, batches, self.fit(name), self._save_clip)
 
@@ -325,7 +326,7 @@ class TextToImageTask(EncoderBasedTask):
 
     def present(self, folder: Path) -> str:
         images, labels = sheet(TextToImage.load(folder, encoder=self.given), self.prompts)
-        write_bytes(folder / "sheet.png", png_bytes(grid(images, labels, columns=8, cell=self.cell)))
+        write_sheet(folder / "sheet.png", grid(images, labels, columns=8, cell=self.cell))
         return f"Try it: condgen generate {self.prompts[0]!r} --model {folder}"
 
 

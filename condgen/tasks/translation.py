@@ -22,7 +22,7 @@ from condgen.data.batches.pairs import PairBatches
 from condgen.data.datasets.pairs import Pairs, Unpaired
 from condgen.data.options import SidesData
 from condgen.evaluation.translation import scores_of, sheet_of
-from condgen.files.images import grid, png_bytes, write_bytes
+from condgen.files.images import grid, write_sheet
 from condgen.nn.specs import TranslationSpec
 from condgen.pipelines.translator import BACKWARD, FORWARD, Translator
 from condgen.tasks.base import Scores, Sheet, SingleStageTask, TaskConfig
@@ -117,7 +117,7 @@ class TranslationTask(SingleStageTask):
                     (x, name) for k in (0, 8) for side, name in zip(sides, self.data.sides) for x in side[k : k + 8]
                 ]
                 sheet = grid([as_pil(x) for x, _ in shown], [name for _, name in shown], columns=8, cell=self.cell)
-                write_bytes(self.root / "samples" / "sides.png", png_bytes(sheet))
+                write_sheet(self.root / "samples" / "sides.png", sheet)
 
     def module(self) -> PairedTraining | UnpairedTraining:
         torch.manual_seed(self.config.seed)

@@ -150,7 +150,10 @@ def test_a_folder_of_that_name_is_kept(condgen):
 def test_warnings_are_one_line_each_and_once(condgen):
     code, _, err = condgen("generate", "a red dog", "a blue dog", "-n", 2, "--model", "tiny")
     assert code == 0
-    assert err.splitlines() == ["warning: The model never saw these words: dog", "sheet: out/grid.png"]
+    assert err.splitlines() == [
+        "warning: No training caption has these words, so they mean nothing here; not read: dog",
+        "sheet: out/grid.png",
+    ]
 
 
 def test_a_bar_is_shown_on_a_terminal(condgen, monkeypatch):

@@ -201,3 +201,21 @@ def test_emoji_are_ready():
     assert report.ok() and report.total == 831 and report.bad == {}
     assert report.notes["alpha"] > 800 and report.sizes == {"64 x 64": 831}
     assert report.columns == ["image image, captions captions, split split"]
+
+
+def test_captions_out_of_scale_are_counted(tmp_path):
+    """One of 8,000 words among short ones: it does not set the context, and is counted."""
+    files = {f"{i}.png": png((i, 0, 0)) for i in range(30)}
+    page = " ".join(f"word{k % 500}" for k in range(8000))
+    rows = [row(name, page if i == 7 else f"a thing of kind {i}") for i, name in enumerate(files)]
+    report = check(write(tmp_path / "data", files, rows))
+    assert report.captions["words_max"] == 8000 and (report.context, report.cut) == (77, 1)
+    assert any("longer than 77 tokens: 1 of 30 distinct captions" in line for line in report.lines())
+    rows = [row(name, f"a thing of kind {i}") for i, name in enumerate(files)]
+    short = check(write(tmp_path / "short", files, rows))
+    assert short.cut == 0 and not any("tokens" in line for line in short.lines())
+
+
+def test_words_of_writing_without_spaces_are_counted(tmp_path):
+    report = check(write(tmp_path / "data", {"a.png": png()}, [row("a.png", "红色的猫在桌子上")]))
+    assert report.captions["words_max"] == 8

@@ -7,8 +7,18 @@ from hypothesis import strategies as st
 from condgen.contracts import CondgenError
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
-from condgen.encoders.tokenizer import END, PAD, Tokenizer, clean, words_of
-from condgen.nn.specs import EncoderSpec
+from condgen.encoders.tokenizer import (
+    END,
+    PAD,
+    Reading,
+    Tokenizer,
+    clean,
+    words_of,
+)
+from condgen.files.weights import fingerprint
+from condgen.nn.conditioning import CondEncoderConfig, build_cond_encoder, condition
+from condgen.nn.specs import CondSpec, EncoderSpec, TextSpec
+from condgen.priors.transformer import PriorConfig, PriorNetwork
 from tests.tiny import tiny_captions
 
 
@@ -20,7 +30,8 @@ def tokenizer():
 def test_every_training_caption_fits_and_ends(tokenizer):
     ids = tokenizer.encode(tiny_captions())
     assert ids.shape[1] == tokenizer.context and (ids == END).sum() == len(ids)
-    assert not any(tokenizer.cut(caption) for caption in tiny_captions())
+    assert [tokenizer.read(caption) for caption in tiny_captions()] == [Reading(one) for one in tiny_captions()]
+    assert tokenizer.count_cut([*tiny_captions(), "a red circle " * 100]) == 1
 
 
 def test_frequent_words_are_one_token(tokenizer):
@@ -37,12 +48,12 @@ def test_case_space_and_unicode_forms_do_not_matter(tokenizer):
 
 
 def test_unseen_words_are_named_once(tokenizer):
-    assert tokenizer.unseen("a red Zebra and a zebra, please") == ["zebra", "please"]
+    assert tokenizer.unseen("a red Zebra and a zebra, please") == ["zebra", ",", "please"]
 
 
 def test_a_long_text_is_cut_where_it_says(tokenizer):
     long = " ".join(["red circle"] * 50)
-    kept = tokenizer.cut(long)
+    kept = tokenizer.read(long).cut
     assert kept is not None and long.startswith(kept)
     assert (tokenizer.encode([long]) == tokenizer.encode([kept])).all()
     assert tokenizer.encode([long])[0, -1] == END
@@ -55,7 +66,9 @@ def test_any_text_can_be_encoded(text):
     ids = tokenizer.encode([text])
     assert ids.shape == (1, tokenizer.context) and (ids == END).sum() == 1
     assert clean(clean(text)) == clean(text)
-    assert set(tokenizer.unseen(text)) <= set(words_of(text))
+    assert all(unit in clean(text) for unit in tokenizer.unseen(text))
+    read = tokenizer.read(text)
+    assert tokenizer.read(read.text).text == read.text and set(words_of(read.text)) <= tokenizer.words
 
 
 @pytest.mark.parametrize("text", ["<END>", "a red <pad> circle", "<<end>>", "<e<end>nd>", "\uff1cend\uff1e"])
@@ -139,3 +152,34 @@ def test_a_negative_that_is_true_of_the_image_is_not_held_against_it():
     wrong_one = base | {"negative_tokens": tokens[:, None], "negative_id": torch.tensor([[7], [7]])}
     torch.testing.assert_close(training.loss(true_one)["loss"], plain)
     assert training.loss(wrong_one)["loss"] > plain
+
+
+# Shared padding
+
+
+@pytest.mark.parametrize("text, pool", [("words", "flatten"), ("words", "mean"), ("words", "end"), ("clip", "flatten")])
+def test_padding_that_all_captions_share_may_be_left_out(tokenizer, text, pool):
+    torch.manual_seed(0)
+    options = CLIPConfig(16, 8, 16, 1, 2, pool, tokenizer.vocab, tokenizer.context, text=text)
+    trimming, full = (CLIP(options, EncoderSpec(16, trims)).eval() for trims in (True, False))
+    full.load_state_dict(trimming.state_dict())
+    tokens = torch.from_numpy(tokenizer.encode(["a red circle", "three green triangles", ""]))
+    torch.testing.assert_close(trimming.embed_text(tokens), full.embed_text(tokens))
+    assert fingerprint(full) != fingerprint(trimming)
+
+
+def test_priors_and_condition_encoders_leave_it_out_too():
+    torch.manual_seed(0)
+    tokens = torch.zeros(3, 20, dtype=torch.long)
+    tokens[0, :4], tokens[1, :6] = torch.arange(3, 7), torch.arange(3, 9)
+    z = torch.randn(3, 8)
+    priors = [PriorNetwork(PriorConfig(16, 1, 2), TextSpec(8, 10, 20, "", trims), 1).eval() for trims in (True, False)]
+    priors[1].load_state_dict(priors[0].state_dict())
+    torch.testing.assert_close(*(one(z, tokens, None, z) for one in priors))
+    config, spec = CondEncoderConfig(16, 2, 1), {"embed_dim": 8, "vocab": 10, "context": 20}
+    short, long = (build_cond_encoder(config, CondSpec(16, 3, trims=trims, **spec)).eval() for trims in (True, False))
+    long.load_state_dict(short.state_dict())
+    here, there = (one(condition(z, tokens)) for one in (short, long))
+    assert here["tokens"].shape[1] == 4 + 6 and there["tokens"].shape[1] == 4 + 20
+    torch.testing.assert_close(here["tokens"], there["tokens"][:, :10])
+    torch.testing.assert_close(here["vector"], there["vector"])

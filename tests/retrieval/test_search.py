@@ -143,9 +143,9 @@ def test_words_may_be_called_like_an_image(encoder, tmp_path, monkeypatch):
     home = folder_of(tmp_path / "photos")
     monkeypatch.chdir(home)
     assert search(encoder, home, "00-red.png")[0].kind == "image"
-    with pytest.warns(CondgenWarning, match="never saw these words: 00, png"):
+    with pytest.warns(CondgenWarning, match="not read: 00, png"):
         assert search(encoder, home, TextQuery("00-red.png"))[0].kind == "text"
-    with pytest.warns(CondgenWarning, match="never saw these words: png"):
+    with pytest.warns(CondgenWarning, match="not read: png"):
         assert search(encoder, home, "a red.png")[0].kind == "text"
     with pytest.raises(CondgenError, match="is not there"):
         search(encoder, home, "red.png")

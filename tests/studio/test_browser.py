@@ -172,7 +172,7 @@ def test_mistakes_and_unseen_words_are_reported(page):
     playwright.expect(page.get_by_test_id("toast-body")).to_contain_text("The prompt is empty")
     playwright.expect(page.get_by_role("button", name="Generate", exact=True)).to_be_visible()
     paint(page, "a red zebra")
-    playwright.expect(page.get_by_text("The model never saw these words: zebra")).to_be_visible()
+    playwright.expect(page.get_by_text("not read: zebra")).to_be_visible()
     says(page, "1 image, seed")
 
 

@@ -202,7 +202,9 @@ def test_one_generation_at_a_time(model, scratch):
 
 def test_unseen_words_are_noted_once(model, scratch):
     views = list(GenerationSession(model).generate(order_of(model, "a red zebra", count=2)))
-    assert [note for view in views for note in view.notes] == ["The model never saw these words: zebra"]
+    assert [note for view in views for note in view.notes] == [
+        "No training caption has these words, so they mean nothing here; not read: zebra"
+    ]
 
 
 def test_strange_prompts_are_generated(model, scratch):

@@ -33,7 +33,9 @@ from condgen.data.sources.objects import as_path
 from condgen.data.sources.refusals import KOHYA, NoCaptions, is_image
 from condgen.data.sources.rows import Row, Source, caption_file, hashed_split, plain_folder, split_name
 from condgen.data.sources.tables import LABELS, Table, column_names
-from condgen.files.images import grid, make_folder, png_bytes, write_bytes
+from condgen.data.streaming.stream import KEPT_TEXTS
+from condgen.encoders.tokenizer import Tokenizer, words_of
+from condgen.files.images import grid, make_folder, write_sheet
 
 PER_ROW, ROWS, CELL, SOME = 8, 64, 64, 48
 """Sizes of the sheet: images per value, values, edge of an image in pixels, and images of a sheet without labels."""
@@ -72,7 +74,7 @@ def check(
         _count_files(source, counts)
     if sheet and (drawn := _sheet(counts)) is not None:
         make_folder(Path(sheet).parent)
-        write_bytes(Path(sheet), png_bytes(drawn))
+        write_sheet(Path(sheet), drawn)
     report = _caption_report(found, counts) if isinstance(found, Source) else _label_report(found, counts)
     return replace(report, max_bad_fraction=options.max_bad_fraction, background=options.background)
 
@@ -172,7 +174,7 @@ class _Counts:
         if row.captions and all(NUMBERS.fullmatch(caption) for caption in row.captions):
             self.notes.add("captions of numbers only, such as the boxes of YOLO", row.key)
         self.texts.update(row.captions)
-        self.words.update(len(caption.split()) for caption in row.captions)
+        self.words.update(map(_word_count, row.captions))
         for note in notes:
             self.notes.add(note, row.key)
         if pixels is None:
@@ -243,6 +245,7 @@ def _caption_report(source: Source, counts: _Counts) -> CaptionReport:
     words = list(counts.words.elements()) or [0]
     names = {name for table in source.tables for name in column_names(table.path) if name.lower() in LABELS}
     chosen = [_columns_of(table) for table in source.tables]
+    context, cut = _cut(sorted(counts.texts))
     return CaptionReport(
         **counts.shared(source),
         columns=list(dict.fromkeys(chosen)),
@@ -251,6 +254,8 @@ def _caption_report(source: Source, counts: _Counts) -> CaptionReport:
             "words_median": median(words), "words_max": max(words),
         },
         labels=sorted(names - {name for table in source.tables for name in table.text}),
+        context=context,
+        cut=cut,
     )  # fmt: skip
 
 
@@ -258,6 +263,20 @@ def _columns_of(table: Table) -> str:
     home = "" if table.home is None else f", images in {table.home or 'this folder'}"
     dropped = f" (names without {table.prefix})" if table.prefix else ""
     return f"image {table.image}, captions {', '.join(table.text)}, split {table.split or '(none)'}{home}{dropped}"
+
+
+def _word_count(caption: str) -> int:
+    """Number of words; in writing without spaces, of characters."""
+    return len(caption.split()) if caption.isascii() else len(words_of(caption))
+
+
+def _cut(texts: list[str]) -> tuple[int, int]:
+    """Tokens that a new model reads of a caption, and how many distinct captions have more.
+
+    Of very many captions, the first in alphabetical order stand for all.
+    """
+    tokenizer = Tokenizer.train(texts[:KEPT_TEXTS])
+    return tokenizer.context, round(tokenizer.count_cut(texts[:KEPT_TEXTS]) * max(1, len(texts) / KEPT_TEXTS))
 
 
 def _label_report(found: Arrays | LabelledRows, counts: _Counts) -> LabelReport:

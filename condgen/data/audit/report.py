@@ -139,11 +139,15 @@ class CaptionReport(Report):
         columns: the columns used; one line for every distinct choice among the tables.
         captions: `count`, `distinct`, and the words of a caption: `words_min`, `words_median`, `words_max`.
         labels: columns besides the captions that look like labels.
+        context: tokens that training reads of a caption by default.
+        cut: number of distinct captions that have more tokens.
     """
 
     columns: list[str] = field(default_factory=list)
     captions: dict[str, float] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
+    context: int = 0
+    cut: int = 0
 
     def _details(self, shown: int) -> list[str]:
         low, middle, high = (f"{self.captions[f'words_{which}']:g}" for which in ("min", "median", "max"))
@@ -153,9 +157,16 @@ class CaptionReport(Report):
             *([f"  columns: {len(self.columns) - 2} other choices; --json lists them"] if self.columns[2:] else []),
             f"  captions: {self.captions['count']}, {self.captions['distinct']} distinct, words {low} to {high}, "
             f"median {middle}",
+            *self._cut(),
             *(f"  there are labels too: --label-column {name} checks these" for name in self.labels[:1]),
             f"  sizes: {_counts(self.sizes)}",
         ]
+
+    def _cut(self) -> list[str]:
+        if not self.cut:
+            return []
+        long = f"  longer than {self.context} tokens: {self.cut} of {self.captions['distinct']} distinct captions"
+        return [f"{long}; training reads their beginning, more with --clip.context N"]
 
 
 @dataclass(frozen=True)

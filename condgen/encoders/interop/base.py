@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, is_out_of_memory
+from condgen.encoders.tokenizer import Reading
 from condgen.nn.conditioning import PAD
 
 CHUNK = 64
@@ -185,6 +186,14 @@ class ForeignTokenizer:
         """Always empty: the training captions are unknown."""
         return []
 
+    def read(self, text: str) -> Reading:
+        """The text as it is, and the part that fits: the library's tokenizer knows every word."""
+        return Reading(text, cut=self.cut(text))
+
+    def count_cut(self, texts: Iterable[str]) -> int:
+        """Number of texts that are longer than the context."""
+        return sum(self._count(self._plain(text)) > self.context for text in texts)
+
     def save(self, folder: Path) -> None:
         """Writes the library's own files."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -265,12 +274,14 @@ def library(what: str) -> Iterator[None]:
     try:
         with hushed():
             yield
-    except CondgenError:
+    except (CondgenError, MemoryError):
         raise
     except ImportError as error:
         message = f"{what} needs a library that is missing or broken ({_line(error)}). See condgen doctor."
         raise CondgenError(message) from None
     except Exception as error:  # the libraries raise many types
+        if is_out_of_memory(error):
+            raise
         raise CondgenError(f"{what} cannot be used ({_line(error)}).") from None
 
 

@@ -182,6 +182,10 @@ def _heat_map(shares: np.ndarray, latents: Sequence[str], factors: Sequence[str]
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    if not all(name.isascii() for name in factors):
+        from condgen.files.fonts import plot_labels
+
+        matplotlib.rcParams["font.family"], factors = plot_labels(factors)
     figure, axes = pyplot.subplots(figsize=(2 + 0.8 * len(factors), 1.2 + 0.32 * len(latents)), dpi=110)
     shown = axes.imshow(shares, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(factors)), factors)
