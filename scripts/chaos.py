@@ -144,13 +144,15 @@ class Runs:
         processes, self.processes = self.processes, (1,)
         process = self.start(run)
         self.processes = processes
-        while process.poll() is None and not list(run.glob("checkpoints/*/step-*")):
-            time.sleep(0.02)
-        first = time.monotonic()
+        changes, seen = [], set()
+        while process.poll() is None:
+            if (now := checkpoints(run)) != seen:
+                changes, seen = [*changes, time.monotonic()], now
+            time.sleep(0.01)
         _, stderr = process.communicate()
         if process.returncode:
             raise Broken(f"The undisturbed run failed: {stderr[-2000:]}")
-        self.before, self.training, self.weights = first - began, time.monotonic() - first, weights(run)
+        self.before, self.training, self.weights = changes[0] - began, changes[-1] - changes[0], weights(run)
 
 
 def values(file: Path) -> np.ndarray:
@@ -174,16 +176,15 @@ def weights(run: Path) -> dict[str, str]:
 
 
 def checkpoints(run: Path) -> set[Path]:
-    """The checkpoints of all stages."""
     return set(run.glob("checkpoints/*/step-*"))
 
 
-def stage_of(run: Path) -> str:
+def stage_of(run: Path, kind: str) -> str:
     """The current stage of a run."""
     if not (run / "config.yaml").exists():
         return "start"
-    if not (run / "parts").is_dir():
-        return "export" if (run / "model").is_dir() else "training"
+    if kind != "text":
+        return f"{kind}, {'export' if (run / 'model').is_dir() else 'training'}"
     open_stages = (stage for part, stage in STAGES.items() if not (run / "parts" / part / "model.safetensors").exists())
     return next(open_stages, "export")
 
@@ -193,12 +194,11 @@ def kill(runs: Runs, n: int, rng: random.Random) -> dict:
     moments, torn, finished, seen = Counter(), 0, 0, {}
     while (killed := moments.total()) < n:
         run = runs.folder / f"{runs.kind}-{finished}"
-        early, pause = rng.random() < 0.2, rng.uniform(0, runs.training / 3)
-        process, there = runs.start(run), checkpoints(run)
+        early, process, there = rng.random() < 0.2, runs.start(run), checkpoints(run)
         while not early and process.poll() is None and checkpoints(run) <= there:
             time.sleep(0.02)
         try:
-            _, stderr = process.communicate(timeout=rng.uniform(0, runs.before) if early else pause)
+            _, stderr = process.communicate(timeout=rng.uniform(0, runs.before if early else runs.training / 2 + 0.1))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # with the other processes of the run
             process.communicate()
@@ -207,8 +207,8 @@ def kill(runs: Runs, n: int, rng: random.Random) -> dict:
             finished, seen = finished + 1, {}
             say(f"run {finished} is done, and its weights are those of the undisturbed one")
             continue
-        stage, writing = stage_of(run), bool(list(run.glob("checkpoints/*/tmp-*")))
-        moments[stage if runs.kind == "text" else f"{runs.kind}, {stage}"] += 1
+        stage, writing = stage_of(run, runs.kind), bool(list(run.glob("checkpoints/*/tmp-*")))
+        moments[stage] += 1
         torn += writing
         before, seen = seen, runs.newest(run)
         if any(seen.get(name, 0) < step for name, step in before.items()):
