@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import rich.progress  # noqa: F401 (binds the clock before a test replaces it)
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning
