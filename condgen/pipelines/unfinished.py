@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 from condgen.contracts import CondgenError, CondgenWarning
-from condgen.files.registry import FRAME, about
+from condgen.files.registry import FRAME, RUN_CONFIG, about
 from condgen.files.weights import check_weights, read_json
 from condgen.pipelines.auto import load_folder
 from condgen.pipelines.base import Pipeline
@@ -85,6 +85,8 @@ def _reason(run: Path) -> str:
         if place := newest(folder):
             done.append(f"{folder.name.replace('_', ' ')} {json.loads((place / 'state.json').read_text())['images']:,}")
     seen = f" (images seen: {', '.join(done)})" if done else " and has no checkpoint"
+    if "fit_decoder:" in (run / RUN_CONFIG).read_text(encoding="utf-8") and not any("decoder" in one for one in done):
+        return f"{seen}; its model begins with the decoder. Repeat its training command to go on."
     return (
         f"{seen}; the stage that makes its model has not begun, or an earlier version of condgen wrote the run. "
         f"Repeat its training command to go on, or make a model of the checkpoint with its data: "

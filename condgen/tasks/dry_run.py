@@ -6,6 +6,7 @@ Before a run starts, a step of every stage is measured, so that data, model and 
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Collection
@@ -29,6 +30,8 @@ LONG_STEP = 20.0
 """Seconds; a step that takes longer is said before the run starts."""
 MEASURED = 1.0
 """Seconds of a step that are enough to compute those of a larger batch from."""
+SLOW = 4.0
+"""Seconds of a step of few rows that are not measured twice."""
 SMALL_RUN = 10_000
 """Runs of fewer images are not measured, unless time limits them."""
 ENOUGH = ((0.01, "a test of the setup"), (0.1, "a first impression"), (0.5, "a usable model, not its best"))
@@ -188,10 +191,12 @@ def measure(build: Build, fit: FitConfig) -> tuple[float, int]:
             module, rows = build()
             trainer = Trainer(module, lambda step: part, replace(fit, minutes=0.0, total_images=10**12))
             count, times = 2, {}
-            while not times or (count < fit.batch and (len(times) < 2 or times[count] < MEASURED)):
+            while not times or (count < fit.batch and times[count] < (SLOW if len(times) < 2 else MEASURED)):
                 count = min(fit.batch, (2 if times and times[count] > MEASURED else 4) * count) if times else count
                 part = {name: row[torch.arange(count) % 2] for name, row in rows.items()}
-                times[count] = min(_seconds(trainer._step), _seconds(trainer._step))  # the first step also allocates
+                times[count] = _seconds(trainer._step)  # the first also allocates
+                if times[count] < SLOW:
+                    times[count] = min(times[count], _seconds(trainer._step))
         (few, fast), (many, slow) = (0, 0.0) if len(times) < 2 else [*times.items()][-2], [*times.items()][-1]
         a_row = max(0.0, slow - fast) / (many - few)
         return slow + max(0, fit.batch - many) * a_row, sum(p.numel() for p in module.parameters())
@@ -209,11 +214,11 @@ def _warn_of_budget(stage: str, fit: FitConfig, seconds: float, images: int, siz
     steps, cheaper = images / fit.batch, "a smaller --data.size, --size or batch makes a step cheaper"
     problem = ""
     if seconds and fit.minutes and steps < MIN_STEPS:
-        factor = MIN_STEPS / max(steps, 1e-9)
+        factor = math.ceil(MIN_STEPS / max(steps, 1e-9))
         problem = (
-            f"the {stage} gets about {steps:.0f} step{'s' * (steps >= 1.5)} of {seconds:.2g} s in its "
+            f"the {stage} gets about {steps:.0f} step{'s' * (steps >= 1.5)} of {_clock(seconds)} in its "
             f"{fit.minutes:.2g} minutes, and with fewer than {MIN_STEPS} it is nearly untrained. Give --minutes "
-            f"{factor:.2g} times as large; "
+            f"{factor:,.0f} times as large; "
         )
     elif seconds > LONG_STEP:
         problem = f"a step of the {stage} takes about {seconds:.0f} s ({fit.batch} images of {size} x {size} pixels); "
@@ -228,6 +233,8 @@ def _epochs(images: int, n: int) -> str:
 
 def _clock(seconds: float) -> str:
     """'40 s', '12 minutes', '3.5 hours', '4.2 days'."""
+    if seconds < 9.5:
+        return f"{seconds:.2g} s"
     for limit, unit, name in ((90, 1, "s"), (5400, 60, "minutes"), (129_600, 3600, "hours")):
         if seconds < limit:
             return f"{seconds / unit:.2g} {name}" if unit > 1 else f"{seconds:.0f} {name}"
