@@ -31,7 +31,8 @@ TARGETS = ("open_clip", "transformers")
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return Tokenizer.train(tiny_captions())
+    """Its context is shorter than the 77 tokens to which both libraries pad."""
+    return Tokenizer.train(tiny_captions(), context=9)
 
 
 def encoder(tokenizer, **more):
@@ -150,7 +151,7 @@ def long_text(tokens: int) -> str:
 
 
 def fitting(tokenizer):
-    return [text for text in tiny_captions() if tokenizer.cut(text) is None]
+    return [text for text in tiny_captions() if not tokenizer.count_cut([text])]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,13 @@ def test_clip_model_and_processor_give_our_embeddings(exported, tokenizer, paddi
     assert processor.tokenizer.model_max_length == 77 > tokenizer.context
     out = model(**processor(text=[long_text(77), "red"], images=images, return_tensors="pt", **padding))
     assert out.logits_per_image.shape == (3, 2) and out.logits_per_image.isfinite().all()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_context_of_77_or_more_is_kept(target, tmp_path):
+    words = Tokenizer.train(tiny_captions(), context=80)
+    assert max(export(encoder(words), words, target, tmp_path / target).values()) < 1e-5
+    assert imported(tmp_path / target)[0].context == 80
 
 
 def test_the_zero_shot_pipeline_works_with_its_own_template(exported):

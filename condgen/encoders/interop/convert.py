@@ -284,11 +284,11 @@ def compare(net: nn.Module, tokenizer: Tokenizer | ForeignTokenizer, target: str
 
 
 def _texts(tokenizer: Tokenizer | ForeignTokenizer, n: int = 32) -> list[str]:
-    """Texts of one to many words that the tokenizer knows, cut to its context."""
+    """Texts of one to many words that the tokenizer knows and that fit into its context."""
     words = sorted(tokenizer.words) or ["a", "photo", "of", "the", "red", "house", "dog", "two", "cats", "painted"]
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(words, 1 + i % (tokenizer.context + 2))) for i in range(n)]
-    return [tokenizer.cut(text) or text for text in texts]
+    return [text for text in texts if not tokenizer.count_cut([text])] or texts[:1]
 
 
 def _by_open_clip(folder: Path, images: list, texts: list[str]) -> tuple[Tensor, Tensor]:
