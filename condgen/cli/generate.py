@@ -11,6 +11,7 @@ from condgen.cli.terminal import (
     Parser,
     add_model_arguments,
     add_output_arguments,
+    add_seed_argument,
     check_device,
     check_folder,
     counted,
@@ -46,9 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts-file", type=Path, metavar="FILE", help="file of prompts, one per line")
     add_model_arguments(parser)
     parser.add_argument("-n", type=int, default=1, metavar="N", help="images per prompt (default 1)")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the first image of a prompt; +1 for each further one (default 0)"
-    )
+    add_seed_argument(parser, "prompt")
     parser.add_argument("--prior", metavar="P", help="a prior of the model, or `none`: the text embedding itself")
     for flag, metavar, kind, text in OPTIONS:
         parser.add_argument(flag, type=kind, metavar=metavar, help=text)

@@ -11,6 +11,7 @@ from condgen.cli.generate import sampling_options_of, save_images
 from condgen.cli.terminal import (
     add_model_arguments,
     add_output_arguments,
+    add_seed_argument,
     check_device,
     check_folder,
     key_values,
@@ -41,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-labels", action="store_true", help="every label of the model, and a sheet of them")
     text = "images per label (default 1), or of an unconditional model (default 16)"
     parser.add_argument("-n", type=int, metavar="N", help=text)
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the first image of a label; +1 for each further one (default 0)"
-    )
+    add_seed_argument(parser, "label")
     parser.add_argument("--per-label", type=int, metavar="N", help="write a data set with N images of every label")
     text = "of the data set: OUT/<label>/<index>.png (default), or one file"
     parser.add_argument("--format", choices=("folder", "npz", "parquet"), help=text)

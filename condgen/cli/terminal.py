@@ -9,6 +9,7 @@ import argparse
 import difflib
 import os
 import re
+import secrets
 import signal
 import sys
 import warnings
@@ -209,6 +210,27 @@ def add_output_arguments(parser: argparse.ArgumentParser, json_help: str) -> Non
     """`-o FOLDER` and `--json`."""
     parser.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder, made if missing (default out)")
     parser.add_argument("--json", action="store_true", help=json_help)
+
+
+RANDOM_SEEDS = 10**6
+"""Random seeds are below this, so that people can read and retype them."""
+
+
+def add_seed_argument(parser: argparse.ArgumentParser, each: str) -> None:
+    """`--seed N`, `--seed random` or `--seed -1`; `each` names what its images have in common."""
+    text = f"seed of the first image of a {each}, +1 for each further one (default 0); random, or -1, chooses one"
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help=text)
+
+
+def _seed(text: str) -> int:
+    if text.strip().lower() not in ("random", "-1"):
+        try:
+            return int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no seed: expected an integer, or random") from None
+    seed = secrets.randbelow(RANDOM_SEEDS)
+    say(f"seed {seed}")
+    return seed
 
 
 def check_folder(folder: Path) -> None:

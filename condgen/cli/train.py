@@ -176,9 +176,39 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return config
 
 
+ELSEWHERE = {
+    "epochs num_epochs max_epochs num_train_epochs n_epochs": "total_images minutes",
+    "steps max_steps max_train_steps iterations iters num_steps": "total_images minutes",
+    "batch_size train_batch_size per_device_train_batch_size bs": "batch",
+    "learning_rate base_lr max_lr": "lr",
+    "resolution image_size img_size imsize image_resolution input_size res": "data.size",
+    "output_dir output outdir out_dir run run_dir save_dir logdir": "out",
+    "train_data_dir data_dir dataset dataset_name dataset_path data_path train_data": "data",
+    "config_file cfg": "config",
+    "random_seed manual_seed": "seed",
+    "optimizer optim": "optimiser",
+    "wd adam_weight_decay": "weight_decay",
+    "grad_clip clip_grad max_grad": "max_grad_norm",
+    "lr_scheduler scheduler": "schedule",
+    "hflip flip horizontal_flip": "random_flip",
+    "checkpointing_steps save_steps save_interval": "save_every",
+}
+"""Options of other programs -> what the option is called here, or the last part of its name."""
+NOTES = {
+    "total_images": "training ends after this number of images: epochs x images of the data, or steps x batch",
+    "data.size": "the edge of the images in pixels; --size names a size of the model",
+}
+
+
 def suggest(name: str, names: Collection[str], prefix: str = "") -> str:
     """' Did you mean ...?': fields of that name in any section of the config, otherwise the closest one."""
-    same = [known for known in names if known.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
+    plain = name.lower().replace("-", "_")
+    other = next((there for words, there in ELSEWHERE.items() if plain in words.split()), "")
+    wanted = [name.rsplit(".", 1)[-1], *other.split(), *([plain] if "-" in name else [])]
+    same = [known for known in names if known in other.split()]
+    same = same or [known for known in names if known.rsplit(".", 1)[-1] in wanted]
+    if notes := [note for known, note in NOTES.items() if known in same and other]:
+        return f" Did you mean {' or '.join(prefix + known for known in same)}? ({'; '.join(notes)})"
     close = same or difflib.get_close_matches(name, names, n=1)
     return f" Did you mean {' or '.join(prefix + known for known in close)}?" if close else ""
 

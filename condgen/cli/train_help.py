@@ -26,7 +26,8 @@ TITLES = {
 
 def help_text(name: str, recipe: Any, base: Any, everything: bool) -> str:
     """Lists the options of a recipe; those of RARE only with `everything`."""
-    sizes = f"one of {', '.join(recipe.sizes)}" if recipe.sizes else "this recipe has one"
+    sizes = f"of the model: {', '.join(recipe.sizes)}" if recipe.sizes else "of the model, which has one"
+    sizes += " (pixels: --data.size)" if hasattr(base.data, "size") else ""
     own = [("-o, --out RUN", "folder of the run, made if missing; running the command again resumes it")]
     own += [("--data PATH", "short for --data.path")]
     own += [("--size S", sizes), ("--config FILE", "YAML with any of these options; may be given more than once")]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 
@@ -121,3 +123,57 @@ def in_chunks(compute: Callable[..., Tensor], size: int, *rows: Tensor) -> Tenso
     if not torch.is_grad_enabled():
         return torch.cat([compute(*part) for part in parts])
     return torch.cat([checkpoint(compute, *part, use_reentrant=False) for part in parts])
+
+
+FEW = {F.linear: 8, F.conv2d: 16}
+"""Layer -> rows or pixels of an image up to which `PerImage` computes it by itself."""
+
+
+class PerImage(TorchFunctionMode):
+    """Within this context, layers over a few rows or pixels compute each image of a batch by itself, with one thread.
+
+    Matrix libraries take other kernels for a few rows than for many, so that sums are rounded differently. With this
+    mode, an image of a batch has the same bits as one that is computed alone with one thread, where the kernels for
+    many rows do not depend on their number.
+
+    Args:
+        images: number of images B; the first dimension of inputs is B or a multiple, and row i and every B-th after it
+            belong to image i.
+    """
+
+    def __init__(self, images: int):
+        super().__init__()
+        self.images = images
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func not in FEW or len(args[0]) % self.images:
+            return func(*args, **kwargs)
+        x, *rest = args
+        features = x.shape[-1] if func is F.linear else x.shape[1]
+        if x.numel() > FEW[func] * features * self.images:
+            return func(*args, **kwargs)
+        layout = torch.preserve_format
+        if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            layout = torch.channels_last
+        out = None
+        with one_thread():
+            for i in range(self.images):
+                row = func(x[i :: self.images].clone(memory_format=layout), *rest, **kwargs)
+                if out is None:
+                    out = torch.empty_like(row.repeat(self.images, *[1] * (row.ndim - 1)))
+                    if row.ndim == 4 and row.is_contiguous(memory_format=torch.channels_last):
+                        out = out.contiguous(memory_format=torch.channels_last)
+                out[i :: self.images] = row
+        return out
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within this context, torch computes with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ BATCH_ROWS = 256
 """Images, texts or latents that go through a network at a time."""
 TOKENIZER_FILES = ("tokenizer.json", "words.json", "tokenizer_config.json", "special_tokens_map.json",
                    "added_tokens.json", "vocab.json")  # fmt: skip
-NOT_OPTIONS = ("prompt", "read", "labels", "seed", "prior", "size", "model", "model_id")
+NOT_OPTIONS = ("prompt", "read", "labels", "seed", "prior", "size", "model", "model_id", "batch", "row")
 """Fields of a recipe that are not sampling options."""
 
 
@@ -74,23 +73,6 @@ def numbered(frames: Iterable[Tensor], options: dict[str, float]) -> Iterator[Pr
     steps = int(options.get("steps", 1))
     for step, images in enumerate(frames, 1):
         yield Progress(min(step, steps), steps, images)
-
-
-def finished(
-    pipeline: Pipeline, frames: Iterable[Progress], describe: Callable[[Progress], tuple[dict[str, Any], float | None]]
-) -> Iterator[tuple[Progress, GeneratedImage | None]]:
-    """Yields the steps of one image, and the last one again together with the finished image.
-
-    Args:
-        describe: function from the last step to the fields of the recipe and the CLIP score.
-    """
-    began = time.perf_counter()
-    for progress in frames:
-        yield progress, None
-    ms = (time.perf_counter() - began) * 1000
-    recipe, clip_score = describe(progress)
-    recipe |= {"size": pipeline.size, "model": pipeline.name, "model_id": pipeline.model_id}
-    yield progress, GeneratedImage(to_pil(progress.images)[0], recipe, clip_score, ms)
 
 
 class Pipeline:
@@ -258,13 +240,6 @@ class Pipeline:
         return index
 
     # Generating -------------------------------------------------------------------------------------------------------
-
-    def _one_by_one(self, conditions: Iterable[Any], seeds: Iterable[int], **options: Any) -> Iterator[GeneratedImage]:
-        """One image for each condition and seed, by the `generate_steps` of the class."""
-        for condition in conditions:
-            for seed in seeds:
-                *_, (_, generated) = self.generate_steps(condition, seed, **options)
-                yield generated
 
     def replay(self, recipe: dict[str, Any]) -> GeneratedImage:
         """Generates an image again from its recipe.

@@ -34,7 +34,8 @@ from condgen.decoders import DECODERS
 from condgen.files.images import GeneratedImage
 from condgen.files.registry import INDEX
 from condgen.files.weights import config_from
-from condgen.pipelines.base import Pipeline, Progress, finished, generator, network_of, numbered, seeds_from
+from condgen.pipelines.base import Progress, generator, network_of, numbered, seeds_from
+from condgen.pipelines.generation import GenerationPipeline
 
 Condition = Mapping[str, object]
 """Values by attribute: {"label": "Sneaker"}, {"smiling": 1, "age": 30}; other attributes are unspecified."""
@@ -42,7 +43,7 @@ WEAK = "decoder_weak"
 """Folder of the weak version of a decoder, for autoguidance."""
 
 
-class ClassToImage(Pipeline):
+class ClassToImage(GenerationPipeline):
     """A decoder and the attributes that it is conditioned on.
 
     Args:
@@ -172,35 +173,28 @@ class ClassToImage(Pipeline):
     ) -> Iterator[GeneratedImage]:
         """Generates n images of every condition; image i has seed `seed + i`.
 
-        Images are generated one at a time, so that the bytes of each depend on condition, seed, options and weights
-        alone.
+        They are generated in batches; on a CPU, the bytes of a small image depend on condition, seed,
+        options and weights alone.
         """
         one = isinstance(conditions, str | Mapping)
         resolved = [self.resolve(condition) for condition in ([conditions] if one else conditions)]
         if not resolved:
             raise CondgenError(f"There is no condition. The attributes of this model are {self.attribute_summary}.")
         seeds = seeds_from(seed, n)
-        yield from self._one_by_one(resolved, seeds, **check_options(self.sampling_options, options))
+        yield from self._in_batches(resolved, seeds, **check_options(self.sampling_options, options))
 
-    def generate_steps(
-        self, condition: Condition | str, seed: int, **options: float
-    ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
-        """Generates one image and yields every step; the last one with the finished image."""
-        options = check_options(self.sampling_options, options)
-
-        def describe(progress: Progress) -> tuple[dict[str, Any], None]:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", CondgenWarning)
-                labels = self.resolve(condition)
-            return {"labels": labels, "seed": seed, **recorded_options(self.sampling_options, options)}, None
-
-        return finished(self, self.generate_batch([condition], [seed], **options), describe)
+    def _facts(self, conditions, seeds, images, **options: float):
+        recorded = recorded_options(self.sampling_options, check_options(self.sampling_options, options))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CondgenWarning)
+            labels = [self.resolve(condition) for condition in conditions]
+        return [({"labels": label, "seed": seed} | recorded, None) for label, seed in zip(labels, seeds, strict=True)]
 
     def _options_of(self, recipe: dict[str, Any]) -> tuple[SamplingOption, ...]:
         return self.sampling_options
 
     def _generate_from(self, recipe: dict[str, Any], options: dict[str, float]) -> Iterator[GeneratedImage]:
-        return self.sample(recipe["labels"], seed=recipe["seed"], **options)
+        return self._again(self.resolve(recipe["labels"]), recipe, **options)
 
     def part_fields(self) -> dict[str, Any]:
         return {

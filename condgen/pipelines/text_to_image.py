@@ -35,14 +35,13 @@ from condgen.nn.conditioning import condition
 from condgen.pipelines.base import (
     CLIP,
     GIVEN,
-    Pipeline,
     Progress,
-    finished,
     generator,
     network_of,
     numbered,
     seeds_from,
 )
+from condgen.pipelines.generation import GenerationPipeline
 from condgen.priors import PRIORS
 from condgen.priors.transformer import EmbeddingNormalizer
 from condgen.text import check_prompts, clean, read_texts, truncated, warn_of_texts
@@ -56,7 +55,7 @@ class EncodedText:
     embed: Tensor
 
 
-class TextToImage(Pipeline):
+class TextToImage(GenerationPipeline):
     """Encoder, priors and decoder of one embedding space (unCLIP, DALL-E 2).
 
     Args:
@@ -163,7 +162,7 @@ class TextToImage(Pipeline):
         return EncodedText(tokens, self.clip.embed_text(tokens))
 
     def _read(self, prompts: list[str]) -> list[str]:
-        return read_texts(self.tokenizer, prompts) if self._replayed is None else [self._replayed]
+        return read_texts(self.tokenizer, prompts) if self._replayed is None else [self._replayed] * len(prompts)
 
     @torch.inference_mode()
     def draw_embed(
@@ -205,37 +204,33 @@ class TextToImage(Pipeline):
     ) -> Iterator[GeneratedImage]:
         """Generates n images of every prompt; image i has seed `seed + i`.
 
-        Images are generated one at a time, so that the bytes of each depend on prompt, seed, options and weights alone.
+        They are generated in batches; on a CPU, the bytes of a small image depend on prompt, seed, options and weights
+        alone.
         """
         prompts = check_prompts(prompts)
         seeds = seeds_from(seed, n)
-        yield from self._one_by_one(prompts, seeds, prior=prior, **self._resolved_options(prior, options))
+        yield from self._in_batches(prompts, seeds, prior=prior, **self._resolved_options(prior, options))
 
-    def generate_steps(
-        self, prompt: str, seed: int, prior: str | None = None, **options: float
-    ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
-        """Generates one image and yields every step; the last one with the finished image."""
-        options = self._resolved_options(prior, options)
-
-        def describe(progress: Progress) -> tuple[dict[str, Any], float]:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", CondgenWarning)
-                score = self.clip_score(progress.images, self.embed_text([prompt]))[0].item()
-            recipe = {"prompt": prompt, "seed": seed, "prior": prior or self.default_prior}
-            (read,) = self._read([prompt])
-            if clean(read) != clean(truncated(prompt)):
-                recipe["read"] = read
-            return recipe | recorded_options(self.sampling_options(prior), options), score
-
-        return finished(self, self.generate_batch([prompt], [seed], prior, **options), describe)
+    def _facts(self, conditions, seeds, images: Tensor, prior: str | None = None, **options: float):
+        recorded = recorded_options(self.sampling_options(prior), self._resolved_options(prior, options))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CondgenWarning)
+            scores = self.clip_score(images, self.embed_text(list(conditions))).tolist()
+        shared = {"prior": prior or self.default_prior} | recorded
+        about = []
+        for prompt, read, seed, score in zip(conditions, self._read(list(conditions)), seeds, scores, strict=True):
+            cut = {} if clean(read) == clean(truncated(prompt)) else {"read": read}
+            about.append(({"prompt": prompt, "seed": seed} | cut | shared, score))
+        return about
 
     def _options_of(self, recipe: dict[str, Any]) -> tuple[SamplingOption, ...]:
         return self.sampling_options(recipe["prior"])
 
     def _generate_from(self, recipe: dict[str, Any], options: dict[str, float]) -> Iterator[GeneratedImage]:
+        (prompt,) = check_prompts(recipe["prompt"])
         twin = copy.copy(self)  # reads what was read when the image was made
-        twin._replayed = recipe.get("read", truncated(recipe["prompt"]))
-        return twin.generate(recipe["prompt"], seed=recipe["seed"], prior=recipe["prior"], **options)
+        twin._replayed = recipe.get("read", truncated(prompt))
+        return twin._again(prompt, recipe, prior=recipe["prior"], **options)
 
     @torch.inference_mode()
     def clip_score(self, images: Tensor, text: EncodedText) -> Tensor:

@@ -65,7 +65,8 @@ class Recipe:
         if size is not None:
             if size not in self.sizes:
                 sizes = f"it has {', '.join(self.sizes)}" if self.sizes else "it has one size"
-                raise CondgenError(f"This recipe has no size {size!r}; {sizes}.")
+                edge = " --size names a size of the model; --data.size is the edge of the images in pixels."
+                raise CondgenError(f"This recipe has no size {size!r}; {sizes}.{edge}")
             config = changed(config, self.sizes[size])
         if kind is not None and kind != getattr(config, "kind", None):
             config = changed(config.with_kind(kind), self.kinds.get(kind, {}))

@@ -575,3 +575,14 @@ def test_what_cannot_be_measured_is_null(condgen, tmp_path):
     assert code == 0 and report["prior"]["test"]["none"]["variance_ratio"] is None and "degrees of freedom" not in err
     assert json.loads(Path("report/report.json").read_text()) == report
     assert "n/a" in Path("report/report.md").read_text()
+
+
+@pytest.mark.parametrize("word", ["random", "-1"])
+def test_a_random_seed_is_told_and_stands_in_the_recipe(condgen, tmp_path, word):
+    from condgen.files.images import read_recipe
+
+    code, _, err = condgen("generate", "a red circle", "--seed", word, "--steps", "1", "-o", tmp_path / "out")
+    (path,) = (tmp_path / "out").glob("*.png")
+    assert (
+        f"seed {read_recipe(path)['seed']}" in err and code == 0 and path.stem.endswith(str(read_recipe(path)["seed"]))
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from condgen.cli.main import main
 from condgen.cli.train import find_kind, read_config
 from condgen.decoders.cgan import CganConfig
 from condgen.files.renamed import flat, run_config, run_option
@@ -67,3 +68,33 @@ def test_present_names_stay_as_they_are():
         names = flat(config)
         assert all(run_option(name, names, config.get("kind", ""), per_kind=False) == name for name in names)
         assert flat(run_config(config, names)) == names
+
+
+@pytest.mark.parametrize(
+    "option, expected",
+    [
+        ("--epochs", ["--total_images", "--minutes", "epochs x images"]),
+        ("--max_train_steps", ["--total_images", "steps x batch"]),
+        ("--batch_size", ["--fit.batch"]),
+        ("--batch-size", ["--fit.batch"]),
+        ("--learning-rate", ["--fit.lr"]),
+        ("--lr", ["--fit.lr"]),
+        ("--resolution", ["--data.size", "pixels"]),
+        ("--image_size", ["--data.size", "pixels"]),
+        ("--img-size", ["--data.size", "pixels"]),
+        ("--output_dir", ["--out"]),
+        ("--train_data_dir", ["--data"]),
+    ],
+)
+def test_an_option_of_another_program_is_answered_with_the_one_here(option, expected, tmp_path, capsys):
+    assert main(["train", "digits-vae", "-o", str(tmp_path / "run"), option, "3"]) == 2
+    told = capsys.readouterr().err
+    assert f"no option {option}. Did you mean" in told and all(word in told for word in expected)
+    assert not (tmp_path / "run").exists()
+
+
+def test_size_says_that_it_is_that_of_the_model(tmp_path, capsys):
+    assert main(["train", "captions", "-o", str(tmp_path / "run"), "--data", "x", "--size", "64"]) == 2
+    assert "--data.size is the edge of the images" in capsys.readouterr().err
+    assert main(["train", "captions", "--help"]) == 0
+    assert "of the model: tiny, small, base (pixels: --data.size)" in capsys.readouterr().out

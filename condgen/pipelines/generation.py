@@ -1,0 +1,125 @@
+"""Generation: one image with every step, many in batches of bounded memory, and one again from its recipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condgen.contracts import CondgenError, short
+from condgen.files.images import GeneratedImage
+from condgen.nn.layers import PerImage, one_thread
+from condgen.pipelines.base import Pipeline, Progress, to_pil
+
+BATCH, SMALL = 16, 64
+"""Images that are generated at a time, at most, and the edge up to which they are so many; see `rows_at_once`."""
+
+
+def rows_at_once(size: int) -> int:
+    """How many images of `size` x `size` pixels are generated at a time, so that memory is bounded."""
+    return max(1, min(BATCH, BATCH * SMALL**2 // size**2))
+
+
+class GenerationPipeline(Pipeline):
+    """A pipeline with `generate_batch(conditions, seeds, **options)`, which yields the progress of a batch."""
+
+    exact: bool = True
+    """Whether small images on a CPU do not depend on the number of threads; set to False to replay older images."""
+
+    def generate_steps(
+        self, condition: Any, seed: int, **options: Any
+    ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
+        """Generates one image and yields every step; the last one again with the finished image."""
+        began = time.perf_counter()
+        for progress in self._exactly(self.generate_batch([condition], [seed], **options), 1):
+            yield progress, None
+        ms = (time.perf_counter() - began) * 1000
+        yield progress, next(self._images([condition], [seed], progress.images, ms, **options))
+
+    def _exactly(self, frames: Iterator[Progress], images: int) -> Iterator[Progress]:
+        """The steps of a sampler, each computed so that the size of the batch and threads do not change small images.
+
+        More threads do not make a single small image faster.
+        """
+        exact = self.exact and self.device.type == "cpu" and self.size <= SMALL
+        while True:
+            with (one_thread() if images == 1 else PerImage(images)) if exact else nullcontext():
+                progress = next(frames, None)
+            if progress is None:
+                return
+            yield progress
+
+    def _images(
+        self, conditions: Sequence[Any], seeds: Sequence[int], images: Tensor, ms: float, **options: Any
+    ) -> Iterator[GeneratedImage]:
+        """Images (B, C, S, S) in [-1, 1] with their recipes."""
+        about = {"size": self.size, "model": self.name, "model_id": self.model_id}
+        facts = self._facts(conditions, seeds, images, **options)
+        for image, (recipe, clip_score) in zip(to_pil(images), facts, strict=True):
+            yield GeneratedImage(image, recipe | about, clip_score, ms)
+
+    def _facts(
+        self, conditions: Sequence[Any], seeds: Sequence[int], images: Tensor, **options: Any
+    ) -> list[tuple[dict[str, Any], float | None]]:
+        """Condition, seed and options of every image as fields of its recipe, and its CLIP score."""
+        raise NotImplementedError
+
+    def _in_batches(self, conditions: Iterable[Any], seeds: Iterable[int], **options: Any) -> Iterator[GeneratedImage]:
+        """One image for each condition and seed: the first alone, the others in batches of bounded memory.
+
+        Every batch contains the first image once more. Where its bits are others than alone, as kernels of some
+        devices depend on the size of the batch, the recipes name `batch` and `row`, so that they can be replayed.
+        """
+        seeds = list(seeds)
+        first, *rest = [(condition, seed) for condition in conditions for seed in seeds]
+        *_, (alone, generated) = self.generate_steps(*first, **options)
+        yield generated
+        rows = rows_at_once(self.size)
+        step = rows - 1 if rows > 2 and len(rest) > 2 else 1
+        for start in range(0, len(rest), step):
+            part = rest[start : start + step]
+            if len(part) == 1:
+                *_, (_, generated) = self.generate_steps(*part[0], **options)
+                yield generated
+                continue
+            last, ms = self._batch([first, *part], **options)
+            same = torch.equal(last[0], alone.images[0])
+            columns = [list(column) for column in zip(*part)]
+            for row, generated in enumerate(self._images(*columns, last[1:], ms, **options), 1):
+                yield generated if same else _in_row(generated, len(part) + 1, row)
+
+    def _batch(self, wanted: Sequence[tuple[Any, int]], **options: Any) -> tuple[Tensor, float]:
+        """The images of pairs of condition and seed, (B, C, S, S), and the milliseconds of each."""
+        began = time.perf_counter()
+        conditions, seeds = ([*column] for column in zip(*wanted))
+        *_, last = self._exactly(self.generate_batch(conditions, seeds, **options), len(wanted))
+        return last.images, (time.perf_counter() - began) * 1000 / len(wanted)
+
+    def _again(self, condition: Any, recipe: dict[str, Any], **options: Any) -> Iterator[GeneratedImage]:
+        """One image as it was generated: alone, or in a row of a batch."""
+        seed, (size, row) = recipe["seed"], place_of(recipe)
+        if size == 1:
+            *_, (_, generated) = self.generate_steps(condition, seed, **options)
+            yield generated
+            return
+        images, ms = self._batch([(condition, seed)] * size, **options)
+        yield _in_row(next(self._images([condition], [seed], images[row : row + 1], ms, **options)), size, row)
+
+
+def place_of(recipe: dict[str, Any]) -> tuple[int, int]:
+    """Size of the batch and row in which an image was generated; `CondgenError` where the recipe is damaged."""
+    size, row = recipe.get("batch", 1), recipe.get("row", 0)
+    if type(size) is int and type(row) is int and 1 <= size <= BATCH and 0 <= row < size:
+        return size, row
+    raise CondgenError(
+        f"The recipe is damaged: row {short(row)} of a batch of {short(size)}, expected at most {BATCH}."
+    )
+
+
+def _in_row(generated: GeneratedImage, size: int, row: int) -> GeneratedImage:
+    return replace(generated, recipe=generated.recipe | {"batch": size, "row": row})
