@@ -157,6 +157,12 @@ class Tokenizer:
         """Number of texts that are longer than the context, whose end `encode` leaves out."""
         return sum(len(encoding.ids) >= self.context for encoding in self.backend.encode_batch([*map(clean, texts)]))
 
+    def cut(self, text: str) -> str | None:
+        """The part of a text that `encode` keeps, or None where that is all of it."""
+        text = clean(text)
+        end = self._end_of(text)
+        return None if end == len(text) else text[:end]
+
     def unseen(self, text: str) -> list[str]:
         """Words and signs that are in no training caption, in order; neighbours in writing without spaces as one."""
         return list(self.read(text).unread)
