@@ -100,11 +100,12 @@ def read_training_images(model, data: CaptionedImages, options: TextToImageOptio
     """Captioned images to train a classifier on and to compare with, and those to evaluate on.
 
     They are the split `train` of the same data; without one, or where that is evaluated, three quarters of the images.
+    Of fewer than four images all are evaluated, and there are none to train on.
     """
     if options.split not in ("train", "all"):
         with suppress(CondgenError):
             return read_captioned(model, replace(options, split="train")), data
-    return split_of(data)
+    return (None, data) if len(data) < 4 else split_of(data)
 
 
 def evaluate_captions(
