@@ -61,10 +61,14 @@ def run(args: argparse.Namespace) -> int:
     prompts = read_prompts(args.prompts, args.prompts_file)
     check_folder(args.out)
     folder = find(args.model)
+    from condgen.nn.devices import adapt
+    from condgen.pipelines.generation import SMALL
     from condgen.pipelines.text_to_image import TextToImage
 
     check_device(args.device)
     model = TextToImage.load(folder).to(args.device)
+    if model.size <= SMALL:  # images that do not depend on the number of threads
+        adapt()
     names = [flag.strip("-").replace("-", "_") for flag, *_ in OPTIONS]
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.more:  # options of other kinds of decoders and priors

@@ -64,10 +64,14 @@ def run(args: argparse.Namespace) -> int:
         from condgen.data.export import place_of
 
         place_of(args.out, args.format or "folder")
+    from condgen.nn.devices import adapt
     from condgen.pipelines.class_to_image import ClassToImage
+    from condgen.pipelines.generation import SMALL
 
     check_device(args.device)
     model = ClassToImage.load(folder).to(args.device)
+    if model.size <= SMALL and args.per_label is None:  # images that do not depend on the number of threads
+        adapt()
     options = sampling_options_of(model.sampling_options, args.more, args.parser)
     if args.per_label is not None:
         return _write_dataset(args, model, attributes, options)
