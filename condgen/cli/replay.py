@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
             raise CondgenError(f"The recipe in {args.file} is damaged: {name} is {recipe[name]!r}.")
     check_folder(args.out)
     try:
-        wanted, places = recipe["model_id"], [] if args.model else named(recipe["model"])
+        wanted, places = recipe["model_id"], named(recipe["model"]) if args.model is None else []
         same = next((place for place in places if _id_of(place) == wanted), None)
         folder = same or find(recipe["model"] if args.model is None else args.model)
     except CondgenError as error:

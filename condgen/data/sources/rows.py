@@ -145,11 +145,11 @@ def open_source(
         from condgen.data.sources.objects import as_path
 
         path = as_path(path)
-    named_files = shard_files(os.fspath(path))
-    path = Path(os.path.expanduser(path))
+    pattern, path = os.fspath(path), Path(os.path.expanduser(path))
+    named_files = None if path.exists() else shard_files(pattern)
     if named_files is not None:
         listing = Listing(Path(os.path.commonpath([file.parent for file in named_files])), named_files)
-    elif not os.path.exists(path):
+    elif not path.exists():
         raise CondgenError(f"{path} is not there. {EXPECTED}")
     else:
         listing = list_files(path) if path.is_dir() else Listing(path.parent, [path])

@@ -25,12 +25,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from condgen.contracts import CondgenError, CondgenWarning, listed
-from condgen.data.formats.registry import FAULT, HIDDEN, IMAGE_NAMES, SUFFIXES, TableFormat, register_format
+from condgen.data.formats.registry import FAULT, HIDDEN, IMAGE_NAMES, TableFormat, register_format
 from condgen.files.weights import file_hash
 
-IMAGES = tuple(
-    dict.fromkeys(["jpg", "jpeg", "png", "webp", *sorted(suffix[1:] for suffix in (*SUFFIXES, *IMAGE_NAMES))])
-)
+IMAGES = tuple(dict.fromkeys(["jpg", "jpeg", "png", "webp", *" ".join(sorted(IMAGE_NAMES)).replace(".", "").split()]))
 """Suffixes of images, those first that are preferred in a sample of several."""
 TEXTS = ("txt", "text", "caption")
 KINDS = frozenset((*IMAGES, *TEXTS, "json", "cls"))
