@@ -17,7 +17,10 @@ RARE = {
         "image_channels", "max_bad_fraction", "buffer", "scenes", "negatives", "match", "exclude_classes",
         "column_types", "value_range", "background",
     ),
-    "fit": ("warmup", "decay_start", "schedule", "weight_decay", "beta_1", "beta_2", "max_grad_norm", "ema_gamma", "optimiser"),
+    "fit": (
+        "warmup", "decay_start", "schedule", "weight_decay", "beta_1", "beta_2", "max_grad_norm", "ema_gamma",
+        "optimiser",
+    ),
     "clip": ("pool", "vocab", "context", "image_depth", "stages", "norm", "bias", "patch"),
 }  # fmt: skip
 """Section -> options that only --help-all shows, as it does all of `*_objective`."""
