@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from condgen.cli.terminal import check_folder, comma_separated, progress_bar
+from condgen.cli.terminal import add_training_device, check_folder, comma_separated, progress_bar
 from condgen.contracts import CondgenError
+from condgen.nn.devices import train_on
 
 HELP = "train every baseline for a minute, evaluate it, and write one illustrated page"
 
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default="digits", metavar="NAME", help=text)
     parser.add_argument("--data", default="", metavar="PATH", help="path of the images; not needed for digits")
     parser.add_argument("--minutes", type=float, default=1.0, help="minutes of every training (default 1)")
+    add_training_device(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of every training (default 0)")
     parser.add_argument(
         "--sections", type=comma_separated, default=(), metavar="A,B", help="train only these (default all)"
@@ -35,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         raise CondgenError(f"--minutes must be above 0, got {args.minutes:g}.")
     for folder in (args.out, args.runs):
         check_folder(folder)
+    train_on(args.device)
     from condgen.benchmarks import Benchmark, run_benchmark
 
     with progress_bar("benchmark") as progress:

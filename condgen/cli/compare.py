@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from condgen.cli.terminal import check_folder, progress_bar, show_json
+from condgen.cli.terminal import add_training_device, check_folder, progress_bar, show_json
 from condgen.contracts import CondgenError
+from condgen.nn.devices import train_on
 
 HELP = "train or take several models, evaluate them alike, and report them side by side"
 BUDGET = ("minutes", "seed", "seeds", "per_label", "prompts")
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=3, metavar="K", help="number of evaluation rounds (default 3)")
     parser.add_argument("--per-label", type=int, default=100, metavar="N", help="images per class (default 100)")
     parser.add_argument("--prompts", type=int, default=25, metavar="N", help="prompts per task (default 25)")
+    add_training_device(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
 
 
@@ -32,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ("minutes", "seeds", "per_label"):
         if not budget[name] > 0:
             raise CondgenError(f"--{name.replace('_', '-')} must be more than 0, got {budget[name]}.")
+    train_on(args.device)
     from condgen.benchmarks.compare import compare
 
     with progress_bar("comparing") as progress:

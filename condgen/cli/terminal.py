@@ -200,6 +200,12 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="device to compute on: cpu (default), cuda, cuda:1, mps")
 
 
+def add_training_device(parser: argparse.ArgumentParser) -> None:
+    """`--device` of commands that train, see `devices.train_on`."""
+    text = "device to train on: cpu, cuda, cuda:1, mps (default: a GPU if there is one)"
+    parser.add_argument("--device", metavar="DEVICE", help=text)
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """`--model` and `--device`."""
     parser.add_argument("--model", metavar="M", help="a name that `condgen list` shows, or a path")

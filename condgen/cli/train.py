@@ -14,13 +14,14 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from condgen.cli.terminal import Parser, say, stopped
+from condgen.cli.terminal import Parser, add_training_device, say, stopped
 from condgen.contracts import CondgenError
 from condgen.files import renamed
+from condgen.nn.devices import train_on
 
 HELP = "train a recipe: encoder, priors, decoder, model"
 USAGE = "condgen train RECIPE -o RUN [--data PATH] [--size S] [--minutes M] [--config FILE.yaml] [--FIELD VALUE ...]"
-RUN_OPTIONS = ("out", "size", "config", "print_config", "help", "help-all", "data")
+RUN_OPTIONS = ("out", "size", "device", "config", "print_config", "help", "help-all", "data")
 
 
 def main(argv: list[str]) -> int:
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> int:
     config = read_config(argv[0], base, args.config, words)
     if args.out is None:
         raise CondgenError("Name the run folder: -o RUN. The same command again goes on with it.")
+    train_on(args.device)
     try:
         place = recipes.train(argv[0], args.out, config)
         if not distributed.rank():
@@ -68,6 +70,7 @@ def run_parser(recipe: str) -> Parser:
     parser = Parser(prog=f"condgen train {recipe}", add_help=False)
     parser.add_argument("-o", "--out", type=Path)
     parser.add_argument("--size")
+    add_training_device(parser)
     parser.add_argument("--config", type=Path, action="append", default=[])
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--help-all", action="store_true")

@@ -31,6 +31,21 @@ def check_device(device: str) -> None:
         raise CondgenError(f"There is no device {device!r} here ({reason}). Try --device cpu.") from None
 
 
+def train_on(device: str | None) -> None:
+    """Sets the device of all training in this process, by Accelerate's variables; None leaves the choice to Accelerate.
+
+    Raises:
+        CondgenError: the device is not available, or there are several processes, of which each has its own.
+    """
+    if device is None:
+        return
+    if device != "cpu" and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise CondgenError("With several processes each trains on a GPU of its own. Leave --device out, or give cpu.")
+    check_device(device)
+    name = "ACCELERATE_USE_CPU" if device == "cpu" else "ACCELERATE_TORCH_DEVICE"
+    os.environ[name] = "true" if device == "cpu" else device
+
+
 def settle() -> None:
     """Sets the variables that torch reads when it is loaded: threads that wait sleep, and none exceeds the quota.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from condgen.contracts import CondgenError
 from condgen.nn import devices
 
 ROOT = Path(__file__).parents[2]
@@ -78,3 +79,25 @@ def test_what_the_user_sets_wins():
     assert settled("1", OMP_NUM_THREADS="1") == ["1", "passive", "True", "1"]
     assert settled(OMP_WAIT_POLICY="active")[1] == "active"
     assert settled(GOMP_SPINCOUNT="10")[1] == "None"
+
+
+@pytest.mark.parametrize("device, variable", [("cpu", "ACCELERATE_USE_CPU"), ("cpu:0", "ACCELERATE_TORCH_DEVICE")])
+def test_training_takes_place_on_the_given_device(device, variable):
+    code = (
+        f"from condgen.nn.devices import train_on; train_on({device!r}); import os; print(os.environ[{variable!r}]);"
+        "from accelerate import Accelerator; print(Accelerator().device.type)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["true" if device == "cpu" else device, "cpu"]
+
+
+@pytest.mark.parametrize("command", [("train", "digits-vae"), ("compare", "digits-cvae"), ("benchmark",)])
+def test_a_device_that_is_not_there_is_refused_before_training(command, condgen):
+    code, _, err = condgen(*command, "-o", "out", "--device", "cuda:99")
+    assert code == 2 and "There is no device 'cuda:99' here" in err and not Path("out").exists()
+
+
+def test_several_processes_have_their_own_devices(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CondgenError, match="several processes"):
+        devices.train_on("cuda:0")
