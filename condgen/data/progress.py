@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +16,8 @@ from condgen.data.formats.registry import unread_lines
 from condgen.text import printable
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from condgen.data.sources.rows import Row, Source
 
 T = TypeVar("T")
@@ -96,6 +99,7 @@ class RowTally:
     bad: Tally = field(default_factory=Tally)
     unusual: Tally = field(default_factory=Tally)
     skipped: Tally = field(default_factory=Tally)
+    enlarged: Counter[int] = field(default_factory=Counter)
     total: int = 0
 
     def add(self, row: Row, notes: tuple[str, ...] = ()) -> bool:
@@ -109,6 +113,11 @@ class RowTally:
         for note in notes if not row.fault else ():
             self.unusual.add(note, row.key)
         return not row.fault
+
+    def compare(self, image: Image.Image, size: int) -> None:
+        """Counts an image that is smaller than the edge length it will have, by its own edge length."""
+        if (edge := min(image.size)) < size:
+            self.enlarged[edge] += 1
 
     def check(self, source: Source, max_bad_fraction: float) -> None:
         """Raises `CondgenError` for too many unusable rows; warns of rows and shards that are left out."""
@@ -129,6 +138,12 @@ class RowTally:
             notes.append(f"left out {', '.join(source.left_out)}: no split in the name, unlike other files.")
         if "animated" in self.unusual.counts:
             notes.append(f"{self.unusual.counts['animated']} animated images; only their first frame is used.")
+        if 2 * self.enlarged.total() > total:
+            (edge, count), *_ = self.enlarged.most_common(1)
+            notes.append(
+                f"{self.enlarged.total()} of {total} images are smaller than the size asked for, and are enlarged with "
+                f"smoothing, which blurs pixel art ({count} of them have an edge of {edge} pixels; see --data.size)."
+            )
         for note in notes:
             warnings.warn(f"{path}: {note}", CondgenWarning, stacklevel=4)
 

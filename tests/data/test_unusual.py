@@ -215,3 +215,14 @@ def test_data_check_says_it(tmp_path, capsys):
     assert "4 images, all equal: a model can reproduce it and nothing else" in capsys.readouterr().out
     main(["data", "check", str(same), "--label-column", "label"])
     assert "label has one value only: it cannot steer a model, and no accuracy is defined." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "edges, told", [([8] * 4, True), ([8, 8, 8, 64], True), ([8, 64, 64, 64], False), ([16] * 4, False)]
+)
+def test_enlarging_most_images_is_said(edges, told, tmp_path, recwarn):
+    folder = table(tmp_path / "some", [Image.fromarray(RNG.integers(0, 256, (n, n, 3), np.uint8)) for n in edges])
+    load_captions(folder, 16)
+    open_labelled(folder, 16, options=ReadOptions(label_column="label"))
+    said = [str(one.message) for one in recwarn if "enlarged with smoothing" in str(one.message)]
+    assert len(said) == 2 * told and all("an edge of 8 pixels" in text for text in said)

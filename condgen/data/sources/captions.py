@@ -105,6 +105,7 @@ def load(source: Source, size: int, options: ReadOptions, split: str) -> Caption
             continue
         if isinstance(row.image, Path):
             places[row.image] = len(captions)
+        tally.compare(image, size)
         pixels += fit(image, size, options.resize, background=options.background).tobytes()
         captions.append(list(row.captions))
     tally.check(source, options.max_bad_fraction)

@@ -317,6 +317,7 @@ def _gather(
     stack, tally, targets = _Stack(size, image_channels, options, found.path), RowTally(), []
     for row, image, notes, own in found.each(split, options.background, options.value_range):
         if tally.add(row, notes) and image is not None:  # otherwise the row adds captions to an earlier image
+            tally.compare(image, size)
             stack.add(row.key, image)
             targets.append(own)
     tally.check(found.source, options.max_bad_fraction)
