@@ -28,6 +28,7 @@ from condgen.data.audit.check import check
 from condgen.data.formats import parquet
 from condgen.data.sources.captions import load_captions
 from condgen.files.images import GeneratedImage
+from condgen.files.weights import file_hash
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.training import checkpoint
 from tests.test_errors import edit, refused
@@ -150,7 +151,7 @@ def test_a_pickle_in_a_checkpoint_is_never_run(tmp_path, mark, kind):
     place = checkpoint.save(tmp_path / "c", 3, {"model": {"w": torch.zeros(2)}}, {}, {"count": 3})
     for name in ("optimisers.pt", "model.safetensors"):
         (place / name).write_bytes(traps(mark)[kind])
-        hashes = {file.name: checkpoint._hash(file) for file in place.iterdir() if file.name != checkpoint.MANIFEST}
+        hashes = {file.name: file_hash(file) for file in place.iterdir() if file.name != checkpoint.MANIFEST}
         (place / checkpoint.MANIFEST).write_text(json.dumps(hashes))
         assert checkpoint.newest(tmp_path / "c") == (place, [])
         with pytest.raises(CondgenError, match=r"step-0000003 is not a checkpoint of condgen") as caught:

@@ -77,9 +77,9 @@ class Vectors:
 
     def _digest(self) -> str:
         """Identifies the vectors, their rows and the facts."""
-        digest = hashlib.sha256(json.dumps(self.about, sort_keys=True).encode())
+        digest = hashlib.sha256(to_json(self.about, sort_keys=True).encode())
         for name in sorted({*self.table.column_names} - {"embedding"}):
-            digest.update(json.dumps([name, self.table[name].to_pylist()]).encode())
+            digest.update(to_json([name, self.table[name].to_pylist()]).encode())
         digest.update(np.ascontiguousarray(self.embeds))
         return digest.hexdigest()
 
@@ -112,7 +112,7 @@ class Vectors:
             with whole(path) as file, file.open("wb") as out:
                 np.save(out, self.embeds)
             return
-        marked = self.table.replace_schema_metadata({KEY: json.dumps(self.about | {"sha256": self._digest()}).encode()})
+        marked = self.table.replace_schema_metadata({KEY: to_json(self.about | {"sha256": self._digest()}).encode()})
         with whole(path) as file:
             pq.write_table(marked, file, row_group_size=GROUP, use_dictionary=["label"])
 

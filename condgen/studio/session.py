@@ -210,7 +210,7 @@ class GenerationSession:
 
     def _steps(self, request: Request, seed: int) -> Iterator[tuple[Any, GeneratedImage | None, tuple[str, ...]]]:
         """The steps of the model with their warnings; only the first image of a request warns."""
-        with closing(self.model.generate_steps(request.prompt, seed, request.prior, **request.options)) as frames:
+        with closing(self.model.generate_steps(request.prompt, seed, prior=request.prior, **request.options)) as frames:
             while True:
                 # not around the yield: warning filters are global to the process
                 with warnings.catch_warnings(record=True) as caught:

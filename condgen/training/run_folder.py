@@ -120,7 +120,7 @@ class RunFolder:
     def update_status(self, **changes: Any) -> None:
         """Changes entries of the status file, see `read_status`."""
         if not distributed.rank():
-            _write(self.root / STATUS, json.dumps(read_status(self.root) | changes, indent=2))
+            _write(self.root / STATUS, to_json(read_status(self.root) | changes, indent=2))
             (self.root / "exported").unlink(missing_ok=True)  # an empty file of earlier versions
 
     def keep_frame(self, stage: str, module: nn.Module, pipeline: Any) -> None:
@@ -137,7 +137,7 @@ class RunFolder:
         aside = place.with_name(f"{place.name}.tmp")
         shutil.rmtree(aside, ignore_errors=True)
         pipeline.save(aside)
-        _write(aside / FRAME_FACTS, json.dumps({"stage": stage, "parts": parts}))
+        _write(aside / FRAME_FACTS, to_json({"stage": stage, "parts": parts}))
         shutil.rmtree(place, ignore_errors=True)
         aside.rename(place)
 

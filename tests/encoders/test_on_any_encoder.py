@@ -278,7 +278,6 @@ def test_out_and_in_by_command(condgen, tmp_path, monkeypatch):
     assert TextImageEncoder.load("back").space == TextImageEncoder.load("mine").space
     assert np.allclose(*(TextImageEncoder.load(name).embed_text(["a red circle"]) for name in ("mine", "back")))
     for argv, told in (
-        (["export", "mine", "-o", "x"], "--to"),
         (["export", "mine", "--to", "onnx", "-o", "x"], "invalid choice"),
         (["export", "mine", "--to", "open_clip", "-o", "out"], "exists"),
         (["export", "scenes32", "--to", "open_clip", "-o", "x"], "condgen train clip --size patch"),

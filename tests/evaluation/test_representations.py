@@ -335,7 +335,7 @@ def test_captioned_images_are_looked_for(condgen, models, captioned):
     both = report["retrieval"]
     line = both["tinyclip: text to image"]
     assert line["chance R@1"] == pytest.approx(0.25) and line["images"] == 20
-    assert both["tinyclip: image to text"]["R@5"] == 1, "four texts are within five"
+    assert both["tinyclip: image to text"]["R@5"] is None, "four texts are within five"
     assert set(both) == {f"{n}: {way}" for n in ("tinyclip", "random network (tinyclip)")
                          for way in ("text to image", "image to text")}  # fmt: skip
     assert "alignment of image and text" in report["collapse"]["tinyclip"]

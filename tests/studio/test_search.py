@@ -48,7 +48,7 @@ def test_words_find_what_search_finds(client, home):
     finder = Finder(encoder_of(tiny_model()), Gallery(home))
     (found,) = finder.find(["a red circle"], 5)
     pictures, told = client.predict(query="a red circle", count=5, api_name="/search")
-    assert [one["caption"] for one in pictures] == [f"{hit.score:.3f} · {hit.text}" for hit in found.hits]
+    assert [one["caption"] for one in pictures] == [f"{hit.score:.3f} · {hit.text or hit.file}" for hit in found.hits]
     assert told.startswith("5 images, ")
     shown = [np.asarray(Image.open(one["image"]).convert("RGB"), float).mean((0, 1)) for one in pictures]
     own = [np.asarray(Image.open(home / hit.file), float).mean((0, 1)) for hit in found.hits]

@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from condgen.contracts import Batch, CondgenError, CondgenWarning
+from condgen.contracts import Batch, CondgenError, CondgenWarning, to_json
 from condgen.data.batches.base import Batches, BlockOrder, Window
 from condgen.files import renamed
 from condgen.files.weights import config_from, json_text, read_json, tensors_hash, write_json
@@ -138,7 +138,7 @@ class Writer:
         aside = self.path(part).with_suffix(".tmp")
         try:
             tags = {name: str(value) for name, value in asdict(self.about).items()} | {"sha256": tensors_hash(tensors)}
-            save_file(tensors, aside, metadata={KEY: json.dumps(tags)})
+            save_file(tensors, aside, metadata={KEY: to_json(tags)})
             with open(aside, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(aside, self.path(part))
