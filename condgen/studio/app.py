@@ -200,7 +200,8 @@ class Studio:
             concurrency_id="generate",
             concurrency_limit=1,
         )
-        generated.then(lambda: _buttons(False), None, buttons, **quick)
+        for ended in (generated.success, generated.failure):
+            ended(lambda: _buttons(False), None, buttons, **quick)
         # a stopped request also ends as a failed one, before or after the answer to the click: the browser keeps which
         here: dict[str, Any] = {"api_visibility": "private"}
         begun.then(None, None, None, js="() => { window.stopped = false; }", **here)
