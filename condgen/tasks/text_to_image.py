@@ -265,9 +265,9 @@ class TextToImageTask(EncoderBasedTask):
         shutil.rmtree(self.root / "embeds", ignore_errors=True)
 
     def _prior_stage(self, name: str) -> Stage:
-        kind, c = name.split()[1], self.config
+        kind, c, spec = name.split()[1], self.config, self.text_spec  # its encoder is loaded before the seed is set
         torch.manual_seed(c.seed)
-        prior = new_prior(kind, c.prior, self.text_spec)
+        prior = new_prior(kind, c.prior, spec)
         normalizer = copy.deepcopy(self.embeddings.normalizer)  # training moves it to the GPU
         module = PRIORS[kind].training(prior, normalizer)
         batches = self.embeddings.prior_batches(c.fit_prior.batch)

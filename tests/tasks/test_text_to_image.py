@@ -104,6 +104,33 @@ def test_stopped_in_the_middle_it_ends_where_it_would_have(run, tmp_path, monkey
         assert a == b, part
 
 
+def test_killed_before_the_first_step_of_a_stage_it_ends_where_it_would_have(run, tmp_path, monkeypatch):
+    """Initial weights do not depend on what the process did before: a stage may be the first one of its process."""
+    from condgen.training.trainer import Trainer
+
+    class Killed(BaseException):
+        pass
+
+    step, calls = Trainer._step, []
+
+    def killed(self):
+        calls.append(1)
+        if len(calls) in (5, 10, 15):  # a stage has four steps
+            raise Killed
+        return step(self)
+
+    root = tmp_path / "killed"
+    monkeypatch.setattr(Trainer, "_step", killed)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            train("scenes32", root, small())
+    model = train("scenes32", root, small())
+    assert len(calls) == 4 * 4 + 3
+    for part in ("clip", "prior_regression", "prior_diffusion", "decoder"):
+        a, b = ((folder / part / "model.safetensors").read_bytes() for folder in (run[1], model))
+        assert a == b, part
+
+
 def test_a_decoder_can_be_conditioned_on_the_text_embedding(tmp_path):
     config = small()
     told = replace(config, decoder_objective=replace(config.decoder_objective, conditioning="text"))
