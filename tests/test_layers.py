@@ -91,3 +91,20 @@ def test_training_knows_no_model_and_no_data():
 
 def test_no_rooms_for_odds_and_ends():
     assert not {p.stem for p in ROOT.rglob("*.py")} & {"utils", "util", "common", "helpers", "misc"}
+
+
+def test_classes_files_and_calls_stay_small():
+    """At most 200 lines a class, 400 lines a file, ten parameters a function, and seven modules beside the folders."""
+    large = []
+    for path in ROOT.rglob("*.py"):
+        text = path.read_text("utf-8")
+        if text.count("\n") > 400:
+            large.append(f"{path}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef) and node.end_lineno - node.lineno >= 200:
+                large.append(f"{path}: class {node.name}")
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                own = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                if len([one for one in own if one.arg not in ("self", "cls")]) > 10:
+                    large.append(f"{path}: {node.name}")
+    assert not large and len([*ROOT.glob("*.py")]) <= 7

@@ -89,25 +89,7 @@ class TextToImage(GenerationPipeline):
         self.priors = priors
         drawn = {f"prior_{name}": prior for name, prior in priors.items()}
         parts = {"normaliser": normalizer, **drawn, "decoder": decoder}
-        spaces = {name: part.spec.space for name, part in parts.items()}
-        if len(set(spaces.values())) > 1:
-            listing = ", ".join(f"{name}: {space}" for name, space in spaces.items())
-            raise CondgenError(f"The parts live in different embedding spaces ({listing}). Train them on one encoder.")
-        if (space := normalizer.spec.space) != space_of(clip):
-            raise CondgenError(
-                f"The encoder makes embeddings of space {space_of(clip)}, the other parts were trained on {space}. "
-                "Give the encoder with the weights that they were trained on, or export the model again."
-            )
-        mixed = "The folder mixes two models; export it again."
-        if tokenizer.vocab > clip.vocab or tokenizer.context != clip.context:
-            raise CondgenError(
-                f"The tokenizer gives {tokenizer.context} of {tokenizer.vocab} tokens, the encoder reads "
-                f"{clip.context} of {clip.vocab}. {mixed}"
-            )
-        if not reads_size(clip, decoder.spec.size):
-            raise CondgenError(
-                f"The decoder generates {decoder.spec.size} pixels, the encoder reads {clip.size}. {mixed}"
-            )
+        check_parts(clip, tokenizer, parts)
         super().__init__(decoder, {CLIP: clip} | parts, about, model_id)
 
     @property
@@ -261,3 +243,25 @@ class TextToImage(GenerationPipeline):
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
         space = modules["normaliser"].spec.space
         return {"size": modules["decoder"].spec.size, "priors": [*index["priors"], "none"], "space": space}
+
+
+def check_parts(clip: Encoder, tokenizer: Tokenizer, parts: dict[str, Any]) -> None:
+    """Raises `CondgenError` unless the tokenizer and the parts, by name, were made for the encoder."""
+    spaces = {name: part.spec.space for name, part in parts.items()}
+    if len(set(spaces.values())) > 1:
+        listing = ", ".join(f"{name}: {space}" for name, space in spaces.items())
+        raise CondgenError(f"The parts live in different embedding spaces ({listing}). Train them on one encoder.")
+    if (space := parts["normaliser"].spec.space) != space_of(clip):
+        raise CondgenError(
+            f"The encoder makes embeddings of space {space_of(clip)}, the other parts were trained on {space}. "
+            "Give the encoder with the weights that they were trained on, or export the model again."
+        )
+    mixed = "The folder mixes two models; export it again."
+    if tokenizer.vocab > clip.vocab or tokenizer.context != clip.context:
+        raise CondgenError(
+            f"The tokenizer gives {tokenizer.context} of {tokenizer.vocab} tokens, the encoder reads "
+            f"{clip.context} of {clip.vocab}. {mixed}"
+        )
+    size = parts["decoder"].spec.size
+    if not reads_size(clip, size):
+        raise CondgenError(f"The decoder generates {size} pixels, the encoder reads {clip.size}. {mixed}")

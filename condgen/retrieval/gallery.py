@@ -114,7 +114,7 @@ class Gallery:
         """Sixteen hex digits that identify the images and how they are read: a hash of names, sizes and times of files,
         or of the content of arrays.
         """
-        self._seen = {str(mark[0]): mark for mark in map(_mark, self._files())}
+        self._seen = {str(mark[0]): mark for mark in map(_mark, _files(self.found, self.split))}
         if isinstance(self.found, Arrays):
             parts = self.found.parts
             marks = [(part.key, hashlib.sha256(np.ascontiguousarray(part.images())).hexdigest()) for part in parts]
@@ -157,22 +157,6 @@ class Gallery:
         text = json.dumps([*values, self.split, o.resize, o.filter, columns, *background])
         return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
-    def _files(self) -> Iterator[Path]:
-        """All files that the images depend on."""
-        source = self.found
-        if isinstance(source, Arrays):
-            path = Path(source.path).expanduser()
-            yield from sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else ()
-            yield from [path] if path.is_file() else ()
-            return
-        yield from (table.path for table in source.tables)
-        if source.form == "sidecars":
-            yield from (text for file in source.images if (text := caption_file(file)))
-        light = tuple(table for table in source.tables if _names_files(table.path, table.image))
-        for row in rows(replace(source, tables=light), self.split):
-            if isinstance(row.image, Path):
-                yield row.image
-
     def each(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
         """Yields every image once, uint8 (3, S, S); counts unreadable ones in `bad`.
 
@@ -214,15 +198,18 @@ class Gallery:
             if mark is not None:  # otherwise a row of a shard
                 wanted.remove(number)
                 with suppress(ImageError):
-                    out |= {number: decode(file, name=self.places[number])[0]} if _mark(file) == mark else {}
+                    out |= {number: self._decode(file, self.places[number])} if _mark(file) == mark else {}
         for number, row in enumerate(rows(self.found, self.split) if wanted and not self.changed() else ()):
             if number in wanted and row.image is not None:
                 wanted.remove(number)
                 with suppress(ImageError):
-                    out[number] = decode(row.image, background=self.options.background, name=row.key)[0]
+                    out[number] = self._decode(row.image, row.key)
             if not wanted:
                 break
         return out
+
+    def _decode(self, image: Path | bytes, name: str) -> Image.Image:
+        return decode(image, background=self.options.background, value_range=self.options.value_range, name=name)[0]
 
     def _parts(self) -> Iterator[tuple[Part, np.ndarray, int]]:
         """Yields the parts of arrays with images in the split, the indices of these, and the index of the first."""
@@ -243,12 +230,10 @@ class Gallery:
                     yield Entry(k, f"{part.key}:{number}", label=_label(attributes, own)), square
 
     def _rows(self, size: int) -> Iterator[tuple[Entry, np.ndarray]]:
-        background = self.options.background
-
         def square(job: tuple[Entry, Row]) -> np.ndarray | ImageError:
             try:
-                image = decode(job[1].image, background=background, name=job[1].key)[0]
-                return fit(image, size, self.options.resize, background=background)
+                image = self._decode(job[1].image, job[1].key)
+                return fit(image, size, self.options.resize, background=self.options.background)
             except ImageError as error:
                 return error
 
@@ -292,6 +277,22 @@ def _found(path: str, options: ReadOptions) -> Source | Arrays | LabelledRows:
         if source is None or any(file.stem == "metadata" or is_shard(file) for file in files_below(folder)):
             raise
         return source
+
+
+def _files(source: Source | Arrays, split: str) -> Iterator[Path]:
+    """All files that the images of a split depend on."""
+    if isinstance(source, Arrays):
+        path = Path(source.path).expanduser()
+        yield from sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else ()
+        yield from [path] if path.is_file() else ()
+        return
+    yield from (table.path for table in source.tables)
+    if source.form == "sidecars":
+        yield from (text for file in source.images if (text := caption_file(file)))
+    light = tuple(table for table in source.tables if _names_files(table.path, table.image))
+    for row in rows(replace(source, tables=light), split):
+        if isinstance(row.image, Path):
+            yield row.image
 
 
 def _label(attributes: Sequence[Attribute], targets: Sequence[float]) -> str:

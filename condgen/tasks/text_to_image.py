@@ -98,14 +98,8 @@ class TextToImageTaskConfig(GeneratorConfig):
     fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(total_images=600_000, batch=32, lr=3e-3))
 
 
-class TextToImageTask(EncoderBasedTask):
-    """Args: see `EncoderBasedTask`."""
-
-    config_class, needs, cell = TextToImageTaskConfig, "captioned images", 128
-
-    @classmethod
-    def fits(cls, config: TextToImageTaskConfig) -> dict[str, FitConfig]:
-        return {"clip": config.fit_clip, "prior": config.fit_prior, "decoder": config.fit_decoder}
+class TextToImageStages(EncoderBasedTask):
+    """The stages of a run: which there are, their shares of its time, and whether they are done."""
 
     @property
     def stage_names(self) -> list[str]:
@@ -145,6 +139,31 @@ class TextToImageTask(EncoderBasedTask):
         if stage == "clip":
             return self.encoder_is_done()
         return (self.parts / stage.replace(" ", "_") / "model.safetensors").exists()
+
+    def wants_more(self, stage: str) -> bool:
+        """Whether a trained stage has seen less than the limits ask for; an encoder that others stand on has not."""
+        return super().wants_more(stage) and not (stage == "clip" and self._encoder_stays)
+
+    @property
+    def keeps_encoder(self) -> bool:
+        """Whether the limits ask for more training of an encoder that others stand on."""
+        return self.is_done("clip") and self._encoder_stays and super().wants_more("clip")
+
+    @property
+    def _encoder_stays(self) -> bool:
+        """Whether priors or decoder have begun on the embeddings of the encoder, and would have to start again."""
+        later = [name for name in self.stage_names if name != "clip"]
+        return self.trains_all and any(checkpoint.folder_of(self.root, name).is_dir() for name in later)
+
+
+class TextToImageTask(TextToImageStages):
+    """Args: see `EncoderBasedTask`."""
+
+    config_class, needs, cell = TextToImageTaskConfig, "captioned images", 128
+
+    @classmethod
+    def fits(cls, config: TextToImageTaskConfig) -> dict[str, FitConfig]:
+        return {"clip": config.fit_clip, "prior": config.fit_prior, "decoder": config.fit_decoder}
 
     @property
     def digest(self) -> dict[str, str]:
@@ -222,18 +241,8 @@ class TextToImageTask(EncoderBasedTask):
         self.open_files.callback(views.close)
         return views
 
-    def wants_more(self, stage: str) -> bool:
-        """Whether a trained stage has seen less than the limits ask for; an encoder that others stand on has not."""
-        return super().wants_more(stage) and not (stage == "clip" and self._encoder_stays)
-
-    @property
-    def _encoder_stays(self) -> bool:
-        """Whether priors or decoder have begun on the embeddings of the encoder, and would have to start again."""
-        later = [name for name in self.stage_names if name != "clip"]
-        return self.trains_all and any(checkpoint.folder_of(self.root, name).is_dir() for name in later)
-
     def stages(self) -> Iterator[Stage]:
-        if self.is_done("clip") and self._encoder_stays and super().wants_more("clip"):
+        if self.keeps_encoder:
             self.display.say(
                 "The encoder stays as it is, because priors and decoder were trained on its embeddings; "
                 "--stage clip trains it on, and the others then start again."

@@ -644,3 +644,12 @@ def test_a_model_tells_its_folder(encoders, tiny_folder, tmp_path):
     for folder in (home / "pairs", home / "eyes", home / "shoes", tiny_folder):
         assert Path(package.load(folder).path).samefile(folder)
     assert tiny_model().path is None
+
+
+def test_a_gallery_scales_values_as_asked(tmp_path):
+    for i in range(3):
+        Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / f"{i}.png")
+    gallery = Gallery(tmp_path, value_range=(0.0, 4095.0))
+    assert all((image == 255).all() for _, image in gallery.each(8))
+    assert np.asarray(gallery.images([0])[0]).min() == 255
+    assert all(image.max() < 20 for _, image in Gallery(tmp_path, value_range=(0.0, 65535.0)).each(8))
