@@ -34,7 +34,7 @@ def join() -> None:
         from accelerate import PartialState
 
         # without `cpu` it looks for no others where there is no GPU; they wait while the first embeds a large stream
-        PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
+        PartialState(cpu=device_of_training().type == "cpu", timeout=timedelta(days=1))
 
 
 def leave() -> None:
@@ -66,9 +66,28 @@ def is_on(name: str) -> bool:
     return FLAGS[value.lower()]
 
 
+def device_of_training() -> torch.device:
+    """The device on which this process trains: that of Accelerate's variables, otherwise a GPU if there is one."""
+    if is_on("ACCELERATE_USE_CPU"):
+        return torch.device("cpu")
+    asked = _parsed("ACCELERATE_TORCH_DEVICE", torch.device)
+    return asked or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _parsed(name: str, parse: Callable[[str], Any]) -> Any:
+    """The value of a variable of Accelerate; None where it is not set; `CondgenError` where it cannot be parsed."""
+    try:
+        return parse(os.environ[name])
+    except KeyError:
+        return None
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise CondgenError(f"{name}={os.environ[name]} cannot be used ({reason}). Unset it, or correct it.") from None
+
+
 def supports_bf16() -> bool:
     """Whether training here can use bfloat16: a GPU has units for it, and is not switched off."""
-    on_gpu = torch.cuda.is_available() and not is_on("ACCELERATE_USE_CPU")
+    on_gpu = torch.cuda.is_available() and device_of_training().type == "cuda"
     return on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
@@ -103,20 +122,8 @@ def check_launcher() -> None:
     precision()
     for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_CPU", "ACCELERATE_DEBUG_MODE"):
         is_on(name)
-    parsers: dict[str, Callable] = {
-        "ACCELERATE_DYNAMO_BACKEND": lambda value: DynamoBackend(value.upper()),
-        "ACCELERATE_TORCH_DEVICE": torch.device,
-    }
-    for name, parse in parsers.items():
-        try:
-            parse(os.environ[name])
-        except KeyError:
-            continue
-        except (ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise CondgenError(
-                f"{name}={os.environ[name]} cannot be used ({reason}). Unset it, or correct it."
-            ) from None
+    _parsed("ACCELERATE_TORCH_DEVICE", torch.device)
+    _parsed("ACCELERATE_DYNAMO_BACKEND", lambda value: DynamoBackend(value.upper()))
     for name, asked in UNSUPPORTED.items():
         if is_on(name):
             raise CondgenError(
@@ -158,8 +165,8 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def on_accelerator(*modules: nn.Module) -> Iterator[torch.device]:
-    """Moves modules from the CPU to the GPU of this process for the block, if there is one; gives their device."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Moves modules from the CPU to the device of training for the block; gives that device."""
+    device = device_of_training()
     try:
         for module in modules:
             module.to(device)

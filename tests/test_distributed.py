@@ -100,3 +100,20 @@ def test_doctor_tells_of_proxies_without_their_passwords(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     told = doctor.proxy()
     assert "ALL_PROXY=socks5://...@proxy:1080" in told.seen and "socksio" in told.cure and told.ok
+
+
+@pytest.mark.parametrize(
+    "gpu, variables, device",
+    [
+        (False, {}, "cpu"),
+        (True, {}, "cuda"),
+        (True, {"ACCELERATE_USE_CPU": "true"}, "cpu"),
+        (True, {"ACCELERATE_TORCH_DEVICE": "cuda:1"}, "cuda:1"),
+        (True, {"ACCELERATE_TORCH_DEVICE": "cpu"}, "cpu"),
+    ],
+)
+def test_everything_in_a_run_takes_place_where_it_trains(gpu, variables, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert str(distributed.device_of_training()) == device

@@ -133,7 +133,7 @@ def announce(task: Task) -> None:
     stages = [stage for stage in task.stage_names if not task.is_done(stage) or task.wants_more(stage)]
     if not stages:
         return
-    n, size, device = len(task.data), task.data.size, "cuda" if torch.cuda.is_available() else "cpu"
+    n, size, device = len(task.data), task.data.size, distributed.device_of_training()
     builds = {stage: task.builds.get(stage.split()[0]) or next(iter(task.builds.values()), None) for stage in stages}
     timed = any(task.fit(stage).minutes or task.fit(stage).total_images > SMALL_RUN for stage in stages)
     parts, shares, total = [], {}, 0.0
