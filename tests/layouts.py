@@ -8,13 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+
+from tests.tars import write_tar
 
 N = 12
 
@@ -39,16 +40,6 @@ def strangers(folder: Path) -> None:
     put(folder / "desktop.ini", "[.ShellClassInfo]")
     put(folder / "__MACOSX" / "._0.jpg", b"\0\5\x16\7")
     put(folder / "._0.jpg", b"\0\5\x16\7")
-
-
-def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, content in members:
-            about = tarfile.TarInfo(name)
-            about.size = len(content)
-            tar.addfile(about, io.BytesIO(content))
-    return path
 
 
 # kohya's sd-scripts ---------------------------------------------------------------------------------------------------
@@ -167,30 +158,30 @@ def karpathy(home: Path) -> Path:
     return home
 
 
+def with_five_captions(folder: Path, form: str) -> list[str]:
+    """Writes the images, and returns five lines for each; `form` has places for the image and the caption."""
+    for i in range(N):
+        put(folder / f"{i}.jpg", image_bytes(i))
+    return [form.format(i=i, k=k) for i in range(N) for k in range(5)]
+
+
 def flickr30k(home: Path) -> Path:
     """Kaggle's copy: bars with spaces as separators, five captions an image, and a line without its number."""
     lines = ["image_name| comment_number| comment"]
-    for i in range(N):
-        put(home / "flickr30k_images" / f"{i}.jpg", image_bytes(i))
-        lines += [f"{i}.jpg| {k}|  Two men , {i} , talk {k} ." for k in range(5)]
+    lines += with_five_captions(home / "flickr30k_images", "{i}.jpg| {k}|  Two men , {i} , talk {k} .")
     put(home / "results.csv", "\n".join(lines))
     return home
 
 
 def flickr30k_token(home: Path) -> Path:
-    lines = []
-    for i in range(N):
-        put(home / "flickr30k-images" / f"{i}.jpg", image_bytes(i))
-        lines += [f"{i}.jpg#{k}\tTwo men , {i} , talk {k} ." for k in range(5)]
+    lines = with_five_captions(home / "flickr30k-images", "{i}.jpg#{k}\tTwo men , {i} , talk {k} .")
     put(home / "results_20130124.token", "\n".join(lines))
     return home
 
 
 def flickr8k(home: Path) -> Path:
     lines = ["image,caption"]
-    for i in range(N):
-        put(home / "Images" / f"{i}.jpg", image_bytes(i))
-        lines += [f'{i}.jpg,"Two men , {i} , talk {k} ."' for k in range(5)]
+    lines += with_five_captions(home / "Images", '{i}.jpg,"Two men , {i} , talk {k} ."')
     put(home / "captions.txt", "\n".join(lines))
     return home
 

@@ -50,12 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_read_options(parser: argparse._ActionsContainer, names: str, note: str = "") -> None:
     """Adds options for fields of `ReadOptions`; `note` describes the default."""
+    kinds = {
+        "attribute_columns": comma_separated, "max_bad_fraction": float, "background": colour, "value_range": _numbers,
+    }  # fmt: skip
     for name in names.split():
         metavar, text = READ_OPTIONS[name]
-        kinds = {
-            "attribute_columns": comma_separated, "max_bad_fraction": float, "background": colour,
-            "value_range": _numbers,
-        }  # fmt: skip
         kind = kinds.get(name, str)
         choices = ("crop", "pad") if name == "resize" else None
         parser.add_argument(

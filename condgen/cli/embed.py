@@ -38,10 +38,11 @@ def run(args: argparse.Namespace) -> int:
     from condgen.data.sources.captions import open_captioned
 
     clip, tokenizer = load_encoder(args.model)
-    data = open_captioned(args.data, args.size or clip.size, stream="shards", split=args.split, **read_options_of(args))
+    options = read_options_of(args)
+    data = open_captioned(args.data, args.size or clip.size, stream="shards", split=args.split, **options)
     check_device(args.device)
     with progress_bar("embedding") as progress:
-        reading = json.dumps([args.split, data.size, {k: v for k, v in read_options_of(args).items() if v is not None}])
+        reading = json.dumps([args.split, data.size, options])
         embeds = embed(clip.to(args.device), tokenizer, data, args.out, progress, reading)
     size = sum(file.stat().st_size for file in args.out.glob("embeds-*.safetensors"))
     about = embeds.about

@@ -53,7 +53,7 @@ def export_model(args: argparse.Namespace) -> int:
     """Writes a model folder of condgen: that of a finished run, or of the last checkpoint of another."""
     import shutil
 
-    from condgen.files.registry import FRAME, RUN_CONFIG, find
+    from condgen.files.registry import FRAME, RUN_CONFIG
 
     run = Path(str(args.model))
     begun = (run / RUN_CONFIG).is_file() and not (run / "model").is_dir()

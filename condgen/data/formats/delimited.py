@@ -47,10 +47,11 @@ def separator_of(path: Path) -> str:
 
 def csv_records(path: Path, columns: list[str]) -> Iterator[dict | None]:
     """Yields the rows of a .csv; a row with more cells than columns, e.g. after an unquoted comma, has a fault."""
-    names = csv_columns(path)
-    for row in islice(_rows(path), 1, None):
+    separator = separator_of(path)
+    rows = _rows(path, separator)
+    names, mark = _header(rows), _MARKS[separator]
+    for row in rows:
         if len(row) > len(names):
-            mark = _MARKS[separator_of(path)]
             yield {
                 FAULT: f"broken metadata line: {len(row)} cells for {len(names)} columns; texts with {mark} need quotes"
             }
@@ -60,11 +61,14 @@ def csv_records(path: Path, columns: list[str]) -> Iterator[dict | None]:
 
 def csv_columns(path: Path) -> list[str]:
     """The header of a .csv."""
-    return [name.strip() for name in next(_rows(path), [])]
+    return _header(_rows(path, separator_of(path)))
 
 
-def _rows(path: Path) -> Iterator[list[Any]]:
-    separator = separator_of(path)
+def _header(rows: Iterator[list[Any]]) -> list[str]:
+    return [name.strip() for name in next(rows, [])]
+
+
+def _rows(path: Path, separator: str) -> Iterator[list[Any]]:
     with path.open(encoding=encoding_of(path), newline="") as file:
         yield from csv.reader(file, delimiter=separator, skipinitialspace=True)
 

@@ -34,41 +34,14 @@ BY_SUFFIX = {".tga": "TGA", ".pcx": "PCX", ".dib": "DIB"}
 """Formats without a signature of their own, so that damaged files could pass for them: read by their suffix only."""
 SUFFIXES = frozenset(
     [
-        ".png",
-        ".apng",
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".pbm",
-        ".pgm",
-        ".ppm",
-        ".pnm",
-        ".pfm",
-        ".jp2",
-        ".j2k",
-        ".j2c",
-        ".jpc",
-        ".jpf",
-        ".jpx",
-        ".qoi",
-        ".sgi",
-        ".rgb",
-        ".rgba",
-        ".bw",
-        ".dds",
-        ".ico",
+        ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pbm",
+        ".pgm", ".ppm", ".pnm", ".pfm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".qoi", ".sgi", ".rgb",
+        ".rgba", ".bw", ".dds", ".ico",
     ]
     + list(BY_SUFFIX)
     + [".avif", ".avifs"] * AVIF
     + [".heic", ".heif", ".hif"] * HEIF
-)
+)  # fmt: skip
 """Suffixes of the files that are read as images."""
 _UNREAD = {
     "HEIC photos need the package pillow-heif (pip install pillow-heif); or save them as JPEG": ".heic .heif .hif",
