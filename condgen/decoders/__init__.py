@@ -21,6 +21,7 @@ class DecoderKind(Kind):
             condition)` gives images.
         encodes: `encode_normal(images, encoded condition)` inverts `decode_normal`.
         autoguidance: `decoder.guide_by(weak)` sets an earlier state of the decoder as its guide.
+        inverts: `decoder.sample` takes `init`, see `diffusion.samplers.Init`.
         features: the part that has `features(images, cond)`, unconditional features (B, F) that can be evaluated: the
             decoder, its training (the discriminator of a GAN), or none.
     """
@@ -28,6 +29,7 @@ class DecoderKind(Kind):
     has_latent: bool = False
     encodes: bool = False
     autoguidance: bool = False
+    inverts: bool = False
     features: Literal["decoder", "training", "none"] = "none"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from condgen.contracts import Batch, SamplingOption, check_options, limited
 from condgen.decoders import DecoderKind
 from condgen.diffusion.objectives import OBJECTIVES, Denoiser, denoising_loss
-from condgen.diffusion.samplers import Autoguided, Guided, sample
+from condgen.diffusion.samplers import NOISE, Autoguided, Guided, Init, sample
 from condgen.nn.conditioning import (
     LAYOUT,
     MAX_DEPTH,
@@ -189,8 +189,13 @@ class DiffusionDecoder(nn.Module):
         """x_0 from x_t, both (B, C, S, S) with sd 1, given the output of `encode_cond`."""
         return self.objective.denoise(self.unet, x_t, t, cond)
 
-    def sample(self, cond: Batch, rng: list[torch.Generator], **options: float) -> Iterator[Tensor]:
-        """Yields the image so far, (B, C, S, S) in [-1, 1], after every step; the last one is the result."""
+    def sample(self, cond: Batch, rng: list[torch.Generator], init: Init = NOISE, **options: float) -> Iterator[Tensor]:
+        """Yields the image so far, (B, C, S, S) in [-1, 1], after every step; the last one is the result.
+
+        Args:
+            cond, rng, options: see `contracts.Decoder`.
+            init: where sampling begins; its x_0 are images in [-1, 1]. Kept values of the result are exactly those.
+        """
         options = check_options(self.sampling_options, options)
         with torch.inference_mode():
             encoded, null = self.encode_cond(cond), self.encode_cond(null_cond(cond))
@@ -206,8 +211,12 @@ class DiffusionDecoder(nn.Module):
             guided = Guided(self.denoise, lambda _: null, options["guidance"], *interval)
         shape = (self.spec.image_channels, self.spec.size, self.spec.size)
         steps, solver = int(options["steps"]), self.config.solver
-        for x in sample(guided, shape, encoded, rng, steps, solver, device=self.mean.device):
-            yield (x * self.sd + self.mean).clamp(-1, 1)
+        given = init.x_0
+        if given is not None:
+            init = replace(init, x_0=(given - self.mean) / self.sd)
+        for x in sample(guided, shape, encoded, rng, steps, solver, self.mean.device, init):
+            images = (x * self.sd + self.mean).clamp(-1, 1)
+            yield images if init.keep is None else torch.where(init.keep, given, images)
 
 
 def calibrate(decoder: DiffusionDecoder, images: Tensor) -> None:
@@ -267,4 +276,5 @@ KIND = DecoderKind(
     DiffusionObjective,
     calibrate=calibrate,
     autoguidance=True,
+    inverts=True,
 )

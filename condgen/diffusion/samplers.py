@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from condgen.contracts import Batch, CondgenError
-from condgen.diffusion.objectives import Denoiser
+from condgen.diffusion.objectives import Denoiser, add_noise
 
 T_MAX = 0.999
 SHIFT = 2.0
@@ -22,14 +23,44 @@ SHIFT = 2.0
 SOLVERS = ("dpm++", "unipc", "euler")
 
 
-def levels(steps: int) -> list[float]:
-    """Noise levels t from almost 1 to 0, steps + 1 numbers.
+@dataclass(frozen=True)
+class Init:
+    """Where sampling begins, and what of it stays.
+
+    Args:
+        noise: eps, (B, *shape), in place of noise from the generators.
+        x_0: (B, *shape): sampling begins at x_t = (1 - t) x_0 + t eps.
+        t: the noise level at which it begins, in (0, 1]; 1 is the usual beginning.
+        keep: bool, broadcasts against x_0: True where x_0 stays. Along the whole path these values are x_0 with the
+            noise eps, so that the rest fits to them.
+
+    References:
+        SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations (Meng et al., 2022), for t
+    """
+
+    noise: Tensor | None = None
+    x_0: Tensor | None = None
+    t: float = 1.0
+    keep: Tensor | None = None
+
+
+NOISE = Init()
+"""The usual beginning: noise from the generators."""
+
+
+def levels(steps: int, t: float = 1.0) -> list[float]:
+    """Noise levels from t, or from almost 1, to 0, steps + 1 numbers.
 
     References:
         Scaling Rectified Flow Transformers for High-Resolution Image Synthesis (Esser et al., 2024), equation 23
     """
-    even = (T_MAX * (1 - i / steps) for i in range(steps + 1))
-    return [SHIFT * t / (1 + (SHIFT - 1) * t) for t in even]
+    return [SHIFT * t / (1 + (SHIFT - 1) * t) for t in even_levels(steps, t)]
+
+
+def even_levels(steps: int, t: float = 1.0) -> list[float]:
+    """The levels of `levels` before the shift, evenly spaced."""
+    highest = min(T_MAX, t / (SHIFT - (SHIFT - 1) * t))
+    return [highest * (1 - i / steps) for i in range(steps + 1)]
 
 
 class DPMSolverPP2M:
@@ -39,8 +70,8 @@ class DPMSolverPP2M:
         DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models (Lu et al., 2022), Algorithm 2
     """
 
-    def __init__(self, steps: int):
-        self.t = levels(steps)
+    def __init__(self, steps: int, t: float = 1.0):
+        self.t = levels(steps, t)
         self._previous: tuple[Tensor, float] | None = None  # x_0 and lambda of the previous step
 
     def step(self, i: int, x_t: Tensor, x_0: Tensor) -> Tensor:
@@ -64,19 +95,19 @@ def _log_snr(t: float) -> float:
 class DiffusersSolver:
     """A diffusers scheduler on the same noise levels: `unipc` or `euler`."""
 
-    def __init__(self, name: str, steps: int):
+    def __init__(self, name: str, steps: int, t: float = 1.0):
         if name == "unipc":
             from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
             self.scheduler = UniPCMultistepScheduler(
                 use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=SHIFT
             )
-            self.scheduler.set_timesteps(steps)
+            self.scheduler.set_timesteps(steps, sigmas=np.array(even_levels(steps, t)[:-1]) if t < 1 else None)
         else:
             from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
             self.scheduler = FlowMatchEulerDiscreteScheduler()
-            self.scheduler.set_timesteps(sigmas=levels(steps)[:-1])
+            self.scheduler.set_timesteps(sigmas=levels(steps, t)[:-1])
         self.t = [float(sigma) for sigma in self.scheduler.sigmas]
 
     def step(self, i: int, x_t: Tensor, x_0: Tensor) -> Tensor:
@@ -84,11 +115,11 @@ class DiffusersSolver:
         return self.scheduler.step(velocity, self.scheduler.timesteps[i], x_t).prev_sample
 
 
-def solver_of(name: str, steps: int) -> DPMSolverPP2M | DiffusersSolver:
-    """A solver for one sampling run; `CondgenError` for an unknown name."""
+def solver_of(name: str, steps: int, t: float = 1.0) -> DPMSolverPP2M | DiffusersSolver:
+    """A solver for one sampling run that begins at noise level t; `CondgenError` for an unknown name."""
     if name not in SOLVERS:
         raise CondgenError(f"There is no solver {name!r}; choose {', '.join(SOLVERS)}.")
-    return DPMSolverPP2M(steps) if name == "dpm++" else DiffusersSolver(name, steps)
+    return DPMSolverPP2M(steps, t) if name == "dpm++" else DiffusersSolver(name, steps, t)
 
 
 def noise(shape: tuple[int, ...], rng: list[torch.Generator]) -> Tensor:
@@ -105,6 +136,7 @@ def sample(
     steps: int,
     solver: str = "dpm++",
     device: torch.device | str = "cpu",
+    init: Init = NOISE,
 ) -> Iterator[Tensor]:
     """Yields the denoiser's estimate of x_0 at every step but the last, and then the sample: `steps` times (B, *shape).
 
@@ -115,12 +147,17 @@ def sample(
         rng: B generators on the CPU.
         steps: number of calls of the denoiser.
         solver: a name in SOLVERS.
+        init: where to begin, by default at noise.
     """
-    solver_run = solver_of(solver, steps)
-    x_t = noise(shape, rng).to(device)
+    solver_run = solver_of(solver, steps, init.t)
+    x_t = (noise(shape, rng) if init.noise is None else init.noise).to(device)
+    if init.x_0 is not None:
+        x_t = add_noise(init.x_0, x_t, torch.full((len(x_t),), solver_run.t[0], device=device))
     for i in range(steps):
         t = torch.full((len(x_t),), solver_run.t[i], device=device, dtype=x_t.dtype)
         x_0 = denoise(x_t, t, cond)
+        if init.keep is not None:
+            x_0 = torch.where(init.keep, init.x_0, x_0)
         x_t = solver_run.step(i, x_t, x_0)
         yield x_0 if i + 1 < steps else x_t
 

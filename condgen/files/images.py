@@ -34,8 +34,8 @@ class GeneratedImage:
 
     Args:
         image: PIL, RGB or L.
-        recipe: prompt and prior, or `labels` by name; seed, options, size, model and model_id. It suffices to generate
-            the image again.
+        recipe: prompt and prior, `labels` by name, or an operation with its fields (`pipelines.editing`); seed,
+            options, size, model and model_id. It suffices to generate the image again.
         clip_score: cosine similarity of image and prompt in the model's space; None without a prompt.
         ms: duration of the generation in milliseconds.
     """
@@ -71,9 +71,9 @@ class GeneratedImage:
 
 
 def prompt_of(recipe: dict) -> str:
-    """The prompt of a recipe, or its labels as text: `label: Sneaker, age: 30`."""
+    """The prompt of a recipe, the title of an operation, or labels as text: `label: Sneaker, age: 30`."""
     if "labels" not in recipe:
-        return recipe["prompt"]
+        return recipe["title" if "operation" in recipe else "prompt"]
     return ", ".join(f"{name}: {_plain(value)}" for name, value in recipe["labels"].items()) or "anything"
 
 
@@ -83,7 +83,9 @@ def _plain(value: object) -> str:
 
 def parameters(recipe: dict) -> str:
     """The recipe as one string, in the form that other programs read."""
-    rest = {k: v for k, v in recipe.items() if k not in ("prompt", "labels")}
+    rest = {
+        k: v for k, v in recipe.items() if k not in ("prompt", "labels", "title") and not isinstance(v, dict | list)
+    }
     names = {"steps": "Steps", "guidance": "CFG scale", "seed": "Seed", "model": "Model", "model_id": "Model hash"}
     facts = ", ".join(f"{names.get(k, k)}: {v}" for k, v in rest.items() if k != "size")
     return f"{prompt_of(recipe)}\n{facts}, Size: {recipe['size']}x{recipe['size']}"
@@ -112,6 +114,7 @@ def read_recipe(path: Path | str) -> dict:
         if isinstance(recipe, dict) and "translated" in recipe:
             raise CondgenError(f"{path} was translated from another image, not generated: see condgen translate.")
         condition = {"labels"} if "labels" in recipe else {"prompt", "prior"}
+        condition = {"title"} if "operation" in recipe else condition
         if not isinstance(recipe, dict) or not {"seed", "model", "model_id", *condition} <= set(recipe):
             raise ValueError("a field is missing")
         if not isinstance(recipe.get("labels", {}), dict):

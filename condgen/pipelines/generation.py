@@ -1,4 +1,6 @@
-"""Generation: one image with every step, many in batches of bounded memory, and one again from its recipe."""
+"""Generation: one image with every step, many in batches of bounded memory, one again from its recipe; and the base of
+the pipelines that decode image embeddings.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from condgen.contracts import CondgenError, short
+from condgen.contracts import Batch, CondgenError, Decoder, SamplingOption, check_options, short
 from condgen.files.images import GeneratedImage
 from condgen.nn.layers import PerImage, one_thread
 from condgen.pipelines.base import Pipeline, Progress, to_pil
+from condgen.priors.transformer import EmbeddingNormalizer
 
 BATCH, SMALL = 16, 64
 """Images that are generated at a time, at most, and the edge up to which they are so many; see `rows_at_once`."""
@@ -109,6 +112,74 @@ class GenerationPipeline(Pipeline):
             return
         images, ms = self._batch([(condition, seed)] * size, **options)
         yield _in_row(next(self._images([condition], [seed], images[row : row + 1], ms, **options)), size, row)
+
+
+class EmbeddingPipeline(GenerationPipeline):
+    """An encoder of images, a normalizer of their embeddings, and a decoder that generates images from these.
+
+    A subclass sets `priors`, `normalizer` and `decoder`, and defines `embed_image`; one that reads texts also
+    `embed_text`, `draw_embed`, `condition` and `score`.
+    """
+
+    priors: dict[str, nn.Module]
+    """Priors by name; the first is the default."""
+    normalizer: EmbeddingNormalizer
+    decoder: Decoder
+    reads_text = False
+    """Whether it embeds texts, and its decoder reads them."""
+
+    @property
+    def default_prior(self) -> str:
+        return next(iter(self.priors), "none")
+
+    def sampling_options(self, prior: str | None = None) -> tuple[SamplingOption, ...]:
+        """Options of the decoder and of the chosen prior."""
+        return (*self.decoder.sampling_options, *self._prior_options(prior))
+
+    def _prior_options(self, prior: str | None) -> tuple[SamplingOption, ...]:
+        name, none = prior or self.default_prior, ["none"] if self.reads_text else []
+        if name in none:
+            return ()
+        if not isinstance(name, str) or name not in self.priors:
+            raise CondgenError(f"This model has no prior {short(name)}; it has {', '.join([*self.priors, *none])}.")
+        return self.priors[name].sampling_options
+
+    def _resolved_options(self, prior: str | None, options: dict[str, float]) -> dict[str, float]:
+        """All options with their given or default values.
+
+        Raises:
+            CondgenError: a value is out of range, or an option is unknown or belongs to another prior.
+        """
+        available = self.sampling_options(prior)
+        for name in sorted(set(options) - {option.name for option in available}):
+            if others := [p for p in self.priors if name in {option.name for option in self._prior_options(p)}]:
+                raise CondgenError(
+                    f"The option {name} belongs to --prior {others[0]}, but the prior is {prior or self.default_prior}."
+                    " Choose that prior, or leave the option out."
+                )
+        return check_options(available, options)
+
+    def embed_image(self, images: Tensor) -> Tensor:
+        """(B, C, S, S) in [-1, 1] -> unit vectors (B, D)."""
+        raise NotImplementedError
+
+    def condition(self, z: Tensor, prompts: Sequence[str]) -> Batch:
+        """The condition of the decoder: z (B, D), and a prompt for each row, '' for none."""
+        return {"z": z, "has_z": torch.ones(len(z), dtype=torch.bool, device=z.device)}
+
+    def score(self, images: Tensor, prompt: str) -> float | None:
+        """Cosine similarity of images (1, C, S, S) and a prompt; None where there is no prompt."""
+        return None
+
+    def embed_text(self, prompts: list[str]) -> Any:
+        raise CondgenError(f"{self.name} was trained without captions and reads no text. Give images instead.")
+
+    def replay(self, recipe: dict[str, Any]) -> GeneratedImage:
+        if "operation" not in recipe:
+            return super().replay(recipe)
+        from condgen.pipelines.editing.base import Editor
+
+        return Editor(self).replay(recipe)
 
 
 def place_of(recipe: dict[str, Any]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen.contracts import (
+    Batch,
     CondgenError,
     CondgenWarning,
     Decoder,
@@ -41,7 +42,7 @@ from condgen.pipelines.base import (
     numbered,
     seeds_from,
 )
-from condgen.pipelines.generation import GenerationPipeline
+from condgen.pipelines.generation import EmbeddingPipeline
 from condgen.priors import PRIORS
 from condgen.priors.transformer import EmbeddingNormalizer
 from condgen.text import check_prompts, clean, read_texts, truncated, warn_of_texts
@@ -55,7 +56,7 @@ class EncodedText:
     embed: Tensor
 
 
-class TextToImage(GenerationPipeline):
+class TextToImage(EmbeddingPipeline):
     """Encoder, priors and decoder of one embedding space (unCLIP, DALL-E 2).
 
     Args:
@@ -72,6 +73,7 @@ class TextToImage(GenerationPipeline):
     tags = ("unclip", "text-to-image")
     described = ("priors", "decoder", "encoder")
     half_parts = ("prior_", "decoder")
+    reads_text = True
     _replayed: str | None = None
     """The text to encode for every prompt, while an image is replayed."""
 
@@ -97,37 +99,6 @@ class TextToImage(GenerationPipeline):
         priors = f"priors {', '.join(self.priors)}, " if self.priors else ""
         return f"A text-to-image stack (CLIP, {priors}{DECODERS.name_of(self.decoder)} decoder)"
 
-    @property
-    def default_prior(self) -> str:
-        return next(iter(self.priors), "none")
-
-    def sampling_options(self, prior: str | None = None) -> tuple[SamplingOption, ...]:
-        """Options of the decoder and of the chosen prior."""
-        return (*self.decoder.sampling_options, *self._prior_options(prior))
-
-    def _prior_options(self, prior: str | None) -> tuple[SamplingOption, ...]:
-        name = prior or self.default_prior
-        if name == "none":
-            return ()
-        if not isinstance(name, str) or name not in self.priors:
-            raise CondgenError(f"This model has no prior {short(name)}; it has {', '.join([*self.priors, 'none'])}.")
-        return self.priors[name].sampling_options
-
-    def _resolved_options(self, prior: str | None, options: dict[str, float]) -> dict[str, float]:
-        """All options with their given or default values.
-
-        Raises:
-            CondgenError: a value is out of range, or an option is unknown or belongs to another prior.
-        """
-        available = self.sampling_options(prior)
-        for name in sorted(set(options) - {option.name for option in available}):
-            if others := [p for p in self.priors if name in {option.name for option in self._prior_options(p)}]:
-                raise CondgenError(
-                    f"The option {name} belongs to --prior {others[0]}, but the prior is {prior or self.default_prior}."
-                    " Choose that prior, or leave the option out."
-                )
-        return check_options(available, options)
-
     @torch.inference_mode()
     def embed_text(self, prompts: list[str]) -> EncodedText:
         """Encodes prompts; warns of unknown words, which are skipped, and of prompts that are too long.
@@ -142,6 +113,11 @@ class TextToImage(GenerationPipeline):
             warn_of_texts(self.tokenizer, prompts)
         tokens = torch.from_numpy(self.tokenizer.encode(self._read(prompts))).to(self.device)
         return EncodedText(tokens, self.clip.embed_text(tokens))
+
+    @torch.inference_mode()
+    def embed_image(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in [-1, 1] -> unit vectors (B, D)."""
+        return self.clip.embed_image(images)
 
     def _read(self, prompts: list[str]) -> list[str]:
         return read_texts(self.tokenizer, prompts) if self._replayed is None else [self._replayed] * len(prompts)
@@ -162,6 +138,16 @@ class TextToImage(GenerationPipeline):
     ) -> Iterator[Tensor]:
         """Image embedding and tokens -> images: yields the images so far, (B, 3, S, S) in [-1, 1]."""
         return self.decoder.sample(condition(z, text.tokens, use_z, use_words), rng, **options)
+
+    def condition(self, z: Tensor, prompts: Sequence[str]) -> Batch:
+        words = torch.tensor([bool(prompt) for prompt in prompts])
+        tokens = torch.zeros(len(z), self.clip.context, dtype=torch.long)
+        if read := [prompt for prompt in prompts if prompt]:
+            tokens[words] = torch.from_numpy(self.tokenizer.encode(self._read(read)))
+        return condition(z, tokens.to(z.device)) | {"has_text": words.to(z.device)}
+
+    def score(self, images: Tensor, prompt: str) -> float | None:
+        return self.clip_score(images, self.embed_text([prompt])).item() if prompt else None
 
     def generate_batch(
         self,

@@ -13,6 +13,7 @@ from condgen.latent_space.adapters import Images, LatentSpace, as_float, as_spac
 from condgen.latent_space.measures import realism
 from condgen.latent_space.registry import Tool, ToolCall, images_option, option, register, separated
 from condgen.latent_space.result import Analysis, Numbers, animation, sheet
+from condgen.pipelines.editing.sphere import slerp
 
 PATHS = {"pixels": "line of pixels", "line": "line of latents", "sphere": "arc of latents"}
 SHOWN = 6
@@ -65,23 +66,6 @@ def interpolate(
         table = {PATHS[path]: realism(space, images[:, 1:-1].flatten(0, 1), real) for path, images in found.items()}
         numbers["realism"] = table | {"both ends": realism(space, torch.cat([x_a, x_b]), real)}
     return Interpolation(numbers, _draw(found, shares), found)
-
-
-def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Spherical interpolation of directions, linear interpolation of lengths: (N, Z) each.
-
-    If a and b have equal or opposite directions, it is the straight line.
-
-    References:
-        Animating Rotation with Quaternion Curves (Shoemake, 1985), slerp
-        Sampling Generative Networks (White, 2016), for latents
-    """
-    length_a, length_b = (x.norm(dim=1, keepdim=True) for x in (a, b))
-    u, v = a / length_a.clamp(min=1e-12), b / length_b.clamp(min=1e-12)
-    angle = (u * v).sum(1, keepdim=True).clamp(-1, 1).arccos()
-    sine = angle.sin()
-    arc = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / sine.clamp(min=1e-12)
-    return torch.where(sine > 1e-4, arc * torch.lerp(length_a, length_b, t), torch.lerp(a, b, t))
 
 
 def _draw(found: dict[str, Tensor], shares: list[float]) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from condgen.contracts import CondgenError
 from condgen.latent_space import interpolate
-from condgen.latent_space.tools.interpolate import slerp
+from condgen.pipelines.editing.sphere import slerp
 from tests.latent_space.flat import Brush, Plane, on_plane
 
 

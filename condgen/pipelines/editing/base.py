@@ -1,0 +1,296 @@
+"""Operations on images and prompts, and the pipeline that decodes what they ask for.
+
+list(Editor(model).apply([Guide("a red circle", image=InputImage.read(model, "cat.png"))], seeds=[1, 2]))
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from condgen.contracts import CondgenError, SamplingOption, check_options, recorded_options, short
+from condgen.data.batches.base import to_float, to_uint8
+from condgen.data.options import ReadOptions
+from condgen.data.sources.images import fit, open_image
+from condgen.decoders import DECODERS
+from condgen.diffusion.samplers import Init
+from condgen.files.images import GeneratedImage, png_bytes
+from condgen.pipelines.base import Progress, generator, numbered
+from condgen.pipelines.editing import find_operation
+from condgen.pipelines.generation import EmbeddingPipeline, GenerationPipeline
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image as a model reads it. Recipes contain its pixels, so that they can be replayed without the file.
+
+    Args:
+        name: name of its file.
+        png: its pixels, S x S, as a PNG file in base64.
+    """
+
+    name: str
+    png: str
+
+    @classmethod
+    def read(cls, model: EmbeddingPipeline, image: str | os.PathLike[str] | Image.Image | Self) -> Self:
+        """Reads an image file, or a PIL image, as the model's training images were read.
+
+        Raises:
+            CondgenError: it is no readable image; the message names it.
+        """
+        if isinstance(image, cls):
+            return image
+        reading = ReadOptions.stored(model.about.get("reading"))
+        if isinstance(image, Image.Image):
+            name, rgb = "image", open_image(png_bytes(image), value_range=reading.value_range, name="the image")
+        elif isinstance(image, str | os.PathLike):
+            path = Path(image).expanduser()
+            name, rgb = path.name, open_image(path, value_range=reading.value_range)
+        else:
+            raise CondgenError(f"Expected the path of an image, or a PIL image, got {short(image)}.")
+        pixels = fit(rgb, model.size, reading.resize)
+        if model.image_channels == 1:
+            pixels = np.asarray(Image.fromarray(pixels.transpose(1, 2, 0)).convert("L"))[None]
+        shown = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+        return cls(name, base64.b64encode(png_bytes(shown)).decode())
+
+    def image(self) -> Image.Image:
+        """The pixels as a PIL image; `CondgenError` where they are damaged."""
+        try:
+            return open_image(base64.b64decode(self.png, validate=True), name=f"the image {short(self.name)}")
+        except binascii.Error:
+            raise CondgenError(f"The recipe is damaged: the pixels of {short(self.name)} are not base64.") from None
+
+    def pixels(self, model: EmbeddingPipeline) -> Tensor:
+        """(C, S, S) in [-1, 1] on the device of the model.
+
+        Raises:
+            CondgenError: it was read for a model of another size.
+        """
+        image = self.image()
+        if image.size != (model.size, model.size):
+            raise CondgenError(
+                f"The image {self.name} was read at {image.width} x {image.height} pixels, the model generates "
+                f"{model.size} x {model.size}: read it for this model."
+            )
+        array = np.asarray(image).transpose(2, 0, 1)[: model.image_channels]
+        return to_float(array.copy()).to(model.device)
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+
+End = str | InputImage
+"""What an embedding is taken from: a prompt, or an image."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What one image is decoded from.
+
+    Args:
+        z: (D,), after the normalizer.
+        prompt: words for the decoder, '' for none.
+        noise: eps (C, S, S) in place of noise from the seed.
+        image: (C, S, S) in [-1, 1], to begin from.
+        t: noise level at which sampling begins.
+        keep: bool (1, S, S): True where `image` stays.
+    """
+
+    z: Tensor
+    prompt: str = ""
+    noise: Tensor | None = None
+    image: Tensor | None = None
+    t: float = 1.0
+    keep: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation; the fields of a subclass are prompts, images, numbers, or tuples of them.
+
+    Files that define one end with OPERATION = THE_CLASS and are named in `editing.OPERATIONS`.
+    """
+
+    name: ClassVar[str]
+    """Its name in recipes."""
+    uses_prior: ClassVar[bool] = False
+    """Whether it takes the options of the prior named by its field `prior`, '' for the default one."""
+
+    def decoding(self, editor: Editor, rng: torch.Generator, options: dict[str, float]) -> Decoding:
+        """What the image of one seed is decoded from.
+
+        Args:
+            editor: embeds, predicts and inverts.
+            rng: the generator of the seed; the noise of the decoder is drawn from it afterwards.
+            options: all sampling options.
+        """
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """One line for people, also the beginning of the file name."""
+        raise NotImplementedError
+
+    @property
+    def words(self) -> str:
+        """The prompt that the result should fit, '' if there is none."""
+        return ""
+
+    def check(self, model: EmbeddingPipeline) -> None:
+        """Raises `CondgenError` for a value out of range, or a model that cannot do it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields for a recipe."""
+        return {"operation": self.name} | {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
+
+
+def operation_from(recipe: dict[str, Any]) -> Operation:
+    """The operation of a recipe; `CondgenError` where it is unknown or damaged."""
+    kind = find_operation(recipe.get("operation"))
+    if kind is None:
+        raise CondgenError(f"The recipe names the operation {short(recipe.get('operation'))}, which condgen has not.")
+    values = {}
+    for one in fields(kind):
+        if one.name not in recipe and one.default is MISSING:
+            raise CondgenError(f"The recipe is damaged: the operation {kind.name} has no {one.name}.")
+        if one.name in recipe:
+            values[one.name] = _parsed(recipe[one.name])
+    return kind(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, InputImage):
+        return {"name": value.name, "png": value.png}
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _parsed(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"name", "png"} and all(isinstance(text, str) for text in value.values()):
+            return InputImage(**value)
+        raise CondgenError(f"The recipe is damaged: {short(value)} is no image.")
+    return tuple(_parsed(one) for one in value) if isinstance(value, list) else value
+
+
+class Editor(GenerationPipeline):
+    """Generates the images of operations with the parts of a model.
+
+    Args:
+        model: a model that decodes image embeddings.
+    """
+
+    def __init__(self, model: EmbeddingPipeline):
+        super().__init__(model.main, model.modules, model.about, model.model_id)
+        self.model, self.path, self.exact = model, model.path, model.exact
+        self._kept: dict[Any, Tensor] = {}
+
+    @property
+    def default_name(self) -> str:  # type: ignore[override]
+        return self.model.default_name
+
+    @property
+    def inverts(self) -> bool:
+        """Whether sampling can begin at given noise or at an image."""
+        return DECODERS.kind_of(self.model.decoder).inverts
+
+    def apply(
+        self, operations: Sequence[Operation], seeds: Sequence[int], **options: float
+    ) -> Iterator[GeneratedImage]:
+        """One image for every operation and seed; the operations are of one kind.
+
+        Raises:
+            CondgenError: an option is unknown or out of range, or the model cannot do it.
+        """
+        for operation in operations:
+            operation.check(self.model)
+        self._options(operations[0], options)
+        yield from self._in_batches(operations, seeds, **options)
+
+    def generate_batch(
+        self, operations: Sequence[Operation], seeds: Sequence[int], **options: float
+    ) -> Iterator[Progress]:
+        """Image i of operation i and seed i, all in one batch; yields after every step."""
+        model, options = self.model, self._options(operations[0], options)
+        rng = [generator(seed) for seed in seeds]
+        with torch.inference_mode():
+            rows = [one.decoding(self, own, options) for one, own in zip(operations, rng, strict=True)]
+            cond = model.condition(torch.stack([row.z for row in rows]), [row.prompt for row in rows])
+        of_decoder = {option.name: options[option.name] for option in model.decoder.sampling_options}
+        init = _init(rows)
+        more = {} if init is None else {"init": init}
+        yield from numbered(model.decoder.sample(cond, rng, **more, **of_decoder), of_decoder)
+
+    def _options(self, operation: Operation, options: dict[str, float]) -> dict[str, float]:
+        return check_options(self._declared(operation), options)
+
+    def _declared(self, operation: Operation) -> tuple[SamplingOption, ...]:
+        if operation.uses_prior:
+            return self.model.sampling_options(getattr(operation, "prior", "") or None)
+        return tuple(self.model.decoder.sampling_options)
+
+    # For operations ---------------------------------------------------------------------------------------------------
+
+    def z_of(self, end: End, rng: torch.Generator, options: dict[str, float], prior: str = "") -> Tensor:
+        """z of an image, or of a prompt as the prior draws it, (D,)."""
+        if isinstance(end, InputImage):
+            return self._once(("z", end), lambda: self.model.normalizer(self.embed(end)[None])[0])
+        known = {option.name for option in self.model.sampling_options(prior or None)}
+        of_decoder = {option.name for option in self.model.decoder.sampling_options}
+        of_prior = {name: value for name, value in options.items() if name in known - of_decoder}
+        text = self.model.embed_text([end])
+        return self.model.draw_embed(text, [rng], prior or None, **of_prior)[0]
+
+    def embed(self, image: InputImage) -> Tensor:
+        """The unit vector of an image, (D,)."""
+        return self._once(("embed", image), lambda: self.model.embed_image(image.pixels(self.model)[None])[0])
+
+    def _once(self, key: Any, compute: Any) -> Tensor:
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
+
+    # Recipes ----------------------------------------------------------------------------------------------------------
+
+    def _facts(self, operations, seeds, images: Tensor, **options: float):
+        declared = self._declared(operations[0])
+        recorded = recorded_options(declared, self._options(operations[0], options))
+        scores = [self.model.score(image[None], one.words) for image, one in zip(images, operations)]
+        return [
+            (one.to_json() | {"title": one.title, "seed": seed} | recorded, score)
+            for one, seed, score in zip(operations, seeds, scores, strict=True)
+        ]
+
+    def replay(self, recipe: dict[str, Any]) -> GeneratedImage:
+        operation = operation_from(recipe)
+        operation.check(self.model)
+        names = {option.name for option in self._declared(operation)}
+        options = {name: value for name, value in recipe.items() if name in names}
+        return next(self._again(operation, recipe, **options))
+
+
+def _init(rows: Sequence[Decoding]) -> Init | None:
+    """Where the sampler begins for a batch; None for the usual beginning of every row."""
+    parts = {name: [getattr(row, name) for row in rows] for name in ("noise", "image", "keep")}
+    given = {name: torch.stack(values) for name, values in parts.items() if values[0] is not None}
+    if not given:
+        return None
+    return Init(given.get("noise"), given.get("image"), rows[0].t, given.get("keep"))
+
+
+def to_png(image: Tensor) -> Image.Image:
+    """(C, S, S) in [-1, 1] -> PIL."""
+    array = to_uint8(image[None])[0].transpose(1, 2, 0)
+    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
