@@ -138,10 +138,10 @@ def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
 
 
 def line_of(generated, path: Path, as_json: bool) -> str:
-    """Formats a line for stdout about one image; images from labels have no CLIP score."""
+    """Formats a line for stdout about one image; images without a prompt have no CLIP score."""
     ms, score = round(generated.ms, 1), generated.clip_score
     if as_json:
-        condition = "labels" if "labels" in generated.recipe else "prompt"
+        condition = next(name for name in ("labels", "title", "prompt") if name in generated.recipe)
         facts = {condition: generated.recipe[condition], "seed": generated.seed, "path": str(path)}
         facts |= {} if score is None else {"clip_score": round(score, 4)}
         return to_json(facts | {"ms": ms})
