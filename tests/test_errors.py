@@ -153,6 +153,10 @@ def test_option_out_of_range(condgen, flags, words):
     assert not Path("out").exists()
 
 
+def test_range_of_values_that_is_no_pair_of_numbers(condgen):
+    refused(condgen("data", "check", ".", "--value-range", "abc"), "'abc' is not LOW,HIGH", "0,4095")
+
+
 def test_output_folder_that_cannot_be_written(condgen):
     Path("file").write_text("mine")
     refused(condgen("generate", "a dog", "--model", "tiny", "-o", "file/out"), "file/out", "-o")

@@ -63,7 +63,10 @@ def add_read_options(parser: argparse._ActionsContainer, names: str, note: str =
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(map(float, text.split(",")))
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LOW,HIGH: expected two numbers, such as 0,4095") from None
 
 
 def read_options_of(args: argparse.Namespace) -> dict[str, object]:
