@@ -49,6 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=int, default=1, metavar="N", help="images per prompt (default 1)")
     add_seed_argument(parser, "prompt")
     parser.add_argument("--prior", metavar="P", help="a prior of the model, or `none`: the text embedding itself")
+    text = "fast: fewer steps; quality: the better of 2 candidates; other options given take precedence"
+    parser.add_argument("--preset", metavar="NAME", help=text)
+    text = "images of every seed, of which the one is kept that the model's encoder finds nearest to the prompt"
+    parser.add_argument("--candidates", type=int, metavar="N", help=f"{text} (default 1)")
     for flag, metavar, kind, text in OPTIONS:
         parser.add_argument(flag, type=kind, metavar=metavar, help=text)
     add_output_arguments(parser, "print one JSON object per image on stdout")
@@ -69,13 +73,24 @@ def run(args: argparse.Namespace) -> int:
     model = TextToImage.load(folder).to(args.device)
     if model.size <= SMALL:  # images that do not depend on the number of threads
         adapt()
-    names = [flag.strip("-").replace("-", "_") for flag, *_ in OPTIONS]
-    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if args.more:  # options of other kinds of decoders and priors
-        options |= sampling_options_of(model.sampling_options(args.prior), args.more, args.parser)
+    options = options_of(args, model)
     images = model.generate(prompts, n=args.n, seed=args.seed, prior=args.prior, **options)
     save_images(images, len(prompts) * args.n, args.out, args.json)
     return 0
+
+
+def options_of(args: argparse.Namespace, model) -> dict[str, float]:
+    """The options of the command line: those of the preset, replaced by those given."""
+    options: dict[str, float] = {}
+    if args.preset is not None:
+        from condgen.pipelines.presets import preset_of
+
+        options |= preset_of(args.preset, model.sampling_options(args.prior))
+    names = ["candidates", *(flag.strip("-").replace("-", "_") for flag, *_ in OPTIONS)]
+    options |= {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.more:  # options of other kinds of decoders and priors
+        options |= sampling_options_of(model.sampling_options(args.prior), args.more, args.parser)
+    return options
 
 
 def sampling_options_of(options: Iterable, more: list[str], parser: Parser) -> dict[str, float]:

@@ -44,6 +44,11 @@ class Evaluation:
     run: Callable[..., Findings]
 
 
+def reranked(options: Any) -> Report:
+    """The section that says how many candidates the evaluated images were chosen from; none without re-ranking."""
+    return {"re_ranking": {"candidates": options.candidates}} if options.candidates > 1 else {}
+
+
 REPRESENTATIONS = object
 """The key of the evaluation of representations, which any model may be given."""
 EVALUATIONS: dict[type, Evaluation] = {}

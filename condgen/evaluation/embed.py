@@ -12,6 +12,7 @@ from condgen import distributed
 from condgen.data.batches.base import to_float, to_uint8
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.metrics.retrieval import prior_report
+from condgen.pipelines.reranking import best_images
 from condgen.text import read_texts
 
 
@@ -41,13 +42,17 @@ def embed_texts(clip, tokenizer, texts: list[str]) -> Tensor:
     return torch.cat([clip.embed_text(part.to(clip.log_scale.device)) for part in parts])
 
 
-def generate_prompts(model, prompts: list, seeds: list[int], **options) -> np.ndarray:
+def generate_prompts(model, prompts: list, seeds: list[int], candidates: int = 1, **options) -> np.ndarray:
     """Generates prompt or condition i with seed i, as uint8 (N, C, S, S); processes share the work.
 
-    `options` are further arguments of `model.generate_batch`.
+    Args:
+        candidates: images of every seed, of which the one nearest to the prompt is kept, see `pipelines.reranking`.
+        options: further arguments of `model.generate_batch`.
     """
 
     def generate(rows: slice) -> Tensor:
+        if candidates > 1:
+            return torch.from_numpy(to_uint8(best_images(model, prompts[rows], seeds[rows], candidates, **options)))
         *_, last = model.generate_batch(prompts[rows], seeds[rows], **options)
         return torch.from_numpy(to_uint8(last.images))
 

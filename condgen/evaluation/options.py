@@ -122,6 +122,10 @@ class TextToImageOptions(ComparisonOptions, ComparedOptions, CaptionOptions):
     ablate: int = option(
         20, "prompts of each task for every row of the ablation; 0 for none (default 20)", 0, metavar="N"
     )
+    candidates: int = option(
+        1, "images of every seed, of which the one that the encoder finds nearest to the prompt is kept (default 1)", 1,
+        metavar="N",
+    )  # fmt: skip
     layers: str = option("", "parquet of the layers that the images are composed of (Nouns)", metavar="FILE")
 
 

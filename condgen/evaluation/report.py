@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SCORES = "## Scores"
 FILES = ("report.json", "report.md", "sheet.png", "neighbours.png", "space.png", "samples.png")
 KEPT = (
-    *("detector", "scene_eval", "images_evaluated", "swap_accuracy", "retrieval", "layers"),
+    *("detector", "re_ranking", "scene_eval", "images_evaluated", "swap_accuracy", "retrieval", "layers"),
     *("words", "clip_score", "memorisation"),
     *("classifier", "accuracy", "accuracy_seen", "accuracy_unseen", "distances", "classifier_trained_on_generated"),
     *("features", "collapse", "fine_tuning", "coverage", "diversity", "categories"),

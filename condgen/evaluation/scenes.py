@@ -7,7 +7,7 @@ from condgen.data.synthetic.detector import VERSION, detect
 from condgen.data.synthetic.grammar import captions_of, parse, say, swaps_of
 from condgen.data.synthetic.prompts import questions
 from condgen.data.synthetic.scenes import draw_scenes, render, scenes
-from condgen.evaluation.base import Example, Findings, Report
+from condgen.evaluation.base import Example, Findings, Report, reranked
 from condgen.evaluation.embed import embed_images, embed_texts, generate_prompts, priors_report
 from condgen.evaluation.options import TextToImageOptions
 from condgen.metrics.geneval import TASKS, is_exact, passes, score
@@ -44,7 +44,7 @@ def scene_eval(
         prompts: maximum number of prompts per task.
         images_per_prompt: number of images per prompt.
         seed: seed of the prompts and of the first image; further images have the following seeds.
-        options: options of `generate_batch`: prior, use_z, use_words, sampling options.
+        options: candidates, and options of `generate_batch`: prior, use_z, use_words, sampling options.
 
     Returns:
         (scores, examples): see `metrics.geneval.score`; (caption, uint8 (3, S, S), passed), one per prompt.
@@ -93,12 +93,12 @@ def ablation_of(model, table: dict[str, dict]) -> dict[str, dict]:
 
 def evaluate_scenes(model, options: TextToImageOptions, progress: ProgressCallback) -> Findings:
     """SceneEval, swap test, priors and ablation; further models to compare with are rows of the ablation."""
-    report: Report = {"kind": "scenes", "detector": {"shapes of scenes": {"version": VERSION}}}
+    report: Report = {"kind": "scenes", "detector": {"shapes of scenes": {"version": VERSION}}} | reranked(options)
     report |= {name: {} for name in ("scene_eval", "images_evaluated", "swap_accuracy", "prior", "ablation")}
     asked, examples = (options.prompts, options.images_per_prompt), []
     for k, (side, held_out) in enumerate(SIDES.items()):
         progress(0.05 + 0.25 * k, f"SceneEval, {side}")
-        report["scene_eval"][side], shown = scene_eval(model, held_out, *asked)
+        report["scene_eval"][side], shown = scene_eval(model, held_out, *asked, candidates=options.candidates)
         report["images_evaluated"][side] = images_evaluated(held_out, *asked)
         examples += shown[:: max(1, len(shown) // 24)][:24]
         progress(0.25 + 0.25 * k, f"encoder and priors, {side}")

@@ -13,7 +13,7 @@ import numpy as np
 from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.sources.captions import load_captions
-from condgen.evaluation.base import Example, Findings, Report, register
+from condgen.evaluation.base import Example, Findings, Report, register, reranked
 from condgen.evaluation.distribution import FEWEST, RealImages, classifier_features, read_inception
 from condgen.evaluation.embed import embed_images, embed_texts, generate_prompts, priors_report, same_text
 from condgen.evaluation.options import CaptionOptions, TextToImageOptions
@@ -77,7 +77,7 @@ def evaluate_text_to_image(model, options: TextToImageOptions, progress: Progres
 
     protocol = read_protocol(Path(options.data), Path(options.layers), options.prompts, model.size)
     found = evaluate_captions(model, test, options, progress, train)
-    layers = evaluate_layers(model, protocol, options.images_per_prompt, options.ablate, progress)
+    layers = evaluate_layers(model, protocol, options, progress)
     return Findings(found.report | layers.report, found.sheets | layers.sheets)
 
 
@@ -133,7 +133,7 @@ def evaluate_captions(
     text = embed_texts(model.clip, model.tokenizer, captions)
     images = embed_images(model.clip, data.images[:n])
     same = same_text(data, n)
-    report: Report = {"kind": "captions", "data": data.name, "images": n}
+    report: Report = {"kind": "captions", "data": data.name, "images": n} | reranked(options)
     report["retrieval"] = {
         "text to image R@1": retrieval_at_1(text, images, same),
         "image to text R@1": retrieval_at_1(images, text, same.T),
@@ -146,7 +146,8 @@ def evaluate_captions(
     for i in range(each):
         progress(0.1 + 0.4 * i / each, "generating images of test captions")
         with _quiet():
-            rounds.append(generate_prompts(model, few, list(range(1000 * i, 1000 * i + len(few)))))
+            seeds = list(range(1000 * i, 1000 * i + len(few)))
+            rounds.append(generate_prompts(model, few, seeds, options.candidates))
     generated, prompts = np.concatenate(rounds), few * each
     scores = embed_images(model.clip, generated) * text[: len(few)].repeat(each, 1)
     report["clip_score"] = {

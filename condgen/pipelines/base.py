@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from PIL import Image
@@ -29,6 +29,8 @@ CLIP = "clip"
 """Folder of the encoder of a pipeline that reads texts."""
 GIVEN = "given"
 """Value of the index field `encoder` if the encoder is of a class unknown to condgen, and is not in the folder."""
+SKIPPED = 4096
+"""Numbers, at most, that are thrown away before a candidate draws its noise."""
 BATCH_ROWS = 256
 """Images, texts or latents that go through a network at a time."""
 TOKENIZER_FILES = ("tokenizer.json", "words.json", "tokenizer_config.json", "special_tokens_map.json",
@@ -46,11 +48,29 @@ class Progress:
     images: Tensor
 
 
-def generator(seed: int) -> torch.Generator:
+class Candidate(NamedTuple):
+    """Image `index` of several with one seed, see `reranking`; it can stand in place of a seed.
+
+    Candidate 0 draws what the seed alone draws. Torch keeps 32 bits of a seed, so that no other seed could be set aside
+    for the further candidates. They draw from a generator seeded by the SHA-256 of seed and index, from which at least
+    one number is thrown away first: the numbers of any seed begin at the first, so no candidate repeats another seed's.
+    """
+
+    seed: int
+    index: int
+
+
+def generator(seed: int | Candidate) -> torch.Generator:
     """The random generator of a seed; `CondgenError` unless the seed is an integer from 0 to 2**63 - 1."""
+    seed, index = seed if isinstance(seed, Candidate) else (seed, 0)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise CondgenError(f"A seed must be an integer from 0 to 2**63 - 1, got {short(seed)}.")
-    return torch.Generator().manual_seed(seed)
+    if index == 0:
+        return torch.Generator().manual_seed(seed)
+    digest = hashlib.sha256(f"{seed} {index}".encode()).digest()
+    rng = torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
+    torch.rand(1 + int.from_bytes(digest[4:6], "big") % SKIPPED, generator=rng)
+    return rng
 
 
 def seeds_from(seed: int, n: int) -> range:

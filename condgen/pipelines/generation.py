@@ -175,6 +175,10 @@ class EmbeddingPipeline(GenerationPipeline):
         raise CondgenError(f"{self.name} was trained without captions and reads no text. Give images instead.")
 
     def replay(self, recipe: dict[str, Any]) -> GeneratedImage:
+        if "candidates" in recipe:
+            from condgen.pipelines.reranking import replay
+
+            return replay(self, recipe)
         if "operation" not in recipe:
             return super().replay(recipe)
         from condgen.pipelines.editing.base import Editor

@@ -36,6 +36,7 @@ from condgen.nn.conditioning import condition
 from condgen.pipelines.base import (
     CLIP,
     GIVEN,
+    Candidate,
     Progress,
     generator,
     network_of,
@@ -152,7 +153,7 @@ class TextToImage(EmbeddingPipeline):
     def generate_batch(
         self,
         prompts: list[str],
-        seeds: list[int],
+        seeds: Sequence[int | Candidate],
         prior: str | None = None,
         use_z=True,
         use_words=True,
@@ -168,16 +169,29 @@ class TextToImage(EmbeddingPipeline):
         yield from numbered(self.draw_image(z, text, rng, use_z, use_words, **decoder_options), options)
 
     def generate(
-        self, prompts: list[str] | str, n: int = 1, seed: int = 0, prior: str | None = None, **options: float
+        self,
+        prompts: list[str] | str,
+        n: int = 1,
+        seed: int = 0,
+        prior: str | None = None,
+        candidates: int = 1,
+        **options: float,
     ) -> Iterator[GeneratedImage]:
         """Generates n images of every prompt; image i has seed `seed + i`.
 
         They are generated in batches; on a CPU, the bytes of a small image depend on prompt, seed, options and weights
-        alone.
+        alone. With `candidates` above 1, so many are generated for every seed and the one is kept whose embedding is
+        nearest to the prompt's, see `reranking`.
         """
         prompts = check_prompts(prompts)
         seeds = seeds_from(seed, n)
-        yield from self._in_batches(prompts, seeds, prior=prior, **self._resolved_options(prior, options))
+        options = {"prior": prior} | self._resolved_options(prior, options)
+        if candidates == 1:
+            yield from self._in_batches(prompts, seeds, **options)
+            return
+        from condgen.pipelines.reranking import rerank
+
+        yield from rerank(self, prompts, prompts, seeds, candidates, **options)
 
     def _facts(self, conditions, seeds, images: Tensor, prior: str | None = None, **options: float):
         recorded = recorded_options(self.sampling_options(prior), self._resolved_options(prior, options))

@@ -167,7 +167,8 @@ def test_parts_are_evaluated_on_every_test_table():
 
     nouns = SHARED / "nouns"
     protocol = read_protocol(nouns, nouns / "parts.parquet", 4, 32)
-    found = evaluate_layers(tiny_model(), protocol, 1, 2, lambda *_: None)
+    options = TextToImageOptions(images_per_prompt=1, ablate=2)
+    found = evaluate_layers(tiny_model(), protocol, options, lambda *_: None)
     report, shown = found.report, found.sheets["sheet"]
     assert set(report["layers"]) == {"test_comp", "test_iid"} and report["layers"]["test_iid"]["all"] == 0
     assert len(shown) == 8 and "full stack" in report["layers_ablation"]

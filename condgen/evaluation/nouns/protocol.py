@@ -12,6 +12,7 @@ from condgen.contracts import CondgenError, ProgressCallback
 from condgen.evaluation.base import Example, Findings, Report
 from condgen.evaluation.embed import generate_prompts
 from condgen.evaluation.nouns.recognizer import LayerRecognizer
+from condgen.evaluation.options import TextToImageOptions
 from condgen.evaluation.scenes import ABLATION, ablation_of
 from condgen.text import clean
 
@@ -79,27 +80,24 @@ def _read_rows(file: Path, n: int) -> list[dict]:
     return rows
 
 
-def evaluate_layers(
-    model, protocol: Protocol, images_per_prompt: int, ablate: int, progress: ProgressCallback
-) -> Findings:
+def evaluate_layers(model, protocol: Protocol, options: TextToImageOptions, progress: ProgressCallback) -> Findings:
     """The share of images with the right head, the right glasses and both, for every test table; and the ablation.
 
     Args:
         model: a TextToImage.
         protocol: see `read_protocol`.
-        images_per_prompt: images of every caption.
-        ablate: captions for each row of the ablation; 0 skips it.
+        options: images of every caption, candidates of each, captions for each row of the ablation.
         progress: called with progress.
     """
-    recognizer, tables = protocol.recognizer, protocol.tables
+    recognizer, tables, each, ablate = protocol.recognizer, protocol.tables, options.images_per_prompt, options.ablate
     report: Report = {"layers": {}, "layers_ablation": {}}
     shown: list[Example] = []
     for k, (name, rows) in enumerate(tables.items()):
         progress(0.2 * k, f"layers, {name}")
-        asked = [row for row in rows for _ in range(images_per_prompt)]
-        generated, expected = _generate(model, asked), _expected(asked)
+        asked = [row for row in rows for _ in range(each)]
+        generated, expected = _generate(model, asked, candidates=options.candidates), _expected(asked)
         report["layers"][name] = recognizer.score(generated, expected)
-        few = slice(0, 24 * images_per_prompt, images_per_prompt)
+        few = slice(0, 24 * each, each)
         found = recognizer.explain(generated[few])
         right = torch.stack([found[part] == expected[part][few] for part in PARTS]).all(0).tolist()
         shown += [(row["caption"], image, ok) for row, image, ok in zip(asked[few], generated[few], right)]
