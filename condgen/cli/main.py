@@ -27,6 +27,7 @@ COMMANDS = {
     "generate": "generate",
     "sample": "sample",
     "translate": "translate",
+    "invert": "invert",
     "replay": "replay",
     "list": "listing",
     "info": "info",

@@ -21,7 +21,8 @@ class DecoderKind(Kind):
             condition)` gives images.
         encodes: `encode_normal(images, encoded condition)` inverts `decode_normal`.
         autoguidance: `decoder.guide_by(weak)` sets an earlier state of the decoder as its guide.
-        inverts: `decoder.sample` takes `init`, see `diffusion.samplers.Init`.
+        inverts: `decoder.sample` takes `init`, see `diffusion.samplers.Init`, and `decoder.invert` gives the noise of
+            an image.
         features: the part that has `features(images, cond)`, unconditional features (B, F) that can be evaluated: the
             decoder, its training (the discriminator of a GAN), or none.
     """

@@ -218,6 +218,17 @@ class DiffusionDecoder(nn.Module):
             images = (x * self.sd + self.mean).clamp(-1, 1)
             yield images if init.keep is None else torch.where(init.keep, given, images)
 
+    def invert(self, images: Tensor, cond: Batch, steps: int) -> Iterator[Tensor]:
+        """Yields x_t after every step from images (B, C, S, S) in [-1, 1] to noise, which is the last one.
+
+        Without guidance, `sample` generates the images again from this noise, as `Init.noise`, and this condition.
+        """
+        from condgen.diffusion.inversion import invert
+
+        with torch.inference_mode():
+            encoded = self.encode_cond(cond)
+        yield from invert(self.denoise, (images - self.mean) / self.sd, encoded, steps)
+
 
 def calibrate(decoder: DiffusionDecoder, images: Tensor) -> None:
     """Sets the channel means and standard deviations of a decoder to those of images (N, C, S, S), in place."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from condgen.files.images import GeneratedImage
 from condgen.nn.layers import PerImage, one_thread
 from condgen.pipelines.base import Pipeline, Progress, to_pil
 from condgen.priors.transformer import EmbeddingNormalizer
+
+if TYPE_CHECKING:
+    from condgen.pipelines.editing.inversion import Inversion
 
 BATCH, SMALL = 16, 64
 """Images that are generated at a time, at most, and the edge up to which they are so many; see `rows_at_once`."""
@@ -34,6 +37,11 @@ class GenerationPipeline(Pipeline):
     exact: bool = True
     """Whether small images on a CPU do not depend on the number of threads; set to False to replay older images."""
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the images depend neither on the number of threads nor on the batch: small ones on a CPU."""
+        return self.exact and self.device.type == "cpu" and self.size <= SMALL
+
     def generate_steps(
         self, condition: Any, seed: int, **options: Any
     ) -> Iterator[tuple[Progress, GeneratedImage | None]]:
@@ -49,9 +57,8 @@ class GenerationPipeline(Pipeline):
 
         More threads do not make a single small image faster.
         """
-        exact = self.exact and self.device.type == "cpu" and self.size <= SMALL
         while True:
-            with (one_thread() if images == 1 else PerImage(images)) if exact else nullcontext():
+            with (one_thread() if images == 1 else PerImage(images)) if self.is_exact else nullcontext():
                 progress = next(frames, None)
             if progress is None:
                 return
@@ -173,6 +180,13 @@ class EmbeddingPipeline(GenerationPipeline):
 
     def embed_text(self, prompts: list[str]) -> Any:
         raise CondgenError(f"{self.name} was trained without captions and reads no text. Give images instead.")
+
+    def invert(self, image: Any, steps: int | None = None) -> Inversion:
+        """The z and the noise of an image file, or a PIL image, and what is generated from them."""
+        from condgen.pipelines.editing.base import Editor, InputImage
+        from condgen.pipelines.editing.inversion import STEPS, invert
+
+        return invert(Editor(self), InputImage.read(self, image), STEPS if steps is None else steps)
 
     def replay(self, recipe: dict[str, Any]) -> GeneratedImage:
         if "candidates" in recipe:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -25,6 +26,7 @@ from condgen.data.sources.images import fit, open_image
 from condgen.decoders import DECODERS
 from condgen.diffusion.samplers import Init
 from condgen.files.images import GeneratedImage, png_bytes
+from condgen.nn.layers import one_thread
 from condgen.pipelines.base import Progress, generator, numbered
 from condgen.pipelines.editing import find_operation
 from condgen.pipelines.generation import EmbeddingPipeline, GenerationPipeline
@@ -128,6 +130,8 @@ class Operation:
     """Its name in recipes."""
     uses_prior: ClassVar[bool] = False
     """Whether it takes the options of the prior named by its field `prior`, '' for the default one."""
+    defaults: ClassVar[dict[str, float]] = {}
+    """Its own defaults of sampling options."""
 
     def decoding(self, editor: Editor, rng: torch.Generator, options: dict[str, float]) -> Decoding:
         """What the image of one seed is decoded from.
@@ -237,9 +241,11 @@ class Editor(GenerationPipeline):
         return check_options(self._declared(operation), options)
 
     def _declared(self, operation: Operation) -> tuple[SamplingOption, ...]:
+        options = self.model.decoder.sampling_options
         if operation.uses_prior:
-            return self.model.sampling_options(getattr(operation, "prior", "") or None)
-        return tuple(self.model.decoder.sampling_options)
+            options = self.model.sampling_options(getattr(operation, "prior", "") or None)
+        own = operation.defaults
+        return tuple(replace(one, default=own[one.name]) if one.name in own else one for one in options)
 
     # For operations ---------------------------------------------------------------------------------------------------
 
@@ -257,9 +263,24 @@ class Editor(GenerationPipeline):
         """The unit vector of an image, (D,)."""
         return self._once(("embed", image), lambda: self.model.embed_image(image.pixels(self.model)[None])[0])
 
-    def _once(self, key: Any, compute: Any) -> Tensor:
+    def inverted(self, image: InputImage, steps: int) -> Tensor:
+        """The noise of an image, (C, S, S), from which the decoder generates it with the z of the image and no words.
+
+        See `diffusion.inversion`.
+        """
+        return self._once(("inverted", image, steps), lambda: self._invert(image, steps))
+
+    def _invert(self, image: InputImage, steps: int) -> Tensor:
+        model = self.model
+        z = model.normalizer(self.embed(image)[None])
+        *_, noise = model.decoder.invert(image.pixels(model)[None], model.condition(z, [""]), steps)
+        return noise[0]
+
+    def _once(self, key: Any, compute: Callable[[], Tensor]) -> Tensor:
+        """What is computed once for all images, with the same bits for every size of the batch."""
         if key not in self._kept:
-            self._kept[key] = compute()
+            with one_thread() if self.is_exact else nullcontext(), torch.inference_mode():
+                self._kept[key] = compute()
         return self._kept[key]
 
     # Recipes ----------------------------------------------------------------------------------------------------------
@@ -288,6 +309,16 @@ def _init(rows: Sequence[Decoding]) -> Init | None:
     if not given:
         return None
     return Init(given.get("noise"), given.get("image"), rows[0].t, given.get("keep"))
+
+
+def check_inverts(model: EmbeddingPipeline) -> None:
+    """Raises `CondgenError` unless the decoder can begin at given noise or at an image."""
+    if not Editor(model).inverts:
+        kinds = ", ".join(name for name in DECODERS if DECODERS[name].inverts)
+        raise CondgenError(
+            f"{model.name} has a {DECODERS.name_of(model.decoder)} decoder, which cannot begin at an image or at its "
+            f"noise; this needs a decoder of the kind {kinds}."
+        )
 
 
 def to_png(image: Tensor) -> Image.Image:
