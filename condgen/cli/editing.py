@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from condgen.cli.generate import OPTIONS, sampling_options_of
+from condgen.cli.generate import OPTIONS
+from condgen.cli.generate import options_of as options_of
 from condgen.cli.terminal import (
-    Parser,
     add_model_arguments,
     add_output_arguments,
     add_seed_argument,
@@ -17,9 +17,6 @@ from condgen.cli.terminal import (
 from condgen.contracts import CondgenError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from condgen.contracts import SamplingOption
     from condgen.pipelines.generation import EmbeddingPipeline
 
 EPILOG = "Further options are the model's sampling options, which `condgen info MODEL` lists."
@@ -68,18 +65,3 @@ def open_model(args: argparse.Namespace) -> EmbeddingPipeline:
     if model.size <= SMALL:  # images that do not depend on the number of threads
         adapt()
     return model
-
-
-def options_of(args: argparse.Namespace, available: Iterable[SamplingOption]) -> dict[str, float]:
-    """The sampling options of the command line that were given, by name.
-
-    Args:
-        available: the options of the model, for those that the parser did not know.
-
-    Raises:
-        CondgenError: the model has no such option, or the value is not a number.
-    """
-    names = [flag.strip("-").replace("-", "_") for flag, *_ in OPTIONS]
-    options = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
-    parser: Parser = args.parser
-    return options | (sampling_options_of(available, args.more, parser) if args.more else {})

@@ -18,7 +18,7 @@ from condgen.cli.terminal import (
     save_sheet,
     say,
 )
-from condgen.contracts import CondgenError, to_json
+from condgen.contracts import CondgenError, SamplingOption, to_json
 from condgen.text import check_prompt
 
 HELP = "generate images from prompts"
@@ -38,6 +38,15 @@ OPTIONS = (
     ("--prior-steps", "K", int, "denoising steps of the prior"),
     ("--prior-guidance", "W", float, "guidance of the prior; 1 is off"),
 )
+GUIDES = {
+    "image": ("IMAGE", Path, "an image whose embedding is mixed with that of the prompt"),
+    "image_weight": ("W", float, "weight of --image, from 0 to 1 (default 0.5)"),
+    "init": ("IMAGE", Path, "an image to begin from (diffusion decoders)"),
+    "noise": ("T", float, "noise level at which generation from --init begins; 1 is noise (default 0.85, or 1 with "
+              "--mask)"),
+    "mask": ("IMAGE", Path, "white is generated, black keeps the pixels of --init"),
+}  # fmt: skip
+"""Arguments of `EmbeddingPipeline.guide`: name -> metavar, type and help."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", metavar="NAME", help=text)
     text = "images of every seed, of which the one is kept that the model's encoder finds nearest to the prompt"
     parser.add_argument("--candidates", type=int, metavar="N", help=f"{text} (default 1)")
+    for name, (metavar, kind, text) in GUIDES.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
     for flag, metavar, kind, text in OPTIONS:
         parser.add_argument(flag, type=kind, metavar=metavar, help=text)
     add_output_arguments(parser, "print one JSON object per image on stdout")
@@ -62,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     """Checks the arguments before torch is imported, then generates."""
     from condgen.files.registry import find
 
+    if any(getattr(args, name) is not None for name in GUIDES):
+        return _guided(args)
     prompts = read_prompts(args.prompts, args.prompts_file)
     check_folder(args.out)
     folder = find(args.model)
@@ -73,27 +86,48 @@ def run(args: argparse.Namespace) -> int:
     model = TextToImage.load(folder).to(args.device)
     if model.size <= SMALL:  # images that do not depend on the number of threads
         adapt()
-    options = options_of(args, model)
+    options = options_of(args, model.sampling_options(args.prior))
     images = model.generate(prompts, n=args.n, seed=args.seed, prior=args.prior, **options)
     save_images(images, len(prompts) * args.n, args.out, args.json)
     return 0
 
 
-def options_of(args: argparse.Namespace, model) -> dict[str, float]:
-    """The options of the command line: those of the preset, replaced by those given."""
+def _guided(args: argparse.Namespace) -> int:
+    """Generates from words and images together; a prompt may be missing where an image begins."""
+    from condgen.cli.editing import open_model
+
+    missing = not args.prompts and args.prompts_file is None
+    prompts = [] if missing else read_prompts(args.prompts, args.prompts_file)
+    model = open_model(args)
+    images = {name: getattr(args, name) for name in GUIDES}
+    options = options_of(args, model.sampling_options(args.prior))
+    generated = model.guide(prompts, args.n, args.seed, args.prior, **images, **options)
+    save_images(generated, max(1, len(prompts)) * args.n, args.out, args.json)
+    return 0
+
+
+def options_of(args: argparse.Namespace, available: Iterable[SamplingOption]) -> dict[str, float]:
+    """The options of the command line by name: those of the preset, replaced by those given.
+
+    Args:
+        available: the sampling options of the model.
+
+    Raises:
+        CondgenError: the model has no such option, or the value is not a number.
+    """
     options: dict[str, float] = {}
-    if args.preset is not None:
+    if getattr(args, "preset", None) is not None:
         from condgen.pipelines.presets import preset_of
 
-        options |= preset_of(args.preset, model.sampling_options(args.prior))
+        options |= preset_of(args.preset, available)
     names = ["candidates", *(flag.strip("-").replace("-", "_") for flag, *_ in OPTIONS)]
-    options |= {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    options |= {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     if args.more:  # options of other kinds of decoders and priors
-        options |= sampling_options_of(model.sampling_options(args.prior), args.more, args.parser)
+        options |= sampling_options_of(available, args.more, args.parser)
     return options
 
 
-def sampling_options_of(options: Iterable, more: list[str], parser: Parser) -> dict[str, float]:
+def sampling_options_of(options: Iterable[SamplingOption], more: list[str], parser: Parser) -> dict[str, float]:
     """Parses the model's sampling options from the arguments that the parser did not know.
 
     Raises:

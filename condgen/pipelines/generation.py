@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from condgen.contracts import Batch, CondgenError, Decoder, SamplingOption, check_options, short
 from condgen.files.images import GeneratedImage
 from condgen.nn.layers import PerImage, one_thread
-from condgen.pipelines.base import Pipeline, Progress, to_pil
+from condgen.pipelines.base import Pipeline, Progress, seeds_from, to_pil
 from condgen.priors.transformer import EmbeddingNormalizer
 
 if TYPE_CHECKING:
@@ -187,6 +187,18 @@ class EmbeddingPipeline(GenerationPipeline):
         from condgen.pipelines.editing.inversion import STEPS, invert
 
         return invert(Editor(self), InputImage.read(self, image), STEPS if steps is None else steps)
+
+    def guide(
+        self, prompts: list[str] | str = "", n: int = 1, seed: int = 0, prior: str | None = None, image: Any = None,
+        image_weight: float | None = None, init: Any = None, noise: float | None = None, mask: Any = None,
+        candidates: int = 1, **options: float,
+    ) -> Iterator[GeneratedImage]:  # fmt: skip
+        """Generates n images of every prompt from words and images, see `editing.guide`; files, or PIL images."""
+        from condgen.pipelines.editing.base import Editor
+        from condgen.pipelines.editing.guide import guides
+
+        operations = guides(self, prompts, prior, image, image_weight, init, noise, mask)
+        yield from Editor(self).apply(operations, seeds_from(seed, n), candidates, **options)
 
     def replay(self, recipe: dict[str, Any]) -> GeneratedImage:
         if "candidates" in recipe:

@@ -161,16 +161,24 @@ def _without_texts(content: bytes) -> bytes:
     return b"".join(kept)
 
 
-def fit(image: Image.Image, size: int, resize: Resize = "crop", *, background: RGB = WHITE) -> np.ndarray:
+def fit(
+    image: Image.Image,
+    size: int,
+    resize: Resize = "crop",
+    *,
+    background: RGB = WHITE,
+    resample: Image.Resampling = Image.Resampling.LANCZOS,
+) -> np.ndarray:
     """Makes an RGB image square.
 
     Args:
         image: mode RGB, any size.
         size: edge length S in pixels.
         resize: `crop` keeps the largest centred square; `pad` keeps the whole image and fills with the background.
+        resample: the filter; Lanczos is antialiased.
 
     Returns:
-        uint8 (3, S, S). Resampling is antialiased (Lanczos); images of edge S keep their pixels.
+        uint8 (3, S, S); images of edge S keep their pixels.
     """
     if size < 1 or resize not in ("crop", "pad"):
         raise CondgenError(f"Images are resized to a size >= 1 by 'crop' or 'pad', got size {size} and {resize!r}.")
@@ -179,12 +187,12 @@ def fit(image: Image.Image, size: int, resize: Resize = "crop", *, background: R
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
         box = (left, top, left + side, top + side)
-        square = image.crop(box) if side == size else image.resize((size, size), Image.Resampling.LANCZOS, box)
+        square = image.crop(box) if side == size else image.resize((size, size), resample, box)
     else:
         side = max(width, height)
         inner = (max(1, round(width * size / side)), max(1, round(height * size / side)))
         square = Image.new("RGB", (size, size), background)
-        shrunk = image if side == size else image.resize(inner, Image.Resampling.LANCZOS)
+        shrunk = image if side == size else image.resize(inner, resample)
         square.paste(shrunk, ((size - inner[0]) // 2, (size - inner[1]) // 2))
     return np.ascontiguousarray(np.asarray(square, np.uint8).transpose(2, 0, 1))
 

@@ -211,9 +211,12 @@ class Editor(GenerationPipeline):
         return DECODERS.kind_of(self.model.decoder).inverts
 
     def apply(
-        self, operations: Sequence[Operation], seeds: Sequence[int], **options: float
+        self, operations: Sequence[Operation], seeds: Sequence[int], candidates: int = 1, **options: float
     ) -> Iterator[GeneratedImage]:
         """One image for every operation and seed; the operations are of one kind.
+
+        Args:
+            candidates: images of every seed, of which the one nearest to the words is kept, see `reranking`.
 
         Raises:
             CondgenError: an option is unknown or out of range, or the model cannot do it.
@@ -221,7 +224,12 @@ class Editor(GenerationPipeline):
         for operation in operations:
             operation.check(self.model)
         self._options(operations[0], options)
-        yield from self._in_batches(operations, seeds, **options)
+        if candidates == 1:
+            yield from self._in_batches(operations, seeds, **options)
+            return
+        from condgen.pipelines.reranking import rerank
+
+        yield from rerank(self, operations, [one.words for one in operations], seeds, candidates, **options)
 
     def generate_batch(
         self, operations: Sequence[Operation], seeds: Sequence[int], **options: float

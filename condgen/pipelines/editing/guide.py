@@ -1,52 +1,170 @@
-"""Generation guided by words and images: an image prompt, an image to begin from, a mask of what stays."""
+"""Generation guided by words and images: an image prompt, an image to begin from, a mask of what is generated anew."""
 
 from __future__ import annotations
 
+import base64
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from condgen.contracts import CondgenError, short
+import torch
+from PIL import Image
+
+from condgen.contracts import CondgenError, SamplingOption
+from condgen.data.options import ReadOptions
+from condgen.data.sources.images import fit, open_image
+from condgen.decoders import DECODERS
+from condgen.files.images import png_bytes
 from condgen.pipelines.editing.base import Decoding, Editor, InputImage, Operation
 from condgen.pipelines.editing.sphere import slerp_z
+from condgen.text import check_prompts
+
+WEIGHT = 0.5
+"""Default weight of an image prompt."""
+NOISE = 0.85
+"""Default noise level at which generation from an image begins."""
+RANGES = (
+    SamplingOption("image_weight", WEIGHT, 0, 1, "float", "weight of the image prompt"),
+    SamplingOption("noise", NOISE, 0.001, 1, "float", "noise level at which generation begins"),
+)
+BLACK = (0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Guide(Operation):
-    """A prompt and an image together.
+    """Words and images together.
 
     Args:
-        prompt: the words.
+        prompt: the words; '' takes the embedding of `image`, or of `init`, alone.
         image: an image whose embedding is mixed with that of the prompt.
         image_weight: 0 takes the embedding of the prompt, 1 that of the image; between them along the sphere.
+        init: an image to begin from.
+        noise: noise level t at which sampling begins, above 0, at most 1: x_t = (1 - t) init + t eps; 1 is noise.
+        mask: S x S; white is generated, black keeps the pixels of `init`.
         prior: the prior, '' for the default one.
+
+    References:
+        SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations (Meng et al., 2022), for init
+        Score-Based Generative Modeling through Stochastic Differential Equations (Song et al., 2021), for the mask
     """
 
-    prompt: str
+    prompt: str = ""
     image: InputImage | None = None
-    image_weight: float = 0.5
+    image_weight: float = WEIGHT
+    init: InputImage | None = None
+    noise: float = 1.0
+    mask: InputImage | None = None
     prior: str = ""
 
     name = "guide"
     uses_prior = True
 
-    def decoding(self, editor: Editor, rng, options) -> Decoding:
-        z = editor.z_of(self.prompt, rng, options, self.prior)
-        if self.image is not None:
-            z = slerp_z(
-                editor.model.normalizer, z[None], editor.z_of(self.image, rng, options)[None], self.image_weight
-            )[0]
-        return Decoding(z, self.prompt)
+    def decoding(self, editor: Editor, rng: torch.Generator, options: dict[str, float]) -> Decoding:
+        model, image = editor.model, self.image or (None if self.prompt else self.init)
+        z = editor.z_of(self.prompt, rng, options, self.prior) if self.prompt else None
+        if image is not None:
+            of_image = editor.z_of(image, rng, options)
+            z = of_image if z is None else slerp_z(model.normalizer, z[None], of_image[None], self.image_weight)[0]
+        init = None if self.init is None else self.init.pixels(model)
+        keep = None if self.mask is None else self.mask.pixels(model)[:1] < 0
+        return Decoding(z, self.prompt, image=init, t=self.noise, keep=keep)
 
     @property
     def title(self) -> str:
-        return self.prompt
+        images = [one.stem for one in (self.image, self.init) if one is not None]
+        return self.prompt or " and ".join(images)
 
     @property
     def words(self) -> str:
         return self.prompt
 
     def check(self, model) -> None:
-        if not 0 <= self.image_weight <= 1:
-            raise CondgenError(f"The weight of the image must be from 0 to 1, got {short(self.image_weight)}.")
+        for option in RANGES:
+            option.check(getattr(self, option.name))
+        if not all(isinstance(one, InputImage | None) for one in (self.image, self.init, self.mask)):
+            raise CondgenError("The recipe is damaged: an image of guide is no image.")
+        if not self.prompt and self.init is None:
+            raise CondgenError("An image without a prompt is a variation of it: condgen vary IMAGE.")
+        if self.init is None and (self.mask is not None or self.noise < 1):
+            raise CondgenError("A noise level and a mask belong to an image to begin from: give it with --init.")
+        if self.prompt and not model.reads_text:
+            model.embed_text([self.prompt])  # says why not
+        kind = DECODERS.kind_of(model.decoder)
+        if self.init is not None and not kind.inverts:
+            raise CondgenError(
+                f"{model.name} has a {DECODERS.name_of(model.decoder)} decoder, which generates in one pass: it cannot "
+                "begin from an image. Give the image as --image, or use a model with a diffusion decoder."
+            )
+        if self.mask is not None and not (self.mask.pixels(model) >= 0).any():
+            raise CondgenError(f"The mask {self.mask.name} has no white, so nothing would be generated.")
+
+
+ImageLike = str | os.PathLike[str] | Image.Image | InputImage
+
+
+def guides(
+    model: Any, prompts: Sequence[str] | str, prior: str | None = None, image: ImageLike | None = None,
+    image_weight: float | None = None, init: ImageLike | None = None, noise: float | None = None,
+    mask: ImageLike | None = None,
+) -> list[Guide]:  # fmt: skip
+    """An operation for every prompt, with images as files or PIL images.
+
+    Args:
+        model: the model that will generate.
+        prompts: one or several; '' for none.
+        image_weight, noise: None for the default: NOISE, or 1 with a mask.
+
+    Raises:
+        CondgenError: an image cannot be read; the mask has another aspect ratio than `init`; see also `Guide.check`.
+    """
+    texts = [""] if prompts in ("", []) else check_prompts(prompts)
+    if image_weight is not None and image is None:
+        raise CondgenError("A weight of the image needs the image: give it with --image.")
+    if init is None and (mask is not None or noise is not None):
+        raise CondgenError("A noise level and a mask belong to an image to begin from: give it with --init.")
+    level = 1.0 if init is None or mask is not None else NOISE
+    values = {
+        "image": None if image is None else InputImage.read(model, image),
+        "image_weight": WEIGHT if image_weight is None else image_weight,
+        "init": None if init is None else InputImage.read(model, init),
+        "noise": level if noise is None else noise,
+        "mask": None if mask is None else read_mask(model, mask, init),
+    }
+    return [Guide(text, prior=prior or "", **values) for text in texts]
+
+
+def read_mask(model: Any, mask: ImageLike, init: ImageLike) -> InputImage:
+    """Reads the mask of an image as that image is read: scaled to its size, then made square; nothing is smoothed.
+
+    Returns:
+        S x S, white where values are at least 128, else black.
+
+    Raises:
+        CondgenError: it has another aspect ratio than the image, by more than the rounding of a pixel.
+    """
+    if isinstance(mask, InputImage):
+        return mask
+    name, image = _opened(mask)
+    width, height = (model.size, model.size) if isinstance(init, InputImage) else _opened(init)[1].size
+    if abs(image.width * height - image.height * width) > max(width, height, *image.size):
+        raise CondgenError(
+            f"The mask has {image.width} x {image.height} pixels, the image {width} x {height}. Give a mask of the "
+            "size of the image, or of its aspect ratio."
+        )
+    white = image.convert("L").point(lambda value: 255 * (value >= 128)).convert("RGB")
+    nearest, resize = Image.Resampling.NEAREST, ReadOptions.stored(model.about.get("reading")).resize
+    pixels = fit(white.resize((width, height), nearest), model.size, resize, background=BLACK, resample=nearest)
+    return InputImage(name, base64.b64encode(png_bytes(Image.fromarray(pixels[0]))).decode())
+
+
+def _opened(image: ImageLike) -> tuple[str, Image.Image]:
+    if isinstance(image, InputImage):
+        return image.name, image.image()
+    if isinstance(image, Image.Image):
+        return "image", open_image(png_bytes(image), name="the image")
+    return Path(image).name, open_image(Path(image).expanduser())
 
 
 OPERATION = Guide
