@@ -94,6 +94,9 @@ class InputImage:
         return Path(self.name).stem
 
 
+KEPT = 256
+"""Embeddings and noises of input images that are kept, at most."""
+
 End = str | InputImage
 """What an embedding is taken from: a prompt, or an image."""
 
@@ -234,16 +237,20 @@ class Editor(GenerationPipeline):
     def generate_batch(
         self, operations: Sequence[Operation], seeds: Sequence[int], **options: float
     ) -> Iterator[Progress]:
-        """Image i of operation i and seed i, all in one batch; yields after every step."""
+        """Image i of operation i and seed i, all in one batch; yields after every step.
+
+        What they are decoded from is computed when this is called, one image after the other, so that it does not
+        depend on the batch.
+        """
         model, options = self.model, self._options(operations[0], options)
         rng = [generator(seed) for seed in seeds]
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread() if self.is_exact else nullcontext():
             rows = [one.decoding(self, own, options) for one, own in zip(operations, rng, strict=True)]
             cond = model.condition(torch.stack([row.z for row in rows]), [row.prompt for row in rows])
         of_decoder = {option.name: options[option.name] for option in model.decoder.sampling_options}
         init = _init(rows)
         more = {} if init is None else {"init": init}
-        yield from numbered(model.decoder.sample(cond, rng, **more, **of_decoder), of_decoder)
+        return numbered(model.decoder.sample(cond, rng, **more, **of_decoder), of_decoder)
 
     def _options(self, operation: Operation, options: dict[str, float]) -> dict[str, float]:
         return check_options(self._declared(operation), options)
@@ -287,6 +294,8 @@ class Editor(GenerationPipeline):
     def _once(self, key: Any, compute: Callable[[], Tensor]) -> Tensor:
         """What is computed once for all images, with the same bits for every size of the batch."""
         if key not in self._kept:
+            if len(self._kept) >= KEPT:
+                self._kept.pop(next(iter(self._kept)))
             with one_thread() if self.is_exact else nullcontext(), torch.inference_mode():
                 self._kept[key] = compute()
         return self._kept[key]
