@@ -82,12 +82,10 @@ def _load(folder: Path, recipe: dict):
     """Loads the model of a recipe; its error names the kind of model in the folder where it is another one."""
     from condgen.pipelines.auto import KINDS, load_folder, task_of
 
-    if "operation" in recipe:
-        return load_folder(folder)
-    task = task_of(folder)
     expected = ("class-to-image", "unconditional") if "labels" in recipe else ("text-to-image",)
-    task = task if task in expected else expected[0]
-    return next(kind for kind in KINDS.values() if kind.task == task).pipeline_class.load(folder)
+    if "operation" in recipe or task_of(folder) in expected:
+        return load_folder(folder)
+    return next(kind for kind in KINDS.values() if kind.task == expected[0]).pipeline_class.load(folder)
 
 
 def largest_difference(before: bytes, image) -> int | None:

@@ -138,14 +138,20 @@ def _sample_unconditional(args: argparse.Namespace, folder: Path) -> int:
     given = {"--label": args.label, "--set": args.set, "--all-labels": args.all_labels, "--per-label": args.per_label}
     if wrong := [flag for flag, value in given.items() if value]:
         raise CondgenError(f"{folder} is unconditional: leave {', '.join(wrong)} out.")
-    if args.more:
-        args.parser.refuse(args.more)
-    from condgen.pipelines.latent import LatentModel
+    from condgen.nn.devices import adapt
+    from condgen.pipelines.auto import load_folder
+    from condgen.pipelines.generation import SMALL, GenerationPipeline
 
     check_device(args.device)
-    model = LatentModel.load(folder).to(args.device)
+    model, options = load_folder(folder).to(args.device), {}
+    if isinstance(model, GenerationPipeline):
+        if model.size <= SMALL:  # images that do not depend on the number of threads
+            adapt()
+        options = sampling_options_of(model.sampling_options(), args.more, args.parser)
+    elif args.more:
+        args.parser.refuse(args.more)
     total = UNCONDITIONAL_IMAGES if args.n is None else args.n
-    save_images(model.generate(total, args.seed), total, args.out, args.json)
+    save_images(model.generate(total, args.seed, **options), total, args.out, args.json)
     return 0
 
 

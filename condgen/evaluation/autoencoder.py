@@ -20,13 +20,14 @@ from condgen.data.datasets.labels import LabelledImages
 from condgen.data.sources.open_images import open_any
 from condgen.evaluation.base import Example, Findings, Report, register
 from condgen.evaluation.distribution import rgb
-from condgen.evaluation.options import UnconditionalOptions
+from condgen.evaluation.options import SampleOptions, UnconditionalOptions
 from condgen.evaluation.reading import read_train_and_test
 from condgen.evaluation.samples import evaluate_samples
 from condgen.latent_space.tools.likelihood import importance_weighted
 from condgen.losses import kl_normal
 from condgen.metrics.image_quality import similarity
 from condgen.pipelines.latent import LatentModel
+from condgen.pipelines.unconditional import UnconditionalDecoder
 
 CHUNK = 256
 """Images or codes that go through the network at a time."""
@@ -50,7 +51,15 @@ def evaluate_latent_model(model, options: UnconditionalOptions, progress: Progre
     return found
 
 
-def read_images(model, options: UnconditionalOptions) -> tuple[LabelledImages, LabelledImages]:
+@register(UnconditionalDecoder, options=SampleOptions)
+def evaluate_unconditional_decoder(model, options: SampleOptions, progress: ProgressCallback) -> Findings:
+    """Evaluates the samples of a decoder without captions and labels, with or without embeddings."""
+    train, test = read_images(model, options)
+    found = evaluate_samples(model, train, test, options, progress=progress)
+    return replace(found, report={"kind": "unconditional", "data": test.name} | found.report)
+
+
+def read_images(model, options: SampleOptions) -> tuple[LabelledImages, LabelledImages]:
     """Training and test images; a class that was excluded from training is missing in the training images only."""
     return read_train_and_test(model, options, open_any)
 

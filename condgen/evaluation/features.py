@@ -22,6 +22,7 @@ from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.pipelines.latent import LatentModel
 from condgen.pipelines.text_to_image import TextToImage
+from condgen.pipelines.unconditional import EmbeddingToImage, UnconditionalDecoder
 from condgen.training import checkpoint
 
 CRITIC_HINT = "Its critic is kept in the checkpoints of its training run: give the folder of the run, not a copy."
@@ -123,8 +124,8 @@ def feature_extractor(model) -> FeatureExtractor:
     """The image features of a model, as a module.
 
     Args:
-        model: an encoder, or its network; a TextToImage (features of its encoder); a ClassToImage with a CVAE
-            (posterior mean) or a cGAN (critic); an autoencoder (latents); a GAN (critic).
+        model: an encoder, or its network; a TextToImage or EmbeddingToImage (features of its encoder); a ClassToImage
+            with a CVAE (posterior mean) or a cGAN (critic); an autoencoder (latents); a GAN (critic).
 
     Raises:
         CondgenError: the model has no features; or its critic is missing.
@@ -140,6 +141,16 @@ def _(model: ImageEncoder) -> FeatureExtractor:
 @feature_extractor.register
 def _(model: TextToImage) -> FeatureExtractor:
     return encoder_features(model.clip).eval()
+
+
+@feature_extractor.register
+def _(model: EmbeddingToImage) -> FeatureExtractor:
+    return encoder_features(model.encoder).eval()
+
+
+@feature_extractor.register
+def _(model: UnconditionalDecoder) -> FeatureExtractor:
+    raise CondgenError(f"{model.name} has a decoder alone, and no encoder whose features could be evaluated.")
 
 
 @feature_extractor.register
@@ -190,8 +201,9 @@ def null_condition(spec: CondSpec, images: Tensor) -> Batch:
     if spec.cardinalities:
         targets = torch.zeros(n, len(spec.cardinalities), device=device)
         return {"targets": targets, "has_targets": targets > 0}
-    z, tokens = torch.zeros(n, spec.embed_dim), torch.zeros(n, spec.context, dtype=torch.int64)
-    return condition(z.to(device), tokens.to(device), use_z=False, use_words=False)
+    z = torch.zeros(n, spec.embed_dim, device=device)
+    tokens = torch.zeros(n, spec.context, dtype=torch.int64, device=device) if spec.vocab else None
+    return condition(z, tokens, use_z=False, use_words=False)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def evaluate_samples(
     """Evaluates the samples of an unconditional model.
 
     Args:
-        model: a LatentModel; the categories of an InfoGAN are compared with the classes.
+        model: an unconditional model; the categories of an InfoGAN are compared with the classes.
         train, test: real images; the classifier is trained on `train` only. As many images are generated as there are
             test images, at most MOST.
         options: images are generated again for every seed; means and standard deviations over seeds are reported.
@@ -83,8 +83,8 @@ def evaluate_samples(
     for k, seed in enumerate(seeds):
         progress(0.3 + 0.7 * k / len(seeds), f"generating {len(reference):,} images, seed {seed}")
         began = time.perf_counter()
-        z = model.draw(range(1_000_000 * seed, 1_000_000 * seed + len(reference)))
-        generated = to_uint8(model.decode(z))
+        rows = range(1_000_000 * seed, 1_000_000 * seed + len(reference))
+        generated = to_uint8(model.sample(rows))
         seconds = time.perf_counter() - began
         progress(0.3 + 0.7 * (k + 0.5) / len(seeds), "comparing them with real images")
         predicted = observer.predict(generated)
@@ -93,14 +93,14 @@ def evaluate_samples(
         found |= observer.diversity(generated, reference, predicted, on_real)
         found["speed"] = {"generation": {"images per second": len(generated) / seconds, "N": len(generated)}}
         rounds.append(found)
-        drawn.append((z, predicted))
+        drawn.append((rows, predicted))
         if not sheets:
             shown = [("real", rgb(one), True) for one in reference[:8]]
             shown += [("generated", rgb(one), True) for one in generated[:SHOWN]]
             sheets = {"samples": shown, "neighbours": neighbours}
     report: Report = {"samples": observer.facts | {"images of every seed": len(reference), "seeds": len(seeds)}}
     report |= over_seeds(rounds)
-    if model.critic is not None and model.net.config.categories and observer.categorical:
+    if getattr(model, "critic", None) is not None and model.net.config.categories and observer.categorical:
         report |= observer.match_categories(model, train, test, drawn)
     return Findings(report, sheets)
 
@@ -160,7 +160,7 @@ class Observer:
         return out
 
     def match_categories(
-        self, model, train: LabelledImages, test: LabelledImages, drawn: list[tuple[Tensor, np.ndarray]]
+        self, model, train: LabelledImages, test: LabelledImages, drawn: list[tuple[range, np.ndarray]]
     ) -> Report:
         """Compares the categories of an InfoGAN with classes that its training did not use.
 
@@ -169,7 +169,7 @@ class Observer:
         """
         kinds = model.net.config.categories
         read = [_category(model, part.images) for part in (train, test)]
-        asked = torch.cat([Codes.of(z, model.net.config).category.argmax(1) for z, _ in drawn])
+        asked = torch.cat([Codes.of(model.draw(rows), model.net.config).category.argmax(1) for rows, _ in drawn])
         out: Report = {"categories": {}}
         for k in self.categorical:
             count, name = self.attributes[k].cardinality, self.attributes[k].name

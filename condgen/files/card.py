@@ -105,7 +105,9 @@ def _shareable(config) -> dict:
 def _used(config: dict) -> dict:
     """Leaves out the options that had no effect: empty ones, and those of parts that were not trained or drawn."""
     without = {"save_every", "eval_count", "prompts"}
-    without |= {"clip", "clip_objective", "fit_clip"} if config.get("encoder") and "fit_clip" in config else set()
+    encoder = {"clip", "clip_objective", "fit_clip", "backbone", "augment", "encoder_objective", "fit_encoder"}
+    without |= encoder if config.get("encoder") or config.get("unconditional") else set()
+    without |= {"prior", "fit_prior"} if config.get("unconditional") else set()
     drawn = {"scenes", "negatives", "num_samples"} if config["data"].get("path") else set()
     data = {name: value for name, value in config["data"].items() if name not in drawn}
     kept = {name: value for name, value in (config | {"data": data}).items() if name not in without}

@@ -55,10 +55,11 @@ class CondEncoderConfig:
     word_depth: int = limited(2, low=0, high=MAX_DEPTH)
 
 
-def condition(z: Tensor, tokens: Tensor, use_z: bool = True, use_words: bool = True) -> Batch:
-    """The condition of B captions, with or without the embedding z and the tokens."""
+def condition(z: Tensor, tokens: Tensor | None = None, use_z: bool = True, use_words: bool = True) -> Batch:
+    """The condition of B images, with or without the embedding z and the tokens; None where there are no captions."""
     on = torch.ones(len(z), dtype=torch.bool, device=z.device)
-    return {"z": z, "has_z": on & use_z, "tokens": tokens, "has_text": on & use_words}
+    image = {"z": z, "has_z": on & use_z}
+    return image if tokens is None else image | {"tokens": tokens, "has_text": on & use_words}
 
 
 def without_padding(tokens: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ def cond_from_batch(batch: Batch) -> Batch:
     """The complete condition of a training batch."""
     if "targets" in batch:
         return {"targets": batch["targets"], "has_targets": batch["has_targets"]}
-    return condition(batch["z"], batch["tokens"])
+    return condition(batch["z"], batch.get("tokens"))
 
 
 def null_cond(cond: Batch) -> Batch:
@@ -286,8 +287,6 @@ class DecoderObjective:
         drop_all, drop_embed = u < self.drop_all, (self.drop_all <= u) & (u < self.drop_all + self.drop_embed)
         two = self.drop_all + self.drop_embed
         drop_text = (two <= u) & (u < two + self.drop_text)
-        return cond | {
-            "z": z + self.noise * torch.randn_like(z),
-            "has_z": cond["has_z"] & ~(drop_all | drop_embed),
-            "has_text": cond["has_text"] & ~(drop_all | drop_text),
-        }
+        image = {"z": z + self.noise * torch.randn_like(z), "has_z": cond["has_z"] & ~(drop_all | drop_embed)}
+        text = {"has_text": cond["has_text"] & ~(drop_all | drop_text)} if "has_text" in cond else {}
+        return cond | image | text

@@ -55,7 +55,17 @@ KINDS: dict[str, PipelineKind] = {
     ),
     "LatentModel": PipelineKind(
         "LatentModel", "condgen.pipelines.latent", "unconditional",
-        "Unconditional models (autoencoders, VAEs, GANs)",
+        "Unconditional models (autoencoders, VAEs, GANs, diffusion)",
+        "generates images without a condition", "sample --model {}",
+    ),
+    "EmbeddingToImage": PipelineKind(
+        "EmbeddingToImage", "condgen.pipelines.unconditional", "unconditional",
+        "Unconditional models (autoencoders, VAEs, GANs, diffusion)",
+        "generates images from embeddings that it draws", "sample --model {}",
+    ),
+    "UnconditionalDecoder": PipelineKind(
+        "UnconditionalDecoder", "condgen.pipelines.unconditional", "unconditional",
+        "Unconditional models (autoencoders, VAEs, GANs, diffusion)",
         "generates images without a condition", "sample --model {}",
     ),
     "Translator": PipelineKind(

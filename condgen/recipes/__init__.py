@@ -20,14 +20,14 @@ from condgen.recipes.generators import GENERATORS
 from condgen.recipes.table import LABELS, WORDS, Recipe
 from condgen.recipes.table import TRANSLATION as TRANSLATORS
 from condgen.recipes.translation import TRANSLATION
-from condgen.recipes.unconditional import AUTOENCODERS, GANS
+from condgen.recipes.unconditional import AUTOENCODERS, GANS, IMAGES
 
 if TYPE_CHECKING:
     from condgen.contracts import Encoder
     from condgen.encoders.tokenizer import Tokenizer
     from condgen.pipelines.class_to_image import ClassToImage
 
-RECIPES: dict[str, Recipe] = GENERATORS | ENCODERS | AUTOENCODERS | GANS | TRANSLATION
+RECIPES: dict[str, Recipe] = GENERATORS | ENCODERS | IMAGES | AUTOENCODERS | GANS | TRANSLATION
 
 
 def find_recipe(name: str) -> Recipe:

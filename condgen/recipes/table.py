@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from condgen.tasks.base import Task
 
 WORDS, LABELS, ENCODERS = "text to image (unCLIP, as in DALL-E 2)", "class to image", "encoders"
-SPACES, TRANSLATION = "unconditional (autoencoders, GANs)", "image to image (pix2pix, CycleGAN)"
+SPACES, TRANSLATION = "unconditional (autoencoders, GANs, embeddings)", "image to image (pix2pix, CycleGAN)"
 """Families of recipes."""
 Options = dict[str, Any]
 """Fields of a config that differ from the defaults; a section is a nested dict, as in YAML."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from condgen.recipes.generators import FIT_CGAN, FIT_CVAE
 from condgen.recipes.table import CLASSIC_GAN, SPACES, Options, Recipe
 
 if TYPE_CHECKING:
     from condgen.tasks.autoencoder import AutoencoderTask
     from condgen.tasks.gan import GanTask
+    from condgen.tasks.images import ImagesTask
 
 
 FIT = {"total_images": 1_000_000, "batch": 128, "lr": 3e-3, "weight_decay": 0.0, "decay_start": 0.0}
@@ -119,6 +121,30 @@ GAN_COLLECTIONS: dict[str, tuple[str, Options]] = {
     "pictures": ("your own images at 32 px; --data is their folder or table", {"data": {"size": 32}}),
 }  # fmt: skip
 """Name of a collection -> description, and how it is read."""
+
+
+def images_task() -> type[ImagesTask]:
+    from condgen.tasks.images import ImagesTask
+
+    return ImagesTask
+
+
+IMAGES: dict[str, Recipe] = {
+    "images": Recipe(
+        SPACES,
+        "your own images without captions: encoder, prior of its embeddings, decoder (RCG); --data is their folder",
+        images_task,
+        {"decoder": {"guidance": 1.0}, "decoder_objective": {"drop_embed": 0.0}},
+        sizes={
+            "tiny": {"decoder": {"channels": (32, 64), "depth": 1}},
+            "small": {},
+            "medium": {"decoder": {"channels": (32, 64, 128)}},
+        },
+        needs_data=True,
+        kinds={"cgan": {"fit_decoder": FIT_CGAN}, "cvae": {"fit_decoder": FIT_CVAE}},
+    )
+}
+"""Images without captions, by embeddings of an encoder of their own."""
 
 
 def gan_task() -> type[GanTask]:

@@ -27,11 +27,12 @@ from condgen.data.progress import Clock
 from condgen.data.sources.images import fit, open_image
 from condgen.data.sources.webdataset import cache_folder
 from condgen.files.images import grid, slug, tile
-from condgen.files.registry import about, find
+from condgen.files.registry import about, class_name, find
 from condgen.pipelines.auto import load_folder, task_of
 from condgen.pipelines.base import BATCH_ROWS
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.pipelines.text_to_image import TextToImage
+from condgen.pipelines.unconditional import EmbeddingToImage
 from condgen.retrieval.gallery import Gallery
 from condgen.retrieval.vectors import Vectors
 from condgen.text import check_prompt, warn_of_texts
@@ -271,6 +272,8 @@ def encoder_of(model: object) -> ImageEncoder:
         return model
     if isinstance(model, TextToImage):
         return TextImageEncoder(model.clip, model.tokenizer, model.about, model.model_id)
+    if isinstance(model, EmbeddingToImage):
+        return model.image_encoder
     if model is not None and not isinstance(model, str | Path):
         raise CondgenError(f"A {type(model).__name__} has no encoder. Give an encoder, or a text-to-image model.")
     folder = None
@@ -278,6 +281,8 @@ def encoder_of(model: object) -> ImageEncoder:
         folder = find(model)
     if folder is not None and task_of(folder) in ("text-image-encoding", "image-encoding"):
         return load_folder(folder)
+    if folder is not None and class_name(folder) == EmbeddingToImage.__name__:
+        return EmbeddingToImage.load(folder).image_encoder
     net, tokenizer = load_encoder(model)
     known = about(folder) if folder is not None else {}
     return TextImageEncoder(net, tokenizer, {"name": Path(str(model)).name} | known)

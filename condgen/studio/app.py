@@ -22,7 +22,7 @@ from typing import Any
 
 from condgen.contracts import CondgenError, ProgressCallback, SamplingOption, is_out_of_memory, out_of_memory
 from condgen.files.registry import find
-from condgen.pipelines.auto import task_of
+from condgen.pipelines.auto import kind_of
 from condgen.pipelines.encoder import ImageEncoder
 from condgen.pipelines.latent import LatentModel
 from condgen.pipelines.text_to_image import TextToImage
@@ -67,10 +67,13 @@ def build(
         return search.SearchPage(finder, user_errors).page
     if not isinstance(model, TextToImage | ImageEncoder | LatentModel):
         model = find(model)
-    task = task_of(model) if isinstance(model, Path) else model.kind().task
-    if task.endswith("encoding"):
+    kind = kind_of(model) if isinstance(model, Path) else model.kind()
+    if kind.task.endswith("encoding"):
         raise CondgenError("An encoder generates nothing. Give it images to search, with --data PATH.")
-    if task == "unconditional":
+    if kind.name in ("EmbeddingToImage", "UnconditionalDecoder"):
+        command = kind.command.format(model if isinstance(model, Path) else model.name)
+        raise CondgenError(f"The studio has no page for a model that {kind.summary}: condgen {command}.")
+    if kind.task == "unconditional":
         return latent.page_of(latent.latent_models(model), user_errors, device)
     model = model if isinstance(model, TextToImage) else TextToImage.load(model)
     return Studio(model.to(device), latent.latent_models(), device).page

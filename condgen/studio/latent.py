@@ -23,10 +23,9 @@ from PIL import Image
 from torch import Tensor
 
 from condgen.contracts import CondgenError, short
-from condgen.files.registry import found
+from condgen.files.registry import class_name, found
 from condgen.latent_space import interpolate, traverse
 from condgen.latent_space.inputs import SEED, ImageSource
-from condgen.pipelines.auto import task_of
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.latent import LatentModel
 from condgen.studio.session import RANDOM_SEEDS, SEEDS, cache_folder, check_integer, check_number
@@ -48,13 +47,13 @@ Source = str
 
 
 def latent_models(model: LatentModel | Path | None = None) -> LatentModels:
-    """The unconditional models in `condgen list`, and `model`."""
+    """The autoencoders and GANs in `condgen list`, and `model`."""
     models: LatentModels = {}
     if isinstance(model, LatentModel):
         models[model.name] = model
     elif model is not None:
         models[model.parent.name if model.name == "model" else model.name] = model
-    others = {name: path for name, path in found().items() if task_of(path) == "unconditional"}
+    others = {name: path for name, path in found().items() if class_name(path) == LatentModel.__name__}
     return models | {name: path for name, path in others.items() if name not in models}
 
 

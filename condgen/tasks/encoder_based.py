@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -35,22 +35,83 @@ from condgen.priors.transformer import EmbeddingNormalizer
 from condgen.tasks.base import Task
 from condgen.tasks.dry_run import images, token_ids
 from condgen.text import printable
+from condgen.training import checkpoint
 from condgen.training.checkpoint import exactly_once
 
 if TYPE_CHECKING:
     from condgen.tasks.text_to_image import TextToImageTask
 
 
-class EncoderBasedTask(Task):
+class EmbeddingTask(Task):
+    """A task whose later stages train on embeddings of the data: an encoder that they stand on is not trained on, and
+    the time of computing the embeddings counts as theirs.
+    """
+
+    encoder_stage: ClassVar[str]
+    """Name of the stage that trains the encoder."""
+    encoder_parts: ClassVar[tuple[str, ...]]
+    """Its folders in `parts`."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.parts = self.root / "parts"
+
+    def minutes(self, stage: str) -> float:
+        """Embeddings of the data count: their time is taken from the stages that need them, which keep a tenth."""
+        given, embedding = super().minutes(stage), self.status.get("embedding", 0.0) / 60
+        if stage == self.encoder_stage or not given:
+            return given
+        shared = self.config.minutes * sum(self.share(name) for name in self._later)
+        return given * max(0.1, 1 - embedding / shared)
+
+    def wants_more(self, stage: str) -> bool:
+        """Whether a trained stage has seen less than the limits ask for; an encoder that others stand on has not."""
+        return super().wants_more(stage) and not (stage == self.encoder_stage and self._encoder_stays)
+
+    @property
+    def keeps_encoder(self) -> bool:
+        """Whether the limits ask for more training of an encoder that others stand on."""
+        trained = self.encoder_stage in self.stage_names and self.is_done(self.encoder_stage)
+        return trained and self._encoder_stays and super().wants_more(self.encoder_stage)
+
+    @property
+    def _later(self) -> list[str]:
+        """The stages that train on embeddings."""
+        return [name for name in self.stage_names if name != self.encoder_stage]
+
+    @property
+    def _encoder_stays(self) -> bool:
+        """Whether later stages have begun on the embeddings of the encoder, and would have to start again."""
+        return self.trains_all and any(checkpoint.folder_of(self.root, name).is_dir() for name in self._later)
+
+    def forget_later(self) -> None:
+        """Removes everything that was trained on the embeddings of an earlier encoder."""
+        self.display.say("The encoder has changed: normalizer, priors and decoder start again.")
+        for folder in [*self.parts.iterdir(), *(self.root / "checkpoints").iterdir()]:
+            if folder.name not in (self.encoder_stage, *self.encoder_parts):
+                shutil.rmtree(folder)
+        shutil.rmtree(self.root / "embeds", ignore_errors=True)
+
+    @contextmanager
+    def embedding_time(self) -> Iterator[None]:
+        """Counts the seconds of the block as part of the run's minutes."""
+        began = time.perf_counter()
+        yield
+        self.status["embedding"] = self.status.get("embedding", 0.0) + distributed.maximum(time.perf_counter() - began)
+        self.run.update_status(embedding=self.status["embedding"])
+
+
+class EncoderBasedTask(EmbeddingTask):
     """Args:
     given: an encoder of your own with its tokenizer, where `config.encoder` says so.
     others: see `Task`.
     """
 
+    encoder_stage, encoder_parts = "clip", ("clip", "tokenizer")
+
     def __init__(self, *args, given: tuple[Encoder, Tokenizer] | None = None):
         super().__init__(*args)
         self.given = given
-        self.parts = self.root / "parts"
 
     def encoder_is_done(self) -> bool:
         """Whether there is a trained encoder."""
@@ -196,7 +257,7 @@ class Embeddings:
             return embeds
         if not task.embeds_stream:
             return None
-        with self._timed(), distributed.main_process_first(), distributed.on_accelerator(task.clip):
+        with task.embedding_time(), distributed.main_process_first(), distributed.on_accelerator(task.clip):
             embeds = embed(
                 task.clip, task.tokenizer, task.data, task.root / "embeds",
                 lambda share, message: task.display.show(BAR, share, message),
@@ -238,17 +299,8 @@ class Embeddings:
         return self._compute(draw, len(embeds), prior, self.normalizer)
 
     def _compute(self, compute: Callable[[slice, torch.device], Tensor], n: int, *modules: nn.Module) -> Tensor:
-        with self._timed():
-            return _in_chunks(compute, n, *modules)
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        """Counts the seconds of the block as part of the run's minutes."""
-        began = time.perf_counter()
-        yield
-        status = self.task.status
-        status["embedding"] = status.get("embedding", 0.0) + distributed.maximum(time.perf_counter() - began)
-        self.task.run.update_status(embedding=status["embedding"])
+        with self.task.embedding_time():
+            return rows_of(compute, n, *modules)
 
     @cached_property
     def normalizer(self) -> EmbeddingNormalizer:
@@ -300,9 +352,7 @@ class Embeddings:
         return views
 
 
-def _in_chunks(
-    compute: Callable[[slice, torch.device], Tensor], n: int, *modules: nn.Module, size: int = 512
-) -> Tensor:
+def rows_of(compute: Callable[[slice, torch.device], Tensor], n: int, *modules: nn.Module, size: int = 512) -> Tensor:
     """Computes (n, D) on the CPU in chunks; the processes share the work.
 
     Args:

@@ -35,6 +35,10 @@ MAX_HELD_OUT, MAX_NEIGHBOURS = 5_000, 10_000
 """Maximum number of images held out for validation, and of training images to search neighbours among."""
 COLLAPSED = 0.1
 """Features have collapsed if their spread is below this."""
+COLLAPSE = (
+    "The features of all images are nearly the same: a collapse. Lower the learning rate (--{}.lr), or raise the "
+    "temperature (--{}.temperature)."
+)
 
 
 @dataclass(frozen=True)
@@ -61,24 +65,12 @@ class SelfsupTask(SingleStageTask):
     config_class, needs, stage = SelfsupTaskConfig, "images", "selfsup"
 
     def check(self) -> None:
-        c, n, size = self.config, len(self.data), self.data.size
-        if not 0 < c.augment.crop <= 1:
-            raise CondgenError(f"--augment.crop is {c.augment.crop}; it is a share of the area, above 0 and up to 1.")
-
-        def build() -> tuple[nn.Module, Batch]:
-            backbone, views = Backbone(c.backbone, EncoderSpec(size)), images(size, 1)
-            return SimCLRTraining(backbone, c.objective), {"view_1": views, "view_2": views}
-
-        self.builds = {"backbone": build}
+        c = self.config
+        self.builds = {"backbone": lambda: dry_run_backbone(c.backbone, self.data.size, c.objective)}
         dry_run(c, self.builds)
-        check_contrast(self.data.name, self.data.images)
+        check_views(self.data, c.augment, c.fit.batch, "--fit.batch")
         if c.kind == "moco":
-            check_queue(c.objective, n)
-        if c.fit.batch > n:
-            raise CondgenError(
-                f"A batch of {c.fit.batch} images would hold some of the {n} twice. Choose a smaller one with "
-                "--fit.batch."
-            )
+            check_queue(c.objective, len(self.data))
 
     @cached_property
     def splits(self) -> tuple[LabelledImages, LabelledImages | None]:
@@ -127,30 +119,53 @@ class SelfsupTask(SingleStageTask):
         return self.splits[1] is not None
 
     def evaluate(self, model: ImageEncoder) -> tuple[Scores, Sheet | None]:
-        """Returns kNN accuracy on held-out images, measures of collapse, and a sheet of nearest neighbours."""
-        data, held = self.splits
-        rows = np.sort(np.random.default_rng((self.config.seed, 2)).permutation(len(data))[:MAX_NEIGHBOURS])
-        features = F.normalize(model.features(_rgb(data.images[rows])), dim=1)
-        scores = {"spread": spread(features), "effective rank": effective_rank(features)}
+        scores, sheet = evaluate_backbone(model, *self.splits, self.config.seed)
         if scores["spread"] < COLLAPSED:
-            self.display.say(
-                "The features of all images are nearly the same: a collapse. Lower the learning rate (--fit.lr), or "
-                "raise the temperature (--objective.temperature)."
-            )
-        if held is None:
-            similarity = (features[:8] @ features.T).fill_diagonal_(-2)  # exclude the image itself
-            return scores, self._neighbours(data.images[rows[:8]], similarity, rows)
-        labels, queries = torch.from_numpy(data.labels[rows]), F.normalize(model.features(_rgb(held.images)), dim=1)
-        predicted = knn(features, labels, queries, max(data.labels.max(), held.labels.max()) + 1)
-        scores = {"kNN": accuracy(predicted, torch.from_numpy(held.labels))} | scores
-        return scores, self._neighbours(held.images[:8], queries[:8] @ features.T, rows)
+            self.display.say(COLLAPSE.format("fit", "objective"))
+        return scores, sheet
 
-    def _neighbours(self, queries: np.ndarray, similarity: Tensor, rows: np.ndarray) -> Sheet:
-        """Makes a sheet of images (M, C, S, S) and their nearest training images; similarity (M, K) to these `rows`."""
-        nearest = rows[similarity.topk(min(7, similarity.shape[1]), 1).indices.numpy()]
-        shown = np.concatenate([queries[:, None], self.data.images[nearest]], 1)
-        labels = ["an image", *(f"{k}. nearest" for k in range(1, shown.shape[1]))]
-        return to_pil(to_float(shown.reshape(-1, *shown.shape[2:]))), labels * len(shown)
+
+def dry_run_backbone(config: BackboneConfig, size: int, objective: SelfsupObjective) -> tuple[nn.Module, Batch]:
+    """A training and its batch for `dry_run`."""
+    views = images(size, 1)
+    return SimCLRTraining(Backbone(config, EncoderSpec(size)), objective), {"view_1": views, "view_2": views}
+
+
+def check_views(data: LabelledImages, augment: Augment, batch: int, option: str) -> None:
+    """Raises `CondgenError` for images, or a batch set by `option`, in which views cannot be told apart."""
+    if not 0 < augment.crop <= 1:
+        raise CondgenError(f"--augment.crop is {augment.crop}; it is a share of the area, above 0 and up to 1.")
+    check_contrast(data.name, data.images)
+    if batch > len(data):
+        raise CondgenError(
+            f"A batch of {batch} images would hold some of the {len(data)} twice. Choose a smaller one with {option}."
+        )
+
+
+def evaluate_backbone(
+    model: ImageEncoder, data: LabelledImages, held: LabelledImages | None, seed: int
+) -> tuple[Scores, Sheet]:
+    """Measures of collapse, kNN accuracy on held-out labelled images if there are any, and a sheet of nearest
+    neighbours among the training images.
+    """
+    rows = np.sort(np.random.default_rng((seed, 2)).permutation(len(data))[:MAX_NEIGHBOURS])
+    features = F.normalize(model.features(_rgb(data.images[rows])), dim=1)
+    scores = {"spread": spread(features), "effective rank": effective_rank(features)}
+    if held is None:
+        similarity = (features[:8] @ features.T).fill_diagonal_(-2)  # exclude the image itself
+        return scores, _neighbours(data, data.images[rows[:8]], similarity, rows)
+    labels, queries = torch.from_numpy(data.labels[rows]), F.normalize(model.features(_rgb(held.images)), dim=1)
+    predicted = knn(features, labels, queries, max(data.labels.max(), held.labels.max()) + 1)
+    scores = {"kNN": accuracy(predicted, torch.from_numpy(held.labels))} | scores
+    return scores, _neighbours(data, held.images[:8], queries[:8] @ features.T, rows)
+
+
+def _neighbours(data: LabelledImages, queries: np.ndarray, similarity: Tensor, rows: np.ndarray) -> Sheet:
+    """Makes a sheet of images (M, C, S, S) and their nearest training images; similarity (M, K) to these `rows`."""
+    nearest = rows[similarity.topk(min(7, similarity.shape[1]), 1).indices.numpy()]
+    shown = np.concatenate([queries[:, None], data.images[nearest]], 1)
+    labels = ["an image", *(f"{k}. nearest" for k in range(1, shown.shape[1]))]
+    return to_pil(to_float(shown.reshape(-1, *shown.shape[2:]))), labels * len(shown)
 
 
 def _rgb(x: np.ndarray) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -45,7 +44,6 @@ from condgen.tasks.encoder_based import (
     warn_of_sides,
 )
 from condgen.tasks.generator import GeneratorConfig, dry_run_decoder, new_decoder, new_training
-from condgen.training import checkpoint
 from condgen.training.trainer import FitConfig, Step
 
 SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
@@ -127,33 +125,10 @@ class TextToImageStages(EncoderBasedTask):
             share /= 1 - SHARES["clip"]
         return share / (len(c.prior.kinds) if kind == "prior" else 1)
 
-    def minutes(self, stage: str) -> float:
-        """Embeddings of the data count: their time is taken from the stages that need them, which keep a tenth."""
-        given, embedding = super().minutes(stage), self.status.get("embedding", 0.0) / 60
-        if stage == "clip" or not given:
-            return given
-        shared = self.config.minutes * sum(self.share(name) for name in self.stage_names if name != "clip")
-        return given * max(0.1, 1 - embedding / shared)
-
     def is_done(self, stage: str) -> bool:
         if stage == "clip":
             return self.encoder_is_done()
         return (self.parts / stage.replace(" ", "_") / "model.safetensors").exists()
-
-    def wants_more(self, stage: str) -> bool:
-        """Whether a trained stage has seen less than the limits ask for; an encoder that others stand on has not."""
-        return super().wants_more(stage) and not (stage == "clip" and self._encoder_stays)
-
-    @property
-    def keeps_encoder(self) -> bool:
-        """Whether the limits ask for more training of an encoder that others stand on."""
-        return self.is_done("clip") and self._encoder_stays and super().wants_more("clip")
-
-    @property
-    def _encoder_stays(self) -> bool:
-        """Whether priors or decoder have begun on the embeddings of the encoder, and would have to start again."""
-        later = [name for name in self.stage_names if name != "clip"]
-        return self.trains_all and any(checkpoint.folder_of(self.root, name).is_dir() for name in later)
 
 
 class TextToImageTask(TextToImageStages):
@@ -265,13 +240,8 @@ class TextToImageTask(TextToImageStages):
         """Writes the encoder; removes everything that was trained on the embeddings of an earlier one."""
         before = fingerprint(load_pair(self.parts)[0]) if self.is_done("clip") else None
         save_part(trained.clip, self.parts / "clip")
-        if before in (None, fingerprint(self.clip)):
-            return
-        self.display.say("The encoder has changed: normalizer, priors and decoder start again.")
-        for folder in [*self.parts.iterdir(), *(self.root / "checkpoints").iterdir()]:
-            if folder.name not in ("clip", "tokenizer"):
-                shutil.rmtree(folder)
-        shutil.rmtree(self.root / "embeds", ignore_errors=True)
+        if before not in (None, fingerprint(self.clip)):
+            self.forget_later()
 
     def _prior_stage(self, name: str) -> Stage:
         kind, c, spec = name.split()[1], self.config, self.text_spec  # its encoder is loaded before the seed is set

@@ -33,6 +33,9 @@ class Pool:
     def decode(self, z):
         return to_float(self.pool.images[z[:, 0].numpy()])
 
+    def sample(self, seeds):
+        return self.decode(self.draw(seeds))
+
 
 class ByCategory(Pool):
     """An InfoGAN that has found the classes under other names: category c is the class 3 c + 1 modulo ten."""

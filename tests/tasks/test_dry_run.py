@@ -100,13 +100,13 @@ def test_embeddings_of_the_data_count_into_the_minutes(tmp_path, monkeypatch):
 
 
 def test_the_time_of_embeddings_is_kept_with_the_run(tmp_path, monkeypatch):
-    real = encoder_based._in_chunks
+    real = encoder_based.rows_of
 
     def slow(*args, **options):
         time.sleep(0.05)
         return real(*args, **options)
 
-    monkeypatch.setattr(encoder_based, "_in_chunks", slow)
+    monkeypatch.setattr(encoder_based, "rows_of", slow)
     train("scenes32", tmp_path / "run", small())
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["exported"] and status["embedding"] > 0.1  # images, and captions for both priors

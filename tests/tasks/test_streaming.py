@@ -113,7 +113,7 @@ def test_priors_and_decoder_train_from_embeddings(shards, straight, tmp_path, mo
     assert len(embeds) == len(stream)
 
     monkeypatch.setattr("condgen.tasks.encoder_based.embed", None)
-    monkeypatch.setattr("condgen.tasks.encoder_based._in_chunks", None)
+    monkeypatch.setattr("condgen.tasks.encoder_based.rows_of", None)
     given = {"embeds": str(tmp_path / "embeds")}
     train("captions", tmp_path / "run", config(shards, stage="prior", **given))
     model = train("captions", tmp_path / "run", config(shards, stage="decoder", **given))
