@@ -31,7 +31,8 @@ from condgen.encoders.selfsup import SelfsupObjective
 from condgen.nn.conditioning import DecoderObjective, condition
 from condgen.nn.specs import ImageSpec
 from condgen.priors import PRIORS
-from tests.tiny import tiny_backbone, tiny_decoder, tiny_model, tiny_translator
+from condgen.priors.unconditional import UnconditionalPrior
+from tests.tiny import tiny_backbone, tiny_decoder, tiny_model, tiny_prior, tiny_translator
 
 S = 32
 PICTURES = 7
@@ -91,6 +92,7 @@ def make(cls: type, model, **others):
             parts = {
                 "clip": model.clip, "objective": selfsup if cls.__module__.endswith("selfsup") else ClipObjective(),
                 "backbone": tiny_backbone(), "num_images": PICTURES,
+                "prior": tiny_prior(), "normalizer": model.normalizer,
                 "a_to_b": tiny_translator(), "b_to_a": tiny_translator("resnet"),
                 "paired": PairedObjective(critic=8), "unpaired": UnpairedObjective(critic=8, pool=PICTURES),
             } | others  # fmt: skip
@@ -122,7 +124,7 @@ def test_they_are_found():
     assert {kind.network for kind in DECODERS.values()} == set(classes("sample"))
     assert {kind.network for kind in PRIORS.values()} == set(classes("draw")) - {
         kind.network for kind in LATENT_NETWORKS.values()
-    } - {Mixture}
+    } - {Mixture, UnconditionalPrior}
 
 
 @pytest.mark.parametrize("cls", TRAINABLES, ids=lambda c: c.__name__)

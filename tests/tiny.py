@@ -18,8 +18,10 @@ from condgen.encoders.tokenizer import Tokenizer
 from condgen.nn.specs import CondSpec, EncoderSpec, TextSpec, TranslationSpec
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.text_to_image import TextToImage, space_of
+from condgen.pipelines.unconditional import EmbeddingToImage, UnconditionalDecoder
 from condgen.priors import PRIORS
 from condgen.priors.transformer import EmbeddingNormalizer, EmbeddingSpec, PriorConfig
+from condgen.priors.unconditional import UnconditionalPrior, UnconditionalPriorConfig
 
 CLOTHES = Attribute("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))
 LACES = Attribute("laces", ("no", "yes"))
@@ -78,6 +80,34 @@ def tiny_model() -> TextToImage:
         decoder = tiny_decoder("diffusion", asdict(spec))
         normalizer = EmbeddingNormalizer(EmbeddingSpec(16, spec.space))
     return TextToImage(clip, tokenizer, normalizer, priors, decoder, about={"name": "tiny"})
+
+
+def tiny_prior(dim: int = 16, space: str = "") -> UnconditionalPrior:
+    """An untrained prior that draws something, always the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        prior = UnconditionalPrior(UnconditionalPriorConfig(width=16, depth=1), EmbeddingSpec(dim, space))
+        for parameter in prior.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.3)
+    return prior.eval()
+
+
+def tiny_images(kind: str = "diffusion", image_channels: int = 1) -> EmbeddingToImage:
+    """An untrained generator of images without captions, always the same."""
+    backbone = tiny_backbone()
+    space = space_of(backbone)
+    spec = {"size": 8, "image_channels": image_channels, "embed_dim": 16, "space": space}
+    normalizer = EmbeddingNormalizer(EmbeddingSpec(16, space))
+    return EmbeddingToImage(
+        backbone, normalizer, tiny_prior(16, space), tiny_decoder(kind, spec), about={"name": "photos", "data": "drawn"}
+    )
+
+
+def tiny_unconditional(kind: str = "diffusion") -> UnconditionalDecoder:
+    """An untrained decoder without any condition, always the same."""
+    spec = {"size": 8, "image_channels": 3, "embed_dim": 1}
+    return UnconditionalDecoder(tiny_decoder(kind, spec), about={"name": "plain", "data": "drawn"})
 
 
 def tiny_labels(

@@ -51,7 +51,7 @@ class UnconditionalDecoder(GenerationPipeline):
 
     hub_task = "unconditional-image-generation"
     tags = ("unconditional-image-generation",)
-    described = ("decoder",)
+    described = ("decoder", "size", "image_channels")
     half_parts = ("decoder",)
 
     def __init__(self, decoder: Decoder, about: dict[str, Any] | None = None, model_id: str = ""):
@@ -156,7 +156,7 @@ class EmbeddingToImage(EmbeddingPipeline, UnconditionalDecoder):
     """
 
     tags = ("rcg", "unconditional-image-generation")
-    described = ("decoder", "encoder")
+    described = ("decoder", "size", "image_channels", "encoder")
     half_parts = ("prior", "decoder")
 
     def __init__(

@@ -29,7 +29,7 @@ class UnconditionalPriorConfig:
     """
 
     width: int = limited(256, low=1)
-    depth: int = limited(6, low=0, high=MAX_DEPTH)
+    depth: int = limited(3, low=0, high=MAX_DEPTH)
 
 
 class UnconditionalPrior(nn.Module):

@@ -23,6 +23,7 @@ from typing import Any
 from condgen.contracts import CondgenError, ProgressCallback, SamplingOption, is_out_of_memory, out_of_memory
 from condgen.files.registry import find
 from condgen.pipelines.auto import kind_of
+from condgen.pipelines.base import Pipeline
 from condgen.pipelines.encoder import ImageEncoder
 from condgen.pipelines.latent import LatentModel
 from condgen.pipelines.text_to_image import TextToImage
@@ -65,7 +66,7 @@ def build(
         finder = Finder(encoder, gallery_of(encoder, data))
         finder.embed(None, progress)
         return search.SearchPage(finder, user_errors).page
-    if not isinstance(model, TextToImage | ImageEncoder | LatentModel):
+    if not isinstance(model, Pipeline):
         model = find(model)
     kind = kind_of(model) if isinstance(model, Path) else model.kind()
     if kind.task.endswith("encoding"):

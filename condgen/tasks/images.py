@@ -75,8 +75,10 @@ class ImagesTaskConfig(GeneratorConfig):
             total_images=1_000_000, batch=256, lr=1e-2, decay_start=0.0, schedule="cosine"
         )
     )
-    fit_prior: FitConfig = field(default_factory=lambda: FitConfig(total_images=2_000_000, batch=256, lr=2e-3))
-    fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(total_images=600_000, batch=64, lr=2e-3))
+    fit_prior: FitConfig = field(
+        default_factory=lambda: FitConfig(total_images=2_000_000, batch=256, lr=2e-3, optimiser="adamw")
+    )
+    fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(total_images=600_000, batch=32, lr=3e-3))
 
 
 class ImagesStages(EmbeddingTask):

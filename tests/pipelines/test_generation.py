@@ -12,7 +12,8 @@ from condgen.contracts import CondgenError
 from condgen.decoders import DECODERS
 from condgen.pipelines import generation
 from condgen.pipelines.generation import BATCH, SMALL, rows_at_once
-from tests.tiny import tiny_labels, tiny_model
+from condgen.pipelines.unconditional import UnconditionalDecoder
+from tests.tiny import tiny_images, tiny_labels, tiny_model, tiny_unconditional
 
 PROMPTS = ["a red circle", "two blue squares"]
 LABELS = [{"label": "Sneaker"}, {"laces": "yes", "age": 20}, {}]
@@ -21,10 +22,14 @@ LABELS = [{"label": "Sneaker"}, {"laces": "yes", "age": 20}, {}]
 def images_of(model, n: int, seed: int = 0) -> list:
     if hasattr(model, "tokenizer") and model.tokenizer is not None:
         return list(model.generate(PROMPTS, n=n, seed=seed, steps=2))
+    if isinstance(model, UnconditionalDecoder):
+        return list(model.generate(n=n, seed=seed))
     return list(model.sample(LABELS, n=n, seed=seed))
 
 
 MODELS = {"text": tiny_model} | {kind: lambda kind=kind: tiny_labels(kind) for kind in DECODERS}
+MODELS |= {f"images-{kind}": lambda kind=kind: tiny_images(kind) for kind in DECODERS}
+MODELS |= {"unconditional": tiny_unconditional}
 
 
 @pytest.fixture(params=MODELS)
@@ -104,7 +109,10 @@ def test_the_images_of_one_call_come_while_it_goes_on(model, monkeypatch):
         return real(self, conditions, seeds, *args, **options)
 
     monkeypatch.setattr(type(model), "generate_batch", watched)
-    images = iter(model.generate(PROMPTS, n=9, steps=2)) if model.tokenizer else iter(model.sample(LABELS, n=9))
+    if isinstance(model, UnconditionalDecoder):
+        images = iter(model.generate(n=9))
+    else:
+        images = iter(model.generate(PROMPTS, n=9, steps=2)) if model.tokenizer else iter(model.sample(LABELS, n=9))
     next(images)
     assert calls == [1]
     next(images)
