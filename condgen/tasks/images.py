@@ -189,7 +189,12 @@ class ImagesTask(ImagesStages):
 
     def set_up(self) -> None:
         if self.config.encoder:
-            exactly_once(self.parts / "encoder", lambda folder: self.opened.save(folder))
+            exactly_once(self.parts / "encoder", self._copy_encoder)
+
+    def _copy_encoder(self, folder: Path) -> None:
+        opened = self.opened
+        opened.about = {name: opened.about[name] for name in ("name", "data", "reading") if name in opened.about}
+        opened.save(folder)
 
     def stages(self) -> Iterator[Stage]:
         if self.keeps_encoder:

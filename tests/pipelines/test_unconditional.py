@@ -85,7 +85,7 @@ def test_it_takes_no_prompt_and_no_label(tmp_path, capsys):
 def test_parts_of_two_spaces_or_sizes_are_refused():
     model = tiny_images()
     other = EmbeddingNormalizer(EmbeddingSpec(16, "elsewhere"))
-    with pytest.raises(CondgenError, match="different embedding spaces .*normalizer: elsewhere"):
+    with pytest.raises(CondgenError, match=r"different embedding spaces .*normalizer: elsewhere"):
         EmbeddingToImage(model.encoder, other, model.prior, model.decoder)
     space = model.normalizer.spec.space
     large = tiny_decoder("cvae", {"size": 16, "embed_dim": 16, "space": space})
@@ -120,7 +120,9 @@ def test_an_encoder_of_texts_serves_as_well(tmp_path):
     assert next(loaded.generate()).image.tobytes() == next(model.generate()).image.tobytes()
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     assert torch.equal(loaded.embed_image(images), words.embed_image(images))
-    torch.testing.assert_close(encoder_of(loaded).embed_text(["a red circle"]), words.embed_text(["a red circle"]).embed)
+    torch.testing.assert_close(
+        encoder_of(loaded).embed_text(["a red circle"]), words.embed_text(["a red circle"]).embed
+    )
 
 
 def test_the_commands_know_such_models(tmp_path, monkeypatch, capsys):
