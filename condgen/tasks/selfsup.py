@@ -132,7 +132,7 @@ def dry_run_backbone(config: BackboneConfig, size: int, objective: SelfsupObject
 
 
 def check_views(data: LabelledImages, augment: Augment, batch: int, option: str) -> None:
-    """Raises `CondgenError` for images, or a batch set by `option`, in which views cannot be told apart."""
+    """Raises `CondgenError` for images, or a batch set by `option`, in which views cannot be distinguished."""
     if not 0 < augment.crop <= 1:
         raise CondgenError(f"--augment.crop is {augment.crop}; it is a share of the area, above 0 and up to 1.")
     check_contrast(data.name, data.images)
