@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from condgen.contracts import CondgenError, short
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,17 @@ class Kind:
         config: dataclass of its options.
         training: builds the Trainable around a network; its further arguments depend on the family.
         objective: dataclass of the options of that training, None where it has none.
-        calibrate: sets statistics of an untrained network from training images (N, C, S, S) in [-1, 1], in place.
+        calibrate: sets statistics of an untrained network from training data, in place: images (N, C, S, S) in [-1, 1];
+            of a prior a dict of `image_embed` and `text_embed`, (N, D) each.
+        configure: completes a config by such training data, before the network is built.
     """
 
     network: type[nn.Module]
     config: type
     training: Callable[..., nn.Module] | None = None
     objective: type | None = None
-    calibrate: Callable[[nn.Module, Tensor], None] | None = None
+    calibrate: Callable[[nn.Module, Any], None] | None = None
+    configure: Callable[[Any, Any], Any] | None = None
 
 
 def kind_in(module: str, name: str = "KIND") -> Callable[[], Any]:

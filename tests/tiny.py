@@ -20,7 +20,7 @@ from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.text_to_image import TextToImage, space_of
 from condgen.pipelines.unconditional import EmbeddingToImage, UnconditionalDecoder
 from condgen.priors import PRIORS
-from condgen.priors.transformer import EmbeddingNormalizer, EmbeddingSpec, PriorConfig
+from condgen.priors.transformer import EmbeddingNormalizer, EmbeddingSpec
 from condgen.priors.unconditional import UnconditionalPrior, UnconditionalPriorConfig
 
 CLOTHES = Attribute("label", ("T-shirt/top", "Trouser", "Sneaker", "Ankle boot"))
@@ -76,7 +76,7 @@ def tiny_model() -> TextToImage:
         torch.manual_seed(0)
         clip = CLIP(CLIPConfig(image_width=8, text_width=16, depth=1, heads=2, **sizes), EncoderSpec(32))
         spec = TextSpec(**sizes, space=space_of(clip))
-        priors = {name: kind.network(PriorConfig(width=16, depth=1, heads=2), spec) for name, kind in PRIORS.items()}
+        priors = {name: kind.network(kind.config(width=16, depth=1, heads=2), spec) for name, kind in PRIORS.items()}
         decoder = tiny_decoder("diffusion", asdict(spec))
         normalizer = EmbeddingNormalizer(EmbeddingSpec(16, spec.space))
     return TextToImage(clip, tokenizer, normalizer, priors, decoder, about={"name": "tiny"})

@@ -32,22 +32,32 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None, causal: bool = False
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        context: Tensor | None = None,
+        causal: bool = False,
+        cache: list[Tensor] | None = None,
     ) -> Tensor:
-        """Every token attends to all tokens of x and of the context.
+        """Every token attends to all tokens of x, of the context and of the cache.
 
         Args:
             x: (B, N, width).
             context: (B, K, context_width).
-            mask: bool (B, N + K), or (B, N) without context; False for tokens that are not attended to.
+            mask: bool (B, M), False for those of the M tokens that are not attended to; or (B, N, M), a row for every
+                token of x. M = N + K, or N after C cached tokens: M = C + N.
             causal: every token attends to itself and to those before it; without mask and context.
+            cache: keys and values of the tokens of earlier calls; empty at the first. Those of x are added to it.
         """
         q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, -1))
         if context is not None and self.context_kv is not None:
             more_k, more_v = (self._split(part) for part in self.context_kv(context).chunk(2, -1))
             k, v = torch.cat([k, more_k], 2), torch.cat([v, more_v], 2)
-        seen = None if mask is None else mask[:, None, None, :]
-        out = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=seen, is_causal=causal)
+        k = self.k_norm(k)
+        if cache is not None:
+            cache[:] = k, v = [torch.cat([*pair], 2) for pair in zip(cache, (k, v))] if cache else [k, v]
+        seen = mask if mask is None else mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
+        out = F.scaled_dot_product_attention(self.q_norm(q), k, v, attn_mask=seen, is_causal=causal)
         return self.out(out.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -65,9 +75,15 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, expand * width), nn.GELU(), nn.Linear(expand * width, width))
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None, causal: bool = False
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        context: Tensor | None = None,
+        causal: bool = False,
+        cache: list[Tensor] | None = None,
     ) -> Tensor:
-        x = x + self.attention(self.norm_1(x), mask, context, causal)
+        """Arguments as of `Attention`."""
+        x = x + self.attention(self.norm_1(x), mask, context, causal, cache)
         return x + self.mlp(self.norm_2(x))
 
 

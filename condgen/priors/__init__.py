@@ -9,5 +9,5 @@ from __future__ import annotations
 from condgen.kinds import Kind, Registry, kind_in
 
 PRIORS: Registry[Kind] = Registry("prior")
-for _name in ("regression", "diffusion"):
+for _name in ("regression", "diffusion", "autoregressive"):
     PRIORS.register(_name, kind_in(f"condgen.priors.{_name}"))

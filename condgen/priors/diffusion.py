@@ -11,9 +11,15 @@ from condgen.diffusion.samplers import Guided, sample
 from condgen.kinds import Kind
 from condgen.nn.layers import timestep_embedding
 from condgen.nn.specs import TextSpec
-from condgen.priors.transformer import EmbeddingNormalizer, PriorConfig, PriorNetwork, PriorTraining
-
-DROP = 0.1
+from condgen.priors.transformer import (
+    BEST_OF,
+    GUIDANCE,
+    EmbeddingNormalizer,
+    PriorConfig,
+    PriorNetwork,
+    PriorTraining,
+    most_similar,
+)
 
 
 class DiffusionPrior(nn.Module):
@@ -25,8 +31,8 @@ class DiffusionPrior(nn.Module):
 
     sampling_options = (
         SamplingOption("prior_steps", 10, 1, 200, "int", "denoising steps of the prior"),
-        SamplingOption("prior_guidance", 1.0, 0, 10, "float", "guidance of the prior; 1 is off"),
-        SamplingOption("best_of", 2, 1, 64, "int", "embeddings to draw; the one most similar to the text is kept"),
+        GUIDANCE,
+        BEST_OF,
     )
 
     def __init__(self, config: PriorConfig, spec: TextSpec):
@@ -59,9 +65,7 @@ class DiffusionPrior(nn.Module):
         for _ in range(n):
             *_, z = sample(guided, shape, cond, rng, int(options["prior_steps"]), device=text_embed.device)
             draws.append(z)
-        z = torch.stack(draws, 1)  # (B, n, D)
-        similarity = (normalizer.back(z) * text_embed[:, None]).sum(-1)
-        return z[torch.arange(len(z), device=z.device), similarity.argmax(1)]
+        return most_similar(torch.stack(draws, 1), text_embed, normalizer)
 
     def _denoise(self, z_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         return self.objective.denoise(self.predict, z_t, t, cond)
@@ -76,9 +80,7 @@ class DiffusionPriorTraining(PriorTraining):
 
     def loss(self, batch: Batch, turn: str = "prior") -> dict[str, Tensor]:
         z = self.normalizer(batch["image_embed"])
-        has_text = torch.rand(len(z), device=z.device) >= DROP
-        cond = {"text_embed": batch["text_embed"], "tokens": batch["tokens"], "has_text": has_text}
-        return {"loss": denoising_loss(self.prior.objective, self.prior.predict, z, cond)}
+        return {"loss": denoising_loss(self.prior.objective, self.prior.predict, z, self.condition(batch))}
 
 
 KIND = Kind(DiffusionPrior, PriorConfig, DiffusionPriorTraining)

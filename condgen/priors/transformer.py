@@ -10,10 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.contracts import limited
+from condgen.contracts import Batch, SamplingOption, limited
 from condgen.nn.conditioning import MAX_DEPTH, PAD, without_padding
 from condgen.nn.layers import Block
 from condgen.nn.specs import TextSpec
+
+GUIDANCE = SamplingOption("prior_guidance", 1.0, 0, 10, "float", "guidance of the prior; 1 is off")
+BEST_OF = SamplingOption("best_of", 2, 1, 64, "int", "embeddings to draw; the one most similar to the text is kept")
+DROP = 0.1
+"""Share of the captions that are dropped in training, for guidance."""
 
 
 @dataclass(frozen=True)
@@ -82,20 +87,22 @@ class PriorNetwork(nn.Module):
     Args:
         config, spec: config and spec of the prior.
         extra: number of further input vectors of width D.
+        after: number of tokens that a subclass adds after the query.
+        out: width of the output; 0 is D.
     """
 
-    def __init__(self, config: PriorConfig, spec: TextSpec, extra: int = 0):
+    def __init__(self, config: PriorConfig, spec: TextSpec, extra: int = 0, after: int = 0, out: int = 0):
         super().__init__()
         width = config.width
         self.scale, self.context, self.trims = math.sqrt(spec.embed_dim), spec.context, spec.trims
         self.token = nn.Embedding(spec.vocab, width)
-        self.place = nn.Parameter(torch.randn(1, spec.context + 2 + extra, width) * 0.5)
+        self.place = nn.Parameter(torch.randn(1, spec.context + 2 + extra + after, width) * 0.5)
         self.text = nn.Linear(spec.embed_dim, width)
         self.extra = nn.ModuleList(nn.Linear(spec.embed_dim, width) for _ in range(extra))
         self.query = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
-        self.out = nn.Linear(width, spec.embed_dim)
+        self.out = nn.Linear(width, out or spec.embed_dim)
         nn.init.normal_(self.token.weight, std=0.5)
 
     def forward(self, text_embed: Tensor, tokens: Tensor, has_text: Tensor | None = None, *extra: Tensor) -> Tensor:
@@ -107,22 +114,32 @@ class PriorNetwork(nn.Module):
             has_text: bool (B,), False where the caption is dropped.
             extra: further vectors, (B, D) each.
         """
+        h, seen = self.prefix(text_embed, tokens, has_text, *extra)
+        for block in self.blocks:
+            h = block(h, seen)
+        return self.out(self.norm(h[:, -1]))
+
+    def prefix(
+        self, text_embed: Tensor, tokens: Tensor, has_text: Tensor | None = None, *extra: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The embedded tokens up to the query, (B, N, width), and bool (B, N), False for those that are not read.
+
+        Args: as of `forward`.
+        """
         vectors = [layer(vector) for layer, vector in zip(self.extra, extra)]
-        rows, place = len(text_embed), self.place
+        rows = len(text_embed)
         if self.trims:
             tokens = without_padding(tokens)
-            place = torch.cat([place[:, : tokens.shape[1]], place[:, self.context :]], 1)
         seq = [self.token(tokens), *(v[:, None] for v in (self.text(text_embed * self.scale), *vectors))]
-        h = torch.cat([*seq, self.query.expand(rows, -1, -1)], 1) + place
+        h = torch.cat([*seq, self.query.expand(rows, -1, -1)], 1)
+        place = self.place[:, self.context : self.context + h.shape[1] - tokens.shape[1]]
+        h = h + torch.cat([self.place[:, : tokens.shape[1]], place], 1)
         known = torch.ones(rows, tokens.shape[1] + 1, dtype=torch.bool, device=h.device)
         known[:, :-1] = tokens != PAD
         if has_text is not None:
             known = known & has_text[:, None]
         rest = torch.ones(rows, h.shape[1] - known.shape[1], dtype=torch.bool, device=h.device)
-        seen = torch.cat([known, rest], 1)
-        for block in self.blocks:
-            h = block(h, seen)
-        return self.out(self.norm(h[:, -1]))
+        return h, torch.cat([known, rest], 1)
 
 
 class PriorTraining(nn.Module):
@@ -139,3 +156,14 @@ class PriorTraining(nn.Module):
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         return self.prior.parameters()
+
+    def condition(self, batch: Batch) -> Batch:
+        """The captions of a batch, a tenth of which is dropped, so that the prior learns guidance."""
+        has_text = torch.rand(len(batch["text_embed"]), device=batch["text_embed"].device) >= DROP
+        return {"text_embed": batch["text_embed"], "tokens": batch["tokens"], "has_text": has_text}
+
+
+def most_similar(z: Tensor, text_embed: Tensor, normalizer: EmbeddingNormalizer) -> Tensor:
+    """Of n embeddings for each of B texts, z (B, n, D), those that are most similar to their text (B, D): (B, D)."""
+    similarity = (normalizer.back(z) * text_embed[:, None]).sum(-1)
+    return z[torch.arange(len(z), device=z.device), similarity.argmax(1)]

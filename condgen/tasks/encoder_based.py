@@ -229,6 +229,8 @@ def warn_of_cut(tokenizer: Tokenizer, texts: list[str]) -> None:
 
 MOST_COUNTED = 100_000
 """Captions whose tokens are counted, at most."""
+MOST_PAIRS = 50_000
+"""Embeddings that a prior is calibrated with, at most."""
 BAR = "embeddings"
 """Name of their computation on the progress display."""
 
@@ -315,6 +317,20 @@ class Embeddings:
                     fitted = EmbeddingNormalizer.of(stored.mean, stored.sd, self.space)
                 save_part(fitted, folder)
         return load_part(EmbeddingNormalizer, folder)
+
+    def pairs(self) -> Batch:
+        """Embeddings of training images and of the first caption of each, spread over the data: `image_embed` and
+        `text_embed`, (N, D) each, at most MOST_PAIRS of them.
+        """
+        count = len(self.image_embed) if self.stored is None else len(self.stored)
+        rows = torch.linspace(0, count - 1, min(count, MOST_PAIRS)).long()
+        if self.stored is not None:
+            return {
+                "image_embed": self.stored.image(rows),
+                "text_embed": self.stored.text(rows, torch.zeros_like(rows)),
+            }
+        texts = torch.from_numpy(self.task.data.captions[:, 0])[rows]
+        return {"image_embed": self.image_embed[rows], "text_embed": self.text_embed[texts.long()]}
 
     def prior_batches(self, batch: int) -> CaptionBatches | EmbedBatches:
         """Batches of embeddings and tokens, without images."""

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError
+from condgen.contracts import Batch, CondgenError, limited
 from condgen.data.batches.base import to_float
 from condgen.data.batches.captions import CaptionBatches
 from condgen.data.datasets.captions import CaptionedImages
@@ -57,10 +57,14 @@ class PriorsConfig(PriorConfig):
     """Which priors to train, and their options.
 
     Args:
-        kinds: priors to train, `regression`, `diffusion` or both; the first is the default of the model.
+        kinds: priors to train, some of `regression`, `diffusion` and `autoregressive`; the first is the default of the
+            model.
+        dims, buckets: of the autoregressive prior, see `AutoregressiveConfig`.
     """
 
     kinds: tuple[str, ...] = ("regression", "diffusion")
+    dims: int = limited(512, low=1, high=2**16)
+    buckets: int = limited(64, low=2, high=2**16)
 
 
 @dataclass(frozen=True)
@@ -245,8 +249,9 @@ class TextToImageTask(TextToImageStages):
 
     def _prior_stage(self, name: str) -> Stage:
         kind, c, spec = name.split()[1], self.config, self.text_spec  # its encoder is loaded before the seed is set
+        embeds = self.embeddings.pairs() if PRIORS[kind].calibrate else None
         torch.manual_seed(c.seed)
-        prior = new_prior(kind, c.prior, spec)
+        prior = new_prior(kind, c.prior, spec, embeds)
         normalizer = copy.deepcopy(self.embeddings.normalizer)  # training moves it to the GPU
         module = PRIORS[kind].training(prior, normalizer)
         batches = self.embeddings.prior_batches(c.fit_prior.batch)
@@ -346,11 +351,17 @@ def dry_run_prior(config: PriorsConfig, spec: TextSpec) -> tuple[nn.Module, Batc
     return PRIORS[kind].training(new_prior(kind, config, spec), normalizer), batch
 
 
-def new_prior(kind: str, config: PriorsConfig, spec: TextSpec) -> nn.Module:
-    """An untrained prior."""
+def new_prior(kind: str, config: PriorsConfig, spec: TextSpec, embeds: Batch | None = None) -> nn.Module:
+    """An untrained prior; `embeds` are training embeddings for kinds that are calibrated, see `Kind`."""
     known = PRIORS[kind]
     options = {one.name: getattr(config, one.name) for one in fields(known.config) if hasattr(config, one.name)}
-    return known.network(known.config(**options), spec)
+    own = known.config(**options)
+    if embeds is not None and known.configure:
+        own = known.configure(own, embeds)
+    prior = known.network(own, spec)
+    if embeds is not None and known.calibrate:
+        known.calibrate(prior, embeds)
+    return prior
 
 
 def sheet(model: TextToImage, prompts: list[str], seed: int = 0) -> Sheet:
