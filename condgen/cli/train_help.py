@@ -21,6 +21,7 @@ RARE = {
         "warmup", "decay_start", "schedule", "weight_decay", "beta_1", "beta_2", "max_grad_norm", "ema_gamma",
         "optimiser",
     ),
+    "prior": ("dims", "buckets"),
     "clip": ("pool", "vocab", "context", "image_depth", "stages", "norm", "bias", "patch"),
 }  # fmt: skip
 """Section -> options that only --help-all shows, as it does all of `*_objective`."""

@@ -19,6 +19,7 @@ ABLATION: dict[str, dict] = {
     "full stack": {},
     "regression prior": {"prior": "regression"},
     "diffusion prior": {"prior": "diffusion"},
+    "autoregressive prior": {"prior": "autoregressive"},
     "diffusion prior, best of 8": {"prior": "diffusion", "best_of": 8},
     "text embedding fed zero-shot": {"prior": "none"},
     "image embedding alone (no words)": {"use_words": False},

@@ -1,7 +1,7 @@
 """Priors predict an image embedding from a text embedding.
 
 A prior is built as `network(config, TextSpec)`; its training is called with (prior, normalizer) and keeps the prior as
-its attribute `prior`.
+its attribute `prior`. `calibrate` and `configure` of its `Kind`, if it has them, get embeddings of the training data.
 """
 
 from __future__ import annotations

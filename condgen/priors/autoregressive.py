@@ -67,7 +67,7 @@ class Quantizer(nn.Module):
     def values(self, image_embed: Tensor, text_embed: Tensor) -> Tensor:
         """The dot products and the components, (B, 1 + K), before they are quantised."""
         similarity = (image_embed * text_embed).sum(1, keepdim=True)
-        return torch.cat([similarity, (image_embed - self.mean) @ self.components.T], 1)
+        return torch.cat([similarity, F.linear(image_embed - self.mean, self.components)], 1)
 
     def forward(self, image_embed: Tensor, text_embed: Tensor) -> Tensor:
         """Codes int64 (B, 1 + K), from 0 to `buckets` - 1."""
@@ -80,7 +80,7 @@ class Quantizer(nn.Module):
 
     def back(self, codes: Tensor) -> Tensor:
         """Codes (B, 1 + K) -> image embeddings, unit vectors (B, D)."""
-        return F.normalize(self.centres(codes)[:, 1:] @ self.components + self.mean, dim=1)
+        return F.normalize(F.linear(self.centres(codes)[:, 1:], self.components.T, self.mean), dim=1)
 
 
 def principal_components(embeds: Tensor) -> tuple[Tensor, Tensor]:

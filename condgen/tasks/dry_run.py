@@ -45,7 +45,7 @@ def dry_run(config: Any, modules: dict[str, Build]) -> None:
 
     Args:
         config: a tree of config dataclasses.
-        modules: section of the config -> function that builds the module of these options and a batch.
+        modules: section of the config, or stage, which begins with it -> function that builds its module and a batch.
 
     Raises:
         CondgenError: a number is out of range, or options do not fit together; the message names the option.
@@ -59,7 +59,7 @@ def dry_run(config: Any, modules: dict[str, Build]) -> None:
                     module.loss(batch, turn)
         except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise CondgenError(f"The options --{section}.* do not fit together: {reason}.") from None
+            raise CondgenError(f"The options --{section.split()[0]}.* do not fit together: {reason}.") from None
 
 
 def images(size: int, channels: int = 3) -> Tensor:
@@ -134,7 +134,7 @@ def announce(task: Task) -> None:
     if not stages:
         return
     n, size, device = len(task.data), task.data.size, distributed.device_of_training()
-    builds = {stage: task.builds.get(stage.split()[0]) or next(iter(task.builds.values()), None) for stage in stages}
+    builds = {stage: task.builds.get(stage) or next(iter(task.builds.values()), None) for stage in stages}
     timed = any(task.fit(stage).minutes or task.fit(stage).total_images > SMALL_RUN for stage in stages)
     parts, shares, total = [], {}, 0.0
     for stage, build in builds.items():

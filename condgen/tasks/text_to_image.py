@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError, limited
+from condgen.contracts import Batch, CondgenError
 from condgen.data.batches.base import to_float
 from condgen.data.batches.captions import CaptionBatches
 from condgen.data.datasets.captions import CaptionedImages
@@ -31,15 +31,17 @@ from condgen.nn.specs import CondSpec, TextSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.priors import PRIORS
-from condgen.priors.transformer import EmbeddingNormalizer, EmbeddingSpec, PriorConfig
 from condgen.tasks.base import Scores, Sheet, Stage
 from condgen.tasks.dry_run import dry_run, images, token_ids, warn_of_little
 from condgen.tasks.encoder_based import (
     BAR,
     Embeddings,
     EncoderBasedTask,
+    PriorsConfig,
     dry_run_clip,
+    dry_run_prior,
     new_clip,
+    new_prior,
     train_tokenizer,
     warn_of_sides,
 )
@@ -50,21 +52,6 @@ SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
 """Fractions of the run's minutes per stage."""
 MAX_PROMPTS = 64
 """Maximum number of prompts of a sample sheet."""
-
-
-@dataclass(frozen=True)
-class PriorsConfig(PriorConfig):
-    """Which priors to train, and their options.
-
-    Args:
-        kinds: priors to train, some of `regression`, `diffusion` and `autoregressive`; the first is the default of the
-            model.
-        dims, buckets: of the autoregressive prior, see `AutoregressiveConfig`.
-    """
-
-    kinds: tuple[str, ...] = ("regression", "diffusion")
-    dims: int = limited(512, low=1, high=2**16)
-    buckets: int = limited(64, low=2, high=2**16)
 
 
 @dataclass(frozen=True)
@@ -164,7 +151,8 @@ class TextToImageTask(TextToImageStages):
             return dry_run_decoder(c, CondSpec(c.data.size, **asdict(spec)), batch)
 
         clip = {} if c.encoder else {"clip": lambda: dry_run_clip(c.clip, c.data.size, c.clip_objective)}
-        self.builds = clip | {"prior": lambda: dry_run_prior(c.prior, spec), "decoder": decoder}
+        priors = {f"prior {kind}": partial(dry_run_prior, kind, c.prior, spec) for kind in c.prior.kinds}
+        self.builds = clip | priors | {"decoder": decoder}
         dry_run(c, self.builds)
         if c.prompts:
             read_prompts(c.prompts)
@@ -341,27 +329,6 @@ def scene_scores(model: TextToImage) -> Scores:
         found, _ = scene_eval(model, part == "held_out", prompts=12, images_per_prompt=1)
         scores |= {f"{part}/{name}": value for name, value in found.items()}
     return scores
-
-
-def dry_run_prior(config: PriorsConfig, spec: TextSpec) -> tuple[nn.Module, Batch]:
-    """A training and its batch for `dry_run`."""
-    z, ids = torch.zeros(2, spec.embed_dim), torch.zeros(2, 1, dtype=torch.long)
-    batch = {"text_embed": z, "image_embed": z, "tokens": token_ids(), "text_id": ids[:, 0], "true_ids": ids}
-    kind, normalizer = config.kinds[0], EmbeddingNormalizer(EmbeddingSpec(spec.embed_dim, ""))
-    return PRIORS[kind].training(new_prior(kind, config, spec), normalizer), batch
-
-
-def new_prior(kind: str, config: PriorsConfig, spec: TextSpec, embeds: Batch | None = None) -> nn.Module:
-    """An untrained prior; `embeds` are training embeddings for kinds that are calibrated, see `Kind`."""
-    known = PRIORS[kind]
-    options = {one.name: getattr(config, one.name) for one in fields(known.config) if hasattr(config, one.name)}
-    own = known.config(**options)
-    if embeds is not None and known.configure:
-        own = known.configure(own, embeds)
-    prior = known.network(own, spec)
-    if embeds is not None and known.calibrate:
-        known.calibrate(prior, embeds)
-    return prior
 
 
 def sheet(model: TextToImage, prompts: list[str], seed: int = 0) -> Sheet:
