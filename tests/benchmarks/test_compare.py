@@ -12,6 +12,7 @@ from condgen.data.sources.labels import open_labelled
 from condgen.evaluation.class_to_image import evaluate_on
 from condgen.evaluation.classifier import ClassifierFitConfig
 from condgen.evaluation.options import ClassToImageOptions
+from condgen.priors import PRIORS
 from tests.tiny import tiny_model
 
 
@@ -61,9 +62,9 @@ def test_every_prior_of_a_model_of_words_is_a_contestant(tmp_path, monkeypatch):
         models.append(str(tmp_path / name))
     monkeypatch.setattr(comparison, "SETTINGS", {"steps": (1,)})
     report = compare(models, tmp_path / "report", prompts=1, seeds=1)
-    priors = [f"{name}, {prior} prior" for name in ("one", "two") for prior in ("regression", "diffusion")]
+    priors = [f"{name}, {prior} prior" for name in ("one", "two") for prior in PRIORS]
     assert report["compared"] == priors == list(report["scene_eval_seen"]) == list(report["scene_eval_held_out"])
-    assert report["scene_eval_seen"][priors[0]] == report["scene_eval_seen"][priors[2]]  # the same weights
+    assert report["scene_eval_seen"][priors[0]] == report["scene_eval_seen"][priors[len(PRIORS)]]  # the same weights
     with pytest.raises(CondgenError, match=r"from labels and others from texts"):
         compare([models[0], "digits-cvae"], tmp_path / "mixed", minutes=0.01)
 

@@ -270,7 +270,7 @@ def test_a_data_set_of_some_labels(condgen, shoes):
 # replay
 
 
-@pytest.mark.parametrize("prior", ["regression", "diffusion", "none"])
+@pytest.mark.parametrize("prior", ["regression", "diffusion", "autoregressive", "none"])
 def test_replay_gives_the_same_bytes(condgen, prior):
     condgen("generate", "zwei Hunde, ein Kreis ☃", "--seed", 3, "--prior", prior, "--model", "tiny", "--guidance", 1.1)
     (picture,) = Path("out").iterdir()
@@ -320,7 +320,7 @@ def test_info(condgen):
     code, out, _ = condgen("info", "tiny", "--json")
     facts = json.loads(out)
     assert code == 0 and facts["name"] == "tiny" and facts["size"] == 32
-    assert facts["priors"] == ["regression", "diffusion", "none"]
+    assert facts["priors"] == ["regression", "diffusion", "autoregressive", "none"]
     assert [option["name"] for option in facts["options"]["decoder"]][:2] == ["guidance", "steps"]
     assert facts["options"]["prior regression"] == [] and len(facts["options"]["prior diffusion"]) == 3
     from tests.tiny import tiny_model
@@ -337,7 +337,7 @@ def test_list(condgen, tiny_folder):
     told = json.loads(condgen("list", "--json")[1])
     assert [recipe["name"] for recipe in told["recipes"]] == list(RECIPES)
     tiny = next(model for model in told["models"] if model["name"] == "tiny")
-    assert tiny["path"] == str(tiny_folder) and tiny["priors"] == ["regression", "diffusion"]
+    assert tiny["path"] == str(tiny_folder) and tiny["priors"] == ["regression", "diffusion", "autoregressive"]
     assert tiny["task"] == "text-to-image"
     text = condgen("list")[1]
     terms = (

@@ -55,7 +55,8 @@ def straight(shards, tmp_path_factory) -> dict[str, bytes]:
 
 def config(shards: Path | str, **changes):
     base = small("captions", data=str(shards), **changes)
-    return changed(base, data={"stream": "always", "buffer": 24})
+    kinds = ("regression", "diffusion", "autoregressive")
+    return changed(base, data={"stream": "always", "buffer": 24}, prior={"kinds": kinds})
 
 
 def weights(model: Path) -> dict[str, bytes]:
@@ -63,7 +64,14 @@ def weights(model: Path) -> dict[str, bytes]:
 
 
 def test_a_streamed_run_goes_on_where_it_was_stopped_and_ends_the_same(shards, straight, tmp_path, monkeypatch):
-    assert set(straight) == {"clip", "normaliser", "prior_regression", "prior_diffusion", "decoder"}
+    assert set(straight) == {
+        "clip",
+        "normaliser",
+        "prior_regression",
+        "prior_diffusion",
+        "prior_autoregressive",
+        "decoder",
+    }
 
     from condgen.training.trainer import Trainer
 
@@ -128,7 +136,7 @@ def test_priors_need_no_images_once_there_are_embeddings(shards, tmp_path):
     embed(*load_encoder(tmp_path / "run"), stream, tmp_path / "embeds")
     alone = config("", stage="prior", init_from=str(tmp_path / "run"), embeds=str(tmp_path / "embeds"))
     train("captions", tmp_path / "alone", alone)
-    assert (tmp_path / "alone" / "parts" / "prior_diffusion" / "model.safetensors").exists()
+    assert (tmp_path / "alone" / "parts" / "prior_autoregressive" / "model.safetensors").exists()
 
 
 def test_embeddings_of_another_encoder_are_refused(shards, tmp_path):

@@ -69,7 +69,7 @@ def config(recipe: str, data: Path):
     changes = {"eval_count": 1, "data": {"path": str(data), "size": SIZE}}
     if recipe == "captions":
         decoder = {name: value for name, value in DECODER.items() if hasattr(base.decoder, name)}
-        prior = {"width": 16, "depth": 1, "heads": 2}
+        prior = {"width": 16, "depth": 1, "heads": 2, "kinds": ("regression", "diffusion", "autoregressive")}
         return changed(
             base, clip=CLIP, prior=prior, decoder=decoder, fit_clip=FIT, fit_prior=FIT, fit_decoder=FIT, **changes
         )

@@ -148,7 +148,7 @@ CONFIG = {
     "eval_count": 1,
     "data": {"scenes": 96},
     "clip": {"embed_dim": 16, "image_width": 8, "text_width": 16, "depth": 1, "heads": 2},
-    "prior": {"width": 16, "depth": 1, "heads": 2},
+    "prior": {"width": 16, "depth": 1, "heads": 2, "kinds": ["diffusion", "regression", "autoregressive"]},
     "decoder": {"channels": [8, 16], "depth": 1, "heads": 2, "width": 16, "word_depth": 1, "steps": 2},
     "fit_clip": {"total_images": 64, "batch": 16},
     "fit_prior": {"total_images": 64, "batch": 16},
@@ -172,7 +172,10 @@ def test_the_whole_text_to_image_on_two_processes(launcher, config, tmp_path):
     assert next(model.generate("a red circle", steps=2)).image.size == (32, 32)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     last = [(line["stage"], line["images"]) for line in lines if "images_per_s" in line]
-    assert sorted(last) == [(s, 64) for s in ("clip", "decoder", "prior diffusion", "prior regression")]
+    priors = [f"prior {kind}" for kind in ("autoregressive", "diffusion", "regression")]
+    assert sorted(last) == [(stage, 64) for stage in ("clip", "decoder", *priors)]
+    drawn = model.draw_embed(model.embed_text(["a red circle"]), [torch.Generator()], "autoregressive")
+    assert drawn.isfinite().all() and model.priors["autoregressive"].config.dims < 16
 
 
 def test_a_stopped_run_goes_on_with_another_number_of_processes(config, tmp_path):
