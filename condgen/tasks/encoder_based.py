@@ -1,4 +1,4 @@
-"""What a text-to-image run has before its decoder: the encoder, the embeddings of the data, and the priors."""
+"""What stands on the encoder of a text-to-image run: the encoder itself, and the embeddings of the training data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen import distributed
-from condgen.contracts import Batch, CondgenError, CondgenWarning, Encoder, limited
+from condgen.contracts import Batch, CondgenError, CondgenWarning, Encoder
 from condgen.data.batches.base import to_float
 from condgen.data.batches.captions import CaptionBatches
 from condgen.data.embeddings.compute import embed
@@ -31,8 +31,7 @@ from condgen.encoders.tokenizer import Tokenizer
 from condgen.files.registry import FRAME
 from condgen.files.weights import fingerprint, load_part, save_part
 from condgen.nn.specs import EncoderSpec, TextSpec
-from condgen.priors import PRIORS
-from condgen.priors.transformer import EmbeddingNormalizer, EmbeddingSpec, PriorConfig
+from condgen.priors.transformer import EmbeddingNormalizer
 from condgen.tasks.base import Task
 from condgen.tasks.dry_run import images, token_ids
 from condgen.text import printable
@@ -226,42 +225,6 @@ def warn_of_cut(tokenizer: Tokenizer, texts: list[str]) -> None:
         text = f"Longer than {tokenizer.context} tokens: {cut:,} of {len(texts):,} captions; their end is not read"
         more = ". --clip.context N reads more of them" if isinstance(tokenizer, Tokenizer) else ""
         warnings.warn(text + more, CondgenWarning, stacklevel=3)
-
-
-@dataclass(frozen=True)
-class PriorsConfig(PriorConfig):
-    """Which priors to train, and their options.
-
-    Args:
-        kinds: priors to train, some of `regression`, `diffusion` and `autoregressive`; the first is the default of the
-            model.
-        dims, buckets: of the autoregressive prior, see `AutoregressiveConfig`.
-    """
-
-    kinds: tuple[str, ...] = ("regression", "diffusion")
-    dims: int = limited(512, low=1, high=2**16)
-    buckets: int = limited(64, low=2, high=2**16)
-
-
-def dry_run_prior(kind: str, config: PriorsConfig, spec: TextSpec) -> tuple[nn.Module, Batch]:
-    """A training and its batch for `dry_run`."""
-    z, ids = torch.zeros(2, spec.embed_dim), torch.zeros(2, 1, dtype=torch.long)
-    batch = {"text_embed": z, "image_embed": z, "tokens": token_ids(), "text_id": ids[:, 0], "true_ids": ids}
-    normalizer = EmbeddingNormalizer(EmbeddingSpec(spec.embed_dim, ""))
-    return PRIORS[kind].training(new_prior(kind, config, spec), normalizer), batch
-
-
-def new_prior(kind: str, config: PriorsConfig, spec: TextSpec, embeds: Batch | None = None) -> nn.Module:
-    """An untrained prior; `embeds` are training embeddings for kinds that are calibrated, see `Kind`."""
-    known = PRIORS[kind]
-    options = {one.name: getattr(config, one.name) for one in fields(known.config) if hasattr(config, one.name)}
-    own = known.config(**options)
-    if embeds is not None and known.configure:
-        own = known.configure(own, embeds)
-    prior = known.network(own, spec)
-    if embeds is not None and known.calibrate:
-        known.calibrate(prior, embeds)
-    return prior
 
 
 MOST_COUNTED = 100_000

@@ -1,18 +1,22 @@
-"""Builds decoders of every kind, and their training, from the options of a task."""
+"""Builds decoders and priors of every kind, and their training, from the options of a task."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from condgen.contracts import Batch, CondgenError, check_options
+from condgen.contracts import Batch, CondgenError, check_options, limited
 from condgen.decoders import DECODERS
 from condgen.decoders.diffusion import DiffusionDecoderConfig, DiffusionObjective
 from condgen.nn.conditioning import DecoderObjective
-from condgen.nn.specs import CondSpec
+from condgen.nn.specs import CondSpec, TextSpec
+from condgen.priors import PRIORS
+from condgen.priors.transformer import EmbeddingNormalizer, EmbeddingSpec, PriorConfig
 from condgen.tasks.base import TaskConfig
+from condgen.tasks.dry_run import token_ids
 
 
 @dataclass(frozen=True)
@@ -63,3 +67,39 @@ def dry_run_decoder(config: GeneratorConfig, spec: CondSpec, batch: Batch) -> tu
     decoder = new_decoder(config, spec)
     check_options(decoder.sampling_options, {})
     return new_training(config, decoder), batch
+
+
+@dataclass(frozen=True)
+class PriorsConfig(PriorConfig):
+    """Which priors to train, and their options.
+
+    Args:
+        kinds: priors to train, some of `regression`, `diffusion` and `autoregressive`; the first is the default of the
+            model.
+        dims, buckets: of the autoregressive prior, see `AutoregressiveConfig`.
+    """
+
+    kinds: tuple[str, ...] = ("regression", "diffusion")
+    dims: int = limited(512, low=1, high=2**16)
+    buckets: int = limited(64, low=2, high=2**16)
+
+
+def dry_run_prior(kind: str, config: PriorsConfig, spec: TextSpec) -> tuple[nn.Module, Batch]:
+    """A training and its batch for `dry_run`."""
+    z, ids = torch.zeros(2, spec.embed_dim), torch.zeros(2, 1, dtype=torch.long)
+    batch = {"text_embed": z, "image_embed": z, "tokens": token_ids(), "text_id": ids[:, 0], "true_ids": ids}
+    normalizer = EmbeddingNormalizer(EmbeddingSpec(spec.embed_dim, ""))
+    return PRIORS[kind].training(new_prior(kind, config, spec), normalizer), batch
+
+
+def new_prior(kind: str, config: PriorsConfig, spec: TextSpec, embeds: Batch | None = None) -> nn.Module:
+    """An untrained prior; `embeds` are training embeddings for kinds that are calibrated, see `Kind`."""
+    known = PRIORS[kind]
+    options = {one.name: getattr(config, one.name) for one in fields(known.config) if hasattr(config, one.name)}
+    own = known.config(**options)
+    if embeds is not None and known.configure:
+        own = known.configure(own, embeds)
+    prior = known.network(own, spec)
+    if embeds is not None and known.calibrate:
+        known.calibrate(prior, embeds)
+    return prior

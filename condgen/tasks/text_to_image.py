@@ -37,15 +37,20 @@ from condgen.tasks.encoder_based import (
     BAR,
     Embeddings,
     EncoderBasedTask,
-    PriorsConfig,
     dry_run_clip,
-    dry_run_prior,
     new_clip,
-    new_prior,
     train_tokenizer,
     warn_of_sides,
 )
-from condgen.tasks.generator import GeneratorConfig, dry_run_decoder, new_decoder, new_training
+from condgen.tasks.generator import (
+    GeneratorConfig,
+    PriorsConfig,
+    dry_run_decoder,
+    dry_run_prior,
+    new_decoder,
+    new_prior,
+    new_training,
+)
 from condgen.training.trainer import FitConfig, Step
 
 SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}

@@ -25,7 +25,7 @@ from condgen.priors.autoregressive import (
 )
 from condgen.priors.transformer import EmbeddingNormalizer, EmbeddingSpec
 from condgen.recipes import train
-from condgen.tasks.encoder_based import PriorsConfig, new_prior
+from condgen.tasks.generator import PriorsConfig, new_prior
 from tests.stopping import two_sittings
 from tests.tasks.test_text_to_image import small
 
