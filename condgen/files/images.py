@@ -268,6 +268,15 @@ def grid(images: list[Image.Image | None], labels: list[str], columns: int = 0, 
     return sheet
 
 
+def gif(frames: list[Image.Image], ms: int) -> bytes:
+    """A GIF that plays forwards and backwards in a loop; a frame lasts `ms`, the first and the last half a second."""
+    durations = [500, *[ms] * (len(frames) - 2), 500][: len(frames)]
+    frames, durations = frames + frames[-2:0:-1], durations + durations[-2:0:-1]
+    out = io.BytesIO()
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    return out.getvalue()
+
+
 def _numbered(images: list[Image.Image | None], labels: list[str]) -> tuple[list[str], list[str]]:
     """The texts of all cells if no font has some of their letters, else none; and the labels, with numbers then."""
     texts = [label or (image.info.get(TEXTS, [""])[0] if image else "") for image, label in zip(images, labels)]

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from condgen.contracts import CondgenWarning
-from condgen.files.images import TEXTS, grid, make_folder, png_bytes, tile, write_bytes
+from condgen.files.images import TEXTS, gif, grid, make_folder, png_bytes, tile, write_bytes
 from condgen.pipelines.base import to_pil
 
 Numbers = dict[str, dict]
@@ -76,12 +76,7 @@ def animation(frames: Sequence[Tensor], titles: Sequence[str], cell: int = 128, 
         cell: edge of an image in pixels.
         ms: duration of a frame in milliseconds; the first and the last frame last half a second.
     """
-    grids = [grid(to_pil(frame), list(titles), len(frame), cell) for frame in frames]
-    durations = [500, *[ms] * (len(grids) - 2), 500][: len(grids)]
-    out = io.BytesIO()
-    grids, durations = grids + grids[-2:0:-1], durations + durations[-2:0:-1]
-    grids[0].save(out, "GIF", save_all=True, append_images=grids[1:], duration=durations, loop=0)
-    return out.getvalue()
+    return gif([grid(to_pil(frame), list(titles), len(frame), cell) for frame in frames], ms)
 
 
 def figure_png(figure) -> bytes:

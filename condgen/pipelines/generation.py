@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from condgen.contracts import Batch, CondgenError, Decoder, SamplingOption, check_options, short
+from condgen.contracts import Batch, CondgenError, Decoder, ProgressCallback, SamplingOption, check_options, short
 from condgen.files.images import GeneratedImage
 from condgen.nn.layers import PerImage, one_thread
 from condgen.pipelines.base import Pipeline, Progress, seeds_from, to_pil
@@ -21,6 +21,7 @@ from condgen.priors.transformer import EmbeddingNormalizer
 
 if TYPE_CHECKING:
     from condgen.pipelines.editing.inversion import Inversion
+    from condgen.pipelines.editing.probe import Probe
 
 BATCH, SMALL = 16, 64
 """Images that are generated at a time, at most, and the edge up to which they are so many; see `rows_at_once`."""
@@ -187,6 +188,42 @@ class EmbeddingPipeline(GenerationPipeline):
         from condgen.pipelines.editing.inversion import STEPS, invert
 
         return invert(Editor(self), InputImage.read(self, image), STEPS if steps is None else steps)
+
+    def probe(
+        self, image: Any, embeds: Tensor | None = None, texts: Sequence[str] | None = None, seed: int = 0,
+        progress: ProgressCallback = lambda share, message: None, **options: float,
+    ) -> Probe:  # fmt: skip
+        """What the embedding of an image says, see `editing.probe`."""
+        from condgen.pipelines.editing.probe import probe
+
+        return probe(self, image, embeds, texts, seed, progress, **options)
+
+    def vary(
+        self, images: Any, n: int = 1, strength: float | None = None, seed: int = 0, prompt: str = "", **options: float
+    ) -> Iterator[GeneratedImage]:
+        """Generates n variations of every image, a file or a PIL image, or several; see `editing.vary`."""
+        from condgen.pipelines.editing.vary import variations
+
+        images = images if isinstance(images, list | tuple) else [images]
+        yield from variations(self, images, seeds_from(seed, n), strength, prompt, **options)
+
+    def interpolate(
+        self, a: Any, b: Any, n: int = 8, seed: int = 0, noise: str = "slerp", prior: str | None = None,
+        **options: float,
+    ) -> Iterator[GeneratedImage]:  # fmt: skip
+        """Generates n images from a to b, each a prompt, or an image as a `Path` or PIL image; see `editing.mix`."""
+        from condgen.pipelines.editing.mix import mixed, mixture, path_between
+
+        yield from mixed(self, path_between(mixture(self, [a, b], None, noise, prior), n), [seed], **options)
+
+    def mix(
+        self, ends: Sequence[Any], weights: Sequence[float] | None = None, n: int = 1, seed: int = 0,
+        noise: str = "slerp", prior: str | None = None, **options: float,
+    ) -> Iterator[GeneratedImage]:  # fmt: skip
+        """Generates n images of a mixture of prompts and images with weights, by default equal ones."""
+        from condgen.pipelines.editing.mix import mixed, mixture
+
+        yield from mixed(self, [mixture(self, ends, weights, noise, prior)], seeds_from(seed, n), **options)
 
     def guide(
         self, prompts: list[str] | str = "", n: int = 1, seed: int = 0, prior: str | None = None, image: Any = None,

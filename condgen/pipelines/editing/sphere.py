@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from condgen.priors.transformer import EmbeddingNormalizer
+
+ITERATIONS = 50
+"""Steps of the search for a mean, at most; it takes about five."""
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
@@ -32,3 +38,35 @@ def slerp_z(normalizer: EmbeddingNormalizer, a: Tensor, b: Tensor, t: float) -> 
     if t in (0, 1):
         return b if t else a
     return normalizer(slerp(*(z * normalizer.sd + normalizer.mean for z in (a, b)), t))
+
+
+def spherical_mean(points: Tensor, weights: Sequence[float]) -> Tensor:
+    """The weighted mean of K points on the sphere, and of their lengths: (K, Z) -> (Z,); for two points it is `slerp`.
+
+    The mean is the point whose weighted sum of tangents to the points is zero. With the whole weight at one point it
+    is exactly that point.
+
+    Args:
+        weights: not negative; their sum is 1.
+
+    References:
+        Spherical Averages and Applications to Spherical Splines and Interpolation (Buss, Fillmore, 2001), algorithm A1
+    """
+    used = [k for k, weight in enumerate(weights) if weight > 0]
+    if len(used) <= 2:
+        a, b = points[used[0]], points[used[-1]]
+        return slerp(a[None], b[None], 0.0 if len(used) == 1 else weights[used[1]])[0]
+    weight = torch.tensor([weights[k] for k in used], dtype=torch.float64)[:, None]
+    chosen = points[used].double().cpu()
+    length = chosen.norm(dim=1, keepdim=True)
+    unit = chosen / length.clamp(min=1e-12)
+    mean = normalize((weight * unit).sum(0), dim=0)
+    for _ in range(ITERATIONS):
+        cosine = (unit @ mean).clamp(-1, 1)[:, None]
+        tangent = unit - cosine * mean
+        step = (weight * tangent * (cosine.arccos() / tangent.norm(dim=1, keepdim=True).clamp(min=1e-12))).sum(0)
+        size = step.norm()
+        if size < 1e-12:
+            break
+        mean = normalize(size.cos() * mean + size.sin() * step / size, dim=0)
+    return (mean * (weight * length).sum()).to(points)
