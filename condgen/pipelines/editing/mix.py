@@ -26,8 +26,8 @@ IMAGES = 8
 class Mix(Operation):
     """A mixture of prompts and images.
 
-    The embedding z is the spherical mean of those of the ends. The decoder reads the prompt of the largest weight; of
-    equal weights the first; where an image has the largest weight, no words.
+    The embedding z is the spherical mean of those of the ends. The decoder reads the prompt that has more than half of
+    the weight, and otherwise no words, which would outweigh the mixed z.
 
     Args:
         ends: prompts and images, at least two.
@@ -77,8 +77,8 @@ class Mix(Operation):
 
     @property
     def words(self) -> str:
-        end = self.ends[max(range(len(self.ends)), key=lambda k: self.weights[k])]
-        return "" if isinstance(end, InputImage) else end
+        most = [end for end, weight in zip(self.ends, self.weights) if weight > 0.5]
+        return most[0] if most and isinstance(most[0], str) else ""
 
     def check(self, model) -> None:
         if not isinstance(self.ends, tuple) or not 2 <= len(self.ends) <= MOST_ENDS:

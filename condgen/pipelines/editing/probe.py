@@ -132,18 +132,15 @@ def probe(
 
     Args:
         embeds: (N, D), unit vectors of images, whose principal components are taken; None draws embeddings of the
-            prompts of `known_prompts` with the default prior.
+            prompts of `known_prompts` with the default prior, or of nothing for a model that reads no text.
         texts: captions that are compared with the image; None takes those prompts.
         seed: seed of all images.
         options: sampling options of the decoder.
 
     Raises:
-        CondgenError: the image cannot be read; embeddings have another width or are too few; or the model reads no text
-            and no embeddings are given.
+        CondgenError: the image cannot be read, or embeddings have another width or are too few.
     """
     image, editor, dim = InputImage.read(model, image), Editor(model), model.normalizer.spec.dim
-    if embeds is None and not model.reads_text:
-        raise CondgenError(f"{model.name} reads no text: give images, whose principal components are taken (--data).")
     if embeds is not None and (embeds.ndim != 2 or embeds.shape[1] != dim):
         raise CondgenError(f"Expected embeddings of {dim} numbers, got the shape {short(tuple(embeds.shape))}.")
     prompts = known_prompts(model) if model.reads_text and (embeds is None or texts is None) else []
@@ -193,13 +190,17 @@ def known_prompts(model, n: int = PROMPTS) -> list[str]:
 
 
 def drawn_embeds(model, prompts: Sequence[str]) -> Tensor:
-    """PROMPTS embeddings that the default prior draws for prompts in turn, (PROMPTS, D), unit vectors."""
-    turns = [prompts[k % len(prompts)] for k in range(PROMPTS)]
+    """PROMPTS embeddings that the default prior draws for prompts in turn, (PROMPTS, D), unit vectors.
+
+    Args:
+        prompts: empty for a model that reads no text.
+    """
     found = []
     for start in range(0, PROMPTS, BATCH_ROWS):
         rng = [generator(k) for k in range(start, min(start + BATCH_ROWS, PROMPTS))]
-        text = model.embed_text(turns[start : start + BATCH_ROWS])
-        found.append(model.normalizer.back(model.draw_embed(text, rng)))
+        turns = [prompts[(start + k) % len(prompts)] for k in range(len(rng))] if prompts else []
+        z = model.draw_embed(model.embed_text(turns), rng) if turns else model.draw_embed(rng)
+        found.append(model.normalizer.back(z))
     return torch.cat(found)
 
 

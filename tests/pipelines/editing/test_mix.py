@@ -110,6 +110,14 @@ def test_decoders_that_do_not_invert_mix_embeddings(kind):
     assert [model.replay(one.recipe).png() for one in path] == [one.png() for one in path]
 
 
+def test_the_decoder_reads_the_prompt_of_more_than_half_of_the_weight(model):
+    image = picked(1)[0]
+    ends = [image, *WORDS[:2]]
+    read = {weights: mixture(model, ends, weights, "slerp", None).words for weights in
+            [(1, 1, 1), (1, 2, 1), (1, 3, 1), (1, 0, 3), (3, 1, 1)]}  # fmt: skip
+    assert list(read.values()) == ["", "", WORDS[0], WORDS[1], ""]
+
+
 @pytest.mark.parametrize("change", [
     {"weights": [1, -1]}, {"weights": [0, 0]}, {"weights": [1]}, {"weights": [1, float("nan")]}, {"noise": "pink"},
     {"prior": "best"}, {"ends": WORDS[:1]}, {"ends": WORDS * 6}, {"ends": ["a red circle", 3]}, {"ends": ["", "a"]},

@@ -12,7 +12,7 @@ from condgen.files.images import read_recipe
 from condgen.pipelines.base import generator
 from condgen.pipelines.editing.base import Editor, InputImage
 from condgen.pipelines.editing.vary import FREE, Vary, guidance_at, shares
-from tests.tiny import CLOTHES, tiny_decoder, tiny_labels, tiny_model
+from tests.tiny import CLOTHES, tiny_decoder, tiny_images, tiny_labels, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,17 @@ def test_words_are_read_and_allow_stronger_variations(model):
 def test_what_is_out_of_range_is_refused(model, change):
     with pytest.raises(CondgenError):
         list(model.vary(picked(1), **change))
+
+
+def test_grey_models_without_words_vary_and_mix_images_and_refuse_words():
+    model = tiny_images(image_channels=1)
+    a, b = picked(2)
+    for generated in (*model.vary(a, n=2, steps=2), *model.interpolate(a, b, n=3, steps=2)):
+        assert generated.image.mode == "L" and model.replay(generated.recipe).png() == generated.png()
+    with pytest.raises(CondgenError, match="reads no text"):
+        list(model.vary(a, prompt="a cat"))
+    with pytest.raises(CondgenError, match="reads no text"):
+        list(model.interpolate(a, "a cat"))
 
 
 @pytest.mark.parametrize("image", ["missing.png", 3, None])
