@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from condgen.contracts import CondgenError, CondgenWarning, short
 
+MAX_PROMPTS = 64
+"""Maximum number of prompts of a sample sheet."""
 _SPECIAL = re.compile(
     "<(?:pad|unknown|end)>"
 )  # removed from captions: the tokenizer would take them for special tokens
@@ -136,6 +140,24 @@ FEW = 8
 """Notes on at most so many texts are about each; those on more of them count."""
 MAX_PROMPT = 2000
 """Characters of a prompt that are read."""
+
+
+def read_prompts(text: str) -> list[str]:
+    """The prompts of a text file, one per line, or those of the text itself, separated by semicolons.
+
+    Raises:
+        CondgenError: there is none, there are too many, or the file is not UTF-8 text.
+    """
+    try:
+        lines = Path(text).read_text(encoding="utf-8-sig").splitlines() if os.path.isfile(text) else text.split(";")
+    except (OSError, ValueError) as error:
+        raise CondgenError(
+            f"--prompts {text} cannot be read ({error}). Expected UTF-8 text, one prompt a line."
+        ) from None
+    prompts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not 1 <= len(prompts) <= MAX_PROMPTS:
+        raise CondgenError(f"--prompts {text} holds {len(prompts)} prompts; expected 1 to {MAX_PROMPTS}.")
+    return prompts
 
 
 def truncated(prompt: str) -> str:

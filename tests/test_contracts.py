@@ -26,13 +26,14 @@ from condgen.contracts import (
     to_json,
 )
 from condgen.decoders import DECODERS
+from condgen.decoders.upsampler import UpsamplerObjective, UpsamplerTraining
 from condgen.encoders.clip_objective import ClipObjective
 from condgen.encoders.selfsup import SelfsupObjective
 from condgen.nn.conditioning import DecoderObjective, condition
 from condgen.nn.specs import ImageSpec
 from condgen.priors import PRIORS
 from condgen.priors.unconditional import UnconditionalPrior
-from tests.tiny import tiny_backbone, tiny_decoder, tiny_model, tiny_prior, tiny_translator
+from tests.tiny import tiny_backbone, tiny_decoder, tiny_model, tiny_prior, tiny_translator, tiny_upsampler
 
 S = 32
 PICTURES = 7
@@ -78,6 +79,7 @@ def registered(model) -> dict[type, Callable[[], tuple]]:
         found[kind.training] = lambda n=name: (model.priors[n], model.normalizer)
     for name, kind in LATENT_NETWORKS.items():
         found[kind.training] = lambda n=name, k=kind: (tiny_latent_network(n), k.objective())
+    found[UpsamplerTraining] = lambda: (tiny_upsampler(), UpsamplerObjective())
     return found
 
 
@@ -111,6 +113,7 @@ def batch(model, n=4):
         "negative_tokens": tokens.flip(0)[:, None], "negative_id": ids.flip(0)[:, None],
         "image_embed": unit[0], "text_embed": unit[1], "z": torch.randn(n, 16),
         "view_1": torch.rand(n, 1, 8, 8) * 2 - 1, "view_2": torch.rand(n, 1, 8, 8) * 2 - 1,
+        "low": torch.rand(n, 3, S // 2, S // 2) * 2 - 1,
         "index": torch.arange(n), "noise": torch.randint(PICTURES, (n, 2)),
         "a": torch.rand(n, 3, 16, 16) * 2 - 1, "b": torch.rand(n, 3, 16, 16) * 2 - 1, "dice": torch.rand(n, 4),
     }  # fmt: skip

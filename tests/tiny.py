@@ -12,6 +12,7 @@ from condgen.baselines.translation_nets import TranslatorConfig
 from condgen.data.attributes import Attribute
 from condgen.data.synthetic.grammar import COLOURS, SHAPES, Meaning, say
 from condgen.decoders import DECODERS
+from condgen.decoders.upsampler import Upsampler, UpsamplerConfig, UpsamplerSpec
 from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.tokenizer import Tokenizer
@@ -19,6 +20,7 @@ from condgen.nn.specs import CondSpec, EncoderSpec, TextSpec, TranslationSpec
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.text_to_image import TextToImage, space_of
 from condgen.pipelines.unconditional import EmbeddingToImage, UnconditionalDecoder
+from condgen.pipelines.upsampling import add_upsamplers
 from condgen.priors import PRIORS
 from condgen.priors.transformer import EmbeddingNormalizer, EmbeddingSpec
 from condgen.priors.unconditional import UnconditionalPrior, UnconditionalPriorConfig
@@ -66,6 +68,27 @@ def tiny_translator(kind: str = "unet", size: int = 16, reads: int = 3, image_ch
         return TRANSLATION_NETWORKS[kind].network(
             TranslatorConfig(width=8, blocks=1), TranslationSpec(size, reads, image_channels)
         )
+
+
+def tiny_upsampler(size: int = 64, low: int = 32, space: str = "", seed: int = 0) -> Upsampler:
+    """An untrained upsampler that changes what it enlarges, always the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        spec = UpsamplerSpec(size, low, embed_dim=16, space=space)
+        upsampler = Upsampler(UpsamplerConfig(channels=(8, 16), blocks=1, width=16), spec)
+        for parameter in upsampler.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
+        upsampler.residual_sd.fill_(0.2)
+    return upsampler.eval()
+
+
+def tiny_cascade() -> TextToImage:
+    """The untrained model with upsamplers for 64 and 128 pixels, always the same."""
+    model = tiny_model()
+    space = model.decoder.spec.space
+    add_upsamplers(model, {64: tiny_upsampler(64, 32, space), 128: tiny_upsampler(128, 64, space, seed=1)})
+    return model
 
 
 def tiny_model() -> TextToImage:

@@ -37,6 +37,8 @@ OPTIONS = (
     ("--best-of", "N", int, "number of embeddings that the prior samples; the one most similar to the text is used"),
     ("--prior-steps", "K", int, "denoising steps of the prior"),
     ("--prior-guidance", "W", float, "guidance of the prior; 1 is off"),
+    ("--upsample-steps", "K", int, "denoising steps of every upsampler, for --size"),
+    ("--upsample-augmentation", "A", float, "noise added to an image before it is enlarged, for --size"),
 )
 GUIDES = {
     "image": ("IMAGE", Path, "an image whose embedding is mixed with that of the prompt"),
@@ -64,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--candidates", type=int, metavar="N", help=f"{text} (default 1)")
     for name, (metavar, kind, text) in GUIDES.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
+    parser.add_argument("--size", type=int, metavar="S", help="edge in pixels, one of those that `condgen info` lists")
     for flag, metavar, kind, text in OPTIONS:
         parser.add_argument(flag, type=kind, metavar=metavar, help=text)
     add_output_arguments(parser, "print one JSON object per image on stdout")
@@ -120,7 +123,7 @@ def options_of(args: argparse.Namespace, available: Iterable[SamplingOption]) ->
         from condgen.pipelines.presets import preset_of
 
         options |= preset_of(args.preset, available)
-    names = ["candidates", *(flag.strip("-").replace("-", "_") for flag, *_ in OPTIONS)]
+    names = ["size", "candidates", *(flag.strip("-").replace("-", "_") for flag, *_ in OPTIONS)]
     options |= {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     if args.more:  # options of other kinds of decoders and priors
         options |= sampling_options_of(available, args.more, args.parser)

@@ -88,6 +88,7 @@ def lines_of(facts: dict) -> list[str]:
         ("name", facts["name"]),
         ("path", f"{facts['path']} ({human(facts['bytes'])})"),
         ("images", f"{facts['size']} x {facts['size']}{', grey' if facts.get('image_channels') == 1 else ''}"),
+        ("sizes", ", ".join(map(str, sizes)) if len(sizes := facts.get("sizes", [])) > 1 else ""),
         ("priors", ", ".join(facts.get("priors", ()))),
         ("embeds", facts.get("embeds")),
         ("translates", facts.get("translates")),

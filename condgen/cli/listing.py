@@ -74,6 +74,8 @@ def model_rows() -> list[dict]:
 def model_row(name: str, folder: Path, index: dict) -> dict:
     """The facts about one model; the index may be damaged."""
     fields = {key: index.get(key) for key in ("recipe", "data", "size", "priors")}
+    larger = index.get("upsamplers")
+    fields["sizes"] = [fields["size"], *larger] if isinstance(larger, list) else [fields["size"]]
     fields["kind"] = kind = index.get("_class_name")
     fields["task"] = KINDS[kind].task if isinstance(kind, str) and kind in KINDS else None
     return {"name": name, "path": str(folder), "bytes": bytes_of(folder)} | fields
@@ -87,6 +89,14 @@ def model_lines(rows: list[dict]) -> list[str]:
     lines = []
     for task, heading in (headings | {None: "Models of unknown kind:"}).items():
         shown = [row for row in rows if row["task"] == task]
-        cells = [(r["name"], f"{r['size']} px" if r["size"] else "", human(r["bytes"]), r["path"]) for r in shown]
+        sizes = [", ".join(map(str, r["sizes"])) for r in shown]
+        cells = [
+            (r["name"], f"{size} px" if r["size"] else "", human(r["bytes"]), r["path"])
+            for r, size in zip(shown, sizes)
+        ]
         lines += [heading, *table(cells)] if shown else []
     return lines
+
+
+def _pixels(sizes: list) -> str:
+    return f"{', '.join(map(str, sizes))} px" if sizes[0] else ""

@@ -26,8 +26,8 @@ RARE = {
 }  # fmt: skip
 """Section -> options that only --help-all shows, as it does all of `*_objective`."""
 TITLES = {
-    "": "Run", "data": "Data", "decoder": "Decoder", "prior": "Priors", "clip": "Encoder", "fit": "Training",
-    "objective": "Loss", "net": "Generator", "gan": "Generator and discriminator",
+    "": "Run", "data": "Data", "decoder": "Decoder", "prior": "Priors", "clip": "Encoder", "upsampler": "Upsamplers",
+    "fit": "Training", "objective": "Loss", "net": "Generator", "gan": "Generator and discriminator",
 }  # fmt: skip
 
 

@@ -64,6 +64,15 @@ def scene_eval(
     return score(results), examples
 
 
+def scene_scores(model) -> dict[str, float]:
+    """Returns scores on captions of scenes, for combinations of the training set and for held-out ones."""
+    scores: dict[str, float] = {}
+    for part in ("seen", "held_out"):
+        found, _ = scene_eval(model, part == "held_out", prompts=12, images_per_prompt=1)
+        scores |= {f"{part}/{name}": value for name, value in found.items()}
+    return scores
+
+
 def images_evaluated(held_out: bool, prompts: int, images_per_prompt: int, seed: int = 0) -> dict[str, int]:
     """Number of images that `scene_eval` generates for every task; some tasks have few combinations."""
     return {task: images_per_prompt * len(questions(task, prompts, held_out, seed)) for task in TASKS}

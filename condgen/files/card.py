@@ -73,7 +73,8 @@ def write_card(model, recipe: str, base, config, metrics: Path, num_images: int)
         "",
         f"# {model.name}",
         "",
-        f"{model.stack} at {model.size} x {model.size} pixels, trained from scratch by condgen's recipe `{recipe}`.",
+        f"{model.stack} at {model.size} x {model.size} pixels{_larger(model)}, trained from scratch by condgen's "
+        f"recipe `{recipe}`.",
         "",
         f"- **Data**: {model.about.get('data')}, {num_images:,} training images.",
         f"- **Licence**: {LICENCE_OF_SCENES if not config.data.path else LICENCE_OF_DATA}",
@@ -95,6 +96,11 @@ def write_card(model, recipe: str, base, config, metrics: Path, num_images: int)
     return "\n".join(lines)
 
 
+def _larger(model) -> str:
+    sizes = model.about.get("upsamplers", [])
+    return f", with upsamplers to {' and '.join(map(str, sizes))}" if sizes else ""
+
+
 def _shareable(config) -> dict:
     """The config as plain values, without the paths of the training machine."""
     plain = json.loads(json.dumps(asdict(config)))
@@ -108,6 +114,7 @@ def _used(config: dict) -> dict:
     encoder = {"clip", "clip_objective", "fit_clip", "backbone", "augment", "encoder_objective", "fit_encoder"}
     without |= encoder if config.get("encoder") or config.get("unconditional") else set()
     without |= {"prior", "fit_prior"} if config.get("unconditional") else set()
+    without |= set() if config.get("upsample") else {"upsampler", "upsampler_objective", "fit_upsampler"}
     drawn = {"scenes", "negatives", "num_samples"} if config["data"].get("path") else set()
     data = {name: value for name, value in config["data"].items() if name not in drawn}
     kept = {name: value for name, value in (config | {"data": data}).items() if name not in without}

@@ -31,11 +31,13 @@ GIVEN = "given"
 """Value of the index field `encoder` if the encoder is of a class unknown to condgen, and is not in the folder."""
 SKIPPED = 4096
 """Numbers, at most, that are thrown away before a candidate draws its noise."""
+UPSAMPLER = "upsampler_"
+"""Prefix of the folders of upsamplers, before the size of the images that they make."""
 BATCH_ROWS = 256
 """Images, texts or latents that go through a network at a time."""
 TOKENIZER_FILES = ("tokenizer.json", "words.json", "tokenizer_config.json", "special_tokens_map.json",
                    "added_tokens.json", "vocab.json")  # fmt: skip
-NOT_OPTIONS = ("prompt", "read", "labels", "seed", "prior", "size", "model", "model_id", "batch", "row")
+NOT_OPTIONS = ("prompt", "read", "labels", "seed", "prior", "size", "model", "model_id", "upsampler_id", "batch", "row")
 """Fields of a recipe that are not sampling options."""
 
 
@@ -234,7 +236,7 @@ class Pipeline:
     @classmethod
     def sketch(cls, folder: Path, index: dict[str, Any]) -> dict[str, nn.Module]:
         """All modules of a model directory on the meta device: shapes and options without weights."""
-        types = cls.part_types(index, folder / INDEX)
+        types = cls.part_types(index, folder / INDEX) | upsampler_types(index, folder / INDEX)
         if index.get("encoder") == GIVEN:
             types.pop(CLIP)
         return {name: sketch_part(part, folder / name) if part else sketch_pair(folder) for name, part in types.items()}
@@ -257,6 +259,7 @@ class Pipeline:
         if not isinstance(index.get("name", ""), str):
             raise CondgenError(f"{path} names the model {short(index['name'])}, expected a text.")
         cls.part_types(index, path)
+        upsampler_types(index, path)
         return index
 
     # Generating -------------------------------------------------------------------------------------------------------
@@ -287,6 +290,24 @@ class Pipeline:
     def _in_chunks(self, compute: Callable[[Tensor], Tensor], rows: Tensor, size: int = BATCH_ROWS) -> Tensor:
         """Applies `compute` to any number of rows, `size` at a time on the device; returns float32 on the CPU."""
         return torch.cat([compute(part.to(self.device)).float().cpu() for part in rows.split(size)])
+
+
+def upsampler_types(index: dict[str, Any], path: Path) -> dict[str, type[nn.Module]]:
+    """Folder -> class of the upsamplers that an index names.
+
+    They are read when they are first used, and the `model_id` does not depend on them.
+
+    Raises:
+        CondgenError: the index does not list sizes; the message names `path`.
+    """
+    sizes = index.get("upsamplers", [])
+    if not isinstance(sizes, list) or any(type(size) is not int for size in sizes) or sizes != sorted(set(sizes)):
+        raise CondgenError(f"{path} names upsamplers {short(sizes)}, expected sizes in pixels, from small to large.")
+    if not sizes:
+        return {}
+    from condgen.decoders.upsampler import Upsampler
+
+    return {f"{UPSAMPLER}{size}": Upsampler for size in sizes}
 
 
 def network_of(registry: Registry, index: dict[str, Any], field: str, path: Path, default: str = "") -> type[nn.Module]:

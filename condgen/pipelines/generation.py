@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,12 +18,13 @@ from torch import Tensor, nn
 from condgen.contracts import Batch, CondgenError, Decoder, ProgressCallback, SamplingOption, check_options, short
 from condgen.files.images import GeneratedImage
 from condgen.nn.layers import PerImage, one_thread
-from condgen.pipelines.base import Pipeline, Progress, seeds_from, to_pil
+from condgen.pipelines.base import UPSAMPLER, Pipeline, Progress, seeds_from, to_pil
 from condgen.priors.transformer import EmbeddingNormalizer
 
 if TYPE_CHECKING:
     from condgen.pipelines.editing.inversion import Inversion
     from condgen.pipelines.editing.probe import Probe
+    from condgen.pipelines.upsampling import Enlargement
 
 BATCH, SMALL = 16, 64
 """Images that are generated at a time, at most, and the edge up to which they are so many; see `rows_at_once`."""
@@ -42,6 +45,58 @@ class GenerationPipeline(Pipeline):
     def is_exact(self) -> bool:
         """Whether the images depend neither on the number of threads nor on the batch: small ones on a CPU."""
         return self.exact and self.device.type == "cpu" and self.size <= SMALL
+
+    @property
+    def sizes(self) -> list[int]:
+        """Edges in pixels of the images that it generates: of the decoder, then those of its upsamplers."""
+        return [self.size, *self.about.get("upsamplers", ())]
+
+    @cached_property
+    def upsamplers(self) -> dict[int, nn.Module]:
+        """Size -> upsampler, from small to large; they are read when they are first used."""
+        if len(self.sizes) == 1:
+            return {}
+        from condgen.pipelines.upsampling import load_upsamplers
+
+        upsamplers = load_upsamplers(self)
+        self.modules |= {f"{UPSAMPLER}{size}": upsampler for size, upsampler in upsamplers.items()}
+        return upsamplers
+
+    def save(self, folder: Path | str, card: str = "", half: bool = True) -> None:
+        _ = self.upsamplers  # those that were not used yet
+        super().save(folder, card, half)
+
+    def enlargement(self, size: int | None, options: dict[str, float]) -> tuple[Enlargement | None, dict[str, float]]:
+        """What it takes to make larger images than those of the decoder, None for these; and the other options.
+
+        Raises:
+            CondgenError: the model does not generate this size, or an option of larger images is out of range.
+        """
+        if size in (None, self.size) and "upsample_steps" not in options and "upsample_augmentation" not in options:
+            return None, options
+        from condgen.pipelines.upsampling import Enlargement
+
+        larger = Enlargement.of(self, size, options)
+        return larger, {name: value for name, value in options.items() if name not in larger.options}
+
+    def options_of_size(self, size: Any) -> tuple[SamplingOption, ...]:
+        """The sampling options that images of a size have beside those of the decoder."""
+        if size == self.size:
+            return ()
+        from condgen.decoders.upsampler import OPTIONS
+
+        return OPTIONS
+
+    def check_size_of(self, recipe: dict[str, Any]) -> None:
+        """Raises `CondgenError` unless the model makes images of the size of a recipe with the same upsamplers."""
+        if recipe.get("size", self.size) != self.size:
+            from condgen.pipelines.upsampling import check_recipe
+
+            check_recipe(self, recipe)
+
+    def replay(self, recipe: dict[str, Any]) -> GeneratedImage:
+        self.check_size_of(recipe)
+        return super().replay(recipe)
 
     def generate_steps(
         self, condition: Any, seed: int, **options: Any
@@ -69,7 +124,9 @@ class GenerationPipeline(Pipeline):
         self, conditions: Sequence[Any], seeds: Sequence[int], images: Tensor, ms: float, **options: Any
     ) -> Iterator[GeneratedImage]:
         """Images (B, C, S, S) in [-1, 1] with their recipes."""
+        larger, options = self.enlargement(options.pop("size", None), options)
         about = {"size": self.size, "model": self.name, "model_id": self.model_id}
+        about |= larger.recorded() if larger else {}
         facts = self._facts(conditions, seeds, images, **options)
         for image, (recipe, clip_score) in zip(to_pil(images), facts, strict=True):
             yield GeneratedImage(image, recipe | about, clip_score, ms)
@@ -114,6 +171,8 @@ class GenerationPipeline(Pipeline):
     def _again(self, condition: Any, recipe: dict[str, Any], **options: Any) -> Iterator[GeneratedImage]:
         """One image as it was generated: alone, or in a row of a batch."""
         seed, (size, row) = recipe["seed"], place_of(recipe)
+        if recipe.get("size", self.size) != self.size:
+            options |= {"size": recipe["size"]}
         if size == 1:
             *_, (_, generated) = self.generate_steps(condition, seed, **options)
             yield generated

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.contracts import (
@@ -36,6 +37,7 @@ from condgen.nn.conditioning import condition
 from condgen.pipelines.base import (
     CLIP,
     GIVEN,
+    UPSAMPLER,
     Candidate,
     Progress,
     generator,
@@ -73,7 +75,7 @@ class TextToImage(EmbeddingPipeline):
     hub_task = "text-to-image"
     tags = ("unclip", "text-to-image")
     described = ("priors", "decoder", "encoder")
-    half_parts = ("prior_", "decoder")
+    half_parts = ("prior_", "decoder", UPSAMPLER)
     reads_text = True
     _replayed: str | None = None
     """The text to encode for every prompt, while an image is replayed."""
@@ -157,16 +159,19 @@ class TextToImage(EmbeddingPipeline):
         prior: str | None = None,
         use_z=True,
         use_words=True,
+        size: int | None = None,
         **options: float,
     ) -> Iterator[Progress]:
-        """Generates prompt i with seed i, all in one batch; yields after every step."""
+        """Generates prompt i with seed i, all in one batch; yields after every step. `size`: see `generate`."""
+        larger, options = self.enlargement(size, options)
         options = self._resolved_options(prior, options)
         of_prior = {option.name for option in self._prior_options(prior)}
         text = self.embed_text(prompts)
         rng = [generator(seed) for seed in seeds]
         z = self.draw_embed(text, rng, prior, **{k: v for k, v in options.items() if k in of_prior})
         decoder_options = {k: v for k, v in options.items() if k not in of_prior}
-        yield from numbered(self.draw_image(z, text, rng, use_z, use_words, **decoder_options), options)
+        frames = numbered(self.draw_image(z, text, rng, use_z, use_words, **decoder_options), options)
+        yield from larger(frames, z, rng) if larger else frames
 
     def generate(
         self,
@@ -174,18 +179,21 @@ class TextToImage(EmbeddingPipeline):
         n: int = 1,
         seed: int = 0,
         prior: str | None = None,
+        size: int | None = None,
         candidates: int = 1,
         **options: float,
     ) -> Iterator[GeneratedImage]:
         """Generates n images of every prompt; image i has seed `seed + i`.
 
         They are generated in batches; on a CPU, the bytes of a small image depend on prompt, seed, options and weights
-        alone. With `candidates` above 1, so many are generated for every seed and the one is kept whose embedding is
-        nearest to the prompt's, see `reranking`.
+        alone. `size` is their edge in pixels, one of `sizes`, by default that of the decoder. With `candidates` above
+        1, so many are generated for every seed and the one is kept whose embedding is nearest to the prompt's, see
+        `reranking`.
         """
         prompts = check_prompts(prompts)
         seeds = seeds_from(seed, n)
-        options = {"prior": prior} | self._resolved_options(prior, options)
+        larger, options = self.enlargement(size, options)
+        options = {"prior": prior} | self._resolved_options(prior, options) | (larger.arguments if larger else {})
         if candidates == 1:
             yield from self._in_batches(prompts, seeds, **options)
             return
@@ -206,7 +214,7 @@ class TextToImage(EmbeddingPipeline):
         return about
 
     def _options_of(self, recipe: dict[str, Any]) -> tuple[SamplingOption, ...]:
-        return self.sampling_options(recipe["prior"])
+        return (*self.sampling_options(recipe["prior"]), *self.options_of_size(recipe.get("size", self.size)))
 
     def _generate_from(self, recipe: dict[str, Any], options: dict[str, float]) -> Iterator[GeneratedImage]:
         (prompt,) = check_prompts(recipe["prompt"])
@@ -216,7 +224,9 @@ class TextToImage(EmbeddingPipeline):
 
     @torch.inference_mode()
     def clip_score(self, images: Tensor, text: EncodedText) -> Tensor:
-        """Cosine similarity of image i and prompt i, (B,)."""
+        """Cosine similarity of image i and prompt i, (B,); images larger than those of the decoder are reduced."""
+        if images.shape[-1] != self.size:
+            images = F.interpolate(images, size=(self.size, self.size), mode="area")
         return (self.clip.embed_image(images.clamp(-1, 1)) * text.embed).sum(1)
 
     def part_fields(self) -> dict[str, Any]:
@@ -241,8 +251,9 @@ class TextToImage(EmbeddingPipeline):
 
     @classmethod
     def facts(cls, folder: Path, index: dict[str, Any], modules: dict[str, nn.Module]) -> dict[str, Any]:
-        space = modules["normaliser"].spec.space
-        return {"size": modules["decoder"].spec.size, "priors": [*index["priors"], "none"], "space": space}
+        space, size = modules["normaliser"].spec.space, modules["decoder"].spec.size
+        sizes = [size, *index.get("upsamplers", [])]
+        return {"size": size, "sizes": sizes, "priors": [*index["priors"], "none"], "space": space}
 
 
 def check_parts(clip: Encoder, tokenizer: Tokenizer, parts: dict[str, Any]) -> None:

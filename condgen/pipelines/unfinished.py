@@ -47,6 +47,7 @@ def model_of(run: Path) -> Path:
     if about(folder).get("unfinished") == facts:
         return folder
     model = load_folder(run / FRAME)
+    _ = getattr(model, "upsamplers", None)  # they are read when they are first used
     tensors = checkpoint.load_tensors(place)
     weights = tensors["model"] | tensors.get("ema", {})
     for part, name in frame["parts"].items():

@@ -149,13 +149,17 @@ class EncoderBasedTask(EmbeddingTask):
             exactly_once(self.parts, lambda folder: save_pair(*self.opened, folder))
 
     def _copy_parts(self, folder: Path) -> None:
+        if self.config.stage == "upsampler":
+            from condgen.tasks.upsampling import copy_model
+
+            return copy_model(self, folder)
         source = Path(self.config.init_from) / "parts"
         if not (source / "clip").is_dir():
             raise CondgenError(
                 f"{self.config.init_from} is no run with a trained encoder; there is no {source / 'clip'}."
             )
         for part in source.iterdir():
-            if part.name not in ("decoder", Path(FRAME).name):
+            if part.name not in ("decoder", Path(FRAME).name) and not part.name.startswith("upsampler_"):
                 shutil.copytree(part, folder / part.name)
 
     @cached_property
@@ -284,6 +288,13 @@ class Embeddings:
             lambda i, device: clip.embed_image(to_float(images[i]).flip(-1).to(device)), len(images), clip
         )
 
+    def z(self) -> Tensor:
+        """(N, D), what the decoder reads of the images in memory; (N, 2, D), with the mirror images, if these are used:
+        a mirrored image is decoded from its own embedding.
+        """
+        z = self.normalizer(self.image_embed)
+        return torch.stack([z, self.normalizer(self.mirrored_embed)], 1) if self.config.random_flip else z
+
     @cached_property
     def text_embed(self) -> Tensor:
         """(T, D) embeddings of the captions."""
@@ -348,10 +359,7 @@ class Embeddings:
         if isinstance(views, CaptionBatches):
             if from_text:
                 return views.cache("z", normalizer(self.text_embed), per="text")
-            z, per = normalizer(self.image_embed), "image"
-            if self.config.random_flip:  # a mirrored image is decoded from its own embedding
-                z, per = torch.stack([z, normalizer(self.mirrored_embed)], 1), "mirrored"
-            views.cache("z", z, per=per)
+            views.cache("z", self.z(), per="mirrored" if self.config.random_flip else "image")
             return views.cache("guess", self.regression, per="text") if predicts else views
         embeds = self.stored
         embeds.check(self.space, task.data.digest, task.digest.get("content", ""))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -22,6 +21,7 @@ from condgen.data.options import CaptionData
 from condgen.data.streaming.batches import ShardBatches
 from condgen.data.streaming.stream import Stream
 from condgen.decoders import DECODERS
+from condgen.decoders.upsampler import UpsamplerConfig, UpsamplerObjective
 from condgen.encoders.clip import CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.interop.load import load_pair
@@ -31,7 +31,7 @@ from condgen.nn.specs import CondSpec, TextSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.priors import PRIORS
-from condgen.tasks.base import Scores, Sheet, Stage
+from condgen.tasks.base import Sheet, Stage
 from condgen.tasks.dry_run import dry_run, images, token_ids, warn_of_little
 from condgen.tasks.encoder_based import (
     BAR,
@@ -51,12 +51,11 @@ from condgen.tasks.generator import (
     new_prior,
     new_training,
 )
+from condgen.text import read_prompts
 from condgen.training.trainer import FitConfig, Step
 
-SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78}
-"""Fractions of the run's minutes per stage."""
-MAX_PROMPTS = 64
-"""Maximum number of prompts of a sample sheet."""
+SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78, "upsampler": 0.4}
+"""Fractions of the run's minutes per kind of stage, divided by the sum of those that the run has."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,8 @@ class TextToImageTaskConfig(GeneratorConfig):
 
     Args:
         stage: train only this stage; it then gets all `minutes`.
-        init_from: folder of another run to copy encoder and priors from.
+        init_from: folder of another run to copy encoder and priors from; for the stage `upsampler` a model or a run,
+            whose parts are all kept.
         encoder: the encoder to train priors and decoder on, instead of training one: a model or run of condgen, a
             folder of open_clip or transformers, local-dir:PATH, transformers:PATH or hf-hub:OWNER/NAME.
         embeds: folder that `condgen embed` wrote with this encoder; priors and decoder train from it.
@@ -73,14 +73,16 @@ class TextToImageTaskConfig(GeneratorConfig):
             right wrong, and writing in images.
         prompts: prompts of the sample sheets, instead of captions of the data: a text file with one per line, or the
             prompts themselves, separated by semicolons.
+        upsample: sizes in pixels to enlarge images to, e.g. `64,128`; each is a stage after the decoder.
     """
 
-    stage: Literal["all", "clip", "prior", "decoder"] = "all"
+    stage: Literal["all", "clip", "prior", "decoder", "upsampler"] = "all"
     init_from: str = ""
     encoder: str = ""
     embeds: str = ""
     random_flip: bool = False
     prompts: str = ""
+    upsample: str = ""
     data: CaptionData = field(default_factory=CaptionData)
     clip: CLIPConfig = field(default_factory=CLIPConfig)
     clip_objective: ClipObjective = field(default_factory=ClipObjective)
@@ -90,17 +92,37 @@ class TextToImageTaskConfig(GeneratorConfig):
     )
     fit_prior: FitConfig = field(default_factory=lambda: FitConfig(total_images=150_000, batch=256, lr=1e-3))
     fit_decoder: FitConfig = field(default_factory=lambda: FitConfig(total_images=600_000, batch=32, lr=3e-3))
+    upsampler: UpsamplerConfig = field(default_factory=UpsamplerConfig)
+    upsampler_objective: UpsamplerObjective = field(default_factory=UpsamplerObjective)
+    fit_upsampler: FitConfig = field(default_factory=lambda: FitConfig(total_images=300_000, batch=64, lr=2e-3))
 
 
 class TextToImageStages(EncoderBasedTask):
-    """The stages of a run: which there are, their shares of its time, and whether they are done."""
+    """The data and the stages of a run: which there are, their shares of its time, and whether they are done."""
+
+    def open_data(self) -> CaptionedImages | Stream:
+        c, d = self.config, self.config.data
+        if d.path:
+            return d.open(shards=bool(c.embeds))  # stored embeddings of shards belong to a stream
+        from condgen.data.synthetic.scenes import scenes
+
+        return scenes(d.scenes, c.seed, d.size, negatives=d.negatives)
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """Prompts of the sample sheets: those of the config, or the recipe's examples and captions of the data."""
+        data = self.data
+        if self.config.prompts:
+            return read_prompts(self.config.prompts)
+        captions = data.texts[:64] if isinstance(data, Stream) else [data.texts[i] for i in data.captions[:64, 0]]
+        return list(dict.fromkeys([*self.recipe.examples, *captions]))[:24]
 
     @property
     def stage_names(self) -> list[str]:
         c = self.config
-        kinds = ("clip", "prior", "decoder") if self.trains_all else (c.stage,)
-        names = [n for kind in kinds for n in ([f"prior {k}" for k in c.prior.kinds] if kind == "prior" else [kind])]
-        return [name for name in names if name != "clip" or not c.encoder]
+        names = ["clip"] * (not c.encoder) + [f"prior {kind}" for kind in c.prior.kinds] + ["decoder"]
+        names += [f"upsampler {size.strip()}" for size in c.upsample.split(",") if size.strip()]
+        return names if self.trains_all else [name for name in names if name.split()[0] == c.stage]
 
     @property
     def bars(self) -> list[str]:
@@ -112,14 +134,12 @@ class TextToImageStages(EncoderBasedTask):
 
     @property
     def exports(self) -> bool:
-        return self.config.stage in ("all", "decoder")
+        return self.config.stage in ("all", "decoder", "upsampler")
 
     def share(self, stage: str) -> float:
-        kind, c = stage.split()[0], self.config
-        share = SHARES[kind] if self.trains_all else 1.0
-        if share < 1 and c.encoder:
-            share /= 1 - SHARES["clip"]
-        return share / (len(c.prior.kinds) if kind == "prior" else 1)
+        kinds = [name.split()[0] for name in self.stage_names]
+        kind = stage.split()[0]
+        return SHARES[kind] / sum(SHARES[other] for other in dict.fromkeys(kinds)) / max(1, kinds.count(kind))
 
     def is_done(self, stage: str) -> bool:
         if stage == "clip":
@@ -134,7 +154,7 @@ class TextToImageTask(TextToImageStages):
 
     @classmethod
     def fits(cls, config: TextToImageTaskConfig) -> dict[str, FitConfig]:
-        return {"clip": config.fit_clip, "prior": config.fit_prior, "decoder": config.fit_decoder}
+        return {kind: getattr(config, f"fit_{kind}") for kind in SHARES}
 
     @property
     def digest(self) -> dict[str, str]:
@@ -158,6 +178,11 @@ class TextToImageTask(TextToImageStages):
         clip = {} if c.encoder else {"clip": lambda: dry_run_clip(c.clip, c.data.size, c.clip_objective)}
         priors = {f"prior {kind}": partial(dry_run_prior, kind, c.prior, spec) for kind in c.prior.kinds}
         self.builds = clip | priors | {"decoder": decoder}
+        if c.upsample or c.stage == "upsampler":
+            from condgen.tasks import upsampling
+
+            upsampling.check(self)
+            self.builds["upsampler"] = lambda: upsampling.dry_run_upsampler(c, spec.embed_dim)
         dry_run(c, self.builds)
         if c.prompts:
             read_prompts(c.prompts)
@@ -178,14 +203,6 @@ class TextToImageTask(TextToImageStages):
                     "the run that has it (--init_from RUN), or leave --embeds out."
                 )
             _ = self.embeddings.stored  # refuse those of another encoder before training
-
-    def open_data(self) -> CaptionedImages | Stream:
-        c, d = self.config, self.config.data
-        if d.path:
-            return d.open(shards=bool(c.embeds))  # stored embeddings of shards belong to a stream
-        from condgen.data.synthetic.scenes import scenes
-
-        return scenes(d.scenes, c.seed, d.size, negatives=d.negatives)
 
     @property
     def embeds_stream(self) -> bool:
@@ -219,9 +236,11 @@ class TextToImageTask(TextToImageStages):
                 "The encoder stays as it is, because priors and decoder were trained on its embeddings; "
                 "--stage clip trains it on, and the others then start again."
             )
+        stages = {"clip": self._clip_stage, "prior": self._prior_stage, "decoder": self._decoder_stage}
+        stages["upsampler"] = self._upsampler_stage
         for name in self.stage_names:
             if not self.skips(name):
-                yield {"clip": self._clip_stage, "decoder": self._decoder_stage}.get(name, self._prior_stage)(name)
+                yield stages[name.split()[0]](name)
 
     def _clip_stage(self, name: str) -> Stage:
         c = self.config
@@ -268,26 +287,26 @@ class TextToImageTask(TextToImageStages):
             save_part(trained.decoder, self.parts / "decoder")
 
         module, fit = new_training(c, decoder), self.fit(name)
-        return Stage(name, module, batches, fit, save, self._validate, lambda trained: self._model(trained.decoder))
+        return Stage(name, module, batches, fit, save, self._validate, lambda trained: self.model_of(trained.decoder))
+
+    def _upsampler_stage(self, name: str) -> Stage:
+        from condgen.tasks.upsampling import upsampler_stage
+
+        return upsampler_stage(self, name)
 
     def _validate(self, trained: nn.Module, step: Step) -> None:
         """Writes a sample sheet; for scenes, whose captions can be checked, also scores."""
-        model = self._model(trained.decoder)
+        model = self.model_of(trained.decoder)
         with distributed.on_accelerator(*model.modules.values()):
-            scores = {} if self.config.data.path else scene_scores(model)
+            scores = {}
+            if not self.config.data.path:
+                from condgen.evaluation.scenes import scene_scores
+
+                scores = scene_scores(model)
             samples = sheet(model, self.prompts)
         self.report("decoder", step, scores, samples)
 
-    @cached_property
-    def prompts(self) -> list[str]:
-        """Prompts of the sample sheets: those of the config, or the recipe's examples and captions of the data."""
-        data = self.data
-        if self.config.prompts:
-            return read_prompts(self.config.prompts)
-        captions = data.texts[:64] if isinstance(data, Stream) else [data.texts[i] for i in data.captions[:64, 0]]
-        return list(dict.fromkeys([*self.recipe.examples, *captions]))[:24]
-
-    def _model(self, decoder: nn.Module) -> TextToImage:
+    def model_of(self, decoder: nn.Module) -> TextToImage:
         c = self.config
         about = self.about(size=c.data.size, examples=self.prompts[:8])
         if self.name != "captions":
@@ -299,44 +318,23 @@ class TextToImageTask(TextToImageStages):
         return TextToImage(self.clip, self.tokenizer, self.embeddings.normalizer, priors, decoder, about)
 
     def pipeline(self) -> TextToImage:
-        return self._model(load_part(DECODERS[self.config.kind].network, self.parts / "decoder"))
+        if self.config.upsample:
+            from condgen.tasks.upsampling import model_of
+
+            return model_of(self)
+        return self.model_of(load_part(DECODERS[self.config.kind].network, self.parts / "decoder"))
 
     def present(self, folder: Path) -> str:
+        if self.config.stage == "upsampler" and self.config.init_from:
+            from condgen.tasks.upsampling import keep_bytes
+
+            keep_bytes(self, folder)
         images, labels = sheet(TextToImage.load(folder, encoder=self.given), self.prompts)
         write_sheet(folder / "sheet.png", grid(images, labels, columns=8, cell=self.cell))
         return f"Try it: condgen generate {self.prompts[0]!r} --model {folder}"
 
 
-def read_prompts(text: str) -> list[str]:
-    """The prompts of a text file, one per line, or those of the text itself, separated by semicolons.
-
-    Raises:
-        CondgenError: there is none, there are too many, or the file is not UTF-8 text.
-    """
-    try:
-        lines = Path(text).read_text(encoding="utf-8-sig").splitlines() if os.path.isfile(text) else text.split(";")
-    except (OSError, ValueError) as error:
-        raise CondgenError(
-            f"--prompts {text} cannot be read ({error}). Expected UTF-8 text, one prompt a line."
-        ) from None
-    prompts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not 1 <= len(prompts) <= MAX_PROMPTS:
-        raise CondgenError(f"--prompts {text} holds {len(prompts)} prompts; expected 1 to {MAX_PROMPTS}.")
-    return prompts
-
-
-def scene_scores(model: TextToImage) -> Scores:
-    """Returns scores on captions of scenes, for combinations of the training set and for held-out ones."""
-    from condgen.evaluation.scenes import scene_eval
-
-    scores: Scores = {}
-    for part in ("seen", "held_out"):
-        found, _ = scene_eval(model, part == "held_out", prompts=12, images_per_prompt=1)
-        scores |= {f"{part}/{name}": value for name, value in found.items()}
-    return scores
-
-
-def sheet(model: TextToImage, prompts: list[str], seed: int = 0) -> Sheet:
-    """Makes a sheet of one image per prompt."""
-    *_, last = model.generate_batch(prompts, [seed + i for i in range(len(prompts))])
+def sheet(model: TextToImage, prompts: list[str], seed: int = 0, **options: int) -> Sheet:
+    """Makes a sheet of one image per prompt; `options` are those of `generate_batch`."""
+    *_, last = model.generate_batch(prompts, [seed + i for i in range(len(prompts))], **options)
     return to_pil(last.images), prompts

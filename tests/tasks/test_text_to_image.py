@@ -18,7 +18,8 @@ from condgen.nn.specs import CondSpec
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.recipes import RECIPES, train
 from condgen.tasks.generator import new_decoder
-from condgen.tasks.text_to_image import TextToImageTask, read_prompts
+from condgen.tasks.text_to_image import TextToImageTask
+from condgen.text import read_prompts
 from condgen.training.run_folder import RunFolder
 from tests.configs import changed
 

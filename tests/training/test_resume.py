@@ -12,6 +12,7 @@ from condgen.data.batches.pairs import PairBatches
 from condgen.data.batches.views import ViewBatches
 from condgen.data.datasets.pairs import Pairs
 from condgen.data.synthetic.scenes import scenes
+from condgen.decoders.upsampler import UpsamplerTraining
 from condgen.training.trainer import COUNTERS, FitConfig, Trainer
 from tests.test_contracts import PICTURES as FEW
 from tests.test_contracts import TRAINABLES, make
@@ -38,6 +39,8 @@ def fresh_fit(cls, optimiser):
         return Trainer(make(cls, model), PairBatches(Pairs(*sides), BATCH, 5, shift=1, flip=True), config, seed=5)
     data = scenes(PICTURES, 0, model.size, negatives="seen")
     views = CaptionBatches(data, model.tokenizer.encode(data.texts), BATCH, seed=5, negatives=2, shift=1)
+    if cls is UpsamplerTraining:
+        views.cache("low", torch.rand(PICTURES, 3, 16, 16, generator=torch.Generator().manual_seed(1)), per="image")
     for name, rows, per in (
         ("image_embed", PICTURES, "image"), ("z", PICTURES, "image"),
         ("text_embed", len(data.texts), "text"), ("guess", len(data.texts), "text"),

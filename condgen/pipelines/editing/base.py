@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from condgen.contracts import CondgenError, SamplingOption, check_options, recorded_options, short
 from condgen.data.batches.base import to_float, to_uint8
@@ -213,6 +213,10 @@ class Editor(GenerationPipeline):
         """Whether sampling can begin at given noise or at an image."""
         return DECODERS.kind_of(self.model.decoder).inverts
 
+    @property
+    def upsamplers(self) -> dict[int, nn.Module]:  # type: ignore[override]
+        return self.model.upsamplers
+
     def apply(
         self, operations: Sequence[Operation], seeds: Sequence[int], candidates: int = 1, **options: float
     ) -> Iterator[GeneratedImage]:
@@ -220,13 +224,16 @@ class Editor(GenerationPipeline):
 
         Args:
             candidates: images of every seed, of which the one nearest to the words is kept, see `reranking`.
+            options: sampling options, and `size`, one of `sizes`.
 
         Raises:
             CondgenError: an option is unknown or out of range, or the model cannot do it.
         """
         for operation in operations:
             operation.check(self.model)
+        larger, options = self.enlargement(options.pop("size", None), options)
         self._options(operations[0], options)
+        options |= larger.arguments if larger else {}
         if candidates == 1:
             yield from self._in_batches(operations, seeds, **options)
             return
@@ -235,22 +242,25 @@ class Editor(GenerationPipeline):
         yield from rerank(self, operations, [one.words for one in operations], seeds, candidates, **options)
 
     def generate_batch(
-        self, operations: Sequence[Operation], seeds: Sequence[int], **options: float
+        self, operations: Sequence[Operation], seeds: Sequence[int], size: int | None = None, **options: float
     ) -> Iterator[Progress]:
         """Image i of operation i and seed i, all in one batch; yields after every step.
 
         What they are decoded from is computed when this is called, one image after the other, so that it does not
         depend on the batch.
         """
+        larger, options = self.enlargement(size, options)
         model, options = self.model, self._options(operations[0], options)
         rng = [generator(seed) for seed in seeds]
         with torch.inference_mode(), one_thread() if self.is_exact else nullcontext():
             rows = [one.decoding(self, own, options) for one, own in zip(operations, rng, strict=True)]
-            cond = model.condition(torch.stack([row.z for row in rows]), [row.prompt for row in rows])
+            z = torch.stack([row.z for row in rows])
+            cond = model.condition(z, [row.prompt for row in rows])
         of_decoder = {option.name: options[option.name] for option in model.decoder.sampling_options}
         init = _init(rows)
         more = {} if init is None else {"init": init}
-        return numbered(model.decoder.sample(cond, rng, **more, **of_decoder), of_decoder)
+        frames = numbered(model.decoder.sample(cond, rng, **more, **of_decoder), of_decoder)
+        return larger(frames, z, rng) if larger else frames
 
     def _options(self, operation: Operation, options: dict[str, float]) -> dict[str, float]:
         return check_options(self._declared(operation), options)
@@ -312,9 +322,11 @@ class Editor(GenerationPipeline):
         ]
 
     def replay(self, recipe: dict[str, Any]) -> GeneratedImage:
+        self.check_size_of(recipe)
         operation = operation_from(recipe)
         operation.check(self.model)
-        names = {option.name for option in self._declared(operation)}
+        declared = (*self._declared(operation), *self.options_of_size(recipe.get("size", self.size)))
+        names = {option.name for option in declared}
         options = {name: value for name, value in recipe.items() if name in names}
         return next(self._again(operation, recipe, **options))
 
