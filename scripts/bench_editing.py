@@ -123,7 +123,7 @@ def mix(model, args: argparse.Namespace) -> Rows:
     inputs, default = inputs_of(model, pixels), model.decoder.sampling_options[0].default
     with torch.inference_mode():
         embed_a, embed_b = (torch.cat([model.embed_image(part) for part in side.split(BATCH)]) for side in (a, b))
-    for noise in ("slerp", "fixed"):
+    for noise in args.noise:
         editor = Editor(model)
         paths = [path_between(mixture(model, pair, None, noise, None), 9) for pair in zip(inputs[:n], inputs[n:])]
         guidance = guidance_of(inputs[:1], noise, True, default)
@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--model", help="a name or path (default the bundled model)")
     parser.add_argument("--images", type=int, default=200, help="held-out scenes (default 200)")
     parser.add_argument("--seeds", type=int, default=2, help="seeds of each (default 2)")
+    parser.add_argument("--noise", nargs="+", default=["slerp", "fixed"], help="of mix (default both)")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     rows = COMMANDS[args.what](condgen.load(args.model), args)

@@ -54,9 +54,8 @@ def run(args: argparse.Namespace) -> int:
             print("\n".join([f"nearest {name}", *table((one["cosine"], one["text"]) for one in some)]))
         print("\n".join(["priors", *table((one["similarity"], one["prior"], one["prompt"]) for one in drawn)]))
     cells = [(image.image(), image.name)]
-    cells += [
-        (one.image, f"{r['dims']} dimensions, {r['explained']:.0%}") for one, r in zip(found.reconstructions, rows)
-    ]
+    shares = [f"{row['dims']} of {dims[-1]} dimensions, {row['explained']:.0%}" for row in rows]
+    cells += [(one.image, share) for one, share in zip(found.reconstructions, shares)]
     columns = len(cells)
     cells += [(one.image, f"{r['prior']}: {r['prompt']}, {r['similarity']:.2f}") for one, r in zip(found.drawn, drawn)]
     say(f"sheet: {save_sheet(cells, len(cells), args.out, columns)}")
