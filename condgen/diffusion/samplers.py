@@ -33,15 +33,19 @@ class Init:
         t: the noise level at which it begins, in (0, 1]; 1 is the usual beginning.
         keep: bool, broadcasts against x_0: True where x_0 stays. Along the whole path these values are x_0 with the
             noise eps, so that the rest fits to them.
+        resample: calls of the denoiser at every level; before each but the last of a level, x_t goes one level down and
+            up again with new noise, so that what is generated fits to what stays.
 
     References:
         SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations (Meng et al., 2022), for t
+        RePaint: Inpainting using Denoising Diffusion Probabilistic Models (Lugmayr et al., 2022), for resample
     """
 
     noise: Tensor | None = None
     x_0: Tensor | None = None
     t: float = 1.0
     keep: Tensor | None = None
+    resample: int = 1
 
 
 NOISE = Init()
@@ -145,7 +149,7 @@ def sample(
         shape: shape of one sample.
         cond: B conditions.
         rng: B generators on the CPU.
-        steps: number of calls of the denoiser.
+        steps: number of calls of the denoiser, without resampling.
         solver: a name in SOLVERS.
         init: where to begin, by default at noise.
     """
@@ -155,11 +159,22 @@ def sample(
         x_t = add_noise(init.x_0, x_t, torch.full((len(x_t),), solver_run.t[0], device=device))
     for i in range(steps):
         t = torch.full((len(x_t),), solver_run.t[i], device=device, dtype=x_t.dtype)
-        x_0 = denoise(x_t, t, cond)
-        if init.keep is not None:
-            x_0 = torch.where(init.keep, init.x_0, x_0)
+        for again in reversed(range(init.resample)):
+            x_0 = denoise(x_t, t, cond)
+            if init.keep is not None:
+                x_0 = torch.where(init.keep, init.x_0, x_0)
+            if again:
+                x_t = _renoised(x_t, x_0, solver_run.t[i], solver_run.t[i + 1], noise(shape, rng).to(device))
         x_t = solver_run.step(i, x_t, x_0)
         yield x_0 if i + 1 < steps else x_t
+
+
+def _renoised(x_t: Tensor, x_0: Tensor, t: float, s: float, eps: Tensor) -> Tensor:
+    """From level t down to s by the deterministic step, and up to t with new noise: x_t given x_s is normal with mean
+    (1 - t) / (1 - s) x_s, and its variance makes that of x_t given x_0 the square of t.
+    """
+    x_s, share = torch.lerp(x_0, x_t, s / t), (1 - t) / (1 - s)
+    return share * x_s + math.sqrt(t**2 - (share * s) ** 2) * eps
 
 
 @dataclass(frozen=True)

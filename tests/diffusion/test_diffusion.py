@@ -1,11 +1,13 @@
 """Identities of the noise path, and diffusers as the oracle of our solver."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from condgen.contracts import CondgenError
 from condgen.diffusion.objectives import EDM, OBJECTIVES, XPrediction, add_noise, denoising_loss
-from condgen.diffusion.samplers import SHIFT, SOLVERS, Guided, levels, noise, sample
+from condgen.diffusion.samplers import SHIFT, SOLVERS, Guided, Init, _renoised, levels, noise, sample
 
 
 def generators(n, first=0):
@@ -140,3 +142,32 @@ def test_training_weight_is_that_of_the_velocity():
     """The squared error of the velocity (x_t - x_0) / t is 1/t^2 times that of x_0."""
     t = torch.tensor([0.2, 0.9])
     torch.testing.assert_close(XPrediction().weight(t), 1 / t**2)
+
+
+@pytest.mark.parametrize("t, s", [(0.9, 0.5), (0.5, 0.1), (0.999, 0.95)])
+def test_new_noise_leads_back_to_the_level(t, s):
+    """Of x_t = (1 - t) x_0 + t eps with the right x_0, one level down and up again gives x_t of other noise."""
+    x_0, eps, new = torch.full((50_000,), 3.0), *torch.randn(2, 50_000, generator=torch.Generator().manual_seed(0))
+    again = _renoised((1 - t) * x_0 + t * eps, x_0, t, s, new)
+    assert again.mean().item() == pytest.approx((1 - t) * 3, abs=0.02)
+    assert again.std().item() == pytest.approx(t, rel=0.02)
+    assert not torch.allclose(again, (1 - t) * x_0 + t * eps)
+
+
+@pytest.mark.parametrize("resample", [1, 2, 4])
+def test_resampling_calls_the_denoiser_so_often_at_every_level_and_keeps_what_stays(resample):
+    calls, x_0 = [], torch.randn(2, 6)
+    keep = torch.tensor([True, False] * 3)
+
+    def denoise(x_t, t, cond):
+        calls.append(t[0].item())
+        return x_t * 0.5
+
+    init = Init(x_0=x_0, keep=keep, resample=resample)
+    x = last(sample(denoise, (6,), {}, generators(2), 5, init=init))
+    assert len(calls) == 5 * resample and len(set(calls)) == 5
+    torch.testing.assert_close(x[:, keep], x_0[:, keep])
+    alone = [
+        last(sample(denoise, (6,), {}, generators(1, k), 5, init=replace(init, x_0=x_0[k : k + 1]))) for k in (0, 1)
+    ]
+    torch.testing.assert_close(torch.cat(alone), x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from condgen.data.sources.images import fit
 from condgen.files.images import read_recipe
 from condgen.pipelines.base import generator
 from condgen.pipelines.editing.base import Editor, InputImage
-from condgen.pipelines.editing.guide import Guide, guides, read_mask
+from condgen.pipelines.editing.guide import GUIDANCE, Guide, guides, read_mask
 from condgen.pipelines.text_to_image import TextToImage
 from tests.tiny import tiny_decoder, tiny_model
 
@@ -85,8 +85,22 @@ def test_noise_1_is_nearly_generation_without_an_image():
     model = tiny_model()
     plain = next(model.generate(PROMPT, seed=3, steps=2))
     assert np.abs(pixels(guided(model, init=noise_image(), noise=1)[0]) - pixels(plain)).max() <= 4
-    white = Image.new("L", (32, 32), 255)
-    assert np.abs(pixels(guided(model, init=noise_image(), mask=white)[0]) - pixels(plain)).max() <= 4
+
+
+def test_a_white_mask_generates_from_the_words_alone():
+    model, white = tiny_model(), Image.new("L", (32, 32), 255)
+    *_, plain = model.generate_batch([PROMPT], [3], use_z=False, steps=2, guidance=GUIDANCE)
+    (operation,) = guides(model, PROMPT, init=noise_image(), mask=white)
+    *_, found = Editor(model).generate_batch([replace(operation, resample=1)], [3], steps=2)
+    assert (found.images - plain.images).abs().max() < 0.03
+
+
+def test_with_a_mask_the_image_prompt_and_the_guidance_count():
+    model, values = tiny_model(), {"init": noise_image(), "mask": half_mask()}
+    words, strong = guided(model, **values)[0], guided(model, guidance=6.0, **values)[0]
+    image = guided(model, image=noise_image(seed=1), image_weight=1, **values)[0]
+    assert words.recipe["guidance"] == GUIDANCE
+    assert len({one.image.tobytes() for one in (words, strong, image)}) == 3
 
 
 def test_little_noise_leaves_an_image_that_a_denoiser_leaves(monkeypatch):

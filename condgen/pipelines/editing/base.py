@@ -112,6 +112,8 @@ class Decoding:
         image: (C, S, S) in [-1, 1], to begin from.
         t: noise level at which sampling begins.
         keep: bool (1, S, S): True where `image` stays.
+        resample: calls of the denoiser at every level.
+        use_z: False decodes without z.
     """
 
     z: Tensor
@@ -120,6 +122,8 @@ class Decoding:
     image: Tensor | None = None
     t: float = 1.0
     keep: Tensor | None = None
+    resample: int = 1
+    use_z: bool = True
 
 
 @dataclass(frozen=True)
@@ -256,6 +260,7 @@ class Editor(GenerationPipeline):
             rows = [one.decoding(self, own, options) for one, own in zip(operations, rng, strict=True)]
             z = torch.stack([row.z for row in rows])
             cond = model.condition(z, [row.prompt for row in rows])
+            cond["has_z"] = torch.tensor([row.use_z for row in rows], device=model.device)
         of_decoder = {option.name: options[option.name] for option in model.decoder.sampling_options}
         init = _init(rows)
         more = {} if init is None else {"init": init}
@@ -337,7 +342,7 @@ def _init(rows: Sequence[Decoding]) -> Init | None:
     given = {name: torch.stack(values) for name, values in parts.items() if values[0] is not None}
     if not given:
         return None
-    return Init(given.get("noise"), given.get("image"), rows[0].t, given.get("keep"))
+    return Init(given.get("noise"), given.get("image"), rows[0].t, given.get("keep"), rows[0].resample)
 
 
 def check_inverts(model: EmbeddingPipeline) -> None:

@@ -25,7 +25,12 @@ WEIGHT = 0.5
 """Default weight of an image prompt."""
 NOISE = 0.85
 """Default noise level at which generation from an image begins."""
+RESAMPLE = 3
+"""Calls of the denoiser at every noise level while a mask is filled; measured in docs/results.md."""
+GUIDANCE = 1.5
+"""Default guidance while a mask is filled; measured there, too."""
 RANGES = (
+    SamplingOption("resample", RESAMPLE, 1, 100, "int", "calls of the denoiser at every noise level"),
     SamplingOption("image_weight", WEIGHT, 0, 1, "float", "weight of the image prompt"),
     SamplingOption("noise", NOISE, 0.001, 1, "float", "noise level at which generation begins"),
 )
@@ -44,6 +49,7 @@ class Guide(Operation):
         noise: noise level t at which sampling begins, above 0, at most 1: x_t = (1 - t) init + t eps; 1 is noise.
         mask: S x S; white is generated, black keeps the pixels of `init`.
         prior: the prior, '' for the default one.
+        resample: with a mask, calls of the denoiser at every noise level, see `diffusion.samplers.Init`.
 
     References:
         SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations (Meng et al., 2022), for init
@@ -57,6 +63,7 @@ class Guide(Operation):
     noise: float = 1.0
     mask: InputImage | None = None
     prior: str = ""
+    resample: int = RESAMPLE
 
     name = "guide"
     uses_prior = True
@@ -68,8 +75,16 @@ class Guide(Operation):
             of_image = editor.z_of(image, rng, options)
             z = of_image if z is None else slerp_z(model.normalizer, z[None], of_image[None], self.image_weight)[0]
         init = None if self.init is None else self.init.pixels(model)
-        keep = None if self.mask is None else self.mask.pixels(model)[:1] < 0
-        return Decoding(z, self.prompt, image=init, t=self.noise, keep=keep)
+        if self.mask is None:
+            return Decoding(z, self.prompt, image=init, t=self.noise)
+        # a prior's z describes an image of its own, with its things where nothing may change
+        use_z, keep = self.image is not None or not self.prompt, self.mask.pixels(model)[:1] < 0
+        return Decoding(z, self.prompt, None, init, self.noise, keep, self.resample, use_z)
+
+    @property
+    def defaults(self) -> dict[str, float]:  # type: ignore[override]
+        """Strong guidance would draw what the words say into the mask even where the kept part shows it already."""
+        return {} if self.mask is None else {"guidance": GUIDANCE}
 
     @property
     def title(self) -> str:
