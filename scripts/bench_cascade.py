@@ -135,14 +135,14 @@ def real(model, args: argparse.Namespace) -> list[Row]:
 
 
 def sheet(model, args: argparse.Namespace) -> list[Row]:
-    """Writes images of the decoder, enlarged by repetition and by bicubic interpolation, and of every upsampler."""
+    """Writes images of the decoder, by repeated pixels and by bicubic interpolation, and of every upsampler."""
     prompts, large = model.about["examples"][:6], model.sizes[-1]
     made = chain(model, prompts, list(range(len(prompts))), **options_of(args))
     rows = {f"{model.size} pixels": F.interpolate(made[model.size], size=(large, large))}
     rows["bicubic"] = bicubic(made[model.size], large)
     rows |= {f"{size} pixels": F.interpolate(made[size], size=(large, large)) for size in model.sizes[1:]}
     images = [image for row in rows.values() for image in to_pil(row)]
-    labels = [f"{prompt}, {name}" for name in rows for prompt in prompts]
+    labels = [name if k else f"{name}: {prompt}" for k, name in enumerate(rows) for prompt in prompts]
     write_sheet(args.out, grid(images, labels, columns=len(prompts), cell=large))
     return [{"sheet": str(args.out), "images": len(images)}]
 

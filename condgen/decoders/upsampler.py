@@ -26,7 +26,7 @@ OPTIONS = (
     SamplingOption("upsample_steps", 4, 1, 16, "int", "denoising steps of every upsampler"),
     SamplingOption(
         "upsample_augmentation",
-        0.2,
+        0.0,
         0,
         1,
         "float",

@@ -6,8 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import condgen
 from condgen.contracts import CondgenError
+from condgen.data.batches.base import to_float
+from condgen.data.synthetic.scenes import draw_scenes, render
 from condgen.files.weights import read_json, write_json
+from condgen.metrics.image_quality import psnr
+from condgen.pipelines.base import generator
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.pipelines.upsampling import add_upsamplers
 from tests.tiny import tiny_cascade, tiny_model, tiny_upsampler
@@ -161,3 +166,16 @@ def test_the_command_line_generates_and_replays(folder, condgen, monkeypatch):
     assert code == 2 and "32, 64 or 128" in err
     code, out, _ = condgen("info", folder)
     assert code == 0 and "32, 64, 128" in out and "upsampler_128" in out and "--upsample-steps" in out
+
+
+def test_the_upsamplers_of_the_package_are_better_than_bicubic_interpolation():
+    model = condgen.load("scenes32")
+    layout, _ = draw_scenes(6, 77, True)
+    drawn = {size: to_float(render(layout, size)) for size in (32, 64, 128)}
+    z = model.normalizer(model.embed_image(drawn[32]))
+    assert model.sizes == [32, 64, 128]
+    for size, upsampler in model.upsamplers.items():
+        low = drawn[size // 2]
+        *_, made = upsampler.upsample(low, [generator(seed) for seed in range(6)], z, upsample_steps=2)
+        bicubic = F.interpolate(low, size=(size, size), mode="bicubic").clamp(-1, 1)
+        assert psnr(made, drawn[size]) > psnr(bicubic, drawn[size]) + 2
