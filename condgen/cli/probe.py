@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from condgen.cli.editing import add_editing_arguments, open_model, options_of
 from condgen.cli.terminal import progress_bar, save_sheet, say, show_json, table
+
+if TYPE_CHECKING:
+    from condgen.pipelines.editing.probe import Probe
 
 HELP = "show what an image embedding says: principal components, nearest captions, priors"
 
@@ -32,34 +36,48 @@ def run(args: argparse.Namespace) -> int:
             embeds, texts = embeddings_of(model, args.data, args.split, progress)
         found = model.probe(image, embeds, texts, args.seed, progress, **options)
     paths = [str(one.save(args.out)) for one in [*found.reconstructions, *found.drawn]]
-    dims = [one.recipe["dims"] for one in found.reconstructions]
-    rows = [
-        {"dims": k, "explained": round(share, 4), "cosine": round(cosine, 4), "path": path}
-        for k, share, cosine, path in zip(dims, found.explained, found.cosines, paths)
-    ]
-    drawn = [
-        {"prior": one.recipe["prior"], "prompt": one.prompt, "similarity": round(score, 4), "path": path}
-        for one, score, path in zip(found.drawn, found.similarities, paths[len(dims) :])
-    ]
-    texts_found = {name: [{"text": text, "cosine": round(score, 4)} for text, score in getattr(found, name)]
-                   for name in ("captions", "words")}  # fmt: skip
+    report = {"image": image.name, "embeddings": found.embeddings} | tables_of(found, paths)
     if args.json:
-        result = {"image": image.name, "embeddings": found.embeddings, "components": rows}
-        show_json(result | texts_found | {"priors": drawn})
+        show_json(report)
     else:
-        print(f"components of {found.embeddings} embeddings")
-        print("\n".join(table([("dimensions", "variance", "cosine"), *((r["dims"], f"{r['explained']:.0%}", r["cosine"])
-                                                                      for r in rows)])))  # fmt: skip
-        for name, some in texts_found.items():
-            print("\n".join([f"nearest {name}", *table((one["cosine"], one["text"]) for one in some)]))
-        print("\n".join(["priors", *table((one["similarity"], one["prior"], one["prompt"]) for one in drawn)]))
+        print("\n".join(lines_of(report)))
     cells = [(image.image(), image.name)]
-    shares = [f"{row['dims']} of {dims[-1]} dimensions, {row['explained']:.0%}" for row in rows]
-    cells += [(one.image, share) for one, share in zip(found.reconstructions, shares)]
+    for one, row in zip(found.reconstructions, report["components"]):
+        cells.append((one.image, f"{row['dims']} of {len(one.recipe['z'])} dimensions, {row['explained']:.0%}"))
     columns = len(cells)
-    cells += [(one.image, f"{r['prior']}: {r['prompt']}, {r['similarity']:.2f}") for one, r in zip(found.drawn, drawn)]
+    for one, row in zip(found.drawn, report["priors"]):
+        cells.append((one.image, f"{row['prior']}: {row['prompt']}, {row['similarity']:.2f}"))
     say(f"sheet: {save_sheet(cells, len(cells), args.out, columns)}")
     return 0
+
+
+def tables_of(found: Probe, paths: list[str]) -> dict[str, list[dict]]:
+    """The numbers of a probe as rows, with the paths of its images."""
+    parts = zip(found.reconstructions, found.explained, found.cosines, paths)
+    drawn = zip(found.drawn, found.similarities, paths[len(found.reconstructions) :])
+    texts = {"captions": found.captions, "words": found.words}
+    return {
+        "components": [
+            {"dims": one.recipe["dims"], "explained": round(share, 4), "cosine": round(cosine, 4), "path": path}
+            for one, share, cosine, path in parts
+        ],
+        **{name: [{"text": text, "cosine": round(cosine, 4)} for text, cosine in own] for name, own in texts.items()},
+        "priors": [
+            {"prior": one.recipe["prior"], "prompt": one.prompt, "similarity": round(score, 4), "path": path}
+            for one, score, path in drawn
+        ],
+    }
+
+
+def lines_of(report: dict) -> list[str]:
+    """The report for people; without captions, words and priors where the model reads no text."""
+    rows = [(row["dims"], f"{row['explained']:.0%}", f"{row['cosine']:.3f}") for row in report["components"]]
+    lines = [f"components of {report['embeddings']} embeddings", *table([("dimensions", "variance", "cosine"), *rows])]
+    for name in ("captions", "words"):
+        own = [(f"{row['cosine']:.3f}", row["text"]) for row in report[name]]
+        lines += [f"nearest {name}", *table(own)] if own else []
+    drawn = [(f"{row['similarity']:.3f}", row["prior"], row["prompt"]) for row in report["priors"]]
+    return lines + (["similarity of what the priors draw", *table(drawn)] if drawn else [])
 
 
 def embeddings_of(model, data: str, split: str, progress):

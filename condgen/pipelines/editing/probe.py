@@ -81,7 +81,7 @@ class Components:
         """
         if len(embeds) < 2:
             raise CondgenError(f"Principal components need two embeddings or more, got {len(embeds)}.")
-        rows = embeds.double().cpu()
+        rows = embeds.cpu().double()
         mean = rows.mean(0)
         variance, axes = torch.linalg.eigh((rows - mean).T @ (rows - mean))
         variance = variance.flip(0).clamp(min=0)
@@ -90,7 +90,7 @@ class Components:
     def project(self, embed: Tensor, dims: int) -> Tensor:
         """What the first `dims` components keep of an embedding (D,)."""
         axes = self.axes[:dims]
-        offset = embed.double().cpu() - self.mean
+        offset = embed.cpu().double() - self.mean
         return (self.mean + axes.T @ (axes @ offset)).to(embed)
 
 

@@ -57,7 +57,7 @@ def spherical_mean(points: Tensor, weights: Sequence[float]) -> Tensor:
         a, b = points[used[0]], points[used[-1]]
         return slerp(a[None], b[None], 0.0 if len(used) == 1 else weights[used[1]])[0]
     weight = torch.tensor([weights[k] for k in used], dtype=torch.float64)[:, None]
-    chosen = points[used].double().cpu()
+    chosen = points[used].cpu().double()
     length = chosen.norm(dim=1, keepdim=True)
     unit = chosen / length.clamp(min=1e-12)
     mean = normalize((weight * unit).sum(0), dim=0)
