@@ -2,6 +2,8 @@
 
     python scripts/bench_editing.py vary --images 200 --seeds 2
     python scripts/bench_editing.py mix --images 200
+    python scripts/bench_editing.py inversion
+    python scripts/bench_editing.py edit --images 500
 
 Every subcommand prints a table in Markdown with the number of images and the seeds, or JSON.
 """
@@ -10,13 +12,24 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 import condgen
 from condgen.data.batches.base import to_float, to_uint8
+from condgen.data.sources.captions import load_captions
+from condgen.data.synthetic.detector import detect
+from condgen.data.synthetic.edits import CHANGES, SceneEdit, draw_edits, in_place, is_done
+from condgen.files.images import GeneratedImage
+from condgen.metrics.image_quality import MAX_PSNR, psnr
+from condgen.pipelines.editing.base import Editor, InputImage
+from condgen.pipelines.editing.edit import CHANGED, best, edits
+from condgen.pipelines.editing.guide import Guide
+from condgen.pipelines.editing.inversion import Invert
 
 BATCH = 50
 Rows = list[dict[str, Any]]
@@ -145,7 +158,80 @@ def mix(model, args: argparse.Namespace) -> Rows:
     return rows
 
 
-COMMANDS: dict[str, Callable[[Any, argparse.Namespace], Rows]] = {"mix": mix, "vary": vary}
+def held_out(model: Any, args: argparse.Namespace) -> list[InputImage]:
+    """Images that the model has not seen: those of --data, or scenes."""
+    if not args.data:
+        return inputs_of(model, held_out_scenes(args.images, 7, model.size)[0])
+    return inputs_of(model, load_captions(args.data, size=model.size, split="all").images[: args.images])
+
+
+def inversion(model: Any, args: argparse.Namespace) -> Rows:
+    """PSNR of reconstructions from inverted noise, in dB, by the number of steps"""
+    editor, images, rows = Editor(model), held_out(model, args), []
+    before = torch.stack([image.pixels(model) for image in images])
+    for steps in (5, 12, 25, 50):
+        began = time.perf_counter()
+        generated = editor.apply([Invert(image) for image in images], [0], steps=steps)
+        after = torch.stack([InputImage.read(model, one.image).pixels(model) for one in generated])
+        took = (time.perf_counter() - began) / len(images)
+        own = sorted(min(MAX_PSNR, psnr(a[None], b[None])) for a, b in zip(after, before))
+        facts = {
+            "PSNR mean": sum(own) / len(own),
+            "worst": own[0],
+            "share >= 30 dB": sum(p >= 30 for p in own) / len(own),
+        }
+        rows.append({"N": len(own), "steps": steps} | facts | {"s/image": took})
+    return rows
+
+
+def edit(model: Any, args: argparse.Namespace) -> Rows:
+    """edits of held-out scenes in words: change made and all else kept"""
+    pixels, wanted = draw_edits(args.images, seed=args.first_seed, size=model.size)
+    files, editor = inputs_of(model, pixels), Editor(model)
+
+    def of(theta: float | None = None, method: str = "prior-diff", noise: float | None = None) -> list:
+        return [edits(model, file, one.source, one.target, theta, method, noise) for file, one in zip(files, wanted)]
+
+    def repainted() -> Iterator[GeneratedImage]:
+        return editor.apply([Guide(one.target) for one in wanted], [args.first_seed])
+
+    def applied(*how: Any) -> Iterator[GeneratedImage]:
+        return editor.apply(of(*how), [args.first_seed])
+
+    methods: dict[str, Callable[[], Iterator[GeneratedImage]]] = {
+        "repainted from the new words": repainted,
+        "text-diff, theta 0.35": lambda: applied(0.35, "text-diff"),
+        "text-diff, theta 1": lambda: applied(1.0, "text-diff"),
+        "prior-diff, theta 1, noise level 1": lambda: applied(1.0, "prior-diff", 1.0),
+        "prior-diff, theta 1, noise level 0.85": lambda: applied(1.0, "prior-diff", 0.85),
+        "prior-diff, theta 1, level and noise chosen": lambda: best(editor, of(1.0), [args.first_seed]),
+    }
+    return [{"method": name} | _judged(wanted, pixels, list(run())) for name, run in methods.items()]
+
+
+def _judged(wanted: list[SceneEdit], before: np.ndarray, images: list[GeneratedImage]) -> dict[str, float]:
+    """Shares of edits that are done, of all and of every change, and that are done with everything in its place."""
+    after = np.stack([np.asarray(one.image).transpose(2, 0, 1) for one in images])
+    seen = detect(after)
+    done = np.array([is_done(one, things) for one, things in zip(wanted, seen)])
+    place = np.array([in_place(one, things) for one, things in zip(wanted, seen)])
+    by = {name: done[[one.change == name for one in wanted]].mean() for name in CHANGES}
+    changed = (np.abs(after.astype(int) - before).max(1) > CHANGED).mean()
+    ms = sum(one.ms for one in images) / len(images)
+    facts = (
+        {"N": len(wanted), "done": done.mean()}
+        | by
+        | {"and in place": (done & place).mean(), "pixels changed": changed}
+    )
+    return {name: float(value) for name, value in facts.items()} | {"N": len(wanted), "ms/image": round(ms)}
+
+
+COMMANDS: dict[str, Callable[[Any, argparse.Namespace], Rows]] = {
+    "edit": edit,
+    "inversion": inversion,
+    "mix": mix,
+    "vary": vary,
+}
 """Subcommand -> the function that measures it; its docstring is the help."""
 
 
@@ -156,6 +242,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200, help="held-out scenes (default 200)")
     parser.add_argument("--seeds", type=int, default=2, help="seeds of each (default 2)")
     parser.add_argument("--noise", nargs="+", default=["slerp", "fixed"], help="of mix (default both)")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the scenes and images of `edit` (default 0)")
+    parser.add_argument("--data", help="captioned images in place of scenes, for `inversion`")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     rows = COMMANDS[args.what](condgen.load(args.model), args)

@@ -27,6 +27,7 @@ COMMANDS = {
     "generate": "generate",
     "sample": "sample",
     "translate": "translate",
+    "edit": "edit",
     "invert": "invert",
     "vary": "vary",
     "mix": "mix",

@@ -296,6 +296,17 @@ class EmbeddingPipeline(GenerationPipeline):
         operations = guides(self, prompts, prior, image, image_weight, init, noise, mask)
         yield from Editor(self).apply(operations, seeds_from(seed, n), candidates, **options)
 
+    def edit(
+        self, image: Any, source: str = "", target: str = "", theta: float | None = None, n: int = 1, seed: int = 0,
+        method: str = "prior-diff", noise: float | None = None, prior: str | None = None, **options: float,
+    ) -> Iterator[GeneratedImage]:  # fmt: skip
+        """Changes in an image, a file or PIL, what differs between source and target, see `editing.edit`; n images."""
+        from condgen.pipelines.editing.base import Editor
+        from condgen.pipelines.editing.edit import edit, edits
+
+        operation = edits(self, image, source, target, theta, method, noise, prior)
+        yield from edit(Editor(self), operation, seeds_from(seed, n), noise is None, **options)
+
     def replay(self, recipe: dict[str, Any]) -> GeneratedImage:
         if "candidates" in recipe:
             from condgen.pipelines.reranking import replay

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from importlib import import_module
 
-OPERATIONS = {"guide": "guide", "invert": "inversion", "mix": "mix", "probe": "probe", "vary": "vary"}
+OPERATIONS = {
+    "edit": "edit",
+    "guide": "guide",
+    "invert": "inversion",
+    "mix": "mix",
+    "probe": "probe",
+    "text-diff": "text_diff",
+    "vary": "vary",
+}
 """Name of an operation in recipes -> module of this package that defines it, as the class OPERATION."""
 
 
