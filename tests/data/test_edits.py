@@ -1,4 +1,4 @@
-"""Edits of scenes: they are true of their scenes, and the judge accepts what was asked for and nothing else."""
+"""Edits of scenes: they are true of their scenes, and the rules accept what was asked for and nothing else."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Edits of scenes in words, such as 'a red circle' -> 'a green circle', and a judge of their results."""
+"""Edits of scenes in words, such as 'a red circle' -> 'a green circle', and rules that decide whether one was done."""
 
 from __future__ import annotations
 

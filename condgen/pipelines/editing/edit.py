@@ -132,7 +132,7 @@ def _changed(generated: GeneratedImage, original: np.ndarray) -> float:
 def edit(
     editor: Editor, operation: TextDiff, seeds: Sequence[int], choose: bool, **options: float
 ) -> Iterator[GeneratedImage]:
-    """The images of one edit. At theta 0, that is the reconstruction of the image, whatever the method.
+    """The images of one edit. At theta 0, every method gives the reconstruction of the image.
 
     Args:
         choose: choose noise level and noise of an `Edit`, see `best`.
