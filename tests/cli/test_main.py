@@ -53,7 +53,7 @@ def fails_with(monkeypatch, error) -> None:
 def test_a_lack_of_memory_is_one_line_and_says_what_to_lower(monkeypatch, capsys, error):
     fails_with(monkeypatch, error)
     for words, advice in (
-        (["generate", "a red circle"], "Lower -n"),
+        (["generate", "a red circle"], "Lower --size or -n"),
         (["sample"], "--batch"),
         (["train", "captions"], "--fit_clip.batch"),
         (["train", "digits-cvae"], "--fit.batch"),
