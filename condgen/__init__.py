@@ -40,9 +40,10 @@ def __getattr__(name: str) -> Any:
 def load(path_or_name=None):
     """Loads a model by path or by a name that `condgen list` shows; None loads the one in the package.
 
-    The result is a TextToImage, ClassToImage, LatentModel, Translator, TextImageEncoder or ImageEncoder, as the index
-    of the model says; its `path` is the folder it was loaded from. Encoders of other libraries are named by their
-    folder, or as local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME or open_clip:ARCHITECTURE.
+    The result is a TextToImage, ClassToImage, EmbeddingToImage, UnconditionalDecoder, LatentModel, Translator,
+    TextImageEncoder or ImageEncoder, as the index of the model says; its `path` is the folder it was loaded from.
+    Encoders of other libraries are named by their folder, or as local-dir:PATH, transformers:PATH, hf-hub:OWNER/NAME or
+    open_clip:ARCHITECTURE.
     """
     from condgen.pipelines.auto import load_pipeline
 

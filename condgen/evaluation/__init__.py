@@ -8,6 +8,7 @@
     class-to-image   accuracy of an independent classifier, Fréchet and kernel distances, precision, recall, copies
     autoencoders     reconstruction compared with PCA, likelihood; distances as above if they generate
     GANs             distances as above
+    images without captions, unconditional decoders: distances as above
     translators      distance to the target, cycle consistency
     encoders         nearest neighbours, linear probe, zero-shot, fine-tuning, retrieval, collapse
 

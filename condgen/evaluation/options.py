@@ -96,7 +96,7 @@ class RepeatOptions(Options):
 class ComparedOptions(Options):
     """The networks in whose features generated images are compared with real ones."""
 
-    title: ClassVar[str] = "text-to-image and class-to-image models, autoencoders and GANs"
+    title: ClassVar[str] = "text-to-image, class-to-image and unconditional models"
     classifiers: Path | None = option(  # noqa: RUF009
         None, "folder that keeps classifiers (default REPORT/classifiers)", type=Path, metavar="FOLDER"
     )
@@ -109,7 +109,7 @@ class ComparedOptions(Options):
 class SampleOptions(RepeatOptions, ComparedOptions, ReadingOptions):
     """Generated images compared with real ones."""
 
-    title: ClassVar[str] = "class-to-image models, autoencoders and GANs"
+    title: ClassVar[str] = "class-to-image and unconditional models"
 
 
 @dataclass(frozen=True)
