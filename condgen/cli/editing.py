@@ -58,7 +58,7 @@ def open_model(args: argparse.Namespace) -> EmbeddingPipeline:
     if not issubclass(kind.pipeline_class, EmbeddingPipeline):
         raise CondgenError(
             f"{folder} {kind.summary} and decodes no image embeddings. {args.parser.prog} needs a model of an encoder, "
-            "a prior and a decoder, such as one that `condgen train captions` makes."
+            "a prior and a decoder, such as `condgen train captions` and `condgen train images` make."
         )
     check_device(args.device)
     model = load_folder(folder).to(args.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -157,3 +158,20 @@ def test_the_studio_has_no_page_for_it_and_says_so(name, tmp_path, monkeypatch):
     for model in (name, front.load(name)):
         with pytest.raises(CondgenError, match="condgen sample --model"):
             build(model)
+
+
+def test_images_are_varied_mixed_and_inverted_and_words_are_refused(tmp_path, capsys):
+    tiny_images().save(tmp_path / "photos")
+    a, b = (tmp_path / f"{name}.png" for name in "ab")
+    for seed, place in enumerate((a, b)):
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)).save(place)
+    model = ["--model", str(tmp_path / "photos"), "-o", str(tmp_path / "out")]
+    for words in (["vary", a, "-n", "2"], ["mix", a, b], ["invert", a, "--steps", "4"], ["probe", a]):
+        assert main([*map(str, words), *model]) == 0, words
+    assert "nearest" not in capsys.readouterr().out
+    made = [place for place in (tmp_path / "out").glob("*.png") if not place.name.startswith("grid")]
+    assert len(made) >= 5
+    for place in made[::2]:
+        assert main(["replay", str(place), "--model", str(tmp_path / "photos"), "-o", str(tmp_path / "again")]) == 0
+    assert main(["mix", "a cat", str(a), *model]) == 2
+    assert "reads no text. Give images instead" in capsys.readouterr().err
