@@ -105,6 +105,8 @@ def ways(upsampler, low: Tensor, z: Tensor) -> Iterator[tuple[str, Tensor]]:
         options = {"upsample_steps": steps, "upsample_augmentation": level}
         *_, images = upsampler.upsample(low, rng, z, **options)
         yield f"{steps} steps, augmentation {level:g}", images
+    *_, images = upsampler.upsample(low, [generator(k) for k in range(len(low))], None, upsample_steps=2)
+    yield "2 steps, without the embedding", images
 
 
 def whole_chain(model, args: argparse.Namespace) -> list[Row]:
