@@ -74,7 +74,7 @@ class PriorsConfig(PriorConfig):
     """Which priors to train, and their options.
 
     Args:
-        kinds: priors to train, some of `regression`, `diffusion` and `autoregressive`; the first is the default of the
+        kinds: priors to train: regression, diffusion, autoregressive; the first is the default of the
             model.
         dims, buckets: of the autoregressive prior, see `AutoregressiveConfig`.
     """
