@@ -24,7 +24,7 @@ RARE = {
     "prior": ("dims", "buckets"),
     "clip": ("pool", "vocab", "context", "image_depth", "stages", "norm", "bias", "patch"),
 }  # fmt: skip
-"""Section -> options that only --help-all shows, as it does all of `*_objective`."""
+"""Section -> options that only --help-all shows, as it does all of `*_objective` and of upsamplers."""
 TITLES = {
     "": "Run", "data": "Data", "decoder": "Decoder", "prior": "Priors", "clip": "Encoder", "upsampler": "Upsamplers",
     "fit": "Training", "objective": "Loss", "net": "Generator", "gan": "Generator and discriminator",
@@ -83,7 +83,7 @@ def _documented(cls: type) -> dict[str, str]:
 
 def _is_rare(section: str, name: str) -> bool:
     kind = "fit" if section.startswith("fit") else section
-    return section.endswith("_objective") or name in RARE.get(kind, ())
+    return section.endswith(("_objective", "upsampler")) or name in RARE.get(kind, ())
 
 
 def _title(section: str) -> str:
