@@ -94,8 +94,8 @@ class InputImage:
         return Path(self.name).stem
 
 
-KEPT = 256
-"""Embeddings and noises of input images that are kept, at most."""
+KEPT = 2**28
+"""Bytes of embeddings and noises of input images that are kept, at most."""
 
 End = str | InputImage
 """What an embedding is taken from: a prompt, or an image."""
@@ -309,7 +309,7 @@ class Editor(GenerationPipeline):
     def _once(self, key: Any, compute: Callable[[], Tensor]) -> Tensor:
         """What is computed once for all images, with the same bits for every size of the batch."""
         if key not in self._kept:
-            if len(self._kept) >= KEPT:
+            if sum(one.nbytes for one in self._kept.values()) > KEPT:
                 self._kept.pop(next(iter(self._kept)))
             with one_thread() if self.is_exact else nullcontext(), torch.inference_mode():
                 self._kept[key] = compute()
