@@ -11,6 +11,7 @@ from condgen.cli.terminal import (
     add_model_arguments,
     add_output_arguments,
     add_seed_argument,
+    add_size_argument,
     check_device,
     check_folder,
 )
@@ -34,6 +35,7 @@ def add_editing_arguments(parser: argparse.ArgumentParser, each: str = "", json_
     add_model_arguments(parser)
     if each:
         add_seed_argument(parser, each)
+        add_size_argument(parser)
         for flag, metavar, kind, text in OPTIONS:
             if flag not in parser._option_string_actions:
                 parser.add_argument(flag, type=kind, metavar=metavar, help=text)

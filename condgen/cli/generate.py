@@ -12,6 +12,7 @@ from condgen.cli.terminal import (
     add_model_arguments,
     add_output_arguments,
     add_seed_argument,
+    add_size_argument,
     check_device,
     check_folder,
     counted,
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--candidates", type=int, metavar="N", help=f"{text} (default 1)")
     for name, (metavar, kind, text) in GUIDES.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
-    parser.add_argument("--size", type=int, metavar="S", help="edge in pixels, one of those that `condgen info` lists")
+    add_size_argument(parser)
     for flag, metavar, kind, text in OPTIONS:
         parser.add_argument(flag, type=kind, metavar=metavar, help=text)
     add_output_arguments(parser, "print one JSON object per image on stdout")

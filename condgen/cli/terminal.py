@@ -228,6 +228,11 @@ def add_seed_argument(parser: argparse.ArgumentParser, each: str) -> None:
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help=text)
 
 
+def add_size_argument(parser: argparse.ArgumentParser) -> None:
+    """`--size`, see `pipelines.upsampling`."""
+    parser.add_argument("--size", type=int, metavar="S", help="edge in pixels, one of those that `condgen info` lists")
+
+
 def _seed(text: str) -> int:
     if text.strip().lower() not in ("random", "-1"):
         try:

@@ -74,7 +74,11 @@ def test_operations_on_images_and_candidates_have_the_size_too(model):
     image = next(model.generate(PROMPTS[0], steps=2)).image
     made = [*model.guide([PROMPTS[1]], n=2, image=image, steps=2, size=128)]
     made += model.generate(PROMPTS[0], seed=1, steps=2, size=64, candidates=2)
-    assert [one.image.width for one in made] == [128, 128, 64]
+    made += model.vary(image, steps=2, size=64)
+    made += model.mix([image, PROMPTS[0]], steps=2, size=64)
+    made += model.edit(image, PROMPTS[0], PROMPTS[1], theta=0, size=64)
+    made += model.edit(image, PROMPTS[0], PROMPTS[1], steps=2, size=64)  # with a level that is chosen at 32 pixels
+    assert [one.image.width for one in made] == [128, 128, 64, 64, 64, 64, 64]
     for one in made:
         assert len(one.recipe["upsampler_id"]) == 16 and model.replay(one.recipe).png() == one.png()
     with pytest.raises(CondgenError, match="32, 64 or 128"):

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from condgen.contracts import CondgenError, SamplingOption, check_options, recorded_options, short
-from condgen.data.batches.base import to_float, to_uint8
+from condgen.data.batches.base import to_float
 from condgen.data.options import ReadOptions
 from condgen.data.sources.images import fit, open_image
 from condgen.decoders import DECODERS
@@ -353,9 +353,3 @@ def check_inverts(model: EmbeddingPipeline) -> None:
             f"{model.name} has a {DECODERS.name_of(model.decoder)} decoder, which cannot begin at an image or at its "
             f"noise; this needs a decoder of the kind {kinds}."
         )
-
-
-def to_png(image: Tensor) -> Image.Image:
-    """(C, S, S) in [-1, 1] -> PIL."""
-    array = to_uint8(image[None])[0].transpose(1, 2, 0)
-    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)

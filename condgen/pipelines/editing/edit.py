@@ -17,7 +17,7 @@ from torch import Tensor
 from condgen.contracts import CondgenError, short
 from condgen.files.images import GeneratedImage
 from condgen.pipelines.base import generator
-from condgen.pipelines.editing.base import Decoding, Editor, InputImage
+from condgen.pipelines.editing.base import Decoding, Editor, InputImage, operation_from
 from condgen.pipelines.editing.inversion import Invert
 from condgen.pipelines.editing.text_diff import TextDiff, mean_embedding, turned
 from condgen.pipelines.reranking import score_of
@@ -103,9 +103,11 @@ def edits(
 
 
 def best(
-    editor: Editor, operations: Sequence[Edit], seeds: Sequence[int], **options: float
+    editor: Editor, operations: Sequence[Edit], seeds: Sequence[int], size: int | None = None, **options: float
 ) -> Iterator[GeneratedImage]:
     """Tries LEVELS and DRAWS for every edit and seed, and keeps the image with the best score.
+
+    Images are compared at the size of the decoder; with `size`, the one that was kept is generated again and enlarged.
 
     The score is the similarity of the image and the target by the model's own encoder, less PENALTY times the share of
     changed pixels. The recipe names level and noise of the image that was kept, so that it is replayed without the
@@ -120,7 +122,10 @@ def best(
         original = np.asarray(operations[k // len(seeds)].image.image(), np.int16)
         scores = [score_of(editor, one, one.recipe["target"]) - PENALTY * _changed(one, original) for one in group]
         kept = group[scores.index(max(scores))]
-        yield replace(kept, ms=sum(one.ms for one in group))
+        ms = sum(one.ms for one in group)
+        if size is not None:
+            (kept,) = editor.apply([operation_from(kept.recipe)], [kept.seed], size=size, **options)
+        yield replace(kept, ms=ms)
 
 
 def _changed(generated: GeneratedImage, original: np.ndarray) -> float:
@@ -138,7 +143,8 @@ def edit(
         choose: choose noise level and noise of an `Edit`, see `best`.
     """
     if operation.theta == 0:
-        yield from editor.apply([Invert(operation.image)], seeds)
+        larger = {name: value for name, value in options.items() if name == "size"}
+        yield from editor.apply([Invert(operation.image)], seeds, **larger)
     elif choose and isinstance(operation, Edit):
         yield from best(editor, [operation], seeds, **options)
     else:

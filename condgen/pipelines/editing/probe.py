@@ -173,8 +173,8 @@ def probe(
 def known_prompts(model, n: int = PROMPTS) -> list[str]:
     """The example prompts of a model, and prompts made of them by exchanging words between them, n at most.
 
-    Every prompt has one of the examples as its pattern; each of its words is replaced with probability one half by a
-    word of another example that stands in the same place. The result is always the same for a model.
+    Every prompt has one of the examples as its pattern; each of its words is replaced with probability one half by the
+    word in the same place of another example with as many words. The result is always the same for a model.
     """
     examples = [text for text in model.about.get("examples", []) if isinstance(text, str) and text.strip()]
     examples = examples or sorted(model.tokenizer.words)[:n]
@@ -184,7 +184,8 @@ def known_prompts(model, n: int = PROMPTS) -> list[str]:
         if len(found) >= n:
             break
         row = rng.choice(rows)
-        words = [rng.choice([r for r in rows if len(r) > k])[k] if rng.random() < 0.5 else w for k, w in enumerate(row)]
+        alike = [other for other in rows if len(other) == len(row)]
+        words = [rng.choice(alike)[k] if rng.random() < 0.5 else word for k, word in enumerate(row)]
         found[" ".join(words)] = None
     return list(found)[:n]
 
