@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from condgen.cli.editing import add_editing_arguments, open_model, options_of
+from condgen.cli.editing import add_editing_arguments, open_model, options_of, some_words
 from condgen.cli.generate import line_of
 from condgen.cli.terminal import MAX_ON_SHEET, counted, save_sheet, say
 
@@ -15,7 +15,7 @@ HELP = "change in an image what differs between two sentences"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Writes the images and, if there are several, a sheet of them beside the original."""
     parser.add_argument("image", type=Path, metavar="IMAGE", help="an image file")
-    parser.add_argument("--from", dest="source", default="", metavar="T0", help="what it shows, in words")
+    parser.add_argument("--from", dest="source", type=some_words, metavar="T0", help="what it shows, in words")
     parser.add_argument("--to", dest="target", required=True, metavar="T1", help="what it should show")
     text = "prior-diff (default): difference of what a prior predicts for the sentences; text-diff: that of the paper"
     parser.add_argument("--method", choices=("prior-diff", "text-diff"), default="prior-diff", help=text)
@@ -37,10 +37,8 @@ def run(args: argparse.Namespace) -> int:
 
     image, seeds, editor = InputImage.read(model, args.image), seeds_from(args.seed, args.n), Editor(model)
     options = options_of(args, model.sampling_options(args.prior))
-    thetas = args.theta or [None]
-    wanted = [
-        edits(model, image, args.source, args.target, theta, args.method, args.noise, args.prior) for theta in thetas
-    ]
+    thetas, source = args.theta or [None], args.source or ""
+    wanted = [edits(model, image, source, args.target, theta, args.method, args.noise, args.prior) for theta in thetas]
     images = (one for operation in wanted for one in edit(editor, operation, seeds, args.noise is None, **options))
     shown = [(image.image(), image.name)]
     with counted(images, len(wanted) * args.n) as (images, show):

@@ -42,6 +42,13 @@ def add_editing_arguments(parser: argparse.ArgumentParser, each: str = "", json_
     add_output_arguments(parser, json_help)
 
 
+def some_words(text: str) -> str:
+    """The argument of an option that may be left out, but not be empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected words; leave the option out for none")
+    return text
+
+
 def open_model(args: argparse.Namespace) -> EmbeddingPipeline:
     """The model of `--model` on its device.
 

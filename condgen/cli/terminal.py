@@ -224,7 +224,8 @@ RANDOM_SEEDS = 10**6
 
 def add_seed_argument(parser: argparse.ArgumentParser, each: str) -> None:
     """`--seed N`, `--seed random` or `--seed -1`; `each` names what its images have in common."""
-    text = f"seed of the first image of a {each}, +1 for each further one (default 0); random, or -1, chooses one"
+    each = f"an {each}" if each[0] in "aeiou" else f"a {each}"
+    text = f"seed of the first image of {each}, +1 for each further one (default 0); random, or -1, chooses one"
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help=text)
 
 

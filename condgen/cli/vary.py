@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from condgen.cli.editing import add_editing_arguments, open_model, options_of
+from condgen.cli.editing import add_editing_arguments, open_model, options_of, some_words
 from condgen.cli.generate import line_of
 from condgen.cli.terminal import MAX_ON_SHEET, counted, save_sheet, say
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "from 0, the image itself, to 1, another image of about its subject (default 0.5; with --prompt 1)"
     parser.add_argument("--strength", type=float, metavar="S", help=text)
     text = "words that every variation should show; with them, variations can be stronger"
-    parser.add_argument("--prompt", default="", metavar="WORDS", help=text)
+    parser.add_argument("--prompt", type=some_words, metavar="WORDS", help=text)
     add_editing_arguments(parser, "image")
 
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
     images = [InputImage.read(model, path) for path in args.images]
     options = options_of(args, model.decoder.sampling_options)
-    made = model.vary(images, args.n, args.strength, args.seed, args.prompt, **options)
+    made = model.vary(images, args.n, args.strength, args.seed, args.prompt or "", **options)
     cells, total = [], len(images) * args.n
     with counted(made, total) as (items, show):
         for k, generated in enumerate(items):

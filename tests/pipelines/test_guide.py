@@ -191,6 +191,7 @@ BAD = {
     "weight 2": ({"image": noise_image(), "image_weight": 2}, "image_weight must be"),
     "no image": ({"image": 3}, "image"),
     "missing": ({"init": "no-such-file.png"}, "no-such-file.png"),
+    "mask is an array": ({"init": noise_image(), "mask": np.zeros((32, 32))}, "PIL image"),
     "missing mask": ({"init": noise_image(), "mask": "no-such-file.png"}, "no-such-file.png"),
     "unknown option": ({"image": noise_image(), "stepz": 3}, "no option stepz"),
 }
@@ -206,6 +207,8 @@ def test_bad_input_is_one_sentence(name):
 def test_an_image_without_words_is_a_variation():
     with pytest.raises(CondgenError, match="condgen vary"):
         next(tiny_model().guide(image=noise_image()))
+    with pytest.raises(CondgenError, match="neither a prompt nor an image"):
+        next(tiny_model().guide())
 
 
 @pytest.mark.parametrize("damage", [{"init": {"name": "a", "png": "?"}}, {"init": 3}, {"mask": [1]}, {"noise": None}])

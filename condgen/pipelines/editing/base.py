@@ -6,7 +6,6 @@ list(Editor(model).apply([Guide("a red circle", image=InputImage.read(model, "ca
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -54,13 +53,7 @@ class InputImage:
         if isinstance(image, cls):
             return image
         reading = ReadOptions.stored(model.about.get("reading"))
-        if isinstance(image, Image.Image):
-            name, rgb = "image", open_image(png_bytes(image), value_range=reading.value_range, name="the image")
-        elif isinstance(image, str | os.PathLike):
-            path = Path(image).expanduser()
-            name, rgb = path.name, open_image(path, value_range=reading.value_range)
-        else:
-            raise CondgenError(f"Expected the path of an image, or a PIL image, got {short(image)}.")
+        name, rgb = open_input(image, reading.value_range)
         pixels = fit(rgb, model.size, reading.resize)
         if model.image_channels == 1:
             pixels = np.asarray(Image.fromarray(pixels.transpose(1, 2, 0)).convert("L"))[None]
@@ -70,9 +63,10 @@ class InputImage:
     def image(self) -> Image.Image:
         """The pixels as a PIL image; `CondgenError` where they are damaged."""
         try:
-            return open_image(base64.b64decode(self.png, validate=True), name=f"the image {short(self.name)}")
-        except binascii.Error:
+            png = base64.b64decode(self.png, validate=True)
+        except ValueError:
             raise CondgenError(f"The recipe is damaged: the pixels of {short(self.name)} are not base64.") from None
+        return open_image(png, name=f"the image {short(self.name)}")
 
     def pixels(self, model: EmbeddingPipeline) -> Tensor:
         """(C, S, S) in [-1, 1] on the device of the model.
@@ -92,6 +86,27 @@ class InputImage:
     @property
     def stem(self) -> str:
         return Path(self.name).stem
+
+
+def open_input(image: Any, value_range: tuple[float, ...] = ()) -> tuple[str, Image.Image]:
+    """Name and RGB pixels of the path of an image, or of a PIL image; `value_range` as in `open_image`.
+
+    Raises:
+        CondgenError: it is neither, or cannot be read.
+    """
+    if isinstance(image, str | os.PathLike):
+        path = Path(image).expanduser()
+        return path.name, open_image(path, value_range=value_range)
+    if not isinstance(image, Image.Image):
+        raise CondgenError(f"Expected the path of an image, or a PIL image, got {short(image)}.")
+    try:
+        png = png_bytes(image)
+    except (OSError, ValueError):
+        raise CondgenError(
+            f"A PIL image of {image.width} x {image.height} pixels and mode {image.mode} cannot be read: "
+            "convert it to RGB, with at least one pixel."
+        ) from None
+    return "image", open_image(png, value_range=value_range, name="the image")
 
 
 KEPT = 2**28

@@ -6,7 +6,6 @@ import base64
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +13,10 @@ from PIL import Image
 
 from condgen.contracts import CondgenError, SamplingOption
 from condgen.data.options import ReadOptions
-from condgen.data.sources.images import fit, open_image
+from condgen.data.sources.images import fit
 from condgen.decoders import DECODERS
 from condgen.files.images import png_bytes
-from condgen.pipelines.editing.base import Decoding, Editor, InputImage, Operation
+from condgen.pipelines.editing.base import Decoding, Editor, InputImage, Operation, open_input
 from condgen.pipelines.editing.sphere import slerp_z
 from condgen.text import check_prompts
 
@@ -101,6 +100,8 @@ class Guide(Operation):
         if not all(isinstance(one, InputImage | None) for one in (self.image, self.init, self.mask)):
             raise CondgenError("The recipe is damaged: an image of guide is no image.")
         if not self.prompt and self.init is None:
+            if self.image is None:
+                raise CondgenError("There is neither a prompt nor an image. Give one of them, or both.")
             raise CondgenError("An image without a prompt is a variation of it: condgen vary IMAGE.")
         if self.init is None and (self.mask is not None or self.noise < 1):
             raise CondgenError("A noise level and a mask belong to an image to begin from: give it with --init.")
@@ -175,11 +176,7 @@ def read_mask(model: Any, mask: ImageLike, init: ImageLike) -> InputImage:
 
 
 def _opened(image: ImageLike) -> tuple[str, Image.Image]:
-    if isinstance(image, InputImage):
-        return image.name, image.image()
-    if isinstance(image, Image.Image):
-        return "image", open_image(png_bytes(image), name="the image")
-    return Path(image).name, open_image(Path(image).expanduser())
+    return (image.name, image.image()) if isinstance(image, InputImage) else open_input(image)
 
 
 OPERATION = Guide

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,8 +103,10 @@ def noise_weights(weights: Sequence[float]) -> list[float]:
     return [square / sum(squares) for square in squares]
 
 
-def check_weights(weights: Sequence[float], ends: int) -> None:
+def check_weights(weights: Any, ends: int) -> None:
     """Raises `CondgenError` unless there is one number that is not negative for each end, and some is positive."""
+    if not isinstance(weights, tuple | list):
+        weights = (weights,)
     numbers = [w for w in weights if isinstance(w, int | float) and not isinstance(w, bool) and 0 <= w < math.inf]
     if len(numbers) != len(weights) or len(weights) != ends or not sum(numbers):
         raise CondgenError(
@@ -124,7 +127,7 @@ def mixture(model, ends: Sequence, weights: Sequence[float] | None, noise: str, 
         CondgenError: an end is neither, weights or noise are unknown, or the model reads no text.
     """
     known = tuple(end if isinstance(end, str) else InputImage.read(model, end) for end in ends)
-    weights = [1.0] * len(known) if weights is None else list(weights)
+    weights = [1.0] * len(known) if weights is None else list(weights) if isinstance(weights, Iterable) else weights
     check_weights(weights, len(known))
     made = Mix(known, tuple(float(weight) / sum(weights) for weight in weights), noise, prior or "")
     made.check(model)

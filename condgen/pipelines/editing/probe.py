@@ -53,9 +53,12 @@ class Reconstruction(Operation):
         return f"{self.image.stem}, {self.dims} of {len(self.z)} dimensions"
 
     def check(self, model) -> None:
+        dim = model.normalizer.spec.dim
         numbers = isinstance(self.z, tuple) and all(isinstance(x, float) and math.isfinite(x) for x in self.z)
-        if not numbers or len(self.z) != model.normalizer.spec.dim or not isinstance(self.image, InputImage):
-            raise CondgenError(f"The recipe is damaged: expected {model.normalizer.spec.dim} numbers and an image.")
+        if not numbers or len(self.z) != dim or not isinstance(self.image, InputImage):
+            raise CondgenError(f"The recipe is damaged: expected {dim} numbers and an image.")
+        if isinstance(self.dims, bool) or not isinstance(self.dims, int) or not 1 <= self.dims <= dim:
+            raise CondgenError(f"The recipe is damaged: {short(self.dims)} of {dim} dimensions.")
 
 
 @dataclass(frozen=True)

@@ -119,13 +119,21 @@ def test_the_decoder_reads_the_prompt_of_more_than_half_of_the_weight(model):
 
 
 @pytest.mark.parametrize("change", [
-    {"weights": [1, -1]}, {"weights": [0, 0]}, {"weights": [1]}, {"weights": [1, float("nan")]}, {"noise": "pink"},
+    {"weights": [1, -1]}, {"weights": [0, 0]}, {"weights": [1]}, {"weights": [1, float("nan")]}, {"weights": 5},
+    {"noise": "pink"},
     {"prior": "best"}, {"ends": WORDS[:1]}, {"ends": WORDS * 6}, {"ends": ["a red circle", 3]}, {"ends": ["", "a"]},
     {"ends": [WORDS[0], Path("missing.png")]},
 ])  # fmt: skip
 def test_what_cannot_be_mixed_is_refused(model, change):
     with pytest.raises(CondgenError):
         list(model.mix(**{"ends": WORDS[:2]} | change))
+
+
+@pytest.mark.parametrize("change", [{"weights": None}, {"weights": 5}, {"weights": "1,1"}, {"ends": 5}])
+def test_a_damaged_recipe_is_refused(model, change):
+    (generated,) = model.mix(WORDS[:2], steps=2)
+    with pytest.raises(CondgenError):
+        model.replay(generated.recipe | change)
 
 
 def test_two_images_at_least(model):

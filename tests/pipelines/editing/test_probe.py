@@ -98,6 +98,12 @@ def test_embeddings_that_have_no_components_are_refused(model, embeds):
         model.probe(picked(1)[0], embeds, ["a red circle"])
 
 
+@pytest.mark.parametrize("dims", [0, 17, "x", None, 1.5, True])
+def test_a_damaged_recipe_is_refused(model, found, dims):
+    with pytest.raises(CondgenError, match="of 16 dimensions"):
+        model.replay(found.reconstructions[0].recipe | {"dims": dims})
+
+
 def test_the_command_prints_json_and_writes_a_sheet(condgen, tmp_path):
     picked(1)[0].save(tmp_path / "a.png")
     (tmp_path / "data").mkdir()

@@ -96,7 +96,7 @@ def test_grey_models_without_words_vary_and_mix_images_and_refuse_words():
         list(model.interpolate(a, "a cat"))
 
 
-@pytest.mark.parametrize("image", ["missing.png", 3, None])
+@pytest.mark.parametrize("image", ["missing.png", 3, None, Image.new("F", (4, 4)), Image.new("RGB", (0, 4))])
 def test_what_is_no_image_is_refused(model, image):
     with pytest.raises(CondgenError):
         list(model.vary(image))
@@ -104,7 +104,12 @@ def test_what_is_no_image_is_refused(model, image):
 
 def test_a_damaged_recipe_is_refused(model):
     (generated,) = model.vary(picked(1), steps=2)
-    for change in ({"image": "a red circle"}, {"image": {"name": "a", "png": "!"}}, {"strength": 7}):
+    for change in (
+        {"image": "a red circle"},
+        {"image": {"name": "a", "png": "!"}},
+        {"image": {"name": "a", "png": "é"}},
+        {"strength": 7},
+    ):
         with pytest.raises(CondgenError):
             model.replay(generated.recipe | change)
 
@@ -118,6 +123,13 @@ def test_the_command_writes_variations_that_replay_and_a_sheet(condgen, tmp_path
     assert len(files) == 4 and read_recipe(files[0])["operation"] == "vary"
     assert Image.open(tmp_path / "out" / "grid.png").width > 3 * 160
     assert condgen("replay", files[0], "-o", "again")[0] == 0
+
+
+def test_empty_words_are_refused_not_left_out(condgen, tmp_path):
+    picked(1)[0].save(tmp_path / "a.png")
+    for words in (("vary", "a.png", "--prompt", ""), ("edit", "a.png", "--from", " ", "--to", "a red circle")):
+        code, _, err = condgen(*words, "--model", "tiny")
+        assert code == 2 and "expected words" in err, err
 
 
 def test_models_without_image_embeddings_are_refused_in_one_sentence(condgen, tmp_path):
