@@ -306,10 +306,10 @@ def test_index_of_another_format(condgen, broken):
 
 
 def test_index_with_a_wrong_prior(condgen, broken):
-    for wrong in ("autoregressive", {}, ["regression"]):
+    for wrong in ("transformer", {}, ["regression"]):
         edit(broken / "model_index.json", priors=[wrong])
         for argv in (["generate", "a red circle", "--model", broken], ["info", broken]):
-            refused(condgen(*argv), "model_index.json", str(wrong), "regression, diffusion")
+            refused(condgen(*argv), "model_index.json", str(wrong), "regression, diffusion, autoregressive")
     edit(broken / "model_index.json", priors=["regression"])
     refused(condgen("generate", "a red circle", "--model", broken, "--prior", "diffusion"), "'diffusion'", "regression")
 

@@ -86,7 +86,7 @@ def test_an_untrained_model_scores_near_nothing_and_the_report_is_written(tmp_pa
     report = evaluate(model, out=tmp_path, prompts=2, images_per_prompt=1, ablate=1, compare_with=[other])
     assert report["scene_eval"]["seen"]["overall"] < 0.3
     assert report["images_evaluated"]["held_out"] == dict.fromkeys(TASKS, 2)
-    assert set(report["prior"]["held_out"]) == {"regression", "diffusion", "none"}
+    assert set(report["prior"]["held_out"]) == {"regression", "diffusion", "autoregressive", "none"}
     assert set(report["ablation"]) >= {"full stack", "text embedding fed zero-shot", "words alone (no image embedding)"}
     assert report["ablation"]["other (cafe)"] == report["ablation"]["full stack"]
     assert report["prior"]["seen"]["none"]["cos_text"] == pytest.approx(1, abs=1e-4)

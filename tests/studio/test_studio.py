@@ -368,7 +368,7 @@ def test_api_names_the_options_and_nothing_else(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert set(endpoints) == {"/generate"}
     names = [p["parameter_name"] for p in endpoints["/generate"]["parameters"]]
-    options = ["guidance", "steps", "prior_steps", "prior_guidance", "best_of"]
+    options = ["guidance", "steps", "prior_steps", "prior_guidance", "best_of", "prior_top", "prior_temperature"]
     assert names == ["prompt", "count", "seed", "prior", *options]
 
 
@@ -383,7 +383,7 @@ def test_api_refuses_with_a_message(client, steps, bad):
 
 
 def test_api_refuses_nan(address):
-    body = '{"data": ["a red circle", 1, 3, "regression", NaN, 4, 10, 1, 2]}'
+    body = '{"data": ["a red circle", 1, 3, "regression", NaN, 4, 10, 1, 2, 0.5, 1]}'
     reply = httpx.post(
         f"{address}/gradio_api/call/generate", content=body, headers={"Content-Type": "application/json"}
     )
@@ -431,7 +431,7 @@ def test_who_finds_the_queue_full_is_reported(tmp_path):
         yield from watch(*args, **options)
 
     model.generate_steps = held
-    body = {"data": [PROMPT, 1, 3, "regression", 2, 1, 10, 1, 2]}
+    body = {"data": [PROMPT, 1, 3, "regression", 2, 1, 10, 1, 2, 0.5, 1]}
     with serving(tmp_path, model) as url:
 
         def ask() -> httpx.Response:
@@ -462,7 +462,7 @@ def test_who_finds_the_queue_full_is_reported(tmp_path):
 
 
 def test_api_cannot_skip_the_queue_or_read_other_files(address):
-    body = {"data": [PROMPT, 1, 3, "regression", 2, 4, 10, 1, 2]}
+    body = {"data": [PROMPT, 1, 3, "regression", 2, 4, 10, 1, 2, 0.5, 1]}
     assert httpx.post(f"{address}/gradio_api/run/generate", json=body).status_code >= 400
     for path in ("/etc/passwd", __file__, "../../etc/passwd"):
         assert httpx.get(f"{address}/gradio_api/file={path}").status_code in (403, 404)
