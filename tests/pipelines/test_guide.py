@@ -204,6 +204,22 @@ def test_bad_input_is_one_sentence(name):
         list(tiny_model().guide(PROMPT, **values))
 
 
+@pytest.mark.parametrize("alpha, refused", [(128, True), (255, False)])
+def test_transparency_of_a_mask_is_refused(alpha, refused, tmp_path):
+    mask, path = half_mask().convert("RGBA"), tmp_path / "mask.png"
+    mask.putpixel((3, 3), (0, 0, 0, alpha))
+    mask.save(path)
+    for one in (mask, path):
+        if refused:
+            with pytest.raises(CondgenError, match="transparent in parts"):
+                read_mask(tiny_model(), one, noise_image())
+        else:
+            assert (
+                read_mask(tiny_model(), one, noise_image()).png
+                == read_mask(tiny_model(), half_mask(), noise_image()).png
+            )
+
+
 def test_an_image_without_words_is_a_variation():
     with pytest.raises(CondgenError, match="condgen vary"):
         next(tiny_model().guide(image=noise_image()))

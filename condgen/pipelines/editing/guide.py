@@ -163,6 +163,8 @@ def read_mask(model: Any, mask: ImageLike, init: ImageLike) -> InputImage:
     if isinstance(mask, InputImage):
         return mask
     name, image = _opened(mask)
+    if _is_transparent(mask):
+        raise CondgenError(f"The mask {name} is transparent in parts. White is generated, black stays.")
     width, height = (model.size, model.size) if isinstance(init, InputImage) else _opened(init)[1].size
     if abs(image.width * height - image.height * width) > max(width, height, *image.size):
         raise CondgenError(
@@ -173,6 +175,14 @@ def read_mask(model: Any, mask: ImageLike, init: ImageLike) -> InputImage:
     nearest, resize = Image.Resampling.NEAREST, ReadOptions.stored(model.about.get("reading")).resize
     pixels = fit(white.resize((width, height), nearest), model.size, resize, background=BLACK, resample=nearest)
     return InputImage(name, base64.b64encode(png_bytes(Image.fromarray(pixels[0]))).decode())
+
+
+def _is_transparent(mask: ImageLike) -> bool:
+    """Whether a mask, a file or a PIL image, has transparent pixels."""
+    if isinstance(mask, Image.Image):
+        return mask.has_transparency_data and mask.convert("RGBA").getchannel("A").getextrema()[0] < 255
+    with Image.open(mask) as image:
+        return _is_transparent(image.copy())
 
 
 def _opened(image: ImageLike) -> tuple[str, Image.Image]:

@@ -5,6 +5,7 @@ model.invert("cat.png").save("out")
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,11 +13,14 @@ from typing import ClassVar
 from safetensors.torch import save
 from torch import Tensor
 
+from condgen.contracts import CondgenWarning
 from condgen.files.images import GeneratedImage, write_bytes
 from condgen.metrics.image_quality import MAX_PSNR, psnr
 from condgen.pipelines.base import generator
 from condgen.pipelines.editing.base import Decoding, Editor, InputImage, Operation, check_inverts
 
+UNKNOWN = 25.0
+"""PSNR in dB below which an image is said to be unlike the training images."""
 STEPS = 25
 """Default number of noise levels; see docs/results.md for the error at others."""
 
@@ -79,6 +83,12 @@ def invert(editor: Editor, image: InputImage, steps: int = STEPS) -> Inversion:
     (generated,) = editor.apply([operation], [0], steps=steps)
     before, after = (one.pixels(editor.model)[None] for one in (image, InputImage.read(editor.model, generated.image)))
     error = min(MAX_PSNR, psnr(after, before))
+    if error < UNKNOWN:
+        text = (
+            f"{editor.name} reconstructs {image.name} with {error:.1f} dB only: it is unlike the training images, and "
+            "what is made of it will hardly resemble it."
+        )
+        warnings.warn(text, CondgenWarning, stacklevel=3)
     return Inversion(editor.z_of(image, generator(0), {}), editor.inverted(image, steps), generated, error)
 
 

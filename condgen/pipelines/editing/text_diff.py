@@ -58,7 +58,8 @@ class TextDiff(Operation):
 
     @property
     def title(self) -> str:
-        return f"{self.image.stem} to {self.target}"
+        way = "" if self.theta == type(self).theta else f", theta {self.theta:g}"
+        return f"{self.image.stem} to {self.target}{way}"
 
     @property
     def words(self) -> str:

@@ -165,6 +165,11 @@ def test_the_command_makes_a_strip_and_its_images_are_replayed(condgen):
         assert condgen("replay", line.split("  ")[0], "--model", "tiny", "-o", "again")[0] == 0
 
 
+def test_the_title_names_a_theta_that_is_not_the_default(model):
+    titles = [edits(model, image(), "a circle", "a square", theta).title for theta in (None, 1.0, 0.25)]
+    assert titles == ["image to a square"] * 2 + ["image to a square, theta 0.25"]
+
+
 def test_the_command_refuses_what_it_cannot_use(condgen):
     image().save("noise.png")
     Path("text.png").write_text("no image")

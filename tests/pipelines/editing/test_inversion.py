@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from condgen import load
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.synthetic.scenes import scenes
 from condgen.files.images import read_recipe
 from condgen.pipelines.editing.base import Editor, InputImage
@@ -32,6 +32,12 @@ def test_it_reconstructs_held_out_scenes(model):
     assert all(result.psnr > 35 for result in results)
     noise = torch.stack([result.x_T for result in results])
     assert noise.shape == (4, 3, 32, 32) and 0.6 < noise.std() < 1.3
+
+
+def test_an_image_unlike_those_of_training_is_named(model):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    with pytest.warns(CondgenWarning, match="unlike the training images"):
+        assert model.invert(Image.fromarray(pixels), steps=5).psnr < 25
 
 
 def test_what_is_saved_generates_the_reconstruction(model, tmp_path):
