@@ -6,6 +6,7 @@ the whole batch, and decisions that all processes must take alike; and the lock 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -40,7 +41,9 @@ def join() -> None:
 def leave() -> None:
     """Leaves the process group."""
     if _together():
+        gc.collect()  # split weights in cycles of references would keep the group's threads until Python has ended
         dist.destroy_process_group()
+        gc.collect()
 
 
 PRECISION, ACCUMULATION = "ACCELERATE_MIXED_PRECISION", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
