@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from condgen.contracts import Batch, CondgenError, Decoder, ProgressCallback, SamplingOption, check_options, short
 from condgen.files.images import GeneratedImage
+from condgen.nn.conditioning import condition
 from condgen.nn.layers import PerImage, one_thread
 from condgen.pipelines.base import UPSAMPLER, Pipeline, Progress, seeds_from, to_pil
 from condgen.priors.transformer import EmbeddingNormalizer
@@ -232,7 +233,7 @@ class EmbeddingPipeline(GenerationPipeline):
 
     def condition(self, z: Tensor, prompts: Sequence[str]) -> Batch:
         """The condition of the decoder: z (B, D), and a prompt for each row, '' for none."""
-        return {"z": z, "has_z": torch.ones(len(z), dtype=torch.bool, device=z.device)}
+        return condition(z)
 
     def score(self, images: Tensor, prompt: str) -> float | None:
         """Cosine similarity of images (1, C, S, S) and a prompt; None where there is no prompt."""

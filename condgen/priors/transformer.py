@@ -61,9 +61,13 @@ class EmbeddingNormalizer(nn.Module):
         """(B, D) -> z (B, D)."""
         return (image_embed - self.mean) / self.sd
 
+    def unscaled(self, z: Tensor) -> Tensor:
+        """Inverse of `forward`: z (B, D) -> embeddings (B, D), whose length is 1 only where z is that of an image."""
+        return z * self.sd + self.mean
+
     def back(self, z: Tensor) -> Tensor:
-        """Inverse of `forward`: z (B, D) -> unit vectors (B, D)."""
-        return F.normalize(z * self.sd + self.mean, dim=-1)
+        """z (B, D) -> unit vectors (B, D)."""
+        return F.normalize(self.unscaled(z), dim=-1)
 
 
 @dataclass(frozen=True)

@@ -88,13 +88,13 @@ def check(task: TextToImageTask) -> None:
     if not c.upsample:
         raise CondgenError("--stage upsampler trains upsamplers: give their sizes, for example --upsample 64,128.")
     sizes_of(c)
-    if c.decoder_objective.conditioning != "image_embed" and c.stage != "upsampler":
+    if c.stage != "upsampler":
         return
-    if c.stage == "upsampler" and c.encoder:
+    if c.encoder:
         raise CondgenError("--stage upsampler needs a whole model, not only an encoder: --init_from MODEL.")
-    if c.stage == "upsampler" and c.init_from and (size := about(find(c.init_from)).get("size")) != c.data.size:
+    if c.init_from and (size := about(find(c.init_from)).get("size")) != c.data.size:
         raise CondgenError(f"{c.init_from} generates {size} x {size} pixels. Give --data.size {size}.")
-    if c.stage == "upsampler" and not c.init_from and not (task.parts / "decoder" / "model.safetensors").exists():
+    if not c.init_from and not (task.parts / "decoder" / "model.safetensors").exists():
         raise CondgenError(
             f"{task.root} holds no decoder yet. Train it first (--stage all), or give a model or a run that has one: "
             "--init_from MODEL."
@@ -153,8 +153,7 @@ def model_of(task: TextToImageTask, new: dict[int, nn.Module] | None = None) -> 
         model = TextToImage.load(find(task.config.init_from), encoder=task.given)
     else:
         model = task.model_of(load_part(DECODERS[task.config.kind].network, task.parts / "decoder"))
-    sizes = sorted(upsamplers)  # a larger one cannot be used without those before
-    add_upsamplers(model, {size: upsamplers[size] for size in sizes})
+    add_upsamplers(model, upsamplers)
     return model
 
 

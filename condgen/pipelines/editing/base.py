@@ -292,6 +292,11 @@ class Editor(GenerationPipeline):
         own = operation.defaults
         return tuple(replace(one, default=own[one.name]) if one.name in own else one for one in options)
 
+    def with_guidance(self, guidance: Callable[[float], float], options: dict[str, float]) -> dict[str, float]:
+        """Options with a guidance that depends on that of the model, unless one is given or the decoder has none."""
+        declared = self.model.decoder.sampling_options
+        return {one.name: guidance(one.default) for one in declared if one.name == "guidance"} | options
+
     # For operations ---------------------------------------------------------------------------------------------------
 
     def z_of(self, end: End, rng: torch.Generator, options: dict[str, float], prior: str = "") -> Tensor:

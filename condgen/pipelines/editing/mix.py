@@ -56,7 +56,7 @@ class Mix(Operation):
         if 1 in self.weights:
             mixed = z[self.weights.index(1)]
         else:
-            embeds = torch.stack(z) * normalizer.sd + normalizer.mean
+            embeds = normalizer.unscaled(torch.stack(z))
             mixed = normalizer(spherical_mean(embeds, self.weights)[None])[0]
         return Decoding(mixed, self.words, self._noise(editor, rng, options))
 
@@ -146,9 +146,7 @@ def path_between(made: Mix, n: int) -> list[Mix]:
 def mixed(model, made: Sequence[Mix], seeds: Sequence[int], **options: float) -> Iterator[GeneratedImage]:
     """Yields the images of mixtures of the same ends, one for each and each seed."""
     editor, first = Editor(model), made[0]
-    for option in model.decoder.sampling_options:
-        if option.name == "guidance":
-            options = {"guidance": guidance_of(first.ends, first.noise, editor.inverts, option.default)} | options
+    options = editor.with_guidance(lambda own: guidance_of(first.ends, first.noise, editor.inverts, own), options)
     for seed in seeds:
         generator(seed)
     yield from editor.apply(made, seeds, **options)

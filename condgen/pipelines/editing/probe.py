@@ -18,6 +18,7 @@ from condgen.contracts import CondgenError, ProgressCallback, short
 from condgen.files.images import GeneratedImage
 from condgen.pipelines.base import BATCH_ROWS, generator
 from condgen.pipelines.editing.base import Decoding, Editor, InputImage, Operation
+from condgen.priors.autoregressive import principal_components
 
 PROMPTS = 512
 """Prompts whose embeddings are drawn where no embeddings are given."""
@@ -85,10 +86,8 @@ class Components:
         if len(embeds) < 2:
             raise CondgenError(f"Principal components need two embeddings or more, got {len(embeds)}.")
         rows = embeds.cpu().double()
-        mean = rows.mean(0)
-        variance, axes = torch.linalg.eigh((rows - mean).T @ (rows - mean))
-        variance = variance.flip(0).clamp(min=0)
-        return cls(mean, axes.flip(1).T, variance / variance.sum().clamp(min=1e-12))
+        variance, axes = principal_components(rows)
+        return cls(rows.mean(0), axes, variance / variance.sum().clamp(min=1e-12))
 
     def project(self, embed: Tensor, dims: int) -> Tensor:
         """What the first `dims` components keep of an embedding (D,)."""

@@ -37,7 +37,7 @@ def slerp_z(normalizer: EmbeddingNormalizer, a: Tensor, b: Tensor, t: float) -> 
     """`slerp` of normalised embeddings z, (N, D) each, in the space of the embeddings themselves."""
     if t in (0, 1):
         return b if t else a
-    return normalizer(slerp(*(z * normalizer.sd + normalizer.mean for z in (a, b)), t))
+    return normalizer(slerp(normalizer.unscaled(a), normalizer.unscaled(b), t))
 
 
 def spherical_mean(points: Tensor, weights: Sequence[float]) -> Tensor:

@@ -95,10 +95,9 @@ def variations(
     operations = [Vary(InputImage.read(model, image), strength, prompt) for image in images]
     for operation in operations:
         operation.check(model)
-    for option in model.decoder.sampling_options:
-        if option.name == "guidance":
-            options = {"guidance": guidance_at(strength, option.default)} | options
-    yield from Editor(model).apply(operations, seeds, **options)
+    editor = Editor(model)
+    options = editor.with_guidance(lambda own: guidance_at(strength, own), options)
+    yield from editor.apply(operations, seeds, **options)
 
 
 OPERATION = Vary
