@@ -74,10 +74,8 @@ def crop_of(config: TextToImageTaskConfig, spec: UpsamplerSpec) -> int:
 def dry_run_upsampler(config: TextToImageTaskConfig, embed_dim: int) -> tuple[nn.Module, Batch]:
     """A training and its batch for `dry_run`."""
     spec = spec_of(config, sizes_of(config)[0], embed_dim)
-    edge, module = (
-        crop_of(config, spec),
-        UpsamplerTraining(Upsampler(config.upsampler, spec), config.upsampler_objective),
-    )
+    edge = crop_of(config, spec)
+    module = UpsamplerTraining(Upsampler(config.upsampler, spec), config.upsampler_objective)
     low = torch.zeros(2, 3, edge // spec.factor, edge // spec.factor)
     return module, {"image": torch.zeros(2, 3, edge, edge), "low": low, "z": torch.zeros(2, embed_dim)}
 
