@@ -15,11 +15,11 @@ LAYERS = (
     "data",
     "pipelines",
     "latent_space retrieval",
-    "evaluation studio",
+    "evaluation",
     "tasks",
     "recipes",
     "benchmarks",
-    "cli",
+    "cli studio",
     "__init__ __main__",
 )
 """The rooms (folders and top-level modules) from the ground up: a room imports only from the layers below it."""

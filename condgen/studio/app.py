@@ -1,83 +1,167 @@
-"""The studio: a web page for a model, and its API.
+"""The studio: a web page for all models, and its API.
 
-    launch(build("scenes32"))
+    launch(build())
 
     from gradio_client import Client
-    images, seed, archive, _ = Client("http://127.0.0.1:7860").predict(prompt="a red circle", api_name="/generate")
+    Client("http://127.0.0.1:7860").predict("scenes32", "a red circle", api_name="/generate")
 
 Gradio is imported by the modules of this package alone.
 """
 
 from __future__ import annotations
 
-import html
-import inspect
 import json
-import logging
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from condgen.contracts import CondgenError, ProgressCallback, SamplingOption, is_out_of_memory, out_of_memory
-from condgen.files.registry import find
-from condgen.pipelines.auto import kind_of
+from condgen.contracts import CondgenError
 from condgen.pipelines.base import Pipeline
-from condgen.pipelines.encoder import ImageEncoder
-from condgen.pipelines.latent import LatentModel
-from condgen.pipelines.text_to_image import TextToImage
-from condgen.retrieval.search import Finder, encoder_of, gallery_of
 from condgen.studio.loopback import direct
 
 with direct():
     import gradio as gr
 
-    from condgen.studio import latent, search, session, theme
+    from condgen.studio import theme
+    from condgen.studio.components import STATIC, model_picker, static
+    from condgen.studio.library import ModelLibrary
+    from condgen.studio.outputs import Outputs
+    from condgen.studio.studio import QUICK, Studio, user_errors
+    from condgen.studio.tabs.base import Page, Tab
+    from condgen.studio.tabs.compare import CompareTab
+    from condgen.studio.tabs.find import FindTab
+    from condgen.studio.tabs.gallery import GalleryTab
+    from condgen.studio.tabs.generate import GenerateTab
+    from condgen.studio.tabs.latent import LatentTab
+    from condgen.studio.tabs.mix import MixTab
+    from condgen.studio.tabs.train import TrainTab
+    from condgen.studio.tabs.translate import TranslateTab
 
-log = logging.getLogger("condgen.studio")
-RANDOM = -1
-"""The seed that stands for a random one."""
-STOPPED = "Stopped. Images that were finished are kept."
-FAILED = "The last request was not finished."
+TABS: tuple[type[Tab], ...] = (
+    GenerateTab, MixTab, CompareTab, LatentTab, FindTab, TranslateTab, TrainTab, GalleryTab,
+)  # fmt: skip
+"""The tabs from left to right; a new one is one more entry."""
 
 
 def build(
-    model: TextToImage | ImageEncoder | LatentModel | str | None = None,
-    data: str = "",
-    progress: ProgressCallback = lambda share, message: None,
+    model: Pipeline | Path | str | None = None,
     device: str = "cpu",
+    outputs: Path | str | None = None,
+    **options: Any,
 ) -> gr.Blocks:
-    """Builds the page of a model: a loaded one, a path or name (see `condgen list`), or None for the bundled one.
-
-    A text-to-image model gets a tab for generation, and one for the latent spaces of the unconditional models in
-    `condgen list`; an unconditional model gets only the latter.
+    """Builds the page.
 
     Args:
-        data: images; if given, the page searches them by text or image.
-        progress: called while the images are embedded.
-        device: where the models compute.
+        model: the model that is chosen at the start: a loaded one, a path or name (see `condgen list`), or None for
+            the one of the package.
+        device: where models compute.
+        outputs: the folder of generated images; None keeps them only while the studio is open.
+        options: further fields of `Studio`, and `limit` of `Outputs`.
 
     Raises:
-        CondgenError: an encoder without data; else as in `TextToImage.load`, `retrieval.search.encoder_of`, `Gallery`.
+        CondgenError: there is no such model.
     """
-    if data:
-        encoder = encoder_of(model).to(device)
-        finder = Finder(encoder, gallery_of(encoder, data))
-        finder.embed(None, progress)
-        return search.SearchPage(finder, user_errors).page
-    if not isinstance(model, Pipeline):
-        model = find(model)
-    kind = kind_of(model) if isinstance(model, Path) else model.kind()
-    if kind.task.endswith("encoding"):
-        raise CondgenError("An encoder generates nothing. Give it images to search, with --data PATH.")
-    if kind.name in ("EmbeddingToImage", "UnconditionalDecoder"):
-        command = kind.command.format(model if isinstance(model, Path) else model.name)
-        raise CondgenError(f"The studio has no page for a model that {kind.summary}: condgen {command}.")
-    if kind.task == "unconditional":
-        return latent.page_of(latent.latent_models(model), user_errors, device)
-    model = model if isinstance(model, TextToImage) else TextToImage.load(model)
-    return Studio(model.to(device), latent.latent_models(), device).page
+    served = cache_folder()
+    limit = {"limit": options.pop("limit")} if "limit" in options else {}
+    kept = Outputs(Path(outputs) if outputs else served / "outputs", served, **limit)
+    return page_of(Studio(ModelLibrary(model, device), kept, **options))
+
+
+def page_of(studio: Studio) -> gr.Blocks:
+    """The page of a server."""
+    tabs = [tab(studio) for tab in TABS]
+    with gr.Blocks(title="condgen studio", analytics_enabled=False, delete_cache=None) as blocks:
+        memory = gr.Textbox(visible=False)  # what the browser remembers, as JSON; see studio.js
+        with gr.Row(elem_id="header"):
+            gr.HTML("<h1>condgen studio</h1>", elem_id="title")
+            model = model_picker(studio.library.default, groups_of(studio), elem_id="model")
+        with gr.Tabs(selected=tabs[0].id, elem_id="tabs") as container:
+            page = Page(studio, blocks, model, container)
+            for tab in tabs:
+                with tab.select(page):
+                    tab.build(page)
+        page.remembered |= {"model": model}
+        for tab in tabs:
+            tab.connect(page)
+        page.connect_actions()
+        _remember(page, memory, tabs)
+    return blocks.queue(max_size=32, api_open=False)
+
+
+def groups_of(studio: Studio) -> list[dict[str, Any]]:
+    """The models for the picker, grouped by kind."""
+    groups: dict[str, list[dict[str, str]]] = {}
+    for entry in studio.library.entries().values():
+        note = "in training" if entry.unfinished else ""
+        groups.setdefault(entry.kind.title, []).append({"name": entry.name, "note": note})
+    return [{"label": title, "models": models} for title, models in groups.items()]
+
+
+def _remember(page: Page, memory: gr.Textbox, tabs: list[Tab]) -> None:
+    """Restores what the browser remembers when the page is opened, and keeps it up to date."""
+    names, components = list(page.remembered), list(page.remembered.values())
+    own = [output for tab in tabs for output in tab.model_outputs]
+
+    def choose(name: str, request: gr.Request) -> list:
+        with user_errors():
+            entry = page.studio.library.entry(name)
+            return [update for tab in tabs for update in tab.on_model(entry, request)]
+
+    def start(text: str, request: gr.Request) -> list:
+        with user_errors():
+            known, given = page.studio.library.entries(), _parsed(text).get("model")
+            name = given if isinstance(given, str) and given in known else page.studio.library.default
+            return [gr.update(value=name, groups=groups_of(page.studio)), *choose(name, request)]
+
+    def refill(text: str, request: gr.Request) -> list:
+        values = _parsed(text)
+        return [_restored(page, name, values.get(name), request) for name in names]
+
+    page.model.input(choose, page.model, own, **QUICK)
+    started = page.blocks.load(start, memory, [page.model, *own], js="() => condgen.memory()", **QUICK)
+    # the controls of the model come first, then what was in them
+    filled = started.then(refill, memory, components, js="() => condgen.memory()", **QUICK)
+    filled.then(None, None, None, js="() => { condgen.remembers = true; }", api_visibility="private")
+    keep = f"(...values) => condgen.remember({json.dumps(names)}, values)"
+    changes = [component.change for component in components]
+    gr.on(changes, None, components, None, js=keep, api_visibility="private")
+
+
+def _parsed(text: object) -> dict[str, Any]:
+    """What the browser remembers; {} where it is damaged."""
+    try:
+        values = json.loads(text) if isinstance(text, str) else {}
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _restored(page: Page, name: str, value: Any, request: gr.Request) -> Any:
+    """The update of a remembered component; the images that are still there, for a grid."""
+    if value is None or name == "model":
+        return gr.skip()
+    if page.remembered[name] not in page.grids:
+        return gr.update(value=value)
+    cards = []
+    for card in value if isinstance(value, list) else []:
+        try:
+            image = page.studio.outputs.get(page.studio.person(request), card.get("id"))
+        except (CondgenError, AttributeError):
+            continue
+        cards.append(page.studio.card(image, str(card.get("caption", "")), request, **_kept_fields(card)))
+    return gr.update(value=cards)
+
+
+def _kept_fields(card: dict[str, Any]) -> dict[str, Any]:
+    return {name: card[name] for name in ("alt", "note", "pixels", "star") if name in card}
+
+
+def cache_folder() -> Path:
+    """The folder from which Gradio serves files."""
+    folder = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def launch(page: gr.Blocks, **options: Any) -> None:
@@ -89,206 +173,13 @@ def launch(page: gr.Blocks, **options: Any) -> None:
     with direct(bool(options.get("share")), options.get("server_name") or ""):
         page.launch(
             theme=theme.theme(),
-            css=theme.CSS,
+            css="\n".join(path.read_text(encoding="utf-8") for path in sorted(STATIC.glob("*.css"))),
+            js=static("studio.js"),
             max_file_size="5mb",
             show_error=False,
             enable_monitoring=False,
             ssr_mode=False,
-            footer_links=["api", "settings", "runs"],
+            run_history=False,
+            footer_links=["api", "settings"],
             **options,
         )
-
-
-class Studio:
-    """The page of a text-to-image model: components and their callbacks; `page` is the Gradio page.
-
-    Args:
-        model: the model, which serves one request at a time.
-        latent_models: unconditional models for the second tab.
-        device: where the unconditional models compute.
-    """
-
-    def __init__(self, model: TextToImage, latent_models: latent.LatentModels, device: str = "cpu"):
-        self.model, self.session = model, session.GenerationSession(model)
-        with gr.Blocks(title="condgen studio", analytics_enabled=False, delete_cache=(3600, 86400)) as self.page:
-            about = f"{html.escape(model.name)} · {model.size} × {model.size} pixels"
-            gr.HTML(f"<h1>condgen studio</h1><p>{about}</p>", elem_id="title")
-            with gr.Tab("Generate") if latent_models else nullcontext():
-                self._header()
-                with gr.Row():
-                    with gr.Column(scale=3, min_width=320, elem_classes=["pixels"] if model.size < 128 else []):
-                        self._stage()
-                    with gr.Column(scale=2, min_width=280):
-                        self._settings()
-                        self._recipe()
-            if latent_models:
-                with gr.Tab("Latent space") as tab:
-                    latent.LatentTab(latent_models, user_errors, tab.select, device)
-            self._connect()
-        self.page.queue(max_size=32, api_open=False)
-
-    def _header(self) -> None:
-        examples = session.examples_of(self.model)
-        with gr.Row(elem_id="prompt-row"):
-            hint = examples[0] if examples else "Describe an image"
-            self.prompt = gr.Textbox(
-                label="Prompt", placeholder=hint, show_label=False, container=False, scale=5, elem_id="prompt"
-            )
-            self.go = gr.Button("Generate", variant="primary", scale=1, elem_id="generate")
-            self.stop = gr.Button("Stop", variant="stop", scale=1, elem_id="stop", visible=False)
-        if examples:
-            gr.Examples(
-                [[text] for text in examples], self.prompt, label="Try", elem_id="examples", api_visibility="private"
-            )
-
-    def _stage(self) -> None:
-        self.canvas = gr.HTML(theme.empty_canvas(), label="Progress", elem_id="canvas")
-        self.images = gr.Gallery(
-            label="Images", show_label=False, columns=2, object_fit="contain", height="auto", interactive=False,
-            buttons=["download", "fullscreen"], elem_id="images",
-        )  # fmt: skip
-        self.archive = gr.DownloadButton("Download all (zip)", size="sm", elem_id="archive")
-
-    def _settings(self) -> None:
-        model = self.model
-        self.count = gr.Slider(1, session.MAX_IMAGES, value=4, step=1, label="Images")
-        with gr.Group():
-            with gr.Row():
-                self.seed = gr.Number(RANDOM, label="Seed", info="-1 for random", min_width=120)
-                self.last_seed = gr.Textbox(  # text: numbers on a page are not exact above 2**53
-                    label="Last seed", info="of the first image", placeholder="none yet", interactive=False,
-                    min_width=120, elem_id="last-seed",
-                )  # fmt: skip
-            with gr.Row():
-                self.reuse = gr.Button("Reuse last seed", size="sm", min_width=120)
-                self.random = gr.Button("Random seed", size="sm", min_width=120)
-        shown = {option.name for option in model.sampling_options()}
-        offered = session.options_of(model).items()
-        self.sliders = {name: self._slider(option, name in shown) for name, option in offered}
-        self.prior = gr.Dropdown(
-            session.priors_of(model),
-            value=model.default_prior,
-            label="Prior",
-            info="from text to image embedding; none: the text embedding itself",
-        )
-
-    @staticmethod
-    def _slider(option: SamplingOption, visible: bool) -> gr.Slider:
-        step = 1 if option.kind == "int" else 0.1
-        label = option.name.replace("_", " ").capitalize()
-        return gr.Slider(
-            option.low, option.high, value=option.default, step=step, label=label, info=option.help, visible=visible
-        )
-
-    def _recipe(self) -> None:
-        with gr.Accordion("Recipe of an image", open=False):
-            self.upload = gr.File(label="A PNG that condgen generated", file_types=[".png"], height=120)
-            self.recipe = gr.JSON(label="Recipe", elem_id="recipe")
-
-    def _connect(self) -> None:
-        start = [self.prompt.submit, self.go.click]
-        inputs = [self.prompt, self.count, self.seed, self.prior, *self.sliders.values()]
-        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        buttons = [self.go, self.stop]
-        # in sequence: in parallel, the buttons of a quick failure could be set before those of the start
-        begun = gr.on(start, lambda: (*_buttons(True), theme.line("Waiting.")), None, [*buttons, self.canvas], **quick)
-        generated = begun.then(
-            self._generate_function(),
-            inputs,
-            [self.images, self.last_seed, self.archive, self.canvas],
-            api_name="generate",
-            api_description="Generates images from a prompt: the images, the seed of the first, a zip, a line of text.",
-            preprocess=False,  # raw values: `session.check` validates them
-            show_progress="minimal",
-            show_progress_on=[self.canvas],
-            concurrency_id="generate",
-            concurrency_limit=1,
-        )
-        for ended in (generated.success, generated.failure):
-            ended(lambda: _buttons(False), None, buttons, **quick)
-        # a stopped request also ends as a failed one, before or after the answer to the click: the browser keeps which
-        here: dict[str, Any] = {"api_visibility": "private"}
-        begun.then(None, None, None, js="() => { window.stopped = false; }", **here)
-        self.stop.click(None, None, None, js="() => { window.stopped = true; }", **here)
-        ends = f"() => window.stopped ? {json.dumps(theme.line(STOPPED))} : {json.dumps(theme.line(FAILED))}"
-        generated.failure(None, None, self.canvas, js=ends, **here)
-        stopped = (*_buttons(False), theme.line(STOPPED))
-        self.stop.click(lambda: stopped, None, [*buttons, self.canvas], cancels=[generated], **quick)
-        self.prior.input(self._offer, self.prior, list(self.sliders.values()), **quick)
-        self.reuse.click(None, self.last_seed, self.seed, js=f"(last) => last ? Number(last) : {RANDOM}", **here)
-        self.random.click(None, None, self.seed, js=f"() => {RANDOM}", **here)
-        self.upload.upload(self._open, self.upload, [self.recipe, *inputs], **here)
-
-    def _generate_function(self):
-        """`generate` with one parameter per option of the model, so that the API names them."""
-
-        def generate(prompt, count, seed, prior, *values):
-            with user_errors():
-                options = dict(zip(self.sliders, values, strict=True))
-                request = session.check(self.model, prompt, count, seed, prior, options)
-                for snapshot in self.session.generate(request):
-                    yield self._show(snapshot)
-
-        names = ["prompt", "count", "seed", "prior", *self.sliders]
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        generate.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
-        return generate
-
-    def _show(self, snapshot: session.Snapshot) -> tuple:
-        for note in snapshot.notes:
-            gr.Warning(_text(note), title="Note")
-        images = [(str(one.path), one.caption) for one in snapshot.done]
-        archive = str(snapshot.archive) if snapshot.archive else None
-        return images, str(snapshot.request.seed), archive, theme.canvas(snapshot)
-
-    def _offer(self, prior: str) -> list:
-        """Shows the options of a prior, each with its range."""
-        return self._slider_updates({option.name: option for option in self.model.sampling_options(prior)}, {})
-
-    def _slider_updates(self, options: dict[str, SamplingOption], values: dict[str, float]) -> list:
-        updates = []
-        for name in self.sliders:
-            if option := options.get(name):
-                value = {"value": values[name]} if name in values else {}
-                updates.append(gr.update(visible=True, minimum=option.low, maximum=option.high, **value))
-            else:
-                updates.append(gr.update(visible=False))
-        return updates
-
-    def _open(self, path: str) -> list:
-        """Shows the recipe in an uploaded image and fills the controls with it."""
-        with user_errors():
-            recipe, request, notes = session.open_recipe(self.model, Path(path))
-            for note in notes:
-                gr.Warning(_text(note), title="Note")
-            if request is None:
-                return [recipe, *[gr.skip()] * (4 + len(self.sliders))]
-            options = {option.name: option for option in self.model.sampling_options(request.prior)}
-            sliders = self._slider_updates(options, request.options)
-            return [recipe, request.prompt, request.count, request.seed, request.prior, *sliders]
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Shows errors as messages on the page; logs unexpected ones under an id that the message names."""
-    try:
-        yield
-    except CondgenError as error:
-        raise gr.Error(_text(str(error)), title="Please check", print_exception=False) from None
-    except Exception as error:
-        if is_out_of_memory(error):
-            advice = "Ask for fewer images, or close other programs."
-            raise gr.Error(_text(out_of_memory(error, advice)), print_exception=False) from None
-        number = secrets.token_hex(4)
-        log.exception("error %s", number)
-        message = f"Something went wrong (error {number}). See the log of the studio."
-        raise gr.Error(message, print_exception=False) from None
-
-
-def _text(message: str) -> str:
-    """Escapes a message, which is shown as HTML and may quote a visitor's input."""
-    return html.escape(message, quote=False)
-
-
-def _buttons(busy: bool) -> tuple:
-    return gr.update(visible=not busy), gr.update(visible=busy)

@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     about = "Serves the condgen studio: a page that generates, searches, or shows a latent space."
     flags = argparse.ArgumentParser(description=about)
     flags.add_argument("--model", help="a path, or a name that `condgen list` shows; default: the one in the package")
-    flags.add_argument("--data", default="", help="images: the page searches them with the encoder of the model")
+    flags.add_argument("--outputs", default="outputs", metavar="DIR", help="folder of generated images")
     flags.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine only")
     flags.add_argument("--port", type=int, help="default: the first free one from 7860")
     text = "path below which a proxy serves the page, such as /studio for https://example.org/studio"
@@ -101,10 +101,7 @@ def main(argv: list[str] | None = None) -> int:
 
             devices.check_device(args.device)
 
-            def show(share: float, message: str) -> None:
-                print(f"{share:.0%} {message}", file=sys.stderr)
-
-            page = build(args.model, args.data, show, args.device)
+            page = build(args.model, args.device, args.outputs)
             host = f"[{args.host}]" if ":" in args.host else args.host
             network = {"server_name": host, "server_port": args.port, "share": args.share, "auth": auth}
             launch(page, **network, root_path=args.root_path, prevent_thread_lock=True, quiet=True)

@@ -1,26 +1,26 @@
-"""The studio without the web page: checks requests, generates images step by step, and reads recipes."""
+"""Requests of the studio without the web page: checked, and served step by step with one model."""
 
 from __future__ import annotations
 
-import io
-import os
 import secrets
-import tempfile
 import threading
 import time
 import warnings
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning, SamplingOption, check_options, short
-from condgen.files.images import GeneratedImage, read_recipe, slug, write_bytes
-from condgen.pipelines.base import to_pil
+from condgen.files.images import GeneratedImage, prompt_of
+from condgen.pipelines.base import Pipeline, Progress, to_pil
+from condgen.pipelines.class_to_image import ClassToImage
+from condgen.pipelines.generation import EmbeddingPipeline, GenerationPipeline
+from condgen.pipelines.latent import LatentModel
+from condgen.pipelines.presets import preset_of
+from condgen.pipelines.reranking import rerank
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.text import MAX_PROMPT, check_prompt
 
@@ -30,6 +30,8 @@ RATE = 6.0
 SEEDS = 2**63
 RANDOM_SEEDS = 10**6
 """Random seeds are below this, so that people can read and retype them."""
+RANDOM = -1
+"""The seed that stands for a random one."""
 EXACT = 2**53
 """Web pages keep integers exact below this."""
 SCENES = (
@@ -44,26 +46,23 @@ SCENES = (
 
 @dataclass(frozen=True)
 class Request:
-    """A checked request: `count` images, image i with seed `seed + i`."""
+    """A checked request: `count` images, image i with seed `seed + i`.
 
-    prompt: str
+    Args:
+        condition: a prompt, values by attribute, or None for a model without a condition.
+        options: sampling options; for a model with priors also `prior`.
+        candidates: images of every seed, of which the best is kept, see `pipelines.reranking`.
+    """
+
+    condition: str | dict[str, Any] | None
     count: int
     seed: int
-    prior: str
-    options: dict[str, float]
-
-
-@dataclass(frozen=True)
-class FinishedImage:
-    """A generated image: its PNG, which contains the recipe, its seed and CLIP score."""
-
-    path: Path
-    seed: int
-    clip_score: float
+    options: dict[str, Any]
+    candidates: int = 1
 
     @property
-    def caption(self) -> str:
-        return f"seed {self.seed} · match {self.clip_score:.2f}"
+    def seeds(self) -> range:
+        return range(self.seed, self.seed + self.count)
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ class Snapshot:
     Args:
         request: the request that is served.
         step, steps: step of the current image, and number of its steps; step 0 after an image was finished.
-        frame: the current image so far; None when all are done.
-        done: finished images; `archive` is a zip of them.
+        frame: the current image so far; None where there is none.
+        done: finished images.
         notes: warnings to show now.
         seconds: time since the start.
     """
@@ -83,8 +82,7 @@ class Snapshot:
     step: int
     steps: int
     frame: Image.Image | None
-    done: tuple[FinishedImage, ...]
-    archive: Path | None
+    done: tuple[GeneratedImage, ...]
     notes: tuple[str, ...]
     seconds: float
 
@@ -99,66 +97,121 @@ class Snapshot:
 
     @property
     def text(self) -> str:
-        """One line: 'image 2 of 4, step 7 of 12', or a summary at the end."""
+        """One line: 'image 2 of 4, step 7 of 12, 3 s left', or a summary at the end."""
         count, seed = self.request.count, self.request.seed
-        if not self.over:
-            return f"image {len(self.done) + 1} of {count}, step {self.step} of {self.steps}"
-        summary = f"1 image, seed {seed}" if count == 1 else f"{count} images, seeds {seed} to {seed + count - 1}"
-        return f"{summary}, {self.seconds:.1f} s"
+        if self.over:
+            summary = f"1 image, seed {seed}" if count == 1 else f"{count} images, seeds {seed} to {seed + count - 1}"
+            return f"{summary}, {self.seconds:.1f} s"
+        step = f", step {self.step} of {self.steps}" if self.steps > 1 else ""
+        return f"image {len(self.done) + 1} of {count}{step}{self.left}"
+
+    @property
+    def left(self) -> str:
+        """The time that is left, where it can be estimated and exceeds a second: ', 12 s left'."""
+        if self.fraction < 0.02 or self.seconds < 0.5:
+            return ""
+        seconds = self.seconds / self.fraction - self.seconds
+        return f", {seconds:.0f} s left" if 1 <= seconds < 100 else f", {seconds / 60:.0f} min left" * (seconds >= 100)
 
 
-def priors_of(model: TextToImage) -> list[str]:
-    """Names of the priors, the default first."""
-    return [*model.priors, "none"]
+# What a model offers --------------------------------------------------------------------------------------------------
 
 
-def options_of(model: TextToImage) -> dict[str, SamplingOption]:
-    """All options with a slider, of decoder and priors, by name; for equal names, that of the default prior."""
-    options: dict[str, SamplingOption] = {}
-    for prior in priors_of(model):
-        for option in model.sampling_options(prior):
-            if not option.advanced:
-                options.setdefault(option.name, option)
-    return options
+def priors_of(model: Pipeline) -> list[str]:
+    """Names of the priors, the default first; [] for a model without."""
+    if not isinstance(model, EmbeddingPipeline):
+        return []
+    return [*model.priors, *(["none"] if model.reads_text else [])]
 
 
-def examples_of(model: TextToImage) -> list[str]:
+def sampling_options_of(model: Pipeline, prior: str | None = None) -> tuple[SamplingOption, ...]:
+    """The sampling options of a model of any kind; with priors, those of one of them."""
+    options = getattr(model, "sampling_options", ())
+    if not callable(options):
+        return tuple(options)
+    return tuple(options(prior or None) if priors_of(model) else options())
+
+
+def examples_of(model: Pipeline) -> list[str]:
     """Example prompts: those of the model, or else scenes whose words it knows."""
+    if not isinstance(model, TextToImage):
+        return []
     examples = model.about.get("examples")
     if isinstance(examples, list) and examples:
         return [text for text in examples if isinstance(text, str)]
     return [text for text in SCENES if not model.tokenizer.unseen(text)]
 
 
-def check(model: TextToImage, prompt: Any, count: Any, seed: Any, prior: Any, options: dict[str, Any]) -> Request:
+# Checks ---------------------------------------------------------------------------------------------------------------
+
+
+def check(
+    model: Pipeline, condition: Any, count: Any = 1, seed: Any = RANDOM, prior: Any = "", preset: Any = "default",
+    options: Any = None, candidates: Any = None,
+) -> Request:  # fmt: skip
     """Validates every request, by page or by API.
 
     Args:
-        prompt: text of at most MAX_PROMPT characters.
+        condition: a prompt of at most MAX_PROMPT characters; values by attribute; ignored by other models.
         count: images, 1 to MAX_IMAGES.
         seed: seed of the first image; -1 for a random one.
-        prior: one of `priors_of`.
-        options: sampling options by name; those of another prior are ignored, missing ones get their default.
+        prior: one of `priors_of`; '' for the default one.
+        preset: see `pipelines.presets`.
+        options: sampling options by name, which override the preset; missing ones get their default.
+        candidates: overrides the preset.
 
     Raises:
         CondgenError: a value has the wrong type or is out of range; the message names it.
     """
-    if not isinstance(prompt, str):
-        raise CondgenError(f"The prompt must be text, got {short(prompt)}.")
-    if len(prompt) > MAX_PROMPT:
-        raise CondgenError(f"The prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are allowed.")
-    prompt = prompt.encode("utf-8", "replace").decode("utf-8").strip()
-    check_prompt(prompt)
+    if not isinstance(model, GenerationPipeline | LatentModel):
+        raise CondgenError(f"{model.name} {model.kind().summary}; choose a model that generates images.")
     count = check_integer("The number of images", count, 1, MAX_IMAGES)
     seed = check_integer("The seed", seed, -1, SEEDS - count)
-    if not isinstance(prior, str) or prior not in priors_of(model):
-        raise CondgenError(f"The prior must be one of {', '.join(priors_of(model))}, got {short(prior)}.")
-    offered, available = options_of(model), {option.name: option for option in model.sampling_options(prior)}
-    given = {name: value for name, value in options.items() if name in available or name not in offered}
-    for name, value in given.items():
+    seed = secrets.randbelow(RANDOM_SEEDS) if seed == -1 else seed
+    values = check_sampling(model, prior, options)
+    given = preset_of(preset, sampling_options_of(model)) if preset not in ("", "default") else {}
+    best = given.pop("candidates", 1) if candidates is None else candidates
+    best = check_integer("The number of candidates", best, 1, MAX_IMAGES) if isinstance(model, TextToImage) else 1
+    values |= {name: value for name, value in given.items() if name not in (options or {})}
+    return Request(check_condition(model, condition), count, seed, values, best)
+
+
+def check_sampling(model: Pipeline, prior: Any, options: Any) -> dict[str, Any]:
+    """All sampling options with their given or default values, and `prior` for a model with priors."""
+    options = {} if options is None else options
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise CondgenError(f"The options must be numbers by name, got {short(options)}.")
+    priors = priors_of(model)
+    if priors and prior not in ("", None, *priors):
+        raise CondgenError(f"The prior must be one of {', '.join(priors)}, got {short(prior)}.")
+    for name, value in options.items():
         check_number(name, value)
-    values = check_options(available.values(), given)
-    return Request(prompt, count, secrets.randbelow(RANDOM_SEEDS) if seed == -1 else seed, prior, values)
+    known = {option.name for name in priors or [""] for option in sampling_options_of(model, name)}
+    available = sampling_options_of(model, prior)
+    names = {option.name for option in available}
+    values = check_options(available, {k: v for k, v in options.items() if k in names or k not in known})
+    return values | ({"prior": prior or priors[0]} if priors and isinstance(model, TextToImage) else {})
+
+
+def check_condition(model: Pipeline, condition: Any) -> Any:
+    """The condition as `model` reads it."""
+    if isinstance(model, ClassToImage):
+        if not isinstance(condition, Mapping):
+            raise CondgenError(f"Expected values by attribute, such as {model.attribute_summary}.")
+        return model.resolve(condition)
+    return check_text("The prompt", condition) if isinstance(model, TextToImage) else None
+
+
+def check_text(name: str, text: Any, empty: bool = False) -> str:
+    """A text of at most MAX_PROMPT characters without surrounding spaces; empty only if `empty`."""
+    if not isinstance(text, str):
+        raise CondgenError(f"{name} must be text, got {short(text)}.")
+    if len(text) > MAX_PROMPT:
+        raise CondgenError(f"{name} has {len(text):,} characters; at most {MAX_PROMPT:,} are allowed.")
+    text = text.encode("utf-8", "replace").decode("utf-8").strip()
+    if not (empty and not text):
+        check_prompt(text)
+    return text
 
 
 def check_number(name: str, value: Any) -> None:
@@ -175,101 +228,70 @@ def check_integer(name: str, value: Any, low: int, high: int) -> int:
     return int(value)
 
 
-class GenerationSession:
-    """Serves requests with one model, one at a time.
+# Serving --------------------------------------------------------------------------------------------------------------
 
-    Args:
-        model: a model that nothing else uses at the same time.
-    """
-
-    def __init__(self, model: TextToImage):
-        self.model = model
-        self._lock = threading.Lock()
-
-    def generate(self, request: Request) -> Iterator[Snapshot]:
-        """Yields snapshots, the last with all images. Closing the generator stops within a step.
-
-        The files stay in a new folder below `cache_folder`, which Gradio clears.
-        """
-        began = time.perf_counter()
-        shown, done, archive = -1.0, (), None
-        with self._lock:
-            folder = Path(tempfile.mkdtemp(prefix="images-", dir=cache_folder()))
-            for seed in range(request.seed, request.seed + request.count):
-                for progress, generated, notes in self._steps(request, seed):
-                    now = time.perf_counter()
-                    if generated is not None:
-                        done += (FinishedImage(generated.save(folder), seed, generated.clip_score),)
-                        archive = pack([one.path for one in done], folder / f"{slug(request.prompt)}.zip")
-                    elif now - shown < 1 / RATE and not notes:
-                        continue
-                    shown = now
-                    frame = None if len(done) == request.count else to_pil(progress.images)[0]
-                    step = 0 if generated is not None else progress.step
-                    yield Snapshot(request, step, progress.steps, frame, done, archive, notes, now - began)
-
-    def _steps(self, request: Request, seed: int) -> Iterator[tuple[Any, GeneratedImage | None, tuple[str, ...]]]:
-        """The steps of the model with their warnings; only the first image of a request warns."""
-        with closing(self.model.generate_steps(request.prompt, seed, prior=request.prior, **request.options)) as frames:
-            while True:
-                # not around the yield: warning filters are global to the process
-                with warnings.catch_warnings(record=True) as caught:
-                    warnings.simplefilter("always", CondgenWarning)
-                    step = next(frames, None)
-                if step is None:
-                    return
-                notes = tuple(str(w.message) for w in caught if issubclass(w.category, CondgenWarning))
-                yield *step, notes if seed == request.seed else ()
+BUSY = threading.Lock()
+"""Held by whoever computes: models are not safe to use from several threads, and more threads are not faster."""
 
 
-def cache_folder() -> Path:
-    """The folder for images: Gradio's cache, which it serves from and clears."""
-    folder = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def serve(model: Pipeline, request: Request) -> Iterator[Snapshot]:
+    """Yields snapshots, the last with all images. Closing the generator stops within a step."""
+    began, shown, done = time.perf_counter(), -1.0, ()
+    with BUSY:
+        for seed in request.seeds:
+            for progress, generated, notes in _steps(model, request, seed):
+                now = time.perf_counter()
+                if generated is not None:
+                    done += (generated,)
+                elif now - shown < 1 / RATE and not notes:
+                    continue
+                shown = now
+                frame = None if generated is not None or progress is None else to_pil(progress.images)[0]
+                step, steps = (progress.step, progress.steps) if progress else (0, 1)
+                step = 0 if generated is not None else step
+                yield Snapshot(request, step, steps, frame, done, notes, now - began)
 
 
-def pack(files: list[Path], path: Path) -> Path:
-    """Writes files into a zip without compression, which does not help PNGs; an old zip is replaced atomically."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for file in files:
-            archive.write(file, file.name)
-    write_bytes(path, buffer.getvalue())
-    return path
+def _steps(
+    model: Pipeline, request: Request, seed: int
+) -> Iterator[tuple[Progress | None, GeneratedImage | None, tuple[str, ...]]]:
+    """The steps of a model with their warnings; only the first image of a request warns."""
+    with closing(_one(model, request, seed)) as frames:
+        while True:
+            # not around the yield: warning filters are global to the process
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", CondgenWarning)
+                step = next(frames, None)
+            if step is None:
+                return
+            notes = tuple(str(w.message) for w in caught if issubclass(w.category, CondgenWarning))
+            yield *step, notes if seed == request.seed else ()
 
 
-def open_recipe(model: TextToImage, path: Path) -> tuple[dict, Request | None, list[str]]:
-    """Reads the recipe in an uploaded PNG.
-
-    Returns:
-        The recipe; the request that generates it again, None where this model cannot; and notes for the user.
-
-    Raises:
-        CondgenError: the file has no recipe; the message does not contain the folder of the file.
-    """
-    try:
-        recipe = read_recipe(path)
-    except CondgenError as error:
-        raise CondgenError(str(error).replace(str(path), path.name)) from None
-    if "labels" in recipe:
-        return recipe, None, ["This image was generated from labels; `condgen replay` generates it again."]
-    notes = []
-    if recipe["model_id"] != model.model_id:
-        notes.append(
-            f"This image was generated by another model, {short(recipe['model'])}; the result of {model.name} will "
-            "differ."
+def _one(model: Pipeline, request: Request, seed: int) -> Iterator[tuple[Progress | None, GeneratedImage | None]]:
+    """One image: its steps, then the image; without steps where a model has none."""
+    condition, options = request.condition, request.options
+    if isinstance(model, LatentModel):
+        yield from ((None, generated) for generated in model.generate(1, seed))
+    elif request.candidates > 1:
+        yield from (
+            (None, one) for one in rerank(model, [condition], [condition], [seed], request.candidates, **options)
         )
-    prior = recipe["prior"]
-    if prior not in priors_of(model):
-        notes.append(f"This model has no prior {short(prior)}; {model.default_prior} is used instead.")
-        prior = model.default_prior
-    options = {name: recipe[name] for name in options_of(model) if name in recipe}
-    try:
-        request = check(model, recipe["prompt"], 1, recipe["seed"], prior, options)
-    except CondgenError as error:
-        return recipe, None, [*notes, f"The settings of this image were not adopted. {error}"]
-    if request.seed >= EXACT:
-        notes.append(f"The seed {request.seed} is too large for a web page; use `condgen generate` or the API.")
-        return recipe, None, notes
-    return recipe, request, notes
+    else:
+        yield from model.generate_steps(condition, seed, **options)
+
+
+def caption_of(generated: GeneratedImage) -> str:
+    """The text under an image."""
+    score = "" if generated.clip_score is None else f", match {generated.clip_score:.2f}"
+    return f"seed {generated.seed}{score}"
+
+
+def description_of(generated: GeneratedImage) -> str:
+    """The text of an image for people who do not see it."""
+    return f"{prompt_of(generated.recipe)}, seed {generated.seed}"
+
+
+def retried(request: Request, seed: int) -> Request:
+    """The same request for one image of another seed."""
+    return replace(request, count=1, seed=seed)

@@ -1,53 +1,17 @@
-"""Appearance of the studio: theme, style sheet, and the canvas that shows an image while it is generated."""
+"""Appearance of the studio: theme, and small pieces of HTML. The style sheet is `static/studio.css`."""
 
 from __future__ import annotations
 
 import base64
+import html
 
 import gradio as gr
 from PIL import Image
 
 from condgen.files.images import png_bytes
-from condgen.studio.session import Snapshot
 
 PREVIEW = 256
 """Longest edge of a preview that is sent; smaller images are enlarged by the browser, without smoothing."""
-
-CSS = """
-.gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
-#title h1 { margin: 0; font-size: 1.5rem; letter-spacing: -0.02em; }
-#title p { margin: 0; color: var(--body-text-color-subdued); }
-#prompt-row { align-items: stretch; }
-#prompt textarea { border: none; font-size: 1.15rem; padding: 0.7rem 0.9rem; height: auto !important;
-  field-sizing: content; }
-#generate, #stop { min-width: 110px; max-width: 160px; }
-.toast-wrap { top: auto !important; bottom: 1rem !important; }
-
-.canvas { display: flex; flex-direction: column; align-items: center; gap: 0.6rem; }
-.canvas .sheet, .canvas .bar { width: min(100%, 75vh); overflow: hidden; }
-.canvas .sheet { aspect-ratio: 1; border-radius: var(--radius-lg); display: grid; place-items: center;
-  background: var(--block-background-fill); border: 1px solid var(--border-color-primary); }
-.canvas .sheet img { width: 100%; height: 100%; object-fit: contain; }
-.canvas .bar { height: 6px; border-radius: 3px; background: var(--border-color-primary); }
-.canvas .bar i { display: block; height: 100%; background: var(--color-accent); transition: width 0.15s linear; }
-.canvas p, .canvas span { margin: 0; color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
-
-.pixels img { image-rendering: pixelated; }
-#images:not(:has(img)), #images:not(:has(img)) ~ #archive { display: none; }
-#images .grid-wrap { max-height: none; }
-#images .grid-container:not(:has(.gallery-item ~ .gallery-item)) { grid-template-columns: 1fr; }
-#images .grid-container:has(.gallery-item:nth-child(5)) { grid-template-columns: repeat(3, 1fr); }
-#images .grid-container:has(.gallery-item:nth-child(10)) { grid-template-columns: repeat(4, 1fr); }
-#images .caption-label, #found .caption-label { font-size: var(--text-xs); max-width: calc(100% - 0.5rem);
-  left: auto; right: 0.25rem; }
-
-@media (max-width: 600px) {
-  #prompt-row { flex-direction: column; }
-  #generate, #stop { max-width: none; }
-  #examples > .gallery { flex-wrap: nowrap; overflow-x: auto; contain: inline-size; }
-  #examples > .gallery > .gallery-item { flex: none; }
-}
-"""
 
 
 def theme() -> gr.themes.Base:
@@ -75,26 +39,18 @@ def theme() -> gr.themes.Base:
     )
 
 
-def empty_canvas() -> str:
-    """The canvas before the first image."""
-    return '<div class="canvas"><div class="sheet"><span>Your image appears here</span></div></div>'
+def progress_line(text: str = "", fraction: float = 0.0) -> str:
+    """A bar and one line of text, always of the same height; the text is escaped."""
+    bar = f'<div class="bar"><i style="width: {fraction:.1%}"></i></div>'
+    return f'{bar}<p role="status">{html.escape(text)}</p>'
 
 
-def line(text: str) -> str:
-    """The canvas while nothing is generated: one line of text, which is not escaped."""
-    return f'<div class="canvas"><p role="status">{text}</p></div>'
-
-
-def canvas(snapshot: Snapshot) -> str:
-    """The canvas while generating: image, bar and line; only the line when all is done."""
-    if snapshot.frame is None:
-        return line(snapshot.text)
-    return (
-        '<div class="canvas live"><div class="sheet">'
-        f'<img alt="The image so far" src="{data_url(snapshot.frame)}"></div>'
-        f'<div class="bar"><i style="width: {snapshot.fraction:.1%}"></i></div>'
-        f'<p role="status">{snapshot.text}</p></div>'
-    )
+def unread_words(words: list[str]) -> str:
+    """The note below the prompt about words that the model does not know; '' for none."""
+    if not words:
+        return ""
+    marked = ", ".join(f"<mark>{html.escape(word)}</mark>" for word in words)
+    return f'<p role="status">not read: {marked}</p>'
 
 
 def data_url(image: Image.Image) -> str:

@@ -1,0 +1,114 @@
+"""Custom components: a grid of images with actions, a form of options, a choice of labels, and a picker of models.
+
+Each is a `gr.HTML` whose page code is a file in `static/`; it builds the page from `props.value` by text nodes alone,
+so that no text of a visitor is read as HTML or as a template.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from condgen.contracts import SamplingOption
+from condgen.data.attributes import Attribute
+
+STATIC = Path(__file__).parent / "static"
+
+
+def static(name: str) -> str:
+    """The text of a file in `static/`."""
+    return (STATIC / name).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Action:
+    """A button under every image of a grid; a click is an event of its name with the fields of the image.
+
+    Args:
+        name: name of the event.
+        label: what the button does, in a few words.
+        icon: name of an icon in `static/icons.js`.
+        first: shown under the image; others are in its menu.
+        confirm: a question that is asked before.
+    """
+
+    name: str
+    label: str
+    icon: str
+    first: bool = False
+    confirm: str = ""
+
+
+def _custom(script: str, value: Any, label: str, events: Sequence[str] = (), **options: Any) -> gr.HTML:
+    """A component whose page code is `static/{script}`; its element is empty until then.
+
+    Not a subclass: Gradio writes a stub file beside the source of every subclass.
+    """
+    code = f"const EVENTS = {json.dumps(list(events))};\n{static('icons.js')}\n{static(script)}"
+    return gr.HTML(
+        value, label=label, html_template='<div class="cg"></div>', js_on_load=code, apply_default_css=False, **options
+    )
+
+
+def image_grid(
+    actions: Sequence[Action] = (), label: str = "Images", empty: str = "", fit: bool = True, **options: Any
+) -> gr.HTML:
+    """Images with a caption and buttons under each; a click on an image enlarges it.
+
+    Its value is a list of cards, see `Studio.card`: `id`, `url`, `caption`; and optionally `alt`, `note` (a second
+    line), `star`, `selected`, `frame` (an image so far, as a data URL), and `pending` for an image to come.
+
+    Args:
+        actions: the buttons; each is an event of the component, with `id` and `card`.
+        empty: what an empty grid says.
+        fit: whether all images must fit the window.
+    """
+    events, buttons = [action.name for action in actions], [asdict(action) for action in actions]
+    return _custom("grid.js", [], label, events, actions=buttons, empty=empty, fit=fit, **options)
+
+
+def option_form(options: Sequence[dict[str, Any]] = (), label: str = "Options", **more: Any) -> gr.HTML:
+    """A slider with a number for every option; its value is {name: number}.
+
+    `options` is a list of `option_fields`; where it is given anew, values that are not among them are dropped.
+    """
+    return _custom("options.js", defaults(options), label, options=list(options), **more)
+
+
+def defaults(options: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The value of an `option_form` in which nothing was changed."""
+    return {option["name"]: option["default"] for option in options}
+
+
+def option_fields(option: SamplingOption) -> dict[str, Any]:
+    """A sampling option as an entry of an `option_form`."""
+    label = option.name.replace("_", " ").capitalize()
+    step = 1 if option.kind == "int" else 0.1
+    fields = {"name": option.name, "label": label, "info": option.help, "step": step}
+    return fields | {"low": option.low, "high": option.high, "default": option.default}
+
+
+def label_form(attributes: Sequence[dict[str, Any]] = (), label: str = "Labels", **more: Any) -> gr.HTML:
+    """A choice of labels and attributes; its value is {attribute: value}, without those that are not specified.
+
+    `attributes` is a list of `attribute_fields`.
+    """
+    return _custom("labels.js", {}, label, attributes=list(attributes), **more)
+
+
+def attribute_fields(attribute: Attribute) -> dict[str, Any]:
+    """An attribute of a class-conditional model as an entry of a `label_form`."""
+    if attribute.values:
+        return {"name": attribute.name, "values": list(attribute.values)}
+    low, high = (float(x) if abs(x) < 1e300 else None for x in (attribute.low, attribute.high))
+    return {"name": attribute.name, "values": [], "low": low, "high": high, "mean": attribute.mean}
+
+
+def model_picker(value: str = "", groups: Sequence[dict[str, Any]] = (), label: str = "Model", **more: Any) -> gr.HTML:
+    """A list of models in groups; its value is a name. `groups` is a list of {label, models: [{name, note}]}."""
+    return _custom("picker.js", value, label, ["input"], groups=list(groups), **more)

@@ -1,0 +1,138 @@
+const root = element.querySelector(".cg");
+const grid = el("ul", { className: "cg-grid" });
+const empty = el("p", { className: "cg-empty" });
+const viewer = el("dialog", { className: "cg-viewer" });
+let shown = "";
+root.append(grid, empty, viewer);
+grid.setAttribute("aria-label", props.label);
+const cells = new Map();
+
+function send(action, card) {
+  if (action.confirm && !window.confirm(action.confirm)) return;
+  trigger(action.name, { id: card.id, card });
+}
+function button(action, card, text) {
+  const node = el("button", { type: "button", title: action.label, onclick: () => send(action, card) }, icon(action.icon));
+  node.dataset.action = action.name;
+  if (text) node.append(action.label);
+  else node.setAttribute("aria-label", `${action.label}: ${card.alt || card.caption}`);
+  return node;
+}
+function download(card, text) {
+  const link = el("a", { href: fileUrl(card.url), title: "Download", download: card.file || "" }, icon("download"));
+  if (text) link.append("Download");
+  else link.setAttribute("aria-label", `Download: ${card.alt || card.caption}`);
+  return link;
+}
+function menu(card) {
+  const id = `cg-menu-${Math.random().toString(36).slice(2)}`;
+  const list = el("div", { className: "cg-menu", id, popover: "auto" });
+  list.append(...props.actions.map((action) => button(action, card, true)), download(card, true));
+  const opener = el("button", { type: "button", title: "More", popoverTargetElement: list }, icon("more"));
+  opener.setAttribute("aria-label", `More: ${card.alt || card.caption}`);
+  opener.setAttribute("aria-haspopup", "menu");
+  list.addEventListener("click", () => list.hidePopover());
+  list.addEventListener("toggle", (event) => {
+    if (event.newState !== "open") return;
+    const box = opener.getBoundingClientRect(), own = list.getBoundingClientRect();
+    list.style.left = `${Math.max(8, Math.min(box.left, innerWidth - own.width - 8))}px`;
+    list.style.top = `${box.bottom + own.height > innerHeight ? box.top - own.height : box.bottom}px`;
+  });
+  return [opener, list];
+}
+function buttons(card) {
+  const row = el("div", { className: "cg-buttons" });
+  row.append(...props.actions.filter((action) => action.first).map((action) => button(action, card)));
+  row.append(download(card));
+  if (props.actions.some((action) => !action.first)) row.append(...menu(card));
+  return row;
+}
+function cell(card) {
+  const node = el("li", { className: "cg-cell" });
+  const source = card.frame || (card.url ? fileUrl(card.url) : "");
+  if (source) {
+    const image = el("img", { src: source, alt: card.alt || card.caption });
+    if (card.frame) node.append(el("div", { className: "cg-image live" }, image));
+    else node.append(el("button", { type: "button", className: "cg-image", title: "Enlarge", onclick: () => open(card.id) }, image));
+  } else node.append(el("div", { className: "cg-image pending" }));
+  const text = el("div", { className: "cg-text" });
+  text.append(el("span", { className: "cg-caption", title: card.caption || "" }, card.caption || ""));
+  if (card.note) text.append(el("span", { className: "cg-note" }, card.note));
+  node.append(text);
+  if (card.id) node.append(buttons(card));
+  node.classList.toggle("starred", Boolean(card.star));
+  node.classList.toggle("selected", Boolean(card.selected));
+  return node;
+}
+function open(id) {
+  shown = id;
+  const cards = props.value.filter((card) => card.id);
+  const at = cards.findIndex((card) => card.id === id);
+  if (at < 0) return viewer.close();
+  const card = cards[at];
+  const step = (by, name, label) =>
+    el("button", { type: "button", title: label, ariaLabel: label, disabled: !cards[at + by], onclick: () => open(cards[at + by].id) }, icon(name));
+  const close = el("button", { type: "button", title: "Close", ariaLabel: "Close", onclick: () => viewer.close() }, icon("close"));
+  viewer.replaceChildren(
+    el("img", { src: fileUrl(card.url), alt: card.alt || card.caption }),
+    el("p", {}, card.caption || ""),
+    el("div", { className: "cg-buttons" }, step(-1, "left", "Previous image"), ...props.actions.map((one) => button(one, card, true)), download(card, true), step(1, "right", "Next image"), close),
+  );
+  viewer.setAttribute("aria-label", card.alt || card.caption || "Image");
+  for (const node of viewer.querySelectorAll("button[data-action]")) node.addEventListener("click", () => viewer.close());
+  if (!viewer.open) viewer.showModal();
+}
+viewer.addEventListener("keydown", (event) => {
+  const cards = props.value.filter((card) => card.id);
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const next = by && cards[cards.findIndex((card) => card.id === shown) + by];
+  if (next) open(next.id);
+});
+viewer.addEventListener("click", (event) => event.target === viewer && viewer.close());
+
+function layout() {
+  const count = (props.value || []).length;
+  if (!count || !grid.clientWidth) return;
+  const width = grid.clientWidth, text = 62;
+  const top = Math.min(grid.getBoundingClientRect().top + scrollY, innerHeight * 0.45);
+  const height = props.fit ? Math.max(320, innerHeight - top - 24) : Infinity;
+  const least = width < 480 ? 150 : 132;
+  let best = 1, edge = 0;
+  for (let columns = 1; columns <= Math.max(1, Math.floor(width / least)); columns++) {
+    const rows = Math.ceil(count / columns);
+    const size = Math.min(width / columns - 12, height / rows - text);
+    if (size > edge) [best, edge] = [columns, size];
+  }
+  edge = props.fit ? Math.max(edge, least - 12) : Math.min(220, width / Math.max(2, Math.floor(width / 200)) - 12);
+  grid.style.setProperty("--edge", `${Math.floor(edge)}px`);
+  if (props.fit) grid.style.setProperty("--columns", Math.min(best, Math.max(1, Math.floor(width / (edge + 12)))));
+}
+function render() {
+  const cards = props.value || [];
+  const keep = new Set();
+  cards.forEach((card, place) => {
+    const key = `${place}`, state = JSON.stringify(card);
+    keep.add(key);
+    const old = cells.get(key);
+    if (old && old.state === state) return;
+    if (old && card.frame && old.node.querySelector(".live img")) {
+      old.node.querySelector(".live img").src = card.frame;
+      old.node.querySelector(".cg-caption").textContent = card.caption || "";
+      old.state = state;
+      return;
+    }
+    const node = cell(card);
+    if (old) old.node.replaceWith(node);
+    else grid.append(node);
+    cells.set(key, { state, node });
+  });
+  for (const [key, { node }] of cells) if (!keep.has(key)) { node.remove(); cells.delete(key); }
+  empty.textContent = cards.length ? "" : props.empty || "";
+  empty.hidden = Boolean(cards.length) || !props.empty;
+  grid.classList.toggle("pixels", cards.some((card) => card.pixels));
+  layout();
+}
+watch(["value"], render);
+new ResizeObserver(layout).observe(root);
+window.addEventListener("resize", layout);
+render();

@@ -1,0 +1,17 @@
+() => {
+  const KEY = "condgen-studio";
+  window.condgen = {
+    remembers: false,
+    memory: () => [localStorage.getItem(KEY) || "{}"],
+    remember: (names, values) => {
+      if (condgen.remembers) localStorage.setItem(KEY, JSON.stringify(Object.fromEntries(names.map((name, i) => [name, values[i]]))));
+      return [];
+    },
+  };
+  document.addEventListener("keydown", (event) => {
+    if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
+      const run = [...document.querySelectorAll(".run")].find((node) => node.offsetParent);
+      if (run) { event.preventDefault(); run.click(); }
+    }
+  });
+}

@@ -1,0 +1,129 @@
+"""What all tabs of the studio share: models, kept images, who asks, and how errors are shown."""
+
+from __future__ import annotations
+
+import html
+import logging
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import gradio as gr
+
+from condgen.contracts import CondgenError, is_out_of_memory, out_of_memory
+from condgen.files.images import GeneratedImage
+from condgen.pipelines.base import Pipeline
+from condgen.studio.library import ModelLibrary
+from condgen.studio.outputs import Outputs, SavedImage
+
+log = logging.getLogger("condgen.studio")
+COMPUTE: dict[str, Any] = {"concurrency_id": "compute", "concurrency_limit": 1}
+"""Arguments of every event that computes with a model: one at a time, whichever tab asked."""
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""Arguments of events that only change the page."""
+VISITOR = "condgen_visitor"
+"""Cookie that tells browsers apart where everybody is let in."""
+PIXELS = 128
+"""Images below this edge are enlarged without smoothing."""
+
+
+@dataclass
+class Studio:
+    """The state of the server, one for all visitors.
+
+    Args:
+        library: the models.
+        outputs: the images that are kept.
+        several: whether people who are not the owner of this machine can reach the studio.
+        trains: whether visitors may start trainings.
+    """
+
+    library: ModelLibrary
+    outputs: Outputs
+    several: bool = False
+    trains: bool = True
+
+    def person(self, request: gr.Request | None) -> str:
+        """Who asks: the name that logged in, a browser where everybody is let in, '' for the owner of this machine."""
+        if request is None:
+            return ""
+        if request.username:
+            return f"user {request.username}"
+        if not self.several:
+            return ""
+        visitor = (request.cookies or {}).get(VISITOR) or request.session_hash or "nobody"
+        return f"visitor {visitor}"
+
+    def open(self, name: object) -> Pipeline:
+        """The loaded model of a name, see `ModelLibrary.open`."""
+        return self.library.open(name)
+
+    def keep(self, generated: GeneratedImage, request: gr.Request | None) -> SavedImage:
+        """Writes a finished image; errors as in `Outputs.save`."""
+        return self.outputs.save(self.person(request), generated.file_name, generated.png())
+
+    def card(self, image: SavedImage, caption: str, request: gr.Request | None, **more: Any) -> dict[str, Any]:
+        """An image as an entry of an `image_grid`; `more` are further fields that the page reads."""
+        path = self.outputs.shown(self.person(request), image)
+        return {"id": image.id, "url": url_of(path), "file": image.path.name, "caption": caption, **more}
+
+
+def url_of(path: Path) -> str:
+    """The address of a file in the cache of Gradio, relative to the page, so that it holds behind a proxy."""
+    return f"gradio_api/file={quote(str(path))}"
+
+
+def uploaded(file: Any, what: str = "image") -> Path:
+    """The path of an upload, as a page or an API client gives it.
+
+    Raises:
+        CondgenError: it is no uploaded file.
+    """
+    path = file.get("path") if isinstance(file, dict) else file
+    if not isinstance(path, str) or not path:
+        raise CondgenError(f"The {what} must be an uploaded file.")
+    return Path(path)
+
+
+@contextmanager
+def without_folders(*paths: object) -> Iterator[None]:
+    """Removes folders from file names in error messages, since visitors must not see them."""
+    try:
+        yield
+    except CondgenError as error:
+        message = str(error)
+        for path in map(str, paths):
+            message = message.replace(path, Path(path).name)
+        raise CondgenError(message) from None
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Shows errors as messages on the page; logs unexpected ones under an id that the message names."""
+    try:
+        yield
+    except CondgenError as error:
+        raise gr.Error(escaped(str(error)), print_exception=False) from None
+    except Exception as error:
+        if is_out_of_memory(error):
+            advice = "Ask for fewer images, or close other programs."
+            raise gr.Error(escaped(out_of_memory(error, advice)), print_exception=False) from None
+        number = secrets.token_hex(4)
+        log.exception("error %s", number)
+        message = f"Something went wrong (error {number}). See the log of the studio."
+        raise gr.Error(message, print_exception=False) from None
+
+
+def escaped(message: str) -> str:
+    """A message for a place that shows HTML; it may quote a visitor's input."""
+    return html.escape(message, quote=False)
+
+
+def warn(notes: list[str] | tuple[str, ...]) -> None:
+    """Shows notes beside the page."""
+    for note in notes:
+        gr.Warning(escaped(note), title="Note")

@@ -1,0 +1,133 @@
+"""What a tab is, and what passes between tabs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import gradio as gr
+
+from condgen.studio.components import Action, image_grid
+from condgen.studio.library import ModelEntry
+from condgen.studio.outputs import SavedImage
+from condgen.studio.studio import QUICK, Studio, user_errors
+
+ACTIONS = (
+    Action("use_seed", "Use seed", "seed", first=True),
+    Action("use_all", "Use all settings", "settings"),
+    Action("vary", "Vary", "vary", first=True),
+    Action("mix", "Mix", "mix"),
+    Action("edit", "Change with words", "edit"),
+    Action("compare", "Compare", "compare"),
+    Action("star", "Star", "star"),
+    Action("delete", "Delete", "delete", confirm="Delete this image for good?"),
+)
+"""The actions under every generated image; a tab receives some of them, see `Page.receive`."""
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """Where an action leads.
+
+    Args:
+        tab: the tab that is opened; '' for none.
+        outputs: components that `receive` updates.
+        receive: (saved image, model name, request) -> one update per output.
+    """
+
+    tab: str
+    outputs: Sequence[Any]
+    receive: Callable[[SavedImage, str, gr.Request], list]
+
+
+@dataclass
+class Page:
+    """The page while it is built.
+
+    Args:
+        studio: the server.
+        model: the picker of the header.
+        tabs: the container of the tabs.
+        grids: grids of generated images, whose actions are connected at the end.
+        receivers: action -> where it leads.
+        remembered: name -> component whose value the browser keeps over a reload.
+        blocks: the Gradio page.
+    """
+
+    studio: Studio
+    blocks: gr.Blocks
+    model: gr.HTML
+    tabs: gr.Tabs
+    grids: list[gr.HTML] = field(default_factory=list)
+    receivers: dict[str, Receiver] = field(default_factory=dict)
+    remembered: dict[str, Any] = field(default_factory=dict)
+
+    def grid(self, label: str = "Images", empty: str = "", **options: Any) -> gr.HTML:
+        """A grid of generated images with all actions."""
+        grid = image_grid(ACTIONS, label, empty, **options)
+        self.grids.append(grid)
+        return grid
+
+    def receive(self, action: str, tab: str, outputs: Sequence[Any], receive: Callable[..., list]) -> None:
+        """Registers where an action leads, see `Receiver`."""
+        self.receivers[action] = Receiver(tab, outputs, receive)
+
+    def connect_actions(self) -> None:
+        """Connects the actions of all grids."""
+        for grid in self.grids:
+            for name, receiver in self.receivers.items():
+                getattr(grid, name)(self._handler(receiver), [self.model], [self.tabs, *receiver.outputs], **QUICK)
+            grid.star(self._star, grid, grid, **QUICK)
+            grid.delete(self._delete, grid, grid, **QUICK)
+
+    def _handler(self, receiver: Receiver) -> Callable:
+        def act(model: str, event: gr.EventData, request: gr.Request):
+            with user_errors():
+                image = self.studio.outputs.get(self.studio.person(request), event.id)
+                tabs = gr.update(selected=receiver.tab) if receiver.tab else gr.skip()
+                return [tabs, *receiver.receive(image, model, request)]
+
+        return act
+
+    def _star(self, cards: list, event: gr.EventData, request: gr.Request):
+        with user_errors():
+            person, card = self.studio.person(request), event.card
+            self.studio.outputs.star(person, event.id, not card.get("star"))
+            return [one | {"star": not one.get("star")} if one.get("id") == event.id else one for one in cards]
+
+    def _delete(self, cards: list, event: gr.EventData, request: gr.Request):
+        with user_errors():
+            self.studio.outputs.delete(self.studio.person(request), event.id)
+            return [one for one in cards if one.get("id") != event.id]
+
+
+class Tab:
+    """One tab; a subclass builds its components in `build`, inside its tab, and connects them in `connect`.
+
+    Args:
+        studio: the server.
+    """
+
+    id: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, studio: Studio):
+        self.studio = studio
+        self.model_outputs: list[Any] = []
+        """Components that `on_model` updates."""
+
+    def build(self, page: Page) -> None:
+        """Makes the components, inside the tab."""
+        raise NotImplementedError
+
+    def connect(self, page: Page) -> None:
+        """Connects events, after all tabs were built."""
+
+    def on_model(self, entry: ModelEntry, request: gr.Request) -> list:
+        """One update for each of `model_outputs`, when a model was chosen and at the start."""
+        return []
+
+    def select(self, page: Page) -> Any:
+        """The tab as a container."""
+        return gr.Tab(self.title, id=self.id, elem_id=f"tab-{self.id}")
