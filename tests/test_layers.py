@@ -19,7 +19,8 @@ LAYERS = (
     "tasks",
     "recipes",
     "benchmarks",
-    "cli studio",
+    "studio",
+    "cli",
     "__init__ __main__",
 )
 """The rooms (folders and top-level modules) from the ground up: a room imports only from the layers below it."""

@@ -55,7 +55,7 @@ class Studio:
             return f"user {request.username}"
         if not self.several:
             return ""
-        visitor = (request.cookies or {}).get(VISITOR) or request.session_hash or "nobody"
+        visitor = (request.cookies or {}).get(VISITOR) or request.session_hash or "unknown"
         return f"visitor {visitor}"
 
     def open(self, name: object) -> Pipeline:
