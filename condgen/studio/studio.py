@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from condgen.contracts import CondgenError, is_out_of_memory, out_of_memory
 from condgen.files.images import GeneratedImage
@@ -40,12 +41,14 @@ class Studio:
         outputs: the images that are kept.
         several: whether people who are not the owner of this machine can reach the studio.
         trains: whether visitors may start trainings.
+        data: folders and tables of images that the page offers to search.
     """
 
     library: ModelLibrary
     outputs: Outputs
     several: bool = False
     trains: bool = True
+    data: tuple[str, ...] = ()
 
     def person(self, request: gr.Request | None) -> str:
         """Who asks: the name that logged in, a browser where everybody is let in, '' for the owner of this machine."""
@@ -78,15 +81,24 @@ def url_of(path: Path) -> str:
 
 
 def uploaded(file: Any, what: str = "image") -> Path:
-    """The path of an upload, as a page or an API client gives it.
+    """The path of an upload, as a page or an API client gives it; never of another file of this machine.
 
     Raises:
-        CondgenError: it is no uploaded file.
+        CondgenError: it is no uploaded file, or is no longer there.
     """
     path = file.get("path") if isinstance(file, dict) else file
-    if not isinstance(path, str) or not path:
+    if not isinstance(path, str) or not path or "\0" in path:
         raise CondgenError(f"The {what} must be an uploaded file.")
-    return Path(path)
+    try:
+        found, served = Path(path).resolve(), Path(get_upload_folder()).resolve()
+        inside, there = found.is_relative_to(served), found.is_file()
+    except (OSError, RuntimeError, ValueError):
+        inside = there = False
+    if not inside:
+        raise CondgenError(f"The {what} must be an uploaded file.")
+    if not there:
+        raise CondgenError(f"The {what} is no longer here: uploads are kept for a day. Upload it again.")
+    return found
 
 
 @contextmanager
