@@ -27,7 +27,7 @@ with direct():
     from condgen.studio.components import STATIC, model_picker, static
     from condgen.studio.library import ModelLibrary
     from condgen.studio.outputs import Outputs
-    from condgen.studio.studio import QUICK, Studio, user_errors
+    from condgen.studio.studio import QUICK, Studio, url_of, user_errors
     from condgen.studio.tabs.base import Page, Tab
     from condgen.studio.tabs.compare import CompareTab
     from condgen.studio.tabs.find import FindTab
@@ -141,6 +141,8 @@ def _restored(page: Page, name: str, value: Any, request: gr.Request) -> Any:
     """The update of a remembered component; the images that are still there, for a grid."""
     if value is None or name == "model":
         return gr.skip()
+    if page.remembered[name] in page.slots:
+        return gr.update(value=_slot(page, value, request))
     if page.remembered[name] not in page.grids:
         return gr.update(value=value)
     cards = []
@@ -151,6 +153,17 @@ def _restored(page: Page, name: str, value: Any, request: gr.Request) -> Any:
             continue
         cards.append(page.studio.card(image, str(card.get("caption", "")), request, **_kept_fields(card)))
     return gr.update(value=cards)
+
+
+def _slot(page: Page, value: Any, request: gr.Request) -> dict[str, Any] | None:
+    """The value of a slot whose image is still there, else None."""
+    try:
+        path = page.studio.image(value, request)
+        if "id" in value:
+            return page.studio.slot(page.studio.outputs.get(page.studio.person(request), value["id"]), request)
+        return {"path": str(path), "url": url_of(path), "name": str(value.get("name", ""))}
+    except (CondgenError, AttributeError, TypeError):
+        return None
 
 
 def _kept_fields(card: dict[str, Any]) -> dict[str, Any]:

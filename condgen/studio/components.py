@@ -1,4 +1,5 @@
-"""Custom components: a grid of images with actions, a form of options, a choice of labels, and a picker of models.
+"""Custom components: a grid of images with actions, a slot for one image, a form of options, a choice of labels, and a
+picker of models.
 
 Each is a `gr.HTML` whose page code is a file in `static/`; it builds the page from `props.value` by text nodes alone,
 so that no text of a visitor is read as HTML or as a template.
@@ -70,6 +71,15 @@ def image_grid(
     """
     events, buttons = [action.name for action in actions], [asdict(action) for action in actions]
     return _custom("grid.js", [], label, events, actions=buttons, empty=empty, fit=fit, **options)
+
+
+def image_slot(label: str = "Image", **options: Any) -> gr.HTML:
+    """A place for one image: chosen, dropped, pasted, or received from a grid; large photographs are reduced.
+
+    Its value is None, {path, url, name} of an upload, or {id, url, name} of a kept image; `Studio.image` reads it. Make
+    slots by `Page.slot`, so that they can be remembered.
+    """
+    return _custom("slot.js", None, label, **options)
 
 
 def option_form(options: Sequence[dict[str, Any]] = (), label: str = "Options", **more: Any) -> gr.HTML:

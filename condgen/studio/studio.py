@@ -74,6 +74,26 @@ class Studio:
         path = self.outputs.shown(self.person(request), image)
         return {"id": image.id, "url": url_of(path), "file": image.path.name, "caption": caption, **more}
 
+    def slot(self, image: SavedImage, request: gr.Request | None) -> dict[str, Any]:
+        """A kept image as the value of an `image_slot`."""
+        path = self.outputs.shown(self.person(request), image)
+        return {"id": image.id, "url": url_of(path), "name": image.path.name}
+
+    def image(self, value: Any, request: gr.Request | None, what: str = "image") -> Path:
+        """The file of an `image_slot`, or of an upload of an API client.
+
+        Raises:
+            CondgenError: there is none, or it belongs to somebody else; the message says `what`.
+        """
+        if not value:
+            raise CondgenError(f"There is no {what} yet. Choose one.")
+        if isinstance(value, dict) and "id" in value:
+            return self.outputs.get(self.person(request), value["id"]).path
+        path = uploaded(value, what)
+        if path.is_relative_to(self.outputs.root.resolve()):
+            raise CondgenError(f"The {what} must be an uploaded file.")
+        return path
+
 
 def url_of(path: Path) -> str:
     """The address of a file in the cache of Gradio, relative to the page, so that it holds behind a proxy."""

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 
 import gradio as gr
 
-from condgen.studio.components import Action, image_grid
+from condgen.studio.components import Action, image_grid, image_slot
 from condgen.studio.library import ModelEntry
-from condgen.studio.outputs import SavedImage
 from condgen.studio.studio import QUICK, Studio, user_errors
 
 ACTIONS = (
@@ -33,12 +32,14 @@ class Receiver:
     Args:
         tab: the tab that is opened; '' for none.
         outputs: components that `receive` updates.
-        receive: (saved image, model name, request) -> one update per output.
+        receive: (saved image, model name, request, *values of `inputs`) -> one update per output.
+        inputs: components whose values `receive` needs.
     """
 
     tab: str
     outputs: Sequence[Any]
-    receive: Callable[[SavedImage, str, gr.Request], list]
+    receive: Callable[..., list]
+    inputs: Sequence[Any] = ()
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Page:
         model: the picker of the header.
         tabs: the container of the tabs.
         grids: grids of generated images, whose actions are connected at the end.
+        slots: places for one image.
         receivers: action -> where it leads.
         remembered: name -> component whose value the browser keeps over a reload.
         blocks: the Gradio page.
@@ -60,6 +62,7 @@ class Page:
     model: gr.HTML
     tabs: gr.Tabs
     grids: list[gr.HTML] = field(default_factory=list)
+    slots: list[gr.HTML] = field(default_factory=list)
     receivers: dict[str, Receiver] = field(default_factory=dict)
     remembered: dict[str, Any] = field(default_factory=dict)
 
@@ -69,24 +72,33 @@ class Page:
         self.grids.append(grid)
         return grid
 
-    def receive(self, action: str, tab: str, outputs: Sequence[Any], receive: Callable[..., list]) -> None:
+    def slot(self, label: str = "Image", **options: Any) -> gr.HTML:
+        """A place for one image, see `image_slot`."""
+        slot = image_slot(label, **options)
+        self.slots.append(slot)
+        return slot
+
+    def receive(
+        self, action: str, tab: str, outputs: Sequence[Any], receive: Callable[..., list], inputs: Sequence[Any] = ()
+    ) -> None:
         """Registers where an action leads, see `Receiver`."""
-        self.receivers[action] = Receiver(tab, outputs, receive)
+        self.receivers[action] = Receiver(tab, outputs, receive, inputs)
 
     def connect_actions(self) -> None:
         """Connects the actions of all grids."""
         for grid in self.grids:
             for name, receiver in self.receivers.items():
-                getattr(grid, name)(self._handler(receiver), [self.model], [self.tabs, *receiver.outputs], **QUICK)
+                inputs, outputs = [self.model, *receiver.inputs], [self.tabs, *receiver.outputs]
+                getattr(grid, name)(self._handler(receiver), inputs, outputs, **QUICK)
             grid.star(self._star, grid, grid, **QUICK)
             grid.delete(self._delete, grid, grid, **QUICK)
 
     def _handler(self, receiver: Receiver) -> Callable:
-        def act(model: str, event: gr.EventData, request: gr.Request):
+        def act(event: gr.EventData, request: gr.Request, model: str, *values: Any):
             with user_errors():
                 image = self.studio.outputs.get(self.studio.person(request), event.id)
                 tabs = gr.update(selected=receiver.tab) if receiver.tab else gr.skip()
-                return [tabs, *receiver.receive(image, model, request)]
+                return [tabs, *receiver.receive(image, model, request, *values)]
 
         return act
 
