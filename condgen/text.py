@@ -87,10 +87,11 @@ class Reading:
 
     Args:
         text: the text to encode.
-        unread: words and signs that are in no training caption, in order; they are left out.
+        unread: words and signs that are in no training caption, in order; they are left out, except those in `spelled`.
         dropped: known words that are left out because there is no room, the least important ones.
         cut: the part of the text that fits, where its end is left out; otherwise None.
         nothing: no word of the text is known.
+        spelled: the ones of `unread` that are read by their letters, by a model of the first edition.
     """
 
     text: str
@@ -98,6 +99,7 @@ class Reading:
     dropped: tuple[str, ...] = ()
     cut: str | None = None
     nothing: bool = False
+    spelled: tuple[str, ...] = ()
 
 
 def words_of(text: str) -> list[str]:
@@ -186,8 +188,15 @@ def warn_of_texts(tokenizer, texts: Sequence[str], name: str = "", stacklevel: i
         notes = [f"{long:,} {among} are longer than {tokenizer.context} tokens and were shortened"]
     unread = dict.fromkeys(unit for text, reading in pairs for unit in _complete(text, reading))
     if words := [unit for unit in unread if not all(unicodedata.category(c)[0] == "P" for c in unit)]:
-        shown = ", ".join(_with_hint(tokenizer, word) for word in words[:10]) + ", ..." * (len(words) > 10)
-        notes.append(f"No training caption has these words, so they mean nothing here; not read: {shown}")
+        spelled = {unit for _, reading in pairs for unit in reading.spelled}
+        parts = []
+        for how, some in (
+            ("not read", [word for word in words if word not in spelled]),
+            ("read letter by letter", [word for word in words if word in spelled]),
+        ):
+            listing = ", ".join(_with_hint(tokenizer, word) for word in some[:10]) + ", ..." * (len(some) > 10)
+            parts += [f"{how}: {listing}"] if some else []
+        notes.append(f"No training caption has these words, so they mean nothing here; {'; '.join(parts)}")
     nothing = [short(text) for text, reading in pairs if reading.nothing]
     if nothing and not few:
         nothing = [f"{len(nothing):,} {among}, such as {nothing[0]}"]

@@ -121,7 +121,8 @@ class Tokenizer:
             and self._end_of(text) >= max((end for start, end in kept if _matters(text[start:end])), default=0)
         ):
             end = self._end_of(text)
-            return Reading(text, unread, cut=text[:end] if end < len(text) else None, nothing=nothing)
+            spelled = tuple(unit for unit in unread if any(self.backend.token_to_id(c) is not None for c in unit))
+            return Reading(text, unread, (), text[:end] if end < len(text) else None, nothing, spelled)
         if self._end_of(read) == len(read):
             return Reading(read, unread, nothing=nothing)
         kept, dropped, is_cut = self._shortened(text, kept)

@@ -76,7 +76,8 @@ def test_unknown_words_delete_no_known_ones(edition, unknown):
             assert (tokenizer.encode([read.text]) == tokenizer.encode([read.text + " rose rose rose"])).sum() > 1
             assert tokenizer.backend.token_to_id(flower) in tokenizer.encode([read.text])[0]
             (note,) = notes_of(tokenizer, text)
-            assert f"not read: {unknown}" in note
+            how = "read letter by letter" if unknown in read.spelled else "not read"
+            assert f"{how}: {unknown}" in note and (unknown not in read.text or unknown in read.spelled)
 
 
 def test_texts_of_known_words_are_encoded_as_they_are(tokenizer):
@@ -88,8 +89,9 @@ def test_the_first_edition_reads_as_it_did_where_nothing_is_lost():
     for text in [*CAPTIONS, "a pink rose", "pink", "a rose, please!"]:
         assert roomy.read(text).text == text
     assert notes_of(roomy, "a pink rose") == [
-        "No training caption has these words, so they mean nothing here; not read: pink"
+        "No training caption has these words, so they mean nothing here; read letter by letter: pink"
     ]
+    assert roomy.read("a pink ♥").unread == ("pink", "♥") and roomy.read("a pink ♥").spelled == ("pink",)
 
 
 def test_where_there_is_no_room_articles_go_first():
