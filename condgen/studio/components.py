@@ -57,7 +57,12 @@ def _custom(script: str, value: Any, label: str, events: Sequence[str] = (), **o
 
 
 def image_grid(
-    actions: Sequence[Action] = (), label: str = "Images", empty: str = "", fit: bool = True, **options: Any
+    actions: Sequence[Action] = (),
+    label: str = "Images",
+    empty: str = "",
+    fit: bool = True,
+    sheet: dict[str, str] | None = None,
+    **options: Any,
 ) -> gr.HTML:
     """Images with a caption and buttons under each; a click on an image enlarges it.
 
@@ -68,9 +73,10 @@ def image_grid(
         actions: the buttons; each is an event of the component, with `id` and `card`.
         empty: what an empty grid says.
         fit: whether all images must fit the window.
+        sheet: an image that an empty grid shows, {url, caption}.
     """
     events, buttons = [action.name for action in actions], [asdict(action) for action in actions]
-    return _custom("grid.js", [], label, events, actions=buttons, empty=empty, fit=fit, **options)
+    return _custom("grid.js", [], label, events, actions=buttons, empty=empty, fit=fit, sheet=sheet, **options)
 
 
 def image_slot(label: str = "Image", **options: Any) -> gr.HTML:
@@ -103,12 +109,20 @@ def option_fields(option: SamplingOption) -> dict[str, Any]:
     return fields | {"low": option.low, "high": option.high, "default": option.default}
 
 
-def label_form(attributes: Sequence[dict[str, Any]] = (), label: str = "Labels", **more: Any) -> gr.HTML:
+def label_form(
+    attributes: Sequence[dict[str, Any]] = (), label: str = "Labels", each: bool = False, **more: Any
+) -> gr.HTML:
     """A choice of labels and attributes; its value is {attribute: value}, without those that are not specified.
 
-    `attributes` is a list of `attribute_fields`.
+    `attributes` is a list of `attribute_fields`. With `each`, every attribute has a button "One of each", an event
+    `each` with its `name`.
     """
-    return _custom("labels.js", {}, label, attributes=list(attributes), **more)
+    return _custom("labels.js", {}, label, ["each"] if each else [], attributes=list(attributes), **more)
+
+
+def chips(texts: Sequence[str] = (), label: str = "Try", **more: Any) -> gr.HTML:
+    """Buttons with texts, in one row; a click is the event `pick` with the `text`."""
+    return _custom("chips.js", list(texts), label, ["pick"], **more)
 
 
 def attribute_fields(attribute: Attribute) -> dict[str, Any]:
@@ -120,5 +134,8 @@ def attribute_fields(attribute: Attribute) -> dict[str, Any]:
 
 
 def model_picker(value: str = "", groups: Sequence[dict[str, Any]] = (), label: str = "Model", **more: Any) -> gr.HTML:
-    """A list of models in groups; its value is a name. `groups` is a list of {label, models: [{name, note}]}."""
-    return _custom("picker.js", value, label, ["input"], groups=list(groups), **more)
+    """A list of models in groups; its value is a name. `groups` is a list of {label, models: [{name, note}]}.
+
+    The event `refresh` comes when it is about to be opened.
+    """
+    return _custom("picker.js", value, label, ["input", "refresh"], groups=list(groups), **more)

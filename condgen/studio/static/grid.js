@@ -1,9 +1,10 @@
 const root = element.querySelector(".cg");
 const grid = el("ul", { className: "cg-grid" });
 const empty = el("p", { className: "cg-empty" });
+const sheet = el("figure", { className: "cg-sheet", hidden: true });
 const viewer = el("dialog", { className: "cg-viewer" });
 let shown = "";
-root.append(grid, empty, viewer);
+root.append(grid, empty, sheet, viewer);
 grid.setAttribute("aria-label", props.label);
 const cells = new Map();
 
@@ -92,10 +93,15 @@ viewer.addEventListener("click", (event) => event.target === viewer && viewer.cl
 
 function layout() {
   const count = (props.value || []).length;
-  if (!count || !grid.clientWidth) return;
-  const width = grid.clientWidth, text = 62;
-  const top = Math.min(grid.getBoundingClientRect().top + scrollY, innerHeight * 0.45);
+  if (!root.clientWidth) return;
+  const width = root.clientWidth, text = 62;
+  const top = Math.min(root.getBoundingClientRect().top + scrollY, innerHeight * 0.45);
   const height = props.fit ? Math.max(320, innerHeight - top - 24) : Infinity;
+  if (props.fit) {  // one height, so that the page does not jump
+    root.style.minHeight = `${Math.floor(height)}px`;
+    root.style.setProperty("--height", `${Math.floor(height)}px`);
+  }
+  if (!count) return;
   const least = width < 480 ? 150 : 132;
   let best = 1, edge = 0;
   for (let columns = 1; columns <= Math.max(1, Math.floor(width / least)); columns++) {
@@ -129,10 +135,15 @@ function render() {
   for (const [key, { node }] of cells) if (!keep.has(key)) { node.remove(); cells.delete(key); }
   empty.textContent = cards.length ? "" : props.empty || "";
   empty.hidden = Boolean(cards.length) || !props.empty;
+  sheet.hidden = Boolean(cards.length) || !props.sheet;
+  if (!sheet.hidden && sheet.dataset.url !== props.sheet.url) {
+    sheet.dataset.url = props.sheet.url;
+    sheet.replaceChildren(el("img", { src: fileUrl(props.sheet.url), alt: props.sheet.caption }), el("figcaption", {}, props.sheet.caption));
+  }
   grid.classList.toggle("pixels", cards.some((card) => card.pixels));
   layout();
 }
-watch(["value"], render);
+watch(["value", "sheet", "empty"], render);
 new ResizeObserver(layout).observe(root);
 window.addEventListener("resize", layout);
 render();

@@ -44,6 +44,10 @@ function number(attribute) {
   node.show = (value) => { use.checked = value !== undefined; if (value !== undefined) range.value = value; out.textContent = value ?? "any"; };
   return node;
 }
+function each(attribute) {
+  if (!EVENTS.includes("each")) return [];
+  return [el("button", { type: "button", className: "cg-each", onclick: () => trigger("each", { name: attribute.name }) }, `One of each ${attribute.name.replaceAll("_", " ")}`)];
+}
 function show() {
   for (const row of root.children) {
     const value = (props.value || {})[row.dataset.name];
@@ -59,7 +63,7 @@ function render() {
     built = state;
     root.replaceChildren(...props.attributes.map((attribute) => {
       const field = !attribute.values.length ? number(attribute) : attribute.values.length > CHIPS ? choice(attribute) : chips(attribute);
-      const row = el("div", { className: "cg-label" }, el("span", { className: "cg-name" }, title(attribute)), field);
+      const row = el("div", { className: "cg-label" }, el("span", { className: "cg-name" }, title(attribute)), ...each(attribute), field);
       row.dataset.name = attribute.name;
       return row;
     }));

@@ -3,7 +3,7 @@ root.classList.add("cg-picker");
 const select = el("select", {});
 select.setAttribute("aria-label", props.label);
 root.append(select);
-let built = "";
+let built = "", asked = 0;
 function render() {
   const state = JSON.stringify(props.groups);
   if (state !== built) {
@@ -16,6 +16,12 @@ function render() {
   }
   select.value = props.value;
 }
+function refresh() {
+  if (Date.now() - asked < 1000) return;
+  asked = Date.now();
+  trigger("refresh", {});
+}
 select.addEventListener("change", () => { props.value = select.value; trigger("input", {}); });
+for (const name of ["pointerenter", "pointerdown", "focus"]) select.addEventListener(name, refresh);
 watch(["value", "groups"], render);
 render();
