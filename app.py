@@ -1,4 +1,4 @@
-"""Opens the studio: python app.py [--model NAME] [--data PATH] [--host ADDRESS] [--port N] [--share]; see --help."""
+"""Opens the studio, one page for all models: python app.py [--model NAME] [--outputs DIR]; see --help."""
 
 import sys
 

@@ -31,6 +31,15 @@ def check_device(device: str) -> None:
         raise CondgenError(f"There is no device {device!r} here ({reason}). Try --device cpu.") from None
 
 
+def chosen(device: str) -> str:
+    """The device that is meant: `auto` is a GPU if there is one, else the processor."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def train_on(device: str | None) -> None:
     """Sets the device of all training in this process, by Accelerate's variables; None leaves the choice to Accelerate.
 

@@ -10,18 +10,23 @@ Gradio is imported by the modules of this package alone.
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
-import tempfile
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from condgen.contracts import CondgenError
 from condgen.pipelines.base import Pipeline
+from condgen.studio.cache import INTERVAL, cache_folder, is_private, trim
 from condgen.studio.loopback import direct
+from condgen.studio.visitors import VisitorCookie
 
 with direct():
     import gradio as gr
+    from starlette.middleware import Middleware
 
     from condgen.studio import theme
     from condgen.studio.components import STATIC, model_picker, static
@@ -42,6 +47,10 @@ TABS: tuple[type[Tab], ...] = (
     GenerateTab, MixTab, CompareTab, LatentTab, FindTab, TranslateTab, TrainTab, GalleryTab,
 )  # fmt: skip
 """The tabs from left to right; a new one is one more entry."""
+QUEUE = 256
+"""Requests that wait, at most; further ones are refused with the reason."""
+SESSIONS = 1000
+"""Open pages whose changed components the server remembers; the longest unused ones are dropped."""
 
 
 def build(
@@ -64,7 +73,7 @@ def build(
     """
     served = cache_folder()
     limit = {"limit": options.pop("limit")} if "limit" in options else {}
-    kept = Outputs(Path(outputs) if outputs else served / "outputs", served, **limit)
+    kept = Outputs(Path(outputs) if outputs else served / secrets.token_urlsafe(16), served, **limit)
     return page_of(Studio(ModelLibrary(model, device), kept, **options))
 
 
@@ -86,7 +95,8 @@ def page_of(studio: Studio) -> gr.Blocks:
             tab.connect(page)
         page.connect_actions()
         _remember(page, memory, tabs)
-    return blocks.queue(max_size=32, api_open=False)
+    blocks.studio = studio
+    return blocks.queue(max_size=QUEUE, api_open=False)
 
 
 def groups_of(studio: Studio) -> list[dict[str, Any]]:
@@ -170,19 +180,15 @@ def _kept_fields(card: dict[str, Any]) -> dict[str, Any]:
     return {name: card[name] for name in ("alt", "note", "pixels", "star") if name in card}
 
 
-def cache_folder() -> Path:
-    """The folder from which Gradio serves files."""
-    folder = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def launch(page: gr.Blocks, **options: Any) -> None:
     """Starts the server with the settings of every studio: theme, small uploads, no tracebacks for visitors.
 
     Args:
         options: of Gradio's `launch`.
     """
+    studio: Studio = page.studio
+    names_visitors = studio.several and not options.get("auth")
+    served = {"middleware": [Middleware(VisitorCookie)] if names_visitors else [], "lifespan": _tidied(page)}
     with direct(bool(options.get("share")), options.get("server_name") or ""):
         page.launch(
             theme=theme.theme(),
@@ -194,5 +200,35 @@ def launch(page: gr.Blocks, **options: Any) -> None:
             ssr_mode=False,
             run_history=False,
             footer_links=["api", "settings"],
+            state_session_capacity=SESSIONS,
+            app_kwargs=served,
             **options,
         )
+
+
+def _tidied(page: gr.Blocks) -> Any:
+    """The lifespan of a server that removes old files from its cache every INTERVAL seconds, and its own at the end."""
+    outputs = page.studio.outputs
+
+    def tidy() -> None:
+        outputs.tidy()
+        if is_private(outputs.served):
+            trim(outputs.served)
+        for block in page.blocks.values():  # files that Gradio has handed out, by component
+            block.temp_files = {file for file in block.temp_files if Path(file).exists()}
+
+    async def regularly() -> None:
+        while True:
+            await asyncio.sleep(INTERVAL)
+            await asyncio.to_thread(tidy)
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        task = asyncio.create_task(regularly())
+        try:
+            yield
+        finally:
+            task.cancel()
+            outputs.tidy(0)
+
+    return lifespan

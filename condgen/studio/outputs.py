@@ -25,6 +25,8 @@ STARS = "stars.json"
 PEOPLE = "people"
 """Folder of the folders of people, where there are several."""
 SUFFIXES = (".png", ".gif")
+SHOWN = 12 * 3600.0
+"""Seconds for which the address of an image holds at least; afterwards the page gets another one."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Outputs:
         self.root, self.served, self.limit = Path(root), Path(served), limit
         self._lock = threading.Lock()
         self._used: int | None = None
-        self._shown: dict[tuple[str, str], Path] = {}
+        self._shown: dict[tuple[str, str], tuple[Path, float]] = {}
 
     def folder(self, person: str) -> Path:
         """The folder of a person; '' is the owner of this machine."""
@@ -115,7 +117,7 @@ class Outputs:
         with self._lock:
             self._used = self.used() - size
             if shown := self._shown.pop((person, image.id), None):
-                shutil.rmtree(shown.parent, ignore_errors=True)
+                shutil.rmtree(shown[0].parent, ignore_errors=True)
 
     def stars(self, person: str) -> set[str]:
         """The ids of the images with a star."""
@@ -134,18 +136,26 @@ class Outputs:
             write_bytes(self.folder(person) / STARS, json.dumps(sorted(stars)).encode())
 
     def shown(self, person: str, image: SavedImage) -> Path:
-        """A copy of an image that the web server serves, in a folder that cannot be guessed."""
+        """A copy of an image that the web server serves, in a folder that cannot be guessed; it lasts SHOWN seconds."""
         with self._lock:
-            copy = self._shown.get((person, image.id))
-            if copy is None or not copy.exists():
+            copy, since = self._shown.get((person, image.id), (None, 0.0))
+            if copy is None or time.time() - since > SHOWN or not copy.exists():
                 copy = self.served / secrets.token_urlsafe(16) / image.path.name
                 copy.parent.mkdir(parents=True)
                 try:
                     os.link(image.path, copy)
                 except OSError:
                     shutil.copyfile(image.path, copy)
-                self._shown[person, image.id] = copy
+                self._shown[person, image.id] = copy, time.time()
         return copy
+
+    def tidy(self, age: float = 2 * SHOWN) -> None:
+        """Removes the copies that were made for the web server more than `age` seconds ago."""
+        with self._lock:
+            for key, (copy, since) in list(self._shown.items()):
+                if time.time() - since >= age:
+                    del self._shown[key]
+                    shutil.rmtree(copy.parent, ignore_errors=True)
 
 
 def _folders(folder: Path) -> list[Path]:

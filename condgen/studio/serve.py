@@ -3,46 +3,67 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import ipaddress
 import os
+import re
+import signal
 import socket
 import sys
-import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from condgen.contracts import CondgenError
 from condgen.nn import devices
+from condgen.studio.cache import UNSAVED, private_folder
+
+UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    about = "Serves the condgen studio: a page that generates, searches, or shows a latent space."
+    about = "Serves the condgen studio: one page for all models."
     flags = argparse.ArgumentParser(description=about)
     flags.add_argument("--model", help="a path, or a name that `condgen list` shows; default: the one in the package")
-    flags.add_argument("--outputs", default="outputs", metavar="DIR", help="folder of generated images")
+    text = "a folder or table of images that the page offers to search; may be given several times"
+    flags.add_argument("--data", action="append", default=[], metavar="PATH", help=text)
+    text = "folder of generated images (default outputs)"
+    flags.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="DIR", help=text)
+    text = "size of that folder above which nothing more is kept (default 4GB)"
+    flags.add_argument("--outputs-limit", default="4GB", metavar="SIZE", help=text)
+    flags.add_argument("--no-save", action="store_true", help="keep images only while the studio is open")
+    text = "device to compute on: auto (default: a GPU if there is one), cpu, cuda, cuda:1, mps"
+    flags.add_argument("--device", default="auto", help=text)
     flags.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine only")
     flags.add_argument("--port", type=int, help="default: the first free one from 7860")
     text = "path below which a proxy serves the page, such as /studio for https://example.org/studio"
     flags.add_argument("--root-path", default="", metavar="PATH", help=text)
-    flags.add_argument("--device", default="cpu", help="device to compute on: cpu (default), cuda, cuda:1, mps")
     flags.add_argument("--share", action="store_true", help="open a public link through gradio.live")
-    flags.add_argument("--auth", default=os.environ.get("CONDGEN_AUTH"), help="NAME:PASSWORD; also $CONDGEN_AUTH")
+    text = "lets this person in; several times for several people, who do not see each other's images; also one a line "
+    flags.add_argument("--auth", action="append", default=[], metavar="NAME:PASSWORD", help=text + "in $CONDGEN_AUTH")
     flags.add_argument("--no-auth", action="store_true", help="allow others without a password")
+    flags.add_argument("--mcp", action="store_true", help="offer the functions as tools to language models (MCP)")
     return flags
 
 
-def credentials(auth: str | None) -> tuple[str, str] | None:
-    """Splits 'name:password'; None if no value was given."""
-    if not auth:
-        return None
-    name, _, password = auth.partition(":")
-    if not name or not password:
-        raise CondgenError("--auth must be NAME:PASSWORD.")
-    return name, password
+def credentials(accounts: list[str]) -> list[tuple[str, str]]:
+    """The names and passwords of 'name:password' each; `CondgenError` names what is wrong, without a password."""
+    found: dict[str, str] = {}
+    for account in accounts:
+        name, _, password = account.partition(":")
+        name = name.strip()
+        if not name or not password:
+            raise CondgenError("--auth must be NAME:PASSWORD.")
+        if name in found:
+            raise CondgenError(f"--auth names {name} twice.")
+        found[name] = password
+    return list(found.items())
 
 
-def check_exposure(host: str, share: bool, auth: tuple[str, str] | None, no_auth: bool) -> None:
+def check_exposure(host: str, share: bool, auth: list[tuple[str, str]], no_auth: bool) -> None:
     """Refuses a studio that others can reach without a password, unless `no_auth`.
 
     Raises:
@@ -74,18 +95,34 @@ def check_address(host: str, port: int | None) -> None:
         raise CondgenError(f"The studio cannot listen on {place} ({error}). Try another --host or --port.") from None
 
 
-@contextmanager
-def private_cache() -> Iterator[None]:
-    """A private folder for the images that are served, removed at the end; $GRADIO_TEMP_DIR overrides it."""
-    if os.environ.get("GRADIO_TEMP_DIR"):
-        yield
-        return
-    with tempfile.TemporaryDirectory(prefix="condgen-studio-", ignore_cleanup_errors=True) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["GRADIO_TEMP_DIR"]
+def check_mcp(several: bool) -> None:
+    """Refuses `--mcp` where it cannot work.
+
+    Raises:
+        CondgenError: several people use the studio, or the package for MCP is missing.
+    """
+    if several:
+        raise CondgenError(
+            "--mcp is for a studio of one person: its calls carry no name, so people would see each other's images. "
+            "Leave --auth, --no-auth and --share out."
+        )
+    if importlib.util.find_spec("mcp") is None:
+        raise CondgenError("--mcp needs a package that is not installed: pip install 'condgen[mcp]'.")
+
+
+def size_of(text: str) -> int:
+    """The bytes of a size such as 4GB or 500MB; `CondgenError` for another text."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([KMGT]B)", text.strip().upper())
+    if not match or not float(match[1]):
+        raise CondgenError(f"--outputs-limit must be a size such as 4GB or 500MB, got {text[:40]!r}.")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def check_outputs(folder: Path) -> None:
+    """Raises `CondgenError` where images cannot be written."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise CondgenError(f"Images cannot be written to {folder}. Give another folder with --outputs, or --no-save.")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,21 +130,71 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     devices.settle()
     try:
-        auth = credentials(args.auth)
+        accounts = args.auth or ([] if args.no_auth else os.environ.get("CONDGEN_AUTH", "").split("\n"))
+        auth = credentials([account for account in accounts if account.strip()])
         check_exposure(args.host, args.share, auth, args.no_auth)
+        several = bool(auth) or args.no_auth or args.share or not is_loopback(args.host)
+        if args.mcp:
+            check_mcp(several)
+        limit = size_of(args.outputs_limit)
+        if not args.no_save:
+            check_outputs(args.outputs)
         check_address(args.host, args.port)
-        with private_cache():
-            from condgen.studio.app import build, launch
-
-            devices.check_device(args.device)
-
-            page = build(args.model, args.device, args.outputs)
-            host = f"[{args.host}]" if ":" in args.host else args.host
-            network = {"server_name": host, "server_port": args.port, "share": args.share, "auth": auth}
-            launch(page, **network, root_path=args.root_path, prevent_thread_lock=True, quiet=True)
-            print(f"The studio is open at {page.share_url or page.local_url} (Ctrl-C closes it)", flush=True)
-            page.block_thread()
+        with _ended_by_signals(), private_folder() as folder:
+            outputs = folder / UNSAVED if args.no_save else args.outputs
+            people = {"several": several, "trains": bool(auth) or not several}
+            serve(args, outputs, {"limit": limit, "data": tuple(args.data), **people}, auth)
     except CondgenError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before it was open
+        return 130
     return 0
+
+
+def serve(args: argparse.Namespace, outputs: Path, options: dict[str, Any], auth: list[tuple[str, str]]) -> None:
+    """Loads the model, opens the page and waits until it is closed.
+
+    Args:
+        options: of `app.build`.
+
+    Raises:
+        CondgenError: the model cannot be opened, or the device or MCP does not work.
+    """
+    from condgen.studio.app import build, launch
+
+    device = devices.chosen(args.device)
+    devices.check_device(device)
+    page = build(args.model, device, outputs, **options)
+    page.studio.open(page.studio.library.default)
+    host = f"[{args.host}]" if ":" in args.host else args.host
+    network = {"server_name": host, "server_port": args.port, "share": args.share, "auth": auth or None}
+    launch(
+        page, **network, root_path=args.root_path, mcp_server=args.mcp, prevent_thread_lock=True, quiet=True,
+    )  # fmt: skip
+    if args.mcp and not page.mcp_server:
+        page.close()
+        raise CondgenError(f"{page.mcp_error or 'The MCP server did not start'}. See pip install 'condgen[mcp]'.")
+    address = page.share_url or page.local_url
+    print(f"The studio is open at {address} (Ctrl-C closes it)", flush=True)
+    if args.mcp:
+        print(f"MCP: {page.local_url}gradio_api/mcp/", flush=True)
+    page.block_thread()
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Within the block, SIGTERM and SIGHUP end this process as Ctrl-C does, so that it leaves no files behind."""
+
+    def end(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()  # Python sets handlers in no other
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if here and hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -20,14 +20,13 @@ from condgen.files.images import GeneratedImage
 from condgen.pipelines.base import Pipeline
 from condgen.studio.library import ModelLibrary
 from condgen.studio.outputs import Outputs, SavedImage
+from condgen.studio.visitors import VISITOR, is_visitor, new_visitor
 
 log = logging.getLogger("condgen.studio")
 COMPUTE: dict[str, Any] = {"concurrency_id": "compute", "concurrency_limit": 1}
 """Arguments of every event that computes with a model: one at a time, whichever tab asked."""
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """Arguments of events that only change the page."""
-VISITOR = "condgen_visitor"
-"""Cookie that tells browsers apart where everybody is let in."""
 PIXELS = 128
 """Images below this edge are enlarged without smoothing."""
 
@@ -51,15 +50,18 @@ class Studio:
     data: tuple[str, ...] = ()
 
     def person(self, request: gr.Request | None) -> str:
-        """Who asks: the name that logged in, a browser where everybody is let in, '' for the owner of this machine."""
+        """Who asks: the name that logged in, a browser where everybody is let in, '' for the owner of this machine.
+
+        A program without a cookie is known by the session of its client.
+        """
         if request is None:
             return ""
         if request.username:
             return f"user {request.username}"
         if not self.several:
             return ""
-        visitor = (request.cookies or {}).get(VISITOR) or request.session_hash or "unknown"
-        return f"visitor {visitor}"
+        visitor = (request.cookies or {}).get(VISITOR)
+        return f"visitor {visitor}" if is_visitor(visitor) else f"session {request.session_hash or new_visitor()}"
 
     def open(self, name: object) -> Pipeline:
         """The loaded model of a name, see `ModelLibrary.open`."""
