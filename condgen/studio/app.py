@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -49,6 +50,8 @@ TABS: tuple[type[Tab], ...] = (
 """The tabs from left to right; a new one is one more entry."""
 QUEUE = 256
 """Requests that wait, at most; further ones are refused with the reason."""
+NO_STATISTICS = {"GRADIO_ANALYTICS_MAX_EVENTS": "1", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9)}
+"""Variables by which Gradio's queue keeps no table of all requests, which it would evaluate at every one."""
 SESSIONS = 1000
 """Open pages whose changed components the server remembers; the longest unused ones are dropped."""
 
@@ -96,6 +99,8 @@ def page_of(studio: Studio) -> gr.Blocks:
         page.connect_actions()
         _remember(page, memory, tabs)
     blocks.studio = studio
+    for name, value in NO_STATISTICS.items():
+        os.environ.setdefault(name, value)
     return blocks.queue(max_size=QUEUE, api_open=False)
 
 

@@ -1,4 +1,4 @@
-"""Browsers are told apart by a cookie where everybody is let in, so that none sees the images of another."""
+"""Browsers have a cookie of their own where everybody is let in, so that none sees the images of another."""
 
 from __future__ import annotations
 
