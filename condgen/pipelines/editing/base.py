@@ -165,6 +165,10 @@ class Operation:
         """
         raise NotImplementedError
 
+    def begins_at(self, editor: Editor) -> tuple[InputImage, ...]:
+        """The images whose inverted noise it begins at."""
+        return ()
+
     @property
     def title(self) -> str:
         """One line for people, also the beginning of the file name."""
@@ -318,13 +322,28 @@ class Editor(GenerationPipeline):
 
         See `diffusion.inversion`.
         """
-        return self._once(("inverted", image, steps), lambda: self._invert(image, steps))
+        return self._once(("inverted", image, steps), lambda: list(self._inversion(image, steps))[-1])
 
-    def _invert(self, image: InputImage, steps: int) -> Tensor:
-        model = self.model
-        z = model.normalizer(self.embed(image)[None])
-        *_, noise = model.decoder.invert(image.pixels(model)[None], model.condition(z, [""]), steps)
-        return noise[0]
+    def inverting(self, image: InputImage, steps: int) -> Iterator[int]:
+        """Inverts an image and yields the number of every step; `inverted` then returns the result at once."""
+        noise = None
+        for step, noise in enumerate(self._inversion(image, steps), 1):
+            yield step
+        self._once(("inverted", image, steps), lambda: noise)
+
+    def pending(self, operation: Operation, options: dict[str, float]) -> list[tuple[InputImage, int]]:
+        """The images, each with a number of steps, that an operation has inverted before its first image begins."""
+        steps = int(self._options(operation, options).get("steps", 1))
+        return [(one, steps) for one in operation.begins_at(self) if ("inverted", one, steps) not in self._kept]
+
+    def steps_of(self, operation: Operation, options: dict[str, float]) -> int:
+        """The number of steps of one image."""
+        return int(self._options(operation, options).get("steps", 1))
+
+    def _inversion(self, image: InputImage, steps: int) -> Iterator[Tensor]:
+        model, z = self.model, self.z_of(image, generator(0), {})[None]
+        frames = model.decoder.invert(image.pixels(model)[None], model.condition(z, [""]), steps)
+        yield from (noise[0] for noise in self._exactly(frames, 1))
 
     def _once(self, key: Any, compute: Callable[[], Tensor]) -> Tensor:
         """What is computed once for all images, with the same bits for every size of the batch."""

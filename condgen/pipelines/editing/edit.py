@@ -64,6 +64,9 @@ class Edit(TextDiff):
         z = turned(editor, self.image, F.normalize(moved, dim=0), self.theta)
         return Decoding(z, self.target, image=image, t=self.noise)
 
+    def begins_at(self, editor: Editor) -> tuple[InputImage, ...]:
+        return ()
+
     def _predicted(self, editor: Editor, words: str, options) -> Tensor:
         """What the prior predicts for words, a unit vector (D,); random priors draw from the same numbers for all."""
         z = editor.z_of(words, generator(0), options, self.prior)
@@ -113,19 +116,25 @@ def best(
     changed pixels. The recipe names level and noise of the image that was kept, so that it is replayed without the
     others.
     """
-    tried = [
-        list(editor.apply([replace(one, noise=level, draw=draw) for one in operations], seeds, **options))
-        for level in LEVELS
-        for draw in range(DRAWS)
-    ]
+    tried = [list(editor.apply(column, seeds, **options)) for column in zip(*map(tries, operations))]
     for k, group in enumerate(zip(*tried)):
-        original = np.asarray(operations[k // len(seeds)].image.image(), np.int16)
-        scores = [score_of(editor, one, one.recipe["target"]) - PENALTY * _changed(one, original) for one in group]
-        kept = group[scores.index(max(scores))]
-        ms = sum(one.ms for one in group)
+        chosen = kept(editor, operations[k // len(seeds)].image, group)
         if size is not None:
-            (kept,) = editor.apply([operation_from(kept.recipe)], [kept.seed], size=size, **options)
-        yield replace(kept, ms=ms)
+            (larger,) = editor.apply([operation_from(chosen.recipe)], [chosen.seed], size=size, **options)
+            chosen = replace(larger, ms=chosen.ms)
+        yield chosen
+
+
+def tries(operation: Edit) -> list[Edit]:
+    """The edits of LEVELS and DRAWS among which `kept` chooses."""
+    return [replace(operation, noise=level, draw=draw) for level in LEVELS for draw in range(DRAWS)]
+
+
+def kept(editor: Editor, image: InputImage, group: Sequence[GeneratedImage]) -> GeneratedImage:
+    """The one with the best score of several edits of an image, see `best`, with the time of all."""
+    original = np.asarray(image.image(), np.int16)
+    scores = [score_of(editor, one, one.recipe["target"]) - PENALTY * _changed(one, original) for one in group]
+    return replace(group[scores.index(max(scores))], ms=sum(one.ms for one in group))
 
 
 def _changed(generated: GeneratedImage, original: np.ndarray) -> float:

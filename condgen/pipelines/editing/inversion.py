@@ -41,6 +41,9 @@ class Invert(Operation):
         noise = editor.inverted(self.image, int(options["steps"]))
         return Decoding(editor.z_of(self.image, rng, options), noise=noise)
 
+    def begins_at(self, editor: Editor) -> tuple[InputImage, ...]:
+        return (self.image,)
+
     @property
     def title(self) -> str:
         return f"{self.image.stem} inverted"
@@ -81,15 +84,25 @@ def invert(editor: Editor, image: InputImage, steps: int = STEPS) -> Inversion:
     """
     operation = Invert(image)
     (generated,) = editor.apply([operation], [0], steps=steps)
-    before, after = (one.pixels(editor.model)[None] for one in (image, InputImage.read(editor.model, generated.image)))
-    error = min(MAX_PSNR, psnr(after, before))
+    error = psnr_of(editor, image, generated)
     if error < UNKNOWN:
-        text = (
-            f"{editor.name} reconstructs {image.name} with {error:.1f} dB only: it is unlike the training images, and "
-            "what is made of it will hardly resemble it."
-        )
-        warnings.warn(text, CondgenWarning, stacklevel=3)
+        warnings.warn(unlike(editor, image, error), CondgenWarning, stacklevel=3)
     return Inversion(editor.z_of(image, generator(0), {}), editor.inverted(image, steps), generated, error)
+
+
+def psnr_of(editor: Editor, image: InputImage, reconstruction: GeneratedImage) -> float:
+    """PSNR in dB of a reconstruction against the image as the model reads it; MAX_PSNR where they are equal."""
+    after = InputImage.read(editor.model, reconstruction.image)
+    before, after = (one.pixels(editor.model)[None] for one in (image, after))
+    return min(MAX_PSNR, psnr(after, before))
+
+
+def unlike(editor: Editor, image: InputImage, error: float) -> str:
+    """What a PSNR below UNKNOWN means."""
+    return (
+        f"{editor.name} reconstructs {image.name} with {error:.1f} dB only: it is unlike the training images, and "
+        "what is made of it will hardly resemble it."
+    )
 
 
 OPERATION = Invert

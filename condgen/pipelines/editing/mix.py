@@ -61,8 +61,7 @@ class Mix(Operation):
         return Decoding(mixed, self.words, self._noise(editor, rng, options))
 
     def _noise(self, editor: Editor, rng: torch.Generator, options: dict[str, float]) -> Tensor | None:
-        images = any(isinstance(end, InputImage) for end in self.ends)
-        if self.noise == "fixed" or not images or not editor.inverts:
+        if not self.begins_at(editor):
             return None
         model = editor.model
         shape = (model.image_channels, model.size, model.size)
@@ -70,6 +69,10 @@ class Mix(Operation):
         steps = int(options["steps"])
         noises = [editor.inverted(end, steps) if isinstance(end, InputImage) else fresh for end in self.ends]
         return spherical_mean(torch.stack(noises).flatten(1), noise_weights(self.weights)).view(shape)
+
+    def begins_at(self, editor: Editor) -> tuple[InputImage, ...]:
+        slerps = self.noise != "fixed" and editor.inverts
+        return tuple(end for end in self.ends if isinstance(end, InputImage)) if slerps else ()
 
     @property
     def title(self) -> str:

@@ -52,6 +52,9 @@ class TextDiff(Operation):
         z = turned(editor, self.image, self._difference(editor), self.theta)
         return Decoding(z, noise=noise)
 
+    def begins_at(self, editor: Editor) -> tuple[InputImage, ...]:
+        return (self.image,)
+
     def _difference(self, editor: Editor) -> Tensor:
         before = editor.model.embed_text([self.source]).embed[0] if self.source else mean_embedding(editor)
         return F.normalize(editor.model.embed_text([self.target]).embed[0] - before, dim=0)

@@ -58,12 +58,15 @@ class Vary(Operation):
         z = editor.z_of(self.image, rng, options)
         direction = torch.randn(z.shape, generator=rng).to(z.device)
         z = slerp_z(editor.model.normalizer, z[None], direction[None], of_z)[0]
-        if not editor.inverts or of_noise == 1:
+        if not self.begins_at(editor):
             return Decoding(z, self.prompt)
         inverted = editor.inverted(self.image, int(options["steps"]))
         fresh = torch.randn(inverted.shape, generator=rng).to(inverted.device)
         noise = slerp(inverted.flatten()[None], fresh.flatten()[None], of_noise)
         return Decoding(z, self.prompt, noise.view_as(inverted))
+
+    def begins_at(self, editor: Editor) -> tuple[InputImage, ...]:
+        return () if shares(self.strength)[1] == 1 or not editor.inverts else (self.image,)
 
     @property
     def title(self) -> str:
