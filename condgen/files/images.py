@@ -109,6 +109,11 @@ def read_recipe(path: Path | str) -> dict:
         raise CondgenError(f"{path} is a damaged image ({str(error)[:200]}).") from None
     if not text:
         raise CondgenError(f"{path} carries no recipe. Only PNG files that condgen wrote can be replayed.")
+    return recipe_of(text, path)
+
+
+def recipe_of(text: str, path: Path | str) -> dict:
+    """The recipe in the text `KEY` of a PNG; `CondgenError` where it is damaged or of a translation."""
     try:
         recipe = json.loads(text)
         if isinstance(recipe, dict) and "translated" in recipe:

@@ -1,25 +1,35 @@
 """The images that the studio keeps: `outputs/YYYY-MM-DD/HHMMSS-words-seed.png`, each with its recipe.
 
 An image is written as soon as it is finished, so that a crash loses none. People who must not see each other's images
-have a folder each.
+have a folder each. Images that others put there, such as those of `condgen generate -o outputs`, are found as well.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 import threading
 import time
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from condgen.contracts import CondgenError, short
-from condgen.files.images import make_folder, write_beside, write_bytes
+from condgen.files.images import make_folder, write_bytes
 
-GIB = 2**30
+try:
+    import fcntl
+except ImportError:  # Windows: one server per folder
+    fcntl = None
+
+MIB, GIB = 2**20, 2**30
 STARS = "stars.json"
 """File, in the folder of a person, of the images with a star."""
 PEOPLE = "people"
@@ -27,22 +37,45 @@ PEOPLE = "people"
 SUFFIXES = (".png", ".gif")
 SHOWN = 12 * 3600.0
 """Seconds for which the address of an image holds at least; afterwards the page gets another one."""
+SESSION = "session"
+"""First part of the id of an image that is not kept."""
+SESSION_LIMIT = 256 * MIB
+"""Bytes of images that could not be kept and are held until the studio is closed; the oldest go first."""
+RECENT = 2.0
+"""Seconds within which a folder may change again without a new time of change."""
+RECOUNT = 60.0
+"""Seconds after which the bytes in the folder are counted anew, for others may write into it."""
 
 
 @dataclass(frozen=True)
 class SavedImage:
-    """An image that is kept; `id` is its path below the folder of its person, `YYYY-MM-DD/name.png`."""
+    """An image on disk.
+
+    Args:
+        id: its path below the folder of its person, `YYYY-MM-DD/name.png`; `session/...` for one that is not kept.
+        path: the file.
+        modified: time of its last change in nanoseconds.
+        size: bytes.
+        problem: why it is not kept: a sentence; '' for one that is.
+    """
 
     id: str
     path: Path
+    modified: int = 0
+    size: int = 0
+    problem: str = ""
 
     @property
     def day(self) -> str:
-        return self.id.partition("/")[0]
+        """The day, `YYYY-MM-DD`: that of its folder, or else of its last change."""
+        folder = self.id.partition("/")[0]
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", folder):
+            return folder
+        return time.strftime("%Y-%m-%d", time.localtime(self.modified / 1e9))
 
 
 class Outputs:
-    """Keeps, lists and deletes the images of people.
+    """Keeps, lists and deletes the images of people; safe to use from several threads and by several servers.
 
     Args:
         root: the folder; created when the first image is kept.
@@ -51,10 +84,12 @@ class Outputs:
     """
 
     def __init__(self, root: Path, served: Path, limit: int = 4 * GIB):
-        self.root, self.served, self.limit = Path(root), Path(served), limit
-        self._lock = threading.Lock()
-        self._used: int | None = None
+        self.root, self.served, self.limit = Path(root).absolute(), Path(served), limit
+        self._lock = threading.RLock()
+        self._counted: tuple[float, int] | None = None
         self._shown: dict[tuple[str, str], tuple[Path, float]] = {}
+        self._session: OrderedDict[tuple[str, str], SavedImage] = OrderedDict()
+        self._index: dict[Path, tuple[int, list[SavedImage]]] = {}
 
     def folder(self, person: str) -> Path:
         """The folder of a person; '' is the owner of this machine."""
@@ -62,90 +97,169 @@ class Outputs:
             return self.root
         return self.root / PEOPLE / hashlib.sha256(person.encode("utf-8", "replace")).hexdigest()[:16]
 
+    # Writing ----------------------------------------------------------------------------------------------------------
+
     def save(self, person: str, name: str, data: bytes) -> SavedImage:
         """Writes a file that is named after the time and `name`; it is on disk when this returns.
 
+        Where the folder is full or cannot be written, the image is held until the studio is closed, and has a
+        `problem`.
+
         Raises:
-            CondgenError: the folder is full or cannot be written.
+            CondgenError: it cannot be held either.
         """
+        name = f"{time.strftime('%H%M%S')}-{Path(name).name}"
         with self._lock:
             if self.used() + len(data) > self.limit:
-                raise CondgenError(
-                    f"The folder {self.root.name} is full ({self.used() / GIB:.2f} of {self.limit / GIB:.2f} GB), so "
-                    "this image is not kept. Delete images in the gallery, or start the studio with a larger "
-                    "--outputs-limit."
-                )
-            day = make_folder(self.folder(person) / time.strftime("%Y-%m-%d"))
-            path = write_beside(day / f"{time.strftime('%H%M%S')}-{name}", data)
-            self._used = self.used() + len(data)
-        return SavedImage(f"{day.name}/{path.name}", path)
+                return self._hold(person, name, data, self._full())
+            try:
+                day = make_folder(self.folder(person) / time.strftime("%Y-%m-%d"))
+                path = write_new(day / name, data)
+            except (CondgenError, OSError) as error:
+                reason = getattr(error, "strerror", None) or "it cannot be written"
+                return self._hold(person, name, data, f"Not kept in {self.root.name}: {reason}. Download it.")
+            self._count(len(data))
+            return _saved(f"{day.name}/{path.name}", path)
+
+    def _full(self) -> str:
+        return (
+            f"Not kept: the folder {self.root.name} is full ({self.used() / GIB:.2f} of {self.limit / GIB:.2f} GB). "
+            "Download it; delete images in the gallery, or start the studio with a larger --outputs-limit."
+        )
+
+    def _hold(self, person: str, name: str, data: bytes, problem: str) -> SavedImage:
+        """Keeps an image until the studio is closed."""
+        folder = self.served / secrets.token_urlsafe(16)
+        image = SavedImage(f"{SESSION}/{folder.name}/{name}", folder / name, time.time_ns(), len(data), problem)
+        try:
+            folder.mkdir(parents=True)
+            write_bytes(image.path, data)
+        except (CondgenError, OSError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            reason = getattr(error, "strerror", None) or "the disk is full or cannot be written"
+            raise CondgenError(f"The image cannot be written: {reason}. Free some space, then generate it again.") from None
+        self._session[person, image.id] = image
+        while sum(one.size for one in self._session.values()) > SESSION_LIMIT:
+            _, old = self._session.popitem(last=False)
+            shutil.rmtree(old.path.parent, ignore_errors=True)
+        return image
 
     def used(self) -> int:
-        """Bytes of all files; counted once, then kept up to date."""
-        if self._used is None:
-            files = (path for path in self.root.rglob("*") if path.is_file()) if self.root.is_dir() else ()
-            self._used = sum(path.stat().st_size for path in files)
-        return self._used
+        """Bytes of all files of all people."""
+        with self._lock:
+            if self._counted is None or time.monotonic() - self._counted[0] > RECOUNT:
+                sizes = (entry.size for folder in _walk(self.root) for entry in _files(folder))
+                self._counted = time.monotonic(), sum(sizes)
+            return self._counted[1]
+
+    def _count(self, more: int) -> None:
+        self._counted = self._counted[0], self._counted[1] + more
+
+    # Reading ----------------------------------------------------------------------------------------------------------
 
     def list(self, person: str) -> list[SavedImage]:
-        """The images of a person, the newest first."""
+        """The images of a person, the newest day first; those of a day by time. Empty files are left out."""
         folder = self.folder(person)
-        days = sorted((day for day in _folders(folder) if day.name[:1].isdigit()), reverse=True)
-        found = []
-        for day in days:
-            files = [path for path in day.iterdir() if path.suffix in SUFFIXES and not path.name.startswith(".")]
-            files.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
-            found += [SavedImage(f"{day.name}/{path.name}", path) for path in files]
-        return found
+        found = list(self._entries(folder, ""))
+        for sub in _folders(folder):
+            found += self._entries(sub, f"{sub.name}/")
+        return sorted(found, key=lambda image: (image.day, image.modified, image.id), reverse=True)
+
+    def _entries(self, folder: Path, prefix: str) -> list[SavedImage]:
+        """The images in a folder; read again only after the folder changed."""
+        try:
+            changed = os.stat(folder).st_mtime_ns
+        except OSError:
+            return []
+        known = self._index.get(folder)
+        if known is None or known[0] != changed:
+            began = time.time()
+            images = [
+                SavedImage(prefix + file.name, folder / file.name, file.modified, file.size)
+                for file in _files(folder)
+                if file.size and is_image(file.name)
+            ]
+            known = changed, images
+            if abs(began - changed / 1e9) > RECENT:
+                self._index[folder] = known
+        return known[1]
 
     def get(self, person: str, image_id: object) -> SavedImage:
         """One image; `CondgenError` where this person has none of that id."""
-        folder = self.folder(person)
-        if isinstance(image_id, str) and image_id.count("/") == 1 and "\0" not in image_id:
-            day, _, name = image_id.partition("/")
-            path = folder / day / name
-            plain = day[:1].isdigit() and name == Path(name).name and not name.startswith(".")
-            if plain and path.suffix in SUFFIXES and path.is_file() and path.resolve().is_relative_to(folder.resolve()):
-                return SavedImage(image_id, path)
+        with self._lock:
+            held = self._session.get((person, image_id)) if isinstance(image_id, str) else None
+        if held is not None and held.path.is_file():
+            return held
+        parts = image_id.split("/") if isinstance(image_id, str) and "\0" not in image_id else []
+        if 1 <= len(parts) <= 2 and all(map(is_plain, parts)) and is_image(parts[-1]) and parts[0] != PEOPLE:
+            folder = self.folder(person)
+            with contextlib.suppress(OSError, ValueError):
+                path, above = folder.joinpath(*parts), folder.joinpath(*parts[:-1])
+                if path.is_file() and not path.is_symlink() and (above == folder or not above.is_symlink()):
+                    return _saved("/".join(parts), path)
         raise CondgenError(f"There is no image {short(image_id)} any more. It may have been deleted or moved.")
 
     def delete(self, person: str, image_id: object) -> None:
-        """Deletes one image; `CondgenError` where there is none."""
+        """Deletes one image and its star; `CondgenError` where there is none."""
         image = self.get(person, image_id)
-        size = image.path.stat().st_size
-        image.path.unlink()
         with self._lock:
-            self._used = self.used() - size
+            try:
+                image.path.unlink()
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise CondgenError(f"{image.path.name} cannot be deleted ({error.strerror}).") from None
+            if self._session.pop((person, image.id), None) is None:
+                self.used()
+                self._count(-image.size)
+            self._index.pop(image.path.parent, None)
             if shown := self._shown.pop((person, image.id), None):
                 shutil.rmtree(shown[0].parent, ignore_errors=True)
+        if image.id in self.stars(person):
+            self._change_stars(person, image.id, False)
+
+    # Stars ------------------------------------------------------------------------------------------------------------
 
     def stars(self, person: str) -> set[str]:
         """The ids of the images with a star."""
         try:
             stars = json.loads((self.folder(person) / STARS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return set()
         return {star for star in stars if isinstance(star, str)} if isinstance(stars, list) else set()
 
     def star(self, person: str, image_id: object, on: bool) -> None:
-        """Gives an image a star, or takes it."""
+        """Gives an image a star, or takes it; `CondgenError` for one that is not kept."""
         image = self.get(person, image_id)
-        with self._lock:
+        if image.problem:
+            raise CondgenError("This image is not kept, so it cannot have a star. Download it.")
+        self._change_stars(person, image.id, on)
+
+    def _change_stars(self, person: str, image_id: str, on: bool) -> None:
+        folder = self.folder(person)
+        with self._lock, _locked(folder / f".{STARS}.lock"):
             stars = self.stars(person)
-            stars = stars | {image.id} if on else stars - {image.id}
-            write_bytes(self.folder(person) / STARS, json.dumps(sorted(stars)).encode())
+            stars = stars | {image_id} if on else stars - {image_id}
+            write_bytes(folder / STARS, json.dumps(sorted(stars)).encode())
+
+    # Serving ----------------------------------------------------------------------------------------------------------
 
     def shown(self, person: str, image: SavedImage) -> Path:
         """A copy of an image that the web server serves, in a folder that cannot be guessed; it lasts SHOWN seconds."""
+        if image.problem:
+            return image.path
         with self._lock:
             copy, since = self._shown.get((person, image.id), (None, 0.0))
-            if copy is None or time.time() - since > SHOWN or not copy.exists():
+            if copy is None or time.time() - since > SHOWN or not _same(copy, image.path):
                 copy = self.served / secrets.token_urlsafe(16) / image.path.name
-                copy.parent.mkdir(parents=True)
                 try:
-                    os.link(image.path, copy)
-                except OSError:
-                    shutil.copyfile(image.path, copy)
+                    copy.parent.mkdir(parents=True)
+                    try:
+                        os.link(image.path, copy)
+                    except OSError:
+                        shutil.copy2(image.path, copy)
+                except OSError as error:
+                    raise CondgenError(f"{image.path.name} cannot be shown ({error.strerror}).") from None
                 self._shown[person, image.id] = copy, time.time()
         return copy
 
@@ -158,5 +272,98 @@ class Outputs:
                     shutil.rmtree(copy.parent, ignore_errors=True)
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+@dataclass(frozen=True)
+class _File:
+    name: str
+    size: int
+    modified: int
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is that of a visible file or folder, and nothing else."""
+    return bool(name) and not name.startswith(".") and name == Path(name).name and "\\" not in name
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image to list, by its name."""
+    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+
+
+def write_new(path: Path, data: bytes) -> Path:
+    """Writes a file whole or not at all, with a number in its name if others have that name; returns its path.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        for number in itertools.count(1):
+            free = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+            with contextlib.suppress(FileExistsError):
+                _move_new(temporary, free)
+                return free
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _move_new(source: Path, target: Path) -> None:
+    """Renames a file; `FileExistsError` where another has that name, also of another process."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        open(target, "xb").close()
+        os.replace(source, target)
+
+
+def _saved(image_id: str, path: Path) -> SavedImage:
+    facts = path.stat()
+    return SavedImage(image_id, path, facts.st_mtime_ns, facts.st_size)
+
+
+def _same(copy: Path, path: Path) -> bool:
+    """Whether a copy is still that of the file."""
+    try:
+        one, other = copy.stat(), path.stat()
+    except OSError:
+        return False
+    return (one.st_mtime_ns, one.st_size) == (other.st_mtime_ns, other.st_size)
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    """The visible folders in a folder; no links, and not that of other people."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if is_plain(entry.name) and entry.name != PEOPLE and entry.is_dir(follow_symlinks=False):
+                yield folder / entry.name
+
+
+def _files(folder: Path) -> Iterator[_File]:
+    """The files in a folder; no links."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_file(follow_symlinks=False):
+                    facts = entry.stat(follow_symlinks=False)
+                    yield _File(entry.name, facts.st_size, facts.st_mtime_ns)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    return (Path(folder) for folder, _, _ in os.walk(root))
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock that other processes see."""
+    if fcntl is None:
+        yield
+        return
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
