@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condgen.contracts import CondgenError, short
-from condgen.files.images import make_folder, write_bytes
+from condgen.files.images import write_bytes
 
 try:
     import fcntl
@@ -113,10 +113,11 @@ class Outputs:
             if self.used() + len(data) > self.limit:
                 return self._hold(person, name, data, self._full())
             try:
-                day = make_folder(self.folder(person) / time.strftime("%Y-%m-%d"))
+                day = self.folder(person) / time.strftime("%Y-%m-%d")
+                day.mkdir(parents=True, exist_ok=True)
                 path = write_new(day / name, data)
-            except (CondgenError, OSError) as error:
-                reason = getattr(error, "strerror", None) or "it cannot be written"
+            except OSError as error:
+                reason = error.strerror or "it cannot be written"
                 return self._hold(person, name, data, f"Not kept in {self.root.name}: {reason}. Download it.")
             self._count(len(data))
             return _saved(f"{day.name}/{path.name}", path)
@@ -137,7 +138,8 @@ class Outputs:
         except (CondgenError, OSError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             reason = getattr(error, "strerror", None) or "the disk is full or cannot be written"
-            raise CondgenError(f"The image cannot be written: {reason}. Free some space, then generate it again.") from None
+            advice = "Free some space, then generate it again."
+            raise CondgenError(f"The image cannot be written: {reason}. {advice}") from None
         self._session[person, image.id] = image
         while sum(one.size for one in self._session.values()) > SESSION_LIMIT:
             _, old = self._session.popitem(last=False)
@@ -158,9 +160,14 @@ class Outputs:
     # Reading ----------------------------------------------------------------------------------------------------------
 
     def list(self, person: str) -> list[SavedImage]:
-        """The images of a person, the newest day first; those of a day by time. Empty files are left out."""
+        """The images of a person, the newest day first; those of a day by time. Empty files are left out.
+
+        Those that are not kept are among them until the studio is closed.
+        """
         folder = self.folder(person)
-        found = list(self._entries(folder, ""))
+        with self._lock:
+            found = [image for (owner, _), image in self._session.items() if owner == person]
+        found += self._entries(folder, "")
         for sub in _folders(folder):
             found += self._entries(sub, f"{sub.name}/")
         return sorted(found, key=lambda image: (image.day, image.modified, image.id), reverse=True)

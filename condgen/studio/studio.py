@@ -68,12 +68,16 @@ class Studio:
         return self.library.open(name)
 
     def keep(self, generated: GeneratedImage, request: gr.Request | None) -> SavedImage:
-        """Writes a finished image; errors as in `Outputs.save`."""
-        return self.outputs.save(self.person(request), generated.file_name, generated.png())
+        """Writes a finished image; warns where it is not kept, errors as in `Outputs.save`."""
+        image = self.outputs.save(self.person(request), generated.file_name, generated.png())
+        warn([image.problem] if image.problem else [])
+        return image
 
     def card(self, image: SavedImage, caption: str, request: gr.Request | None, **more: Any) -> dict[str, Any]:
         """An image as an entry of an `image_grid`; `more` are further fields that the page reads."""
         path = self.outputs.shown(self.person(request), image)
+        if image.problem:
+            more["note"] = image.problem
         return {"id": image.id, "url": url_of(path), "file": image.path.name, "caption": caption, **more}
 
     def slot(self, image: SavedImage, request: gr.Request | None) -> dict[str, Any]:
