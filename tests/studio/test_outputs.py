@@ -214,13 +214,12 @@ def test_a_full_disk_leaves_no_half_file(outputs, monkeypatch):
     assert len([path for path in outputs.served.rglob("*") if path.is_file()]) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_refused_at_the_start(tmp_path):
+def test_a_file_in_place_of_the_folder_loses_nothing(tmp_path):
+    """The command line refuses it at the start; here the image is held."""
     (tmp_path / "file").write_text("")
-    for bad in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(CondgenError, match=r"Images cannot be kept in .*--outputs"):
-            Outputs(bad, tmp_path / "served")
-    Outputs(tmp_path / "new" / "below", tmp_path / "served")
-    assert not (tmp_path / "new").exists()
+    outputs = Outputs(tmp_path / "file", tmp_path / "served")
+    assert outputs.list("") == [] and outputs.used() == 0
+    assert "Not kept in file" in outputs.save("", "x.png", DATA).problem
 
 
 def test_a_folder_that_vanishes_is_made_again(outputs, tmp_path):
