@@ -74,6 +74,36 @@ class SavedImage:
         return time.strftime("%Y-%m-%d", time.localtime(self.modified / 1e9))
 
 
+class FolderIndex:
+    """The images in folders; a folder is read again only after it changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[int, list[SavedImage]]] = {}
+
+    def images(self, folder: Path, prefix: str = "") -> list[SavedImage]:
+        """The images in a folder, without empty files; `prefix` is the beginning of their ids."""
+        try:
+            changed = os.stat(folder).st_mtime_ns
+        except OSError:
+            return []
+        known = self._known.get(folder)
+        if known is None or known[0] != changed:
+            began = time.time()
+            images = [
+                SavedImage(prefix + file.name, folder / file.name, file.modified, file.size)
+                for file in _files(folder)
+                if file.size and is_image(file.name)
+            ]
+            known = changed, images
+            if abs(began - changed / 1e9) > RECENT:
+                self._known[folder] = known
+        return known[1]
+
+    def forget(self, folder: Path) -> None:
+        """Reads a folder again next time."""
+        self._known.pop(folder, None)
+
+
 class Outputs:
     """Keeps, lists and deletes the images of people; safe to use from several threads and by several servers.
 
@@ -89,7 +119,7 @@ class Outputs:
         self._counted: tuple[float, int] | None = None
         self._shown: dict[tuple[str, str], tuple[Path, float]] = {}
         self._session: OrderedDict[tuple[str, str], SavedImage] = OrderedDict()
-        self._index: dict[Path, tuple[int, list[SavedImage]]] = {}
+        self._index = FolderIndex()
 
     def folder(self, person: str) -> Path:
         """The folder of a person; '' is the owner of this machine."""
@@ -167,29 +197,10 @@ class Outputs:
         folder = self.folder(person)
         with self._lock:
             found = [image for (owner, _), image in self._session.items() if owner == person]
-        found += self._entries(folder, "")
+        found += self._index.images(folder)
         for sub in _folders(folder):
-            found += self._entries(sub, f"{sub.name}/")
+            found += self._index.images(sub, f"{sub.name}/")
         return sorted(found, key=lambda image: (image.day, image.modified, image.id), reverse=True)
-
-    def _entries(self, folder: Path, prefix: str) -> list[SavedImage]:
-        """The images in a folder; read again only after the folder changed."""
-        try:
-            changed = os.stat(folder).st_mtime_ns
-        except OSError:
-            return []
-        known = self._index.get(folder)
-        if known is None or known[0] != changed:
-            began = time.time()
-            images = [
-                SavedImage(prefix + file.name, folder / file.name, file.modified, file.size)
-                for file in _files(folder)
-                if file.size and is_image(file.name)
-            ]
-            known = changed, images
-            if abs(began - changed / 1e9) > RECENT:
-                self._index[folder] = known
-        return known[1]
 
     def get(self, person: str, image_id: object) -> SavedImage:
         """One image; `CondgenError` where this person has none of that id."""
@@ -219,7 +230,7 @@ class Outputs:
             if self._session.pop((person, image.id), None) is None:
                 self.used()
                 self._count(-image.size)
-            self._index.pop(image.path.parent, None)
+            self._index.forget(image.path.parent)
             if shown := self._shown.pop((person, image.id), None):
                 shutil.rmtree(shown[0].parent, ignore_errors=True)
         if image.id in self.stars(person):
