@@ -75,12 +75,15 @@ def save_models(folder: Path) -> dict[str, Path]:
 
 
 @contextmanager
-def serving(folder: Path, models: Path | None = None, model: Any = None, **options: Any) -> Iterator[str]:
+def serving(
+    folder: Path, models: Path | None = None, model: Any = None, network: dict[str, Any] | None = None, **options: Any
+) -> Iterator[str]:
     """A studio on a free port, its files and outputs in `folder`; gives its address.
 
     Args:
         models: the only folder where models are found.
         model: see `studio.app.build`, as are `options`; by default `words`.
+        network: options of `studio.app.launch`, such as `auth`.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "served"))
@@ -89,7 +92,8 @@ def serving(folder: Path, models: Path | None = None, model: Any = None, **optio
         from condgen.studio.app import build, launch
 
         page = build(model if model is not None else "words", outputs=folder / "outputs", **options)
-        launch(page, server_name="127.0.0.1", share=False, prevent_thread_lock=True, quiet=True)
+        place = {"server_name": "127.0.0.1", "share": False, "prevent_thread_lock": True, "quiet": True}
+        launch(page, **place, **(network or {}))
         try:
             yield page.local_url.rstrip("/")
         finally:
