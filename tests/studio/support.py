@@ -101,7 +101,9 @@ def serving(
 
 
 @contextmanager
-def opened(browser: Any, address: str, width: int = 1440, height: int = 900, **options: Any) -> Iterator[Any]:
+def opened(
+    browser: Any, address: str, width: int = 1440, height: int = 900, path: str = "", **options: Any
+) -> Iterator[Any]:
     """The studio in a new browser profile; at the end no other host was asked, and the console has no error."""
     context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
     page, foreign, faults = context.new_page(), [], []
@@ -110,7 +112,7 @@ def opened(browser: Any, address: str, width: int = 1440, height: int = 900, **o
     page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.set_default_timeout(60_000)
-    page.goto(address)
+    page.goto(address + path)
     page.wait_for_function("window.condgen && window.condgen.remembers")
     yield page
     context.close()

@@ -326,10 +326,12 @@ class Editor(GenerationPipeline):
 
     def inverting(self, image: InputImage, steps: int) -> Iterator[int]:
         """Inverts an image and yields the number of every step; `inverted` then returns the result at once."""
-        noise = None
-        for step, noise in enumerate(self._inversion(image, steps), 1):
+        states = self._inversion(image, steps)
+        last = None
+        for step, state in enumerate(states, 1):
+            last = state
             yield step
-        self._once(("inverted", image, steps), lambda: noise)
+        self._once(("inverted", image, steps), lambda: last)
 
     def pending(self, operation: Operation, options: dict[str, float]) -> list[tuple[InputImage, int]]:
         """The images, each with a number of steps, that an operation has inverted before its first image begins."""
