@@ -108,10 +108,15 @@ class Snapshot:
     @property
     def left(self) -> str:
         """The time that is left, where it can be estimated and exceeds a second: ', 12 s left'."""
-        if self.fraction < 0.02 or self.seconds < 0.5:
-            return ""
-        seconds = self.seconds / self.fraction - self.seconds
-        return f", {seconds:.0f} s left" if 1 <= seconds < 100 else f", {seconds / 60:.0f} min left" * (seconds >= 100)
+        return time_left(self.fraction, self.seconds)
+
+
+def time_left(fraction: float, seconds: float) -> str:
+    """The time that is left after `seconds` for a fraction in [0, 1], where it can be estimated: ', 12 s left'."""
+    if fraction < 0.02 or seconds < 0.5:
+        return ""
+    left = seconds / fraction - seconds
+    return f", {left:.0f} s left" if 1 <= left < 100 else f", {left / 60:.0f} min left" * (left >= 100)
 
 
 # What a model offers --------------------------------------------------------------------------------------------------
@@ -256,16 +261,22 @@ def _steps(
     model: Pipeline, request: Request, seed: int
 ) -> Iterator[tuple[Progress | None, GeneratedImage | None, tuple[str, ...]]]:
     """The steps of a model with their warnings; only the first image of a request warns."""
-    with closing(_one(model, request, seed)) as frames:
+    for step, notes in noting(_one(model, request, seed)):
+        yield *step, notes if seed == request.seed else ()
+
+
+def noting(items: Iterator[Any]) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """Items, each with the warnings that were given while it was computed; closes `items` at the end."""
+    with closing(items):
         while True:
             # not around the yield: warning filters are global to the process
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", CondgenWarning)
-                step = next(frames, None)
-            if step is None:
-                return
-            notes = tuple(str(w.message) for w in caught if issubclass(w.category, CondgenWarning))
-            yield *step, notes if seed == request.seed else ()
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item, tuple(str(w.message) for w in caught if issubclass(w.category, CondgenWarning))
 
 
 def _one(model: Pipeline, request: Request, seed: int) -> Iterator[tuple[Progress | None, GeneratedImage | None]]:

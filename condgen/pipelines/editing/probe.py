@@ -151,11 +151,8 @@ def probe(
     components = Components.fit(drawn_embeds(model, prompts) if embeds is None else embeds)
     dims = doubling(dim)
     parts = [own if k == dim else components.project(own, k) for k in dims]
-    z = [editor.z_of(image, generator(seed), {}) if k == dim else model.normalizer(e[None])[0]
-         for k, e in zip(dims, parts)]  # fmt: skip
     progress(0.3, "reconstructions")
-    made = [Reconstruction(image, k, tuple(row.tolist())) for k, row in zip(dims, z)]
-    reconstructions = list(editor.apply(made, [seed], **options))
+    reconstructions = list(editor.apply(reconstructions_of(editor, image, components), [seed], **options))
     progress(0.6, "captions and words")
     captions, words = ([], [])
     drawn: list[GeneratedImage] = []
@@ -170,6 +167,18 @@ def probe(
     explained = [components.share[:k].sum().item() for k in dims]
     count = PROMPTS if embeds is None else len(embeds)
     return Probe(reconstructions, explained, cosines, captions, words, drawn, similarities, count)
+
+
+def reconstructions_of(editor: Editor, image: InputImage, components: Components) -> list[Reconstruction]:
+    """The reconstructions of an image from 1, 2, 4, ... and all components."""
+    own, dim, made = editor.embed(image), editor.model.normalizer.spec.dim, []
+    for dims in doubling(dim):
+        if dims == dim:
+            z = editor.z_of(image, generator(0), {})
+        else:
+            z = editor.model.normalizer(components.project(own, dims)[None])[0]
+        made.append(Reconstruction(image, dims, tuple(z.tolist())))
+    return made
 
 
 def known_prompts(model, n: int = PROMPTS) -> list[str]:

@@ -7,6 +7,12 @@
       if (condgen.remembers) localStorage.setItem(KEY, JSON.stringify(Object.fromEntries(names.map((name, i) => [name, values[i]]))));
       return [];
     },
+    choose: (text) => {  // "Use NAME" on a button: as if NAME were chosen in the header
+      const select = document.querySelector("#model select");
+      select.value = text.replace(/^Use /, "");
+      select.dispatchEvent(new Event("change"));
+      return [];
+    },
   };
   document.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {

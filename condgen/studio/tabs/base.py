@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -139,6 +140,20 @@ class Tab:
     def on_model(self, entry: ModelEntry, request: gr.Request) -> list:
         """One update for each of `model_outputs`, when a model was chosen and at the start."""
         return []
+
+    def build_needs(self) -> list[Any]:
+        """A sentence that says which models the tab needs, and a button that chooses one; the outputs of `needs`."""
+        with gr.Column(visible=False, elem_classes=["needs"]) as box:
+            text, use = gr.HTML(""), gr.Button("", size="sm", min_width=120)
+        use.click(None, use, None, js="(text) => condgen.choose(text)", api_visibility="private")
+        return [box, text, use]
+
+    def needs(self, entry: ModelEntry, suits: Callable[[ModelEntry], bool], what: str) -> list[Any]:
+        """Updates for `build_needs` where `entry` is chosen; `what` the tab does, "Mixing needs a model of ..."."""
+        other = next((one.name for one in self.studio.library.entries().values() if suits(one)), "")
+        text = f"{entry.name} {entry.kind.summary}. {what}"
+        use = gr.update(value=f"Use {other}", visible=bool(other))
+        return [gr.update(visible=not suits(entry)), gr.update(value=f"<p>{html.escape(text)}</p>"), use]
 
     def select(self, page: Page) -> Any:
         """The tab as a container."""
