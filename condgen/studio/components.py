@@ -46,11 +46,13 @@ class Action:
 
 
 def _custom(script: str, value: Any, label: str, events: Sequence[str] = (), **options: Any) -> gr.HTML:
-    """A component whose page code is `static/{script}`; its element is empty until then.
+    """A component whose page code is `static/{script}`, or several files in turn; its element is empty until then.
 
     Not a subclass: Gradio writes a stub file beside the source of every subclass.
     """
-    code = f"const EVENTS = {json.dumps(list(events))};\n{static('icons.js')}\n{static(script)}"
+    code = f"const EVENTS = {json.dumps(list(events))};\n{static('icons.js')}\n" + "\n".join(
+        map(static, script.split())
+    )
     return gr.HTML(
         value, label=label, html_template='<div class="cg"></div>', js_on_load=code, apply_default_css=False, **options
     )
@@ -86,6 +88,20 @@ def image_slot(label: str = "Image", **options: Any) -> gr.HTML:
     slots by `Page.slot`, so that they can be remembered.
     """
     return _custom("slot.js", None, label, **options)
+
+
+def image_table(
+    actions: Sequence[Action] = (), label: str = "Table of images", empty: str = "", **options: Any
+) -> gr.HTML:
+    """Images in a table with headings, which scrolls sideways in its own box; otherwise as an `image_grid`.
+
+    The cards have their place as `row` and `column`, the headings as `row_title` and `column_title`, and as `axes`
+    what rows and columns stand for. Rows without titles have no headings.
+    """
+    events, buttons = [action.name for action in actions], [asdict(action) for action in actions]
+    return _custom(
+        "table.js grid.js", [], label, events, actions=buttons, empty=empty, fit=False, table=True, **options
+    )
 
 
 def option_form(options: Sequence[dict[str, Any]] = (), label: str = "Options", **more: Any) -> gr.HTML:

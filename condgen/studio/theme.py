@@ -61,6 +61,11 @@ def progress_line(text: str = "", fraction: float = 0.0) -> str:
     return f'{bar}<p role="status">{html.escape(text)}</p>'
 
 
+def status_line(text: str) -> str:
+    """One line of text that is read out when it changes; it is escaped."""
+    return f'<p role="status">{html.escape(text)}</p>'
+
+
 def unread_words(words: list[str]) -> str:
     """The note below the prompt about words that the model does not know; '' for none."""
     if not words:

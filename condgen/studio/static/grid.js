@@ -48,8 +48,8 @@ function buttons(card) {
   if (props.actions.some((action) => !action.first)) row.append(...menu(card));
   return row;
 }
-function cell(card) {
-  const node = el("li", { className: "cg-cell" });
+function cell(card, tag = "li") {
+  const node = el(tag, { className: "cg-cell" });
   const source = card.frame || (card.url ? fileUrl(card.url) : "");
   if (source) {
     const image = el("img", { src: source, alt: card.alt || card.caption });
@@ -92,6 +92,7 @@ viewer.addEventListener("keydown", (event) => {
 viewer.addEventListener("click", (event) => event.target === viewer && viewer.close());
 
 function layout() {
+  if (props.table) return layoutTable();
   const count = (props.value || []).length;
   if (!root.clientWidth) return;
   const width = root.clientWidth, text = 62;
@@ -114,6 +115,7 @@ function layout() {
   if (props.fit) grid.style.setProperty("--columns", Math.min(best, Math.max(1, Math.floor(width / (edge + 12)))));
 }
 function render() {
+  if (props.table) return renderTable();
   const cards = props.value || [];
   const keep = new Set();
   cards.forEach((card, place) => {

@@ -1,16 +1,190 @@
-"""The tab that compares models and options."""
+"""The tab that compares models, priors and options side by side.
+
+from gradio_client import Client
+client = Client("http://127.0.0.1:7860")
+client.predict(["scenes32", "digits"], "a red circle", None, [1, 2], api_name="/compare")
+client.predict("scenes32", {"name": "steps", "values": "2, 4, 8"}, None, "a red circle", api_name="/grid")
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import gradio as gr
 
-from condgen.studio.tabs.base import Page, Tab
+from condgen.contracts import CondgenError
+from condgen.studio import theme
+from condgen.studio.comparisons import Comparison, Comparisons
+from condgen.studio.components import image_table
+from condgen.studio.grids import Plan, base_settings, checked, models_plan, options_plan
+from condgen.studio.library import ModelEntry
+from condgen.studio.studio import COMPUTE, QUICK, user_errors, warn
+from condgen.studio.tabs.base import ACTIONS, Page, Tab
+from condgen.studio.tabs.compare_form import CompareForm
+
+STOPPED = "Stopped. Finished images are kept; Continue generates the others."
 
 
 class CompareTab(Tab):
-    """One prompt over several models or options."""
+    """What is compared at the top, a table of images below."""
 
     id, title = "compare", "Compare"
 
     def build(self, page: Page) -> None:
-        gr.HTML("<p>Not there yet.</p>")
+        self.kept = Comparisons(self.studio)
+        self.form = CompareForm(self.studio, page)
+        with gr.Row(elem_id="compare-start"):
+            self.count = gr.HTML(theme.status_line(""), elem_id="compare-count")
+            self.go = gr.Button("Compare", variant="primary", elem_classes=["run"], elem_id="compare-go")
+            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="compare-stop")
+            self.resume = gr.Button("Continue", visible=False, elem_id="compare-continue")
+        self.progress = gr.HTML(theme.progress_line(), elem_id="compare-progress")
+        self.table = image_table(ACTIONS, "Comparison", "The table of images appears here.", elem_id="compare-table")
+        page.grids.append(self.table)
+        with gr.Row():
+            self.sheet = gr.DownloadButton("Download the sheet (PNG)", visible=False, elem_id="compare-sheet")
+            self.report = gr.DownloadButton("Download settings, times and matches (JSON)", visible=False)
+        with gr.Accordion("Earlier comparisons", open=False, elem_id="compare-earlier"), gr.Row():
+            self.earlier = gr.Dropdown([], label="Earlier comparison", allow_custom_value=True, scale=4)
+            self.open = gr.Button("Open", size="sm", min_width=80)
+            self.delete = gr.Button("Delete", size="sm", min_width=80)
+        self.current = gr.Textbox(visible="hidden", label="Shown comparison")
+        page.remembered["compare"] = self.current
+        self.model_outputs = [*self.form.model_outputs, self.earlier]
+
+    def on_model(self, entry: ModelEntry, request: gr.Request) -> list:
+        return [*self.form.on_model(entry.name), gr.update(choices=self.kept.list(request))]
+
+    def connect(self, page: Page) -> None:
+        buttons, shown = [self.go, self.stop, self.resume], [self.table, self.progress, self.current]
+        rest = [*buttons, self.sheet, self.report, self.earlier]
+        self.form.connect(page, self.count)
+
+        def run(trigger: Any, compute: Any, inputs: Any) -> Any:
+            waiting = lambda: (*_buttons(True), theme.progress_line("Waiting."))  # noqa: E731
+            begun = gr.on(trigger, waiting, None, [*buttons, self.progress], **QUICK)
+            return begun.then(
+                compute, inputs, shown, api_visibility="private", show_progress="hidden", **COMPUTE
+            )  # fmt: skip
+
+        runs = [
+            run([self.go.click, self.form.prompt.submit], self._run, self.form.parts),
+            run([self.resume.click], self._continue, self.current),
+        ]
+        for running in runs:
+            running.then(self._rest, self.current, rest, **QUICK)
+        stopped = self.stop.click(
+            lambda: (*_buttons(False), theme.progress_line(STOPPED)), None, [*buttons, self.progress], cancels=runs,
+            **QUICK,
+        )  # fmt: skip
+        stopped.then(self._open, self.current, [self.table, self.current, *rest], **QUICK)
+        self.open.click(self._open, self.earlier, [self.table, self.current, *rest], **QUICK)
+        self.delete.click(self._delete, self.earlier, self.earlier, **QUICK)
+        # after a reload the table is empty
+        self.current.change(self._restore, [self.current, self.table], [self.table, self.current, *rest], **QUICK)
+        gr.api(self.compare, api_name="compare", **COMPUTE)
+        gr.api(self.grid, api_name="grid", **COMPUTE)
+
+    # Events -----------------------------------------------------------------------------------------------------------
+
+    def _run(self, given: dict, request: gr.Request):
+        with user_errors():
+            try:
+                plan = checked(self.studio.open, self.form.plan(given))
+                comparison = self.kept.start(plan, request)
+            except CondgenError as error:
+                yield gr.skip(), theme.progress_line(str(error)), gr.skip()
+                raise
+            warn(plan.notes)
+            yield from self._serve(comparison, request)
+
+    def _continue(self, number: str, request: gr.Request):
+        with user_errors():
+            yield from self._serve(self.kept.get(number, request), request)
+
+    def _serve(self, comparison: Comparison, request: gr.Request) -> Iterator[tuple]:
+        cards = self.kept.cards(comparison, request)
+        yield cards, theme.progress_line("Starting."), comparison.id
+        try:
+            for moment in self.kept.run(comparison.id, request):
+                warn(moment.notes)
+                if moment.card is not None:
+                    cards[moment.cell] = moment.card
+                shown = [*cards]
+                if moment.card is None and moment.frame is not None:
+                    shown[moment.cell] = cards[moment.cell] | {"frame": theme.data_url(moment.frame)}
+                yield shown, theme.progress_line(moment.text, moment.fraction), gr.skip()
+        except CondgenError as error:
+            yield cards, theme.progress_line(str(error)), gr.skip()
+            raise
+
+    def _rest(self, number: str, request: gr.Request) -> list:
+        """Buttons, downloads and the list of comparisons, when nothing runs."""
+        with user_errors():
+            listing = gr.update(choices=self.kept.list(request))
+            if not number:
+                return [*_buttons(False), gr.skip(), gr.skip(), listing]
+            comparison = self.kept.get(number, request)
+            missing = any(not cell.image for cell in comparison.cells)
+            files = self.kept.sheet(comparison, request) or (None, None)
+            downloads = [gr.update(value=file and str(file), visible=file is not None) for file in files]
+            return [*_buttons(False, missing), *downloads, listing]
+
+    def _open(self, number: str, request: gr.Request) -> list:
+        with user_errors():
+            if not number:
+                return [gr.skip()] * 8
+            cards = self.kept.cards(self.kept.get(number, request), request)
+            return [cards, number, *self._rest(number, request)]
+
+    def _restore(self, number: str, cards: list, request: gr.Request) -> list:
+        """The comparison that the browser remembers, unless it was deleted."""
+        known = {one for _, one in self.kept.list(request)}
+        return [gr.skip()] * 8 if cards or number not in known else self._open(number, request)
+
+    def _delete(self, number: str, request: gr.Request):
+        with user_errors():
+            self.kept.delete(number, request)
+            return gr.update(choices=self.kept.list(request), value=None)
+
+    # API --------------------------------------------------------------------------------------------------------------
+
+    def compare(
+        self, models: list, prompt: str = "", labels: dict | None = None, seeds: list | None = None,
+        base: dict | None = None, request: gr.Request | None = None,
+    ) -> dict:  # fmt: skip
+        """Generates one image of every model and seed; `base` holds shared settings, see `grids.BASE`."""
+        with user_errors():
+            settings = base_settings("", prompt, labels, base)
+            seeds = [settings.seed] if seeds is None else seeds
+            return self._answer(models_plan(self.studio.open, settings, models, seeds), request)
+
+    def grid(
+        self, model: str, x: dict, y: dict | None = None, prompt: str = "", labels: dict | None = None,
+        base: dict | None = None, request: gr.Request | None = None,
+    ) -> dict:  # fmt: skip
+        """Generates one image for all values of one or two options, each {"name": ..., "values": [...] or text}."""
+        with user_errors():
+            settings = self.form.settings(model, prompt, labels, base)
+            axes = [one and (one.get("name"), one.get("values")) for one in (x, y)]
+            return self._answer(options_plan(self.studio.open, settings, *axes, self.form.alike(model)), request)
+
+    def _answer(self, plan: Plan, request: gr.Request | None) -> dict:
+        comparison = self.kept.start(checked(self.studio.open, plan), request)
+        notes = [*plan.notes, *(note for moment in self.kept.run(comparison.id, request) for note in moment.notes)]
+        return _as_files(self.kept.answer(comparison.id, request)) | {"notes": notes}
+
+
+def _buttons(busy: bool, missing: bool = False) -> tuple:
+    return gr.update(visible=not busy), gr.update(visible=busy), gr.update(visible=missing)
+
+
+def _as_files(value: Any) -> Any:
+    """An answer with its paths as files of Gradio."""
+    if isinstance(value, Path):
+        return gr.FileData(path=str(value), orig_name=value.name).model_dump()
+    if isinstance(value, dict):
+        return {name: _as_files(one) for name, one in value.items()}
+    return [_as_files(one) for one in value] if isinstance(value, list) else value
