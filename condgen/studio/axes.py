@@ -175,7 +175,8 @@ def _replacements(given: Any, parts: list[str]) -> list[tuple[str, str]]:
     old, new = first.strip(), second.strip()
     if not old or not arrow or not new:
         raise CondgenError(f"Write replacements as red > blue, green; got {short(given)}.")
-    return [(old, word) for word in dict.fromkeys([old, new, *parts[1:]])]
+    words = [new, *parts[1:]]
+    return [(old, word) for word in (words if old in words else [old, *words])]
 
 
 def check_cells(count: int) -> None:

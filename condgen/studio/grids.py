@@ -258,10 +258,9 @@ def checked(open_model: Open, plan: Plan) -> Plan:
                 warnings.simplefilter("ignore", CondgenWarning)
                 settings.request(open_model)
         except CondgenError as error:
-            names = [
-                f"{axis} {short(title)}" for axis, title in zip(plan.axes, (plan.rows[i], plan.columns[j])) if axis
-            ]
-            raise CondgenError(f"{', '.join(names)}: {error}") from None
+            titles = zip(plan.axes, (plan.rows[i], plan.columns[j]))
+            where = ", ".join(f"{axis} {_brief(title)}" for axis, title in titles if axis)
+            raise CondgenError(f"{where}: {error}") from None
     return plan
 
 

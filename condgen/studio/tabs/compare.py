@@ -35,17 +35,19 @@ class CompareTab(Tab):
     def build(self, page: Page) -> None:
         self.kept = Comparisons(self.studio)
         self.form = CompareForm(self.studio, page)
-        with gr.Row(elem_id="compare-start"):
-            self.count = gr.HTML(theme.status_line(""), elem_id="compare-count")
-            self.go = gr.Button("Compare", variant="primary", elem_classes=["run"], elem_id="compare-go")
-            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="compare-stop")
-            self.resume = gr.Button("Continue", visible=False, elem_id="compare-continue")
+        self.go, self.stop = self.form.go, self.form.stop
+        self.count = gr.HTML(theme.status_line(""), elem_id="compare-count")
         self.progress = gr.HTML(theme.progress_line(), elem_id="compare-progress")
         self.table = image_table(ACTIONS, "Comparison", "The table of images appears here.", elem_id="compare-table")
         page.grids.append(self.table)
+        self.resume = gr.Button("Continue", visible=False, variant="primary", elem_id="compare-continue")
         with gr.Row():
-            self.sheet = gr.DownloadButton("Download the sheet (PNG)", visible=False, elem_id="compare-sheet")
-            self.report = gr.DownloadButton("Download settings, times and matches (JSON)", visible=False)
+            self.sheet = gr.DownloadButton(
+                "Download the sheet (PNG)", size="sm", visible=False, elem_id="compare-sheet"
+            )
+            self.report = gr.DownloadButton(
+                "Download settings, times and matches (JSON)", size="sm", visible=False, elem_id="compare-report"
+            )
         with gr.Accordion("Earlier comparisons", open=False, elem_id="compare-earlier"), gr.Row():
             self.earlier = gr.Dropdown([], label="Earlier comparison", allow_custom_value=True, scale=4)
             self.open = gr.Button("Open", size="sm", min_width=80)
@@ -168,7 +170,7 @@ class CompareTab(Tab):
         """Generates one image for all values of one or two options, each {"name": ..., "values": [...] or text}."""
         with user_errors():
             settings = self.form.settings(model, prompt, labels, base)
-            axes = [one and (one.get("name"), one.get("values")) for one in (x, y)]
+            axes = [(one.get("name"), one.get("values")) if isinstance(one, dict) else one for one in (x, y)]
             return self._answer(options_plan(self.studio.open, settings, *axes, self.form.alike(model)), request)
 
     def _answer(self, plan: Plan, request: gr.Request | None) -> dict:

@@ -44,11 +44,17 @@ class CompareForm:
     def __init__(self, studio: Studio, page: Page):
         self.studio, self.model = studio, page.model
         self.mode = gr.Radio(MODES, value="models", label="Compare", elem_id="compare-mode")
-        self.prompt = gr.Textbox(label="Prompt", placeholder="Describe an image", max_lines=4, elem_id="compare-prompt")
+        with gr.Row(elem_id="compare-start"):
+            self.prompt = gr.Textbox(
+                label="Prompt", placeholder="Describe an image", max_lines=4, show_label=False, container=False,
+                scale=5, elem_id="compare-prompt",
+            )  # fmt: skip
+            self.go = gr.Button("Compare", variant="primary", scale=1, elem_classes=["run"], elem_id="compare-go")
+            self.stop = gr.Button("Stop", variant="stop", scale=1, visible=False, elem_id="compare-stop")
         self.labels = label_form(visible=False, elem_id="compare-labels")
         self._modes()
-        self.seed = gr.Textbox("1", label="Seed", info="of the first image, where it is not compared", visible=False)
-        with gr.Accordion("Shared settings", open=False):
+        with gr.Accordion("Shared settings: seed, prior, sampling", open=False):
+            self.seed = gr.Textbox("1", label="Seed", info="of the first image, where seeds are not compared")
             self.prior = gr.Dropdown([], label="Prior", allow_custom_value=True)
             self.preset = gr.Radio([*PRESETS], value="default", label="Speed")
             self.options = option_form(elem_id="compare-options")
@@ -73,7 +79,7 @@ class CompareForm:
                 [], label="Models", multiselect=True, max_choices=MAX_MODELS, allow_custom_value=True, scale=2
             )
             self.seeds = gr.Textbox("1, 2", label="Seeds", info="such as 1, 2 or 1..4; each is a row")
-        with gr.Column(visible=False) as options:
+        with gr.Row(visible=False) as options:
             (self.x, self.xs), (self.y, self.ys) = (self._axis(name) for name in "XY")
         with gr.Row(visible=False) as prompts:
             self.file = gr.File(label="Prompts (.txt, .csv or .json)", file_types=[".txt", ".csv", ".json"], height=140)
@@ -82,16 +88,21 @@ class CompareForm:
 
     @staticmethod
     def _axis(name: str) -> tuple[gr.Dropdown, gr.Textbox]:
-        info = "such as 1, 2, 4 or 1..5 or 0..1 by 0.25" if name == "X" else "leave the option empty for one row"
-        with gr.Row():
-            option = gr.Dropdown([], label=f"{name} option", allow_custom_value=True, scale=1)
-            return option, gr.Textbox(label=f"{name} values", info=info, scale=3)
+        info = "such as 1, 2, 4 or 1..5 or 0..1 by 0.25" if name == "X" else "not used for a single row"
+        option = gr.Dropdown(
+            [],
+            label=f"{name} option",
+            info="columns" if name == "X" else "rows",
+            allow_custom_value=True,
+            min_width=140,
+        )
+        return option, gr.Textbox(label=f"{name} values", info=info, scale=2, min_width=200)
 
     def connect(self, page: Page, count: gr.HTML) -> None:
         """Connects what happens within the form; `count` shows the number of images."""
         changes = [part.change for part in self.parts - {self.model}]
         gr.on(changes, self._count, self.parts, count, trigger_mode="always_last", **QUICK)
-        self.mode.change(_visible, self.mode, [*self.groups, self.seed], **QUICK)
+        self.mode.change(self._visible, [self.mode, self.model], [*self.groups, self.prompt], **QUICK)
         for option, values in ((self.x, self.xs), (self.y, self.ys)):
             option.input(self._suggest, [self.model, option], values, **QUICK)
         self.prior.input(self._offer, [self.model, self.prior], self.options, **QUICK)
@@ -141,6 +152,12 @@ class CompareForm:
             rows, columns = len(plan.rows), len(plan.columns)
             size = f"{rows} x {columns} = {rows * columns} images" if rows > 1 else f"{columns} images"
             return status_line(" ".join([f"{size} (at most {MAX_CELLS}).", *plan.notes]))
+
+    def _visible(self, mode: str, name: str) -> list:
+        with user_errors():
+            reads_text = isinstance(self.studio.open(name), TextToImage)
+            shown = [gr.update(visible=mode == one) for _, one in MODES]
+            return [*shown, gr.update(visible=reads_text and mode != "prompts")]
 
     def _suggest(self, model: str, name: str):
         with user_errors():
@@ -198,8 +215,3 @@ def _form(model: Any, prior: str | None, values: dict | None = None) -> dict[str
     """The update of the form of options."""
     fields = [option_fields(option) for option in sampling_options_of(model, prior) if not option.advanced]
     return gr.update(options=fields, value=defaults(fields) | (values or {}))
-
-
-def _visible(mode: str) -> list:
-    shown = [gr.update(visible=mode == name) for _, name in MODES]
-    return [*shown, gr.update(visible=mode != "models")]
