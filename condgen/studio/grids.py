@@ -164,7 +164,7 @@ def _with(base: Settings, values: Iterable[tuple[str, Any]]) -> Settings:
 
 
 def replaced(prompt: str, words: Mapping[str, str]) -> str:
-    """A prompt with whole words replaced, whatever their case; `CondgenError` for a word that is not in it."""
+    """A prompt with whole words replaced, in any case; `CondgenError` for a word that is not in it."""
     longest = sorted(words, key=len, reverse=True)
     for word in longest:
         if not re.search(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE):
