@@ -64,21 +64,27 @@ def image_grid(
     empty: str = "",
     fit: bool = True,
     sheet: dict[str, str] | None = None,
+    selectable: bool = False,
     **options: Any,
 ) -> gr.HTML:
     """Images with a caption and buttons under each; a click on an image enlarges it.
 
     Its value is a list of cards, see `Studio.card`: `id`, `url`, `caption`; and optionally `alt`, `note` (a second
-    line), `star`, `selected`, `frame` (an image so far, as a data URL), and `pending` for an image to come.
+    line), `star`, `selected`, `frame` (an image so far, as a data URL), `pending` for an image to come, `heading`
+    (a line above it), and `only` (names of the actions that it has).
 
     Args:
         actions: the buttons; each is an event of the component, with `id` and `card`.
         empty: what an empty grid says.
         fit: whether all images must fit the window.
         sheet: an image that an empty grid shows, {url, caption}.
+        selectable: whether several can be selected; what is then done with them is the event `many`, with `action`
+            (`star`, `unstar`, `download`, `delete`) and `ids`.
     """
     events, buttons = [action.name for action in actions], [asdict(action) for action in actions]
-    return _custom("grid.js", [], label, events, actions=buttons, empty=empty, fit=fit, sheet=sheet, **options)
+    scripts = "selection.js grid.js" if selectable else "grid.js"
+    options |= {"actions": buttons, "empty": empty, "fit": fit, "sheet": sheet, "selectable": selectable}
+    return _custom(scripts, [], label, [*events, "many"], **options)
 
 
 def image_slot(label: str = "Image", **options: Any) -> gr.HTML:

@@ -5,12 +5,17 @@ const sheet = el("figure", { className: "cg-sheet", hidden: true });
 const viewer = el("dialog", { className: "cg-viewer" });
 let shown = "";
 root.append(grid, empty, sheet, viewer);
+if (props.selectable) root.prepend(selectionBar());
 grid.setAttribute("aria-label", props.label);
 const cells = new Map();
 
 function send(action, card) {
   if (action.confirm && !window.confirm(action.confirm)) return;
+  if (props.selectable && action.name === "delete") choose(card.id, false);
   trigger(action.name, { id: card.id, card });
+}
+function offered(card) {
+  return props.actions.filter((action) => !card.only || card.only.includes(action.name));
 }
 function button(action, card, text) {
   const node = el("button", { type: "button", title: action.label, onclick: () => send(action, card) }, icon(action.icon));
@@ -28,7 +33,7 @@ function download(card, text) {
 function menu(card) {
   const id = `cg-menu-${Math.random().toString(36).slice(2)}`;
   const list = el("div", { className: "cg-menu", id, popover: "auto" });
-  list.append(...props.actions.map((action) => button(action, card, true)), download(card, true));
+  list.append(...offered(card).map((action) => button(action, card, true)), download(card, true));
   const opener = el("button", { type: "button", title: "More", popoverTargetElement: list }, icon("more"));
   opener.setAttribute("aria-label", `More: ${card.alt || card.caption}`);
   opener.setAttribute("aria-haspopup", "menu");
@@ -43,9 +48,10 @@ function menu(card) {
 }
 function buttons(card) {
   const row = el("div", { className: "cg-buttons" });
-  row.append(...props.actions.filter((action) => action.first).map((action) => button(action, card)));
+  if (props.selectable) row.append(checkbox(card));
+  row.append(...offered(card).filter((action) => action.first).map((action) => button(action, card)));
   row.append(download(card));
-  if (props.actions.some((action) => !action.first)) row.append(...menu(card));
+  if (offered(card).some((action) => !action.first)) row.append(...menu(card));
   return row;
 }
 function cell(card, tag = "li") {
@@ -63,6 +69,7 @@ function cell(card, tag = "li") {
   if (card.id) node.append(buttons(card));
   node.classList.toggle("starred", Boolean(card.star));
   node.classList.toggle("selected", Boolean(card.selected));
+  node.classList.toggle("pixels", Boolean(card.pixels));
   return node;
 }
 function open(id) {
@@ -75,9 +82,9 @@ function open(id) {
     el("button", { type: "button", title: label, ariaLabel: label, disabled: !cards[at + by], onclick: () => open(cards[at + by].id) }, icon(name));
   const close = el("button", { type: "button", title: "Close", ariaLabel: "Close", onclick: () => viewer.close() }, icon("close"));
   viewer.replaceChildren(
-    el("img", { src: fileUrl(card.url), alt: card.alt || card.caption }),
+    el("img", { src: fileUrl(card.url), alt: card.alt || card.caption, className: card.pixels ? "pixels" : "" }),
     el("p", {}, card.caption || ""),
-    el("div", { className: "cg-buttons" }, step(-1, "left", "Previous image"), ...props.actions.map((one) => button(one, card, true)), download(card, true), step(1, "right", "Next image"), close),
+    el("div", { className: "cg-buttons" }, step(-1, "left", "Previous image"), ...offered(card).map((one) => button(one, card, true)), download(card, true), step(1, "right", "Next image"), close),
   );
   viewer.setAttribute("aria-label", card.alt || card.caption || "Image");
   for (const node of viewer.querySelectorAll("button[data-action]")) node.addEventListener("click", () => viewer.close());
@@ -114,6 +121,17 @@ function layout() {
   grid.style.setProperty("--edge", `${Math.floor(edge)}px`);
   if (props.fit) grid.style.setProperty("--columns", Math.min(best, Math.max(1, Math.floor(width / (edge + 12)))));
 }
+function replaced(old, node) {  // the focus stays at the same place
+  const place = [...old.querySelectorAll("button, a, input")].indexOf(document.activeElement);
+  old.replaceWith(node);
+  if (place >= 0) [...node.querySelectorAll("button, a, input")][place]?.focus();
+}
+function headings(cards) {
+  for (const old of grid.querySelectorAll(".cg-heading")) old.remove();
+  cards.forEach((card, place) => {
+    if (card.heading) cells.get(`${place}`).node.before(el("li", { className: "cg-heading" }, el("h3", {}, card.heading)));
+  });
+}
 function render() {
   if (props.table) return renderTable();
   const cards = props.value || [];
@@ -130,7 +148,7 @@ function render() {
       return;
     }
     const node = cell(card);
-    if (old) old.node.replaceWith(node);
+    if (old) replaced(old.node, node);
     else grid.append(node);
     cells.set(key, { state, node });
   });
@@ -142,7 +160,8 @@ function render() {
     sheet.dataset.url = props.sheet.url;
     sheet.replaceChildren(el("img", { src: fileUrl(props.sheet.url), alt: props.sheet.caption }), el("figcaption", {}, props.sheet.caption));
   }
-  grid.classList.toggle("pixels", cards.some((card) => card.pixels));
+  headings(cards);
+  if (props.selectable) showSelection();
   layout();
 }
 watch(["value", "sheet", "empty"], render);
