@@ -6,21 +6,22 @@ found = Client("http://127.0.0.1:7860").predict(words="circle", api_name="/image
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from condgen.contracts import CondgenError
-from condgen.files.foreign_recipes import FoundRecipe, read_any
 from condgen.studio.catalogue import Catalogue, Query, ids_of, page_of, size_text, title_of
 from condgen.studio.components import image_grid
 from condgen.studio.outputs import SavedImage
-from condgen.studio.parameters import table_of, usable
 from condgen.studio.session import check_integer
-from condgen.studio.studio import PIXELS, QUICK, Studio, uploaded, url_of, user_errors, without_folders
+from condgen.studio.studio import PIXELS, QUICK, Studio, url_of, user_errors
 from condgen.studio.tabs.base import ACTIONS, Page, Tab
+from condgen.studio.tabs.reader import Reader
 
 EMPTY = "No images here yet. What you generate is kept and appears here."
+OWN = [replace(action, first=action.name in ("use_all", "vary", "star")) for action in ACTIONS]
 MATCHLESS = "No image matches. Change the filters."
 SAVE = """(url) => {
   if (url) {
@@ -39,13 +40,14 @@ MAX_LISTED = 500
 
 
 class GalleryTab(Tab):
-    """Filter, star, delete, use again; read any image."""
+    """Filter, star, delete, use again."""
 
     id, title = "gallery", "Gallery"
 
     def __init__(self, studio: Studio):
         super().__init__(studio)
         self.catalogue = Catalogue(studio.outputs)
+        self.reader = Reader(studio)
 
     def select(self, page: Page) -> Any:
         self.tab = super().select(page)
@@ -57,22 +59,15 @@ class GalleryTab(Tab):
             self.model = gr.Dropdown([("All models", "")], value="", label="Made by", min_width=140)
             self.day = gr.Dropdown([("All days", "")], value="", label="Day", min_width=140)
             self.starred = gr.Checkbox(False, label="Only with a star", min_width=140)
+        self.reader.build()
         self.numbers = gr.HTML("", elem_id="gallery-numbers")
-        self.grid = image_grid(ACTIONS, "Kept images", EMPTY, fit=False, selectable=True, elem_id="gallery")
+        self.grid = image_grid(OWN, "Kept images", EMPTY, fit=False, selectable=True, elem_id="gallery")
         page.grids.append(self.grid)
         with gr.Row(elem_id="gallery-pages", visible=False) as self.pages:
             self.previous = gr.Button("Previous page", size="sm", min_width=120, scale=0)
-            self.page = gr.Number(1, label="Page", minimum=1, precision=0, min_width=100, scale=0)
+            self.page = gr.Number(1, label="Page", minimum=1, precision=0, min_width=130, scale=0)
             self.next = gr.Button("Next page", size="sm", min_width=120, scale=0)
         self.link = gr.Textbox(visible=False)
-        with gr.Accordion("Read an image: what it was made with", open=False):
-            self.file = gr.File(
-                label="An image of condgen, AUTOMATIC1111, Fooocus, InvokeAI or ComfyUI", type="filepath",
-                file_types=[".png", ".jpg", ".jpeg", ".webp"], elem_id="read-image", height=140,
-            )  # fmt: skip
-            self.recipe = gr.HTML("", elem_id="recipe")
-            self.use = gr.Button("Use in Generate", size="sm", visible=False)
-            self.found = gr.State(None)
 
     # Events -----------------------------------------------------------------------------------------------------------
 
@@ -91,11 +86,8 @@ class GalleryTab(Tab):
         many = self.grid.many(self._many, [*filters, self.page], [*shown, self.link], **QUICK)
         many.then(None, self.link, None, js=SAVE, api_visibility="private")
         self.grid.delete(self._count, filters, self.numbers, **QUICK)
-        self.file.upload(self._read, [self.file, page.model], [self.recipe, self.use, self.found], **QUICK)
-        self.file.clear(
-            lambda: ("", gr.update(visible=False), None), None, [self.recipe, self.use, self.found], **QUICK
-        )
-        for function in (self.images, self.image, self.star, self.delete, self.read_image, self.archive):
+        self.reader.connect(page)
+        for function in (self.images, self.image, self.star, self.delete, self.archive):
             gr.api(function, api_name=function.__name__, queue=False)
 
     def _show(self, words, model, day, starred, page, request: gr.Request):
@@ -116,7 +108,7 @@ class GalleryTab(Tab):
                 gr.update(value=cards, empty=EMPTY if query == Query() else MATCHLESS),
                 self._numbers(person, len(found), query),
                 gr.update(visible=pages > 1),
-                gr.update(value=number, maximum=pages, label=f"Page, of {pages}"),
+                gr.update(value=number, maximum=pages, label=f"Page of {pages:,}"),
                 gr.update(interactive=number > 1),
                 gr.update(interactive=number < pages),
             )
@@ -172,16 +164,6 @@ class GalleryTab(Tab):
                 act = {"star": self._star, "unstar": self._star, "delete": self._delete}[event.action]
                 act(event.ids, request, event.action == "star")
             return *self._show(words, model, day, starred, page, request), link
-
-    def _read(self, file, name, request: gr.Request):
-        with user_errors():
-            try:
-                found = _found(file)
-            except CondgenError:
-                yield "", gr.update(visible=False), None
-                raise
-            recipe, notes = usable(found, self.studio.open(name), self.studio.library.entries())
-            yield table_of(found, notes), gr.update(visible=bool(recipe)), recipe
 
     # Several images ---------------------------------------------------------------------------------------------------
 
@@ -248,19 +230,6 @@ class GalleryTab(Tab):
         """Kept images and their recipes as one ZIP file."""
         with user_errors():
             return {"archive": _file(self._archive(images, request))}
-
-    def read_image(self, image: gr.FileData, request: gr.Request | None = None) -> dict:
-        """The recipe in an uploaded image of condgen, AUTOMATIC1111, Fooocus, InvokeAI or ComfyUI."""
-        with user_errors():
-            found = _found(image)
-            return {"program": found.program, "recipe": found.recipe, "rest": found.rest}
-
-
-def _found(file: Any) -> FoundRecipe:
-    """The recipe in an upload."""
-    path = uploaded(file.model_dump() if isinstance(file, gr.FileData) else file)
-    with without_folders(path):
-        return read_any(path)
 
 
 def _file(path: Any) -> dict[str, Any]:
