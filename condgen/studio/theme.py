@@ -40,6 +40,8 @@ def theme() -> gr.themes.Base:
         body_background_fill_dark="*neutral_950",
         block_title_background_fill="none",
         block_title_background_fill_dark="none",
+        block_label_text_color="*body_text_color",
+        block_label_text_color_dark="*body_text_color",
         block_title_padding="0",
         block_title_text_color="*body_text_color",
         block_title_text_color_dark="*body_text_color",
