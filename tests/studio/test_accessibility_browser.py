@@ -59,7 +59,7 @@ def test_generated_images_are_accessible(browser, address, theme):
         page.keyboard.press("Enter")
         page.locator("#images .cg-cell .cg-buttons").nth(3).wait_for()
         assert faults(page) == []
-        page.get_by_role("button", name="Enlarge").first.press("Enter")
+        page.locator("#images [title=Enlarge]").first.press("Enter")
         assert faults(page) == []
         page.keyboard.press("Escape")
         assert page.evaluate("document.activeElement.title") == "Enlarge"
