@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio import blocks
 
 from condgen.contracts import SamplingOption
 from condgen.data.attributes import Attribute
@@ -43,6 +44,24 @@ class Action:
     icon: str
     first: bool = False
     confirm: str = ""
+
+
+def _with_all_properties() -> None:
+    """Lets an update of a custom component carry all its properties.
+
+    Gradio sends those of the update alone, together with its mark `__type__`. A component that is not shown yet, in a
+    tab that was never opened, takes them for all, and even a `gr.skip()` leaves it without any.
+    """
+    original = blocks.postprocess_update_dict
+
+    def complete(block: Any, update_dict: dict, postprocess: bool = True) -> dict:
+        update = original(block, update_dict, postprocess)
+        return update | {"props": dict(block.props)} if isinstance(block, gr.HTML) else update
+
+    blocks.postprocess_update_dict = complete
+
+
+_with_all_properties()
 
 
 def _custom(script: str, value: Any, label: str, events: Sequence[str] = (), **options: Any) -> gr.HTML:
