@@ -59,8 +59,11 @@ def read_any(path: Path | str) -> FoundRecipe:
     Raises:
         CondgenError: the file is missing, no such image, too large, or has no recipe that can be read.
     """
-    path = Path(path)
-    texts = texts_of(path)
+    return recipe_in(texts_of(Path(path)), path)
+
+
+def recipe_in(texts: dict[str, str], path: Path | str) -> FoundRecipe:
+    """The recipe in the texts of an image; errors as in `read_any`."""
     if KEY in texts:
         return FoundRecipe("condgen", recipe_of(texts[KEY], path))
     if SHEET in texts:
@@ -203,14 +206,14 @@ def _parameters(text: str) -> FoundRecipe | None:
 
 def _settings(line: str) -> Iterator[tuple[str, str]]:
     """The settings in a line such as `Steps: 20, Sampler: Euler a, Lora: "a: 1, b: 2"`."""
-    parts, quoted = [""], False
-    for piece in re.split(r'(\\.|[",])', line):
-        if piece == '"':
+    parts, start, quoted = [], 0, False
+    for mark in re.finditer(r'\\.|[",]', line):
+        if mark[0] == '"':
             quoted = not quoted
-        if piece == "," and not quoted:
-            parts.append("")
-        else:
-            parts[-1] += piece
+        elif mark[0] == "," and not quoted:
+            parts.append(line[start : mark.start()])
+            start = mark.end()
+    parts.append(line[start:])
     for part in parts[:200]:
         name, colon, value = part.partition(":")
         if colon and 0 < len(name.strip()) <= 60:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from condgen.contracts import CondgenError, short, to_json
-from condgen.files.foreign_recipes import read_any, texts_of
+from condgen.files.foreign_recipes import recipe_in, texts_of
 from condgen.files.images import KEY, SHEET, prompt_of, recipe_of
 from condgen.studio.outputs import MIB, Outputs, SavedImage
 from condgen.studio.session import check_integer
@@ -133,7 +133,7 @@ class Catalogue:
         facts = self.facts(image)
         return {
             "id": image.id, "day": image.day, "kind": facts.kind, "title": facts.title, "model": facts.model,
-            "seed": facts.seed, "star": image.id in stars, "bytes": image.size, "recipe": recipe_in(image.path),
+            "seed": facts.seed, "star": image.id in stars, "bytes": image.size, "recipe": own_recipe(image.path),
         }  # fmt: skip
 
     def archive(self, person: str, images: Iterable[SavedImage]) -> Path:
@@ -187,7 +187,7 @@ def facts_of(path: Path) -> Facts:
     if SHEET in texts:
         return Facts("sheet", name, f"{name} {texts[SHEET][:200]}".casefold())
     try:
-        found = read_any(path)
+        found = recipe_in(texts, path)
     except CondgenError:
         return Facts("other", name, name.casefold())
     recipe = found.recipe
@@ -208,7 +208,7 @@ def facts_of(path: Path) -> Facts:
     return Facts("other", name, name.casefold())
 
 
-def recipe_in(path: Path) -> dict[str, Any] | None:
+def own_recipe(path: Path) -> dict[str, Any] | None:
     """The recipe of condgen in an image; None where there is none that can be read."""
     try:
         return recipe_of(texts_of(path).get(KEY, ""), path)

@@ -297,6 +297,6 @@ def test_twenty_thousand_images_are_listed_quickly(outputs):
             (folder / f"{i:05d}.png").write_bytes(b"x")
         os.utime(folder, (1, 1))
     assert len(outputs.list("")) == 20_000
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(outputs.list("")) == 20_000
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 0.5

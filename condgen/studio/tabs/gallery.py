@@ -21,7 +21,7 @@ from condgen.studio.tabs.base import ACTIONS, Page, Tab
 from condgen.studio.tabs.reader import Reader
 
 EMPTY = "No images here yet. What you generate is kept and appears here."
-OWN = [replace(action, first=action.name in ("use_all", "vary", "star")) for action in ACTIONS]
+OWN = [replace(action, first=action.name in ("use_all", "star")) for action in ACTIONS]
 MATCHLESS = "No image matches. Change the filters."
 SAVE = """(url) => {
   if (url) {
