@@ -87,20 +87,11 @@ def colour(text: str) -> tuple[int, int, int]:
 
 def uses(report: Report) -> str:
     """Names the recipes that train on the data of a report."""
-    from condgen.data.audit.report import CaptionReport
-    from condgen.recipes import RECIPES
-    from condgen.recipes.table import ENCODERS, LABELS, SPACES, WORDS
+    from condgen.recipes.choice import suited_to
 
-    labelled = bool(getattr(report, "values", None) or getattr(report, "numbers", None))
-    families = [WORDS] if isinstance(report, CaptionReport) else [LABELS] if labelled else [SPACES]
-    own = {name: recipe.family for name, recipe in RECIPES.items() if "your own" in recipe.help}
-    names = [name for name, family in own.items() if family in families]
-    others = [name for name, recipe in RECIPES.items() if recipe.family == ENCODERS]
-    others = [name for name in others if name != "clip" or SPACES not in families]
-    rest = [name for name, family in own.items() if family == SPACES and name not in names]
-    more = [*names[1:3], *others, *rest[:1]]
+    first, *others = suited_to(report)
     path = shlex.quote(report.path)
-    return f"  condgen train {names[0]} --data {path} -o runs/mine    (or {', '.join(more)}; see condgen train --help)"
+    return f"  condgen train {first} --data {path} -o runs/mine    (or {', '.join(others)}; see condgen train --help)"
 
 
 def run(args: argparse.Namespace) -> int:

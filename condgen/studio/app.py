@@ -134,6 +134,8 @@ def _remember(page: Page, memory: gr.Textbox, tabs: list[Tab]) -> None:
         return [_restored(page, name, values.get(name), request) for name in names]
 
     page.model.input(choose, page.model, own, **QUICK)
+    for event in page.choosing:
+        event.success(choose, page.model, own, **QUICK)
     started = page.blocks.load(start, memory, [page.model, *own], js="() => condgen.memory()", **QUICK)
     # the controls of the model come first, then what was in them
     filled = started.then(refill, memory, components, js="() => condgen.memory()", **QUICK)

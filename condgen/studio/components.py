@@ -7,6 +7,7 @@ so that no text of a visitor is read as HTML or as a template.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,8 @@ from gradio import blocks
 from condgen.contracts import SamplingOption
 from condgen.data.attributes import Attribute
 
+HTML_OPTIONS = inspect.signature(gr.HTML.__init__).parameters.keys()
+"""Options of every component; others are those of its page code."""
 STATIC = Path(__file__).parent / "static"
 
 
@@ -67,11 +70,13 @@ _with_all_properties()
 def _custom(script: str, value: Any, label: str, events: Sequence[str] = (), **options: Any) -> gr.HTML:
     """A component whose page code is `static/{script}`, or several files in turn; its element is empty until then.
 
-    Not a subclass: Gradio writes a stub file beside the source of every subclass.
+    Not a subclass: Gradio writes a stub file beside the source of every subclass. The options are in the page code too,
+    since an update of a component in a tab that was never open makes Gradio forget those that it does not set.
     """
-    code = f"const EVENTS = {json.dumps(list(events))};\n{static('icons.js')}\n" + "\n".join(
-        map(static, script.split())
-    )
+    given = {name: option for name, option in options.items() if name not in HTML_OPTIONS}
+    kept = f"for (const [k, v] of Object.entries({json.dumps(given)})) if (props[k] === undefined) props[k] = v;"
+    scripts = [f"const EVENTS = {json.dumps(list(events))};", kept, static("icons.js"), *map(static, script.split())]
+    code = "\n".join(scripts)
     return gr.HTML(
         value, label=label, html_template='<div class="cg"></div>', js_on_load=code, apply_default_css=False, **options
     )
@@ -180,3 +185,25 @@ def model_picker(value: str = "", groups: Sequence[dict[str, Any]] = (), label: 
     The event `refresh` comes when it is about to be opened.
     """
     return _custom("picker.js", value, label, ["input", "refresh"], groups=list(groups), **more)
+
+
+def recipe_cards(groups: Sequence[dict[str, Any]], label: str = "Recipe", **more: Any) -> gr.HTML:
+    """Recipes as cards in groups; its value is the name of the one that was chosen, or ''.
+
+    `groups` is a list of {label, recipes: [{name, text, data, time}]}; a choice is the event `pick` with the `name`.
+    """
+    return _custom("recipes.js", "", label, ["pick"], groups=list(groups), **more)
+
+
+def run_list(label: str = "Trainings", **more: Any) -> gr.HTML:
+    """Training runs; its value is {runs, selected}, see `train_view.run_rows`.
+
+    Its events `show`, `stop`, `resume` and `use` have the `name` of a run.
+    """
+    events = ["show", "stop", "resume", "use"]
+    return _custom("runs.js", {"runs": [], "selected": ""}, label, events, **more)
+
+
+def film(label: str = "Sample sheets", **more: Any) -> gr.HTML:
+    """Images over time with a slider and a button that plays them; its value is a list of {url, caption}."""
+    return _custom("film.js", [], label, **more)

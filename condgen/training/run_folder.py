@@ -308,7 +308,8 @@ def drive(
                 logged = now
                 speed = (step.images - first) / max(now - began, 1e-9)
                 run.log(stage, step.images, {**step.losses, "lr": step.lr, "images_per_s": speed,
-                                             "seconds": step.seconds, "skipped": step.skipped})  # fmt: skip
+                                             "seconds": step.seconds, "skipped": step.skipped,
+                                             "progress": step.progress})  # fmt: skip
                 left = (now - began) / max(step.progress - behind, 1e-9) * (1 - step.progress)
                 display.show(stage, step.progress, _describe(step, speed, left))
             asked = int(distributed.maximum(interrupts.asked or 0))  # all processes stop after the same step

@@ -55,6 +55,7 @@ class Page:
         slots: places for one image.
         receivers: action -> where it leads.
         remembered: name -> component whose value the browser keeps over a reload.
+        choosing: events that have set the picker, after which its model is the chosen one.
         blocks: the Gradio page.
     """
 
@@ -66,6 +67,7 @@ class Page:
     slots: list[gr.HTML] = field(default_factory=list)
     receivers: dict[str, Receiver] = field(default_factory=dict)
     remembered: dict[str, Any] = field(default_factory=dict)
+    choosing: list[Any] = field(default_factory=list)
 
     def grid(self, label: str = "Images", empty: str = "", **options: Any) -> gr.HTML:
         """A grid of generated images with all actions."""
