@@ -68,6 +68,11 @@ def status_line(text: str) -> str:
     return f'<p role="status">{html.escape(text)}</p>'
 
 
+def note(text: str) -> str:
+    """One sentence that explains a part of the page; the text is escaped, '' for none."""
+    return f'<p class="cg-note">{html.escape(text)}</p>' if text else ""
+
+
 def unread_words(words: list[str]) -> str:
     """The note below the prompt about words that the model does not know; '' for none."""
     if not words:
