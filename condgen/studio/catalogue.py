@@ -78,7 +78,7 @@ class Query:
     def of(words: Any = "", model: Any = "", day: Any = "", starred: Any = False) -> Query:
         """A checked query; `CondgenError` names a value of a wrong type."""
         for name, value in {"words": words, "model": model, "day": day}.items():
-            if not isinstance(value or "", str) or len(value or "") > 500:
+            if value is not None and (not isinstance(value, str) or len(value) > 500):
                 raise CondgenError(f"The filter {name!r} must be text of at most 500 characters, got {short(value)}.")
         return Query((words or "").casefold(), model or "", day or "", bool(starred))
 
