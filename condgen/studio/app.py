@@ -158,18 +158,13 @@ def _restored(page: Page, name: str, value: Any, request: gr.Request) -> Any:
     """The update of a remembered component; the images that are still there, for a grid."""
     if value is None or name == "model":
         return gr.skip()
-    if page.remembered[name] in page.slots:
+    component = page.remembered[name]
+    if component in page.slots:
         return gr.update(value=_slot(page, value, request))
-    if page.remembered[name] not in page.grids:
-        return gr.update(value=value)
-    cards = []
-    for card in value if isinstance(value, list) else []:
-        try:
-            image = page.studio.outputs.get(page.studio.person(request), card.get("id"))
-        except (CondgenError, AttributeError):
-            continue
-        cards.append(page.studio.card(image, str(card.get("caption", "")), request, **_kept_fields(card)))
-    return gr.update(value=cards)
+    if component in page.lists:
+        slots = [_slot(page, one, request) for one in value] if isinstance(value, list) else []
+        return gr.update(value=[slot for slot in slots if slot])
+    return page.restored_cards(value, request) if component in page.kept_images else gr.update(value=value)
 
 
 def _slot(page: Page, value: Any, request: gr.Request) -> dict[str, Any] | None:
@@ -181,10 +176,6 @@ def _slot(page: Page, value: Any, request: gr.Request) -> dict[str, Any] | None:
         return {"path": str(path), "url": url_of(path), "name": str(value.get("name", ""))}
     except (CondgenError, AttributeError, TypeError):
         return None
-
-
-def _kept_fields(card: dict[str, Any]) -> dict[str, Any]:
-    return {name: card[name] for name in ("alt", "note", "pixels", "star") if name in card}
 
 
 def launch(page: gr.Blocks, **options: Any) -> None:

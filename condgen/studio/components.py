@@ -207,3 +207,28 @@ def run_list(label: str = "Trainings", **more: Any) -> gr.HTML:
 def film(label: str = "Sample sheets", **more: Any) -> gr.HTML:
     """Images over time with a slider and a button that plays them; its value is a list of {url, caption}."""
     return _custom("film.js", [], label, **more)
+
+
+def image_list(label: str = "Images", most: int = 16, **options: Any) -> gr.HTML:
+    """A place for several images, as `image_slot` is for one; its value is a list of such values. See `Page.list`."""
+    return _custom("list.js", [], label, most=most, **options)
+
+
+def wide_images(label: str = "Images", **options: Any) -> gr.HTML:
+    """Images over the whole width, each with a caption and a link to download it; its value is a list of cards."""
+    return _custom("wide.js", [], label, **options)
+
+
+def latent_sliders(limit: float, extent: float, **options: Any) -> gr.HTML:
+    """A large image that stays in view, and a slider for each of some latent dimensions.
+
+    Its value is {dimension: standard deviations}. It is an event `begin` where all must be computed, once it is seen
+    after `stale` has changed, and `move` with every step of a slider.
+
+    Args:
+        limit: range of a slider to each side.
+        extent: how far the images beside a slider are moved.
+    """
+    given = {"range": limit, "extent": extent, "model": "", "stale": "", "dimensions": [], "starts": [], "image": ""}
+    given |= {"file": "", "pixels": False}
+    return _custom("latent.js", {}, "Latent dimensions", ["begin", "move"], **given, **options)

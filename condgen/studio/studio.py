@@ -73,6 +73,13 @@ class Studio:
         warn([image.problem] if image.problem else [])
         return image
 
+    def file(self, name: str, data: bytes) -> dict[str, Any]:
+        """A file for a client of the API, which is not kept."""
+        path = self.outputs.served / secrets.token_urlsafe(16) / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        return gr.FileData(path=str(path), orig_name=name).model_dump()
+
     def card(self, image: SavedImage, caption: str, request: gr.Request | None, **more: Any) -> dict[str, Any]:
         """An image as an entry of an `image_grid`; `more` are further fields that the page reads."""
         path = self.outputs.shown(self.person(request), image)

@@ -81,9 +81,9 @@ def unread_words(words: list[str]) -> str:
     return f'<p role="status">not read: {marked}</p>'
 
 
-def data_url(image: Image.Image) -> str:
-    """An image as a data URL; large ones are scaled down."""
-    if max(image.size) > PREVIEW:
+def data_url(image: Image.Image, edge: int | None = PREVIEW) -> str:
+    """An image as a data URL; those with a longer edge are scaled down."""
+    if edge and max(image.size) > edge:
         image = image.copy()
-        image.thumbnail((PREVIEW, PREVIEW))
+        image.thumbnail((edge, edge))
     return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()

@@ -6,6 +6,8 @@ const ICONS = {
   edit: "M3 13l1-3 7-7 2 2-7 7z",
   compare: "M2 3h5v10H2z M9 3h5v10H9z",
   latent: "M2 12c3-8 5 4 7-3s3-3 5-5",
+  dice: "M3 3h10v10H3z M5.5 5.5h.01 M10.5 5.5h.01 M8 8h.01 M5.5 10.5h.01 M10.5 10.5h.01",
+  translate: "M2 5h9 M8 2l3 3-3 3 M14 11H5 M8 8l-3 3 3 3",
   search: "M7 7m-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0 M10 10l4 4",
   download: "M8 2v8 M5 7l3 3 3-3 M3 13h10",
   delete: "M3 4h10 M6 4V2h4v2 M5 4l.6 10h4.8L11 4",

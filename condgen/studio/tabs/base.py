@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import gradio as gr
 
-from condgen.studio.components import Action, image_grid, image_slot
+from condgen.contracts import CondgenError
+from condgen.studio.components import Action, image_grid, image_list, image_slot
 from condgen.studio.library import ModelEntry
 from condgen.studio.studio import QUICK, Studio, user_errors
 
@@ -20,6 +21,9 @@ ACTIONS = (
     Action("mix", "Mix", "mix"),
     Action("edit", "Change with words", "edit"),
     Action("compare", "Compare", "compare"),
+    Action("latent", "Latent space", "latent"),
+    Action("find", "Find similar", "search"),
+    Action("translate", "Translate", "translate"),
     Action("star", "Star", "star"),
     Action("delete", "Delete", "delete", confirm="Delete this image for good?"),
 )
@@ -53,6 +57,8 @@ class Page:
         tabs: the container of the tabs.
         grids: grids of generated images, whose actions are connected at the end.
         slots: places for one image.
+        lists: places for several.
+        kept_images: components whose values are cards of kept images, such as grids.
         receivers: action -> where it leads.
         remembered: name -> component whose value the browser keeps over a reload.
         choosing: events that have set the picker, after which its model is the chosen one.
@@ -65,14 +71,17 @@ class Page:
     tabs: gr.Tabs
     grids: list[gr.HTML] = field(default_factory=list)
     slots: list[gr.HTML] = field(default_factory=list)
+    lists: list[gr.HTML] = field(default_factory=list)
+    kept_images: list[gr.HTML] = field(default_factory=list)
     receivers: dict[str, Receiver] = field(default_factory=dict)
     remembered: dict[str, Any] = field(default_factory=dict)
     choosing: list[Any] = field(default_factory=list)
 
-    def grid(self, label: str = "Images", empty: str = "", **options: Any) -> gr.HTML:
-        """A grid of generated images with all actions."""
-        grid = image_grid(ACTIONS, label, empty, **options)
+    def grid(self, label: str = "Images", empty: str = "", without: Sequence[str] = (), **options: Any) -> gr.HTML:
+        """A grid of generated images with all actions but those `without`."""
+        grid = image_grid([one for one in ACTIONS if one.name not in without], label, empty, **options)
         self.grids.append(grid)
+        self.kept_images.append(grid)
         return grid
 
     def slot(self, label: str = "Image", **options: Any) -> gr.HTML:
@@ -80,6 +89,23 @@ class Page:
         slot = image_slot(label, **options)
         self.slots.append(slot)
         return slot
+
+    def image_list(self, label: str = "Images", most: int = 16, **options: Any) -> gr.HTML:
+        """A place for several images, see `image_list`."""
+        images = image_list(label, most, **options)
+        self.lists.append(images)
+        return images
+
+    def restored_cards(self, value: Any, request: gr.Request) -> dict[str, Any]:
+        """The update of remembered cards of kept images: those that are still there."""
+        cards = []
+        for card in value if isinstance(value, list) else []:
+            try:
+                image = self.studio.outputs.get(self.studio.person(request), card.get("id"))
+            except (CondgenError, AttributeError):
+                continue
+            cards.append(self.studio.card(image, str(card.get("caption", "")), request, **kept_fields(card)))
+        return gr.update(value=cards)
 
     def receive(
         self, action: str, tab: str, outputs: Sequence[Any], receive: Callable[..., list], inputs: Sequence[Any] = ()
@@ -115,6 +141,16 @@ class Page:
         with user_errors():
             self.studio.outputs.delete(self.studio.person(request), event.id)
             return [one for one in cards if one.get("id") != event.id]
+
+
+def shown_if(visible: bool) -> dict[str, Any]:
+    """The update of a container that is shown or not; its components are there in any case, unlike by `visible`."""
+    return gr.update(elem_classes=[] if visible else ["cg-off"])
+
+
+def kept_fields(card: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a card that hold after a reload."""
+    return {name: card[name] for name in ("alt", "note", "pixels", "star") if name in card}
 
 
 class Tab:
