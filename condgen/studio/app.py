@@ -155,16 +155,19 @@ def _parsed(text: object) -> dict[str, Any]:
 
 
 def _restored(page: Page, name: str, value: Any, request: gr.Request) -> Any:
-    """The update of a remembered component; the images that are still there, for a grid."""
-    if value is None or name == "model":
+    """The value of a remembered component; the images that are still there, for a grid.
+
+    Not an update: of a component whose tab was not opened yet, Gradio would drop the properties set before.
+    """
+    if value is None or name == "model" or (isinstance(value, dict) and "__type__" in value):
         return gr.skip()
     component = page.remembered[name]
     if component in page.slots:
-        return gr.update(value=_slot(page, value, request))
+        return _slot(page, value, request)
     if component in page.lists:
         slots = [_slot(page, one, request) for one in value] if isinstance(value, list) else []
-        return gr.update(value=[slot for slot in slots if slot])
-    return page.restored_cards(value, request) if component in page.kept_images else gr.update(value=value)
+        return [slot for slot in slots if slot]
+    return page.restored_cards(value, request) if component in page.kept_images else value
 
 
 def _slot(page: Page, value: Any, request: gr.Request) -> dict[str, Any] | None:

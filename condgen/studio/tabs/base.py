@@ -96,8 +96,8 @@ class Page:
         self.lists.append(images)
         return images
 
-    def restored_cards(self, value: Any, request: gr.Request) -> dict[str, Any]:
-        """The update of remembered cards of kept images: those that are still there."""
+    def restored_cards(self, value: Any, request: gr.Request) -> list[dict[str, Any]]:
+        """Of remembered cards of kept images, those that are still there."""
         cards = []
         for card in value if isinstance(value, list) else []:
             try:
@@ -105,7 +105,7 @@ class Page:
             except (CondgenError, AttributeError):
                 continue
             cards.append(self.studio.card(image, str(card.get("caption", "")), request, **kept_fields(card)))
-        return gr.update(value=cards)
+        return cards
 
     def receive(
         self, action: str, tab: str, outputs: Sequence[Any], receive: Callable[..., list], inputs: Sequence[Any] = ()
