@@ -14,6 +14,29 @@
       return [];
     },
   };
+  // the place in the queue, which the server sends while a request waits, in the line that says "Waiting."
+  const fetched = window.fetch;
+  window.fetch = async (...request) => {
+    const answer = await fetched(...request);
+    const url = String((request[0] && request[0].url) || request[0]);
+    if (!url.includes("/queue/data") || !answer.body) return answer;
+    const decoder = new TextDecoder();
+    let rest = "";
+    const read = new TransformStream({
+      transform(chunk, to) {
+        const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+        rest = lines.pop();
+        const last = lines.filter((line) => line.includes('"estimation"')).pop();
+        if (last) waits(JSON.parse(last.slice(last.indexOf("{"))).rank + 1);
+        to.enqueue(chunk);
+      },
+    });
+    return new Response(answer.body.pipeThrough(read), { status: answer.status, headers: answer.headers });
+  };
+  function waits(before) {
+    for (const line of document.querySelectorAll("[role=status]"))
+      if (line.offsetParent && /^Waiting\b/.test(line.textContent)) line.textContent = `Waiting: ${before} before you.`;
+  }
   document.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
       const run = [...document.querySelectorAll(".run")].find((node) => node.offsetParent);
