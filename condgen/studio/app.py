@@ -23,6 +23,7 @@ from condgen.contracts import CondgenError
 from condgen.pipelines.base import Pipeline
 from condgen.studio.cache import INTERVAL, cache_folder, is_private, trim
 from condgen.studio.loopback import direct
+from condgen.studio.proxied import BaseAddress
 from condgen.studio.visitors import VisitorCookie
 
 with direct():
@@ -188,8 +189,9 @@ def launch(page: gr.Blocks, **options: Any) -> None:
         options: of Gradio's `launch`.
     """
     studio: Studio = page.studio
-    names_visitors = studio.several and not options.get("auth")
-    served = {"middleware": [Middleware(VisitorCookie)] if names_visitors else [], "lifespan": _tidied(page)}
+    layers = [Middleware(VisitorCookie)] if studio.several and not options.get("auth") else []
+    if options.get("root_path"):
+        layers.append(Middleware(BaseAddress, root=options["root_path"]))
     with direct(bool(options.get("share")), options.get("server_name") or ""):
         page.launch(
             theme=theme.theme(),
@@ -202,7 +204,7 @@ def launch(page: gr.Blocks, **options: Any) -> None:
             run_history=False,
             footer_links=["api", "settings"],
             state_session_capacity=SESSIONS,
-            app_kwargs=served,
+            app_kwargs={"middleware": layers, "lifespan": _tidied(page)},
             **options,
         )
 

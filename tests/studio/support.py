@@ -116,7 +116,7 @@ def opened(
     page.wait_for_function("window.condgen && window.condgen.remembers")
     yield page
     context.close()
-    assert foreign == [] and faults == []
+    assert foreign == [] and faults == [], (foreign, faults)
 
 
 def choose(page: Any, model: str) -> None:
