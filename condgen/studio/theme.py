@@ -29,6 +29,8 @@ def theme() -> gr.themes.Base:
         input_placeholder_color_dark="*neutral_400",
         color_accent="*primary_600",
         slider_color="*primary_600",
+        checkbox_border_color="*neutral_400",
+        checkbox_border_color_dark="*neutral_500",
         checkbox_background_color_selected="*primary_600",
         checkbox_background_color_selected_dark="*primary_600",
         checkbox_label_background_fill_selected="*primary_600",
