@@ -194,7 +194,7 @@ def warn_of_texts(tokenizer, texts: Sequence[str], name: str = "", stacklevel: i
             ("not read", [word for word in words if word not in spelled]),
             ("read letter by letter", [word for word in words if word in spelled]),
         ):
-            listing = ", ".join(_with_hint(tokenizer, word) for word in some[:10]) + ", ..." * (len(some) > 10)
+            listing = ", ".join(with_hint(tokenizer, word) for word in some[:10]) + ", ..." * (len(some) > 10)
             parts += [f"{how}: {listing}"] if some else []
         notes.append(f"No training caption has these words, so they mean nothing here; {'; '.join(parts)}")
     nothing = [short(text) for text, reading in pairs if reading.nothing]
@@ -228,6 +228,7 @@ def _complete(text: str, reading: Reading) -> tuple[str, ...]:
     return tuple(unit for unit in reading.unread if not whole[:MAX_PROMPT].endswith(unit) or unit in words_of(whole))
 
 
-def _with_hint(tokenizer, word: str) -> str:
+def with_hint(tokenizer, word: str) -> str:
+    """An unknown word with the known one that is spelled nearly like it, if there is one."""
     close = difflib.get_close_matches(word, tokenizer.words, n=1, cutoff=0.8) if len(word) > 3 else []
     return f"{word} (known: {close[0]})" if close else word

@@ -21,7 +21,7 @@ from condgen.contracts import CondgenError, short
 from condgen.data.batches.base import to_float, to_uint8
 from condgen.files.images import GeneratedImage
 from condgen.nn.layers import one_thread
-from condgen.pipelines.base import Candidate, generator
+from condgen.pipelines.base import Candidate, Progress, generator
 from condgen.pipelines.generation import GenerationPipeline
 
 MOST = 64
@@ -50,24 +50,52 @@ def rerank(
     Raises:
         CondgenError: the number of candidates is out of range, or a condition has no words.
     """
-    if type(candidates) is not int or not 1 <= candidates <= MOST:
-        raise CondgenError(f"The number of candidates must be an integer from 1 to {MOST}, got {short(candidates)}.")
-    if not all(words):
-        raise CondgenError("Candidates are compared with the words of a prompt: give one, or ask for 1 candidate.")
+    _check(candidates, words)
     tried = [Candidate(seed, k) for seed in seeds for k in range(candidates)]
     images = pipeline._in_batches(conditions, tried, **options)
     for prompt in words:
         for seed in seeds:
             group = list(islice(images, candidates))
-            scores = [score_of(pipeline, one, prompt) for one in group]
-            kept = scores.index(max(scores))
-            about = {"seed": seed, "candidates": candidates, "candidate": kept, "scores": scores}
-            yield replace(
-                group[kept],
-                recipe=group[kept].recipe | about,
-                clip_score=scores[kept],
-                ms=sum(one.ms for one in group),
-            )
+            yield _best(group, [score_of(pipeline, one, prompt) for one in group], seed)
+
+
+def rerank_steps(
+    pipeline: GenerationPipeline, condition: Any, words: str, seed: int, candidates: int, **options: Any
+) -> Iterator[tuple[Progress, GeneratedImage | None]]:
+    """One image of `rerank`, with all steps of all candidates; the last step again with the image, as `generate_steps`.
+
+    Every candidate is generated alone.
+
+    Raises:
+        CondgenError: see `rerank`.
+    """
+    _check(candidates, [words])
+    group, scores = [], []
+    for k in range(candidates):
+        for progress, generated in pipeline.generate_steps(condition, Candidate(seed, k), **options):
+            total = candidates * progress.steps
+            step = Progress(k * progress.steps + progress.step, total, progress.images)
+            if generated is None:
+                yield step, None
+            else:
+                group.append(generated)
+                scores.append(score_of(pipeline, generated, words))
+    yield step, _best(group, scores, seed)
+
+
+def _check(candidates: int, words: Sequence[str]) -> None:
+    if type(candidates) is not int or not 1 <= candidates <= MOST:
+        raise CondgenError(f"The number of candidates must be an integer from 1 to {MOST}, got {short(candidates)}.")
+    if not all(words):
+        raise CondgenError("Candidates are compared with the words of a prompt: give one, or ask for 1 candidate.")
+
+
+def _best(group: list[GeneratedImage], scores: list[float], seed: int) -> GeneratedImage:
+    """The candidate with the highest score; its recipe names it and the scores of all."""
+    kept = scores.index(max(scores))
+    about = {"seed": seed, "candidates": len(group), "candidate": kept, "scores": scores}
+    recipe, ms = group[kept].recipe | about, sum(one.ms for one in group)
+    return replace(group[kept], recipe=recipe, clip_score=scores[kept], ms=ms)
 
 
 @torch.inference_mode()

@@ -95,6 +95,7 @@ def page_of(studio: Studio) -> gr.Blocks:
                 with tab.select(page):
                     tab.build(page)
         page.remembered |= {"model": model}
+        page.built = tabs
         for tab in tabs:
             tab.connect(page)
         page.connect_actions()
@@ -140,6 +141,8 @@ def _remember(page: Page, memory: gr.Textbox, tabs: list[Tab]) -> None:
     started = page.blocks.load(start, memory, [page.model, *own], js="() => condgen.memory()", **QUICK)
     # the controls of the model come first, then what was in them
     filled = started.then(refill, memory, components, js="() => condgen.memory()", **QUICK)
+    for function, inputs, outputs in page.restored:
+        filled = filled.then(function, inputs, outputs, **QUICK)
     filled.then(None, None, None, js="() => { condgen.remembers = true; }", api_visibility="private")
     keep = f"(...values) => condgen.remember({json.dumps(names)}, values)"
     changes = [component.change for component in components]

@@ -134,6 +134,14 @@ def image_table(
     )
 
 
+def brush(label: str = "Brush", **options: Any) -> gr.HTML:
+    """A brush over the property `image`, the value of an `image_slot`; its value is a mask, a PNG as a data URL.
+
+    White is what was drawn; None stands for nothing.
+    """
+    return _custom("brush.js", None, label, image=None, **options)
+
+
 def option_form(options: Sequence[dict[str, Any]] = (), label: str = "Options", **more: Any) -> gr.HTML:
     """A slider with a number for every option; its value is {name: number}.
 

@@ -17,12 +17,15 @@ from condgen.contracts import CondgenError, CondgenWarning, SamplingOption, chec
 from condgen.files.images import GeneratedImage, prompt_of
 from condgen.pipelines.base import Pipeline, Progress, to_pil
 from condgen.pipelines.class_to_image import ClassToImage
+from condgen.pipelines.editing.base import Editor
+from condgen.pipelines.editing.guide import Guide
 from condgen.pipelines.generation import EmbeddingPipeline, GenerationPipeline
 from condgen.pipelines.latent import LatentModel
-from condgen.pipelines.presets import preset_of
-from condgen.pipelines.reranking import rerank
+from condgen.pipelines.presets import PRESETS
+from condgen.pipelines.reranking import rerank_steps
 from condgen.pipelines.text_to_image import TextToImage
-from condgen.text import MAX_PROMPT, check_prompt
+from condgen.studio.checks import check_integer, check_number, check_text
+from condgen.studio.guides import IMAGES, check_guide
 
 MAX_IMAGES = 16
 RATE = 6.0
@@ -34,6 +37,10 @@ RANDOM = -1
 """The seed that stands for a random one."""
 EXACT = 2**53
 """Web pages keep integers exact below this."""
+ACROSS = 8
+"""Images of "one of each" value of a number."""
+EXTRAS = ("candidates", "size", *IMAGES, "image_weight", "noise")
+"""Options of requests beside the sampling options of models."""
 SCENES = (
     "a red circle above a blue square",
     "a large green triangle",
@@ -52,6 +59,9 @@ class Request:
         condition: a prompt, values by attribute, or None for a model without a condition.
         options: sampling options; for a model with priors also `prior`.
         candidates: images of every seed, of which the best is kept, see `pipelines.reranking`.
+        size: edge of the images in pixels, None for that of the model.
+        guide: words and images together, in place of the condition; `options` then are those given alone.
+        each: a condition for every image, all of them with the first seed.
     """
 
     condition: str | dict[str, Any] | None
@@ -59,10 +69,19 @@ class Request:
     seed: int
     options: dict[str, Any]
     candidates: int = 1
+    size: int | None = None
+    guide: Guide | None = None
+    each: tuple[dict[str, Any], ...] = ()
 
     @property
-    def seeds(self) -> range:
-        return range(self.seed, self.seed + self.count)
+    def seeds(self) -> list[int]:
+        """The seed of every image."""
+        return [self.seed] * self.count if self.each else list(range(self.seed, self.seed + self.count))
+
+    @property
+    def conditions(self) -> list[Any]:
+        """The condition of every image."""
+        return list(self.each) or [self.guide or self.condition] * self.count
 
 
 @dataclass(frozen=True)
@@ -98,10 +117,10 @@ class Snapshot:
     @property
     def text(self) -> str:
         """One line: 'image 2 of 4, step 7 of 12, 3 s left', or a summary at the end."""
-        count, seed = self.request.count, self.request.seed
+        count, seeds = self.request.count, self.request.seeds
         if self.over:
-            summary = f"1 image, seed {seed}" if count == 1 else f"{count} images, seeds {seed} to {seed + count - 1}"
-            return f"{summary}, {self.seconds:.1f} s"
+            many = f"seeds {seeds[0]} to {seeds[-1]}" if seeds[0] != seeds[-1] else f"seed {seeds[0]}"
+            return f"{count} image{'s' * (count > 1)}, {many}, {self.seconds:.1f} s"
         step = f", step {self.step} of {self.steps}" if self.steps > 1 else ""
         return f"image {len(self.done) + 1} of {count}{step}{self.left}"
 
@@ -137,6 +156,18 @@ def sampling_options_of(model: Pipeline, prior: str | None = None) -> tuple[Samp
     return tuple(options(prior or None) if priors_of(model) else options())
 
 
+def presets_of(model: Pipeline) -> dict[str, dict[str, int]]:
+    """The presets of `pipelines.presets` that this model has: all options that they set exist."""
+    known = {option.name for option in sampling_options_of(model)}
+    known |= {"candidates"} if isinstance(model, TextToImage) else set()
+    return {name: values for name, values in PRESETS.items() if set(values) <= known}
+
+
+def sizes_of(model: Pipeline) -> list[int]:
+    """Edges in pixels of the images that a model generates."""
+    return model.sizes if isinstance(model, TextToImage) else [model.size]
+
+
 def examples_of(model: Pipeline) -> list[str]:
     """Example prompts: those of the model, or else scenes whose words it knows."""
     if not isinstance(model, TextToImage):
@@ -162,7 +193,8 @@ def check(
         seed: seed of the first image; -1 for a random one.
         prior: one of `priors_of`; '' for the default one.
         preset: see `pipelines.presets`.
-        options: sampling options by name, which override the preset; missing ones get their default.
+        options: sampling options by name, which override the preset; missing ones get their default. Also those of
+            EXTRAS: candidates, size, and the images that guide the generation, as paths, with their numbers.
         candidates: overrides the preset.
 
     Raises:
@@ -173,19 +205,67 @@ def check(
     count = check_integer("The number of images", count, 1, MAX_IMAGES)
     seed = check_integer("The seed", seed, -1, SEEDS - count)
     seed = secrets.randbelow(RANDOM_SEEDS) if seed == -1 else seed
+    options, extras = _separated(options)
     values = check_sampling(model, prior, options)
-    given = preset_of(preset, sampling_options_of(model)) if preset not in ("", "default") else {}
-    best = given.pop("candidates", 1) if candidates is None else candidates
-    best = check_integer("The number of candidates", best, 1, MAX_IMAGES) if isinstance(model, TextToImage) else 1
-    values |= {name: value for name, value in given.items() if name not in (options or {})}
-    return Request(check_condition(model, condition), count, seed, values, best)
+    chosen = check_preset(model, preset)
+    best = chosen.pop("candidates", 1)
+    best = next((one for one in (candidates, extras.get("candidates")) if one is not None), best)
+    best = check_integer("The number of candidates", best, 1, MAX_IMAGES if isinstance(model, TextToImage) else 1)
+    values |= {name: value for name, value in chosen.items() if name not in options}
+    size, guide = check_size(model, extras.get("size")), check_guide(model, condition, prior, extras)
+    if guide is None:
+        return Request(check_condition(model, condition), count, seed, values, best, size)
+    if best > 1 and not guide.prompt:
+        raise CondgenError("Candidates are compared with the words of a prompt: give one, or ask for 1 candidate.")
+    values = {name: value for name, value in values.items() if name in (*options, *chosen)}
+    return Request(guide.prompt, count, seed, values, best, size, guide)
+
+
+def _separated(options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sampling options, and those of EXTRAS that are given."""
+    options = {} if options is None else options
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise CondgenError(f"The options must be numbers by name, got {short(options)}.")
+    extras = {name: options[name] for name in EXTRAS if options.get(name) is not None}
+    return {name: value for name, value in options.items() if name not in EXTRAS}, extras
+
+
+def check_preset(model: Pipeline, preset: Any) -> dict[str, int]:
+    """The values of a preset, see `presets_of`; '' is the default one."""
+    presets = presets_of(model)
+    if preset not in ("", None) and (not isinstance(preset, str) or preset not in presets):
+        raise CondgenError(f"{model.name} has no preset {short(preset)}; it has {', '.join(presets)}.")
+    return dict(presets[preset or "default"])
+
+
+def check_size(model: Pipeline, size: Any) -> int | None:
+    """The size, one of `sizes_of`; None for that of the model."""
+    if size is None:
+        return None
+    listing = ", ".join(map(str, sizes_of(model)))
+    if isinstance(size, bool) or not isinstance(size, int | float) or size not in sizes_of(model):
+        raise CondgenError(f"The size of images of this model must be one of {listing}, got {short(size)}.")
+    return None if size == model.size else int(size)
+
+
+def one_of_each(model: Pipeline, condition: Any, name: Any) -> tuple[dict[str, Any], ...]:
+    """A condition for each of the first MAX_IMAGES values of an attribute, or for ACROSS numbers from low to high."""
+    if not isinstance(model, ClassToImage):
+        raise CondgenError(f"{model.name} has no labels.")
+    attribute, given = model.attribute(name), check_condition(model, condition)
+    if attribute.values:
+        values = attribute.values[:MAX_IMAGES]
+    else:
+        low, high = attribute.low, attribute.high
+        if not high - low < 1e300:
+            low, high = attribute.mean - 2 * attribute.sd, attribute.mean + 2 * attribute.sd
+        values = [float(f"{low + (high - low) * k / (ACROSS - 1):.4g}") for k in range(ACROSS)]
+    return tuple(model.resolve(given | {attribute.name: value}) for value in values)
 
 
 def check_sampling(model: Pipeline, prior: Any, options: Any) -> dict[str, Any]:
     """All sampling options with their given or default values, and `prior` for a model with priors."""
-    options = {} if options is None else options
-    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
-        raise CondgenError(f"The options must be numbers by name, got {short(options)}.")
+    options, _ = _separated(options)
     priors = priors_of(model)
     if priors and prior not in ("", None, *priors):
         raise CondgenError(f"The prior must be one of {', '.join(priors)}, got {short(prior)}.")
@@ -207,32 +287,6 @@ def check_condition(model: Pipeline, condition: Any) -> Any:
     return check_text("The prompt", condition) if isinstance(model, TextToImage) else None
 
 
-def check_text(name: str, text: Any, empty: bool = False) -> str:
-    """A text of at most MAX_PROMPT characters without surrounding spaces; empty only if `empty`."""
-    if not isinstance(text, str):
-        raise CondgenError(f"{name} must be text, got {short(text)}.")
-    if len(text) > MAX_PROMPT:
-        raise CondgenError(f"{name} has {len(text):,} characters; at most {MAX_PROMPT:,} are allowed.")
-    text = text.encode("utf-8", "replace").decode("utf-8").strip()
-    if not (empty and not text):
-        check_prompt(text)
-    return text
-
-
-def check_number(name: str, value: Any) -> None:
-    """Raises `CondgenError` where a value is not a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
-        raise CondgenError(f"{name} must be a number, got {short(value)}.")
-
-
-def check_integer(name: str, value: Any, low: int, high: int) -> int:
-    """The value as an integer; `CondgenError` where it is not one from `low` to `high`."""
-    check_number(name, value)
-    if not low <= value <= high or value != int(value):
-        raise CondgenError(f"{name} must be a whole number from {low} to {high}, got {short(value)}.")
-    return int(value)
-
-
 # Serving --------------------------------------------------------------------------------------------------------------
 
 BUSY = threading.Lock()
@@ -242,9 +296,10 @@ BUSY = threading.Lock()
 def serve(model: Pipeline, request: Request) -> Iterator[Snapshot]:
     """Yields snapshots, the last with all images. Closing the generator stops within a step."""
     began, shown, done = time.perf_counter(), -1.0, ()
+    pipeline = Editor(model) if request.guide else model
     with BUSY:
-        for seed in request.seeds:
-            for progress, generated, notes in _steps(model, request, seed):
+        for number, (condition, seed) in enumerate(zip(request.conditions, request.seeds, strict=True)):
+            for progress, generated, notes in _steps(pipeline, request, condition, seed, warn=not number):
                 now = time.perf_counter()
                 if generated is not None:
                     done += (generated,)
@@ -258,11 +313,11 @@ def serve(model: Pipeline, request: Request) -> Iterator[Snapshot]:
 
 
 def _steps(
-    model: Pipeline, request: Request, seed: int
+    pipeline: Pipeline, request: Request, condition: Any, seed: int, warn: bool
 ) -> Iterator[tuple[Progress | None, GeneratedImage | None, tuple[str, ...]]]:
-    """The steps of a model with their warnings; only the first image of a request warns."""
-    for step, notes in noting(_one(model, request, seed)):
-        yield *step, notes if seed == request.seed else ()
+    """The steps of one image with their warnings, if `warn`."""
+    for step, notes in noting(_one(pipeline, request, condition, seed)):
+        yield *step, notes if warn else ()
 
 
 def noting(items: Iterator[Any]) -> Iterator[tuple[Any, tuple[str, ...]]]:
@@ -279,21 +334,24 @@ def noting(items: Iterator[Any]) -> Iterator[tuple[Any, tuple[str, ...]]]:
             yield item, tuple(str(w.message) for w in caught if issubclass(w.category, CondgenWarning))
 
 
-def _one(model: Pipeline, request: Request, seed: int) -> Iterator[tuple[Progress | None, GeneratedImage | None]]:
+def _one(
+    pipeline: Pipeline, request: Request, condition: Any, seed: int
+) -> Iterator[tuple[Progress | None, GeneratedImage | None]]:
     """One image: its steps, then the image; without steps where a model has none."""
-    condition, options = request.condition, request.options
-    if isinstance(model, LatentModel):
-        yield from ((None, generated) for generated in model.generate(1, seed))
+    options = request.options | ({} if request.size is None else {"size": request.size})
+    if isinstance(pipeline, LatentModel):
+        yield from ((None, generated) for generated in pipeline.generate(1, seed))
     elif request.candidates > 1:
-        yield from (
-            (None, one) for one in rerank(model, [condition], [condition], [seed], request.candidates, **options)
-        )
+        yield from rerank_steps(pipeline, condition, request.condition, seed, request.candidates, **options)
     else:
-        yield from model.generate_steps(condition, seed, **options)
+        yield from pipeline.generate_steps(condition, seed, **options)
 
 
-def caption_of(generated: GeneratedImage) -> str:
-    """The text under an image."""
+def caption_of(generated: GeneratedImage, attribute: str = "") -> str:
+    """The text under an image; for one of each value of an attribute, that value."""
+    if attribute:
+        value = generated.recipe["labels"][attribute]
+        return f"{value:g}" if isinstance(value, float) else value
     score = "" if generated.clip_score is None else f", match {generated.clip_score:.2f}"
     return f"seed {generated.seed}{score}"
 

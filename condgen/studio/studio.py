@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import logging
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from condgen.contracts import CondgenError, is_out_of_memory, out_of_memory
-from condgen.files.images import GeneratedImage
+from condgen.files.images import GeneratedImage, slug
 from condgen.pipelines.base import Pipeline
 from condgen.studio.library import ModelLibrary
 from condgen.studio.outputs import Outputs, SavedImage
@@ -92,6 +94,23 @@ class Studio:
         path = self.outputs.shown(self.person(request), image)
         return {"id": image.id, "url": url_of(path), "name": image.path.name}
 
+    def slot_of(self, name: str, data: bytes) -> dict[str, Any]:
+        """A PNG as the value of an `image_slot`, for images that are not kept."""
+        path = self.outputs.served / secrets.token_urlsafe(16) / f"{slug(Path(name).stem)}.png"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        return {"path": str(path), "url": url_of(path), "name": path.name}
+
+    def url_of_copy(self, path: Path) -> str:
+        """The address of a copy of a file of this machine that everybody may see, such as a sample sheet."""
+        state = path.stat()
+        name = hashlib.sha256(f"{path.resolve()} {state.st_mtime_ns} {state.st_size}".encode()).hexdigest()[:24]
+        copy = self.outputs.served / name / path.name
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        return url_of(copy)
+
     def image(self, value: Any, request: gr.Request | None, what: str = "image") -> Path:
         """The file of an `image_slot`, or of an upload of an API client.
 
@@ -151,16 +170,21 @@ def user_errors() -> Iterator[None]:
     """Shows errors as messages on the page; logs unexpected ones under an id that the message names."""
     try:
         yield
-    except CondgenError as error:
-        raise gr.Error(escaped(str(error)), print_exception=False) from None
+    except gr.Error:
+        raise
     except Exception as error:
-        if is_out_of_memory(error):
-            advice = "Ask for fewer images, or close other programs."
-            raise gr.Error(escaped(out_of_memory(error, advice)), print_exception=False) from None
-        number = secrets.token_hex(4)
-        log.exception("error %s", number)
-        message = f"Something went wrong (error {number}). See the log of the studio."
-        raise gr.Error(message, print_exception=False) from None
+        raise gr.Error(escaped(message_of(error)), print_exception=False) from None
+
+
+def message_of(error: Exception) -> str:
+    """What people read about an error; an unexpected one is logged under an id that the message names."""
+    if isinstance(error, CondgenError):
+        return str(error)
+    if is_out_of_memory(error):
+        return out_of_memory(error, "Ask for fewer images, or close other programs.")
+    number = secrets.token_hex(4)
+    log.exception("error %s", number)
+    return f"Something went wrong (error {number}). See the log of the studio."
 
 
 def escaped(message: str) -> str:

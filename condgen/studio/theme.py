@@ -75,14 +75,6 @@ def note(text: str) -> str:
     return f'<p class="cg-note">{html.escape(text)}</p>' if text else ""
 
 
-def unread_words(words: list[str]) -> str:
-    """The note below the prompt about words that the model does not know; '' for none."""
-    if not words:
-        return ""
-    marked = ", ".join(f"<mark>{html.escape(word)}</mark>" for word in words)
-    return f'<p role="status">not read: {marked}</p>'
-
-
 def data_url(image: Image.Image, edge: int | None = PREVIEW) -> str:
     """An image as a data URL; those with a longer edge are scaled down."""
     if edge and max(image.size) > edge:

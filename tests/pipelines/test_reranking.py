@@ -12,7 +12,7 @@ from condgen.files.images import read_recipe
 from condgen.pipelines import generation
 from condgen.pipelines.base import Candidate, generator
 from condgen.pipelines.presets import PRESETS, preset_of
-from condgen.pipelines.reranking import MOST, score_of
+from condgen.pipelines.reranking import MOST, rerank_steps, score_of
 from tests.tiny import tiny_labels, tiny_model
 
 PROMPTS = ["a red circle", "two blue squares"]
@@ -165,3 +165,13 @@ def test_command_line(condgen, tmp_path):
     assert code == 2 and "choose fast, default, quality" in err
     code, _, err = condgen("generate", "a red circle", "--candidates", 0)
     assert code == 2 and "integer from 1" in err
+
+
+def test_steps_of_candidates_end_with_the_image_that_is_kept():
+    model = tiny_model()
+    (expected,) = reranked(model, n=1, candidates=3, prompts=PROMPTS[:1])
+    *steps, (last, generated) = rerank_steps(model, PROMPTS[0], PROMPTS[0], 3, 3, steps=2)
+    assert generated.png() == expected.png() and all(image is None for _, image in steps)
+    assert [one.step for one, _ in steps] == [1, 2, 3, 4, 5, 6] and {one.steps for one, _ in steps} == {6}
+    with pytest.raises(CondgenError, match="words"):
+        next(rerank_steps(model, PROMPTS[0], "", 3, 3))

@@ -62,6 +62,9 @@ class Page:
         receivers: action -> where it leads.
         remembered: name -> component whose value the browser keeps over a reload.
         choosing: events that have set the picker, after which its model is the chosen one.
+        restored: (function, inputs, outputs) to call after that, when the page is opened.
+        built: all tabs.
+        fill: for the recipe of an image: its components, and (recipe, model name, request) -> their updates.
         blocks: the Gradio page.
     """
 
@@ -76,6 +79,9 @@ class Page:
     receivers: dict[str, Receiver] = field(default_factory=dict)
     remembered: dict[str, Any] = field(default_factory=dict)
     choosing: list[Any] = field(default_factory=list)
+    restored: list[tuple[Callable, list[Any], list[Any]]] = field(default_factory=list)
+    built: list[Tab] = field(default_factory=list)
+    fill: Receiver | None = None
 
     def grid(self, label: str = "Images", empty: str = "", without: Sequence[str] = (), **options: Any) -> gr.HTML:
         """A grid of generated images with all actions but those `without`."""

@@ -6,43 +6,49 @@ result = Client("http://127.0.0.1:7860").predict("scenes32", "a red circle", api
 
 from __future__ import annotations
 
+import html
+import json
 import secrets
+from contextlib import closing
 from typing import Any
 
 import gradio as gr
 
-from condgen.contracts import CondgenError, SamplingOption
+from condgen.contracts import CondgenError
 from condgen.pipelines.base import Pipeline
 from condgen.pipelines.class_to_image import ClassToImage
-from condgen.pipelines.presets import PRESETS
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.studio import theme
-from condgen.studio.components import attribute_fields, defaults, label_form, option_fields, option_form
+from condgen.studio.api import GenerationApi
+from condgen.studio.components import attribute_fields, chips, label_form
 from condgen.studio.library import ModelEntry
-from condgen.studio.outputs import SavedImage
-from condgen.studio.session import (
-    MAX_IMAGES,
-    RANDOM_SEEDS,
-    Request,
-    Snapshot,
-    caption_of,
-    check,
-    description_of,
-    examples_of,
-    priors_of,
-    sampling_options_of,
-    serve,
-)
-from condgen.studio.studio import COMPUTE, PIXELS, QUICK, user_errors, warn
+from condgen.studio.prompts import other_notes, prompt_notes
+from condgen.studio.recent import RecentRequests
+from condgen.studio.reuse import Reuse
+from condgen.studio.session import Request, Snapshot, caption_of, description_of, examples_of, serve
+from condgen.studio.settings import Settings
+from condgen.studio.studio import COMPUTE, PIXELS, QUICK, Studio, message_of, user_errors
 from condgen.studio.tabs.base import Page, Tab
 
 STOPPED = "Stopped. Finished images are kept."
+WAITING = "Waiting."
+FAILED = "The request was refused: too many people are waiting, or the studio was closed. Try again."
+ELSEWHERE = {
+    "image-to-image": ("translate", "Translate an image"),
+    "text-image-encoding": ("find", "Find images"),
+    "image-encoding": ("find", "Find images"),
+}
+"""Task of models that generate nothing -> the tab that uses them, and the text of its button."""
 
 
 class GenerateTab(Tab):
     """Prompt or labels at the top, images below, settings at the right."""
 
     id, title = "generate", "Generate"
+
+    def __init__(self, studio: Studio):
+        super().__init__(studio)
+        self.settings, self.recent = Settings(studio), RecentRequests()
 
     def build(self, page: Page) -> None:
         with gr.Row(elem_id="prompt-row"):
@@ -52,164 +58,168 @@ class GenerateTab(Tab):
             )  # fmt: skip
             self.go = gr.Button("Generate", variant="primary", scale=1, elem_id="generate", elem_classes=["run"])
             self.stop = gr.Button("Stop", variant="stop", scale=1, elem_id="stop", visible=False)
-        self.notes = gr.HTML("", elem_id="prompt-notes")
-        self.labels = label_form(visible=False, elem_id="labels")
-        self.examples = gr.Dataset(
-            components=[gr.Textbox(visible=False)], samples=[], label="Try", elem_id="examples", visible=False
-        )
-        with gr.Row():
+        self.notes = gr.HTML(other_notes([]), elem_id="prompt-notes")
+        self.labels = label_form(visible=False, elem_id="labels", each=True)
+        self.examples = chips(label="Try", elem_id="examples", visible=False)
+        with gr.Column(visible=False, elem_id="elsewhere") as self.elsewhere:
+            self.why = gr.HTML()
+            self.there = gr.Button("Open", variant="primary")
+        with gr.Row() as self.stage:
             with gr.Column(scale=3, min_width=320):
                 self.progress = gr.HTML(theme.progress_line(), elem_id="progress")
                 self.images = page.grid("Generated images", "Your images appear here.", elem_id="images")
             with gr.Column(scale=1, min_width=280):
-                self._settings()
+                self.settings.build(page)
+        self.number = gr.Textbox(visible=False)  # of the request, see `RecentRequests`
+        self.each = gr.Textbox(visible=False)  # the attribute of which one image of each value is asked for
+        self.target = gr.Textbox(visible=False)  # the tab that uses a model which generates nothing
         page.remembered |= {
-            "prompt": self.prompt, "labels": self.labels, "count": self.count, "seed": self.seed, "keep": self.keep,
-            "preset": self.preset, "prior": self.prior, "options": self.options, "images": self.images,
+            "prompt": self.prompt, "labels": self.labels, "images": self.images, "request": self.number,
         }  # fmt: skip
         self.model_outputs = [
-            self.prompt, self.labels, self.examples, self.prior, self.options, self.preset, self.one_of_each,
+            self.prompt, self.notes, self.labels, self.examples, self.go, self.stage, self.elsewhere, self.why,
+            self.there, self.target, self.images, *self.settings.outputs,
         ]  # fmt: skip
-
-    def _settings(self) -> None:
-        self.count = gr.Slider(1, MAX_IMAGES, value=4, step=1, label="Images")
-        with gr.Row():
-            self.seed = gr.Textbox(  # text: numbers on a page are not exact above 2**53
-                str(secrets.randbelow(RANDOM_SEEDS)), label="Seed", info="of the first image", min_width=120,
-                elem_id="seed",
-            )  # fmt: skip
-            self.dice = gr.Button("New seed", size="sm", min_width=80)
-        self.keep = gr.Checkbox(False, label="Keep this seed", elem_id="keep-seed")
-        self.preset = gr.Radio([*PRESETS], value="default", label="Speed", elem_id="preset")
-        self.one_of_each = gr.Button("One of each label", size="sm", visible=False)
-        with gr.Accordion("Advanced", open=False):
-            self.prior = gr.Dropdown(
-                [], label="Prior", info="from text to image embedding; none: the text embedding itself"
-            )
-            self.options = option_form(elem_id="options")
 
     # Events -----------------------------------------------------------------------------------------------------------
 
     def connect(self, page: Page) -> None:
-        buttons = [self.go, self.stop]
-        inputs = [
-            page.model, self.prompt, self.labels, self.count, self.seed, self.prior, self.preset, self.options,
-        ]  # fmt: skip
-        start = [self.prompt.submit, self.go.click]
-        # in sequence: in parallel, the buttons of a quick failure could be set before those of the start
-        begun = gr.on(start, self._begin, [self.seed, self.keep], [*buttons, self.progress, self.seed], **QUICK)
-        running = begun.then(
-            self._generate, inputs, [self.images, self.progress], api_visibility="private", show_progress="hidden",
-            **COMPUTE,
-        )  # fmt: skip
-        running.then(lambda: _buttons(False), None, buttons, **QUICK)
-        # no .failure: a request that was stopped also ends as a failed one, and would overwrite the line of the stop
-        self.stop.click(
-            lambda: (*_buttons(False), theme.progress_line(STOPPED)), None, [*buttons, self.progress],
-            cancels=[running], **QUICK,
-        )  # fmt: skip
-        self.dice.click(lambda: str(secrets.randbelow(RANDOM_SEEDS)), None, self.seed, **QUICK)
-        self.prompt.input(self._notes, [page.model, self.prompt], self.notes, trigger_mode="always_last", **QUICK)
-        self.prior.input(self._offer, [page.model, self.prior], self.options, **QUICK)
-        self.examples.click(lambda sample: sample[0], self.examples, self.prompt, **QUICK)
-        page.receive("use_seed", self.id, [self.seed, self.keep], self._use_seed)
-        gr.api(self.generate, api_name="generate", **COMPUTE)
+        self.settings.connect(page)
+        here: dict[str, Any] = {"api_visibility": "private"}
+        begun = [
+            gr.on([self.prompt.submit, self.go.click], self._begin, self.number, self._begin_outputs, **QUICK),
+            self.examples.pick(_picked, None, self.prompt, **QUICK).then(
+                self._begin, self.number, self._begin_outputs, **QUICK
+            ),
+            self.labels.each(self._begin_each, self.number, [*self._begin_outputs[:-1], self.each], **QUICK),
+        ]
+        inputs = [page.model, self.number, self.each, self.prompt, self.labels, *self.settings.inputs]
+        outputs = [self.images, self.progress, self.notes, self.settings.seed]
+        running = [
+            one.then(self._generate, inputs, outputs, show_progress="hidden", **here, **COMPUTE) for one in begun
+        ]
+        # a stopped request also ends as a failed one: only a line that still waits is replaced
+        refused = f"(line) => line.includes({json.dumps(WAITING)}) ? {json.dumps(theme.progress_line(FAILED))} : line"
+        for one in running:
+            one.then(lambda: _buttons(False), None, [self.go, self.stop], **QUICK)
+            one.failure(None, self.progress, self.progress, js=refused, **here)
+        stopped = [self.go, self.stop, self.progress, self.images]
+        self.stop.click(self._stopped, [self.number, self.images], stopped, cancels=running, **QUICK)
+        self.prompt.change(self._notes, [page.model, self.prompt], self.notes, trigger_mode="always_last", **QUICK)
+        self.there.click(lambda tab: gr.update(selected=tab), self.target, page.tabs, **QUICK)
+        page.restored.append((self._recover, [self.number, self.images], [self.images]))
+        Reuse(self).connect(page)
+        api = GenerationApi(self.studio)
+        gr.api(api.generate, api_name="generate", **COMPUTE)
+        gr.api(api.models, api_name="models", queue=False)
 
-    @staticmethod
-    def _begin(seed: str, keep: bool):
-        seed = seed if keep else str(secrets.randbelow(RANDOM_SEEDS))
-        return *_buttons(True), theme.progress_line("Waiting."), seed
+    @property
+    def _begin_outputs(self) -> list[Any]:
+        return [self.go, self.stop, self.progress, self.number, self.each]
 
-    def _generate(self, name, prompt, labels, count, seed, prior, preset, options, request: gr.Request):
-        with user_errors():
+    def _begin(self, number: str, request: gr.Request):
+        if self.recent.runs(self.studio.person(request), number):  # a second Enter
+            return [gr.skip()] * 5
+        return *_buttons(True), theme.progress_line(WAITING), secrets.token_hex(8), ""
+
+    def _begin_each(self, number: str, event: gr.EventData, request: gr.Request):
+        *begun, _ = self._begin(number, request)
+        return *begun, str(event.name)
+
+    def _generate(self, request: gr.Request, name, number, each, prompt, labels, *values):
+        kept = [gr.skip()] * 4
+        with self.recent.running(self.studio.person(request), number) as recent:
+            if recent is None:
+                return
             try:
                 model = self.studio.open(name)
                 condition = labels if isinstance(model, ClassToImage) else prompt
-                asked = check(model, condition, count, number(seed), prior, preset, options)
-            except CondgenError as error:
-                yield gr.skip(), theme.progress_line(str(error))
-                raise
-            done: list[dict] = []
-            for snapshot in serve(model, asked):
-                warn(snapshot.notes)
-                done += [self._card(one, model, request) for one in snapshot.done[len(done) :]]
-                yield self._shown(done, snapshot, asked, model), theme.progress_line(snapshot.text, snapshot.fraction)
+                asked = self.settings.request(model, condition, values, request, each)
+                kept[3] = str(asked.seed)
+                notes = prompt_notes(model, prompt)
+                with closing(serve(model, asked)) as snapshots:
+                    for snapshot in snapshots:
+                        if snapshot.notes and not isinstance(model, TextToImage):
+                            notes = other_notes(snapshot.notes)
+                        for one in snapshot.done[len(recent.cards) :]:
+                            recent.cards.append(self._card(one, request, each))
+                        line = theme.progress_line(snapshot.text, snapshot.fraction)
+                        yield self._shown(recent.cards, snapshot, asked, model), line, notes, kept[3]
+            except Exception as error:
+                shown = recent.cards if recent.cards else gr.skip()
+                yield shown, theme.progress_line(message_of(error)), gr.skip(), kept[3]
 
-    def _card(self, generated, model: Pipeline, request: gr.Request) -> dict[str, Any]:
+    def _card(self, generated, request: gr.Request, each: str) -> dict[str, Any]:
         image = self.studio.keep(generated, request)
-        more = {"alt": description_of(generated), "pixels": model.size < PIXELS}
-        return self.studio.card(image, caption_of(generated), request, **more)
+        more = {"alt": description_of(generated), "pixels": generated.image.width < PIXELS}
+        return self.studio.card(image, caption_of(generated, each), request, **more)
 
     @staticmethod
     def _shown(done: list[dict], snapshot: Snapshot, asked: Request, model: Pipeline) -> list[dict]:
         waiting = [{"pending": True} for _ in range(asked.count - len(done))]
         if snapshot.frame is not None and waiting:
-            frame = {"frame": theme.data_url(snapshot.frame), "alt": "The image so far", "pixels": model.size < PIXELS}
-            waiting[0] = frame
+            frame = {"frame": theme.data_url(snapshot.frame), "alt": "The image so far"}
+            waiting[0] = frame | {"pixels": (asked.size or model.size) < PIXELS}
         return done + waiting
+
+    def _stopped(self, number: str, cards: list, request: gr.Request):
+        finished = self.recent.cards(self.studio.person(request), number)
+        finished = [card for card in cards or [] if card.get("id")] if finished is None else finished
+        return *_buttons(False), theme.progress_line(STOPPED), finished
+
+    def _recover(self, number: str, cards: list, request: gr.Request):
+        """After a reload: images that were finished after the page was left."""
+        finished = self.recent.cards(self.studio.person(request), number, seconds=3)
+        known = {card.get("id") for card in cards or []}
+        if not finished or known.issuperset(card["id"] for card in finished):
+            return gr.skip()
+        return [card for card in finished if self._is_there(card, request)]
+
+    def _is_there(self, card: dict[str, Any], request: gr.Request) -> bool:
+        try:
+            self.studio.outputs.get(self.studio.person(request), card["id"])
+        except CondgenError:
+            return False
+        return True
 
     def _notes(self, name: str, prompt: str) -> str:
         with user_errors():
-            model = self.studio.open(name)
-            if not isinstance(model, TextToImage) or not prompt.strip():
-                return ""
-            return theme.unread_words(model.tokenizer.unseen(prompt))
-
-    def _offer(self, name: str, prior: str):
-        with user_errors():
-            return _form(sampling_options_of(self.studio.open(name), prior))
-
-    def _use_seed(self, image: SavedImage, model: str, request: gr.Request) -> list:
-        from condgen.files.images import read_recipe
-
-        return [str(read_recipe(image.path)["seed"]), True]
+            return prompt_notes(self.studio.open(name), prompt)
 
     # A chosen model ---------------------------------------------------------------------------------------------------
 
     def on_model(self, entry: ModelEntry, request: gr.Request) -> list:
+        tab, text = ELSEWHERE.get(entry.kind.task, ("", ""))
+        shown = [gr.update(visible=not tab), gr.update(visible=not tab), gr.update(visible=bool(tab))]
+        why = f"<p>{html.escape(entry.name)} {html.escape(entry.kind.summary)}; it generates no images.</p>"
+        elsewhere = [*shown, why, text or gr.skip(), tab]
+        if tab:
+            hidden = [gr.update(visible=False), other_notes([]), gr.update(visible=False), gr.update(visible=False)]
+            return [*hidden, *elsewhere, gr.skip(), *[gr.skip() for _ in self.settings.outputs]]
         model = self.studio.open(entry.name)
         reads_text, by_label = isinstance(model, TextToImage), isinstance(model, ClassToImage)
-        examples, priors = examples_of(model), priors_of(model)
-        hint = examples[0] if examples else "Describe an image"
+        examples = examples_of(model)
         attributes = [attribute_fields(attribute) for attribute in model.attributes] if by_label else []
         return [
-            gr.update(visible=reads_text, placeholder=hint),
+            gr.update(visible=reads_text, placeholder=examples[0] if examples else "Describe an image"),
+            other_notes([]),
             gr.update(visible=by_label, attributes=attributes, value={}),
-            gr.update(visible=bool(examples), samples=[[text] for text in examples]),
-            gr.update(choices=priors, value=priors[0] if priors else None, visible=bool(priors)),
-            _form(sampling_options_of(model)),
-            gr.update(visible=reads_text),
-            gr.update(visible=by_label),
+            gr.update(visible=bool(examples), value=examples),
+            *elsewhere,
+            gr.update(sheet=self._sheet(model)),
+            *self.settings.of_model(model),
         ]
 
-    # API --------------------------------------------------------------------------------------------------------------
-
-    def generate(
-        self, model: str, prompt: str = "", labels: dict | None = None, count: int = 1, seed: int = -1, prior: str = "",
-        preset: str = "default", options: dict | None = None, request: gr.Request | None = None,
-    ) -> dict:  # fmt: skip
-        """Generates images; they are files under `images`, each with its seed and recipe."""
-        with user_errors():
-            opened = self.studio.open(model)
-            condition = (labels or {}) if isinstance(opened, ClassToImage) else prompt
-            asked = check(opened, condition, count, seed, prior, preset, options)
-            *_, last = serve(opened, asked)
-            kept = [self.studio.keep(one, request) for one in last.done]
-            shown = [self.studio.outputs.shown(self.studio.person(request), image) for image in kept]
-            files = [gr.FileData(path=str(path), orig_name=path.name).model_dump() for path in shown]
-            return {"images": files, "seeds": list(asked.seeds), "recipes": [one.recipe for one in last.done]}
+    def _sheet(self, model: Pipeline) -> dict[str, str] | None:
+        """The sample sheet of a model, for those who have generated nothing yet."""
+        sheet = model.path / "sheet.png" if model.path else None
+        if sheet is None or not sheet.is_file():
+            return None
+        return {"url": self.studio.url_of_copy(sheet), "caption": f"Samples of {model.name}"}
 
 
-def number(text: Any) -> Any:
-    """A seed that was typed as text; anything else as it is, for the checks."""
-    digits = text.strip() if isinstance(text, str) else ""
-    return int(digits) if digits.removeprefix("-").isdecimal() and len(digits) < 25 else text
-
-
-def _form(options: tuple[SamplingOption, ...]) -> dict[str, Any]:
-    """The update of the form for the options of a model."""
-    fields = [option_fields(option) for option in options if not option.advanced]
-    return gr.update(options=fields, value=defaults(fields))
+def _picked(event: gr.EventData) -> str:
+    return str(event.text)
 
 
 def _buttons(busy: bool) -> tuple:
