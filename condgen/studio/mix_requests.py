@@ -14,6 +14,7 @@ from condgen.contracts import CondgenError, CondgenWarning, short
 from condgen.files.images import GeneratedImage, slug
 from condgen.pipelines.editing.base import Editor, End, InputImage
 from condgen.studio import theme
+from condgen.studio.checks import number
 from condgen.studio.editing import (
     ENDS,
     STEPS,
@@ -31,7 +32,6 @@ from condgen.studio.editing_run import Moment, Seen, animation, caption_of, carr
 from condgen.studio.outputs import SavedImage
 from condgen.studio.session import check_text
 from condgen.studio.studio import COMPUTE, PIXELS, Studio, user_errors
-from condgen.studio.tabs.generate import number
 
 
 class MixRequests:

@@ -170,7 +170,7 @@ def test_command_line(condgen, tmp_path):
 def test_steps_of_candidates_end_with_the_image_that_is_kept():
     model = tiny_model()
     (expected,) = reranked(model, n=1, candidates=3, prompts=PROMPTS[:1])
-    *steps, (last, generated) = rerank_steps(model, PROMPTS[0], PROMPTS[0], 3, 3, steps=2)
+    *steps, (_, generated) = rerank_steps(model, PROMPTS[0], PROMPTS[0], 3, 3, steps=2)
     assert generated.png() == expected.png() and all(image is None for _, image in steps)
     assert [one.step for one, _ in steps] == [1, 2, 3, 4, 5, 6] and {one.steps for one, _ in steps} == {6}
     with pytest.raises(CondgenError, match="words"):

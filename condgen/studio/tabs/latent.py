@@ -19,6 +19,7 @@ from condgen.latent_space.inputs import SEED, ImageSource
 from condgen.pipelines.base import Pipeline
 from condgen.pipelines.latent import LatentModel
 from condgen.studio import theme
+from condgen.studio.checks import number
 from condgen.studio.components import latent_sliders, wide_images
 from condgen.studio.latent_controls import (
     DIRECTION,
@@ -34,7 +35,6 @@ from condgen.studio.outputs import SavedImage
 from condgen.studio.session import BUSY, RANDOM_SEEDS, check_integer
 from condgen.studio.studio import COMPUTE, PIXELS, QUICK, uploaded, user_errors, without_folders
 from condgen.studio.tabs.base import Page, Tab, shown_if
-from condgen.studio.tabs.generate import number
 
 NEED = "This tab needs a model with a latent space: an autoencoder, a VAE or a GAN."
 CACHED = 4
