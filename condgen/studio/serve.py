@@ -177,8 +177,6 @@ def serve(args: argparse.Namespace, outputs: Path, options: dict[str, Any], auth
         raise CondgenError(f"{page.mcp_error or 'The MCP server did not start'}. See pip install 'condgen[mcp]'.")
     address = page.share_url or page.local_url
     print(f"The studio is open at {address} (Ctrl-C closes it)", flush=True)
-    if args.mcp:
-        print(f"MCP: {page.local_url}gradio_api/mcp/", flush=True)
     page.block_thread()
 
 

@@ -160,7 +160,9 @@ def app(folder: Path, *flags: str) -> Iterator[tuple[subprocess.Popen, str]]:
     command = [sys.executable, str(ROOT / "app.py"), *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment) as process:
         try:
-            yield process, process.stdout.readline().split("open at ")[1].split()[0]
+            said = next((line for line in process.stdout if "open at " in line), "")
+            assert said, "the studio did not open"
+            yield process, said.split("open at ")[1].split()[0]
         finally:  # or leaving the block would wait for ever
             process.kill()
 
@@ -354,3 +356,28 @@ def test_everyone_of_a_hundred_gets_an_answer(watched):
         assert [answer.status_code for answer in asked] == [200] * 100
         for seed in (0, 50, 99):
             assert f'"seeds": [{seed}]' in events(url, asked[seed], 120)
+
+
+# MCP ------------------------------------------------------------------------------------------------------------------
+
+
+def test_mcp_without_its_package_is_said(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert serve.main(["--mcp", "--no-save"]) == 2
+    assert "condgen[mcp]" in capsys.readouterr().err
+
+
+def test_mcp_offers_the_endpoints_as_tools(models, tmp_path):
+    pytest.importorskip("mcp")
+    with app(tmp_path, "--mcp", "--no-save", "--model", str(models / "words")) as (process, url):
+        tools = {tool["name"]: tool for tool in httpx.get(f"{url}gradio_api/mcp/schema").json()}
+        generate = next(tool for name, tool in tools.items() if name.endswith("generate"))
+        assert "prompt" in generate["inputSchema"]["properties"] and "Generates images" in generate["description"]
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+        message["params"] = {"name": generate["name"], "arguments": {"model": "words", "prompt": PROMPT, "seed": 3}}
+        headers = {"accept": "application/json, text/event-stream"}
+        answer = httpx.post(f"{url}gradio_api/mcp/", json=message, headers=headers, timeout=60, follow_redirects=True)
+        assert answer.status_code == 200 and "seeds" in answer.text and '"isError":true' not in answer.text
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
