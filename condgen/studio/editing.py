@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from condgen.contracts import CondgenError, short
+from condgen.contracts import CondgenError, CondgenWarning, short
 from condgen.pipelines.base import Pipeline
 from condgen.pipelines.editing.base import Editor, End, InputImage, Operation
 from condgen.pipelines.editing.edit import METHODS, Edit, edits, tries
@@ -84,12 +85,14 @@ class Plan:
         pieces: the images in their order.
         moves: whether they are the frames of an animation.
         inverts: the image whose reconstruction is asked for.
+        notes: warnings of its words.
     """
 
     editor: Editor
     pieces: tuple[Piece, ...]
     moves: bool = False
     inverts: InputImage | None = None
+    notes: tuple[str, ...] = ()
 
 
 # What is asked for ----------------------------------------------------------------------------------------------------
@@ -115,6 +118,15 @@ def read(model: EmbeddingPipeline, path: Path) -> InputImage:
     with without_folders(path):
         image = InputImage.read(model, path)
     return replace(image, name=re.sub(r"^\d{6}-", "", image.name))
+
+
+def noted(make: Callable[..., Plan], *args: Any, **options: Any) -> Plan:
+    """The plan of `make`, with the warnings that were given while it was made."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CondgenWarning)
+        plan = make(*args, **options)
+    notes = dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, CondgenWarning))
+    return replace(plan, notes=tuple(notes))
 
 
 def plan_variations(
@@ -145,8 +157,8 @@ def plan_between(
 ) -> Plan:  # fmt: skip
     """A strip of images between two ends, each words or an image, and an animation of it."""
     count = check_integer("The number of images", count, *BETWEEN)
-    same = {end.png if isinstance(end, InputImage) else end for end in ends}
-    if len(ends) == 2 and len(same) == 1:
+    ends = _ends(ends)
+    if len(ends) == 2 and len({end.png if isinstance(end, InputImage) else end for end in ends}) == 1:
         raise CondgenError("Both ends are the same, so there is nothing between them. Give another end.")
     seeds, path = _seeds(seed, 1), path_between(_mixture(editor, ends, None, noise, prior), count)
     options = _guided(editor, ends, noise, options)
@@ -159,7 +171,8 @@ def plan_mixture(
     prior: Any = "", options: Any = None,
 ) -> Plan:  # fmt: skip
     """Images of one mixture of several ends with weights, by default equal ones."""
-    seeds, made = _seeds(seed, count), _mixture(editor, ends, weights, noise, prior)
+    seeds, ends = _seeds(seed, count), _ends(ends)
+    made = _mixture(editor, ends, weights, noise, prior)
     options = _guided(editor, ends, noise, options)
     return _checked(editor, [Piece(made, one, f"seed {one}", options) for one in seeds])
 
@@ -223,13 +236,16 @@ def components_of(model: EmbeddingPipeline) -> Components:
 def _mixture(editor: Editor, ends: Sequence[End], weights: Any, noise: Any, prior: Any):
     if not isinstance(noise, str) or not isinstance(prior, str):
         raise CondgenError(f"Noise and prior are names, got {short((noise, prior))}.")
-    ends = [end if isinstance(end, InputImage) else check_text("An end", end) for end in ends]
     for weight in weights if isinstance(weights, list | tuple) else ():
         check_number("A weight", weight)
     known = [*editor.model.priors, "none"] if editor.model.reads_text else [""]
     if prior and prior not in known:
         raise CondgenError(f"The prior must be one of {', '.join(known)}, got {short(prior)}.")
     return mixture(editor.model, ends, weights, noise, prior)
+
+
+def _ends(ends: Sequence[Any]) -> list[End]:
+    return [end if isinstance(end, InputImage) else check_text("An end", end) for end in ends]
 
 
 def _guided(editor: Editor, ends: Sequence[End], noise: str, options: Any) -> dict[str, float]:

@@ -80,10 +80,11 @@ def carry_out(plan: Plan) -> Iterator[Moment]:
 
 
 def _carried_out(plan: Plan) -> Iterator[Moment]:
-    editor, done, known = plan.editor, [], set()
+    editor, done, known, waiting = plan.editor, [], set(plan.notes), []
     every = [(one, dict(piece.options)) for piece in plan.pieces for one in piece.operations]
     pending = list(dict.fromkeys(wanted for one in every for wanted in editor.pending(*one)))
     clock = _Clock(sum(steps for _, steps in pending) + sum(editor.steps_of(*one) for one in every))
+    yield clock.moment(f"image 1 of {len(plan.pieces)}", notes=plan.notes)
     for image, steps in pending:
         for step in editor.inverting(image, steps):
             clock.done += 1
@@ -96,30 +97,32 @@ def _carried_out(plan: Plan) -> Iterator[Moment]:
                 f", try {index} of {len(piece.tries)}" * bool(piece.tries)
             )
             for (progress, generated), notes in noting(editor.generate_steps(operation, piece.seed, **piece.options)):
-                fresh = tuple(note for note in notes if note not in known)
-                known.update(fresh)
+                waiting += [note for note in notes if note not in known]
+                known.update(waiting)
                 if generated is not None:
                     made.append(generated)
                     continue
                 clock.done += 1
-                if clock.due() or fresh:
+                if clock.due() or waiting:
                     step = f", step {progress.step} of {progress.steps}" if progress.steps > 1 else ""
-                    yield clock.moment(name + step, to_pil(progress.images)[0], done, fresh)
+                    yield clock.moment(name + step, to_pil(progress.images)[0], done, tuple(waiting))
+                    waiting.clear()
         done.append(kept(editor, piece.operation.image, made) if piece.tries else made[0])
         if number < len(plan.pieces):
-            yield clock.moment(name, None, done)
-    yield _last(plan, tuple(done), clock.seconds)
+            yield clock.moment(name, None, done, tuple(waiting))
+            waiting.clear()
+    yield _last(plan, tuple(done), tuple(waiting), clock.seconds)
 
 
-def _last(plan: Plan, done: tuple[GeneratedImage, ...], seconds: float) -> Moment:
+def _last(plan: Plan, done: tuple[GeneratedImage, ...], notes: tuple[str, ...], seconds: float) -> Moment:
     if plan.inverts is not None:
         error = psnr_of(plan.editor, plan.inverts, done[0])
-        notes = (unlike(plan.editor, plan.inverts, error),) if error < UNKNOWN else ()
+        notes += (unlike(plan.editor, plan.inverts, error),) if error < UNKNOWN else ()
         return Moment(f"PSNR {error:.1f} dB, {seconds:.1f} s", 1.0, None, done, notes, error)
     seeds = sorted({one.seed for one in done})
     seed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     count = "1 image" if len(done) == 1 else f"{len(done)} images"
-    return Moment(f"{count}, {seed}, {seconds:.1f} s", 1.0, None, done, ())
+    return Moment(f"{count}, {seed}, {seconds:.1f} s", 1.0, None, done, notes)
 
 
 def caption_of(piece: Piece, generated: GeneratedImage) -> str:

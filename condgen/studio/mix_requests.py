@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-import warnings
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 
-from condgen.contracts import CondgenError, CondgenWarning, short
+from condgen.contracts import CondgenError, short
 from condgen.files.images import GeneratedImage, slug
 from condgen.pipelines.editing.base import Editor, End, InputImage
 from condgen.studio import theme
@@ -20,6 +19,7 @@ from condgen.studio.editing import (
     STEPS,
     Plan,
     editor_of,
+    noted,
     plan_between,
     plan_changes,
     plan_components,
@@ -54,18 +54,17 @@ class MixRequests:
     def planned(self, editor: Editor, given: SimpleNamespace, request: gr.Request, each: tuple | None) -> Plan:
         """The plan for the values of the page; `each` are several values of the slider of its mode."""
         seed = number(given.seed)
-        with quiet():
-            if given.mode == "between":
-                return self._between(editor, given, seed, request)
-            image = self.read(editor, given.image, request)
-            if given.mode == "vary":
-                words = given.words if editor.model.reads_text else ""
-                return plan_variations(editor, image, each or given.strength, words, given.count, seed)
-            if given.mode == "change":
-                noise = None if given.best or given.method == "text-diff" else given.level
-                sentences, theta = (given.source, given.target), each or given.theta
-                return plan_changes(editor, image, *sentences, theta, given.method, noise, given.count, seed)
-            return plan_reconstruction(editor, image, given.steps)
+        if given.mode == "between":
+            return self._between(editor, given, seed, request)
+        image = self.read(editor, given.image, request)
+        if given.mode == "vary":
+            words = given.words if editor.model.reads_text else ""
+            return noted(plan_variations, editor, image, each or given.strength, words, given.count, seed)
+        if given.mode == "change":
+            noise = None if given.best or given.method == "text-diff" else given.level
+            sentences, theta = (given.source, given.target), each or given.theta
+            return noted(plan_changes, editor, image, *sentences, theta, given.method, noise, given.count, seed)
+        return plan_reconstruction(editor, image, given.steps)
 
     def _between(self, editor: Editor, given: SimpleNamespace, seed: Any, request: gr.Request) -> Plan:
         mixture, ends, weights = given.kind == "mixture", [], []
@@ -79,13 +78,12 @@ class MixRequests:
             ends.append(self.read(editor, slot, request) if slot else check_text(f"End {k + 1}", words))
             weights.append(getattr(given, f"weight{k}"))
         if mixture:
-            return plan_mixture(editor, ends, weights, given.count, seed, given.noise)
-        return plan_between(editor, ends, given.between, seed, given.noise)
+            return noted(plan_mixture, editor, ends, weights, given.count, seed, given.noise)
+        return noted(plan_between, editor, ends, given.between, seed, given.noise)
 
     def components(self, editor: Editor, image: InputImage, seed: Any = 0) -> Plan:
         """The plan of what a few components of the embedding of an image keep."""
-        with quiet():
-            return plan_components(editor, image, seed)
+        return plan_components(editor, image, seed)
 
     def read(self, editor: Editor, value: Any, request: gr.Request | None, what: str = "image") -> InputImage:
         """The image of a slot, or of an upload of an API client, as the model reads it."""
@@ -120,9 +118,7 @@ class MixRequests:
         with user_errors():
             editor = editor_of(self.studio.open(model))
             own = self.read(editor, image, request)
-            with quiet():
-                plan = plan_variations(editor, own, strength, prompt, count, seed, options)
-            return self._made(plan, request)
+            return self._made(noted(plan_variations, editor, own, strength, prompt, count, seed, options), request)
 
     def interpolate(
         self, model: str, a: dict | str, b: dict | str, count: int = 8, seed: int = -1, noise: str = "slerp",
@@ -132,9 +128,7 @@ class MixRequests:
         with user_errors():
             editor = editor_of(self.studio.open(model))
             ends = [self._end(editor, end, request) for end in (a, b)]
-            with quiet():
-                plan = plan_between(editor, ends, count, seed, noise, prior, options)
-            return self._made(plan, request)
+            return self._made(noted(plan_between, editor, ends, count, seed, noise, prior, options), request)
 
     def mix(
         self, model: str, ends: list, weights: list | None = None, count: int = 4, seed: int = -1, noise: str = "slerp",
@@ -146,9 +140,7 @@ class MixRequests:
             if not isinstance(ends, list) or len(ends) > 16:
                 raise CondgenError(f"The ends must be a list of 2 to 16 prompts or images, got {short(ends)}.")
             own = [self._end(editor, end, request) for end in ends]
-            with quiet():
-                plan = plan_mixture(editor, own, weights, count, seed, noise, prior, options)
-            return self._made(plan, request)
+            return self._made(noted(plan_mixture, editor, own, weights, count, seed, noise, prior, options), request)
 
     def edit(
         self, model: str, image: dict | str, target: str, source: str = "", theta: float | None = None, seed: int = -1,
@@ -162,9 +154,9 @@ class MixRequests:
             editor = editor_of(self.studio.open(model))
             own, more = self.read(editor, image, request), dict(options) if isinstance(options, dict) else {}
             noise, count = more.pop("noise", None), more.pop("count", 1)
-            with quiet():
-                plan = plan_changes(editor, own, source, target, theta, method, noise, count, seed, more)
-            return self._made(plan, request)
+            return self._made(
+                noted(plan_changes, editor, own, source, target, theta, method, noise, count, seed, more), request
+            )
 
     def invert(self, model: str, image: dict | str, steps: int = STEPS, request: gr.Request | None = None) -> dict:
         """The reconstruction of an image from its embedding and inverted noise, with its PSNR in dB."""
@@ -212,14 +204,6 @@ class MixRequests:
     def _file(self, image: SavedImage, request: gr.Request | None) -> dict[str, Any]:
         path = self.studio.outputs.shown(self.studio.person(request), image)
         return gr.FileData(path=str(path), orig_name=path.name).model_dump()
-
-
-class quiet(warnings.catch_warnings):
-    """While a plan is checked, warnings are not shown: its images give them again."""
-
-    def __enter__(self):
-        super().__enter__()
-        warnings.simplefilter("ignore", CondgenWarning)
 
 
 def cards_of(plan: Plan, done: list[dict], moment: Moment) -> list[dict]:
