@@ -59,8 +59,9 @@ function renderTable() {
 function layoutTable() {
   const columns = Number(scroller.style.getPropertyValue("--count")) || 1;
   if (!root.clientWidth) return;
-  const side = table.querySelector("tbody th") ? Math.min(140, root.clientWidth * 0.28) : 0;
+  const longest = Math.max(0, ...[...table.querySelectorAll("tbody th")].map((node) => node.title.length));
+  const side = longest ? Math.min(160, Math.max(64, 9 * longest + 16), root.clientWidth * 0.28) : 0;
   const edge = (root.clientWidth - side - 16) / columns - 14;
-  scroller.style.setProperty("--edge", `${Math.floor(Math.max(112, Math.min(240, edge)))}px`);
+  scroller.style.setProperty("--edge", `${Math.floor(Math.max(124, Math.min(240, edge)))}px`);
   scroller.style.setProperty("--side", `${Math.floor(side)}px`);
 }

@@ -53,6 +53,7 @@ class CompareTab(Tab):
             self.open = gr.Button("Open", size="sm", min_width=80)
             self.delete = gr.Button("Delete", size="sm", min_width=80)
         self.current = gr.Textbox(visible="hidden", label="Shown comparison")
+        self.stopped = gr.State(False)
         page.remembered["compare"] = self.current
         self.model_outputs = [*self.form.model_outputs, self.earlier]
 
@@ -64,24 +65,25 @@ class CompareTab(Tab):
         rest = [*buttons, self.sheet, self.report, self.earlier]
         self.form.connect(page, self.count)
 
-        def run(trigger: Any, compute: Any, inputs: Any) -> Any:
-            waiting = lambda: (*_buttons(True), theme.progress_line("Waiting."))  # noqa: E731
-            begun = gr.on(trigger, waiting, None, [*buttons, self.progress], **QUICK)
-            return begun.then(
-                compute, inputs, shown, api_visibility="private", show_progress="hidden", **COMPUTE
-            )  # fmt: skip
-
+        begin = lambda: (*_buttons(True), theme.progress_line("Waiting."), False)  # noqa: E731
+        compute = {"api_visibility": "private", "show_progress": "hidden", **COMPUTE}
         runs = [
-            run([self.go.click, self.form.prompt.submit], self._run, self.form.parts),
-            run([self.resume.click], self._continue, self.current),
+            gr.on(triggers, begin, None, [*buttons, self.progress, self.stopped], **QUICK).then(
+                run, inputs, shown, **compute
+            )
+            for triggers, run, inputs in (
+                ([self.go.click, self.form.prompt.submit], self._run, self.form.parts),
+                ([self.resume.click], self._continue, self.current),
+            )
         ]
+        end = [self.progress, self.table, self.current, *rest]
         for running in runs:
-            running.then(self._rest, self.current, rest, **QUICK)
-        stopped = self.stop.click(
-            lambda: (*_buttons(False), theme.progress_line(STOPPED)), None, [*buttons, self.progress], cancels=runs,
-            **QUICK,
+            for ended in (running.then, running.failure):  # one that failed, or was stopped, has no `then`
+                ended(self._ended, [self.current, self.stopped], end, **QUICK)
+        self.stop.click(
+            lambda: (*_buttons(False), theme.progress_line(STOPPED), True), None,
+            [*buttons, self.progress, self.stopped], cancels=runs, **QUICK,
         )  # fmt: skip
-        stopped.then(self._open, self.current, [self.table, self.current, *rest], **QUICK)
         self.open.click(self._open, self.earlier, [self.table, self.current, *rest], **QUICK)
         self.delete.click(self._delete, self.earlier, self.earlier, **QUICK)
         # after a reload the table is empty
@@ -121,6 +123,13 @@ class CompareTab(Tab):
         except CondgenError as error:
             yield cards, theme.progress_line(str(error)), gr.skip()
             raise
+
+    def _ended(self, number: str, stopped: bool, request: gr.Request) -> list:
+        """After the last message of a comparison, which may come after that of the stop."""
+        line = theme.progress_line(STOPPED) if stopped else gr.skip()
+        if not number:
+            return [line, gr.skip(), gr.skip(), *self._rest(number, request)]
+        return [line, *self._open(number, request)]
 
     def _rest(self, number: str, request: gr.Request) -> list:
         """Buttons, downloads and the list of comparisons, when nothing runs."""

@@ -11,7 +11,7 @@ from condgen.files.images import read_recipe
 from condgen.pipelines.class_to_image import ClassToImage
 from condgen.pipelines.presets import PRESETS
 from condgen.pipelines.text_to_image import TextToImage
-from condgen.studio.axes import MAX_CELLS, MAX_MODELS, Axis, axes_of, seeds_of
+from condgen.studio.axes import MAX_CELLS, MAX_MODELS, Axis, axes_of, check_cells, seeds_of
 from condgen.studio.components import attribute_fields, defaults, label_form, option_fields, option_form
 from condgen.studio.grids import (
     Plan,
@@ -82,7 +82,12 @@ class CompareForm:
         with gr.Row(visible=False) as options:
             (self.x, self.xs), (self.y, self.ys) = (self._axis(name) for name in "XY")
         with gr.Row(visible=False) as prompts:
-            self.file = gr.File(label="Prompts (.txt, .csv or .json)", file_types=[".txt", ".csv", ".json"], height=140)
+            self.file = gr.File(
+                label="Prompts (.txt, .csv or .json)",
+                file_types=[".txt", ".csv", ".json"],
+                height=140,
+                elem_id="compare-file",
+            )
             self.each = gr.Slider(1, MAX_IMAGES, value=1, step=1, label="Images of every prompt")
         self.groups = [models, options, prompts]
 
@@ -144,14 +149,21 @@ class CompareForm:
         return axes_of(self.studio.open(name), self.alike(name))
 
     def _count(self, given: dict) -> str:
+        """How many images the form describes, or what is wrong; opens no model but the chosen one."""
         with user_errors():
             try:
-                plan = self.plan(given)
+                rows, columns, notes = self._size(given)
+                check_cells(rows * columns)
             except CondgenError as error:
                 return status_line(str(error))
-            rows, columns = len(plan.rows), len(plan.columns)
             size = f"{rows} x {columns} = {rows * columns} images" if rows > 1 else f"{columns} images"
-            return status_line(" ".join([f"{size} (at most {MAX_CELLS}).", *plan.notes]))
+            return status_line(" ".join([f"{size} (at most {MAX_CELLS}).", *notes]))
+
+    def _size(self, given: dict) -> tuple[int, int, tuple[str, ...]]:
+        if given[self.mode] == "models" and given[self.over] == "Models":
+            return len(seeds_of(given[self.seeds])), len(given[self.models] or ()), ()
+        plan = self.plan(given)
+        return len(plan.rows), len(plan.columns), plan.notes
 
     def _visible(self, mode: str, name: str) -> list:
         with user_errors():
@@ -174,7 +186,8 @@ class CompareForm:
         reads_text, by_label = isinstance(model, TextToImage), isinstance(model, ClassToImage)
         fits = bool(recipe.get("prompt")) if reads_text else "labels" in recipe if by_label else True
         if not fits:
-            raise CondgenError(f"This image was not generated from what {name} reads. Choose its model first.")
+            missing = "no prompt" if reads_text else "no labels"
+            raise CondgenError(f"This image has {missing}, and {name} reads some. Choose the model of the image first.")
         alike, prior = self.alike(name), recipe.get("prior")
         models = [one for one in dict.fromkeys([name, recipe["model"]]) if one in alike]
         priors = priors_of(model)
