@@ -7,7 +7,7 @@ for result in condgen.search("runs/clip/model", "photos", ["a dog on a beach", P
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from PIL import Image
 
 from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback, listed, short
 from condgen.data.batches.base import to_float
 from condgen.data.embeddings.compute import load_encoder
 from condgen.data.formats.registry import IMAGE_NAMES
-from condgen.data.options import ReadOptions
+from condgen.data.options import ReadOptions, Resize
 from condgen.data.progress import Clock
 from condgen.data.sources.images import fit, open_image
 from condgen.data.sources.webdataset import cache_folder
@@ -163,6 +162,8 @@ class Finder:
     def __init__(self, encoder: ImageEncoder, gallery: Gallery):
         self.encoder, self.gallery = encoder, gallery
         self.vectors: Vectors | None = None
+        self.kept_in: Path | None = None
+        """The file that `embed` has written; None where it has not."""
 
     def check(self, queries: Sequence[Query], n: int) -> None:
         """Raises `CondgenError` for invalid queries, before anything is embedded."""
@@ -180,6 +181,20 @@ class Finder:
         """Returns the embeddings of the images: from the cache if encoder and images are unchanged; otherwise computes
         them and writes them to the cache.
         """
+        clock = None
+        for count in self.embed_steps(cache):
+            if clock is None:
+                progress(0.0, f"embedding the images of {self.gallery.name}")
+                clock = Clock(progress, len(self.gallery), 0)
+            clock.add(count)
+        if self.kept_in:
+            progress(1.0, f"{len(self.vectors):,} images embedded, kept in {self.kept_in}")
+        return self.vectors
+
+    def embed_steps(self, cache: str | Path | None = None) -> Iterator[int]:
+        """Like `embed`: sets `vectors`, step by step, and yields the number of images of each step, first 0; nothing
+        where the cache is used.
+        """
         gallery, space = self.gallery, self.encoder.space
         if self.vectors is not None:  # asked again: files may have come or gone
             gallery.open()
@@ -187,19 +202,19 @@ class Finder:
         about |= {"labels": labels} if (labels := gallery.label_digest) else {}
         folder = Path(cache) if cache else cache_folder("search")
         path = folder / f"{slug(gallery.name, 40)}-{gallery.place}-{space}.parquet"
-        kept = _kept(path, about, gallery)
+        kept, self.kept_in = _kept(path, about, gallery), None
         if kept is None:
-            kept = Vectors.of(*embed_gallery(self.encoder, gallery, progress), about)
+            yield 0
+            kept = Vectors.of(*(yield from _embedding(self.encoder, gallery)), about)
             try:
                 if gallery.changed([row["file"] for row in kept.rows()]):
                     raise CondgenError("images changed while they were embedded.")
                 kept.write(path)
-                progress(1.0, f"{len(kept):,} images embedded, kept in {path}")
+                self.kept_in = path
             except CondgenError as error:
                 warnings.warn(f"The embeddings are not kept for the next time: {error}", CondgenWarning, stacklevel=2)
         gallery.places = {row["number"]: row["file"] for row in kept.rows()}
         self.vectors = kept
-        return kept
 
     def find(self, queries: Sequence[Query], n: int = 9) -> list[SearchResult]:
         """Finds the nearest images of each query, see `search`; warns if they are not as they were when embedded."""
@@ -208,11 +223,20 @@ class Finder:
         known = [self._known(query) for query in queries]
         scores = np.stack([embed for *_, embed in known]) @ vectors.embeds.T  # (queries, N)
         found = [SearchResult(name, kind, self._hits(own, n)) for (name, kind, _), own in zip(known, scores)]
-        if changed := self.gallery.changed({hit.file for one in found for hit in one.hits}):
+        self._warn_of_changes({hit.file for one in found for hit in one.hits})
+        return found
+
+    def nearest(self, embed: np.ndarray, n: int = 9) -> tuple[Hit, ...]:
+        """The images nearest to a unit vector (D,), as `find` returns them."""
+        hits = self._hits((self.vectors or self.embed()).embeds @ embed, n)
+        self._warn_of_changes({hit.file for hit in hits})
+        return hits
+
+    def _warn_of_changes(self, files: set[str]) -> None:
+        if changed := self.gallery.changed(files):
             text = f"Changed or gone since the images were embedded: {listed(changed, 3)}. Scores, captions and labels "
             text += "are those of before, and images that changed are not shown. Open the search again."
-            warnings.warn(text, CondgenWarning, stacklevel=2)
-        return found
+            warnings.warn(text, CondgenWarning, stacklevel=3)
 
     def _known(self, query: Query) -> tuple[str, Literal["text", "image"], np.ndarray]:
         """Returns name, kind and embedding of a query."""
@@ -220,8 +244,7 @@ class Finder:
         name = name.encode("utf-8", "replace").decode()
         if is_text(query):
             return name, "text", embed_texts(self.encoder, [query])[0]
-        square = torch.from_numpy(fit(image_of(query), self.encoder.size, self.gallery.options.resize))
-        return name, "image", self.encoder.embed_image(to_float(square[None])).numpy()[0]
+        return name, "image", embed_images(self.encoder, [image_of(query)], self.gallery.options.resize)[0]
 
     def _hits(self, scores: np.ndarray, n: int) -> tuple[Hit, ...]:
         n = min(n, len(scores))
@@ -290,25 +313,47 @@ def encoder_of(model: object) -> ImageEncoder:
 
 def gallery_of(encoder: ImageEncoder, data: str | Path, split: str = "all", **options: Any) -> Gallery:
     """Opens the images of a path, resized as in the training of the encoder unless `options` set `resize`."""
+    return Gallery(data, reading_of(encoder, **options), split)
+
+
+def reading_of(encoder: ImageEncoder, **options: Any) -> ReadOptions:
+    """How images are read for an encoder: resized as in its training unless `options` set `resize`."""
     trained = encoder.about.get("reading")
     known = trained if isinstance(trained, dict) else {}
     reading = {name: known[name] for name in ("resize", "value_range") if name in known}
-    return Gallery(data, ReadOptions.stored(reading, **options), split)
+    return ReadOptions.stored(reading, **options)
 
 
 def embed_gallery(
     encoder: ImageEncoder, gallery: Gallery, progress: ProgressCallback
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Computes unit vectors, float32 (N, D), of all readable images, with the image of each."""
-    entries, embeds, images = [], [], gallery.each(encoder.size)
     progress(0.0, f"embedding the images of {gallery.name}")
-    clock = Clock(progress, len(gallery), 0)
+    clock, steps = Clock(progress, len(gallery), 0), _embedding(encoder, gallery)
+    while True:
+        try:
+            clock.add(next(steps))
+        except StopIteration as end:
+            return end.value
+
+
+def _embedding(
+    encoder: ImageEncoder, gallery: Gallery
+) -> Generator[int, None, tuple[np.ndarray, list[dict[str, Any]]]]:
+    """The steps of `embed_gallery`: yields the number of images of each, and returns its result."""
+    entries, embeds, images = [], [], gallery.each(encoder.size)
     while some := list(islice(images, BATCH_ROWS)):
         entries += [entry for entry, _ in some]
         embeds.append(encoder.embed_image(to_float(np.stack([image for _, image in some]))).numpy())
-        clock.add(len(some))
+        yield len(some)
     rows = [{"file": e.file, "caption": e.captions, "label": e.label, "number": e.number} for e in entries]
     return np.concatenate(embeds), rows
+
+
+def embed_images(encoder: ImageEncoder, images: Sequence[Image.Image], resize: Resize = "crop") -> np.ndarray:
+    """Computes unit vectors, float32 (N, D), of RGB images of any size."""
+    squares = np.stack([fit(image, encoder.size, resize) for image in images])
+    return encoder.embed_image(to_float(squares)).numpy()
 
 
 def embed_texts(encoder: ImageEncoder, texts: Sequence[str]) -> np.ndarray:

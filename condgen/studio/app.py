@@ -166,6 +166,8 @@ def _restored(page: Page, name: str, value: Any, request: gr.Request) -> Any:
     if value is None or name == "model" or (isinstance(value, dict) and "__type__" in value):
         return gr.skip()
     component = page.remembered[name]
+    if restore := page.restoring.get(component):
+        return restore(value, request)
     if component in page.slots:
         return _slot(page, value, request)
     if component in page.lists:

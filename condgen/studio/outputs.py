@@ -158,6 +158,11 @@ class Outputs:
             "Download it; delete images in the gallery, or start the studio with a larger --outputs-limit."
         )
 
+    def hold(self, person: str, name: str, data: bytes, problem: str) -> SavedImage:
+        """Holds an image until the studio is closed, without keeping it; `problem` says why. Errors as in `save`."""
+        with self._lock:
+            return self._hold(person, Path(name).name, data, problem)
+
     def _hold(self, person: str, name: str, data: bytes, problem: str) -> SavedImage:
         """Keeps an image until the studio is closed."""
         folder = self.served / secrets.token_urlsafe(16)

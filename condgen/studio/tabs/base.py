@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import gradio as gr
@@ -12,6 +12,7 @@ import gradio as gr
 from condgen.contracts import CondgenError
 from condgen.studio.components import Action, image_grid, image_list, image_slot
 from condgen.studio.library import ModelEntry
+from condgen.studio.outputs import SavedImage
 from condgen.studio.studio import QUICK, Studio, user_errors
 
 ACTIONS = (
@@ -61,6 +62,8 @@ class Page:
         kept_images: components whose values are cards of kept images, such as grids.
         receivers: action -> where it leads.
         remembered: name -> component whose value the browser keeps over a reload.
+        restoring: component -> (remembered value, request) -> its value, where files that it names may be gone.
+        foreign: grids of images that are not kept -> names of their actions, and what gives the image of an id.
         choosing: events that have set the picker, after which its model is the chosen one.
         restored: (function, inputs, outputs) to call after that, when the page is opened.
         built: all tabs.
@@ -82,6 +85,8 @@ class Page:
     restored: list[tuple[Callable, list[Any], list[Any]]] = field(default_factory=list)
     built: list[Tab] = field(default_factory=list)
     fill: Receiver | None = None
+    restoring: dict[Any, Callable[[Any, gr.Request], Any]] = field(default_factory=dict)
+    foreign: dict[gr.HTML, tuple] = field(default_factory=dict)
 
     def grid(self, label: str = "Images", empty: str = "", without: Sequence[str] = (), **options: Any) -> gr.HTML:
         """A grid of generated images with all actions but those `without`."""
@@ -122,16 +127,38 @@ class Page:
     def connect_actions(self) -> None:
         """Connects the actions of all grids."""
         for grid in self.grids:
-            for name, receiver in self.receivers.items():
-                inputs, outputs = [self.model, *receiver.inputs], [self.tabs, *receiver.outputs]
-                getattr(grid, name)(self._handler(receiver), inputs, outputs, **QUICK)
+            self._connect(grid, self.receivers, self._kept)
             grid.star(self._star, grid, grid, **QUICK)
             grid.delete(self._delete, grid, grid, **QUICK)
 
-    def _handler(self, receiver: Receiver) -> Callable:
+        for grid, (names, get) in self.foreign.items():
+            self._connect(grid, [name for name in names if name in self.receivers], get)
+
+    def _connect(self, grid: gr.HTML, names: Iterable[str], get: Callable[[Any, gr.Request], SavedImage]) -> None:
+        for receiver, name in ((self.receivers[name], name) for name in names):
+            inputs, outputs = [self.model, *receiver.inputs], [self.tabs, *receiver.outputs]
+            getattr(grid, name)(self._handler(receiver, get), inputs, outputs, **QUICK)
+
+    def _kept(self, image_id: Any, request: gr.Request) -> SavedImage:
+        return self.studio.outputs.get(self.studio.person(request), image_id)
+
+    def foreign_grid(
+        self, names: Sequence[str], get: Callable[[Any, gr.Request], SavedImage], label: str, empty: str, **options: Any
+    ) -> gr.HTML:
+        """A grid of images that are not kept; `get` gives the image of an id, so that other tabs receive it.
+
+        Args:
+            names: some of ACTIONS.
+        """
+        actions = [replace(one, first=True) for one in ACTIONS if one.name in names]
+        grid = image_grid(actions, label, empty, **options)
+        self.foreign[grid] = names, get
+        return grid
+
+    def _handler(self, receiver: Receiver, get: Callable[[Any, gr.Request], SavedImage]) -> Callable:
         def act(event: gr.EventData, request: gr.Request, model: str, *values: Any):
             with user_errors():
-                image = self.studio.outputs.get(self.studio.person(request), event.id)
+                image = get(event.id, request)
                 tabs = gr.update(selected=receiver.tab) if receiver.tab else gr.skip()
                 return [tabs, *receiver.receive(image, model, request, *values)]
 
