@@ -1,7 +1,4 @@
-"""Search by words and an image, in folders of the server, in a person's own images, and in uploaded ones.
-
-A visitor names a place, never a path: only the owner of this machine may search any of its folders.
-"""
+"""Search by words and an image, in folders of the server, in a person's own images, and in uploaded ones."""
 
 from __future__ import annotations
 
@@ -21,7 +18,8 @@ from condgen.data.sources.images import ImageError, open_image
 from condgen.files.images import png_bytes, slug
 from condgen.pipelines.base import Pipeline
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
-from condgen.retrieval.search import Finder, embed_images, embed_texts, encoder_of, gallery_of, image_of, reading_of
+from condgen.retrieval.embedding import embed_images, embed_texts, gallery_of, reading_of
+from condgen.retrieval.search import Finder, encoder_of, image_of
 from condgen.studio.session import check_integer, check_number, check_text
 
 MAX_FOUND, MAX_UPLOADS = 48, 200
@@ -108,16 +106,6 @@ def encoder_for(model: Pipeline) -> ImageEncoder:
         return encoder_of(model)
     except CondgenError:
         raise CondgenError(f"{model.name} {model.kind().summary}; choose a model that embeds images.") from None
-
-
-def titles_of(data: Sequence[Path | str]) -> dict[str, str]:
-    """The folders that a server offers, by the names that visitors see."""
-    titles: dict[str, str] = {}
-    for path in data:
-        name = Path(path).expanduser().name or str(path)
-        number = next(n for n in range(1, len(data) + 2) if (name if n == 1 else f"{name} ({n})") not in titles)
-        titles[name if number == 1 else f"{name} ({number})"] = str(path)
-    return titles
 
 
 class Searcher:

@@ -127,10 +127,9 @@ class Page:
     def connect_actions(self) -> None:
         """Connects the actions of all grids."""
         for grid in self.grids:
-            self._connect(grid, self.receivers, self._kept)
+            self._connect(grid, [name for name in self.receivers if hasattr(grid, name)], self._kept)
             grid.star(self._star, grid, grid, **QUICK)
             grid.delete(self._delete, grid, grid, **QUICK)
-
         for grid, (names, get) in self.foreign.items():
             self._connect(grid, [name for name in names if name in self.receivers], get)
 

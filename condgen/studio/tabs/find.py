@@ -14,7 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from condgen.contracts import CondgenError, short
+from condgen.contracts import CondgenError
 from condgen.pipelines.encoder import ImageEncoder, TextImageEncoder
 from condgen.studio import theme
 from condgen.studio.finding import (
@@ -32,10 +32,10 @@ from condgen.studio.finding import (
     embed_query,
     encoder_for,
     shown_bytes,
-    titles_of,
 )
 from condgen.studio.library import ModelEntry
 from condgen.studio.outputs import SavedImage
+from condgen.studio.places import Places
 from condgen.studio.session import BUSY, noting, time_left
 from condgen.studio.studio import COMPUTE, PIXELS, QUICK, url_of, user_errors, warn, without_folders
 from condgen.studio.tabs.base import Page, Tab, shown_if
@@ -59,7 +59,7 @@ class FindTab(Tab):
     id, title = "find", "Find"
 
     def build(self, page: Page) -> None:
-        self.searcher, self.titles = Searcher(), titles_of(self.studio.data)
+        self.searcher, self.places = Searcher(), Places(self.studio)
         self.needed = self.build_needs()
         with gr.Column(elem_classes=["cg-off"]) as self.body:
             with gr.Row(elem_id="find-row"):
@@ -84,7 +84,7 @@ class FindTab(Tab):
         self.model_outputs = [*self.needed, self.body, self.words, self.weight, self.place, self.path]
 
     def _settings(self, page: Page) -> None:
-        places = self.places(None)
+        places = self.places.offered(None)
         self.place = gr.Dropdown(places, value=places[0][1], label="Search in", elem_id="find-place")
         self.path = gr.Textbox(label="Folder of this machine", visible=False, elem_id="find-path")
         self.uploads = page.image_list("Images to search", MAX_UPLOADS, elem_id="find-uploads", elem_classes=["cg-off"])
@@ -128,7 +128,7 @@ class FindTab(Tab):
                 words = words if isinstance(encoder, TextImageEncoder) else ""
                 given = self.studio.image(image, request) if image else None
                 query = check_query(encoder, words, given, weight, count)
-                source = self._source(place, path, uploads, request)
+                source = self.places.source(place, path, uploads, request)
                 for step in self._steps(encoder, query, source):
                     if isinstance(step, tuple):
                         yield gr.skip(), theme.progress_line(*step)
@@ -145,34 +145,6 @@ class FindTab(Tab):
     @staticmethod
     def _places(place: str) -> list:
         return [gr.update(visible=place == FOLDER), shown_if(place == UPLOADS)]
-
-    # Places -----------------------------------------------------------------------------------------------------------
-
-    def owns(self, request: gr.Request | None) -> bool:
-        """Whether this is the owner of this machine, who may search any folder."""
-        return not self.studio.several and request is not None and not self.studio.person(request)
-
-    def places(self, request: gr.Request | None) -> list[tuple[str, str]]:
-        """What this person can search, as (title, place)."""
-        offered = [(title, DATA + title) for title in self.titles]
-        offered += [("My images", MINE), ("Uploaded images", UPLOADS)]
-        return offered + ([("A folder of this machine", FOLDER)] if self.owns(request) else [])
-
-    def _source(self, place: Any, path: Any, files: Any, request: gr.Request | None) -> str | list:
-        """A folder, or the images of a person: saved ones, or paths of uploaded files."""
-        if place == MINE:
-            return [one for one in self.studio.outputs.list(self.studio.person(request)) if one.path.suffix == ".png"]
-        if place == UPLOADS:
-            given = files if isinstance(files, list) else []
-            return [self.studio.image(file, request) for file in given[:MAX_UPLOADS]]
-        if place == FOLDER and self.owns(request):
-            if not isinstance(path, str) or not path.strip() or not Path(path.strip()).expanduser().exists():
-                raise CondgenError(f"There is no folder {short(path)} on this machine.")
-            return str(Path(path.strip()).expanduser())
-        title = place.removeprefix(DATA) if isinstance(place, str) else ""
-        if title not in self.titles:
-            raise CondgenError(f"There is no place {short(place)} to search. Choose one of the list.")
-        return self.titles[title]
 
     # Searching --------------------------------------------------------------------------------------------------------
 
@@ -247,7 +219,7 @@ class FindTab(Tab):
     # A chosen model ---------------------------------------------------------------------------------------------------
 
     def on_model(self, entry: ModelEntry, request: gr.Request) -> list:
-        usable, places = embeds(entry), self.places(request)
+        usable, places = embeds(entry), self.places.offered(request)
         reads = usable and entry.kind.name in ("TextImageEncoder", "TextToImage")
         return [
             *self.needs(entry, embeds, NEED), shown_if(usable), shown_if(reads), shown_if(reads),
@@ -269,9 +241,9 @@ class FindTab(Tab):
             encoder = encoder_for(self.studio.open(model))
             given = self.studio.image(image, request) if image else None
             query = check_query(encoder, words, given, weight, count)
-            place = place or (UPLOADS if images else DATA + next(iter(self.titles), ""))
+            place = place or (UPLOADS if images else DATA + next(iter(self.places.titles), ""))
             known = place in (MINE, UPLOADS, FOLDER) or not isinstance(place, str) or place.startswith(DATA)
-            source = self._source(place if known else DATA + place, path, images, request)
+            source = self.places.source(place if known else DATA + place, path, images, request)
             *_, found = self._steps(encoder, query, source)
             cards = self._cards(encoder, source, found, request)
             paths = [self._image(card["id"], request).path for card in cards]
