@@ -54,9 +54,16 @@ class Translation:
 
     def save(self, folder: Path | str) -> Path:
         """Writes a PNG with its recipe into a folder, created if missing; returns its path, see `write_beside`."""
+        return write_beside(make_folder(folder) / self.file_name, self.png())
+
+    @property
+    def file_name(self) -> str:
+        return f"{slug(self.source.stem)}-{slug(self.to)}.png"
+
+    def png(self) -> bytes:
+        """The image as a PNG with its recipe."""
         parameters = ", ".join(f"{name}: {value}" for name, value in self.recipe.items())
-        name = f"{slug(self.source.stem)}-{slug(self.to)}.png"
-        return write_beside(make_folder(folder) / name, png_with_recipe(self.image, self.recipe, parameters))
+        return png_with_recipe(self.image, self.recipe, parameters)
 
 
 class Translator(Pipeline):

@@ -240,3 +240,8 @@ def latent_sliders(limit: float, extent: float, **options: Any) -> gr.HTML:
     given = {"range": limit, "extent": extent, "model": "", "stale": "", "dimensions": [], "starts": [], "image": ""}
     given |= {"file": "", "pixels": False}
     return _custom("latent.js", {}, "Latent dimensions", ["begin", "move"], **given, **options)
+
+
+def sketch(label: str = "Drawing", **options: Any) -> gr.HTML:
+    """A white square to draw on with a black pen; its value is a PNG as a data URL, '' for none. See `drawn`."""
+    return _custom("sketch.js", "", label, **options)

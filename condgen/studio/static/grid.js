@@ -58,7 +58,8 @@ function cell(card, tag = "li") {
   const node = el(tag, { className: "cg-cell" });
   const source = card.frame || (card.url ? fileUrl(card.url) : "");
   if (source) {
-    const image = el("img", { src: source, alt: card.alt || card.caption });
+    const image = el("span", { className: "cg-pair" }, el("img", { src: source, alt: card.alt || card.caption }));
+    if (card.before) image.prepend(el("img", { src: card.before, alt: card.beforeAlt || "Input" }));
     if (card.frame) node.append(el("div", { className: "cg-image live" }, image));
     else node.append(el("button", { type: "button", className: "cg-image", title: "Enlarge", onclick: () => open(card.id) }, image));
   } else node.append(el("div", { className: "cg-image pending" }));
@@ -110,11 +111,13 @@ function layout() {
     root.style.setProperty("--height", `${Math.floor(height)}px`);
   }
   if (!count) return;
-  const least = width < 480 ? 150 : 132;
+  const wide = props.value.some((card) => card.before) ? 2 : 1; // images in a cell
+  grid.style.setProperty("--wide", wide);
+  const least = (width < 480 ? 150 : 132) * wide;
   let best = 1, edge = 0;
   for (let columns = 1; columns <= Math.max(1, Math.floor(width / least)); columns++) {
     const rows = Math.ceil(count / columns);
-    const size = Math.min(width / columns - 12, height / rows - text);
+    const size = Math.min(width / columns - 12, (height / rows - text) * wide);
     if (size > edge) [best, edge] = [columns, size];
   }
   edge = props.fit ? Math.max(edge, least - 12) : Math.min(220, width / Math.max(2, Math.floor(width / 200)) - 12);

@@ -182,7 +182,7 @@ def shown_if(visible: bool) -> dict[str, Any]:
 
 def kept_fields(card: dict[str, Any]) -> dict[str, Any]:
     """The fields of a card that hold after a reload."""
-    return {name: card[name] for name in ("alt", "note", "pixels", "star") if name in card}
+    return {name: card[name] for name in ("alt", "note", "pixels", "star", "before") if name in card}
 
 
 class Tab:
