@@ -13,9 +13,8 @@ from typing import Any
 from condgen.contracts import CondgenError, SamplingOption, short
 from condgen.pipelines.base import Pipeline
 from condgen.pipelines.class_to_image import ClassToImage
-from condgen.pipelines.presets import PRESETS
 from condgen.pipelines.text_to_image import TextToImage
-from condgen.studio.session import check_text, priors_of, sampling_options_of
+from condgen.studio.session import check_text, presets_of, priors_of, sampling_options_of, sizes_of
 
 MAX_CELLS = 64
 """Images of a comparison."""
@@ -119,7 +118,8 @@ def axes_of(model: Pipeline, models: Sequence[str] = ()) -> dict[str, Axis]:
     Args:
         models: names of models of the same task.
     """
-    reads_text, priors, sizes = isinstance(model, TextToImage), priors_of(model), getattr(model, "sizes", ())
+    reads_text, priors = isinstance(model, TextToImage), priors_of(model)
+    presets, sizes = presets_of(model), sizes_of(model)
     axes = [Axis("seed", "Seed", "integer", usual="1..4")]
     if reads_text:
         axes.append(Axis("words", "Words of the prompt", "words", usual="red > blue, green"))
@@ -136,8 +136,9 @@ def axes_of(model: Pipeline, models: Sequence[str] = ()) -> dict[str, Axis]:
     ]  # fmt: skip
     if len(priors) > 1:
         axes.append(Axis("prior", "Prior", "choice", tuple(priors), listed(priors)))
+    if len(presets) > 1:
+        axes.append(Axis("preset", "Speed", "choice", tuple(presets), listed(presets)))
     if reads_text:
-        axes.append(Axis("preset", "Speed", "choice", tuple(PRESETS), listed(PRESETS)))
         axes.append(Axis("candidates", "Candidates", "integer", usual="1, 2, 4"))
     if len(sizes) > 1:
         axes.append(Axis("size", "Size", "integer", usual=", ".join(map(str, sizes))))

@@ -9,17 +9,17 @@ from __future__ import annotations
 import re
 import secrets
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from condgen.contracts import CondgenError, CondgenWarning, short
 from condgen.pipelines.base import Pipeline
 from condgen.pipelines.class_to_image import ClassToImage
-from condgen.pipelines.generation import GenerationPipeline
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.studio.axes import MAX_MODELS, Axis, axes_of, check_cells, heading, seeds_of
 from condgen.studio.session import (
+    EXTRAS,
     MAX_IMAGES,
     RANDOM,
     RANDOM_SEEDS,
@@ -27,6 +27,7 @@ from condgen.studio.session import (
     Request,
     check,
     check_integer,
+    presets_of,
     priors_of,
     sampling_options_of,
 )
@@ -59,14 +60,8 @@ class Settings:
         model = open_model(self.model)
         condition = self.labels if isinstance(model, ClassToImage) else self.prompt
         seed = check_integer("The seed", self.seed, 0, SEEDS - 1)
-        asked = check(model, condition, 1, seed, self.prior, self.preset, self.options, self.candidates)
-        if self.size not in (None, model.size):
-            if not isinstance(model, GenerationPipeline):
-                raise CondgenError(f"{self.model} generates images of {model.size} pixels alone.")
-            from condgen.pipelines.upsampling import check_size
-
-            check_size(model, self.size)
-            asked = replace(asked, options=asked.options | {"size": self.size})
+        options = {**self.options, "size": self.size, "candidates": self.candidates}
+        asked = check(model, condition, 1, seed, self.prior, self.preset, options)
         return model, asked
 
 
@@ -89,6 +84,8 @@ def base_settings(model: str, prompt: Any = "", labels: Any = None, given: Any =
     options, labels = given.get("options") or {}, {} if labels is None else labels
     if not isinstance(prompt, str) or not isinstance(labels, Mapping) or not isinstance(options, Mapping):
         raise CondgenError("Expected a text as prompt, and labels and options by name.")
+    if extra := sorted(set(options) & set(EXTRAS)):
+        raise CondgenError(f"{extra[0]} is no sampling option of a comparison; the settings are {', '.join(BASE)}.")
     seed = check_integer("The seed", given.get("seed", RANDOM), -1, SEEDS - 1)
     seed = secrets.randbelow(RANDOM_SEEDS) if seed == RANDOM else seed
     return Settings(model, prompt, **dict(given) | {"labels": dict(labels), "options": dict(options), "seed": seed})
@@ -132,13 +129,16 @@ def options_plan(open_model: Open, base: Settings, x: Any, y: Any = None, models
     if y_axis and y_axis.name == x_axis.name:
         raise CondgenError(f"X and Y are both {x_axis.label}. Choose two different options.")
     check_cells(len(columns) * len(rows))
-    cells = {
-        (i, j): _with(base, [(x_axis.name, column), *([(y_axis.name, row)] if y_axis else [])])
-        for i, row in enumerate(rows) for j, column in enumerate(columns)
-    }  # fmt: skip
+    cells, notes = {}, {}
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            values = {x_axis.name: column} | ({y_axis.name: row} if y_axis else {})
+            own, note = _adapted(open_model, base, values.get("model", base.model), set(values))
+            notes |= dict.fromkeys(note)
+            cells[i, j] = _with(own, values)
     titles = x_axis.label, y_axis.label if y_axis else ""
     headings = [tuple(map(heading, values)) for values in (rows, columns)]
-    return Plan(" x ".join(filter(None, titles)), titles[::-1], *headings, cells)
+    return Plan(" x ".join(filter(None, titles)), titles[::-1], *headings, cells, tuple(notes))
 
 
 def _axis(known: dict[str, Axis], given: Any, which: str) -> tuple[Axis, list]:
@@ -148,10 +148,10 @@ def _axis(known: dict[str, Axis], given: Any, which: str) -> tuple[Axis, list]:
     return known[name], known[name].values(values)
 
 
-def _with(base: Settings, values: Iterable[tuple[str, Any]]) -> Settings:
+def _with(base: Settings, values: Mapping[str, Any]) -> Settings:
     """Settings with other values of options; words of the prompt are replaced at once."""
     words = {}
-    for name, value in values:
+    for name, value in values.items():
         if name == "words":
             words[value[0].lower()] = value[1]
         elif name.startswith("labels."):
@@ -174,9 +174,9 @@ def replaced(prompt: str, words: Mapping[str, str]) -> str:
 
 
 def models_plan(open_model: Open, base: Settings, models: Sequence[str], seeds: Any) -> Plan:
-    """One condition over several models, every seed a row. Models that cannot read it are left out, with a note.
+    """One condition over several models, every seed a row.
 
-    Options that a model does not have are left out for it.
+    Models that cannot read it are left out, and so is what a model does not have of the settings; notes name them.
 
     Raises:
         CondgenError: no model is left, there are too many, or a value is wrong.
@@ -195,10 +195,11 @@ def models_plan(open_model: Open, base: Settings, models: Sequence[str], seeds: 
     models = [name for name in models if not reasons[name]]
     if not models:
         raise CondgenError(" ".join(notes))
+    adapted = {name: _adapted(open_model, base, name) for name in models}
+    notes += tuple(note for _, own in adapted.values() for note in own)
     cells = {
-        (i, j): replace(base, model=name, seed=seed, options=_own(opened[name], base.options))
-        for i, seed in enumerate(rows) for j, name in enumerate(models)
-    }  # fmt: skip
+        (i, j): replace(adapted[name][0], seed=seed) for i, seed in enumerate(rows) for j, name in enumerate(models)
+    }
     return Plan("Models", ("Seed", "Model"), tuple(map(str, rows)), tuple(models), cells, notes)
 
 
@@ -245,9 +246,28 @@ def _unread(model: Pipeline, kind: type, base: Settings) -> str:
     return ""
 
 
-def _own(model: Pipeline, options: Mapping[str, Any]) -> dict[str, Any]:
-    known = {one.name for prior in priors_of(model) or [""] for one in sampling_options_of(model, prior)}
-    return {name: value for name, value in options.items() if name in known}
+def _adapted(open_model: Open, base: Settings, name: str, varied: Set[str] = frozenset()) -> tuple[Settings, list[str]]:
+    """Settings for another model, which may have other priors, presets and options; and what is left out.
+
+    Args:
+        varied: settings that each cell has its own of.
+    """
+    if name == base.model:
+        return base, []
+    model, notes = open_model(name), []
+    priors = priors_of(model)
+    if base.prior and base.prior not in priors:
+        own = f"; its default, {priors[0]}, is used" if priors else ""
+        notes += [] if "prior" in varied else [f"{name} has no prior {base.prior}{own}."]
+        base = replace(base, prior="")
+    if base.preset not in ("", *presets_of(model)):
+        notes += [] if "preset" in varied else [f"{name} has no preset {short(base.preset)}; the default is used."]
+        base = replace(base, preset="default")
+    known = {one.name for prior in priors or [""] for one in sampling_options_of(model, prior)}
+    if missing := [option for option in base.options if option not in known]:
+        notes += [f"{name} has no option {', '.join(missing)}."]
+    options = {option: value for option, value in base.options.items() if option in known}
+    return replace(base, model=name, options=options), notes
 
 
 def checked(open_model: Open, plan: Plan) -> Plan:

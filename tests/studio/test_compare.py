@@ -18,7 +18,7 @@ from condgen.studio.outputs import Outputs
 from condgen.studio.prompt_files import read_prompts
 from condgen.studio.studio import Studio
 from tests.studio.support import PROMPT
-from tests.tiny import tiny_cascade
+from tests.tiny import tiny_cascade, tiny_model
 
 NUMBER, WHOLE = Axis("guidance", "Guidance", "number"), Axis("steps", "Steps", "integer")
 WORDS = Axis("words", "Words", "words")
@@ -167,6 +167,20 @@ def test_models_that_cannot_read_the_condition_are_left_out_with_a_word(opened):
         models_plan(opened, base, ["shoes"], [1])
 
 
+def test_what_another_model_does_not_have_is_left_out_with_a_word(opened):
+    few = tiny_model()
+    few.about["name"] = "few"
+    dropped = few.priors.popitem()[0]
+    models = {"few": few}
+    both = lambda name: models.get(name) or opened(name)  # noqa: E731
+    base = base_settings("words", "a red circle", {}, {"prior": dropped, "seed": 1})
+    side_by_side = models_plan(both, base, ["words", "few"], [1])
+    for plan in (side_by_side, options_plan(both, base, ("model", "words, few"), None, ["words", "few"])):
+        assert plan.notes == (f"few has no prior {dropped}; its default, {next(iter(few.priors))}, is used.",)
+        assert [plan.cells[0, k].prior for k in (0, 1)] == [dropped, ""]
+        checked(both, plan)
+
+
 def test_priors_are_compared_with_none(opened):
     plan = priors_plan(opened, base_settings("words", "a red circle"), "1, 2")
     assert plan.columns[-1] == "none" and len(plan.columns) >= 3
@@ -189,7 +203,9 @@ def test_priors_are_compared_with_none(opened):
         (("steps", "1"), None, {"options": {"guidance": float("nan")}}, "must be a number"),
         (("steps", "1"), None, {"unknown": 1}, "must be some of"),
         (("steps", "1"), None, {"options": 3}, "options by name"),
-        (("steps", "1"), None, {"size": 77}, "not of 77"),
+        (("steps", "1"), None, {"size": 77}, "must be one of 32, got 77"),
+        (("steps", "1"), None, {"preset": "unknown"}, "no preset 'unknown'"),
+        (("steps", "1"), None, {"options": {"image": "/etc/passwd"}}, "no sampling option"),
         (("steps", "1"), None, {"prior": 5}, "prior must be one of"),
     ],
 )

@@ -24,6 +24,8 @@ from condgen.studio.studio import COMPUTE, QUICK, user_errors, warn
 from condgen.studio.tabs.base import ACTIONS, Page, Tab
 from condgen.studio.tabs.compare_form import CompareForm
 
+WAITING = "Waiting."
+FAILED = "This was refused: too many people are waiting, or the studio was closed. Try again."
 STOPPED = "Stopped. Finished images are kept; Continue generates the others."
 
 
@@ -65,7 +67,7 @@ class CompareTab(Tab):
         rest = [*buttons, self.sheet, self.report, self.earlier]
         self.form.connect(page, self.count)
 
-        begin = lambda: (*_buttons(True), theme.progress_line("Waiting."), False)  # noqa: E731
+        begin = lambda: (*_buttons(True), theme.progress_line(WAITING), False)  # noqa: E731
         compute = {"api_visibility": "private", "show_progress": "hidden", **COMPUTE}
         runs = [
             gr.on(triggers, begin, None, [*buttons, self.progress, self.stopped], **QUICK).then(
@@ -79,7 +81,7 @@ class CompareTab(Tab):
         end = [self.progress, self.table, self.current, *rest]
         for running in runs:
             for ended in (running.then, running.failure):  # one that failed, or was stopped, has no `then`
-                ended(self._ended, [self.current, self.stopped], end, **QUICK)
+                ended(self._ended, [self.current, self.stopped, self.progress], end, **QUICK)
         self.stop.click(
             lambda: (*_buttons(False), theme.progress_line(STOPPED), True), None,
             [*buttons, self.progress, self.stopped], cancels=runs, **QUICK,
@@ -124,9 +126,10 @@ class CompareTab(Tab):
             yield cards, theme.progress_line(str(error)), gr.skip()
             raise
 
-    def _ended(self, number: str, stopped: bool, request: gr.Request) -> list:
+    def _ended(self, number: str, stopped: bool, line: str, request: gr.Request) -> list:
         """After the last message of a comparison, which may come after that of the stop."""
-        line = theme.progress_line(STOPPED) if stopped else gr.skip()
+        text = STOPPED if stopped else FAILED if line == theme.progress_line(WAITING) else ""
+        line = theme.progress_line(text) if text else gr.skip()
         if not number:
             return [line, gr.skip(), gr.skip(), *self._rest(number, request)]
         return [line, *self._open(number, request)]

@@ -24,7 +24,7 @@ from condgen.studio.grids import (
 )
 from condgen.studio.outputs import SavedImage
 from condgen.studio.prompt_files import read_prompts
-from condgen.studio.session import MAX_IMAGES, priors_of, sampling_options_of
+from condgen.studio.session import MAX_IMAGES, presets_of, priors_of, sampling_options_of
 from condgen.studio.studio import QUICK, Studio, uploaded, user_errors
 from condgen.studio.tabs.base import Page
 from condgen.studio.theme import status_line
@@ -219,7 +219,7 @@ class CompareForm:
             gr.update(choices=[("One row", ""), *choices], value=y),
             gr.update(value="1, 2" if y else ""),
             gr.update(choices=priors, value=priors[0] if priors else None, visible=bool(priors)),
-            gr.update(visible=reads_text, value="default"),
+            gr.update(choices=[*presets_of(model)], value="default", visible=len(presets_of(model)) > 1),
             _form(model, priors[0] if priors else None),
         ]
 
