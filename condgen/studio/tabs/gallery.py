@@ -76,7 +76,7 @@ class GalleryTab(Tab):
         shown = [self.grid, self.numbers, self.pages, self.page, self.previous, self.next]
         opened = self.tab.select(self._show, [*filters, self.page], shown, **QUICK)
         opened.then(self._choices, filters, [self.model, self.day], **QUICK)
-        first = [self.words.input, self.model.input, self.day.input, self.starred.input]
+        first = [self.words.change, self.model.input, self.day.input, self.starred.input]
         gr.on(first, self._first, filters, shown, trigger_mode="always_last", **QUICK)
         self.page.submit(self._show, [*filters, self.page], shown, **QUICK)
         self.page.blur(self._show, [*filters, self.page], shown, **QUICK)

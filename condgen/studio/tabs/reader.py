@@ -12,7 +12,7 @@ import gradio as gr
 
 from condgen.files.foreign_recipes import FoundRecipe, read_any
 from condgen.studio.parameters import table_of, usable
-from condgen.studio.studio import QUICK, Studio, uploaded, user_errors, without_folders
+from condgen.studio.studio import QUICK, Studio, escaped, uploaded, user_errors, without_folders
 from condgen.studio.tabs.base import Page
 
 PROGRAMS = "condgen, AUTOMATIC1111, Fooocus, InvokeAI or ComfyUI"
@@ -42,15 +42,18 @@ class Reader:
     def connect(self, page: Page) -> None:
         """Connects the events."""
         outputs = [self.recipe, self.use, self.found]
-        read = gr.on([self.file.upload, page.model.input], self._read, [self.file, page.model], outputs, **QUICK)
-        read.failure(lambda: ("", gr.update(visible=False), None), None, outputs, **QUICK)
+        changed = [self.file.upload, self.file.clear, page.model.input]
+        gr.on(changed, self._read, [self.file, page.model], outputs, **QUICK)
         gr.api(self.read_image, api_name="read_image", queue=False)
 
     def _read(self, file: Any, name: str):
         with user_errors():
             if not file:
                 return "", gr.update(visible=False), None
-            found = _found(file)
+            try:
+                found = _found(file)
+            except CondgenError as error:
+                return f'<p role="alert">{escaped(str(error))}</p>', gr.update(visible=False), None
             recipe, notes = usable(found, self.studio.open(name), self.studio.library.entries())
             return table_of(found, notes), gr.update(visible=bool(recipe)), recipe
 
