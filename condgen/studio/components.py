@@ -95,7 +95,7 @@ def image_grid(
 
     Its value is a list of cards, see `Studio.card`: `id`, `url`, `caption`; and optionally `alt`, `note` (a second
     line), `star`, `selected`, `frame` (an image so far, as a data URL), `pending` for an image to come, `heading`
-    (a line above it), and `only` (names of the actions that it has).
+    (a line above it, and above those after it that have the same), and `only` (names of the actions that it has).
 
     Args:
         actions: the buttons; each is an event of the component, with `id` and `card`.

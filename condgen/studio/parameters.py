@@ -29,7 +29,8 @@ def usable(found: FoundRecipe, model: Pipeline, models: Any = ()) -> tuple[dict[
         models: names of all models; a recipe of condgen names its own.
 
     Returns:
-        A recipe of condgen as it is; of others `prompt`, `seed`, `steps` and `guidance`, as far as they are in range.
+        A recipe of condgen as it is; of others `prompt`, or no labels for a model without text, and `seed`, `steps` and
+        `guidance`, as far as they are in range.
     """
     if found.program == "condgen":
         return found.recipe, _notes_of_model(found.recipe, model, models)
@@ -53,10 +54,17 @@ def usable(found: FoundRecipe, model: Pipeline, models: Any = ()) -> tuple[dict[
                 recipe[name] = options[name].check(value)
         except CondgenError as error:
             notes.append(f"{TITLES[name]} {str(value)[:40]} was not taken over: {error}")
+    if not isinstance(model, TextToImage):
+        recipe["labels"] = {}
     left = [TITLES[name].lower() for name in given if name in TITLES] + list(found.rest)[:12]
     if left:
         notes.append(f"Not taken over, since condgen does not have them or the model decides: {', '.join(left)}.")
     return recipe, notes
+
+
+def can_fill(recipe: dict[str, Any]) -> bool:
+    """Whether the controls can be filled with a recipe of `usable`."""
+    return bool({"prompt", "labels"} & set(recipe))
 
 
 def _notes_of_model(recipe: dict[str, Any], model: Pipeline, models: Any) -> list[str]:

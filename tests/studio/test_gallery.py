@@ -164,7 +164,7 @@ def test_the_tab_opens_quickly_with_five_thousand_images(tmp_path):
     tab._choices("", "", "", False, None)
     assert time.process_time() - began < 1
     assert len(grid["value"]) == PAGE and "5,000 images" in numbers
-    assert grid["value"][0]["heading"] == "Saturday, 10 January 2026" and "heading" not in grid["value"][1]
+    assert grid["value"][0]["heading"] == "Saturday, 10 January 2026"
     began = time.process_time()
     grid, numbers, *_ = tab._show("number 7 day", "words", "", False, 1, None)
     assert time.process_time() - began < 0.5

@@ -69,7 +69,7 @@ def test_images_are_shown_by_day_and_filtered(studio):
     playwright.expect(page.locator(CELLS)).to_have_count(11)
     for name, option, count in (("Made by", "other", 4), ("Day", "2026-01-02", 4), ("Made by", "words", 0)):
         page.get_by_role("listbox", name=name).or_(page.get_by_label(name)).first.click()
-        page.get_by_role("option", name=option).click()
+        page.locator("#gallery-filters").get_by_role("option", name=option).click()
         playwright.expect(page.locator(CELLS)).to_have_count(count)
 
 
@@ -151,10 +151,16 @@ def test_a_recipe_of_another_program_is_shown(studio, tmp_path):
     for row in ("Written by AUTOMATIC1111", f"Prompt {PROMPT}", "Seed 77", "Sampler <i>Euler</i>"):
         playwright.expect(table.get_by_role("row", name=row)).to_be_visible()
     playwright.expect(page.locator("#recipe")).to_contain_text("Not taken over")
+    page.get_by_role("button", name="Use in Generate").click()
+    playwright.expect(page.get_by_role("textbox", name="Prompt")).to_have_value(PROMPT)
+    playwright.expect(page.get_by_role("textbox", name="Seed")).to_have_value("77")
+    playwright.expect(page.locator("#progress")).to_contain_text("filled in")
+    open_tab(page, "Gallery")
     (tmp_path / "none.png").write_bytes(png_bytes(Image.new("RGB", (8, 8))))
     page.locator("#read-image").get_by_role("button", name=re.compile("Remove|Clear")).first.click()
+    playwright.expect(table).to_have_count(0)
     page.locator("#read-image input[type=file]").set_input_files(tmp_path / "none.png")
-    playwright.expect(page.get_by_text("none.png has no recipe that can be read")).to_be_visible()
+    playwright.expect(page.get_by_role("alert")).to_contain_text("none.png has no recipe that can be read")
     playwright.expect(table).to_have_count(0)
 
 

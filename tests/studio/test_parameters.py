@@ -232,7 +232,7 @@ def test_what_is_out_of_range_is_said(model):
 
 def test_a_model_without_text_takes_the_seed():
     recipe, notes = usable(FoundRecipe("x", {"seed": 5, "steps": 10, "prompt": "a cat"}), tiny_vae())
-    assert recipe == {"seed": 5} and "does not read prompts" in notes[0] and "no such option" in notes[1]
+    assert recipe == {"seed": 5, "labels": {}} and "does not read prompts" in notes[0] and "no such option" in notes[1]
 
 
 def test_a_recipe_of_another_model_is_said(model):

@@ -132,7 +132,7 @@ function replaced(old, node) {  // the focus stays at the same place
 function headings(cards) {
   for (const old of grid.querySelectorAll(".cg-heading")) old.remove();
   cards.forEach((card, place) => {
-    if (card.heading) cells.get(`${place}`).node.before(el("li", { className: "cg-heading" }, el("h3", {}, card.heading)));
+    if (card.heading && card.heading !== cards[place - 1]?.heading) cells.get(`${place}`).node.before(el("li", { className: "cg-heading" }, el("h3", {}, card.heading)));
   });
 }
 function render() {

@@ -6,6 +6,7 @@ found = Client("http://127.0.0.1:7860").predict(words="circle", api_name="/image
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -85,7 +86,7 @@ class GalleryTab(Tab):
             button.click(turn, [*filters, self.page], shown, **QUICK)
         many = self.grid.many(self._many, [*filters, self.page], [*shown, self.link], **QUICK)
         many.then(None, self.link, None, js=SAVE, api_visibility="private")
-        self.grid.delete(self._count, filters, self.numbers, **QUICK)
+        self.grid.change(self._count, filters, self.numbers, **QUICK)
         self.reader.connect(page)
         for function in (self.images, self.image, self.star, self.delete, self.archive):
             gr.api(function, api_name=function.__name__, queue=False)
@@ -97,13 +98,10 @@ class GalleryTab(Tab):
             found = self.catalogue.find(person, query)
             images, number, pages = page_of(found, page or 1)
             stars = self.studio.outputs.stars(person)
-            cards, days = [], set()
+            cards = []
             for image in images:
-                try:
-                    cards.append(self._card(image, stars, image.day not in days, request))
-                except CondgenError:  # deleted meanwhile
-                    continue
-                days.add(image.day)
+                with contextlib.suppress(CondgenError):  # deleted meanwhile
+                    cards.append(self._card(image, stars, request))
             return (
                 gr.update(value=cards, empty=EMPTY if query == Query() else MATCHLESS),
                 self._numbers(person, len(found), query),
@@ -122,15 +120,13 @@ class GalleryTab(Tab):
 
         return turn
 
-    def _card(self, image: SavedImage, stars: set[str], first: bool, request: gr.Request) -> dict[str, Any]:
+    def _card(self, image: SavedImage, stars: set[str], request: gr.Request) -> dict[str, Any]:
         facts = self.catalogue.facts(image)
         seed = "" if facts.seed is None else f"seed {facts.seed}"
         kinds = {"sheet": "sheet", "animation": "animation", "damaged": "cannot be read", "foreign": "other program"}
         note = ", ".join(filter(None, [seed, facts.model or kinds.get(facts.kind, "")]))
         more = {"alt": f"{facts.title[:300]}, {note}".rstrip(", "), "star": image.id in stars, "note": note}
-        more |= {"pixels": 0 < facts.edge < PIXELS, "only": facts.actions}
-        if first:
-            more["heading"] = title_of(image.day)
+        more |= {"pixels": 0 < facts.edge < PIXELS, "only": facts.actions, "heading": title_of(image.day)}
         return self.studio.card(image, facts.title[:300], request, **more)
 
     def _numbers(self, person: str, found: int, query: Query) -> str:

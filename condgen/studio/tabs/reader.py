@@ -10,10 +10,11 @@ from typing import Any
 
 import gradio as gr
 
+from condgen.contracts import CondgenError
 from condgen.files.foreign_recipes import FoundRecipe, read_any
-from condgen.studio.parameters import table_of, usable
+from condgen.studio.parameters import can_fill, table_of, usable
 from condgen.studio.studio import QUICK, Studio, escaped, uploaded, user_errors, without_folders
-from condgen.studio.tabs.base import Page
+from condgen.studio.tabs.base import Page, Receiver
 
 PROGRAMS = "condgen, AUTOMATIC1111, Fooocus, InvokeAI or ComfyUI"
 
@@ -44,6 +45,9 @@ class Reader:
         outputs = [self.recipe, self.use, self.found]
         changed = [self.file.upload, self.file.clear, page.model.input]
         gr.on(changed, self._read, [self.file, page.model], outputs, **QUICK)
+        if page.fill:
+            outputs = [page.tabs, *page.fill.outputs]
+            self.use.click(self._fill(page.fill), [self.found, page.model], outputs, **QUICK)
         gr.api(self.read_image, api_name="read_image", queue=False)
 
     def _read(self, file: Any, name: str):
@@ -55,7 +59,14 @@ class Reader:
             except CondgenError as error:
                 return f'<p role="alert">{escaped(str(error))}</p>', gr.update(visible=False), None
             recipe, notes = usable(found, self.studio.open(name), self.studio.library.entries())
-            return table_of(found, notes), gr.update(visible=bool(recipe)), recipe
+            return table_of(found, notes), gr.update(visible=can_fill(recipe)), recipe
+
+    def _fill(self, into: Receiver):
+        def fill(recipe: dict[str, Any] | None, model: str, request: gr.Request):
+            with user_errors():
+                return [gr.update(selected=into.tab), *into.receive(recipe or {}, model, request)]
+
+        return fill
 
     def read_image(self, image: gr.FileData) -> dict:
         """The recipe in an uploaded image of condgen, AUTOMATIC1111, Fooocus, InvokeAI or ComfyUI."""
