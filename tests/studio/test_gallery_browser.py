@@ -209,9 +209,7 @@ def process(folder, port):
             deadline = time.monotonic() + 180
             while True:
                 try:
-                    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-                        f"http://127.0.0.1:{port}", timeout=30
-                    )
+                    direct.open(f"http://127.0.0.1:{port}", timeout=30)
                     break
                 except OSError:
                     assert app.poll() is None and time.monotonic() < deadline
