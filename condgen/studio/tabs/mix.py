@@ -8,14 +8,15 @@ client.predict("scenes32", handle_file("cat.png"), 0.5, api_name="/vary")
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 
-from condgen.contracts import CondgenError
 from condgen.pipelines.generation import EmbeddingPipeline
 from condgen.studio import theme
 from condgen.studio.editing import RANDOM_SEEDS, TRIED, Editor, Plan, editor_of
@@ -24,10 +25,12 @@ from condgen.studio.library import ModelEntry
 from condgen.studio.mix_controls import MODES, MixControls, known_mode
 from condgen.studio.mix_requests import MixRequests, bars, cards_of
 from condgen.studio.outputs import SavedImage
-from condgen.studio.studio import COMPUTE, QUICK, user_errors, warn
+from condgen.studio.studio import COMPUTE, QUICK, message_of, warn
 from condgen.studio.tabs.base import Page, Tab
-from condgen.studio.tabs.generate import STOPPED
+from condgen.studio.tabs.generate import FAILED, STOPPED, WAITING
 
+REFUSED = f"(line) => line.includes({json.dumps(WAITING)}) ? {json.dumps(theme.progress_line(FAILED))} : line"
+"""Page code for a request that failed: a line that has no message of its own says so."""
 NEEDS = "Mixing needs a model of image embeddings: one that generates images from text, or from embeddings."
 
 
@@ -81,11 +84,13 @@ class MixTab(Tab):
                 [*buttons, self.progress, controls.seed], **QUICK,
             )  # fmt: skip
             run = begun.then(serve, given, outputs, api_visibility="private", show_progress="hidden", **COMPUTE)
-            run.then(self._ended, controls.mode, buttons, **QUICK)
+            for ended in (run.then, run.failure):  # one that failed, or was stopped, has no `then`
+                ended(self._ended, controls.mode, buttons, **QUICK)
+            run.failure(None, self.progress, self.progress, js=REFUSED, api_visibility="private")
             running.append(run)
         self.stop.click(
-            lambda mode: [*self._ended(mode), theme.progress_line(STOPPED)], controls.mode, [*buttons, self.progress],
-            cancels=running, **QUICK,
+            self._stopped, [controls.mode, self.images], [*buttons, self.progress, self.images], cancels=running,
+            **QUICK,
         )  # fmt: skip
         controls.connect(self.tab.select, **QUICK)
         for action, mode in (("vary", "vary"), ("edit", "change")):
@@ -98,11 +103,15 @@ class MixTab(Tab):
         if not keep and mode in ("vary", "change", "between"):
             seed = str(secrets.randbelow(RANDOM_SEEDS))
         hidden = gr.update(visible=False)
-        return hidden, hidden, gr.update(visible=True), theme.progress_line("Waiting."), seed
+        return hidden, hidden, gr.update(visible=True), theme.progress_line(WAITING), seed
 
     @staticmethod
     def _ended(mode: str) -> list:
         return [gr.update(visible=True), gr.update(visible=mode in ("vary", "change")), gr.update(visible=False)]
+
+    def _stopped(self, mode: str, cards: list) -> list:
+        finished = [card for card in cards or [] if card.get("id")]
+        return [*self._ended(mode), theme.progress_line(STOPPED), finished]
 
     def _run(self, request: gr.Request, name: str, *values: Any) -> Iterator[tuple]:
         yield from self._served(request, name, values, None)
@@ -111,38 +120,38 @@ class MixTab(Tab):
         yield from self._served(request, name, values, TRIED)
 
     def _served(self, request: gr.Request, name: str, values: tuple, each: tuple | None) -> Iterator[tuple]:
-        with user_errors():
-            try:
-                given = SimpleNamespace(**dict(zip(self.controls.given, values, strict=True)))
-                editor = editor_of(self.studio.open(name))
-                if known_mode(given.mode) == "see":
-                    yield from self._looked(editor, given, request)
-                else:
-                    yield from self._carried_out(self.requests.planned(editor, given, request, each), request)
-            except CondgenError as error:
-                yield gr.skip(), gr.skip(), theme.progress_line(str(error))
-                raise
-
-    def _carried_out(self, plan: Plan, request: gr.Request, seen: str = "") -> Iterator[tuple]:
         done: list[dict] = []
-        for moment in carry_out(plan):
-            warn(moment.notes)
-            done += self.requests.cards(plan, moment.done, len(done), request)
-            yield cards_of(plan, done, moment), seen, theme.progress_line(moment.text, moment.fraction)
+        try:
+            given = SimpleNamespace(**dict(zip(self.controls.given, values, strict=True)))
+            editor = editor_of(self.studio.open(name))
+            if known_mode(given.mode) == "see":
+                yield from self._looked(editor, given, request, done)
+            else:
+                yield from self._carried_out(self.requests.planned(editor, given, request, each), request, done)
+        except Exception as error:
+            yield done or gr.skip(), gr.skip(), theme.progress_line(message_of(error))
+
+    def _carried_out(self, plan: Plan, request: gr.Request, done: list[dict], seen: str = "") -> Iterator[tuple]:
+        with closing(carry_out(plan)) as moments:
+            for moment in moments:
+                warn(moment.notes)
+                done += self.requests.cards(plan, moment.done, len(done), request)
+                yield cards_of(plan, done, moment), seen, theme.progress_line(moment.text, moment.fraction)
         if plan.moves:
             yield [*done, self.requests.animated(plan, moment.done, request)], seen, gr.skip()
 
-    def _looked(self, editor: Editor, given: SimpleNamespace, request: gr.Request) -> Iterator[tuple]:
+    def _looked(self, editor: Editor, given: SimpleNamespace, request: gr.Request, done: list[dict]) -> Iterator[tuple]:
         image, seen = self.requests.read(editor, given.image, request), ""
         if editor.model.reads_text:
-            for fraction, found, notes in look(editor, image, lines_of(given.texts)):
-                warn(notes)
-                seen = bars(found) if found else seen
-                text = "Nearest first; the numbers are cosine similarities." if found else "comparing texts"
-                yield [], seen, theme.progress_line(text, fraction)
+            with closing(look(editor, image, lines_of(given.texts))) as parts:
+                for fraction, found, notes in parts:
+                    warn(notes)
+                    seen = bars(found) if found else seen
+                    text = "Nearest first; the numbers are cosine similarities." if found else "comparing texts"
+                    yield [], seen, theme.progress_line(text, fraction)
         if given.parts or not editor.model.reads_text:
             yield [], seen, theme.progress_line("drawing embeddings for their components")
-            yield from self._carried_out(self.requests.components(editor, image), request, seen)
+            yield from self._carried_out(self.requests.components(editor, image), request, done, seen)
 
     # Received images --------------------------------------------------------------------------------------------------
 
