@@ -31,7 +31,8 @@ with direct():
     from starlette.middleware import Middleware
 
     from condgen.studio import theme
-    from condgen.studio.components import STATIC, model_picker, static
+    from condgen.studio.components import STATIC, static
+    from condgen.studio.header import Header, groups_of
     from condgen.studio.library import ModelLibrary
     from condgen.studio.outputs import Outputs
     from condgen.studio.studio import QUICK, Studio, url_of, user_errors
@@ -86,15 +87,15 @@ def page_of(studio: Studio) -> gr.Blocks:
     tabs = [tab(studio) for tab in TABS]
     with gr.Blocks(title="condgen studio", analytics_enabled=False, delete_cache=None) as blocks:
         memory = gr.Textbox(visible=False)  # what the browser remembers, as JSON; see studio.js
-        with gr.Row(elem_id="header"):
-            gr.HTML("<h1>condgen studio</h1>", elem_id="title")
-            model = model_picker(studio.library.default, groups_of(studio), elem_id="model")
+        header = Header(studio)
         with gr.Tabs(selected=tabs[0].id, elem_id="tabs") as container:
-            page = Page(studio, blocks, model, container)
-            for tab in tabs:
-                with tab.select(page):
+            page = Page(studio, blocks, header.model, container)
+            opened = [(tab.id, tab.select(page)) for tab in tabs]
+            for tab, (_, one) in zip(tabs, opened, strict=True):
+                with one:
                     tab.build(page)
-        page.remembered |= {"model": model}
+        page.remembered |= {"model": header.model, "tab": _selected_tab(page, opened)}
+        header.connect()
         page.built = tabs
         for tab in tabs:
             tab.connect(page)
@@ -106,13 +107,15 @@ def page_of(studio: Studio) -> gr.Blocks:
     return blocks.queue(max_size=QUEUE, api_open=False)
 
 
-def groups_of(studio: Studio) -> list[dict[str, Any]]:
-    """The models for the picker, grouped by kind."""
-    groups: dict[str, list[dict[str, str]]] = {}
-    for entry in studio.library.entries().values():
-        note = "in training" if entry.unfinished else ""
-        groups.setdefault(entry.kind.title, []).append({"name": entry.name, "note": note})
-    return [{"label": title, "models": models} for title, models in groups.items()]
+def _selected_tab(page: Page, tabs: list[tuple[str, gr.Tab]]) -> gr.Textbox:
+    """The id of the tab that is open, as a component; setting it opens the tab."""
+    selected = gr.Textbox(tabs[0][0], visible="hidden")
+    here: dict[str, Any] = {"api_visibility": "private"}
+    for tab_id, tab in tabs:
+        tab.select(None, None, selected, js=f"() => {json.dumps(tab_id)}", **here)
+    ids = [tab_id for tab_id, _ in tabs]
+    page.restored.append((lambda one: gr.update(selected=one) if one in ids else gr.skip(), [selected], [page.tabs]))
+    return selected
 
 
 def _remember(page: Page, memory: gr.Textbox, tabs: list[Tab]) -> None:

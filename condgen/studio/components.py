@@ -245,3 +245,11 @@ def latent_sliders(limit: float, extent: float, **options: Any) -> gr.HTML:
 def sketch(label: str = "Drawing", **options: Any) -> gr.HTML:
     """A white square to draw on with a black pen; its value is a PNG as a data URL, '' for none. See `drawn`."""
     return _custom("sketch.js", "", label, **options)
+
+
+def model_card(label: str = "About this model", **more: Any) -> gr.HTML:
+    """A button that opens a panel about a model; its value is {name, facts, text, sheet}, see `header.Header`.
+
+    The event `open` asks for it. Texts are text nodes, so that nothing in a card runs or is fetched.
+    """
+    return _custom("card.js", None, label, ["open"], **more)

@@ -22,6 +22,7 @@ from condgen.studio import theme
 from condgen.studio.api import GenerationApi
 from condgen.studio.components import attribute_fields, chips, label_form
 from condgen.studio.library import ModelEntry
+from condgen.studio.model_card import sheet_of
 from condgen.studio.prompts import other_notes, prompt_notes
 from condgen.studio.recent import RecentRequests
 from condgen.studio.reuse import Reuse
@@ -212,10 +213,8 @@ class GenerateTab(Tab):
 
     def _sheet(self, model: Pipeline) -> dict[str, str] | None:
         """The sample sheet of a model, for those who have generated nothing yet."""
-        sheet = model.path / "sheet.png" if model.path else None
-        if sheet is None or not sheet.is_file():
-            return None
-        return {"url": self.studio.url_of_copy(sheet), "caption": f"Samples of {model.name}"}
+        sheet = sheet_of(model)
+        return {"url": self.studio.url_of_copy(sheet), "caption": f"Samples of {model.name}"} if sheet else None
 
 
 def _picked(event: gr.EventData) -> str:
