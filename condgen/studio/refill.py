@@ -71,7 +71,8 @@ def filling_of(library: ModelLibrary, recipe: Mapping[str, Any], chosen: str) ->
     asked = check(model, condition, 1, number(recipe.get("seed", 0)), prior, "", options)
     if guide is not None:
         guide.check(model)
-        asked = replace(asked, condition=guide.prompt, guide=guide)
+        own = {key: value for key, value in asked.options.items() if key != "prior"}  # the guide has it
+        asked = replace(asked, condition=guide.prompt, guide=guide, options=own)
     return Filling(name, asked, tuple(notes))
 
 

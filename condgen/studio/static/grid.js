@@ -157,7 +157,7 @@ function render() {
   });
   for (const [key, { node }] of cells) if (!keep.has(key)) { node.remove(); cells.delete(key); }
   empty.textContent = cards.length ? "" : props.empty || "";
-  empty.hidden = Boolean(cards.length) || !props.empty;
+  empty.hidden = Boolean(cards.length) || !props.empty || Boolean(props.sheet);
   sheet.hidden = Boolean(cards.length) || !props.sheet;
   if (!sheet.hidden && sheet.dataset.url !== props.sheet.url) {
     sheet.dataset.url = props.sheet.url;
