@@ -176,9 +176,8 @@ def test_who_finds_the_queue_full_is_refused_with_the_reason(tmp_path, monkeypat
     with serving(tmp_path, None, model) as url:
 
         def ask() -> httpx.Response:
-            return httpx.post(
-                f"{url}/gradio_api/call/generate", json={"data": ["tiny", PROMPT, None, 1, 3]}, timeout=60
-            )
+            data = ["tiny", PROMPT, None, 1, 3, "", "default", {"steps": 1}]
+            return httpx.post(f"{url}/gradio_api/call/generate", json={"data": data}, timeout=60)
 
         first = ask()
         assert started.wait(60)
