@@ -7,7 +7,6 @@ so that no text of a visitor is read as HTML or as a template.
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,8 +19,6 @@ from gradio import blocks
 from condgen.contracts import SamplingOption
 from condgen.data.attributes import Attribute
 
-HTML_OPTIONS = inspect.signature(gr.HTML.__init__).parameters.keys()
-"""Options of every component; others are those of its page code."""
 STATIC = Path(__file__).parent / "static"
 
 
@@ -70,13 +67,11 @@ _with_all_properties()
 def _custom(script: str, value: Any, label: str, events: Sequence[str] = (), **options: Any) -> gr.HTML:
     """A component whose page code is `static/{script}`, or several files in turn; its element is empty until then.
 
-    Not a subclass: Gradio writes a stub file beside the source of every subclass. The options are in the page code too,
-    since an update of a component in a tab that was never open makes Gradio forget those that it does not set.
+    Not a subclass: Gradio writes a stub file beside the source of every subclass.
     """
-    given = {name: option for name, option in options.items() if name not in HTML_OPTIONS}
-    kept = f"for (const [k, v] of Object.entries({json.dumps(given)})) if (props[k] === undefined) props[k] = v;"
-    scripts = [f"const EVENTS = {json.dumps(list(events))};", kept, static("icons.js"), *map(static, script.split())]
-    code = "\n".join(scripts)
+    code = f"const EVENTS = {json.dumps(list(events))};\n{static('icons.js')}\n" + "\n".join(
+        map(static, script.split())
+    )
     return gr.HTML(
         value, label=label, html_template='<div class="cg"></div>', js_on_load=code, apply_default_css=False, **options
     )

@@ -253,7 +253,7 @@ class Trainings:
             run = replace(run, state="running", message="", writer={"pid": process.pid, "host": socket.gethostname()})
         if not run.active:
             self._asked.pop(folder.name, None)
-        elif self._asked.get(folder.name) == run.writer.get("pid"):
+        elif self._asked.get(folder.name, -1) == run.writer.get("pid"):
             run = replace(run, state="stopping")
         return run
 

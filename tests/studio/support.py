@@ -81,13 +81,13 @@ def serving(
     """A studio on a free port, its files and outputs in `folder`; gives its address.
 
     Args:
-        models: the only folder where models are found.
+        models: the only folder where models are found, beside `runs/` in `folder`.
         model: see `studio.app.build`, as are `options`; by default `words`.
         network: options of `studio.app.launch`, such as `auth`.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "served"))
-        patch.setattr("condgen.files.registry.folders", lambda: [models] if models else [])
+        patch.setattr("condgen.files.registry.folders", lambda: [models, folder / "runs"] if models else [])
         patch.setattr("condgen.files.registry.RUNS", folder / "runs")
         from condgen.studio.app import build, launch
 
