@@ -158,9 +158,9 @@ def read_run(folder: Path, metrics: Metrics, log: str = "") -> Run:
     writer, (config, fault) = writer_of(folder), read_config(folder)
     stages, status = metrics.update(), read_status(folder)
     model = (folder / "model" / registry.INDEX).is_file()
-    stage = max(stages.values(), key=lambda one: one.last.get("time", 0.0), default=Stage(""))
+    stage = max(stages.values(), key=lambda one: one.last.get("time", 0.0), default=None) or last_checkpoint(folder)
     last = stage.last
-    seconds = sum(one.last.get("seconds", 0.0) for one in stages.values())
+    seconds = sum(one.last.get("seconds", 0.0) for one in stages.values()) or last.get("seconds", 0.0)
     progress = _progress(config, stage, seconds)
     ended = error_in(log)
     if writer:
@@ -177,6 +177,22 @@ def read_run(folder: Path, metrics: Metrics, log: str = "") -> Run:
         folder.name, folder, state, recipe if isinstance(recipe, str) else "", stage.name, int(last.get("images", 0)),
         progress, seconds, left, loss, message, writer, model,
     )  # fmt: skip
+
+
+def last_checkpoint(folder: Path) -> Stage:
+    """The stage of the newest checkpoint with its counters; without a name where there is none.
+
+    A run that is stopped in its first seconds has no metrics yet.
+    """
+    for state in sorted(folder.glob("checkpoints/*/step-*/state.json"), reverse=True):
+        try:
+            counters = json.loads(state.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(counters, dict):
+            numbers = {key: float(value) for key, value in counters.items() if _is_number(value)}
+            return Stage(state.parents[1].name, last=numbers)
+    return Stage("")
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], str]:

@@ -64,6 +64,17 @@ def test_progress_and_time_left_of_a_run_with_and_without_a_limit_of_time(tmp_pa
     assert run.progress == pytest.approx(0.1) and run.left == pytest.approx(270)
 
 
+def test_a_run_without_metrics_is_known_by_its_checkpoint(tmp_path):
+    folder = write_run(tmp_path, ())
+    assert (read(folder).stage, read(folder).images) == ("", 0)
+    for name, text in (("gan/step-0000002", '{"images": 64, "seconds": 5.0}'), ("gan/step-0000003", "{")):
+        (folder / "checkpoints" / name).mkdir(parents=True)
+        (folder / "checkpoints" / name / "state.json").write_text(text)
+    run = read(folder)
+    assert (run.stage, run.images, run.seconds) == ("gan", 64, 5.0)
+    assert train_view.run_row(run)["text"] == "gan · 64 images · 5 s of training · goes on from its last checkpoint"
+
+
 def test_the_message_of_a_failed_run_is_the_last_one_that_it_printed(tmp_path):
     folder = write_run(tmp_path)
     assert read(folder, "gan: 3 %\nstopped; the same command goes on\n").state == "stopped"

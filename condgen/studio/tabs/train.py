@@ -61,7 +61,9 @@ class TrainTab(Tab):
         self.recipe = recipe_cards(train_view.recipe_groups(), elem_id="recipes")
         with gr.Row(elem_id="train-folder"):
             info = "A folder or a table on the machine of the studio; recipes that draw their data need none."
-            self.folder = gr.Textbox(label="Data", placeholder="my/images", info=info, scale=5, elem_id="train-data")
+            self.folder = gr.Textbox(
+                label="Data", placeholder="my/images", info=info, scale=5, min_width=240, elem_id="train-data"
+            )
             self.check = gr.Button("Check the data", scale=1, min_width=140)
             self.cancel = gr.Button("Stop the check", variant="stop", scale=1, min_width=140, visible=False)
         self.report = gr.HTML("", elem_id="train-report")
@@ -116,11 +118,10 @@ class TrainTab(Tab):
             self._start, fields, [self.note, self.status, self.parts, self.selected], concurrency_limit=4, **private
         )
         begun.success(self._refresh, self.selected, shown, **QUICK)
-        gr.on([self.container.select, self.parts.select, self.selected.change], self._refresh, self.selected, shown,
-              **QUICK)  # fmt: skip
+        gr.on([self.container.select, self.parts.select], self._refresh, self.selected, shown, **QUICK)
         page.tabs.select(self._left, None, self.timer, **QUICK)
         self.timer.tick(self._refresh, self.selected, shown, **QUICK)
-        self.runs.show(self._show, None, self.selected, **QUICK)
+        self.runs.show(self._show, None, self.selected, **QUICK).then(self._refresh, self.selected, shown, **QUICK)
         for event, act in ((self.runs.stop, self._stop), (self.runs.resume, self._resume)):
             event(act, None, [self.status, self.selected], **private).success(
                 self._refresh, self.selected, shown, **QUICK
