@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 from condgen.files.plots import Curve
 
-WIDTH, HEIGHT = 640, 240
-LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 40
+WIDTH, HEIGHT = 440, 220
+LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 40
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 """Dashes of the curves, which tell them apart without colours."""
 SHOWN = len(DASHES)
+MANY = 50
+"""Points of a curve of which a few may lie outside the plot."""
 
 
 def figure(title: str, curves: Sequence[Curve]) -> str:
@@ -45,6 +47,8 @@ def _described(curve: Curve) -> str:
 
 def _without_outliers(values: list[float]) -> list[float]:
     """The values without a first few that would flatten the rest of the curve."""
+    if len(values) < MANY:
+        return values
     ranked = sorted(values)
     low, high = ranked[0], ranked[int(0.98 * (len(ranked) - 1))]
     return [value for value in values if value <= high + 0.5 * (high - low)] or values

@@ -144,7 +144,7 @@ def test_a_figure_is_svg_that_says_what_it_shows(ys):
     for line in tree.iter("polyline"):
         for point in line.get("points").split():
             x, y = map(float, point.split(","))
-            assert 0 <= x <= 640 and -10 <= y <= 250
+            assert 0 <= x <= 440 and -10 <= y <= 230
     assert figure("Loss", [Curve("loss", [], [])]) == ""
 
 
