@@ -52,8 +52,9 @@ class Campaign:
 
     async def user(self, number: int, until: float) -> None:
         """One user, until the time is over."""
-        limits = httpx.Timeout(600, connect=120)
-        async with httpx.AsyncClient(base_url=self.url, timeout=limits) as client:
+        # a connection for every request: a kept one may be closed by the server while the next request is sent
+        fresh = {"timeout": httpx.Timeout(600, connect=120), "limits": httpx.Limits(max_keepalive_connections=0)}
+        async with httpx.AsyncClient(base_url=self.url, **fresh) as client:
             await client.get("/")
             made: set[int] = set()
             while time.monotonic() < until:

@@ -17,6 +17,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from condgen.contracts import CondgenError
@@ -54,7 +55,7 @@ QUEUE = 256
 """Requests that wait, at most; further ones are refused with the reason."""
 NO_STATISTICS = {"GRADIO_ANALYTICS_MAX_EVENTS": "1", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9)}
 """Variables by which Gradio's queue keeps no table of all requests, which it would evaluate at every one."""
-SESSIONS = 1000
+SESSIONS = 500
 """Open pages whose changed components the server remembers; the longest unused ones are dropped."""
 
 
@@ -235,6 +236,8 @@ def _tidied(page: gr.Blocks) -> Any:
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
+        # or every session would keep half a megabyte of the page, for links to its state that this page does not offer
+        app.state_holder.blocks = SimpleNamespace(default_config=page.default_config, blocks={})
         task = asyncio.create_task(regularly())
         try:
             yield

@@ -145,19 +145,17 @@ def test_the_commands_know_such_models(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", ["photos", "plain"])
-def test_the_studio_has_no_page_for_it_and_says_so(name, tmp_path, monkeypatch):
+def test_the_studio_opens_it(name, tmp_path, monkeypatch):
     pytest.importorskip("gradio")
-    from condgen.studio import latent
-    from condgen.studio.app import build
+    from condgen.studio.library import ModelLibrary
 
     monkeypatch.setenv("CONDGEN_MODELS", str(tmp_path))
     models: list[UnconditionalDecoder] = [tiny_images(), tiny_unconditional()]
     for model in models:
         model.save(tmp_path / model.name)
-    assert not latent.latent_models() and name not in latent.latent_models()
-    for model in (name, front.load(name)):
-        with pytest.raises(CondgenError, match="condgen sample --model"):
-            build(model)
+    for first in (name, front.load(name)):
+        library = ModelLibrary(first)
+        assert library.default == name and library.open(name).size == 8
 
 
 def test_images_are_varied_mixed_and_inverted_and_words_are_refused(tmp_path, capsys):

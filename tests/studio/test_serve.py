@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -356,6 +357,19 @@ def test_everyone_of_a_hundred_gets_an_answer(watched):
         assert [answer.status_code for answer in asked] == [200] * 100
         for seed in (0, 50, 99):
             assert f'"seeds": [{seed}]' in events(url, asked[seed], 120)
+
+
+def test_a_request_costs_the_server_little_memory(models, tmp_path):
+    """Of what Gradio keeps for every session, at most the components that it changed."""
+    with serving(tmp_path, models) as url:
+        from gradio.state_holder import SessionState
+
+        before = sum(type(one) is SessionState for one in gc.get_objects())
+        for _ in range(3):
+            events(url, httpx.post(url + CALL_BY_NAME, json={"model": "vae"}))
+        states = [one for one in gc.get_objects() if type(one) is SessionState]
+        assert len(states) - before == 3
+        assert all(len(one.config_values) < 10 for one in states[-3:])
 
 
 # MCP ------------------------------------------------------------------------------------------------------------------
