@@ -61,7 +61,10 @@ class Cell:
 
 @dataclass
 class Comparison:
-    """A table of images; title, axes and headings as in `Plan`. The cells are in the order of their generation."""
+    """A table of images; title, axes, headings and notes as in `Plan`; the notes also hold the warnings of models.
+
+    The cells are in the order of their generation.
+    """
 
     id: str
     title: str
@@ -93,7 +96,7 @@ class Moment:
         cell: the index of the current cell.
         frame: the image so far.
         card: the cell for an `image_table`, after its image was kept.
-        notes: warnings to show now.
+        notes: what was left out, and warnings of models, so far.
     """
 
     text: str
@@ -189,22 +192,23 @@ class Comparisons:
         """
         comparison = self.get(number, request)
         waiting = [k for k, cell in enumerate(comparison.cells) if not cell.image]
-        total, began, known = len(comparison.cells), time.perf_counter(), set()
+        total, began = len(comparison.cells), time.perf_counter()
+        several = len({cell.settings.model for cell in comparison.cells}) > 1
         before = total - len(waiting)
         for k, index in enumerate(waiting):
             cell = comparison.cells[index]
-            yield Moment(f"Opening {cell.settings.model}.", (before + k) / total, index)
+            yield Moment(f"Opening {cell.settings.model}.", (before + k) / total, index, notes=comparison.notes)
             model, asked = cell.settings.request(self.studio.open)
             with closing(serve(model, asked)) as snapshots:
                 for snapshot in snapshots:
+                    notes = [f"{cell.settings.model}: {note}" if several else note for note in snapshot.notes]
+                    comparison.notes = tuple(dict.fromkeys([*comparison.notes, *notes]))
                     card = self._finish(comparison, cell, snapshot.done[0], request) if snapshot.done else None
                     share = k + snapshot.fraction
                     text = f"image {before + k + 1} of {total}{_step(snapshot)}{_left(began, share, len(waiting))}"
-                    notes = tuple(note for note in snapshot.notes if note not in known)
-                    known.update(notes)
-                    yield Moment(text, (before + share) / total, index, snapshot.frame, card, notes)
+                    yield Moment(text, (before + share) / total, index, snapshot.frame, card, comparison.notes)
         seconds = time.perf_counter() - began
-        yield Moment(f"{total} images, {len(waiting)} of them new, {seconds:.1f} s", 1.0)
+        yield Moment(f"{total} images, {len(waiting)} of them new, {seconds:.1f} s", 1.0, notes=comparison.notes)
 
     def _finish(self, comparison: Comparison, cell: Cell, generated: Any, request: Any) -> dict[str, Any]:
         self._path(comparison.id, request)  # it may have been deleted
@@ -256,7 +260,8 @@ class Comparisons:
             cells.append(facts | {"match": cell.clip_score, "image": shown})
         sheet, report = self.sheet(comparison, request) or (None, None)
         about = {"id": comparison.id, "axes": [*comparison.axes], "rows": [*comparison.rows]}
-        return about | {"columns": [*comparison.columns], "cells": cells, "sheet": sheet, "report": report}
+        about |= {"columns": [*comparison.columns], "notes": [*comparison.notes]}
+        return about | {"cells": cells, "sheet": sheet, "report": report}
 
     def _drawn(self, comparison: Comparison, request: Any) -> Image.Image:
         """One image with all cells and the headings."""

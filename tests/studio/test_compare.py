@@ -362,6 +362,13 @@ def test_damaged_comparisons_are_named_and_can_be_deleted(studio, opened, text):
     assert kept.list(None) == []
 
 
+def test_unknown_words_are_named_once_and_kept(studio, opened):
+    kept = Comparisons(studio)
+    number = kept.start(options_plan(opened, base_settings("words", "a red zebra"), ("seed", "1..3")), None).id
+    list(kept.run(number, None))
+    assert len(kept.get(number, None).notes) == 1 and "zebra" in kept.get(number, None).notes[0]
+
+
 def test_the_sheet_has_all_cells_and_headings(studio, opened):
     kept = Comparisons(studio)
     plan = options_plan(opened, base_settings("words", "a red circle"), ("steps", "1, 2"), ("seed", "1..3"))

@@ -8,7 +8,7 @@ client.predict("scenes32", {"name": "steps", "values": "2, 4, 8"}, None, "a red 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from condgen.studio.comparisons import Comparison, Comparisons
 from condgen.studio.components import image_table
 from condgen.studio.grids import Plan, base_settings, checked, models_plan, options_plan
 from condgen.studio.library import ModelEntry
-from condgen.studio.studio import COMPUTE, QUICK, user_errors, warn
+from condgen.studio.studio import COMPUTE, QUICK, user_errors
 from condgen.studio.tabs.base import ACTIONS, Page, Tab
 from condgen.studio.tabs.compare_form import CompareForm
 
@@ -40,6 +40,7 @@ class CompareTab(Tab):
         self.go, self.stop = self.form.go, self.form.stop
         self.count = gr.HTML(theme.status_line(""), elem_id="compare-count")
         self.progress = gr.HTML(theme.progress_line(), elem_id="compare-progress")
+        self.notes = gr.HTML(theme.status_line(""), elem_id="compare-notes")
         self.table = image_table(ACTIONS, "Comparison", "The table of images appears here.", elem_id="compare-table")
         page.grids.append(self.table)
         self.resume = gr.Button("Continue", visible=False, variant="primary", elem_id="compare-continue")
@@ -63,7 +64,7 @@ class CompareTab(Tab):
         return [*self.form.on_model(entry.name), gr.update(choices=self.kept.list(request))]
 
     def connect(self, page: Page) -> None:
-        buttons, shown = [self.go, self.stop, self.resume], [self.table, self.progress, self.current]
+        buttons, shown = [self.go, self.stop, self.resume], [self.table, self.progress, self.current, self.notes]
         rest = [*buttons, self.sheet, self.report, self.earlier]
         self.form.connect(page, self.count)
 
@@ -78,7 +79,7 @@ class CompareTab(Tab):
                 ([self.resume.click], self._continue, self.current),
             )
         ]
-        end = [self.progress, self.table, self.current, *rest]
+        end = [self.progress, self.table, self.current, self.notes, *rest]
         for running in runs:
             for ended in (running.then, running.failure):  # one that failed, or was stopped, has no `then`
                 ended(self._ended, [self.current, self.stopped, self.progress], end, **QUICK)
@@ -86,10 +87,13 @@ class CompareTab(Tab):
             lambda: (*_buttons(False), theme.progress_line(STOPPED), True), None,
             [*buttons, self.progress, self.stopped], cancels=runs, **QUICK,
         )  # fmt: skip
-        self.open.click(self._open, self.earlier, [self.table, self.current, *rest], **QUICK)
+        reopened = [self.table, self.current, self.notes, *rest]
+        self.open.click(self._open, self.earlier, reopened, **QUICK)
         self.delete.click(self._delete, self.earlier, self.earlier, **QUICK)
         # after a reload the table is empty
-        self.current.change(self._restore, [self.current, self.table], [self.table, self.current, *rest], **QUICK)
+        self.current.change(
+            self._restore, [self.current, self.table], [self.table, self.current, self.notes, *rest], **QUICK
+        )
         gr.api(self.compare, api_name="compare", **COMPUTE)
         gr.api(self.grid, api_name="grid", **COMPUTE)
 
@@ -101,9 +105,8 @@ class CompareTab(Tab):
                 plan = checked(self.studio.open, self.form.plan(given))
                 comparison = self.kept.start(plan, request)
             except CondgenError as error:
-                yield gr.skip(), theme.progress_line(str(error)), gr.skip()
+                yield gr.skip(), theme.progress_line(str(error)), gr.skip(), gr.skip()
                 raise
-            warn(plan.notes)
             yield from self._serve(comparison, request)
 
     def _continue(self, number: str, request: gr.Request):
@@ -112,18 +115,17 @@ class CompareTab(Tab):
 
     def _serve(self, comparison: Comparison, request: gr.Request) -> Iterator[tuple]:
         cards = self.kept.cards(comparison, request)
-        yield cards, theme.progress_line("Starting."), comparison.id
+        yield cards, theme.progress_line("Starting."), comparison.id, _lines(comparison.notes)
         try:
             for moment in self.kept.run(comparison.id, request):
-                warn(moment.notes)
                 if moment.card is not None:
                     cards[moment.cell] = moment.card
                 shown = [*cards]
                 if moment.card is None and moment.frame is not None:
                     shown[moment.cell] = cards[moment.cell] | {"frame": theme.data_url(moment.frame)}
-                yield shown, theme.progress_line(moment.text, moment.fraction), gr.skip()
+                yield shown, theme.progress_line(moment.text, moment.fraction), gr.skip(), _lines(moment.notes)
         except CondgenError as error:
-            yield cards, theme.progress_line(str(error)), gr.skip()
+            yield cards, theme.progress_line(str(error)), gr.skip(), gr.skip()
             raise
 
     def _ended(self, number: str, stopped: bool, line: str, request: gr.Request) -> list:
@@ -131,7 +133,7 @@ class CompareTab(Tab):
         text = STOPPED if stopped else FAILED if line == theme.progress_line(WAITING) else ""
         line = theme.progress_line(text) if text else gr.skip()
         if not number:
-            return [line, gr.skip(), gr.skip(), *self._rest(number, request)]
+            return [line, *[gr.skip()] * 3, *self._rest(number, request)]
         return [line, *self._open(number, request)]
 
     def _rest(self, number: str, request: gr.Request) -> list:
@@ -149,14 +151,15 @@ class CompareTab(Tab):
     def _open(self, number: str, request: gr.Request) -> list:
         with user_errors():
             if not number:
-                return [gr.skip()] * 8
-            cards = self.kept.cards(self.kept.get(number, request), request)
-            return [cards, number, *self._rest(number, request)]
+                return [gr.skip()] * 9
+            comparison = self.kept.get(number, request)
+            cards = self.kept.cards(comparison, request)
+            return [cards, number, _lines(comparison.notes), *self._rest(number, request)]
 
     def _restore(self, number: str, cards: list, request: gr.Request) -> list:
         """The comparison that the browser remembers, unless it was deleted."""
         known = {one for _, one in self.kept.list(request)}
-        return [gr.skip()] * 8 if cards or number not in known else self._open(number, request)
+        return [gr.skip()] * 9 if cards or number not in known else self._open(number, request)
 
     def _delete(self, number: str, request: gr.Request):
         with user_errors():
@@ -187,12 +190,17 @@ class CompareTab(Tab):
 
     def _answer(self, plan: Plan, request: gr.Request | None) -> dict:
         comparison = self.kept.start(checked(self.studio.open, plan), request)
-        notes = [*plan.notes, *(note for moment in self.kept.run(comparison.id, request) for note in moment.notes)]
-        return _as_files(self.kept.answer(comparison.id, request)) | {"notes": notes}
+        for _ in self.kept.run(comparison.id, request):
+            pass
+        return _as_files(self.kept.answer(comparison.id, request))
 
 
 def _buttons(busy: bool, missing: bool = False) -> tuple:
     return gr.update(visible=not busy), gr.update(visible=busy), gr.update(visible=missing)
+
+
+def _lines(notes: Sequence[str]) -> str:
+    return theme.status_line(" ".join(notes))
 
 
 def _as_files(value: Any) -> Any:
