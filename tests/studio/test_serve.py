@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +20,7 @@ from gradio_client import Client
 from condgen.contracts import CondgenError
 from condgen.nn import devices
 from condgen.studio import cache, serve
-from tests.studio.support import PROMPT, colourful_model, serving
+from tests.studio.support import PROMPT, serving
 
 ROOT = Path(__file__).parents[2]
 CALL, CALL_BY_NAME = "/gradio_api/call/generate", "/gradio_api/call/v2/generate"
@@ -241,24 +239,6 @@ def test_the_folder_of_a_studio_is_private(tmp_path, monkeypatch):
 # The API --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def watched(tmp_path_factory):
-    """A studio with a model whose steps are counted, and that breaks where a prompt says so: address and steps."""
-    model, steps = colourful_model(), []
-    generate = model.generate_steps
-
-    def counted(prompt, *args, **options):
-        for step in generate(prompt, *args, **options):
-            steps.append(prompt)
-            if "broken" in prompt:
-                raise RuntimeError("a secret of the server")
-            yield step
-
-    model.generate_steps = counted
-    with serving(tmp_path_factory.mktemp("watched"), model=model) as url:
-        yield url, steps
-
-
 def test_api_reads_no_other_files(address, tmp_path):
     (tmp_path / "private.png").write_bytes(b"0")
     for path in ("/etc/passwd", __file__, "../../etc/passwd", "/proc/self/environ", str(tmp_path / "private.png")):
@@ -282,16 +262,6 @@ def test_large_uploads_are_refused(address):
     assert httpx.post(f"{address}/gradio_api/upload", files=files).status_code == 413
 
 
-def test_api_refuses_nan(address):
-    body = '{"model": "words", "prompt": "a red circle", "options": {"guidance": NaN}}'
-    answer = httpx.post(address + CALL_BY_NAME, content=body, headers={"Content-Type": "application/json"})
-    if answer.status_code == 200:
-        text = events(address, answer)
-        assert "event: error" in text and "guidance must be a number" in text
-    else:
-        assert answer.status_code in (400, 422)
-
-
 @pytest.mark.parametrize("labels", [["a"], "a", 5, {"colour": {"a": 1}}])
 @pytest.mark.parametrize("model", ["words", "shoes", "../words", "", None, {"a": 1}, "a" * 10_000])
 def test_hostile_values_are_answered(address, labels, model):
@@ -303,60 +273,14 @@ def test_hostile_values_are_answered(address, labels, model):
         assert answer.status_code in (400, 422)
 
 
-def test_what_broke_is_in_the_log_alone(watched, tmp_path, caplog):
-    client = Client(watched[0], verbose=False, download_files=str(tmp_path))
-    with (
-        caplog.at_level(logging.ERROR, "condgen.studio"),
-        pytest.raises(Exception, match="Something went wrong") as error,
-    ):
-        client.predict("tiny", "a broken circle", api_name="/generate")
-    assert "secret" not in str(error.value) and "a secret of the server" in caplog.text
-    assert str(error.value).partition("(error ")[2][:8] in caplog.text
-    assert client.predict("tiny", PROMPT, api_name="/generate")["images"]
-
-
-def test_who_finds_the_queue_full_is_refused_with_the_reason(tmp_path, monkeypatch):
-    """One is served and three wait; the next is refused, and served once there is room."""
-    monkeypatch.setattr("condgen.studio.app.QUEUE", 3)
-    model, started, go_on = colourful_model(), threading.Event(), threading.Event()
-    generate = model.generate_steps
-
-    def held(*args, **options):
-        started.set()
-        assert go_on.wait(60)
-        yield from generate(*args, **options)
-
-    model.generate_steps = held
-    with serving(tmp_path, model=model) as url:
-
-        def ask() -> httpx.Response:
-            return httpx.post(url + CALL_BY_NAME, json={"model": "tiny", "prompt": PROMPT, "seed": 3}, timeout=60)
-
-        first = ask()
-        assert started.wait(60)
-        assert [ask().status_code for _ in range(3)] == [200] * 3
-        refused = ask()
-        assert refused.status_code == 503 and "Queue is full" in refused.text
-        client = Client(url, verbose=False, download_files=str(tmp_path / "down"))
-        with pytest.raises(Exception, match="Queue is full"):
-            client.predict("tiny", PROMPT, api_name="/generate")
-        go_on.set()
-        assert "event: complete" in events(url, first)
-        deadline = time.monotonic() + 60
-        while (answer := ask()).status_code == 503 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert answer.status_code == 200 and "event: complete" in events(url, answer)
-
-
-def test_everyone_of_a_hundred_gets_an_answer(watched):
+def test_everyone_of_a_hundred_gets_an_answer(address):
     """More people than are served at once wait in the queue, and each gets the images of their own seed."""
-    url, _ = watched
-    body = {"model": "tiny", "prompt": PROMPT, "options": {"steps": 1}}
-    with httpx.Client(base_url=url, timeout=120) as client:
+    body = {"model": "words", "prompt": PROMPT, "options": {"steps": 1}}
+    with httpx.Client(base_url=address, timeout=120) as client:
         asked = [client.post(CALL_BY_NAME, json=body | {"seed": seed}) for seed in range(100)]
         assert [answer.status_code for answer in asked] == [200] * 100
         for seed in (0, 50, 99):
-            assert f'"seeds": [{seed}]' in events(url, asked[seed], 120)
+            assert f'"seeds": [{seed}]' in events(address, asked[seed], 120)
 
 
 def test_a_request_costs_the_server_little_memory(models, tmp_path):
