@@ -7,9 +7,10 @@ import html
 import logging
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,6 +30,8 @@ COMPUTE: dict[str, Any] = {"concurrency_id": "compute", "concurrency_limit": 1}
 """Arguments of every event that computes with a model: one at a time, whichever tab asked."""
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """Arguments of events that only change the page."""
+AGAIN = 30.0
+"""Seconds in which a person is warned once that images are not kept."""
 PIXELS = 128
 """Images below this edge are enlarged without smoothing."""
 
@@ -50,6 +53,7 @@ class Studio:
     several: bool = False
     trains: bool = True
     data: tuple[str, ...] = ()
+    _warned: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     def person(self, request: gr.Request | None) -> str:
         """Who asks: the name that logged in, a browser where everybody is let in, '' for the owner of this machine.
@@ -71,8 +75,11 @@ class Studio:
 
     def keep(self, generated: GeneratedImage, request: gr.Request | None) -> SavedImage:
         """Writes a finished image; warns where it is not kept, errors as in `Outputs.save`."""
-        image = self.outputs.save(self.person(request), generated.file_name, generated.png())
-        warn([image.problem] if image.problem else [])
+        person = self.person(request)
+        image = self.outputs.save(person, generated.file_name, generated.png())
+        if image.problem and time.monotonic() - self._warned.get(person, -AGAIN) > AGAIN:
+            self._warned[person] = time.monotonic()
+            warn([image.problem])
         return image
 
     def file(self, name: str, data: bytes) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def cell(page, name):
 
 def test_images_are_shown_by_day_and_filtered(studio):
     page, _ = studio
-    days = page.locator("#gallery h3").all_inner_texts()
+    days = page.locator("#gallery h2").all_inner_texts()
     assert days[1:] == ["Friday, 2 January 2026", "Thursday, 1 January 2026"]
     playwright.expect(page.locator("#gallery-numbers")).to_contain_text("11 images, ")
     playwright.expect(cell(page, "damaged <i>.png")).to_contain_text("cannot be read")
@@ -112,6 +112,13 @@ def test_actions_of_one_image_by_keyboard(studio):
     assert cell(page, "sheet.png").locator("[data-action]").evaluate_all("all => all.map(x => x.dataset.action)") == [
         "star", "star", "delete",
     ]  # fmt: skip
+
+
+def test_an_image_fills_the_controls_it_was_made_with(studio):
+    page, _ = studio
+    cell(page, "number 4 ").get_by_role("button", name=re.compile("^Use all settings")).click()
+    playwright.expect(page.get_by_role("textbox", name="Prompt")).to_have_value("number 4 <b>bold</b>")
+    playwright.expect(page.get_by_role("textbox", name="Seed")).to_have_value("4")
 
 
 def test_new_images_are_there_when_the_tab_is_opened_again(studio):

@@ -65,7 +65,7 @@ function cell(card, tag = "li") {
   } else node.append(el("div", { className: "cg-image pending" }));
   const text = el("div", { className: "cg-text" });
   text.append(el("span", { className: "cg-caption", title: card.caption || "" }, card.caption || ""));
-  if (card.note) text.append(el("span", { className: "cg-note" }, card.note));
+  if (card.note) text.append(el("span", { className: "cg-note", title: card.note }, card.note));
   node.append(text);
   if (card.id) node.append(buttons(card));
   node.classList.toggle("starred", Boolean(card.star));
@@ -132,7 +132,7 @@ function replaced(old, node) {  // the focus stays at the same place
 function headings(cards) {
   for (const old of grid.querySelectorAll(".cg-heading")) old.remove();
   cards.forEach((card, place) => {
-    if (card.heading && card.heading !== cards[place - 1]?.heading) cells.get(`${place}`).node.before(el("li", { className: "cg-heading" }, el("h3", {}, card.heading)));
+    if (card.heading && card.heading !== cards[place - 1]?.heading) cells.get(`${place}`).node.before(el("li", { className: "cg-heading" }, el("h2", {}, card.heading)));
   });
 }
 function render() {
