@@ -39,6 +39,8 @@ SHOWN = 12 * 3600.0
 """Seconds for which the address of an image holds at least; afterwards the page gets another one."""
 SESSION = "session"
 """First part of the id of an image that is not kept."""
+PASSING = "passing"
+"""Folder in the ids of images that go from tab to tab."""
 SESSION_LIMIT = 256 * MIB
 """Bytes of images that could not be kept and are held until the studio is closed; the oldest go first."""
 RECENT = 2.0
@@ -159,14 +161,21 @@ class Outputs:
         )
 
     def hold(self, person: str, name: str, data: bytes, problem: str) -> SavedImage:
-        """Holds an image until the studio is closed, without keeping it; `problem` says why. Errors as in `save`."""
-        with self._lock:
-            return self._hold(person, Path(name).name, data, problem)
+        """Holds an image that goes from tab to tab until the studio is closed; it is not in `list`.
 
-    def _hold(self, person: str, name: str, data: bytes, problem: str) -> SavedImage:
+        Args:
+            problem: why it is not kept: a sentence.
+
+        Raises:
+            CondgenError: it cannot be written.
+        """
+        with self._lock:
+            return self._hold(person, Path(name).name, data, problem, PASSING)
+
+    def _hold(self, person: str, name: str, data: bytes, problem: str, place: str = SESSION) -> SavedImage:
         """Keeps an image until the studio is closed."""
         folder = self.served / secrets.token_urlsafe(16)
-        image = SavedImage(f"{SESSION}/{folder.name}/{name}", folder / name, time.time_ns(), len(data), problem)
+        image = SavedImage(f"{place}/{folder.name}/{name}", folder / name, time.time_ns(), len(data), problem)
         try:
             folder.mkdir(parents=True)
             write_bytes(image.path, data)
@@ -201,7 +210,8 @@ class Outputs:
         """
         folder = self.folder(person)
         with self._lock:
-            found = [image for (owner, _), image in self._session.items() if owner == person]
+            held = [image for (owner, _), image in self._session.items() if owner == person]
+        found = [image for image in held if not image.id.startswith(f"{PASSING}/")]
         found += self._index.images(folder)
         for sub in _folders(folder):
             found += self._index.images(sub, f"{sub.name}/")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import gradio as gr
 
@@ -246,8 +247,8 @@ class FindTab(Tab):
             source = self.places.source(place if known else DATA + place, path, images, request)
             *_, found = self._steps(encoder, query, source)
             cards = self._cards(encoder, source, found, request)
-            paths = [self._image(card["id"], request).path for card in cards]
-            files = [gr.FileData(path=str(one), orig_name=one.name).model_dump() for one in paths]
+            paths = [unquote(card["url"].partition("=")[2]) for card in cards]
+            files = [gr.FileData(path=one, orig_name=Path(one).name).model_dump() for one in paths]
             listed = {"scores": [one.score for one in found], "texts": [one.text for one in found]}
             return {"images": files, **listed, "files": [one.file for one in found]}
 
