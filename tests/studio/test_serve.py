@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -255,6 +256,12 @@ def test_pages_about_the_server_are_closed(address):
     for path in ("monitoring", "gradio_api/monitoring", "gradio_api/runs", "gradio_api/run-history/buckets", "docs"):
         answer = httpx.get(f"{address}/{path}")
         assert answer.status_code >= 400 or "not enabled" in answer.text.lower()
+
+
+def test_the_docs_name_every_endpoint(client):
+    section = (ROOT / "docs" / "studio.md").read_text().partition("## API")[2].partition("\n## ")[0]
+    named = {name for line in section.splitlines() if line.startswith("|") for name in re.findall(r"`(\w+)`", line)}
+    assert {name[1:] for name in client.view_api(return_format="dict")["named_endpoints"]} <= named
 
 
 def test_large_uploads_are_refused(address):
