@@ -113,7 +113,7 @@ function layout() {
   if (!count) return;
   const wide = props.value.some((card) => card.before) ? 2 : 1; // images in a cell
   grid.style.setProperty("--wide", wide);
-  const least = (width < 480 ? 150 : 132) * wide;
+  const least = 108 * wide;
   let best = 1, edge = 0;
   for (let columns = 1; columns <= Math.max(1, Math.floor(width / least)); columns++) {
     const rows = Math.ceil(count / columns);
@@ -122,6 +122,7 @@ function layout() {
   }
   edge = props.fit ? Math.max(edge, least - 12) : Math.min(220, width / Math.max(2, Math.floor(width / 200)) - 12);
   grid.style.setProperty("--edge", `${Math.floor(edge)}px`);
+  grid.classList.toggle("small", edge < 122);
   if (props.fit) grid.style.setProperty("--columns", Math.min(best, Math.max(1, Math.floor(width / (edge + 12)))));
 }
 function replaced(old, node) {  // the focus stays at the same place
