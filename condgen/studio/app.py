@@ -150,7 +150,10 @@ def _remember(page: Page, memory: gr.Textbox, tabs: list[Tab]) -> None:
     filled.then(None, None, None, js="() => { condgen.remembers = true; }", api_visibility="private")
     keep = f"(...values) => condgen.remember({json.dumps(names)}, values)"
     changes = [component.change for component in components]
-    gr.on(changes, None, components, None, js=keep, api_visibility="private")
+    # all values are read at most once a second, since images so far come several times a second
+    saver = gr.Button("Remember", visible="hidden", elem_id="remember")
+    saver.click(None, components, None, js=keep, api_visibility="private")
+    gr.on(changes, None, None, None, js="() => condgen.changed()", api_visibility="private")
 
 
 def _parsed(text: object) -> dict[str, Any]:

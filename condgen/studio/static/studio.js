@@ -3,6 +3,16 @@
   window.condgen = {
     remembers: false,
     memory: () => [localStorage.getItem(KEY) || "{}"],
+    changed: () => {  // at once, then at most once a second
+      if (condgen.timer || !condgen.remembers) return [];
+      const wait = Math.max(0, (condgen.saved || 0) + 1000 - Date.now());
+      condgen.timer = setTimeout(() => {
+        condgen.timer = 0;
+        condgen.saved = Date.now();
+        document.querySelector("#remember")?.click();
+      }, wait);
+      return [];
+    },
     remember: (names, values) => {
       if (condgen.remembers) localStorage.setItem(KEY, JSON.stringify(Object.fromEntries(names.map((name, i) => [name, values[i]]))));
       return [];
