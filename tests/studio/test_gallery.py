@@ -181,6 +181,14 @@ def test_images_that_vanish_while_the_page_is_made_are_left_out(tmp_path, monkey
     assert {card["id"] for card in grid["value"]} == {images[0].id, images[2].id}
 
 
+def test_an_image_that_is_not_kept_is_listed_without_a_star(tmp_path):
+    outputs = Outputs(tmp_path / "outputs", tmp_path / "served", limit=1)
+    outputs.save("", "a.png", png())
+    grid, *_ = GalleryTab(Studio(None, outputs))._show("", "", "", False, 1, None)
+    card = grid["value"][0]
+    assert card["note"].startswith("Not kept") and "star" not in card["only"] and "use_all" in card["only"]
+
+
 def test_two_threads_read_one_catalogue(catalogue):
     for seed in range(200):
         catalogue.outputs.save("", "a.png", png(seed=seed))

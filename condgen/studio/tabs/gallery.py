@@ -127,6 +127,8 @@ class GalleryTab(Tab):
         note = ", ".join(filter(None, [seed, facts.model or kinds.get(facts.kind, "")]))
         more = {"alt": f"{facts.title[:300]}, {note}".rstrip(", "), "star": image.id in stars, "note": note}
         more |= {"pixels": 0 < facts.edge < PIXELS, "only": facts.actions, "heading": title_of(image.day)}
+        if image.problem:  # not kept, so it can have no star
+            more["only"] = [name for name in facts.actions or [one.name for one in OWN] if name != "star"]
         return self.studio.card(image, facts.title[:300], request, **more)
 
     def _numbers(self, person: str, found: int, query: Query) -> str:
