@@ -63,7 +63,7 @@ class Settings:
         self.preset = gr.Radio([], label="Speed", elem_id="preset", visible=False)
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
             info = "from text to image embedding; none: the text embedding itself"
-            self.prior = gr.Dropdown([], label="Prior", info=info, visible=False)
+            self.prior = gr.Dropdown([], label="Prior", info=info, visible=False, allow_custom_value=True)
             info = "images of every seed, of which the one nearest to the words is kept"
             self.candidates = gr.Slider(1, MAX_IMAGES, value=1, step=1, label="Candidates", info=info, visible=False)
             self.size = gr.Radio([], label="Size in pixels", visible=False, elem_id="size")
