@@ -194,7 +194,7 @@ class Outputs:
         """Bytes of all files of all people."""
         with self._lock:
             if self._counted is None or time.monotonic() - self._counted[0] > RECOUNT:
-                sizes = (entry.size for folder in _walk(self.root) for entry in _files(folder))
+                sizes = (entry.size for folder, _, _ in os.walk(self.root) for entry in _files(Path(folder)))
                 self._counted = time.monotonic(), sum(sizes)
             return self._counted[1]
 
@@ -385,10 +385,6 @@ def _files(folder: Path) -> Iterator[_File]:
                 if entry.is_file(follow_symlinks=False):
                     facts = entry.stat(follow_symlinks=False)
                     yield _File(entry.name, facts.st_size, facts.st_mtime_ns)
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    return (Path(folder) for folder, _, _ in os.walk(root))
 
 
 @contextlib.contextmanager
