@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import secrets
+import time
 from contextlib import closing
 from typing import Any
 
@@ -105,7 +106,9 @@ class GenerateTab(Tab):
             one.then(lambda: _buttons(False), None, [self.go, self.stop], **QUICK)
             one.failure(None, self.progress, self.progress, js=refused, **here)
         stopped = [self.go, self.stop, self.progress, self.images]
-        self.stop.click(self._stopped, [self.number, self.images], stopped, cancels=running, **QUICK)
+        halted = self.stop.click(self._stopped, [self.number, self.images], stopped, cancels=running, **QUICK)
+        # once more, after what was on its way when the button was pressed
+        halted.then(self._settled, [self.number, self.images], stopped, **QUICK)
         self.prompt.change(self._notes, [page.model, self.prompt], self.notes, trigger_mode="always_last", **QUICK)
         self.there.click(lambda tab: gr.update(selected=tab), self.target, page.tabs, **QUICK)
         page.restored.append((self._recover, [self.number, self.images], [self.images]))
@@ -167,6 +170,11 @@ class GenerateTab(Tab):
         finished = self.recent.cards(self.studio.person(request), number)
         finished = [card for card in cards or [] if card.get("id")] if finished is None else finished
         return *_buttons(False), theme.progress_line(STOPPED), finished
+
+    def _settled(self, number: str, cards: list, request: gr.Request):
+        self.recent.cards(self.studio.person(request), number, seconds=2)  # waits for its end
+        time.sleep(0.7)
+        return self._stopped(number, cards, request)
 
     def _recover(self, number: str, cards: list, request: gr.Request):
         """After a reload: images that were finished after the page was left."""
