@@ -14,7 +14,6 @@ from typing import Any
 
 from condgen.files import registry
 from condgen.files.plots import Curve
-from condgen.training.run_folder import read_status
 from condgen.training.writer import writer_of
 
 POINTS = 400
@@ -156,6 +155,8 @@ def read_run(folder: Path, metrics: Metrics, log: str = "") -> Run:
         log: the end of what its last process printed, if it was begun here.
     """
     writer, (config, fault) = writer_of(folder), read_config(folder)
+    from condgen.training.run_folder import read_status  # late: it imports much of torch
+
     stages, status = metrics.update(), read_status(folder)
     model = (folder / "model" / registry.INDEX).is_file()
     stage = max(stages.values(), key=lambda one: one.last.get("time", 0.0), default=None) or last_checkpoint(folder)
