@@ -1,6 +1,7 @@
 """The Compare tab in a browser."""
 
 import re
+import time
 
 import pytest
 
@@ -67,10 +68,20 @@ def test_two_options_make_a_table_that_survives_a_reload_and_is_downloaded(page)
     playwright.expect(viewer).to_be_hidden()
 
 
-def test_stop_keeps_its_line_and_continue_generates_the_rest(page):
+def test_stop_keeps_its_line_and_continue_generates_the_rest(page, monkeypatch):
+    from condgen.studio import comparisons
+
+    serve = comparisons.serve
+
+    def slow(model, request):  # so that Stop comes before the end on a busy machine
+        for snapshot in serve(model, request):
+            time.sleep(4 if snapshot.done else 0)
+            yield snapshot
+
+    monkeypatch.setattr(comparisons, "serve", slow)
     start(page, "Options (X/Y)")
     prompt(page).fill(PROMPT)
-    vary(page, "Seed", "1..4", "Steps", "40, 41")
+    vary(page, "Seed", "1..4", "Steps", "4, 5")
     page.get_by_role("button", name="Compare", exact=True).click()
     playwright.expect(page.locator(DONE).first).to_be_visible()
     page.get_by_role("button", name="Stop", exact=True).click()
@@ -78,6 +89,7 @@ def test_stop_keeps_its_line_and_continue_generates_the_rest(page):
     playwright.expect(page.locator("#compare-progress")).to_contain_text("Stopped. Finished images are kept")
     done = page.locator(DONE).count()
     assert 0 < done < 8
+    monkeypatch.undo()
     page.reload()
     page.wait_for_function("window.condgen && window.condgen.remembers")
     open_tab(page, "Compare")
