@@ -1,11 +1,13 @@
 """The Mix tab in a browser."""
 
 import re
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from condgen.pipelines.editing.base import Editor
 from tests.studio.support import BROWSER, PROMPT, choose, number, open_tab, opened
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -149,7 +151,15 @@ def test_reconstruction_and_what_the_encoder_sees(page, file):
     images(page, 5)
 
 
-def test_stop_says_so_and_frees_the_models(page, file):
+def test_stop_says_so_and_frees_the_models(page, file, monkeypatch):
+    generate_steps = Editor.generate_steps
+
+    def slowly(*args, **options):
+        for step in generate_steps(*args, **options):
+            time.sleep(0.1)  # so that there is time to click
+            yield step
+
+    monkeypatch.setattr(Editor, "generate_steps", slowly)
     open_tab(page, "Mix")
     give(page, file)
     mode(page, "Change with words")
