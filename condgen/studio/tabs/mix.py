@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from condgen.studio.library import ModelEntry
 from condgen.studio.mix_controls import MODES, MixControls, known_mode
 from condgen.studio.mix_requests import MixRequests, bars, cards_of
 from condgen.studio.outputs import SavedImage
+from condgen.studio.session import BUSY
 from condgen.studio.studio import COMPUTE, QUICK, message_of, warn
 from condgen.studio.tabs.base import Page, Tab
 from condgen.studio.tabs.generate import FAILED, STOPPED, WAITING
@@ -88,10 +90,9 @@ class MixTab(Tab):
                 ended(self._ended, controls.mode, buttons, **QUICK)
             run.failure(None, self.progress, self.progress, js=REFUSED, api_visibility="private")
             running.append(run)
-        self.stop.click(
-            self._stopped, [controls.mode, self.images], [*buttons, self.progress, self.images], cancels=running,
-            **QUICK,
-        )  # fmt: skip
+        asked, shown = [controls.mode, self.images], [*buttons, self.progress, self.images]
+        halted = self.stop.click(self._stopped, asked, shown, cancels=running, **QUICK)
+        halted.then(self._settled, asked, shown, **QUICK)
         controls.connect(self.tab.select, **QUICK)
         for action, mode in (("vary", "vary"), ("edit", "change")):
             page.receive(action, self.id, [controls.image, controls.mode], self._receiver(mode))
@@ -112,6 +113,13 @@ class MixTab(Tab):
     def _stopped(self, mode: str, cards: list) -> list:
         finished = [card for card in cards or [] if card.get("id")]
         return [*self._ended(mode), theme.progress_line(STOPPED), finished]
+
+    def _settled(self, mode: str, cards: list) -> list:
+        """Once more, after what was on its way when Stop was pressed."""
+        if BUSY.acquire(timeout=2):
+            BUSY.release()
+        time.sleep(0.7)
+        return self._stopped(mode, cards)
 
     def _run(self, request: gr.Request, name: str, *values: Any) -> Iterator[tuple]:
         yield from self._served(request, name, values, None)
