@@ -2,7 +2,7 @@
 
 import sys
 
-from condgen.studio.serve import main
+from condgen.studio.server.serve import main
 
 if __name__ == "__main__":
     sys.exit(main())

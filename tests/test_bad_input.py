@@ -111,7 +111,7 @@ SOUND = as_bytes(Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 
 )
 def test_rows_1_2_8_uploads(condgen, monkeypatch, content):
     """What is handed in for its recipe is refused with its name, by command and studio; a bomb before it is decoded."""
-    from condgen.studio.tabs.reader import _found
+    from condgen.studio.tabs.gallery.reader import _found
 
     if content.startswith(SOUND[:16]) and len(content) == len(SOUND):
         monkeypatch.setattr(ImageFile.ImageFile, "load", None)

@@ -19,7 +19,7 @@ from condgen import __version__
 from condgen.cli.terminal import human, show_json
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.nn import devices as devices_of
-from condgen.studio.loopback import PROXIES
+from condgen.studio.server.loopback import PROXIES
 
 HELP = "check installation, device and models; exit code 1 if there is a fault"
 PARTNERS = {"torchvision": "torchvision", "open_clip": "open-clip-torch"}

@@ -22,10 +22,10 @@ from typing import Any
 
 from condgen.contracts import CondgenError
 from condgen.pipelines.base import Pipeline
-from condgen.studio.cache import INTERVAL, cache_folder, is_private, trim
-from condgen.studio.loopback import direct
-from condgen.studio.proxied import BaseAddress
-from condgen.studio.visitors import VisitorCookie
+from condgen.studio.server.cache import INTERVAL, cache_folder, is_private, trim
+from condgen.studio.server.loopback import direct
+from condgen.studio.server.proxied import BaseAddress
+from condgen.studio.server.visitors import VisitorCookie
 
 with direct():
     import gradio as gr
@@ -33,19 +33,19 @@ with direct():
 
     from condgen.studio import theme
     from condgen.studio.components import STATIC, static
-    from condgen.studio.header import Header, groups_of
+    from condgen.studio.header.header import Header, groups_of
+    from condgen.studio.images.outputs import Outputs
     from condgen.studio.library import ModelLibrary
-    from condgen.studio.outputs import Outputs
     from condgen.studio.studio import QUICK, Studio, url_of, user_errors
     from condgen.studio.tabs.base import Page, Tab
-    from condgen.studio.tabs.compare import CompareTab
-    from condgen.studio.tabs.find import FindTab
-    from condgen.studio.tabs.gallery import GalleryTab
-    from condgen.studio.tabs.generate import GenerateTab
-    from condgen.studio.tabs.latent import LatentTab
-    from condgen.studio.tabs.mix import MixTab
-    from condgen.studio.tabs.train import TrainTab
-    from condgen.studio.tabs.translate import TranslateTab
+    from condgen.studio.tabs.compare.tab import CompareTab
+    from condgen.studio.tabs.find.tab import FindTab
+    from condgen.studio.tabs.gallery.tab import GalleryTab
+    from condgen.studio.tabs.generate.tab import GenerateTab
+    from condgen.studio.tabs.latent.tab import LatentTab
+    from condgen.studio.tabs.mix.tab import MixTab
+    from condgen.studio.tabs.train.tab import TrainTab
+    from condgen.studio.tabs.translate.tab import TranslateTab
 
 TABS: tuple[type[Tab], ...] = (
     GenerateTab, MixTab, CompareTab, LatentTab, FindTab, TranslateTab, TrainTab, GalleryTab,

@@ -25,7 +25,7 @@ from condgen.pipelines.presets import PRESETS
 from condgen.pipelines.reranking import rerank_steps
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.studio.checks import check_integer, check_number, check_text
-from condgen.studio.guides import IMAGES, check_guide
+from condgen.studio.tabs.generate.guides import IMAGES, check_guide
 
 MAX_IMAGES = 16
 RATE = 6.0

@@ -21,9 +21,9 @@ from gradio.utils import get_upload_folder
 from condgen.contracts import CondgenError, is_out_of_memory, out_of_memory
 from condgen.files.images import GeneratedImage, slug
 from condgen.pipelines.base import Pipeline
+from condgen.studio.images.outputs import Outputs, SavedImage
 from condgen.studio.library import ModelLibrary
-from condgen.studio.outputs import Outputs, SavedImage
-from condgen.studio.visitors import VISITOR, is_visitor, new_visitor
+from condgen.studio.server.visitors import VISITOR, is_visitor, new_visitor
 
 log = logging.getLogger("condgen.studio")
 COMPUTE: dict[str, Any] = {"concurrency_id": "compute", "concurrency_limit": 1}

@@ -109,7 +109,12 @@ def opened(
     page, foreign, faults = context.new_page(), [], []
     ours = (address, "data:", "blob:")
     page.on("request", lambda request: None if request.url.startswith(ours) else foreign.append(request.url))
-    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+
+    def listen(message: Any) -> None:
+        if message.type == "error" and "AbortError" not in message.text:  # a request of Gradio that a reload ended
+            faults.append(message.text)
+
+    page.on("console", listen)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.set_default_timeout(60_000)
     page.goto(address + path)

@@ -11,12 +11,20 @@ from PIL import Image
 
 from condgen.contracts import CondgenError
 from condgen.pipelines.auto import load_folder
-from condgen.studio.axes import Axis, axes_of, listed
-from condgen.studio.comparisons import Comparisons
-from condgen.studio.grids import base_settings, checked, models_plan, options_plan, priors_plan, prompts_plan, replaced
-from condgen.studio.outputs import Outputs
-from condgen.studio.prompt_files import read_prompts
+from condgen.studio.images.outputs import Outputs
 from condgen.studio.studio import Studio
+from condgen.studio.tabs.compare.axes import Axis, axes_of, listed
+from condgen.studio.tabs.compare.comparisons import Comparisons
+from condgen.studio.tabs.compare.grids import (
+    base_settings,
+    checked,
+    models_plan,
+    options_plan,
+    priors_plan,
+    prompts_plan,
+    replaced,
+)
+from condgen.studio.tabs.compare.prompt_files import read_prompts
 from tests.studio.support import PROMPT
 from tests.tiny import tiny_cascade, tiny_model
 

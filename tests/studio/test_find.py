@@ -13,8 +13,8 @@ from PIL import Image
 from condgen.contracts import CondgenError
 from condgen.retrieval.gallery import Gallery
 from condgen.retrieval.search import Finder
-from condgen.studio.finding import FOLDER, MAX_FOUND, Query, Searcher, check_query, embed_query, encoder_for
-from condgen.studio.places import Places, titles_of
+from condgen.studio.tabs.find.finding import FOLDER, MAX_FOUND, Query, Searcher, check_query, embed_query, encoder_for
+from condgen.studio.tabs.find.places import Places, titles_of
 from tests.retrieval.test_search import folder_of, pictures_only
 from tests.studio.support import colourful_model, serving, tiny_vae
 

@@ -13,10 +13,10 @@ from PIL import Image, PngImagePlugin
 
 from condgen.contracts import CondgenError
 from condgen.files.images import gif, grid, parameters, png_bytes, png_with_recipe
-from condgen.studio.catalogue import PAGE, Catalogue, Query, facts_of, ids_of, page_of, size_text, title_of
-from condgen.studio.outputs import Outputs
+from condgen.studio.images.catalogue import PAGE, Catalogue, Query, facts_of, ids_of, page_of, size_text, title_of
+from condgen.studio.images.outputs import Outputs
 from condgen.studio.studio import Studio
-from condgen.studio.tabs.gallery import GalleryTab
+from condgen.studio.tabs.gallery.tab import GalleryTab
 from tests.studio.support import PROMPT
 
 OWN = {"prompt": "a red circle", "seed": 4, "prior": "regression", "size": 32, "model": "words", "model_id": "8" * 16}
@@ -137,7 +137,7 @@ def test_an_archive_has_all_images_and_their_recipes(catalogue, tmp_path):
 
 def test_an_archive_that_is_too_large_or_cannot_be_written_is_refused(catalogue, monkeypatch):
     image = catalogue.outputs.save("", "a.png", png())
-    monkeypatch.setattr("condgen.studio.catalogue.MAX_ARCHIVE", 100)
+    monkeypatch.setattr("condgen.studio.images.catalogue.MAX_ARCHIVE", 100)
     with pytest.raises(CondgenError, match="Select fewer"):
         catalogue.archive("", [image])
     monkeypatch.undo()

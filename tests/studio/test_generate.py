@@ -17,10 +17,10 @@ from PIL import Image, PngImagePlugin
 from condgen.contracts import CondgenError
 from condgen.files.images import read_recipe
 from condgen.studio import app
+from condgen.studio.header.model_card import facts_of, licence_of, scores_of, shown_card
 from condgen.studio.library import ModelLibrary
-from condgen.studio.model_card import facts_of, licence_of, scores_of, shown_card
-from condgen.studio.refill import filling_of
 from condgen.studio.session import check, serve
+from condgen.studio.tabs.generate.refill import filling_of
 from tests.studio.support import PROMPT, colourful_model, serving
 from tests.studio.test_session import BAD
 

@@ -11,7 +11,7 @@ from PIL import Image
 from condgen.contracts import CondgenError
 from condgen.latent_space import interpolate
 from condgen.pipelines.base import to_pil
-from condgen.studio.latent_controls import DIRECTION, SLIDERS, LatentControls, check_seed
+from condgen.studio.tabs.latent.controls import DIRECTION, SLIDERS, LatentControls, check_seed
 from tests.studio.support import tiny_gan, tiny_vae
 from tests.tiny import tiny_model
 

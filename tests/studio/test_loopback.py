@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from condgen.contracts import CondgenError
-from condgen.studio.loopback import direct, proxies
+from condgen.studio.server.loopback import direct, proxies
 
 ROOT = Path(__file__).parents[2]
 VARIABLES = {

@@ -15,7 +15,11 @@ from condgen.contracts import CondgenError
 from condgen.files.images import read_recipe
 from condgen.pipelines.auto import load_folder
 from condgen.pipelines.editing.base import Editor
-from condgen.studio.editing import (
+from condgen.studio.images.outputs import Outputs
+from condgen.studio.library import ModelLibrary
+from condgen.studio.session import BUSY
+from condgen.studio.studio import Studio
+from condgen.studio.tabs.mix.editing import (
     TRIED,
     Plan,
     editor_of,
@@ -28,12 +32,8 @@ from condgen.studio.editing import (
     plan_variations,
     read,
 )
-from condgen.studio.editing_run import Seen, animation, caption_of, carry_out, lines_of, look
-from condgen.studio.library import ModelLibrary
-from condgen.studio.mix_requests import MixRequests, bars
-from condgen.studio.outputs import Outputs
-from condgen.studio.session import BUSY
-from condgen.studio.studio import Studio
+from condgen.studio.tabs.mix.requests import MixRequests, bars
+from condgen.studio.tabs.mix.running import Seen, animation, caption_of, carry_out, lines_of, look
 from tests.studio.support import PROMPT
 from tests.tiny import tiny_images
 
@@ -136,7 +136,7 @@ def test_components_without_words(photos, file):
 
 
 def test_progress_grows_to_the_whole_and_images_appear_in_order(editor, cat, monkeypatch):
-    monkeypatch.setattr("condgen.studio.editing_run.RATE", 1e9)
+    monkeypatch.setattr("condgen.studio.tabs.mix.running.RATE", 1e9)
     fresh = Editor(editor.model)
     moments = list(carry_out(plan_variations(fresh, cat, count=3, seed=3)))
     fractions = [moment.fraction for moment in moments]
@@ -153,7 +153,7 @@ def test_progress_grows_to_the_whole_and_images_appear_in_order(editor, cat, mon
 
 @pytest.mark.parametrize("taken", [1, 7])
 def test_closing_stops_at_once_and_frees_the_models(editor, cat, monkeypatch, taken):
-    monkeypatch.setattr("condgen.studio.editing_run.RATE", 1e9)
+    monkeypatch.setattr("condgen.studio.tabs.mix.running.RATE", 1e9)
     moments = carry_out(plan_variations(Editor(editor.model), cat, count=16, seed=3))
     for _ in range(taken):
         next(moments)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from condgen.contracts import CondgenError
-from condgen.studio import outputs as module
-from condgen.studio.outputs import Outputs, write_new
+from condgen.studio.images import outputs as module
+from condgen.studio.images.outputs import Outputs, write_new
 
 DATA = b"\x89PNG\r\n\x1a\n" + bytes(100)
 ROOT = Path(__file__).parents[2]
@@ -266,7 +266,7 @@ def test_images_that_are_saved_at_once_keep_their_own_files(outputs):
 
 def test_two_processes_never_take_one_name(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from condgen.studio.outputs import write_new\n"
+        "import sys; from pathlib import Path; from condgen.studio.images.outputs import write_new\n"
         "for i in range(100): write_new(Path(sys.argv[1]) / 'x.png', f'{sys.argv[2]} {i}'.encode())"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 from condgen.contracts import MAX_PIXELS, CondgenError
 from condgen.files.foreign_recipes import FoundRecipe, read_any, texts_of
 from condgen.files.images import grid, parameters, png_bytes, png_with_recipe
-from condgen.studio.parameters import rows_of, table_of, usable
+from condgen.studio.images.parameters import rows_of, table_of, usable
 from tests.studio.support import colourful_model, tiny_vae
 
 A1111 = """a castle, (tall:1.2)

@@ -10,10 +10,10 @@ import pytest
 from gradio_client import Client
 
 from condgen.contracts import CondgenError
+from condgen.studio.images.outputs import Outputs
 from condgen.studio.library import ModelLibrary
-from condgen.studio.outputs import Outputs
+from condgen.studio.server.visitors import VISITOR, is_visitor, new_visitor
 from condgen.studio.studio import Studio, uploaded
-from condgen.studio.visitors import VISITOR, is_visitor, new_visitor
 from tests.studio.support import PROMPT, serving
 
 ACCOUNTS = [("ann", "first"), ("bob", "second")]

@@ -10,9 +10,9 @@ import pytest
 from condgen.files.plots import Curve
 from condgen.recipes import RECIPES
 from condgen.recipes.choice import typical_minutes
-from condgen.studio import train_view
-from condgen.studio.curves import figure
-from condgen.studio.runs import POINTS, Metrics, error_in, read_run, sheets_of
+from condgen.studio.tabs.train import view as train_view
+from condgen.studio.tabs.train.curves import figure
+from condgen.studio.tabs.train.runs import POINTS, Metrics, error_in, read_run, sheets_of
 
 OLD = Path(__file__).parents[1] / "compat" / "runs"
 LINE = {"stage": "gan", "images": 320, "time": 10.0, "loss/generator": 2.0, "seconds": 30.0, "progress": 0.25}
@@ -53,7 +53,7 @@ def test_long_curves_keep_their_ends_and_stay_short(tmp_path):
 
 
 def test_progress_and_time_left_of_a_run_with_and_without_a_limit_of_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("condgen.studio.runs.writer_of", lambda folder: {"pid": 1})
+    monkeypatch.setattr("condgen.studio.tabs.train.runs.writer_of", lambda folder: {"pid": 1})
     run = read(write_run(tmp_path / "a"))
     assert (run.state, run.stage, run.images, run.loss) == ("running", "gan", 320, 2.0)
     assert run.progress == 0.25 and run.left == pytest.approx(90)

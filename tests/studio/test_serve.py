@@ -20,7 +20,7 @@ from gradio_client import Client
 
 from condgen.contracts import CondgenError
 from condgen.nn import devices
-from condgen.studio import cache, serve
+from condgen.studio.server import cache, serve
 from tests.studio.support import PROMPT, serving
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,6 @@ from PIL import Image
 
 from condgen.contracts import CondgenError
 from condgen.pipelines.presets import PRESETS
-from condgen.studio import prompts
-from condgen.studio.recent import RecentRequests
 from condgen.studio.session import (
     ACROSS,
     MAX_IMAGES,
@@ -24,6 +22,8 @@ from condgen.studio.session import (
     serve,
     sizes_of,
 )
+from condgen.studio.tabs.generate import prompts
+from condgen.studio.tabs.generate.recent import RecentRequests
 from tests.studio.support import PROMPT, colourful_model, tiny_gan, tiny_vae
 from tests.tiny import tiny_cascade, tiny_images, tiny_labels, tiny_unconditional
 

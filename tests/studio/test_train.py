@@ -9,10 +9,10 @@ from gradio_client.exceptions import AppError
 
 from condgen.contracts import CondgenError
 from condgen.files import registry
+from condgen.studio.images.outputs import Outputs
 from condgen.studio.library import ModelLibrary
-from condgen.studio.outputs import Outputs
 from condgen.studio.studio import Studio
-from condgen.studio.tabs.train import TrainTab
+from condgen.studio.tabs.train.tab import TrainTab
 from tests.studio.support import serving
 from tests.studio.test_runs import LINE, write_run
 from tests.studio.test_trainings import TINY, until

@@ -10,10 +10,10 @@ import pytest
 
 from condgen.contracts import CondgenError
 from condgen.files import registry
-from condgen.studio import trainings as module
-from condgen.studio.data_check import check_data
 from condgen.studio.library import ModelLibrary
-from condgen.studio.trainings import MOST, Trainings, check_name, check_order, environment, further_options
+from condgen.studio.tabs.train import trainings as module
+from condgen.studio.tabs.train.data_check import check_data
+from condgen.studio.tabs.train.trainings import MOST, Trainings, check_name, check_order, environment, further_options
 
 TINY = "--fit.batch 32 --gan.width 4 --eval_count 3"
 SECONDS = 120
@@ -201,7 +201,7 @@ def test_names_of_models_and_of_other_folders_are_refused(runs, trainings):
 def test_only_a_process_that_trains_here_gets_a_signal(writer, runs, trainings, monkeypatch):
     monkeypatch.setattr(module.os, "kill", lambda *args: pytest.fail("a signal"))
     here = {"host": module.socket.gethostname()}
-    monkeypatch.setattr("condgen.studio.runs.writer_of", lambda folder: here | writer)
+    monkeypatch.setattr("condgen.studio.tabs.train.runs.writer_of", lambda folder: here | writer)
     (runs / "x").mkdir(parents=True)
     (runs / "x" / "config.yaml").write_text("recipe: digits-gan\n")
     with pytest.raises(CondgenError, match=r"runs on|unknown"):

@@ -14,7 +14,7 @@ from PIL import Image
 from condgen.contracts import CondgenError
 from condgen.files.images import KEY, png_bytes
 from condgen.pipelines.translator import Translator
-from condgen.studio.translating import MAX_FILES, PREFIX, check_translation, drawn, translate
+from condgen.studio.tabs.translate.translating import MAX_FILES, PREFIX, check_translation, drawn, translate
 from tests.tiny import tiny_model, tiny_translator
 
 

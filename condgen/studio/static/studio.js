@@ -45,7 +45,8 @@
   };
   function waits(before) {
     for (const line of document.querySelectorAll("[role=status]"))
-      if (line.offsetParent && /^Waiting\b/.test(line.textContent)) line.textContent = `Waiting: ${before} before you.`;
+      if (line.offsetParent && /^Waiting\b/.test(line.textContent))
+        line.textContent = before > 1 ? `Waiting: ${before} before you.` : "Waiting: yours is next.";
   }
   document.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {

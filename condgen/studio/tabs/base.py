@@ -11,8 +11,8 @@ import gradio as gr
 
 from condgen.contracts import CondgenError
 from condgen.studio.components import Action, image_grid, image_list, image_slot
+from condgen.studio.images.outputs import SavedImage
 from condgen.studio.library import ModelEntry
-from condgen.studio.outputs import SavedImage
 from condgen.studio.studio import QUICK, Studio, user_errors
 
 ACTIONS = (

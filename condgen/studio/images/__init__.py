@@ -1,0 +1,1 @@
+"""The images that the studio keeps, and what is written in images."""

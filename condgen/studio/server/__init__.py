@@ -1,0 +1,1 @@
+"""The server of the studio: command line, visitors, cache, proxies."""
