@@ -51,7 +51,7 @@
   document.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
       const run = [...document.querySelectorAll(".run")].find((node) => node.offsetParent);
-      if (run) { event.preventDefault(); run.click(); }
+      if (run) { event.preventDefault(); event.stopPropagation(); run.click(); }
     }
-  });
+  }, true);  // before the focused control, which may read Enter its own way
 }
