@@ -26,8 +26,9 @@ def faults(page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "theme, model", [*(("light", model) for model in MODELS), *(("dark", model) for model in ("words", "shoes", "vae"))]
+)
 def test_axe_finds_nothing_serious(browser, address, theme, model):
     with opened(browser, address, path=f"/?__theme={theme}") as page:
         choose(page, model)
@@ -63,3 +64,16 @@ def test_generated_images_are_accessible(browser, address, theme):
         assert faults(page) == []
         page.keyboard.press("Escape")
         assert page.evaluate("document.activeElement.title") == "Enlarge"
+
+
+def test_messages_are_accessible(page):
+    choose(page, "words")
+    page.evaluate("""() => {
+      const head = document.createElement("div");
+      head.className = "toast-header";
+      head.role = "button";
+      head.tabIndex = 0;
+      head.append(Object.assign(document.createElement("button"), { ariaLabel: "Close" }));
+      document.body.append(head);
+    }""")
+    assert faults(page) == []

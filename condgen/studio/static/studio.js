@@ -54,4 +54,11 @@
       if (run) { event.preventDefault(); event.stopPropagation(); run.click(); }
     }
   }, true);  // before the focused control, which may read Enter its own way
+  // the head of a message of Gradio is a button with a button in it, which screen readers cannot read
+  new MutationObserver(() => {
+    for (const head of document.querySelectorAll(".toast-header[role=button]")) {
+      head.removeAttribute("role");
+      head.removeAttribute("tabindex");
+    }
+  }).observe(document.body, { childList: true, subtree: true });
 }

@@ -23,9 +23,8 @@ from condgen.studio.tabs.base import ACTIONS, Page, Tab
 from condgen.studio.tabs.compare.comparisons import Comparison, Comparisons
 from condgen.studio.tabs.compare.form import CompareForm
 from condgen.studio.tabs.compare.grids import Plan, base_settings, checked, models_plan, options_plan
+from condgen.studio.tabs.running import FAILED, WAITING
 
-WAITING = "Waiting."
-FAILED = "This was refused: too many people are waiting, or the studio was closed. Try again."
 STOPPED = "Stopped. Finished images are kept; Continue generates the others."
 
 

@@ -40,9 +40,9 @@ from condgen.studio.tabs.find.finding import (
     shown_bytes,
 )
 from condgen.studio.tabs.find.places import Places
+from condgen.studio.tabs.running import Run
 
 NEED = "This tab needs a model that embeds images: an encoder, or a model that generates images from text."
-STOPPED = "Stopped."
 ACTIONS = ("find", "vary", "mix", "latent", "translate")
 FILE = "file "
 """Prefix of the ids of found images that are files in the cache of Gradio."""
@@ -99,46 +99,27 @@ class FindTab(Tab):
     # Events -----------------------------------------------------------------------------------------------------------
 
     def connect(self, page: Page) -> None:
-        buttons = [self.go, self.stop]
         inputs = [
             page.model, self.words, self.image, self.weight, self.count, self.place, self.path, self.uploads,
         ]  # fmt: skip
         start = [self.words.submit, self.go.click, self.asked.change]
-        begun = gr.on(start, self._begin, None, [*buttons, self.progress], **QUICK)
-        running = begun.then(
-            self._search, inputs, [self.found, self.progress], api_visibility="private", show_progress="hidden",
-            **COMPUTE,
-        )  # fmt: skip
-        running.then(lambda: _buttons(False), None, buttons, **QUICK)
-        self.stop.click(
-            lambda: (*_buttons(False), theme.progress_line(STOPPED)), None, [*buttons, self.progress],
-            cancels=[running], **QUICK,
-        )  # fmt: skip
+        Run(self.go, self.stop, self.progress, self.found).connect(start, self._search, inputs)
         page.receive("find", self.id, [self.image, self.words, self.asked], self._receive)
         self.place.change(self._places, self.place, [self.path, self.uploads], **QUICK)
         gr.api(self.search, api_name="search", **COMPUTE)
 
-    @staticmethod
-    def _begin() -> tuple:
-        return *_buttons(True), theme.progress_line("Waiting.")
-
     def _search(self, name, words, image, weight, count, place, path, uploads, request: gr.Request):
-        with user_errors():
-            try:
-                encoder = encoder_for(self.studio.open(name))
-                words = words if isinstance(encoder, TextImageEncoder) else ""
-                given = self.studio.image(image, request) if image else None
-                query = check_query(encoder, words, given, weight, count)
-                source = self.places.source(place, path, uploads, request)
-                for step in self._steps(encoder, query, source):
-                    if isinstance(step, tuple):
-                        yield gr.skip(), theme.progress_line(*step)
-                    else:
-                        text = f"{len(step)} images, best score {step[0].score:.3f}"
-                        yield self._cards(encoder, source, step, request), theme.progress_line(text, 1.0)
-            except CondgenError as error:
-                yield gr.skip(), theme.progress_line(str(error))
-                raise
+        encoder = encoder_for(self.studio.open(name))
+        words = words if isinstance(encoder, TextImageEncoder) else ""
+        given = self.studio.image(image, request) if image else None
+        query = check_query(encoder, words, given, weight, count)
+        source = self.places.source(place, path, uploads, request)
+        for step in self._steps(encoder, query, source):
+            if isinstance(step, tuple):
+                yield gr.skip(), theme.progress_line(*step)
+            else:
+                text = f"{len(step)} images, best score {step[0].score:.3f}"
+                yield self._cards(encoder, source, step, request), theme.progress_line(text, 1.0)
 
     def _receive(self, image: SavedImage, model: str, request: gr.Request) -> list:
         return [self.studio.slot(image, request), "", secrets.token_hex(4)]
@@ -251,7 +232,3 @@ class FindTab(Tab):
             files = [gr.FileData(path=one, orig_name=Path(one).name).model_dump() for one in paths]
             listed = {"scores": [one.score for one in found], "texts": [one.text for one in found]}
             return {"images": files, **listed, "files": [one.file for one in found]}
-
-
-def _buttons(busy: bool) -> tuple:
-    return gr.update(visible=not busy), gr.update(visible=busy)

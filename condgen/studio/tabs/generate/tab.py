@@ -7,7 +7,6 @@ result = Client("http://127.0.0.1:7860").predict("scenes32", "a red circle", api
 from __future__ import annotations
 
 import html
-import json
 import secrets
 import time
 from contextlib import closing
@@ -31,10 +30,8 @@ from condgen.studio.tabs.generate.prompts import other_notes, prompt_notes
 from condgen.studio.tabs.generate.recent import RecentRequests
 from condgen.studio.tabs.generate.reuse import Reuse
 from condgen.studio.tabs.generate.settings import Settings
+from condgen.studio.tabs.running import REFUSED, STOPPED, WAITING, buttons_when, finished
 
-STOPPED = "Stopped. Finished images are kept."
-WAITING = "Waiting."
-FAILED = "The request was refused: too many people are waiting, or the studio was closed. Try again."
 ELSEWHERE = {
     "image-to-image": ("translate", "Translate an image"),
     "text-image-encoding": ("find", "Find images"),
@@ -100,11 +97,10 @@ class GenerateTab(Tab):
         running = [
             one.then(self._generate, inputs, outputs, show_progress="hidden", **here, **COMPUTE) for one in begun
         ]
-        # a stopped request also ends as a failed one: only a line that still waits is replaced
-        refused = f"(line) => line.includes({json.dumps(WAITING)}) ? {json.dumps(theme.progress_line(FAILED))} : line"
         for one in running:
-            one.then(lambda: _buttons(False), None, [self.go, self.stop], **QUICK)
-            one.failure(None, self.progress, self.progress, js=refused, **here)
+            for ended in (one.then, one.failure):  # one that failed, or was stopped, has no `then`
+                ended(lambda: buttons_when(False), None, [self.go, self.stop], **QUICK)
+            one.failure(None, self.progress, self.progress, js=REFUSED, **here)
         stopped = [self.go, self.stop, self.progress, self.images]
         halted = self.stop.click(self._stopped, [self.number, self.images], stopped, cancels=running, **QUICK)
         # once more, after what was on its way when the button was pressed
@@ -124,7 +120,7 @@ class GenerateTab(Tab):
     def _begin(self, number: str, request: gr.Request):
         if self.recent.runs(self.studio.person(request), number):  # a second Enter
             return [gr.skip()] * 5
-        return *_buttons(True), theme.progress_line(WAITING), secrets.token_hex(8), ""
+        return *buttons_when(True), theme.progress_line(WAITING), secrets.token_hex(8), ""
 
     def _begin_each(self, number: str, event: gr.EventData, request: gr.Request):
         *begun, _ = self._begin(number, request)
@@ -167,9 +163,8 @@ class GenerateTab(Tab):
         return done + waiting
 
     def _stopped(self, number: str, cards: list, request: gr.Request):
-        finished = self.recent.cards(self.studio.person(request), number)
-        finished = [card for card in cards or [] if card.get("id")] if finished is None else finished
-        return *_buttons(False), theme.progress_line(STOPPED), finished
+        kept = self.recent.cards(self.studio.person(request), number)
+        return *buttons_when(False), theme.progress_line(STOPPED), finished(cards) if kept is None else kept
 
     def _settled(self, number: str, cards: list, request: gr.Request):
         self.recent.cards(self.studio.person(request), number, seconds=2)  # waits for its end
@@ -178,11 +173,11 @@ class GenerateTab(Tab):
 
     def _recover(self, number: str, cards: list, request: gr.Request):
         """After a reload: images that were finished after the page was left."""
-        finished = self.recent.cards(self.studio.person(request), number, seconds=3)
+        there = self.recent.cards(self.studio.person(request), number, seconds=3)
         known = {card.get("id") for card in cards or []}
-        if not finished or known.issuperset(card["id"] for card in finished):
+        if not there or known.issuperset(card["id"] for card in there):
             return gr.skip()
-        return [card for card in finished if self._is_there(card, request)]
+        return [card for card in there if self._is_there(card, request)]
 
     def _is_there(self, card: dict[str, Any], request: gr.Request) -> bool:
         try:
@@ -227,7 +222,3 @@ class GenerateTab(Tab):
 
 def _picked(event: gr.EventData) -> str:
     return str(event.text)
-
-
-def _buttons(busy: bool) -> tuple:
-    return gr.update(visible=not busy), gr.update(visible=busy)

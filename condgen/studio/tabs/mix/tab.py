@@ -8,9 +8,7 @@ client.predict("scenes32", handle_file("cat.png"), 0.5, api_name="/vary")
 
 from __future__ import annotations
 
-import json
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from types import SimpleNamespace
@@ -22,17 +20,14 @@ from condgen.pipelines.generation import EmbeddingPipeline
 from condgen.studio import theme
 from condgen.studio.images.outputs import SavedImage
 from condgen.studio.library import ModelEntry
-from condgen.studio.session import BUSY
 from condgen.studio.studio import COMPUTE, QUICK, message_of, warn
 from condgen.studio.tabs.base import Page, Tab
-from condgen.studio.tabs.generate.tab import FAILED, STOPPED, WAITING
 from condgen.studio.tabs.mix.controls import MODES, MixControls, known_mode
 from condgen.studio.tabs.mix.editing import RANDOM_SEEDS, TRIED, Editor, Plan, editor_of
 from condgen.studio.tabs.mix.requests import MixRequests, bars, cards_of
 from condgen.studio.tabs.mix.running import carry_out, lines_of, look
+from condgen.studio.tabs.running import REFUSED, STOPPED, WAITING, finished, settle
 
-REFUSED = f"(line) => line.includes({json.dumps(WAITING)}) ? {json.dumps(theme.progress_line(FAILED))} : line"
-"""Page code for a request that failed: a line that has no message of its own says so."""
 NEEDS = "Mixing needs a model of image embeddings: one that generates images from text, or from embeddings."
 
 
@@ -111,14 +106,11 @@ class MixTab(Tab):
         return [gr.update(visible=True), gr.update(visible=mode in ("vary", "change")), gr.update(visible=False)]
 
     def _stopped(self, mode: str, cards: list) -> list:
-        finished = [card for card in cards or [] if card.get("id")]
-        return [*self._ended(mode), theme.progress_line(STOPPED), finished]
+        return [*self._ended(mode), theme.progress_line(STOPPED), finished(cards)]
 
     def _settled(self, mode: str, cards: list) -> list:
         """Once more, after what was on its way when Stop was pressed."""
-        if BUSY.acquire(timeout=2):
-            BUSY.release()
-        time.sleep(0.7)
+        settle()
         return self._stopped(mode, cards)
 
     def _run(self, request: gr.Request, name: str, *values: Any) -> Iterator[tuple]:

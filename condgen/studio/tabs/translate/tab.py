@@ -14,7 +14,6 @@ from typing import Any
 
 import gradio as gr
 
-from condgen.contracts import CondgenError
 from condgen.pipelines.translator import Translation, Translator
 from condgen.studio import theme
 from condgen.studio.components import sketch
@@ -23,10 +22,10 @@ from condgen.studio.library import ModelEntry
 from condgen.studio.session import time_left
 from condgen.studio.studio import COMPUTE, PIXELS, QUICK, user_errors
 from condgen.studio.tabs.base import Page, Tab, shown_if
+from condgen.studio.tabs.running import Run
 from condgen.studio.tabs.translate.translating import MAX_FILES, Job, check_translation, drawn, translate
 
 NEED = "This tab needs a model that translates images, such as edges to photographs."
-STOPPED = "Stopped. Finished images are kept."
 NO_RECIPE = ("use_seed", "use_all", "compare")
 """Actions that need the recipe of a generated image."""
 DRAWN, UPLOADED = "Draw", "Upload"
@@ -68,20 +67,8 @@ class TranslateTab(Tab):
     # Events -----------------------------------------------------------------------------------------------------------
 
     def connect(self, page: Page) -> None:
-        buttons = [self.go, self.stop]
         inputs = [page.model, self.way, self.files, self.drawing, self.to, self.edges]
-        begun = self.go.click(
-            lambda: (*_buttons(True), theme.progress_line("Waiting.")), None, [*buttons, self.progress], **QUICK
-        )  # fmt: skip
-        running = begun.then(
-            self._translate, inputs, [self.images, self.progress], api_visibility="private", show_progress="hidden",
-            **COMPUTE,
-        )  # fmt: skip
-        running.then(lambda: _buttons(False), None, buttons, **QUICK)
-        self.stop.click(
-            lambda: (*_buttons(False), theme.progress_line(STOPPED)), None, [*buttons, self.progress],
-            cancels=[running], **QUICK,
-        )  # fmt: skip
+        Run(self.go, self.stop, self.progress, self.images).connect([self.go.click], self._translate, inputs)
         self.way.change(
             lambda way: (shown_if(way != DRAWN), shown_if(way == DRAWN)), self.way, [self.files, self.drawing], **QUICK
         )  # fmt: skip
@@ -89,14 +76,8 @@ class TranslateTab(Tab):
         gr.api(self.translate, api_name="translate", **COMPUTE)
 
     def _translate(self, name, way, files, drawing, to, edges, request: gr.Request):
-        with user_errors():
-            try:
-                given = self._drawing(drawing, request) if way == DRAWN else self._uploads(files, request)
-                job = check_translation(self.studio.open(name), given, to, edges)
-                yield from self._served(job, request)
-            except CondgenError as error:
-                yield gr.skip(), theme.progress_line(str(error))
-                raise
+        given = self._drawing(drawing, request) if way == DRAWN else self._uploads(files, request)
+        yield from self._served(check_translation(self.studio.open(name), given, to, edges), request)
 
     def _served(self, job: Job, request: gr.Request) -> Iterator[tuple[list[dict[str, Any]], str]]:
         began, done, count = time.perf_counter(), [], len(job.files)
@@ -151,7 +132,3 @@ class TranslateTab(Tab):
                 files.append(gr.FileData(path=str(path), orig_name=path.name).model_dump())
                 recipes.append(one.recipe)
             return {"images": files, "recipes": recipes}
-
-
-def _buttons(busy: bool) -> tuple:
-    return gr.update(visible=not busy), gr.update(visible=busy)
