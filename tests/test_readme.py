@@ -119,7 +119,7 @@ def test_ci_installs_and_tests_the_way_the_readme_says():
     assert "README.md" in ci and "ruff" in ci
 
 
-@pytest.mark.parametrize("page", ["docs/reliability.md", "SECURITY.md", "docs/results.md"])
+@pytest.mark.parametrize("page", ["docs/reliability.md", "docs/studio.md", "SECURITY.md", "docs/results.md"])
 def test_the_tests_and_files_that_a_page_names_exist(page):
     sources = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/*.py"))
     for name in re.findall(r"`[^`\n]*`", TEXTS[page]):
