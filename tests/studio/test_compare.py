@@ -55,7 +55,7 @@ def studio(opened, tmp_path):
 @pytest.fixture
 def calls(monkeypatch):
     """The seeds and options of everything that is generated."""
-    from condgen.studio import comparisons
+    from condgen.studio.tabs.compare import comparisons
 
     seen, serve = [], comparisons.serve
 

@@ -69,7 +69,7 @@ def test_two_options_make_a_table_that_survives_a_reload_and_is_downloaded(page)
 
 
 def test_stop_keeps_its_line_and_continue_generates_the_rest(page, monkeypatch):
-    from condgen.studio import comparisons
+    from condgen.studio.tabs.compare import comparisons
 
     serve = comparisons.serve
 
