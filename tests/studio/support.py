@@ -131,11 +131,14 @@ def choose(page: Any, model: str) -> None:
 
 def open_tab(page: Any, title: str) -> None:
     """Opens a tab; on a narrow page it may be in the menu of those that do not fit."""
-    if page.get_by_role("tab", name=title, exact=True).count():
-        page.get_by_role("tab", name=title, exact=True).click()
-    else:
-        page.locator("#tabs .overflow-menu > button").click()
-        page.locator("#tabs .overflow-dropdown button").get_by_text(title, exact=True).click()
+    tab = page.get_by_role("tab", name=title, exact=True)
+    if tab.count():
+        tab.click()
+        return
+    more, listed = page.locator("#tabs .overflow-menu").first, page.locator("#tabs .overflow-dropdown").first
+    if not listed.is_visible():
+        more.locator("> button").click()
+    listed.get_by_role("button", name=title, exact=True).click()
 
 
 def number(page: Any, name: str) -> Any:
