@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,26 @@ from PIL import Image
 import condgen
 from condgen.data.batches.base import to_float, to_uint8
 from condgen.data.synthetic.detector import detect
-from condgen.data.synthetic.grammar import COLOURS, SHAPES, Meaning, captions_of, parse, relation_of, say
+from condgen.data.synthetic.grammar import (
+    COLOURS,
+    NUMBERS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Meaning,
+    captions_of,
+    parse,
+    relation_of,
+    say,
+)
 from condgen.data.synthetic.prompts import questions
 from condgen.data.synthetic.scenes import draw_scenes, render
+from condgen.files.images import grid
 from condgen.metrics.diversity import mean_distance
 from condgen.metrics.geneval import TASKS, is_exact, passes, score
 from condgen.pipelines.base import Candidate
 from condgen.pipelines.editing.base import Editor
+from condgen.pipelines.editing.decoding import Decoding
 from condgen.pipelines.editing.guide import Guide, guides
 
 BATCH = 16
@@ -123,7 +137,6 @@ def empty_half(init: np.ndarray, relation: str) -> np.ndarray:
 
 
 def show(path: str, name: str, jobs: list[Guide], found: np.ndarray, exact: list[bool]) -> None:
-    from condgen.files.images import grid
 
     cells, texts = [], []
     for job, image, right in [*zip(jobs, found, exact)][:24]:
@@ -232,8 +245,63 @@ def reranked(model, side: str, jobs: list, images: np.ndarray, scores: np.ndarra
     } | {task: scored[task] for task in TASKS}  # fmt: skip
 
 
+OPEN = [
+    *(f"a {a} {relation} a {b}" for a in SHAPES for b in SHAPES if a != b for relation in RELATIONS[:3:2]),
+    *(f"{number} {a}{'es' if a == 'cross' else 's'}" for a in SHAPES for number in list(NUMBERS)[:2]),
+    *(f"a {size} {a}" for a in SHAPES for size in SIZES),
+]
+"""60 prompts that leave the colour open."""
+
+
+@dataclass(frozen=True)
+class Partly(Guide):
+    """Steers away from the z of the negative words alone, or from the words alone."""
+
+    part: str = "both"
+
+    def decoding(self, editor: Editor, rng: torch.Generator, options: dict[str, float]) -> Decoding:
+        row = super().decoding(editor, rng, options)
+        if self.part == "both" or not self.negative:
+            return row
+        return replace(row, negative="") if self.part == "z" else replace(row, negative_z=None)
+
+
+def negative(model: Any, args: argparse.Namespace) -> Rows:
+    """away from a colour: that colour seen where prompts leave it open, and exact where they name others"""
+    rows: Rows = []
+    full = [m for task in TASKS for m in questions(task, 40, False, 0) if all(args.negative not in k for k in m.kinds)]
+    full = full[:: len(full) // len(OPEN)][: len(OPEN)]
+    for guidance in (2.0, 4.0, 6.0):
+        for part in ("none", "z", "words", "both"):
+            away = "" if part == "none" else args.negative
+            jobs = [Partly(prompt, negative=away, part=part) for prompt in [*OPEN, *map(say, full)]]
+            found = generated(model, jobs, guidance=guidance)
+            seen = detect(found)
+            free, named = seen[: len(OPEN)], seen[len(OPEN) :]
+            rows.append({
+                "guidance": guidance, "away from": part,
+                args.negative: float(np.mean([any(args.negative in one.kind for one in things) for things in free])),
+                "nothing": float(np.mean([not things for things in free])),
+                "shapes right": float(np.mean([*map(shapes_fit, OPEN, free)])),
+                "exact": float(np.mean([bool(things) and is_exact(m, things) for m, things in zip(full, named)])),
+                "N": len(OPEN),
+            })  # fmt: skip
+            print(rows[-1], file=sys.stderr, flush=True)
+            if args.sheet:
+                cells = [to_image(one) for one in found]
+                grid(cells, [job.prompt for job in jobs], 12, 80).save(f"{args.sheet}-{part}-{guidance:g}.png")
+    return rows
+
+
+def shapes_fit(prompt: str, things: list) -> bool:
+    """Whether the shapes are those of a prompt of OPEN, as many as it says."""
+    words = prompt.replace("crosses", "cross").split()
+    named = [shape for word in words for shape in SHAPES if word.rstrip("s") == shape.rstrip("s")]
+    return sorted(named * NUMBERS.get(words[0], 1)) == sorted(one.shape for one in things)
+
+
 COMMANDS: dict[str, Callable[[Any, argparse.Namespace], Rows]] = {
-    "inpaint": inpaint, "init": init, "weights": weights, "rerank": rerank,
+    "inpaint": inpaint, "init": init, "weights": weights, "rerank": rerank, "negative": negative,
 }  # fmt: skip
 
 
@@ -244,6 +312,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=150, help="scenes, or prompts of each task (default 150)")
     parser.add_argument("--candidates", type=int, default=2, help="of inpaint (default 2)")
     parser.add_argument("--sheet", metavar="PATH", default="", help="beginning of the names of sheets of images")
+    parser.add_argument("--negative", default="red", help="a word that `negative` steers away from (default red)")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with torch.inference_mode():

@@ -48,6 +48,8 @@ GUIDES = {
     "noise": ("T", float, "noise level at which generation from --init begins; 1 is noise (default 0.85, or 1 with "
               "--mask)"),
     "mask": ("IMAGE", Path, "white is generated, black keeps the pixels of --init"),
+    "negative": ("WORDS", str, "words to steer away from (diffusion decoders); they act through --guidance, which at 1 "
+                 "is off"),
 }  # fmt: skip
 """Arguments of `EmbeddingPipeline.guide`: name -> metavar, type and help."""
 
@@ -97,15 +99,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _guided(args: argparse.Namespace) -> int:
-    """Generates from words and images together; a prompt may be missing where an image begins."""
+    """Generates from words, negative words and images together; a prompt may be missing where an image begins."""
     from condgen.cli.editing import open_model
 
     missing = not args.prompts and args.prompts_file is None
     prompts = [] if missing else read_prompts(args.prompts, args.prompts_file)
     model = open_model(args)
-    images = {name: getattr(args, name) for name in GUIDES}
+    guides = {name: getattr(args, name) for name in GUIDES if getattr(args, name) is not None}
     options = options_of(args, model.sampling_options(args.prior))
-    generated = model.guide(prompts, args.n, args.seed, args.prior, **images, **options)
+    generated = model.guide(prompts, args.n, args.seed, args.prior, **guides, **options)
     save_images(generated, max(1, len(prompts)) * args.n, args.out, args.json)
     return 0
 

@@ -23,6 +23,7 @@ class DecoderKind(Kind):
         autoguidance: `decoder.guide_by(weak)` sets an earlier state of the decoder as its guide.
         inverts: `decoder.sample` takes `init`, see `diffusion.samplers.Init`, and `decoder.invert` gives the noise of
             an image.
+        negatives: `decoder.sample` takes `negative`, a condition to steer away from.
         features: the part that has `features(images, cond)`, unconditional features (B, F) that can be evaluated: the
             decoder, its training (the discriminator of a GAN), or none.
     """
@@ -31,6 +32,7 @@ class DecoderKind(Kind):
     encodes: bool = False
     autoguidance: bool = False
     inverts: bool = False
+    negatives: bool = False
     features: Literal["decoder", "training", "none"] = "none"
 
 

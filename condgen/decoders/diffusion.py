@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.contracts import Batch, SamplingOption, check_options, limited
+from condgen.contracts import Batch, CondgenError, SamplingOption, check_options, limited
 from condgen.decoders import DecoderKind
 from condgen.diffusion.objectives import OBJECTIVES, Denoiser, denoising_loss
 from condgen.diffusion.samplers import NOISE, Autoguided, Guided, Init, sample
@@ -185,20 +185,38 @@ class DiffusionDecoder(nn.Module):
         encoded = self.cond_encoder(cond)
         return encoded | {"layout": self.unet.layout(encoded)}
 
+    def _encode_both(self, cond: Batch, negative: Batch) -> tuple[Batch, Batch]:
+        """Two conditions encoded as one batch, so that both have the same number of tokens."""
+        both = self.encode_cond({name: torch.cat([cond[name], negative[name]]) for name in cond})
+        parts = {name: value.chunk(2) for name, value in both.items()}
+        return {name: part[0] for name, part in parts.items()}, {name: part[1] for name, part in parts.items()}
+
     def denoise(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         """x_0 from x_t, both (B, C, S, S) with sd 1, given the output of `encode_cond`."""
         return self.objective.denoise(self.unet, x_t, t, cond)
 
-    def sample(self, cond: Batch, rng: list[torch.Generator], init: Init = NOISE, **options: float) -> Iterator[Tensor]:
+    def sample(
+        self, cond: Batch, rng: list[torch.Generator], init: Init = NOISE, negative: Batch | None = None,
+        **options: float,
+    ) -> Iterator[Tensor]:  # fmt: skip
         """Yields the image so far, (B, C, S, S) in [-1, 1], after every step; the last one is the result.
 
         Args:
             cond, rng, options: see `contracts.Decoder`.
             init: where sampling begins; its x_0 are images in [-1, 1]. Kept values of the result are exactly those.
+            negative: a condition to steer away from, in place of the null condition of guidance.
+
+        Raises:
+            CondgenError: `negative` with autoguidance, which has no null condition.
         """
         options = check_options(self.sampling_options, options)
+        if negative is not None and options.get("autoguidance", 1) != 1:
+            raise CondgenError("Negative words belong to guidance, which autoguidance replaces: use one of them.")
         with torch.inference_mode():
-            encoded, null = self.encode_cond(cond), self.encode_cond(null_cond(cond))
+            if negative is None:
+                encoded, null = self.encode_cond(cond), self.encode_cond(null_cond(cond))
+            else:
+                encoded, null = self._encode_both(cond, negative)
             weak_cond = self.weak.encode_cond(cond) if self.weak is not None else {}
         guided: Denoiser
         if self.weak is not None and options["autoguidance"] != 1:
@@ -288,4 +306,5 @@ KIND = DecoderKind(
     calibrate=calibrate,
     autoguidance=True,
     inverts=True,
+    negatives=True,
 )

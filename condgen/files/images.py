@@ -84,11 +84,14 @@ def _plain(value: object) -> str:
 def parameters(recipe: dict) -> str:
     """The recipe as one string, in the form that other programs read."""
     rest = {
-        k: v for k, v in recipe.items() if k not in ("prompt", "labels", "title") and not isinstance(v, dict | list)
+        k: v
+        for k, v in recipe.items()
+        if k not in ("prompt", "labels", "title", "negative") and not isinstance(v, dict | list)
     }
     names = {"steps": "Steps", "guidance": "CFG scale", "seed": "Seed", "model": "Model", "model_id": "Model hash"}
     facts = ", ".join(f"{names.get(k, k)}: {v}" for k, v in rest.items() if k != "size")
-    return f"{prompt_of(recipe)}\n{facts}, Size: {recipe['size']}x{recipe['size']}"
+    negative = f"Negative prompt: {recipe['negative']}\n" if recipe.get("negative") else ""
+    return f"{prompt_of(recipe)}\n{negative}{facts}, Size: {recipe['size']}x{recipe['size']}"
 
 
 def read_recipe(path: Path | str) -> dict:

@@ -288,14 +288,17 @@ class EmbeddingPipeline(GenerationPipeline):
     def guide(
         self, prompts: list[str] | str = "", n: int = 1, seed: int = 0, prior: str | None = None, image: Any = None,
         image_weight: float | None = None, init: Any = None, noise: float | None = None, mask: Any = None,
-        candidates: int = 1, **options: float,
+        negative: str = "", **options: float,
     ) -> Iterator[GeneratedImage]:  # fmt: skip
-        """Generates n images of every prompt from words and images, see `editing.guide`; files, or PIL images."""
+        """Generates n images of every prompt from words and images, files or PIL images, see `editing.guide`.
+
+        `negative`: words to steer away from. `options` are sampling options, `size` and `candidates`.
+        """
         from condgen.pipelines.editing.base import Editor
         from condgen.pipelines.editing.guide import guides
 
-        operations = guides(self, prompts, prior, image, image_weight, init, noise, mask)
-        yield from Editor(self).apply(operations, seeds_from(seed, n), candidates, **options)
+        operations = guides(self, prompts, prior, image, image_weight, init, noise, mask, negative)
+        yield from Editor(self).apply(operations, seeds_from(seed, n), **options)
 
     def edit(
         self, image: Any, source: str = "", target: str = "", theta: float | None = None, n: int = 1, seed: int = 0,

@@ -39,7 +39,7 @@ EXACT = 2**53
 """Web pages keep integers exact below this."""
 ACROSS = 8
 """Images of "one of each" value of a number."""
-EXTRAS = ("candidates", "size", *IMAGES, "image_weight", "noise")
+EXTRAS = ("candidates", "size", *IMAGES, "image_weight", "noise", "negative")
 """Options of requests beside the sampling options of models."""
 SCENES = (
     "a red circle above a blue square",
@@ -194,7 +194,7 @@ def check(
         prior: one of `priors_of`; '' for the default one.
         preset: see `pipelines.presets`.
         options: sampling options by name, which override the preset; missing ones get their default. Also those of
-            EXTRAS: candidates, size, and the images that guide the generation, as paths, with their numbers.
+            EXTRAS: candidates, size, negative words, and images that guide the generation as paths, with their numbers.
         candidates: overrides the preset.
 
     Raises:

@@ -9,20 +9,31 @@ import pytest
 import torch
 from PIL import Image
 
-from condgen.contracts import CondgenError
+from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.sources.images import fit
-from condgen.files.images import read_recipe
+from condgen.files.images import parameters, read_recipe
 from condgen.pipelines.base import generator
 from condgen.pipelines.editing.base import Editor, InputImage
 from condgen.pipelines.editing.guide import GUIDANCE, Guide, guides, read_mask
 from condgen.pipelines.text_to_image import TextToImage
-from tests.tiny import tiny_decoder, tiny_model
+from tests.tiny import tiny_cascade, tiny_decoder, tiny_images, tiny_model
 
 PROMPT = "a red circle"
 
 
 def noise_image(size: tuple[int, int] = (32, 32), seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8))
+
+
+def colourful_model() -> TextToImage:
+    """The tiny model with its zero weights changed, so that its images depend on their condition."""
+    model = tiny_model()
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.decoder.parameters():
+            if not weight.any():
+                weight.add_(torch.randn(weight.shape, generator=rng) * 0.1)
+    return model
 
 
 def half_mask(width: int = 32, height: int = 32) -> Image.Image:
@@ -122,7 +133,9 @@ WAYS = {
         "mask": half_mask(),
         "noise": 0.7,
         "prior": "diffusion",
+        "negative": "a small blue square",
     },
+    "negative": {"negative": "blue"},
 }
 
 
@@ -154,6 +167,89 @@ def test_without_a_prompt_the_embedding_is_that_of_the_image_to_begin_from():
     assert torch.equal(z, model.normalizer(model.embed_image(init.pixels(model)[None]))[0])
     one = next(model.guide(init=init, noise=0.5, steps=2))
     assert one.clip_score is None and model.replay(one.recipe).png() == one.png()
+
+
+# Negative words -------------------------------------------------------------------------------------------------------
+
+LONG = "a small blue square left of a cross"
+
+
+def test_without_negative_words_nothing_changes():
+    model, (operation,) = tiny_model(), guides(tiny_model(), PROMPT)
+    assert "negative" not in operation.to_json()
+    plain, found = next(model.generate(PROMPT, seed=3, steps=2)), guided(model)[0]
+    assert found.image.tobytes() == plain.image.tobytes()
+    assert model.replay(found.recipe | {"negative": ""}).image.tobytes() == plain.image.tobytes()
+
+
+def test_negative_words_take_the_place_of_the_null_condition():
+    model = colourful_model()
+    same = guided(model, negative=PROMPT)[0]  # prompt + w (prompt - prompt): the prompt without guidance
+    assert np.abs(pixels(same) - pixels(next(model.generate(PROMPT, seed=3, steps=2, guidance=1)))).max() <= 1
+    away = guided(model, negative="blue", guidance=0)[0]  # guidance 0 is the condition to steer away from
+    assert np.abs(pixels(away) - pixels(next(model.generate("blue", seed=3, steps=2, guidance=1)))).max() <= 1
+    assert pixels(guided(model, negative="blue")[0]).tolist() != pixels(guided(model)[0]).tolist()
+
+
+def test_negative_words_change_no_noise_of_the_seed():
+    model = tiny_model()
+    options, rngs = model._resolved_options("diffusion", {}), [generator(5), generator(5)]
+    rows = [Guide(PROMPT, prior="diffusion", negative=words).decoding(Editor(model), rng, options)
+            for words, rng in zip(["", LONG], rngs)]  # fmt: skip
+    assert torch.equal(rows[0].z, rows[1].z) and torch.equal(*(rng.get_state() for rng in rngs))
+    assert rows[0].negative_z is None and not torch.equal(rows[1].z, rows[1].negative_z)
+
+
+def test_operations_with_and_without_negative_words_share_a_batch():
+    model = colourful_model()
+    operations = [Guide(PROMPT), Guide(PROMPT, negative=LONG)]
+    *_, both = Editor(model).generate_batch(operations, [3, 3], steps=2)
+    for k, operation in enumerate(operations):
+        *_, alone = Editor(model).generate_batch([operation], [3], steps=2)
+        assert (alone.images[0] - both.images[k]).abs().max() < 1e-4
+
+
+def test_with_a_mask_the_negative_words_have_no_z_either():
+    model = tiny_model()
+    (operation,) = guides(model, PROMPT, init=noise_image(), mask=half_mask(), negative="blue")
+    row = operation.decoding(Editor(model), generator(0), model._resolved_options(None, {}))
+    assert (row.negative, row.negative_z, row.use_z) == ("blue", None, False)
+
+
+@pytest.mark.parametrize("candidates, size", [(2, None), (1, 64)])
+def test_negative_words_with_candidates_and_upsamplers_are_replayed(candidates, size):
+    model = tiny_cascade()
+    more = {"candidates": candidates} | ({} if size is None else {"size": size})
+    found = guided(model, 2, negative=LONG, **more)
+    assert [one.recipe["negative"] for one in found] == [LONG] * 2 and found[0].image.width == (size or 32)
+    for one in found:
+        assert model.replay(one.recipe).png() == one.png()
+
+
+def test_guidance_1_is_said_to_leave_negative_words_out():
+    with pytest.warns(CondgenWarning, match="Guidance 1"):
+        guided(tiny_model(), negative="blue", guidance=1)
+
+
+def test_who_takes_no_negative_words_says_so():
+    for kind in ("cgan", "cvae"):
+        with pytest.raises(CondgenError, match="no guidance"):
+            next(one_pass(kind).guide(PROMPT, negative="blue"))
+    with pytest.raises(CondgenError, match="reads no text"):
+        next(tiny_images().guide(init=noise_image(), negative="blue"))
+    model = tiny_model()
+    model.decoder.guide_by(tiny_model().decoder)
+    with pytest.raises(CondgenError, match="autoguidance"):
+        next(model.guide(PROMPT, negative="blue", autoguidance=2.0))
+    next(model.guide(PROMPT, negative="blue", steps=1))
+    for words in (5, " "):
+        with pytest.raises(CondgenError, match="prompt"):
+            next(tiny_model().guide(PROMPT, negative=words))
+
+
+def test_other_programs_find_the_negative_words(tmp_path):
+    (one,) = guided(tiny_model(), negative="blue, small")
+    assert "\nNegative prompt: blue, small\n" in parameters(one.recipe)
 
 
 @pytest.mark.parametrize("kind", ["cgan", "cvae"])
@@ -246,6 +342,10 @@ def test_command_line(condgen, tmp_path):
     assert len(paths) == 2 and read_recipe(paths[0])["mask"]["name"] == "mask.png"
     code, out, _ = condgen("replay", paths[1], "-o", "again")
     assert code == 0 and "byte for byte" in out
+    code, out, _ = condgen("generate", PROMPT, "--negative", "blue", "--steps", 2, "-o", "away")
+    (path,) = (tmp_path / "away").glob("*.png")
+    assert code == 0 and read_recipe(path)["negative"] == "blue"
+    assert "byte for byte" in condgen("replay", path, "-o", "again")[1]
     code, _, err = condgen("generate", "--image", "a.png")
     assert code == 2 and "condgen vary" in err
     code, _, err = condgen("generate", PROMPT, "--noise", 0.5)

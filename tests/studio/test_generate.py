@@ -94,6 +94,13 @@ def test_uploads_guide_a_generation(client, tmp_path):
     assert result["recipes"][0]["operation"] == "guide" and result["recipes"][0]["noise"] == 0.4
 
 
+def test_negative_words_are_an_option(client):
+    result = client.predict("tiny", PROMPT, options={"negative": "blue", "steps": 2}, api_name="/generate")
+    assert result["recipes"][0]["negative"] == "blue"
+    with pytest.raises(Exception, match="takes no negative words"):
+        client.predict("shoes", options={"negative": "blue"}, api_name="/generate")
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", __file__, {"path": __file__}])
 def test_files_of_the_server_are_no_uploads(client, path):
     with pytest.raises(Exception, match="must be an uploaded file") as error:
@@ -226,6 +233,17 @@ def test_settings_of_labels_and_of_guided_images(library, model, tmp_path):
     filling = filling_of(library, guided.recipe, "tiny")
     *_, last = serve(model, filling.request)
     assert last.done[0].png() == guided.png() and filling.request.condition == PROMPT
+
+
+def test_settings_with_negative_words(library, model):
+    image = recipe_of(model, options={"negative": "blue", "steps": 2})
+    filling = filling_of(library, image.recipe, "shoes")
+    *_, last = serve(model, filling.request)
+    assert last.done[0].png() == image.png() and filling.request.guide.negative == "blue" and not filling.notes
+    of_others = {"prompt": PROMPT, "negative": "blue", "seed": 3}  # as `usable` gives it
+    assert filling_of(library, of_others, "tiny").request.guide.negative == "blue"
+    with pytest.raises(CondgenError, match="damaged"):
+        filling_of(library, image.recipe | {"negative": 5}, "tiny")
 
 
 def test_settings_of_another_model_are_taken_over_as_far_as_they_go(library):

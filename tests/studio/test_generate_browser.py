@@ -121,6 +121,26 @@ def test_labels_one_of_each_and_use_all_settings(page):
     says(page, "settings of the image")
 
 
+def test_negative_words_are_used_remembered_and_filled_in_again(page):
+    page.get_by_role("button", name="Advanced").click()
+    field = page.get_by_role("textbox", name="Negative words")
+    field.fill("blue")
+    field.blur()
+    generate(page)
+    says(page, "1 image, seed")
+    page.reload()
+    playwright.expect(finished(page)).to_have_count(1)
+    page.get_by_role("button", name="Advanced").click()
+    playwright.expect(field).to_have_value("blue")
+    field.fill("green")
+    page.locator("#images .cg-cell").get_by_role("button", name=re.compile("^More")).click()
+    page.get_by_role("button", name="Use all settings", exact=True).click()
+    says(page, "settings of the image")
+    playwright.expect(field).to_have_value("blue")
+    choose(page, "shoes")
+    playwright.expect(field).to_be_hidden()
+
+
 def test_encoders_lead_to_the_tab_that_uses_them(page):
     choose(page, "clip")
     page.get_by_role("button", name="Find images", exact=True).click()

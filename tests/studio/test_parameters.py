@@ -217,8 +217,9 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_what_a_model_can_use(model):
     recipe, notes = usable(FoundRecipe("AUTOMATIC1111", FOUND, {"Sampler": "Euler a"}), model)
-    assert recipe == {"prompt": FOUND["prompt"], "seed": 1234567, "steps": 20, "guidance": 7}
-    assert len(notes) == 1 and "negative prompt, size, model, Sampler" in notes[0]
+    expected = {"prompt": FOUND["prompt"], "negative": FOUND["negative"], "seed": 1234567, "steps": 20, "guidance": 7}
+    assert recipe == expected
+    assert len(notes) == 1 and "decides: size, model, Sampler" in notes[0]
 
 
 def test_what_is_out_of_range_is_said(model):
@@ -231,7 +232,9 @@ def test_what_is_out_of_range_is_said(model):
 
 
 def test_a_model_without_text_takes_the_seed():
-    recipe, notes = usable(FoundRecipe("x", {"seed": 5, "steps": 10, "prompt": "a cat"}), tiny_vae())
+    found = FoundRecipe("x", {"seed": 5, "steps": 10, "prompt": "a cat", "negative": "a dog"})
+    recipe, notes = usable(found, tiny_vae())
+    assert "Negative prompt a dog was not taken over" in notes.pop(1)
     assert recipe == {"seed": 5, "labels": {}} and "does not read prompts" in notes[0] and "no such option" in notes[1]
 
 

@@ -174,6 +174,23 @@ def test_images_guide_a_generation(model, tmp_path):
         check(tiny_labels(), {}, options={"init": path})
 
 
+def test_negative_words_guide_a_generation(model):
+    request = check(model, PROMPT, 1, 3, options={"negative": " blue ", "steps": 2})
+    *_, last = serve(model, request)
+    assert last.done[0].png() == next(model.guide(PROMPT, 1, 3, negative="blue", steps=2)).png()
+    assert check(model, PROMPT, options={"negative": " "}).guide is None
+    shown = serve(model, check(model, PROMPT, 1, 3, options={"negative": "blue", "guidance": 1, "steps": 2}))
+    assert any("Guidance 1" in note for snapshot in shown for note in snapshot.notes)
+    for bad in (5, ["blue"], "x" * 3000):
+        with pytest.raises(CondgenError, match="negative words"):
+            check(model, PROMPT, options={"negative": bad})
+    with pytest.raises(CondgenError, match="prompt is empty"):
+        check(model, "", options={"negative": "blue"})
+    for other, condition in ((tiny_images(), None), (tiny_labels(), {}), (tiny_vae(), None)):
+        with pytest.raises(CondgenError, match="takes no negative words"):
+            check(other, condition, options={"negative": "blue"})
+
+
 @pytest.mark.parametrize("make", [tiny_vae, tiny_gan, tiny_images, tiny_unconditional, tiny_labels])
 def test_models_of_every_kind(make):
     made = make()

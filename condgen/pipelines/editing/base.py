@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import MISSING, dataclass, fields, replace
@@ -18,16 +19,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from condgen.contracts import CondgenError, SamplingOption, check_options, recorded_options, short
+from condgen.contracts import CondgenError, CondgenWarning, SamplingOption, check_options, recorded_options, short
 from condgen.data.batches.base import to_float
 from condgen.data.options import ReadOptions
 from condgen.data.sources.images import fit, open_image
 from condgen.decoders import DECODERS
-from condgen.diffusion.samplers import Init
 from condgen.files.images import GeneratedImage, png_bytes
 from condgen.nn.layers import one_thread
 from condgen.pipelines.base import Progress, generator, numbered
 from condgen.pipelines.editing import find_operation
+from condgen.pipelines.editing.decoding import Decoding, init_of, negative_of
 from condgen.pipelines.generation import EmbeddingPipeline, GenerationPipeline
 
 
@@ -114,31 +115,6 @@ KEPT = 2**28
 
 End = str | InputImage
 """What an embedding is taken from: a prompt, or an image."""
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """What one image is decoded from.
-
-    Args:
-        z: (D,), after the normalizer.
-        prompt: words for the decoder, '' for none.
-        noise: eps (C, S, S) in place of noise from the seed.
-        image: (C, S, S) in [-1, 1], to begin from.
-        t: noise level at which sampling begins.
-        keep: bool (1, S, S): True where `image` stays.
-        resample: calls of the denoiser at every level.
-        use_z: False decodes without z.
-    """
-
-    z: Tensor
-    prompt: str = ""
-    noise: Tensor | None = None
-    image: Tensor | None = None
-    t: float = 1.0
-    keep: Tensor | None = None
-    resample: int = 1
-    use_z: bool = True
 
 
 @dataclass(frozen=True)
@@ -280,9 +256,12 @@ class Editor(GenerationPipeline):
             z = torch.stack([row.z for row in rows])
             cond = model.condition(z, [row.prompt for row in rows])
             cond["has_z"] = torch.tensor([row.use_z for row in rows], device=model.device)
+            more = negative_of(model, rows)
         of_decoder = {option.name: options[option.name] for option in model.decoder.sampling_options}
-        init = _init(rows)
-        more = {} if init is None else {"init": init}
+        if more and of_decoder.get("guidance") == 1:
+            warnings.warn("Guidance 1 is off, so negative words have no effect.", CondgenWarning, stacklevel=2)
+        init = init_of(rows)
+        more |= {} if init is None else {"init": init}
         frames = numbered(model.decoder.sample(cond, rng, **more, **of_decoder), of_decoder)
         return larger(frames, z, rng) if larger else frames
 
@@ -375,15 +354,6 @@ class Editor(GenerationPipeline):
         names = {option.name for option in declared}
         options = {name: value for name, value in recipe.items() if name in names}
         return next(self._again(operation, recipe, **options))
-
-
-def _init(rows: Sequence[Decoding]) -> Init | None:
-    """Where the sampler begins for a batch; None for the usual beginning of every row."""
-    parts = {name: [getattr(row, name) for row in rows] for name in ("noise", "image", "keep")}
-    given = {name: torch.stack(values) for name, values in parts.items() if values[0] is not None}
-    if not given:
-        return None
-    return Init(given.get("noise"), given.get("image"), rows[0].t, given.get("keep"), rows[0].resample)
 
 
 def check_inverts(model: EmbeddingPipeline) -> None:

@@ -17,7 +17,8 @@ from torch import Tensor
 from condgen.contracts import CondgenError, short
 from condgen.files.images import GeneratedImage
 from condgen.pipelines.base import generator
-from condgen.pipelines.editing.base import Decoding, Editor, InputImage, operation_from
+from condgen.pipelines.editing.base import Editor, InputImage, operation_from
+from condgen.pipelines.editing.decoding import Decoding
 from condgen.pipelines.editing.inversion import Invert
 from condgen.pipelines.editing.text_diff import TextDiff, mean_embedding, turned
 from condgen.pipelines.reranking import score_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,9 +16,10 @@ from condgen.data.options import ReadOptions
 from condgen.data.sources.images import fit
 from condgen.decoders import DECODERS
 from condgen.files.images import png_bytes
-from condgen.pipelines.editing.base import Decoding, Editor, InputImage, Operation, open_input
+from condgen.pipelines.editing.base import Editor, InputImage, Operation, open_input
+from condgen.pipelines.editing.decoding import Decoding
 from condgen.pipelines.editing.sphere import slerp_z
-from condgen.text import check_prompts
+from condgen.text import check_prompt, check_prompts
 
 WEIGHT = 0.5
 """Default weight of an image prompt."""
@@ -49,6 +50,7 @@ class Guide(Operation):
         mask: S x S; white is generated, black keeps the pixels of `init`.
         prior: the prior, '' for the default one.
         resample: with a mask, calls of the denoiser at every noise level, see `diffusion.samplers.Init`.
+        negative: words to steer away from, '' for none: their condition replaces the null condition of guidance.
 
     References:
         SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations (Meng et al., 2022), for init
@@ -63,11 +65,20 @@ class Guide(Operation):
     mask: InputImage | None = None
     prior: str = ""
     resample: int = RESAMPLE
+    negative: str = ""
 
     name = "guide"
     uses_prior = True
 
     def decoding(self, editor: Editor, rng: torch.Generator, options: dict[str, float]) -> Decoding:
+        if not self.negative:
+            return self._decoding(editor, rng, options)
+        same = torch.Generator().set_state(rng.get_state())  # so that negative words change no noise of the seed
+        row = self._decoding(editor, rng, options)
+        z = editor.z_of(self.negative, same, options, self.prior) if row.use_z else None
+        return replace(row, negative=self.negative, negative_z=z)
+
+    def _decoding(self, editor: Editor, rng: torch.Generator, options: dict[str, float]) -> Decoding:
         model, image = editor.model, self.image or (None if self.prompt else self.init)
         z = editor.z_of(self.prompt, rng, options, self.prior) if self.prompt else None
         if image is not None:
@@ -94,6 +105,10 @@ class Guide(Operation):
     def words(self) -> str:
         return self.prompt
 
+    def to_json(self) -> dict[str, Any]:
+        own = super().to_json()
+        return own if self.negative else {name: value for name, value in own.items() if name != "negative"}
+
     def check(self, model) -> None:
         for option in RANGES:
             option.check(getattr(self, option.name))
@@ -108,6 +123,8 @@ class Guide(Operation):
         if self.prompt and not model.reads_text:
             model.embed_text([self.prompt])  # says why not
         kind = DECODERS.kind_of(model.decoder)
+        if self.negative:
+            self._check_negative(model, kind.negatives)
         if self.init is not None and not kind.inverts:
             raise CondgenError(
                 f"{model.name} has a {DECODERS.name_of(model.decoder)} decoder, which generates in one pass: it cannot "
@@ -116,6 +133,16 @@ class Guide(Operation):
         if self.mask is not None and not (self.mask.pixels(model) >= 0).any():
             raise CondgenError(f"The mask {self.mask.name} has no white, so nothing would be generated.")
 
+    def _check_negative(self, model, possible: bool) -> None:
+        check_prompt(self.negative)
+        if not model.reads_text:
+            model.embed_text([self.negative])  # says why not
+        if not possible:
+            raise CondgenError(
+                f"{model.name} has a {DECODERS.name_of(model.decoder)} decoder, which has no guidance: it takes no "
+                "negative words. Use a model with a diffusion decoder."
+            )
+
 
 ImageLike = str | os.PathLike[str] | Image.Image | InputImage
 
@@ -123,7 +150,7 @@ ImageLike = str | os.PathLike[str] | Image.Image | InputImage
 def guides(
     model: Any, prompts: Sequence[str] | str, prior: str | None = None, image: ImageLike | None = None,
     image_weight: float | None = None, init: ImageLike | None = None, noise: float | None = None,
-    mask: ImageLike | None = None,
+    mask: ImageLike | None = None, negative: str = "",
 ) -> list[Guide]:  # fmt: skip
     """An operation for every prompt, with images as files or PIL images.
 
@@ -131,6 +158,7 @@ def guides(
         model: the model that will generate.
         prompts: one or several; '' for none.
         image_weight, noise: None for the default: NOISE, or 1 with a mask.
+        negative: words to steer away from; '' for none.
 
     Raises:
         CondgenError: an image cannot be read; the mask has another aspect ratio than `init`; see also `Guide.check`.
@@ -147,6 +175,7 @@ def guides(
         "init": None if init is None else InputImage.read(model, init),
         "noise": level if noise is None else noise,
         "mask": None if mask is None else read_mask(model, mask, init),
+        "negative": negative,
     }
     return [Guide(text, prior=prior or "", **values) for text in texts]
 

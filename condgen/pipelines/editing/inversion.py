@@ -17,7 +17,8 @@ from condgen.contracts import CondgenWarning
 from condgen.files.images import GeneratedImage, write_bytes
 from condgen.metrics.image_quality import MAX_PSNR, psnr
 from condgen.pipelines.base import generator
-from condgen.pipelines.editing.base import Decoding, Editor, InputImage, Operation, check_inverts
+from condgen.pipelines.editing.base import Editor, InputImage, Operation, check_inverts
+from condgen.pipelines.editing.decoding import Decoding
 
 UNKNOWN = 25.0
 """PSNR in dB below which an image is said to be unlike the training images."""

@@ -13,7 +13,8 @@ from torch import Tensor
 from condgen.contracts import CondgenError, short
 from condgen.files.images import GeneratedImage
 from condgen.pipelines.base import generator
-from condgen.pipelines.editing.base import Decoding, Editor, End, InputImage, Operation
+from condgen.pipelines.editing.base import Editor, End, InputImage, Operation
+from condgen.pipelines.editing.decoding import Decoding
 from condgen.pipelines.editing.sphere import spherical_mean
 
 NOISES = ("slerp", "fixed")

@@ -17,7 +17,8 @@ from torch import Tensor
 from condgen.contracts import CondgenError, ProgressCallback, short
 from condgen.files.images import GeneratedImage
 from condgen.pipelines.base import BATCH_ROWS, generator
-from condgen.pipelines.editing.base import Decoding, Editor, InputImage, Operation
+from condgen.pipelines.editing.base import Editor, InputImage, Operation
+from condgen.pipelines.editing.decoding import Decoding
 from condgen.priors.autoregressive import principal_components
 
 PROMPTS = 512

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from condgen.contracts import CondgenError, SamplingOption
 from condgen.pipelines.base import generator
-from condgen.pipelines.editing.base import Decoding, Editor, InputImage, Operation, check_inverts
+from condgen.pipelines.editing.base import Editor, InputImage, Operation, check_inverts
+from condgen.pipelines.editing.decoding import Decoding
 from condgen.pipelines.editing.inversion import Invert
 from condgen.pipelines.editing.sphere import slerp
 from condgen.text import check_prompt

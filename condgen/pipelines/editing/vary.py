@@ -9,7 +9,8 @@ import torch
 
 from condgen.contracts import CondgenError, short
 from condgen.files.images import GeneratedImage
-from condgen.pipelines.editing.base import Decoding, Editor, InputImage, Operation
+from condgen.pipelines.editing.base import Editor, InputImage, Operation
+from condgen.pipelines.editing.decoding import Decoding
 from condgen.pipelines.editing.sphere import slerp, slerp_z
 
 STRENGTH, WITH_WORDS = 0.5, 1.0

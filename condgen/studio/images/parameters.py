@@ -13,6 +13,7 @@ from condgen.files.images import prompt_of
 from condgen.pipelines.base import Pipeline
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.studio.session import MAX_IMAGES, SEEDS, check_integer, check_text, sampling_options_of
+from condgen.studio.tabs.generate.guides import check_negative
 
 TITLES = {"prompt": "Prompt", "negative": "Negative prompt", "seed": "Seed", "steps": "Steps", "guidance": "Guidance",
           "model": "Model", "size": "Size", "model_id": "Model hash", "prior": "Prior"}  # fmt: skip
@@ -29,15 +30,15 @@ def usable(found: FoundRecipe, model: Pipeline, models: Any = ()) -> tuple[dict[
         models: names of all models; a recipe of condgen names its own.
 
     Returns:
-        A recipe of condgen as it is; of others `prompt`, or no labels for a model without text, and `seed`, `steps` and
-        `guidance`, as far as they are in range.
+        A recipe of condgen as it is; of others `prompt`, or no labels for a model without text, `negative` words, and
+        `seed`, `steps` and `guidance`, as far as they are in range and the model takes them.
     """
     if found.program == "condgen":
         return found.recipe, _notes_of_model(found.recipe, model, models)
     recipe, notes = {}, []
     given = dict(found.recipe)
     options = {option.name: option for option in sampling_options_of(model)}
-    for name in ("prompt", "seed", "steps", "guidance"):
+    for name in ("prompt", "negative", "seed", "steps", "guidance"):
         value = given.pop(name, None)
         if value is None:
             continue
@@ -46,6 +47,8 @@ def usable(found: FoundRecipe, model: Pipeline, models: Any = ()) -> tuple[dict[
                 if not isinstance(model, TextToImage):
                     raise CondgenError(f"{model.name} does not read prompts.")
                 recipe[name] = check_text("The prompt", value)
+            elif name == "negative":
+                recipe[name] = check_negative(model, value)
             elif name == "seed":
                 recipe[name] = check_integer("The seed", value, 0, SEEDS - MAX_IMAGES)
             elif name not in options:

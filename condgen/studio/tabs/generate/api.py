@@ -32,8 +32,8 @@ class GenerationApi:
     ) -> dict:  # fmt: skip
         """Generates images; yields progress, and last the files as `images`, with `seeds`, `recipes` and `notes`.
 
-        `options` are sampling options by name, also `candidates`, `size`, and uploads that guide the generation:
-        `image` with `image_weight`, `init` with `noise`, `mask`.
+        `options` are sampling options by name, also `candidates`, `size`, `negative` words, and uploads that guide the
+        generation: `image` with `image_weight`, `init` with `noise`, `mask`.
         """
         with user_errors():
             opened, kept, notes = self.studio.open(model), [], []

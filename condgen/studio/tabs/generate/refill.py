@@ -18,7 +18,7 @@ from condgen.studio.checks import number
 from condgen.studio.library import ModelLibrary
 from condgen.studio.session import Request, check, priors_of, sampling_options_of, sizes_of
 
-ABOUT = (*NOT_OPTIONS, "candidates", "candidate", "scores", "title", "operation", "resample", "negative_prompt")
+ABOUT = (*NOT_OPTIONS, "candidates", "candidate", "scores", "title", "operation", "resample", "negative")
 """Fields of a recipe that are no sampling options."""
 
 
@@ -64,6 +64,8 @@ def filling_of(library: ModelLibrary, recipe: Mapping[str, Any], chosen: str) ->
     options = {key: value for key, value in options.items() if key in known}
     if isinstance(model, TextToImage) and "candidates" in recipe:
         options["candidates"] = recipe["candidates"]
+    if guide is None and recipe.get("negative"):
+        options["negative"] = recipe["negative"]
     if (size := recipe.get("size")) in sizes_of(model) and not isinstance(size, bool):
         options["size"] = size
     elif size is not None:
@@ -133,7 +135,7 @@ def _guide_of(recipe: Mapping[str, Any]) -> Guide | None:
             "Vary it, mix it or change it with words there; `condgen replay` makes it again."
         )
     guide = operation_from(dict(recipe))
-    if not isinstance(guide.prompt, str) or not isinstance(guide.prior, str):
+    if not all(isinstance(text, str) for text in (guide.prompt, guide.prior, guide.negative)):
         raise CondgenError("The recipe is damaged: a prompt or prior is no text.")
     for image in (guide.image, guide.init, guide.mask):
         if isinstance(image, InputImage):

@@ -68,11 +68,15 @@ class Settings:
             self.candidates = gr.Slider(1, MAX_IMAGES, value=1, step=1, label="Candidates", info=info, visible=False)
             self.size = gr.Radio([], label="Size in pixels", visible=False, elem_id="size")
             self.options = option_form(elem_id="options")
+            info = "words to steer away from; they act through guidance, which at 1 is off"
+            self.negative = gr.Textbox("", label="Negative words", info=info, elem_id="negative", max_lines=3,
+                                       visible=False)  # fmt: skip
             self._images(page)
         page.remembered |= {
             "count": self.count, "seed": self.seed, "keep": self.keep, "prior": self.prior, "preset": self.preset,
             "candidates": self.candidates, "size": self.size, "options": self.options, "guide_image": self.image,
             "guide_weight": self.weight, "guide_init": self.init, "guide_noise": self.noise, "guide_mask": self.mask,
+            "negative": self.negative,
         }  # fmt: skip
 
     def _images(self, page: Page) -> None:
@@ -92,7 +96,7 @@ class Settings:
         """The components whose values `request` takes."""
         return [
             self.count, self.seed, self.keep, self.prior, self.options, self.candidates, self.size, self.image,
-            self.weight, self.init, self.noise, self.brush, self.mask,
+            self.weight, self.init, self.noise, self.brush, self.mask, self.negative,
         ]  # fmt: skip
 
     @property
@@ -101,6 +105,7 @@ class Settings:
         return [
             self.count, self.seed, self.keep, self.preset, self.prior, self.candidates, self.size, self.options,
             self.beside, self.before, self.image, self.weight, self.init, self.noise, self.brush, self.mask,
+            self.negative,
         ]  # fmt: skip
 
     def connect(self, page: Page) -> None:
@@ -144,6 +149,7 @@ class Settings:
             gr.update(options=fields, value=defaults(fields)),
             gr.update(visible="image" in guides), gr.update(visible="init" in guides),
             gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(),
+            gr.update(visible="negative" in guides),
         ]  # fmt: skip
 
     def filled(self, model: Pipeline, filling: Filling, request: gr.Request) -> list:
@@ -160,6 +166,7 @@ class Settings:
         values[5] |= {"value": asked.candidates}
         values[6] |= {"value": asked.size or model.size}
         values[7] = {"options": fields, "value": options}
+        values[16] |= {"value": guide.negative if guide else ""}
         if guide is not None:
             slots = [
                 {"value": None if one is None else self.studio.slot_of(one.name, base64.b64decode(one.png))}
@@ -195,8 +202,10 @@ class Settings:
             return replace(check(model, conditions[0], len(conditions), seed, prior, "", given), each=conditions)
 
     def _guide(self, model: Pipeline, values: list, request: gr.Request) -> dict[str, Any]:
-        image, weight, init, noise, drawn, mask = values
+        image, weight, init, noise, drawn, mask, negative = values
         kinds, given = guides_of(model), {}
+        if negative and "negative" in kinds:
+            given["negative"] = negative
         if image and "image" in kinds:
             given |= {"image": self.studio.image(image, request), "image_weight": weight}
         if init and "init" in kinds:

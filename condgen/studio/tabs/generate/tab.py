@@ -136,10 +136,10 @@ class GenerateTab(Tab):
                 condition = labels if isinstance(model, ClassToImage) else prompt
                 asked = self.settings.request(model, condition, values, request, each)
                 kept[3] = str(asked.seed)
-                notes = prompt_notes(model, prompt)
+                notes, negative = prompt_notes(model, prompt), asked.guide is not None and asked.guide.negative
                 with closing(serve(model, asked)) as snapshots:
                     for snapshot in snapshots:
-                        if snapshot.notes and not isinstance(model, TextToImage):
+                        if snapshot.notes and (not isinstance(model, TextToImage) or negative):
                             notes = other_notes(snapshot.notes)
                         for one in snapshot.done[len(recent.cards) :]:
                             recent.cards.append(self._card(one, request, each))
