@@ -257,13 +257,15 @@ OPEN = [
 class Partly(Guide):
     """Steers away from the z of the negative words alone, or from the words alone."""
 
-    part: str = "both"
+    part: str = "words"
 
     def decoding(self, editor: Editor, rng: torch.Generator, options: dict[str, float]) -> Decoding:
+        same = torch.Generator().set_state(rng.get_state())  # the noise of the prompt's z
         row = super().decoding(editor, rng, options)
-        if self.part == "both" or not self.negative:
+        if not self.negative or self.part == "words":
             return row
-        return replace(row, negative="") if self.part == "z" else replace(row, negative_z=None)
+        z = editor.z_of(self.negative, same, options)
+        return replace(row, negative=self.negative if self.part == "both" else "", negative_z=z)
 
 
 def negative(model: Any, args: argparse.Namespace) -> Rows:

@@ -12,8 +12,9 @@ from PIL import Image
 from condgen.contracts import CondgenError, CondgenWarning
 from condgen.data.sources.images import fit
 from condgen.files.images import parameters, read_recipe
-from condgen.pipelines.base import generator
+from condgen.pipelines.base import generator, to_pil
 from condgen.pipelines.editing.base import Editor, InputImage
+from condgen.pipelines.editing.decoding import negative_of
 from condgen.pipelines.editing.guide import GUIDANCE, Guide, guides, read_mask
 from condgen.pipelines.text_to_image import TextToImage
 from tests.tiny import tiny_cascade, tiny_decoder, tiny_images, tiny_model
@@ -184,11 +185,11 @@ def test_without_negative_words_nothing_changes():
 
 def test_negative_words_take_the_place_of_the_null_condition():
     model = colourful_model()
-    same = guided(model, negative=PROMPT)[0]  # prompt + w (prompt - prompt): the prompt without guidance
-    assert np.abs(pixels(same) - pixels(next(model.generate(PROMPT, seed=3, steps=2, guidance=1)))).max() <= 1
-    away = guided(model, negative="blue", guidance=0)[0]  # guidance 0 is the condition to steer away from
-    assert np.abs(pixels(away) - pixels(next(model.generate("blue", seed=3, steps=2, guidance=1)))).max() <= 1
-    assert pixels(guided(model, negative="blue")[0]).tolist() != pixels(guided(model)[0]).tolist()
+    away = guided(model, negative="blue", guidance=0)[0]  # guidance 0 is what is steered away from
+    *_, words = model.generate_batch(["blue"], [3], use_z=False, steps=2, guidance=1)
+    assert np.abs(pixels(away) - np.asarray(to_pil(words.images)[0])).max() <= 1
+    assert (pixels(guided(model, negative="blue")[0]) != pixels(guided(model)[0])).any()
+    assert (pixels(guided(model, negative="blue")[0]) != pixels(guided(model, negative="red")[0])).any()
 
 
 def test_negative_words_change_no_noise_of_the_seed():
@@ -197,7 +198,19 @@ def test_negative_words_change_no_noise_of_the_seed():
     rows = [Guide(PROMPT, prior="diffusion", negative=words).decoding(Editor(model), rng, options)
             for words, rng in zip(["", LONG], rngs)]  # fmt: skip
     assert torch.equal(rows[0].z, rows[1].z) and torch.equal(*(rng.get_state() for rng in rngs))
-    assert rows[0].negative_z is None and not torch.equal(rows[1].z, rows[1].negative_z)
+
+
+def test_a_z_can_be_steered_away_from_with_and_without_words():
+    model = colourful_model()
+    (plain,) = guides(model, PROMPT)
+    row = plain.decoding(Editor(model), generator(3), model._resolved_options(None, {}))
+    same = model.condition(row.z[None], [PROMPT])
+    for words in ("", PROMPT):
+        found = negative_of(model, [replace(row, negative=words, negative_z=row.z)])["negative"]
+        assert found["has_z"].tolist() == [True] and found["has_text"].tolist() == [bool(words)]
+    frames = [[*model.decoder.sample(same, [generator(3)], negative=away, steps=2, guidance=w)][-1]
+              for away, w in ((found, 3.0), (None, 1.0))]  # fmt: skip
+    assert (frames[0] - frames[1]).abs().max() < 1e-3  # prompt + w (prompt - prompt) is the prompt without guidance
 
 
 def test_operations_with_and_without_negative_words_share_a_batch():
@@ -207,13 +220,6 @@ def test_operations_with_and_without_negative_words_share_a_batch():
     for k, operation in enumerate(operations):
         *_, alone = Editor(model).generate_batch([operation], [3], steps=2)
         assert (alone.images[0] - both.images[k]).abs().max() < 1e-4
-
-
-def test_with_a_mask_the_negative_words_have_no_z_either():
-    model = tiny_model()
-    (operation,) = guides(model, PROMPT, init=noise_image(), mask=half_mask(), negative="blue")
-    row = operation.decoding(Editor(model), generator(0), model._resolved_options(None, {}))
-    assert (row.negative, row.negative_z, row.use_z) == ("blue", None, False)
 
 
 @pytest.mark.parametrize("candidates, size", [(2, None), (1, 64)])

@@ -27,7 +27,7 @@ class Decoding:
         resample: calls of the denoiser at every level.
         use_z: False decodes without z.
         negative: words to steer away from, '' for none.
-        negative_z: the z of these words, (D,); None steers away from the words alone.
+        negative_z: z to steer away from, (D,), None for none.
     """
 
     z: Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -50,7 +50,8 @@ class Guide(Operation):
         mask: S x S; white is generated, black keeps the pixels of `init`.
         prior: the prior, '' for the default one.
         resample: with a mask, calls of the denoiser at every noise level, see `diffusion.samplers.Init`.
-        negative: words to steer away from, '' for none: their condition replaces the null condition of guidance.
+        negative: words to steer away from, '' for none: in guidance they replace the null condition, without a z; with
+            one, images keep less to the prompt, see docs/results.md.
 
     References:
         SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations (Meng et al., 2022), for init
@@ -71,14 +72,6 @@ class Guide(Operation):
     uses_prior = True
 
     def decoding(self, editor: Editor, rng: torch.Generator, options: dict[str, float]) -> Decoding:
-        if not self.negative:
-            return self._decoding(editor, rng, options)
-        same = torch.Generator().set_state(rng.get_state())  # so that negative words change no noise of the seed
-        row = self._decoding(editor, rng, options)
-        z = editor.z_of(self.negative, same, options, self.prior) if row.use_z else None
-        return replace(row, negative=self.negative, negative_z=z)
-
-    def _decoding(self, editor: Editor, rng: torch.Generator, options: dict[str, float]) -> Decoding:
         model, image = editor.model, self.image or (None if self.prompt else self.init)
         z = editor.z_of(self.prompt, rng, options, self.prior) if self.prompt else None
         if image is not None:
@@ -86,10 +79,10 @@ class Guide(Operation):
             z = of_image if z is None else slerp_z(model.normalizer, z[None], of_image[None], self.image_weight)[0]
         init = None if self.init is None else self.init.pixels(model)
         if self.mask is None:
-            return Decoding(z, self.prompt, image=init, t=self.noise)
+            return Decoding(z, self.prompt, image=init, t=self.noise, negative=self.negative)
         # a prior's z describes an image of its own, with its things where nothing may change
         use_z, keep = self.image is not None or not self.prompt, self.mask.pixels(model)[:1] < 0
-        return Decoding(z, self.prompt, None, init, self.noise, keep, self.resample, use_z)
+        return Decoding(z, self.prompt, None, init, self.noise, keep, self.resample, use_z, self.negative)
 
     @property
     def defaults(self) -> dict[str, float]:  # type: ignore[override]

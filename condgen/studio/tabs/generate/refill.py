@@ -17,6 +17,7 @@ from condgen.pipelines.text_to_image import TextToImage
 from condgen.studio.checks import number
 from condgen.studio.library import ModelLibrary
 from condgen.studio.session import Request, check, priors_of, sampling_options_of, sizes_of
+from condgen.studio.tabs.generate.guides import IMAGES
 
 ABOUT = (*NOT_OPTIONS, "candidates", "candidate", "scores", "title", "operation", "resample", "negative")
 """Fields of a recipe that are no sampling options."""
@@ -59,7 +60,7 @@ def filling_of(library: ModelLibrary, recipe: Mapping[str, Any], chosen: str) ->
         notes.append(f"{name} has no prior {short(prior)}, so it takes its own.")
         prior = ""
     known = {option.name for option in sampling_options_of(model, prior if isinstance(prior, str) else "")}
-    if unknown := sorted(set(options) - known - {"image_weight", "noise"}):
+    if unknown := sorted(set(options) - known - {"image_weight", "noise", *IMAGES}):
         notes.append(f"{name} has no option {', '.join(map(_printable, unknown))}.")
     options = {key: value for key, value in options.items() if key in known}
     if isinstance(model, TextToImage) and "candidates" in recipe:
