@@ -121,7 +121,7 @@ def test_labels_one_of_each_and_use_all_settings(page):
     says(page, "settings of the image")
 
 
-def test_negative_words_are_used_remembered_and_filled_in_again(page):
+def test_negative_words_are_kept_and_used_again(page):
     page.get_by_role("button", name="Advanced").click()
     field = page.get_by_role("textbox", name="Negative words")
     field.fill("blue")
