@@ -38,11 +38,19 @@ function menu(card) {
   opener.setAttribute("aria-label", `More: ${card.alt || card.caption}`);
   opener.setAttribute("aria-haspopup", "menu");
   list.addEventListener("click", () => list.hidePopover());
+  list.addEventListener("keydown", (event) => {
+    const items = [...list.children], at = items.indexOf(document.activeElement);
+    const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: items.length - 1 }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    items[(next + items.length) % items.length].focus();
+  });
   list.addEventListener("toggle", (event) => {
     if (event.newState !== "open") return;
     const box = opener.getBoundingClientRect(), own = list.getBoundingClientRect();
     list.style.left = `${Math.max(8, Math.min(box.left, innerWidth - own.width - 8))}px`;
     list.style.top = `${box.bottom + own.height > innerHeight ? box.top - own.height : box.bottom}px`;
+    list.firstElementChild?.focus();
   });
   return [opener, list];
 }

@@ -4,7 +4,8 @@ const find = el("input", { type: "search", placeholder: "Find a recipe" });
 find.setAttribute("aria-label", "Find a recipe");
 const list = el("div", {});
 const one = el("div", { className: "tr-one" });
-root.append(find, list, one);
+const none = el("p", { className: "cg-info", role: "status", hidden: true }, "No recipe has these words.");
+root.append(find, list, none, one);
 const cards = new Map();
 
 function card(recipe) {
@@ -58,6 +59,7 @@ find.addEventListener("input", () => {
     details.hidden = !shown;
     if (words.length) details.open = true;
   }
+  none.hidden = [...list.children].some((details) => !details.hidden);
 });
 watch(["value", "groups"], render);
 render();

@@ -62,7 +62,7 @@ class GalleryTab(Tab):
             self.starred = gr.Checkbox(False, label="Only with a star", min_width=140)
         self.reader.build()
         self.numbers = gr.HTML("", elem_id="gallery-numbers")
-        self.grid = image_grid(OWN, "Kept images", EMPTY, fit=False, selectable=True, elem_id="gallery")
+        self.grid = image_grid(OWN, "Kept images", "Reading the folder.", fit=False, selectable=True, elem_id="gallery")
         page.grids.append(self.grid)
         with gr.Row(elem_id="gallery-pages", visible=False) as self.pages:
             self.previous = gr.Button("Previous page", size="sm", min_width=120, scale=0)

@@ -45,7 +45,7 @@ class MixControls:
         with gr.Column(elem_id="mix-vary") as box:
             self.strength = gr.Slider(
                 0, 1, STRENGTH, step=0.05, label="Strength",
-                info="0 is the image itself, 1 another image of about its subject; with words, 1 still shows them",
+                info="0 is about the image itself, 1 another one of its subject; with words, 1 still shows them",
             )  # fmt: skip
             self.words = gr.Textbox(
                 label="Words", placeholder="optional: what every variation should show", max_lines=3,

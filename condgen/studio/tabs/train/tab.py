@@ -150,10 +150,10 @@ class TrainTab(Tab):
         return gr.update(visible=recipe in RECIPES), gr.update(choices=["", *sizes], value="", visible=bool(sizes))
 
     def _preview(self, recipe: str, name: str, *fields: Any):
-        if recipe not in RECIPES:
+        if recipe not in RECIPES or not name:  # the name comes a moment after the recipe
             return "", ""
         try:
-            return check_order(recipe, name, *fields).command, ""
+            return check_order(recipe, name, *_used(recipe, fields)).command, _unused(recipe, fields)
         except CondgenError as error:
             return "", train_view.note(str(error))
 
@@ -174,7 +174,7 @@ class TrainTab(Tab):
         with user_errors():
             self.api.check(request)
             try:
-                order = check_order(recipe, name, *fields)
+                order = check_order(recipe, name, *_used(recipe, fields))
                 self.trainings.start(order)
                 yield train_view.note(f"{order.name} reads its data."), "", gr.skip(), gr.skip()
                 self.trainings.await_start(order.name)
@@ -230,3 +230,17 @@ class TrainTab(Tab):
 
 def _swapped(busy: bool) -> tuple:
     return gr.update(visible=not busy), gr.update(visible=busy)
+
+
+def _used(recipe: str, fields: tuple) -> tuple:
+    """The fields of the page, without the folder of data that a recipe does not need: it was given for another."""
+    needed = recipe in RECIPES and RECIPES[recipe].needs_data
+    return fields if needed else ("", *fields[1:])
+
+
+def _unused(recipe: str, fields: tuple) -> str:
+    """The note about a folder that is not used, see `_used`."""
+    if RECIPES[recipe].needs_data or not fields[0]:
+        return ""
+    text = "draws its own data, so that the folder above is not used. To use it, write --data FOLDER"
+    return train_view.note(f"{recipe} {text} under Further options.")
