@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +136,12 @@ def open_tab(page: Any, title: str) -> None:
         tab.click()
         return
     more, listed = page.locator("#tabs .overflow-menu").first, page.locator("#tabs .overflow-dropdown").first
-    if not listed.is_visible():
-        more.locator("> button").click()
-    listed.get_by_role("button", name=title, exact=True).click()
+    for _ in range(10):  # the menu closes when the page changes below it, as after a choice of the model
+        if not listed.is_visible():
+            more.locator("> button").click()
+        with suppress(Exception):
+            return listed.get_by_role("button", name=title, exact=True).click(timeout=2000)
+    raise AssertionError(f"The menu of tabs does not lead to {title}.")
 
 
 def number(page: Any, name: str) -> Any:
