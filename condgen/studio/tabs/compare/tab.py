@@ -105,7 +105,7 @@ class CompareTab(Tab):
                 comparison = self.kept.start(plan, request)
             except CondgenError as error:
                 yield gr.skip(), theme.progress_line(str(error)), gr.skip(), gr.skip()
-                raise
+                return
             yield from self._serve(comparison, request)
 
     def _continue(self, number: str, request: gr.Request):
@@ -125,7 +125,6 @@ class CompareTab(Tab):
                 yield shown, theme.progress_line(moment.text, moment.fraction), gr.skip(), _lines(moment.notes)
         except CondgenError as error:
             yield cards, theme.progress_line(str(error)), gr.skip(), gr.skip()
-            raise
 
     def _ended(self, number: str, stopped: bool, line: str, request: gr.Request) -> list:
         """After the last message of a comparison, which may come after that of the stop."""
