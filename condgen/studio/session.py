@@ -352,8 +352,12 @@ def caption_of(generated: GeneratedImage, attribute: str = "") -> str:
     if attribute:
         value = generated.recipe["labels"][attribute]
         return f"{value:g}" if isinstance(value, float) else value
-    score = "" if generated.clip_score is None else f", match {generated.clip_score:.2f}"
-    return f"seed {generated.seed}{score}"
+    return f"seed {generated.seed}"
+
+
+def note_of(generated: GeneratedImage) -> str:
+    """The second text under an image: how well it matches its prompt, '' where that was not measured."""
+    return "" if generated.clip_score is None else f"match {generated.clip_score:.2f}"
 
 
 def description_of(generated: GeneratedImage) -> str:

@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+from PIL import Image
 
 from tests.studio.support import BROWSER, PROMPT, choose, number, open_tab, opened
 
@@ -79,6 +80,7 @@ def test_a_reload_in_the_middle_loses_no_finished_image(page):
     says(page, "image 2 of 16")
     page.reload()
     playwright.expect(finished(page).first).to_be_visible()
+    says(page, r"The page was reloaded: \d+ of 16 images w(as|ere) finished\.")
     playwright.expect(prompt_of(page)).to_have_value(PROMPT)
     assert page.locator("#images .cg-cell").count() == finished(page).count()
 
@@ -184,3 +186,62 @@ def test_images_fit_the_window_and_phones_do_not_scroll_sideways(browser, addres
             if width > 400:
                 last = page.locator("#images .cg-cell .cg-image").last.bounding_box()
                 assert last["y"] + last["height"] <= height
+
+
+def test_a_chosen_model_brings_its_own_options(page):
+    page.get_by_role("button", name="Advanced").click()
+    own = {name: number(page, name).input_value() for name in ("Guidance", "Steps")}
+    page.get_by_role("radio", name="Fast").check(force=True)
+    playwright.expect(number(page, "Steps")).to_have_value("6")
+    number(page, "Guidance").fill("1.3")
+    for model in ("plain", "photos", "words"):
+        choose(page, model)
+        playwright.expect(prompt_of(page)).to_be_visible(visible=model == "words")
+    for name, value in own.items():
+        playwright.expect(number(page, name)).to_have_value(value)
+    page.wait_for_timeout(1500)
+    for name, value in own.items():
+        playwright.expect(number(page, name)).to_have_value(value)
+    playwright.expect(page.get_by_role("radio", name="Default")).to_be_checked()
+    number(page, "Guidance").fill("1.3")
+    page.wait_for_timeout(1500)
+    page.reload()
+    page.wait_for_function("window.condgen && window.condgen.remembers")
+    page.get_by_role("button", name="Advanced").click()
+    playwright.expect(number(page, "Guidance")).to_have_value("1.3")
+
+
+def test_a_mask_shows_its_values_and_survives_a_reload(page, tmp_path):
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "start.png")
+    page.get_by_role("button", name="Advanced").click()
+    own = number(page, "Guidance").input_value()
+    page.locator("#guide-init input[type=file]").set_input_files(tmp_path / "start.png")
+    canvas = page.locator("#guide-brush canvas")
+    canvas.scroll_into_view_if_needed()
+    canvas.click()
+    playwright.expect(number(page, "Guidance")).to_have_value("1.5")
+    playwright.expect(number(page, "How much may change")).to_have_value("1")
+    page.wait_for_timeout(1500)
+    page.reload()
+    page.wait_for_function("window.condgen && window.condgen.remembers")
+    playwright.expect(canvas).to_be_visible()
+    middle = "c => c.getContext('2d').getImageData(c.width / 2, c.height / 2, 1, 1).data[3]"
+    page.wait_for_function(f"({middle})(document.querySelector('#guide-brush canvas')) === 255")
+    assert canvas.evaluate("c => c.getContext('2d').getImageData(0, 0, 1, 1).data[3]") == 0
+    generate(page)
+    says(page, "1 image, seed")
+    page.locator("#images").get_by_role("button", name=re.compile("^More")).click()
+    page.get_by_role("button", name="Use all settings", exact=True).click()
+    says(page, r"^\s*The settings of the image are filled in\.\s*$")
+    playwright.expect(page.locator("#guide-mask img")).to_be_visible()
+    page.get_by_role("button", name="Remove: Or a mask").click()
+    playwright.expect(number(page, "Guidance")).to_have_value(own)
+    playwright.expect(number(page, "How much may change")).to_have_value("0.85")
+
+
+def test_sixteen_captions_are_not_cut(page):
+    generate(page, 16)
+    playwright.expect(finished(page)).to_have_count(16)
+    page.wait_for_timeout(500)
+    cut = "nodes => nodes.filter((node) => node.scrollWidth > node.clientWidth).map((node) => node.textContent)"
+    assert page.locator("#images :is(.cg-caption, .cg-note)").evaluate_all(cut) == []

@@ -12,11 +12,13 @@ canvas.title = hint;
 size.setAttribute("aria-label", "Size of the brush");
 root.append(el("span", { className: "cg-name" }, props.label), box, el("div", { className: "cg-slot-row" }, "Brush", size, all));
 const pen = canvas.getContext("2d");
-let shown = null, last = null, at = null;
+let shown = null, last = null, at = null, drawn = null; // `drawn`: the value that the canvas shows
 
 function clear() {
   pen.clearRect(0, 0, canvas.width, canvas.height);
-  props.value = null;
+  const before = props.value;
+  drawn = props.value = null;
+  if (before) trigger("input");
 }
 function radius() {
   return (Number(size.value) / 200) * Math.max(canvas.width, canvas.height);
@@ -42,7 +44,25 @@ function keep() {
   on.fillStyle = "#000";
   on.fillRect(0, 0, copy.width, copy.height);
   on.drawImage(canvas, 0, 0);
-  props.value = copy.toDataURL("image/png");
+  const first = !props.value;
+  drawn = props.value = copy.toDataURL("image/png");
+  if (first) trigger("input");
+}
+function redraw() {  // a mask of before a reload
+  const value = props.value, mask = el("img");
+  mask.addEventListener("load", () => {
+    if (props.value !== value) return;
+    pen.clearRect(0, 0, canvas.width, canvas.height);
+    pen.drawImage(mask, 0, 0, canvas.width, canvas.height);
+    const pixels = pen.getImageData(0, 0, canvas.width, canvas.height);
+    for (let i = 0; i < pixels.data.length; i += 4) {
+      pixels.data[i + 3] = pixels.data[i];
+      pixels.data.fill(255, i, i + 3);
+    }
+    pen.putImageData(pixels, 0, 0);
+    drawn = value;
+  });
+  mask.src = value;
 }
 canvas.addEventListener("pointerdown", (event) => { event.preventDefault(); canvas.focus(); canvas.setPointerCapture(event.pointerId); draw(place(event)); });
 canvas.addEventListener("pointermove", (event) => { if (event.buttons && last) draw(place(event)); });
@@ -69,14 +89,19 @@ image.addEventListener("load", () => {
   canvas.height = Math.max(1, Math.round(image.naturalHeight * scale));
   image.classList.toggle("pixels", image.naturalWidth < 128);
   at = null;
+  if (props.value) redraw();
 });
 function render() {
   const url = (props.image && props.image.url) || "";
   root.hidden = !url;
   if (url === shown) return;
+  if (shown && props.value) drawn = props.value = null;  // it belongs to the image before
   shown = url;
   if (url) image.src = fileUrl(url);
 }
 watch(["image"], render);
-watch(["value"], () => { if (!props.value) pen.clearRect(0, 0, canvas.width, canvas.height); });
+watch(["value"], () => {
+  if (!props.value) pen.clearRect(0, 0, canvas.width, canvas.height);
+  else if (props.value !== drawn && image.complete && image.naturalWidth) redraw();
+});
 render();

@@ -92,7 +92,7 @@ function open(id) {
   const close = el("button", { type: "button", title: "Close", ariaLabel: "Close", onclick: () => viewer.close() }, icon("close"));
   viewer.replaceChildren(
     el("img", { src: fileUrl(card.url), alt: card.alt || card.caption, className: card.pixels ? "pixels" : "" }),
-    el("p", {}, card.caption || ""),
+    el("p", {}, [card.caption, card.note].filter(Boolean).join(", ")),
     el("div", { className: "cg-buttons" }, step(-1, "left", "Previous image"), ...offered(card).map((one) => button(one, card, true)), download(card, true), step(1, "right", "Next image"), close),
   );
   viewer.setAttribute("aria-label", card.alt || card.caption || "Image");
@@ -111,7 +111,7 @@ function layout() {
   if (props.table) return layoutTable();
   const count = (props.value || []).length;
   if (!root.clientWidth) return;
-  const width = root.clientWidth, text = 62;
+  const width = root.clientWidth, noted = props.value && props.value.some((card) => card.note);
   const top = Math.min(root.getBoundingClientRect().top + scrollY, innerHeight * 0.45);
   const height = props.fit ? Math.max(320, innerHeight - top - 24) : Infinity;
   if (props.fit) {  // one height, so that the page does not jump
@@ -124,13 +124,14 @@ function layout() {
   const least = 108 * wide;
   let best = 1, edge = 0;
   for (let columns = 1; columns <= Math.max(1, Math.floor(width / least)); columns++) {
-    const rows = Math.ceil(count / columns);
+    const rows = Math.ceil(count / columns), text = noted && width / columns < 180 ? 79 : 62;
     const size = Math.min(width / columns - 12, (height / rows - text) * wide);
     if (size > edge) [best, edge] = [columns, size];
   }
   edge = props.fit ? Math.max(edge, least - 12) : Math.min(220, width / Math.max(2, Math.floor(width / 200)) - 12);
   grid.style.setProperty("--edge", `${Math.floor(edge)}px`);
   grid.classList.toggle("small", edge < 122);
+  grid.classList.toggle("two-lines", Boolean(noted) && edge < 168);
   if (props.fit) grid.style.setProperty("--columns", Math.min(best, Math.max(1, Math.floor(width / (edge + 12)))));
 }
 function replaced(old, node) {  // the focus stays at the same place

@@ -36,5 +36,9 @@ function render() {
   }
   for (const node of root.children) node.show();
 }
-watch(["value", "options"], render);
+let due = 0;
+watch(["value", "options"], () => {  // of a model that was chosen both come, one after the other
+  clearTimeout(due);
+  due = setTimeout(render);
+});
 render();

@@ -26,6 +26,7 @@ async function take(given) {
     props.value = { path, url, name: given.name };
     status.textContent = "";
     render();
+    trigger("input");
   } catch {
     status.textContent = given.size > MOST ? "This file is too large, or no image." : "The image could not be uploaded.";
   }
@@ -33,6 +34,7 @@ async function take(given) {
 function clear() {
   props.value = null;
   render();
+  trigger("input");
   box.querySelector("button").focus();
 }
 function choose(text) {

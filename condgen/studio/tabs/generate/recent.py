@@ -16,10 +16,11 @@ KEPT = 256
 
 @dataclass
 class Recent:
-    """A request: the cards of its finished images, and whether it goes on."""
+    """A request: the cards of its finished images, whether it goes on, and how many it asks for, 0 if not known."""
 
     cards: list[dict[str, Any]] = field(default_factory=list)
     runs: bool = True
+    count: int = 0
 
 
 class RecentRequests:
@@ -56,3 +57,20 @@ class RecentRequests:
         while recent is not None and recent.runs and time.monotonic() < until:
             time.sleep(0.05)
         return None if recent is None else list(recent.cards)
+
+    def stopped(self, person: str, request_id: object) -> list[dict[str, Any]] | None:
+        """The finished images of a request that was stopped, which asks for no more; None for an unknown one."""
+        cards = self.cards(person, request_id)
+        if cards is not None:
+            self._requests[person, str(request_id)].count = 0
+        return cards
+
+    def line(self, person: str, request_id: object) -> str:
+        """What a page says after a reload that ended a request; '' where all was finished, or nothing is known."""
+        recent = self._requests.get((person, request_id)) if isinstance(request_id, str) else None
+        if recent is None or len(recent.cards) >= recent.count:
+            return ""
+        done, all_ = len(recent.cards), recent.count
+        if all_ == 1:
+            return "The page was reloaded before the image was finished."
+        return f"The page was reloaded: {done} of {all_} images {'was' if done == 1 else 'were'} finished."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from condgen.contracts import CondgenError, short
@@ -17,7 +17,6 @@ from condgen.pipelines.text_to_image import TextToImage
 from condgen.studio.checks import number
 from condgen.studio.library import ModelLibrary
 from condgen.studio.session import Request, check, priors_of, sampling_options_of, sizes_of
-from condgen.studio.tabs.generate.guides import IMAGES
 
 ABOUT = (*NOT_OPTIONS, "candidates", "candidate", "scores", "title", "operation", "resample", "negative")
 """Fields of a recipe that are no sampling options."""
@@ -60,7 +59,8 @@ def filling_of(library: ModelLibrary, recipe: Mapping[str, Any], chosen: str) ->
         notes.append(f"{name} has no prior {short(prior)}, so it takes its own.")
         prior = ""
     known = {option.name for option in sampling_options_of(model, prior if isinstance(prior, str) else "")}
-    if unknown := sorted(set(options) - known - {"image_weight", "noise", *IMAGES}):
+    given = {key for key, value in options.items() if value not in (None, [])}
+    if unknown := sorted(given - known - {field.name for field in fields(Guide)}):
         notes.append(f"{name} has no option {', '.join(map(_printable, unknown))}.")
     options = {key: value for key, value in options.items() if key in known}
     if isinstance(model, TextToImage) and "candidates" in recipe:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import secrets
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from condgen.contracts import CondgenError
-from condgen.data.sources.images import open_image
 from condgen.pipelines.base import Pipeline
 from condgen.pipelines.editing.guide import NOISE, WEIGHT
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.studio.checks import number
-from condgen.studio.components import brush, defaults, option_fields, option_form
+from condgen.studio.components import brush, defaults, option_form
 from condgen.studio.session import (
     MAX_IMAGES,
     RANDOM,
@@ -32,11 +29,8 @@ from condgen.studio.session import (
 from condgen.studio.studio import QUICK, Studio, user_errors, without_folders
 from condgen.studio.tabs.base import Page
 from condgen.studio.tabs.generate.guides import guides_of
+from condgen.studio.tabs.generate.masks import MaskDefaults, drawn_mask, fields_of, reopened
 from condgen.studio.tabs.generate.refill import Filling
-
-DRAWN = 2_000_000
-"""Characters of a drawn mask, at most."""
-PREFIX = "data:image/png;base64,"
 
 
 class Settings:
@@ -61,7 +55,7 @@ class Settings:
             self.keep = gr.Checkbox(False, label="Keep", min_width=70, scale=1, elem_id="keep-seed", container=False)
             self.dice = gr.Button("New", size="sm", min_width=50, scale=1, elem_id="new-seed")
         self.preset = gr.Radio([], label="Speed", elem_id="preset", visible=False)
-        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+        with gr.Accordion("Advanced", open=False, elem_id="advanced") as self.advanced:
             info = "from text to image embedding; none: the text embedding itself"
             self.prior = gr.Dropdown([], label="Prior", info=info, visible=False, allow_custom_value=True)
             info = "images of every seed, of which the one nearest to the words is kept"
@@ -76,7 +70,7 @@ class Settings:
             "count": self.count, "seed": self.seed, "keep": self.keep, "prior": self.prior, "preset": self.preset,
             "candidates": self.candidates, "size": self.size, "options": self.options, "guide_image": self.image,
             "guide_weight": self.weight, "guide_init": self.init, "guide_noise": self.noise, "guide_mask": self.mask,
-            "negative": self.negative,
+            "negative": self.negative, "guide_brush": self.brush,
         }  # fmt: skip
 
     def _images(self, page: Page) -> None:
@@ -86,7 +80,7 @@ class Settings:
             self.weight = gr.Slider(0, 1, value=WEIGHT, step=0.05, label="Weight of the image", info=info)
         with gr.Column(visible=False) as self.before:
             self.init = page.slot("Start image", elem_id="guide-init")
-            info = "low keeps the image, 1 makes a new one; with a mask inside the mask alone"
+            info = "low keeps the image, 1 makes a new one; with a mask, 1 and guidance 1.5 are advised"
             self.noise = gr.Slider(0.05, 1, value=NOISE, step=0.05, label="How much may change", info=info)
             self.brush = brush("Brush over what may change", elem_id="guide-brush")
             self.mask = page.slot("Or a mask: white may change, black stays", elem_id="guide-mask")
@@ -117,18 +111,24 @@ class Settings:
         self.prior.change(self._offer, [page.model, self.prior], self.options, **QUICK)
         chosen = [page.model, self.prior, self.preset, self.options]
         self.preset.input(self._apply, chosen, [self.options, self.candidates], **QUICK)
-        self.init.change(lambda value: gr.update(image=value, value=None), self.init, self.brush, **QUICK)
+        self.init.change(lambda value: gr.update(image=value), self.init, self.brush, **QUICK)
+        masks = MaskDefaults(self.studio)
+        shown = [page.model, self.prior, self.options, self.noise, self.init, self.brush, self.mask]
+        for given, act in ((self.brush, masks.show), (self.mask, masks.show), (self.init, masks.begin)):
+            given.input(act, shown, [self.options, self.noise], **QUICK)
+        guides = [self.image, self.init, self.mask, self.brush]
+        page.restored.append((reopened, guides, [self.advanced, self.brush]))
 
     def _offer(self, name: str, prior: str):
         """The options of another prior; the page keeps the values of those that stay."""
         with user_errors():
-            return gr.update(options=_fields(self.studio.open(name), prior))
+            return gr.update(options=fields_of(self.studio.open(name), prior))
 
     def _apply(self, name: str, prior: str, preset: str, options: dict) -> tuple:
         """Sets the options of a preset, and those of the other presets to their default."""
         with user_errors():
             model = self.studio.open(name)
-            presets, known = presets_of(model), defaults(_fields(model, prior))
+            presets, known = presets_of(model), defaults(fields_of(model, prior))
             values = {option: known[option] for one in presets.values() for option in one if option in known}
             values |= {option: value for option, value in presets.get(preset, {}).items() if option in known}
             return gr.update(value=(options or {}) | values), presets.get(preset, {}).get("candidates", 1)
@@ -138,7 +138,7 @@ class Settings:
     def of_model(self, model: Pipeline) -> list:
         """Updates of `outputs` for a model that was chosen: its options at their defaults."""
         presets, priors, sizes, guides = presets_of(model), priors_of(model), sizes_of(model), guides_of(model)
-        fields = _fields(model, "")
+        fields = fields_of(model, "")
         choices = [(name.capitalize(), name) for name in presets]
         return [
             gr.skip(), gr.skip(), gr.skip(),
@@ -157,7 +157,7 @@ class Settings:
         asked, guide = filling.request, filling.request.guide
         values = [one if isinstance(one, dict) else {} for one in self.of_model(model)]
         prior = asked.options.get("prior") or (guide.prior if guide else "") or None
-        fields = _fields(model, prior or "")
+        fields = fields_of(model, prior or "")
         known = {field["name"] for field in fields}
         options = defaults(fields) | {name: value for name, value in asked.options.items() if name in known}
         values[0:3] = [{"value": 1}, {"value": str(asked.seed)}, {"value": True}]
@@ -172,9 +172,10 @@ class Settings:
                 {"value": None if one is None else self.studio.slot_of(one.name, base64.b64decode(one.png))}
                 for one in (guide.image, guide.init, guide.mask)
             ]
-            values[10:16] = [slots[0], {"value": guide.image_weight}, slots[1], {"value": guide.noise}, {}, slots[2]]
+            numbers = {"value": guide.image_weight}, {"value": guide.noise}
+            values[10:16] = [slots[0], numbers[0], slots[1], numbers[1], {"value": None}, slots[2]]
         else:
-            values[10], values[12], values[15] = {"value": None}, {"value": None}, {"value": None}
+            values[10], values[12], values[14], values[15] = [{"value": None} for _ in range(4)]
         return [gr.update(**one) if one else gr.skip() for one in (_plain(one) for one in values)]
 
     # Requests ---------------------------------------------------------------------------------------------------------
@@ -190,11 +191,17 @@ class Settings:
         """
         count, seed, keep, prior, options, candidates, size, *images = values
         seed = number(seed) if keep else RANDOM
-        known = defaults(_fields(model, prior))
-        given = {name: value for name, value in (options or {}).items() if name in known and value != known[name]}
+        known = defaults(fields_of(model, prior))
+        guide = self._guide(model, images, request)
+        # with a mask the defaults are others than the page's; what the page shows is what is used
+        given = {
+            name: value
+            for name, value in (options or {}).items()
+            if name in known and ("mask" in guide or value != known[name])
+        }
         given |= {"candidates": candidates} if isinstance(model, TextToImage) else {}
         given |= {"size": size} if len(sizes_of(model)) > 1 else {}
-        given |= self._guide(model, images, request)
+        given |= guide
         with without_folders(*(value for value in given.values() if hasattr(value, "name"))):
             if not each:
                 return check(model, condition, count, seed, prior, "", given)
@@ -214,19 +221,8 @@ class Settings:
                 given["mask"] = self.studio.image(mask, request, "mask")
             elif drawn:
                 given["mask"] = drawn_mask(drawn)
-            else:
-                given["noise"] = noise
+            given["noise"] = noise
         return given
-
-
-def drawn_mask(value: Any):
-    """The PIL image of a mask that was drawn on the page, a PNG as a data URL; `CondgenError` where it is damaged."""
-    if isinstance(value, str) and value.startswith(PREFIX) and len(value) < DRAWN:
-        try:
-            return open_image(base64.b64decode(value.removeprefix(PREFIX), validate=True), name="the mask")
-        except binascii.Error:
-            pass
-    raise CondgenError("The drawn mask is damaged. Draw it again.")
 
 
 def meaning(model: Pipeline) -> str:
@@ -240,12 +236,6 @@ def meaning(model: Pipeline) -> str:
         text = f"the best of {best} images" if best > 1 else f"{values.get('steps', steps):g} steps"
         parts.append(f"{name.capitalize()}: {text}.")
     return " ".join(parts)
-
-
-def _fields(model: Pipeline, prior: str | None) -> list[dict[str, Any]]:
-    priors = priors_of(model)
-    options = sampling_options_of(model, prior if prior in priors else "")
-    return [option_fields(option) for option in options if not option.advanced]
 
 
 def _is(name: str, values: dict[str, Any], asked: Request, fields: list[dict[str, Any]]) -> bool:

@@ -22,7 +22,7 @@ from condgen.studio import theme
 from condgen.studio.components import attribute_fields, chips, label_form
 from condgen.studio.header.model_card import sheet_of
 from condgen.studio.library import ModelEntry
-from condgen.studio.session import Request, Snapshot, caption_of, description_of, examples_of, serve
+from condgen.studio.session import Request, Snapshot, caption_of, description_of, examples_of, note_of, serve
 from condgen.studio.studio import COMPUTE, PIXELS, QUICK, Studio, message_of, user_errors
 from condgen.studio.tabs.base import Page, Tab
 from condgen.studio.tabs.generate.api import GenerationApi
@@ -107,7 +107,7 @@ class GenerateTab(Tab):
         halted.then(self._settled, [self.number, self.images], stopped, **QUICK)
         self.prompt.change(self._notes, [page.model, self.prompt], self.notes, trigger_mode="always_last", **QUICK)
         self.there.click(lambda tab: gr.update(selected=tab), self.target, page.tabs, **QUICK)
-        page.restored.append((self._recover, [self.number, self.images], [self.images]))
+        page.restored.append((self._recover, [self.number, self.images], [self.images, self.progress]))
         Reuse(self).connect(page)
         api = GenerationApi(self.studio)
         gr.api(api.generate, api_name="generate", **COMPUTE)
@@ -135,7 +135,7 @@ class GenerateTab(Tab):
                 model = self.studio.open(name)
                 condition = labels if isinstance(model, ClassToImage) else prompt
                 asked = self.settings.request(model, condition, values, request, each)
-                kept[3] = str(asked.seed)
+                kept[3], recent.count = str(asked.seed), asked.count
                 notes, negative = prompt_notes(model, prompt), asked.guide is not None and asked.guide.negative
                 with closing(serve(model, asked)) as snapshots:
                     for snapshot in snapshots:
@@ -152,6 +152,7 @@ class GenerateTab(Tab):
     def _card(self, generated, request: gr.Request, each: str) -> dict[str, Any]:
         image = self.studio.keep(generated, request)
         more = {"alt": description_of(generated), "pixels": generated.image.width < PIXELS}
+        more |= {"note": note_of(generated)} if note_of(generated) and not each else {}
         return self.studio.card(image, caption_of(generated, each), request, **more)
 
     @staticmethod
@@ -163,7 +164,7 @@ class GenerateTab(Tab):
         return done + waiting
 
     def _stopped(self, number: str, cards: list, request: gr.Request):
-        kept = self.recent.cards(self.studio.person(request), number)
+        kept = self.recent.stopped(self.studio.person(request), number)
         return *buttons_when(False), theme.progress_line(STOPPED), finished(cards) if kept is None else kept
 
     def _settled(self, number: str, cards: list, request: gr.Request):
@@ -172,12 +173,14 @@ class GenerateTab(Tab):
         return self._stopped(number, cards, request)
 
     def _recover(self, number: str, cards: list, request: gr.Request):
-        """After a reload: images that were finished after the page was left."""
-        there = self.recent.cards(self.studio.person(request), number, seconds=3)
-        known = {card.get("id") for card in cards or []}
+        """After a reload: images that were finished after the page was left, and how many of all there are."""
+        person, known = self.studio.person(request), {card.get("id") for card in cards or []}
+        there = self.recent.cards(person, number, seconds=3)
+        line = self.recent.line(person, number)
+        shown = theme.progress_line(line) if line else gr.skip()
         if not there or known.issuperset(card["id"] for card in there):
-            return gr.skip()
-        return [card for card in there if self._is_there(card, request)]
+            return gr.skip(), shown
+        return [card for card in there if self._is_there(card, request)], shown
 
     def _is_there(self, card: dict[str, Any], request: gr.Request) -> bool:
         try:
