@@ -194,7 +194,7 @@ def test_a_chosen_model_brings_its_own_options(page):
     page.get_by_role("radio", name="Fast").check(force=True)
     playwright.expect(number(page, "Steps")).to_have_value("6")
     number(page, "Guidance").fill("1.3")
-    for model in ("plain", "photos", "words"):
+    for model in ("photos", "words"):
         choose(page, model)
         playwright.expect(prompt_of(page)).to_be_visible(visible=model == "words")
     for name, value in own.items():
