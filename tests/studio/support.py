@@ -111,7 +111,8 @@ def opened(
     page.on("request", lambda request: None if request.url.startswith(ours) else foreign.append(request.url))
 
     def listen(message: Any) -> None:
-        if message.type == "error" and "AbortError" not in message.text:  # a request of Gradio that a reload ended
+        ended = ("AbortError", "Connection errored out")  # requests of Gradio that a reload ended
+        if message.type == "error" and not any(text in message.text for text in ended):
             faults.append(message.text)
 
     page.on("console", listen)

@@ -60,9 +60,9 @@ def test_models_of_every_kind_generate(page, model):
 def test_stop_keeps_what_is_finished_and_its_line_stands(page):
     many_steps(page)
     generate(page, 16)
-    says(page, r"image 1 of 16, step \d+ of 200")
+    says(page, r"image \d+ of 16, step \d+ of 200")
     prompt_of(page).press("Enter")  # once more changes nothing
-    says(page, "image 2 of 16")
+    says(page, r"image ([2-9]|1\d) of 16")
     page.get_by_role("button", name="Stop", exact=True).click()
     says(page, "Stopped. Finished images are kept.")
     page.wait_for_timeout(2500)
@@ -77,7 +77,7 @@ def test_stop_keeps_what_is_finished_and_its_line_stands(page):
 def test_a_reload_in_the_middle_loses_no_finished_image(page):
     many_steps(page)
     generate(page, 16)
-    says(page, "image 2 of 16")
+    says(page, r"image ([2-9]|1\d) of 16")
     page.reload()
     playwright.expect(finished(page).first).to_be_visible()
     says(page, r"The page was reloaded: \d+ of 16 images w(as|ere) finished\.")
