@@ -102,16 +102,22 @@ def serving(
 
 @contextmanager
 def opened(
-    browser: Any, address: str, width: int = 1440, height: int = 900, path: str = "", **options: Any
-) -> Iterator[Any]:
-    """The studio in a new browser profile; at the end no other host was asked, and the console has no error."""
+    browser: Any, address: str, width: int = 1440, height: int = 900, path: str = "", reloads: bool = False,
+    **options: Any,
+) -> Iterator[Any]:  # fmt: skip
+    """The studio in a new browser profile; at the end no other host was asked, and the console has no error.
+
+    Args:
+        reloads: the page is left while it computes, which Gradio's client reports as an exception of its own.
+    """
     context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
     page, foreign, faults = context.new_page(), [], []
     ours = (address, "data:", "blob:")
     page.on("request", lambda request: None if request.url.startswith(ours) else foreign.append(request.url))
 
     def listen(message: Any) -> None:
-        ended = ("AbortError", "Connection errored out")  # requests of Gradio that a reload ended
+        ended = ["AbortError", "Connection errored out"]  # requests of Gradio that a reload ended
+        ended += ["Unexpected client exception"] * reloads
         if message.type == "error" and not any(text in message.text for text in ended):
             faults.append(message.text)
 

@@ -42,6 +42,7 @@ def test_ctrl_enter_generates_and_images_survive_a_reload(page):
     playwright.expect(finished(page)).to_have_count(4)
     says(page, "4 images, seeds")
     open_tab(page, "Gallery")
+    page.wait_for_timeout(1500)  # the page is remembered once a second
     page.reload()
     playwright.expect(page.get_by_role("tab", name="Gallery", exact=True)).to_have_attribute("aria-selected", "true")
     open_tab(page, "Generate")
@@ -74,15 +75,16 @@ def test_stop_keeps_what_is_finished_and_its_line_stands(page):
     says(page, "1 image, seed")
 
 
-def test_a_reload_in_the_middle_loses_no_finished_image(page):
-    many_steps(page)
-    generate(page, 16)
-    says(page, r"image ([2-9]|1\d) of 16")
-    page.reload()
-    playwright.expect(finished(page).first).to_be_visible()
-    says(page, r"The page was reloaded: \d+ of 16 images w(as|ere) finished\.")
-    playwright.expect(prompt_of(page)).to_have_value(PROMPT)
-    assert page.locator("#images .cg-cell").count() == finished(page).count()
+def test_a_reload_in_the_middle_loses_no_finished_image(browser, address):
+    with opened(browser, address, reloads=True) as page:
+        many_steps(page)
+        generate(page, 16)
+        says(page, r"image ([2-9]|1\d) of 16")
+        page.reload()
+        playwright.expect(finished(page).first).to_be_visible()
+        says(page, r"The page was reloaded: \d+ of 16 images w(as|ere) finished\.")
+        playwright.expect(prompt_of(page)).to_have_value(PROMPT)
+        assert page.locator("#images .cg-cell").count() == finished(page).count()
 
 
 def test_mistakes_and_what_is_not_read_stand_at_the_box(page):

@@ -3,6 +3,12 @@
   window.condgen = {
     remembers: false,
     memory: () => [localStorage.getItem(KEY) || "{}"],
+    now: () => {  // what a request needs to be found again after a reload
+      condgen.saved = 0;
+      clearTimeout(condgen.timer);
+      condgen.timer = 0;
+      return condgen.changed();
+    },
     changed: () => {  // at once, then at most once a second
       if (condgen.timer || !condgen.remembers) return [];
       const wait = Math.max(0, (condgen.saved || 0) + 1000 - Date.now());

@@ -97,6 +97,8 @@ class GenerateTab(Tab):
         running = [
             one.then(self._generate, inputs, outputs, show_progress="hidden", **here, **COMPUTE) for one in begun
         ]
+        for one in begun:
+            one.then(None, None, None, js="() => condgen.now()", **here)
         for one in running:
             for ended in (one.then, one.failure):  # one that failed, or was stopped, has no `then`
                 ended(lambda: buttons_when(False), None, [self.go, self.stop], **QUICK)
