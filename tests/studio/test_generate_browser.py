@@ -42,7 +42,6 @@ def test_ctrl_enter_generates_and_images_survive_a_reload(page):
     playwright.expect(finished(page)).to_have_count(4)
     says(page, "4 images, seeds")
     open_tab(page, "Gallery")
-    page.wait_for_timeout(1500)  # the page is remembered once a second
     page.reload()
     playwright.expect(page.get_by_role("tab", name="Gallery", exact=True)).to_have_attribute("aria-selected", "true")
     open_tab(page, "Generate")

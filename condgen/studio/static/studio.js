@@ -30,6 +30,8 @@
       return [];
     },
   };
+  for (const event of ["pagehide", "beforeunload"])
+    window.addEventListener(event, () => condgen.timer && document.querySelector("#remember")?.click());
   // the place in the queue, which the server sends while a request waits, in the line that says "Waiting."
   const fetched = window.fetch;
   window.fetch = async (...request) => {
