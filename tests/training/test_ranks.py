@@ -95,7 +95,7 @@ def test_chunks_leave_gradients_as_they_are():
             models[name].loss(whole_batch(), models[name].turns[0])["loss"].backward()
         whole, chunked = (dict(models[name].named_parameters()) for name in pair)
         for key, p in whole.items():
-            torch.testing.assert_close(chunked[key].grad, p.grad, rtol=1e-4, atol=1e-6, msg=key)
+            torch.testing.assert_close(chunked[key].grad, p.grad, rtol=1e-4, atol=1e-5, msg=key)
 
 
 def test_resume_is_exact_on_two_processes(tmp_path):
