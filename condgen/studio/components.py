@@ -112,7 +112,7 @@ def image_slot(label: str = "Image", **options: Any) -> gr.HTML:
     Its value is None, {path, url, name} of an upload, or {id, url, name} of a kept image; `Studio.image` reads it. Make
     slots by `Page.slot`, so that they can be remembered.
     """
-    return _custom("slot.js", None, label, **options)
+    return _custom("upload.js slot.js", None, label, **options)
 
 
 def image_table(
@@ -213,8 +213,8 @@ def film(label: str = "Sample sheets", **more: Any) -> gr.HTML:
 
 
 def image_list(label: str = "Images", most: int = 16, **options: Any) -> gr.HTML:
-    """A place for several images, as `image_slot` is for one; its value is a list of such values. See `Page.list`."""
-    return _custom("list.js", [], label, most=most, **options)
+    """A place for several images, as `image_slot` is for one; its value is a list. See `Page.image_list`."""
+    return _custom("upload.js list.js", [], label, most=most, **options)
 
 
 def wide_images(label: str = "Images", **options: Any) -> gr.HTML:

@@ -84,10 +84,15 @@ class Studio:
 
     def file(self, name: str, data: bytes) -> dict[str, Any]:
         """A file for a client of the API, which is not kept."""
+        path = self._serve(name, data)
+        return gr.FileData(path=str(path), orig_name=name).model_dump()
+
+    def _serve(self, name: str, data: bytes) -> Path:
+        """Writes a file where the web server serves it, in a folder that cannot be guessed."""
         path = self.outputs.served / secrets.token_urlsafe(16) / name
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
-        return gr.FileData(path=str(path), orig_name=name).model_dump()
+        return path
 
     def card(self, image: SavedImage, caption: str, request: gr.Request | None, **more: Any) -> dict[str, Any]:
         """An image as an entry of an `image_grid`; `more` are further fields that the page reads."""
@@ -103,9 +108,7 @@ class Studio:
 
     def slot_of(self, name: str, data: bytes) -> dict[str, Any]:
         """A PNG as the value of an `image_slot`, for images that are not kept."""
-        path = self.outputs.served / secrets.token_urlsafe(16) / f"{slug(Path(name).stem)}.png"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(data)
+        path = self._serve(f"{slug(Path(name).stem)}.png", data)
         return {"path": str(path), "url": url_of(path), "name": path.name}
 
     def url_of_copy(self, path: Path) -> str:
