@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+
 from condgen.contracts import ProgressCallback
 from condgen.data.synthetic.detector import VERSION, detect
-from condgen.data.synthetic.grammar import captions_of, parse, say, swaps_of
+from condgen.data.synthetic.grammar import Meaning, captions_of, parse, say, swaps_of
 from condgen.data.synthetic.prompts import questions
 from condgen.data.synthetic.scenes import draw_scenes, render, scenes
 from condgen.evaluation.base import Example, Findings, Report, reranked
 from condgen.evaluation.embed import embed_images, embed_texts, generate_prompts, priors_report
 from condgen.evaluation.options import TextToImageOptions
-from condgen.metrics.geneval import TASKS, is_exact, passes, score
+from condgen.metrics.failures import count_failures, failure_cause
+from condgen.metrics.geneval import TASKS, passes, score
 from condgen.metrics.retrieval import swap_accuracy
 
 BATCH = 64
@@ -34,10 +39,24 @@ ABLATION: dict[str, dict] = {
 """Row -> arguments of `generate_batch` that leave a stage out or change an option."""
 
 
-def scene_eval(
+@dataclass(frozen=True)
+class EvaluatedImage:
+    """An image of SceneEval, uint8 (3, S, S): whether it passed its task, and what is wrong (see `metrics.failures`).
+
+    `cause` is None if it shows everything in the prompt and nothing else.
+    """
+
+    task: str
+    prompt: Meaning
+    image: np.ndarray
+    passed: bool
+    cause: str | None
+
+
+def scene_eval_images(
     model, held_out: bool, prompts: int = 50, images_per_prompt: int = 4, seed: int = 0, **options
-) -> tuple[dict[str, float], list[Example]]:
-    """SceneEval: GenEval's six tasks on scenes, scored by the detector.
+) -> list[EvaluatedImage]:
+    """SceneEval: GenEval's six tasks on scenes, evaluated by the detector.
 
     Args:
         model: a TextToImage of scenes.
@@ -48,20 +67,47 @@ def scene_eval(
         options: candidates, and options of `generate_batch`: prior, use_z, use_words, sampling options.
 
     Returns:
-        (scores, examples): see `metrics.geneval.score`; (caption, uint8 (3, S, S), passed), one per prompt.
+        the images of the first prompt, then those of the next.
     """
     asked = [(task, m) for task in TASKS for m in questions(task, prompts, held_out, seed)]
     jobs = [job for job in asked for _ in range(images_per_prompt)]
-    results, examples = [], []
+    results = []
     for start in range(0, len(jobs), BATCH):
         part = jobs[start : start + BATCH]
         seeds = [seed + start + i for i in range(len(part))]
         generated = generate_prompts(model, [say(m) for _, m in part], seeds, **options)
-        for k, ((task, meaning), image, seen) in enumerate(zip(part, generated, detect(generated)), start):
-            results.append((task, passes(task, meaning, seen), bool(seen) and is_exact(meaning, seen)))
-            if k % images_per_prompt == 0:
-                examples.append((say(meaning), image, results[-1][1]))
-    return score(results), examples
+        results += [
+            EvaluatedImage(task, meaning, image, passes(task, meaning, seen), failure_cause(meaning, seen))
+            for (task, meaning), image, seen in zip(part, generated, detect(generated))
+        ]
+    return results
+
+
+def scene_eval(
+    model, held_out: bool, prompts: int = 50, images_per_prompt: int = 4, seed: int = 0, **options
+) -> tuple[dict[str, float], list[Example]]:
+    """The scores of SceneEval; arguments as in `scene_eval_images`.
+
+    Returns:
+        (scores, examples): see `metrics.geneval.score`; (caption, uint8 (3, S, S), passed), one per prompt.
+    """
+    images = scene_eval_images(model, held_out, prompts, images_per_prompt, seed, **options)
+    return scores_of(images), examples_of(images[::images_per_prompt])
+
+
+def scores_of(images: list[EvaluatedImage]) -> dict[str, float]:
+    """See `metrics.geneval.score`."""
+    return score([(one.task, one.passed, one.cause is None) for one in images])
+
+
+def failures_of(images: list[EvaluatedImage]) -> dict[str, dict[str, int]]:
+    """Failed images by task and cause, see `metrics.failures.count_failures`."""
+    return count_failures((one.task, one.passed, one.cause) for one in images)
+
+
+def examples_of(images: list[EvaluatedImage]) -> list[Example]:
+    """Images for a sheet: (caption, uint8 (3, S, S), passed)."""
+    return [(say(one.prompt), one.image, one.passed) for one in images]
 
 
 def scene_scores(model) -> dict[str, float]:
@@ -102,15 +148,21 @@ def ablation_of(model, table: dict[str, dict]) -> dict[str, dict]:
 
 
 def evaluate_scenes(model, options: TextToImageOptions, progress: ProgressCallback) -> Findings:
-    """SceneEval, swap test, priors and ablation; further models to compare with are rows of the ablation."""
+    """SceneEval, swap test, priors and ablation.
+
+    Further models to compare with are rows of the ablation; the section `failures` counts failed images by cause.
+    """
     report: Report = {"kind": "scenes", "detector": {"shapes of scenes": {"version": VERSION}}} | reranked(options)
-    report |= {name: {} for name in ("scene_eval", "images_evaluated", "swap_accuracy", "prior", "ablation")}
+    sections = ("scene_eval", "failures", "images_evaluated", "swap_accuracy", "prior", "ablation")
+    report |= {name: {} for name in sections}
     asked, examples = (options.prompts, options.images_per_prompt), []
     for k, (side, held_out) in enumerate(SIDES.items()):
         progress(0.05 + 0.25 * k, f"SceneEval, {side}")
-        report["scene_eval"][side], shown = scene_eval(model, held_out, *asked, candidates=options.candidates)
+        images = scene_eval_images(model, held_out, *asked, candidates=options.candidates)
+        report["scene_eval"][side], report["failures"][side] = scores_of(images), failures_of(images)
         report["images_evaluated"][side] = images_evaluated(held_out, *asked)
-        examples += shown[:: max(1, len(shown) // 24)][:24]
+        shown = images[:: options.images_per_prompt]
+        examples += examples_of(shown[:: max(1, len(shown) // 24)][:24])
         progress(0.25 + 0.25 * k, f"encoder and priors, {side}")
         report["swap_accuracy"][side] = scene_swaps(model.clip, model.tokenizer, held_out, size=model.size)
         data = scenes(500, 20_000, model.size, held_out, negatives="none")

@@ -30,7 +30,7 @@ def passes(task: str, prompt, objects: list) -> bool:
     if task == "counting":
         return kinds == Counter({prompt.kinds[0]: prompt.number})
     if task == "position":
-        return any(_lies(a, prompt.relation, b) for a, b in _pairs(prompt, objects))
+        return relation_holds(prompt, objects)
     return expected <= kinds
 
 
@@ -41,7 +41,12 @@ def is_exact(prompt, objects: list) -> bool:
         return False
     if prompt.size is not None and objects[0].size != prompt.size:
         return False
-    return prompt.relation is None or any(_lies(a, prompt.relation, b) for a, b in _pairs(prompt, objects))
+    return prompt.relation is None or relation_holds(prompt, objects)
+
+
+def relation_holds(prompt, objects: list) -> bool:
+    """True if two objects of the kinds in the prompt stand in its relation, see `lies`."""
+    return any(lies(a, prompt.relation, b) for a, b in _pairs(prompt, objects))
 
 
 def _pairs(prompt, objects: list) -> Iterable[tuple]:
@@ -51,7 +56,7 @@ def _pairs(prompt, objects: list) -> Iterable[tuple]:
             yield a, b
 
 
-def _lies(a, relation: str | None, b) -> bool:
+def lies(a, relation: str | None, b) -> bool:
     """True if the relation of a to b holds, on the axis along which their centres differ most.
 
     Training data is stricter: where a caption names a relation, the centres differ by at least 0.3 S on that axis and

@@ -86,6 +86,9 @@ def test_an_untrained_model_scores_near_nothing_and_the_report_is_written(tmp_pa
     report = evaluate(model, out=tmp_path, prompts=2, images_per_prompt=1, ablate=1, compare_with=[other])
     assert report["scene_eval"]["seen"]["overall"] < 0.3
     assert report["images_evaluated"]["held_out"] == dict.fromkeys(TASKS, 2)
+    assert report["failures"]["seen"]["all tasks"]["failed"] > 6 and list(report["failures"]["held_out"])[:6] == [
+        *TASKS
+    ]
     assert set(report["prior"]["held_out"]) == {"regression", "diffusion", "autoregressive", "none"}
     assert set(report["ablation"]) >= {"full stack", "text embedding fed zero-shot", "words alone (no image embedding)"}
     assert report["ablation"]["other (cafe)"] == report["ablation"]["full stack"]
