@@ -24,6 +24,7 @@ class DecoderKind(Kind):
         inverts: `decoder.sample` takes `init`, see `diffusion.samplers.Init`, and `decoder.invert` gives the noise of
             an image.
         negatives: `decoder.sample` takes `negative`, a condition to steer away from.
+        perceptual: `training` takes `encoder`, an image encoder with `feature_maps`.
         features: the part that has `features(images, cond)`, unconditional features (B, F) that can be evaluated: the
             decoder, its training (the discriminator of a GAN), or none.
     """
@@ -33,6 +34,7 @@ class DecoderKind(Kind):
     autoguidance: bool = False
     inverts: bool = False
     negatives: bool = False
+    perceptual: bool = False
     features: Literal["decoder", "training", "none"] = "none"
 
 

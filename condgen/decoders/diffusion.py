@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from condgen.contracts import Batch, CondgenError, SamplingOption, check_options, limited
 from condgen.decoders import DecoderKind
-from condgen.diffusion.objectives import OBJECTIVES, Denoiser, denoising_loss
+from condgen.diffusion.objectives import OBJECTIVES, Denoiser, XPrediction, estimate
 from condgen.diffusion.samplers import NOISE, Autoguided, Guided, Init, sample
+from condgen.losses import weighted_mse
 from condgen.nn.conditioning import (
     LAYOUT,
     MAX_DEPTH,
@@ -40,6 +42,7 @@ class UNetConfig:
         depth: pairs of residual and attention block at the lowest level.
         heads: heads of every attention.
         image_channels: channels of the images.
+        layout_mlp: whether the layout map begins with an MLP of the condition's vector, see `Layout`.
     """
 
     size: int = 32
@@ -48,6 +51,7 @@ class UNetConfig:
     depth: int = 2
     heads: int = 4
     image_channels: int = 3
+    layout_mlp: bool = False
 
 
 class UNet(nn.Module):
@@ -66,7 +70,7 @@ class UNet(nn.Module):
         c, size = config.channels, config.size
         self.bottom = bottom_edge(size, len(c))
         self.embed = nn.Sequential(nn.Linear(64 + width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.layout = Layout(width, self.bottom)
+        self.layout = Layout(width, self.bottom, config.layout_mlp)
         self.stem = nn.Conv2d(4 * config.image_channels, c[0], 3, padding=1)
         self.place = nn.ModuleList(nn.Conv2d(LAYOUT, channels, 1) for channels in c)
         self.down = nn.ModuleList(nn.ModuleList(ResBlock(k, k, width) for _ in range(config.blocks)) for k in c[:-1])
@@ -127,6 +131,7 @@ class DiffusionDecoderConfig(CondEncoderConfig):
         guidance: default guidance scale when sampling.
         steps: default number of steps.
         solver: `dpm++`, `unipc` or `euler`, see `diffusion.samplers`.
+        layout_mlp: whether the layout map begins with an MLP of the condition's vector, see `Layout`.
     """
 
     objective: Literal["x", "edm"] = "x"
@@ -136,6 +141,7 @@ class DiffusionDecoderConfig(CondEncoderConfig):
     guidance: float = 2.0
     steps: int = 12
     solver: Literal["dpm++", "unipc", "euler"] = "dpm++"
+    layout_mlp: bool = limited(False, added=True)
 
 
 class DiffusionDecoder(nn.Module):
@@ -151,7 +157,9 @@ class DiffusionDecoder(nn.Module):
         self._weak: list[DiffusionDecoder] = []  # in a list, so that it is no submodule
         self.objective = OBJECTIVES[config.objective]()
         self.cond_encoder = build_cond_encoder(config, spec)
-        shape = UNetConfig(spec.size, config.channels, config.blocks, config.depth, config.heads, spec.image_channels)
+        shape = UNetConfig(
+            spec.size, config.channels, config.blocks, config.depth, config.heads, spec.image_channels, config.layout_mlp
+        )
         self.unet = UNet(shape, config.width)
         self.register_buffer("mean", torch.zeros(spec.image_channels, 1, 1))
         self.register_buffer("sd", torch.ones(spec.image_channels, 1, 1))
@@ -260,9 +268,31 @@ class DiffusionObjective:
 
     Args:
         layout: weight of the layout loss, see `DiffusionTraining`; 0 is off.
+        levels: mean and standard deviation of logit t, the noise levels that are trained; () are the objective's own.
+        floor: noise level below which the weight of the squared error no longer grows; 0 is the objective's own.
+        draws: noise levels per image of a batch; the condition is encoded once for all of them.
+        perceptual: weight of the perceptual loss, see `DiffusionTraining`; 0 is off. It needs an image encoder with
+            feature maps.
+        perceptual_below: noise level from which on there is no perceptual loss.
     """
 
     layout: float = limited(1.0, low=0)
+    levels: tuple[float, ...] = limited((), low=-20, high=20, longest=2)
+    floor: float = limited(0.0, low=0, high=1)
+    draws: int = limited(1, low=1, high=1024)
+    perceptual: float = limited(0.0, low=0)
+    perceptual_below: float = limited(0.85, low=0, high=1)
+
+    def __post_init__(self):
+        if len(self.levels) == 1 or (self.levels and self.levels[1] <= 0):
+            raise CondgenError(
+                f"objective.levels must be empty or a mean and a positive standard deviation, got {list(self.levels)}."
+            )
+
+    def noise_levels(self, objective: XPrediction) -> XPrediction:
+        """The objective of a decoder with these noise levels and this floor."""
+        changes = dict(zip(("mean", "sd"), self.levels)) | ({"floor": self.floor} if self.floor else {})
+        return replace(objective, **changes)
 
 
 class DiffusionTraining(nn.Module):
@@ -272,30 +302,79 @@ class DiffusionTraining(nn.Module):
     all images that the condition allows. Denoising teaches this at the highest noise only, a tenth of the samples; with
     it alone, the decoder was late to learn which colour belongs to which object.
 
+    The perceptual loss compares the first feature maps of the image encoder for the estimate of x_0 with those for the
+    image: the squared error of pixels hardly differs between a square and a square that lacks a corner. At high noise the
+    estimate is a mean of many images and should not look like one of them, so there is none at `perceptual_below` and
+    above, and below it the weight of a sample is 1 - t.
+
     A batch holds `image` (B, C, S, S) and the condition: `z` (B, D), `tokens` (B, L), and `guess` (B, D), a prior's
     prediction of z, where there is a prior; or `targets` and `has_targets` (B, A).
+
+    Args:
+        encoder: has `feature_maps(images)`, (B, C, S, S) in [-1, 1] -> feature maps; it is not trained.
+
+    References:
+        PixelGen: Pixel Diffusion Beats Latent Diffusion with Perceptual Loss (Ma et al., 2026)
     """
 
     turns = ("decoder",)
 
-    def __init__(self, decoder: DiffusionDecoder, objective: DiffusionObjective, conditioning: DecoderObjective):
+    def __init__(
+        self,
+        decoder: DiffusionDecoder,
+        objective: DiffusionObjective,
+        conditioning: DecoderObjective,
+        encoder: nn.Module | None = None,
+    ):
         super().__init__()
         self.decoder, self.objective, self.conditioning = decoder, objective, conditioning
+        self.levels = objective.noise_levels(decoder.objective)
         self.guess = nn.Conv2d(LAYOUT, 4 * decoder.spec.image_channels, 1) if objective.layout else None
+        sees = objective.perceptual and encoder is not None
+        # in a list, so that it is no submodule: it is neither trained nor saved
+        self._encoder = [copy.deepcopy(encoder).eval().requires_grad_(False)] if sees else []
 
     def parameters_of(self, turn: str) -> Iterable[nn.Parameter]:
         return self.parameters()
 
     def loss(self, batch: Batch, turn: str = "decoder") -> dict[str, Tensor]:
-        decoder = self.decoder
+        decoder, draws = self.decoder, self.objective.draws
         x_0 = (batch["image"] - decoder.mean) / decoder.sd
         cond = decoder.encode_cond(self.conditioning(batch))
-        denoising = denoising_loss(decoder.objective, decoder.unet, x_0, cond)
-        if self.guess is None:
-            return {"loss": denoising}
-        coarse = F.pixel_unshuffle(F.adaptive_avg_pool2d(x_0, 2 * cond["layout"].shape[-1]), 2)
-        layout = F.mse_loss(self.guess(cond["layout"]), coarse)
-        return {"loss": denoising + self.objective.layout * layout, "denoising": denoising, "layout": layout}
+        true, repeated = x_0, cond
+        if draws > 1:
+            true, *values = (x.repeat(draws, *[1] * (x.ndim - 1)) for x in (x_0, *cond.values()))
+            repeated = dict(zip(cond, values))
+        x, t = estimate(self.levels, decoder.unet, true, repeated)
+        parts = {"denoising": weighted_mse(x, true, self.levels.weight(t))}
+        parts["loss"] = parts["denoising"]
+        if self._encoder:
+            parts["perceptual"] = self._perceptual(x, batch["image"], t)
+            parts["loss"] = parts["loss"] + self.objective.perceptual * parts["perceptual"]
+        if self.guess is not None:
+            coarse = F.pixel_unshuffle(F.adaptive_avg_pool2d(x_0, 2 * cond["layout"].shape[-1]), 2)
+            parts["layout"] = F.mse_loss(self.guess(cond["layout"]), coarse)
+            parts["loss"] = parts["loss"] + self.objective.layout * parts["layout"]
+        return parts if len(parts) > 2 else {"loss": parts["loss"]}
+
+    def _perceptual(self, x: Tensor, images: Tensor, t: Tensor) -> Tensor:
+        """Mean over the batch of (1 - t) times the squared error of feature maps, in units of their variance.
+
+        Args:
+            x: (draws * B, C, S, S) estimates with sd 1; images: (B, C, S, S) in [-1, 1]; t: (draws * B,).
+        """
+        encoder, decoder = self._encoder[0].to(x.device), self.decoder
+        rows = torch.nonzero(t < self.objective.perceptual_below)[:, 0]
+        total = torch.zeros((), device=x.device)
+        if not len(rows):
+            return total + 0 * x.sum()
+        with torch.no_grad():
+            wanted = encoder.feature_maps(images)
+        for own, true in zip(encoder.feature_maps(x[rows] * decoder.sd + decoder.mean), wanted):
+            variance = (true - true.mean((0, 2, 3), keepdim=True)).square().mean().clamp(min=1e-6)
+            error = (own - true[rows % len(images)]).square().mean((1, 2, 3))
+            total = total + ((1 - t[rows]) * error).sum() / variance
+        return total / len(t)
 
 
 KIND = DecoderKind(
@@ -307,4 +386,5 @@ KIND = DecoderKind(
     autoguidance=True,
     inverts=True,
     negatives=True,
+    perceptual=True,
 )

@@ -38,6 +38,7 @@ class XPrediction:
 
     Args:
         mean, sd: parameters of the normal distribution of ln sigma = logit t in training.
+        floor: noise level below which the weight of the error no longer grows.
 
     References:
         Back to Basics: Let Denoising Generative Models Denoise (Li, He, 2025)
@@ -45,6 +46,7 @@ class XPrediction:
 
     mean: float = 0.7
     sd: float = 1.2
+    floor: float = 0.05
 
     def draw_t(self, n: int, device: torch.device | None = None) -> Tensor:
         """Noise levels for training, (n,) in (0, 1)."""
@@ -52,7 +54,7 @@ class XPrediction:
 
     def weight(self, t: Tensor) -> Tensor:
         """Weight of the squared error of x_0."""
-        return 1 / t.clamp(min=0.05) ** 2
+        return 1 / t.clamp(min=self.floor) ** 2
 
     def denoise(self, network: Network, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         """x_0 from x_t."""
@@ -87,8 +89,14 @@ class EDM(XPrediction):
 OBJECTIVES = {"x": XPrediction, "edm": EDM}
 
 
-def denoising_loss(objective: XPrediction, network: Network, x_0: Tensor, cond: Batch) -> Tensor:
-    """The training loss with a random noise level and noise for every sample: weighted squared error of x_0."""
+def estimate(objective: XPrediction, network: Network, x_0: Tensor, cond: Batch) -> tuple[Tensor, Tensor]:
+    """The network's estimate of x_0, (B, ...), from a random noise level and noise for every sample; the levels, (B,)."""
     t = objective.draw_t(len(x_0), x_0.device)
     x_t = add_noise(x_0, torch.randn_like(x_0), t)
-    return weighted_mse(objective.denoise(network, x_t, t, cond), x_0, objective.weight(t))
+    return objective.denoise(network, x_t, t, cond), t
+
+
+def denoising_loss(objective: XPrediction, network: Network, x_0: Tensor, cond: Batch) -> Tensor:
+    """The training loss with a random noise level and noise for every sample: weighted squared error of x_0."""
+    x, t = estimate(objective, network, x_0, cond)
+    return weighted_mse(x, x_0, objective.weight(t))

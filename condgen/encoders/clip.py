@@ -96,6 +96,13 @@ class GridTower(nn.Module):
             nn.Linear(16 * channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, config.embed_dim)
         )
 
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """Its first two feature maps, (B, width, S / 2, S / 2) and (B, 2 width, S / 4, S / 4)."""
+        h = self.stem(F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last))
+        first = self.stages[0](h)
+        second = self.stages[1](first)
+        return [first, self.stages[2](second) if len(self.stages) > 2 else second]
+
     def features(self, images: Tensor) -> Tensor:
         """(B, 16 channels), the flattened grid."""
         h = F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last)

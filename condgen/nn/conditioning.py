@@ -209,19 +209,22 @@ def bottom_edge(size: int, levels: int) -> int:
 class Layout(nn.Module):
     """Encoded condition -> layout map, by a transformer over the places of the map.
 
-    Every place attends to the tokens of the condition and to the other places.
+    Every place attends to the tokens of the condition and to the other places. With `from_vector`, an MLP first computes
+    a map from the vector of the condition: attention is slow to learn where an image embedding says that things are, and
+    one block after the MLP then does what three blocks do without it.
 
     Args:
-        width: width of the condition tokens.
+        width: width of the vector and of the tokens of the condition.
         edge: edge of the map.
+        from_vector: whether an MLP of the condition's vector comes first.
         hidden: width of the transformer.
-        depth: blocks of the transformer.
         heads: heads of every attention.
     """
 
-    def __init__(self, width: int, edge: int, hidden: int = 64, depth: int = 3, heads: int = 4):
+    def __init__(self, width: int, edge: int, from_vector: bool = False, hidden: int = 64, heads: int = 4):
         super().__init__()
-        self.edge = edge
+        self.edge, depth = edge, 1 if from_vector else 3
+        self.first = _vector_to_map(width, edge, hidden) if from_vector else None
         self.where = nn.Parameter(torch.randn(1, edge**2, hidden) * 0.5)
         self.blocks = nn.ModuleList(Block(hidden, heads, context_width=width) for _ in range(depth))
         self.out = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, LAYOUT))
@@ -231,9 +234,19 @@ class Layout(nn.Module):
         places = torch.ones(len(cond["seen"]), self.edge**2, dtype=torch.bool, device=cond["seen"].device)
         mask = torch.cat([places, cond["seen"]], 1)
         h = self.where.expand(len(places), -1, -1)
+        if self.first is not None:
+            h = h + self.first(cond["vector"])
         for block in self.blocks:
             h = block(h, mask, cond["tokens"])
         return self.out(h).transpose(1, 2).unflatten(2, (self.edge, self.edge))
+
+
+def _vector_to_map(width: int, edge: int, channels: int, hidden: int = 256, narrow: int = 16) -> nn.Sequential:
+    """(B, width) -> (B, edge * edge, channels)"""
+    mlp = (nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
+    return nn.Sequential(
+        *mlp, nn.Linear(hidden, narrow * edge**2), nn.Unflatten(1, (edge**2, narrow)), nn.Linear(narrow, channels)
+    )
 
 
 @dataclass(frozen=True)

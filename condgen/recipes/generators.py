@@ -24,6 +24,8 @@ KINDS: dict[str, tuple[str, Options]] = {
     "cvae": ("a conditional VAE (CVAE)", {"fit": FIT_CVAE}),
 }
 """Kind of decoder -> description, and training options that replace those of the collection."""
+SHAPES: Options = {"levels": (1.1, 1.0), "floor": 0.3, "draws": 2, "perceptual": 5.0}
+"""Training of a diffusion decoder where shapes are learned soon, see `docs/results.md`."""
 CAPTIONS: Options = {"clip_objective": {"negatives": 0}}
 CAPTIONS_SIZES: dict[str, Options] = {
     "tiny": {"data": {"size": 32}},
@@ -45,7 +47,11 @@ CAPTIONS_SIZES: dict[str, Options] = {
 }
 SCENES: Options = {"prior": {"kinds": ("diffusion", "regression")}, "fit_prior": {"total_images": 1_000_000}}
 SCENES_KINDS: dict[str, Options] = {
-    "diffusion": {"decoder": {"guidance": 4.0}},
+    "diffusion": {
+        "decoder": {"channels": (32, 64), "guidance": 4.0, "layout_mlp": True},
+        "objective": SHAPES,
+        "fit_decoder": {"batch": 16},
+    },
     "cgan": {"decoder": {"channels": (48, 96)}, "objective": {"mismatched": 0.5}},
     "cvae": {"decoder": {"channels": (48, 96), "latent": 64}},
 }

@@ -316,6 +316,11 @@ def train(task: Task) -> Path:
     Raises:
         CondgenError: the config or the data cannot be trained, or the folder belongs to another run.
     """
+    if (task.root / registry.RUN_CONFIG).exists():
+        from condgen.training.older_runs import as_begun
+
+        recipe = task.recipe
+        task.config = as_begun(task.root, task.config, [recipe.base, *map(recipe.config, recipe.sizes)])
     task.check()
     fsdp.plan()  # refuses options that are not supported
     distributed.join()

@@ -28,7 +28,7 @@ from condgen.encoders.clip import CLIP, CLIPConfig
 from condgen.encoders.clip_objective import ClipObjective, ClipTraining
 from condgen.encoders.interop.load import is_there, load_pair, open_encoder, reads_size, save_pair
 from condgen.encoders.tokenizer import Tokenizer
-from condgen.files.registry import FRAME
+from condgen.files.registry import FRAME, find
 from condgen.files.weights import fingerprint, load_part, save_part
 from condgen.nn.specs import EncoderSpec, TextSpec
 from condgen.priors.transformer import EmbeddingNormalizer
@@ -153,12 +153,11 @@ class EncoderBasedTask(EmbeddingTask):
             from condgen.tasks.upsampling import copy_model
 
             return copy_model(self, folder)
-        source = Path(self.config.init_from) / "parts"
+        run = Path(self.config.init_from) / "parts"
+        source = run if run.is_dir() else find(self.config.init_from)
         if not (source / "clip").is_dir():
-            raise CondgenError(
-                f"{self.config.init_from} is no run with a trained encoder; there is no {source / 'clip'}."
-            )
-        for part in source.iterdir():
+            raise CondgenError(f"{self.config.init_from} has no trained encoder; there is no {source / 'clip'}.")
+        for part in (part for part in source.iterdir() if part.is_dir()):
             if part.name not in ("decoder", Path(FRAME).name) and not part.name.startswith("upsampler_"):
                 shutil.copytree(part, folder / part.name)
 

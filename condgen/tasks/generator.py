@@ -57,9 +57,15 @@ def new_decoder(config: GeneratorConfig, spec: CondSpec, images: Tensor | None =
     return decoder
 
 
-def new_training(config: GeneratorConfig, decoder: nn.Module) -> nn.Module:
-    """Builds the Trainable of a decoder; its attribute `decoder` is the decoder."""
-    return DECODERS[config.kind].training(decoder, config.objective, config.decoder_objective)
+def new_training(config: GeneratorConfig, decoder: nn.Module, encoder: Any = None) -> nn.Module:
+    """Builds the Trainable of a decoder; its attribute `decoder` is the decoder.
+
+    Args:
+        encoder: the image encoder, for kinds that have a perceptual loss, if it has feature maps.
+    """
+    kind = DECODERS[config.kind]
+    sees = {"encoder": encoder} if kind.perceptual and hasattr(encoder, "feature_maps") else {}
+    return kind.training(decoder, config.objective, config.decoder_objective, **sees)
 
 
 def dry_run_decoder(config: GeneratorConfig, spec: CondSpec, batch: Batch) -> tuple[nn.Module, Batch]:

@@ -64,8 +64,8 @@ class TextToImageTaskConfig(GeneratorConfig):
 
     Args:
         stage: train only this stage; it then gets all `minutes`.
-        init_from: folder of another run to copy encoder and priors from; for the stage `upsampler` a model or a run,
-            whose parts are all kept.
+        init_from: a model or another run to copy encoder and priors from; for the stage `upsampler` all its parts are
+            kept.
         encoder: the encoder to train priors and decoder on, instead of training one: a model or run of condgen, a
             folder of open_clip or transformers, local-dir:PATH, transformers:PATH or hf-hub:OWNER/NAME.
         embeds: folder that `condgen embed` wrote with this encoder; priors and decoder train from it.
@@ -286,7 +286,7 @@ class TextToImageTask(TextToImageStages):
         def save(trained: nn.Module) -> None:
             save_part(trained.decoder, self.parts / "decoder")
 
-        module, fit = new_training(c, decoder), self.fit(name)
+        module, fit = new_training(c, decoder, getattr(self.clip, "image", None)), self.fit(name)
         return Stage(name, module, batches, fit, save, self._validate, lambda trained: self.model_of(trained.decoder))
 
     def _upsampler_stage(self, name: str) -> Stage:

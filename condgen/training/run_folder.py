@@ -87,7 +87,7 @@ class RunFolder:
                 raise CondgenError(f"{self.root} is not empty and holds no run of condgen. Choose another folder.")
             return
         now = renamed.flat(config)
-        before = renamed.flat(renamed.run_config(_read(path), now, config.get("kind", "")))
+        before = renamed.flat(renamed.run_config(read_config(path), now, config.get("kind", "")))
         before = now | before if before.keys() <= now.keys() else before  # an option that was added later
         changed = [k for k in sorted(before | now) if before.get(k) != now.get(k)]
         changes = {k: f"{k}: {before.get(k)} -> {now.get(k)}" for k in changed}
@@ -224,7 +224,7 @@ def _append(path: Path, line: str) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _read(path: Path) -> dict:
+def read_config(path: Path) -> dict:
     """The `config.yaml` of a run."""
     remedy = "Restore it from a copy, or choose another output folder."
     try:
