@@ -231,6 +231,11 @@ def all_true(holds: bool) -> bool:
     return not maximum(not holds)
 
 
+def total(x: Tensor) -> Tensor:
+    """The sum over the processes, of a tensor of the same shape in each."""
+    return _reduced(x, dist.ReduceOp.SUM) if _together() else x
+
+
 def mean(x: Tensor) -> Tensor:
     """The mean over the processes, without gradient."""
     return _reduced(x.detach().clone(), dist.ReduceOp.SUM) / world() if world() > 1 else x.detach()

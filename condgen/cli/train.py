@@ -21,7 +21,7 @@ from condgen.nn.devices import train_on
 
 HELP = "train a recipe: encoder, priors, decoder, model"
 USAGE = "condgen train RECIPE -o RUN [--data PATH] [--size S] [--minutes M] [--config FILE.yaml] [--FIELD VALUE ...]"
-RUN_OPTIONS = ("out", "size", "device", "config", "print_config", "help", "help-all", "data")
+RUN_OPTIONS = ("out", "size", "device", "processes", "config", "print_config", "help", "help-all", "data")
 
 
 def main(argv: list[str]) -> int:
@@ -32,6 +32,7 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0].startswith("-"):
         raise CondgenError(f"Give the recipe first: {USAGE}. See condgen train --help.")
     from condgen import distributed, recipes
+    from condgen.cli import processes
 
     recipe = recipes.find_recipe(argv[0])
     args, words = run_parser(argv[0]).parse_known_args(argv[1:])
@@ -46,14 +47,16 @@ def main(argv: list[str]) -> int:
     if args.out is None:
         raise CondgenError("Name the run folder: -o RUN. The same command again goes on with it.")
     train_on(args.device)
-    try:
-        place = recipes.train(argv[0], args.out, config)
-        if not distributed.rank():
-            print(place)
-    except KeyboardInterrupt as error:
-        return stopped(error, "stopped; the same command goes on")
-    finally:
-        distributed.leave()
+    count = processes.number_of(args.processes, config, recipe.task().fits(config))
+    with processes.others(count, argv):
+        try:
+            place = recipes.train(argv[0], args.out, config)
+            if not distributed.rank():
+                print(place)
+        except KeyboardInterrupt as error:
+            return stopped(error, "stopped; the same command goes on")
+        finally:
+            distributed.leave()
     return 0
 
 
@@ -71,6 +74,7 @@ def run_parser(recipe: str) -> Parser:
     parser.add_argument("-o", "--out", type=Path)
     parser.add_argument("--size")
     add_training_device(parser)
+    parser.add_argument("--processes", type=int, default=0)
     parser.add_argument("--config", type=Path, action="append", default=[])
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--help-all", action="store_true")

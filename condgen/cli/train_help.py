@@ -38,6 +38,9 @@ def help_text(name: str, recipe: Any, base: Any, everything: bool) -> str:
     own = [("-o, --out RUN", "folder of the run, made if missing; running the command again resumes it")]
     own += [("--data PATH", "short for --data.path")]
     own += [("--device DEVICE", "cpu, cuda, cuda:1 or mps; by default a GPU if there is one")]
+    own += [
+        ("--processes N", "processes on the cores of this machine; by default one for every free core in long runs")
+    ]
     own += [("--size S", sizes), ("--config FILE", "YAML with any of these options; may be given more than once")]
     lines = [
         f"usage: condgen train {name} -o RUN [--data PATH] [OPTION VALUE ...]",

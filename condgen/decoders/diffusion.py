@@ -158,7 +158,13 @@ class DiffusionDecoder(nn.Module):
         self.objective = OBJECTIVES[config.objective]()
         self.cond_encoder = build_cond_encoder(config, spec)
         shape = UNetConfig(
-            spec.size, config.channels, config.blocks, config.depth, config.heads, spec.image_channels, config.layout_mlp
+            spec.size,
+            config.channels,
+            config.blocks,
+            config.depth,
+            config.heads,
+            spec.image_channels,
+            config.layout_mlp,
         )
         self.unet = UNet(shape, config.width)
         self.register_buffer("mean", torch.zeros(spec.image_channels, 1, 1))

@@ -62,6 +62,10 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.body(images)
 
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """Its first feature maps, at most two, (B, C, H, W) each."""
+        return self.body.feature_maps(images)
+
 
 class PatchTransformer(nn.Module):
     """A vision transformer; the features are the class token of the last layer.
@@ -93,11 +97,24 @@ class PatchTransformer(nn.Module):
             kept = max(1, round(patches.shape[1] * (1 - self.drop)))
             kept_rows = torch.rand(patches.shape[:2], device=patches.device).topk(kept, dim=1).indices
             patches = patches.gather(1, kept_rows[..., None].expand(-1, -1, patches.shape[2]))
-        token = (self.token + self.place[0]).expand(len(images), 1, -1)
-        h = self.norm_pre(torch.cat([token, patches], 1))
+        h = self._begin(patches)
         for block in self.blocks:
             h = block(h)
         return self.norm_post(h[:, 0])
+
+    def _begin(self, patches: Tensor) -> Tensor:
+        """Patches (B, n, width) -> (B, 1 + n, width), with the class token."""
+        token = (self.token + self.place[0]).expand(len(patches), 1, -1)
+        return self.norm_pre(torch.cat([token, patches], 1))
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """The patches after each of the first two blocks."""
+        grid = self.stem(images)
+        h, maps = self._begin(grid.flatten(2).transpose(1, 2) + self.place[1:]), []
+        for block in self.blocks[:2]:
+            h = block(h)
+            maps.append(h[:, 1:].transpose(1, 2).unflatten(2, grid.shape[2:]))
+        return maps
 
 
 def plain_blocks(width: int, heads: int, depth: int) -> nn.ModuleList:
@@ -131,7 +148,7 @@ class ResNet(nn.Module):
                 f"{edge} x {edge} places of {config.patch} pixels cannot be halved {config.stages - 1} times. Choose "
                 "fewer stages, or a smaller patch."
             )
-        self.fold, self.features = config.patch, widths[-1]
+        self.fold, self.features, self.depth = config.patch, widths[-1], config.depth
         self.stem = nn.Conv2d(3 * config.patch**2, widths[0], 3, padding=1, bias=False)
         self.norm = norm_of(config.norm, widths[0])
         stages, before = [], widths[0]
@@ -142,9 +159,16 @@ class ResNet(nn.Module):
         self.blocks = nn.Sequential(*stages)
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.blocks(self._begin(images)).mean((2, 3))
+
+    def _begin(self, images: Tensor) -> Tensor:
         h = F.pixel_unshuffle(images, self.fold) if self.fold > 1 else images
-        h = F.relu(self.norm(self.stem(h.contiguous(memory_format=torch.channels_last))))
-        return self.blocks(h).mean((2, 3))
+        return F.relu(self.norm(self.stem(h.contiguous(memory_format=torch.channels_last))))
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """The outputs of the first two stages."""
+        first = self.blocks[: self.depth](self._begin(images))
+        return [first, self.blocks[self.depth : 2 * self.depth](first)] if len(self.blocks) > self.depth else [first]
 
 
 class Residual(nn.Module):

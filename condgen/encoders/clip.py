@@ -127,6 +127,10 @@ class BackboneTower(nn.Module):
         """(B, F), the features of the backbone."""
         return self.backbone(images)
 
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """The first feature maps of the backbone."""
+        return self.backbone.feature_maps(images)
+
     def forward(self, images: Tensor) -> Tensor:
         return self.out(self.backbone(images))
 

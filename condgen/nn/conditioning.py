@@ -241,7 +241,7 @@ class Layout(nn.Module):
         return self.out(h).transpose(1, 2).unflatten(2, (self.edge, self.edge))
 
 
-def _vector_to_map(width: int, edge: int, channels: int, hidden: int = 256, narrow: int = 16) -> nn.Sequential:
+def _vector_to_map(width: int, edge: int, channels: int, hidden: int = 128, narrow: int = 16) -> nn.Sequential:
     """(B, width) -> (B, edge * edge, channels)"""
     mlp = (nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
     return nn.Sequential(

@@ -83,8 +83,15 @@ def adapt() -> None:
     """
     import torch
 
+    if _since and _since[0] and _usage():
+        torch.set_num_threads(free())
+
+
+def free() -> int:
+    """The cores that are free since `settle`, at least one; `cores()` where that is not known."""
     if _since and (then := _since[0]) and (now := _usage()):
-        torch.set_num_threads(free_cores(then, now))
+        return free_cores(then, now)
+    return cores()
 
 
 Usage = tuple[float, float, float, float]

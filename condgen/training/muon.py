@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from condgen.training.fsdp import like, whole
+from condgen import distributed
+from condgen.training.fsdp import like, local, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic of the Newton-Schulz iteration; it maps the singular values to [0.7, 1.2]."""
@@ -70,17 +71,52 @@ class Muon(torch.optim.Optimizer):
         """One update of every parameter that has a gradient."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
-            together: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-            for p in (p for p in group["params"] if p.grad is not None):
+            params = [p for p in group["params"] if p.grad is not None]
+            for p in params:
                 if not self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
-                mean = self.state[p]["momentum"]
-                mean.lerp_(p.grad, 1 - group["momentum"])
-                ahead = p.grad.lerp(mean, group["momentum"]).flatten(1)
-                together[ahead.shape].append((p, ahead))
-            for shape, some in together.items():
-                size = 0.2 * max(shape) ** 0.5  # the root mean square of Adam's updates
-                for (p, _), update in zip(some, orthogonal(torch.stack([whole(u) for _, u in some]))):
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(like(update.view(p.shape), p), alpha=-group["lr"] * size)
+            means = [self.state[p]["momentum"] for p in params]
+            torch._foreach_lerp_([local(m) for m in means], [local(p.grad) for p in params], 1 - group["momentum"])
+            ahead = [p.grad.lerp(mean, group["momentum"]).flatten(1) for p, mean in zip(params, means)]
+            updates = orthogonal_all([whole(update) for update in ahead])
+            sizes = [0.2 * max(update.shape) ** 0.5 for update in updates]  # root mean square of Adam's updates
+            torch._foreach_mul_(updates, sizes)
+            weights = [local(p) for p in params]
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            own = [local(like(update.view(p.shape), p)) for update, p in zip(updates, params)]
+            torch._foreach_add_(weights, own, alpha=-group["lr"])
         return loss
+
+
+def orthogonal_all(matrices: list[Tensor]) -> list[Tensor]:
+    """`orthogonal` of matrices of any shapes, which are the same in every process; the processes share the work."""
+    together: dict[torch.Size, list[int]] = defaultdict(list)
+    mine = shares([cost(m.shape) for m in matrices], distributed.world())[distributed.rank()]
+    for i in mine:
+        together[matrices[i].shape].append(i)
+    out = [torch.empty(0)] * len(matrices)
+    for rows in together.values():
+        for i, update in zip(rows, orthogonal(torch.stack([matrices[i] for i in rows]))):
+            out[i] = update
+    if distributed.world() == 1:
+        return out
+    flat = torch.cat([(out[i] if out[i].numel() else torch.zeros_like(m)).flatten() for i, m in enumerate(matrices)])
+    parts = distributed.total(flat).split([m.numel() for m in matrices])
+    return [part.view(m.shape) for part, m in zip(parts, matrices)]
+
+
+def cost(shape: torch.Size) -> int:
+    """Multiplications of `orthogonal` for a matrix."""
+    small, large = sorted(shape)
+    return small**2 * (2 * large + 15 * small)
+
+
+def shares(costs: list[int], count: int) -> list[list[int]]:
+    """Splits items into `count` parts of about equal cost: their indices, each in order."""
+    parts: list[list[int]] = [[] for _ in range(count)]
+    sums = [0] * count
+    for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        place = sums.index(min(sums))
+        parts[place].append(i)
+        sums[place] += costs[i]
+    return [sorted(part) for part in parts]

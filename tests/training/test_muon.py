@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from condgen.training.muon import Muon, matrices_of, orthogonal
+from condgen.training.muon import Muon, cost, matrices_of, orthogonal, orthogonal_all, shares
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 40), (2, 40, 16), (1, 24, 24)])
@@ -56,3 +56,21 @@ def test_only_weights_of_linear_and_convolution_are_matrices():
     assert matrices_of(model) == {model["map"].weight, model["see"].weight}
     with pytest.raises(ValueError, match="matrices"):
         Muon([nn.Parameter(torch.zeros(4))])
+
+
+def test_matrices_of_any_shapes_come_back_in_their_order():
+    torch.manual_seed(2)
+    some = [torch.randn(shape) for shape in ((4, 9), (7, 3), (4, 9), (5, 5), (7, 3))]
+    for one, out in zip(some, orthogonal_all(some), strict=True):
+        torch.testing.assert_close(out, orthogonal(one[None])[0])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shares_hold_every_matrix_once_and_cost_about_the_same(count):
+    costs = [
+        cost(torch.Size(shape)) for shape in [(64, 576)] * 9 + [(128, 512)] * 4 + [(12, 288)] * 5 + [(32, 32)] * 12
+    ]
+    parts = shares(costs, count)
+    assert sorted(i for part in parts for i in part) == list(range(len(costs)))
+    sums = [sum(costs[i] for i in part) for part in parts]
+    assert max(sums) - min(sums) <= max(costs)
