@@ -3,9 +3,9 @@
     python scripts/bench_step.py scenes32 --threads 1
     torchrun --nproc_per_node 2 scripts/bench_step.py scenes32 --threads 1
 
-Shares of the wall time of one step: drawing the batch, forward and backward pass, clipping, each optimiser, the running
-mean of the weights, and the rest. In several processes the backward pass contains the exchange of gradients. The batches
-are drawn as in training, from few images.
+Shares of the wall time of one step: drawing the batch, forward and backward pass, clipping, each optimiser, the
+running mean of the weights, and the rest. In several processes the backward pass contains the exchange of gradients.
+Batches are drawn as in training, from few images.
 """
 
 from __future__ import annotations

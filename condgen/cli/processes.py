@@ -11,64 +11,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO
 
 from condgen.cli.terminal import say
 from condgen.contracts import CondgenError
 from condgen.nn import devices
 
-LONG_MINUTES = 3.0
-"""Limit in minutes from which on a run is worth the start of further processes."""
-LONG_IMAGES = 50_000
-"""Images of the longest stage from which on a run without a limit in minutes is."""
-MOST = 8
-"""Processes that are started without being asked for, at most."""
 GRACE = 20.0
 """Seconds that the first process has for its own message after another one has failed."""
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
 """What a launcher tells its processes."""
 
 
-def number_of(asked: int, config: Any, fits: dict[str, Any]) -> int:
-    """The number of processes for a run.
-
-    Args:
-        asked: what the user asked for; 0 leaves the choice: one for every free core of a CPU where the run is long, the
-            batches can be split, and neither a launcher nor OMP_NUM_THREADS has decided.
-        config: the config of the task.
-        fits: its training options, by stage.
-
-    Raises:
-        CondgenError: a launcher has started processes, too, or a batch cannot be split.
-    """
-    from condgen import distributed
-
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if asked < 0:
-        raise CondgenError(f"--processes must be at least 1, or 0 to leave the choice, got {asked}.")
-    if launched > 1:
-        if asked not in (0, 1, launched):
-            raise CondgenError(f"--processes {asked}, but a launcher has started {launched} processes: leave it out.")
-        return 1
-    if asked:
-        for fit in fits.values():
-            distributed.split(fit.batch, 0, asked)
-        return asked
-    if devices.is_chosen() or distributed.device_of_training().type != "cpu":
-        return 1
-    images = min(max(fit.total_images for fit in fits.values()), config.total_images or 10**12)
-    if config.minutes < LONG_MINUTES if config.minutes else images < LONG_IMAGES:
-        return 1
-    most = min(devices.free(), MOST)
-    return next((n for n in range(most, 1, -1) if all(fit.batch % n == 0 for fit in fits.values())), 1)
-
-
 @contextmanager
 def others(count: int, argv: list[str]) -> Iterator[None]:
     """Makes this process the first of `count`, and starts the others with the same command, for the block.
 
-    Their output goes to a file. Where one ends with an error and this process does not end by itself, which waits for it,
-    this process ends too, with the last line of that file.
+    Their output goes to a file. Where one ends with an error while this process waits for it, this process ends too,
+    with the last line of that file.
     """
     if count < 2:
         yield

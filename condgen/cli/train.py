@@ -9,18 +9,26 @@ import argparse
 import dataclasses
 import difflib
 import json
+import os
 import re
 from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from condgen.cli.terminal import Parser, add_training_device, say, stopped
 from condgen.contracts import CondgenError
 from condgen.files import renamed
-from condgen.nn.devices import train_on
+from condgen.nn import devices
 
 HELP = "train a recipe: encoder, priors, decoder, model"
 USAGE = "condgen train RECIPE -o RUN [--data PATH] [--size S] [--minutes M] [--config FILE.yaml] [--FIELD VALUE ...]"
+LONG_MINUTES = 3.0
+"""Limit in minutes from which on a run is worth the start of further processes."""
+LONG_IMAGES = 50_000
+"""Images of the longest stage from which on a run without a limit in minutes is."""
+MOST = 8
+"""Processes that are started without being asked for, at most."""
 RUN_OPTIONS = ("out", "size", "device", "processes", "config", "print_config", "help", "help-all", "data")
 
 
@@ -32,7 +40,6 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0].startswith("-"):
         raise CondgenError(f"Give the recipe first: {USAGE}. See condgen train --help.")
     from condgen import distributed, recipes
-    from condgen.cli import processes
 
     recipe = recipes.find_recipe(argv[0])
     args, words = run_parser(argv[0]).parse_known_args(argv[1:])
@@ -46,18 +53,55 @@ def main(argv: list[str]) -> int:
     config = read_config(argv[0], base, args.config, words)
     if args.out is None:
         raise CondgenError("Name the run folder: -o RUN. The same command again goes on with it.")
-    train_on(args.device)
-    count = processes.number_of(args.processes, config, recipe.task().fits(config))
-    with processes.others(count, argv):
+    devices.train_on(args.device)
+    count = number_of_processes(args.processes, config, recipe.task().fits(config))
+    with ExitStack() as started:
+        if count > 1:
+            from condgen.cli.processes import others
+
+            started.enter_context(others(count, argv))
+        started.callback(distributed.leave)
         try:
             place = recipes.train(argv[0], args.out, config)
             if not distributed.rank():
                 print(place)
         except KeyboardInterrupt as error:
             return stopped(error, "stopped; the same command goes on")
-        finally:
-            distributed.leave()
     return 0
+
+
+def number_of_processes(asked: int, config: Any, fits: dict[str, Any]) -> int:
+    """The number of processes for a run.
+
+    Args:
+        asked: what the user asked for; 0 leaves the choice: one for every free core of a CPU where the run is long, the
+            batches can be split, and neither a launcher nor OMP_NUM_THREADS has decided.
+        config: the config of the task.
+        fits: its training options, by stage.
+
+    Raises:
+        CondgenError: a launcher has started processes, too, or a batch cannot be split.
+    """
+    from condgen import distributed
+
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if asked < 0:
+        raise CondgenError(f"--processes must be at least 1, or 0 to leave the choice, got {asked}.")
+    if launched > 1:
+        if asked not in (0, 1, launched):
+            raise CondgenError(f"--processes {asked}, but a launcher has started {launched} processes: leave it out.")
+        return 1
+    if asked:
+        for fit in fits.values():
+            distributed.split(fit.batch, 0, asked)
+        return asked
+    if devices.is_chosen() or distributed.device_of_training().type != "cpu":
+        return 1
+    images = min(max(fit.total_images for fit in fits.values()), config.total_images or 10**12)
+    if config.minutes < LONG_MINUTES if config.minutes else images < LONG_IMAGES:
+        return 1
+    most = min(devices.free(), MOST)
+    return next((n for n in range(most, 1, -1) if all(fit.batch % n == 0 for fit in fits.values())), 1)
 
 
 def overview() -> str:

@@ -22,6 +22,8 @@ RARE = {
         "optimiser",
     ),
     "prior": ("dims", "buckets"),
+    "decoder": ("layout_mlp",),
+    "objective": ("levels", "floor", "draws", "perceptual", "perceptual_below"),
     "clip": ("pool", "vocab", "context", "image_depth", "stages", "norm", "bias", "patch"),
 }  # fmt: skip
 """Section -> options that only --help-all shows, as it does all of `*_objective` and of upsamplers."""
@@ -38,9 +40,7 @@ def help_text(name: str, recipe: Any, base: Any, everything: bool) -> str:
     own = [("-o, --out RUN", "folder of the run, made if missing; running the command again resumes it")]
     own += [("--data PATH", "short for --data.path")]
     own += [("--device DEVICE", "cpu, cuda, cuda:1 or mps; by default a GPU if there is one")]
-    own += [
-        ("--processes N", "processes on the cores of this machine; by default one for every free core in long runs")
-    ]
+    own += [("--processes N", "processes on this machine's cores; by default one for every free core in long runs")]
     own += [("--size S", sizes), ("--config FILE", "YAML with any of these options; may be given more than once")]
     lines = [
         f"usage: condgen train {name} -o RUN [--data PATH] [OPTION VALUE ...]",

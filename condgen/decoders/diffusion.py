@@ -157,15 +157,8 @@ class DiffusionDecoder(nn.Module):
         self._weak: list[DiffusionDecoder] = []  # in a list, so that it is no submodule
         self.objective = OBJECTIVES[config.objective]()
         self.cond_encoder = build_cond_encoder(config, spec)
-        shape = UNetConfig(
-            spec.size,
-            config.channels,
-            config.blocks,
-            config.depth,
-            config.heads,
-            spec.image_channels,
-            config.layout_mlp,
-        )
+        c, colours = config, spec.image_channels
+        shape = UNetConfig(spec.size, c.channels, c.blocks, c.depth, c.heads, colours, c.layout_mlp)
         self.unet = UNet(shape, config.width)
         self.register_buffer("mean", torch.zeros(spec.image_channels, 1, 1))
         self.register_buffer("sd", torch.ones(spec.image_channels, 1, 1))
@@ -309,9 +302,9 @@ class DiffusionTraining(nn.Module):
     it alone, the decoder was late to learn which colour belongs to which object.
 
     The perceptual loss compares the first feature maps of the image encoder for the estimate of x_0 with those for the
-    image: the squared error of pixels hardly differs between a square and a square that lacks a corner. At high noise the
-    estimate is a mean of many images and should not look like one of them, so there is none at `perceptual_below` and
-    above, and below it the weight of a sample is 1 - t.
+    image: the squared error of pixels hardly differs between a square and a square that lacks a corner. At high noise
+    the estimate is a mean of many images and should not look like one of them, so there is none at `perceptual_below`
+    and above, and below it the weight of a sample is 1 - t.
 
     A batch holds `image` (B, C, S, S) and the condition: `z` (B, D), `tokens` (B, L), and `guess` (B, D), a prior's
     prediction of z, where there is a prior; or `targets` and `has_targets` (B, A).

@@ -90,7 +90,7 @@ OBJECTIVES = {"x": XPrediction, "edm": EDM}
 
 
 def estimate(objective: XPrediction, network: Network, x_0: Tensor, cond: Batch) -> tuple[Tensor, Tensor]:
-    """The network's estimate of x_0, (B, ...), from a random noise level and noise for every sample; the levels, (B,)."""
+    """The network's estimate of x_0, (B, ...), from noise of a random level for every sample; the levels, (B,)."""
     t = objective.draw_t(len(x_0), x_0.device)
     x_t = add_noise(x_0, torch.randn_like(x_0), t)
     return objective.denoise(network, x_t, t, cond), t

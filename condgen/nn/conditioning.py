@@ -209,9 +209,9 @@ def bottom_edge(size: int, levels: int) -> int:
 class Layout(nn.Module):
     """Encoded condition -> layout map, by a transformer over the places of the map.
 
-    Every place attends to the tokens of the condition and to the other places. With `from_vector`, an MLP first computes
-    a map from the vector of the condition: attention is slow to learn where an image embedding says that things are, and
-    one block after the MLP then does what three blocks do without it.
+    Every place attends to the tokens of the condition and to the other places. With `from_vector`, an MLP first
+    computes a map from the vector of the condition: attention is slow to learn where an image embedding says that
+    things are, and one block after the MLP then does what three blocks do without it.
 
     Args:
         width: width of the vector and of the tokens of the condition.

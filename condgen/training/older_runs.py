@@ -15,8 +15,8 @@ def as_begun(root: Path, config: Any, defaults: Sequence[Any]) -> Any:
     """The config of a run whose folder may be older than some options.
 
     An option that the folder's `config.yaml` lacks did not exist when the run began. Its class's default means to train
-    as before; what a recipe has since chosen would change the network or the loss in the middle of a run. An option that
-    was given, and differs from the recipe, stays.
+    as before; what a recipe has since chosen would change the network or the loss in the middle of a run. An option
+    that was given, and differs from the recipe, stays.
 
     Args:
         root: the run folder.

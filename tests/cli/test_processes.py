@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from condgen.cli import processes
+from condgen.cli import processes, train
 from condgen.contracts import CondgenError
 from condgen.nn import devices
 from condgen.recipes import RECIPES
@@ -33,7 +33,7 @@ def free_machine(monkeypatch):
 def number(asked: int = 0, recipe: str = "scenes32", **options) -> int:
     chosen = RECIPES[recipe]
     config = chosen.config(**options)
-    return processes.number_of(asked, config, chosen.task().fits(config))
+    return train.number_of_processes(asked, config, chosen.task().fits(config))
 
 
 def test_long_runs_use_the_free_cores_and_short_ones_one_process(free_machine):
@@ -59,11 +59,11 @@ def test_as_many_as_the_batches_can_be_split_over(free_machine):
     config = RECIPES["scenes32"].config(minutes=20.0)
     config = replace(config, fit_decoder=replace(config.fit_decoder, batch=18))
     fits = RECIPES["scenes32"].task().fits(config)
-    assert processes.number_of(0, config, fits) == 2
+    assert train.number_of_processes(0, config, fits) == 2
     with pytest.raises(CondgenError, match="18 cannot be split over 4"):
-        processes.number_of(4, config, fits)
+        train.number_of_processes(4, config, fits)
     with pytest.raises(CondgenError, match="--processes"):
-        processes.number_of(-1, config, fits)
+        train.number_of_processes(-1, config, fits)
 
 
 def start(*options: str, out: Path) -> subprocess.Popen:
