@@ -37,10 +37,10 @@ def help_text(name: str, recipe: Any, base: Any, everything: bool) -> str:
     """Lists the options of a recipe; those of RARE only with `everything`."""
     sizes = f"of the model: {', '.join(recipe.sizes)}" if recipe.sizes else "of the model, which has one"
     sizes += " (pixels: --data.size)" if hasattr(base.data, "size") else ""
-    own = [("-o, --out RUN", "folder of the run, made if missing; running the command again resumes it")]
+    own = [("-o, --out RUN", "folder of the run; running the command again resumes it")]
     own += [("--data PATH", "short for --data.path")]
     own += [("--device DEVICE", "cpu, cuda, cuda:1 or mps; by default a GPU if there is one")]
-    own += [("--processes N", "processes on this machine's cores; by default one for every free core in long runs")]
+    own += [("--processes N", "on the cores of this machine; long runs use every free core")]
     own += [("--size S", sizes), ("--config FILE", "YAML with any of these options; may be given more than once")]
     lines = [
         f"usage: condgen train {name} -o RUN [--data PATH] [OPTION VALUE ...]",
