@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     foreign = is_foreign(args.model)
     if foreign and args.card:
         raise CondgenError(f"{args.model} is no model of condgen, with a card to write into: leave --card out.")
+    if args.card and options.get("scene_eval") == 2:
+        raise CondgenError("--card writes the scores of SceneEval: leave out --scene-eval 2, or --card.")
     path = args.model if foreign else find(args.model)
     check_device(args.device)
     from condgen.evaluation import evaluate, load, markdown

@@ -15,7 +15,7 @@ RARE = {
     "": ("save_every", "embeds", "stage"),
     "data": (
         "image_channels", "max_bad_fraction", "buffer", "scenes", "negatives", "match", "exclude_classes",
-        "column_types", "value_range", "background",
+        "column_types", "value_range", "background", "templates",
     ),
     "fit": (
         "warmup", "decay_start", "schedule", "weight_decay", "beta_1", "beta_2", "max_grad_norm", "ema_gamma",

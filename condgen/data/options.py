@@ -179,6 +179,7 @@ class CaptionData(_DataConfig):
         random_shift: largest random shift in pixels while the decoder trains.
         scenes: number of scenes to draw, if the data are scenes.
         negatives: wrong captions for scenes: none; seen, only of combinations in the training set; all.
+        templates: captions of scenes: 1; 2 draws every second scene of SceneEval-2, with 3 to 10 facts a caption.
         stream: read shards (.tar, .parquet) during training instead of loading all images into memory: auto does so
             if the images would take more than 2 GB.
         buffer: size of the shuffle buffer of a stream in images; 0 takes as many as fit into 256 MB. Two are held.
@@ -190,6 +191,7 @@ class CaptionData(_DataConfig):
     random_shift: int = limited(0, low=0)
     scenes: int = limited(80_000, low=1)
     negatives: Literal["none", "seen", "all"] = "seen"
+    templates: int = limited(1, low=1, high=2)
     stream: Literal["auto", "always", "never"] = "auto"
     buffer: int = limited(0, low=0)
 

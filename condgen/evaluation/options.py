@@ -126,6 +126,10 @@ class TextToImageOptions(ComparisonOptions, ComparedOptions, CaptionOptions):
         1, "images of every seed, of which the one that the encoder finds nearest to the prompt is kept (default 1)", 1,
         metavar="N",
     )  # fmt: skip
+    scene_eval: int = option(
+        1, "version of SceneEval: 2 asks for 3 to 10 facts a prompt; --prompts are those of each number of facts "
+        "(default 1)", 1, choices=(1, 2), metavar="V",
+    )  # fmt: skip
     layers: str = option("", "parquet of the layers that the images are composed of (Nouns)", metavar="FILE")
 
 

@@ -14,6 +14,7 @@ from condgen.contracts import CondgenError, CondgenWarning, ProgressCallback
 from condgen.data.datasets.captions import CaptionedImages
 from condgen.data.sources.captions import load_captions
 from condgen.evaluation.base import Example, Findings, Report, register, reranked
+from condgen.evaluation.compositions import evaluate_compositions
 from condgen.evaluation.distribution import FEWEST, RealImages, classifier_features, read_inception
 from condgen.evaluation.embed import embed_images, embed_texts, generate_prompts, priors_report, same_text
 from condgen.evaluation.options import CaptionOptions, TextToImageOptions
@@ -64,12 +65,17 @@ def evaluate_text_to_image(model, options: TextToImageOptions, progress: Progres
             "--compare-with adds rows to the ablation of scenes: leave --data out, keep --ablate above 0, and name "
             "text-to-image models."
         )
+    if options.scene_eval > 2 or (options.scene_eval == 2 and (options.data or options.compare_with)):
+        raise CondgenError(
+            f"--scene-eval is 1 or 2, and 2 draws its own prompts for one model: leave --data and --compare-with out. "
+            f"Got {options.scene_eval}."
+        )
     if options.layers and not options.data:
         raise CondgenError("--layers needs the folder of the test tables: name it with --data.")
     if not options.data:
         if not str(model.about.get("recipe")).startswith("scenes"):
             raise CondgenError(f"{model.name} does not generate scenes: name captioned images with --data.")
-        return evaluate_scenes(model, options, progress)
+        return (evaluate_scenes if options.scene_eval == 1 else evaluate_compositions)(model, options, progress)
     train, test = read_training_images(model, read_captioned(model, options), options)
     if not options.layers:
         return evaluate_captions(model, test, options, progress, train)

@@ -104,9 +104,9 @@ class TextToImageStages(EncoderBasedTask):
         c, d = self.config, self.config.data
         if d.path:
             return d.open(shards=bool(c.embeds))  # stored embeddings of shards belong to a stream
-        from condgen.data.synthetic.scenes import scenes
+        from condgen.data.synthetic.compositions import captioned_scenes
 
-        return scenes(d.scenes, c.seed, d.size, negatives=d.negatives)
+        return captioned_scenes(d.scenes, c.seed, d.size, negatives=d.negatives, templates=d.templates)
 
     @cached_property
     def prompts(self) -> list[str]:
@@ -303,6 +303,10 @@ class TextToImageTask(TextToImageStages):
                 from condgen.evaluation.scenes import scene_scores
 
                 scores = scene_scores(model)
+                if self.config.data.templates == 2:
+                    from condgen.evaluation.compositions import composition_scores
+
+                    scores |= composition_scores(model)
             samples = sheet(model, self.prompts)
         self.report("decoder", step, scores, samples)
 

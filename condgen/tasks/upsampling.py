@@ -24,6 +24,7 @@ from condgen.data.batches.base import Batches, to_float, to_uint8
 from condgen.data.batches.captions import CaptionBatches
 from condgen.data.streaming.batches import ShardBatches
 from condgen.data.streaming.stream import Stream
+from condgen.data.synthetic.compositions import draw_captioned
 from condgen.data.synthetic.scenes import Layout, draw_scenes, render
 from condgen.decoders import DECODERS
 from condgen.decoders.upsampler import Upsampler, UpsamplerSpec, UpsamplerTraining, calibrate
@@ -206,7 +207,7 @@ class LargeImages:
                     f"pixels {len(task.data):,}: it has changed while it was read. Give the command again."
                 )
         else:
-            self.layout, _ = draw_scenes(c.data.scenes, c.seed, False)
+            self.layout, _ = draw_captioned(c.data.scenes, c.seed, c.data.templates)
             self.images = replace(task.data, images=Drawn(self.layout, spec.size))
 
     def some(self, n: int) -> tuple[Tensor, Tensor]:

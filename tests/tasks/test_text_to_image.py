@@ -60,6 +60,14 @@ def test_a_run_leaves_what_it_promises(run):
     assert stages == {"clip", "prior regression", "prior diffusion", "decoder"}
 
 
+def test_scenes_of_version_2_train_and_their_scores_are_written(tmp_path):
+    config = small(data={"scenes": 96, "templates": 2}, prior={"kinds": ("regression",)})
+    model = TextToImage.load(train("scenes32", tmp_path / "run", config))
+    assert not model.tokenizer.cut("a small red circle above a large blue square and left of a small green cross")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any({"seen/overall", "seen/5 atoms", "held_out/10 atoms"} <= line.keys() for line in lines)
+
+
 def test_the_model_generates_and_knows_its_words(run):
     model = TextToImage.load(run[1])
     generated = next(model.generate("a red circle above a blue square", steps=2))

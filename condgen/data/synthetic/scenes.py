@@ -7,6 +7,7 @@ shapes in an image; `grammar` describes them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +35,10 @@ SMALL, LARGE, IN_COMPANY = (0.14, 0.19), (0.265, 0.345), (0.12, 0.2)
 """Ranges of the radius r, as fractions of the canvas S: single small, single large, in pairs and groups."""
 MOST = 4  # shapes in one scene
 
-# half-width, height above and height below the centre, in units of r
-_EXTENT = np.array([(1, 1, 1), (0.88, 0.88, 0.88), (1, 1, 0.8), (1.15, 1.15, 1.15), (1, 1, 1)], np.float32)
+GAP = 1 / 32
+"""Least distance of bounding boxes, as a fraction of the canvas."""
+EXTENT = np.array([(1, 1, 1), (0.88, 0.88, 0.88), (1, 1, 0.8), (1.15, 1.15, 1.15), (1, 1, 1)], np.float32)
+"""Of every shape the half-width, height above and height below the centre, in units of r."""
 
 
 def signed_distance(shape: int, x: np.ndarray, y: np.ndarray, r: np.ndarray) -> np.ndarray:
@@ -162,7 +165,7 @@ def _place(layout: Layout, rows: np.ndarray, rng: np.random.Generator) -> None:
     low_high[(shape >= 0).sum(1) > 1] = IN_COMPANY
     u = rng.random((3, *shape.shape))
     r = low_high[:, :1] + u[0] * (low_high[:, 1:] - low_high[:, :1])
-    side, above, below = (_EXTENT[shape][..., k] * r for k in range(3))
+    side, above, below = (EXTENT[shape][..., k] * r for k in range(3))
     layout.r[rows] = r
     layout.x[rows] = side + u[1] * (1 - 2 * side)
     layout.y[rows] = above + u[2] * (1 - above - below)
@@ -170,14 +173,13 @@ def _place(layout: Layout, rows: np.ndarray, rng: np.random.Generator) -> None:
 
 def _is_well_placed(layout: Layout, related: np.ndarray) -> np.ndarray:
     ok = np.ones(len(layout), bool)
-    gap = 1 / 32
     for a in range(MOST):
         for b in range(a + 1, MOST):
             both = (layout.shape[:, a] >= 0) & (layout.shape[:, b] >= 0)
-            ea, eb = (_EXTENT[layout.shape[:, k]] * layout.r[:, k, None] for k in (a, b))
+            ea, eb = (EXTENT[layout.shape[:, k]] * layout.r[:, k, None] for k in (a, b))
             dx, dy = layout.x[:, b] - layout.x[:, a], layout.y[:, b] - layout.y[:, a]
-            apart_x = np.abs(dx) >= ea[:, 0] + eb[:, 0] + gap
-            apart_y = np.where(dy >= 0, dy >= ea[:, 2] + eb[:, 1] + gap, -dy >= ea[:, 1] + eb[:, 2] + gap)
+            apart_x = np.abs(dx) >= ea[:, 0] + eb[:, 0] + GAP
+            apart_y = np.where(dy >= 0, dy >= ea[:, 2] + eb[:, 1] + GAP, -dy >= ea[:, 1] + eb[:, 2] + GAP)
             ok &= ~both | apart_x | apart_y
     dx, dy = np.abs(layout.x[:, 1] - layout.x[:, 0]), np.abs(layout.y[:, 1] - layout.y[:, 0])
     clear = ((dx >= 0.3) & (dy < 0.3)) | ((dy >= 0.3) & (dx < 0.3))
@@ -199,8 +201,12 @@ def draw_scenes(n: int, seed: int, held_out: bool | None = False) -> tuple[Layou
         layouts.append(layout[np.array(keep, int)])
         things += [own[i] for i in keep]
         missing -= len(keep)
-    joined = Layout(*(np.concatenate([getattr(part, f) for part in layouts]) for f in Layout.__dataclass_fields__))
-    return joined, things
+    return join_layouts(layouts), things
+
+
+def join_layouts(parts: list[Layout]) -> Layout:
+    """The scenes of several layouts, one after another."""
+    return Layout(*(np.concatenate([getattr(part, f) for part in parts]) for f in Layout.__dataclass_fields__))
 
 
 def scenes(
@@ -217,15 +223,32 @@ def scenes(
             those of combinations in the training set; `all`.
     """
     layout, things = draw_scenes(n, seed, held_out)
-    texts, captions = intern_captions([captions_of(scene) for scene in things])
+    return captioned(layout, [captions_of(scene) for scene in things], size, negatives, negatives_of)
+
+
+def captioned(
+    layout: Layout,
+    captions: list[list[str]],
+    size: int,
+    negatives: str = "none",
+    wrong_of: Callable[[str, bool], list[str]] = negatives_of,
+) -> CaptionedImages:
+    """Scenes with their captions.
+
+    Args:
+        captions: those of every scene.
+        size, negatives: see `scenes`.
+        wrong_of: (caption, whether held-out combinations are allowed) -> wrong captions.
+    """
+    texts, index = intern_captions(captions)
     table = None
     if negatives != "none":
-        wrong = [negatives_of(text, allow_held_out=negatives == "all") for text in texts]
-        place = {text: i for i, text in enumerate(texts)}
+        wrong = [wrong_of(text, negatives == "all") for text in texts]
+        number = {text: i for i, text in enumerate(texts)}
         table = np.full((len(texts), max(map(len, wrong), default=0) or 1), -1, np.int64)
         for row, own in enumerate(wrong):
             for column, text in enumerate(own):
-                table[row, column] = place.setdefault(text, len(place))
-        texts = list(place)
+                table[row, column] = number.setdefault(text, len(number))
+        texts = list(number)
         table = np.concatenate([table, np.full((len(texts) - len(table), table.shape[1]), -1, np.int64)])
-    return CaptionedImages(render(layout, size), texts, captions, table, name=f"scenes {size}x{size}")
+    return CaptionedImages(render(layout, size), texts, index, table, name=f"scenes {size}x{size}")
