@@ -24,7 +24,7 @@ KINDS: dict[str, tuple[str, Options]] = {
     "cvae": ("a conditional VAE (CVAE)", {"fit": FIT_CVAE}),
 }
 """Kind of decoder -> description, and training options that replace those of the collection."""
-SHAPES: Options = {"levels": (1.1, 1.0), "floor": 0.3, "draws": 2, "perceptual": 5.0}
+SHAPES: Options = {"levels": (1.1, 1.0), "floor": 0.3, "draws": 2, "perceptual": 5.0, "perceptual_below": 0.95}
 """Training of a diffusion decoder where shapes are learned soon, see `docs/results.md`."""
 CAPTIONS: Options = {"clip_objective": {"negatives": 0}}
 CAPTIONS_SIZES: dict[str, Options] = {

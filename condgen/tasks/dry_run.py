@@ -152,8 +152,9 @@ def announce(task: Task) -> None:
         _warn_of_budget(stage, fit, seconds, images, size)
     time_text = f"; {_clock(total)} of training" if total else ""
     enough = f"; enough for {enough_for(shares)}" if shares else ""
+    threads, several = torch.get_num_threads(), f"{distributed.world()} processes of " * (distributed.world() > 1)
     task.display.say(
-        f"{n:,} images of {size} x {size} pixels, on {device} with {torch.get_num_threads()} threads: "
+        f"{n:,} images of {size} x {size} pixels, on {device} with {several}{threads} thread{'s' * (threads > 1)}: "
         f"{', '.join(parts)}{time_text}{enough}."
     )
 
