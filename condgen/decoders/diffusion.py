@@ -272,7 +272,7 @@ class DiffusionObjective:
         draws: noise levels per image of a batch; the condition is encoded once for all of them.
         perceptual: weight of the perceptual loss, see `DiffusionTraining`; 0 is off. It needs an image encoder with
             feature maps.
-        perceptual_below: noise level from which on there is no perceptual loss.
+        perceptual_below: noise level from which on there is no perceptual loss; at 1 it is everywhere.
     """
 
     layout: float = limited(1.0, low=0)
@@ -280,7 +280,7 @@ class DiffusionObjective:
     floor: float = limited(0.0, low=0, high=1)
     draws: int = limited(1, low=1, high=1024)
     perceptual: float = limited(0.0, low=0)
-    perceptual_below: float = limited(0.85, low=0, high=1)
+    perceptual_below: float = limited(1.0, low=0, high=1)
 
     def __post_init__(self):
         if len(self.levels) == 1 or (self.levels and self.levels[1] <= 0):
@@ -302,9 +302,8 @@ class DiffusionTraining(nn.Module):
     it alone, the decoder was late to learn which colour belongs to which object.
 
     The perceptual loss compares the first feature maps of the image encoder for the estimate of x_0 with those for the
-    image: the squared error of pixels hardly differs between a square and a square that lacks a corner. At high noise
-    the estimate is a mean of many images and should not look like one of them, so there is none at `perceptual_below`
-    and above, and below it the weight of a sample is 1 - t.
+    image: the squared error of pixels hardly differs between a square and a square that lacks a corner. The weight of a
+    sample is 1 - t, since the estimate at high noise is a mean of many images, which looks like none of them.
 
     A batch holds `image` (B, C, S, S) and the condition: `z` (B, D), `tokens` (B, L), and `guess` (B, D), a prior's
     prediction of z, where there is a prior; or `targets` and `has_targets` (B, A).

@@ -24,7 +24,7 @@ KINDS: dict[str, tuple[str, Options]] = {
     "cvae": ("a conditional VAE (CVAE)", {"fit": FIT_CVAE}),
 }
 """Kind of decoder -> description, and training options that replace those of the collection."""
-SHAPES: Options = {"levels": (1.1, 1.0), "floor": 0.3, "draws": 2, "perceptual": 5.0, "perceptual_below": 0.95}
+SHAPES: Options = {"levels": (1.1, 1.0), "floor": 0.3, "draws": 2, "perceptual": 10.0}
 """Training of a diffusion decoder where shapes are learned soon, see `docs/results.md`."""
 CAPTIONS: Options = {"clip_objective": {"negatives": 0}}
 CAPTIONS_SIZES: dict[str, Options] = {
@@ -45,7 +45,7 @@ CAPTIONS_SIZES: dict[str, Options] = {
         "fit_decoder": {"total_images": 6_000_000, "batch": 128, "lr": 1e-3},
     },
 }
-SCENES: Options = {"prior": {"kinds": ("diffusion", "regression")}, "fit_prior": {"total_images": 1_000_000}}
+SCENES: Options = {"prior": {"kinds": ("regression", "diffusion")}, "fit_prior": {"total_images": 1_000_000}}
 SCENES_KINDS: dict[str, Options] = {
     "diffusion": {
         "decoder": {"channels": (32, 64), "guidance": 4.0, "layout_mlp": True},
