@@ -26,6 +26,7 @@ from condgen.contracts import (
     to_json,
 )
 from condgen.decoders import DECODERS
+from condgen.decoders.distillation import DistillationObjective, DistillationTraining
 from condgen.decoders.upsampler import UpsamplerObjective, UpsamplerTraining
 from condgen.encoders.clip_objective import ClipObjective
 from condgen.encoders.selfsup import SelfsupObjective
@@ -33,7 +34,15 @@ from condgen.nn.conditioning import DecoderObjective, condition
 from condgen.nn.specs import ImageSpec
 from condgen.priors import PRIORS
 from condgen.priors.unconditional import UnconditionalPrior
-from tests.tiny import tiny_backbone, tiny_decoder, tiny_model, tiny_prior, tiny_translator, tiny_upsampler
+from tests.tiny import (
+    tiny_backbone,
+    tiny_decoder,
+    tiny_model,
+    tiny_prior,
+    tiny_student,
+    tiny_translator,
+    tiny_upsampler,
+)
 
 S = 32
 PICTURES = 7
@@ -80,6 +89,9 @@ def registered(model) -> dict[type, Callable[[], tuple]]:
     for name, kind in LATENT_NETWORKS.items():
         found[kind.training] = lambda n=name, k=kind: (tiny_latent_network(n), k.objective())
     found[UpsamplerTraining] = lambda: (tiny_upsampler(), UpsamplerObjective())
+    objective = DistillationObjective()
+    found[DistillationTraining] = lambda: (tiny_student(WORDS), tiny_decoder("diffusion", WORDS), objective,
+                                           DecoderObjective())  # fmt: skip
     return found
 
 

@@ -12,6 +12,7 @@ from condgen.baselines.translation_nets import TranslatorConfig
 from condgen.data.attributes import Attribute
 from condgen.data.synthetic.grammar import COLOURS, SHAPES, Meaning, say
 from condgen.decoders import DECODERS
+from condgen.decoders.distillation import DistillationObjective, student_of
 from condgen.decoders.upsampler import Upsampler, UpsamplerConfig, UpsamplerSpec
 from condgen.encoders.backbones import Backbone, BackboneConfig
 from condgen.encoders.clip import CLIP, CLIPConfig
@@ -52,6 +53,11 @@ def tiny_decoder(kind: str, spec: dict, seed: int = 0) -> torch.nn.Module:
             if not parameter.any():  # layers that start at zero would paint grey, whatever is asked
                 torch.nn.init.normal_(parameter, std=0.3)
     return decoder.eval()
+
+
+def tiny_student(spec: dict, steps: int = 2) -> torch.nn.Module:
+    """A decoder of few steps that begins as the tiny diffusion decoder."""
+    return student_of(tiny_decoder("diffusion", spec), steps, DistillationObjective()).eval()
 
 
 def tiny_backbone() -> Backbone:

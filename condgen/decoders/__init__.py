@@ -25,6 +25,7 @@ class DecoderKind(Kind):
             an image.
         negatives: `decoder.sample` takes `negative`, a condition to steer away from.
         perceptual: `training` takes `encoder`, an image encoder with `feature_maps`.
+        distills: it takes several steps, and `decoders.distillation` can train it to take few.
         features: the part that has `features(images, cond)`, unconditional features (B, F) that can be evaluated: the
             decoder, its training (the discriminator of a GAN), or none.
     """
@@ -35,6 +36,7 @@ class DecoderKind(Kind):
     inverts: bool = False
     negatives: bool = False
     perceptual: bool = False
+    distills: bool = False
     features: Literal["decoder", "training", "none"] = "none"
 
 

@@ -130,8 +130,10 @@ class DiffusionDecoderConfig(CondEncoderConfig):
         channels, blocks, depth: shape of the U-Net, see `UNetConfig`.
         guidance: default guidance scale when sampling.
         steps: default number of steps.
-        solver: `dpm++`, `unipc` or `euler`, see `diffusion.samplers`.
+        solver: `dpm++`, `ddim`, `unipc` or `euler`, see `diffusion.samplers`.
         layout_mlp: whether the layout map begins with an MLP of the condition's vector, see `Layout`.
+        distilled: guidance scale that is part of the weights of a decoder distilled to `steps` steps, see
+            `decoders.distillation`; 0 for all others. Set by distillation, not by hand.
     """
 
     objective: Literal["x", "edm"] = "x"
@@ -140,8 +142,9 @@ class DiffusionDecoderConfig(CondEncoderConfig):
     depth: int = limited(2, low=0, high=MAX_DEPTH)
     guidance: float = 2.0
     steps: int = 12
-    solver: Literal["dpm++", "unipc", "euler"] = "dpm++"
+    solver: Literal["dpm++", "ddim", "unipc", "euler"] = "dpm++"
     layout_mlp: bool = limited(False, added=True)
+    distilled: float = limited(0.0, low=0, added=True)
 
 
 class DiffusionDecoder(nn.Module):
@@ -168,11 +171,13 @@ class DiffusionDecoder(nn.Module):
         """Options of `sample`."""
         text = "guidance by the weak version of the decoder, in place of guidance; 1 is off"
         weak = (SamplingOption("autoguidance", 1.0, 0, 10, "float", text, True),) if self._weak else ()
+        known, guidance, steps = self.config, "how closely to follow what is asked; 1 is off", "denoising steps"
+        if known.distilled:
+            guidance = f"guidance beyond that of scale {known.distilled:g}, which is part of the weights; 1 is off"
+            steps = f"denoising steps; distilled to {known.steps}"
         return (
-            SamplingOption(
-                "guidance", self.config.guidance, 0, 20, "float", "how closely to follow what is asked; 1 is off"
-            ),
-            SamplingOption("steps", self.config.steps, 1, 200, "int", "denoising steps"),
+            SamplingOption("guidance", known.guidance, 0, 20, "float", guidance),
+            SamplingOption("steps", known.steps, 1, 200, "int", steps),
             SamplingOption("guidance_low", 0.0, 0, 1, "float", "noise level below which nothing is guided", True),
             SamplingOption("guidance_high", 1.0, 0, 1, "float", "noise level above which nothing is guided", True),
             *weak,
@@ -385,4 +390,5 @@ KIND = DecoderKind(
     inverts=True,
     negatives=True,
     perceptual=True,
+    distills=True,
 )

@@ -77,6 +77,7 @@ def write_card(model, recipe: str, base, config, metrics: Path, num_images: int)
         f"recipe `{recipe}`.",
         "",
         f"- **Data**: {model.about.get('data')}, {num_images:,} training images.",
+        *_distilled(model),
         f"- **Licence**: {LICENCE_OF_SCENES if not config.data.path else LICENCE_OF_DATA}",
         *_pretrained(config),
         "- **Weights**: safetensors; of priors, decoders and translators 16 bits, of all else 32; computed with 32.",
@@ -101,6 +102,17 @@ def _larger(model) -> str:
     return f", with upsamplers to {' and '.join(map(str, sizes))}" if sizes else ""
 
 
+def _distilled(model) -> list[str]:
+    """A line about a decoder of few steps."""
+    known = getattr(model.main, "config", None)
+    if not getattr(known, "distilled", 0):
+        return []
+    return [
+        f"- **Steps**: {known.steps}, the default; the decoder was distilled to so many, with a guidance scale of "
+        f"{known.distilled:g} in its weights. Guidance is therefore 1 by default, and more is on top of it."
+    ]
+
+
 def _shareable(config) -> dict:
     """The config as plain values, without the paths of the training machine."""
     plain = json.loads(json.dumps(asdict(config)))
@@ -116,6 +128,8 @@ def _used(config: dict) -> dict:
     without |= {"prior", "fit_prior"} if config.get("unconditional") else set()
     without |= set() if config.get("upsample") else {"upsampler", "upsampler_objective", "fit_upsampler"}
     drawn = {"scenes", "negatives", "num_samples", "templates"} if config["data"].get("path") else set()
+    without |= set() if config.get("distill") else {"distill_objective", "fit_distill"}
+    drawn = {"scenes", "negatives", "num_samples"} if config["data"].get("path") else set()
     data = {name: value for name, value in config["data"].items() if name not in drawn}
     kept = {name: value for name, value in (config | {"data": data}).items() if name not in without}
     return {name: _without_empty(value) if isinstance(value, dict) else value for name, value in kept.items()

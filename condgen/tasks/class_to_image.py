@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
@@ -28,9 +28,22 @@ from condgen.files.weights import load_part, save_part
 from condgen.nn.specs import CondSpec
 from condgen.pipelines.base import to_pil
 from condgen.pipelines.class_to_image import WEAK, ClassToImage
-from condgen.tasks.base import Scores, Sheet, SingleStageTask
+from condgen.tasks.base import Scores, Sheet, SingleStageTask, Stage
+from condgen.tasks.distilling import (
+    SHARE,
+    DistilledConfig,
+    check,
+    check_labels,
+    copy_model,
+    decoder_part,
+    distill_stage,
+    dry_run_distillation,
+    save_decoder,
+    stages_of,
+)
 from condgen.tasks.dry_run import dry_run, images, warn_of_little
-from condgen.tasks.generator import GeneratorConfig, dry_run_decoder, new_decoder, new_training
+from condgen.tasks.generator import dry_run_decoder, new_decoder, new_training
+from condgen.training.checkpoint import exactly_once
 from condgen.training.trainer import FitConfig, Step
 
 COLLAPSED = 0.25
@@ -40,14 +53,16 @@ Condition = dict[str, str | float]
 
 
 @dataclass(frozen=True)
-class ClassToImageTaskConfig(GeneratorConfig):
+class ClassToImageTaskConfig(DistilledConfig):
     """Options of the training of a class-conditional decoder.
 
     Args:
+        init_from: a model or run whose decoder is distilled, in place of training one; see `distill`.
         autoguidance_fraction: fraction of the run after which the state of a diffusion decoder is kept for
             autoguidance; it doubles the size of the model. 0 keeps none.
     """
 
+    init_from: str = ""
     autoguidance_fraction: float = limited(0.0, low=0)
     data: LabelData = field(default_factory=LabelData)
     fit: FitConfig = field(default_factory=lambda: FitConfig(total_images=600_000, batch=32, lr=3e-3))
@@ -67,7 +82,21 @@ class ClassToImageTask(SingleStageTask):
     def __init__(self, *args, measure: Callable[[ClassToImage], Scores] | None = None):
         super().__init__(*args)
         self.measure = measure
-        self.part, self.weak = self.root / "parts" / "decoder", self.root / "parts" / WEAK
+        self.parts = self.root / "parts"
+        self.weak = self.parts / WEAK
+
+    @classmethod
+    def fits(cls, config: ClassToImageTaskConfig) -> dict[str, FitConfig]:
+        return {"decoder": config.fit, "distill": config.fit_distill}
+
+    @property
+    def stage_names(self) -> list[str]:
+        return ["decoder"] * (not self.config.init_from) + stages_of(self.config)
+
+    def share(self, stage: str) -> float:
+        names = self.stage_names
+        shares = {name: (SHARE / len(stages_of(self.config)) if " " in name else 1 - SHARE) for name in names}
+        return shares[stage] / sum(shares.values())
 
     @cached_property
     def spec(self) -> CondSpec:
@@ -90,7 +119,14 @@ class ClassToImageTask(SingleStageTask):
             batch = {"image": images(size, self.spec.image_channels), "targets": targets, "has_targets": targets == 0}
             return dry_run_decoder(c, self.spec, batch)
 
-        self.builds = {"decoder": build}
+        def distill(name: str) -> tuple[nn.Module, Batch]:
+            return dry_run_distillation(c, name, self.spec, build()[1])
+
+        if c.distill:
+            check(c)
+        if c.init_from:
+            check_labels(self)
+        self.builds = {"decoder": build} | {name: partial(distill, name) for name in stages_of(c)}
         dry_run(c, self.builds)
         label = [attribute for attribute in self.data.attributes if attribute.values]
         one_class = len(self.data.attributes) == 1 and label and len(np.unique(self.data.targets)) == 1
@@ -100,29 +136,48 @@ class ClassToImageTask(SingleStageTask):
         return self.config.data.open()
 
     def is_done(self, stage: str) -> bool:
-        return (self.part / "model.safetensors").exists()
+        return (self.parts / stage.replace(" ", "_") / "model.safetensors").exists()
+
+    def set_up(self) -> None:
+        if self.config.init_from:
+            exactly_once(self.parts, lambda folder: copy_model(self.config.init_from, folder))
+
+    def stages(self) -> Iterator[Stage]:
+        if not self.config.init_from:
+            yield from super().stages()
+        for name in stages_of(self.config):
+            if not self.skips(name):
+                yield distill_stage(self, name, self.batches_of(name), self.model, self._validate)
 
     def module(self) -> nn.Module:
         torch.manual_seed(self.config.seed)
         return new_training(self.config, new_decoder(self.config, self.spec, to_float(self.data.images[:5000])))
 
     def batches(self) -> Callable[[int], Batch]:
-        c, d, process = self.config, self.config.data, distributed.process()
-        return LabelBatches(self.data, c.fit.batch, c.seed, shift=d.random_shift, flip=d.random_flip, **process)
+        return self.batches_of(self.stage)
+
+    def batches_of(self, stage: str) -> Callable[[int], Batch]:
+        """Batches for a stage."""
+        d, batch = self.config.data, self.fit(stage).batch
+        options = {"shift": d.random_shift, "flip": d.random_flip} | distributed.process()
+        return LabelBatches(self.data, batch, self.config.seed, **options)
 
     def save(self, trained: nn.Module) -> None:
-        save_part(trained.decoder, self.part)
+        save_decoder(self, self.stage, trained.decoder)
 
     def validate(self, trained: nn.Module, step: Step) -> None:
-        """Writes a sample sheet, and checks whether images of a class differ."""
-        model, c = self.model(trained.decoder), self.config
+        """Writes a sample sheet, and checks whether images of a class differ; may keep the weak version."""
+        c = self.config
         if 0 < c.autoguidance_fraction <= step.progress < 1 and not (self.weak / "model.safetensors").exists():
             save_part(trained.decoder, self.weak)
+        self._validate(self.stage, self.model(trained.decoder), step)
+
+    def _validate(self, stage: str, model: ClassToImage, step: Step) -> None:
         sheet, variety = self._sheet(model), self._variety(model)
         scores = {} if math.isnan(variety) else {"variety": variety}  # every training image may have its own condition
         collapsed = variety < COLLAPSED and step.progress > 0.5  # earlier, most decoders generate averages
         note = " (the decoder generates nearly one image a label: a collapse; see the sheet)" if collapsed else ""
-        self.report(self.stage, step, scores | (self.measure(model) if self.measure else {}), sheet, note)
+        self.report(stage, step, scores | (self.measure(model) if self.measure else {}), sheet, note)
 
     def _variety(self, model: ClassToImage) -> float:
         """Mean distance between two generated images of a condition, relative to real ones, over some conditions."""
@@ -174,8 +229,8 @@ class ClassToImageTask(SingleStageTask):
 
     def pipeline(self) -> ClassToImage:
         network = DECODERS[self.config.kind].network
-        decoder = load_part(network, self.part)
-        if self.weak.exists():
+        decoder = load_part(network, decoder_part(self))
+        if self.weak.exists() and not stages_of(self.config):
             decoder.guide_by(load_part(network, self.weak))
         return self.model(decoder)
 

@@ -153,12 +153,16 @@ class EncoderBasedTask(EmbeddingTask):
             from condgen.tasks.upsampling import copy_model
 
             return copy_model(self, folder)
+        if self.config.stage == "distill":
+            from condgen.tasks.distilling import copy_model
+
+            return copy_model(self.config.init_from, folder)
         run = Path(self.config.init_from) / "parts"
         source = run if run.is_dir() else find(self.config.init_from)
         if not (source / "clip").is_dir():
             raise CondgenError(f"{self.config.init_from} has no trained encoder; there is no {source / 'clip'}.")
         for part in (part for part in source.iterdir() if part.is_dir()):
-            if part.name not in ("decoder", Path(FRAME).name) and not part.name.startswith("upsampler_"):
+            if part.name not in ("decoder", Path(FRAME).name) and not part.name.startswith(("distill_", "upsampler_")):
                 shutil.copytree(part, folder / part.name)
 
     @cached_property

@@ -32,6 +32,18 @@ from condgen.pipelines.base import to_pil
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.priors import PRIORS
 from condgen.tasks.base import Sheet, Stage
+from condgen.tasks.distilling import (
+    SHARE,
+    DistilledConfig,
+    check,
+    check_alone,
+    decoder_part,
+    distill_stage,
+    dry_run_distillation,
+    save_decoder,
+    stages_of,
+    text_to_image_of,
+)
 from condgen.tasks.dry_run import dry_run, images, token_ids, warn_of_little
 from condgen.tasks.encoder_based import (
     BAR,
@@ -43,7 +55,6 @@ from condgen.tasks.encoder_based import (
     warn_of_sides,
 )
 from condgen.tasks.generator import (
-    GeneratorConfig,
     PriorsConfig,
     dry_run_decoder,
     dry_run_prior,
@@ -54,18 +65,18 @@ from condgen.tasks.generator import (
 from condgen.text import read_prompts
 from condgen.training.trainer import FitConfig, Step
 
-SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78, "upsampler": 0.4}
+SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78, "distill": SHARE, "upsampler": 0.4}
 """Fractions of the run's minutes per kind of stage, divided by the sum of those that the run has."""
 
 
 @dataclass(frozen=True)
-class TextToImageTaskConfig(GeneratorConfig):
+class TextToImageTaskConfig(DistilledConfig):
     """Options of the training of a text-to-image model.
 
     Args:
         stage: train only this stage; it then gets all `minutes`.
-        init_from: a model or another run to copy encoder and priors from; for the stage `upsampler` all its parts are
-            kept.
+        init_from: a model or another run to copy encoder and priors from; for the stages `distill` and `upsampler` all
+            its parts are kept.
         encoder: the encoder to train priors and decoder on, instead of training one: a model or run of condgen, a
             folder of open_clip or transformers, local-dir:PATH, transformers:PATH or hf-hub:OWNER/NAME.
         embeds: folder that `condgen embed` wrote with this encoder; priors and decoder train from it.
@@ -76,7 +87,7 @@ class TextToImageTaskConfig(GeneratorConfig):
         upsample: sizes in pixels to enlarge images to, e.g. `64,128`; each is a stage after the decoder.
     """
 
-    stage: Literal["all", "clip", "prior", "decoder", "upsampler"] = "all"
+    stage: Literal["all", "clip", "prior", "decoder", "distill", "upsampler"] = "all"
     init_from: str = ""
     encoder: str = ""
     embeds: str = ""
@@ -121,6 +132,7 @@ class TextToImageStages(EncoderBasedTask):
     def stage_names(self) -> list[str]:
         c = self.config
         names = ["clip"] * (not c.encoder) + [f"prior {kind}" for kind in c.prior.kinds] + ["decoder"]
+        names += stages_of(c)
         names += [f"upsampler {size.strip()}" for size in c.upsample.split(",") if size.strip()]
         return names if self.trains_all else [name for name in names if name.split()[0] == c.stage]
 
@@ -134,7 +146,7 @@ class TextToImageStages(EncoderBasedTask):
 
     @property
     def exports(self) -> bool:
-        return self.config.stage in ("all", "decoder", "upsampler")
+        return self.config.stage in ("all", "decoder", "distill", "upsampler")
 
     def share(self, stage: str) -> float:
         kinds = [name.split()[0] for name in self.stage_names]
@@ -171,13 +183,20 @@ class TextToImageTask(TextToImageStages):
             raise CondgenError(f"--prior.kinds: there is {problem}; choose from {', '.join(PRIORS)}.")
         spec = TextSpec(c.clip.embed_dim, 8, 4)
 
-        def decoder() -> tuple[nn.Module, Batch]:
+        full = CondSpec(c.data.size, **asdict(spec))
+
+        def decoder(stage: str = "") -> tuple[nn.Module, Batch]:
             batch = {"image": images(c.data.size), "z": torch.zeros(2, spec.embed_dim), "tokens": token_ids()}
-            return dry_run_decoder(c, CondSpec(c.data.size, **asdict(spec)), batch)
+            return dry_run_distillation(c, stage, full, batch) if stage else dry_run_decoder(c, full, batch)
 
         clip = {} if c.encoder else {"clip": lambda: dry_run_clip(c.clip, c.data.size, c.clip_objective)}
         priors = {f"prior {kind}": partial(dry_run_prior, kind, c.prior, spec) for kind in c.prior.kinds}
         self.builds = clip | priors | {"decoder": decoder}
+        if c.stage == "distill":
+            check_alone(self)
+        if c.distill:
+            check(c)
+            self.builds |= {name: partial(decoder, name) for name in stages_of(c)}
         if c.upsample or c.stage == "upsampler":
             from condgen.tasks import upsampling
 
@@ -237,7 +256,7 @@ class TextToImageTask(TextToImageStages):
                 "--stage clip trains it on, and the others then start again."
             )
         stages = {"clip": self._clip_stage, "prior": self._prior_stage, "decoder": self._decoder_stage}
-        stages["upsampler"] = self._upsampler_stage
+        stages |= {"distill": self._distill_stage, "upsampler": self._upsampler_stage}
         for name in self.stage_names:
             if not self.skips(name):
                 yield stages[name.split()[0]](name)
@@ -284,19 +303,25 @@ class TextToImageTask(TextToImageStages):
         batches = self.embeddings.decoder_batches(c.fit_decoder.batch)
 
         def save(trained: nn.Module) -> None:
-            save_part(trained.decoder, self.parts / "decoder")
+            save_decoder(self, name, trained.decoder)
+
+        def validate(trained: nn.Module, step: Step) -> None:
+            self._validate(name, self.model_of(trained.decoder), step)
 
         module, fit = new_training(c, decoder, getattr(self.clip, "image", None)), self.fit(name)
-        return Stage(name, module, batches, fit, save, self._validate, lambda trained: self.model_of(trained.decoder))
+        return Stage(name, module, batches, fit, save, validate, lambda trained: self.model_of(trained.decoder))
+
+    def _distill_stage(self, name: str) -> Stage:
+        batches = self.embeddings.decoder_batches(self.config.fit_distill.batch)
+        return distill_stage(self, name, batches, self.model_of, self._validate)
 
     def _upsampler_stage(self, name: str) -> Stage:
         from condgen.tasks.upsampling import upsampler_stage
 
         return upsampler_stage(self, name)
 
-    def _validate(self, trained: nn.Module, step: Step) -> None:
+    def _validate(self, stage: str, model: TextToImage, step: Step) -> None:
         """Writes a sample sheet; for scenes, whose captions can be checked, also scores."""
-        model = self.model_of(trained.decoder)
         with distributed.on_accelerator(*model.modules.values()):
             scores = {}
             if not self.config.data.path:
@@ -308,10 +333,12 @@ class TextToImageTask(TextToImageStages):
 
                     scores |= composition_scores(model)
             samples = sheet(model, self.prompts)
-        self.report("decoder", step, scores, samples)
+        self.report(stage, step, scores, samples)
 
     def model_of(self, decoder: nn.Module) -> TextToImage:
         c = self.config
+        if c.stage == "distill" and c.init_from:
+            return text_to_image_of(self, decoder)
         about = self.about(size=c.data.size, examples=self.prompts[:8])
         if self.name != "captions":
             about["name"] = self.name
@@ -326,7 +353,7 @@ class TextToImageTask(TextToImageStages):
             from condgen.tasks.upsampling import model_of
 
             return model_of(self)
-        return self.model_of(load_part(DECODERS[self.config.kind].network, self.parts / "decoder"))
+        return self.model_of(load_part(DECODERS[self.config.kind].network, decoder_part(self)))
 
     def present(self, folder: Path) -> str:
         if self.config.stage == "upsampler" and self.config.init_from:

@@ -35,6 +35,7 @@ from condgen.pipelines.base import UPSAMPLER
 from condgen.pipelines.text_to_image import TextToImage
 from condgen.pipelines.upsampling import add_upsamplers
 from condgen.tasks.base import Stage
+from condgen.tasks.distilling import decoder_part
 from condgen.training.trainer import Step
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def model_of(task: TextToImageTask, new: dict[int, nn.Module] | None = None) -> 
     if task.config.stage == "upsampler" and task.config.init_from:
         model = TextToImage.load(find(task.config.init_from), encoder=task.given)
     else:
-        model = task.model_of(load_part(DECODERS[task.config.kind].network, task.parts / "decoder"))
+        model = task.model_of(load_part(DECODERS[task.config.kind].network, decoder_part(task)))
     add_upsamplers(model, upsamplers)
     return model
 

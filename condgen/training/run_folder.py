@@ -28,9 +28,9 @@ from condgen.files.registry import FRAME
 from condgen.training import checkpoint
 from condgen.training.trainer import FitConfig, NotFinite, Step, Trainer, progress_of
 
-SILENT = ("stage", "init_from", "embeds", "eval_count", "save_every", "prompts", "upsample")
+SILENT = ("stage", "init_from", "embeds", "eval_count", "save_every", "prompts", "upsample", "distill")
 """Options that do not affect the result: a resumed run may change them without a warning."""
-MAY_CHANGE = (*SILENT, "minutes", "total_images", "upsampler", "upsampler_objective")
+MAY_CHANGE = (*SILENT, "minutes", "total_images", "upsampler", "upsampler_objective", "distill_objective")
 """Options that a resumed run may change, like those of `fit` and `fit_STAGE`; all others define the run."""
 PLACES = ("data.path",)
 """Where the data are: may change if their content, which is compared, is that of before."""

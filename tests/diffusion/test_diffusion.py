@@ -114,8 +114,8 @@ def test_a_seed_names_a_sample_whatever_the_batch():
 
 
 def test_unknown_solver_is_named():
-    with pytest.raises(CondgenError, match="ddim"):
-        last(sample(lambda x, t, c: x, (2,), {}, generators(1), 2, solver="ddim"))
+    with pytest.raises(CondgenError, match="heun"):
+        last(sample(lambda x, t, c: x, (2,), {}, generators(1), 2, solver="heun"))
 
 
 def guided(w):
