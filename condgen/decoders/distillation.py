@@ -15,6 +15,9 @@ from condgen.diffusion.samplers import DDIM, Guided, even_levels, shifted
 from condgen.losses import weighted_mse
 from condgen.nn.conditioning import DecoderObjective, null_cond
 
+MAX_WEIGHT = 4.0
+"""Largest weight of the squared error of x_0, which is max(SNR, 1) otherwise: levels near the image have no end."""
+
 
 @dataclass(frozen=True)
 class DistillationObjective:
@@ -94,7 +97,7 @@ class DistillationTraining(nn.Module):
             x_t, t, target = self._targets(x_0, cond)
         encoded = {name: value.repeat(decoder.config.steps, *[1] * (value.ndim - 1))
                    for name, value in decoder.encode_cond(cond).items()}  # fmt: skip
-        weight = ((1 - t) / t).pow(2).clamp(min=1)
+        weight = ((1 - t) / t).pow(2).clamp(1, MAX_WEIGHT)
         return {"loss": weighted_mse(decoder.denoise(x_t, t, encoded), target, weight)}
 
     def _targets(self, x_0: Tensor, cond: Batch) -> tuple[Tensor, Tensor, Tensor]:
