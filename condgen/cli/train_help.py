@@ -12,7 +12,7 @@ from condgen.text import printable
 
 WIDTH = 100
 RARE = {
-    "": ("save_every", "embeds", "stage"),
+    "": ("save_every", "embeds", "stage", "distill"),
     "data": (
         "image_channels", "max_bad_fraction", "buffer", "scenes", "negatives", "match", "exclude_classes",
         "column_types", "value_range", "background", "templates",
@@ -22,11 +22,11 @@ RARE = {
         "optimiser",
     ),
     "prior": ("dims", "buckets"),
-    "decoder": ("layout_mlp",),
+    "decoder": ("layout_mlp", "distilled"),
     "objective": ("levels", "floor", "draws", "perceptual", "perceptual_below"),
     "clip": ("pool", "vocab", "context", "image_depth", "stages", "norm", "bias", "patch"),
 }  # fmt: skip
-"""Section -> options that only --help-all shows, as it does all of `*_objective` and of upsamplers."""
+"""Section -> options that only --help-all shows, as it does all of `*_objective`, of upsamplers and of distillation."""
 TITLES = {
     "": "Run", "data": "Data", "decoder": "Decoder", "prior": "Priors", "clip": "Encoder", "upsampler": "Upsamplers",
     "fit": "Training", "objective": "Loss", "net": "Generator", "gan": "Generator and discriminator",
@@ -86,7 +86,7 @@ def _documented(cls: type) -> dict[str, str]:
 
 def _is_rare(section: str, name: str) -> bool:
     kind = "fit" if section.startswith("fit") else section
-    return section.endswith(("_objective", "upsampler")) or name in RARE.get(kind, ())
+    return section.endswith(("_objective", "upsampler", "distill")) or name in RARE.get(kind, ())
 
 
 def _title(section: str) -> str:
