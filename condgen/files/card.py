@@ -129,7 +129,6 @@ def _used(config: dict) -> dict:
     without |= set() if config.get("upsample") else {"upsampler", "upsampler_objective", "fit_upsampler"}
     drawn = {"scenes", "negatives", "num_samples", "templates"} if config["data"].get("path") else set()
     without |= set() if config.get("distill") else {"distill_objective", "fit_distill"}
-    drawn = {"scenes", "negatives", "num_samples"} if config["data"].get("path") else set()
     data = {name: value for name, value in config["data"].items() if name not in drawn}
     kept = {name: value for name, value in (config | {"data": data}).items() if name not in without}
     return {name: _without_empty(value) if isinstance(value, dict) else value for name, value in kept.items()
