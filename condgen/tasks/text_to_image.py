@@ -148,6 +148,13 @@ class TextToImageStages(EncoderBasedTask):
     def exports(self) -> bool:
         return self.config.stage in ("all", "decoder", "distill", "upsampler")
 
+    @property
+    def digest(self) -> dict[str, str]:
+        if self.config.embeds and self.config.stage == "prior":  # priors then need no images
+            return {}
+        data = self.data
+        return {"stream": data.digest, "content": data.content} if isinstance(data, Stream) else {"memory": data.digest}
+
     def share(self, stage: str) -> float:
         kinds = [name.split()[0] for name in self.stage_names]
         kind = stage.split()[0]
@@ -167,13 +174,6 @@ class TextToImageTask(TextToImageStages):
     @classmethod
     def fits(cls, config: TextToImageTaskConfig) -> dict[str, FitConfig]:
         return {kind: getattr(config, f"fit_{kind}") for kind in SHARES}
-
-    @property
-    def digest(self) -> dict[str, str]:
-        if self.config.embeds and self.config.stage == "prior":  # priors then need no images
-            return {}
-        data = self.data
-        return {"stream": data.digest, "content": data.content} if isinstance(data, Stream) else {"memory": data.digest}
 
     def check(self) -> None:
         c = self.config
