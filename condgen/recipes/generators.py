@@ -45,11 +45,15 @@ CAPTIONS_SIZES: dict[str, Options] = {
         "fit_decoder": {"total_images": 6_000_000, "batch": 128, "lr": 1e-3},
     },
 }
-SCENES: Options = {"prior": {"kinds": ("regression", "diffusion")}, "fit_prior": {"total_images": 1_000_000}}
+SCENES: Options = {
+    "prior": {"kinds": ("diffusion", "regression")},
+    "fit_prior": {"total_images": 500_000, "batch": 64, "lr": 3e-3},
+}
 SCENES_KINDS: dict[str, Options] = {
     "diffusion": {
         "decoder": {"channels": (32, 64), "guidance": 4.0, "layout_mlp": True},
         "objective": SHAPES,
+        "decoder_objective": {"drop_embed": 0.05, "drop_text": 0.1},
         "fit_decoder": {"batch": 16},
     },
     "cgan": {"decoder": {"channels": (48, 96)}, "objective": {"mismatched": 0.5}},

@@ -65,7 +65,7 @@ from condgen.tasks.generator import (
 from condgen.text import read_prompts
 from condgen.training.trainer import FitConfig, Step
 
-SHARES = {"clip": 0.12, "prior": 0.1, "decoder": 0.78, "distill": SHARE, "upsampler": 0.4}
+SHARES = {"clip": 0.12, "prior": 0.15, "decoder": 0.73, "distill": SHARE, "upsampler": 0.4}
 """Fractions of the run's minutes per kind of stage, divided by the sum of those that the run has."""
 
 
