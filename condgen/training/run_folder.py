@@ -91,7 +91,7 @@ class RunFolder:
         before = now | before if before.keys() <= now.keys() else before  # an option that was added later
         changed = [k for k in sorted(before | now) if before.get(k) != now.get(k)]
         changes = {k: f"{k}: {before.get(k)} -> {now.get(k)}" for k in changed}
-        fixed = [t for k, t in changes.items() if not (_may_change(k) or (places_are_free and k in PLACES))]
+        fixed = [t for k, t in changes.items() if not (may_change(k) or (places_are_free and k in PLACES))]
         if fixed:
             raise CondgenError(
                 f"{self.root} holds a run with other settings ({'; '.join(fixed)}). Give the settings it began with, "
@@ -236,7 +236,7 @@ def read_config(path: Path) -> dict:
     return config
 
 
-def _may_change(key: str) -> bool:
+def may_change(key: str) -> bool:
     """Whether a resumed run may change an option."""
     part, _, name = key.partition(".")
     return part in MAY_CHANGE or ((part == "fit" or part.startswith("fit_")) and name not in FIXED)

@@ -7,9 +7,11 @@ from dataclasses import asdict, replace
 import pytest
 import yaml
 
+from condgen.contracts import CondgenError
 from condgen.files import renamed
 from condgen.recipes import RECIPES
 from condgen.training.older_runs import as_begun
+from condgen.training.run_folder import RunFolder
 
 NEW = ("decoder.layout_mlp", "objective.levels", "objective.floor", "objective.draws", "objective.perceptual")
 
@@ -30,6 +32,32 @@ def test_options_that_the_run_lacks_get_the_default_of_their_class(tmp_path):
     same = replace(config, decoder=base.decoder, objective=base.objective)
     assert same == replace(base, objective=same.objective)
     assert config.objective.perceptual_below == base.objective.perceptual_below  # this one the run has
+
+
+def test_a_run_of_an_earlier_version_keeps_what_its_recipe_was(tmp_path):
+    """Recipes change; a run of an earlier version goes on by the same command all the same."""
+    base = RECIPES["scenes32"].config()
+    begun = replace(
+        base,
+        decoder=replace(base.decoder, channels=(8, 16)),
+        fit_decoder=replace(base.fit_decoder, batch=base.fit_decoder.batch * 2),
+        minutes=3.0,
+    )
+    folder = written(tmp_path / "run", begun, NEW)
+    config = as_begun(folder, base, [base])
+    assert config.decoder.channels == (8, 16) and config.fit_decoder.batch == begun.fit_decoder.batch
+    assert config.minutes == base.minutes  # a resumed run may change it
+    RunFolder(folder, {"recipe": "scenes32"} | asdict(config))  # it is not refused
+    with pytest.raises(CondgenError, match="decoder.channels"):
+        RunFolder(folder, {"recipe": "scenes32"} | asdict(base))
+
+
+def test_in_a_run_of_this_version_changed_options_are_refused(tmp_path):
+    base = RECIPES["scenes32"].config()
+    folder = written(tmp_path / "run", replace(base, decoder=replace(base.decoder, channels=(8, 16))))
+    assert as_begun(folder, base, [base]) == base
+    with pytest.raises(CondgenError, match="decoder.channels"):
+        RunFolder(folder, {"recipe": "scenes32"} | asdict(base))
 
 
 def test_an_option_that_was_given_stays(tmp_path):
