@@ -207,7 +207,7 @@ def test_row_10_a_config_that_asks_for_more_than_the_file_holds(model, tmp_path)
         (["--data.size", "64"], "data.size: 32 -> 64"),
         (["--clip.depth", "3"], "clip.depth: 2 -> 3"),
         (["--prior.heads", "2"], "prior.heads: 4 -> 2"),
-        (["--decoder.channels", "[8, 16]"], "decoder.channels: [48, 96] -> [8, 16]"),
+        (["--decoder.channels", "[8, 16]"], "decoder.channels: [32, 64] -> [8, 16]"),
         (["--fit_decoder.optimiser", "adamw"], "fit_decoder.optimiser: muon -> adamw"),
     ],
 )

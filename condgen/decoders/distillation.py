@@ -108,7 +108,8 @@ class DistillationTraining(nn.Module):
         guided = Guided(teacher.denoise, lambda _: null, self.guidance)
         steps, rows = self.decoder.config.steps, []
         grid = even_levels(steps)
-        later = torch.rand(steps + 1, device="cpu").tolist()
+        some = self.objective.between > 0
+        later = torch.rand(steps + 1, device="cpu").tolist() if some else [0.0] * steps + [1.0]
         for i in range(steps):
             start = grid[i] - (grid[i] - grid[i + 1]) * later[i] * (later[-1] < self.objective.between)
             path = [*(start + (grid[i + 1] - start) * k / self.each for k in range(self.each)), grid[i + 1]]

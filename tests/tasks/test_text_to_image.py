@@ -152,7 +152,7 @@ def test_a_run_can_start_from_the_encoder_of_another(run, tmp_path):
     for part in ("clip", "prior_diffusion"):
         a, b = ((folder / part / "model.safetensors").read_bytes() for folder in (model, other))
         assert a == b, part
-    with pytest.raises(CondgenError, match="no run with a trained encoder"):
+    with pytest.raises(CondgenError, match="Give the folder of a model or of a training run"):
         train("scenes32", tmp_path / "e", small(init_from=str(tmp_path)))
 
 
