@@ -16,7 +16,6 @@ import argparse
 import json
 import time
 from collections import Counter
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from condgen.metrics.retrieval import retrieval_at_1
 from condgen.nn.conditioning import condition
 from condgen.pipelines.text_to_image import TextToImage, generator
 from condgen.recipes import RECIPES, train
-from condgen.tasks.text_to_image import TextToImageTaskConfig
+from condgen.recipes.table import changed
 from condgen.training import trainer
 
 TIMES = (0.93, 0.85, 0.6)
@@ -76,10 +75,6 @@ DECODERS: dict[str, Changes] = {
     "AdamW at 1.5e-3": {"fit_decoder": {"optimiser": "adamw", "lr": 1.5e-3}},
     "EDM's preconditioning": {"decoder": {"objective": "edm"}},
 }
-
-
-def changed(config: TextToImageTaskConfig, changes: Changes) -> TextToImageTaskConfig:
-    return replace(config, **{name: replace(getattr(config, name), **own) for name, own in changes.items()})
 
 
 def score_encoder(run: Path) -> dict[str, float]:

@@ -30,9 +30,6 @@ def others(count: int, argv: list[str]) -> Iterator[None]:
     Their output goes to a file. Where one ends with an error while this process waits for it, this process ends too,
     with the last line of that file.
     """
-    if count < 2:
-        yield
-        return
     import torch
 
     with socket.socket() as free:
@@ -98,9 +95,8 @@ def _reason(process: subprocess.Popen, log: IO[str]) -> str:
 
 def _end(process: subprocess.Popen, seconds: float) -> None:
     """Waits for a process, which does what this one does; kills it after `seconds`."""
-    until = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < until:
-        time.sleep(0.05)
-    if process.poll() is None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -100,7 +100,7 @@ def number_of_processes(asked: int, config: Any, fits: dict[str, Any]) -> int:
     images = min(max(fit.total_images for fit in fits.values()), config.total_images or 10**12)
     if config.minutes < LONG_MINUTES if config.minutes else images < LONG_IMAGES:
         return 1
-    most = min(devices.free(), MOST)
+    most = min(devices.free() or devices.cores(), MOST)
     return next((n for n in range(most, 1, -1) if all(fit.batch % n == 0 for fit in fits.values())), 1)
 
 

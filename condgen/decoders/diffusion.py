@@ -26,6 +26,7 @@ from condgen.nn.conditioning import (
     bottom_edge,
     build_cond_encoder,
     null_cond,
+    repeated,
 )
 from condgen.nn.layers import Block, ResBlock, timestep_embedding
 from condgen.nn.specs import CondSpec
@@ -341,14 +342,12 @@ class DiffusionTraining(nn.Module):
         return self.parameters()
 
     def loss(self, batch: Batch, turn: str = "decoder") -> dict[str, Tensor]:
-        decoder, draws = self.decoder, self.objective.draws
+        decoder = self.decoder
         x_0 = (batch["image"] - decoder.mean) / decoder.sd
         cond = decoder.encode_cond(self.conditioning(batch))
-        true, repeated = x_0, cond
-        if draws > 1:
-            true, *values = (x.repeat(draws, *[1] * (x.ndim - 1)) for x in (x_0, *cond.values()))
-            repeated = dict(zip(cond, values))
-        x, t = estimate(self.levels, decoder.unet, true, repeated)
+        rows = repeated({"x_0": x_0} | cond, self.objective.draws)
+        true = rows["x_0"]
+        x, t = estimate(self.levels, decoder.unet, true, rows)
         parts = {"denoising": weighted_mse(x, true, self.levels.weight(t))}
         parts["loss"] = parts["denoising"]
         if self._encoder:
@@ -370,7 +369,7 @@ class DiffusionTraining(nn.Module):
         rows = torch.nonzero(t < self.objective.perceptual_below)[:, 0]
         total = torch.zeros((), device=x.device)
         if not len(rows):
-            return total + 0 * x.sum()
+            return total
         with torch.no_grad():
             wanted = encoder.feature_maps(images)
         for own, true in zip(encoder.feature_maps(x[rows] * decoder.sd + decoder.mean), wanted):

@@ -13,7 +13,7 @@ from condgen.decoders.diffusion import DiffusionDecoder
 from condgen.diffusion.objectives import Denoiser, add_noise
 from condgen.diffusion.samplers import DDIM, Guided, even_levels, shifted
 from condgen.losses import weighted_mse
-from condgen.nn.conditioning import DecoderObjective, null_cond
+from condgen.nn.conditioning import DecoderObjective, null_cond, repeated
 
 MAX_WEIGHT = 4.0
 """Largest weight of the squared error of x_0, which is max(SNR, 1) otherwise: levels near the image have no end."""
@@ -95,8 +95,7 @@ class DistillationTraining(nn.Module):
         x_0 = (batch["image"] - decoder.mean) / decoder.sd
         with torch.no_grad():
             x_t, t, target = self._targets(x_0, cond)
-        encoded = {name: value.repeat(decoder.config.steps, *[1] * (value.ndim - 1))
-                   for name, value in decoder.encode_cond(cond).items()}  # fmt: skip
+        encoded = repeated(decoder.encode_cond(cond), decoder.config.steps)
         weight = ((1 - t) / t).pow(2).clamp(1, MAX_WEIGHT)
         return {"loss": weighted_mse(decoder.denoise(x_t, t, encoded), target, weight)}
 

@@ -85,6 +85,13 @@ def null_cond(cond: Batch) -> Batch:
     return {name: torch.zeros_like(value) if name.startswith("has_") else value for name, value in cond.items()}
 
 
+def repeated(rows: Batch, times: int) -> Batch:
+    """The rows of every tensor `times` times, one batch after another: (B, ...) -> (times * B, ...)."""
+    if times == 1:
+        return rows
+    return {name: value.repeat(times, *[1] * (value.ndim - 1)) for name, value in rows.items()}
+
+
 def build_cond_encoder(config: CondEncoderConfig, spec: CondSpec) -> nn.Module:
     """Builds the encoder for the kind of condition that the spec describes.
 

@@ -83,15 +83,15 @@ def adapt() -> None:
     """
     import torch
 
-    if _since and _since[0] and _usage():
-        torch.set_num_threads(free())
+    if found := free():
+        torch.set_num_threads(found)
 
 
-def free() -> int:
-    """The cores that are free since `settle`, at least one; `cores()` where that is not known."""
+def free() -> int | None:
+    """The cores that are free since `settle`, at least one; None where that is not known."""
     if _since and (then := _since[0]) and (now := _usage()):
         return free_cores(then, now)
-    return cores()
+    return None
 
 
 Usage = tuple[float, float, float, float]

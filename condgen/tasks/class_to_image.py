@@ -24,6 +24,7 @@ from condgen.data.datasets.labels import LabelledImages
 from condgen.data.options import LabelData
 from condgen.decoders import DECODERS
 from condgen.files.images import grid, write_sheet
+from condgen.files.registry import find
 from condgen.files.weights import load_part, save_part
 from condgen.nn.specs import CondSpec
 from condgen.pipelines.base import to_pil
@@ -34,7 +35,7 @@ from condgen.tasks.distilling import (
     DistilledConfig,
     check,
     check_labels,
-    copy_model,
+    copy_parts,
     decoder_part,
     distill_stage,
     dry_run_distillation,
@@ -140,7 +141,7 @@ class ClassToImageTask(SingleStageTask):
 
     def set_up(self) -> None:
         if self.config.init_from:
-            exactly_once(self.parts, lambda folder: copy_model(self.config.init_from, folder))
+            exactly_once(self.parts, lambda folder: copy_parts(find(self.config.init_from), folder))
 
     def stages(self) -> Iterator[Stage]:
         if not self.config.init_from:

@@ -97,10 +97,10 @@ def check_labels(task: Task) -> None:
         raise CondgenError(f"{c.init_from} has a decoder of kind {DECODERS.name_of(model.decoder)}, not {c.kind}.")
 
 
-def copy_model(source: str, folder: Path) -> None:
-    """Copies all parts of the model that a run begins with."""
-    for part in find(source).iterdir():
-        if part.is_dir():
+def copy_parts(source: Path, folder: Path, without: tuple[str, ...] = ()) -> None:
+    """Copies the parts of a model or of a run, except those whose names begin so."""
+    for part in source.iterdir():
+        if part.is_dir() and not part.name.startswith(without):
             shutil.copytree(part, folder / part.name)
 
 

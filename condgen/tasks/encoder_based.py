@@ -33,6 +33,7 @@ from condgen.files.weights import fingerprint, load_part, save_part
 from condgen.nn.specs import EncoderSpec, TextSpec
 from condgen.priors.transformer import EmbeddingNormalizer
 from condgen.tasks.base import Task
+from condgen.tasks.distilling import copy_parts
 from condgen.tasks.dry_run import images, token_ids
 from condgen.text import printable
 from condgen.training import checkpoint
@@ -149,21 +150,14 @@ class EncoderBasedTask(EmbeddingTask):
             exactly_once(self.parts, lambda folder: save_pair(*self.opened, folder))
 
     def _copy_parts(self, folder: Path) -> None:
-        if self.config.stage == "upsampler":
-            from condgen.tasks.upsampling import copy_model
-
-            return copy_model(self, folder)
-        if self.config.stage == "distill":
-            from condgen.tasks.distilling import copy_model
-
-            return copy_model(self.config.init_from, folder)
-        run = Path(self.config.init_from) / "parts"
-        source = run if run.is_dir() else find(self.config.init_from)
+        begin, stage = self.config.init_from, self.config.stage
+        if stage in WHOLE_MODEL:
+            return copy_parts(find(begin), folder, WHOLE_MODEL[stage])
+        run = Path(begin) / "parts"
+        source = run if run.is_dir() else find(begin)
         if not (source / "clip").is_dir():
-            raise CondgenError(f"{self.config.init_from} has no trained encoder; there is no {source / 'clip'}.")
-        for part in (part for part in source.iterdir() if part.is_dir()):
-            if part.name not in ("decoder", Path(FRAME).name) and not part.name.startswith(("distill_", "upsampler_")):
-                shutil.copytree(part, folder / part.name)
+            raise CondgenError(f"{begin} has no trained encoder; there is no {source / 'clip'}.")
+        return copy_parts(source, folder, ("decoder", "distill_", "upsampler_", Path(FRAME).name))
 
     @cached_property
     def pair(self) -> tuple[Encoder, Tokenizer]:
@@ -234,6 +228,8 @@ def warn_of_cut(tokenizer: Tokenizer, texts: list[str]) -> None:
         warnings.warn(text + more, CondgenWarning, stacklevel=3)
 
 
+WHOLE_MODEL = {"distill": (), "upsampler": ("upsampler_",)}
+"""Stage that begins with a whole model -> beginnings of the names of parts that are left out."""
 MOST_COUNTED = 100_000
 """Captions whose tokens are counted, at most."""
 MOST_PAIRS = 50_000

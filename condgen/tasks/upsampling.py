@@ -101,13 +101,6 @@ def check(task: TextToImageTask) -> None:
         )
 
 
-def copy_model(task: TextToImageTask, folder: Path) -> None:
-    """Copies all parts of the model that a run begins with, except its upsamplers."""
-    for part in find(task.config.init_from).iterdir():
-        if part.is_dir() and not part.name.startswith(UPSAMPLER):
-            shutil.copytree(part, folder / part.name)
-
-
 def upsampler_stage(task: TextToImageTask, name: str) -> Stage:
     """The stage `upsampler SIZE`."""
     c, size = task.config, int(name.split()[1])

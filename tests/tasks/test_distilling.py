@@ -38,14 +38,6 @@ def labels(distill="2", **changes):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    """A finished run; do not change it."""
-    root = tmp_path_factory.mktemp("run") / "plain"
-    train("scenes32", root, small())
-    return root
-
-
-@pytest.fixture(scope="module")
 def run(plain, tmp_path_factory):
     """The same run, whose decoder was distilled to 4 and then to 2 steps."""
     root = tmp_path_factory.mktemp("run") / "scenes"

@@ -29,14 +29,6 @@ def cascade(recipe="scenes32", upsample="64,128", **changes):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    """A finished run without upsamplers; do not change it."""
-    root = tmp_path_factory.mktemp("run") / "plain"
-    train("scenes32", root, small())
-    return root
-
-
-@pytest.fixture(scope="module")
 def run(plain, tmp_path_factory):
     """The same run, to which upsamplers were added."""
     root = tmp_path_factory.mktemp("run") / "scenes"
